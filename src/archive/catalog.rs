@@ -1,0 +1,130 @@
+//! What is in a bundle: images, their manifests, and where the bytes of each blob lie.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::BundleError;
+use crate::oci::{Digest, Manifest, Platform, Reference, Repository, Tag};
+use crate::source::Extent;
+
+/// What is in a bundle. Nothing in it has been extracted: blobs are ranges of volumes.
+#[derive(Debug, Default, Clone)]
+pub struct Catalog {
+    /// The images that are whole, in the order of the bundle.
+    pub images: Vec<Image>,
+    /// Manifests and indexes by digest, each verified against it.
+    pub manifests: HashMap<Digest, Arc<Manifest>>,
+    /// Configurations and layers by digest. Their bytes are verified when they are read, not here.
+    pub blobs: HashMap<Digest, Blob>,
+    /// Images that cannot be pushed, and why.
+    pub broken: Vec<BrokenImage>,
+    /// Oddities that harm nothing, for people.
+    pub notes: Vec<String>,
+}
+
+/// One image as the bundle holds it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// What the bundle calls it; empty where the bundle gives no name.
+    pub names: Vec<ImageName>,
+    /// What it is made of.
+    pub content: Content,
+    /// Which archive of the bundle it lies in, for messages; empty for the bundle itself.
+    pub origin: String,
+    /// The annotations of its entry in an `index.json`, where tools hide names under keys of their own.
+    pub annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// What a bundle calls an image.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ImageName {
+    /// Host, repository, and tag or digest.
+    Full(Reference),
+    /// A repository and a tag, but no host (registry storage trees).
+    Hostless(Repository, Tag),
+    /// Only a tag: the repository must come from the user.
+    TagOnly(Tag),
+}
+
+impl fmt::Display for ImageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(reference) => reference.fmt(f),
+            Self::Hostless(repository, tag) => write!(f, "{repository}:{tag}"),
+            Self::TagOnly(tag) => tag.fmt(f),
+        }
+    }
+}
+
+/// What an image is made of.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// A manifest or index of [`Catalog::manifests`], with everything below it in the catalog.
+    Manifest(Digest),
+    /// A docker-archive's image, which has no registry manifest yet.
+    Unpacked(Arc<Unpacked>),
+}
+
+/// An image of a docker-archive: a configuration and layers, from which a manifest is made.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The configuration, byte for byte.
+    pub config: Bytes,
+    /// Its digest.
+    pub config_digest: Digest,
+    /// The machine it is for.
+    pub platform: Platform,
+    /// The layers, lowest first; as many as the configuration has diff_ids.
+    pub layers: Vec<UnpackedLayer>,
+}
+
+/// A layer of a docker-archive.
+#[derive(Debug, Clone)]
+pub struct UnpackedLayer {
+    /// The digest of the layer's plain tar, as the configuration states it. Not verified yet.
+    pub diff_id: Digest,
+    /// The member that holds it, for messages.
+    pub member: String,
+    /// Its bytes as stored.
+    pub extent: Extent,
+    /// How many they are.
+    pub size: u64,
+    /// How they are stored.
+    pub stored: Stored,
+    /// Its place in the order of the bundle.
+    pub order: u64,
+}
+
+/// How a layer is stored in a bundle, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stored {
+    /// A tar as it is.
+    Plain,
+    /// One or more gzip members.
+    Gzip,
+    /// One or more zstd frames.
+    Zstd,
+}
+
+/// Where the bytes of a blob lie.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    /// How many bytes.
+    pub size: u64,
+    /// The bytes.
+    pub extent: Extent,
+    /// Its place in the order of the bundle: reading in this order reads the bundle once, front to back.
+    pub order: u64,
+}
+
+/// An image that cannot be pushed.
+#[derive(Debug, Clone)]
+pub struct BrokenImage {
+    /// What the bundle calls it, or its digest, or its place.
+    pub name: String,
+    /// What is wrong with it.
+    pub error: BundleError,
+}

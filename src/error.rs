@@ -1,0 +1,178 @@
+//! What is wrong with a bundle, said so that an operator can act on it.
+//!
+//! Rules of errors in this crate:
+//! * Everything up to the plan (source, decode, archive) fails with a [`BundleError`]: a [`Fault`] that programs can
+//!   match on, the places it happened in from the outside in, what was found, and where it helps what to do next.
+//! * The registry client has its own error, which knows whether trying again can help.
+//! * `anyhow` is for `main` and `cli` alone. Text from outside is escaped here, once, before a person sees it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::exit::Exit;
+
+/// The class of what is wrong with a bundle. Stable: it stands in reports, as [`Fault::class`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The file ends too early.
+    Truncated,
+    /// The compressed stream is damaged.
+    CorruptCompression,
+    /// A tar header is damaged or absurd.
+    CorruptTar,
+    /// A member name or link leaves the bundle.
+    UnsafePath,
+    /// No image was found in it.
+    NotABundle,
+    /// A manifest names a blob that the bundle lacks.
+    MissingBlob,
+    /// Content does not have the digest it claims.
+    DigestMismatch,
+    /// Content does not have the size its descriptor states.
+    SizeMismatch,
+    /// A document is not the JSON it should be.
+    BadJson,
+    /// A repository or tag is not valid.
+    BadReference,
+    /// A digest string is not valid.
+    BadDigest,
+    /// A known format or version that is not handled.
+    Unsupported,
+    /// A limit on size, count, depth or memory was hit.
+    LimitExceeded,
+    /// One name, two digests.
+    Conflict,
+    /// The bundle changed while it was read.
+    Changed,
+    /// The operating system refused.
+    Io,
+    /// The reader was told to stop.
+    Cancelled,
+}
+
+impl Fault {
+    /// The stable name of the class.
+    pub const fn class(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::CorruptCompression => "corrupt-compression",
+            Self::CorruptTar => "corrupt-tar",
+            Self::UnsafePath => "unsafe-path",
+            Self::NotABundle => "not-a-bundle",
+            Self::MissingBlob => "missing-blob",
+            Self::DigestMismatch => "digest-mismatch",
+            Self::SizeMismatch => "size-mismatch",
+            Self::BadJson => "bad-json",
+            Self::BadReference => "bad-reference",
+            Self::BadDigest => "bad-digest",
+            Self::Unsupported => "unsupported",
+            Self::LimitExceeded => "limit-exceeded",
+            Self::Conflict => "conflict",
+            Self::Changed => "changed",
+            Self::Io => "io",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The exit code of a command that failed for this reason alone.
+    pub const fn exit(self) -> Exit {
+        match self {
+            Self::Io => Exit::Internal,
+            Self::Cancelled => Exit::Interrupted,
+            Self::Conflict => Exit::Usage,
+            _ => Exit::Bundle,
+        }
+    }
+}
+
+/// Something is wrong with a bundle. Cheap to clone: one damaged part is reported to everybody who waits for it.
+#[derive(Clone)]
+pub struct BundleError(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    fault: Fault,
+    places: Vec<String>, // innermost first
+    detail: String,
+    hint: Option<String>,
+}
+
+impl BundleError {
+    /// A fault and what was found, lower-case and without a full stop.
+    pub fn new(fault: Fault, detail: impl Into<String>) -> Self {
+        Self(Arc::new(Inner { fault, places: Vec::new(), detail: detail.into(), hint: None }))
+    }
+
+    /// The operating system refused: `what` is the call or the step.
+    pub fn io(what: &str, error: &io::Error) -> Self {
+        Self::new(Fault::Io, format!("{what}: {error}"))
+    }
+
+    /// Adds where it happened; called from the inside out (`block 3`, then `images/etcd.tar`, then the file).
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        Arc::make_mut(&mut self.0).places.push(place.to_string());
+        self
+    }
+
+    /// Adds what the operator can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.0).hint = Some(hint.into());
+        self
+    }
+
+    /// The class, for programs.
+    pub fn fault(&self) -> Fault {
+        self.0.fault
+    }
+
+    /// What the operator can do about it.
+    pub fn hint_text(&self) -> Option<String> {
+        self.0.hint.as_deref().map(printable)
+    }
+}
+
+impl fmt::Display for BundleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for place in self.0.places.iter().rev() {
+            write!(f, "{}: ", printable(place))?;
+        }
+        write!(f, "{}", printable(&self.0.detail))
+    }
+}
+
+impl fmt::Debug for BundleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {self}", self.0.fault.class())
+    }
+}
+
+impl std::error::Error for BundleError {}
+
+/// Text from outside, made safe for a terminal: control characters and the like are escaped.
+pub fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_read_from_the_outside_in_and_are_escaped() {
+        let error = BundleError::new(Fault::Truncated, "ends at byte 7").at("a\x1b[2J.tar").at("b.tar.xz");
+        assert_eq!(error.to_string(), "b.tar.xz: a\\u{1b}[2J.tar: ends at byte 7");
+        assert_eq!(error.fault().class(), "truncated");
+    }
+}

@@ -1,0 +1,16 @@
+//! layercast pours a bundle of container images into one or many registry mirrors.
+//!
+//! ```text
+//!  path ─► source ─► decode ─► archive ─► plan ─► engine ┬► mirror A: probe ─► upload ─► publish ─► verify
+//!         bytes as   one big   catalog    per mirror,    ├► mirror B: …
+//!         stored     decoded   of images  pure           └► mirror C: …            ─► report
+//!                    volume    and blobs
+//! ```
+//!
+//! The modules below stand in the order in which a byte meets them.
+
+pub mod archive;
+pub mod error;
+pub mod exit;
+pub mod oci;
+pub mod source;

@@ -1,0 +1,2 @@
+//! The `layercast` program.
+fn main() {}

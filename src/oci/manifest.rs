@@ -1,0 +1,257 @@
+//! A view on the bytes of a manifest or an index: what it points at, and nothing more.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::error::{BundleError, Fault};
+use crate::oci::{Digest, media_type};
+
+/// What points at content: its type, digest and size
+/// ([image-spec, descriptors](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Media type of the content.
+    pub media_type: String,
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Size of the content in bytes.
+    pub size: u64,
+    /// Where else the content can be had; such a layer is not pushed.
+    pub urls: Vec<String>,
+    /// Free text; names of images stand here in an `index.json`.
+    pub annotations: BTreeMap<String, String>,
+    /// For which machines, in an index.
+    pub platform: Option<Platform>,
+}
+
+impl Descriptor {
+    /// Whether the content is fetched from elsewhere, and so neither needed in a bundle nor pushed.
+    pub fn is_foreign(&self) -> bool {
+        !self.urls.is_empty() || media_type::is_foreign_layer(&self.media_type)
+    }
+}
+
+/// The machines an image runs on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+pub struct Platform {
+    /// `linux`, `windows`, …
+    #[serde(default)]
+    pub os: String,
+    /// `amd64`, `arm64`, …
+    #[serde(default)]
+    pub architecture: String,
+    /// `v7` and the like.
+    #[serde(default)]
+    pub variant: Option<String>,
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
+/// The bytes of a manifest or index with a view on them.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// The bytes, exactly as they are stored and sent.
+    pub bytes: Bytes,
+    /// Their digest.
+    pub digest: Digest,
+    /// The media type to send them as.
+    pub media_type: String,
+    /// What they point at.
+    pub kind: Kind,
+    /// The manifest that this one is about (a signature, an SBOM).
+    pub subject: Option<Descriptor>,
+}
+
+/// What a manifest points at.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// One image: a configuration and layers, or an artefact of the same shape.
+    Image {
+        /// The configuration.
+        config: Descriptor,
+        /// The layers, lowest first.
+        layers: Vec<Descriptor>,
+    },
+    /// Other manifests.
+    Index {
+        /// The manifests, in the index's order.
+        children: Vec<Descriptor>,
+    },
+}
+
+/// Registries must take 4 MiB and need take no more
+/// ([distribution-spec, pushing manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests)).
+pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawManifest {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    config: Option<RawDescriptor>,
+    layers: Option<Vec<RawDescriptor>>,
+    manifests: Option<Vec<RawDescriptor>>,
+    subject: Option<RawDescriptor>,
+    #[serde(rename = "fsLayers")]
+    fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawDescriptor {
+    media_type: Option<String>,
+    digest: String,
+    size: i64,
+    #[serde(default)]
+    urls: Option<Vec<String>>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    platform: Option<Platform>,
+}
+
+impl RawDescriptor {
+    fn check(self) -> Result<Descriptor, BundleError> {
+        let digest: Digest = self.digest.parse()?;
+        let size = u64::try_from(self.size).map_err(|_| {
+            BundleError::new(Fault::BadJson, format!("{digest}: size {} is negative", self.size))
+        })?;
+        Ok(Descriptor {
+            media_type: self.media_type.unwrap_or_default(),
+            digest,
+            size,
+            urls: self.urls.unwrap_or_default(),
+            annotations: self.annotations.unwrap_or_default(),
+            platform: self.platform,
+        })
+    }
+}
+
+impl Manifest {
+    /// Looks at the bytes of a manifest. `stated` is the media type its descriptor gives, used where the bytes say none.
+    ///
+    /// # Errors
+    /// [`Fault::BadJson`], [`Fault::BadDigest`], or [`Fault::Unsupported`] for Docker's schema 1.
+    pub fn parse(bytes: Bytes, stated: &str) -> Result<Self, BundleError> {
+        let digest = Digest::of(&bytes);
+        Self::view(bytes, digest, stated)
+    }
+
+    fn view(bytes: Bytes, digest: Digest, stated: &str) -> Result<Self, BundleError> {
+        let raw: RawManifest = parse_json(&bytes)?;
+        let said = raw.media_type.as_deref().unwrap_or(stated);
+        if raw.schema_version == Some(1)
+            || raw.fs_layers.is_some()
+            || media_type::DOCKER_SCHEMA1.contains(&said)
+        {
+            return Err(BundleError::new(Fault::Unsupported, "a Docker schema 1 manifest").hint(
+                "registries no longer take schema 1: pull and save the image again with a current tool",
+            ));
+        }
+        let said = said.to_owned();
+        let subject = raw.subject.map(RawDescriptor::check).transpose()?;
+        let (kind, usual) = match (raw.config, raw.layers, raw.manifests) {
+            (_, None, Some(children)) => {
+                (Kind::Index { children: check_all(children)? }, media_type::OCI_INDEX)
+            }
+            (Some(config), layers, None) => {
+                let layers = check_all(layers.unwrap_or_default())?;
+                (Kind::Image { config: config.check()?, layers }, media_type::OCI_MANIFEST)
+            }
+            // Both kinds in one document: which one a reader takes is a known attack (CVE-2021-41190).
+            (_, Some(_), Some(_)) => {
+                return Err(BundleError::new(Fault::BadJson, "has both \"layers\" and \"manifests\""));
+            }
+            (None, _, None) if media_type::is_index(&said) => {
+                (Kind::Index { children: Vec::new() }, media_type::OCI_INDEX)
+            }
+            _ => return Err(BundleError::new(Fault::BadJson, "has neither \"config\" nor \"manifests\"")),
+        };
+        let is_index = matches!(kind, Kind::Index { .. });
+        if media_type::is_manifest(&said) && media_type::is_index(&said) != is_index {
+            return Err(BundleError::new(Fault::BadJson, format!("is not what its media type {said} says")));
+        }
+        let media_type = if media_type::is_manifest(&said) { said } else { usual.to_owned() };
+        Ok(Self { bytes, digest, media_type, kind, subject })
+    }
+
+    /// The manifests it lists; none for an image.
+    pub fn children(&self) -> &[Descriptor] {
+        match &self.kind {
+            Kind::Index { children } => children,
+            Kind::Image { .. } => &[],
+        }
+    }
+
+    /// The blobs it needs: configuration first, then layers, foreign ones left out.
+    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let (config, layers) = match &self.kind {
+            Kind::Image { config, layers } => (Some(config), layers.as_slice()),
+            Kind::Index { .. } => (None, &[][..]),
+        };
+        config.into_iter().chain(layers).filter(|descriptor| !descriptor.is_foreign())
+    }
+}
+
+fn check_all(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>, BundleError> {
+    raw.into_iter().map(RawDescriptor::check).collect()
+}
+
+/// Reads JSON from a bundle; the error says where in the document it broke.
+pub fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BundleError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| BundleError::new(Fault::BadJson, format!("not the JSON it should be: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn parse(json: &str) -> Result<Manifest, BundleError> {
+        Manifest::parse(Bytes::copy_from_slice(json.as_bytes()), media_type::OCI_MANIFEST)
+    }
+
+    #[test]
+    fn an_image_lists_what_it_needs() {
+        let manifest = parse(&format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"a","digest":"{DIGEST}","size":2}},"layers":[
+            {{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"{DIGEST}","size":9}}]}}"#
+        ))
+        .unwrap();
+        assert_eq!(manifest.blobs().map(|blob| blob.size).collect::<Vec<_>>(), [2]);
+        assert_eq!(manifest.media_type, media_type::OCI_MANIFEST);
+    }
+
+    #[test]
+    fn null_lists_are_empty_in_an_index() {
+        let json = br#"{"schemaVersion":2,"manifests":null}"#;
+        let index = Manifest::parse(Bytes::from_static(json), media_type::OCI_INDEX).unwrap();
+        assert!(index.children().is_empty());
+    }
+
+    #[test]
+    fn each_fault_has_its_class() {
+        for (json, fault) in [
+            ("{".to_owned(), Fault::BadJson),
+            ("[".repeat(1_000_000), Fault::BadJson),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), Fault::Unsupported),
+            (r#"{"config":{"digest":"sha256:xyz","size":1}}"#.to_owned(), Fault::BadDigest),
+            (format!(r#"{{"config":{{"digest":"{DIGEST}","size":-1}}}}"#), Fault::BadJson),
+            (
+                format!(r#"{{"config":{{"digest":"{DIGEST}","size":1}},"layers":[],"manifests":[]}}"#),
+                Fault::BadJson,
+            ),
+        ] {
+            assert_eq!(parse(&json).unwrap_err().fault(), fault);
+        }
+    }
+}

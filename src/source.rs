@@ -1,0 +1,111 @@
+//! A path becomes bytes as stored.
+//!
+//! In: a path, or `-` for a pipe. Out: a [`ByteSpace`], the one interface through which every later stage reads, be it
+//! a mapped file, a decoded volume or a range of either. Knows no formats.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::{BundleError, Fault};
+
+/// A finite space of bytes that many readers can read anywhere, at once.
+///
+/// A call may block: on the disk, on a part being decoded, on a decoder that has not come so far. Call it from threads
+/// that may wait, never from a runtime's.
+pub trait ByteSpace: Send + Sync + fmt::Debug {
+    /// The length in bytes. Waits for the end where only the end tells.
+    fn len(&self) -> Result<u64, BundleError>;
+
+    /// Bytes from `offset` on: at least one and at most `max`; fewer where no more lie together. Empty exactly when
+    /// `offset` is the end or past it. The slice is of the map itself where there is one (no copy).
+    fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError>;
+
+    /// Nobody will ask for this range again: what is kept of it may go.
+    fn release(&self, _range: Range<u64>) {}
+
+    /// Whether the space has no bytes at all.
+    fn is_empty(&self) -> Result<bool, BundleError> {
+        Ok(self.chunk_at(0, 1)?.is_empty())
+    }
+}
+
+/// A range of another space, as a space: an archive inside an archive, a layer inside that.
+#[derive(Debug, Clone)]
+pub struct Extent {
+    space: Arc<dyn ByteSpace>,
+    offset: u64,
+    len: u64,
+}
+
+impl Extent {
+    /// The `len` bytes of `space` from `offset` on; they need not be there yet.
+    pub fn new(space: Arc<dyn ByteSpace>, offset: u64, len: u64) -> Self {
+        Self { space, offset, len }
+    }
+}
+
+impl ByteSpace for Extent {
+    fn len(&self) -> Result<u64, BundleError> {
+        Ok(self.len)
+    }
+
+    fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+        let left = self.len.saturating_sub(offset);
+        if left == 0 {
+            return Ok(Bytes::new());
+        }
+        let max = usize::try_from(left).unwrap_or(usize::MAX).min(max);
+        let chunk = self.space.chunk_at(self.offset + offset, max)?;
+        if chunk.is_empty() {
+            let at = self.offset + offset;
+            return Err(BundleError::new(
+                Fault::Truncated,
+                format!("ends at byte {at}, {left} bytes too early"),
+            ));
+        }
+        Ok(chunk)
+    }
+
+    fn release(&self, range: Range<u64>) {
+        self.space.release(self.offset + range.start..self.offset + range.end.min(self.len));
+    }
+}
+
+/// All of `len` bytes from `offset` on, in one buffer. For small things: the caller has checked `len` against a limit.
+pub fn read_exact(space: &dyn ByteSpace, offset: u64, len: usize) -> Result<Bytes, BundleError> {
+    let first = space.chunk_at(offset, len)?;
+    if first.len() == len {
+        return Ok(first);
+    }
+    let mut out = Vec::with_capacity(len);
+    out.extend_from_slice(&first);
+    while out.len() < len {
+        let at = offset + out.len() as u64;
+        let chunk = space.chunk_at(at, len - out.len())?;
+        if chunk.is_empty() {
+            let missing = len - out.len();
+            return Err(BundleError::new(
+                Fault::Truncated,
+                format!("ends at byte {at}, {missing} bytes too early"),
+            ));
+        }
+        out.extend_from_slice(&chunk);
+    }
+    Ok(out.into())
+}
+
+/// Bytes in memory are a space too.
+impl ByteSpace for Bytes {
+    fn len(&self) -> Result<u64, BundleError> {
+        Ok(Self::len(self) as u64)
+    }
+
+    fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+        let len = Self::len(self);
+        let start = usize::try_from(offset).unwrap_or(len).min(len);
+        Ok(self.slice(start..len.min(start.saturating_add(max))))
+    }
+}
