@@ -75,7 +75,7 @@ pub enum Kind {
     /// One image: a configuration and layers, or an artefact of the same shape.
     Image {
         /// The configuration.
-        config: Descriptor,
+        config: Box<Descriptor>,
         /// The layers, lowest first.
         layers: Vec<Descriptor>,
     },
@@ -163,7 +163,7 @@ impl Manifest {
             }
             (Some(config), layers, None) => {
                 let layers = check_all(layers.unwrap_or_default())?;
-                (Kind::Image { config: config.check()?, layers }, media_type::OCI_MANIFEST)
+                (Kind::Image { config: Box::new(config.check()?), layers }, media_type::OCI_MANIFEST)
             }
             // Both kinds in one document: which one a reader takes is a known attack (CVE-2021-41190).
             (_, Some(_), Some(_)) => {
@@ -193,7 +193,7 @@ impl Manifest {
     /// The blobs it needs: configuration first, then layers, foreign ones left out.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, layers) = match &self.kind {
-            Kind::Image { config, layers } => (Some(config), layers.as_slice()),
+            Kind::Image { config, layers } => (Some(config.as_ref()), layers.as_slice()),
             Kind::Index { .. } => (None, &[][..]),
         };
         config.into_iter().chain(layers).filter(|descriptor| !descriptor.is_foreign())
