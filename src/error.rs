@@ -43,6 +43,8 @@ pub enum Fault {
     LimitExceeded,
     /// One name, two digests.
     Conflict,
+    /// An image has no name that a mirror could use.
+    NoName,
     /// The bundle changed while it was read.
     Changed,
     /// The operating system refused.
@@ -69,6 +71,7 @@ impl Fault {
             Self::Unsupported => "unsupported",
             Self::LimitExceeded => "limit-exceeded",
             Self::Conflict => "conflict",
+            Self::NoName => "no-name",
             Self::Changed => "changed",
             Self::Io => "io",
             Self::Cancelled => "cancelled",
@@ -80,7 +83,7 @@ impl Fault {
         match self {
             Self::Io => Exit::Internal,
             Self::Cancelled => Exit::Interrupted,
-            Self::Conflict => Exit::Usage,
+            Self::Conflict | Self::NoName => Exit::Usage,
             _ => Exit::Bundle,
         }
     }

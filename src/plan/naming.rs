@@ -1,0 +1,206 @@
+//! How a name in the bundle becomes a name on the mirror: the host is dropped, path and tag stay.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+
+use regex::Regex;
+
+use crate::archive::{Catalog, Content, Image, ImageName};
+use crate::error::{BundleError, Fault};
+use crate::oci::{Digest, Reference, Repository, Tag};
+
+/// What the user says about names.
+#[derive(Debug, Default)]
+pub struct Naming {
+    /// The first rule that matches decides; none leaves the path as it is.
+    pub rewrites: Vec<Rewrite>,
+    /// The repository of images that have only a tag, or no name at all.
+    pub repository: Option<Reference>,
+    /// Names for images that have none.
+    pub names: Vec<GivenName>,
+    /// The annotation of `index.json` entries that holds the name, where a tool has its own.
+    pub annotation: Option<String>,
+}
+
+/// `PATTERN=REPLACEMENT` on `host/path`, without the tag. The pattern must match it whole.
+#[derive(Debug, Clone)]
+pub struct Rewrite {
+    pattern: Regex,
+    replacement: String,
+}
+
+impl FromStr for Rewrite {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (pattern, replacement) =
+            text.split_once('=').ok_or("a rule is PATTERN=REPLACEMENT, as 'quay.io/(.*)=quay/$1'")?;
+        let pattern = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| error.to_string())?;
+        Ok(Self { pattern, replacement: replacement.to_owned() })
+    }
+}
+
+/// `NAME`, or `DIGEST=NAME` where several images lack one.
+#[derive(Debug, Clone)]
+pub struct GivenName {
+    digest: Option<Digest>,
+    name: Reference,
+}
+
+impl FromStr for GivenName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (digest, name) = match text.split_once('=') {
+            Some((digest, name)) => (Some(digest.parse().map_err(|e: BundleError| e.to_string())?), name),
+            None => (None, text),
+        };
+        let name: Reference = name.parse().map_err(|e: BundleError| e.to_string())?;
+        if name.tag.is_none() {
+            return Err(format!("{name} has no tag"));
+        }
+        Ok(Self { digest, name })
+    }
+}
+
+/// One place on a mirror, below its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The name in the bundle.
+    pub name: String,
+    /// The repository.
+    pub repository: Repository,
+    /// The tag; none for what is known by its digest alone.
+    pub tag: Option<Tag>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repository.fmt(f)?;
+        self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))
+    }
+}
+
+impl Naming {
+    /// Whether every image can be given a name; the error lists those that cannot, and the flag that helps.
+    pub(super) fn check(&self, catalog: &Catalog, followers: &HashSet<usize>) -> Result<(), BundleError> {
+        let images = || catalog.images.iter().enumerate().filter(|(index, _)| !followers.contains(index));
+        let nameless: Vec<&Image> =
+            images().map(|(_, image)| image).filter(|image| self.is_nameless(image)).collect();
+        let single = self.names.iter().filter(|given| given.digest.is_none()).count();
+        if single > 0 && (single > 1 || nameless.len() > 1) && self.repository.is_none() {
+            let digests: Vec<_> =
+                nameless.iter().map(|image| format!("--name {}=REPOSITORY:TAG", digest(image))).collect();
+            let told = format!(
+                "{} images have no name, and --name was given {single} times without a digest",
+                nameless.len()
+            );
+            return Err(BundleError::new(Fault::NoName, told)
+                .hint(format!("say which is which: {}", digests.join(" "))));
+        }
+        let Some(first) =
+            nameless.iter().find(|image| self.given(image).is_none() && self.repository.is_none())
+        else {
+            return Ok(());
+        };
+        let count = nameless.len();
+        let tags: Vec<String> = first.names.iter().map(ToString::to_string).collect();
+        if !tags.is_empty() {
+            let told = format!(
+                "{count} image(s) have a tag but no repository (the first is tagged {})",
+                tags.join(", ")
+            );
+            return Err(
+                BundleError::new(Fault::NoName, told).hint("name their repository: --repository HOST/PATH")
+            );
+        }
+        let told = format!("{count} image(s) have no name (the first is {})", digest(first));
+        let hint = match full_name_annotation(first) {
+            Some(key) => format!("their index entries name them under another key: --name-annotation {key}"),
+            None if count == 1 => "name it: --name REPOSITORY:TAG".to_owned(),
+            None => "name each: --name DIGEST=REPOSITORY:TAG, or put all into one: --repository HOST/PATH"
+                .to_owned(),
+        };
+        Err(BundleError::new(Fault::NoName, told).hint(hint))
+    }
+
+    fn is_nameless(&self, image: &Image) -> bool {
+        self.annotated(image).is_none()
+            && !image.names.iter().any(|name| !matches!(name, ImageName::TagOnly(_)))
+    }
+
+    fn annotated(&self, image: &Image) -> Option<Reference> {
+        image.annotations.get(self.annotation.as_ref()?)?.parse().ok()
+    }
+
+    fn given(&self, image: &Image) -> Option<&Reference> {
+        let wanted = digest(image);
+        let exact = self.names.iter().find(|given| given.digest == Some(wanted));
+        exact.or_else(|| self.names.iter().find(|given| given.digest.is_none())).map(|given| &given.name)
+    }
+
+    /// Every place of an image, one for each of its names.
+    pub(super) fn places(&self, image: &Image) -> Result<Vec<Place>, BundleError> {
+        if self.is_nameless(image)
+            && let Some(name) = self.given(image)
+        {
+            return Ok(vec![self.place_of(name)?]);
+        }
+        if let Some(name) = self.annotated(image) {
+            return Ok(vec![self.place_of(&name)?]);
+        }
+        let mut places = Vec::new();
+        for name in &image.names {
+            places.push(match name {
+                ImageName::Full(reference) => self.place_of(reference)?,
+                ImageName::Hostless(repository, tag) => Place {
+                    name: name.to_string(),
+                    repository: self.rewrite(repository.as_str(), repository)?,
+                    tag: Some(tag.clone()),
+                },
+                ImageName::TagOnly(tag) => {
+                    let Some(repository) = &self.repository else { continue };
+                    self.place_of(&Reference { tag: Some(tag.clone()), digest: None, ..repository.clone() })?
+                }
+            });
+        }
+        if places.is_empty()
+            && let Some(repository) = &self.repository
+        {
+            let by_digest = Reference { tag: None, digest: Some(digest(image)), ..repository.clone() };
+            places.push(self.place_of(&by_digest)?);
+        }
+        Ok(places)
+    }
+
+    fn place_of(&self, name: &Reference) -> Result<Place, BundleError> {
+        let full = format!("{}/{}", name.host, name.repository);
+        let repository = self.rewrite(&full, &name.repository)?;
+        Ok(Place { name: name.to_string(), repository, tag: name.tag.clone() })
+    }
+
+    fn rewrite(&self, full: &str, otherwise: &Repository) -> Result<Repository, BundleError> {
+        let Some(rule) = self.rewrites.iter().find(|rule| rule.pattern.is_match(full)) else {
+            return Ok(otherwise.clone());
+        };
+        let to = rule.pattern.replace(full, rule.replacement.as_str());
+        to.parse().map_err(|e: BundleError| e.at(format!("rewriting {full}")))
+    }
+}
+
+fn digest(image: &Image) -> Digest {
+    match &image.content {
+        Content::Manifest(digest) => *digest,
+        Content::Unpacked(unpacked) => unpacked.config_digest,
+    }
+}
+
+/// An annotation that looks like a whole name (Zarf writes `org.opencontainers.image.base.name`).
+fn full_name_annotation(image: &Image) -> Option<&str> {
+    let (key, _) = image
+        .annotations
+        .iter()
+        .find(|(_, value)| Reference::parse_full(value).is_some_and(|r| r.tag.is_some()))?;
+    Some(key)
+}

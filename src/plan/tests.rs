@@ -1,0 +1,191 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::oci::{Manifest, Platform, media_type};
+
+fn manifest(json: &str) -> Arc<Manifest> {
+    Arc::new(Manifest::parse(Bytes::copy_from_slice(json.as_bytes()), media_type::OCI_MANIFEST).unwrap())
+}
+
+fn simple(seed: &str) -> Arc<Manifest> {
+    let config = Digest::of(seed.as_bytes());
+    manifest(&format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{config}","size":1}},"layers":[]}}"#
+    ))
+}
+
+fn image(manifest: &Manifest, names: &[&str]) -> Image {
+    let names = names.iter().map(|name| ImageName::Full(name.parse().unwrap())).collect();
+    let content = Content::Manifest(manifest.digest);
+    Image { names, content, origin: String::new(), annotations: BTreeMap::new() }
+}
+
+fn catalog(images: &[(&Arc<Manifest>, &[&str])]) -> Catalog {
+    let mut catalog = Catalog::default();
+    for (manifest, names) in images {
+        catalog.images.push(image(manifest, names));
+        catalog.manifests.insert(manifest.digest, Arc::clone(manifest));
+    }
+    catalog
+}
+
+fn places(plan: &Plan) -> Vec<String> {
+    plan.images.iter().map(|image| image.place(None)).collect()
+}
+
+#[test]
+fn the_host_is_dropped_and_path_and_tag_stay() {
+    let catalog = catalog(&[
+        (&simple("a"), &["gcr.io/kubernetes-e2e-test-images/nautilus:1.0"]),
+        (&simple("b"), &["busybox"]),
+    ]);
+    let mut with_tag = catalog;
+    with_tag.images[1].names = vec![ImageName::Full("busybox:1.36".parse().unwrap())];
+    let plan = Plan::new(&with_tag, &Rules::default()).unwrap();
+    assert_eq!(places(&plan), ["kubernetes-e2e-test-images/nautilus:1.0", "library/busybox:1.36"]);
+    let namespace: Repository = "test-namespace".parse().unwrap();
+    assert_eq!(
+        plan.images[0].place(Some(&namespace)),
+        "test-namespace/kubernetes-e2e-test-images/nautilus:1.0"
+    );
+}
+
+#[test]
+fn two_images_on_one_name_are_refused_unless_the_user_says_which_wins() {
+    let (a, b) = (simple("a"), simple("b"));
+    let catalog = catalog(&[(&a, &["gcr.io/x/y:1"]), (&b, &["quay.io/x/y:1"])]);
+    let error = Plan::new(&catalog, &Rules::default()).unwrap_err();
+    assert_eq!(error.fault(), Fault::Conflict);
+    assert!(error.to_string().contains("x/y:1") && error.to_string().contains(&b.digest.to_string()));
+    for (rule, winner) in [(OnConflict::First, &a), (OnConflict::Last, &b)] {
+        let plan = Plan::new(&catalog, &Rules { on_conflict: rule, ..Rules::default() }).unwrap();
+        assert_eq!(plan.images.len(), 1);
+        assert!(matches!(plan.images[0].content, Content::Manifest(digest) if digest == winner.digest));
+    }
+    let rewrite = Naming { rewrites: vec!["quay.io/(.*)=quay/$1".parse().unwrap()], ..Naming::default() };
+    let plan = Plan::new(&catalog, &Rules { naming: rewrite, ..Rules::default() }).unwrap();
+    assert_eq!(places(&plan), ["x/y:1", "quay/x/y:1"]);
+}
+
+#[test]
+fn one_image_under_two_names_is_pushed_once_with_two_tags() {
+    let a = simple("a");
+    let catalog = catalog(&[(&a, &["gcr.io/x/y:1", "gcr.io/x/y:latest"]), (&a, &["gcr.io/x/y:1"])]);
+    let plan = Plan::new(&catalog, &Rules::default()).unwrap();
+    assert_eq!(plan.images.len(), 1);
+    assert_eq!(plan.images[0].tags.len(), 2);
+}
+
+#[test]
+fn the_same_image_with_and_without_a_manifest_keeps_the_manifest() {
+    let a = simple("a");
+    let mut catalog = catalog(&[(&a, &["gcr.io/x/y:1"])]);
+    let unpacked = Unpacked {
+        config: Bytes::from_static(b"a"),
+        config_digest: Digest::of(b"a"),
+        platform: Platform { os: "linux".into(), architecture: "amd64".into(), variant: None },
+        layers: Vec::new(),
+    };
+    let twin = Image { content: Content::Unpacked(Arc::new(unpacked)), ..catalog.images[0].clone() };
+    catalog.images.insert(0, twin);
+    let plan = Plan::new(&catalog, &Rules::default()).unwrap();
+    assert_eq!(plan.images.len(), 1);
+    assert!(matches!(plan.images[0].content, Content::Manifest(_)));
+}
+
+#[test]
+fn what_has_no_name_says_which_flag_gives_one() {
+    let a = simple("a");
+    let mut catalog = catalog(&[(&a, &[])]);
+    let error = Plan::new(&catalog, &Rules::default()).unwrap_err();
+    assert!(error.hint_text().unwrap().contains("--name REPOSITORY:TAG"));
+    let naming = Naming { names: vec!["gcr.io/x/y:1".parse().unwrap()], ..Naming::default() };
+    assert_eq!(places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap()), ["x/y:1"]);
+
+    catalog.images[0].names = vec![ImageName::TagOnly("v1".parse().unwrap())];
+    let error = Plan::new(&catalog, &Rules::default()).unwrap_err();
+    assert!(error.hint_text().unwrap().contains("--repository"));
+    let naming = Naming { repository: Some("gcr.io/x/y".parse().unwrap()), ..Naming::default() };
+    assert_eq!(places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap()), ["x/y:v1"]);
+}
+
+#[test]
+fn several_without_a_name_are_named_by_digest_or_annotation() {
+    let (a, b) = (simple("a"), simple("b"));
+    let mut catalog = catalog(&[(&a, &[]), (&b, &[])]);
+    for (image, name) in catalog.images.iter_mut().zip(["ghcr.io/x/a:1", "ghcr.io/x/b:1"]) {
+        image.annotations.insert("org.opencontainers.image.base.name".into(), name.into());
+    }
+    let error = Plan::new(&catalog, &Rules::default()).unwrap_err();
+    assert!(error.hint_text().unwrap().contains("--name-annotation org.opencontainers.image.base.name"));
+    let naming =
+        Naming { annotation: Some("org.opencontainers.image.base.name".into()), ..Naming::default() };
+    assert_eq!(
+        places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap()),
+        ["x/a:1", "x/b:1"]
+    );
+    let names =
+        [&a, &b].map(|m| format!("{}=x/{}:1", m.digest, &m.digest.hex()[..4]).parse().unwrap()).to_vec();
+    let naming = Naming { names, ..Naming::default() };
+    assert_eq!(Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap().images.len(), 2);
+}
+
+#[test]
+fn referrers_follow_their_subject_and_theirs_follow_them() {
+    let subject = simple("a");
+    let about = |digest: Digest, size: usize| {
+        manifest(&format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{digest}","size":1}},"layers":[],
+            "subject":{{"mediaType":"m","digest":"{digest}","size":{size}}}}}"#
+        ))
+    };
+    let signature = about(subject.digest, subject.bytes.len());
+    let second = about(signature.digest, signature.bytes.len());
+    let catalog = catalog(&[(&second, &[]), (&signature, &[]), (&subject, &["gcr.io/x/y:1"])]);
+    let plan = Plan::new(&catalog, &Rules::default()).unwrap();
+    let order: Vec<_> = plan.images.iter().map(|image| identity(&image.content, &catalog).0).collect();
+    assert_eq!(order, [subject.digest, signature.digest, second.digest]);
+    assert!(plan.images.iter().all(|image| image.repository.as_str() == "x/y"));
+}
+
+#[test]
+fn closures_hold_children_before_parents_and_each_once() {
+    let (a, b) = (simple("a"), simple("b"));
+    let child = |m: &Manifest| {
+        format!(r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#, m.media_type, m.digest, m.bytes.len())
+    };
+    let index = manifest(&format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{},{},{}]}}"#,
+        media_type::OCI_INDEX,
+        child(&a),
+        child(&b),
+        child(&a)
+    ));
+    let catalog = catalog(&[(&a, &[]), (&b, &[]), (&index, &["x/y:1"])]);
+    let closure = Closure::of(&catalog, &index.digest);
+    assert_eq!(closure.manifests, [a.digest, b.digest, index.digest]);
+    assert_eq!(closure.blobs.len(), 2);
+}
+
+#[test]
+fn include_and_exclude_choose_by_the_name_in_the_bundle() {
+    let catalog = catalog(&[(&simple("a"), &["gcr.io/x/y:1"]), (&simple("b"), &["quay.io/x/z:1"])]);
+    let globs =
+        |glob: &str| globset::GlobSetBuilder::new().add(globset::Glob::new(glob).unwrap()).build().unwrap();
+    let plan = Plan::new(&catalog, &Rules { include: globs("gcr.io/*"), ..Rules::default() }).unwrap();
+    assert_eq!((places(&plan), plan.left_out), (vec!["x/y:1".to_owned()], 1));
+    let plan = Plan::new(&catalog, &Rules { exclude: globs("*/y:*"), ..Rules::default() }).unwrap();
+    assert_eq!(places(&plan), ["x/z:1"]);
+}
+
+#[test]
+fn a_name_by_digest_alone_stays_one() {
+    let a = simple("a");
+    let name = format!("gcr.io/x/y@{}", a.digest);
+    let plan = Plan::new(&catalog(&[(&a, &[name.as_str()])]), &Rules::default()).unwrap();
+    assert_eq!((plan.images.len(), plan.images[0].tags.len()), (1, 0));
+}
+
+use crate::archive::Unpacked;
