@@ -177,7 +177,12 @@ impl Naming {
     fn place_of(&self, name: &Reference) -> Result<Place, BundleError> {
         let full = format!("{}/{}", name.host, name.repository);
         let repository = self.rewrite(&full, &name.repository)?;
-        Ok(Place { name: name.to_string(), repository, tag: name.tag.clone() })
+        // A name that says neither tag nor digest means `latest`, as everywhere.
+        let tag = match (&name.tag, name.digest) {
+            (None, None) => Some("latest".parse()?),
+            (tag, _) => tag.clone(),
+        };
+        Ok(Place { name: name.to_string(), repository, tag })
     }
 
     fn rewrite(&self, full: &str, otherwise: &Repository) -> Result<Repository, BundleError> {

@@ -1,0 +1,168 @@
+//! From a range of a volume to the body of a request, verified on the way.
+//!
+//! A feeder runs on a thread that may wait (for the disk, for a part being decoded) and hands chunks to the request over
+//! a channel of two. It starts when the request first asks for bytes, so it holds nothing while a connection is waited
+//! for. The hash is taken here and not on the pool of the decoders: a chunk's hash takes 0.2 ms, and queueing it behind
+//! the decoding of a block of 8 MiB would hold the socket for a tenth of a second.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::mpsc;
+
+use crate::error::{BundleError, Fault};
+use crate::oci::{Digest, Hasher};
+use crate::registry::{BlobBody, BodyStream};
+use crate::source::ByteSpace;
+
+const CHUNK_BYTES: u64 = 256 << 10;
+
+/// A blob that is sent as it lies in a space.
+#[derive(Debug)]
+pub(super) struct SpaceBody {
+    space: Arc<dyn ByteSpace>,
+    size: u64,
+    check: Arc<Check>,
+}
+
+impl SpaceBody {
+    /// `size` bytes of `space`; they must have this digest, or the last of them are not given out.
+    pub(super) fn new(space: Arc<dyn ByteSpace>, size: u64, digest: Digest) -> Self {
+        Self { space, size, check: Arc::new(Check::new(digest, size)) }
+    }
+}
+
+impl BlobBody for SpaceBody {
+    fn len(&self) -> u64 {
+        self.size
+    }
+
+    fn open(&self, range: Range<u64>) -> BodyStream {
+        let (space, check) = (Arc::clone(&self.space), Arc::clone(&self.check));
+        let start = async move {
+            let (sender, mut receiver) = mpsc::channel(2);
+            tokio::task::spawn_blocking(move || feed(space.as_ref(), &check, range, &sender));
+            stream::poll_fn(move |context| receiver.poll_recv(context))
+        };
+        start.into_stream().flatten().boxed()
+    }
+}
+
+fn feed(space: &dyn ByteSpace, check: &Check, range: Range<u64>, sender: &mpsc::Sender<Result<Bytes, BundleError>>) {
+    // A request that goes on in the middle still has the bytes before it hashed, once.
+    let mut offset = range.start.min(check.hashed());
+    while offset < range.end {
+        let max = usize::try_from((range.end - offset).min(CHUNK_BYTES)).unwrap_or(0);
+        let max = if offset < range.start { max.min(usize::try_from(range.start - offset).unwrap_or(max)) } else { max };
+        let chunk = space.chunk_at(offset, max).and_then(|chunk| {
+            if chunk.is_empty() {
+                return Err(BundleError::new(Fault::Truncated, format!("ends at byte {offset} of the blob")));
+            }
+            check.take(offset, &chunk).map(|()| chunk)
+        });
+        let at = offset;
+        offset += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        let failed = chunk.is_err();
+        // The receiver is gone when the request was given up.
+        if (failed || at >= range.start) && sender.blocking_send(chunk).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Hashes a blob once, however many mirrors read it: whoever comes first to a chunk hashes it.
+#[derive(Debug)]
+struct Check {
+    digest: Digest,
+    size: u64,
+    state: Mutex<CheckState>,
+}
+
+#[derive(Debug)]
+struct CheckState {
+    hasher: Option<Hasher>,
+    hashed: u64,
+    outcome: Result<(), BundleError>,
+}
+
+impl Check {
+    fn new(digest: Digest, size: u64) -> Self {
+        let state = CheckState { hasher: Some(digest.hasher()), hashed: 0, outcome: Ok(()) };
+        Self { digest, size, state: Mutex::new(state) }
+    }
+
+    fn hashed(&self) -> u64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).hashed
+    }
+
+    /// Takes in the bytes at `offset`. The end of a blob that is not what it should be is an error for everyone.
+    fn take(&self, offset: u64, chunk: &Bytes) -> Result<(), BundleError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset + chunk.len() as u64;
+        if offset <= state.hashed && end > state.hashed {
+            let new = chunk.slice(usize::try_from(state.hashed - offset).unwrap_or(0)..);
+            state.hashed = end;
+            if let Some(hasher) = &mut state.hasher {
+                hasher.update(&new);
+            }
+            if end == self.size
+                && let Some(hasher) = state.hasher.take()
+            {
+                let found = hasher.finish();
+                if found != self.digest {
+                    let told = format!("blob {}: its content has digest {found}", self.digest);
+                    state.outcome = Err(BundleError::new(Fault::DigestMismatch, told));
+                }
+            }
+        }
+        if end == self.size { state.outcome.clone() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn collect(body: &SpaceBody, range: Range<u64>) -> Result<Vec<u8>, BundleError> {
+        let mut stream = body.open(range);
+        let mut out = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            out.extend_from_slice(&chunk?);
+        }
+        Ok(out)
+    }
+
+    fn body(bytes: &Bytes, digest: Digest) -> SpaceBody {
+        SpaceBody::new(Arc::new(bytes.clone()), bytes.len() as u64, digest)
+    }
+
+    #[tokio::test]
+    async fn bytes_arrive_as_they_lie_from_any_offset_any_number_of_times() {
+        let bytes = Bytes::from((0..1_000_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+        let body = body(&bytes, Digest::of(&bytes));
+        let len = bytes.len() as u64;
+        assert!(collect(&body, 3_000_000..len).await.unwrap() == bytes[3_000_000..]);
+        assert!(collect(&body, 0..len).await.unwrap() == bytes);
+        assert!(collect(&body, 5..7).await.unwrap() == bytes[5..7]);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_wrong_blob_is_never_given_out() {
+        let bytes = Bytes::from(vec![7; 600_000]);
+        let body = body(&bytes, Digest::of(b"something else"));
+        for _ in 0..2 {
+            let mut stream = body.open(0..600_000);
+            let mut given = 0;
+            let error = loop {
+                match stream.next().await.unwrap() {
+                    Ok(chunk) => given += chunk.len(),
+                    Err(error) => break error,
+                }
+            };
+            assert!(given < 600_000);
+            assert_eq!(error.fault(), Fault::DigestMismatch);
+        }
+    }
+}

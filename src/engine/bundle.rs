@@ -1,0 +1,137 @@
+//! Opening the user's bundles: source → volume → catalog, for any number of paths.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::archive::{self, Catalog};
+use crate::decode::{Decoder, Structure};
+use crate::error::{BundleError, Fault};
+use crate::report::{Event, Listeners};
+use crate::source::{self, ByteSpace, Source, SourceOptions};
+
+/// Bundles that are open, and what is in them.
+#[derive(Debug)]
+pub struct Bundle {
+    /// All images of all of them.
+    pub catalog: Catalog,
+    /// What each of them is.
+    pub parts: Vec<OpenedSource>,
+    files: Vec<Source>,
+}
+
+/// One path that was opened.
+#[derive(Debug)]
+pub struct OpenedSource {
+    /// The path, `-` for standard input.
+    pub path: PathBuf,
+    /// Its size on disk; none for a pipe or a folder.
+    pub stored_bytes: Option<u64>,
+    /// How it is compressed and cut; none for a folder.
+    pub structure: Option<Structure>,
+}
+
+impl Bundle {
+    /// Opens every path and finds out what is in it. Blocks: for what must be decoded to know.
+    ///
+    /// # Errors
+    /// What is wrong with the first path that cannot be read, beginning with that path.
+    pub fn open(
+        paths: &[PathBuf],
+        decoder: &Decoder,
+        options: &SourceOptions,
+        listeners: &Listeners,
+    ) -> Result<Self, BundleError> {
+        let started = Instant::now();
+        let mut bundle = Self { catalog: Catalog::default(), parts: Vec::new(), files: Vec::new() };
+        for path in paths {
+            let catalog = bundle.read(path, decoder, options, listeners).map_err(|error| error.at(path.display()))?;
+            bundle.catalog.merge(catalog);
+        }
+        listeners.tell(&Event::Catalogued {
+            images: bundle.catalog.images.len(),
+            blobs: bundle.catalog.blobs.len(),
+            took: started.elapsed(),
+        });
+        for note in &bundle.catalog.notes {
+            listeners.note(note);
+        }
+        Ok(bundle)
+    }
+
+    fn read(
+        &mut self,
+        path: &Path,
+        decoder: &Decoder,
+        options: &SourceOptions,
+        listeners: &Listeners,
+    ) -> Result<Catalog, BundleError> {
+        let limits = archive::Limits::default();
+        let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
+        if path == Path::new("-") {
+            let volume = decoder.open_reader(io::stdin())?;
+            self.opened(path, None, Some(volume.structure), listeners);
+            return archive::read(volume.space, &open, &limits);
+        }
+        let kind = fs::metadata(path).map_err(|error| BundleError::io("cannot be opened", &error))?;
+        if kind.is_dir() {
+            self.opened(path, None, None, listeners);
+            let files = std::cell::RefCell::new(&mut self.files);
+            let open_file = |file: &Path| {
+                let source = source::open(file, options)?;
+                let space = source.space();
+                files.borrow_mut().push(source);
+                Ok(space)
+            };
+            return archive::read_directory(path, &open_file, &open, &limits);
+        }
+        let file = source::open(path, options)?;
+        let volume = decoder.open(file.space())?;
+        self.opened(path, Some(file.identity().len), Some(volume.structure), listeners);
+        self.files.push(file);
+        archive::read(volume.space, &open, &limits)
+    }
+
+    fn opened(
+        &mut self,
+        path: &Path,
+        stored_bytes: Option<u64>,
+        structure: Option<Structure>,
+        listeners: &Listeners,
+    ) {
+        listeners.tell(&Event::Opened {
+            path: path.display().to_string(),
+            structure: structure.as_ref().map_or_else(|| "a folder".to_owned(), ToString::to_string),
+            stored_bytes,
+        });
+        self.parts.push(OpenedSource { path: path.to_owned(), stored_bytes, structure });
+    }
+
+    /// Whether every file is still what it was when it was opened.
+    ///
+    /// # Errors
+    /// [`Fault::Changed`], naming the file.
+    pub fn check_unchanged(&self) -> Result<(), BundleError> {
+        self.files.iter().try_for_each(|file| file.check_unchanged().map_err(|error| error.at(file.path().display())))
+    }
+
+    /// The first thing that is wrong with an image, unless nothing is.
+    ///
+    /// # Errors
+    /// A bundle with a damaged image is refused as a whole: half a release on a mirror is worse than none.
+    pub fn check_whole(&self) -> Result<(), BundleError> {
+        let Some(first) = self.catalog.broken.first() else { return Ok(()) };
+        let whole = self.catalog.images.len();
+        let count = self.catalog.broken.len();
+        let error = first.error.clone().at(format!("image {}", first.name));
+        let error = if count > 1 { error.at(format!("{count} images are damaged; the first")) } else { error };
+        Err(match (whole, error.fault()) {
+            (0, _) | (_, Fault::BadReference) => error,
+            _ => error.hint(format!(
+                "nothing was sent; fetch the bundle again, or push the {whole} whole image(s) with --allow-damaged"
+            )),
+        })
+    }
+}

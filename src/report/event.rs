@@ -1,0 +1,152 @@
+//! What happens in a run, as it happens. No stage prints; a listener does.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::oci::Digest;
+
+/// Something happened. Mirrors are named by their number in [`Event::Started`].
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A bundle was opened.
+    Opened {
+        /// Its path.
+        path: String,
+        /// How it is compressed and cut, in words.
+        structure: String,
+        /// Bytes on disk; none for a pipe.
+        stored_bytes: Option<u64>,
+    },
+    /// It is known what is in all bundles.
+    Catalogued {
+        /// Images in them.
+        images: usize,
+        /// Distinct blobs.
+        blobs: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The run to the mirrors begins.
+    Started {
+        /// The mirrors, in order.
+        mirrors: Vec<String>,
+        /// Images for each of them.
+        images: usize,
+    },
+    /// A mirror answered and took the credentials.
+    Connected {
+        /// Which.
+        mirror: usize,
+    },
+    /// A blob turned out to be missing and will be sent.
+    Wanted {
+        /// By which mirror.
+        mirror: usize,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A mirror has confirmed a blob.
+    Acknowledged {
+        /// Which.
+        mirror: usize,
+        /// The blob.
+        digest: Digest,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Body bytes were handed to a connection.
+    Sent {
+        /// To which mirror.
+        mirror: usize,
+        /// How many.
+        bytes: u64,
+    },
+    /// An image is whole on a mirror (its tags may still be to come).
+    ImageWhole {
+        /// On which.
+        mirror: usize,
+        /// Its name in the bundle.
+        image: String,
+        /// Whether it was there before.
+        already: bool,
+    },
+    /// An image could not be completed.
+    ImageFailed {
+        /// On which mirror.
+        mirror: usize,
+        /// Its name in the bundle.
+        image: String,
+        /// Why.
+        why: String,
+    },
+    /// A request is tried again.
+    Retried {
+        /// To which mirror.
+        mirror: usize,
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        why: String,
+        /// After how long it is tried again.
+        after: Duration,
+    },
+    /// Tags are moved: the last step on a mirror.
+    Tagged {
+        /// On which.
+        mirror: usize,
+        /// How many tags.
+        tags: usize,
+    },
+    /// A mirror is done, well or not.
+    Finished {
+        /// Which.
+        mirror: usize,
+        /// Images that are complete, tags and all.
+        complete: usize,
+        /// Images that are not.
+        failed: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// Something people should know that harms nothing.
+    Note {
+        /// The text.
+        text: String,
+    },
+}
+
+/// Hears of everything that happens. Called from many threads, and must not block.
+pub trait Listener: Send + Sync {
+    /// Something happened.
+    fn hear(&self, event: &Event);
+}
+
+/// All listeners of a run.
+#[derive(Clone, Default)]
+pub struct Listeners(Vec<Arc<dyn Listener>>);
+
+impl Listeners {
+    /// These listeners.
+    pub fn new(listeners: Vec<Arc<dyn Listener>>) -> Self {
+        Self(listeners)
+    }
+
+    /// Tells all of them.
+    pub fn tell(&self, event: &Event) {
+        for listener in &self.0 {
+            listener.hear(event);
+        }
+    }
+
+    /// Tells all of them something for people.
+    pub fn note(&self, text: impl Into<String>) {
+        self.tell(&Event::Note { text: text.into() });
+    }
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listeners({})", self.0.len())
+    }
+}
