@@ -13,13 +13,14 @@ use super::blobs::{CONTENT_DIGEST, text_value};
 use super::error::{Code, Refusal};
 use super::receive::read_small;
 use super::referrers;
-use super::routes::Target;
+use super::routes::{self, Query, Target};
 use super::store::{Link, Shelf, Store, blocking, found};
 use super::tags;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
-use crate::oci::{Digest, Manifest, Repository};
+use crate::oci::{Digest, Manifest, Repository, Tag};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAGS: HeaderName = HeaderName::from_static("oci-tag");
 
 fn unknown(target: &Target) -> Refusal {
     let what = match target {
@@ -63,11 +64,13 @@ pub(super) async fn fetch(
     Ok(response)
 }
 
-/// `PUT manifests/<tag or digest>`
+/// `PUT manifests/<tag>`, or `PUT manifests/<digest>`, the latter with any number of `tag=`
+/// ([coming after 1.1](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests)).
 pub(super) async fn store(
     store: &Arc<Store>,
     repository: Repository,
     target: Target,
+    query: &Query,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
@@ -78,9 +81,11 @@ pub(super) async fn store(
             .status(StatusCode::PAYLOAD_TOO_LARGE)
     })?;
     let bytes = Bytes::from(bytes);
-    let digest = match &target {
-        Target::Tag(_) => Digest::of(&bytes),
-        Target::Digest(digest) if digest.matches(&bytes) => *digest,
+    let (digest, tags): (_, Vec<Tag>) = match target {
+        Target::Tag(tag) => (Digest::of(&bytes), vec![tag]),
+        Target::Digest(digest) if digest.matches(&bytes) => {
+            (digest, query.texts("tag").map(routes::tag).collect::<Result<_, _>>()?)
+        }
         Target::Digest(digest) => {
             return Err(Refusal::new(Code::DigestInvalid, format!("the manifest is not {digest}")));
         }
@@ -105,6 +110,10 @@ pub(super) async fn store(
     if let Some(subject) = subject {
         answer.insert(SUBJECT, text_value(subject.to_string()));
     }
+    if query.text("tag").is_some() {
+        let tags: Vec<_> = tags.iter().map(Tag::as_str).collect();
+        answer.insert(TAGS, text_value(tags.join(", ")));
+    }
     let missing = blocking(store, move |store| {
         let _nothing_goes = store.deletions.read().unwrap_or_else(PoisonError::into_inner);
         let missing = missing(store, &repository, &manifest)?;
@@ -116,9 +125,9 @@ pub(super) async fn store(
             }
             let link = Link { size: manifest.bytes.len() as u64, media_type: Some(media_type) };
             store.put_link(&repository, Shelf::Manifests, &digest, &link)?;
-            // The tag is last: it never stands for what is not there.
-            if let Target::Tag(tag) = target {
-                tags::write(store, &repository, &tag, &digest)?;
+            // Tags are last: they never stand for what is not there.
+            for tag in &tags {
+                tags::write(store, &repository, tag, &digest)?;
             }
         }
         Ok(missing)

@@ -3,7 +3,6 @@
 //! Repositories contain slashes, so a path is read from its end, by hand, after decoding it exactly once. What comes out
 //! is typed: a [`Repository`], [`Tag`] or [`Digest`] can become a path on the disk as it is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -89,8 +88,13 @@ impl Target {
         if text.contains(':') {
             return digest(text).map(Self::Digest);
         }
-        text.parse().map(Self::Tag).map_err(|error| Refusal::new(Code::TagInvalid, error.to_string()))
+        tag(text).map(Self::Tag)
     }
+}
+
+/// Reads a tag of a request.
+pub(super) fn tag(text: &str) -> Result<Tag, Refusal> {
+    text.parse().map_err(|error: crate::error::BundleError| Refusal::new(Code::TagInvalid, error.to_string()))
 }
 
 fn repository(text: &str) -> Result<Repository, Refusal> {
@@ -104,9 +108,9 @@ pub(super) fn digest(text: &str) -> Result<Digest, Refusal> {
         .map_err(|error: crate::error::BundleError| Refusal::new(Code::DigestInvalid, error.to_string()))
 }
 
-/// The parameters of a request's query.
+/// The parameters of a request's query, in its order.
 #[derive(Debug, Default)]
-pub(super) struct Query(HashMap<String, String>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     fn parse(raw: &str) -> Self {
@@ -114,7 +118,12 @@ impl Query {
     }
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.texts(name).next()
+    }
+
+    /// All values of a parameter that may be repeated.
+    pub(super) fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     pub(super) fn digest(&self, name: &str) -> Result<Option<Digest>, Refusal> {
@@ -173,7 +182,7 @@ async fn dispatch(store: &Arc<Store>, route: Route, request: Request) -> Result<
         },
         Route::Manifest(repository, target) => match method {
             Method::GET | Method::HEAD => manifests::fetch(store, repository, target, &method).await,
-            Method::PUT => manifests::store(store, repository, target, &headers, body).await,
+            Method::PUT => manifests::store(store, repository, target, &query, &headers, body).await,
             Method::DELETE => manifests::delete(store, repository, target).await,
             _ => Err(Refusal::method("GET, HEAD, PUT, DELETE")),
         },

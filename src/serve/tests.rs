@@ -413,6 +413,11 @@ async fn manifests_are_kept_byte_for_byte() {
     let put = registry.ask(Method::PUT, &format!("a/b/manifests/{digest}")).body(text.clone());
     let response = put.header("content-type", media_type::OCI_MANIFEST).send().await.unwrap();
     assert_eq!((response.status().as_u16(), header(&response, "docker-content-digest")), (201, &*digest));
+    let put = registry.ask(Method::PUT, &format!("a/b/manifests/{digest}?tag=x&tag=y")).body(text.clone());
+    let response = put.header("content-type", media_type::OCI_MANIFEST).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), header(&response, "oci-tag")), (201, "x, y"));
+    let response = registry.send(Method::HEAD, "a/b/manifests/y").await;
+    assert_eq!(header(&response, "docker-content-digest"), digest);
     let response = registry.send(Method::GET, &format!("a/b/manifests/{digest}")).await;
     assert_eq!(header(&response, "content-type"), media_type::OCI_MANIFEST);
     assert_eq!(response.text().await.unwrap(), text);
