@@ -1,0 +1,31 @@
+//! A small OCI registry, with its files on one disk.
+//!
+//! In: HTTP requests of the
+//! [distribution-spec 1.1](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md): push, pull, mount,
+//! chunks, tags, referrers, deletion. Out: answers, and below one root folder the blobs, manifests and tags.
+//!
+//! Whatever is answered with 201 is on the disk: data is synced, its digest checked, the file renamed into place and the
+//! folder synced, in this order. It never asks who is there, so it binds to the loopback unless told otherwise; it never
+//! redirects, and it never answers from memory what a file should say.
+
+mod blobs;
+mod error;
+mod gate;
+mod manifests;
+mod receive;
+mod referrers;
+mod routes;
+mod server;
+mod stats;
+mod store;
+mod tags;
+mod uploads;
+
+pub use error::ServeError;
+pub use routes::router;
+pub use server::{Options, Server};
+pub use stats::{Endpoint, Stats};
+pub use store::Store;
+
+#[cfg(test)]
+mod tests;

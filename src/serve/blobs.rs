@@ -1,0 +1,198 @@
+//! Blobs that are there: fetched whole or in part, mounted from another repository, deleted.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
+
+use super::error::{Code, Refusal};
+use super::store::{Link, Shelf, Store, blocking, found};
+use crate::oci::{Digest, Repository};
+
+/// The digest of what is sent or was stored.
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What is read and sent at once.
+const CHUNK_BYTES: usize = 1 << 18;
+
+fn unknown(digest: &Digest) -> Refusal {
+    Refusal::new(Code::BlobUnknown, format!("{digest} is not in this repository"))
+}
+
+/// `GET` and `HEAD blobs/<digest>`
+pub(super) async fn fetch(
+    store: &Arc<Store>,
+    repository: Repository,
+    digest: Digest,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let with_file = method == Method::GET;
+    let opened = blocking(store, move |store| {
+        let Some(link) = store.link(&repository, Shelf::Blobs, &digest)? else { return Ok(None) };
+        let path: PathBuf = store.content_path(&digest);
+        Ok(Some((link.size, if with_file { found(File::open(path))? } else { None })))
+    })
+    .await?;
+    let (size, file) = opened.ok_or_else(|| unknown(&digest))?;
+    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let (status, range) = match byte_range(asked, size) {
+        Asked::Whole => (StatusCode::OK, 0..size),
+        Asked::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        Asked::Nothing => {
+            let refusal = Refusal::new(Code::RangeInvalid, "the range lies past the end of the blob");
+            return Err(refusal.header(header::CONTENT_RANGE, text_value(format!("bytes */{size}"))));
+        }
+    };
+    let length = range.end - range.start;
+    let body = match file {
+        Some(file) => file_body(file, range.clone()).await?,
+        None => Body::empty(),
+    };
+    let mut response = (status, body).into_response();
+    let answer = response.headers_mut();
+    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    answer.insert(header::CONTENT_LENGTH, length.into());
+    answer.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    answer.insert(header::ETAG, text_value(format!("\"{digest}\"")));
+    answer.insert(CONTENT_DIGEST, text_value(digest.to_string()));
+    if status == StatusCode::PARTIAL_CONTENT {
+        let text = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+        answer.insert(header::CONTENT_RANGE, text_value(text));
+    }
+    Ok(response)
+}
+
+/// `DELETE blobs/<digest>`
+pub(super) async fn delete(
+    store: &Arc<Store>,
+    repository: Repository,
+    digest: Digest,
+) -> Result<Response, Refusal> {
+    let was_there = blocking(store, move |store| {
+        let _alone = store.deletions.write().unwrap_or_else(PoisonError::into_inner);
+        store.remove_link(&repository, Shelf::Blobs, &digest)
+    })
+    .await?;
+    if was_there { Ok(StatusCode::ACCEPTED.into_response()) } else { Err(unknown(&digest)) }
+}
+
+/// Makes a blob of another repository, or where none is named of any, part of this one. `None`: it is not there, the
+/// client is to upload it.
+pub(super) async fn mount(
+    store: &Arc<Store>,
+    repository: &Repository,
+    digest: Digest,
+    from: Option<&str>,
+) -> Result<Option<Response>, Refusal> {
+    let from: Option<Repository> = match from.map(str::parse) {
+        Some(Err(_)) => return Ok(None),
+        Some(Ok(from)) => Some(from),
+        None => None,
+    };
+    let target = repository.clone();
+    let mounted = blocking(store, move |store| {
+        let size = match from {
+            Some(from) => store.link(&from, Shelf::Blobs, &digest)?.map(|link| link.size),
+            None => found(std::fs::metadata(store.content_path(&digest)))?.map(|content| content.len()),
+        };
+        let Some(size) = size else { return Ok(false) };
+        store.put_link(&target, Shelf::Blobs, &digest, &Link { size, media_type: None })?;
+        Ok(true)
+    })
+    .await?;
+    Ok(mounted.then(|| created(repository, &digest)))
+}
+
+/// The answer when a blob has come in.
+pub(super) fn created(repository: &Repository, digest: &Digest) -> Response {
+    let location = text_value(format!("/v2/{repository}/blobs/{digest}"));
+    let headers = [(header::LOCATION, location), (CONTENT_DIGEST, text_value(digest.to_string()))];
+    (StatusCode::CREATED, headers).into_response()
+}
+
+/// A header's value from text of our own making: names and digests, which are plain by construction.
+pub(super) fn text_value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A body that reads a range of a file while it is sent. A file that ends too early breaks the connection off, which is
+/// what the client must see.
+async fn file_body(file: File, range: Range<u64>) -> Result<Body, Refusal> {
+    let mut file = tokio::fs::File::from_std(file);
+    if range.start > 0 {
+        file.seek(SeekFrom::Start(range.start)).await?;
+    }
+    let chunks = stream::try_unfold((file, range.end - range.start), |(mut file, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut chunk = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES)];
+        let read = file.read(&mut chunk).await?;
+        if read == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        }
+        chunk.truncate(read);
+        Ok(Some((Bytes::from(chunk), (file, left - read as u64))))
+    });
+    Ok(Body::from_stream(chunks))
+}
+
+/// What a `Range` header asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Whole,
+    Part(Range<u64>),
+    Nothing,
+}
+
+/// Reads a `Range` header ([RFC 9110, 14.2](https://www.rfc-editor.org/rfc/rfc9110#section-14.2)). What is not one range
+/// of bytes is ignored, as the standard allows.
+fn byte_range(header: Option<&str>, size: u64) -> Asked {
+    let part = |header: &str| {
+        let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
+        let number = |text: &str| text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok())?;
+        let range = match (first, last) {
+            ("", last) => size.saturating_sub(number(last)?)..size,
+            (first, "") => number(first)?..size,
+            (first, last) => {
+                let (first, last): (u64, u64) = (number(first)?, number(last)?);
+                if last < first {
+                    return None;
+                }
+                first..size.min(last.saturating_add(1))
+            }
+        };
+        Some(if range.start < range.end { Asked::Part(range) } else { Asked::Nothing })
+    };
+    header.and_then(part).unwrap_or(Asked::Whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_a_blob() {
+        let ask = |header| byte_range(Some(header), 10);
+        assert_eq!(ask("bytes=0-0"), Asked::Part(0..1));
+        assert_eq!(ask("bytes=2-"), Asked::Part(2..10));
+        assert_eq!(ask("bytes=2-99"), Asked::Part(2..10));
+        assert_eq!(ask("bytes=-3"), Asked::Part(7..10));
+        assert_eq!(ask("bytes=-99"), Asked::Part(0..10));
+        for nothing in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
+            assert_eq!(ask(nothing), Asked::Nothing, "{nothing}");
+        }
+        for ignored in ["", "bytes=", "bytes=-", "bytes=3-2", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2"] {
+            assert_eq!(ask(ignored), Asked::Whole, "{ignored}");
+        }
+        assert_eq!(byte_range(Some("bytes=0-0"), 0), Asked::Nothing);
+        assert_eq!(byte_range(None, 0), Asked::Whole);
+    }
+}

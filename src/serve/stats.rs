@@ -1,0 +1,60 @@
+//! Counters of what was asked for, for tests and for the curious.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// A kind of path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// `/v2/`
+    Base,
+    /// `blobs/<digest>`
+    Blob,
+    /// `blobs/uploads/`
+    Uploads,
+    /// `blobs/uploads/<session>`
+    Upload,
+    /// `manifests/<tag or digest>`
+    Manifest,
+    /// `tags/list`
+    Tags,
+    /// `referrers/<digest>`
+    Referrers,
+    /// Anything else.
+    Other,
+}
+
+/// How often each endpoint was asked, and how many bytes of blobs came in. All since the store was opened.
+#[derive(Debug, Default)]
+pub struct Stats {
+    requests: Mutex<BTreeMap<(Endpoint, String), u64>>,
+    blob_bytes_received: AtomicU64,
+}
+
+impl Stats {
+    /// Requests of this method (`"HEAD"`) to this endpoint, whatever was answered.
+    pub fn requests(&self, method: &str, endpoint: Endpoint) -> u64 {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.get(&(endpoint, method.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// Requests in all.
+    pub fn requests_in_all(&self) -> u64 {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
+    /// Bytes of blobs that arrived in bodies, kept or not.
+    pub fn blob_bytes_received(&self) -> u64 {
+        self.blob_bytes_received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_request(&self, method: &str, endpoint: Endpoint) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((endpoint, method.to_owned())).or_default() += 1;
+    }
+
+    pub(super) fn count_blob_bytes(&self, bytes: u64) {
+        self.blob_bytes_received.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

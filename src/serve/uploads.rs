@@ -1,0 +1,378 @@
+//! Upload sessions: the ways a blob gets in
+//! ([distribution-spec, pushing blobs](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-blobs)).
+//!
+//! A session is a file, and its offset is the file's length; so it outlives the process. What is kept in memory, a lock
+//! and a half-fed hasher, only saves work. One request at a time has a session; it holds on to it until the last byte
+//! is written, even when its client has gone, so nobody ever sees a session move behind their back.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedMutexGuard;
+
+use super::blobs;
+use super::error::{Code, Refusal};
+use super::receive::{self, Hashed};
+use super::routes::Query;
+use super::store::{Link, Shelf, Store, blocking, found, remove_durable};
+use crate::oci::{Algorithm, Digest, Hasher, Repository};
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// Sessions known in memory; those that only lie on the disk are not counted.
+const MAX_SESSIONS: usize = 10_000;
+
+/// How long a request waits for the one before it to let go of the session.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+/// The name of a session: 128 bits of chance, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SessionId(String);
+
+impl SessionId {
+    fn random() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(Self(format!("{:032x}", u128::from_ne_bytes(bytes))))
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let valid = text.len() == 32 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        valid.then(|| Self(text.to_owned()))
+    }
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Hashed>>>;
+
+/// What is known of sessions beyond their files.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<HashMap<SessionId, Slot>>);
+
+impl Sessions {
+    /// The slot of a session, made if need be. When there are too many, those that nobody holds are forgotten; they will
+    /// be hashed again from their files.
+    fn slot(&self, id: &SessionId) -> Result<Slot, Refusal> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= MAX_SESSIONS && !slots.contains_key(id) {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+            if slots.len() >= MAX_SESSIONS {
+                return Err(Refusal::new(Code::TooManyRequests, "too many uploads at once"));
+            }
+        }
+        Ok(Arc::clone(slots.entry(id.clone()).or_default()))
+    }
+
+    fn forget(&self, id: &SessionId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// A session that this request alone has.
+struct Session {
+    store: Arc<Store>,
+    repository: Repository,
+    id: SessionId,
+    path: PathBuf,
+    hashed: OwnedMutexGuard<Option<Hashed>>,
+}
+
+impl Session {
+    async fn create(
+        store: &Arc<Store>,
+        repository: Repository,
+        algorithm: Algorithm,
+    ) -> Result<Self, Refusal> {
+        let folder = store.repository(&repository).join("_uploads");
+        let id = blocking(store, |_| SessionId::random()).await?;
+        let mut hashed = store.sessions.slot(&id)?.lock_owned().await;
+        let path = folder.join(&id.0);
+        let file = path.clone();
+        blocking(store, move |store| {
+            store.create_dir(&folder)?;
+            File::create_new(file)
+        })
+        .await?;
+        *hashed = Some(Hashed { hasher: Hasher::new(algorithm), len: 0 });
+        Ok(Self { store: Arc::clone(store), repository, id, path, hashed })
+    }
+
+    /// Takes a session that exists.
+    async fn take(store: &Arc<Store>, repository: Repository, id: SessionId) -> Result<Self, Refusal> {
+        let path = session_path(store, &repository, &id);
+        // Before a slot is made for it: nobody may fill the memory with names of sessions that are not.
+        let len = length(store, path.clone()).await?;
+        let slot = store.sessions.slot(&id)?;
+        let Ok(hashed) = tokio::time::timeout(BUSY_WAIT, slot.lock_owned()).await else {
+            let busy = Refusal::new(Code::RangeInvalid, "another request is writing to this upload");
+            return Err(session_headers(&repository, &id, len)
+                .into_iter()
+                .fold(busy, |busy, (name, value)| busy.header(name, value)));
+        };
+        let session = Self { store: Arc::clone(store), repository, id, path, hashed };
+        session.length().await.inspect_err(|_| session.store.sessions.forget(&session.id))?;
+        Ok(session)
+    }
+
+    async fn length(&self) -> Result<u64, Refusal> {
+        length(&self.store, self.path.clone()).await
+    }
+
+    /// Appends a body that is to begin where the session ends.
+    async fn receive(&mut self, range: Option<ContentRange>, body: Body) -> Result<u64, Refusal> {
+        if let Some(range) = range {
+            let len = self.length().await?;
+            if range.first != len {
+                let why = format!("the chunk begins at {}, but the upload ends at {len}", range.first);
+                return Err(self
+                    .headers(len)
+                    .into_iter()
+                    .fold(Refusal::new(Code::RangeInvalid, why), |refusal, (name, value)| {
+                        refusal.header(name, value)
+                    }));
+            }
+        }
+        let limit = range.map_or(u64::MAX, |range| range.len);
+        receive::append(&self.path, &mut self.hashed, body, limit, self.store.stats()).await?;
+        self.length().await
+    }
+
+    /// Makes what has arrived a blob of the repository, or throws it away if it is not the one that was meant.
+    async fn commit(mut self, digest: Digest) -> Result<Response, Refusal> {
+        let (path, repository, hashed) = (self.path.clone(), self.repository.clone(), self.hashed.take());
+        let actual = blocking(&self.store, move |store| {
+            let mut file = File::open(&path)?;
+            file.sync_all()?;
+            let actual = receive::digest_of(&mut file, hashed, &digest)?;
+            if actual == digest {
+                let link = Link { size: file.metadata()?.len(), media_type: None };
+                store.adopt_content(&digest, &path)?;
+                store.put_link(&repository, Shelf::Blobs, &digest, &link)?;
+            } else {
+                fs::remove_file(&path)?;
+            }
+            Ok(actual)
+        })
+        .await?;
+        self.store.sessions.forget(&self.id);
+        if actual == digest {
+            return Ok(blobs::created(&self.repository, &digest));
+        }
+        Err(Refusal::new(
+            Code::DigestInvalid,
+            format!("what arrived is {actual}, not {digest}; it was not kept"),
+        ))
+    }
+
+    async fn discard(self) -> Result<(), Refusal> {
+        let path = self.path.clone();
+        self.store.sessions.forget(&self.id);
+        blocking(&self.store, move |_| remove_durable(&path)).await.map(drop)
+    }
+
+    fn headers(&self, len: u64) -> Vec<(HeaderName, HeaderValue)> {
+        session_headers(&self.repository, &self.id, len)
+    }
+
+    fn answer(&self, status: StatusCode, len: u64) -> Response {
+        let mut response = status.into_response();
+        response.headers_mut().extend(self.headers(len));
+        response
+    }
+}
+
+fn session_path(store: &Store, repository: &Repository, id: &SessionId) -> PathBuf {
+    store.repository(repository).join("_uploads").join(&id.0)
+}
+
+async fn length(store: &Arc<Store>, path: PathBuf) -> Result<u64, Refusal> {
+    blocking(store, move |_| found(fs::metadata(path)))
+        .await?
+        .map(|metadata| metadata.len())
+        .ok_or_else(|| Refusal::new(Code::BlobUploadUnknown, "no such upload session"))
+}
+
+/// Where to go on, and from which byte. `0-0` stands for an empty session too: the form asks for two numbers.
+fn session_headers(repository: &Repository, id: &SessionId, len: u64) -> Vec<(HeaderName, HeaderValue)> {
+    let texts = [
+        (header::LOCATION, format!("/v2/{repository}/blobs/uploads/{}", id.0)),
+        (header::RANGE, format!("0-{}", len.saturating_sub(1))),
+        (UPLOAD_UUID, id.0.clone()),
+    ];
+    let value = |(name, text): (_, String)| Some((name, HeaderValue::try_from(text).ok()?));
+    texts.into_iter().filter_map(value).collect()
+}
+
+/// `POST blobs/uploads/`: a mount, a whole blob, or a new session.
+pub(super) async fn start(
+    store: &Arc<Store>,
+    repository: Repository,
+    query: &Query,
+    body: Body,
+) -> Result<Response, Refusal> {
+    if let Some(digest) = query.digest("mount")?
+        && let Some(mounted) = blobs::mount(store, &repository, digest, query.text("from")).await?
+    {
+        return Ok(mounted);
+    }
+    let digest = query.digest("digest")?;
+    let algorithm = match (digest, query.text("digest-algorithm")) {
+        (Some(digest), _) => digest.algorithm(),
+        (None, None | Some("sha256")) => Algorithm::Sha256,
+        (None, Some("sha512")) => Algorithm::Sha512,
+        (None, Some(_)) => {
+            return Err(Refusal::new(Code::DigestInvalid, "the algorithm is neither sha256 nor sha512"));
+        }
+    };
+    let mut session = Session::create(store, repository, algorithm).await?;
+    let Some(digest) = digest else { return Ok(session.answer(StatusCode::ACCEPTED, 0)) };
+    to_its_end(store, async move {
+        match session.receive(None, body).await {
+            Ok(_) => session.commit(digest).await,
+            // The client never learnt the session's name, so nobody could go on with it.
+            Err(refusal) => {
+                session.discard().await?;
+                Err(refusal)
+            }
+        }
+    })
+    .await
+}
+
+/// `GET <session>`: how much has arrived. Answered also while something arrives.
+pub(super) async fn status(
+    store: &Arc<Store>,
+    repository: Repository,
+    id: SessionId,
+) -> Result<Response, Refusal> {
+    let len = length(store, session_path(store, &repository, &id)).await?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().extend(session_headers(&repository, &id, len));
+    Ok(response)
+}
+
+/// `PATCH <session>`: a chunk, or all of the blob.
+pub(super) async fn append(
+    store: &Arc<Store>,
+    repository: Repository,
+    id: SessionId,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let range = ContentRange::of(headers)?;
+    let mut session = Session::take(store, repository, id).await?;
+    to_its_end(store, async move {
+        let len = session.receive(range, body).await?;
+        Ok(session.answer(StatusCode::ACCEPTED, len))
+    })
+    .await
+}
+
+/// `PUT <session>?digest=`: the end, perhaps with the last or only chunk.
+pub(super) async fn finish(
+    store: &Arc<Store>,
+    repository: Repository,
+    id: SessionId,
+    query: &Query,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let range = ContentRange::of(headers)?;
+    let digest = query
+        .digest("digest")?
+        .ok_or_else(|| Refusal::new(Code::DigestInvalid, "a digest must be given to finish an upload"))?;
+    let mut session = Session::take(store, repository, id).await?;
+    to_its_end(store, async move {
+        session.receive(range, body).await?;
+        session.commit(digest).await
+    })
+    .await
+}
+
+/// `DELETE <session>`
+pub(super) async fn cancel(
+    store: &Arc<Store>,
+    repository: Repository,
+    id: SessionId,
+) -> Result<Response, Refusal> {
+    Session::take(store, repository, id).await?.discard().await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Lets work with a session come to its end also when the client goes away, which drops the future that waits for it.
+async fn to_its_end<F>(store: &Arc<Store>, work: F) -> Result<Response, Refusal>
+where
+    F: Future<Output = Result<Response, Refusal>> + Send + 'static,
+{
+    store.tasks.spawn(work).await.map_err(io::Error::other)?
+}
+
+/// A chunk's place: `<first>-<last>`, without the unit and the total that RFC 9110 has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ContentRange {
+    first: u64,
+    len: u64,
+}
+
+impl ContentRange {
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
+        let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(None) };
+        let range = value.to_str().ok().and_then(Self::parse).ok_or_else(|| {
+            Refusal::new(Code::BlobUploadInvalid, "the Content-Range is not <first>-<last>")
+        })?;
+        let stated = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if stated.is_some_and(|stated: u64| stated != range.len) {
+            return Err(Refusal::new(Code::SizeInvalid, "Content-Range and Content-Length do not agree"));
+        }
+        Ok(Some(range))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let number = |text: &str| {
+            (!text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()))
+                .then(|| text.parse::<u64>().ok())?
+        };
+        let (first, last) = text.split_once('-')?;
+        let (first, last) = (number(first)?, number(last)?);
+        Some(Self { first, len: last.checked_sub(first)?.checked_add(1)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        let range = |first, len| Some(ContentRange { first, len });
+        assert_eq!(ContentRange::parse("0-9"), range(0, 10));
+        assert_eq!(ContentRange::parse("7-7"), range(7, 1));
+        for text in [
+            "",
+            "-",
+            "3-2",
+            "+1-2",
+            "bytes 0-9/10",
+            "0-9/10",
+            "0-18446744073709551615",
+            "1-99999999999999999999",
+        ] {
+            assert_eq!(ContentRange::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn session_names_are_strict() {
+        let id = SessionId::random().unwrap();
+        assert_eq!(SessionId::parse(&id.0), Some(id));
+        for text in ["", "..", "0123456789abcdef0123456789abcdeF", "0123456789abcdef0123456789abcdef0"] {
+            assert_eq!(SessionId::parse(text), None);
+        }
+    }
+}
