@@ -13,4 +13,5 @@ pub mod archive;
 pub mod error;
 pub mod exit;
 pub mod oci;
+pub mod registry;
 pub mod source;
