@@ -14,5 +14,5 @@ pub mod compress;
 pub mod error;
 pub mod exit;
 pub mod oci;
-pub mod serve;
+pub mod registry;
 pub mod source;

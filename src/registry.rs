@@ -1,0 +1,262 @@
+//! The client of one registry: questions, blobs, manifests, tags, over the
+//! [OCI distribution specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md) and what
+//! real registries make of it.
+//!
+//! In: an [`Endpoint`], [`ClientOptions`], digests and bodies. Out: answers, or a [`RegistryError`] that knows whether
+//! trying again can help. Retries happen here and nowhere above. Knows nothing of bundles, plans or state; never sends
+//! credentials to a host that was not named, never falls back from TLS, never holds a blob.
+
+mod answer;
+mod auth;
+mod blobs;
+mod body;
+mod client;
+mod endpoint;
+mod error;
+mod headers;
+mod host;
+mod location;
+mod manifests;
+mod redact;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod transport;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+
+pub use auth::{Access, Credential, credentials};
+pub use blobs::Mount;
+pub use body::{BlobBody, BodyStream};
+pub use endpoint::{Endpoint, Scheme, Target};
+pub use error::{Kind, RegistryError};
+pub use manifests::{ManifestBytes, ManifestHead, PutManifest};
+pub use retry::RetryPolicy;
+pub use transport::BlobStream;
+pub use upload::{Pushed, UploadSession};
+
+use auth::{Auth, Scopes};
+use client::{Client, Reply, Request};
+use error::Cause;
+use host::Host;
+use tls::Clients;
+use transport::Transport;
+
+use crate::oci::Repository;
+
+/// Hears what a registry client does. All methods may be called from anywhere and must return at once.
+pub trait Observer: Send + Sync {
+    /// A request was answered with `status`, or not at all.
+    fn request(&self, _method: &str, _status: Option<u16>) {}
+    /// Bytes of a blob were handed to the network.
+    fn body_sent(&self, _bytes: u64) {}
+    /// Something is tried again.
+    fn retry(&self, _what: &str, _why: &str, _after: Duration) {}
+    /// Something a person should know; each text once per registry.
+    fn warning(&self, _text: &str) {}
+}
+
+/// Hears nothing.
+impl Observer for () {}
+
+/// How long nothing may happen.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// Until a connection stands, TLS included.
+    pub connect: Duration,
+    /// While a body is being sent or received.
+    pub stall: Duration,
+    /// From the end of a request to its answer; large bodies get more.
+    pub response: Duration,
+    /// Until the kernel gives up on bytes that are not acknowledged.
+    pub tcp_user: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
+            response: Duration::from_secs(60),
+            tcp_user: Duration::from_secs(60),
+        }
+    }
+}
+
+/// All there is to say about how to talk to a registry.
+#[derive(Clone)]
+pub struct ClientOptions {
+    /// Authorities to trust beside the system's, in PEM.
+    pub ca_pem: Vec<Vec<u8>>,
+    /// A client certificate and its key, in PEM.
+    pub identity_pem: Option<Vec<u8>>,
+    /// Who we are.
+    pub credential: Option<Credential>,
+    /// What we will do.
+    pub access: Access,
+    /// Token servers of other domains that may see the credentials.
+    pub auth_realms: Vec<String>,
+    /// Whether uploads may be led to another host (never with credentials).
+    pub allow_foreign_uploads: bool,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// Retries.
+    pub retry: RetryPolicy,
+    /// Idle connections that are kept.
+    pub max_idle_connections: usize,
+    /// Who hears about it.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            ca_pem: Vec::new(),
+            identity_pem: None,
+            credential: None,
+            access: Access::default(),
+            auth_realms: Vec::new(),
+            allow_foreign_uploads: false,
+            timeouts: Timeouts::default(),
+            retry: RetryPolicy::default(),
+            max_idle_connections: 32,
+            observer: Arc::new(()),
+        }
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientOptions")
+            .field("credential", &self.credential)
+            .field("access", &self.access)
+            .field("timeouts", &self.timeouts)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A registry that answered. Cheap to clone; all clones share connections, tokens and pauses.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    auth: Auth,
+    access: Access,
+    allow_foreign_uploads: bool,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registry({})", self.endpoint())
+    }
+}
+
+impl Registry {
+    /// Knocks at the front door: settles the scheme, learns what kind of credentials are wanted, and shows them.
+    pub async fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, RegistryError> {
+        let scheme = match endpoint.scheme() {
+            Scheme::Unstated if options.ca_pem.is_empty() && options.identity_pem.is_none() => {
+                find_scheme(endpoint, &options).await?
+            }
+            Scheme::Http => Scheme::Http,
+            _ => Scheme::Https,
+        };
+        let endpoint = endpoint.with_scheme(scheme);
+        let clients = Clients::new(&endpoint, &options)?;
+        let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
+        let (host, policy, observer) = (Host::new(), options.retry, options.observer);
+        let registry = Self(Arc::new(Inner {
+            client: Client { endpoint, transport, host, policy, observer },
+            auth: Auth::new(options.credential, options.auth_realms),
+            access: options.access,
+            allow_foreign_uploads: options.allow_foreign_uploads,
+        }));
+        let front_door = Request::new(Method::GET, registry.url("")?);
+        match registry.0.client.exchange(&front_door, None).await {
+            Ok(_) => {}
+            Err(error) if error.status() == Some(401) => {
+                registry.0.auth.learn(&registry.0.client, error).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(registry)
+    }
+
+    /// Where it is, with the scheme settled.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.client.endpoint
+    }
+
+    fn transport(&self) -> &Transport {
+        &self.0.client.transport
+    }
+
+    fn host(&self) -> &Host {
+        &self.0.client.host
+    }
+
+    fn policy(&self) -> &RetryPolicy {
+        &self.0.client.policy
+    }
+
+    fn observer(&self) -> &dyn Observer {
+        self.0.client.observer.as_ref()
+    }
+
+    fn allows_foreign_uploads(&self) -> bool {
+        self.0.allow_foreign_uploads
+    }
+
+    fn url(&self, path: &str) -> Result<url::Url, RegistryError> {
+        self.endpoint().url(path)
+    }
+
+    fn scopes(&self, repository: &Repository) -> Scopes {
+        Scopes::of(repository, self.0.access)
+    }
+
+    async fn call(&self, repository: &Repository, request: &Request<'_>) -> Result<Reply, RegistryError> {
+        self.call_with(&self.scopes(repository), request).await
+    }
+
+    async fn call_with(&self, scopes: &Scopes, request: &Request<'_>) -> Result<Reply, RegistryError> {
+        self.0.client.call(&self.0.auth, scopes, request).await
+    }
+}
+
+/// Whether a registry on this machine, named without a scheme, speaks TLS. Only there, where nobody can listen in, is
+/// plain HTTP taken without being asked for, and only when the other side does not speak TLS at all.
+async fn find_scheme(endpoint: &Endpoint, options: &ClientOptions) -> Result<Scheme, RegistryError> {
+    let mut options = options.clone();
+    // A server that waits for a line of text would otherwise hold us up for the whole time.
+    options.timeouts.connect = options.timeouts.connect.min(Duration::from_secs(3));
+    let clients = Clients::new(endpoint, &options)?;
+    let url = endpoint.url("")?;
+    let host = Host::new();
+    let mut delays = options.retry.delays();
+    loop {
+        let request = clients.control.get(url.clone()).headers(HeaderMap::new());
+        let sent = tokio::time::timeout(options.timeouts.response, request.send()).await;
+        let Ok(Err(error)) = sent else { return Ok(Scheme::Https) };
+        if tls::speaks_no_tls(&error) {
+            return Ok(Scheme::Http);
+        }
+        let cause = tls::cause_of(&error);
+        if !matches!(cause, Cause::Unreachable(_)) {
+            return Ok(Scheme::Https);
+        }
+        if !host.unreachable(tokio::time::Instant::now(), options.retry.connect_patience) {
+            return Err(RegistryError::new("GET", &url, cause));
+        }
+        tokio::time::sleep(delays.next().unwrap_or_default().min(Duration::from_secs(2))).await;
+    }
+}

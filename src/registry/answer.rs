@@ -1,0 +1,122 @@
+//! An answer that is not a success, with the server's own words, shortened
+//! ([distribution-spec, error codes][codes]). Any body will do; nothing in it is believed.
+//!
+//! [codes]: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::printable;
+use crate::oci::Digest;
+use crate::registry::error::Kind;
+
+/// How much of the server's words a person is shown, in characters.
+const MAX_SHOWN_CHARS: usize = 500;
+
+/// An answer that is not a success.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) errors: Vec<ApiError>,
+    /// The body, where it is not the errors of the specification.
+    pub(super) text: String,
+    pub(super) retry_after: Option<Duration>,
+    /// What a 401 asks for.
+    pub(super) challenges: Vec<String>,
+}
+
+/// One of the errors in a body.
+#[derive(Debug, Clone)]
+pub(super) struct ApiError {
+    pub(super) code: String,
+    pub(super) message: String,
+    /// Digests named in the detail or the message.
+    pub(super) digests: Vec<Digest>,
+}
+
+impl Answer {
+    /// Reads what it can from a body; any body will do.
+    pub(super) fn new(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        let errors: Vec<ApiError> = serde_json::from_slice::<Value>(body)
+            .ok()
+            .and_then(|value| {
+                value.get("errors")?.as_array().map(|list| list.iter().take(16).map(api_error).collect())
+            })
+            .unwrap_or_default();
+        let text =
+            if errors.is_empty() { String::from_utf8_lossy(body).trim().to_owned() } else { String::new() };
+        Self {
+            status,
+            errors,
+            text: text.chars().take(MAX_SHOWN_CHARS).collect(),
+            retry_after,
+            challenges: Vec::new(),
+        }
+    }
+
+    /// The class of failure it is.
+    pub(super) fn kind(&self) -> Kind {
+        match self.status {
+            _ if self.has_code("DENIED") => Kind::Denied,
+            401 => Kind::Auth,
+            403 => Kind::Denied,
+            404 => Kind::NotFound,
+            413 => Kind::TooLarge,
+            _ => Kind::Registry,
+        }
+    }
+
+    /// Whether one of the errors has this code.
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        self.errors.iter().any(|error| error.code == code)
+    }
+}
+
+fn api_error(value: &Value) -> ApiError {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mut digests = Vec::new();
+    collect_digests(value.get("detail").unwrap_or(&Value::Null), 4, &mut digests);
+    collect_digests(value.get("message").unwrap_or(&Value::Null), 1, &mut digests);
+    ApiError {
+        code: text("code").chars().take(64).collect::<String>().to_ascii_uppercase(),
+        message: text("message").chars().take(MAX_SHOWN_CHARS).collect(),
+        digests,
+    }
+}
+
+/// Every registry puts the digests of missing blobs somewhere else in `detail`.
+fn collect_digests(value: &Value, depth: u8, found: &mut Vec<Digest>) {
+    match value {
+        Value::String(text) => {
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != ':');
+            found.extend(words.filter_map(|word| word.parse::<Digest>().ok()));
+        }
+        Value::Array(list) if depth > 0 => list.iter().for_each(|v| collect_digests(v, depth - 1, found)),
+        Value::Object(map) if depth > 0 => map.values().for_each(|v| collect_digests(v, depth - 1, found)),
+        _ => {}
+    }
+    let mut seen = HashSet::new();
+    found.retain(|digest| seen.insert(*digest));
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        if let Some(reason) =
+            reqwest::StatusCode::from_u16(self.status).ok().and_then(|s| s.canonical_reason())
+        {
+            write!(f, " {}", reason.to_lowercase())?;
+        }
+        for (i, error) in self.errors.iter().take(3).enumerate() {
+            let between = if i == 0 { ": " } else { "; " };
+            write!(f, "{between}{} {}", printable(&error.code), printable(&error.message))?;
+        }
+        if !self.text.is_empty() {
+            write!(f, ": {}", printable(&self.text))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! Blobs that are there already: asked for, read, mounted from another repository.
+
+use reqwest::Method;
+use reqwest::header::RANGE;
+
+use crate::oci::{Digest, Repository};
+use crate::registry::client::{Request, Want};
+use crate::registry::error::{Kind, RegistryError};
+use crate::registry::transport::BlobStream;
+use crate::registry::upload::UploadSession;
+use crate::registry::{Registry, headers};
+
+/// How a mount ended.
+#[derive(Debug)]
+pub enum Mount {
+    /// The blob is there.
+    Done,
+    /// It must be sent; this session is open for it.
+    Session(UploadSession),
+}
+
+impl Registry {
+    /// The size of a blob, if it is there. `None` also where the registry will not say: then it is sent.
+    pub async fn head_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<u64>, RegistryError> {
+        let url = self.blob_url(repository, digest)?;
+        let request = Request::new(Method::HEAD, url.clone()).also(&[400, 403, 404, 405, 501]);
+        let reply = self.call(repository, &request).await?;
+        match reply.status {
+            400 | 403 | 404 => return Ok(None),
+            405 | 501 => {}
+            _ => return Ok(headers::content_length(&reply.headers)),
+        }
+        let request = Request::new(Method::GET, url)
+            .header(RANGE, "bytes=0-0")
+            .want(Want::Stream)
+            .also(&[400, 403, 404, 405, 416]);
+        let reply = self.call(repository, &request).await?;
+        Ok(match reply.status {
+            200 => headers::content_length(&reply.headers),
+            // An empty blob has no first byte; its whole length stands in the refusal.
+            206 | 416 => headers::whole_length(&reply.headers),
+            _ => None,
+        })
+    }
+
+    /// The bytes of a blob. Whoever reads them checks their digest.
+    pub async fn get_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<BlobStream, RegistryError> {
+        let request = Request::new(Method::GET, self.blob_url(repository, digest)?).want(Want::Stream);
+        let reply = self.call(repository, &request).await?;
+        Ok(match reply.response {
+            Some(response) => self.transport().stream(response),
+            None => Box::pin(futures_util::stream::empty()),
+        })
+    }
+
+    /// Makes a blob of another repository known in this one, or opens a session to send it. Only a registry that cannot
+    /// be talked to makes this fail: whatever else goes wrong with a mount, the blob can still be sent.
+    pub async fn mount(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: &Repository,
+    ) -> Result<Mount, RegistryError> {
+        if self.host().can_mount() {
+            match self.try_mount(repository, digest, from).await {
+                Ok(mount) => {
+                    self.host().learn_mount(true);
+                    return Ok(mount);
+                }
+                Err(error) if error.kind().is_network() || error.kind() == Kind::Tls => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, "mount failed; the blob is sent instead");
+                    self.host().learn_mount(false);
+                }
+            }
+        }
+        self.start_upload(repository).await.map(Mount::Session)
+    }
+
+    async fn try_mount(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: &Repository,
+    ) -> Result<Mount, RegistryError> {
+        let url = self.url(&format!("{repository}/blobs/uploads/?mount={digest}&from={from}"))?;
+        let request = Request::new(Method::POST, url);
+        // A token of its own: servers that mind two scopes must not spoil the others.
+        let scopes = self.scopes(repository).reading(from);
+        let reply = self.call_with(&scopes, &request).await?;
+        if reply.status == 202 {
+            return self.session(&request, &reply).map(Mount::Session);
+        }
+        Ok(Mount::Done)
+    }
+
+    fn blob_url(&self, repository: &Repository, digest: &Digest) -> Result<url::Url, RegistryError> {
+        self.url(&format!("{repository}/blobs/{digest}"))
+    }
+}

@@ -1,0 +1,173 @@
+//! The body of a blob on its way out: exact length, counted as it is taken, and an error of the bundle kept apart from an
+//! error of the network.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::error::{BundleError, Fault};
+use crate::registry::Observer;
+use crate::registry::host::locked;
+
+/// Bytes to send, or the error that ended them.
+pub type BodyStream = BoxStream<'static, Result<Bytes, BundleError>>;
+
+/// The bytes of a blob, as often as they are needed.
+///
+/// A stream produces nothing before it is first polled, and withholds its last bytes until it knows that the digest is
+/// right: a wrong blob is then never complete on the wire.
+pub trait BlobBody: Send + Sync {
+    /// How many bytes there are.
+    fn len(&self) -> u64;
+
+    /// The bytes of a range; may be called again to send them once more.
+    fn open(&self, range: Range<u64>) -> BodyStream;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl BlobBody for Bytes {
+    fn len(&self) -> u64 {
+        self.as_ref().len() as u64
+    }
+
+    fn open(&self, range: Range<u64>) -> BodyStream {
+        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(self.as_ref().len());
+        let part = self.slice(at(range.start)..at(range.end));
+        Box::pin(futures_util::stream::once(std::future::ready(Ok(part))))
+    }
+}
+
+/// What is known of a body while it is being sent.
+pub(super) struct Progress {
+    start: Instant,
+    moved_millis: AtomicU64,
+    waits_for_source: AtomicBool,
+    is_complete: AtomicBool,
+    fault: Mutex<Option<BundleError>>,
+}
+
+impl Progress {
+    fn new(is_complete: bool) -> Self {
+        Self {
+            start: Instant::now(),
+            moved_millis: AtomicU64::new(0),
+            waits_for_source: AtomicBool::new(false),
+            is_complete: AtomicBool::new(is_complete),
+            fault: Mutex::default(),
+        }
+    }
+
+    fn touch(&self) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved_millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// When bytes were last taken.
+    pub(super) fn moved(&self) -> Instant {
+        self.start + std::time::Duration::from_millis(self.moved_millis.load(Ordering::Relaxed))
+    }
+
+    /// Whether it is the bundle that keeps us waiting.
+    pub(super) fn waits_for_source(&self) -> bool {
+        self.waits_for_source.load(Ordering::Relaxed)
+    }
+
+    /// Whether all bytes were taken.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Acquire)
+    }
+
+    /// What the bundle did wrong, if that is why the body ended.
+    pub(super) fn fault(&self) -> Option<BundleError> {
+        locked(&self.fault).clone()
+    }
+}
+
+/// A body with progress.
+pub(super) struct Metered {
+    // Never contended: the lock only makes the stream shareable, which the client asks of bodies and never uses.
+    stream: Mutex<BodyStream>,
+    left: u64,
+    progress: Arc<Progress>,
+    taken: Arc<AtomicU64>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Metered {
+    /// `taken` counts on over all tries.
+    pub(super) fn new(
+        body: &dyn BlobBody,
+        taken: Arc<AtomicU64>,
+        observer: Arc<dyn Observer>,
+    ) -> (Self, Arc<Progress>) {
+        let left = body.len();
+        let progress = Arc::new(Progress::new(left == 0));
+        let stream = Mutex::new(body.open(0..left));
+        (Self { stream, left, progress: Arc::clone(&progress), taken, observer }, progress)
+    }
+
+    fn fail(&mut self, error: BundleError) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
+        *locked(&self.progress.fault) = Some(error.clone());
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl http_body::Body for Metered {
+    type Data = Bytes;
+    type Error = BundleError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
+        let stream = self.stream.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let polled = stream.as_mut().poll_next(cx);
+        self.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
+        self.progress.touch();
+        let wrong_length = |left: u64, what: &str| {
+            BundleError::new(
+                Fault::SizeMismatch,
+                format!("the content is {what} than its size, {left} bytes before its end"),
+            )
+        };
+        match ready!(polled) {
+            Some(Ok(bytes)) => {
+                let taken = bytes.len() as u64;
+                if taken > self.left {
+                    let error = wrong_length(self.left, "longer");
+                    return self.fail(error);
+                }
+                self.left -= taken;
+                self.taken.fetch_add(taken, Ordering::Relaxed);
+                self.progress.is_complete.store(self.left == 0, Ordering::Release);
+                self.observer.body_sent(taken);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Some(Err(error)) => self.fail(error),
+            None if self.left > 0 => {
+                let error = wrong_length(self.left, "shorter");
+                self.fail(error)
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

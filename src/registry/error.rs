@@ -1,0 +1,357 @@
+//! What can go wrong with a registry, said so that an operator can act on it and a program can decide by it.
+//!
+//! The server's own words are kept, shortened and escaped; URLs are shown without anything that may be a secret
+//! (upload locations and storage URLs carry signatures in their queries).
+
+use std::fmt;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::error::{BundleError, printable};
+use crate::exit::Exit;
+use crate::oci::Digest;
+use crate::registry::answer::{Answer, ApiError};
+use crate::registry::redact::redacted;
+use crate::registry::retry;
+
+/// How much of an error's body is read, in bytes.
+pub(super) const MAX_ERROR_BYTES: u64 = 64 << 10;
+
+/// The class of a failure. Stable: it stands in reports, as [`Kind::class`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The command line or a file of the user's is wrong.
+    Usage,
+    /// No credentials, or refused ones.
+    Auth,
+    /// The credentials are good, but not for this.
+    Denied,
+    /// The repository or content is not there.
+    NotFound,
+    /// No connection to the host can be made.
+    Unreachable,
+    /// The connection broke.
+    Broken,
+    /// Nothing moved for too long.
+    Stalled,
+    /// The other side's identity cannot be proven, or it speaks no TLS.
+    Tls,
+    /// The other side, or a proxy before it, takes no request that big.
+    TooLarge,
+    /// The registry refused, is overloaded, or answers what makes no sense.
+    Registry,
+    /// Content does not have its digest.
+    Integrity,
+    /// The bundle could not deliver the bytes to send.
+    Source,
+    /// A bug, or this machine refuses something.
+    Internal,
+}
+
+impl Kind {
+    /// The stable name of the class.
+    pub const fn class(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Auth => "auth",
+            Self::Denied => "denied",
+            Self::NotFound => "not-found",
+            Self::Unreachable => "unreachable",
+            Self::Broken => "broken-connection",
+            Self::Stalled => "stalled",
+            Self::Tls => "tls",
+            Self::TooLarge => "too-large",
+            Self::Registry => "registry",
+            Self::Integrity => "integrity",
+            Self::Source => "source",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the way to the registry is at fault rather than the registry.
+    pub const fn is_network(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Broken | Self::Stalled)
+    }
+}
+
+/// A request to a registry failed, for good or after all tries that made sense.
+#[derive(Clone, thiserror::Error)]
+pub struct RegistryError(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    call: Option<Call>,
+    cause: Cause,
+}
+
+#[derive(Clone)]
+struct Call {
+    method: String,
+    url: String, // already redacted
+    is_http: bool,
+}
+
+/// Why.
+#[derive(Debug, Clone)]
+pub(super) enum Cause {
+    BadTarget { text: String, why: String },
+    BadFile { path: String, why: String },
+    Credentials(String),
+    Unreachable(String),
+    Broken(String),
+    Stalled(Duration),
+    Tls { fault: TlsFault, why: String },
+    Answer(Answer),
+    Protocol(String),
+    TooMuch { what: String, limit_bytes: u64 },
+    Integrity(String),
+    Source(BundleError),
+    Internal(String),
+}
+
+/// What is wrong with TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TlsFault {
+    /// The certificate is signed by nobody we trust.
+    UnknownIssuer,
+    /// The certificate is wrong in another way: name, time, use.
+    Certificate,
+    /// The other side does not accept ours, or wants one.
+    ClientCertificate,
+    /// The other side answers in something that is not TLS.
+    NotTls,
+    /// Versions and ciphers do not meet.
+    Other,
+}
+
+impl From<Cause> for RegistryError {
+    fn from(cause: Cause) -> Self {
+        Self(Box::new(Inner { call: None, cause }))
+    }
+}
+
+impl From<BundleError> for RegistryError {
+    fn from(error: BundleError) -> Self {
+        Cause::Source(error).into()
+    }
+}
+
+impl RegistryError {
+    pub(super) fn new(method: &str, url: &Url, cause: Cause) -> Self {
+        let call = Call { method: method.to_owned(), url: redacted(url), is_http: url.scheme() == "http" };
+        Self(Box::new(Inner { call: Some(call), cause }))
+    }
+
+    pub(super) fn cause(&self) -> &Cause {
+        &self.0.cause
+    }
+
+    /// The answer of the registry, where there was one.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        match &self.0.cause {
+            Cause::Answer(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// The class, for programs.
+    pub fn kind(&self) -> Kind {
+        match &self.0.cause {
+            Cause::BadTarget { .. } | Cause::BadFile { .. } => Kind::Usage,
+            Cause::Credentials(_) => Kind::Auth,
+            Cause::Unreachable(_) => Kind::Unreachable,
+            Cause::Broken(_) => Kind::Broken,
+            Cause::Stalled(_) => Kind::Stalled,
+            Cause::Tls { .. } => Kind::Tls,
+            Cause::Answer(answer) => answer.kind(),
+            Cause::Protocol(_) | Cause::TooMuch { .. } => Kind::Registry,
+            Cause::Integrity(_) => Kind::Integrity,
+            Cause::Source(_) => Kind::Source,
+            Cause::Internal(_) => Kind::Internal,
+        }
+    }
+
+    /// The status of the answer, if there was one.
+    pub fn status(&self) -> Option<u16> {
+        self.answer().map(|answer| answer.status)
+    }
+
+    /// The registry's own error code, if its answer had one.
+    pub fn code(&self) -> Option<&str> {
+        self.answer()?.errors.first().map(|error| error.code.as_str())
+    }
+
+    /// The error of the bundle, if that is what ended the request.
+    pub fn source_error(&self) -> Option<&BundleError> {
+        match &self.0.cause {
+            Cause::Source(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match &self.0.cause {
+            Cause::Unreachable(_) | Cause::Broken(_) | Cause::Stalled(_) => true,
+            Cause::Answer(answer) => retry::is_transient(answer.status),
+            _ => false,
+        }
+    }
+
+    /// The blobs a manifest needs and the registry says it lacks, even if it said before that it has them. Empty when it
+    /// does not say which.
+    pub fn manifest_blob_unknown(&self) -> Option<Vec<Digest>> {
+        let answer = self.answer()?;
+        let unknown = |error: &&ApiError| {
+            matches!(error.code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN") && self.is_manifest_put()
+        };
+        let mut hits = answer.errors.iter().filter(unknown).peekable();
+        hits.peek()?;
+        Some(hits.flat_map(|error| error.digests.iter().copied()).collect())
+    }
+
+    fn is_manifest_put(&self) -> bool {
+        self.0.call.as_ref().is_some_and(|call| call.method == "PUT" && call.url.contains("/manifests/"))
+    }
+
+    /// The exit code of a command that failed for this reason alone.
+    pub fn exit(&self) -> Exit {
+        match self.kind() {
+            Kind::Usage => Exit::Usage,
+            Kind::Auth => Exit::Credentials,
+            Kind::Unreachable => Exit::Unreachable,
+            Kind::Internal => Exit::Internal,
+            Kind::Source => self.source_error().map_or(Exit::Internal, |error| error.fault().exit()),
+            _ => Exit::Incomplete,
+        }
+    }
+
+    /// What the operator can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let fixed = match &self.0.cause {
+            Cause::Tls { fault: TlsFault::UnknownIssuer, .. } => {
+                "if the registry's certificate comes from your own authority, give that with --cacert"
+            }
+            Cause::Tls { fault: TlsFault::NotTls, .. } => {
+                "the port speaks plain HTTP: if that is meant, write http:// in front of the registry"
+            }
+            Cause::Tls { fault: TlsFault::ClientCertificate, .. } => {
+                "the registry wants a client certificate that it trusts"
+            }
+            Cause::Credentials(_) => {
+                "give credentials with --username and --password-stdin, or log in with docker or podman"
+            }
+            Cause::Source(error) => return error.hint_text(),
+            Cause::Answer(answer) => return self.hint_of_answer(answer).map(str::to_owned),
+            _ => return None,
+        };
+        Some(fixed.to_owned())
+    }
+
+    fn hint_of_answer(&self, answer: &Answer) -> Option<&'static str> {
+        let call = self.0.call.as_ref();
+        let starts_upload =
+            call.is_some_and(|call| call.method == "POST" && call.url.contains("/blobs/uploads/"));
+        match answer.status {
+            401 => {
+                Some("give credentials with --username and --password-stdin, or log in with docker or podman")
+            }
+            413 => {
+                Some("a proxy before the registry limits the size of a request (nginx: client_max_body_size)")
+            }
+            400 if call.is_some_and(|call| call.is_http) && answer.text.contains("HTTPS") => {
+                Some("the port speaks TLS: write https:// in front of the registry")
+            }
+            403 | 404 if starts_upload => {
+                Some("the project or namespace must exist and the account must be allowed to push to it")
+            }
+            403 => Some("the account is not allowed to do this in that repository"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(call) = &self.0.call {
+            write!(f, "{} {}: ", call.method, printable(&call.url))?;
+        }
+        match &self.0.cause {
+            Cause::BadTarget { text, why } => {
+                write!(f, "{text:?} does not name a registry: {}", printable(why))
+            }
+            Cause::BadFile { path, why } => write!(f, "{}: {}", printable(path), printable(why)),
+            Cause::Credentials(why) | Cause::Integrity(why) | Cause::Protocol(why) | Cause::Internal(why) => {
+                f.write_str(&printable(why))
+            }
+            Cause::Unreachable(why) => write!(f, "no connection: {}", printable(why)),
+            Cause::Broken(why) => write!(f, "the connection broke: {}", printable(why)),
+            Cause::Stalled(after) => write!(f, "nothing moved for {} s", after.as_secs_f32()),
+            Cause::Tls { why, .. } => write!(f, "no secure connection: {}", printable(why)),
+            Cause::TooMuch { what, limit_bytes } => {
+                write!(f, "{} is longer than {limit_bytes} bytes", printable(what))
+            }
+            Cause::Source(error) => write!(f, "the bundle: {error}"),
+            Cause::Answer(answer) => fmt::Display::fmt(answer, f),
+        }
+    }
+}
+
+impl fmt::Debug for RegistryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {self}", self.kind().class())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(method: &str, url: &str, status: u16, body: &str) -> RegistryError {
+        let answer = Answer::new(status, None, body.as_bytes());
+        RegistryError::new(method, &Url::parse(url).unwrap(), Cause::Answer(answer))
+    }
+
+    #[test]
+    fn the_servers_words_are_kept_and_escaped() {
+        let body = r#"{"errors":[{"code":"DENIED","message":"quota \u001b[2J","detail":null}]}"#;
+        let error =
+            answered("POST", "https://r.example/v2/a/blobs/uploads/?mount=sha256:0&sig=abc", 403, body);
+        assert_eq!(
+            error.to_string(),
+            "POST https://r.example/v2/a/blobs/uploads/?mount=sha256:0&…: 403 forbidden: DENIED quota \\u{1b}[2J"
+        );
+        assert_eq!((error.kind(), error.code(), error.status()), (Kind::Denied, Some("DENIED"), Some(403)));
+        assert!(error.hint().unwrap().contains("must exist"));
+    }
+
+    #[test]
+    fn any_body_makes_an_error() {
+        for body in ["", "<html>\u{7}nope", "{\"errors\":3}", "{\"errors\":[1,{}]}", "[", "\u{0}"] {
+            let text = answered("GET", "https://r.example/v2/", 502, body).to_string();
+            assert!(text.starts_with("GET https://r.example/v2/: 502 bad gateway"), "{text}");
+            assert!(!text.contains(char::is_control));
+        }
+    }
+
+    #[test]
+    fn missing_blobs_are_found_wherever_a_registry_names_them() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let url = "https://r.example/v2/a/manifests/1";
+        for detail in [
+            format!(r#"{{"digest":"{a}"}}"#),
+            format!(r#""blob {a} unknown""#),
+            format!(r#"[{{"Digest":"{a}"}},"{a}"]"#),
+        ] {
+            let body = format!(
+                r#"{{"errors":[{{"code":"MANIFEST_BLOB_UNKNOWN","message":"m","detail":{detail}}}]}}"#
+            );
+            assert_eq!(answered("PUT", url, 404, &body).manifest_blob_unknown(), Some(vec![a]), "{detail}");
+        }
+        let body = format!(r#"{{"errors":[{{"code":"BLOB_UNKNOWN","message":"unknown {a}, {b}"}}]}}"#);
+        assert_eq!(answered("PUT", url, 400, &body).manifest_blob_unknown(), Some(vec![a, b]));
+        assert_eq!(answered("GET", url, 400, &body).manifest_blob_unknown(), None);
+        assert_eq!(answered("PUT", url, 400, "{}").manifest_blob_unknown(), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! Headers whose text needs reading: `Retry-After`, `Link`, `Warning`, lengths. Pure, and lenient where servers are.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LINK, RETRY_AFTER, WARNING};
+
+/// What a server may ask for: a pause below is too short to help, one above is treated as this long.
+const RETRY_AFTER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
+
+/// A header as text, if it is there and is text.
+pub(super) fn text(headers: &HeaderMap, name: impl Into<HeaderName>) -> Option<&str> {
+    headers.get(name.into())?.to_str().ok().map(str::trim)
+}
+
+/// `Retry-After`, as seconds or as a date, clamped.
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = text(headers, RETRY_AFTER)?;
+    let asked = if text.bytes().all(|c| c.is_ascii_digit()) && !text.is_empty() {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let at =
+            jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
+        Duration::from_secs(u64::try_from(at.duration_since(now).as_secs()).unwrap_or(0))
+    };
+    Some(asked.clamp(RETRY_AFTER_RANGE.0, RETRY_AFTER_RANGE.1))
+}
+
+/// The target of `Link: <…>; rel="next"` ([RFC 8288](https://www.rfc-editor.org/rfc/rfc8288)).
+pub(super) fn next_link(headers: &HeaderMap) -> Option<&str> {
+    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
+}
+
+fn next_in(mut list: &str) -> Option<&str> {
+    while let Some((_, rest)) = list.split_once('<') {
+        let (target, rest) = rest.split_once('>')?;
+        // A comma ends one link's parameters; the targets themselves are in brackets and may hold commas.
+        let (parameters, following) = rest.split_once('<').unwrap_or((rest, ""));
+        let is_next = parameters.split([';', ',']).any(|parameter| {
+            parameter.split_once('=').is_some_and(|(key, value)| {
+                let relations = value.trim().trim_matches('"');
+                key.trim().eq_ignore_ascii_case("rel")
+                    && relations.split_ascii_whitespace().any(|r| r.eq_ignore_ascii_case("next"))
+            })
+        });
+        if is_next {
+            return Some(target.trim());
+        }
+        list = &rest[rest.len() - following.len() - usize::from(rest.contains('<'))..];
+    }
+    None
+}
+
+/// The texts of `Warning: 299 - "text"`, which registries send to say something to people
+/// ([distribution-spec, warnings](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#warnings)).
+pub(super) fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let read = |value: &str| {
+        let quoted = value.strip_prefix("299 - \"")?.strip_suffix('"')?;
+        Some(quoted.replace("\\\"", "\"").replace("\\\\", "\\").chars().take(256).collect())
+    };
+    headers
+        .get_all(WARNING)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .filter_map(|v| read(v.trim()))
+        .take(4)
+        .collect()
+}
+
+/// `Content-Length`; of a HEAD it is the length of what a GET would give.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    text(headers, CONTENT_LENGTH)?.parse().ok()
+}
+
+/// The whole length in `Content-Range: bytes 0-0/1234`.
+pub(super) fn whole_length(headers: &HeaderMap) -> Option<u64> {
+    text(headers, CONTENT_RANGE)?.rsplit_once('/')?.1.trim().parse().ok()
+}
+
+/// The media type without its parameters.
+pub(super) fn media_type(value: &str) -> String {
+    value.split(';').next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn with(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms_and_clamped() {
+        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
+        for (value, seconds) in [
+            ("3", Some(3)),
+            ("0", Some(1)),
+            ("86400", Some(900)),
+            ("99999999999999999999999", Some(900)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37)),
+            ("Mon, 06 Nov 1994 08:49:37 GMT", Some(37)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(1)),
+            ("soon", None),
+            ("", None),
+            ("-1", None),
+        ] {
+            let found = retry_after(&with(RETRY_AFTER, value), now);
+            assert_eq!(found, seconds.map(Duration::from_secs), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        for (value, expected) in [
+            ("</v2/a/tags/list?last=b&n=2>; rel=\"next\"", Some("/v2/a/tags/list?last=b&n=2")),
+            ("<x>; rel=next", Some("x")),
+            ("<a>; rel=\"prev\", <b,c>; title=\"t\"; rel=\"last next\"", Some("b,c")),
+            ("<a>; rel=\"prev\"", None),
+            ("<a", None),
+            ("", None),
+        ] {
+            assert_eq!(next_link(&with(LINK, value)), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn warnings_for_people() {
+        assert_eq!(warnings(&with(WARNING, "299 - \"disk \\\"A\\\" is full\"")), ["disk \"A\" is full"]);
+        assert!(warnings(&with(WARNING, "110 anderson/1.3.37 \"Response is stale\"")).is_empty());
+    }
+
+    #[test]
+    fn lengths() {
+        assert_eq!(whole_length(&with(CONTENT_RANGE, "bytes 0-0/1234")), Some(1234));
+        assert_eq!(whole_length(&with(CONTENT_RANGE, "bytes 0-0/*")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn links_never_panic(value in "[ -~]{0,60}|[<>;,=\"relnxt ]{0,40}") {
+            let _ = next_in(&value);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Where a registry may send us: upload locations and redirects, resolved and judged. Pure.
+//!
+//! A `Location` may be absolute or relative in any way and carries state in its query that must come back byte for byte.
+//! Whoever can set it must not be able to lead credentials or an upload elsewhere: see CVE-2026-50151 and its kin.
+
+use url::Url;
+
+use crate::oci::Digest;
+use crate::registry::endpoint::{Endpoint, Reach, reach};
+
+/// Resolves the `Location` of an upload against the URL that was asked.
+///
+/// A registry behind a proxy that ends TLS often says `http://` for itself: that is taken back to https on the port
+/// that is known to work. Another host is refused unless `allow_foreign`; it never gets credentials, as they are bound
+/// to the endpoint.
+pub(super) fn upload(
+    base: &Url,
+    text: &str,
+    endpoint: &Endpoint,
+    allow_foreign: bool,
+) -> Result<Url, String> {
+    let mut url = join(base, text)?;
+    if endpoint.is_host_of(&url) {
+        if base.scheme() == "https" && url.scheme() == "http" {
+            url.set_port(None)
+                .and_then(|()| url.set_scheme("https"))
+                .map_err(|()| "it cannot be made https")?;
+            url.set_port(Some(endpoint.port())).map_err(|()| "it cannot take the port")?;
+        }
+        return Ok(url);
+    }
+    let host = url.host_str().unwrap_or_default();
+    if !allow_foreign {
+        return Err(format!("it leads to another host, {host}"));
+    }
+    if url.scheme() != "https" {
+        return Err(format!("it leads to another host, {host}, in clear text"));
+    }
+    check_reach(&url, endpoint)?;
+    Ok(url)
+}
+
+/// Resolves the redirect of a GET or HEAD: other hosts are usual there (object stores), without credentials.
+pub(super) fn redirect(base: &Url, text: &str, endpoint: &Endpoint) -> Result<Url, String> {
+    let url = join(base, text)?;
+    if base.scheme() == "https" && url.scheme() != "https" {
+        return Err("it leads from https to http".to_owned());
+    }
+    if !endpoint.is_host_of(&url) {
+        check_reach(&url, endpoint)?;
+    }
+    Ok(url)
+}
+
+/// Resolves the link to a next page, which must lie on the same origin.
+pub(super) fn page(base: &Url, text: &str) -> Result<Url, String> {
+    let url = join(base, text)?;
+    if url.origin() == base.origin() { Ok(url) } else { Err("the next page is on another host".to_owned()) }
+}
+
+/// The URL that closes an upload: `digest=` is added to the query as it stands, never parsed and written again.
+pub(super) fn with_digest(location: &Url, digest: &Digest) -> Result<Url, String> {
+    let query = location.query().unwrap_or_default();
+    if query.split('&').any(|pair| pair.split('=').next() == Some("digest")) {
+        return Err("it already names a digest".to_owned());
+    }
+    let digest = digest.to_string().replace(':', "%3A");
+    let mut url = location.clone();
+    let between = if query.is_empty() { "" } else { "&" };
+    url.set_query(Some(&format!("{query}{between}digest={digest}")));
+    url.set_fragment(None);
+    Ok(url)
+}
+
+fn join(base: &Url, text: &str) -> Result<Url, String> {
+    let url = base.join(text).map_err(|e| format!("it is not a URL: {e}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("its scheme is neither http nor https".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it names a user".to_owned());
+    }
+    Ok(url)
+}
+
+/// Addresses inside networks are no business of a registry outside of them.
+fn check_reach(url: &Url, endpoint: &Endpoint) -> Result<(), String> {
+    match url.host().as_ref().map(reach) {
+        Some(Reach::Public) => Ok(()),
+        Some(Reach::Private | Reach::Loopback) if endpoint.is_local() => Ok(()),
+        _ => Err(format!("it leads to {}, which is not public", url.host_str().unwrap_or("no host"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::endpoint::Target;
+    use proptest::prelude::*;
+
+    fn endpoint(text: &str) -> Endpoint {
+        text.parse::<Target>().unwrap().endpoint
+    }
+
+    #[test]
+    fn upload_locations() {
+        let base = Url::parse("https://r.example:5000/v2/a/blobs/uploads/").unwrap();
+        let endpoint = endpoint("r.example:5000");
+        for (text, expected) in [
+            (
+                "https://r.example:5000/v2/a/blobs/uploads/1",
+                Ok("https://r.example:5000/v2/a/blobs/uploads/1"),
+            ),
+            (
+                "/v2/a/blobs/uploads/1?_state=x%3D",
+                Ok("https://r.example:5000/v2/a/blobs/uploads/1?_state=x%3D"),
+            ),
+            ("1", Ok("https://r.example:5000/v2/a/blobs/uploads/1")),
+            ("../uploads/1", Ok("https://r.example:5000/v2/a/blobs/uploads/1")),
+            (
+                "?_nouploadcache=false&_state=a/b+c~",
+                Ok("https://r.example:5000/v2/a/blobs/uploads/?_nouploadcache=false&_state=a/b+c~"),
+            ),
+            ("//r.example:5000/up/1", Ok("https://r.example:5000/up/1")),
+            ("/prefix/v2/a%20b/1", Ok("https://r.example:5000/prefix/v2/a%20b/1")),
+            ("/v2/1#frag", Ok("https://r.example:5000/v2/1#frag")),
+            ("https://R.Example:8443/1", Ok("https://r.example:8443/1")),
+            ("http://r.example/v2/1", Ok("https://r.example:5000/v2/1")),
+            ("http://r.example:5000/v2/1?a=b", Ok("https://r.example:5000/v2/1?a=b")),
+            ("http://r.example:80/v2/1", Ok("https://r.example:5000/v2/1")),
+            ("https://evil.example/1", Err("another host")),
+            ("//evil.example/1", Err("another host")),
+            ("\\\\evil.example/1", Err("another host")),
+            ("https://r.example.evil.example/1", Err("another host")),
+            ("https://u:p@r.example:5000/1", Err("user")),
+            ("ftp://r.example/1", Err("scheme")),
+            ("https://[", Err("not a URL")),
+        ] {
+            let found = upload(&base, text, &endpoint, false);
+            match expected {
+                Ok(url) => assert_eq!(found.as_ref().map(Url::as_str), Ok(url), "{text}"),
+                Err(why) => assert!(found.clone().unwrap_err().contains(why), "{text}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_default_port_comes_back_after_http() {
+        let base = Url::parse("https://r.example/v2/").unwrap();
+        let found = upload(&base, "http://r.example:8080/v2/1", &endpoint("r.example"), false).unwrap();
+        assert_eq!(found.as_str(), "https://r.example/v2/1");
+    }
+
+    #[test]
+    fn foreign_locations_that_are_allowed_stay_public_and_secret() {
+        let base = Url::parse("https://r.example/v2/").unwrap();
+        let (public, local) = (endpoint("r.example"), endpoint("10.0.0.1"));
+        assert!(upload(&base, "https://store.example/1", &public, true).is_ok());
+        assert!(upload(&base, "http://store.example/1", &public, true).is_err());
+        assert!(upload(&base, "https://10.0.0.2/1", &public, true).is_err());
+        assert!(upload(&base, "https://10.0.0.2/1", &local, true).is_ok());
+        assert!(upload(&base, "https://169.254.169.254/1", &local, true).is_err());
+    }
+
+    #[test]
+    fn redirects() {
+        let base = Url::parse("https://r.example/v2/a/blobs/x").unwrap();
+        let public = endpoint("r.example");
+        assert!(redirect(&base, "https://bucket.store.example/x?sig=1", &public).is_ok());
+        assert!(redirect(&base, "/other", &public).is_ok());
+        for text in [
+            "http://r.example/x",
+            "https://127.0.0.1/x",
+            "https://localhost/x",
+            "https://[::1]/",
+            "file:///etc/passwd",
+        ] {
+            assert!(redirect(&base, text, &public).is_err(), "{text}");
+        }
+        let plain = Url::parse("http://10.0.0.1:5000/v2/").unwrap();
+        assert!(redirect(&plain, "http://10.0.0.2:9000/x", &endpoint("http://10.0.0.1:5000")).is_ok());
+    }
+
+    #[test]
+    fn the_digest_is_added_to_the_query_as_it_stands() {
+        let digest = Digest::of(b"");
+        let hex = digest.hex();
+        for (location, query) in [
+            ("https://r/1", format!("digest=sha256%3A{hex}")),
+            ("https://r/1?", format!("digest=sha256%3A{hex}")),
+            ("https://r/1?_state=a%2Fb=&z=+", format!("_state=a%2Fb=&z=+&digest=sha256%3A{hex}")),
+        ] {
+            let url = with_digest(&Url::parse(location).unwrap(), &digest).unwrap();
+            assert_eq!(url.query(), Some(query.as_str()), "{location}");
+        }
+        assert!(with_digest(&Url::parse("https://r/1?digest=x").unwrap(), &digest).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_location_panics_or_leaves_the_host(text in ".{0,60}|(https?:)?[/\\\\a-z.:@?#\\[\\]0-9]{0,40}") {
+            let base = Url::parse("https://r.example/v2/a/blobs/uploads/").unwrap();
+            let endpoint = endpoint("r.example");
+            if let Ok(url) = upload(&base, &text, &endpoint, false) {
+                prop_assert!(endpoint.is_host_of(&url) && url.scheme() == "https");
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! When trying again makes sense, and when. The only place that decides it; pure.
+//!
+//! | outcome | verdict |
+//! |---|---|
+//! | no connection: DNS, refused, unreachable, timeouts of it | again, until the host's patience is used up |
+//! | broken or stalled, and the request may be sent twice | again |
+//! | broken or stalled after bytes of a blob | ask first whether the blob is there ([`Verdict::Ambiguous`]) |
+//! | 408 425 429 499 500 502 503 504 520–524 | again; 429 and 503 pause the whole host, as long as it asks |
+//! | 401 | one fresh token, then final (accounts get locked) |
+//! | everything else: 403, 404, 405, 409, 412, 413, 507, TLS, the bundle | final |
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use crate::registry::error::Cause;
+
+/// How patient to be with a registry.
+#[derive(Debug, Clone)]
+pub struct RetryPolicy {
+    /// How often one request is sent at most.
+    pub attempts: u32,
+    /// The first pause; it doubles each time, with jitter.
+    pub min_delay: Duration,
+    /// The longest pause that we choose ourselves.
+    pub max_delay: Duration,
+    /// How long a host that takes no connections is waited for.
+    pub connect_patience: Duration,
+    /// How often the upload of one blob starts anew after its connection broke.
+    pub restarts: u32,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            min_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(60),
+            connect_patience: Duration::from_secs(20),
+            restarts: 3,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The pauses between the tries of one request, each between half and the whole of a doubling span.
+    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        ExponentialBuilder::new()
+            .with_jitter()
+            .with_min_delay(self.min_delay / 2)
+            .with_max_delay(self.max_delay / 2)
+            .without_max_times()
+            .build()
+    }
+}
+
+/// What may be done with a request whose outcome is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replay {
+    /// Sending it twice does no harm.
+    Safe,
+    /// It carries a blob, or commits one: the caller must find out what became of it.
+    Never,
+}
+
+/// What to do after a failed try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Never again.
+    Final,
+    /// Again after a pause.
+    Again,
+    /// Again after a pause that everybody keeps who talks to this host.
+    Pause(Option<Duration>),
+    /// The host takes no connections; again while there is patience.
+    Reconnect,
+    /// Credentials are missing or stale.
+    Unauthorized,
+    /// It may have happened or not.
+    Ambiguous,
+}
+
+/// What to do after a failed try of a request.
+pub(super) fn classify(cause: &Cause, replay: Replay) -> Verdict {
+    match cause {
+        Cause::Unreachable(_) => Verdict::Reconnect,
+        Cause::Broken(_) | Cause::Stalled(_) => match replay {
+            Replay::Safe => Verdict::Again,
+            Replay::Never => Verdict::Ambiguous,
+        },
+        Cause::Answer(answer) => match answer.status {
+            401 => Verdict::Unauthorized,
+            429 | 503 => Verdict::Pause(answer.retry_after),
+            status if is_transient(status) && replay == Replay::Never => Verdict::Ambiguous,
+            status if is_transient(status) => Verdict::Again,
+            _ => Verdict::Final,
+        },
+        _ => Verdict::Final,
+    }
+}
+
+/// Whether a status says "not now" rather than "no".
+pub(super) const fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 499 | 500 | 502 | 503 | 504 | 520..=524)
+}
+
+/// What the upload of one blob has been through.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Trials {
+    /// Connections that broke or stalled.
+    pub(super) broken: u32,
+    /// Answers that said "not now".
+    pub(super) refused: u32,
+    /// Answers that said that what arrived is not the blob.
+    pub(super) mangled: u32,
+    /// Whether both methods have been tried.
+    pub(super) switched: bool,
+}
+
+/// What follows a failed upload of a blob that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A new session from the first byte, after a pause.
+    Restart,
+    /// A new session with the other method.
+    Switch,
+    /// Nothing.
+    GiveUp,
+}
+
+/// Decides how the upload of a blob goes on, and counts.
+pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Trials) -> Next {
+    let (count, limit) = match cause {
+        Cause::Broken(_) | Cause::Stalled(_) => (&mut trials.broken, policy.restarts),
+        Cause::Answer(answer) if answer.has_code("DIGEST_INVALID") || answer.has_code("SIZE_INVALID") => {
+            (&mut trials.mangled, 2)
+        }
+        Cause::Answer(answer) if is_transient(answer.status) => (&mut trials.refused, policy.attempts),
+        Cause::Answer(answer)
+            if matches!(answer.status, 400 | 404 | 405 | 411 | 413 | 415 | 416 | 501) && !trials.switched =>
+        {
+            trials.switched = true;
+            return Next::Switch;
+        }
+        // The session is gone; both methods had their turn, so the session is to blame.
+        Cause::Answer(answer) if answer.status == 404 => (&mut trials.broken, policy.restarts),
+        _ => return Next::GiveUp,
+    };
+    *count += 1;
+    if *count <= limit { Next::Restart } else { Next::GiveUp }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{BundleError, Fault};
+    use crate::registry::answer::Answer;
+    use crate::registry::error::TlsFault;
+
+    fn answered(status: u16, body: &str) -> Cause {
+        Cause::Answer(Answer::new(status, Some(Duration::from_secs(3)), body.as_bytes()))
+    }
+
+    #[test]
+    fn the_table() {
+        let why = String::new;
+        let three = Some(Duration::from_secs(3));
+        for (cause, safe, never) in [
+            (Cause::Unreachable(why()), Verdict::Reconnect, Verdict::Reconnect),
+            (Cause::Broken(why()), Verdict::Again, Verdict::Ambiguous),
+            (Cause::Stalled(Duration::ZERO), Verdict::Again, Verdict::Ambiguous),
+            (Cause::Tls { fault: TlsFault::Certificate, why: why() }, Verdict::Final, Verdict::Final),
+            (Cause::Source(BundleError::new(Fault::DigestMismatch, "x")), Verdict::Final, Verdict::Final),
+            (Cause::Protocol(why()), Verdict::Final, Verdict::Final),
+            (answered(401, ""), Verdict::Unauthorized, Verdict::Unauthorized),
+            (answered(429, ""), Verdict::Pause(three), Verdict::Pause(three)),
+            (answered(503, ""), Verdict::Pause(three), Verdict::Pause(three)),
+            (answered(500, ""), Verdict::Again, Verdict::Ambiguous),
+            (answered(524, ""), Verdict::Again, Verdict::Ambiguous),
+        ] {
+            assert_eq!(classify(&cause, Replay::Safe), safe, "{cause:?}");
+            assert_eq!(classify(&cause, Replay::Never), never, "{cause:?}");
+        }
+        for status in [400, 402, 403, 404, 405, 409, 412, 413, 414, 416, 501, 507] {
+            assert_eq!(classify(&answered(status, ""), Replay::Safe), Verdict::Final, "{status}");
+        }
+    }
+
+    #[test]
+    fn pauses_double_and_have_an_end() {
+        let policy = RetryPolicy::default();
+        let delays: Vec<_> = policy.delays().take(12).collect();
+        for (n, delay) in delays.iter().enumerate() {
+            let span = (policy.min_delay * 2_u32.pow(u32::try_from(n).unwrap())).min(policy.max_delay);
+            assert!(*delay >= span / 2 && *delay <= span, "{n}: {delay:?} of {span:?}");
+        }
+    }
+
+    #[test]
+    fn an_upload_restarts_switches_and_gives_up() {
+        use Next::{GiveUp, Restart, Switch};
+        let policy = RetryPolicy::default();
+        let run = |causes: &[Cause]| {
+            let mut trials = Trials::default();
+            causes.iter().map(|cause| after_upload(cause, &policy, &mut trials)).collect::<Vec<_>>()
+        };
+        let broken = Cause::Broken(String::new());
+        assert_eq!(run(&vec![broken; 4]), [Restart, Restart, Restart, GiveUp]);
+        assert_eq!(run(&[answered(413, ""), answered(413, "")]), [Switch, GiveUp]);
+        let lost = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#;
+        assert_eq!(run(&vec![answered(404, lost); 5]), [Switch, Restart, Restart, Restart, GiveUp]);
+        let mangled = r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#;
+        assert_eq!(run(&vec![answered(400, mangled); 3]), [Restart, Restart, GiveUp]);
+        assert_eq!(run(&[answered(403, "")]), [GiveUp]);
+        assert_eq!(run(&vec![answered(500, ""); 9])[7..], [Restart, GiveUp]);
+    }
+}

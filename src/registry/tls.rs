@@ -1,0 +1,160 @@
+//! The two HTTP clients of a registry, and what their errors mean.
+//!
+//! Blobs go over HTTP/1.1, one connection each: a single HTTP/2 connection throttles uploads over long ways. Everything
+//! else may share an HTTP/2 connection. Both trust the same authorities, never follow a redirect by themselves, never
+//! repeat a request and have no time limit of their own: the only read timeout on offer also counts while a body is being
+//! sent, so the watch is kept in `transport`.
+
+use std::error::Error as _;
+use std::io;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use rustls::{AlertDescription, CertificateError};
+
+use crate::registry::ClientOptions;
+use crate::registry::endpoint::{Endpoint, Scheme};
+use crate::registry::error::{Cause, RegistryError, TlsFault};
+
+/// The clients of one registry.
+pub(super) struct Clients {
+    /// For questions, tokens and manifests.
+    pub(super) control: Client,
+    /// For blobs.
+    pub(super) data: Client,
+}
+
+impl Clients {
+    /// Builds both.
+    pub(super) fn new(endpoint: &Endpoint, options: &ClientOptions) -> Result<Self, RegistryError> {
+        Ok(Self { control: build(endpoint, options, false)?, data: build(endpoint, options, true)? })
+    }
+}
+
+fn build(endpoint: &Endpoint, options: &ClientOptions, for_bodies: bool) -> Result<Client, RegistryError> {
+    let bad = |path: &str, why: String| RegistryError::from(Cause::BadFile { path: path.to_owned(), why });
+    let mut authorities: Vec<Certificate> = Vec::new();
+    for pem in &options.ca_pem {
+        let found =
+            Certificate::from_pem_bundle(pem).map_err(|e| bad("certificate authority", causes(&e)))?;
+        if found.is_empty() {
+            return Err(bad("certificate authority", "no certificate in PEM form in it".to_owned()));
+        }
+        authorities.extend(found);
+    }
+    let identity = match &options.identity_pem {
+        Some(pem) => Some(Identity::from_pem(pem).map_err(|e| bad("client certificate", causes(&e)))?),
+        None => None,
+    };
+    let make = |only_given: bool| {
+        let mut builder = base(endpoint, options);
+        if for_bodies {
+            builder = builder.http1_only();
+        }
+        builder = if only_given {
+            builder.tls_certs_only(authorities.clone())
+        } else {
+            builder.tls_certs_merge(authorities.clone())
+        };
+        identity.clone().into_iter().fold(builder, ClientBuilder::identity).build()
+    };
+    let built = match make(false) {
+        // A system without any authorities is no obstacle when one is given, or none is needed.
+        Err(_) if !authorities.is_empty() || endpoint.scheme() == Scheme::Http => make(true),
+        built => built,
+    };
+    built.map_err(|e| Cause::Internal(format!("the HTTP client cannot be set up: {}", causes(&e))).into())
+}
+
+fn base(endpoint: &Endpoint, options: &ClientOptions) -> ClientBuilder {
+    let timeouts = &options.timeouts;
+    let builder = Client::builder()
+        .user_agent(concat!("layercast/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(timeouts.connect)
+        .tcp_user_timeout(timeouts.tcp_user)
+        // Many proxies close idle connections after a minute: be first.
+        .pool_idle_timeout(Duration::from_secs(50))
+        .pool_max_idle_per_host(options.max_idle_connections);
+    // As everybody does: a proxy of the environment is not for this machine itself.
+    if endpoint.is_loopback() { builder.no_proxy() } else { builder }
+}
+
+/// What an error of the HTTP client means. The causes are told apart by their types, as their texts may change.
+pub(super) fn cause_of(error: &reqwest::Error) -> Cause {
+    let (tls, _) = roots(error);
+    let why = causes(error);
+    match tls.and_then(|tls| tls_fault(tls, error.is_connect())) {
+        Some(fault) => Cause::Tls { fault, why },
+        None if error.is_connect() => Cause::Unreachable(why),
+        None if error.is_builder() => Cause::Internal(why),
+        None => Cause::Broken(why),
+    }
+}
+
+/// Whether a connection to this machine failed in a way that says that the other side speaks, but not TLS.
+pub(super) fn speaks_no_tls(error: &reqwest::Error) -> bool {
+    let (tls, io) = roots(error);
+    match (tls, io) {
+        (Some(tls), _) => tls_fault(tls, error.is_connect()) == Some(TlsFault::NotTls),
+        // It hung up on the handshake, or waits for the end of a line that never comes.
+        (None, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)) => true,
+        (None, _) => error.is_timeout(),
+    }
+}
+
+/// The errors at the bottom: of TLS, of the operating system.
+fn roots(error: &reqwest::Error) -> (Option<&rustls::Error>, Option<io::ErrorKind>) {
+    let (mut tls, mut kind) = (None, None);
+    let mut next = error.source();
+    while let Some(source) = next {
+        tls = tls.or_else(|| source.downcast_ref::<rustls::Error>());
+        if let Some(io) = source.downcast_ref::<io::Error>() {
+            kind = Some(io.kind());
+            tls = tls.or_else(|| io.get_ref()?.downcast_ref::<rustls::Error>());
+        }
+        next = source.source();
+    }
+    (tls, kind)
+}
+
+/// What is wrong with TLS for good; `None` for damage on the way, which may pass.
+fn tls_fault(error: &rustls::Error, in_handshake: bool) -> Option<TlsFault> {
+    use rustls::Error as E;
+    match error {
+        E::InvalidCertificate(CertificateError::UnknownIssuer) => Some(TlsFault::UnknownIssuer),
+        E::InvalidCertificate(_) | E::NoCertificatesPresented => Some(TlsFault::Certificate),
+        E::AlertReceived(
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::AccessDenied,
+        ) => Some(TlsFault::ClientCertificate),
+        E::InvalidMessage(_) if in_handshake => Some(TlsFault::NotTls),
+        E::PeerIncompatible(_)
+        | E::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion) => {
+            Some(TlsFault::Other)
+        }
+        _ => None,
+    }
+}
+
+/// An error with its causes, without the URL (which may carry secrets) and without repetitions.
+pub(super) fn causes(error: &reqwest::Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let text = if source.is::<reqwest::Error>() { String::new() } else { source.to_string() };
+        if !texts.iter().any(|known| known.contains(&text)) {
+            texts.push(text);
+        }
+        next = source.source();
+    }
+    if texts.is_empty() { "the HTTP client failed".to_owned() } else { texts.join(": ") }
+}

@@ -1,0 +1,174 @@
+//! One request, one answer: sends, watches that something moves, and never decides anything.
+//!
+//! There is no limit on how long a request takes, only on how long nothing happens: bytes of a body must be taken, and
+//! once all are, an answer must come within a time that grows with the body (registries hash before they answer).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use reqwest::{Method, Response, Url};
+use tokio::time::Instant;
+
+use crate::registry::body::{BlobBody, Metered, Progress};
+use crate::registry::error::{Cause, RegistryError};
+use crate::registry::redact::redacted;
+use crate::registry::tls::{Clients, cause_of};
+use crate::registry::{Observer, Timeouts};
+
+/// A registry that hashes what it got does this many bytes a second or more.
+const COMMIT_BYTES_PER_SECOND: u64 = 10_000_000;
+
+/// What a request carries.
+#[derive(Clone)]
+pub(super) enum Payload<'a> {
+    /// Nothing.
+    Empty,
+    /// A document.
+    Bytes(Bytes),
+    /// A blob; what is taken of it is added up.
+    Blob { body: &'a dyn BlobBody, taken: &'a Arc<AtomicU64> },
+}
+
+/// Bytes of a blob on their way in.
+pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
+
+/// Sends requests.
+pub(super) struct Transport {
+    clients: Clients,
+    timeouts: Timeouts,
+    observer: Arc<dyn Observer>,
+}
+
+impl Transport {
+    pub(super) fn new(clients: Clients, timeouts: Timeouts, observer: Arc<dyn Observer>) -> Self {
+        Self { clients, timeouts, observer }
+    }
+
+    /// Sends one request and waits for the head of its answer, whatever its status.
+    pub(super) async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        payload: &Payload<'_>,
+    ) -> Result<Response, Cause> {
+        let client =
+            if matches!(payload, Payload::Blob { .. }) { &self.clients.data } else { &self.clients.control };
+        let mut progress = None;
+        let mut wait = self.timeouts.response;
+        let body = match payload {
+            Payload::Empty => {
+                if !matches!(*method, Method::GET | Method::HEAD) {
+                    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+                None
+            }
+            Payload::Bytes(bytes) => Some(reqwest::Body::from(bytes.clone())),
+            Payload::Blob { body, .. } if body.is_empty() => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                None
+            }
+            Payload::Blob { body, taken } => {
+                wait += Duration::from_secs(body.len() / COMMIT_BYTES_PER_SECOND);
+                let (metered, watched) = Metered::new(*body, Arc::clone(taken), Arc::clone(&self.observer));
+                progress = Some(watched);
+                Some(reqwest::Body::wrap(metered))
+            }
+        };
+        let mut request = client.request(method.clone(), url.clone()).headers(headers);
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        tracing::trace!(%method, url = redacted(url), "request");
+        let sent = tokio::select! {
+            sent = request.send() => sent.map_err(|e| cause_of(&e)),
+            after = self.watch(progress.as_deref(), wait) => Err(Cause::Stalled(after)),
+        };
+        let fault = progress.as_ref().and_then(|progress| progress.fault());
+        let outcome = match (sent, fault) {
+            (_, Some(fault)) => Err(Cause::Source(fault)),
+            (Ok(answer), None)
+                if answer.status().is_success() && !progress.is_none_or(|p| p.is_complete()) =>
+            {
+                Err(Cause::Broken("the registry answered before it had all bytes".to_owned()))
+            }
+            (sent, None) => sent,
+        };
+        let status = outcome.as_ref().ok().map(|answer| answer.status().as_u16());
+        tracing::debug!(%method, url = redacted(url), status, cause = outcome.as_ref().err().map(tracing::field::debug));
+        self.observer.request(method.as_str(), status);
+        outcome
+    }
+
+    /// Returns when nothing has moved for too long, with how long that was.
+    async fn watch(&self, progress: Option<&Progress>, wait: Duration) -> Duration {
+        let start = Instant::now();
+        loop {
+            let (from, limit) = match progress {
+                None => (start, wait),
+                Some(progress) if progress.is_complete() => (progress.moved(), wait),
+                // Nobody is to blame on the network while the bundle has nothing to send.
+                Some(progress) if progress.waits_for_source() => (Instant::now(), self.timeouts.stall),
+                Some(progress) => (progress.moved(), self.timeouts.stall),
+            };
+            if from.elapsed() >= limit {
+                return limit;
+            }
+            tokio::time::sleep_until(from + limit).await;
+        }
+    }
+
+    /// Reads a body whole, if it is no longer than `max_bytes`.
+    pub(super) async fn read(&self, mut answer: Response, max_bytes: u64) -> Result<Bytes, Cause> {
+        let mut whole = BytesMut::new();
+        loop {
+            match tokio::time::timeout(self.timeouts.stall, answer.chunk()).await {
+                Err(_) => return Err(Cause::Stalled(self.timeouts.stall)),
+                Ok(Err(error)) => return Err(cause_of(&error)),
+                Ok(Ok(None)) => return Ok(whole.freeze()),
+                Ok(Ok(Some(chunk))) if (whole.len() + chunk.len()) as u64 > max_bytes => {
+                    return Err(Cause::TooMuch { what: "the answer".to_owned(), limit_bytes: max_bytes });
+                }
+                Ok(Ok(Some(chunk))) => whole.extend_from_slice(&chunk),
+            }
+        }
+    }
+
+    /// Reads the beginning of a body that may be anything; what cannot be read is left out.
+    pub(super) async fn read_some(&self, mut answer: Response, max_bytes: u64) -> Bytes {
+        let mut some = BytesMut::new();
+        let end = Instant::now() + self.timeouts.stall;
+        while (some.len() as u64) < max_bytes {
+            match tokio::time::timeout_at(end, answer.chunk()).await {
+                Ok(Ok(Some(chunk))) => some.extend_from_slice(&chunk),
+                _ => break,
+            }
+        }
+        some.truncate(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+        some.freeze()
+    }
+
+    /// The body of an answer, piece by piece.
+    pub(super) fn stream(&self, answer: Response) -> BlobStream {
+        let (stall, url) = (self.timeouts.stall, answer.url().clone());
+        let failed = move |cause| RegistryError::new("GET", &url, cause);
+        let pieces = futures_util::stream::unfold(Some(answer), move |answer| {
+            let failed = failed.clone();
+            async move {
+                let mut answer = answer?;
+                match tokio::time::timeout(stall, answer.chunk()).await {
+                    Err(_) => Some((Err(failed(Cause::Stalled(stall))), None)),
+                    Ok(Err(error)) => Some((Err(failed(cause_of(&error))), None)),
+                    Ok(Ok(None)) => None,
+                    Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some(answer))),
+                }
+            }
+        });
+        pieces.boxed()
+    }
+}
