@@ -1,7 +1,139 @@
 //! A volume becomes a [`Catalog`]: which images are in the bundle, and where their bytes lie.
 //!
-//! What flavour a bundle is of comes from its bytes, never from its name. Nothing is ever unpacked to a path.
+//! What flavour a bundle is of comes from its bytes, never from its name: an OCI layout, a docker-archive, both in one,
+//! imgpkg's tar, a registry's storage, archives inside archives, and directories of any of these. Nothing is ever
+//! unpacked to a path, and layers are not read: what is read are tar headers, indexes, manifests, configurations and
+//! the first block of files that may be archives.
+//!
+//! An image that is damaged costs the others nothing: it goes into [`Catalog::broken`]. Damage to the container itself
+//! (tar, compression, `index.json`) is an error for the whole file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::archive::limits::Allowance;
+use crate::archive::tree::Tree;
+use crate::error::BundleError;
+use crate::oci::Digest;
+use crate::source::ByteSpace;
 
 pub mod catalog;
+mod directory;
+mod docker_archive;
+mod imgpkg;
+mod limits;
+mod names;
+mod nested;
+mod oci_layout;
+mod pool;
+mod registry_tree;
+mod sections;
+mod settle;
+mod sniff;
+mod tar;
+mod tree;
+mod views;
 
 pub use catalog::{Blob, BrokenImage, Catalog, Content, Image, ImageName, Stored, Unpacked, UnpackedLayer};
+pub use limits::Limits;
+
+/// Gives the decoded space of stored bytes; the same space where they are plain.
+pub type Open<'a> = dyn Fn(Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
+
+/// What is in a file, given its decoded volume. The volume is checked to its end.
+///
+/// # Errors
+/// Damage to the container itself, or [`Fault::NotABundle`](crate::error::Fault::NotABundle) where no image is in it. Damage to single images is in the
+/// catalog.
+pub fn read(space: Arc<dyn ByteSpace>, open: &Open<'_>, limits: &Limits) -> Result<Catalog, BundleError> {
+    let first = sniff::first_bytes(space.as_ref())?;
+    // An all-zero block is how an empty tar begins.
+    let zero_block = first.len() == 512 && first.iter().all(|&c| c == 0);
+    if !zero_block && sniff::format(&first) != sniff::Format::Tar {
+        space.len()?;
+        return Err(sections::not_a_bundle(sniff::file_seems(&first)));
+    }
+    let reader = Reader::new(open, limits);
+    let mut tree = Tree::of_tar(space, limits, &reader.allowance)?;
+    finish(sections::read(&reader, &mut tree, "", 0)?)
+}
+
+/// What is in a directory: a layout, an unpacked archive, archives, or a mixture. `open_file` gives the bytes of a file
+/// as stored; it is called for what must be read here and for each blob of the catalog, so it may well open late.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_directory(
+    path: &Path,
+    open_file: &dyn Fn(&Path) -> Result<Arc<dyn ByteSpace>, BundleError>,
+    open: &Open<'_>,
+    limits: &Limits,
+) -> Result<Catalog, BundleError> {
+    let reader = Reader::new(open, limits);
+    let mut tree = directory::scan(&reader, path, open_file)?;
+    finish(sections::read(&reader, &mut tree, "", 0)?)
+}
+
+fn finish(mut catalog: Catalog) -> Result<Catalog, BundleError> {
+    settle::names(&mut catalog, true);
+    catalog.keep_reachable();
+    Ok(catalog)
+}
+
+/// What all parts of one reading share.
+struct Reader<'a> {
+    open: &'a Open<'a>,
+    limits: &'a Limits,
+    allowance: Allowance,
+}
+
+impl<'a> Reader<'a> {
+    fn new(open: &'a Open<'a>, limits: &'a Limits) -> Self {
+        Self { open, limits, allowance: Allowance::new(limits) }
+    }
+}
+
+impl std::fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("allowance", &self.allowance).finish_non_exhaustive()
+    }
+}
+
+/// One bundle of a known kind: a folder of a tree.
+#[derive(Debug)]
+struct Section<'t> {
+    tree: &'t Tree<'t>,
+    /// With its slash, empty at the root.
+    folder: &'t str,
+    /// Which archive and folder that is, for messages.
+    origin: String,
+}
+
+/// An image that a layout, registry or list names, visited.
+#[derive(Debug)]
+struct Listed {
+    /// What messages call it.
+    label: String,
+    names: Vec<ImageName>,
+    digest: Digest,
+    annotations: BTreeMap<String, String>,
+    /// What is wrong with it.
+    fault: Option<BundleError>,
+    /// Another image is taken in its place.
+    replaced: bool,
+}
+
+impl Listed {
+    fn add_names(&mut self, names: Vec<ImageName>) {
+        add_names(&mut self.names, names);
+    }
+}
+
+fn add_names(names: &mut Vec<ImageName>, more: Vec<ImageName>) {
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+}

@@ -1,11 +1,13 @@
 //! What is in a bundle: images, their manifests, and where the bytes of each blob lie.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::archive::settle;
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest, Platform, Reference, Repository, Tag};
 use crate::source::Extent;
@@ -69,7 +71,7 @@ pub enum Content {
 }
 
 /// An image of a docker-archive: a configuration and layers, from which a manifest is made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unpacked {
     /// The configuration, byte for byte.
     pub config: Bytes,
@@ -127,4 +129,91 @@ pub struct BrokenImage {
     pub name: String,
     /// What is wrong with it.
     pub error: BundleError,
+}
+
+impl Catalog {
+    /// This catalog and another, of a further source, as one. The order goes on where this one ends; a name that both
+    /// give to different images breaks both images.
+    #[must_use]
+    pub fn merge(mut self, mut other: Self) -> Self {
+        let base = self.next_order();
+        other.renumber(|order| base + order);
+        self.absorb(other);
+        settle::names(&mut self, false);
+        self.keep_reachable();
+        self
+    }
+
+    /// Takes everything of another catalog, whose order has been made to fit. Of a blob in both, the earlier stays.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.images.extend(other.images);
+        self.manifests.extend(other.manifests);
+        self.broken.extend(other.broken);
+        self.notes.extend(other.notes);
+        for (digest, blob) in other.blobs {
+            match self.blobs.entry(digest) {
+                Entry::Vacant(place) => drop(place.insert(blob)),
+                Entry::Occupied(mut place) => {
+                    if place.get().size == blob.size && blob.order < place.get().order {
+                        place.insert(blob);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The places in the order of the bundle that are taken.
+    pub(super) fn orders(&self) -> BTreeSet<u64> {
+        let layers = self.images.iter().flat_map(Image::unpacked_layers).map(|layer| layer.order);
+        layers.chain(self.blobs.values().map(|blob| blob.order)).collect()
+    }
+
+    /// The first place that comes after all others.
+    pub(super) fn next_order(&self) -> u64 {
+        self.orders().last().map_or(0, |order| order + 1)
+    }
+
+    /// Gives everything another place in the order.
+    pub(super) fn renumber(&mut self, place: impl Fn(u64) -> u64) {
+        for blob in self.blobs.values_mut() {
+            blob.order = place(blob.order);
+        }
+        for image in &mut self.images {
+            if let Content::Unpacked(unpacked) = &mut image.content {
+                for layer in &mut Arc::make_mut(unpacked).layers {
+                    layer.order = place(layer.order);
+                }
+            }
+        }
+    }
+
+    /// Drops manifests and blobs that no whole image needs.
+    pub(super) fn keep_reachable(&mut self) {
+        let (mut needed, mut blobs) = (HashSet::new(), HashSet::new());
+        let mut rest: Vec<Digest> = self
+            .images
+            .iter()
+            .filter_map(|image| match image.content {
+                Content::Manifest(digest) => Some(digest),
+                Content::Unpacked(_) => None,
+            })
+            .collect();
+        while let Some(digest) = rest.pop() {
+            let Some(manifest) = self.manifests.get(&digest).filter(|_| needed.insert(digest)) else { continue };
+            blobs.extend(manifest.blobs().chain(manifest.children()).map(|descriptor| descriptor.digest));
+            rest.extend(manifest.children().iter().map(|child| child.digest));
+        }
+        self.manifests.retain(|digest, _| needed.contains(digest));
+        self.blobs.retain(|digest, _| blobs.contains(digest));
+    }
+}
+
+impl Image {
+    /// The layers of an image that has no manifest yet; none otherwise.
+    fn unpacked_layers(&self) -> &[UnpackedLayer] {
+        match &self.content {
+            Content::Unpacked(unpacked) => &unpacked.layers,
+            Content::Manifest(_) => &[],
+        }
+    }
 }

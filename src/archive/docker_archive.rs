@@ -1,0 +1,155 @@
+//! What `docker save` writes, and the many tools that write the same: `manifest.json` with a configuration and layers
+//! for each image, at the root of a tree or below a folder.
+//!
+//! Up to Docker 24 there is no registry manifest in it, and the image comes out as [`Unpacked`]. Since Docker 25 the
+//! same tar is an OCI layout too; who reads both joins them by the digest of the configuration.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::archive::Reader;
+use crate::archive::catalog::{ImageName, Stored, Unpacked, UnpackedLayer};
+use crate::archive::limits::check_length;
+use crate::archive::names;
+use crate::archive::pool::digest_of_path;
+use crate::archive::sniff::{self, Format};
+use crate::archive::tree::{File, Tree, base_name, normalise};
+use crate::error::{BundleError, Fault, printable};
+use crate::oci::manifest::parse_json;
+use crate::oci::{Digest, Platform};
+
+/// An entry of `manifest.json`. jib writes its keys in lower case.
+#[derive(Debug, Deserialize)]
+pub(super) struct Entry {
+    #[serde(rename = "Config", alias = "config")]
+    config: String,
+    #[serde(rename = "RepoTags", alias = "repoTags", default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(rename = "Layers", alias = "layers", default)]
+    layers: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct ConfigFile {
+    #[serde(flatten)]
+    platform: Platform,
+    #[serde(default)]
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Option<Vec<String>>,
+}
+
+/// An image of a docker-archive whose configuration could be read. Its layers have not been looked at.
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub(super) names: Vec<ImageName>,
+    pub(super) config_digest: Digest,
+    config: Bytes,
+    layers: Vec<String>,
+}
+
+/// The entries of `manifest.json`, where it is one of Docker's.
+pub(super) fn entries(manifest_json: &Bytes) -> Result<Vec<Entry>, BundleError> {
+    parse_json(manifest_json)
+}
+
+impl Entry {
+    /// What messages call the image.
+    pub(super) fn label(&self) -> String {
+        printable(self.repo_tags.iter().flatten().next().unwrap_or(&self.config))
+    }
+
+    /// The members that belong to this image, and so are no archives of their own.
+    pub(super) fn members(&self, tree: &Tree<'_>, folder: &str, used: &mut HashSet<String>) {
+        for name in self.layers.iter().flatten().chain([&self.config]) {
+            let Some(path) = normalise(folder, name) else { continue };
+            if let Ok(Some(file)) = tree.file(&path) {
+                used.insert(file.path.to_owned());
+            }
+            used.insert(path);
+        }
+    }
+
+    /// Reads the configuration and checks it, and the names.
+    pub(super) fn read(self, reader: &Reader<'_>, tree: &Tree<'_>, folder: &str) -> Result<Saved, BundleError> {
+        let mut names = Vec::new();
+        for text in self.repo_tags.iter().flatten() {
+            names.extend(names::from_repo_tag(text)?.filter(|name| !names.contains(name)));
+        }
+        let file = find(tree, folder, &self.config).map_err(|e| e.at("configuration"))?;
+        check_length("the configuration", file.len, reader.limits.config_bytes)?;
+        let config = tree.read(file)?;
+        let config_digest = Digest::of(&config);
+        if let Some(claimed) = claimed_digest(&self.config)
+            && !claimed.matches(&config)
+        {
+            let what = format!("should have the digest {claimed}, but has {config_digest}");
+            return Err(BundleError::new(Fault::DigestMismatch, what)
+                .at(format!("configuration {:?}", self.config)));
+        }
+        Ok(Saved { names, config_digest, config, layers: self.layers.unwrap_or_default() })
+    }
+}
+
+impl Saved {
+    /// Finds the layers. Their bytes are looked at for how they are stored, no more.
+    pub(super) fn unpacked(&self, tree: &Tree<'_>, folder: &str) -> Result<Unpacked, BundleError> {
+        let at = |e: BundleError| e.at(format!("configuration {}", self.config_digest));
+        let ConfigFile { platform, rootfs } = parse_json(&self.config).map_err(at)?;
+        let diff_ids = rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
+        if diff_ids.len() != self.layers.len() {
+            let (layers, ids) = (self.layers.len(), diff_ids.len());
+            let what = format!("manifest.json lists {layers} layers, the configuration {ids}");
+            return Err(BundleError::new(Fault::BadJson, what));
+        }
+        let mut layers = Vec::with_capacity(diff_ids.len());
+        for (name, diff_id) in self.layers.iter().zip(diff_ids) {
+            let file = find(tree, folder, name).map_err(|e| e.at("layer"))?;
+            let extent = tree.extent(file)?;
+            layers.push(UnpackedLayer {
+                diff_id: diff_id.parse().map_err(at)?,
+                member: name.clone(),
+                stored: stored_as(&sniff::first_bytes(&extent)?).map_err(|e| e.at(file.path))?,
+                extent,
+                size: file.len,
+                order: file.position,
+            });
+        }
+        Ok(Unpacked { config: self.config.clone(), config_digest: self.config_digest, platform, layers })
+    }
+}
+
+fn find<'t>(tree: &'t Tree<'_>, folder: &str, name: &str) -> Result<File<'t>, BundleError> {
+    let Some(path) = normalise(folder, name) else {
+        let what = format!("the name {name:?} leaves the bundle");
+        return Err(BundleError::new(Fault::UnsafePath, what));
+    };
+    let missing = || BundleError::new(Fault::MissingBlob, format!("{name:?} is not in the bundle"));
+    tree.file(&path)?.ok_or_else(missing)
+}
+
+/// The digest in the name of a configuration: `<hex>.json`, `sha256:<hex>` (crane, kaniko) or a blob of a layout.
+/// `config.json` (jib) has none.
+fn claimed_digest(name: &str) -> Option<Digest> {
+    let base = base_name(name);
+    let hex = base.strip_suffix(".json").unwrap_or(base);
+    hex.parse().ok().or_else(|| format!("sha256:{hex}").parse().ok()).or_else(|| digest_of_path(name))
+}
+
+fn stored_as(first: &[u8]) -> Result<Stored, BundleError> {
+    match sniff::format(first) {
+        Format::Gzip => Ok(Stored::Gzip),
+        Format::Zstd => Ok(Stored::Zstd),
+        Format::Xz | Format::Bzip2 => {
+            let what = "a layer compressed with xz or bzip2, which no container runtime reads";
+            Err(BundleError::new(Fault::Unsupported, what))
+        }
+        Format::Tar | Format::Other => Ok(Stored::Plain),
+    }
+}

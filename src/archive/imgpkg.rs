@@ -1,0 +1,140 @@
+//! The tar of [imgpkg](https://carvel.dev/imgpkg): a `manifest.json` of its own kind, in which manifests, indexes and
+//! configurations stand as text, and layers as `sha256-<hex>.tar.gz` beside it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::archive::Listed;
+use crate::archive::catalog::ImageName;
+use crate::archive::pool::Pool;
+use crate::error::{BundleError, printable};
+use crate::oci::manifest::parse_json;
+use crate::oci::{Descriptor, Digest, Reference};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    image: Option<Image>,
+    image_index: Option<Index>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    config: Document,
+    manifest: Document,
+    #[serde(flatten)]
+    names: Names,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Index {
+    images: Option<Vec<Image>>,
+    indexes: Option<Vec<Index>>,
+    #[serde(flatten)]
+    document: Document,
+    #[serde(flatten)]
+    names: Names,
+}
+
+/// A document of a registry, byte for byte, as a JSON string.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Document {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    raw: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Names {
+    refs: Option<Vec<String>>,
+    #[serde(default)]
+    tag: String,
+    #[serde(default)]
+    orig_ref: String,
+}
+
+/// Whether a `manifest.json` is of imgpkg's kind.
+pub(super) fn wrote(manifest_json: &[u8]) -> bool {
+    let holds = |key: &[u8]| manifest_json.windows(key.len()).any(|window| window == key);
+    holds(b"\"ImageIndex\"") && holds(b"\"Raw\"")
+}
+
+/// The images of such a `manifest.json`, which lies at `position` in its tree.
+pub(super) fn read(
+    manifest_json: &[u8],
+    position: u64,
+    pool: &mut Pool<'_>,
+) -> Result<Vec<Listed>, BundleError> {
+    let entries: Vec<Entry> = parse_json(manifest_json)?;
+    let mut listed = Vec::new();
+    for entry in entries {
+        let (top, names) = match entry {
+            Entry { image_index: Some(index), .. } => (add_index(&index, position, pool), index.names),
+            Entry { image: Some(image), .. } => (add_image(&image, position, pool), image.names),
+            Entry { image: None, image_index: None } => continue,
+        };
+        let visited = pool.visit(&top)?.err();
+        let label = names.refs.iter().flatten().next().map_or_else(|| top.digest.to_string(), |r| printable(r));
+        let (names, fault) = match names.parse() {
+            Ok(names) => (names, visited),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        listed.push(Listed { label, names, digest: top.digest, annotations: BTreeMap::new(), fault, replaced: false });
+    }
+    Ok(listed)
+}
+
+/// The nesting of indexes is bounded by that of JSON.
+fn add_index(index: &Index, position: u64, pool: &mut Pool<'_>) -> Descriptor {
+    for image in index.images.iter().flatten() {
+        add_image(image, position, pool);
+    }
+    for inner in index.indexes.iter().flatten() {
+        add_index(inner, position, pool);
+    }
+    index.document.add(position, pool)
+}
+
+fn add_image(image: &Image, position: u64, pool: &mut Pool<'_>) -> Descriptor {
+    image.config.add(position, pool);
+    image.manifest.add(position, pool)
+}
+
+impl Document {
+    fn add(&self, position: u64, pool: &mut Pool<'_>) -> Descriptor {
+        pool.add_inline(self.digest, Bytes::from(self.raw.clone().into_bytes()), position);
+        Descriptor {
+            media_type: self.media_type.clone(),
+            digest: self.digest,
+            size: self.raw.len() as u64,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            platform: None,
+        }
+    }
+}
+
+impl Names {
+    /// What the image was called when it was copied; else where it was found, by digest, with the tag it had there.
+    fn parse(&self) -> Result<Vec<ImageName>, BundleError> {
+        if let Some(name) = Reference::parse_full(&self.orig_ref).filter(|name| name.tag.is_some()) {
+            return Ok(vec![ImageName::Full(name)]);
+        }
+        let mut names = Vec::new();
+        for text in self.refs.iter().flatten() {
+            let mut name: Reference = text.parse()?;
+            if !self.tag.is_empty() {
+                name.tag = Some(self.tag.parse()?);
+            }
+            names.push(ImageName::Full(name));
+        }
+        Ok(names)
+    }
+}

@@ -1,0 +1,84 @@
+//! How much of a bundle is believed before it is refused. Bundles come from strangers.
+
+use std::cell::Cell;
+
+use crate::error::{BundleError, Fault};
+use crate::oci::manifest::MAX_MANIFEST_BYTES;
+
+/// What a bundle may hold at most. The defaults leave room for every real bundle known.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Members of all tars, or files of a directory.
+    pub entries: usize,
+    /// Length of a member's name.
+    pub name_bytes: u64,
+    /// Length of a PAX extension header.
+    pub pax_bytes: u64,
+    /// Length of an `index.json` or `manifest.json`.
+    pub index_bytes: u64,
+    /// Length of a manifest.
+    pub manifest_bytes: u64,
+    /// Length of a configuration that is read here; those of docker-archives must be.
+    pub config_bytes: u64,
+    /// Descriptors in all manifests together.
+    pub descriptors: usize,
+    /// Indexes inside indexes.
+    pub index_depth: usize,
+    /// Archives inside archives.
+    pub archive_depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 1_000_000,
+            name_bytes: 4 << 10,
+            pax_bytes: 1 << 20,
+            index_bytes: 8 << 20,
+            manifest_bytes: MAX_MANIFEST_BYTES,
+            config_bytes: 8 << 20,
+            descriptors: 100_000,
+            index_depth: 8,
+            archive_depth: 4,
+        }
+    }
+}
+
+/// What is left of the limits that count over a whole bundle, however many archives it is made of.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    entries: Cell<usize>,
+    descriptors: Cell<usize>,
+}
+
+impl Allowance {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { entries: Cell::new(limits.entries), descriptors: Cell::new(limits.descriptors) }
+    }
+
+    pub(super) fn take_entry(&self) -> Result<(), BundleError> {
+        take(&self.entries, 1, "members")
+    }
+
+    pub(super) fn take_descriptors(&self, count: usize) -> Result<(), BundleError> {
+        take(&self.descriptors, count, "descriptors")
+    }
+}
+
+fn take(left: &Cell<usize>, count: usize, what: &str) -> Result<(), BundleError> {
+    match left.get().checked_sub(count) {
+        Some(rest) => {
+            left.set(rest);
+            Ok(())
+        }
+        None => Err(BundleError::new(Fault::LimitExceeded, format!("more {what} than a bundle may have"))),
+    }
+}
+
+/// Refuses `what` when it is longer than `limit` bytes.
+pub(super) fn check_length(what: &str, bytes: u64, limit: u64) -> Result<(), BundleError> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(BundleError::new(Fault::LimitExceeded, format!("{what} has {bytes} bytes, the limit is {limit}")))
+}

@@ -1,0 +1,111 @@
+//! An [OCI layout](https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md): `oci-layout`, `index.json`
+//! and blobs, at the root of a tree or below a folder.
+//!
+//! Out: what its `index.json` lists, each visited, whole or with what is wrong with it. Its manifests stay as they are.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+
+use crate::archive::catalog::ImageName;
+use crate::archive::names;
+use crate::archive::pool::Pool;
+use crate::archive::tree::Tree;
+use crate::archive::{Listed, Reader};
+use crate::error::{BundleError, Fault};
+use crate::oci::manifest::{Kind, parse_json};
+use crate::oci::{Descriptor, Digest, Manifest, media_type};
+
+const MAX_LAYOUT_FILE_BYTES: u64 = 64 << 10;
+
+#[derive(Deserialize)]
+struct LayoutFile {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+/// What the layout at `folder` lists. `notes` gets what is odd but harmless.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    tree: &Tree<'_>,
+    folder: &str,
+    pool: &mut Pool<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Listed>, BundleError> {
+    check_version(tree, folder, notes)?;
+    let path = format!("{folder}index.json");
+    let Some(bytes) = tree.read_small(&path, reader.limits.index_bytes)? else { return Ok(Vec::new()) };
+    let index = Manifest::parse(bytes, media_type::OCI_INDEX).map_err(|e| e.at(&path))?;
+    let Kind::Index { children } = &index.kind else {
+        let what = "is the manifest of an image, where an index of images should be";
+        return Err(BundleError::new(Fault::BadJson, what).at(path));
+    };
+    reader.allowance.take_descriptors(children.len()).map_err(|e| e.at(&path))?;
+    let children = children.clone();
+    let named: Vec<_> = children.iter().map(|child| names::from_annotations(&child.annotations)).collect();
+    if is_one_image(&children, &named) {
+        notes.push(format!("{path} has no names, but platforms: taken as one multi-platform image"));
+        return Ok(vec![as_one_image(pool, index)?]);
+    }
+    let mut listed = Vec::new();
+    for (child, names) in children.iter().zip(named) {
+        listed.push(visit(pool, child, names)?);
+    }
+    Ok(join(listed))
+}
+
+fn check_version(tree: &Tree<'_>, folder: &str, notes: &mut Vec<String>) -> Result<(), BundleError> {
+    let path = format!("{folder}oci-layout");
+    let Some(bytes) = tree.read_small(&path, MAX_LAYOUT_FILE_BYTES)? else {
+        notes.push(format!("{folder}index.json has no oci-layout file beside it"));
+        return Ok(());
+    };
+    let LayoutFile { version } = parse_json(&bytes).map_err(|e| e.at(&path))?;
+    if version == "1" || version.starts_with("1.") {
+        return Ok(());
+    }
+    Err(BundleError::new(Fault::Unsupported, format!("OCI layout of version {version:?}")).at(path))
+}
+
+/// apko, and buildpacks' imgutil, write a multi-platform image's own index as the `index.json`.
+fn is_one_image(children: &[Descriptor], names: &[Result<Vec<ImageName>, BundleError>]) -> bool {
+    children.len() >= 2
+        && names.iter().all(|names| names.as_ref().is_ok_and(Vec::is_empty))
+        && children.iter().all(|child| child.platform.as_ref().is_some_and(|platform| !platform.os.is_empty()))
+}
+
+fn as_one_image(pool: &mut Pool<'_>, index: Manifest) -> Result<Listed, BundleError> {
+    let top = pool.add_manifest(index);
+    visit(pool, &top, Ok(Vec::new()))
+}
+
+fn visit(
+    pool: &mut Pool<'_>,
+    descriptor: &Descriptor,
+    names: Result<Vec<ImageName>, BundleError>,
+) -> Result<Listed, BundleError> {
+    let visited = pool.visit(descriptor)?;
+    let (names, fault) = match names {
+        Ok(names) => (names, visited.err()),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let annotations = descriptor.annotations.clone();
+    let label = names::label(&annotations).unwrap_or_else(|| descriptor.digest.to_string());
+    Ok(Listed { label, names, digest: descriptor.digest, annotations, fault, replaced: false })
+}
+
+/// One image under several names is one image. Entries without a name stay apart where their annotations differ: there
+/// may be a name in one of them that only its tool knows.
+fn join(listed: Vec<Listed>) -> Vec<Listed> {
+    let mut joined: Vec<Listed> = Vec::new();
+    let mut known: HashMap<(Digest, bool, Option<BTreeMap<String, String>>), usize> = HashMap::new();
+    for image in listed {
+        let apart = image.names.is_empty().then(|| image.annotations.clone());
+        let at = *known.entry((image.digest, image.fault.is_some(), apart)).or_insert(joined.len());
+        match joined.get_mut(at) {
+            Some(same) => same.add_names(image.names),
+            None => joined.push(image),
+        }
+    }
+    joined
+}

@@ -1,0 +1,437 @@
+//! The content of one tree by digest: manifests, each read and verified once, and where every blob lies.
+//!
+//! In: descriptors. Out: whether everything below them is there, and if not, what is wrong first. Indexes are walked
+//! with a stack of our own and each manifest once, so that neither depth nor breadth of a hostile graph costs anything.
+//! Layers are never read; their length must fit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::archive::Reader;
+use crate::archive::catalog::{Blob, Catalog};
+use crate::archive::limits::check_length;
+use crate::archive::tree::Tree;
+use crate::error::{BundleError, Fault};
+use crate::oci::manifest::Kind;
+use crate::oci::{Descriptor, Digest, Manifest, media_type};
+use crate::source::Extent;
+
+/// Documents that might be manifests nobody lists are looked for among blobs up to this length.
+const MAX_UNLISTED_BYTES: u64 = 64 << 10;
+
+/// Manifests and blobs of a tree.
+#[derive(Debug)]
+pub(super) struct Pool<'t> {
+    reader: &'t Reader<'t>,
+    tree: &'t Tree<'t>,
+    places: HashMap<Digest, Vec<Place<'t>>>,
+    manifests: HashMap<Digest, Arc<Manifest>>,
+    visits: HashMap<(Digest, u64), Visit>,
+    configs: HashMap<Digest, Option<BundleError>>,
+    /// Whole images by the digest of their configuration, in the order they were visited.
+    by_config: HashMap<Digest, Vec<Digest>>,
+}
+
+/// Where content lies.
+#[derive(Debug, Clone)]
+enum Place<'t> {
+    Named(&'t str),
+    /// Embedded in a document of the bundle.
+    Inline(Bytes, u64),
+}
+
+#[derive(Debug, Clone)]
+enum Visit {
+    Open,
+    Done(Outcome),
+}
+
+/// What was found below a manifest.
+#[derive(Debug, Clone, Default)]
+struct Outcome {
+    /// How many levels of manifests are below it.
+    height: usize,
+    fault: Option<BundleError>,
+}
+
+struct Frame {
+    key: (Digest, u64),
+    manifest: Arc<Manifest>,
+    next_child: usize,
+    outcome: Outcome,
+}
+
+impl Outcome {
+    fn broken(fault: BundleError) -> Self {
+        Self { height: 0, fault: Some(fault) }
+    }
+
+    fn blame(&mut self, fault: BundleError) {
+        self.fault.get_or_insert(fault);
+    }
+}
+
+impl<'t> Pool<'t> {
+    pub(super) fn new(reader: &'t Reader<'t>, tree: &'t Tree<'t>) -> Self {
+        let mut places: HashMap<Digest, Vec<Place<'t>>> = HashMap::new();
+        for path in tree.paths() {
+            if let Some(digest) = digest_of_path(path) {
+                places.entry(digest).or_default().push(Place::Named(path));
+            }
+        }
+        Self {
+            reader,
+            tree,
+            places,
+            manifests: HashMap::new(),
+            visits: HashMap::new(),
+            configs: HashMap::new(),
+            by_config: HashMap::new(),
+        }
+    }
+
+    /// Adds content that stands inside a document at `position`. What its digest is worth is seen when it is used.
+    pub(super) fn add_inline(&mut self, digest: Digest, bytes: Bytes, position: u64) {
+        self.places.entry(digest).or_default().push(Place::Inline(bytes, position));
+    }
+
+    /// Adds a document that has been read and verified in another way (an `index.json` that is an image itself).
+    pub(super) fn add_manifest(&mut self, manifest: Manifest) -> Descriptor {
+        let descriptor = describe(&manifest);
+        self.manifests.insert(manifest.digest, Arc::new(manifest));
+        descriptor
+    }
+
+    /// How long the content is that is stored under a digest, where there is any.
+    pub(super) fn stored_bytes(&self, digest: &Digest) -> Result<Option<u64>, BundleError> {
+        let first = self.places.get(digest).and_then(|places| places.first());
+        first.map_or(Ok(None), |place| self.length(place))
+    }
+
+    /// Whole images whose configuration has this digest.
+    pub(super) fn images_of_config(&self, config: &Digest) -> &[Digest] {
+        self.by_config.get(config).map_or(&[], Vec::as_slice)
+    }
+
+    /// Visits a manifest and everything below it. The inner error is what is wrong with the image, the outer one ends
+    /// the whole bundle.
+    pub(super) fn visit(&mut self, top: &Descriptor) -> Result<Result<(), BundleError>, BundleError> {
+        let mut stack: Vec<Frame> = Vec::new();
+        let mut outcome = self.enter(top, &mut stack)?;
+        loop {
+            if let Some(done) = outcome.take() {
+                let Some(frame) = stack.last_mut() else { return Ok(done.fault.map_or(Ok(()), Err)) };
+                frame.outcome.height = frame.outcome.height.max(done.height + 1);
+                done.fault.into_iter().for_each(|fault| frame.outcome.blame(fault));
+            }
+            let depth = stack.len();
+            let Some(frame) = stack.last_mut() else { return Ok(Ok(())) };
+            let manifest = Arc::clone(&frame.manifest);
+            if let Some(child) = manifest.children().get(frame.next_child) {
+                frame.next_child += 1;
+                if is_blob(child) {
+                    if let Err(fault) = self.find(child) {
+                        frame.outcome.blame(inside(fault, &manifest));
+                    }
+                } else if depth > self.reader.limits.index_depth {
+                    frame.outcome.blame(self.too_deep());
+                } else {
+                    outcome = self.enter(child, &mut stack)?;
+                    if outcome.as_ref().is_some_and(|o| depth + o.height > self.reader.limits.index_depth) {
+                        outcome = Some(Outcome::broken(self.too_deep()));
+                    }
+                }
+            } else if let Some(mut frame) = stack.pop() {
+                self.check_blobs(&mut frame)?;
+                if let (Kind::Image { config, .. }, None) = (&manifest.kind, &frame.outcome.fault) {
+                    let images = self.by_config.entry(config.digest).or_default();
+                    if !images.contains(&manifest.digest) {
+                        images.push(manifest.digest);
+                    }
+                }
+                self.visits.insert(frame.key, Visit::Done(frame.outcome.clone()));
+                outcome = Some(frame.outcome);
+            }
+        }
+    }
+
+    /// Begins to visit a manifest, or says how an earlier visit went.
+    fn enter(
+        &mut self,
+        descriptor: &Descriptor,
+        stack: &mut Vec<Frame>,
+    ) -> Result<Option<Outcome>, BundleError> {
+        let key = (descriptor.digest, descriptor.size);
+        match self.visits.get(&key) {
+            Some(Visit::Done(outcome)) => return Ok(Some(outcome.clone())),
+            Some(Visit::Open) => {
+                let cycle = format!("index {} contains itself", descriptor.digest);
+                return Ok(Some(Outcome::broken(BundleError::new(Fault::LimitExceeded, cycle))));
+            }
+            None => {}
+        }
+        match self.load(descriptor) {
+            Ok(manifest) => {
+                let blobs = manifest.blobs().count();
+                self.reader.allowance.take_descriptors(manifest.children().len() + blobs)?;
+                self.visits.insert(key, Visit::Open);
+                stack.push(Frame { key, manifest, next_child: 0, outcome: Outcome::default() });
+                Ok(None)
+            }
+            Err(fault) if ends_the_bundle(fault.fault()) => Err(fault),
+            Err(fault) => {
+                let outcome = Outcome::broken(fault);
+                self.visits.insert(key, Visit::Done(outcome.clone()));
+                Ok(Some(outcome))
+            }
+        }
+    }
+
+    fn too_deep(&self) -> BundleError {
+        let limit = self.reader.limits.index_depth;
+        BundleError::new(Fault::LimitExceeded, format!("indexes lie more than {limit} deep inside each other"))
+    }
+
+    /// Reads and verifies a manifest.
+    fn load(&mut self, descriptor: &Descriptor) -> Result<Arc<Manifest>, BundleError> {
+        let digest = descriptor.digest;
+        if let Some(manifest) = self.manifests.get(&digest)
+            && manifest.bytes.len() as u64 == descriptor.size
+        {
+            return Ok(Arc::clone(manifest));
+        }
+        let what = format!("manifest {digest}");
+        check_length(&what, descriptor.size, self.reader.limits.manifest_bytes)?;
+        let bytes = self.read_verified(descriptor).map_err(|e| e.at(&what))?;
+        let manifest = Manifest::parse(bytes, &descriptor.media_type).map_err(|e| e.at(&what))?;
+        // `parse` hashes with SHA-256; the name a manifest goes by may be of another algorithm.
+        let manifest = Arc::new(Manifest { digest, ..manifest });
+        self.manifests.insert(digest, Arc::clone(&manifest));
+        Ok(manifest)
+    }
+
+    /// The bytes of a descriptor whose size has been checked against a limit. Of several copies, one that is right.
+    fn read_verified(&self, descriptor: &Descriptor) -> Result<Bytes, BundleError> {
+        let mut wrong = None;
+        for place in self.fitting(descriptor)? {
+            let bytes = match place {
+                Place::Inline(bytes, _) => bytes.clone(),
+                Place::Named(path) => match self.tree.file(path)? {
+                    Some(file) => self.tree.read(file)?,
+                    None => continue,
+                },
+            };
+            if descriptor.digest.matches(&bytes) {
+                return Ok(bytes);
+            }
+            let mut hasher = descriptor.digest.hasher();
+            hasher.update(&bytes);
+            wrong.get_or_insert_with(|| hasher.finish());
+        }
+        let found = wrong.map_or_else(String::new, |digest| format!(", but has {digest}"));
+        let what = format!("should have the digest {}{found}", descriptor.digest);
+        Err(BundleError::new(Fault::DigestMismatch, what))
+    }
+
+    /// Where bytes of the right length lie; at least one place.
+    fn fitting(&self, descriptor: &Descriptor) -> Result<Vec<&Place<'t>>, BundleError> {
+        let digest = descriptor.digest;
+        let (mut fitting, mut problem) = (Vec::new(), None);
+        for place in self.places.get(&digest).into_iter().flatten() {
+            match self.length(place) {
+                Ok(Some(len)) if len == descriptor.size => fitting.push(place),
+                Ok(Some(len)) => {
+                    let what = format!("{digest} has {len} bytes, its descriptor says {}", descriptor.size);
+                    problem.get_or_insert(BundleError::new(Fault::SizeMismatch, what));
+                }
+                Ok(None) => {}
+                Err(error) => drop(problem.get_or_insert(error)),
+            }
+        }
+        if fitting.is_empty() {
+            let missing = || BundleError::new(Fault::MissingBlob, format!("{digest} is not in the bundle"));
+            return Err(problem.unwrap_or_else(missing));
+        }
+        Ok(fitting)
+    }
+
+    fn length(&self, place: &Place<'t>) -> Result<Option<u64>, BundleError> {
+        match place {
+            Place::Inline(bytes, _) => Ok(Some(bytes.len() as u64)),
+            Place::Named(path) => Ok(self.tree.file(path)?.map(|file| file.len)),
+        }
+    }
+
+    fn find(&self, descriptor: &Descriptor) -> Result<&Place<'t>, BundleError> {
+        self.fitting(descriptor)?.into_iter().next().ok_or_else(|| {
+            BundleError::new(Fault::MissingBlob, format!("{} is not in the bundle", descriptor.digest))
+        })
+    }
+
+    /// Everything an image needs must be there, and its configuration must be what it claims to be.
+    fn check_blobs(&mut self, frame: &mut Frame) -> Result<(), BundleError> {
+        let manifest = &frame.manifest;
+        for descriptor in manifest.blobs() {
+            if let Err(fault) = self.find(descriptor) {
+                frame.outcome.blame(inside(fault, manifest));
+                return Ok(());
+            }
+        }
+        let Kind::Image { config, .. } = &manifest.kind else { return Ok(()) };
+        if config.is_foreign() || config.size > self.reader.limits.config_bytes {
+            return Ok(());
+        }
+        if !self.configs.contains_key(&config.digest) {
+            let fault = match self.read_verified(config) {
+                Err(fault) if ends_the_bundle(fault.fault()) => return Err(fault),
+                outcome => outcome.err().map(|e| e.at("configuration")),
+            };
+            self.configs.insert(config.digest, fault);
+        }
+        if let Some(fault) = self.configs.get(&config.digest).cloned().flatten() {
+            frame.outcome.blame(inside(fault, manifest));
+        }
+        Ok(())
+    }
+
+    /// The digests of a manifest and of all manifests below it that could be read.
+    pub(super) fn family(&self, top: &Digest) -> Vec<Digest> {
+        let (mut family, mut seen) = (vec![*top], std::collections::HashSet::from([*top]));
+        let mut next = 0;
+        while let Some(digest) = family.get(next).copied() {
+            next += 1;
+            let manifest = self.manifests.get(&digest);
+            for child in manifest.into_iter().flat_map(|manifest| manifest.children()) {
+                if self.manifests.contains_key(&child.digest) && seen.insert(child.digest) {
+                    family.push(child.digest);
+                }
+            }
+        }
+        family
+    }
+
+    /// Takes a whole image into the catalog: its manifests, and where its blobs lie.
+    pub(super) fn admit(&self, top: &Digest, catalog: &mut Catalog) -> Result<(), BundleError> {
+        let mut rest = vec![*top];
+        while let Some(digest) = rest.pop() {
+            let Some(manifest) = self.manifests.get(&digest) else { continue };
+            if catalog.manifests.insert(digest, Arc::clone(manifest)).is_some() {
+                continue;
+            }
+            for descriptor in manifest.blobs().chain(manifest.children()) {
+                if self.manifests.contains_key(&descriptor.digest) {
+                    rest.push(descriptor.digest);
+                    continue;
+                }
+                let known = catalog.blobs.get(&descriptor.digest).map(|blob| blob.size);
+                if known.is_some_and(|size| size != descriptor.size) {
+                    let what = format!("{} is in the bundle with two sizes", descriptor.digest);
+                    return Err(BundleError::new(Fault::SizeMismatch, what));
+                }
+                if known.is_none() {
+                    catalog.blobs.insert(descriptor.digest, self.blob(descriptor)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Blob, BundleError> {
+        let size = descriptor.size;
+        let (extent, order) = match self.find(descriptor)? {
+            Place::Inline(bytes, position) => {
+                (Extent::new(Arc::new(bytes.clone()), 0, size), *position)
+            }
+            Place::Named(path) => {
+                let missing = || BundleError::new(Fault::MissingBlob, format!("{path:?} is not a file"));
+                let file = self.tree.file(path)?.ok_or_else(missing)?;
+                (self.tree.extent(file)?, file.position)
+            }
+        };
+        Ok(Blob { size, extent, order })
+    }
+
+    /// Visits manifests below a folder that no index lists: `docker save` of an image without a name leaves its
+    /// manifest among the blobs. What is none, or not whole, is passed over.
+    pub(super) fn visit_unlisted(&mut self, folder: &str) -> Result<(), BundleError> {
+        let prefix = format!("{folder}blobs/");
+        for path in self.tree.below(&prefix) {
+            let (Some(digest), Ok(Some(file))) = (digest_of_path(path), self.tree.file(path)) else { continue };
+            let read = self.manifests.contains_key(&digest) || self.configs.contains_key(&digest);
+            if read || file.len > MAX_UNLISTED_BYTES {
+                continue;
+            }
+            let bytes = self.tree.read(file)?;
+            let is_image = || Manifest::parse(bytes.clone(), "").is_ok_and(|m| m.children().is_empty());
+            if bytes.first() == Some(&b'{') && digest.matches(&bytes) && is_image() {
+                let descriptor = Descriptor {
+                    media_type: String::new(),
+                    digest,
+                    size: file.len,
+                    urls: Vec::new(),
+                    annotations: std::collections::BTreeMap::default(),
+                    platform: None,
+                };
+                let _ = self.visit(&descriptor)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn describe(manifest: &Manifest) -> Descriptor {
+    Descriptor {
+        media_type: manifest.media_type.clone(),
+        digest: manifest.digest,
+        size: manifest.bytes.len() as u64,
+        urls: Vec::new(),
+        annotations: std::collections::BTreeMap::default(),
+        platform: None,
+    }
+}
+
+/// A member of an index that points at no manifest, by its media type. Tools write manifests under types of their own
+/// (`application/vnd.oci.descriptor.v1+json`), so only what is surely something else counts.
+fn is_blob(descriptor: &Descriptor) -> bool {
+    let media_type = &descriptor.media_type;
+    !media_type::is_manifest(media_type)
+        && (media_type.contains(".layer.") || media_type.contains(".config.") || media_type.contains(".diff."))
+}
+
+fn inside(fault: BundleError, manifest: &Manifest) -> BundleError {
+    fault.at(format!("manifest {}", manifest.digest))
+}
+
+/// Faults of the bytes that a bundle is read from, as against those of one image.
+pub(super) fn ends_the_bundle(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Io
+            | Fault::Cancelled
+            | Fault::Changed
+            | Fault::Truncated
+            | Fault::CorruptCompression
+            | Fault::CorruptTar
+    )
+}
+
+/// The digest that a path claims for its content: `blobs/sha256/<hex>` of an OCI layout, `blobs/sha256/ab/<hex>/data` of
+/// a registry's storage, `sha256-<hex>.tar.gz` of imgpkg.
+pub(super) fn digest_of_path(path: &str) -> Option<Digest> {
+    let mut parts = path.rsplit('/');
+    let last = parts.next()?;
+    let (algorithm, hex) = if last == "data" {
+        let hex = parts.next()?;
+        let shard = parts.next()?;
+        let algorithm = parts.next()?;
+        (hex.starts_with(shard) && parts.next()? == "blobs").then_some((algorithm, hex))?
+    } else if let Some((algorithm, hex)) = last.strip_suffix(".tar.gz").and_then(|name| name.split_once('-')) {
+        (algorithm, hex)
+    } else {
+        let algorithm = parts.next()?;
+        (parts.next()? == "blobs").then_some((algorithm, last))?
+    };
+    format!("{algorithm}:{hex}").parse().ok()
+}

@@ -1,0 +1,338 @@
+//! Walks the headers of a tar and never touches what lies between them.
+//!
+//! In: a space of bytes. Out: its members, with names and sizes as GNU tar and POSIX (PAX) mean them, and where their
+//! bytes lie. Strict where two readers could disagree: each header's checksum counts, a PAX record that cannot be read
+//! is an error, and so is a size that two places state differently. Never looks at what a member holds, follows no
+//! link, writes nothing.
+
+use std::collections::HashMap;
+
+use crate::archive::limits::{Allowance, Limits, check_length};
+use crate::error::{BundleError, Fault};
+use crate::source::{ByteSpace, read_exact};
+
+const BLOCK: usize = 512;
+
+/// How far after the end-of-archive blocks a second tar is looked for. Writers pad to 10 KiB, tape users to more.
+const PADDING_LOOKED_AT: u64 = 1 << 20;
+
+/// One member of a tar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) kind: MemberKind,
+    /// Where its bytes begin.
+    pub(super) offset: u64,
+    /// How many they are; zero for what has none.
+    pub(super) len: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MemberKind {
+    File,
+    Directory,
+    Symlink(String),
+    Hardlink(String),
+    /// What cannot be read as a plain file, and what it is.
+    Odd(&'static str),
+}
+
+/// How a tar ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// With its two zero blocks.
+    Marked,
+    /// With whole members, but without the two zero blocks.
+    Unmarked,
+    /// With zero blocks, after which another tar begins at this offset.
+    AnotherTar(u64),
+}
+
+/// Steps from header to header.
+#[derive(Debug)]
+pub(super) struct Walker<'a> {
+    space: &'a dyn ByteSpace,
+    limits: &'a Limits,
+    allowance: &'a Allowance,
+    at: u64,
+    last: String,
+    ending: Option<Ending>,
+}
+
+/// What extension headers say about the member that follows them.
+#[derive(Debug, Default)]
+struct Extensions {
+    name: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    pax: HashMap<Vec<u8>, Vec<u8>>,
+    any: bool,
+}
+
+impl<'a> Walker<'a> {
+    pub(super) fn new(space: &'a dyn ByteSpace, limits: &'a Limits, allowance: &'a Allowance) -> Self {
+        Self { space, limits, allowance, at: 0, last: String::new(), ending: None }
+    }
+
+    /// How it ended, once [`Walker::next`] has given `None`.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// The next member, or `None` at the end of the archive.
+    pub(super) fn next(&mut self) -> Result<Option<Member>, BundleError> {
+        let mut extensions = Extensions::default();
+        while self.ending.is_none() {
+            let Some(block) = self.header_block(&extensions)? else { break };
+            self.allowance.take_entry()?;
+            if !checksum_fits(&block) {
+                return Err(self.corrupt("the checksum of the header is wrong"));
+            }
+            let size = number(&block[124..136])
+                .ok_or_else(|| self.corrupt("the size in the header is not a possible number"))?;
+            match block[156] {
+                b'x' | b'X' => {
+                    check_length("a PAX header", size, self.limits.pax_bytes).map_err(|e| self.here(e))?;
+                    let body = self.take_body(size)?;
+                    let records =
+                        pax_records(&body).ok_or_else(|| self.corrupt("a PAX record is malformed"))?;
+                    extensions.pax.extend(records);
+                    extensions.any = true;
+                }
+                // Global headers hold comments (git) and defaults nobody relies on.
+                b'g' => {
+                    check_length("a PAX header", size, self.limits.pax_bytes).map_err(|e| self.here(e))?;
+                    self.at = self.after(self.at, size)?;
+                }
+                flag @ (b'L' | b'K') => {
+                    check_length("a long name", size, self.limits.name_bytes).map_err(|e| self.here(e))?;
+                    let mut name = self.take_body(size)?;
+                    name.truncate(name.iter().position(|&c| c == 0).unwrap_or(name.len()));
+                    *(if flag == b'L' { &mut extensions.name } else { &mut extensions.link }) = Some(name);
+                    extensions.any = true;
+                }
+                _ => return self.member(&block, size, extensions).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The block at hand; `None` where the archive ends.
+    fn header_block(&mut self, extensions: &Extensions) -> Result<Option<Vec<u8>>, BundleError> {
+        let block = read_up_to(self.space, self.at, BLOCK)?;
+        if block.is_empty() {
+            let len = self.space.len()?;
+            if self.at > len {
+                return Err(BundleError::new(
+                    Fault::Truncated,
+                    format!("ends at byte {len}, inside the member {:?} that reaches to {}", self.last, self.at),
+                ));
+            }
+        }
+        if (block.is_empty() || is_zero(&block)) && extensions.any {
+            return Err(self.corrupt("an extension header belongs to no member"));
+        }
+        if block.is_empty() {
+            self.ending = Some(Ending::Unmarked);
+            return Ok(None);
+        }
+        if block.len() < BLOCK {
+            let end = self.at + block.len() as u64;
+            return Err(BundleError::new(
+                Fault::Truncated,
+                format!("ends at byte {end}, inside the header after the member {:?}", self.last),
+            ));
+        }
+        if is_zero(&block) {
+            self.ending = Some(self.look_behind_the_end()?);
+            return Ok(None);
+        }
+        Ok(Some(block))
+    }
+
+    /// Tells padding and junk, which nobody reads, from a second tar, whose images nobody should lose unnoticed.
+    fn look_behind_the_end(&self) -> Result<Ending, BundleError> {
+        let mut at = self.at + BLOCK as u64;
+        let mut ending = Ending::Unmarked;
+        while at - self.at <= PADDING_LOOKED_AT {
+            let block = read_up_to(self.space, at, BLOCK)?;
+            if block.len() < BLOCK {
+                break;
+            }
+            if !is_zero(&block) {
+                return Ok(if checksum_fits(&block) { Ending::AnotherTar(at) } else { ending });
+            }
+            ending = Ending::Marked;
+            at += BLOCK as u64;
+        }
+        Ok(ending)
+    }
+
+    fn member(&mut self, block: &[u8], stated: u64, extensions: Extensions) -> Result<Member, BundleError> {
+        let header = tar::Header::from_byte_slice(block);
+        let Extensions { name, link, pax, .. } = extensions;
+        let text = |key: &[u8]| pax.get(key).filter(|value| !value.is_empty());
+        let mut name = match text(b"path").cloned().or(name) {
+            Some(name) => name,
+            None => header.path_bytes().into_owned(),
+        };
+        let link = match text(b"linkpath").cloned().or(link) {
+            Some(link) => link,
+            None => header.link_name_bytes().unwrap_or_default().into_owned(),
+        };
+        self.last = String::from_utf8_lossy(&name).into_owned();
+        let longest = name.len().max(link.len()) as u64;
+        check_length("a member's name", longest, self.limits.name_bytes).map_err(|e| self.here(e))?;
+        if name.contains(&0) || link.contains(&0) {
+            return Err(self.corrupt("a name holds a NUL byte"));
+        }
+        let size = match text(b"size") {
+            None => stated,
+            Some(value) => {
+                let size = decimal(value).ok_or_else(|| self.corrupt("the PAX size is not a number"))?;
+                // Two readers would see two different archives (CVE-2025-62518).
+                if stated != 0 && stated != size {
+                    return Err(self.corrupt("header and PAX record state different sizes"));
+                }
+                size
+            }
+        };
+        let sparse = pax.keys().any(|key| key.starts_with(b"GNU.sparse."));
+        if let Some(real) = text(b"GNU.sparse.name") {
+            name.clone_from(real);
+        }
+        let link = String::from_utf8_lossy(&link).into_owned();
+        let mut offset = self.at + BLOCK as u64;
+        let kind = match block[156] {
+            _ if sparse => MemberKind::Odd("a sparse file"),
+            b'0' | 0 | b'7' if name.ends_with(b"/") => MemberKind::Directory,
+            b'0' | 0 | b'7' => MemberKind::File,
+            b'1' => MemberKind::Hardlink(link),
+            b'2' => MemberKind::Symlink(link),
+            b'3' | b'4' => MemberKind::Odd("a device"),
+            b'5' => MemberKind::Directory,
+            b'6' => MemberKind::Odd("a named pipe"),
+            b'S' => {
+                offset = self.after_sparse_map(block, offset)?;
+                MemberKind::Odd("a sparse file")
+            }
+            b'M' => MemberKind::Odd("the rest of a file that began on another volume"),
+            _ => MemberKind::Odd("a member of an unknown type"),
+        };
+        // Links, devices, directories and pipes have no bytes, whatever their size field says (GNU tar, Go, Python).
+        let len = if matches!(block[156], b'1'..=b'6') && !sparse { 0 } else { size };
+        self.at = self.after(offset - BLOCK as u64, len)?;
+        Ok(Member { name: String::from_utf8_lossy(&name).into_owned(), kind, offset, len })
+    }
+
+    /// Old GNU sparse members have blocks of their map between header and data.
+    fn after_sparse_map(&self, block: &[u8], mut offset: u64) -> Result<u64, BundleError> {
+        let mut more = block[482] != 0;
+        while more {
+            self.allowance.take_entry()?;
+            more = self.exact(offset, BLOCK)?[504] != 0;
+            offset += BLOCK as u64;
+        }
+        Ok(offset)
+    }
+
+    /// The body of the extension header at hand, which is stepped over. Its size has been checked against a limit.
+    fn take_body(&mut self, size: u64) -> Result<Vec<u8>, BundleError> {
+        let len = usize::try_from(size).map_err(|_| self.corrupt("an extension header is absurdly long"))?;
+        let body = self.exact(self.at + BLOCK as u64, len)?;
+        self.at = self.after(self.at, size)?;
+        Ok(body)
+    }
+
+    fn exact(&self, at: u64, len: usize) -> Result<Vec<u8>, BundleError> {
+        read_exact(self.space, at, len)
+            .map(Vec::from)
+            .map_err(|e| e.at(format!("extension header after the member {:?}", self.last)))
+    }
+
+    /// Where the header after a member of `size` bytes stands.
+    fn after(&self, header: u64, size: u64) -> Result<u64, BundleError> {
+        let padded = size.checked_next_multiple_of(BLOCK as u64);
+        let next = padded.and_then(|size| header.checked_add(BLOCK as u64)?.checked_add(size));
+        next.filter(|&next| i64::try_from(next).is_ok())
+            .ok_or_else(|| self.corrupt("the size of a member is absurd"))
+    }
+
+    fn corrupt(&self, what: &str) -> BundleError {
+        self.here(BundleError::new(Fault::CorruptTar, what))
+    }
+
+    fn here(&self, error: BundleError) -> BundleError {
+        if self.at == 0 {
+            return error.at("tar header at byte 0");
+        }
+        error.at(format!("tar header at byte {}, at or after the member {:?}", self.at, self.last))
+    }
+}
+
+/// Whether bytes begin like a tar: with a header whose checksum fits, or at least with its magic.
+pub(super) fn begins_like_tar(bytes: &[u8]) -> bool {
+    bytes.get(..BLOCK).is_some_and(|block| checksum_fits(block) || &block[257..262] == b"ustar")
+}
+
+/// Up to `max` bytes from `offset` on; fewer only where the space ends.
+pub(super) fn read_up_to(space: &dyn ByteSpace, offset: u64, max: usize) -> Result<Vec<u8>, BundleError> {
+    let mut out = Vec::with_capacity(max);
+    while out.len() < max {
+        let chunk = space.chunk_at(offset + out.len() as u64, max - out.len())?;
+        if chunk.is_empty() {
+            break;
+        }
+        out.extend_from_slice(&chunk);
+    }
+    Ok(out)
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    block.iter().all(|&c| c == 0)
+}
+
+/// POSIX sums bytes as unsigned; some old writers summed them as signed.
+fn checksum_fits(block: &[u8]) -> bool {
+    let Some(stated) = number(&block[148..156]).and_then(|n| i64::try_from(n).ok()) else { return false };
+    let bytes = block.iter().enumerate().map(|(i, &c)| if (148..156).contains(&i) { b' ' } else { c });
+    let unsigned: i64 = bytes.clone().map(i64::from).sum();
+    let signed: i64 = bytes.map(|c| i64::from(c.cast_signed())).sum();
+    stated == unsigned || stated == signed
+}
+
+/// A numeric field: octal text, or GNU's base-256. `None` for what is no number, negative, or beyond 64 bits.
+fn number(field: &[u8]) -> Option<u64> {
+    let (&first, rest) = field.split_first()?;
+    if first & 0x80 != 0 {
+        return rest.iter().try_fold(u64::from(first & 0x7f), |n, &c| {
+            (n >> 56 == 0).then_some(n << 8 | u64::from(c))
+        });
+    }
+    let text = field.split(|&c| c == 0).next().unwrap_or_default().trim_ascii();
+    text.iter().try_fold(0u64, |n, &c| {
+        let digit = (b'0'..=b'7').contains(&c).then(|| u64::from(c - b'0'))?;
+        n.checked_mul(8)?.checked_add(digit)
+    })
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0u64, |n, &c| {
+        let digit = c.is_ascii_digit().then(|| u64::from(c - b'0'))?;
+        n.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// The records `"<length> <key>=<value>\n"` of a PAX header. By their lengths, for values may hold line feeds, at which
+/// the reader of the `tar` crate would stop.
+fn pax_records(mut body: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut records = Vec::new();
+    while !body.is_empty() {
+        let space = body.iter().position(|&c| c == b' ')?;
+        let len = usize::try_from(decimal(&body[..space])?).ok()?;
+        let record = body.get(space + 1..len)?.strip_suffix(b"\n")?;
+        let equals = record.iter().position(|&c| c == b'=')?;
+        records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
+        body = &body[len..];
+    }
+    Some(records)
+}

@@ -1,0 +1,258 @@
+//! One view on the members of a tar and the files of a directory: path → where the bytes lie.
+//!
+//! Paths are normalised names inside the bundle and nothing else; none ever becomes a path on the disk. Links are
+//! followed inside the bundle only.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::archive::limits::{Allowance, Limits, check_length};
+use crate::archive::tar::{Ending, MemberKind, Walker};
+use crate::error::{BundleError, Fault};
+use crate::source::{ByteSpace, Extent, read_exact};
+
+/// How many links may stand between a name and its bytes.
+const MAX_LINKS: usize = 8;
+
+/// How many notes of one tree a person would read.
+const MAX_NOTES: usize = 20;
+
+/// Opens a file of a directory: its bytes as stored.
+pub(super) type OpenFile<'a> = dyn Fn(&Path) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
+
+/// The members of a tar, or the files of a directory.
+pub(super) struct Tree<'a> {
+    entries: BTreeMap<String, Entry>,
+    home: Home<'a>,
+    /// Whether another tar follows this one, and where.
+    pub(super) another_tar: Option<u64>,
+    pub(super) notes: Vec<String>,
+}
+
+enum Home<'a> {
+    Tar(Arc<dyn ByteSpace>),
+    Directory(&'a OpenFile<'a>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    position: u64,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Member { offset: u64, len: u64 },
+    OnDisk { path: PathBuf, len: u64 },
+    /// A link; `None` where it leads out of the bundle.
+    Link(Option<String>),
+    Odd(&'static str),
+}
+
+/// A file of a tree, links followed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct File<'t> {
+    pub(super) path: &'t str,
+    pub(super) len: u64,
+    /// Its place in the order of this tree.
+    pub(super) position: u64,
+}
+
+impl fmt::Debug for Tree<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Tree<'a> {
+    /// The members of a tar. The space is checked to its end, so that a cut or damaged file is found before anything
+    /// is made of its content.
+    pub(super) fn of_tar(
+        space: Arc<dyn ByteSpace>,
+        limits: &Limits,
+        allowance: &Allowance,
+    ) -> Result<Self, BundleError> {
+        let mut tree = Self::new(Home::Tar(Arc::clone(&space)));
+        let mut walker = Walker::new(space.as_ref(), limits, allowance);
+        while let Some(member) = walker.next()? {
+            // At once, and not when it is read: what follows it may be far away in a bomb.
+            if matches!(member.name.as_str(), "index.json" | "manifest.json") {
+                check_length(&member.name, member.len, limits.index_bytes)?;
+            }
+            tree.insert(&member.name, member.offset, |path| match member.kind {
+                MemberKind::Directory => None,
+                MemberKind::File => Some(Kind::Member { offset: member.offset, len: member.len }),
+                MemberKind::Symlink(target) => Some(Kind::Link(normalise(parent(path), &target))),
+                MemberKind::Hardlink(target) => Some(Kind::Link(normalise("", &target))),
+                MemberKind::Odd(what) => Some(Kind::Odd(what)),
+            });
+        }
+        match walker.ending() {
+            Some(Ending::Unmarked) => tree.note("the tar has no end-of-archive blocks".into()),
+            Some(Ending::AnotherTar(at)) => tree.another_tar = Some(at),
+            Some(Ending::Marked) | None => {}
+        }
+        space.len()?;
+        Ok(tree)
+    }
+
+    /// A directory whose files are added by [`Tree::add_file`] and [`Tree::add_link`] in their order.
+    pub(super) fn of_directory(open_file: &'a OpenFile<'a>) -> Self {
+        Self::new(Home::Directory(open_file))
+    }
+
+    fn new(home: Home<'a>) -> Self {
+        Self { entries: BTreeMap::new(), home, another_tar: None, notes: Vec::new() }
+    }
+
+    pub(super) fn add_file(&mut self, name: &str, path: PathBuf, len: u64) {
+        let position = self.entries.len() as u64;
+        self.insert(name, position, |_| Some(Kind::OnDisk { path, len }));
+    }
+
+    pub(super) fn add_link(&mut self, name: &str, target: &str) {
+        let position = self.entries.len() as u64;
+        self.insert(name, position, |path| Some(Kind::Link(normalise(parent(path), target))));
+    }
+
+    /// A name that comes again replaces what it named, as when a tar is unpacked.
+    fn insert(&mut self, name: &str, position: u64, kind: impl FnOnce(&str) -> Option<Kind>) {
+        let Some(path) = normalise("", name) else {
+            return self.note(format!("ignored {name:?}: its name leaves the bundle"));
+        };
+        if let Some(kind) = kind(&path).filter(|_| !path.is_empty()) {
+            self.entries.insert(path, Entry { position, kind });
+        }
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        if self.notes.len() < MAX_NOTES {
+            self.notes.push(note);
+        }
+    }
+
+    /// All names, sorted.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The names below a folder, sorted.
+    pub(super) fn below(&self, folder: &str) -> impl Iterator<Item = &str> {
+        self.entries
+            .range::<str, _>((std::ops::Bound::Included(folder), std::ops::Bound::Unbounded))
+            .map(|(path, _)| path.as_str())
+            .take_while(move |path| path.starts_with(folder))
+    }
+
+    /// Files that are no links, in the order of the bundle.
+    pub(super) fn files(&self) -> Vec<File<'_>> {
+        let mut files: Vec<_> = self.entries.iter().filter_map(|(path, entry)| entry.file(path)).collect();
+        files.sort_by_key(|file| file.position);
+        files
+    }
+
+    pub(super) fn contains(&self, path: &str) -> bool {
+        self.entries.contains_key(path)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The file that a name leads to, `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Fault::UnsafePath`] where a link leaves the bundle, [`Fault::MissingBlob`] where links lead round and round,
+    /// [`Fault::Unsupported`] where the name is something that cannot be read as a file.
+    pub(super) fn file<'t>(&'t self, name: &str) -> Result<Option<File<'t>>, BundleError> {
+        let Some(mut path) = normalise("", name) else {
+            let why = format!("the name {name:?} leaves the bundle");
+            return Err(BundleError::new(Fault::UnsafePath, why));
+        };
+        for _ in 0..=MAX_LINKS {
+            let Some((path_here, entry)) = self.entries.get_key_value(&path) else { return Ok(None) };
+            match &entry.kind {
+                Kind::Member { .. } | Kind::OnDisk { .. } => return Ok(entry.file(path_here)),
+                Kind::Link(Some(target)) => path.clone_from(target),
+                Kind::Link(None) => {
+                    let why = format!("the link {path:?} leaves the bundle");
+                    return Err(BundleError::new(Fault::UnsafePath, why));
+                }
+                Kind::Odd(what) => {
+                    let why = format!("{path:?} is {what}, which cannot be read as a file");
+                    return Err(BundleError::new(Fault::Unsupported, why));
+                }
+            }
+        }
+        let why = format!("the link {name:?} leads through more than {MAX_LINKS} links");
+        Err(BundleError::new(Fault::MissingBlob, why))
+    }
+
+    /// Where the bytes of a file lie.
+    pub(super) fn extent(&self, file: File<'_>) -> Result<Extent, BundleError> {
+        match (&self.home, self.entries.get(file.path).map(|entry| &entry.kind)) {
+            (Home::Tar(space), Some(Kind::Member { offset, len })) => {
+                Ok(Extent::new(Arc::clone(space), *offset, *len))
+            }
+            (Home::Directory(open), Some(Kind::OnDisk { path, len })) => {
+                Ok(Extent::new(open(path)?, 0, *len))
+            }
+            _ => Err(BundleError::new(Fault::MissingBlob, format!("{:?} is not a file", file.path))),
+        }
+    }
+
+    /// All of a small file. The caller has checked its length.
+    pub(super) fn read(&self, file: File<'_>) -> Result<Bytes, BundleError> {
+        let too_long = || BundleError::new(Fault::LimitExceeded, format!("{:?} is too long", file.path));
+        let len = usize::try_from(file.len).map_err(|_| too_long())?;
+        read_exact(&self.extent(file)?, 0, len).map_err(|e| e.at(file.path))
+    }
+
+    /// All of a file that may have at most `limit` bytes, `None` where there is none of that name.
+    pub(super) fn read_small(&self, path: &str, limit: u64) -> Result<Option<Bytes>, BundleError> {
+        let Some(file) = self.file(path)? else { return Ok(None) };
+        check_length(path, file.len, limit)?;
+        self.read(file).map(Some)
+    }
+}
+
+impl Entry {
+    fn file<'t>(&self, path: &'t str) -> Option<File<'t>> {
+        match self.kind {
+            Kind::Member { len, .. } | Kind::OnDisk { len, .. } => {
+                Some(File { path, len, position: self.position })
+            }
+            Kind::Link(_) | Kind::Odd(_) => None,
+        }
+    }
+}
+
+/// The folder of a path with its slash, empty at the root.
+pub(super) fn parent(path: &str) -> &str {
+    path.rfind('/').map_or("", |slash| &path[..=slash])
+}
+
+/// The last part of a path.
+pub(super) fn base_name(path: &str) -> &str {
+    &path[parent(path).len()..]
+}
+
+/// A name as seen from a folder, without `.` and `..`; `None` where it is absolute or climbs out of the root.
+pub(super) fn normalise(folder: &str, name: &str) -> Option<String> {
+    if name.starts_with('/') {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(name.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}

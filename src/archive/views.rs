@@ -1,0 +1,169 @@
+//! Since Docker 25, `docker save` writes one image twice: as an OCI layout and as a docker-archive. Here the two views
+//! become one.
+//!
+//! Where the layout holds the registry manifest of a saved image, that manifest is what is pushed, byte for byte, under
+//! the names of both views. Where the layout's index lists platforms that were not saved (`docker save` of one platform
+//! of many), the index is not whole; what is pushed is the image that `manifest.json` names.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::archive::catalog::{BrokenImage, Catalog, Content, ImageName};
+use crate::archive::docker_archive::{Entry, Saved};
+use crate::archive::pool::{Pool, ends_the_bundle};
+use crate::archive::{Listed, Reader, Section};
+use crate::error::{BundleError, Fault};
+use crate::oci::Digest;
+
+/// An image that only the docker-archive's view gives.
+#[derive(Debug)]
+pub(super) struct Extra {
+    pub(super) names: Vec<ImageName>,
+    pub(super) content: Content,
+}
+
+/// Joins the images of a `manifest.json` to those that the layout of the same folder lists.
+pub(super) fn join(
+    reader: &Reader<'_>,
+    section: &Section<'_>,
+    pool: &mut Pool<'_>,
+    entries: Vec<Entry>,
+    listed: &mut Vec<Listed>,
+    catalog: &mut Catalog,
+) -> Result<Vec<Extra>, BundleError> {
+    let Section { tree, folder, .. } = section;
+    let holders = holders(pool, listed);
+    let (mut extras, mut looked_for_unlisted) = (Vec::<Extra>::new(), false);
+    for entry in entries {
+        let label = entry.label();
+        let mut break_with = |error: BundleError| match ends_the_bundle(error.fault()) {
+            true => Err(error),
+            false => {
+                let error = error.at(format!("image {label}"));
+                catalog.broken.push(BrokenImage { name: label.clone(), error });
+                Ok(())
+            }
+        };
+        let saved = match entry.read(reader, tree, folder) {
+            Ok(saved) => saved,
+            Err(error) => {
+                break_with(error)?;
+                continue;
+            }
+        };
+        if pool.images_of_config(&saved.config_digest).is_empty() && !looked_for_unlisted {
+            pool.visit_unlisted(folder)?;
+            looked_for_unlisted = true;
+        }
+        let manifests = pool.images_of_config(&saved.config_digest).to_vec();
+        if let Some(image) = whole_holder(listed, &holders, &manifests, &saved) {
+            image.add_names(saved.names);
+            continue;
+        }
+        let sparse = broken_holders(listed, &holders, &manifests, &saved);
+        if sparse.iter().any(|&at| listed[at].fault.as_ref().map(BundleError::fault) != Some(Fault::MissingBlob)) {
+            continue; // what is wrong with it stands in the catalog already, and it is not that platforms are absent
+        }
+        let content = match manifests.first() {
+            Some(manifest) => Content::Manifest(*manifest),
+            None => match saved.unpacked(tree, folder) {
+                Ok(image) => Content::Unpacked(Arc::new(image)),
+                Err(error) => {
+                    break_with(error)?;
+                    continue;
+                }
+            },
+        };
+        let names = replace(listed, &sparse, saved.names, catalog);
+        match extras.iter_mut().find(|extra| same(&extra.content, &content)) {
+            Some(extra) => super::add_names(&mut extra.names, names),
+            None => extras.push(Extra { names, content }),
+        }
+    }
+    listed.retain(|image| !image.replaced);
+    Ok(extras)
+}
+
+/// Which listed images hold a manifest, themselves or below them.
+fn holders(pool: &Pool<'_>, listed: &[Listed]) -> HashMap<Digest, Vec<usize>> {
+    let mut holders: HashMap<Digest, Vec<usize>> = HashMap::new();
+    for (at, image) in listed.iter().enumerate() {
+        for digest in pool.family(&image.digest) {
+            holders.entry(digest).or_default().push(at);
+        }
+    }
+    holders
+}
+
+fn positions(holders: &HashMap<Digest, Vec<usize>>, manifests: &[Digest]) -> HashSet<usize> {
+    manifests.iter().filter_map(|digest| holders.get(digest)).flatten().copied().collect()
+}
+
+fn shares_name(image: &Listed, saved: &Saved) -> bool {
+    saved.names.iter().any(|name| image.names.contains(name))
+}
+
+/// The whole image of the layout that a saved image is, or is one platform of.
+fn whole_holder<'l>(
+    listed: &'l mut [Listed],
+    holders: &HashMap<Digest, Vec<usize>>,
+    manifests: &[Digest],
+    saved: &Saved,
+) -> Option<&'l mut Listed> {
+    let at = positions(holders, manifests)
+        .into_iter()
+        .filter(|&at| listed[at].fault.is_none())
+        .filter(|&at| {
+            let image = &listed[at];
+            let unnamed = image.names.is_empty() || saved.names.is_empty();
+            unnamed || shares_name(image, saved) || manifests.contains(&image.digest)
+        })
+        .min_by_key(|&at| (!shares_name(&listed[at], saved), !manifests.contains(&listed[at].digest), at))?;
+    listed.get_mut(at)
+}
+
+/// The images of the layout that are not whole and that a saved image belongs to.
+fn broken_holders(
+    listed: &[Listed],
+    holders: &HashMap<Digest, Vec<usize>>,
+    manifests: &[Digest],
+    saved: &Saved,
+) -> Vec<usize> {
+    let holding = positions(holders, manifests);
+    let belongs = |at: usize, image: &Listed| {
+        let unnamed = image.names.is_empty() || saved.names.is_empty();
+        shares_name(image, saved) || (unnamed && holding.contains(&at))
+    };
+    let broken = listed.iter().enumerate().filter(|(_, image)| image.fault.is_some() && !image.replaced);
+    broken.filter(|(at, image)| belongs(*at, image)).map(|(at, _)| at).collect()
+}
+
+/// The names under which a saved image is pushed in the place of indexes that are not whole.
+fn replace(
+    listed: &mut [Listed],
+    sparse: &[usize],
+    mut names: Vec<ImageName>,
+    catalog: &mut Catalog,
+) -> Vec<ImageName> {
+    for &at in sparse {
+        let image = &mut listed[at];
+        if names.is_empty() {
+            names.clone_from(&image.names);
+        }
+        image.names.retain(|name| !names.contains(name));
+        image.replaced = image.names.is_empty();
+        catalog.notes.push(format!(
+            "{}: the index {} lists platforms that are not in the bundle; only the image that manifest.json names is taken",
+            image.label, image.digest
+        ));
+    }
+    names
+}
+
+fn same(a: &Content, b: &Content) -> bool {
+    match (a, b) {
+        (Content::Manifest(a), Content::Manifest(b)) => a == b,
+        (Content::Unpacked(a), Content::Unpacked(b)) => a.config_digest == b.config_digest,
+        _ => false,
+    }
+}
