@@ -3,12 +3,20 @@
 //! In: a path, or `-` for a pipe. Out: a [`ByteSpace`], the one interface through which every later stage reads, be it
 //! a mapped file, a decoded volume or a range of either. Knows no formats.
 
+mod file;
+mod guard;
+mod map;
+mod pread;
+mod stdin;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::file::{Identity, IoMode, Source, SourceOptions, open};
+pub use self::stdin::stdin;
 use crate::error::{BundleError, Fault};
 
 /// A finite space of bytes that many readers can read anywhere, at once.
