@@ -9,10 +9,28 @@
 //!
 //! The modules below stand in the order in which a byte meets them.
 
+pub mod source;
+
+pub mod decode;
+
 pub mod archive;
+pub mod oci;
+
+pub mod plan;
+
 pub mod compress;
+pub mod engine;
+
+pub mod probe;
+pub mod publish;
+pub mod registry;
+
+pub mod report;
+
+pub mod serve;
+
+pub mod cli;
+
 pub mod error;
 pub mod exit;
-pub mod oci;
-pub mod registry;
-pub mod source;
+pub mod units;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::archive::{self, Catalog};
 use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
@@ -41,14 +43,14 @@ impl Bundle {
     pub fn open(
         paths: &[PathBuf],
         decoder: &Decoder,
-        options: &SourceOptions,
+        options: SourceOptions,
         listeners: &Listeners,
     ) -> Result<Self, BundleError> {
         let started = Instant::now();
         let mut bundle = Self { catalog: Catalog::default(), parts: Vec::new(), files: Vec::new() };
         for path in paths {
             let catalog = bundle.read(path, decoder, options, listeners).map_err(|error| error.at(path.display()))?;
-            bundle.catalog.merge(catalog);
+            bundle.catalog = std::mem::take(&mut bundle.catalog).merge(catalog);
         }
         listeners.tell(&Event::Catalogued {
             images: bundle.catalog.images.len(),
@@ -61,11 +63,31 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// A bundle that is in memory.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn in_memory(
+        name: &str,
+        bytes: Bytes,
+        decoder: &Decoder,
+        listeners: &Listeners,
+    ) -> Result<Self, BundleError> {
+        let mut bundle = Self { catalog: Catalog::default(), parts: Vec::new(), files: Vec::new() };
+        let stored_bytes = bytes.len() as u64;
+        let volume = decoder.open(Arc::new(bytes)).map_err(|error| error.at(name))?;
+        bundle.opened(Path::new(name), Some(stored_bytes), Some(volume.structure), listeners);
+        let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
+        let catalog = archive::read(volume.space, &open, &archive::Limits::default());
+        bundle.catalog = catalog.map_err(|error| error.at(name))?;
+        Ok(bundle)
+    }
+
     fn read(
         &mut self,
         path: &Path,
         decoder: &Decoder,
-        options: &SourceOptions,
+        options: SourceOptions,
         listeners: &Listeners,
     ) -> Result<Catalog, BundleError> {
         let limits = archive::Limits::default();
@@ -89,7 +111,7 @@ impl Bundle {
         }
         let file = source::open(path, options)?;
         let volume = decoder.open(file.space())?;
-        self.opened(path, Some(file.identity().len), Some(volume.structure), listeners);
+        self.opened(path, Some(file.identity().size_bytes), Some(volume.structure), listeners);
         self.files.push(file);
         archive::read(volume.space, &open, &limits)
     }

@@ -155,6 +155,16 @@ impl RegistryError {
         }
     }
 
+    /// Content came back that is not what was asked for.
+    pub fn integrity(detail: impl Into<String>) -> Self {
+        Cause::Integrity(detail.into()).into()
+    }
+
+    /// A bug of ours.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Cause::Internal(detail.into()).into()
+    }
+
     /// The class, for programs.
     pub fn kind(&self) -> Kind {
         match &self.0.cause {

@@ -1,0 +1,156 @@
+//! The command line. One file for each verb; nothing below this module prints or reads the environment.
+
+mod bundle;
+mod credentials;
+mod inspect;
+mod interrupt;
+mod mirrors;
+mod output;
+mod plan;
+mod push;
+mod quickstart;
+mod rules;
+mod serve;
+mod summary;
+mod verify;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::error::BundleError;
+use crate::exit::Exit;
+use crate::registry::RegistryError;
+use output::{Output, OutputArgs};
+
+/// Pours a bundle of container images into one or many registry mirrors, sending only what each one lacks.
+#[derive(Debug, Parser)]
+#[command(name = "layercast", version, max_term_width = 110, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Push a bundle's images to mirrors
+    #[command(arg_required_else_help = true)]
+    Push {
+        #[command(subcommand)]
+        what: PushWhat,
+    },
+    /// The other order of words, as `actl images push`
+    #[command(hide = true)]
+    Images {
+        #[command(subcommand)]
+        what: ImagesDo,
+    },
+    /// Show what `push images` would do, without sending anything
+    Plan(plan::Args),
+    /// Check that every image of a bundle is complete on its mirrors
+    Verify(verify::Args),
+    /// Show what is in a bundle
+    Inspect(inspect::Args),
+    /// Run a small OCI registry that keeps its files in a folder
+    Serve(serve::Args),
+    /// Try it all on this machine: a registry, a bundle, a push, and the next commands
+    Quickstart(quickstart::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum PushWhat {
+    /// Push every image of a bundle to one or more private registries
+    Images(Box<push::Args>),
+}
+
+#[derive(Debug, Subcommand)]
+enum ImagesDo {
+    Push(Box<push::Args>),
+}
+
+/// Why a command ended without doing what it was asked.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    class: &'static str,
+    exit: Exit,
+    message: String,
+    hint: Option<String>,
+}
+
+type Done = Result<Exit, Stop>;
+
+impl Stop {
+    fn new(exit: Exit, message: impl Into<String>) -> Self {
+        let class = match exit {
+            Exit::Usage => "usage",
+            Exit::Credentials => "auth",
+            _ => "internal",
+        };
+        Self { class, exit, message: message.into(), hint: None }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<BundleError> for Stop {
+    fn from(error: BundleError) -> Self {
+        let fault = error.fault();
+        Self { class: fault.class(), exit: fault.exit(), message: error.to_string(), hint: error.hint_text() }
+    }
+}
+
+impl From<RegistryError> for Stop {
+    fn from(error: RegistryError) -> Self {
+        Self { class: error.kind().class(), exit: error.exit(), message: error.to_string(), hint: error.hint() }
+    }
+}
+
+/// Runs the command that `args` ask for. The first of them is the program's name: a link named `bmctl` is as good.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let called = args.first().and_then(|name| Path::new(name).file_name()).and_then(|name| name.to_str());
+    let command = Cli::command().bin_name(called.unwrap_or("layercast").to_owned());
+    let cli = match command.try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Complete };
+        }
+    };
+    let output = Output::new(&cli.output);
+    // Once, before any connection: which library does the cryptography of TLS.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        output.warn("another provider of cryptography is installed already");
+    }
+    let done = match cli.command {
+        Command::Push { what: PushWhat::Images(args) } | Command::Images { what: ImagesDo::Push(args) } => {
+            push::run(&args, &output)
+        }
+        Command::Plan(args) => plan::run(&args, &output),
+        Command::Verify(args) => verify::run(&args, &output),
+        Command::Inspect(args) => inspect::run(&args, &output),
+        Command::Serve(args) => serve::run(&args, &output),
+        Command::Quickstart(args) => quickstart::run(&args, &output),
+    };
+    done.unwrap_or_else(|stop| {
+        output.stop(&stop);
+        stop.exit
+    })
+}
+
+/// The runtime of a command that talks to registries.
+fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name("requests").enable_all();
+    builder.build().map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))
+}

@@ -1,0 +1,120 @@
+//! Flags about bundles and what reading them may cost.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::Stop;
+use crate::decode::{DecodeOptions, Decoder};
+use crate::engine::Bundle;
+use crate::exit::Exit;
+use crate::report::Listeners;
+use crate::source::{IoMode, SourceOptions};
+use crate::units::ByteCount;
+
+/// Flags about bundles.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bundle")]
+pub(super) struct BundleArgs {
+    /// Bundle: an archive, compressed or not, a folder of them, or - for standard input (repeatable)
+    #[arg(long, value_name = "PATH", required_unless_present = "images")]
+    source: Vec<PathBuf>,
+    /// Folder of image files, as in `actl images push`
+    #[arg(long, value_name = "DIR")]
+    images: Vec<PathBuf>,
+    #[command(flatten)]
+    cost: CostArgs,
+}
+
+/// What reading may cost.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bundle")]
+pub(super) struct CostArgs {
+    /// Memory for decoded parts and compressed layers
+    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
+    memory: ByteCount,
+    /// Memory that one decoder may take for itself (xz dictionary, zstd window)
+    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
+    decode_memory: ByteCount,
+    /// Folder for what cannot be kept in memory; its files have no name and vanish with the process
+    #[arg(long, value_name = "DIR", env = "LAYERCAST_SPOOL_DIR")]
+    spool_dir: Option<PathBuf>,
+    /// Most disk space that spooled bundles may take [default: what is free]
+    #[arg(long, value_name = "BYTES")]
+    spool_limit: Option<ByteCount>,
+    /// How the bundle's bytes are read
+    #[arg(long, value_enum, default_value_t = Io::Auto, value_name = "HOW")]
+    io: Io,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Io {
+    /// A memory map on local file systems, reads on network ones
+    Auto,
+    /// A memory map
+    Map,
+    /// Reads
+    Pread,
+}
+
+/// Less does not hold a part for each of two cores.
+const MIN_MEMORY_BYTES: u64 = 32 << 20;
+
+/// Opens bundles: the pool of threads, the decoder, and how files are read.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub(super) pool: Arc<rayon::ThreadPool>,
+    pub(super) decoder: Decoder,
+    pub(super) layer_memory_bytes: u64,
+    pub(super) spool_folder: PathBuf,
+    source: SourceOptions,
+}
+
+impl BundleArgs {
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.source.iter().chain(&self.images).cloned().collect()
+    }
+
+    pub(super) fn opener(&self) -> Result<Opener, Stop> {
+        self.cost.opener()
+    }
+}
+
+impl CostArgs {
+    pub(super) fn opener(&self) -> Result<Opener, Stop> {
+        let memory = self.memory.0;
+        if memory < MIN_MEMORY_BYTES {
+            return Err(Stop::usage(format!("--memory {}: at least {} are needed", self.memory, ByteCount(MIN_MEMORY_BYTES))));
+        }
+        let spool_folder = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let pool = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("decode-{number}")).build();
+        let pool = Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
+        // Half for decoded parts, three eighths for compressed layers on their way; the rest for bodies of requests.
+        let options = DecodeOptions {
+            memory_bytes: self.decode_memory.0,
+            part_cache_bytes: memory / 2,
+            spool_dir: spool_folder.clone(),
+            spool_limit_bytes: self.spool_limit.map_or(u64::MAX, |limit| limit.0),
+        };
+        let io = match self.io {
+            Io::Auto => IoMode::Auto,
+            Io::Map => IoMode::Map,
+            Io::Pread => IoMode::Pread,
+        };
+        Ok(Opener {
+            decoder: Decoder::new(Arc::clone(&pool), options),
+            pool,
+            layer_memory_bytes: memory / 8 * 3,
+            spool_folder,
+            source: SourceOptions { io },
+        })
+    }
+}
+
+impl Opener {
+    /// Opens bundles and finds out what is in them. Blocks.
+    pub(super) fn open(&self, paths: &[PathBuf], listeners: &Listeners) -> Result<Bundle, Stop> {
+        Ok(Bundle::open(paths, &self.decoder, self.source, listeners)?)
+    }
+}

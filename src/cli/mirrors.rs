@@ -1,0 +1,74 @@
+//! Flags about mirrors: where they are and how to talk to them.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Stop;
+use super::credentials::CredentialArgs;
+use super::output::Output;
+use crate::engine::MirrorSettings;
+use crate::registry::{ClientOptions, Target};
+
+/// Flags about mirrors.
+#[derive(Debug, Args)]
+pub(super) struct MirrorArgs {
+    /// Registry to fill, with an optional namespace; http:// must be written unless it is this machine (repeatable)
+    #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]", required = true, help_heading = "Mirrors")]
+    private_registry: Vec<Target>,
+    /// CA certificates (PEM) to trust besides the system's, for a registry with a private certificate (repeatable)
+    #[arg(long, value_name = "FILE", help_heading = "Mirrors")]
+    cacert: Vec<PathBuf>,
+    /// Client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "client_key", help_heading = "Mirrors")]
+    client_cert: Option<PathBuf>,
+    /// Key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = "Mirrors")]
+    client_key: Option<PathBuf>,
+    /// Uploads at the same time to each mirror
+    #[arg(long, value_name = "N", default_value = "8", help_heading = "Mirrors")]
+    threads: NonZeroUsize,
+    #[command(flatten)]
+    credentials: CredentialArgs,
+}
+
+/// A certificate file is small; this stops `--cacert /dev/zero`.
+const MAX_PEM_BYTES: u64 = 16 << 20;
+
+impl MirrorArgs {
+    /// The mirrors with their credentials; may ask on the terminal.
+    pub(super) fn resolve(&self, runtime: &tokio::runtime::Runtime, output: &Output) -> Result<Vec<MirrorSettings>, Stop> {
+        let mut options = ClientOptions::default();
+        for path in &self.cacert {
+            options.ca_pem.push(read_pem("--cacert", path)?);
+        }
+        if let (Some(cert), Some(key)) = (&self.client_cert, &self.client_key) {
+            let mut identity = read_pem("--client-cert", cert)?;
+            identity.push(b'\n');
+            identity.extend(read_pem("--client-key", key)?);
+            options.identity_pem = Some(identity.into());
+        }
+        let given = self.credentials.given(output)?;
+        let mut mirrors: Vec<MirrorSettings> = Vec::new();
+        for target in &self.private_registry {
+            if mirrors.iter().any(|mirror| mirror.target == *target) {
+                return Err(Stop::usage(format!("--private-registry {target} is given twice")));
+            }
+            let credential = runtime.block_on(self.credentials.find(given.as_ref(), target, &options, output))?;
+            let client = ClientOptions { credential, ..options.clone() };
+            mirrors.push(MirrorSettings { name: target.to_string(), target: target.clone(), client, threads: self.threads });
+        }
+        Ok(mirrors)
+    }
+}
+
+fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
+    let failed = |error: std::io::Error| Stop::usage(format!("{flag} {}: {error}", path.display()));
+    let size = fs::metadata(path).map_err(failed)?.len();
+    if size > MAX_PEM_BYTES {
+        return Err(Stop::usage(format!("{flag} {}: too large for certificates", path.display())));
+    }
+    fs::read(path).map_err(failed)
+}

@@ -1,0 +1,124 @@
+//! What goes to standard output, what to standard error, and in which form. The only file that writes to either.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::Stop;
+use crate::error::printable;
+use crate::report::json::JsonLines;
+use crate::report::lines::Lines;
+use crate::report::progress::Progress;
+use crate::report::{Listener, Listeners};
+
+/// How much is said, and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputArgs {
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Form of progress and errors on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// Log what is done, for bug reports; twice for every request (secrets are left out)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Bars on a terminal, lines elsewhere
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// Decides what may be written where.
+#[derive(Debug)]
+pub(super) struct Output {
+    quiet: bool,
+    json: bool,
+}
+
+impl Output {
+    pub(super) fn new(args: &OutputArgs) -> Self {
+        let level = match args.verbose {
+            0 => "warn",
+            1 => "layercast=debug",
+            _ => "layercast=trace",
+        };
+        let filter = tracing_subscriber::EnvFilter::new(level);
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        if args.log_format == LogFormat::Json {
+            subscriber.json().init();
+        } else {
+            subscriber.with_ansi(std::io::stderr().is_terminal()).init();
+        }
+        Self { quiet: args.quiet, json: args.log_format == LogFormat::Json }
+    }
+
+    /// Who hears of a run: bars, lines, or JSON, on standard error.
+    pub(super) fn listeners(&self) -> Listeners {
+        let line = || Box::new(|line: &str| eprintln!("{line}"));
+        let listener: Arc<dyn Listener> = match (self.json, self.quiet) {
+            (true, _) => Arc::new(JsonLines::new(line())),
+            (false, true) => return Listeners::default(),
+            (false, false) if std::io::stderr().is_terminal() => Arc::new(Progress::new()),
+            (false, false) => Arc::new(Lines::new(line())),
+        };
+        Listeners::new(vec![listener])
+    }
+
+    /// What was asked for, on standard output. A closed pipe is not an error.
+    pub(super) fn result(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+    }
+
+    /// A closing summary: a result that nobody asked for by name.
+    pub(super) fn summary(&self, text: &str) {
+        if !self.quiet && !self.json {
+            self.result(text);
+        }
+    }
+
+    /// Something that goes on all the same.
+    pub(super) fn warn(&self, text: &str) {
+        self.say("warning", text);
+    }
+
+    /// Why a command ended, and what to do next.
+    pub(super) fn stop(&self, stop: &Stop) {
+        if self.json {
+            let line = serde_json::json!({
+                "event": "error", "class": stop.class, "message": stop.message, "hint": stop.hint, "exit_code": stop.exit.code()
+            });
+            eprintln!("{line}");
+            return;
+        }
+        eprintln!("error: {} [{}]", printable(&stop.message), stop.class);
+        if let Some(hint) = &stop.hint {
+            eprintln!("  next: {}", printable(hint));
+        }
+    }
+
+    fn say(&self, what: &str, text: &str) {
+        if self.json {
+            eprintln!("{}", serde_json::json!({"event": what, "message": text}));
+        } else if !self.quiet {
+            eprintln!("{what}: {}", printable(text));
+        }
+    }
+
+    /// Asks on the terminal. The question goes to standard error, so that output can be redirected.
+    pub(super) fn ask(&self, question: &str) -> std::io::Result<String> {
+        eprint!("{question}");
+        std::io::stderr().flush()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
+    }
+}

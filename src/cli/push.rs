@@ -1,0 +1,157 @@
+//! `push images`: the drop-in for `bmctl push images`, and the main job.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::ValueEnum;
+
+use super::bundle::{BundleArgs, Opener};
+use super::interrupt::Interrupt;
+use super::mirrors::MirrorArgs;
+use super::output::Output;
+use super::rules::RuleArgs;
+use super::{Done, Stop, summary};
+use crate::compress::Method;
+use crate::engine::outcome::{self, Failure};
+use crate::engine::{self, Bundle, Outcome, RunSettings};
+use crate::exit::Exit;
+use crate::plan::Plan;
+use crate::report::Listeners;
+use crate::report::document::{Decode, Document};
+use crate::report::rss::PeakMemory;
+
+/// Push every image of a bundle to one or more private registries
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    bundle: BundleArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Run")]
+pub(super) struct RunArgs {
+    /// How plain layers of docker-archives are compressed
+    #[arg(long, value_enum, default_value_t = LayerCompression::Gzip, value_name = "METHOD")]
+    layer_compression: LayerCompression,
+    /// Move no tag of a mirror unless all its images are complete
+    #[arg(long)]
+    atomic_tags: bool,
+    /// Push the whole images of a bundle in which others are damaged
+    #[arg(long)]
+    allow_damaged: bool,
+    /// Write a JSON report of the run here
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LayerCompression {
+    /// Every runtime reads it
+    Gzip,
+    /// Faster and smaller; containerd 1.5, CRI-O 1.20, Docker 23 and later
+    Zstd,
+    /// Plain tars
+    None,
+}
+
+impl RunArgs {
+    fn settings(&self, opener: &Opener) -> RunSettings {
+        RunSettings {
+            layer_compression: match self.layer_compression {
+                LayerCompression::Gzip => Method::Gzip,
+                LayerCompression::Zstd => Method::Zstd,
+                LayerCompression::None => Method::None,
+            },
+            layer_memory_bytes: opener.layer_memory_bytes,
+            spool_folder: opener.spool_folder.clone(),
+            allow_damaged: self.allow_damaged,
+            atomic_tags: self.atomic_tags,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let started = Instant::now();
+    let memory = PeakMemory::watch();
+    let mut document = Document::begin(args.bundle.paths().iter().map(|path| path.display().to_string()).collect());
+    let opener = args.bundle.opener()?;
+    let done = push(args, output, &opener, &mut document);
+    document.elapsed_seconds = started.elapsed().as_secs_f64();
+    document.peak_rss_bytes = memory.bytes();
+    document.decode = Decode::of(&opener.decoder);
+    let exit = match &done {
+        Ok(exit) => *exit,
+        Err(stop) => {
+            let (message, hint) = (stop.message.clone(), stop.hint.clone());
+            document.error = Some(Failure { class: stop.class, message, hint, exit: stop.exit });
+            stop.exit
+        }
+    };
+    document.exit_code = exit.code();
+    if let Some(path) = &args.run.report {
+        write_report(path, &document)?;
+    }
+    if done.is_ok() {
+        output.summary(&summary::table(&document));
+    }
+    done
+}
+
+fn push(args: &Args, output: &Output, opener: &Opener, document: &mut Document) -> Done {
+    let rules = args.rules.rules()?;
+    let runtime = super::runtime()?;
+    let interrupt = Interrupt::listen(&runtime)?;
+    let mirrors = args.mirrors.resolve(&runtime, output)?;
+    let listeners = output.listeners();
+    let bundle = opener.open(&args.bundle.paths(), &listeners)?;
+    if !args.run.allow_damaged {
+        bundle.check_whole()?;
+    }
+    let plan = Plan::new(&bundle.catalog, &rules)?;
+    if plan.images.is_empty() {
+        return Err(Stop::usage("nothing to push: no image is left by --include and --exclude"));
+    }
+    plan.notes.iter().for_each(|note| listeners.note(note));
+    document.images = plan.images.len();
+    interrupt.sending();
+    let settings = args.run.settings(opener);
+    let (bundle, plan) = (Arc::new(bundle), Arc::new(plan));
+    let pool = Arc::clone(&opener.pool);
+    let pushing =
+        engine::push(Arc::clone(&bundle), plan, mirrors, settings, pool, listeners.clone(), interrupt.token.clone());
+    let outcomes = runtime.block_on(pushing);
+    // Threads that still wait for a part or a disk are left to end by themselves.
+    runtime.shutdown_background();
+    conclude(&bundle, outcomes, &listeners, document)
+}
+
+/// What the run as a whole comes to.
+fn conclude(bundle: &Bundle, outcomes: Vec<Outcome>, listeners: &Listeners, document: &mut Document) -> Done {
+    let mut exit = outcome::exit(&outcomes);
+    document.mirrors = outcomes;
+    bundle.check_unchanged()?;
+    for broken in &bundle.catalog.broken {
+        listeners.note(format!("image {} is damaged and was left out: {}", broken.name, broken.error));
+        exit = exit.max(Exit::Bundle);
+    }
+    Ok(exit)
+}
+
+fn write_report(path: &Path, document: &Document) -> Result<(), Stop> {
+    let failed = |why: String| Stop::new(Exit::Internal, format!("--report {}: {why}", path.display()));
+    let mut json = serde_json::to_vec_pretty(document).map_err(|error| failed(error.to_string()))?;
+    json.push(b'\n');
+    // Whole or not at all: something may be waiting for it.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(error.to_string()))?;
+    std::io::Write::write_all(&mut file, &json).map_err(|error| failed(error.to_string()))?;
+    file.persist(path).map_err(|error| failed(error.to_string()))?;
+    Ok(())
+}

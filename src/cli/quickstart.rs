@@ -1,0 +1,140 @@
+//! `quickstart`: all of it once, on this machine alone.
+//!
+//! Starts the embedded registry on a free port, pushes a bundle through the same HTTP path as any other push, reads
+//! everything back, and prints the commands that come next.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::bundle::{CostArgs, Opener};
+use super::output::Output;
+use super::{Done, Stop, summary};
+use crate::compress::Method;
+use crate::engine::outcome;
+use crate::engine::{self, Bundle, MirrorSettings, Outcome, RunSettings, verify};
+use crate::exit::Exit;
+use crate::plan::{Plan, Rules};
+use crate::registry::ClientOptions;
+use crate::report::Listeners;
+use crate::report::document::Document;
+use crate::serve::{Options, Server, Store};
+use crate::units::{ByteCount, human_duration};
+
+/// Twelve made-up images: an OCI layout and docker-archives in one tar.xz of five blocks.
+const SAMPLE: &[u8] = include_bytes!("quickstart/bundle.tar.xz");
+
+/// Try it all on this machine: a registry, a bundle, a push, and the next commands
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Bundle to push [default: a small one inside this program]
+    #[arg(value_name = "BUNDLE")]
+    bundle: Option<PathBuf>,
+    /// Folder for the registry's files
+    #[arg(long, value_name = "DIR", default_value = "layercast-quickstart")]
+    root: PathBuf,
+    #[command(flatten)]
+    cost: CostArgs,
+}
+
+pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let started = Instant::now();
+    let opener = args.cost.opener()?;
+    let listeners = output.listeners();
+    let bundle = match &args.bundle {
+        Some(path) => opener.open(std::slice::from_ref(path), &listeners)?,
+        None => Bundle::in_memory("(the sample inside this program)", Bytes::from_static(SAMPLE), &opener.decoder, &listeners)?,
+    };
+    bundle.check_whole()?;
+    let plan = Arc::new(Plan::new(&bundle.catalog, &Rules::default())?);
+    let bundle = Arc::new(bundle);
+    let runtime = super::runtime()?;
+    let (address, pushed, checked) = runtime.block_on(all(args, &opener, &bundle, &plan, listeners))?;
+    let exit = outcome::exit(&[pushed.clone(), checked.clone()]);
+    output.result(&tell(args, &plan, address, &pushed, &checked, started));
+    Ok(exit)
+}
+
+/// Serve, push, read back.
+async fn all(
+    args: &Args,
+    opener: &Opener,
+    bundle: &Arc<Bundle>,
+    plan: &Arc<Plan>,
+    listeners: Listeners,
+) -> Result<(SocketAddr, Outcome, Outcome), Stop> {
+    let shutdown = CancellationToken::new();
+    let store = Arc::new(Store::open(&args.root)?);
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = Server::bind(anywhere, store, Options::default(), shutdown.clone()).await?;
+    let address = server.local_addr();
+    let serving = tokio::spawn(server.run());
+    let target = format!("http://{address}").parse().map_err(Stop::from)?;
+    let threads = NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN);
+    let mirror = MirrorSettings { name: address.to_string(), target, client: ClientOptions::default(), threads };
+    let settings = RunSettings {
+        layer_compression: Method::Gzip,
+        layer_memory_bytes: opener.layer_memory_bytes,
+        spool_folder: opener.spool_folder.clone(),
+        allow_damaged: false,
+        atomic_tags: false,
+    };
+    let pushing = engine::push(
+        Arc::clone(bundle),
+        Arc::clone(plan),
+        vec![mirror.clone()],
+        settings,
+        Arc::clone(&opener.pool),
+        listeners,
+        CancellationToken::new(),
+    );
+    let pushed = pushing.await.into_iter().next();
+    let pushed = pushed.ok_or_else(|| Stop::new(Exit::Internal, "the push came to nothing"))?;
+    let checked = verify::mirror(bundle, plan, mirror, true).await;
+    shutdown.cancel();
+    if let Ok(served) = serving.await {
+        served?;
+    }
+    Ok((address, pushed, checked))
+}
+
+fn tell(args: &Args, plan: &Plan, address: SocketAddr, pushed: &Outcome, checked: &Outcome, started: Instant) -> String {
+    let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
+    let mut out = format!(
+        "Served a registry on http://{address} from {}, pushed {}/{} images to it ({} blobs, {}) and read {} back \
+         whole, in {}.\n",
+        root.display(),
+        pushed.images_complete,
+        plan.images.len(),
+        pushed.blobs_sent,
+        ByteCount(pushed.bytes_sent),
+        checked.images_complete,
+        human_duration(started.elapsed()),
+    );
+    if !pushed.is_complete() || !checked.is_complete() {
+        let mut document = Document::begin(Vec::new());
+        document.images = plan.images.len();
+        document.mirrors = vec![pushed.clone(), checked.clone()];
+        return out + &summary::table(&document);
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("layercast"));
+    let program = std::env::current_dir().ok().and_then(|here| program.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or(program);
+    let program = program.display();
+    let image = plan.images.first().map(|image| image.place(None)).unwrap_or_default();
+    let _ = write!(
+        out,
+        "\nWhat comes next:\n\n\
+         # serve the same folder again\n{program} serve --root {root} --listen 127.0.0.1:5000\n\n\
+         # push a bundle of your own to it, or to any registry\n\
+         {program} push images --source=./bmpackages_1.8.0.tar.xz --private-registry=127.0.0.1:5000 --need-credential=false\n\n\
+         # pull one of these images with containerd\nctr images pull --plain-http 127.0.0.1:5000/{image}\n",
+        root = root.display(),
+    );
+    out
+}

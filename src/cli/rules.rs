@@ -1,0 +1,79 @@
+//! Flags about names and the choice of images.
+
+use clap::{Args, ValueEnum};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use super::Stop;
+use crate::oci::Reference;
+use crate::plan::naming::GivenName;
+use crate::plan::{Naming, OnConflict, Rewrite, Rules};
+
+/// Flags about names and the choice of images.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Names and choice of images")]
+pub(super) struct RuleArgs {
+    /// Only images whose name in the bundle matches, as 'gcr.io/anthos-*' (repeatable; `*` matches `/` too)
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Not the images whose name in the bundle matches (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Give repositories another place, as 'quay.io/(.*)=quay/$1'; the pattern matches HOST/PATH whole (repeatable)
+    #[arg(long, value_name = "PATTERN=PATH")]
+    rewrite: Vec<Rewrite>,
+    /// The repository of images that have only a tag or no name, as gcr.io/team/app
+    #[arg(long, value_name = "HOST/PATH")]
+    repository: Option<String>,
+    /// The name of an image that has none; with several, one DIGEST=NAME for each (repeatable)
+    #[arg(long, value_name = "[DIGEST=]NAME:TAG")]
+    name: Vec<GivenName>,
+    /// Take names from this annotation of index.json entries
+    #[arg(long, value_name = "KEY")]
+    name_annotation: Option<String>,
+    /// Which of two different images gets a name that both claim
+    #[arg(long, value_enum, default_value_t = Winner::Refuse, value_name = "WHICH")]
+    on_conflict: Winner,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Winner {
+    /// Neither: send nothing
+    Refuse,
+    /// The first in the bundle
+    First,
+    /// The last in the bundle
+    Last,
+}
+
+impl RuleArgs {
+    pub(super) fn rules(&self) -> Result<Rules, Stop> {
+        let repository = self.repository.as_deref().map(str::parse::<Reference>).transpose()?;
+        if repository.as_ref().is_some_and(|name| name.tag.is_some() || name.digest.is_some()) {
+            return Err(Stop::usage("--repository takes a path without a tag or digest"));
+        }
+        Ok(Rules {
+            naming: Naming {
+                rewrites: self.rewrite.clone(),
+                repository,
+                names: self.name.clone(),
+                annotation: self.name_annotation.clone(),
+            },
+            include: globs("--include", &self.include)?,
+            exclude: globs("--exclude", &self.exclude)?,
+            on_conflict: match self.on_conflict {
+                Winner::Refuse => OnConflict::Refuse,
+                Winner::First => OnConflict::First,
+                Winner::Last => OnConflict::Last,
+            },
+        })
+    }
+}
+
+fn globs(flag: &str, patterns: &[String]) -> Result<GlobSet, Stop> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        let glob = GlobBuilder::new(pattern).literal_separator(false).build();
+        set.add(glob.map_err(|error| Stop::usage(format!("{flag}: {error}")))?);
+    }
+    set.build().map_err(|error| Stop::usage(format!("{flag}: {error}")))
+}

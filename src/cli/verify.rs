@@ -1,0 +1,61 @@
+//! `verify`: is every image of a bundle complete on its mirrors?
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::bundle::BundleArgs;
+use super::mirrors::MirrorArgs;
+use super::output::Output;
+use super::rules::RuleArgs;
+use super::{Done, Stop, summary};
+use crate::engine::outcome;
+use crate::engine::verify;
+use crate::exit::Exit;
+use crate::plan::Plan;
+use crate::report::Listeners;
+use crate::report::document::{Decode, Document};
+
+/// Check that every image of a bundle is complete on its mirrors
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    bundle: BundleArgs,
+    #[command(flatten)]
+    mirrors: MirrorArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
+    /// Read every blob back and hash it
+    #[arg(long)]
+    deep: bool,
+    /// As JSON, in the form of the report of a push
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let started = Instant::now();
+    let opener = args.bundle.opener()?;
+    let rules = args.rules.rules()?;
+    let runtime = super::runtime()?;
+    let mirrors = args.mirrors.resolve(&runtime, output)?;
+    let bundle = Arc::new(opener.open(&args.bundle.paths(), &Listeners::default())?);
+    bundle.check_whole()?;
+    let plan = Plan::new(&bundle.catalog, &rules)?;
+    let checks = mirrors.into_iter().map(|mirror| verify::mirror(&bundle, &plan, mirror, args.deep));
+    let outcomes = runtime.block_on(futures_util::future::join_all(checks));
+    let exit = outcome::exit(&outcomes);
+    let sources = args.bundle.paths().iter().map(|path| path.display().to_string()).collect();
+    let mut document = Document::begin(sources);
+    document.images = plan.images.len();
+    document.mirrors = outcomes;
+    document.decode = Decode::of(&opener.decoder);
+    document.elapsed_seconds = started.elapsed().as_secs_f64();
+    document.exit_code = exit.code();
+    if args.json {
+        let text = serde_json::to_string_pretty(&document);
+        output.result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+    } else {
+        output.result(&summary::verified(&document));
+    }
+    Ok(exit)
+}

@@ -1,0 +1,112 @@
+//! The run: one bundle read once, many mirrors fed at the same time.
+//!
+//! In: a [`Bundle`], a [`Plan`] and [`MirrorSettings`]. Out: an [`Outcome`] for each mirror. This is the only module that
+//! knows both the runtime (requests) and the pool of threads (decoding, compressing). Each mirror is an actor of its
+//! own; they share the volume and the prepared images, and nothing that a slow or dead one could hold.
+
+mod body;
+mod book;
+pub mod bundle;
+pub mod forecast;
+mod mirror;
+pub mod outcome;
+mod prepare;
+pub mod verify;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::compress::{Method, Quota, SpillSettings};
+use crate::error::BundleError;
+use crate::plan::Plan;
+use crate::registry::{ClientOptions, Target};
+use crate::report::{Event, Listeners};
+
+pub use bundle::Bundle;
+pub use outcome::{ImageFailure, Outcome, Phase};
+use prepare::Preparer;
+
+/// How a run behaves, whatever the mirror.
+#[derive(Debug, Clone)]
+pub struct RunSettings {
+    /// How layers of docker-archives are compressed.
+    pub layer_compression: Method,
+    /// Memory that compressed layers may wait in.
+    pub layer_memory_bytes: u64,
+    /// The folder for what does not fit.
+    pub spool_folder: PathBuf,
+    /// Push the whole images of a damaged bundle.
+    pub allow_damaged: bool,
+    /// Move no tag of a mirror unless every image of it is complete.
+    pub atomic_tags: bool,
+}
+
+/// One mirror and how to talk to it.
+#[derive(Debug, Clone)]
+pub struct MirrorSettings {
+    /// What it is called in reports.
+    pub name: String,
+    /// Where it is.
+    pub target: Target,
+    /// Certificates, credentials, time limits.
+    pub client: ClientOptions,
+    /// Uploads at the same time.
+    pub threads: NonZeroUsize,
+}
+
+/// What all mirrors of a run share.
+struct Run {
+    plan: Arc<Plan>,
+    preparer: Preparer,
+    listeners: Listeners,
+    cancel: CancellationToken,
+    settings: RunSettings,
+    /// What was found wrong with the bundle while it was read. From then on no tag is moved.
+    damage: Mutex<Option<BundleError>>,
+}
+
+impl Run {
+    fn note_damage(&self, error: &BundleError) {
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        damage.get_or_insert_with(|| error.clone());
+    }
+
+    fn damage(&self) -> Option<BundleError> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Pushes the planned images to every mirror, and comes back when each is done, given up, or `cancel` was called.
+pub async fn push(
+    bundle: Arc<Bundle>,
+    plan: Arc<Plan>,
+    mirrors: Vec<MirrorSettings>,
+    settings: RunSettings,
+    pool: Arc<rayon::ThreadPool>,
+    listeners: Listeners,
+    cancel: CancellationToken,
+) -> Vec<Outcome> {
+    let names = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
+    listeners.tell(&Event::Started { mirrors: names, images: plan.images.len() });
+    let spill =
+        SpillSettings { quota: Quota::new(settings.layer_memory_bytes), folder: settings.spool_folder.clone() };
+    let preparer =
+        Preparer::new(Arc::clone(&bundle), &plan, mirrors.len(), pool, settings.layer_compression, spill);
+    let run = Arc::new(Run { plan, preparer, listeners, cancel, settings, damage: Mutex::new(None) });
+    let actors: Vec<_> = mirrors
+        .into_iter()
+        .enumerate()
+        .map(|(number, mirror)| (mirror.name.clone(), tokio::spawn(mirror::run(number, mirror, Arc::clone(&run)))))
+        .collect();
+    let started = Instant::now();
+    let mut outcomes = Vec::with_capacity(actors.len());
+    for (name, actor) in actors {
+        // A panic takes down one mirror, not the run.
+        outcomes.push(actor.await.unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())));
+    }
+    outcomes
+}

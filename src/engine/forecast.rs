@@ -1,0 +1,144 @@
+//! What a push would do on a mirror: the same questions, and no answers acted on.
+
+use std::collections::HashSet;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::outcome::Failure;
+use super::{Bundle, MirrorSettings};
+use crate::archive::Content;
+use crate::oci::{Digest, Repository};
+use crate::plan::{Closure, Plan, PlannedImage};
+use crate::probe;
+use crate::registry::{Registry, RegistryError};
+
+/// What a push would do on one mirror.
+#[derive(Debug)]
+pub struct Forecast {
+    /// The mirror.
+    pub name: String,
+    /// Its images, in order.
+    pub images: Vec<ImageForecast>,
+    /// Blob bytes that would go over the wire; each blob once, for it is mounted where it is wanted again.
+    pub bytes_to_send: u64,
+    /// Whether that is the exact figure: layers that are yet to be compressed count as they are.
+    pub exact: bool,
+    /// Why nothing is known.
+    pub error: Option<Failure>,
+}
+
+/// What would happen to one image.
+#[derive(Debug)]
+pub struct ImageForecast {
+    /// Its name in the bundle.
+    pub name: String,
+    /// Its name on the mirror.
+    pub place: String,
+    /// What would be done.
+    pub verdict: Verdict,
+    /// Blobs that the repository lacks.
+    pub missing_blobs: usize,
+    /// Their bytes.
+    pub missing_bytes: u64,
+}
+
+/// What would be done with an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: it is there, tags and all.
+    Unchanged,
+    /// Only tags are moved.
+    Tag,
+    /// It is sent.
+    Push,
+    /// It has no manifest yet, so whether it is there is known only once its layers are compressed.
+    Compress,
+}
+
+impl Verdict {
+    /// The word for reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Tag => "tag",
+            Self::Push => "push",
+            Self::Compress => "compress",
+        }
+    }
+}
+
+/// Questions in flight.
+const AT_ONCE: usize = 16;
+
+/// Asks one mirror about every image of the plan.
+pub async fn mirror(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Forecast {
+    let name = settings.name.clone();
+    let empty = Forecast { name, images: Vec::new(), bytes_to_send: 0, exact: true, error: None };
+    match ask(bundle, plan, settings).await {
+        Err(error) => Forecast { error: Some(Failure::from(&error)), ..empty },
+        Ok(asked) => sum(asked, empty),
+    }
+}
+
+/// An image with the blobs that would be sent for it.
+struct Asked {
+    image: ImageForecast,
+    missing: Vec<(Digest, u64)>,
+}
+
+fn sum(asked: Vec<Asked>, empty: Forecast) -> Forecast {
+    let mut sent = HashSet::new();
+    let missing = asked.iter().flat_map(|asked| &asked.missing);
+    let bytes_to_send = missing.filter(|blob| sent.insert(blob.0)).map(|blob| blob.1).sum();
+    let exact = asked.iter().all(|asked| asked.image.verdict != Verdict::Compress);
+    Forecast { images: asked.into_iter().map(|asked| asked.image).collect(), bytes_to_send, exact, ..empty }
+}
+
+async fn ask(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Result<Vec<Asked>, RegistryError> {
+    let registry = Registry::connect(&settings.target.endpoint, settings.client).await?;
+    let namespace = settings.target.namespace.as_ref();
+    let asked = plan.images.iter().map(|planned| image(&registry, bundle, planned, namespace));
+    stream::iter(asked).buffered(AT_ONCE).try_collect().await
+}
+
+async fn image(
+    registry: &Registry,
+    bundle: &Bundle,
+    planned: &PlannedImage,
+    namespace: Option<&Repository>,
+) -> Result<Asked, RegistryError> {
+    let place = planned.place(namespace);
+    let (verdict, missing) = match &planned.content {
+        Content::Unpacked(unpacked) => {
+            (Verdict::Compress, unpacked.layers.iter().map(|layer| (layer.diff_id, layer.size)).collect())
+        }
+        Content::Manifest(root) => {
+            let repository = match namespace {
+                Some(namespace) => planned.repository.below(namespace).map_err(RegistryError::from)?,
+                None => planned.repository.clone(),
+            };
+            let presence = probe::image(registry, &repository, &planned.tags, root).await?;
+            match (presence.whole, presence.tags_to_move.is_empty()) {
+                (true, true) => (Verdict::Unchanged, Vec::new()),
+                (true, false) => (Verdict::Tag, Vec::new()),
+                (false, _) => (Verdict::Push, missing(registry, &repository, &Closure::of(&bundle.catalog, root)).await?),
+            }
+        }
+    };
+    let missing_bytes = missing.iter().map(|blob: &(Digest, u64)| blob.1).sum();
+    let (name, missing_blobs) = (planned.name.clone(), missing.len());
+    Ok(Asked { image: ImageForecast { name, place, verdict, missing_blobs, missing_bytes }, missing })
+}
+
+async fn missing(
+    registry: &Registry,
+    repository: &Repository,
+    closure: &Closure,
+) -> Result<Vec<(Digest, u64)>, RegistryError> {
+    let asked = closure.blobs.iter().map(|blob| async move {
+        let there = registry.head_blob(repository, &blob.digest).await? == Some(blob.size);
+        Ok::<_, RegistryError>((!there).then_some((blob.digest, blob.size)))
+    });
+    let answers: Vec<Option<(Digest, u64)>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    Ok(answers.into_iter().flatten().collect())
+}

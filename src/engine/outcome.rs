@@ -1,0 +1,183 @@
+//! What became of a mirror: what is complete, what is not, and why.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::BundleError;
+use crate::exit::Exit;
+use crate::registry::RegistryError;
+
+/// What became of one mirror.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The mirror.
+    pub name: String,
+    /// Images that are there, whole, with their tags.
+    pub images_complete: usize,
+    /// Of those, how many were there before.
+    pub images_unchanged: usize,
+    /// Images that are not complete, each with its reason.
+    pub images_failed: Vec<ImageFailure>,
+    /// Blobs that were uploaded.
+    pub blobs_sent: u64,
+    /// Blobs that were there before.
+    pub blobs_skipped: u64,
+    /// Blobs taken over from another repository of the same mirror.
+    pub blobs_mounted: u64,
+    /// Blob bytes put on the wire, failed tries among them.
+    pub bytes_sent: u64,
+    /// Requests that were answered or given up.
+    pub requests: u64,
+    /// From the first request to the last.
+    pub elapsed_seconds: f64,
+    /// Why the mirror as a whole failed, if it did.
+    pub error: Option<Failure>,
+}
+
+/// A reason, for people and for programs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    /// The stable class (`credentials`, `unreachable`, `digest-mismatch`, …).
+    pub class: &'static str,
+    /// What happened.
+    pub message: String,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The exit code that this alone would give.
+    #[serde(skip)]
+    pub exit: Exit,
+}
+
+/// An image that is not complete.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImageFailure {
+    /// Its name in the bundle.
+    pub image: String,
+    /// Where on the mirror it belongs.
+    pub place: String,
+    /// How far it came.
+    pub phase: Phase,
+    /// Why it went no further.
+    #[serde(flatten)]
+    pub failure: Failure,
+}
+
+/// The steps of an image on its way to a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Reaching the mirror and its consent.
+    Connect,
+    /// Reading it from the bundle.
+    Prepare,
+    /// Asking the mirror what it has.
+    Probe,
+    /// Sending blobs.
+    Upload,
+    /// Sending manifests and reading them back.
+    Publish,
+    /// Moving its tags.
+    Tag,
+    /// Asking the mirror whether it is whole.
+    Verify,
+}
+
+impl Failure {
+    /// The run was told to stop.
+    pub fn interrupted() -> Self {
+        let message = "the run was interrupted".to_owned();
+        Self { class: "interrupted", message, hint: Some("run the same command again: it goes on from here".into()), exit: Exit::Interrupted }
+    }
+
+    /// A bug of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self { class: "internal", message: message.into(), hint: None, exit: Exit::Internal }
+    }
+}
+
+impl From<&BundleError> for Failure {
+    fn from(error: &BundleError) -> Self {
+        let fault = error.fault();
+        Self { class: fault.class(), message: error.to_string(), hint: error.hint_text(), exit: fault.exit() }
+    }
+}
+
+impl From<&RegistryError> for Failure {
+    fn from(error: &RegistryError) -> Self {
+        Self { class: error.kind().class(), message: error.to_string(), hint: error.hint(), exit: error.exit() }
+    }
+}
+
+impl Outcome {
+    /// An outcome of a mirror of which nothing is known yet.
+    pub fn new(name: String) -> Self {
+        Self {
+            name,
+            images_complete: 0,
+            images_unchanged: 0,
+            images_failed: Vec::new(),
+            blobs_sent: 0,
+            blobs_skipped: 0,
+            blobs_mounted: 0,
+            bytes_sent: 0,
+            requests: 0,
+            elapsed_seconds: 0.0,
+            error: None,
+        }
+    }
+
+    /// The actor of a mirror is gone.
+    pub(super) fn lost(name: String, why: &str, elapsed: Duration) -> Self {
+        let error = Some(Failure::internal(format!("the mirror's task ended: {why}")));
+        Self { error, elapsed_seconds: elapsed.as_secs_f64(), ..Self::new(name) }
+    }
+
+    /// Whether everything asked for is there.
+    pub fn is_complete(&self) -> bool {
+        self.error.is_none() && self.images_failed.is_empty()
+    }
+
+    fn exits(&self) -> impl Iterator<Item = Exit> {
+        let whole = self.error.iter().map(|failure| failure.exit);
+        whole.chain(self.images_failed.iter().map(|failed| failed.failure.exit))
+    }
+}
+
+/// The exit code of a run: the gravest thing that all incomplete mirrors have in common, else "incomplete".
+pub fn exit(outcomes: &[Outcome]) -> Exit {
+    let exits: Vec<Exit> = outcomes.iter().flat_map(Outcome::exits).collect();
+    for decisive in [Exit::Interrupted, Exit::Bundle, Exit::Internal] {
+        if exits.contains(&decisive) {
+            return decisive;
+        }
+    }
+    match exits.as_slice() {
+        [] => Exit::Complete,
+        [first, rest @ ..] if outcomes.iter().all(|outcome| outcome.error.is_some()) && rest.iter().all(|e| e == first) => *first,
+        [first, rest @ ..] if *first == Exit::Credentials && rest.iter().all(|e| e == first) => Exit::Credentials,
+        _ => Exit::Incomplete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(exit: Exit) -> Outcome {
+        Outcome { error: Some(Failure { exit, ..Failure::internal("x") }), ..Outcome::new("m".into()) }
+    }
+
+    #[test]
+    fn exit_codes_say_what_all_failed_mirrors_have_in_common() {
+        let good = || Outcome::new("good".into());
+        assert_eq!(exit(&[good(), good()]), Exit::Complete);
+        assert_eq!(exit(&[failed(Exit::Unreachable), failed(Exit::Unreachable)]), Exit::Unreachable);
+        assert_eq!(exit(&[good(), failed(Exit::Unreachable)]), Exit::Incomplete);
+        assert_eq!(exit(&[failed(Exit::Credentials), failed(Exit::Unreachable)]), Exit::Incomplete);
+        assert_eq!(exit(&[good(), failed(Exit::Credentials)]), Exit::Credentials);
+        assert_eq!(exit(&[good(), failed(Exit::Bundle)]), Exit::Bundle);
+        assert_eq!(exit(&[failed(Exit::Interrupted), failed(Exit::Bundle)]), Exit::Interrupted);
+    }
+}

@@ -1,0 +1,201 @@
+//! Is every image of the plan complete on a mirror? Asks the mirror alone; sends nothing.
+//!
+//! An image that has a manifest in the bundle must be there with that digest. One of a docker-archive must be there with
+//! its configuration and as many layers: those are what its digest follows from. `deep` reads every blob back and hashes it.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::outcome::{Failure, ImageFailure, Outcome, Phase};
+use super::{Bundle, MirrorSettings};
+use crate::archive::Content;
+use crate::exit::Exit;
+use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
+use crate::oci::{Descriptor, Digest, Manifest, Repository};
+use crate::plan::{Plan, PlannedImage};
+use crate::registry::{Registry, RegistryError};
+
+/// Images asked about at once; blobs of one image are asked about one after the other.
+const AT_ONCE: usize = 16;
+
+/// Checks every image of the plan on one mirror.
+pub async fn mirror(bundle: &Bundle, plan: &Plan, settings: MirrorSettings, deep: bool) -> Outcome {
+    let started = Instant::now();
+    let mut outcome = Outcome::new(settings.name.clone());
+    match Registry::connect(&settings.target.endpoint, settings.client).await {
+        Err(error) => outcome.error = Some(Failure::from(&error)),
+        Ok(registry) => {
+            let check = Check { registry, bundle, deep, seen: Mutex::default() };
+            let namespace = settings.target.namespace;
+            let checks = plan.images.iter().map(|planned| check.image(planned, namespace.as_ref()));
+            let results: Vec<_> = stream::iter(checks).buffered(AT_ONCE).collect().await;
+            for (planned, result) in plan.images.iter().zip(results) {
+                match result {
+                    Ok(()) => outcome.images_complete += 1,
+                    Err(failure) => outcome.images_failed.push(ImageFailure {
+                        image: planned.name.clone(),
+                        place: planned.place(namespace.as_ref()),
+                        phase: Phase::Verify,
+                        failure,
+                    }),
+                }
+            }
+            outcome.blobs_skipped = check.seen.into_inner().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        }
+    }
+    outcome.images_unchanged = outcome.images_complete;
+    outcome.elapsed_seconds = started.elapsed().as_secs_f64();
+    outcome
+}
+
+struct Check<'a> {
+    registry: Registry,
+    bundle: &'a Bundle,
+    deep: bool,
+    /// Blobs found whole, by repository: images share them.
+    seen: Mutex<HashSet<(Repository, Digest)>>,
+}
+
+impl Check<'_> {
+    async fn image(&self, planned: &PlannedImage, namespace: Option<&Repository>) -> Result<(), Failure> {
+        let repository = match namespace {
+            Some(namespace) => planned.repository.below(namespace).map_err(|error| Failure::from(&error))?,
+            None => planned.repository.clone(),
+        };
+        let tags: Vec<String> = planned.tags.iter().map(ToString::to_string).collect();
+        let by_digest = match &planned.content {
+            Content::Manifest(root) if tags.is_empty() => vec![root.to_string()],
+            _ => Vec::new(),
+        };
+        for reference in tags.iter().chain(&by_digest) {
+            let root = self.manifest(&repository, reference, "").await?;
+            self.is_the_bundles(planned, reference, &root)?;
+            self.whole(&repository, root).await?;
+        }
+        Ok(())
+    }
+
+    fn is_the_bundles(&self, planned: &PlannedImage, reference: &str, found: &Manifest) -> Result<(), Failure> {
+        match (&planned.content, &found.kind) {
+            (Content::Manifest(root), _) if found.digest == *root => Ok(()),
+            (Content::Manifest(root), _) => {
+                Err(incomplete("stale", format!("{reference} is {}, the bundle has {root}", found.digest)))
+            }
+            (Content::Unpacked(image), Kind::Image { config, layers })
+                if config.digest == image.config_digest && layers.len() == image.layers.len() =>
+            {
+                Ok(())
+            }
+            (Content::Unpacked(image), _) => Err(incomplete(
+                "stale",
+                format!("{reference} is another image than the bundle's (configuration {})", image.config_digest),
+            )),
+        }
+    }
+
+    /// Everything below a manifest. The depth is bounded by what the registry takes and by the set of what was seen.
+    async fn whole(&self, repository: &Repository, root: Manifest) -> Result<(), Failure> {
+        let mut seen = HashSet::new();
+        let mut waiting = vec![root];
+        while let Some(manifest) = waiting.pop() {
+            if !seen.insert(manifest.digest) {
+                continue;
+            }
+            for child in manifest.children() {
+                // What the bundle lacks by intent (a sparse index never is pushed) the mirror must not lack.
+                waiting.push(self.manifest(repository, &child.digest.to_string(), &child.media_type).await?);
+            }
+            for blob in manifest.blobs() {
+                self.blob(repository, blob).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn manifest(&self, repository: &Repository, reference: &str, media_type: &str) -> Result<Manifest, Failure> {
+        if let Ok(digest) = reference.parse::<Digest>()
+            && !self.deep
+            && let Some(known) = self.bundle.catalog.manifests.get(&digest)
+        {
+            let head = self.registry.head_manifest(repository, reference).await.map_err(|error| Failure::from(&error))?;
+            return match head {
+                Some(_) => Ok(Manifest::clone(known)),
+                None => Err(missing(repository, reference)),
+            };
+        }
+        let got = self.registry.get_manifest(repository, reference, MAX_MANIFEST_BYTES).await;
+        let Some(got) = got.map_err(|error| Failure::from(&error))? else {
+            return Err(missing(repository, reference));
+        };
+        let manifest = Manifest::parse(got.bytes, if got.media_type.is_empty() { media_type } else { &got.media_type });
+        let manifest = manifest.map_err(|error| Failure::from(&error.at(format!("{repository}:{reference}"))))?;
+        match reference.parse::<Digest>() {
+            Ok(digest) if !digest.matches(&manifest.bytes) => {
+                Err(incomplete("digest-mismatch", format!("{repository}@{reference}: other bytes came back")))
+            }
+            _ => Ok(manifest),
+        }
+    }
+
+    async fn blob(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Failure> {
+        let key = (repository.clone(), blob.digest);
+        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+            return Ok(());
+        }
+        let found = if self.deep {
+            self.read(repository, &blob.digest).await
+        } else {
+            self.registry.head_blob(repository, &blob.digest).await
+        };
+        match found.map_err(|error| Failure::from(&error))? {
+            Some(size) if size == blob.size => {
+                self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+                Ok(())
+            }
+            Some(size) => Err(incomplete(
+                "size-mismatch",
+                format!("{repository}@{}: has {size} bytes, the manifest says {}", blob.digest, blob.size),
+            )),
+            None => Err(missing(repository, &blob.digest.to_string())),
+        }
+    }
+
+    /// The blob's size once all of it was read and found to have its digest.
+    async fn read(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        let mut body = match self.registry.get_blob(repository, digest).await {
+            Ok(body) => body,
+            Err(error) if error.kind() == crate::registry::Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let (mut hasher, mut size) = (digest.hasher(), 0);
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            size += chunk.len() as u64;
+            // Off the runtime's threads: a blob can be gigabytes.
+            let hashed = tokio::task::spawn_blocking(move || {
+                hasher.update(&chunk);
+                hasher
+            });
+            hasher = hashed.await.map_err(|error| RegistryError::internal(error.to_string()))?;
+        }
+        if hasher.finish() == *digest {
+            return Ok(Some(size));
+        }
+        Err(RegistryError::integrity(format!("{repository}@{digest}: other bytes came back")))
+    }
+}
+
+fn missing(repository: &Repository, what: &str) -> Failure {
+    Failure {
+        hint: Some("push the bundle again: what is missing is sent, and nothing else".to_owned()),
+        ..incomplete("missing", format!("{repository} lacks {what}"))
+    }
+}
+
+fn incomplete(class: &'static str, message: String) -> Failure {
+    Failure { class, message, hint: None, exit: Exit::Incomplete }
+}

@@ -1,0 +1,106 @@
+//! Making an image visible, in the one order that is safe
+//! ([distribution-spec, pushing manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests)):
+//! blobs are there → children by digest → parents by digest → read back → and only then tags.
+
+use std::sync::Arc;
+
+use crate::oci::manifest::MAX_MANIFEST_BYTES;
+use crate::oci::{Manifest, Repository, Tag};
+use crate::registry::{Registry, RegistryError};
+
+/// Puts manifests by digest, in order: each after everything it points at. Comes back with those that are about another
+/// manifest while the registry does not say that it links them.
+pub async fn manifests(
+    registry: &Registry,
+    repository: &Repository,
+    manifests: &[Arc<Manifest>],
+) -> Result<(), RegistryError> {
+    for level in levels(manifests) {
+        let puts = level.iter().map(|manifest| put(registry, repository, manifest));
+        futures_util::future::try_join_all(puts).await?;
+    }
+    Ok(())
+}
+
+async fn put(registry: &Registry, repository: &Repository, manifest: &Manifest) -> Result<(), RegistryError> {
+    let reference = manifest.digest.to_string();
+    let answer =
+        registry.put_manifest(repository, &reference, &manifest.media_type, manifest.bytes.clone()).await?;
+    match &manifest.subject {
+        Some(subject) if !answer.subject_honoured => {
+            fallback_tag(registry, repository, manifest, &subject.digest).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Images first, then indexes of images, then indexes of those. Within a level nothing depends on another.
+fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
+    let mut depth = std::collections::HashMap::new();
+    let mut levels: Vec<Vec<&Arc<Manifest>>> = Vec::new();
+    for manifest in manifests {
+        let children = manifest.children().iter();
+        let level = children.filter_map(|child| depth.get(&child.digest)).max().map_or(0, |deepest: &usize| deepest + 1);
+        depth.insert(manifest.digest, level);
+        if levels.len() <= level {
+            levels.resize_with(level + 1, Vec::new);
+        }
+        levels[level].push(manifest);
+    }
+    levels
+}
+
+/// Reads the root manifest back: what the mirror would give to a node is what the bundle holds.
+///
+/// # Errors
+/// An integrity error when it is not, which is never tried again.
+pub async fn read_back(registry: &Registry, repository: &Repository, root: &Manifest) -> Result<(), RegistryError> {
+    let reference = root.digest.to_string();
+    let stored = registry.get_manifest(repository, &reference, MAX_MANIFEST_BYTES).await?;
+    match stored {
+        Some(stored) if stored.bytes == root.bytes => Ok(()),
+        Some(_) => Err(RegistryError::integrity(format!("{repository}@{reference}: other bytes came back than were sent"))),
+        None => Err(RegistryError::integrity(format!("{repository}@{reference}: accepted, but not there when read back"))),
+    }
+}
+
+/// Makes a tag point at a manifest that is there.
+pub async fn tag(registry: &Registry, repository: &Repository, tag: &Tag, root: &Manifest) -> Result<(), RegistryError> {
+    registry.put_manifest(repository, tag.as_str(), &root.media_type, root.bytes.clone()).await.map(drop)
+}
+
+mod referrers;
+use referrers::fallback_tag;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::oci::media_type;
+
+    fn manifest(json: String) -> Arc<Manifest> {
+        Arc::new(Manifest::parse(Bytes::from(json), media_type::OCI_MANIFEST).unwrap())
+    }
+
+    fn index(children: &[&Arc<Manifest>]) -> Arc<Manifest> {
+        let list: Vec<_> = children
+            .iter()
+            .map(|m| format!(r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#, m.media_type, m.digest, m.bytes.len()))
+            .collect();
+        let media_type = media_type::OCI_INDEX;
+        manifest(format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{}]}}"#, list.join(",")))
+    }
+
+    #[test]
+    fn children_come_in_an_earlier_level_than_their_parents() {
+        let digest = crate::oci::Digest::of(b"");
+        let leaf = manifest(format!(r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","size":0}}}}"#));
+        let inner = index(&[&leaf]);
+        let root = index(&[&leaf, &inner]);
+        let all = [Arc::clone(&leaf), Arc::clone(&inner), Arc::clone(&root)];
+        let levels: Vec<Vec<_>> =
+            levels(&all).into_iter().map(|level| level.into_iter().map(|m| m.digest).collect()).collect();
+        assert_eq!(levels, [vec![leaf.digest], vec![inner.digest], vec![root.digest]]);
+    }
+}

@@ -1,0 +1,81 @@
+//! The report of a run: one JSON document, described in `docs/report.md`.
+
+use serde::Serialize;
+
+use crate::decode::Decoder;
+use crate::engine::Outcome;
+use crate::engine::outcome::Failure;
+use crate::exit::Exit;
+
+/// The version of the schema. Fields are only ever added within one version.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What a run did.
+#[derive(Debug, Serialize)]
+pub struct Document {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The version of the program.
+    pub layercast_version: &'static str,
+    /// When the run began, RFC 3339.
+    pub started: String,
+    /// The bundles.
+    pub sources: Vec<String>,
+    /// Images in the plan.
+    pub images: usize,
+    /// One entry for each mirror.
+    pub mirrors: Vec<Outcome>,
+    /// What was decoded to know and to send all this.
+    pub decode: Decode,
+    /// From the first look at the bundle to the last answer.
+    pub elapsed_seconds: f64,
+    /// Largest resident memory, pages of mapped files left out.
+    pub peak_rss_bytes: u64,
+    /// Why the run as a whole failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// The exit code.
+    pub exit_code: u8,
+}
+
+/// What was decoded.
+#[derive(Debug, Default, Serialize)]
+pub struct Decode {
+    /// Bytes that came out of decoders. A part that is decoded twice counts twice; plain bundles decode nothing.
+    pub bytes: u64,
+    /// Parts (xz blocks, zstd frames) decoded.
+    pub parts: u64,
+    /// Largest size of spool files on disk.
+    pub spool_peak_bytes: u64,
+}
+
+impl Decode {
+    /// What a decoder has done so far.
+    pub fn of(decoder: &Decoder) -> Self {
+        let meter = decoder.meter();
+        Self {
+            bytes: meter.decoded_bytes(),
+            parts: meter.parts_decoded(),
+            spool_peak_bytes: meter.spool_high_water_bytes(),
+        }
+    }
+}
+
+impl Document {
+    /// A document of a run that began now.
+    pub fn begin(sources: Vec<String>) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            layercast_version: env!("CARGO_PKG_VERSION"),
+            started: jiff::Timestamp::now().to_string(),
+            sources,
+            images: 0,
+            mirrors: Vec::new(),
+            decode: Decode::default(),
+            elapsed_seconds: 0.0,
+            peak_rss_bytes: 0,
+            error: None,
+            exit_code: Exit::Complete.code(),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Events as JSON lines, for log collectors.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::event::{Event, Listener};
+use super::lines::Sink;
+
+/// Writes each event as one JSON object with `time` and `event`.
+pub struct JsonLines {
+    sink: Sink,
+    mirrors: Mutex<Vec<String>>,
+}
+
+impl JsonLines {
+    /// Lines to this sink.
+    pub fn new(sink: Sink) -> Self {
+        Self { sink, mirrors: Mutex::default() }
+    }
+}
+
+impl std::fmt::Debug for JsonLines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JsonLines")
+    }
+}
+
+impl Listener for JsonLines {
+    fn hear(&self, event: &Event) {
+        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Event::Started { mirrors: names, .. } = event {
+            mirrors.clone_from(names);
+        }
+        let name = |mirror: &usize| mirrors.get(*mirror).cloned().unwrap_or_default();
+        let Some((kind, mut value)) = describe(event, name) else { return };
+        drop(mirrors);
+        value["event"] = Value::from(kind);
+        value["time"] = Value::from(jiff::Timestamp::now().to_string());
+        (self.sink)(&value.to_string());
+    }
+}
+
+/// The name and fields of an event; bytes on their way are too many to write down.
+fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static str, Value)> {
+    Some(match event {
+        Event::Sent { .. } | Event::Wanted { .. } => return None,
+        Event::Opened { path, structure, stored_bytes } => {
+            ("opened", json!({"path": path, "structure": structure, "stored_bytes": stored_bytes}))
+        }
+        Event::Catalogued { images, blobs, took } => {
+            ("catalogued", json!({"images": images, "blobs": blobs, "seconds": took.as_secs_f64()}))
+        }
+        Event::Started { mirrors, images } => ("started", json!({"mirrors": mirrors, "images": images})),
+        Event::Connected { mirror } => ("connected", json!({"mirror": name(mirror)})),
+        Event::Acknowledged { mirror, digest, bytes } => {
+            ("blob", json!({"mirror": name(mirror), "digest": digest, "bytes": bytes}))
+        }
+        Event::ImageWhole { mirror, image, already } => {
+            ("image", json!({"mirror": name(mirror), "image": image, "already": already}))
+        }
+        Event::ImageFailed { mirror, image, why } => {
+            ("image_failed", json!({"mirror": name(mirror), "image": image, "why": why}))
+        }
+        Event::Retried { mirror, what, why, after } => {
+            ("retried", json!({"mirror": name(mirror), "what": what, "why": why, "after_seconds": after.as_secs_f64()}))
+        }
+        Event::Tagged { mirror, tags } => ("tagged", json!({"mirror": name(mirror), "tags": tags})),
+        Event::Finished { mirror, complete, failed, took } => (
+            "finished",
+            json!({"mirror": name(mirror), "images_complete": complete, "images_failed": failed, "seconds": took.as_secs_f64()}),
+        ),
+        Event::Note { text } => ("note", json!({"text": text})),
+    })
+}

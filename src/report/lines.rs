@@ -1,0 +1,115 @@
+//! Plain lines, for logs and pipes: what changed, one line each; no bar, no colour.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use super::event::{Event, Listener};
+use crate::error::printable;
+use crate::units::{ByteCount, human_duration};
+
+/// Where lines go. The program decides; this module prints nothing itself.
+pub type Sink = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Writes events as lines.
+pub struct Lines {
+    sink: Sink,
+    state: Mutex<State>,
+}
+
+struct State {
+    mirrors: Vec<Mirror>,
+    images: usize,
+    last_progress: Instant,
+}
+
+#[derive(Clone, Default)]
+struct Mirror {
+    name: String,
+    images: usize,
+    acknowledged: u64,
+}
+
+/// How often progress is told while blobs arrive, in seconds.
+const PROGRESS_SECONDS: u64 = 10;
+
+impl Lines {
+    /// Lines to this sink.
+    pub fn new(sink: Sink) -> Self {
+        let state = State { mirrors: Vec::new(), images: 0, last_progress: Instant::now() };
+        Self { sink, state: Mutex::new(state) }
+    }
+}
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lines")
+    }
+}
+
+impl Listener for Lines {
+    fn hear(&self, event: &Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = |state: &State, mirror: usize| state.mirrors.get(mirror).map_or(String::new(), |m| m.name.clone());
+        let line = match event {
+            Event::Opened { .. } | Event::Catalogued { .. } | Event::Note { .. } => plain(event),
+            Event::Started { mirrors, images } => {
+                let named = |name: &String| Mirror { name: name.clone(), ..Mirror::default() };
+                state.mirrors = mirrors.iter().map(named).collect();
+                state.images = *images;
+                None
+            }
+            Event::Connected { mirror } => Some(format!("{}: connected", name(&state, *mirror))),
+            Event::ImageWhole { mirror, image, already } => {
+                let total = state.images;
+                let told = state.mirrors.get_mut(*mirror).map(|mirror| {
+                    mirror.images += 1;
+                    let how = if *already { "unchanged" } else { "pushed" };
+                    format!("{}: {}/{total} {} {how}", mirror.name, mirror.images, printable(image))
+                });
+                told.filter(|_| !already)
+            }
+            Event::Acknowledged { mirror, bytes, .. } => {
+                let due = state.last_progress.elapsed().as_secs() >= PROGRESS_SECONDS;
+                if due {
+                    state.last_progress = Instant::now();
+                }
+                let told = state.mirrors.get_mut(*mirror).map(|mirror| {
+                    mirror.acknowledged += bytes;
+                    format!("{}: {} acknowledged", mirror.name, ByteCount(mirror.acknowledged))
+                });
+                told.filter(|_| due)
+            }
+            Event::ImageFailed { mirror, image, why } => {
+                Some(format!("{}: {} failed: {why}", name(&state, *mirror), printable(image)))
+            }
+            Event::Retried { mirror, what, why, after } => {
+                Some(format!("{}: {what}: {why}; again in {}", name(&state, *mirror), human_duration(*after)))
+            }
+            Event::Finished { mirror, complete, failed, took } => {
+                let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
+                let took = human_duration(*took);
+                Some(format!("{}: {complete} images complete{failed} after {took}", name(&state, *mirror)))
+            }
+            Event::Wanted { .. } | Event::Sent { .. } | Event::Tagged { .. } => None,
+        };
+        drop(state);
+        if let Some(line) = line {
+            (self.sink)(&line);
+        }
+    }
+}
+
+/// Events that read the same on a terminal and in a log.
+pub(super) fn plain(event: &Event) -> Option<String> {
+    match event {
+        Event::Opened { path, structure, stored_bytes } => {
+            let size = stored_bytes.map(|bytes| format!("{}, ", ByteCount(bytes))).unwrap_or_default();
+            Some(format!("{}: {size}{structure}", printable(path)))
+        }
+        Event::Catalogued { images, blobs, took } => {
+            Some(format!("{images} images, {blobs} blobs (catalogued in {})", human_duration(*took)))
+        }
+        Event::Note { text } => Some(format!("note: {}", printable(text))),
+        _ => None,
+    }
+}

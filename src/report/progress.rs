@@ -1,0 +1,85 @@
+//! Progress bars on a terminal: one for each mirror, moved by bytes that the mirror has acknowledged.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::event::{Event, Listener};
+use super::lines;
+use crate::error::printable;
+use crate::units::human_duration;
+
+/// Draws bars on standard error.
+#[derive(Debug)]
+pub struct Progress {
+    bars: MultiProgress,
+    mirrors: Mutex<Vec<Mirror>>,
+}
+
+#[derive(Debug)]
+struct Mirror {
+    bar: ProgressBar,
+    images: usize,
+    total: usize,
+}
+
+/// More bars than this scroll away; the rest of the mirrors are told of at the end.
+const MAX_BARS: usize = 16;
+
+impl Progress {
+    /// Bars that are drawn when the first mirror is known.
+    pub fn new() -> Self {
+        Self { bars: MultiProgress::new(), mirrors: Mutex::default() }
+    }
+
+    fn with(&self, mirror: usize, act: impl FnOnce(&mut Mirror)) {
+        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mirror) = mirrors.get_mut(mirror) {
+            act(mirror);
+        }
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Listener for Progress {
+    fn hear(&self, event: &Event) {
+        if let Some(line) = lines::plain(event) {
+            let _ = self.bars.println(line);
+        }
+        match event {
+            Event::Started { mirrors, images } => {
+                let style = ProgressStyle::with_template(
+                    "{prefix:<32!} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {msg}",
+                );
+                let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+                let drawn = mirrors.iter().take(MAX_BARS).map(|name| {
+                    let bar = self.bars.add(ProgressBar::new(0)).with_style(style.clone());
+                    bar.set_prefix(name.clone());
+                    bar.enable_steady_tick(Duration::from_millis(200));
+                    Mirror { bar, images: 0, total: *images }
+                });
+                *self.mirrors.lock().unwrap_or_else(PoisonError::into_inner) = drawn.collect();
+            }
+            Event::Wanted { mirror, bytes } => self.with(*mirror, |mirror| mirror.bar.inc_length(*bytes)),
+            Event::Acknowledged { mirror, bytes, .. } => self.with(*mirror, |mirror| mirror.bar.inc(*bytes)),
+            Event::ImageWhole { mirror, .. } => self.with(*mirror, |mirror| {
+                mirror.images += 1;
+                mirror.bar.set_message(format!("{}/{} images", mirror.images, mirror.total));
+            }),
+            Event::ImageFailed { image, why, .. } => {
+                let _ = self.bars.println(format!("{} failed: {why}", printable(image)));
+            }
+            Event::Retried { what, why, after, .. } => {
+                let _ = self.bars.println(format!("{what}: {why}; again in {}", human_duration(*after)));
+            }
+            Event::Finished { mirror, .. } => self.with(*mirror, |mirror| mirror.bar.finish()),
+            _ => {}
+        }
+    }
+}

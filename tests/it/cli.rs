@@ -1,0 +1,121 @@
+//! The command line: every line of the vendor's documentation, help, and the words of errors.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::registry::Registry;
+use crate::support::{bundle, folder, judge, layercast, named, within};
+
+fn text(command: Command) -> String {
+    let output = within(Duration::from_secs(60), command);
+    let said = [output.stdout, output.stderr].concat();
+    format!("exit {}\n{}", output.status.code().unwrap(), String::from_utf8_lossy(&said))
+}
+
+fn snapshot(words: &[&str]) -> String {
+    let mut command = layercast();
+    command.args(words).env("COLUMNS", "100");
+    text(command)
+}
+
+#[test]
+fn help_is_what_it_was() {
+    insta::assert_snapshot!("help", snapshot(&["--help"]));
+    insta::assert_snapshot!("help_push_images", snapshot(&["push", "images", "--help"]));
+    for verb in ["plan", "verify", "inspect", "serve", "quickstart"] {
+        insta::assert_snapshot!(format!("help_{verb}"), snapshot(&[verb, "--help"]));
+    }
+}
+
+#[test]
+fn errors_say_what_where_why_and_what_next() {
+    let folder = folder();
+    std::env::set_current_dir(folder.path()).unwrap();
+    std::fs::write("page.tar.xz", "<!doctype html><title>404</title>").unwrap();
+    std::fs::write("empty.tar.xz", "").unwrap();
+    let cut = bundle(folder.path(), "cut.tar.xz", &["--preset", "tiny", "--format", "oci-layout", "--outer", "xz"]);
+    let bytes = std::fs::read(&cut).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let push = |source: &str, more: &[&str]| {
+        let mut words = vec!["push", "images", "--need-credential=false", "--private-registry", "127.0.0.1:1", "--source", source];
+        words.extend(more);
+        snapshot(&words)
+    };
+    insta::assert_snapshot!("error_no_such_file", push("missing.tar.xz", &[]));
+    insta::assert_snapshot!("error_not_a_bundle", push("page.tar.xz", &[]));
+    insta::assert_snapshot!("error_empty", push("empty.tar.xz", &[]));
+    insta::assert_snapshot!("error_truncated", push("cut.tar.xz", &[]));
+    insta::assert_snapshot!("error_bad_rewrite", push("page.tar.xz", &["--rewrite", "quay.io"]));
+    insta::assert_snapshot!("error_bad_target", snapshot(&["push", "images", "--source", "x", "--private-registry", "https://reg/v2/ns"]));
+    insta::assert_snapshot!("error_no_mirror", snapshot(&["push", "images", "--source", "x"]));
+    insta::assert_snapshot!("error_two_passwords", push("x", &["--password=a", "--password-stdin"]));
+}
+
+/// The lines of the vendor's page, with this test's addresses; continued lines are joined, as a shell does.
+#[test]
+fn the_vendors_command_lines_run_as_they_stand() {
+    let folder = folder();
+    let registry = Registry::docker();
+    let made = bundle(folder.path(), "bmpackages_1.8.0.tar.xz", &["--preset", "tiny", "--format", "archives", "--outer", "xz-multi"]);
+    std::fs::write(folder.path().join("cert.crt"), "").unwrap();
+    let link = folder.path().join("bmctl");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_layercast"), &link).unwrap();
+    let host = registry.host();
+    let lines = [
+        format!("push images --source=./bmpackages_1.8.0.tar.xz --private-registry={host} --need-credential=false"),
+        format!("push images --source ./bmpackages_1.8.0.tar.xz --private-registry {host} --need-credential=false --threads 4"),
+        format!("push images --source=./bmpackages_1.8.0.tar.xz --private-registry=http://{host}/test-namespace --username=u --password=p --cacert cert.crt"),
+        format!("images push --images . --private-registry {host}/actl --no-registry-credential"),
+    ];
+    for line in &lines {
+        let mut command = named(&link);
+        command.args(line.split(' ')).current_dir(folder.path());
+        let said = text(command);
+        assert!(said.starts_with("exit 0\n"), "{line}: {said}");
+    }
+    for namespace in ["", "/test-namespace", "/actl"] {
+        judge(&format!("{}{namespace}", registry.url()), &made);
+    }
+    let mut help = named(&link);
+    help.args(["push", "images", "--help"]);
+    assert!(text(help).contains("Usage: bmctl push images"));
+}
+
+/// A proxy in the environment is used, and NO_PROXY keeps a host from it.
+#[test]
+fn proxies_of_the_environment_are_used() {
+    let folder = folder();
+    let registry = Registry::docker();
+    let made = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let seen = std::thread::spawn(move || {
+        use std::io::Read as _;
+        let (mut connection, _) = proxy.accept().unwrap();
+        let mut first = [0; 256];
+        let n = connection.read(&mut first).unwrap();
+        String::from_utf8_lossy(&first[..n]).into_owned()
+    });
+    let run = |no_proxy: Option<&str>| {
+        let mut command = layercast();
+        command.args(["push", "images", "--need-credential=false", "--source"]).arg(&made);
+        command.args(["--private-registry", &format!("http://{}", registry.host())]);
+        command.env("HTTP_PROXY", format!("http://{address}"));
+        command.envs(no_proxy.map(|hosts| ("NO_PROXY", hosts)));
+        text(command)
+    };
+    let direct = run(Some("127.0.0.1"));
+    assert!(direct.starts_with("exit 0"), "{direct}");
+    std::thread::spawn(move || run_detached(&registry.host(), &made, &address.to_string()));
+    assert!(seen.join().unwrap().contains("/v2/"));
+}
+
+fn run_detached(host: &str, made: &std::path::Path, proxy: &str) {
+    let mut command = layercast();
+    command.args(["push", "images", "--need-credential=false", "--source"]).arg(made);
+    command.args(["--private-registry", &format!("http://{host}")]).env("HTTP_PROXY", format!("http://{proxy}"));
+    let mut child = command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let _ = child.kill();
+    let _ = child.wait();
+}

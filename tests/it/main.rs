@@ -1,0 +1,13 @@
+//! What users are promised, held against real servers and real archives.
+//!
+//! The servers are Debian's `docker-registry` and the embedded one, each started by the test that needs it, on a free port
+//! of this machine. A missing server or tool fails the test; `scripts/test.sh` installs them.
+
+mod cli;
+mod credentials;
+mod fixtures;
+mod formats;
+mod hostile;
+mod mirrors;
+mod support;
+mod tls;

@@ -1,0 +1,142 @@
+//! Several mirrors, the rules of names, and what a run reports.
+
+use crate::support::http::{get, tags};
+use crate::support::registry::{Registry, free_port};
+use crate::support::{bundle, folder, judge, layercast, push};
+
+#[test]
+fn one_bundle_fills_several_mirrors_and_is_decoded_once() {
+    let folder = folder();
+    let args = ["--preset", "tiny", "--format", "oci-layout", "--outer", "xz-multi", "--block-size", "262144"];
+    let source = bundle(folder.path(), "b.tar.xz", &args);
+    let registries = [Registry::docker(), Registry::docker(), Registry::docker()];
+    let mut args = vec!["--source".to_owned(), source.display().to_string(), "--need-credential=false".to_owned()];
+    for registry in &registries {
+        args.extend(["--private-registry".to_owned(), format!("{}/ns", registry.host())]);
+    }
+    let pushed = push(&args).complete();
+    for registry in &registries {
+        judge(&format!("{}/ns", registry.url()), &source);
+    }
+    let structure = inspect(&source);
+    let parts = structure["sources"][0]["structure"]["parts"].as_u64().unwrap();
+    assert!(parts > 2);
+    assert_eq!(pushed.report["decode"]["parts"], parts, "each part once, for all mirrors together");
+    assert_eq!(pushed.report["decode"]["spool_peak_bytes"], 0);
+}
+
+fn inspect(source: &std::path::Path) -> serde_json::Value {
+    let output = layercast().args(["inspect", "--json", "--source"]).arg(source).output().unwrap();
+    assert!(output.status.success());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_dead_mirror_costs_the_others_nothing_and_is_reported() {
+    let folder = folder();
+    let source = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "archives", "--outer", "none"]);
+    let good = Registry::docker();
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let args = [
+        "--source",
+        source.to_str().unwrap(),
+        "--private-registry",
+        &dead,
+        "--private-registry",
+        &good.host(),
+        "--need-credential=false",
+    ];
+    let pushed = push(&args);
+    assert_eq!(pushed.exit, 3, "{}", pushed.said());
+    judge(&good.url(), &source);
+    assert_eq!(pushed.mirror(0)["error"]["class"], "unreachable");
+    assert_eq!(pushed.mirror(1)["images_failed"].as_array().unwrap().len(), 0);
+    let alone = push(&["--source", source.to_str().unwrap(), "--private-registry", &dead, "--need-credential=false"]);
+    assert_eq!(alone.exit, 6, "{}", alone.said());
+}
+
+#[test]
+fn names_are_rewritten_chosen_and_refused_by_rule() {
+    let folder = folder();
+    let source = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let registry = Registry::docker();
+    let to = |namespace: &str| format!("{}/{namespace}", registry.host());
+    let source = source.to_str().unwrap();
+    let flags = ["--need-credential=false", "--source", source, "--private-registry"];
+    push(&[&flags[..], &[&to("a"), "--rewrite", "gcr.io/(.*)=google/$1", "--include", "gcr.io/*"]].concat()).complete();
+    let found = tags(&registry.url(), "a");
+    assert!(!found.is_empty() && found.iter().all(|tag| tag.starts_with("a/google/")), "{found:?}");
+    push(&[&flags[..], &[&to("b"), "--exclude", "gcr.io/*"]].concat()).complete();
+    let found = tags(&registry.url(), "b");
+    assert!(!found.is_empty() && found.iter().all(|tag| !tag.contains("anthos")), "{found:?}");
+    let refused = push(&[&flags[..], &[&to("c"), "--rewrite", "[^/]*/.*=all"]].concat());
+    assert_eq!(refused.exit, 0, "tags differ, so nothing collides: {}", refused.said());
+    let nothing = push(&[&flags[..], &[&to("d"), "--include", "nowhere/*"]].concat());
+    assert_eq!(nothing.exit, 2, "{}", nothing.said());
+    assert!(tags(&registry.url(), "d").is_empty());
+}
+
+#[test]
+fn plan_foretells_verify_agrees_and_finds_what_is_gone() {
+    let folder = folder();
+    let source = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let registry = Registry::docker();
+    let host = registry.host();
+    let run = |words: &[&str]| {
+        let mut command = layercast();
+        command.args(words).args(["--json", "--need-credential=false", "--private-registry", &host, "--source"]).arg(&source);
+        let output = command.output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap(), json)
+    };
+    let (exit, plan) = run(&["plan"]);
+    assert_eq!(exit, 0);
+    let foretold = plan["mirrors"][0]["bytes_to_send"].as_u64().unwrap();
+    let (exit, before) = run(&["verify"]);
+    assert_eq!((exit, before["mirrors"][0]["images_complete"].as_u64()), (3, Some(0)));
+    let pushed = push(&["--source", source.to_str().unwrap(), "--private-registry", &host, "--need-credential=false"]).complete();
+    assert_eq!(pushed.mirror(0)["bytes_sent"].as_u64(), Some(foretold));
+    let (_, plan) = run(&["plan"]);
+    assert_eq!(plan["mirrors"][0]["bytes_to_send"], 0);
+    for verb in [&["verify"][..], &["verify", "--deep"][..]] {
+        let (exit, after) = run(verb);
+        assert_eq!((exit, &after["mirrors"][0]["images_complete"]), (0, &pushed.report["images"]));
+    }
+    let image = pushed_image(&source);
+    let answer = get(&registry.url(), &format!("{}/manifests/{}", image.0, image.1));
+    delete(&registry.url(), &format!("{}/manifests/{}", image.0, answer.digest.unwrap()));
+    let (exit, after) = run(&["verify"]);
+    assert_eq!(exit, 3);
+    assert_eq!(after["mirrors"][0]["images_failed"][0]["class"], "missing");
+    assert!(after["mirrors"][0]["images_failed"][0]["hint"].is_string());
+}
+
+/// Repository and tag of the bundle's first image.
+fn pushed_image(source: &std::path::Path) -> (String, String) {
+    let inspected = inspect(source);
+    let name = inspected["images"][0]["names"][0].as_str().unwrap();
+    let (path, tag) = name.split_once('/').unwrap().1.rsplit_once(':').unwrap();
+    (path.to_owned(), tag.to_owned())
+}
+
+fn delete(registry: &str, path: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let status = runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        client.delete(format!("{registry}/v2/{path}")).send().await.unwrap().status()
+    });
+    assert!(status.is_success(), "{status}");
+}
+
+#[test]
+fn a_pipe_is_a_bundle() {
+    let folder = folder();
+    let source = bundle(folder.path(), "b.tar.gz", &["--preset", "tiny", "--format", "archives", "--outer", "gz"]);
+    let registry = Registry::docker();
+    let mut command = layercast();
+    command.args(["push", "images", "--source", "-", "--need-credential=false", "--private-registry", &registry.host()]);
+    let output = command.stdin(std::fs::File::open(&source).unwrap()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    judge(&registry.url(), &source);
+}

@@ -1,0 +1,96 @@
+//! Registries as processes of their own, on free ports.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::layercast;
+
+/// A registry that runs until it is dropped.
+pub struct Registry {
+    child: Child,
+    pub port: u16,
+    _folder: Option<tempfile::TempDir>,
+}
+
+/// How a `docker-registry` is set up.
+#[derive(Default)]
+pub struct Setup {
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub htpasswd: Option<PathBuf>,
+}
+
+impl Registry {
+    /// Debian's `docker-registry`, without TLS and for everyone.
+    pub fn docker() -> Self {
+        Self::docker_with(&Setup::default())
+    }
+
+    pub fn docker_with(setup: &Setup) -> Self {
+        let folder = super::folder();
+        let port = free_port();
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
+             delete: {{enabled: true}}\nhttp:\n  addr: 127.0.0.1:{port}\n  secret: s\n",
+            folder.path().join("data").display()
+        );
+        if let Some((certificate, key)) = &setup.certificate {
+            config += &format!("  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display());
+        }
+        if let Some(htpasswd) = &setup.htpasswd {
+            config += &format!("auth:\n  htpasswd: {{realm: test, path: {}}}\n", htpasswd.display());
+        }
+        let path = folder.path().join("config.yml");
+        fs::write(&path, config).unwrap();
+        let child = Command::new("docker-registry").arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("docker-registry: {error}; scripts/test.sh installs it"));
+        let registry = Self { child, port, _folder: Some(folder) };
+        registry.wait();
+        registry
+    }
+
+    /// The embedded registry, as a process.
+    pub fn embedded(root: &std::path::Path) -> Self {
+        let mut command = layercast();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--root"]).arg(root);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("serve said {line:?}"));
+        Self { child, port, _folder: None }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.host())
+    }
+
+    fn wait(&self) {
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "the registry does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
