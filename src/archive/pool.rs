@@ -191,7 +191,10 @@ impl<'t> Pool<'t> {
 
     fn too_deep(&self) -> BundleError {
         let limit = self.reader.limits.index_depth;
-        BundleError::new(Fault::LimitExceeded, format!("indexes lie more than {limit} deep inside each other"))
+        BundleError::new(
+            Fault::LimitExceeded,
+            format!("indexes lie more than {limit} deep inside each other"),
+        )
     }
 
     /// Reads and verifies a manifest.
@@ -341,9 +344,7 @@ impl<'t> Pool<'t> {
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob, BundleError> {
         let size = descriptor.size;
         let (extent, order) = match self.find(descriptor)? {
-            Place::Inline(bytes, position) => {
-                (Extent::new(Arc::new(bytes.clone()), 0, size), *position)
-            }
+            Place::Inline(bytes, position) => (Extent::new(Arc::new(bytes.clone()), 0, size), *position),
             Place::Named(path) => {
                 let missing = || BundleError::new(Fault::MissingBlob, format!("{path:?} is not a file"));
                 let file = self.tree.file(path)?.ok_or_else(missing)?;
@@ -358,7 +359,9 @@ impl<'t> Pool<'t> {
     pub(super) fn visit_unlisted(&mut self, folder: &str) -> Result<(), BundleError> {
         let prefix = format!("{folder}blobs/");
         for path in self.tree.below(&prefix) {
-            let (Some(digest), Ok(Some(file))) = (digest_of_path(path), self.tree.file(path)) else { continue };
+            let (Some(digest), Ok(Some(file))) = (digest_of_path(path), self.tree.file(path)) else {
+                continue;
+            };
             let read = self.manifests.contains_key(&digest) || self.configs.contains_key(&digest);
             if read || file.len > MAX_UNLISTED_BYTES {
                 continue;
@@ -397,7 +400,9 @@ fn describe(manifest: &Manifest) -> Descriptor {
 fn is_blob(descriptor: &Descriptor) -> bool {
     let media_type = &descriptor.media_type;
     !media_type::is_manifest(media_type)
-        && (media_type.contains(".layer.") || media_type.contains(".config.") || media_type.contains(".diff."))
+        && (media_type.contains(".layer.")
+            || media_type.contains(".config.")
+            || media_type.contains(".diff."))
 }
 
 fn inside(fault: BundleError, manifest: &Manifest) -> BundleError {
@@ -427,7 +432,8 @@ pub(super) fn digest_of_path(path: &str) -> Option<Digest> {
         let shard = parts.next()?;
         let algorithm = parts.next()?;
         (hex.starts_with(shard) && parts.next()? == "blobs").then_some((algorithm, hex))?
-    } else if let Some((algorithm, hex)) = last.strip_suffix(".tar.gz").and_then(|name| name.split_once('-')) {
+    } else if let Some((algorithm, hex)) = last.strip_suffix(".tar.gz").and_then(|name| name.split_once('-'))
+    {
         (algorithm, hex)
     } else {
         let algorithm = parts.next()?;

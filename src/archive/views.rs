@@ -36,13 +36,13 @@ pub(super) fn join(
     let (mut extras, mut looked_for_unlisted) = (Vec::<Extra>::new(), false);
     for entry in entries {
         let label = entry.label();
-        let mut break_with = |error: BundleError| match ends_the_bundle(error.fault()) {
-            true => Err(error),
-            false => {
-                let error = error.at(format!("image {label}"));
-                catalog.broken.push(BrokenImage { name: label.clone(), error });
-                Ok(())
+        let mut break_with = |error: BundleError| {
+            if ends_the_bundle(error.fault()) {
+                return Err(error);
             }
+            let error = error.at(format!("image {label}"));
+            catalog.broken.push(BrokenImage { name: label.clone(), error });
+            Ok(())
         };
         let saved = match entry.read(reader, tree, folder) {
             Ok(saved) => saved,
@@ -61,7 +61,10 @@ pub(super) fn join(
             continue;
         }
         let sparse = broken_holders(listed, &holders, &manifests, &saved);
-        if sparse.iter().any(|&at| listed[at].fault.as_ref().map(BundleError::fault) != Some(Fault::MissingBlob)) {
+        if sparse
+            .iter()
+            .any(|&at| listed[at].fault.as_ref().map(BundleError::fault) != Some(Fault::MissingBlob))
+        {
             continue; // what is wrong with it stands in the catalog already, and it is not that platforms are absent
         }
         let content = match manifests.first() {
