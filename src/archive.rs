@@ -8,7 +8,7 @@
 //! An image that is damaged costs the others nothing: it goes into [`Catalog::broken`]. Damage to the container itself
 //! (tar, compression, `index.json`) is an error for the whole file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -134,15 +134,14 @@ struct Listed {
 }
 
 impl Listed {
+    /// Further names; one may come twice until [`distinct`] is called.
     fn add_names(&mut self, names: Vec<ImageName>) {
-        add_names(&mut self.names, names);
+        self.names.extend(names);
     }
 }
 
-fn add_names(names: &mut Vec<ImageName>, more: Vec<ImageName>) {
-    for name in more {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
+/// Names without repetitions, in their order.
+fn distinct(names: Vec<ImageName>) -> Vec<ImageName> {
+    let mut seen = HashSet::new();
+    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
 }

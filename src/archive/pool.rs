@@ -110,6 +110,11 @@ impl<'t> Pool<'t> {
         first.map_or(Ok(None), |place| self.length(place))
     }
 
+    /// Whether a digest is that of an index that could be read.
+    pub(super) fn is_index(&self, digest: &Digest) -> bool {
+        self.manifests.get(digest).is_some_and(|manifest| matches!(manifest.kind, Kind::Index { .. }))
+    }
+
     /// Whole images whose configuration has this digest.
     pub(super) fn images_of_config(&self, config: &Digest) -> &[Digest] {
         self.by_config.get(config).map_or(&[], Vec::as_slice)

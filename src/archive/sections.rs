@@ -8,7 +8,7 @@ use crate::archive::catalog::{BrokenImage, Catalog, Content, Image};
 use crate::archive::pool::{Pool, ends_the_bundle};
 use crate::archive::sniff;
 use crate::archive::tree::{Tree, base_name, parent};
-use crate::archive::{Listed, Reader, Section};
+use crate::archive::{Listed, Reader, Section, distinct};
 use crate::archive::{docker_archive, imgpkg, nested, oci_layout, registry_tree, views};
 use crate::error::{BundleError, Fault};
 
@@ -139,7 +139,7 @@ fn take(
     for Listed { label, names, digest, annotations, fault, .. } in listed {
         match fault.map_or_else(|| pool.admit(&digest, catalog), Err) {
             Ok(()) => {
-                let content = Content::Manifest(digest);
+                let (names, content) = (distinct(names), Content::Manifest(digest));
                 catalog.images.push(Image { names, content, origin: origin.clone(), annotations });
             }
             Err(error) if ends_the_bundle(error.fault()) => return Err(error),

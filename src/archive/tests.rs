@@ -311,6 +311,12 @@ fn both_views_of_one_image_are_one_image() {
         json!([{"Config": path(&config), "RepoTags": tags, "Layers": [path(b"one")]}]).to_string()
     };
     let full = json!(["a:1", "b:2"]);
+    let mut damaged = blobs.clone();
+    damaged.0.remove(&digest(&image).to_string());
+    let mut files = damaged.layout("", &[named(image.clone(), "a:1")]);
+    files.push(("manifest.json".into(), entry(json!(["a:1"])).into_bytes()));
+    let lost = catalog(&files);
+    assert_eq!((lost.images.len(), broken(&lost)), (0, vec![Fault::MissingBlob]), "no manifest is made up");
     for (listed, tags, expected) in [
         (
             vec![named(image.clone(), "a:1")],
