@@ -8,7 +8,7 @@
 //! An image that is damaged costs the others nothing: it goes into [`Catalog::broken`]. Damage to the container itself
 //! (tar, compression, `index.json`) is an error for the whole file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use crate::error::BundleError;
 use crate::oci::Digest;
 use crate::source::ByteSpace;
 
+#[cfg(test)]
+mod build;
 pub mod catalog;
 mod directory;
 mod docker_archive;
@@ -32,6 +34,8 @@ mod sections;
 mod settle;
 mod sniff;
 mod tar;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod views;
 
@@ -41,22 +45,27 @@ pub use limits::Limits;
 /// Gives the decoded space of stored bytes; the same space where they are plain.
 pub type Open<'a> = dyn Fn(Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
 
+/// Opens a file of a directory: its bytes as stored.
+pub type OpenFile<'a> = dyn Fn(&Path) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
+
 /// What is in a file, given its decoded volume. The volume is checked to its end.
 ///
 /// # Errors
 /// Damage to the container itself, or [`Fault::NotABundle`](crate::error::Fault::NotABundle) where no image is in it. Damage to single images is in the
 /// catalog.
-pub fn read(space: Arc<dyn ByteSpace>, open: &Open<'_>, limits: &Limits) -> Result<Catalog, BundleError> {
+pub fn read(space: &Arc<dyn ByteSpace>, open: &Open<'_>, limits: &Limits) -> Result<Catalog, BundleError> {
     let first = sniff::first_bytes(space.as_ref())?;
     // An all-zero block is how an empty tar begins.
     let zero_block = first.len() == 512 && first.iter().all(|&c| c == 0);
     if !zero_block && sniff::format(&first) != sniff::Format::Tar {
-        space.len()?;
+        if first.len() < 512 {
+            space.len()?; // a stream cut this early is cut, whatever its first bytes look like
+        }
         return Err(sections::not_a_bundle(sniff::file_seems(&first)));
     }
     let reader = Reader::new(open, limits);
     let mut tree = Tree::of_tar(space, limits, &reader.allowance)?;
-    finish(sections::read(&reader, &mut tree, "", 0)?)
+    sections::read(&reader, &mut tree, "", 0).map(finish)
 }
 
 /// What is in a directory: a layout, an unpacked archive, archives, or a mixture. `open_file` gives the bytes of a file
@@ -66,19 +75,19 @@ pub fn read(space: Arc<dyn ByteSpace>, open: &Open<'_>, limits: &Limits) -> Resu
 /// As [`read`].
 pub fn read_directory(
     path: &Path,
-    open_file: &dyn Fn(&Path) -> Result<Arc<dyn ByteSpace>, BundleError>,
+    open_file: &OpenFile<'_>,
     open: &Open<'_>,
     limits: &Limits,
 ) -> Result<Catalog, BundleError> {
     let reader = Reader::new(open, limits);
     let mut tree = directory::scan(&reader, path, open_file)?;
-    finish(sections::read(&reader, &mut tree, "", 0)?)
+    sections::read(&reader, &mut tree, "", 0).map(finish)
 }
 
-fn finish(mut catalog: Catalog) -> Result<Catalog, BundleError> {
+fn finish(mut catalog: Catalog) -> Catalog {
     settle::names(&mut catalog, true);
     catalog.keep_reachable();
-    Ok(catalog)
+    catalog
 }
 
 /// What all parts of one reading share.
@@ -125,15 +134,14 @@ struct Listed {
 }
 
 impl Listed {
+    /// Further names; one may come twice until [`distinct`] is called.
     fn add_names(&mut self, names: Vec<ImageName>) {
-        add_names(&mut self.names, names);
+        self.names.extend(names);
     }
 }
 
-fn add_names(names: &mut Vec<ImageName>, more: Vec<ImageName>) {
-    for name in more {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
+/// Names without repetitions, in their order.
+fn distinct(names: Vec<ImageName>) -> Vec<ImageName> {
+    let mut seen = HashSet::new();
+    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
 }

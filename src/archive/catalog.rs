@@ -199,7 +199,9 @@ impl Catalog {
             })
             .collect();
         while let Some(digest) = rest.pop() {
-            let Some(manifest) = self.manifests.get(&digest).filter(|_| needed.insert(digest)) else { continue };
+            let Some(manifest) = self.manifests.get(&digest).filter(|_| needed.insert(digest)) else {
+                continue;
+            };
             blobs.extend(manifest.blobs().chain(manifest.children()).map(|descriptor| descriptor.digest));
             rest.extend(manifest.children().iter().map(|child| child.digest));
         }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::archive::Reader;
 use crate::archive::limits::check_length;
-use crate::archive::tree::{OpenFile, Tree};
+use crate::archive::tree::Tree;
+use crate::archive::{OpenFile, Reader};
 use crate::error::BundleError;
 
 /// The tree of the directory at `root`.
@@ -18,9 +18,8 @@ pub(super) fn scan<'a>(
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
         let path = root.join(&folder);
-        let refused = |error: std::io::Error| {
-            BundleError::io("reading the directory", &error).at(path.display())
-        };
+        let refused =
+            |error: std::io::Error| BundleError::io("reading the directory", &error).at(path.display());
         for entry in fs::read_dir(&path).map_err(refused)? {
             let entry = entry.map_err(refused)?;
             reader.allowance.take_entry()?;

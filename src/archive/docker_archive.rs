@@ -77,7 +77,12 @@ impl Entry {
     }
 
     /// Reads the configuration and checks it, and the names.
-    pub(super) fn read(self, reader: &Reader<'_>, tree: &Tree<'_>, folder: &str) -> Result<Saved, BundleError> {
+    pub(super) fn read(
+        self,
+        reader: &Reader<'_>,
+        tree: &Tree<'_>,
+        folder: &str,
+    ) -> Result<Saved, BundleError> {
         let mut names = Vec::new();
         for text in self.repo_tags.iter().flatten() {
             names.extend(names::from_repo_tag(text)?.filter(|name| !names.contains(name)));
@@ -90,8 +95,9 @@ impl Entry {
             && !claimed.matches(&config)
         {
             let what = format!("should have the digest {claimed}, but has {config_digest}");
-            return Err(BundleError::new(Fault::DigestMismatch, what)
-                .at(format!("configuration {:?}", self.config)));
+            return Err(
+                BundleError::new(Fault::DigestMismatch, what).at(format!("configuration {:?}", self.config))
+            );
         }
         Ok(Saved { names, config_digest, config, layers: self.layers.unwrap_or_default() })
     }

@@ -81,12 +81,20 @@ pub(super) fn read(
             Entry { image: None, image_index: None } => continue,
         };
         let visited = pool.visit(&top)?.err();
-        let label = names.refs.iter().flatten().next().map_or_else(|| top.digest.to_string(), |r| printable(r));
+        let label =
+            names.refs.iter().flatten().next().map_or_else(|| top.digest.to_string(), |r| printable(r));
         let (names, fault) = match names.parse() {
             Ok(names) => (names, visited),
             Err(error) => (Vec::new(), Some(error)),
         };
-        listed.push(Listed { label, names, digest: top.digest, annotations: BTreeMap::new(), fault, replaced: false });
+        listed.push(Listed {
+            label,
+            names,
+            digest: top.digest,
+            annotations: BTreeMap::new(),
+            fault,
+            replaced: false,
+        });
     }
     Ok(listed)
 }

@@ -47,31 +47,43 @@ impl Default for Limits {
 /// What is left of the limits that count over a whole bundle, however many archives it is made of.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    entries: Cell<usize>,
-    descriptors: Cell<usize>,
+    entries: Counter,
+    descriptors: Counter,
+}
+
+#[derive(Debug)]
+struct Counter {
+    what: &'static str,
+    limit: usize,
+    taken: Cell<usize>,
 }
 
 impl Allowance {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { entries: Cell::new(limits.entries), descriptors: Cell::new(limits.descriptors) }
+        let counter = |what, limit| Counter { what, limit, taken: Cell::new(0) };
+        Self {
+            entries: counter("members", limits.entries),
+            descriptors: counter("descriptors", limits.descriptors),
+        }
     }
 
     pub(super) fn take_entry(&self) -> Result<(), BundleError> {
-        take(&self.entries, 1, "members")
+        self.entries.take(1)
     }
 
     pub(super) fn take_descriptors(&self, count: usize) -> Result<(), BundleError> {
-        take(&self.descriptors, count, "descriptors")
+        self.descriptors.take(count)
     }
 }
 
-fn take(left: &Cell<usize>, count: usize, what: &str) -> Result<(), BundleError> {
-    match left.get().checked_sub(count) {
-        Some(rest) => {
-            left.set(rest);
-            Ok(())
+impl Counter {
+    fn take(&self, count: usize) -> Result<(), BundleError> {
+        self.taken.set(self.taken.get().saturating_add(count));
+        if self.taken.get() <= self.limit {
+            return Ok(());
         }
-        None => Err(BundleError::new(Fault::LimitExceeded, format!("more {what} than a bundle may have"))),
+        let what = format!("has more than {} {}, which is the limit", self.limit, self.what);
+        Err(BundleError::new(Fault::LimitExceeded, what))
     }
 }
 

@@ -21,8 +21,9 @@ pub(super) fn from_annotations(
     annotations: &BTreeMap<String, String>,
 ) -> Result<Vec<ImageName>, BundleError> {
     let mut names = Vec::new();
-    if let Some(text) = annotations.get(CONTAINERD_NAME) {
-        names.push(ImageName::Full(text.parse()?));
+    // containerd's CRI also names images by the digest of their configuration, which is no name to push to.
+    if let Some(text) = annotations.get(CONTAINERD_NAME).filter(|text| text.parse::<Digest>().is_err()) {
+        names.push(ImageName::Full(full(text)?));
     }
     if let Some(text) = annotations.get(REF_NAME) {
         match from_ref_name(text)? {
@@ -40,9 +41,18 @@ fn from_ref_name(text: &str) -> Result<Option<ImageName>, BundleError> {
         return Ok(None);
     }
     if text.contains(['/', ':', '@']) {
-        return Ok(Some(ImageName::Full(text.parse()?)));
+        return Ok(Some(ImageName::Full(full(text)?)));
     }
     Ok(Some(ImageName::TagOnly(text.parse::<Tag>()?)))
+}
+
+/// A full name; where it has neither tag nor digest, Docker's tag `latest` is meant.
+fn full(text: &str) -> Result<Reference, BundleError> {
+    let mut name: Reference = text.parse()?;
+    if name.tag.is_none() && name.digest.is_none() {
+        name.tag = Some("latest".parse()?);
+    }
+    Ok(name)
 }
 
 /// A name in `RepoTags`, where Docker writes `<none>:<none>` for no name.
@@ -50,7 +60,7 @@ pub(super) fn from_repo_tag(text: &str) -> Result<Option<ImageName>, BundleError
     if text.is_empty() || text == "<none>:<none>" {
         return Ok(None);
     }
-    Ok(Some(ImageName::Full(text.parse()?)))
+    Ok(Some(ImageName::Full(full(text)?)))
 }
 
 /// What messages call an image with these annotations, be it a valid name or not.

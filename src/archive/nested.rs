@@ -31,8 +31,9 @@ pub(super) fn read(
         }
         let inner = match open(reader, tree, file) {
             Ok(Some(space)) => {
-                let origin = if origin.is_empty() { file.path.into() } else { format!("{origin}/{}", file.path) };
-                read_archive(reader, space, &origin, depth + 1)
+                let origin =
+                    if origin.is_empty() { file.path.into() } else { format!("{origin}/{}", file.path) };
+                read_archive(reader, &space, &origin, depth + 1)
             }
             Ok(None) => continue,
             // Not known to be an archive at all: a dictionary-compressed file, say.
@@ -43,7 +44,15 @@ pub(super) fn read(
             Err(error) => Err(error),
         };
         match inner {
-            Ok(inner) => found.push((file.position, inner)),
+            Ok(mut inner) => {
+                for broken in &mut inner.broken {
+                    broken.error = broken.error.clone().at(file.path);
+                }
+                for note in &mut inner.notes {
+                    *note = format!("{}: {note}", file.path);
+                }
+                found.push((file.position, inner));
+            }
             Err(error) if error.fault() == Fault::NotABundle => {}
             Err(error) if matches!(error.fault(), Fault::Io | Fault::Cancelled | Fault::Changed) => {
                 return Err(error.at(file.path));
@@ -77,7 +86,7 @@ fn open(
 
 fn read_archive(
     reader: &Reader<'_>,
-    space: Arc<dyn ByteSpace>,
+    space: &Arc<dyn ByteSpace>,
     origin: &str,
     depth: usize,
 ) -> Result<Catalog, BundleError> {
@@ -87,9 +96,5 @@ fn read_archive(
         return Err(BundleError::new(Fault::LimitExceeded, what));
     }
     let mut tree = Tree::of_tar(space, reader.limits, &reader.allowance)?;
-    let mut catalog = sections::read(reader, &mut tree, origin, depth)?;
-    for note in &mut catalog.notes {
-        *note = format!("{origin}: {note}");
-    }
-    Ok(catalog)
+    sections::read(reader, &mut tree, origin, depth)
 }

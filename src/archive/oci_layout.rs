@@ -3,18 +3,19 @@
 //!
 //! Out: what its `index.json` lists, each visited, whole or with what is wrong with it. Its manifests stay as they are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde::Deserialize;
 
 use crate::archive::catalog::ImageName;
+use crate::archive::limits::check_length;
 use crate::archive::names;
 use crate::archive::pool::Pool;
 use crate::archive::tree::Tree;
 use crate::archive::{Listed, Reader};
 use crate::error::{BundleError, Fault};
 use crate::oci::manifest::{Kind, parse_json};
-use crate::oci::{Descriptor, Digest, Manifest, media_type};
+use crate::oci::{Descriptor, Manifest, media_type};
 
 const MAX_LAYOUT_FILE_BYTES: u64 = 64 << 10;
 
@@ -43,9 +44,11 @@ pub(super) fn read(
     reader.allowance.take_descriptors(children.len()).map_err(|e| e.at(&path))?;
     let children = children.clone();
     let named: Vec<_> = children.iter().map(|child| names::from_annotations(&child.annotations)).collect();
-    if is_one_image(&children, &named) {
+    // `docker save` of several images without names is no index of one.
+    let saved = tree.contains(&format!("{folder}manifest.json"));
+    if !saved && is_one_image(&children, &named) {
         notes.push(format!("{path} has no names, but platforms: taken as one multi-platform image"));
-        return Ok(vec![as_one_image(pool, index)?]);
+        return Ok(vec![as_one_image(reader, pool, index)?]);
     }
     let mut listed = Vec::new();
     for (child, names) in children.iter().zip(named) {
@@ -71,12 +74,19 @@ fn check_version(tree: &Tree<'_>, folder: &str, notes: &mut Vec<String>) -> Resu
 fn is_one_image(children: &[Descriptor], names: &[Result<Vec<ImageName>, BundleError>]) -> bool {
     children.len() >= 2
         && names.iter().all(|names| names.as_ref().is_ok_and(Vec::is_empty))
-        && children.iter().all(|child| child.platform.as_ref().is_some_and(|platform| !platform.os.is_empty()))
+        && children
+            .iter()
+            .all(|child| child.platform.as_ref().is_some_and(|platform| !platform.os.is_empty()))
 }
 
-fn as_one_image(pool: &mut Pool<'_>, index: Manifest) -> Result<Listed, BundleError> {
+fn as_one_image(reader: &Reader<'_>, pool: &mut Pool<'_>, index: Manifest) -> Result<Listed, BundleError> {
+    let bytes = index.bytes.len() as u64;
     let top = pool.add_manifest(index);
-    visit(pool, &top, Ok(Vec::new()))
+    let mut image = visit(pool, &top, Ok(Vec::new()))?;
+    if let Err(error) = check_length("index.json, which is an image,", bytes, reader.limits.manifest_bytes) {
+        image.fault = Some(error);
+    }
+    Ok(image)
 }
 
 fn visit(
@@ -98,7 +108,7 @@ fn visit(
 /// may be a name in one of them that only its tool knows.
 fn join(listed: Vec<Listed>) -> Vec<Listed> {
     let mut joined: Vec<Listed> = Vec::new();
-    let mut known: HashMap<(Digest, bool, Option<BTreeMap<String, String>>), usize> = HashMap::new();
+    let mut known = HashMap::new();
     for image in listed {
         let apart = image.names.is_empty().then(|| image.annotations.clone());
         let at = *known.entry((image.digest, image.fault.is_some(), apart)).or_insert(joined.len());

@@ -110,6 +110,11 @@ impl<'t> Pool<'t> {
         first.map_or(Ok(None), |place| self.length(place))
     }
 
+    /// Whether a digest is that of an index that could be read.
+    pub(super) fn is_index(&self, digest: &Digest) -> bool {
+        self.manifests.get(digest).is_some_and(|manifest| matches!(manifest.kind, Kind::Index { .. }))
+    }
+
     /// Whole images whose configuration has this digest.
     pub(super) fn images_of_config(&self, config: &Digest) -> &[Digest] {
         self.by_config.get(config).map_or(&[], Vec::as_slice)
@@ -191,7 +196,10 @@ impl<'t> Pool<'t> {
 
     fn too_deep(&self) -> BundleError {
         let limit = self.reader.limits.index_depth;
-        BundleError::new(Fault::LimitExceeded, format!("indexes lie more than {limit} deep inside each other"))
+        BundleError::new(
+            Fault::LimitExceeded,
+            format!("indexes lie more than {limit} deep inside each other"),
+        )
     }
 
     /// Reads and verifies a manifest.
@@ -341,9 +349,7 @@ impl<'t> Pool<'t> {
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob, BundleError> {
         let size = descriptor.size;
         let (extent, order) = match self.find(descriptor)? {
-            Place::Inline(bytes, position) => {
-                (Extent::new(Arc::new(bytes.clone()), 0, size), *position)
-            }
+            Place::Inline(bytes, position) => (Extent::new(Arc::new(bytes.clone()), 0, size), *position),
             Place::Named(path) => {
                 let missing = || BundleError::new(Fault::MissingBlob, format!("{path:?} is not a file"));
                 let file = self.tree.file(path)?.ok_or_else(missing)?;
@@ -358,7 +364,9 @@ impl<'t> Pool<'t> {
     pub(super) fn visit_unlisted(&mut self, folder: &str) -> Result<(), BundleError> {
         let prefix = format!("{folder}blobs/");
         for path in self.tree.below(&prefix) {
-            let (Some(digest), Ok(Some(file))) = (digest_of_path(path), self.tree.file(path)) else { continue };
+            let (Some(digest), Ok(Some(file))) = (digest_of_path(path), self.tree.file(path)) else {
+                continue;
+            };
             let read = self.manifests.contains_key(&digest) || self.configs.contains_key(&digest);
             if read || file.len > MAX_UNLISTED_BYTES {
                 continue;
@@ -397,7 +405,9 @@ fn describe(manifest: &Manifest) -> Descriptor {
 fn is_blob(descriptor: &Descriptor) -> bool {
     let media_type = &descriptor.media_type;
     !media_type::is_manifest(media_type)
-        && (media_type.contains(".layer.") || media_type.contains(".config.") || media_type.contains(".diff."))
+        && (media_type.contains(".layer.")
+            || media_type.contains(".config.")
+            || media_type.contains(".diff."))
 }
 
 fn inside(fault: BundleError, manifest: &Manifest) -> BundleError {
@@ -427,7 +437,8 @@ pub(super) fn digest_of_path(path: &str) -> Option<Digest> {
         let shard = parts.next()?;
         let algorithm = parts.next()?;
         (hex.starts_with(shard) && parts.next()? == "blobs").then_some((algorithm, hex))?
-    } else if let Some((algorithm, hex)) = last.strip_suffix(".tar.gz").and_then(|name| name.split_once('-')) {
+    } else if let Some((algorithm, hex)) = last.strip_suffix(".tar.gz").and_then(|name| name.split_once('-'))
+    {
         (algorithm, hex)
     } else {
         let algorithm = parts.next()?;

@@ -8,7 +8,7 @@ use crate::archive::catalog::{BrokenImage, Catalog, Content, Image};
 use crate::archive::pool::{Pool, ends_the_bundle};
 use crate::archive::sniff;
 use crate::archive::tree::{Tree, base_name, parent};
-use crate::archive::{Listed, Reader, Section};
+use crate::archive::{Listed, Reader, Section, distinct};
 use crate::archive::{docker_archive, imgpkg, nested, oci_layout, registry_tree, views};
 use crate::error::{BundleError, Fault};
 
@@ -50,8 +50,18 @@ pub(super) fn read(
                 let position = tree.file(&path)?.map_or(0, |file| file.position);
                 listed.extend(imgpkg::read(bytes, position, &mut pool).map_err(|e| e.at(path))?);
             } else {
-                let entries = docker_archive::entries(bytes).map_err(|e| e.at(path))?;
-                entries.iter().for_each(|entry| entry.members(tree, folder, &mut used));
+                let entries = match docker_archive::entries(bytes).map_err(|e| e.at(&path)) {
+                    Ok(entries) => entries,
+                    Err(error) if folder.is_empty() => return Err(error),
+                    // Below a folder it may be a file of another program that looks like one of these.
+                    Err(error) => {
+                        catalog.broken.push(BrokenImage { name: path, error });
+                        Vec::new()
+                    }
+                };
+                for entry in &entries {
+                    entry.members(tree, folder, &mut used);
+                }
                 extras = views::join(reader, &section, &mut pool, entries, &mut listed, &mut catalog)?;
             }
         }
@@ -109,9 +119,8 @@ fn saved_manifest(reader: &Reader<'_>, tree: &Tree<'_>, path: &str) -> Result<Op
     let at_root = parent(path).is_empty();
     let bytes = match tree.read_small(path, reader.limits.index_bytes) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return Ok(None),
         Err(error) if at_root || ends_the_bundle(error.fault()) => return Err(error),
-        Err(_) => return Ok(None),
+        Ok(None) | Err(_) => return Ok(None),
     };
     let lists_layers = || bytes.windows(8).any(|window| window.eq_ignore_ascii_case(b"\"layers\""));
     let is_list = bytes.trim_ascii_start().starts_with(b"[");
@@ -130,7 +139,7 @@ fn take(
     for Listed { label, names, digest, annotations, fault, .. } in listed {
         match fault.map_or_else(|| pool.admit(&digest, catalog), Err) {
             Ok(()) => {
-                let content = Content::Manifest(digest);
+                let (names, content) = (distinct(names), Content::Manifest(digest));
                 catalog.images.push(Image { names, content, origin: origin.clone(), annotations });
             }
             Err(error) if ends_the_bundle(error.fault()) => return Err(error),
@@ -144,12 +153,7 @@ fn take(
         if let Content::Manifest(digest) = &content {
             pool.admit(digest, catalog)?;
         }
-        catalog.images.push(Image {
-            names,
-            content,
-            origin: origin.clone(),
-            annotations: BTreeMap::new(),
-        });
+        catalog.images.push(Image { names, content, origin: origin.clone(), annotations: BTreeMap::new() });
     }
     Ok(())
 }
@@ -165,7 +169,8 @@ fn weave(mut own: Catalog, inner: Vec<(u64, Catalog)>) -> Catalog {
     let mut positions: BTreeMap<u64, u64> = own.orders().into_iter().map(|order| (order, 0)).collect();
     let mut bases = Vec::with_capacity(inner.len());
     let mut next = 0;
-    let mut inner_sizes = inner.iter().map(|(position, catalog)| (*position, catalog.next_order())).peekable();
+    let mut inner_sizes =
+        inner.iter().map(|(position, catalog)| (*position, catalog.next_order())).peekable();
     for (&position, order) in &mut positions {
         while let Some((_, size)) = inner_sizes.next_if(|(at, _)| *at < position) {
             bases.push(next);

@@ -60,7 +60,9 @@ pub(super) fn names(catalog: &mut Catalog, within_archives: bool) {
         match conflicts.remove(&at) {
             Some(error) => catalog.broken.push(BrokenImage { name, error }),
             None if image.names.is_empty() && bore > 0 => {
-                catalog.notes.push(format!("{name} is in the bundle with and without its manifest: taken with it"));
+                catalog
+                    .notes
+                    .push(format!("{name} is in the bundle with and without its manifest: taken with it"));
             }
             None => catalog.images.push(image),
         }

@@ -85,7 +85,9 @@ pub(super) fn tree_seems(tree: &Tree<'_>, manifest_json: Option<&[u8]>) -> (Stri
         return ("an index.json without blobs beside it".into(), None);
     }
     let roots = ["etc", "usr", "bin", "lib", "var", "proc", "run", "root", "home", "opt", "sbin"];
-    if roots.iter().filter(|name| has_folder(name)).count() >= 2 || tree.paths().any(|p| base_name(p).starts_with(".wh.")) {
+    if roots.iter().filter(|name| has_folder(name)).count() >= 2
+        || tree.paths().any(|p| base_name(p).starts_with(".wh."))
+    {
         let hint = "a layer alone is no image: save the whole image";
         return ("a file system, such as the content of one layer".into(), Some(hint));
     }

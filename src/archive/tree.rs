@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::archive::OpenFile;
 use crate::archive::limits::{Allowance, Limits, check_length};
 use crate::archive::tar::{Ending, MemberKind, Walker};
 use crate::error::{BundleError, Fault};
@@ -20,9 +21,6 @@ const MAX_LINKS: usize = 8;
 
 /// How many notes of one tree a person would read.
 const MAX_NOTES: usize = 20;
-
-/// Opens a file of a directory: its bytes as stored.
-pub(super) type OpenFile<'a> = dyn Fn(&Path) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
 
 /// The members of a tar, or the files of a directory.
 pub(super) struct Tree<'a> {
@@ -46,8 +44,14 @@ struct Entry {
 
 #[derive(Debug)]
 enum Kind {
-    Member { offset: u64, len: u64 },
-    OnDisk { path: PathBuf, len: u64 },
+    Member {
+        offset: u64,
+        len: u64,
+    },
+    OnDisk {
+        path: PathBuf,
+        len: u64,
+    },
     /// A link; `None` where it leads out of the bundle.
     Link(Option<String>),
     Odd(&'static str),
@@ -72,16 +76,17 @@ impl<'a> Tree<'a> {
     /// The members of a tar. The space is checked to its end, so that a cut or damaged file is found before anything
     /// is made of its content.
     pub(super) fn of_tar(
-        space: Arc<dyn ByteSpace>,
+        space: &Arc<dyn ByteSpace>,
         limits: &Limits,
         allowance: &Allowance,
     ) -> Result<Self, BundleError> {
-        let mut tree = Self::new(Home::Tar(Arc::clone(&space)));
+        let mut tree = Self::new(Home::Tar(Arc::clone(space)));
         let mut walker = Walker::new(space.as_ref(), limits, allowance);
         while let Some(member) = walker.next()? {
             // At once, and not when it is read: what follows it may be far away in a bomb.
-            if matches!(member.name.as_str(), "index.json" | "manifest.json") {
-                check_length(&member.name, member.len, limits.index_bytes)?;
+            let root_name = member.name.trim_start_matches("./");
+            if matches!(root_name, "index.json" | "manifest.json") {
+                check_length(root_name, member.len, limits.index_bytes)?;
             }
             tree.insert(&member.name, member.offset, |path| match member.kind {
                 MemberKind::Directory => None,

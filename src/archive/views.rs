@@ -33,16 +33,17 @@ pub(super) fn join(
 ) -> Result<Vec<Extra>, BundleError> {
     let Section { tree, folder, .. } = section;
     let holders = holders(pool, listed);
-    let (mut extras, mut looked_for_unlisted) = (Vec::<Extra>::new(), false);
+    let (mut extras, mut known) = (Vec::<Extra>::new(), HashMap::new());
+    let mut looked_for_unlisted = false;
     for entry in entries {
         let label = entry.label();
-        let mut break_with = |error: BundleError| match ends_the_bundle(error.fault()) {
-            true => Err(error),
-            false => {
-                let error = error.at(format!("image {label}"));
-                catalog.broken.push(BrokenImage { name: label.clone(), error });
-                Ok(())
+        let mut break_with = |error: BundleError| {
+            if ends_the_bundle(error.fault()) {
+                return Err(error);
             }
+            let error = error.at(format!("image {label}"));
+            catalog.broken.push(BrokenImage { name: label.clone(), error });
+            Ok(())
         };
         let saved = match entry.read(reader, tree, folder) {
             Ok(saved) => saved,
@@ -61,22 +62,24 @@ pub(super) fn join(
             continue;
         }
         let sparse = broken_holders(listed, &holders, &manifests, &saved);
-        if sparse.iter().any(|&at| listed[at].fault.as_ref().map(BundleError::fault) != Some(Fault::MissingBlob)) {
-            continue; // what is wrong with it stands in the catalog already, and it is not that platforms are absent
+        if !sparse.iter().all(|&at| lacks_platforms(pool, &listed[at])) {
+            continue; // its error stands in the catalog, and it is not that platforms were left out
         }
         let content = match manifests.first() {
             Some(manifest) => Content::Manifest(*manifest),
             None => match saved.unpacked(tree, folder) {
                 Ok(image) => Content::Unpacked(Arc::new(image)),
-                Err(error) => {
+                Err(error) if sparse.is_empty() || ends_the_bundle(error.fault()) => {
                     break_with(error)?;
                     continue;
                 }
+                Err(_) => continue, // the error of the index stands for both
             },
         };
         let names = replace(listed, &sparse, saved.names, catalog);
-        match extras.iter_mut().find(|extra| same(&extra.content, &content)) {
-            Some(extra) => super::add_names(&mut extra.names, names),
+        let at = *known.entry(key(&content)).or_insert(extras.len());
+        match extras.get_mut(at) {
+            Some(extra) => extra.names.extend(names),
             None => extras.push(Extra { names, content }),
         }
     }
@@ -138,6 +141,12 @@ fn broken_holders(
     broken.filter(|(at, image)| belongs(*at, image)).map(|(at, _)| at).collect()
 }
 
+/// An index some of whose manifests were not saved.
+fn lacks_platforms(pool: &Pool<'_>, image: &Listed) -> bool {
+    image.fault.as_ref().is_some_and(|fault| fault.fault() == Fault::MissingBlob)
+        && pool.is_index(&image.digest)
+}
+
 /// The names under which a saved image is pushed in the place of indexes that are not whole.
 fn replace(
     listed: &mut [Listed],
@@ -160,10 +169,10 @@ fn replace(
     names
 }
 
-fn same(a: &Content, b: &Content) -> bool {
-    match (a, b) {
-        (Content::Manifest(a), Content::Manifest(b)) => a == b,
-        (Content::Unpacked(a), Content::Unpacked(b)) => a.config_digest == b.config_digest,
-        _ => false,
+/// Equal for equal images: a manifest and a configuration never have one digest.
+fn key(content: &Content) -> Digest {
+    match content {
+        Content::Manifest(digest) => *digest,
+        Content::Unpacked(image) => image.config_digest,
     }
 }

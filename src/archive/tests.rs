@@ -1,0 +1,530 @@
+//! What a catalog promises, on bundles small enough to be built here.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::build::{Blobs, Files, header, named, on, saved, space, tar_of};
+use super::*;
+use crate::error::Fault;
+use crate::source::read_exact;
+
+fn opener(stored: Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> {
+    let bytes = read_exact(stored.as_ref(), 0, usize::try_from(stored.len()?).unwrap())?;
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(stored);
+    }
+    let mut out = Vec::new();
+    MultiGzDecoder::new(&bytes[..])
+        .read_to_end(&mut out)
+        .map_err(|e| BundleError::new(Fault::CorruptCompression, e.to_string()))?;
+    Ok(space(out))
+}
+
+fn open_file(path: &Path) -> Result<Arc<dyn ByteSpace>, BundleError> {
+    fs::read(path).map(space).map_err(|e| BundleError::io("open", &e))
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn read_tar(bytes: Vec<u8>) -> Result<Catalog, BundleError> {
+    read(&space(bytes), &opener, &Limits::default())
+}
+
+fn catalog(files: &[(String, Vec<u8>)]) -> Catalog {
+    read_tar(tar_of(files)).unwrap()
+}
+
+fn names(catalog: &Catalog) -> BTreeSet<String> {
+    catalog.images.iter().flat_map(|image| &image.names).map(ToString::to_string).collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn broken(catalog: &Catalog) -> Vec<Fault> {
+    catalog.broken.iter().map(|image| image.error.fault()).collect()
+}
+
+fn digest(descriptor: &Value) -> Digest {
+    descriptor["digest"].as_str().unwrap().parse().unwrap()
+}
+
+fn manifest_of(image: &Image) -> Digest {
+    match &image.content {
+        Content::Manifest(digest) => *digest,
+        Content::Unpacked(_) => panic!("{image:?} has no manifest"),
+    }
+}
+
+fn with(mut descriptor: Value, key: &str, value: Value) -> Value {
+    descriptor[key] = value;
+    descriptor
+}
+
+#[test]
+fn a_layout_is_read_wherever_it_lies() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one", "two"]);
+    for folder in ["", "./", "deep/down/images/"] {
+        let catalog = catalog(&blobs.layout(folder, &[named(image.clone(), "gcr.io/a/b:1")]));
+        assert_eq!(names(&catalog), set(&["gcr.io/a/b:1"]));
+        assert_eq!(manifest_of(&catalog.images[0]), digest(&image));
+        assert_eq!(catalog.blobs.len(), 3);
+        let layer = &catalog.blobs[&Digest::of(b"two")];
+        assert_eq!(&read_exact(&layer.extent, 0, 3).unwrap()[..], b"two");
+    }
+}
+
+#[test]
+fn names_stand_where_each_tool_writes_them() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one"]);
+    let containerd = with(
+        named(image.clone(), "v1"),
+        "annotations",
+        json!({"io.containerd.image.name": "docker.io/library/c:v1", build::NAME: "v1"}),
+    );
+    for (entry, name) in [
+        (named(image.clone(), "sample:latest"), "docker.io/library/sample:latest"),
+        (named(image.clone(), "gcr.io/x/y"), "gcr.io/x/y:latest"),
+        (named(image.clone(), "v1.2-3"), "v1.2-3"),
+        (containerd, "docker.io/library/c:v1"),
+    ] {
+        assert_eq!(names(&catalog(&blobs.layout("", &[entry]))), set(&[name]));
+    }
+    for bad in ["gcr.io/Upper/x:1", "gcr.io/../x:1", "gcr.io/a:\u{1b}[2J", &"t".repeat(129), "-x"] {
+        let catalog = catalog(&blobs.layout("", &[named(image.clone(), bad)]));
+        assert_eq!(broken(&catalog), [Fault::BadReference], "{bad:?}");
+        assert!(catalog.images.is_empty() && !catalog.broken[0].name.contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn one_image_under_two_names_is_one_and_two_under_one_are_none() {
+    let mut blobs = Blobs::default();
+    let (a, b) = (blobs.image("a", &["one"]), blobs.image("b", &["two"]));
+    let both = [named(a.clone(), "x.io/a:1"), named(a.clone(), "x.io/a:2"), named(a.clone(), "x.io/a:1")];
+    let catalog1 = catalog(&blobs.layout("", &both));
+    assert_eq!((catalog1.images.len(), names(&catalog1)), (1, set(&["x.io/a:1", "x.io/a:2"])));
+
+    let clash = [named(a.clone(), "x.io/a:1"), named(b.clone(), "x.io/a:1"), named(b, "other")];
+    let catalog2 = catalog(&blobs.layout("", &clash));
+    assert_eq!(broken(&catalog2), [Fault::Conflict, Fault::Conflict]);
+
+    let first = catalog(&blobs.layout("", &[named(a.clone(), "latest")]));
+    let merged = first.clone().merge(catalog1).merge(first);
+    assert!(merged.broken.is_empty());
+    assert_eq!(merged.images.len(), 3);
+}
+
+#[test]
+fn what_is_wrong_with_an_image_is_said_and_costs_no_other() {
+    let mut blobs = Blobs::default();
+    let good = named(blobs.image("good", &["one"]), "x.io/good:1");
+    let bad = named(blobs.image("bad", &["two", "three"]), "x.io/bad:1");
+    let layer = Digest::of(b"three").to_string();
+    let outcome = |change: &dyn Fn(&mut Blobs)| {
+        let mut blobs = blobs.clone();
+        change(&mut blobs);
+        let catalog = catalog(&blobs.layout("", &[good.clone(), bad.clone()]));
+        assert_eq!(names(&catalog), set(&["x.io/good:1"]));
+        assert_eq!(catalog.blobs.len(), 2, "only what the whole image needs");
+        assert!(catalog.broken[0].error.to_string().contains("x.io/bad:1"));
+        broken(&catalog)[0]
+    };
+    let config = build::config("bad", &[b"two".to_vec(), b"three".to_vec()]);
+    let config = Digest::of(&config).to_string();
+    assert_eq!(outcome(&|blobs| drop(blobs.0.remove(&layer))), Fault::MissingBlob);
+    assert_eq!(
+        outcome(&|blobs| drop(blobs.0.insert(layer.clone(), b"longer".to_vec()))),
+        Fault::SizeMismatch
+    );
+    assert_eq!(outcome(&|blobs| blobs.0.get_mut(&config).unwrap()[3] ^= 1), Fault::DigestMismatch);
+    let top = digest(&bad).to_string();
+    assert_eq!(outcome(&|blobs| blobs.0.get_mut(&top).unwrap()[3] ^= 1), Fault::DigestMismatch);
+    assert_eq!(outcome(&|blobs| drop(blobs.0.remove(&top))), Fault::MissingBlob);
+}
+
+#[test]
+fn an_index_is_whole_or_not_at_all() {
+    let mut blobs = Blobs::default();
+    let (amd, arm) = (blobs.image("amd", &["one"]), blobs.image("arm", &["two"]));
+    let index = blobs.index(&[on(amd.clone(), "amd64"), on(arm.clone(), "arm64")]);
+    let whole = catalog(&blobs.layout("", &[named(index.clone(), "x.io/a:1")]));
+    assert_eq!(manifest_of(&whole.images[0]), digest(&index));
+    assert_eq!((whole.manifests.len(), whole.blobs.len()), (3, 4));
+
+    blobs.0.remove(&digest(&arm).to_string());
+    let files = blobs.layout("", &[named(index, "x.io/a:1")]);
+    let sparse = catalog(&files);
+    assert_eq!(broken(&sparse), [Fault::MissingBlob]);
+    assert!(sparse.broken[0].error.to_string().contains(&digest(&arm).to_string()));
+
+    // What `docker save --platform` writes: the same with a manifest.json.
+    let layers = [b"one".to_vec()];
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", Digest::of(bytes).hex());
+    let saved = json!([{
+        "Config": blob(&build::config("amd", &layers)), "RepoTags": ["x.io/a:1"], "Layers": [blob(&layers[0])],
+    }]);
+    let saved = [files, vec![("manifest.json".to_owned(), saved.to_string().into_bytes())]].concat();
+    let catalog = catalog(&saved);
+    assert!(catalog.broken.is_empty());
+    assert_eq!((catalog.images.len(), manifest_of(&catalog.images[0])), (1, digest(&amd)));
+    assert_eq!(names(&catalog), set(&["x.io/a:1"]));
+    assert!(catalog.notes[0].contains("platforms"));
+}
+
+#[test]
+fn an_index_json_without_names_may_be_an_image_itself() {
+    let mut blobs = Blobs::default();
+    let (amd, arm) = (blobs.image("amd", &["one"]), blobs.image("arm", &["two"]));
+    let files = blobs.layout("", &[on(amd.clone(), "amd64"), on(arm.clone(), "arm64")]);
+    let one = catalog(&files);
+    assert_eq!(one.images.len(), 1);
+    assert_eq!(one.manifests[&manifest_of(&one.images[0])].bytes, files[1].1);
+
+    let base =
+        |d: Value, name: &str| with(d, "annotations", json!({"org.opencontainers.image.base.name": name}));
+    let apart = catalog(&blobs.layout("", &[base(amd.clone(), "x"), base(amd, "y"), base(arm, "z")]));
+    assert_eq!(apart.images.len(), 3);
+    assert!(apart.images.iter().all(|image| image.names.is_empty() && image.annotations.len() == 1));
+}
+
+#[test]
+fn depth_breadth_and_size_are_limited() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one"]);
+    let nest = |blobs: &mut Blobs, levels: usize| {
+        (0..levels).fold(image.clone(), |child, _| blobs.index(&[child.clone(), child]))
+    };
+    let fine = nest(&mut blobs, 8);
+    assert!(catalog(&blobs.layout("", &[fine])).broken.is_empty());
+    for levels in [9, 40, 1000] {
+        let mut blobs = blobs.clone();
+        let top = nest(&mut blobs, levels);
+        assert_eq!(broken(&catalog(&blobs.layout("", &[top]))), [Fault::LimitExceeded]);
+    }
+    let huge = with(image.clone(), "size", json!(64 << 20));
+    assert_eq!(broken(&catalog(&blobs.layout("", &[huge]))), [Fault::LimitExceeded]);
+    let long = tar_of(&[("index.json".into(), vec![b' '; 9 << 20])]);
+    assert_eq!(read_tar(long).unwrap_err().fault(), Fault::LimitExceeded);
+    let limits = Limits { descriptors: 3, ..Limits::default() };
+    let many = tar_of(&blobs.layout("", &vec![nest(&mut blobs.clone(), 1); 4]));
+    assert_eq!(read(&space(many), &opener, &limits).unwrap_err().fault(), Fault::LimitExceeded);
+}
+
+#[test]
+fn damage_to_the_container_is_an_error_for_all() {
+    let mut blobs = Blobs::default();
+    let image = named(blobs.image("a", &["one"]), "x.io/a:1");
+    let fault = |files: &[(String, Vec<u8>)]| read_tar(tar_of(files)).unwrap_err().fault();
+    let mut files = blobs.layout("", &[image]);
+    assert_eq!(read_tar(tar_of(&files)[..1600].to_vec()).unwrap_err().fault(), Fault::Truncated);
+    files[1].1.truncate(30);
+    assert_eq!(fault(&files), Fault::BadJson);
+    files[0].1 = br#"{"imageLayoutVersion":"2.0.0"}"#.to_vec();
+    assert_eq!(fault(&files), Fault::Unsupported);
+    let twice = [tar_of(&saved("a:1", &["x"])), tar_of(&saved("b:1", &["x"]))].concat();
+    assert_eq!(read_tar(twice).unwrap_err().fault(), Fault::Unsupported);
+}
+
+#[test]
+fn a_saved_image_keeps_its_configuration_and_layers() {
+    let mut files = saved("busybox:1", &["one", "two"]);
+    files[2].1 = gzip(b"two");
+    let catalog = catalog(&files);
+    let Content::Unpacked(image) = &catalog.images[0].content else { panic!() };
+    assert_eq!(names(&catalog), set(&["docker.io/library/busybox:1"]));
+    assert_eq!(image.config, files[0].1);
+    assert_eq!(image.platform.to_string(), "linux/amd64");
+    assert_eq!(image.layers.iter().map(|l| l.stored).collect::<Vec<_>>(), [Stored::Plain, Stored::Gzip]);
+    assert_eq!(image.layers.iter().map(|l| l.order).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(image.layers[1].diff_id, Digest::of(b"two"));
+}
+
+#[test]
+fn repeated_layers_are_links_inside_the_bundle_and_nowhere_else() {
+    let files = saved("a:1", &["one", "two"]);
+    let (first, second) = (files[1].0.clone(), files[2].0.clone());
+    let outcome = |flag: u8, target: &str| {
+        let link = header(&second, 0, flag, target);
+        let rest = [files[0].clone(), files[1].clone(), files[3].clone()];
+        read_tar([link, tar_of(&rest)].concat()).unwrap()
+    };
+    for (flag, target) in [(b'2', format!("../{first}")), (b'1', first), (b'2', second.clone())] {
+        let catalog = outcome(flag, &target);
+        if target == second {
+            assert_eq!(broken(&catalog), [Fault::MissingBlob]);
+            continue;
+        }
+        let Content::Unpacked(image) = &catalog.images[0].content else { panic!() };
+        assert_eq!(&read_exact(&image.layers[1].extent, 0, 3).unwrap()[..], b"one");
+    }
+    for target in ["/etc/passwd", "../../etc/passwd"] {
+        assert_eq!(broken(&outcome(b'2', target)), [Fault::UnsafePath]);
+    }
+}
+
+#[test]
+fn a_saved_image_that_does_not_fit_together_is_broken() {
+    let good = saved("a:1", &["one", "two"]);
+    let outcome = |change: &dyn Fn(&mut Files)| {
+        let mut files = good.clone();
+        change(&mut files);
+        broken(&catalog(&files))
+    };
+    let entry = |key: &str, value: Value| -> Vec<u8> {
+        let mut manifest: Value = serde_json::from_slice(&good[3].1).unwrap();
+        manifest[0][key] = value;
+        manifest.to_string().into_bytes()
+    };
+    assert_eq!(outcome(&|files| drop(files.remove(1))), [Fault::MissingBlob]);
+    assert_eq!(outcome(&|files| files[0].1.push(b' ')), [Fault::DigestMismatch]);
+    assert_eq!(outcome(&|files| files[3].1 = entry("Layers", json!([good[1].0]))), [Fault::BadJson]);
+    assert_eq!(outcome(&|files| files[3].1 = entry("Config", json!("../../x"))), [Fault::UnsafePath]);
+    assert_eq!(outcome(&|files| files[3].1 = entry("RepoTags", json!(["A:1"]))), [Fault::BadReference]);
+    assert!(outcome(&|files| files[3].1 = entry("RepoTags", Value::Null)).is_empty());
+}
+
+#[test]
+fn both_views_of_one_image_are_one_image() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one"]);
+    let path = |bytes: &[u8]| format!("blobs/sha256/{}", Digest::of(bytes).hex());
+    let entry = |tags: Value| {
+        let config = build::config("a", &[b"one".to_vec()]);
+        json!([{"Config": path(&config), "RepoTags": tags, "Layers": [path(b"one")]}]).to_string()
+    };
+    let full = json!(["a:1", "b:2"]);
+    let mut damaged = blobs.clone();
+    damaged.0.remove(&digest(&image).to_string());
+    let mut files = damaged.layout("", &[named(image.clone(), "a:1")]);
+    files.push(("manifest.json".into(), entry(json!(["a:1"])).into_bytes()));
+    let lost = catalog(&files);
+    assert_eq!((lost.images.len(), broken(&lost)), (0, vec![Fault::MissingBlob]), "no manifest is made up");
+    for (listed, tags, expected) in [
+        (
+            vec![named(image.clone(), "a:1")],
+            full.clone(),
+            vec!["docker.io/library/a:1", "docker.io/library/b:2"],
+        ),
+        (vec![image.clone()], full.clone(), vec!["docker.io/library/a:1", "docker.io/library/b:2"]),
+        (vec![], full, vec!["docker.io/library/a:1", "docker.io/library/b:2"]),
+        (vec![named(image.clone(), "v1")], Value::Null, vec!["v1"]),
+        (vec![], Value::Null, vec![]),
+    ] {
+        let mut files = blobs.layout("", &listed);
+        files.push(("manifest.json".into(), entry(tags).into_bytes()));
+        let catalog = catalog(&files);
+        assert_eq!((catalog.images.len(), names(&catalog)), (1, set(&expected)));
+        assert_eq!(manifest_of(&catalog.images[0]), digest(&image), "the original manifest");
+    }
+}
+
+#[test]
+fn archives_inside_archives_are_read_in_the_order_of_the_bundle() {
+    let mut blobs = Blobs::default();
+    let listed = named(blobs.image("own", &["own layer"]), "x.io/own:1");
+    let mut files = vec![("b/first.tar".to_owned(), tar_of(&saved("first:1", &["f1", "f2"])))];
+    files.extend(blobs.layout("images/", &[listed]));
+    files.push(("a/last.tgz".into(), gzip(&tar_of(&saved("last:1", &["l1"])))));
+    files.push(("README.gz".into(), gzip(&b"no archive ".repeat(99))));
+    files.push(("etc.tar".into(), tar_of(&[("etc/hosts".into(), b"x".to_vec())])));
+    let catalog = catalog(&files);
+    assert!(catalog.broken.is_empty());
+    let origins: Vec<_> = catalog.images.iter().map(|image| image.origin.as_str()).collect();
+    assert_eq!(origins, ["images", "b/first.tar", "a/last.tgz"]);
+    let orders = |at: usize| match &catalog.images[at].content {
+        Content::Unpacked(image) => image.layers.iter().map(|layer| layer.order).collect::<Vec<_>>(),
+        Content::Manifest(_) => Vec::new(),
+    };
+    assert_eq!(orders(1), [0, 1]);
+    let own: BTreeSet<_> = catalog.blobs.values().map(|blob| blob.order).collect();
+    assert_eq!(own, BTreeSet::from([2, 3]));
+    assert_eq!(orders(2), [4]);
+}
+
+#[test]
+fn a_damaged_archive_is_named_and_costs_no_other() {
+    let whole = tar_of(&saved("a:1", &["one"]));
+    let cut = whole[..1300].to_vec();
+    let zipped = gzip(&whole);
+    let deep = (0..5).fold(whole.clone(), |inner, _| tar_of(&[("in.tar".into(), inner)]));
+    let files = [
+        ("good.tar".to_owned(), whole),
+        ("cut.tar".into(), cut),
+        ("cut.tar.gz".into(), zipped[..zipped.len() - 4].to_vec()),
+        ("deep.tar".into(), deep),
+    ];
+    let catalog = catalog(&files);
+    assert_eq!(names(&catalog), set(&["docker.io/library/a:1"]));
+    assert_eq!(broken(&catalog), [Fault::Truncated, Fault::CorruptCompression, Fault::LimitExceeded]);
+    assert!(catalog.broken[0].error.to_string().starts_with("cut.tar: "));
+    assert!(catalog.broken[2].error.to_string().starts_with("deep.tar: in.tar: "));
+}
+
+#[test]
+fn directories_are_read_as_what_lies_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let mut blobs = Blobs::default();
+    let image = named(blobs.image("a", &["one"]), "x.io/a:1");
+    for (name, bytes) in blobs.layout("images/", &[image]) {
+        write(&name, &bytes);
+    }
+    for (name, bytes) in saved("saved:1", &["s"]) {
+        write(&name, &bytes);
+    }
+    write("more/x.tar.gz", &gzip(&tar_of(&saved("x:1", &["x"]))));
+    write("notes.txt", b"nothing");
+    std::os::unix::fs::symlink("/etc", folder.path().join("outside")).unwrap();
+    let catalog = read_directory(folder.path(), &open_file, &opener, &Limits::default()).unwrap();
+    let expected = ["docker.io/library/saved:1", "docker.io/library/x:1", "x.io/a:1"];
+    assert_eq!(names(&catalog), set(&expected));
+    assert!(catalog.broken.is_empty());
+}
+
+#[test]
+fn the_storage_of_a_registry_gives_names_without_a_host() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one"]);
+    let link = format!("{}\n", digest(&image));
+    for folder in ["docker/registry/v2/", "v2/"] {
+        let mut files: Vec<_> = ["team/app/_manifests/tags/v1", "team/app/_manifests/tags/v2"]
+            .map(|tag| (format!("{folder}repositories/{tag}/current/link"), link.clone().into_bytes()))
+            .into();
+        for (digest, bytes) in &blobs.0 {
+            let hex = &digest["sha256:".len()..];
+            files.push((format!("{folder}blobs/sha256/{}/{hex}/data", &hex[..2]), bytes.clone()));
+        }
+        let catalog = catalog(&files);
+        assert_eq!((catalog.images.len(), names(&catalog)), (1, set(&["team/app:v1", "team/app:v2"])));
+        assert_eq!(catalog.blobs.len(), 2);
+    }
+}
+
+#[test]
+fn imgpkg_keeps_manifests_as_text() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one"]);
+    let text = |digest: &Digest| String::from_utf8(blobs.0[&digest.to_string()].clone()).unwrap();
+    let config = Digest::of(&build::config("a", &[b"one".to_vec()]));
+    let manifest = json!([{"ImageIndex": null, "Image": {
+        "Refs": ["index.docker.io/library/a@".to_owned() + &digest(&image).to_string()],
+        "Layers": [{"Digest": Digest::of(b"one")}],
+        "Config": {"Digest": config, "Raw": text(&config)},
+        "Manifest": {"MediaType": "", "Digest": digest(&image), "Raw": text(&digest(&image))},
+        "Tag": "1.0",
+    }}]);
+    let files = [
+        ("manifest.json".to_owned(), manifest.to_string().into_bytes()),
+        (format!("sha256-{}.tar.gz", Digest::of(b"one").hex()), b"one".to_vec()),
+    ];
+    let catalog = catalog(&files);
+    assert_eq!(names(&catalog), set(&[&format!("docker.io/library/a:1.0@{}", digest(&image))]));
+    assert_eq!(catalog.blobs.len(), 2);
+}
+
+#[test]
+fn what_is_no_bundle_is_told_what_it_seems_to_be() {
+    let text = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_vec());
+    for (bytes, seems) in [
+        (vec![], "an empty file"),
+        (b"<!DOCTYPE html><html>403".to_vec(), "an HTML page"),
+        (vec![0; 10240], "nothing"),
+        (tar_of(&[text("etc/hosts", "x"), text("usr/x", "y")]), "a file system"),
+        (tar_of(&[text("manifest.json", "{}"), text("version", "Directory")]), "`dir:` transport"),
+        (tar_of(&[text("a/json", "{}"), text("a/layer.tar", ""), text("repositories", "{}")]), "before 1.10"),
+        (tar_of(&[text("oci-layout", "{}"), text("blobs/sha256/x", "{}")]), "without its index.json"),
+        (tar_of(&[text("manifest.json", "[]")]), "lists no image"),
+    ] {
+        let error = read_tar(bytes).unwrap_err();
+        assert_eq!(error.fault(), Fault::NotABundle);
+        assert!(error.to_string().contains(seems), "{error}");
+    }
+}
+
+/// A space that tells which blocks of it were read.
+#[derive(Debug)]
+struct Watched(Bytes, std::sync::Mutex<u64>);
+
+impl ByteSpace for Watched {
+    fn len(&self) -> Result<u64, BundleError> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+        let chunk = self.0.chunk_at(offset, max)?;
+        *self.1.lock().unwrap() += chunk.len() as u64;
+        Ok(chunk)
+    }
+}
+
+#[test]
+fn layers_are_not_read_and_the_last_of_two_members_counts() {
+    let big = "x".repeat(3 << 20);
+    let mut blobs = Blobs::default();
+    let image = named(blobs.image("a", &[&big]), "x.io/a:1");
+    let mut files = blobs.layout("", &[image]);
+    files.insert(0, ("index.json".into(), b"not this one".to_vec()));
+    let watched = Arc::new(Watched(tar_of(&files).into(), std::sync::Mutex::default()));
+    let space: Arc<dyn ByteSpace> = Arc::<Watched>::clone(&watched);
+    let catalog = read(&space, &opener, &Limits::default()).unwrap();
+    assert_eq!(catalog.images.len(), 1);
+    assert!(*watched.1.lock().unwrap() < 16 << 10);
+}
+
+fn everything() -> Vec<u8> {
+    let mut blobs = Blobs::default();
+    let (amd, arm) = (blobs.image("amd", &["one"]), blobs.image("arm", &["two"]));
+    let index = blobs.index(&[on(amd.clone(), "amd64"), on(arm, "arm64")]);
+    let mut files = blobs.layout("", &[named(index, "x.io/a:1"), named(amd, "v1")]);
+    files.extend(saved("x.io/b:1", &["three"]));
+    files.push(("inner.tar".into(), tar_of(&saved("c:1", &["four"]))));
+    tar_of(&files)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// What is taken as whole is whole: each blob of the catalog lies in the bundle and has its length.
+    #[test]
+    fn damage_anywhere_is_survived(at in any::<prop::sample::Index>(), value: u8, cut in any::<Option<prop::sample::Index>>()) {
+        let mut bytes = everything();
+        let at = at.index(bytes.len());
+        bytes[at] = value;
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(catalog) = read_tar(bytes) {
+            for blob in catalog.blobs.values() {
+                let len = usize::try_from(blob.size).unwrap();
+                prop_assert_eq!(read_exact(&blob.extent, 0, len).unwrap().len(), len);
+            }
+            for image in &catalog.images {
+                if let Content::Manifest(digest) = &image.content {
+                    prop_assert!(digest.matches(&catalog.manifests[digest].bytes));
+                }
+            }
+        }
+    }
+}
