@@ -1,0 +1,166 @@
+//! Who may know whom: the layers of the design, held against what each file of `src/` names.
+//!
+//! Every path in the sources (imports, expressions, types, what macros are given) is made absolute and looked up in
+//! the rules. Tests inside the sources are free to do as they like and are left out. A module that is not in `MODULES`
+//! fails too: a new one needs its rules first.
+
+#![allow(clippy::unwrap_used)] // clippy does not see that all of this is a test
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+#[path = "layering/reader.rs"]
+mod reader;
+#[path = "layering/rules.rs"]
+mod rules;
+
+use reader::{Facts, Mention, read};
+use rules::{BOTH_WORLDS, MAX_LINES, MODULES, RULES, root};
+
+/// Everything that is wrong, one line each: file, line, what, why.
+fn violations(files: &[Facts], dependencies: &BTreeSet<String>) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    let mut worlds: BTreeMap<(&str, &str), String> = BTreeMap::new();
+    for file in files {
+        let name = &file.name;
+        if !MODULES.contains(&file.module()) {
+            found.insert(format!("src/{name}.rs: a new module: give it a place in MODULES, and its rules"));
+        }
+        if file.lines_without_tests > MAX_LINES {
+            let lines = file.lines_without_tests;
+            found.insert(format!(
+                "src/{name}.rs: {lines} lines without tests, {MAX_LINES} are too many: split it"
+            ));
+        }
+        for Mention { path, line } in &file.mentions {
+            for rule in RULES {
+                if rule.files.hold(name) && rule.forbids(path, dependencies) {
+                    found.insert(format!("src/{name}.rs:{line}: names {path}: {}", rule.why));
+                }
+            }
+            for world in ["tokio", "rayon"] {
+                if root(path) == world && !BOTH_WORLDS.contains(&file.module()) {
+                    worlds.entry((file.module(), world)).or_insert(format!("src/{name}.rs:{line}"));
+                }
+            }
+        }
+    }
+    for ((module, world), place) in &worlds {
+        if *world == "tokio"
+            && let Some(other) = worlds.get(&(*module, "rayon"))
+        {
+            found.insert(format!(
+                "{place}: {module} names tokio here and rayon in {other}: only the engine brings the two together"
+            ));
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// The names under which the crate knows its dependencies.
+fn dependencies(manifest: &str) -> BTreeSet<String> {
+    let of_crate = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+    of_crate
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .filter_map(|line| Some(line.split_once('=')?.0.trim().replace('-', "_")))
+        .collect()
+}
+
+/// Reads all of `src/` but the files that are only tests.
+fn read_sources(folder: &Path, prefix: &str, dependencies: &BTreeSet<String>, files: &mut Vec<Facts>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            if name != "tests" {
+                read_sources(&entry.path(), &format!("{prefix}{name}/"), dependencies, files);
+            }
+        } else if let Some(stem) = name.strip_suffix(".rs").filter(|stem| *stem != "tests") {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            files.push(read(&format!("{prefix}{stem}"), &text, dependencies));
+        }
+    }
+}
+
+#[test]
+fn the_layers_hold() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dependencies = dependencies(&fs::read_to_string(root.join("Cargo.toml")).unwrap());
+    assert!(dependencies.contains("tokio") && dependencies.contains("tokio_util"), "{dependencies:?}");
+    let mut files = Vec::new();
+    read_sources(&root.join("src"), "", &dependencies, &mut files);
+    assert!(files.iter().any(|file| file.name == "oci/digest"));
+    let list = violations(&files, &dependencies).into_iter().fold(String::new(), |mut list, violation| {
+        writeln!(list, "  {violation}").unwrap();
+        list
+    });
+    assert!(list.is_empty(), "layering:\n{list}");
+}
+
+/// What is said of one file with this text.
+fn judge(name: &str, text: &str) -> Vec<String> {
+    let dependencies = ["tokio", "rayon", "tar", "indicatif", "serde", "url"].map(str::to_owned).into();
+    violations(&[read(name, text, &dependencies)], &dependencies)
+}
+
+#[test]
+fn a_violation_is_found_wherever_it_hides() {
+    for (file, text, place) in [
+        ("source/map", "use crate::decode::Volume;", "1: names crate::decode::Volume: "),
+        ("source/map", "\nuse super::super::oci;", "2: names crate::oci: "),
+        ("source", "fn f() { crate::archive::open() }", "1: names crate::archive::open: "),
+        ("decode/xz", "use {std::io, tar::{Entry as E}};", "1: names tar::Entry: "),
+        ("decode", "type A = Vec<tar::Archive<()>>;", "1: names tar::Archive: "),
+        ("archive", "use std::fs;\nfn f() { fs::write(a, b) }", "2: names std::fs::write: "),
+        ("archive", "fn f() { File::create(a) }\nuse std::fs::File;", "1: names std::fs::File::create: "),
+        ("archive", "use std::fs::*;", "1: names std::fs::*: "),
+        ("archive", "fn f() { vec![std::fs::OpenOptions::new()] }", "1: names std::fs::OpenOptions::new: "),
+        ("oci/digest", "use url::Url;", "1: names url::Url: "),
+        ("oci/digest", "#[derive(url::Derive)] struct A;", "1: names url::Derive: "),
+        ("plan", "#[tokio::main] async fn f() {}", "1: names tokio::main: "),
+        ("registry", "mod a { use super::super::plan::Plan; }", "1: names crate::plan::Plan: "),
+        ("publish", "use indicatif::ProgressBar;", "1: names indicatif::ProgressBar: "),
+        ("engine", "use crate::report::html;", "1: names crate::report::html: "),
+        ("state", "fn f() { println!(\"x\") }", "1: names println!: "),
+        ("state", "fn f() { select!(print!(\"x\")) }", "1: names print!: "),
+        ("serve", "use std::io::{self as i, Write};\nfn f() { i::stdout(); }", "2: names std::io::stdout: "),
+        ("decode/xz", "fn f() { unsafe { g() } }", "1: names unsafe: "),
+        ("decode/xz", "unsafe impl Send for A {}", "1: names unsafe: "),
+        ("error", "use crate::cli;", "1: names crate::cli: "),
+        ("sorcery", "", ": a new module: "),
+        ("probe", &"\n".repeat(801), ": 801 lines without tests"),
+        (
+            "bench",
+            "use tokio::time;\nuse rayon::scope;",
+            "1: bench names tokio here and rayon in src/bench.rs:2: ",
+        ),
+    ] {
+        let said = judge(file, text);
+        let separator = if place.starts_with(':') { "" } else { ":" };
+        let expected = format!("src/{file}.rs{separator}{place}");
+        assert!(
+            said.iter().any(|line| line.starts_with(&expected)),
+            "{expected}\nwas to be found in {text:?}\n{said:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_allowed_is_not_found() {
+    for (file, text) in [
+        ("source/map", "fn f() { unsafe { g() } }"),
+        ("source", "mod map; pub use map::Map; use crate::error::{BundleError, Fault}; use std::fs::File;"),
+        ("archive", "use crate::{decode::Volume, oci}; fn f() { std::fs::File::open(p); self.write(); }"),
+        ("archive", "#[cfg(test)]\nmod tests { fn f() { std::fs::write(a, b); println!(); } }"),
+        ("oci/digest", "use serde::Serialize; use crate::oci::Kind; fn f() { Kind::Image; }"),
+        ("plan/order", "pub(super) fn f() { tracing::info!(a != b) }"),
+        ("engine", "use tokio::sync; use rayon::scope;"),
+        ("cli/push", "use indicatif::ProgressBar; fn f() { println!(\"{}\", anyhow::anyhow!(\"x\")) }"),
+        ("probe", &format!("#[cfg(test)]\nmod tests {{\n{}}}", "\n".repeat(900))),
+    ] {
+        let said = judge(file, text);
+        assert!(said.is_empty(), "{text:?}\n{said:#?}");
+    }
+}

@@ -1,0 +1,250 @@
+//! The rules, and how a name is held against them.
+
+use std::collections::BTreeSet;
+
+/// The modules of the crate, in the order in which a byte meets them, then those around them.
+pub(crate) const MODULES: &[&str] = &[
+    "source", "decode", "archive", "plan", "probe", "registry", "publish",
+    "engine", // the way of the data
+    "oci", "compress", "state", "report", "serve", "mirror", "bench", "config",
+    "cli", // what stands beside it
+    "error", "exit", "units", "clock", "lib", "main", // what everybody knows
+];
+
+/// A file may have this many lines, its tests aside.
+pub(crate) const MAX_LINES: usize = 800;
+
+/// What some files may not name.
+pub(crate) struct Rule {
+    pub(crate) files: Files,
+    /// Modules of this crate.
+    modules: Names,
+    /// Paths outside it: `std::fs`, a dependency, a macro with its `!`, `unsafe`.
+    paths: Names,
+    pub(crate) why: &'static str,
+}
+
+/// Files below `src/`, without `.rs`, between blanks; a folder's name stands for all in it.
+pub(crate) enum Files {
+    In(&'static str),
+    Outside(&'static str),
+}
+use Files::{In, Outside};
+
+/// Names between blanks.
+pub(crate) enum Names {
+    None,
+    These(&'static str),
+    /// All modules, or all dependencies, but these.
+    AllBut(&'static str),
+}
+use Names::{AllBut, These};
+
+pub(crate) const RULES: &[Rule] = &[
+    // The way of the data.
+    Rule {
+        files: In("source"),
+        modules: AllBut("source error exit units clock"),
+        paths: These("xz2 zstd zstd_safe flate2 libdeflater tar serde serde_json rayon"),
+        why: "a source is bytes as stored: it knows no formats, and nothing that comes after it",
+    },
+    Rule {
+        files: In("decode"),
+        modules: AllBut("decode source error exit units clock"),
+        paths: These("tar"),
+        why: "decoding turns bytes into bytes: what an archive is comes after it",
+    },
+    Rule {
+        files: In("archive"),
+        modules: AllBut("archive decode source oci error exit units clock"),
+        paths: Names::None,
+        why: "a catalog says what is in a bundle: mirrors come after it",
+    },
+    Rule {
+        files: In("archive"),
+        modules: Names::None,
+        paths: These(
+            "std::fs::write std::fs::rename std::fs::copy std::fs::hard_link std::fs::soft_link std::fs::create_dir \
+             std::fs::create_dir_all std::fs::DirBuilder std::fs::OpenOptions std::fs::File::create \
+             std::fs::File::create_new std::fs::File::create_buffered std::fs::File::options std::fs::remove_file \
+             std::fs::remove_dir std::fs::remove_dir_all std::fs::set_permissions std::os::unix::fs::symlink \
+             std::os::unix::fs::OpenOptionsExt tempfile",
+        ),
+        why: "nothing of a bundle is ever unpacked to a path",
+    },
+    Rule {
+        files: In("plan"),
+        modules: These("decode publish engine report serve mirror bench cli"),
+        paths: These(
+            "std::fs std::net std::process std::env std::thread std::os tokio tokio_util reqwest rayon crossbeam \
+             tempfile memmap2 rustix libc",
+        ),
+        why: "planning is pure and comes before anything is done: the same input gives the same plan",
+    },
+    Rule {
+        files: In("probe publish"),
+        modules: These("source decode engine serve mirror bench cli"),
+        paths: These("rayon tar"),
+        why: "it talks to a mirror: where bytes come from, and who calls it, is not its business",
+    },
+    Rule {
+        files: In("registry"),
+        modules: These(
+            "source decode archive compress plan probe publish engine report serve mirror bench cli",
+        ),
+        paths: These("rayon tar memmap2"),
+        why: "the registry client knows the protocol, and nothing of bundles",
+    },
+    Rule {
+        files: In("engine"),
+        modules: These("serve mirror bench cli"),
+        paths: Names::None,
+        why: "the engine is called, it does not call back",
+    },
+    // What stands beside it.
+    Rule {
+        files: In("oci"),
+        modules: AllBut("oci error"),
+        paths: AllBut("bytes serde serde_json sha2 thiserror"),
+        why: "the words of the specifications need nothing but serde-level crates",
+    },
+    Rule {
+        files: In("compress"),
+        modules: AllBut("compress source oci error exit units clock"),
+        paths: These("tar"),
+        why: "compression turns bytes into bytes",
+    },
+    Rule {
+        files: In("state"),
+        modules: These("decode engine publish report serve mirror bench cli"),
+        paths: These("reqwest rayon"),
+        why: "the state remembers, it does nothing",
+    },
+    Rule {
+        files: In("report"),
+        modules: These("source decode archive registry probe publish engine serve mirror cli"),
+        paths: These("reqwest rayon"),
+        why: "reports listen to events, they do not ask the stages",
+    },
+    Rule {
+        files: In("serve"),
+        modules: AllBut("serve oci error exit units clock"),
+        paths: These("reqwest rayon"),
+        why: "the embedded registry is the other end of the wire: it shares nothing with the client but the words",
+    },
+    Rule {
+        files: In("mirror"),
+        modules: These("source decode archive compress plan publish engine serve bench cli"),
+        paths: These("rayon"),
+        why: "node configuration has nothing to do with bundles",
+    },
+    Rule {
+        files: In("bench"),
+        modules: These("serve mirror cli"),
+        paths: Names::None,
+        why: "benchmarks measure the stages, not the program around them",
+    },
+    Rule {
+        files: In("config"),
+        modules: These("source decode archive compress probe publish engine serve bench cli"),
+        paths: These("tokio reqwest rayon"),
+        why: "settings are words made into values before anything runs",
+    },
+    Rule {
+        files: In("error exit units clock"),
+        modules: AllBut("error exit units clock"),
+        paths: These("tokio reqwest rayon"),
+        why: "what everybody knows knows nobody",
+    },
+    // The whole crate.
+    Rule {
+        files: In("source decode archive compress plan"),
+        modules: Names::None,
+        paths: These("tokio tokio_util futures_util reqwest axum"),
+        why: "up to the plan all is plain synchronous code; only the engine brings it to the network",
+    },
+    Rule {
+        files: Outside("report cli"),
+        modules: Names::None,
+        paths: These("indicatif console"),
+        why: "stages emit events; what people see is drawn by listeners in report and cli",
+    },
+    Rule {
+        files: In("source decode archive compress plan probe registry publish engine"),
+        modules: These("report::progress report::json report::html report::plots"),
+        paths: Names::None,
+        why: "stages emit events through one trait and never see who draws them",
+    },
+    Rule {
+        files: Outside("cli main"),
+        modules: Names::None,
+        paths: These(
+            "println! eprintln! print! eprint! dbg! std::io::stdout std::io::stderr tokio::io::stdout \
+             tokio::io::stderr",
+        ),
+        why: "only cli prints",
+    },
+    Rule {
+        files: Outside("cli main"),
+        modules: Names::None,
+        paths: These("anyhow"),
+        why: "stages have errors that programs can match on; anyhow is for main and cli",
+    },
+    Rule {
+        files: Outside("source/map source/guard"),
+        modules: Names::None,
+        paths: These("unsafe"),
+        why: "unsafe code is for mapped files alone; a new place is argued for here",
+    },
+];
+
+/// The modules that may name both a runtime and a pool of threads.
+pub(crate) const BOTH_WORLDS: [&str; 2] = ["engine", "cli"];
+
+/// Whether `path` is `rule`, lies below it, or takes in all that lies above it (`use std::fs::*`).
+fn falls_under(path: &str, rule: &str) -> bool {
+    let below = |path: &str, above: &str| {
+        path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    below(path, rule) || path.strip_suffix("::*").is_some_and(|above| below(rule, above))
+}
+
+impl Names {
+    /// Whether `path`, of those that `all` stands for, is among the names.
+    fn hold(&self, path: &str, all: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::These(names) => names.split_whitespace().any(|name| falls_under(path, name)),
+            Self::AllBut(names) => all(path) && !names.split_whitespace().any(|name| falls_under(path, name)),
+        }
+    }
+}
+
+impl Files {
+    pub(crate) fn hold(&self, file: &str) -> bool {
+        let among = |names: &str| {
+            names.split_whitespace().any(|name| {
+                file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        match self {
+            In(names) => among(names),
+            Outside(names) => !among(names),
+        }
+    }
+}
+
+impl Rule {
+    pub(crate) fn forbids(&self, mention: &str, dependencies: &BTreeSet<String>) -> bool {
+        if let Some(module) = mention.strip_prefix("crate::") {
+            let is_module = |path: &str| MODULES.contains(&root(path)) || path == "*";
+            return self.modules.hold(module, is_module);
+        }
+        self.paths.hold(mention, |path| dependencies.contains(root(path)))
+    }
+}
+
+/// The first part of a path.
+pub(crate) fn root(path: &str) -> &str {
+    path.split("::").next().unwrap_or(path)
+}
