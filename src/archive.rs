@@ -31,7 +31,6 @@ mod oci_layout;
 mod pool;
 mod registry_tree;
 mod sections;
-mod settle;
 mod sniff;
 mod tar;
 #[cfg(test)]
@@ -85,7 +84,6 @@ pub fn read_directory(
 }
 
 fn finish(mut catalog: Catalog) -> Catalog {
-    settle::names(&mut catalog, true);
     catalog.keep_reachable();
     catalog
 }

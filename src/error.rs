@@ -115,7 +115,11 @@ impl BundleError {
     /// Adds where it happened; called from the inside out (`block 3`, then `images/etcd.tar`, then the file).
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
-        Arc::make_mut(&mut self.0).places.push(place.to_string());
+        let place = place.to_string();
+        // Two stages may know the same place by the same name.
+        if self.0.places.last() != Some(&place) {
+            Arc::make_mut(&mut self.0).places.push(place);
+        }
         self
     }
 

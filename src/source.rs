@@ -5,6 +5,7 @@
 
 mod file;
 mod guard;
+mod late;
 mod map;
 mod pread;
 mod stdin;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::file::{Identity, IoMode, Source, SourceOptions, open};
+pub use self::late::LateFile;
 pub use self::stdin::stdin;
 use crate::error::{BundleError, Fault};
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::archive::settle;
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest, Platform, Reference, Repository, Tag};
 use crate::source::Extent;
@@ -133,13 +132,12 @@ pub struct BrokenImage {
 
 impl Catalog {
     /// This catalog and another, of a further source, as one. The order goes on where this one ends; a name that both
-    /// give to different images breaks both images.
+    /// give to different images is for the plan to settle.
     #[must_use]
     pub fn merge(mut self, mut other: Self) -> Self {
         let base = self.next_order();
         other.renumber(|order| base + order);
         self.absorb(other);
-        settle::names(&mut self, false);
         self.keep_reachable();
         self
     }

@@ -12,7 +12,7 @@ use crate::archive::{self, Catalog};
 use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
 use crate::report::{Event, Listeners};
-use crate::source::{self, ByteSpace, Source, SourceOptions};
+use crate::source::{self, ByteSpace, LateFile, Source, SourceOptions};
 
 /// Bundles that are open, and what is in them.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Bundle {
         let volume = decoder.open(Arc::new(bytes)).map_err(|error| error.at(name))?;
         bundle.opened(Path::new(name), Some(stored_bytes), Some(volume.structure), listeners);
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-        let catalog = archive::read(volume.space, &open, &archive::Limits::default());
+        let catalog = archive::read(&volume.space, &open, &archive::Limits::default());
         bundle.catalog = catalog.map_err(|error| error.at(name))?;
         Ok(bundle)
     }
@@ -95,16 +95,14 @@ impl Bundle {
         if path == Path::new("-") {
             let volume = decoder.open_reader(io::stdin())?;
             self.opened(path, None, Some(volume.structure), listeners);
-            return archive::read(volume.space, &open, &limits);
+            return archive::read(&volume.space, &open, &limits);
         }
         let kind = fs::metadata(path).map_err(|error| BundleError::io("cannot be opened", &error))?;
         if kind.is_dir() {
             self.opened(path, None, None, listeners);
-            let files = std::cell::RefCell::new(&mut self.files);
             let open_file = |file: &Path| {
-                let source = source::open(file, options)?;
-                let space = source.space();
-                files.borrow_mut().push(source);
+                let file = LateFile::new(file)?;
+                let space: Arc<dyn ByteSpace> = Arc::new(file);
                 Ok(space)
             };
             return archive::read_directory(path, &open_file, &open, &limits);
@@ -113,7 +111,7 @@ impl Bundle {
         let volume = decoder.open(file.space())?;
         self.opened(path, Some(file.identity().size_bytes), Some(volume.structure), listeners);
         self.files.push(file);
-        archive::read(volume.space, &open, &limits)
+        archive::read(&volume.space, &open, &limits)
     }
 
     fn opened(
@@ -147,7 +145,7 @@ impl Bundle {
         let Some(first) = self.catalog.broken.first() else { return Ok(()) };
         let whole = self.catalog.images.len();
         let count = self.catalog.broken.len();
-        let error = first.error.clone().at(format!("image {}", first.name));
+        let error = first.error.clone();
         let error = if count > 1 { error.at(format!("{count} images are damaged; the first")) } else { error };
         Err(match (whole, error.fault()) {
             (0, _) | (_, Fault::BadReference) => error,
