@@ -10,6 +10,7 @@
 //! The modules below stand in the order in which a byte meets them.
 
 pub mod archive;
+pub mod decode;
 pub mod error;
 pub mod exit;
 pub mod oci;

@@ -1,0 +1,255 @@
+//! Stored bytes become a [`Volume`]: the decoded bytes as one random-access space.
+//!
+//! In: a [`ByteSpace`] of stored bytes, or a pipe. Out: a `Volume`, by what the bytes are and never by a name:
+//! * plain bytes are their own volume, without a copy;
+//! * a file that falls into independent parts (xz blocks, zstd frames, BGZF members) becomes a [`BlockVolume`]: any part
+//!   is decoded alone, on the rayon pool, into a cache that all volumes of a [`Decoder`] share;
+//! * anything else (one xz block, one zstd frame, ordinary gzip, a pipe) becomes a [`SpoolVolume`]: one thread decodes
+//!   ahead into an unlinked, sparse file.
+//!
+//! Everything is capped. A decoder's own memory by [`DecodeOptions::memory_bytes`]; decoded parts, and what their
+//! decoders need beside them (an xz dictionary, a zstd window), together by [`DecodeOptions::part_cache_bytes`]: a
+//! part's whole need is taken before its decoding starts. A spooling thread holds 1.5 MiB and its decoder. Declared
+//! sizes are never trusted further than to refuse: more or fewer bytes than declared are a fault.
+//!
+//! Knows no tar, and nothing of what the bytes mean.
+
+mod blocks;
+mod cache;
+mod feed;
+mod gzip;
+mod limits;
+mod ranges;
+mod sniff;
+mod spool;
+mod volume;
+mod xz;
+mod zstd;
+
+use std::fmt;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use self::blocks::{BlockVolume, Outline};
+use self::cache::PartCache;
+use self::feed::{Feed, PipeFeed, SpaceFeed};
+pub use self::limits::DecodeOptions;
+use self::sniff::Sniffed;
+use self::spool::SpoolVolume;
+pub use self::volume::{Format, Structure, StructureKind, Volume};
+use crate::error::{BundleError, Fault};
+use crate::source::ByteSpace;
+
+/// Opens volumes. All volumes of one decoder share its pool of threads, its cache of parts and its limits.
+#[derive(Clone)]
+pub struct Decoder(Arc<Shared>);
+
+/// What all volumes of a decoder share.
+struct Shared {
+    options: DecodeOptions,
+    cache: Arc<PartCache>,
+    meter: Meter,
+    cancelled: AtomicBool,
+}
+
+/// What was decoded so far. Reading it costs nothing.
+#[derive(Debug, Default)]
+pub struct Meter {
+    decoded_bytes: AtomicU64,
+    parts_decoded: AtomicU64,
+    spooled_bytes: AtomicU64,
+    spool_high_water: AtomicU64,
+}
+
+impl Meter {
+    /// Bytes that decoders have put out, those decoded again included.
+    pub fn decoded_bytes(&self) -> u64 {
+        self.decoded_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Parts decoded, those decoded again included.
+    pub fn parts_decoded(&self) -> u64 {
+        self.parts_decoded.load(Ordering::Relaxed)
+    }
+
+    /// Disk space that the spool files hold now.
+    pub fn spooled_bytes(&self) -> u64 {
+        self.spooled_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The most disk space that the spool files ever held together.
+    pub fn spool_high_water_bytes(&self) -> u64 {
+        self.spool_high_water.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes on their way to a spool file.
+    fn spool(&self, bytes: u64) {
+        let now = self.spooled_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.spool_high_water.fetch_max(now, Ordering::Relaxed);
+    }
+
+    fn unspool(&self, bytes: u64) {
+        self.spooled_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Decoder {
+    /// A decoder whose parts are decoded on `pool`.
+    pub fn new(pool: Arc<rayon::ThreadPool>, options: DecodeOptions) -> Self {
+        let cache = Arc::new(PartCache::new(pool, options.part_cache_bytes));
+        Self(Arc::new(Shared { options, cache, meter: Meter::default(), cancelled: AtomicBool::new(false) }))
+    }
+
+    /// What was decoded so far.
+    pub fn meter(&self) -> &Meter {
+        &self.0.meter
+    }
+
+    /// Ends every wait for bytes, now and later, with [`Fault::Cancelled`], and stops the spooling threads.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// The volume of these stored bytes. Reads the beginning and, where the format keeps one, the table of its parts;
+    /// that table is checked as a whole here, the parts when they are read.
+    pub fn open(&self, stored: Arc<dyn ByteSpace>) -> Result<Volume, BundleError> {
+        let head = feed::peek(&*stored, 0, sniff::HEAD_BYTES)?;
+        let Sniffed::Known(format) = sniff::sniff(&head)? else {
+            return Volume::plain(stored);
+        };
+        let stored_len = stored.len()?;
+        let outline = match format {
+            Format::Xz => xz::outline(&*stored, stored_len, &self.0.options)?,
+            Format::Zstd => zstd::outline(&*stored, stored_len, &self.0.options)?,
+            Format::Gzip | Format::Bgzf | Format::Plain => gzip::outline(&*stored, stored_len)?,
+        };
+        let mut structure = Structure {
+            format: outline.format,
+            kind: StructureKind::Spool,
+            parts: outline.units,
+            largest_part_bytes: outline.largest_bytes,
+            stored_bytes: Some(stored_len),
+            decoded_bytes: outline.decoded_bytes,
+        };
+        if self.falls_into_parts(&outline) {
+            structure.kind = StructureKind::Blocks;
+            let space: Arc<dyn ByteSpace> = if outline.parts.is_empty() {
+                Arc::new(Bytes::new())
+            } else {
+                Arc::new(BlockVolume::new(Arc::clone(&self.0), stored, outline))
+            };
+            return Ok(Volume { space, structure });
+        }
+        let feed = SpaceFeed::all(stored);
+        let space = SpoolVolume::start(&self.0, outline.format, Box::new(feed), outline.at_least_bytes)?;
+        Ok(Volume { space: Arc::new(space), structure })
+    }
+
+    /// The volume of what comes out of a pipe, decoded while it comes.
+    ///
+    /// A thread that waits for a silent pipe is left to itself when the volume is dropped.
+    pub fn open_reader(&self, reader: impl Read + Send + 'static) -> Result<Volume, BundleError> {
+        let mut feed = PipeFeed::new(reader);
+        let format = match sniff::sniff(feed.head(sniff::HEAD_BYTES)?)? {
+            Sniffed::Known(format) => format,
+            Sniffed::Plain => Format::Plain,
+        };
+        let structure = Structure {
+            format,
+            kind: StructureKind::Spool,
+            parts: 1,
+            largest_part_bytes: 0,
+            stored_bytes: None,
+            decoded_bytes: None,
+        };
+        let space = SpoolVolume::start(&self.0, format, Box::new(feed), 0)?;
+        Ok(Volume { space: Arc::new(space), structure })
+    }
+
+    /// Whether the file is worth decoding part by part: several parts, or none at all, and none too large for the cache.
+    fn falls_into_parts(&self, outline: &Outline) -> bool {
+        let limit = self.0.options.part_limit_bytes(self.0.cache.threads());
+        let need = outline.largest_bytes + outline.working_bytes.min(outline.largest_bytes);
+        outline.parts_known && (outline.units > 1 || outline.parts.is_empty()) && need <= limit
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Decoder").field(&self.0).finish()
+    }
+}
+
+impl Shared {
+    fn check_cancelled(&self) -> Result<(), BundleError> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(cancelled()) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("options", &self.options)
+            .field("meter", &self.meter)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where decoded bytes go.
+trait Output {
+    /// Room for more bytes, never empty.
+    fn room(&mut self) -> Result<&mut [u8], BundleError>;
+
+    /// The first `len` bytes of the room were filled.
+    fn filled(&mut self, len: usize) -> Result<(), BundleError>;
+}
+
+/// Decodes all of `feed`, verified to its end.
+fn decode(
+    format: Format,
+    feed: &mut dyn Feed,
+    out: &mut dyn Output,
+    options: &DecodeOptions,
+) -> Result<(), BundleError> {
+    match format {
+        Format::Plain => copy(feed, out),
+        Format::Xz => xz::decode(feed, out, options),
+        Format::Zstd => zstd::decode(feed, out, options),
+        Format::Gzip | Format::Bgzf => gzip::decode(feed, out),
+    }
+}
+
+fn copy(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), BundleError> {
+    loop {
+        let stored = feed.window()?;
+        if stored.is_empty() {
+            return Ok(());
+        }
+        let room = out.room()?;
+        let len = stored.len().min(room.len());
+        room[..len].copy_from_slice(&stored[..len]);
+        feed.advance(len);
+        out.filled(len)?;
+    }
+}
+
+fn corrupt(detail: impl Into<String>) -> BundleError {
+    BundleError::new(Fault::CorruptCompression, detail)
+}
+
+fn truncated(format: &str, at: u64) -> BundleError {
+    BundleError::new(Fault::Truncated, format!("{format} data ends too early, at byte {at}"))
+        .hint("the file was not copied or downloaded completely")
+}
+
+fn cancelled() -> BundleError {
+    BundleError::new(Fault::Cancelled, "told to stop")
+}
+
+/// A lock whose holder panicked is still a lock: nothing here is left half done under one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

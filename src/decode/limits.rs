@@ -1,0 +1,77 @@
+//! What decoding may cost, and how a limit is reported.
+
+use std::path::PathBuf;
+
+use crate::error::{BundleError, Fault};
+
+pub(super) const MIB: u64 = 1 << 20;
+
+/// What decoding may cost.
+#[derive(Debug, Clone)]
+pub struct DecodeOptions {
+    /// The most memory that one decoder may take for itself: an xz dictionary, or twice a zstd window.
+    pub memory_bytes: u64,
+    /// The memory for decoded parts and for the decoders at work on them.
+    pub part_cache_bytes: u64,
+    /// Where spool files are made. They have no name and vanish with the process.
+    pub spool_dir: PathBuf,
+    /// The most disk space that all spool files may hold together.
+    pub spool_limit_bytes: u64,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 256 * MIB,
+            part_cache_bytes: 128 * MIB,
+            spool_dir: std::env::temp_dir(),
+            spool_limit_bytes: u64::MAX,
+        }
+    }
+}
+
+impl DecodeOptions {
+    /// The largest part, its decoder's memory included, that is decoded as a part: with more threads than two, fewer of
+    /// the largest parts are in work at once, but a file does not fall back to one core.
+    pub(super) fn part_limit_bytes(&self, threads: usize) -> u64 {
+        self.part_cache_bytes / (threads as u64 + 1).min(3)
+    }
+
+    /// The largest zstd window as a power of two: half of the memory, 27 by default as in `zstd` itself.
+    pub(super) fn zstd_window_log(&self) -> u32 {
+        (self.memory_bytes / 2).max(1).ilog2().clamp(10, 31)
+    }
+}
+
+/// A stream asks for more memory than it may have.
+pub(super) fn memory_exceeded(what: &str, needed: Option<u64>, limit: u64) -> BundleError {
+    let limit = mebibytes(limit);
+    let detail = match needed {
+        Some(needed) => format!("{what} of {} is over the limit of {limit}", mebibytes(needed)),
+        None => format!("{what} is over the limit of {limit}"),
+    };
+    BundleError::new(Fault::LimitExceeded, detail)
+        .hint("raise it with `--decode-memory BYTES` if the bundle is trusted")
+}
+
+/// A size for people, rounded up.
+pub(super) fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(MIB))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_memory_allows_the_window_that_zstd_allows() {
+        assert_eq!(DecodeOptions::default().zstd_window_log(), 27);
+    }
+
+    #[test]
+    fn a_default_xz_block_and_its_dictionary_fit_as_a_part_on_any_machine() {
+        for threads in [1, 2, 64] {
+            assert!(DecodeOptions::default().part_limit_bytes(threads) >= (24 + 8) * MIB);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Sets of ranges and of blocks, for what a spool file holds and what it does not need to hold any more. Pure.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A set of offsets, kept as ranges that never touch.
+#[derive(Debug, Default)]
+pub(super) struct RangeSet(BTreeMap<u64, u64>);
+
+impl RangeSet {
+    /// Adds a range, and gives the whole range that it is now part of.
+    pub(super) fn insert(&mut self, range: Range<u64>) -> Range<u64> {
+        if range.is_empty() {
+            return range;
+        }
+        let Range { mut start, mut end } = range;
+        // Those that begin inside it or right behind it, and the one before that reaches it.
+        while let Some((&first, &last)) = self.0.range(..=end).next_back().filter(|(_, last)| **last >= start)
+        {
+            start = start.min(first);
+            end = end.max(last);
+            self.0.remove(&first);
+        }
+        self.0.insert(start, end);
+        start..end
+    }
+
+    /// Whether any offset of the range is in the set.
+    pub(super) fn overlaps(&self, range: &Range<u64>) -> bool {
+        self.0.range(..range.end).next_back().is_some_and(|(_, end)| *end > range.start)
+    }
+
+    /// Whether all of the range is in the set.
+    pub(super) fn covers(&self, range: &Range<u64>) -> bool {
+        self.0.range(..=range.start).next_back().is_some_and(|(_, end)| *end >= range.end)
+    }
+}
+
+/// A set of small numbers, one bit each.
+#[derive(Debug, Default)]
+pub(super) struct BitSet(Vec<u64>);
+
+impl BitSet {
+    pub(super) fn insert(&mut self, index: usize) {
+        if self.0.len() <= index / 64 {
+            self.0.resize(index / 64 + 1, 0);
+        }
+        self.0[index / 64] |= 1 << (index % 64);
+    }
+
+    /// Removes it, and tells whether it was there.
+    pub(super) fn remove(&mut self, index: usize) -> bool {
+        let Some(word) = self.0.get_mut(index / 64) else { return false };
+        let was = *word & 1 << (index % 64) != 0;
+        *word &= !(1 << (index % 64));
+        was
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_range_set_is_a_set_of_offsets(ranges in prop::collection::vec((0_u64..60, 0_u64..12), 0..20), asked in (0_u64..60, 1_u64..9)) {
+            let mut set = RangeSet::default();
+            let mut model = [false; 80];
+            for (start, len) in ranges {
+                let whole = set.insert(start..start + len);
+                for offset in start..start + len {
+                    model[usize::try_from(offset).unwrap()] = true;
+                }
+                prop_assert!(whole.clone().all(|offset| model[usize::try_from(offset).unwrap()]));
+                prop_assert!(whole.start <= start && whole.end >= start + len);
+            }
+            let asked = asked.0..asked.0 + asked.1;
+            let mut inside = asked.clone().map(|offset| model[usize::try_from(offset).unwrap()]);
+            prop_assert_eq!(set.covers(&asked), inside.clone().all(|is| is));
+            prop_assert_eq!(set.overlaps(&asked), inside.any(|is| is));
+        }
+    }
+
+    #[test]
+    fn bits_are_set_and_removed_once() {
+        let mut set = BitSet::default();
+        set.insert(0);
+        set.insert(700);
+        assert_eq!(set.count(), 2);
+        assert!(set.remove(700) && !set.remove(700) && !set.remove(9000));
+        assert_eq!(set.count(), 1);
+    }
+}
