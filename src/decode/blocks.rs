@@ -43,8 +43,8 @@ pub(super) struct Part {
 /// How a part is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Codec {
-    /// One xz block of a stream with this kind of check.
-    Xz { check: u8 },
+    /// One xz block of a stream with this kind of check; its size as the Index states it.
+    Xz { check: u8, unpadded_bytes: u64 },
     /// Whole zstd frames.
     Zstd,
     /// Whole gzip members.
@@ -174,17 +174,18 @@ impl Parts {
 
     fn decode_into(&self, part: &Part, out: &mut Vec<u8>) -> Result<(), BundleError> {
         let stored: &dyn ByteSpace = &*self.stored;
+        let size = part.decoded.end - part.decoded.start;
         let bare = |range: &Range<u64>| SpaceFeed::framed(stored, Bytes::new(), range.clone(), Bytes::new());
         let (format, mut feed) = match part.codec {
-            Codec::Xz { check } => {
-                let (head, tail) = xz::frame(check, part);
+            Codec::Xz { check, unpadded_bytes } => {
+                let (head, tail) = xz::frame(check, unpadded_bytes, size);
                 (Format::Xz, SpaceFeed::framed(stored, head, part.stored.clone(), tail))
             }
             // libzstd decodes a whole frame into a whole buffer without a window of its own.
             Codec::Zstd => (Format::Zstd, bare(&part.stored).in_one_window()),
             Codec::Gzip => (Format::Gzip, bare(&part.stored)),
         };
-        let mut exact = Exact::new(out, part.decoded.end - part.decoded.start)?;
+        let mut exact = Exact::new(out, size)?;
         let feed: &mut dyn Feed = &mut feed;
         decode(format, feed, &mut exact, &self.shared.options)?;
         exact.finish()

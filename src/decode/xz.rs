@@ -71,7 +71,7 @@ pub(super) fn outline(
                 parts.push(Part {
                     stored: start..start + record.padded(),
                     decoded: decoded..next,
-                    codec: Codec::Xz { check: stream.check },
+                    codec: Codec::Xz { check: stream.check, unpadded_bytes: record.unpadded },
                 });
             }
             start += record.padded();
@@ -162,12 +162,8 @@ fn unfinished(stored: &dyn ByteSpace, stored_len: u64) -> Result<BundleError, Bu
 }
 
 /// What makes a stream of one block: the bytes before it and behind it.
-pub(super) fn frame(check: u8, part: &Part) -> (Bytes, Bytes) {
-    let record = Record {
-        unpadded: part.stored.end - part.stored.start,
-        uncompressed: part.decoded.end - part.decoded.start,
-    };
-    let mut tail = index::write(&[record]);
+pub(super) fn frame(check: u8, unpadded_bytes: u64, decoded_bytes: u64) -> (Bytes, Bytes) {
+    let mut tail = index::write(&[Record { unpadded: unpadded_bytes, uncompressed: decoded_bytes }]);
     let footer = index::write_footer(check, tail.len() as u64);
     tail.extend_from_slice(&footer);
     (Bytes::copy_from_slice(&index::header(check)), tail.into())

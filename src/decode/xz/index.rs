@@ -21,7 +21,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Its size in the file.
+    /// Its size in the file; up to three zeros lie between data and check.
     pub(super) fn padded(self) -> u64 {
         self.unpadded.next_multiple_of(4)
     }
@@ -47,13 +47,15 @@ pub(super) struct Footer {
 
 impl Footer {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Flaw> {
-        let Ok(&[a, b, c, d, s0, s1, s2, s3, f0, f1, y, z]) = <&[u8; 12]>::try_from(bytes) else {
+        let (Some((sum, fields)), 12) = (bytes.split_first_chunk::<4>(), bytes.len()) else {
             return Err(Flaw::NoFooter);
         };
-        let sum_holds = crc32(&bytes[4..10]) == u32::from_le_bytes([a, b, c, d]);
-        match (sum_holds, [y, z] == *b"YZ") {
-            (true, true) if f0 == 0 && f1 < 16 => {
-                Ok(Self { index_bytes: (u64::from(u32::from_le_bytes([s0, s1, s2, s3])) + 1) * 4, check: f1 })
+        let &[s0, s1, s2, s3, reserved, check, ref magic @ ..] = fields else { return Err(Flaw::NoFooter) };
+        let sum_holds = crc32(&fields[..6]) == u32::from_le_bytes(*sum);
+        match (sum_holds, magic == b"YZ") {
+            (true, true) if reserved == 0 && check < 16 => {
+                let backward = u32::from_le_bytes([s0, s1, s2, s3]);
+                Ok(Self { index_bytes: (u64::from(backward) + 1) * 4, check })
             }
             (true, true) => Err(Flaw::Version),
             (false, false) => Err(Flaw::NoFooter),
