@@ -2,8 +2,8 @@
 # Every check of layercast, in the order in which they fail fastest: format, lints, tests, documentation's examples,
 # licences and origins of dependencies.
 #
-# Programs that the tests talk to are installed where apt-get can do it (as root or by sudo). Elsewhere they are named
-# and left out, but never when CI=true: a green run there means that everything was tried.
+# Programs that the tests talk to are installed where apt-get can do it (as root or by sudo). Elsewhere they are named,
+# and the tests that need them fail: a green run means that everything was tried.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -75,7 +75,7 @@ install_missing() {
     if [ "$ci" = true ]; then
         fail "still missing: ${packages% }; with CI=true nothing is left out"
     fi
-    printf 'still missing: %s: tests that need them say so and do nothing\n' "${packages% }"
+    printf 'still missing: %s: the tests that need them will fail\n' "${packages% }"
 }
 
 trap 'status=$?; [ $status = 0 ] || printf "\nFAILED in: %s\n" "${step_name:-the end}" >&2' EXIT

@@ -111,7 +111,12 @@ impl From<BundleError> for Stop {
 
 impl From<RegistryError> for Stop {
     fn from(error: RegistryError) -> Self {
-        Self { class: error.kind().class(), exit: error.exit(), message: error.to_string(), hint: error.hint() }
+        Self {
+            class: error.kind().class(),
+            exit: error.exit(),
+            message: error.to_string(),
+            hint: error.hint(),
+        }
     }
 }
 

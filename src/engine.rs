@@ -92,21 +92,27 @@ pub async fn push(
 ) -> Vec<Outcome> {
     let names = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     listeners.tell(&Event::Started { mirrors: names, images: plan.images.len() });
-    let spill =
-        SpillSettings { quota: Quota::new(settings.layer_memory_bytes), folder: settings.spool_folder.clone() };
+    let spill = SpillSettings {
+        quota: Quota::new(settings.layer_memory_bytes),
+        folder: settings.spool_folder.clone(),
+    };
     let preparer =
         Preparer::new(Arc::clone(&bundle), &plan, mirrors.len(), pool, settings.layer_compression, spill);
     let run = Arc::new(Run { plan, preparer, listeners, cancel, settings, damage: Mutex::new(None) });
     let actors: Vec<_> = mirrors
         .into_iter()
         .enumerate()
-        .map(|(number, mirror)| (mirror.name.clone(), tokio::spawn(mirror::run(number, mirror, Arc::clone(&run)))))
+        .map(|(number, mirror)| {
+            (mirror.name.clone(), tokio::spawn(mirror::run(number, mirror, Arc::clone(&run))))
+        })
         .collect();
     let started = Instant::now();
     let mut outcomes = Vec::with_capacity(actors.len());
     for (name, actor) in actors {
         // A panic takes down one mirror, not the run.
-        outcomes.push(actor.await.unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())));
+        outcomes.push(
+            actor.await.unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())),
+        );
     }
     outcomes
 }

@@ -14,7 +14,23 @@ pub mod source;
 pub mod decode;
 
 pub mod archive;
-pub mod decode;
+pub mod oci;
+
+pub mod plan;
+
+pub mod compress;
+pub mod engine;
+
+pub mod probe;
+pub mod publish;
+pub mod registry;
+
+pub mod report;
+
+pub mod serve;
+
+pub mod cli;
+
 pub mod error;
 pub mod exit;
 pub mod units;

@@ -40,7 +40,10 @@ fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
     let mut levels: Vec<Vec<&Arc<Manifest>>> = Vec::new();
     for manifest in manifests {
         let children = manifest.children().iter();
-        let level = children.filter_map(|child| depth.get(&child.digest)).max().map_or(0, |deepest: &usize| deepest + 1);
+        let level = children
+            .filter_map(|child| depth.get(&child.digest))
+            .max()
+            .map_or(0, |deepest: &usize| deepest + 1);
         depth.insert(manifest.digest, level);
         if levels.len() <= level {
             levels.resize_with(level + 1, Vec::new);
@@ -54,18 +57,31 @@ fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
 ///
 /// # Errors
 /// An integrity error when it is not, which is never tried again.
-pub async fn read_back(registry: &Registry, repository: &Repository, root: &Manifest) -> Result<(), RegistryError> {
+pub async fn read_back(
+    registry: &Registry,
+    repository: &Repository,
+    root: &Manifest,
+) -> Result<(), RegistryError> {
     let reference = root.digest.to_string();
     let stored = registry.get_manifest(repository, &reference, MAX_MANIFEST_BYTES).await?;
     match stored {
         Some(stored) if stored.bytes == root.bytes => Ok(()),
-        Some(_) => Err(RegistryError::integrity(format!("{repository}@{reference}: other bytes came back than were sent"))),
-        None => Err(RegistryError::integrity(format!("{repository}@{reference}: accepted, but not there when read back"))),
+        Some(_) => Err(RegistryError::integrity(format!(
+            "{repository}@{reference}: other bytes came back than were sent"
+        ))),
+        None => Err(RegistryError::integrity(format!(
+            "{repository}@{reference}: accepted, but not there when read back"
+        ))),
     }
 }
 
 /// Makes a tag point at a manifest that is there.
-pub async fn tag(registry: &Registry, repository: &Repository, tag: &Tag, root: &Manifest) -> Result<(), RegistryError> {
+pub async fn tag(
+    registry: &Registry,
+    repository: &Repository,
+    tag: &Tag,
+    root: &Manifest,
+) -> Result<(), RegistryError> {
     registry.put_manifest(repository, tag.as_str(), &root.media_type, root.bytes.clone()).await.map(drop)
 }
 
@@ -86,10 +102,20 @@ mod tests {
     fn index(children: &[&Arc<Manifest>]) -> Arc<Manifest> {
         let list: Vec<_> = children
             .iter()
-            .map(|m| format!(r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#, m.media_type, m.digest, m.bytes.len()))
+            .map(|m| {
+                format!(
+                    r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#,
+                    m.media_type,
+                    m.digest,
+                    m.bytes.len()
+                )
+            })
             .collect();
         let media_type = media_type::OCI_INDEX;
-        manifest(format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{}]}}"#, list.join(",")))
+        manifest(format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{}]}}"#,
+            list.join(",")
+        ))
     }
 
     #[test]

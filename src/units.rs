@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn bytes_are_read_and_shown() {
-        for (text, bytes) in [("64MiB", 64 << 20), ("64M", 64 << 20), ("1GB", 1_000_000_000), ("12", 12), ("3 k", 3072)] {
+        for (text, bytes) in
+            [("64MiB", 64 << 20), ("64M", 64 << 20), ("1GB", 1_000_000_000), ("12", 12), ("3 k", 3072)]
+        {
             assert_eq!(text.parse(), Ok(ByteCount(bytes)));
         }
         for text in ["", "MiB", "1XB", "-1", "99999999999T"] {

@@ -85,11 +85,16 @@ impl CostArgs {
     pub(super) fn opener(&self) -> Result<Opener, Stop> {
         let memory = self.memory.0;
         if memory < MIN_MEMORY_BYTES {
-            return Err(Stop::usage(format!("--memory {}: at least {} are needed", self.memory, ByteCount(MIN_MEMORY_BYTES))));
+            return Err(Stop::usage(format!(
+                "--memory {}: at least {} are needed",
+                self.memory,
+                ByteCount(MIN_MEMORY_BYTES)
+            )));
         }
         let spool_folder = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("decode-{number}")).build();
-        let pool = Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
+        let pool =
+            Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
         // Half for decoded parts, three eighths for compressed layers on their way; the rest for bodies of requests.
         let options = DecodeOptions {
             memory_bytes: self.decode_memory.0,

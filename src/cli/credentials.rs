@@ -52,7 +52,10 @@ impl CredentialArgs {
             output.warn("--password shows in the process list; --password-stdin and --password-file do not");
             Some(password.clone())
         } else if self.password_stdin {
-            Some(first_line(std::io::stdin()).map_err(|error| Stop::usage(format!("--password-stdin: {error}")))?)
+            Some(
+                first_line(std::io::stdin())
+                    .map_err(|error| Stop::usage(format!("--password-stdin: {error}")))?,
+            )
         } else if let Some(path) = &self.password_file {
             let read = std::fs::File::open(path).and_then(first_line);
             Some(read.map_err(|error| Stop::usage(format!("--password-file {}: {error}", path.display())))?)
@@ -63,7 +66,8 @@ impl CredentialArgs {
             (Some(user), Some(password)) => Ok(Some(Credential::Basic { user, password })),
             (Some(user), None) if std::io::stdin().is_terminal() => {
                 let password = rpassword::prompt_password(format!("Password of {user}: "));
-                let password = password.map_err(|error| Stop::usage(format!("reading the password: {error}")))?;
+                let password =
+                    password.map_err(|error| Stop::usage(format!("reading the password: {error}")))?;
                 Ok(Some(Credential::Basic { user, password: password.into() }))
             }
             (Some(user), None) => Err(Stop::new(Exit::Credentials, format!("no password for user {user}"))
@@ -114,12 +118,16 @@ impl CredentialArgs {
 
 /// The question of the vendor's tool: a user name and password, or the path of a docker config file.
 fn ask(host: &str, output: &Output) -> Result<Credential, Stop> {
-    let failed = |error: std::io::Error| Stop::new(Exit::Credentials, format!("reading from the terminal: {error}"));
-    let answer = output.ask(&format!("User name for {host} (or the path of a docker config file): ")).map_err(failed)?;
+    let failed =
+        |error: std::io::Error| Stop::new(Exit::Credentials, format!("reading from the terminal: {error}"));
+    let answer = output
+        .ask(&format!("User name for {host} (or the path of a docker config file): "))
+        .map_err(failed)?;
     if answer.contains('/') || answer.ends_with(".json") {
         let path = PathBuf::from(&answer);
         let found = credentials::from_file(&path, host)?;
-        return found.ok_or_else(|| Stop::new(Exit::Credentials, format!("{answer} has no credentials for {host}")));
+        return found
+            .ok_or_else(|| Stop::new(Exit::Credentials, format!("{answer} has no credentials for {host}")));
     }
     let password = rpassword::prompt_password(format!("Password of {answer}: ")).map_err(failed)?;
     Ok(Credential::Basic { user: answer, password: password.into() })

@@ -58,7 +58,8 @@ fn facts(image: &Image, catalog: &Catalog) -> Facts {
             let closure = Closure::of(catalog, root);
             let children = closure.manifests.iter().filter_map(|digest| catalog.manifests.get(digest));
             let platforms = children.flat_map(|manifest| manifest.children());
-            let platforms = platforms.filter_map(|child| child.platform.as_ref()).map(ToString::to_string).collect();
+            let platforms =
+                platforms.filter_map(|child| child.platform.as_ref()).map(ToString::to_string).collect();
             let blobs = closure.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
             Facts { digest: Some(*root), config: None, platforms, blobs }
         }
@@ -74,16 +75,22 @@ fn facts(image: &Image, catalog: &Catalog) -> Facts {
 
 fn describe(bundle: &Bundle) -> Value {
     let catalog = &bundle.catalog;
-    let sources: Vec<Value> = bundle.parts.iter().map(|part| {
-        let structure = part.structure.as_ref().map(|structure| json!({
-            "format": structure.format.name(),
-            "kind": format!("{:?}", structure.kind).to_lowercase(),
-            "parts": structure.parts,
-            "largest_part_bytes": structure.largest_part_bytes,
-            "decoded_bytes": structure.decoded_bytes,
-        }));
-        json!({"path": part.path, "stored_bytes": part.stored_bytes, "structure": structure})
-    }).collect();
+    let sources: Vec<Value> = bundle
+        .parts
+        .iter()
+        .map(|part| {
+            let structure = part.structure.as_ref().map(|structure| {
+                json!({
+                    "format": structure.format.name(),
+                    "kind": format!("{:?}", structure.kind).to_lowercase(),
+                    "parts": structure.parts,
+                    "largest_part_bytes": structure.largest_part_bytes,
+                    "decoded_bytes": structure.decoded_bytes,
+                })
+            });
+            json!({"path": part.path, "stored_bytes": part.stored_bytes, "structure": structure})
+        })
+        .collect();
     let images: Vec<Value> = catalog.images.iter().map(|image| {
         let facts = facts(image, catalog);
         let layers = match &image.content {
@@ -129,10 +136,13 @@ const fn stored(how: Stored) -> &'static str {
 /// Bytes of all blobs once, and as often as images name them.
 fn sharing(catalog: &Catalog) -> (u64, u64) {
     let mut seen = HashSet::new();
-    catalog.images.iter().flat_map(|image| facts(image, catalog).blobs).fold((0, 0), |(distinct, referenced), blob| {
-        let new = if seen.insert(blob.0) { blob.1 } else { 0 };
-        (distinct + new, referenced + blob.1)
-    })
+    catalog.images.iter().flat_map(|image| facts(image, catalog).blobs).fold(
+        (0, 0),
+        |(distinct, referenced), blob| {
+            let new = if seen.insert(blob.0) { blob.1 } else { 0 };
+            (distinct + new, referenced + blob.1)
+        },
+    )
 }
 
 fn show(bundle: &Bundle) -> String {
@@ -144,22 +154,40 @@ fn show(bundle: &Bundle) -> String {
         let _ = writeln!(out, "{}: {size}{structure}", printable(&part.path.display().to_string()));
     }
     let (distinct, referenced) = sharing(catalog);
-    let shared = if referenced > distinct { format!(", {} without sharing", ByteCount(referenced)) } else { String::new() };
+    let shared = if referenced > distinct {
+        format!(", {} without sharing", ByteCount(referenced))
+    } else {
+        String::new()
+    };
     let _ = writeln!(out, "{} images, {} of blobs{shared}\n", catalog.images.len(), ByteCount(distinct));
     for image in &catalog.images {
         let facts = facts(image, catalog);
         let identity = match (facts.digest, facts.config) {
             (Some(digest), _) => digest.to_string(),
-            (None, config) => format!("config {}", config.map(|digest| digest.to_string()).unwrap_or_default()),
+            (None, config) => {
+                format!("config {}", config.map(|digest| digest.to_string()).unwrap_or_default())
+            }
         };
         let names: Vec<String> = image.names.iter().map(|name| printable(&name.to_string())).collect();
         let name = if names.is_empty() { "(no name)".to_owned() } else { names.join(", ") };
         let bytes: u64 = facts.blobs.iter().map(|blob| blob.1).sum();
         let _ = writeln!(out, "{name}");
-        let _ = writeln!(out, "  {identity}  {}  {} blobs  {}", facts.platforms.join(","), facts.blobs.len(), ByteCount(bytes));
+        let _ = writeln!(
+            out,
+            "  {identity}  {}  {} blobs  {}",
+            facts.platforms.join(","),
+            facts.blobs.len(),
+            ByteCount(bytes)
+        );
     }
     for broken in &catalog.broken {
-        let _ = writeln!(out, "damaged: {}: {} [{}]", printable(&broken.name), broken.error, broken.error.fault().class());
+        let _ = writeln!(
+            out,
+            "damaged: {}: {} [{}]",
+            printable(&broken.name),
+            broken.error,
+            broken.error.fault().class()
+        );
     }
     for note in &catalog.notes {
         let _ = writeln!(out, "note: {}", printable(note));

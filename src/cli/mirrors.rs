@@ -39,7 +39,11 @@ const MAX_PEM_BYTES: u64 = 16 << 20;
 
 impl MirrorArgs {
     /// The mirrors with their credentials; may ask on the terminal.
-    pub(super) fn resolve(&self, runtime: &tokio::runtime::Runtime, output: &Output) -> Result<Vec<MirrorSettings>, Stop> {
+    pub(super) fn resolve(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        output: &Output,
+    ) -> Result<Vec<MirrorSettings>, Stop> {
         let mut options = ClientOptions::default();
         for path in &self.cacert {
             options.ca_pem.push(read_pem("--cacert", path)?);
@@ -56,9 +60,15 @@ impl MirrorArgs {
             if mirrors.iter().any(|mirror| mirror.target == *target) {
                 return Err(Stop::usage(format!("--private-registry {target} is given twice")));
             }
-            let credential = runtime.block_on(self.credentials.find(given.as_ref(), target, &options, output))?;
+            let credential =
+                runtime.block_on(self.credentials.find(given.as_ref(), target, &options, output))?;
             let client = ClientOptions { credential, ..options.clone() };
-            mirrors.push(MirrorSettings { name: target.to_string(), target: target.clone(), client, threads: self.threads });
+            mirrors.push(MirrorSettings {
+                name: target.to_string(),
+                target: target.clone(),
+                client,
+                threads: self.threads,
+            });
         }
         Ok(mirrors)
     }

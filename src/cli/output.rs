@@ -75,7 +75,9 @@ impl Output {
     /// What was asked for, on standard output. A closed pipe is not an error.
     pub(super) fn result(&self, text: &str) {
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+        let _ = out
+            .write_all(text.as_bytes())
+            .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
     }
 
     /// A closing summary: a result that nobody asked for by name.

@@ -41,21 +41,29 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let forecasts = mirrors.into_iter().map(|mirror| forecast::mirror(&bundle, &plan, mirror));
     let forecasts = runtime.block_on(futures_util::future::join_all(forecasts));
     if args.json {
-        let value = json!({"schema_version": 1, "mirrors": forecasts.iter().map(describe).collect::<Vec<_>>()});
+        let value =
+            json!({"schema_version": 1, "mirrors": forecasts.iter().map(describe).collect::<Vec<_>>()});
         let text = serde_json::to_string_pretty(&value);
         output.result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
         output.result(&forecasts.iter().map(show).collect::<String>());
     }
-    let failed = forecasts.iter().filter_map(|forecast| forecast.error.as_ref()).map(|failure| failure.exit).max();
+    let failed =
+        forecasts.iter().filter_map(|forecast| forecast.error.as_ref()).map(|failure| failure.exit).max();
     Ok(failed.unwrap_or(Exit::Complete))
 }
 
 fn describe(forecast: &Forecast) -> Value {
-    let images: Vec<Value> = forecast.images.iter().map(|image| json!({
-        "image": image.name, "place": image.place, "verdict": image.verdict.name(),
-        "missing_blobs": image.missing_blobs, "missing_bytes": image.missing_bytes,
-    })).collect();
+    let images: Vec<Value> = forecast
+        .images
+        .iter()
+        .map(|image| {
+            json!({
+                "image": image.name, "place": image.place, "verdict": image.verdict.name(),
+                "missing_blobs": image.missing_blobs, "missing_bytes": image.missing_bytes,
+            })
+        })
+        .collect();
     json!({
         "name": forecast.name, "images": images, "bytes_to_send": forecast.bytes_to_send,
         "bytes_are_exact": forecast.exact, "error": forecast.error,
@@ -77,6 +85,11 @@ fn show(forecast: &Forecast) -> String {
         let _ = writeln!(out, "  {:<9}  {} -> {}{cost}", image.verdict.name(), image.name, image.place);
     }
     let about = if forecast.exact { "" } else { "at most (layers are compressed on the way) " };
-    let _ = writeln!(out, "  {} images, {about}{} to send", forecast.images.len(), ByteCount(forecast.bytes_to_send));
+    let _ = writeln!(
+        out,
+        "  {} images, {about}{} to send",
+        forecast.images.len(),
+        ByteCount(forecast.bytes_to_send)
+    );
     out
 }

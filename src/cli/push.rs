@@ -80,7 +80,8 @@ impl RunArgs {
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
     let memory = PeakMemory::watch();
-    let mut document = Document::begin(args.bundle.paths().iter().map(|path| path.display().to_string()).collect());
+    let mut document =
+        Document::begin(args.bundle.paths().iter().map(|path| path.display().to_string()).collect());
     let opener = args.bundle.opener()?;
     let done = push(args, output, &opener, &mut document);
     document.elapsed_seconds = started.elapsed().as_secs_f64();
@@ -124,8 +125,15 @@ fn push(args: &Args, output: &Output, opener: &Opener, document: &mut Document) 
     let settings = args.run.settings(opener);
     let (bundle, plan) = (Arc::new(bundle), Arc::new(plan));
     let pool = Arc::clone(&opener.pool);
-    let pushing =
-        engine::push(Arc::clone(&bundle), plan, mirrors, settings, pool, listeners.clone(), interrupt.token.clone());
+    let pushing = engine::push(
+        Arc::clone(&bundle),
+        plan,
+        mirrors,
+        settings,
+        pool,
+        listeners.clone(),
+        interrupt.token.clone(),
+    );
     let outcomes = runtime.block_on(pushing);
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();

@@ -49,7 +49,12 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let listeners = output.listeners();
     let bundle = match &args.bundle {
         Some(path) => opener.open(std::slice::from_ref(path), &listeners)?,
-        None => Bundle::in_memory("(the sample inside this program)", Bytes::from_static(SAMPLE), &opener.decoder, &listeners)?,
+        None => Bundle::in_memory(
+            "(the sample inside this program)",
+            Bytes::from_static(SAMPLE),
+            &opener.decoder,
+            &listeners,
+        )?,
     };
     bundle.check_whole()?;
     let plan = Arc::new(Plan::new(&bundle.catalog, &Rules::default())?);
@@ -77,7 +82,8 @@ async fn all(
     let serving = tokio::spawn(server.run());
     let target = format!("http://{address}").parse().map_err(Stop::from)?;
     let threads = NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN);
-    let mirror = MirrorSettings { name: address.to_string(), target, client: ClientOptions::default(), threads };
+    let mirror =
+        MirrorSettings { name: address.to_string(), target, client: ClientOptions::default(), threads };
     let settings = RunSettings {
         layer_compression: Method::Gzip,
         layer_memory_bytes: opener.layer_memory_bytes,
@@ -104,7 +110,14 @@ async fn all(
     Ok((address, pushed, checked))
 }
 
-fn tell(args: &Args, plan: &Plan, address: SocketAddr, pushed: &Outcome, checked: &Outcome, started: Instant) -> String {
+fn tell(
+    args: &Args,
+    plan: &Plan,
+    address: SocketAddr,
+    pushed: &Outcome,
+    checked: &Outcome,
+    started: Instant,
+) -> String {
     let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
     let mut out = format!(
         "Served a registry on http://{address} from {}, pushed {}/{} images to it ({} blobs, {}) and read {} back \
@@ -124,7 +137,10 @@ fn tell(args: &Args, plan: &Plan, address: SocketAddr, pushed: &Outcome, checked
         return out + &summary::table(&document);
     }
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("layercast"));
-    let program = std::env::current_dir().ok().and_then(|here| program.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or(program);
+    let program = std::env::current_dir()
+        .ok()
+        .and_then(|here| program.strip_prefix(here).ok().map(Path::to_owned))
+        .unwrap_or(program);
     let program = program.display();
     let image = plan.images.first().map(|image| image.place(None)).unwrap_or_default();
     let _ = write!(

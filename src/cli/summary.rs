@@ -14,7 +14,8 @@ const MAX_SHOWN: usize = 20;
 /// A line for each mirror, then what failed and why.
 pub(super) fn table(document: &Document) -> String {
     let rows = document.mirrors.iter().map(|mirror| row(mirror, document.images));
-    let header = ["MIRROR", "IMAGES", "UNCHANGED", "SENT", "BYTES", "SKIPPED", "MOUNTED", "TIME"].map(str::to_owned);
+    let header =
+        ["MIRROR", "IMAGES", "UNCHANGED", "SENT", "BYTES", "SKIPPED", "MOUNTED", "TIME"].map(str::to_owned);
     let rows: Vec<[String; 8]> = std::iter::once(header).chain(rows).collect();
     let mut out = String::new();
     for row in &rows {
@@ -35,7 +36,11 @@ pub(super) fn verified(document: &Document) -> String {
     let mut out = String::new();
     for mirror in &document.mirrors {
         let (name, complete, images) = (&mirror.name, mirror.images_complete, document.images);
-        let _ = writeln!(out, "{name}: {complete}/{images} images complete, {} blobs checked", mirror.blobs_skipped);
+        let _ = writeln!(
+            out,
+            "{name}: {complete}/{images} images complete, {} blobs checked",
+            mirror.blobs_skipped
+        );
         failures(mirror, &mut out);
     }
     out
@@ -63,11 +68,17 @@ fn failures(mirror: &Outcome, out: &mut String) {
     }
     for failed in mirror.images_failed.iter().take(MAX_SHOWN) {
         let (image, failure) = (printable(&failed.image), &failed.failure);
-        let _ = writeln!(out, "{name}: {image} is not complete: {} [{}]", printable(&failure.message), failure.class);
+        let _ = writeln!(
+            out,
+            "{name}: {image} is not complete: {} [{}]",
+            printable(&failure.message),
+            failure.class
+        );
         hints.extend(failure.hint.clone());
     }
     if mirror.images_failed.len() > MAX_SHOWN {
-        let _ = writeln!(out, "{name}: and {} more (--report has all)", mirror.images_failed.len() - MAX_SHOWN);
+        let _ =
+            writeln!(out, "{name}: and {} more (--report has all)", mirror.images_failed.len() - MAX_SHOWN);
     }
     hints.dedup();
     hints.iter().take(3).for_each(|hint| {

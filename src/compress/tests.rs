@@ -52,7 +52,10 @@ fn content(blob: &LayerBlob) -> Vec<u8> {
 fn the_same_layer_has_the_same_digest_for_ever() {
     let plain = sample(5_000_000);
     let layer_in = unpacked(&plain, Digest::of(&plain), Stored::Plain);
-    for (method, golden) in [(Method::Gzip, "sha256:12b75af6a53c4c03cdd31082f0b61559281d620f957b34e8480c070433302a2f"), (Method::Zstd, "sha256:9323c2e564a504189396ef35dc0ac609eba6fbb0f6f6437679d52e7856fb5c40")] {
+    for (method, golden) in [
+        (Method::Gzip, "sha256:12b75af6a53c4c03cdd31082f0b61559281d620f957b34e8480c070433302a2f"),
+        (Method::Zstd, "sha256:9323c2e564a504189396ef35dc0ac609eba6fbb0f6f6437679d52e7856fb5c40"),
+    ] {
         for threads in [1, 4] {
             let blob = layer(&pool(threads), &layer_in, method, &settings(u64::MAX)).unwrap();
             assert_eq!(blob.digest.to_string(), golden, "{method:?} with {threads} threads");

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::limits::mebibytes;
 use crate::error::BundleError;
 use crate::source::ByteSpace;
 
@@ -101,4 +102,19 @@ pub enum StructureKind {
     Blocks,
     /// Decoded once, in order, into a spool file.
     Spool,
+}
+
+impl fmt::Display for Structure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            StructureKind::Plain => f.write_str("not compressed"),
+            StructureKind::Blocks => {
+                let largest = mebibytes(self.largest_part_bytes);
+                write!(f, "{}, {} parts of at most {largest}, decoded on all cores", self.format, self.parts)
+            }
+            StructureKind::Spool => {
+                write!(f, "{}, decoded in order by one core into a spool file", self.format)
+            }
+        }
+    }
 }

@@ -50,12 +50,21 @@ impl BlobBody for SpaceBody {
     }
 }
 
-fn feed(space: &dyn ByteSpace, check: &Check, range: Range<u64>, sender: &mpsc::Sender<Result<Bytes, BundleError>>) {
+fn feed(
+    space: &dyn ByteSpace,
+    check: &Check,
+    range: Range<u64>,
+    sender: &mpsc::Sender<Result<Bytes, BundleError>>,
+) {
     // A request that goes on in the middle still has the bytes before it hashed, once.
     let mut offset = range.start.min(check.hashed());
     while offset < range.end {
         let max = usize::try_from((range.end - offset).min(CHUNK_BYTES)).unwrap_or(0);
-        let max = if offset < range.start { max.min(usize::try_from(range.start - offset).unwrap_or(max)) } else { max };
+        let max = if offset < range.start {
+            max.min(usize::try_from(range.start - offset).unwrap_or(max))
+        } else {
+            max
+        };
         let chunk = space.chunk_at(offset, max).and_then(|chunk| {
             if chunk.is_empty() {
                 return Err(BundleError::new(Fault::Truncated, format!("ends at byte {offset} of the blob")));

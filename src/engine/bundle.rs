@@ -49,7 +49,8 @@ impl Bundle {
         let started = Instant::now();
         let mut bundle = Self { catalog: Catalog::default(), parts: Vec::new(), files: Vec::new() };
         for path in paths {
-            let catalog = bundle.read(path, decoder, options, listeners).map_err(|error| error.at(path.display()))?;
+            let catalog =
+                bundle.read(path, decoder, options, listeners).map_err(|error| error.at(path.display()))?;
             bundle.catalog = std::mem::take(&mut bundle.catalog).merge(catalog);
         }
         listeners.tell(&Event::Catalogued {
@@ -134,7 +135,9 @@ impl Bundle {
     /// # Errors
     /// [`Fault::Changed`], naming the file.
     pub fn check_unchanged(&self) -> Result<(), BundleError> {
-        self.files.iter().try_for_each(|file| file.check_unchanged().map_err(|error| error.at(file.path().display())))
+        self.files
+            .iter()
+            .try_for_each(|file| file.check_unchanged().map_err(|error| error.at(file.path().display())))
     }
 
     /// The first thing that is wrong with an image, unless nothing is.
@@ -146,7 +149,8 @@ impl Bundle {
         let whole = self.catalog.images.len();
         let count = self.catalog.broken.len();
         let error = first.error.clone();
-        let error = if count > 1 { error.at(format!("{count} images are damaged; the first")) } else { error };
+        let error =
+            if count > 1 { error.at(format!("{count} images are damaged; the first")) } else { error };
         Err(match (whole, error.fault()) {
             (0, _) | (_, Fault::BadReference) => error,
             _ => error.hint(format!(

@@ -121,7 +121,10 @@ async fn image(
             match (presence.whole, presence.tags_to_move.is_empty()) {
                 (true, true) => (Verdict::Unchanged, Vec::new()),
                 (true, false) => (Verdict::Tag, Vec::new()),
-                (false, _) => (Verdict::Push, missing(registry, &repository, &Closure::of(&bundle.catalog, root)).await?),
+                (false, _) => (
+                    Verdict::Push,
+                    missing(registry, &repository, &Closure::of(&bundle.catalog, root)).await?,
+                ),
             }
         }
     };

@@ -102,12 +102,16 @@ struct Whole {
 impl Actor {
     async fn work(&self, outcome: &mut Outcome) {
         let images = &self.run.plan.images;
-        let all = stream::iter(0..images.len()).for_each_concurrent(IMAGES_AT_ONCE, |index| self.image(index));
+        let all =
+            stream::iter(0..images.len()).for_each_concurrent(IMAGES_AT_ONCE, |index| self.image(index));
         self.until_cancelled(all).await;
         let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
         self.until_cancelled(self.publish_tags(whole, outcome)).await;
         let failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
-        outcome.images_failed = failed.into_iter().map(|(index, phase, failure)| self.name_failure(index, phase, failure)).collect();
+        outcome.images_failed = failed
+            .into_iter()
+            .map(|(index, phase, failure)| self.name_failure(index, phase, failure))
+            .collect();
         let told = outcome.images_complete + outcome.images_failed.len();
         if told < images.len() {
             // Requests that did not end within the grace: neither whole nor failed, so it is the run that failed.
@@ -167,7 +171,8 @@ impl Actor {
         };
         let repository = repository.map_err(|error| (Phase::Prepare, Failure::from(&error)))?;
         let ready = self.run.preparer.image(index).await.map_err(|error| (Phase::Prepare, broken(&error)))?;
-        let root = ready.root().ok_or_else(|| (Phase::Prepare, Failure::internal("an image without a manifest")))?;
+        let root =
+            ready.root().ok_or_else(|| (Phase::Prepare, Failure::internal("an image without a manifest")))?;
         let presence = {
             let _permit = self.small().await.map_err(|failure| (Phase::Probe, failure))?;
             let asked = probe::image(&self.registry, &repository, &planned.tags, &root.digest).await;
@@ -191,18 +196,28 @@ impl Actor {
             && let Some(unknown) = error.manifest_blob_unknown()
         {
             // The mirror lied, or lost something since: what it names (or all of the image) is sent without asking.
-            let resend: Vec<ReadyBlob> =
-                ready.blobs.iter().filter(|blob| unknown.is_empty() || unknown.contains(&blob.digest)).cloned().collect();
+            let resend: Vec<ReadyBlob> = ready
+                .blobs
+                .iter()
+                .filter(|blob| unknown.is_empty() || unknown.contains(&blob.digest))
+                .cloned()
+                .collect();
             for blob in &resend {
                 self.book.forget(&blob.digest, repository).await;
             }
-            self.blobs(repository, &resend, Trust::Nothing).await.map_err(|failure| (Phase::Upload, failure))?;
+            self.blobs(repository, &resend, Trust::Nothing)
+                .await
+                .map_err(|failure| (Phase::Upload, failure))?;
             published = self.manifests(repository, ready).await?;
         }
         published.map_err(|error| (Phase::Publish, self.judge(&error)))
     }
 
-    async fn manifests(&self, repository: &Repository, ready: &Ready) -> Result<Result<(), RegistryError>, (Phase, Failure)> {
+    async fn manifests(
+        &self,
+        repository: &Repository,
+        ready: &Ready,
+    ) -> Result<Result<(), RegistryError>, (Phase, Failure)> {
         let _permit = self.small().await.map_err(|failure| (Phase::Publish, failure))?;
         if let Err(error) = publish::manifests(&self.registry, repository, &ready.manifests).await {
             return Ok(Err(error));
@@ -226,7 +241,12 @@ impl Actor {
         let mut session = None;
         if let Some(from) = repositories.first() {
             let _permit = self.small().await?;
-            match self.registry.mount(repository, &blob.digest, from).await.map_err(|error| self.judge(&error))? {
+            match self
+                .registry
+                .mount(repository, &blob.digest, from)
+                .await
+                .map_err(|error| self.judge(&error))?
+            {
                 Mount::Done => {
                     note(&mut repositories, repository);
                     self.counts.blobs_mounted.fetch_add(1, Ordering::Relaxed);
@@ -251,7 +271,12 @@ impl Actor {
         Ok(found == Some(size))
     }
 
-    async fn upload(&self, repository: &Repository, blob: &ReadyBlob, session: Option<UploadSession>) -> Result<(), Failure> {
+    async fn upload(
+        &self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        session: Option<UploadSession>,
+    ) -> Result<(), Failure> {
         let mirror = self.counts.mirror;
         self.run.listeners.tell(&Event::Wanted { mirror, bytes: blob.size });
         let _permit = self.permit(&self.uploads).await?;
@@ -273,7 +298,8 @@ impl Actor {
             }),
             (None, true) => Some(Failure {
                 class: "withheld",
-                message: "whole, but not tagged, because other images of this mirror are not complete".to_owned(),
+                message: "whole, but not tagged, because other images of this mirror are not complete"
+                    .to_owned(),
                 hint: Some("run again when the others can be completed, or without --atomic-tags".to_owned()),
                 exit: crate::exit::Exit::Incomplete,
             }),

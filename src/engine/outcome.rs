@@ -88,7 +88,12 @@ impl Failure {
     /// The run was told to stop.
     pub fn interrupted() -> Self {
         let message = "the run was interrupted".to_owned();
-        Self { class: "interrupted", message, hint: Some("run the same command again: it goes on from here".into()), exit: Exit::Interrupted }
+        Self {
+            class: "interrupted",
+            message,
+            hint: Some("run the same command again: it goes on from here".into()),
+            exit: Exit::Interrupted,
+        }
     }
 
     /// A bug of ours.
@@ -106,7 +111,12 @@ impl From<&BundleError> for Failure {
 
 impl From<&RegistryError> for Failure {
     fn from(error: &RegistryError) -> Self {
-        Self { class: error.kind().class(), message: error.to_string(), hint: error.hint(), exit: error.exit() }
+        Self {
+            class: error.kind().class(),
+            message: error.to_string(),
+            hint: error.hint(),
+            exit: error.exit(),
+        }
     }
 }
 
@@ -155,8 +165,14 @@ pub fn exit(outcomes: &[Outcome]) -> Exit {
     }
     match exits.as_slice() {
         [] => Exit::Complete,
-        [first, rest @ ..] if outcomes.iter().all(|outcome| outcome.error.is_some()) && rest.iter().all(|e| e == first) => *first,
-        [first, rest @ ..] if *first == Exit::Credentials && rest.iter().all(|e| e == first) => Exit::Credentials,
+        [first, rest @ ..]
+            if outcomes.iter().all(|outcome| outcome.error.is_some()) && rest.iter().all(|e| e == first) =>
+        {
+            *first
+        }
+        [first, rest @ ..] if *first == Exit::Credentials && rest.iter().all(|e| e == first) => {
+            Exit::Credentials
+        }
         _ => Exit::Incomplete,
     }
 }

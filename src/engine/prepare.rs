@@ -103,7 +103,16 @@ impl Preparer {
         });
         let images = images.collect();
         let workers = Arc::new(Semaphore::new(pool.current_num_threads() + 1));
-        Self { bundle, images, layers: Mutex::new(layers), bodies: Mutex::default(), pool, workers, method, spill }
+        Self {
+            bundle,
+            images,
+            layers: Mutex::new(layers),
+            bodies: Mutex::default(),
+            pool,
+            workers,
+            method,
+            spill,
+        }
     }
 
     /// The image at this place of the plan, ready to be sent.
@@ -140,9 +149,11 @@ impl Preparer {
     fn collect(&self, root: &Digest) -> Result<Ready, BundleError> {
         let catalog = &self.bundle.catalog;
         let closure = Closure::of(catalog, root);
-        let missing = |digest: &Digest| BundleError::new(Fault::MissingBlob, format!("the bundle lacks {digest}"));
+        let missing =
+            |digest: &Digest| BundleError::new(Fault::MissingBlob, format!("the bundle lacks {digest}"));
         let manifests = closure.manifests.iter();
-        let manifests = manifests.map(|digest| catalog.manifests.get(digest).cloned().ok_or_else(|| missing(digest)));
+        let manifests =
+            manifests.map(|digest| catalog.manifests.get(digest).cloned().ok_or_else(|| missing(digest)));
         let blobs = closure.blobs.iter().map(|descriptor| {
             let blob = catalog.blobs.get(&descriptor.digest).ok_or_else(|| missing(&descriptor.digest))?;
             let body = self.shared_body(descriptor.digest, || {
@@ -193,9 +204,12 @@ impl Preparer {
         };
         let work = || async {
             let _worker = self.workers.acquire().await;
-            let (pool, layer, method, spill) = (Arc::clone(&self.pool), layer.clone(), self.method, self.spill.clone());
+            let (pool, layer, method, spill) =
+                (Arc::clone(&self.pool), layer.clone(), self.method, self.spill.clone());
             let work = tokio::task::spawn_blocking(move || compress::layer(&pool, &layer, method, &spill));
-            work.await.unwrap_or_else(|error| Err(BundleError::new(Fault::Io, format!("compressing a layer: {error}"))))
+            work.await.unwrap_or_else(|error| {
+                Err(BundleError::new(Fault::Io, format!("compressing a layer: {error}")))
+            })
         };
         slot.get_or_init(work).await.clone()
     }
@@ -211,7 +225,8 @@ fn unpacked_layers(content: &Content) -> &[UnpackedLayer] {
 /// The registry manifest of a docker-archive's image: a function of the image and the method alone, written by hand so
 /// that no library's taste in field order or spaces can ever change a digest.
 fn synthesise(image: &Unpacked, layers: &[LayerBlob], method: Method) -> Result<Manifest, BundleError> {
-    let docker = layers.iter().all(|layer| layer.media_type != media_type::OCI_LAYER_ZSTD) && method != Method::Zstd;
+    let docker =
+        layers.iter().all(|layer| layer.media_type != media_type::OCI_LAYER_ZSTD) && method != Method::Zstd;
     let (manifest_type, config_type) = if docker {
         (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG)
     } else {
@@ -221,7 +236,8 @@ fn synthesise(image: &Unpacked, layers: &[LayerBlob], method: Method) -> Result<
         format!(r#"{{"mediaType":"{media_type}","size":{size},"digest":"{digest}"}}"#)
     };
     let config = descriptor(config_type, &image.config_digest, image.config.len() as u64);
-    let mut json = format!(r#"{{"schemaVersion":2,"mediaType":"{manifest_type}","config":{config},"layers":["#);
+    let mut json =
+        format!(r#"{{"schemaVersion":2,"mediaType":"{manifest_type}","config":{config},"layers":["#);
     for (number, layer) in layers.iter().enumerate() {
         let comma = if number == 0 { "" } else { "," };
         let layer_type = if docker { layer.media_type } else { in_oci(layer.media_type) };

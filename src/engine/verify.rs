@@ -44,7 +44,8 @@ pub async fn mirror(bundle: &Bundle, plan: &Plan, settings: MirrorSettings, deep
                     }),
                 }
             }
-            outcome.blobs_skipped = check.seen.into_inner().unwrap_or_else(PoisonError::into_inner).len() as u64;
+            outcome.blobs_skipped =
+                check.seen.into_inner().unwrap_or_else(PoisonError::into_inner).len() as u64;
         }
     }
     outcome.images_unchanged = outcome.images_complete;
@@ -79,7 +80,12 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn is_the_bundles(&self, planned: &PlannedImage, reference: &str, found: &Manifest) -> Result<(), Failure> {
+    fn is_the_bundles(
+        &self,
+        planned: &PlannedImage,
+        reference: &str,
+        found: &Manifest,
+    ) -> Result<(), Failure> {
         match (&planned.content, &found.kind) {
             (Content::Manifest(root), _) if found.digest == *root => Ok(()),
             (Content::Manifest(root), _) => {
@@ -92,7 +98,10 @@ impl Check<'_> {
             }
             (Content::Unpacked(image), _) => Err(incomplete(
                 "stale",
-                format!("{reference} is another image than the bundle's (configuration {})", image.config_digest),
+                format!(
+                    "{reference} is another image than the bundle's (configuration {})",
+                    image.config_digest
+                ),
             )),
         }
     }
@@ -116,12 +125,21 @@ impl Check<'_> {
         Ok(())
     }
 
-    async fn manifest(&self, repository: &Repository, reference: &str, media_type: &str) -> Result<Manifest, Failure> {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &str,
+        media_type: &str,
+    ) -> Result<Manifest, Failure> {
         if let Ok(digest) = reference.parse::<Digest>()
             && !self.deep
             && let Some(known) = self.bundle.catalog.manifests.get(&digest)
         {
-            let head = self.registry.head_manifest(repository, reference).await.map_err(|error| Failure::from(&error))?;
+            let head = self
+                .registry
+                .head_manifest(repository, reference)
+                .await
+                .map_err(|error| Failure::from(&error))?;
             return match head {
                 Some(_) => Ok(Manifest::clone(known)),
                 None => Err(missing(repository, reference)),
@@ -131,8 +149,10 @@ impl Check<'_> {
         let Some(got) = got.map_err(|error| Failure::from(&error))? else {
             return Err(missing(repository, reference));
         };
-        let manifest = Manifest::parse(got.bytes, if got.media_type.is_empty() { media_type } else { &got.media_type });
-        let manifest = manifest.map_err(|error| Failure::from(&error.at(format!("{repository}:{reference}"))))?;
+        let manifest =
+            Manifest::parse(got.bytes, if got.media_type.is_empty() { media_type } else { &got.media_type });
+        let manifest =
+            manifest.map_err(|error| Failure::from(&error.at(format!("{repository}:{reference}"))))?;
         match reference.parse::<Digest>() {
             Ok(digest) if !digest.matches(&manifest.bytes) => {
                 Err(incomplete("digest-mismatch", format!("{repository}@{reference}: other bytes came back")))

@@ -45,7 +45,8 @@ fn with_entry(mut index: Value, manifest: &Manifest) -> Option<Value> {
         Kind::Image { config, .. } => Some(Value::from(config.media_type.clone())),
         Kind::Index { .. } => None,
     };
-    let stated = body.get("artifactType").filter(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty())).cloned();
+    let stated =
+        body.get("artifactType").filter(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty())).cloned();
     if let Some(artifact_type) = stated.or(config_type) {
         entry["artifactType"] = artifact_type;
     }
@@ -58,7 +59,8 @@ fn with_entry(mut index: Value, manifest: &Manifest) -> Option<Value> {
 
 /// One lock for each fallback tag that this process writes.
 fn turn(key: &str) -> Arc<tokio::sync::Mutex<()>> {
-    static TURNS: LazyLock<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
+    static TURNS: LazyLock<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>> =
+        LazyLock::new(Mutex::default);
     let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(turns.entry(key.to_owned()).or_default())
 }

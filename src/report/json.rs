@@ -62,9 +62,10 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
         Event::ImageFailed { mirror, image, why } => {
             ("image_failed", json!({"mirror": name(mirror), "image": image, "why": why}))
         }
-        Event::Retried { mirror, what, why, after } => {
-            ("retried", json!({"mirror": name(mirror), "what": what, "why": why, "after_seconds": after.as_secs_f64()}))
-        }
+        Event::Retried { mirror, what, why, after } => (
+            "retried",
+            json!({"mirror": name(mirror), "what": what, "why": why, "after_seconds": after.as_secs_f64()}),
+        ),
         Event::Tagged { mirror, tags } => ("tagged", json!({"mirror": name(mirror), "tags": tags})),
         Event::Finished { mirror, complete, failed, took } => (
             "finished",

@@ -49,7 +49,9 @@ impl std::fmt::Debug for Lines {
 impl Listener for Lines {
     fn hear(&self, event: &Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = |state: &State, mirror: usize| state.mirrors.get(mirror).map_or(String::new(), |m| m.name.clone());
+        let name = |state: &State, mirror: usize| {
+            state.mirrors.get(mirror).map_or(String::new(), |m| m.name.clone())
+        };
         let line = match event {
             Event::Opened { .. } | Event::Catalogued { .. } | Event::Note { .. } => plain(event),
             Event::Started { mirrors, images } => {

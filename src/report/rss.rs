@@ -64,7 +64,10 @@ mod tests {
 
     #[test]
     fn only_pages_of_our_own_count() {
-        assert_eq!(parse("VmRSS:\t 999 kB\nRssAnon:\t 10 kB\nRssFile:\t 900 kB\nRssShmem:\t 1 kB\n"), 11 * 1024);
+        assert_eq!(
+            parse("VmRSS:\t 999 kB\nRssAnon:\t 10 kB\nRssFile:\t 900 kB\nRssShmem:\t 1 kB\n"),
+            11 * 1024
+        );
         assert!(PeakMemory::watch().bytes() > 0);
     }
 }

@@ -74,11 +74,6 @@ impl Source {
         self.held.identity
     }
 
-    /// Whether it is the file with this identity.
-    pub(super) fn compare(&self, identity: Identity) -> Result<(), BundleError> {
-        HeldFile { file: self.held.file.try_clone().map_err(|e| self.held.refused("dup", &e))?, path: self.held.path.clone(), identity }.compare(self.held.identity)
-    }
-
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.held.path

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::file::{Identity, IoMode, SourceOptions, open};
 use super::{ByteSpace, Source};
-use crate::error::BundleError;
+use crate::error::{BundleError, Fault};
 
 /// A file that is held by its identity, not by a descriptor.
 #[derive(Debug)]
@@ -38,7 +38,10 @@ impl ByteSpace for LateFile {
 
     fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
         let file = open_for_reading(&self.path)?;
-        file.compare(self.identity)?;
+        if file.identity() != self.identity {
+            let told = "bundle changed while it was read: it is another file now";
+            return Err(BundleError::new(Fault::Changed, told).at(self.path.display()));
+        }
         file.space().chunk_at(offset, max)
     }
 }
@@ -46,7 +49,6 @@ impl ByteSpace for LateFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Fault;
 
     #[test]
     fn it_reads_what_was_there_and_notices_what_was_not() {

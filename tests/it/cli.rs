@@ -33,11 +33,20 @@ fn errors_say_what_where_why_and_what_next() {
     std::env::set_current_dir(folder.path()).unwrap();
     std::fs::write("page.tar.xz", "<!doctype html><title>404</title>").unwrap();
     std::fs::write("empty.tar.xz", "").unwrap();
-    let cut = bundle(folder.path(), "cut.tar.xz", &["--preset", "tiny", "--format", "oci-layout", "--outer", "xz"]);
+    let cut =
+        bundle(folder.path(), "cut.tar.xz", &["--preset", "tiny", "--format", "oci-layout", "--outer", "xz"]);
     let bytes = std::fs::read(&cut).unwrap();
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     let push = |source: &str, more: &[&str]| {
-        let mut words = vec!["push", "images", "--need-credential=false", "--private-registry", "127.0.0.1:1", "--source", source];
+        let mut words = vec![
+            "push",
+            "images",
+            "--need-credential=false",
+            "--private-registry",
+            "127.0.0.1:1",
+            "--source",
+            source,
+        ];
         words.extend(more);
         snapshot(&words)
     };
@@ -46,7 +55,10 @@ fn errors_say_what_where_why_and_what_next() {
     insta::assert_snapshot!("error_empty", push("empty.tar.xz", &[]));
     insta::assert_snapshot!("error_truncated", push("cut.tar.xz", &[]));
     insta::assert_snapshot!("error_bad_rewrite", push("page.tar.xz", &["--rewrite", "quay.io"]));
-    insta::assert_snapshot!("error_bad_target", snapshot(&["push", "images", "--source", "x", "--private-registry", "https://reg/v2/ns"]));
+    insta::assert_snapshot!(
+        "error_bad_target",
+        snapshot(&["push", "images", "--source", "x", "--private-registry", "https://reg/v2/ns"])
+    );
     insta::assert_snapshot!("error_no_mirror", snapshot(&["push", "images", "--source", "x"]));
     insta::assert_snapshot!("error_two_passwords", push("x", &["--password=a", "--password-stdin"]));
 }
@@ -56,15 +68,25 @@ fn errors_say_what_where_why_and_what_next() {
 fn the_vendors_command_lines_run_as_they_stand() {
     let folder = folder();
     let registry = Registry::docker();
-    let made = bundle(folder.path(), "bmpackages_1.8.0.tar.xz", &["--preset", "tiny", "--format", "archives", "--outer", "xz-multi"]);
+    let made = bundle(
+        folder.path(),
+        "bmpackages_1.8.0.tar.xz",
+        &["--preset", "tiny", "--format", "archives", "--outer", "xz-multi"],
+    );
     std::fs::write(folder.path().join("cert.crt"), "").unwrap();
     let link = folder.path().join("bmctl");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_layercast"), &link).unwrap();
     let host = registry.host();
     let lines = [
-        format!("push images --source=./bmpackages_1.8.0.tar.xz --private-registry={host} --need-credential=false"),
-        format!("push images --source ./bmpackages_1.8.0.tar.xz --private-registry {host} --need-credential=false --threads 4"),
-        format!("push images --source=./bmpackages_1.8.0.tar.xz --private-registry=http://{host}/test-namespace --username=u --password=p --cacert cert.crt"),
+        format!(
+            "push images --source=./bmpackages_1.8.0.tar.xz --private-registry={host} --need-credential=false"
+        ),
+        format!(
+            "push images --source ./bmpackages_1.8.0.tar.xz --private-registry {host} --need-credential=false --threads 4"
+        ),
+        format!(
+            "push images --source=./bmpackages_1.8.0.tar.xz --private-registry=http://{host}/test-namespace --username=u --password=p --cacert cert.crt"
+        ),
         format!("images push --images . --private-registry {host}/actl --no-registry-credential"),
     ];
     for line in &lines {
@@ -86,7 +108,8 @@ fn the_vendors_command_lines_run_as_they_stand() {
 fn proxies_of_the_environment_are_used() {
     let folder = folder();
     let registry = Registry::docker();
-    let made = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let made =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = proxy.local_addr().unwrap();
     let seen = std::thread::spawn(move || {
@@ -113,8 +136,11 @@ fn proxies_of_the_environment_are_used() {
 fn run_detached(host: &str, made: &std::path::Path, proxy: &str) {
     let mut command = layercast();
     command.args(["push", "images", "--need-credential=false", "--source"]).arg(made);
-    command.args(["--private-registry", &format!("http://{host}")]).env("HTTP_PROXY", format!("http://{proxy}"));
-    let mut child = command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    command
+        .args(["--private-registry", &format!("http://{host}")])
+        .env("HTTP_PROXY", format!("http://{proxy}"));
+    let mut child =
+        command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(2));
     let _ = child.kill();
     let _ = child.wait();

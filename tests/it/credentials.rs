@@ -17,7 +17,8 @@ fn htpasswd_registry(folder: &std::path::Path) -> Registry {
 fn files_helpers_environment_and_standard_input_are_asked_in_turn() {
     let folder = folder();
     let registry = htpasswd_registry(folder.path());
-    let source = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let source =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
     let host = registry.host();
     let run = |set_up: &dyn Fn(&mut std::process::Command)| {
         let mut command = layercast();
@@ -30,10 +31,32 @@ fn files_helpers_environment_and_standard_input_are_asked_in_turn() {
     let config = folder.path().join("config");
     fs::create_dir(&config).unwrap();
     let auth = "cHVzaGVyOnNlY3JldA=="; // pusher:secret
-    fs::write(config.join("config.json"), format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#)).unwrap();
-    assert_eq!(run(&|command| drop(command.env("DOCKER_CONFIG", &config))).status.code(), Some(0));
-    assert_eq!(run(&|command| drop(command.env("REGISTRY_AUTH_FILE", config.join("config.json")))).status.code(), Some(0));
-    assert_eq!(run(&|command| drop(command.arg("--credential-file").arg(config.join("config.json")))).status.code(), Some(0));
+    fs::write(config.join("config.json"), format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#))
+        .unwrap();
+    assert_eq!(
+        run(&|command| {
+            command.env("DOCKER_CONFIG", &config);
+        })
+        .status
+        .code(),
+        Some(0)
+    );
+    assert_eq!(
+        run(&|command| {
+            command.env("REGISTRY_AUTH_FILE", config.join("config.json"));
+        })
+        .status
+        .code(),
+        Some(0)
+    );
+    assert_eq!(
+        run(&|command| {
+            command.arg("--credential-file").arg(config.join("config.json"));
+        })
+        .status
+        .code(),
+        Some(0)
+    );
 
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -42,7 +65,14 @@ fn files_helpers_environment_and_standard_input_are_asked_in_turn() {
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(config.join("config.json"), r#"{"credsStore":"test"}"#).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    assert_eq!(run(&|command| drop(command.env("DOCKER_CONFIG", &config).env("PATH", &path))).status.code(), Some(0));
+    assert_eq!(
+        run(&|command| {
+            command.env("DOCKER_CONFIG", &config).env("PATH", &path);
+        })
+        .status
+        .code(),
+        Some(0)
+    );
 
     let environment = |command: &mut std::process::Command| {
         command.env("LAYERCAST_USERNAME", "pusher").env("LAYERCAST_PASSWORD", "secret");
@@ -52,7 +82,9 @@ fn files_helpers_environment_and_standard_input_are_asked_in_turn() {
     let secret = folder.path().join("secret");
     fs::write(&secret, "secret\n").unwrap();
     let piped = |command: &mut std::process::Command| {
-        command.args(["--username", "pusher", "--password-stdin"]).stdin(Stdio::from(fs::File::open(&secret).unwrap()));
+        command
+            .args(["--username", "pusher", "--password-stdin"])
+            .stdin(Stdio::from(fs::File::open(&secret).unwrap()));
     };
     assert_eq!(run(&piped).status.code(), Some(0));
 }

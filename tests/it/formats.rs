@@ -22,8 +22,18 @@ fn every_outer(format: &str, outers: &[(&str, &str)]) {
     std::fs::create_dir(&stores).unwrap();
     for (outer, ending) in outers {
         let cache = folder.path().join("cache");
-        let args =
-            ["--preset", "tiny", "--format", format, "--outer", outer, "--block-size", "262144", "--cache", cache.to_str().unwrap()];
+        let args = [
+            "--preset",
+            "tiny",
+            "--format",
+            format,
+            "--outer",
+            outer,
+            "--block-size",
+            "262144",
+            "--cache",
+            cache.to_str().unwrap(),
+        ];
         let source = bundle(folder.path(), &format!("b.{ending}"), &args);
         let docker = Registry::docker();
         let embedded = Registry::embedded(&stores.join(outer));
@@ -34,8 +44,13 @@ fn every_outer(format: &str, outers: &[(&str, &str)]) {
 }
 
 fn arrives(registry: &Registry, source: &Path, what: &str) {
-    let args =
-        ["--source", source.to_str().unwrap(), "--private-registry", &registry.host(), "--need-credential=false"];
+    let args = [
+        "--source",
+        source.to_str().unwrap(),
+        "--private-registry",
+        &registry.host(),
+        "--need-credential=false",
+    ];
     let first = push(&args).complete();
     assert!(first.mirror(0)["bytes_sent"].as_u64().unwrap() > 0, "{what}");
     judge(&registry.url(), source);

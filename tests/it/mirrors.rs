@@ -7,10 +7,12 @@ use crate::support::{bundle, folder, judge, layercast, push};
 #[test]
 fn one_bundle_fills_several_mirrors_and_is_decoded_once() {
     let folder = folder();
-    let args = ["--preset", "tiny", "--format", "oci-layout", "--outer", "xz-multi", "--block-size", "262144"];
+    let args =
+        ["--preset", "tiny", "--format", "oci-layout", "--outer", "xz-multi", "--block-size", "262144"];
     let source = bundle(folder.path(), "b.tar.xz", &args);
     let registries = [Registry::docker(), Registry::docker(), Registry::docker()];
-    let mut args = vec!["--source".to_owned(), source.display().to_string(), "--need-credential=false".to_owned()];
+    let mut args =
+        vec!["--source".to_owned(), source.display().to_string(), "--need-credential=false".to_owned()];
     for registry in &registries {
         args.extend(["--private-registry".to_owned(), format!("{}/ns", registry.host())]);
     }
@@ -34,7 +36,8 @@ fn inspect(source: &std::path::Path) -> serde_json::Value {
 #[test]
 fn a_dead_mirror_costs_the_others_nothing_and_is_reported() {
     let folder = folder();
-    let source = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "archives", "--outer", "none"]);
+    let source =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "archives", "--outer", "none"]);
     let good = Registry::docker();
     let dead = format!("http://127.0.0.1:{}", free_port());
     let args = [
@@ -51,19 +54,22 @@ fn a_dead_mirror_costs_the_others_nothing_and_is_reported() {
     judge(&good.url(), &source);
     assert_eq!(pushed.mirror(0)["error"]["class"], "unreachable");
     assert_eq!(pushed.mirror(1)["images_failed"].as_array().unwrap().len(), 0);
-    let alone = push(&["--source", source.to_str().unwrap(), "--private-registry", &dead, "--need-credential=false"]);
+    let alone =
+        push(&["--source", source.to_str().unwrap(), "--private-registry", &dead, "--need-credential=false"]);
     assert_eq!(alone.exit, 6, "{}", alone.said());
 }
 
 #[test]
 fn names_are_rewritten_chosen_and_refused_by_rule() {
     let folder = folder();
-    let source = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let source =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
     let registry = Registry::docker();
     let to = |namespace: &str| format!("{}/{namespace}", registry.host());
     let source = source.to_str().unwrap();
     let flags = ["--need-credential=false", "--source", source, "--private-registry"];
-    push(&[&flags[..], &[&to("a"), "--rewrite", "gcr.io/(.*)=google/$1", "--include", "gcr.io/*"]].concat()).complete();
+    push(&[&flags[..], &[&to("a"), "--rewrite", "gcr.io/(.*)=google/$1", "--include", "gcr.io/*"]].concat())
+        .complete();
     let found = tags(&registry.url(), "a");
     assert!(!found.is_empty() && found.iter().all(|tag| tag.starts_with("a/google/")), "{found:?}");
     push(&[&flags[..], &[&to("b"), "--exclude", "gcr.io/*"]].concat()).complete();
@@ -79,12 +85,16 @@ fn names_are_rewritten_chosen_and_refused_by_rule() {
 #[test]
 fn plan_foretells_verify_agrees_and_finds_what_is_gone() {
     let folder = folder();
-    let source = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let source =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
     let registry = Registry::docker();
     let host = registry.host();
     let run = |words: &[&str]| {
         let mut command = layercast();
-        command.args(words).args(["--json", "--need-credential=false", "--private-registry", &host, "--source"]).arg(&source);
+        command
+            .args(words)
+            .args(["--json", "--need-credential=false", "--private-registry", &host, "--source"])
+            .arg(&source);
         let output = command.output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -95,7 +105,9 @@ fn plan_foretells_verify_agrees_and_finds_what_is_gone() {
     let foretold = plan["mirrors"][0]["bytes_to_send"].as_u64().unwrap();
     let (exit, before) = run(&["verify"]);
     assert_eq!((exit, before["mirrors"][0]["images_complete"].as_u64()), (3, Some(0)));
-    let pushed = push(&["--source", source.to_str().unwrap(), "--private-registry", &host, "--need-credential=false"]).complete();
+    let pushed =
+        push(&["--source", source.to_str().unwrap(), "--private-registry", &host, "--need-credential=false"])
+            .complete();
     assert_eq!(pushed.mirror(0)["bytes_sent"].as_u64(), Some(foretold));
     let (_, plan) = run(&["plan"]);
     assert_eq!(plan["mirrors"][0]["bytes_to_send"], 0);
@@ -132,10 +144,19 @@ fn delete(registry: &str, path: &str) {
 #[test]
 fn a_pipe_is_a_bundle() {
     let folder = folder();
-    let source = bundle(folder.path(), "b.tar.gz", &["--preset", "tiny", "--format", "archives", "--outer", "gz"]);
+    let source =
+        bundle(folder.path(), "b.tar.gz", &["--preset", "tiny", "--format", "archives", "--outer", "gz"]);
     let registry = Registry::docker();
     let mut command = layercast();
-    command.args(["push", "images", "--source", "-", "--need-credential=false", "--private-registry", &registry.host()]);
+    command.args([
+        "push",
+        "images",
+        "--source",
+        "-",
+        "--need-credential=false",
+        "--private-registry",
+        &registry.host(),
+    ]);
     let output = command.stdin(std::fs::File::open(&source).unwrap()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     judge(&registry.url(), &source);

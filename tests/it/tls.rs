@@ -25,7 +25,8 @@ fn secured() -> Secured {
         certificate: Some((path("ca-server.crt"), path("ca-server.key"))),
         htpasswd: Some(path("htpasswd")),
     };
-    let bundle = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let bundle =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
     Secured { registry: Registry::docker_with(&setup), folder, bundle }
 }
 
@@ -33,13 +34,32 @@ fn authority(folder: &Path, name: &str) {
     let path = |ending: &str| folder.join(format!("{name}{ending}"));
     let subject = format!("/CN={name} authority");
     let (key, cert) = (path(".key"), path(".crt"));
-    let common = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"].map(OsStr::new);
+    let common =
+        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+            .map(OsStr::new);
     let mut words = common.to_vec();
-    words.extend(["-subj".as_ref(), subject.as_ref(), "-keyout".as_ref(), key.as_os_str(), "-out".as_ref(), cert.as_os_str()]);
+    words.extend([
+        "-subj".as_ref(),
+        subject.as_ref(),
+        "-keyout".as_ref(),
+        key.as_os_str(),
+        "-out".as_ref(),
+        cert.as_os_str(),
+    ]);
     tool("openssl", &words);
     let (server_key, server_cert) = (path("-server.key"), path("-server.crt"));
     let mut words = common.to_vec();
-    words.extend(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"].map(OsStr::new));
+    words.extend(
+        [
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=CA:FALSE",
+        ]
+        .map(OsStr::new),
+    );
     words.extend(["-CA".as_ref(), cert.as_os_str(), "-CAkey".as_ref(), key.as_os_str()]);
     words.extend(["-keyout".as_ref(), server_key.as_os_str(), "-out".as_ref(), server_cert.as_os_str()]);
     tool("openssl", &words);
@@ -68,7 +88,8 @@ fn a_private_authority_and_a_password_work() {
     assert!(!pushed.said().contains("secret"));
     let password = secured.file("password");
     std::fs::write(&password, "secret\n").unwrap();
-    let again = secured.push(&["--cacert", &ca, "--username=pusher", "--password-file", &password]).complete();
+    let again =
+        secured.push(&["--cacert", &ca, "--username=pusher", "--password-file", &password]).complete();
     assert_eq!(again.mirror(0)["bytes_sent"], 0);
 }
 
@@ -79,10 +100,20 @@ fn the_wrong_authority_is_an_error_and_nothing_is_sent_in_clear() {
     for flags in [&["--cacert", &other][..], &[][..]] {
         let refused = secured.push(&[flags, &["--username=pusher", "--password=secret"]].concat());
         assert_eq!(refused.exit, 3, "{}", refused.said());
-        assert!(refused.said().contains("[tls]") && refused.said().contains("--cacert"), "{}", refused.said());
+        assert!(
+            refused.said().contains("[tls]") && refused.said().contains("--cacert"),
+            "{}",
+            refused.said()
+        );
     }
     let plain = format!("http://{}", secured.registry.host());
-    let args = ["--source", secured.bundle.to_str().unwrap(), "--private-registry", &plain, "--need-credential=false"];
+    let args = [
+        "--source",
+        secured.bundle.to_str().unwrap(),
+        "--private-registry",
+        &plain,
+        "--need-credential=false",
+    ];
     let refused = push(&args);
     assert_ne!(refused.exit, 0);
     assert!(refused.said().contains("https"), "{}", refused.said());

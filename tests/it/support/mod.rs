@@ -1,7 +1,7 @@
 //! Running layercast, registries and generators.
 
-pub mod registry;
-pub mod http;
+pub(crate) mod http;
+pub(crate) mod registry;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,27 +11,29 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// The repository's root.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A folder of its own for a test, gone afterwards.
-pub fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
 /// layercast, with an environment in which no credential or proxy of this machine can be found.
-pub fn layercast() -> Command {
+pub(crate) fn layercast() -> Command {
     named(Path::new(env!("CARGO_BIN_EXE_layercast")))
 }
 
 /// The same for a link to the program.
-pub fn named(program: &Path) -> Command {
+pub(crate) fn named(program: &Path) -> Command {
     let mut command = Command::new(program);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
         command.env_remove(name).env_remove(name.to_lowercase());
     }
-    for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "LAYERCAST_USERNAME", "LAYERCAST_PASSWORD"] {
+    for name in
+        ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "LAYERCAST_USERNAME", "LAYERCAST_PASSWORD"]
+    {
         command.env_remove(name);
     }
     command.env("HOME", "/nonexistent").stdin(Stdio::null());
@@ -40,36 +42,36 @@ pub fn named(program: &Path) -> Command {
 
 /// What became of a push.
 #[derive(Debug)]
-pub struct Pushed {
-    pub exit: i32,
-    pub stdout: String,
-    pub stderr: String,
-    pub report: Value,
+pub(crate) struct Pushed {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) report: Value,
 }
 
 impl Pushed {
-    pub fn mirror(&self, number: usize) -> &Value {
+    pub(crate) fn mirror(&self, number: usize) -> &Value {
         &self.report["mirrors"][number]
     }
 
     #[track_caller]
-    pub fn complete(self) -> Self {
+    pub(crate) fn complete(self) -> Self {
         assert_eq!(self.exit, 0, "{}\n{}", self.stdout, self.stderr);
         self
     }
 
     /// Everything that was said, for assertions about messages.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         format!("{}\n{}", self.stdout, self.stderr)
     }
 }
 
 /// Pushes with a report, within a time limit.
-pub fn push<A: AsRef<OsStr>>(args: &[A]) -> Pushed {
+pub(crate) fn push<A: AsRef<OsStr>>(args: &[A]) -> Pushed {
     push_within(Duration::from_secs(120), args)
 }
 
-pub fn push_within<A: AsRef<OsStr>>(limit: Duration, args: &[A]) -> Pushed {
+pub(crate) fn push_within<A: AsRef<OsStr>>(limit: Duration, args: &[A]) -> Pushed {
     let folder = folder();
     let report = folder.path().join("report.json");
     let mut command = layercast();
@@ -85,7 +87,7 @@ pub fn push_within<A: AsRef<OsStr>>(limit: Duration, args: &[A]) -> Pushed {
 }
 
 /// Runs a command to its end, and fails the test when it has none within the limit.
-pub fn within(limit: Duration, mut command: Command) -> Output {
+pub(crate) fn within(limit: Duration, mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let id = child.id();
     let (done, finished) = std::sync::mpsc::channel::<()>();
@@ -104,7 +106,7 @@ pub fn within(limit: Duration, mut command: Command) -> Output {
 
 /// Runs a tool that must be there and must succeed.
 #[track_caller]
-pub fn tool(program: &str, args: &[&OsStr]) -> Output {
+pub(crate) fn tool(program: &str, args: &[&OsStr]) -> Output {
     let output = Command::new(program).args(args).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}; scripts/test.sh installs it"));
     assert!(
@@ -117,7 +119,7 @@ pub fn tool(program: &str, args: &[&OsStr]) -> Output {
 }
 
 /// A bundle made by `tests/bundles/make_bundle.py`, with its truth beside it.
-pub fn bundle(folder: &Path, name: &str, args: &[&str]) -> PathBuf {
+pub(crate) fn bundle(folder: &Path, name: &str, args: &[&str]) -> PathBuf {
     let out = folder.join(name);
     let script = root().join("tests/bundles/make_bundle.py");
     let mut words: Vec<&OsStr> = vec![script.as_os_str(), "--source".as_ref(), "synthetic".as_ref()];
@@ -129,10 +131,17 @@ pub fn bundle(folder: &Path, name: &str, args: &[&str]) -> PathBuf {
 
 /// The independent judge: everything of the bundle's truth is on the registry, whole and right.
 #[track_caller]
-pub fn judge(registry: &str, bundle: &Path) {
+pub(crate) fn judge(registry: &str, bundle: &Path) {
     let script = root().join("tests/oracle/oracle.py");
     let mut truth = bundle.as_os_str().to_owned();
     truth.push(".TRUTH.json");
-    let words = [script.as_os_str(), "check".as_ref(), "--registry".as_ref(), registry.as_ref(), "--truth".as_ref(), &truth];
+    let words = [
+        script.as_os_str(),
+        "check".as_ref(),
+        "--registry".as_ref(),
+        registry.as_ref(),
+        "--truth".as_ref(),
+        &truth,
+    ];
     tool("python3", &words);
 }

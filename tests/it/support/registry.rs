@@ -10,26 +10,26 @@ use std::time::{Duration, Instant};
 use super::layercast;
 
 /// A registry that runs until it is dropped.
-pub struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
     _folder: Option<tempfile::TempDir>,
 }
 
 /// How a `docker-registry` is set up.
 #[derive(Default)]
-pub struct Setup {
-    pub certificate: Option<(PathBuf, PathBuf)>,
-    pub htpasswd: Option<PathBuf>,
+pub(crate) struct Setup {
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    pub(crate) htpasswd: Option<PathBuf>,
 }
 
 impl Registry {
     /// Debian's `docker-registry`, without TLS and for everyone.
-    pub fn docker() -> Self {
+    pub(crate) fn docker() -> Self {
         Self::docker_with(&Setup::default())
     }
 
-    pub fn docker_with(setup: &Setup) -> Self {
+    pub(crate) fn docker_with(setup: &Setup) -> Self {
         let folder = super::folder();
         let port = free_port();
         let mut config = format!(
@@ -45,15 +45,21 @@ impl Registry {
         }
         let path = folder.path().join("config.yml");
         fs::write(&path, config).unwrap();
-        let child = Command::new("docker-registry").arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("docker-registry: {error}; scripts/test.sh installs it"));
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child =
+            child.unwrap_or_else(|error| panic!("docker-registry: {error}; scripts/test.sh installs it"));
         let registry = Self { child, port, _folder: Some(folder) };
         registry.wait();
         registry
     }
 
     /// The embedded registry, as a process.
-    pub fn embedded(root: &std::path::Path) -> Self {
+    pub(crate) fn embedded(root: &std::path::Path) -> Self {
         let mut command = layercast();
         command.args(["serve", "--listen", "127.0.0.1:0", "--root"]).arg(root);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -65,12 +71,12 @@ impl Registry {
     }
 
     /// `127.0.0.1:PORT`.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// `http://127.0.0.1:PORT`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.host())
     }
 
@@ -91,6 +97,6 @@ impl Drop for Registry {
 }
 
 /// A port that nobody listens on.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
