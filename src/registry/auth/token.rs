@@ -260,6 +260,14 @@ async fn post(
     scopes: &[String],
     token: &SecretString,
 ) -> Result<Bytes, RegistryError> {
+    let request = Request::new(Method::POST, bearer.realm.clone())
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .payload(Payload::Bytes(form(bearer, scopes, token).into()), Replay::Safe)
+        .want(Want::Whole(MAX_TOKEN_BYTES));
+    Ok(client.exchange(&request, None).await?.body)
+}
+
+fn form(bearer: &Bearer, scopes: &[String], token: &SecretString) -> String {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "refresh_token").append_pair("client_id", "layercast");
     form.extend_pairs(bearer.service.iter().map(|service| ("service", service)));
@@ -267,11 +275,7 @@ async fn post(
         form.append_pair("scope", &scopes.join(" "));
     }
     form.append_pair("refresh_token", token.expose_secret());
-    let request = Request::new(Method::POST, bearer.realm.clone())
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .payload(Payload::Bytes(form.finish().into()), Replay::Safe)
-        .want(Want::Whole(MAX_TOKEN_BYTES));
-    Ok(client.exchange(&request, None).await?.body)
+    form.finish()
 }
 
 fn choose_from(refused: &RegistryError) -> Option<Challenge> {
