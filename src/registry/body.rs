@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,6 +15,9 @@ use tokio::time::Instant;
 use crate::error::{BundleError, Fault};
 use crate::registry::Observer;
 use crate::registry::host::locked;
+
+/// The largest piece handed to the network at once: only what is taken in small pieces shows that something moves.
+const MAX_PIECE_BYTES: usize = 256 << 10;
 
 /// Bytes to send, or the error that ended them.
 pub type BodyStream = BoxStream<'static, Result<Bytes, BundleError>>;
@@ -98,6 +101,8 @@ impl Progress {
 pub(super) struct Metered {
     // Never contended: the lock only makes the stream shareable, which the client asks of bodies and never uses.
     stream: Mutex<BodyStream>,
+    /// What the stream gave and the network has not taken.
+    piece: Bytes,
     left: u64,
     progress: Arc<Progress>,
     taken: Arc<AtomicU64>,
@@ -114,7 +119,10 @@ impl Metered {
         let left = body.len();
         let progress = Arc::new(Progress::new(left == 0));
         let stream = Mutex::new(body.open(0..left));
-        (Self { stream, left, progress: Arc::clone(&progress), taken, observer }, progress)
+        (
+            Self { stream, piece: Bytes::new(), left, progress: Arc::clone(&progress), taken, observer },
+            progress,
+        )
     }
 
     fn fail(&mut self, error: BundleError) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
@@ -131,36 +139,37 @@ impl http_body::Body for Metered {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
-        let stream = self.stream.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let polled = stream.as_mut().poll_next(cx);
-        self.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
-        self.progress.touch();
         let wrong_length = |left: u64, what: &str| {
-            BundleError::new(
-                Fault::SizeMismatch,
-                format!("the content is {what} than its size, {left} bytes before its end"),
-            )
+            let detail = format!("the content is {what} than its size, {left} bytes before its end");
+            BundleError::new(Fault::SizeMismatch, detail)
         };
-        match ready!(polled) {
-            Some(Ok(bytes)) => {
-                let taken = bytes.len() as u64;
-                if taken > self.left {
+        while self.piece.is_empty() {
+            let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let polled = stream.as_mut().poll_next(cx);
+            self.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
+            self.progress.touch();
+            match ready!(polled) {
+                Some(Ok(bytes)) if bytes.len() as u64 > self.left => {
                     let error = wrong_length(self.left, "longer");
                     return self.fail(error);
                 }
-                self.left -= taken;
-                self.taken.fetch_add(taken, Ordering::Relaxed);
-                self.progress.is_complete.store(self.left == 0, Ordering::Release);
-                self.observer.body_sent(taken);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                Some(Ok(bytes)) => self.piece = bytes,
+                Some(Err(error)) => return self.fail(error),
+                None if self.left > 0 => {
+                    let error = wrong_length(self.left, "shorter");
+                    return self.fail(error);
+                }
+                None => return Poll::Ready(None),
             }
-            Some(Err(error)) => self.fail(error),
-            None if self.left > 0 => {
-                let error = wrong_length(self.left, "shorter");
-                self.fail(error)
-            }
-            None => Poll::Ready(None),
         }
+        let size = self.piece.len().min(MAX_PIECE_BYTES);
+        let piece = self.piece.split_to(size);
+        self.left -= size as u64;
+        self.taken.fetch_add(size as u64, Ordering::Relaxed);
+        self.progress.touch();
+        self.progress.is_complete.store(self.left == 0, Ordering::Release);
+        self.observer.body_sent(size as u64);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

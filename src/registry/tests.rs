@@ -97,7 +97,7 @@ fn options() -> ClientOptions {
         ..RetryPolicy::default()
     };
     let timeouts = Timeouts { stall: Duration::from_millis(500), ..Timeouts::default() };
-    ClientOptions { retry, timeouts, ..ClientOptions::default() }
+    ClientOptions { timeouts, retry, ..ClientOptions::default() }
 }
 
 fn with_password() -> ClientOptions {
@@ -296,14 +296,14 @@ async fn a_redirect_is_followed_without_the_credentials() {
 }
 
 /// A token server beside the API: tokens are numbered and last `ttl` seconds.
-fn with_tokens(seen: &Seen, here: &str, issued: &AtomicU32, ttl: &str) -> Result<u32, Response<Body>> {
+fn with_tokens(seen: &Seen, here: &str, issued: &AtomicU32, ttl: &str) -> Result<u32, Box<Response<Body>>> {
     if seen.target.starts_with("/token") {
         std::thread::sleep(Duration::from_millis(20));
         let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
-        return Err(answer(200, &[], &format!(r#"{{"token":"t{number}","expires_in":{ttl}}}"#)));
+        return Err(Box::new(answer(200, &[], &format!(r#"{{"token":"t{number}","expires_in":{ttl}}}"#))));
     }
     let challenge = format!("Bearer realm=\"http://{here}/token\",service=\"s\",error=\"invalid_token\"");
-    let denied = || answer(401, &[("www-authenticate", &challenge)], "");
+    let denied = || Box::new(answer(401, &[("www-authenticate", &challenge)], ""));
     seen.header("authorization").strip_prefix("Bearer t").and_then(|n| n.parse().ok()).ok_or_else(denied)
 }
 
@@ -313,7 +313,7 @@ async fn one_token_serves_all_who_wait_and_is_renewed_before_it_ends() {
     let counter = Arc::clone(&issued);
     let (here, log) = registry(move |seen, here| match with_tokens(seen, here, &counter, "1") {
         Ok(_) => answer(200, &[], ""),
-        Err(other) => other,
+        Err(other) => *other,
     })
     .await;
     let registry = connect(&here, with_password()).await.unwrap();
@@ -343,7 +343,7 @@ async fn one_token_serves_all_who_wait_and_is_renewed_before_it_ends() {
 async fn a_token_that_is_refused_is_renewed_once_and_the_body_sent_again() {
     let issued = Arc::new(AtomicU32::new(0));
     let (here, log) = registry(move |seen, here| match with_tokens(seen, here, &issued, "300") {
-        Err(other) => other,
+        Err(other) => *other,
         Ok(2) if seen.method == "PUT" => {
             let challenge = format!("Bearer realm=\"http://{here}/token\",service=\"s\"");
             answer(401, &[("www-authenticate", &challenge)], "")
@@ -380,7 +380,7 @@ async fn a_second_401_is_final() {
     let issued = Arc::new(AtomicU32::new(0));
     let (here, log) = registry(move |seen, here| match with_tokens(seen, here, &issued, "300") {
         Ok(_) if seen.target == "/v2/" => answer(200, &[], ""),
-        Err(other) if seen.target.starts_with("/token") => other,
+        Err(other) if seen.target.starts_with("/token") => *other,
         _ => answer(
             401,
             &[("www-authenticate", &format!("Bearer realm=\"http://{here}/token\",service=\"s\""))],
@@ -538,10 +538,10 @@ async fn lists_are_read_page_by_page() {
             answer(200, &[("link", "</v2/team/app/tags/list?last=b>; rel=\"next\"")], r#"{"tags":["a","b"]}"#)
         }
         "/v2/team/app/tags/list?last=b" => answer(200, &[], r#"{"tags":["c"]}"#),
-        target if target.contains("/referrers/") && !target.contains("p=2") => {
+        target if target.contains("app/referrers/") && !target.contains("p=2") => {
             answer(200, &[("link", "<?p=2>; rel=\"next\"")], r#"{"manifests":[1]}"#)
         }
-        target if target.contains("/referrers/") => answer(200, &[], r#"{"manifests":[2]}"#),
+        target if target.contains("app/referrers/") => answer(200, &[], r#"{"manifests":[2]}"#),
         "/v2/" => answer(200, &[], ""),
         _ => answer(404, &[], "404 page not found"),
     })
@@ -587,7 +587,42 @@ async fn plain_http_is_found_on_this_machine_only_and_never_with_an_authority() 
 
 fn authority() -> (rcgen::Certificate, rcgen::KeyPair) {
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
     (certificate, key)
+}
+
+#[tokio::test]
+async fn a_certificate_of_nobody_we_know_is_final_until_its_authority_is_given() {
+    use std::io::{Read, Write};
+    let options = options();
+    let (certificate, key) = authority();
+    let secret = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], secret)
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let session = rustls::ServerConnection::new(Arc::new(config.clone())).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, socket.unwrap());
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let target: Target = format!("https://{here}").parse().unwrap();
+    let error = Registry::connect(&target.endpoint, options.clone()).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (Kind::Tls, false), "{error:?}");
+    assert!(error.hint().unwrap().contains("--cacert"), "{error:?}");
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    let trusting = ClientOptions { ca_pem: vec![certificate.pem().into_bytes()], ..options.clone() };
+    Registry::connect(&target.endpoint, trusting).await.unwrap();
+    // Found by itself on this machine, and not taken for plain HTTP.
+    let unstated: Target = here.to_string().parse().unwrap();
+    assert_eq!(Registry::connect(&unstated.endpoint, options).await.unwrap_err().kind(), Kind::Tls);
 }

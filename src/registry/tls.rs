@@ -107,17 +107,22 @@ pub(super) fn speaks_no_tls(error: &reqwest::Error) -> bool {
 
 /// The errors at the bottom: of TLS, of the operating system.
 fn roots(error: &reqwest::Error) -> (Option<&rustls::Error>, Option<io::ErrorKind>) {
-    let (mut tls, mut kind) = (None, None);
+    let mut kind = None;
     let mut next = error.source();
     while let Some(source) = next {
-        tls = tls.or_else(|| source.downcast_ref::<rustls::Error>());
-        if let Some(io) = source.downcast_ref::<io::Error>() {
-            kind = Some(io.kind());
-            tls = tls.or_else(|| io.get_ref()?.downcast_ref::<rustls::Error>());
+        if let Some(tls) = source.downcast_ref::<rustls::Error>() {
+            return (Some(tls), kind);
         }
-        next = source.source();
+        next = match source.downcast_ref::<io::Error>() {
+            Some(io) => {
+                kind = Some(io.kind());
+                // What an I/O error wraps is not its source: that would be the source of what it wraps.
+                io.get_ref().map(|wrapped| wrapped as &(dyn std::error::Error + 'static))
+            }
+            None => source.source(),
+        };
     }
-    (tls, kind)
+    (None, kind)
 }
 
 /// What is wrong with TLS for good; `None` for damage on the way, which may pass.

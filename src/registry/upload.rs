@@ -16,6 +16,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Url};
@@ -27,6 +28,9 @@ use crate::registry::error::{Cause, Kind, RegistryError};
 use crate::registry::retry::{self, Next, Replay, Trials};
 use crate::registry::transport::Payload;
 use crate::registry::{Registry, headers, location};
+
+/// How long a courtesy may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An upload that the registry waits for.
 pub struct UploadSession {
@@ -96,10 +100,12 @@ impl Registry {
             }
             let next = retry::after_upload(error.cause(), self.policy(), &mut trials);
             let delay = match next {
-                Next::Switch => std::time::Duration::ZERO,
+                Next::Switch => Duration::ZERO,
                 Next::Restart if self.host().take_retry() => delays.next().unwrap_or(self.policy().max_delay),
                 Next::Restart | Next::GiveUp => {
-                    self.cancel_upload(repository, session).await;
+                    if !error.kind().is_network() {
+                        self.cancel_upload(repository, session).await;
+                    }
                     return Err(error);
                 }
             };
@@ -130,8 +136,10 @@ impl Registry {
     /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire.
     pub async fn cancel_upload(&self, repository: &Repository, session: UploadSession) {
         let request = Request::new(Method::DELETE, session.location).payload(Payload::Empty, Replay::Never);
-        if let Err(error) = self.call(repository, &request).await {
-            tracing::debug!(%error, "the upload was not cancelled and will expire");
+        match tokio::time::timeout(CANCEL_TIMEOUT, self.call(repository, &request)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the upload was not cancelled and will expire"),
+            Err(_) => tracing::debug!("the upload was not cancelled in time and will expire"),
         }
     }
 
