@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::error::{BundleError, Fault};
 use crate::registry::Observer;
@@ -78,10 +79,10 @@ impl Progress {
 
     /// When bytes were last taken.
     pub(super) fn moved(&self) -> Instant {
-        self.start + std::time::Duration::from_millis(self.moved_millis.load(Ordering::Relaxed))
+        self.start + Duration::from_millis(self.moved_millis.load(Ordering::Relaxed))
     }
 
-    /// Whether it is the bundle that keeps us waiting.
+    /// Whether it is the bundle that keeps us waiting, or we ourselves.
     pub(super) fn waits_for_source(&self) -> bool {
         self.waits_for_source.load(Ordering::Relaxed)
     }
@@ -104,23 +105,36 @@ pub(super) struct Metered {
     /// What the stream gave and the network has not taken.
     piece: Bytes,
     left: u64,
+    /// Nothing is given before this ends.
+    hold: Option<Pin<Box<Sleep>>>,
     progress: Arc<Progress>,
     taken: Arc<AtomicU64>,
     observer: Arc<dyn Observer>,
 }
 
 impl Metered {
-    /// `taken` counts on over all tries.
+    /// `taken` counts on over all tries. For `hold` nothing follows the head of the request, so that a server that
+    /// refuses it can say so before bytes that it does not read make it reset the connection.
     pub(super) fn new(
         body: &dyn BlobBody,
         taken: Arc<AtomicU64>,
+        hold: Duration,
         observer: Arc<dyn Observer>,
     ) -> (Self, Arc<Progress>) {
         let left = body.len();
         let progress = Arc::new(Progress::new(left == 0));
         let stream = Mutex::new(body.open(0..left));
+        let hold = (!hold.is_zero()).then(|| Box::pin(tokio::time::sleep(hold)));
         (
-            Self { stream, piece: Bytes::new(), left, progress: Arc::clone(&progress), taken, observer },
+            Self {
+                stream,
+                piece: Bytes::new(),
+                left,
+                hold,
+                progress: Arc::clone(&progress),
+                taken,
+                observer,
+            },
             progress,
         )
     }
@@ -143,6 +157,12 @@ impl http_body::Body for Metered {
             let detail = format!("the content is {what} than its size, {left} bytes before its end");
             BundleError::new(Fault::SizeMismatch, detail)
         };
+        if let Some(hold) = self.hold.as_mut() {
+            let held = hold.as_mut().poll(cx);
+            self.progress.waits_for_source.store(held.is_pending(), Ordering::Relaxed);
+            ready!(held);
+            self.hold = None;
+        }
         while self.piece.is_empty() {
             let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
             let polled = stream.as_mut().poll_next(cx);

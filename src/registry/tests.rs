@@ -585,6 +585,55 @@ async fn plain_http_is_found_on_this_machine_only_and_never_with_an_authority() 
     assert!(error.hint().unwrap().contains("http://"), "{error:?}");
 }
 
+/// What proxies do with a request that is too large: they answer at once and hang up on the rest.
+#[tokio::test]
+async fn a_refusal_that_got_lost_in_a_reset_is_heard_at_the_second_try() {
+    use std::io::{Read, Write};
+    fn serve(mut socket: std::net::TcpStream) -> std::io::Result<()> {
+        loop {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") {
+                socket.read_exact(&mut byte)?;
+                head.extend(byte);
+            }
+            let answer = match head[0] {
+                b'G' => "200 OK",
+                b'H' => "404 Not Found\r\nconnection: close",
+                _ if head.starts_with(b"POST") => "202 Accepted\r\nlocation: 1",
+                _ => "413 Too Large\r\nconnection: close",
+            };
+            write!(socket, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n")?;
+            if answer.contains("close") {
+                return Ok(());
+            }
+        }
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            std::thread::spawn(|| serve(socket));
+        }
+    });
+    let registry = connect(&here, options()).await.unwrap();
+    let body: Arc<dyn BlobBody> = Arc::new(Bytes::from(vec![0; 32 << 20]));
+    let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, None).await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (Kind::TooLarge, Some(413)), "{error:?}");
+    assert!(error.hint().unwrap().contains("proxy"));
+}
+
+#[test]
+fn everything_can_run_on_any_thread() {
+    fn check<T: Send>(_: impl FnOnce(Registry, Repository, Digest, Arc<dyn BlobBody>) -> T) {}
+    check(|r, n, d, b| async move { r.push_blob(&n, &d, &b, None).await.map(drop) });
+    check(|r, n, d, _| async move { r.mount(&n, &d, &n).await.map(drop) });
+    check(|r, n, d, _| async move { r.get_blob(&n, &d).await.map(drop) });
+    check(|r, n, _, _| async move { r.put_manifest(&n, "1", "a/b", Bytes::new()).await.map(drop) });
+    check(
+        |r, _, _, _| async move { Registry::connect(r.endpoint(), ClientOptions::default()).await.map(drop) },
+    );
+}
+
 fn authority() -> (rcgen::Certificate, rcgen::KeyPair) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];

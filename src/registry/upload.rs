@@ -32,6 +32,10 @@ use crate::registry::{Registry, headers, location};
 /// How long a courtesy may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A proxy that refuses a request for its size often resets the connection while the body comes in, and its answer is
+/// lost. Once that may have happened, the body waits this long for it.
+const HOLD_AFTER_BREAK: Duration = Duration::from_secs(1);
+
 /// An upload that the registry waits for.
 pub struct UploadSession {
     location: Url,
@@ -57,6 +61,7 @@ struct Upload<'a> {
     digest: &'a Digest,
     body: &'a dyn BlobBody,
     taken: Arc<AtomicU64>,
+    hold: Duration,
 }
 
 impl Registry {
@@ -71,8 +76,8 @@ impl Registry {
         body: &Arc<dyn BlobBody>,
         session: Option<UploadSession>,
     ) -> Result<Pushed, RegistryError> {
-        let upload = Upload { repository, digest, body: body.as_ref(), taken: Arc::default() };
-        let done = || Pushed { bytes_sent: upload.taken.load(Ordering::Relaxed) };
+        let taken: Arc<AtomicU64> = Arc::default();
+        let done = || Pushed { bytes_sent: taken.load(Ordering::Relaxed) };
         let mut delays = self.policy().delays();
         let mut trials = Trials::default();
         let mut given = session;
@@ -81,6 +86,8 @@ impl Registry {
                 Some(session) => session,
                 None => self.start_upload(repository).await?,
             };
+            let hold = if trials.broken > 0 { HOLD_AFTER_BREAK } else { Duration::ZERO };
+            let upload = Upload { repository, digest, body: body.as_ref(), taken: Arc::clone(&taken), hold };
             let by_patch = self.host().wants_patch() != trials.switched;
             let error = match self.send(&upload, session.location.clone(), by_patch).await {
                 Ok(()) => {
@@ -150,7 +157,7 @@ impl Registry {
         mut location: Url,
         by_patch: bool,
     ) -> Result<(), RegistryError> {
-        let all = Payload::Blob { body: upload.body, taken: &upload.taken };
+        let all = Payload::Blob { body: upload.body, taken: &upload.taken, hold: upload.hold };
         // A range of nothing cannot be written down, so an empty blob is always one PUT.
         if !by_patch || upload.body.is_empty() {
             return self.commit(upload, &location, all).await;
