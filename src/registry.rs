@@ -23,6 +23,7 @@ mod retry;
 mod tests;
 mod tls;
 mod transport;
+mod trust;
 mod upload;
 
 use std::fmt;

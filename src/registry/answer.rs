@@ -61,6 +61,7 @@ impl Answer {
     pub(super) fn kind(&self) -> Kind {
         match self.status {
             _ if self.has_code("DENIED") => Kind::Denied,
+            _ if self.has_code("DIGEST_INVALID") => Kind::Integrity,
             401 => Kind::Auth,
             403 => Kind::Denied,
             404 => Kind::NotFound,

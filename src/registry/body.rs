@@ -4,17 +4,21 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::error::{BundleError, Fault};
 use crate::registry::Observer;
 use crate::registry::host::locked;
+
+/// The largest piece handed to the network at once: only what is taken in small pieces shows that something moves.
+const MAX_PIECE_BYTES: usize = 256 << 10;
 
 /// Bytes to send, or the error that ended them.
 pub type BodyStream = BoxStream<'static, Result<Bytes, BundleError>>;
@@ -75,10 +79,10 @@ impl Progress {
 
     /// When bytes were last taken.
     pub(super) fn moved(&self) -> Instant {
-        self.start + std::time::Duration::from_millis(self.moved_millis.load(Ordering::Relaxed))
+        self.start + Duration::from_millis(self.moved_millis.load(Ordering::Relaxed))
     }
 
-    /// Whether it is the bundle that keeps us waiting.
+    /// Whether it is the bundle that keeps us waiting, or we ourselves.
     pub(super) fn waits_for_source(&self) -> bool {
         self.waits_for_source.load(Ordering::Relaxed)
     }
@@ -98,23 +102,41 @@ impl Progress {
 pub(super) struct Metered {
     // Never contended: the lock only makes the stream shareable, which the client asks of bodies and never uses.
     stream: Mutex<BodyStream>,
+    /// What the stream gave and the network has not taken.
+    piece: Bytes,
     left: u64,
+    /// Nothing is given before this ends.
+    hold: Option<Pin<Box<Sleep>>>,
     progress: Arc<Progress>,
     taken: Arc<AtomicU64>,
     observer: Arc<dyn Observer>,
 }
 
 impl Metered {
-    /// `taken` counts on over all tries.
+    /// `taken` counts on over all tries. For `hold` nothing follows the head of the request, so that a server that
+    /// refuses it can say so before bytes that it does not read make it reset the connection.
     pub(super) fn new(
         body: &dyn BlobBody,
         taken: Arc<AtomicU64>,
+        hold: Duration,
         observer: Arc<dyn Observer>,
     ) -> (Self, Arc<Progress>) {
         let left = body.len();
         let progress = Arc::new(Progress::new(left == 0));
         let stream = Mutex::new(body.open(0..left));
-        (Self { stream, left, progress: Arc::clone(&progress), taken, observer }, progress)
+        let hold = (!hold.is_zero()).then(|| Box::pin(tokio::time::sleep(hold)));
+        (
+            Self {
+                stream,
+                piece: Bytes::new(),
+                left,
+                hold,
+                progress: Arc::clone(&progress),
+                taken,
+                observer,
+            },
+            progress,
+        )
     }
 
     fn fail(&mut self, error: BundleError) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
@@ -131,36 +153,43 @@ impl http_body::Body for Metered {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
-        let stream = self.stream.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let polled = stream.as_mut().poll_next(cx);
-        self.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
-        self.progress.touch();
         let wrong_length = |left: u64, what: &str| {
-            BundleError::new(
-                Fault::SizeMismatch,
-                format!("the content is {what} than its size, {left} bytes before its end"),
-            )
+            let detail = format!("the content is {what} than its size, {left} bytes before its end");
+            BundleError::new(Fault::SizeMismatch, detail)
         };
-        match ready!(polled) {
-            Some(Ok(bytes)) => {
-                let taken = bytes.len() as u64;
-                if taken > self.left {
+        if let Some(hold) = self.hold.as_mut() {
+            let held = hold.as_mut().poll(cx);
+            self.progress.waits_for_source.store(held.is_pending(), Ordering::Relaxed);
+            ready!(held);
+            self.hold = None;
+        }
+        while self.piece.is_empty() {
+            let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let polled = stream.as_mut().poll_next(cx);
+            self.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
+            self.progress.touch();
+            match ready!(polled) {
+                Some(Ok(bytes)) if bytes.len() as u64 > self.left => {
                     let error = wrong_length(self.left, "longer");
                     return self.fail(error);
                 }
-                self.left -= taken;
-                self.taken.fetch_add(taken, Ordering::Relaxed);
-                self.progress.is_complete.store(self.left == 0, Ordering::Release);
-                self.observer.body_sent(taken);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                Some(Ok(bytes)) => self.piece = bytes,
+                Some(Err(error)) => return self.fail(error),
+                None if self.left > 0 => {
+                    let error = wrong_length(self.left, "shorter");
+                    return self.fail(error);
+                }
+                None => return Poll::Ready(None),
             }
-            Some(Err(error)) => self.fail(error),
-            None if self.left > 0 => {
-                let error = wrong_length(self.left, "shorter");
-                self.fail(error)
-            }
-            None => Poll::Ready(None),
         }
+        let size = self.piece.len().min(MAX_PIECE_BYTES);
+        let piece = self.piece.split_to(size);
+        self.left -= size as u64;
+        self.taken.fetch_add(size as u64, Ordering::Relaxed);
+        self.progress.touch();
+        self.progress.is_complete.store(self.left == 0, Ordering::Release);
+        self.observer.body_sent(size as u64);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

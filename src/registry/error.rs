@@ -273,6 +273,9 @@ impl RegistryError {
             400 if call.is_some_and(|call| call.is_http) && answer.text.contains("HTTPS") => {
                 Some("the port speaks TLS: write https:// in front of the registry")
             }
+            404 if call.is_some_and(|call| call.url.ends_with("/v2/")) => {
+                Some("something answers there, but it is no registry: is the host or the port another one?")
+            }
             403 | 404 if starts_upload => {
                 Some("the project or namespace must exist and the account must be allowed to push to it")
             }

@@ -9,12 +9,15 @@ use std::error::Error as _;
 use std::io;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use reqwest::{Client, ClientBuilder, Identity};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{AlertDescription, CertificateError};
 
 use crate::registry::ClientOptions;
 use crate::registry::endpoint::{Endpoint, Scheme};
 use crate::registry::error::{Cause, RegistryError, TlsFault};
+use crate::registry::trust;
 
 /// The clients of one registry.
 pub(super) struct Clients {
@@ -33,37 +36,45 @@ impl Clients {
 
 fn build(endpoint: &Endpoint, options: &ClientOptions, for_bodies: bool) -> Result<Client, RegistryError> {
     let bad = |path: &str, why: String| RegistryError::from(Cause::BadFile { path: path.to_owned(), why });
-    let mut authorities: Vec<Certificate> = Vec::new();
-    for pem in &options.ca_pem {
-        let found =
-            Certificate::from_pem_bundle(pem).map_err(|e| bad("certificate authority", causes(&e)))?;
-        if found.is_empty() {
-            return Err(bad("certificate authority", "no certificate in PEM form in it".to_owned()));
-        }
-        authorities.extend(found);
+    let mut builder = base(endpoint, options);
+    if for_bodies {
+        builder = builder.http1_only();
     }
-    let identity = match &options.identity_pem {
-        Some(pem) => Some(Identity::from_pem(pem).map_err(|e| bad("client certificate", causes(&e)))?),
-        None => None,
-    };
-    let make = |only_given: bool| {
-        let mut builder = base(endpoint, options);
-        if for_bodies {
-            builder = builder.http1_only();
+    let built = if options.ca_pem.is_empty() {
+        if let Some(pem) = &options.identity_pem {
+            let identity = Identity::from_pem(pem).map_err(|e| bad("client certificate", causes(&e)))?;
+            builder = builder.identity(identity);
         }
-        builder = if only_given {
-            builder.tls_certs_only(authorities.clone())
-        } else {
-            builder.tls_certs_merge(authorities.clone())
-        };
-        identity.clone().into_iter().fold(builder, ClientBuilder::identity).build()
-    };
-    let built = match make(false) {
-        // A system without any authorities is no obstacle when one is given, or none is needed.
-        Err(_) if !authorities.is_empty() || endpoint.scheme() == Scheme::Http => make(true),
+        builder
+    } else {
+        let protocols: &[&[u8]] = if for_bodies { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
+        let authorities = authorities(&options.ca_pem).map_err(|why| bad("certificate authority", why))?;
+        let config = trust::configure(&authorities, options.identity_pem.as_deref(), protocols)
+            .map_err(|e| bad("certificates", e.to_string()))?;
+        builder.tls_backend_preconfigured(config)
+    }
+    .build();
+    let built = match built {
+        // A system without any authorities is no obstacle when none is needed.
+        Err(_) if options.ca_pem.is_empty() && endpoint.scheme() == Scheme::Http => {
+            base(endpoint, options).http1_only().tls_certs_only([]).build()
+        }
         built => built,
     };
     built.map_err(|e| Cause::Internal(format!("the HTTP client cannot be set up: {}", causes(&e))).into())
+}
+
+fn authorities(files: &[Vec<u8>]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let mut all = Vec::new();
+    for pem in files {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let found = found.map_err(|e| e.to_string())?;
+        if found.is_empty() {
+            return Err("no certificate in PEM form in it".to_owned());
+        }
+        all.extend(found);
+    }
+    Ok(all)
 }
 
 fn base(endpoint: &Endpoint, options: &ClientOptions) -> ClientBuilder {
@@ -107,17 +118,22 @@ pub(super) fn speaks_no_tls(error: &reqwest::Error) -> bool {
 
 /// The errors at the bottom: of TLS, of the operating system.
 fn roots(error: &reqwest::Error) -> (Option<&rustls::Error>, Option<io::ErrorKind>) {
-    let (mut tls, mut kind) = (None, None);
+    let mut kind = None;
     let mut next = error.source();
     while let Some(source) = next {
-        tls = tls.or_else(|| source.downcast_ref::<rustls::Error>());
-        if let Some(io) = source.downcast_ref::<io::Error>() {
-            kind = Some(io.kind());
-            tls = tls.or_else(|| io.get_ref()?.downcast_ref::<rustls::Error>());
+        if let Some(tls) = source.downcast_ref::<rustls::Error>() {
+            return (Some(tls), kind);
         }
-        next = source.source();
+        next = match source.downcast_ref::<io::Error>() {
+            Some(io) => {
+                kind = Some(io.kind());
+                // What an I/O error wraps is not its source: that would be the source of what it wraps.
+                io.get_ref().map(|wrapped| wrapped as &(dyn std::error::Error + 'static))
+            }
+            None => source.source(),
+        };
     }
-    (tls, kind)
+    (None, kind)
 }
 
 /// What is wrong with TLS for good; `None` for damage on the way, which may pass.

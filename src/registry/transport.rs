@@ -30,8 +30,8 @@ pub(super) enum Payload<'a> {
     Empty,
     /// A document.
     Bytes(Bytes),
-    /// A blob; what is taken of it is added up.
-    Blob { body: &'a dyn BlobBody, taken: &'a Arc<AtomicU64> },
+    /// A blob; what is taken of it is added up. Its first byte waits for `hold`.
+    Blob { body: &'a dyn BlobBody, taken: &'a Arc<AtomicU64>, hold: Duration },
 }
 
 /// Bytes of a blob on their way in.
@@ -73,9 +73,10 @@ impl Transport {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
                 None
             }
-            Payload::Blob { body, taken } => {
+            Payload::Blob { body, taken, hold } => {
                 wait += Duration::from_secs(body.len() / COMMIT_BYTES_PER_SECOND);
-                let (metered, watched) = Metered::new(*body, Arc::clone(taken), Arc::clone(&self.observer));
+                let (metered, watched) =
+                    Metered::new(*body, Arc::clone(taken), *hold, Arc::clone(&self.observer));
                 progress = Some(watched);
                 Some(reqwest::Body::wrap(metered))
             }

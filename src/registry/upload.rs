@@ -16,6 +16,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Url};
@@ -27,6 +28,13 @@ use crate::registry::error::{Cause, Kind, RegistryError};
 use crate::registry::retry::{self, Next, Replay, Trials};
 use crate::registry::transport::Payload;
 use crate::registry::{Registry, headers, location};
+
+/// How long a courtesy may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A proxy that refuses a request for its size often resets the connection while the body comes in, and its answer is
+/// lost. Once that may have happened, the body waits this long for it.
+const HOLD_AFTER_BREAK: Duration = Duration::from_secs(1);
 
 /// An upload that the registry waits for.
 pub struct UploadSession {
@@ -53,6 +61,7 @@ struct Upload<'a> {
     digest: &'a Digest,
     body: &'a dyn BlobBody,
     taken: Arc<AtomicU64>,
+    hold: Duration,
 }
 
 impl Registry {
@@ -67,8 +76,8 @@ impl Registry {
         body: &Arc<dyn BlobBody>,
         session: Option<UploadSession>,
     ) -> Result<Pushed, RegistryError> {
-        let upload = Upload { repository, digest, body: body.as_ref(), taken: Arc::default() };
-        let done = || Pushed { bytes_sent: upload.taken.load(Ordering::Relaxed) };
+        let taken: Arc<AtomicU64> = Arc::default();
+        let done = || Pushed { bytes_sent: taken.load(Ordering::Relaxed) };
         let mut delays = self.policy().delays();
         let mut trials = Trials::default();
         let mut given = session;
@@ -77,6 +86,8 @@ impl Registry {
                 Some(session) => session,
                 None => self.start_upload(repository).await?,
             };
+            let hold = if trials.broken > 0 { HOLD_AFTER_BREAK } else { Duration::ZERO };
+            let upload = Upload { repository, digest, body: body.as_ref(), taken: Arc::clone(&taken), hold };
             let by_patch = self.host().wants_patch() != trials.switched;
             let error = match self.send(&upload, session.location.clone(), by_patch).await {
                 Ok(()) => {
@@ -96,10 +107,12 @@ impl Registry {
             }
             let next = retry::after_upload(error.cause(), self.policy(), &mut trials);
             let delay = match next {
-                Next::Switch => std::time::Duration::ZERO,
+                Next::Switch => Duration::ZERO,
                 Next::Restart if self.host().take_retry() => delays.next().unwrap_or(self.policy().max_delay),
                 Next::Restart | Next::GiveUp => {
-                    self.cancel_upload(repository, session).await;
+                    if !error.kind().is_network() {
+                        self.cancel_upload(repository, session).await;
+                    }
                     return Err(error);
                 }
             };
@@ -130,8 +143,10 @@ impl Registry {
     /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire.
     pub async fn cancel_upload(&self, repository: &Repository, session: UploadSession) {
         let request = Request::new(Method::DELETE, session.location).payload(Payload::Empty, Replay::Never);
-        if let Err(error) = self.call(repository, &request).await {
-            tracing::debug!(%error, "the upload was not cancelled and will expire");
+        match tokio::time::timeout(CANCEL_TIMEOUT, self.call(repository, &request)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the upload was not cancelled and will expire"),
+            Err(_) => tracing::debug!("the upload was not cancelled in time and will expire"),
         }
     }
 
@@ -142,7 +157,7 @@ impl Registry {
         mut location: Url,
         by_patch: bool,
     ) -> Result<(), RegistryError> {
-        let all = Payload::Blob { body: upload.body, taken: &upload.taken };
+        let all = Payload::Blob { body: upload.body, taken: &upload.taken, hold: upload.hold };
         // A range of nothing cannot be written down, so an empty blob is always one PUT.
         if !by_patch || upload.body.is_empty() {
             return self.commit(upload, &location, all).await;

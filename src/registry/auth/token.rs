@@ -260,15 +260,14 @@ async fn post(
     scopes: &[String],
     token: &SecretString,
 ) -> Result<Bytes, RegistryError> {
-    let form = refresh_form(bearer, scopes, token);
     let request = Request::new(Method::POST, bearer.realm.clone())
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .payload(Payload::Bytes(form.into()), Replay::Safe)
+        .payload(Payload::Bytes(form(bearer, scopes, token).into()), Replay::Safe)
         .want(Want::Whole(MAX_TOKEN_BYTES));
     Ok(client.exchange(&request, None).await?.body)
 }
 
-fn refresh_form(bearer: &Bearer, scopes: &[String], token: &SecretString) -> String {
+fn form(bearer: &Bearer, scopes: &[String], token: &SecretString) -> String {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "refresh_token").append_pair("client_id", "layercast");
     form.extend_pairs(bearer.service.iter().map(|service| ("service", service)));
