@@ -253,3 +253,8 @@ fn cancelled() -> BundleError {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
