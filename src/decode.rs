@@ -2,9 +2,9 @@
 //!
 //! In: a [`ByteSpace`] of stored bytes, or a pipe. Out: a `Volume`, by what the bytes are and never by a name:
 //! * plain bytes are their own volume, without a copy;
-//! * a file that falls into independent parts (xz blocks, zstd frames, BGZF members) becomes a [`BlockVolume`]: any part
+//! * a file that falls into independent parts (xz blocks, zstd frames, BGZF members) becomes a block volume: any part
 //!   is decoded alone, on the rayon pool, into a cache that all volumes of a [`Decoder`] share;
-//! * anything else (one xz block, one zstd frame, ordinary gzip, a pipe) becomes a [`SpoolVolume`]: one thread decodes
+//! * anything else (one xz block, one zstd frame, ordinary gzip, a pipe) becomes a spool volume: one thread decodes
 //!   ahead into an unlinked, sparse file.
 //!
 //! Everything is capped. A decoder's own memory by [`DecodeOptions::memory_bytes`]; decoded parts, and what their
@@ -253,3 +253,8 @@ fn cancelled() -> BundleError {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -362,3 +362,6 @@ impl Output for Exact<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

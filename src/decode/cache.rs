@@ -27,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long a reader waits for others to finish theirs before one of their parts goes.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How long a reader waits for the pool to begin its part before it decodes it itself.
-const UNBEGUN: Duration = Duration::from_secs(2);
+const UNBEGUN: Duration = Duration::from_millis(600);
 
 /// The parts of one volume.
 pub(super) trait PartSet: Send + Sync {
@@ -137,13 +137,13 @@ impl PartCache {
                     self.begin_ahead(&mut state, set, volume, ahead);
                     return Ok(part);
                 }
-                Phase::Queued if on_pool || begun.elapsed() > UNBEGUN => {
+                Phase::Queued if on_pool || begun.elapsed() >= UNBEGUN => {
                     state = self.run_here(state, &**set, key, Vec::new());
                 }
                 Phase::Queued | Phase::Running => {
                     entry.waiting += 1;
                     self.begin_ahead(&mut state, set, volume, std::mem::take(&mut ahead));
-                    state = self.wait(state, UNBEGUN / 2);
+                    state = self.wait(state, UNBEGUN);
                     state.stop_waiting(key);
                 }
             }

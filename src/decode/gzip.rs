@@ -101,6 +101,3 @@ fn padding(feed: &mut dyn Feed) -> Result<(), BundleError> {
         feed.advance(len);
     }
 }
-
-#[cfg(test)]
-mod tests;

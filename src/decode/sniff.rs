@@ -8,6 +8,8 @@ pub(super) const HEAD_BYTES: usize = 18;
 
 const XZ: &[u8] = b"\xfd7zXZ\0";
 const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+/// The magic number of a skippable frame, after a first byte of 0x50 to 0x5f.
+const SKIPPABLE_TAIL: [u8; 3] = [0x2a, 0x4d, 0x18];
 
 /// Formats that bundles come in by mistake.
 const UNSUPPORTED: [(&[u8], &str); 8] = [
@@ -49,17 +51,27 @@ pub(super) fn sniff(head: &[u8]) -> Result<Sniffed, BundleError> {
         return Err(error.hint("decompress it, or compress it again with xz, zstd or gzip"));
     }
     // A file this short can only be the rest of something.
-    for (magic, name) in [(XZ, "xz"), (ZSTD, "zstd")] {
-        if head.len() >= 2 && magic.starts_with(head) {
-            return Err(truncated(name, head.len() as u64));
-        }
+    if head.len() >= 2 && XZ.starts_with(head) {
+        return Err(truncated("xz", head.len() as u64));
+    }
+    if (2..4).contains(&head.len()) && may_be_zstd(head) {
+        return Err(truncated("zstd", head.len() as u64));
     }
     Ok(Sniffed::Plain)
 }
 
+/// Whether a frame of any kind begins here, as far as there are bytes to tell.
+pub(super) fn may_be_zstd(head: &[u8]) -> bool {
+    let agrees = |a: &[u8], b: &[u8]| a.iter().zip(b).all(|(a, b)| a == b);
+    match head.split_first() {
+        Some((first, rest)) if first & 0xf0 == 0x50 => agrees(rest, &SKIPPABLE_TAIL),
+        _ => agrees(head, ZSTD),
+    }
+}
+
 /// Whether a zstd frame that carries no content begins here.
 pub(super) fn is_skippable(head: &[u8]) -> bool {
-    head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18]
+    head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == SKIPPABLE_TAIL
 }
 
 #[cfg(test)]
@@ -68,13 +80,14 @@ mod tests {
 
     #[test]
     fn content_tells_the_format() {
-        let cases: [(&[u8], Result<Sniffed, Fault>); 14] = [
+        let cases: [(&[u8], Result<Sniffed, Fault>); 15] = [
             (b"", Ok(Sniffed::Plain)),
             (b"\xfd7zXZ\0\0\x04", Ok(Sniffed::Known(Format::Xz))),
             (b"\xfd7zXZ", Err(Fault::Truncated)),
             (b"\x28\xb5\x2f\xfd\x04", Ok(Sniffed::Known(Format::Zstd))),
             (b"\x5e\x2a\x4d\x18\0\0\0\0", Ok(Sniffed::Known(Format::Zstd))),
             (b"\x28\xb5", Err(Fault::Truncated)),
+            (b"\x5e\x2a\x4d", Err(Fault::Truncated)),
             (b"\x1f\x8b", Ok(Sniffed::Known(Format::Gzip))),
             (b"BZh91AY&SY", Err(Fault::Unsupported)),
             (b"BZhang/notes.txt\0", Ok(Sniffed::Plain)),

@@ -245,3 +245,6 @@ impl Output for Writer<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ use crate::source::ByteSpace;
 /// A larger Index is not kept in memory; the file is decoded as one stream.
 const MAX_INDEX_BYTES: u64 = 4 << 20;
 
+/// No block decodes to so many times its size: a match of 273 bytes, the longest, costs a third of a bit at the least.
+const MAX_RATIO: u64 = 1 << 15;
+
 /// How far before the end of a damaged file the end of its last whole stream is looked for.
 const SEARCH_BYTES: u64 = 64 << 10;
 
@@ -64,6 +67,9 @@ pub(super) fn outline(
             dictionary = dictionary.max(index::dictionary_bytes(&head).unwrap_or(0));
         }
         for record in &stream.records {
+            if record.uncompressed / MAX_RATIO > record.unpadded {
+                return Err(corrupt("the xz Index declares more bytes than a block can hold"));
+            }
             let next = decoded
                 .checked_add(record.uncompressed)
                 .ok_or_else(|| corrupt("the xz Index declares more bytes than can be counted"))?;
@@ -213,4 +219,67 @@ fn failure(error: Error, limit: u64) -> BundleError {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use xz2::stream::Check;
+
+    use super::*;
+    use crate::decode::testing;
+
+    const BLOCK: usize = 3000;
+
+    /// A file of four blocks whose Index is another one, with right checksums.
+    fn relabelled(change: impl Fn(&mut Vec<Record>)) -> Vec<u8> {
+        let mut file = testing::xz(&testing::content(4 * BLOCK, 1), BLOCK, Check::Crc64);
+        let footer = Footer::parse(&file[file.len() - 12..]).unwrap();
+        let start = file.len() - 12 - usize::try_from(footer.index_bytes).unwrap();
+        let mut records = index::parse(&file[start..file.len() - 12]).unwrap();
+        change(&mut records);
+        let index = index::write(&records);
+        file.truncate(start);
+        file.extend_from_slice(&index);
+        file.extend_from_slice(&index::write_footer(footer.check, index.len() as u64));
+        file
+    }
+
+    fn read(file: &[u8]) -> Result<Vec<u8>, BundleError> {
+        let decoder = testing::decoder(2, DecodeOptions::default());
+        testing::drain(&decoder.open(testing::space(file))?)
+    }
+
+    #[test]
+    fn an_index_that_lies_is_found_out() {
+        assert!(read(&relabelled(|_| {})).is_ok());
+        let lies: [fn(&mut Vec<Record>); 6] = [
+            |records| {
+                let second = records.remove(1);
+                records[0].unpadded = records[0].padded() + second.unpadded;
+                records[0].uncompressed += second.uncompressed;
+            },
+            |records| {
+                records[0].unpadded -= 4;
+                records[1].unpadded += 4;
+            },
+            |records| {
+                records[0].uncompressed -= 1;
+                records[1].uncompressed += 1;
+            },
+            |records| records[3].uncompressed += 1,
+            |records| records.truncate(3),
+            |records| records[2].uncompressed = 1 << 62,
+        ];
+        for (number, lie) in lies.into_iter().enumerate() {
+            let error = read(&relabelled(lie)).unwrap_err();
+            assert_eq!(error.fault(), Fault::CorruptCompression, "lie {number}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused_before_memory_is_taken() {
+        let file = relabelled(|records| {
+            for record in records {
+                record.uncompressed = (1 << 63) - 1;
+            }
+        });
+        assert_eq!(read(&file).unwrap_err().fault(), Fault::CorruptCompression);
+    }
+}

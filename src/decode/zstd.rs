@@ -11,12 +11,11 @@ use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
 use super::blocks::{Codec, Grouping, MAX_PARTS, Outline};
 use super::feed::{Feed, peek};
 use super::limits::memory_exceeded;
-use super::sniff::is_skippable;
+use super::sniff::{is_skippable, may_be_zstd};
 use super::{DecodeOptions, Format, Output, corrupt, truncated};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
 
-const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const MAX_HEADER_BYTES: usize = 18;
 /// No block decodes to more.
 const MAX_BLOCK_BYTES: u64 = 128 << 10;
@@ -99,7 +98,7 @@ pub(super) fn outline(
             };
             continue;
         }
-        if head.iter().zip(MAGIC).any(|(a, b)| *a != b) {
+        if !may_be_zstd(&head) {
             let what =
                 format!("zstd data ends at byte {at}, and {} bytes that are none follow it", stored_len - at);
             return Err(corrupt(what));
@@ -214,6 +213,3 @@ fn failure(code: usize, options: &DecodeOptions) -> BundleError {
         corrupt(format!("the zstd data is damaged ({})", zstd_safe::get_error_name(code).to_lowercase()))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,139 @@
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::*;
+
+const SIZE: usize = 1000;
+
+/// Parts that count how often they are decoded, and how many at once.
+#[derive(Default)]
+struct Counted {
+    decoded: AtomicUsize,
+    at_once: AtomicU64,
+    most_at_once: AtomicU64,
+    fails: bool,
+    panics: bool,
+}
+
+impl PartSet for Counted {
+    fn need_bytes(&self, _index: usize) -> u64 {
+        SIZE as u64
+    }
+
+    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<(), BundleError> {
+        let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_once.fetch_max(now, Ordering::SeqCst);
+        self.decoded.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(2));
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        assert!(!self.panics, "as it was told");
+        if self.fails {
+            return Err(BundleError::new(Fault::CorruptCompression, "as it was told"));
+        }
+        out.clear();
+        out.resize(SIZE, u8::try_from(index % 256).unwrap());
+        Ok(())
+    }
+}
+
+fn cache(threads: usize, parts: usize) -> Arc<PartCache> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    Arc::new(PartCache::new(Arc::new(pool), (parts * SIZE) as u64))
+}
+
+fn counted(set: Counted) -> (Arc<Counted>, Arc<dyn PartSet>) {
+    let set = Arc::new(set);
+    (Arc::clone(&set), set)
+}
+
+#[test]
+fn a_part_wanted_by_many_is_decoded_once() {
+    let cache = cache(2, 4);
+    let (counts, set) = counted(Counted::default());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(cache.fetch(&set, 1, 7, 0..0).unwrap()[..], [7; SIZE]));
+        }
+    });
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_failure_reaches_all_who_wait_and_stays() {
+    for set in [Counted { fails: true, ..Counted::default() }, Counted { panics: true, ..Counted::default() }]
+    {
+        let cache = cache(2, 4);
+        let (counts, set) = counted(set);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert!(cache.fetch(&set, 1, 0, 0..0).is_err()));
+            }
+        });
+        assert!(cache.fetch(&set, 1, 0, 0..0).is_err());
+        assert_eq!(counts.decoded.load(Ordering::SeqCst), 1);
+        assert_eq!(lock(&cache.state).used_bytes, 0);
+    }
+}
+
+#[test]
+fn the_budget_holds_however_many_readers_there_are() {
+    let cache = cache(4, 3);
+    let (counts, set) = counted(Counted::default());
+    std::thread::scope(|scope| {
+        for reader in 0..8_usize {
+            let (cache, set) = (&cache, &set);
+            scope.spawn(move || {
+                for index in 0..6 {
+                    let part =
+                        cache.fetch(set, 1, reader + index, reader + index + 1..reader + index + 5).unwrap();
+                    assert_eq!(usize::from(part[0]), reader + index);
+                    assert!(lock(&cache.state).used_bytes <= 3 * SIZE as u64);
+                    cache.finish((1, reader + index));
+                }
+            });
+        }
+    });
+    assert!(counts.most_at_once.load(Ordering::SeqCst) <= 3);
+}
+
+#[test]
+fn reading_ahead_drops_nothing_that_was_not_read() {
+    let cache = cache(1, 3);
+    let (counts, set) = counted(Counted::default());
+    cache.fetch(&set, 1, 0, 1..9).unwrap();
+    for index in [1, 2] {
+        cache.fetch(&set, 1, index, 3..9).unwrap();
+    }
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), 3, "no room for part 3");
+    cache.finish((1, 0));
+    cache.fetch(&set, 1, 2, 3..9).unwrap();
+    assert!(lock(&cache.state).entries.contains_key(&(1, 3)));
+    assert!(!lock(&cache.state).entries.contains_key(&(1, 0)));
+}
+
+#[test]
+fn a_forgotten_volume_leaves_nothing() {
+    let cache = cache(2, 8);
+    let (_, set) = counted(Counted::default());
+    cache.fetch(&set, 1, 0, 1..6).unwrap();
+    cache.fetch(&set, 2, 0, 0..0).unwrap();
+    cache.forget(1);
+    let begun = Instant::now();
+    while lock(&cache.state).used_bytes != SIZE as u64 && begun.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let state = lock(&cache.state);
+    assert_eq!((state.used_bytes, state.entries.len()), (SIZE as u64, 1));
+}
+
+#[test]
+fn a_pool_that_is_busy_elsewhere_delays_a_reader_but_does_not_stop_it() {
+    let cache = cache(1, 4);
+    let (_, set) = counted(Counted::default());
+    let (free, busy) = std::sync::mpsc::channel::<()>();
+    cache.pool.spawn(move || {
+        let _ = busy.recv();
+    });
+    // A thread of the pool would wait for this one for ever if this one waited for the pool.
+    assert_eq!(cache.fetch(&set, 1, 3, 0..0).unwrap()[0], 3);
+    drop(free);
+}

@@ -1,0 +1,119 @@
+use std::io::Read;
+use std::time::Instant;
+
+use xz2::stream::Check;
+
+use crate::decode::testing::{content, decoder, drain, gzip, space, xz, zstd};
+use crate::decode::{DecodeOptions, StructureKind};
+use crate::error::Fault;
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn zeros_cost_no_disk() {
+    let mut data = vec![0; 24 * MIB];
+    data[10 * MIB] = 1;
+    let decoder = decoder(1, DecodeOptions { spool_limit_bytes: 128 << 10, ..DecodeOptions::default() });
+    let volume = decoder.open(space(&zstd(&data, true))).unwrap();
+    assert_eq!(volume.structure.kind, StructureKind::Spool);
+    assert!(drain(&volume).unwrap() == data);
+    assert_eq!(decoder.meter().spool_high_water_bytes(), 64 << 10);
+    assert_eq!(decoder.meter().decoded_bytes(), data.len() as u64);
+}
+
+#[test]
+fn the_limit_is_on_what_all_files_hold() {
+    let decoder = decoder(1, DecodeOptions { spool_limit_bytes: MIB as u64, ..DecodeOptions::default() });
+    let data = content(700_000, 1);
+    let first = decoder.open(space(&gzip(&data))).unwrap();
+    assert!(drain(&first).unwrap() == data);
+    let second = decoder.open(space(&gzip(&data))).unwrap();
+    let error = drain(&second).unwrap_err();
+    assert_eq!(error.fault(), Fault::LimitExceeded);
+    assert!(error.hint_text().unwrap().contains("--spool-limit"));
+    // What was decoded before can still be read, and room that is given back can be used.
+    assert_eq!(second.space.chunk_at(100, 10).unwrap()[..], data[100..110]);
+    drop((first, second));
+    assert_eq!(decoder.meter().spooled_bytes(), 0);
+    assert!(drain(&decoder.open(space(&gzip(&data))).unwrap()).unwrap() == data);
+}
+
+#[test]
+fn what_is_released_is_punched_out_and_not_read_again() {
+    let decoder = decoder(1, DecodeOptions::default());
+    let data = content(2 * MIB, 2);
+    let volume = decoder.open(space(&xz(&data, 2 * MIB, Check::Crc64))).unwrap();
+    assert_eq!(volume.space.len().unwrap(), data.len() as u64);
+    let before = decoder.meter().spooled_bytes();
+    // Two halves of a block in two calls are a whole block.
+    volume.space.release(0..100_000);
+    volume.space.release(100_000..MIB as u64);
+    assert_eq!(decoder.meter().spooled_bytes(), before - MIB as u64);
+    assert_eq!(volume.space.chunk_at(MIB as u64, 20).unwrap()[..], data[MIB..MIB + 20]);
+    assert_eq!(volume.space.chunk_at(99_999, 10).unwrap_err().fault(), Fault::Io);
+}
+
+#[test]
+fn the_length_waits_for_the_last_check() {
+    let decoder = decoder(1, DecodeOptions::default());
+    let data = content(300_000, 3);
+    let mut stored = gzip(&data);
+    let at = stored.len() - 6;
+    stored[at] ^= 1; // in the checksum
+    let volume = decoder.open(space(&stored)).unwrap();
+    assert_eq!(volume.space.chunk_at(0, 10).unwrap()[..], data[..10]);
+    assert_eq!(volume.space.len().unwrap_err().fault(), Fault::CorruptCompression);
+}
+
+#[test]
+fn a_missing_spool_folder_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DecodeOptions { spool_dir: dir.path().join("gone"), ..DecodeOptions::default() };
+    let error = decoder(1, options).open(space(&gzip(b"abc"))).unwrap_err();
+    assert_eq!(error.fault(), Fault::Io);
+    assert!(error.to_string().contains("gone") && error.hint_text().unwrap().contains("--spool-dir"));
+}
+
+#[test]
+fn a_volume_that_is_dropped_stops_its_thread() {
+    let decoder = decoder(1, DecodeOptions::default());
+    let endless = std::io::repeat(7);
+    let volume = decoder.open_reader(endless).unwrap();
+    volume.space.chunk_at(MIB as u64, 1).unwrap();
+    drop(volume);
+    let decoded = decoder.meter().decoded_bytes();
+    assert_eq!(decoder.meter().spooled_bytes(), 0, "the file is gone");
+    assert_eq!(decoder.meter().decoded_bytes(), decoded, "nobody writes any more");
+}
+
+/// A pipe that says something and then nothing, for as long as the test runs.
+struct Silent(Vec<u8>, std::sync::mpsc::Receiver<()>);
+
+impl Read for Silent {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.0.is_empty() {
+            let _ = self.1.recv();
+            return Ok(0);
+        }
+        let len = buffer.len().min(self.0.len());
+        buffer[..len].copy_from_slice(&self.0[..len]);
+        self.0.drain(..len);
+        Ok(len)
+    }
+}
+
+#[test]
+fn a_reader_of_a_silent_pipe_can_be_cancelled() {
+    let decoder = decoder(1, DecodeOptions::default());
+    let (hang_up, silence) = std::sync::mpsc::channel();
+    let volume = decoder.open_reader(Silent(vec![7; 300_000], silence)).unwrap();
+    assert_eq!(volume.space.chunk_at(0, 3).unwrap()[..], [7; 3]);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| volume.space.chunk_at(290_000, 1));
+        decoder.cancel();
+        assert_eq!(waiting.join().unwrap().unwrap_err().fault(), Fault::Cancelled);
+    });
+    assert!(begun.elapsed().as_secs() < 2);
+    drop(hang_up);
+}
