@@ -8,21 +8,12 @@ use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Manifest, Repository, Tag};
 use crate::registry::{Registry, RegistryError};
 
-/// Puts manifests by digest, in order: each after everything it points at. Comes back with those that are about another
-/// manifest while the registry does not say that it links them.
-pub async fn manifests(
+/// Puts a manifest by its digest. Everything it points at must be there.
+pub async fn put(
     registry: &Registry,
     repository: &Repository,
-    manifests: &[Arc<Manifest>],
+    manifest: &Manifest,
 ) -> Result<(), RegistryError> {
-    for level in levels(manifests) {
-        let puts = level.iter().map(|manifest| put(registry, repository, manifest));
-        futures_util::future::try_join_all(puts).await?;
-    }
-    Ok(())
-}
-
-async fn put(registry: &Registry, repository: &Repository, manifest: &Manifest) -> Result<(), RegistryError> {
     let reference = manifest.digest.to_string();
     let answer =
         registry.put_manifest(repository, &reference, &manifest.media_type, manifest.bytes.clone()).await?;
@@ -35,7 +26,7 @@ async fn put(registry: &Registry, repository: &Repository, manifest: &Manifest) 
 }
 
 /// Images first, then indexes of images, then indexes of those. Within a level nothing depends on another.
-fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
+pub fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
     let mut depth = std::collections::HashMap::new();
     let mut levels: Vec<Vec<&Arc<Manifest>>> = Vec::new();
     for manifest in manifests {

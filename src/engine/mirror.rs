@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -70,6 +71,7 @@ async fn connect(settings: MirrorSettings, run: &Arc<Run>, counts: &Arc<Counts>)
         uploads: Semaphore::new(settings.threads.get()),
         small: Semaphore::new(settings.threads.get() * SMALL_PER_UPLOAD),
         book: Book::default(),
+        manifests: Book::default(),
         gone: AtomicBool::new(false),
         whole: Mutex::default(),
         failed: Mutex::default(),
@@ -84,6 +86,7 @@ struct Actor {
     uploads: Semaphore,
     small: Semaphore,
     book: Book,
+    manifests: Book,
     /// The mirror can no longer be reached: what is left need not try.
     gone: AtomicBool,
     whole: Mutex<Vec<Whole>>,
@@ -95,6 +98,8 @@ struct Whole {
     index: usize,
     repository: Repository,
     root: Arc<Manifest>,
+    /// How deep the root nests: 0 for an image, 1 for an index of images.
+    depth: usize,
     already: bool,
     tags_to_move: Vec<Tag>,
 }
@@ -180,18 +185,20 @@ impl Actor {
         };
         if presence.whole {
             self.book.note(&repository, ready.blobs.iter().map(|blob| blob.digest));
+            self.manifests.note(&repository, ready.manifests.iter().map(|manifest| manifest.digest));
             self.counts.blobs_skipped.fetch_add(ready.blobs.len() as u64, Ordering::Relaxed);
         } else {
             self.fill(&repository, &ready).await?;
         }
         let (root, tags_to_move) = (Arc::clone(root), presence.tags_to_move);
-        Ok(Whole { index, repository, root, already: presence.whole, tags_to_move })
+        let depth = publish::levels(&ready.manifests).len();
+        Ok(Whole { index, repository, root, depth, already: presence.whole, tags_to_move })
     }
 
     /// Blobs, manifests, and reading back.
     async fn fill(&self, repository: &Repository, ready: &Ready) -> Result<(), (Phase, Failure)> {
         self.blobs(repository, &ready.blobs, Trust::Ask).await.map_err(|failure| (Phase::Upload, failure))?;
-        let mut published = self.manifests(repository, ready).await?;
+        let mut published = self.publish(repository, ready).await?;
         if let Err(error) = &published
             && let Some(unknown) = error.manifest_blob_unknown()
         {
@@ -205,30 +212,49 @@ impl Actor {
             for blob in &resend {
                 self.book.forget(&blob.digest, repository).await;
             }
+            for manifest in &ready.manifests {
+                self.manifests.forget(&manifest.digest, repository).await;
+            }
             self.blobs(repository, &resend, Trust::Nothing)
                 .await
                 .map_err(|failure| (Phase::Upload, failure))?;
-            published = self.manifests(repository, ready).await?;
+            published = self.publish(repository, ready).await?;
         }
         published.map_err(|error| (Phase::Publish, self.judge(&error)))
     }
 
-    async fn manifests(
+    async fn publish(
         &self,
         repository: &Repository,
         ready: &Ready,
     ) -> Result<Result<(), RegistryError>, (Phase, Failure)> {
         let _permit = self.small().await.map_err(|failure| (Phase::Publish, failure))?;
-        if let Err(error) = publish::manifests(&self.registry, repository, &ready.manifests).await {
-            return Ok(Err(error));
+        for level in publish::levels(&ready.manifests) {
+            let puts = level.iter().map(|manifest| self.manifest(repository, manifest));
+            if let Some(error) = join_all(puts).await.into_iter().find_map(Result::err) {
+                return Ok(Err(error));
+            }
         }
         let Some(root) = ready.root() else { return Ok(Ok(())) };
         Ok(publish::read_back(&self.registry, repository, root).await)
     }
 
+    /// One manifest into one repository, once: a registry that writes its links in place (distribution 2.8) refuses an
+    /// index while one of its children is put again.
+    async fn manifest(&self, repository: &Repository, manifest: &Manifest) -> Result<(), RegistryError> {
+        let page = self.manifests.page(&manifest.digest);
+        let mut repositories = page.lock().await;
+        if !repositories.contains(repository) {
+            publish::put(&self.registry, repository, manifest).await?;
+            note(&mut repositories, repository);
+        }
+        Ok(())
+    }
+
     async fn blobs(&self, repository: &Repository, blobs: &[ReadyBlob], trust: Trust) -> Result<(), Failure> {
+        // What is under way is finished even when another blob has failed: it need not be sent again.
         let sends = blobs.iter().map(|blob| self.blob(repository, blob, trust));
-        futures_util::future::try_join_all(sends).await.map(drop)
+        join_all(sends).await.into_iter().collect()
     }
 
     /// One blob into one repository: known → mount → HEAD → upload.
@@ -288,7 +314,7 @@ impl Actor {
     }
 
     /// Tags, when all that can be whole is whole. A damaged bundle moves none; half a release is worse than none.
-    async fn publish_tags(&self, whole: Vec<Whole>, outcome: &mut Outcome) {
+    async fn publish_tags(&self, mut whole: Vec<Whole>, outcome: &mut Outcome) {
         let failed = !self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         let damage = self.run.damage().filter(|_| !self.run.settings.allow_damaged);
         let withheld = match (&damage, failed && self.run.settings.atomic_tags) {
@@ -307,21 +333,28 @@ impl Actor {
         };
         let moves: usize = whole.iter().map(|image| image.tags_to_move.len()).sum();
         let withheld = withheld.as_ref();
-        let moved = stream::iter(whole).map(|image| async move {
-            let result = match withheld {
-                Some(failure) if !image.tags_to_move.is_empty() => Err(failure.clone()),
-                _ => self.move_tags(&image).await,
-            };
-            (image, result)
-        });
-        let mut moved = moved.buffer_unordered(IMAGES_AT_ONCE);
-        while let Some((image, result)) = moved.next().await {
-            match result {
-                Ok(()) => {
-                    outcome.images_complete += 1;
-                    outcome.images_unchanged += usize::from(image.already && image.tags_to_move.is_empty());
+        // Tags of images before tags of indexes that list them, for the reason given at `manifest`.
+        whole.sort_by_key(|image| (image.depth, image.index));
+        while let Some(depth) = whole.first().map(|image| image.depth) {
+            let deeper = whole.split_off(whole.partition_point(|image| image.depth == depth));
+            let level = std::mem::replace(&mut whole, deeper);
+            let moved = stream::iter(level).map(|image| async move {
+                let result = match withheld {
+                    Some(failure) if !image.tags_to_move.is_empty() => Err(failure.clone()),
+                    _ => self.move_tags(&image).await,
+                };
+                (image, result)
+            });
+            let mut moved = moved.buffer_unordered(IMAGES_AT_ONCE);
+            while let Some((image, result)) = moved.next().await {
+                match result {
+                    Ok(()) => {
+                        outcome.images_complete += 1;
+                        outcome.images_unchanged +=
+                            usize::from(image.already && image.tags_to_move.is_empty());
+                    }
+                    Err(failure) => self.fail(image.index, Phase::Tag, failure),
                 }
-                Err(failure) => self.fail(image.index, Phase::Tag, failure),
             }
         }
         self.run.listeners.tell(&Event::Tagged { mirror: self.counts.mirror, tags: moves });

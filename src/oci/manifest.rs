@@ -147,6 +147,9 @@ impl Manifest {
     fn view(bytes: Bytes, digest: Digest, stated: &str) -> Result<Self, BundleError> {
         let raw: RawManifest = parse_json(&bytes)?;
         let said = raw.media_type.as_deref().unwrap_or(stated);
+        // Docker's kinds must say so themselves; what does not is OCI's, whatever points at it.
+        let speaks_for_itself =
+            raw.media_type.is_some() || matches!(stated, media_type::OCI_INDEX | media_type::OCI_MANIFEST);
         if raw.schema_version == Some(1)
             || raw.fs_layers.is_some()
             || media_type::DOCKER_SCHEMA1.contains(&said)
@@ -178,7 +181,8 @@ impl Manifest {
         if media_type::is_manifest(&said) && media_type::is_index(&said) != is_index {
             return Err(BundleError::new(Fault::BadJson, format!("is not what its media type {said} says")));
         }
-        let media_type = if media_type::is_manifest(&said) { said } else { usual.to_owned() };
+        let media_type =
+            if media_type::is_manifest(&said) && speaks_for_itself { said } else { usual.to_owned() };
         Ok(Self { bytes, digest, media_type, kind, subject })
     }
 

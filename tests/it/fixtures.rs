@@ -53,7 +53,9 @@ fn image_problem(registry: &Registry, namespace: &str, image: &Value, name: Opti
     let (path, reference) = match name {
         Some(name) => {
             let path = name.split_once('/').map_or(name, |(_, path)| path);
-            path.rsplit_once(':').unwrap_or((path, "latest"))
+            let (path, at) = path.split_once('@').map_or((path, None), |(path, at)| (path, Some(at)));
+            let (path, tag) = path.rsplit_once(':').unwrap_or((path, "latest"));
+            (path, at.unwrap_or(tag))
         }
         None => ("x", digest?),
     };
