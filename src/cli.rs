@@ -2,6 +2,7 @@
 
 mod bundle;
 mod credentials;
+mod document;
 mod inspect;
 mod interrupt;
 mod mirrors;

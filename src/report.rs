@@ -1,6 +1,5 @@
 //! What is told about a run, and to whom. Stages emit [`Event`]s; listeners draw, count or write them down.
 
-pub mod document;
 pub mod event;
 pub mod json;
 pub mod lines;

@@ -36,6 +36,7 @@ pub(super) struct MirrorArgs {
 
 /// A certificate file is small; this stops `--cacert /dev/zero`.
 const MAX_PEM_BYTES: u64 = 16 << 20;
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
 impl MirrorArgs {
     /// The mirrors with their credentials; may ask on the terminal.
@@ -80,5 +81,9 @@ fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
     if size > MAX_PEM_BYTES {
         return Err(Stop::usage(format!("{flag} {}: too large for certificates", path.display())));
     }
-    fs::read(path).map_err(failed)
+    let pem = fs::read(path).map_err(failed)?;
+    if pem.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
+        return Ok(pem);
+    }
+    Err(Stop::usage(format!("{flag} {}: nothing in PEM form in it", path.display())))
 }

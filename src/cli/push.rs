@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 
 use super::bundle::{BundleArgs, Opener};
+use super::document::{Decode, Document};
 use super::interrupt::Interrupt;
 use super::mirrors::MirrorArgs;
 use super::output::Output;
@@ -18,7 +19,6 @@ use crate::engine::{self, Bundle, Outcome, RunSettings};
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::report::Listeners;
-use crate::report::document::{Decode, Document};
 use crate::report::rss::PeakMemory;
 
 /// Push every image of a bundle to one or more private registries

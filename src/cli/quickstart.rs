@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::{CostArgs, Opener};
+use super::document::Document;
 use super::output::Output;
 use super::{Done, Stop, summary};
 use crate::compress::Method;
@@ -23,7 +24,6 @@ use crate::exit::Exit;
 use crate::plan::{Plan, Rules};
 use crate::registry::ClientOptions;
 use crate::report::Listeners;
-use crate::report::document::Document;
 use crate::serve::{Options, Server, Store};
 use crate::units::{ByteCount, human_duration};
 

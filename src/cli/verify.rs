@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::bundle::BundleArgs;
+use super::document::{Decode, Document};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
@@ -13,7 +14,6 @@ use crate::engine::verify;
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::report::Listeners;
-use crate::report::document::{Decode, Document};
 
 /// Check that every image of a bundle is complete on its mirrors
 #[derive(Debug, clap::Args)]

@@ -73,7 +73,8 @@ fn the_vendors_command_lines_run_as_they_stand() {
         "bmpackages_1.8.0.tar.xz",
         &["--preset", "tiny", "--format", "archives", "--outer", "xz-multi"],
     );
-    std::fs::write(folder.path().join("cert.crt"), "").unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["mirror.example".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("cert.crt"), certificate.cert.pem()).unwrap();
     let link = folder.path().join("bmctl");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_layercast"), &link).unwrap();
     let host = registry.host();
@@ -110,38 +111,53 @@ fn proxies_of_the_environment_are_used() {
     let registry = Registry::docker();
     let made =
         bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
-    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = proxy.local_addr().unwrap();
-    let seen = std::thread::spawn(move || {
-        use std::io::Read as _;
-        let (mut connection, _) = proxy.accept().unwrap();
-        let mut first = [0; 256];
-        let n = connection.read(&mut first).unwrap();
-        String::from_utf8_lossy(&first[..n]).into_owned()
-    });
+    let proxy = Proxy::start();
     let run = |no_proxy: Option<&str>| {
         let mut command = layercast();
         command.args(["push", "images", "--need-credential=false", "--source"]).arg(&made);
         command.args(["--private-registry", &format!("http://{}", registry.host())]);
-        command.env("HTTP_PROXY", format!("http://{address}"));
-        command.envs(no_proxy.map(|hosts| ("NO_PROXY", hosts)));
+        command
+            .env("HTTP_PROXY", format!("http://{}", proxy.address))
+            .envs(no_proxy.map(|hosts| ("NO_PROXY", hosts)));
         text(command)
     };
     let direct = run(Some("127.0.0.1"));
     assert!(direct.starts_with("exit 0"), "{direct}");
-    std::thread::spawn(move || run_detached(&registry.host(), &made, &address.to_string()));
-    assert!(seen.join().unwrap().contains("/v2/"));
+    assert_eq!(proxy.seen(), 0);
+    let refused = run(None);
+    assert!(refused.starts_with("exit 3") && refused.contains("403"), "{refused}");
+    assert!(proxy.seen() > 0);
 }
 
-fn run_detached(host: &str, made: &std::path::Path, proxy: &str) {
-    let mut command = layercast();
-    command.args(["push", "images", "--need-credential=false", "--source"]).arg(made);
-    command
-        .args(["--private-registry", &format!("http://{host}")])
-        .env("HTTP_PROXY", format!("http://{proxy}"));
-    let mut child =
-        command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(2));
-    let _ = child.kill();
-    let _ = child.wait();
+/// A proxy that lets nobody through, and counts who tried.
+struct Proxy {
+    address: std::net::SocketAddr,
+    seen: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Proxy {
+    fn start() -> Self {
+        use std::io::{BufRead as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Self { address: listener.local_addr().unwrap(), seen: std::sync::Arc::default() };
+        let seen = std::sync::Arc::clone(&proxy.seen);
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = std::io::BufReader::new(connection.unwrap());
+                let mut line = String::new();
+                while connection.read_line(&mut line).is_ok_and(|n| n > 2) {
+                    line.clear();
+                }
+                seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let _ = connection
+                    .get_mut()
+                    .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            }
+        });
+        proxy
+    }
+
+    fn seen(&self) -> usize {
+        self.seen.load(std::sync::atomic::Ordering::Relaxed)
+    }
 }

@@ -28,6 +28,7 @@ fn check(registry: &Registry, folder: &Path, name: &str, case: &Value) -> Vec<St
         "--spool-dir".as_ref(),
         spool.as_os_str(),
     ];
+    println!("{name}"); // which one, when it never ends
     let pushed = push_within(Duration::from_secs(seconds), &args);
     let said = pushed.said();
     let peak = pushed.report["peak_rss_bytes"].as_u64().unwrap_or(u64::MAX);

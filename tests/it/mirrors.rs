@@ -76,7 +76,15 @@ fn names_are_rewritten_chosen_and_refused_by_rule() {
     let found = tags(&registry.url(), "b");
     assert!(!found.is_empty() && found.iter().all(|tag| !tag.contains("anthos")), "{found:?}");
     let refused = push(&[&flags[..], &[&to("c"), "--rewrite", "[^/]*/.*=all"]].concat());
-    assert_eq!(refused.exit, 0, "tags differ, so nothing collides: {}", refused.said());
+    assert_eq!(refused.exit, 2, "{}", refused.said());
+    assert!(
+        refused.said().contains("[conflict]") && tags(&registry.url(), "c").is_empty(),
+        "{}",
+        refused.said()
+    );
+    let first = push(&[&flags[..], &[&to("c"), "--rewrite", "[^/]*/.*=all", "--on-conflict=first"]].concat())
+        .complete();
+    assert_eq!(tags(&registry.url(), "c").len(), 4, "{}", first.said());
     let nothing = push(&[&flags[..], &[&to("d"), "--include", "nowhere/*"]].concat());
     assert_eq!(nothing.exit, 2, "{}", nothing.said());
     assert!(tags(&registry.url(), "d").is_empty());

@@ -110,9 +110,9 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("compress"),
-        modules: AllBut("compress source oci error exit units clock"),
+        modules: AllBut("compress archive source oci error exit units clock"),
         paths: These("tar"),
-        why: "compression turns bytes into bytes",
+        why: "compression turns a layer of the catalog into a blob",
     },
     Rule {
         files: In("state"),

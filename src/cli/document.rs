@@ -8,50 +8,50 @@ use crate::engine::outcome::Failure;
 use crate::exit::Exit;
 
 /// The version of the schema. Fields are only ever added within one version.
-pub const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 
 /// What a run did.
 #[derive(Debug, Serialize)]
-pub struct Document {
+pub(super) struct Document {
     /// [`SCHEMA_VERSION`].
-    pub schema_version: u32,
+    pub(super) schema_version: u32,
     /// The version of the program.
-    pub layercast_version: &'static str,
+    pub(super) layercast_version: &'static str,
     /// When the run began, RFC 3339.
-    pub started: String,
+    pub(super) started: String,
     /// The bundles.
-    pub sources: Vec<String>,
+    pub(super) sources: Vec<String>,
     /// Images in the plan.
-    pub images: usize,
+    pub(super) images: usize,
     /// One entry for each mirror.
-    pub mirrors: Vec<Outcome>,
+    pub(super) mirrors: Vec<Outcome>,
     /// What was decoded to know and to send all this.
-    pub decode: Decode,
+    pub(super) decode: Decode,
     /// From the first look at the bundle to the last answer.
-    pub elapsed_seconds: f64,
+    pub(super) elapsed_seconds: f64,
     /// Largest resident memory, pages of mapped files left out.
-    pub peak_rss_bytes: u64,
+    pub(super) peak_rss_bytes: u64,
     /// Why the run as a whole failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Failure>,
+    pub(super) error: Option<Failure>,
     /// The exit code.
-    pub exit_code: u8,
+    pub(super) exit_code: u8,
 }
 
 /// What was decoded.
 #[derive(Debug, Default, Serialize)]
-pub struct Decode {
+pub(super) struct Decode {
     /// Bytes that came out of decoders. A part that is decoded twice counts twice; plain bundles decode nothing.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// Parts (xz blocks, zstd frames) decoded.
-    pub parts: u64,
+    pub(super) parts: u64,
     /// Largest size of spool files on disk.
-    pub spool_peak_bytes: u64,
+    pub(super) spool_peak_bytes: u64,
 }
 
 impl Decode {
     /// What a decoder has done so far.
-    pub fn of(decoder: &Decoder) -> Self {
+    pub(super) fn of(decoder: &Decoder) -> Self {
         let meter = decoder.meter();
         Self {
             bytes: meter.decoded_bytes(),
@@ -63,7 +63,7 @@ impl Decode {
 
 impl Document {
     /// A document of a run that began now.
-    pub fn begin(sources: Vec<String>) -> Self {
+    pub(super) fn begin(sources: Vec<String>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             layercast_version: env!("CARGO_PKG_VERSION"),
