@@ -144,8 +144,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
-        Command::Inspect(args) => inspect::run(&args, &output),
-        Command::Serve(args) => serve::run(&args, &output),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),
     };
     done.unwrap_or_else(|stop| {

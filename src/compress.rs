@@ -122,7 +122,7 @@ fn compress(
         }
     }
     expect(layer, plain_hash.finish())?;
-    let content = spill.finish()?;
+    let content = spill.finish();
     let digest = blob_hash.finish();
     let size = content.len()?;
     Ok(LayerBlob { digest, size, media_type: method.layer_type(), made: Some(Arc::new(content)) })
@@ -154,14 +154,12 @@ fn compress_member(member: &[u8], method: Method) -> Result<Vec<u8>, BundleError
     match method {
         Method::None => Ok(member.to_vec()),
         Method::Gzip => GZIP.with_borrow_mut(|slot| {
-            let compressor = match slot {
-                Some(compressor) => compressor,
-                None => {
-                    let level =
-                        libdeflater::CompressionLvl::new(GZIP_LEVEL).map_err(|e| failed(format!("{e:?}")))?;
-                    slot.insert(libdeflater::Compressor::new(level))
-                }
-            };
+            if slot.is_none() {
+                let level =
+                    libdeflater::CompressionLvl::new(GZIP_LEVEL).map_err(|e| failed(format!("{e:?}")))?;
+                *slot = Some(libdeflater::Compressor::new(level));
+            }
+            let Some(compressor) = slot else { return Err(failed("no compressor".to_owned())) };
             let mut out = vec![0; compressor.gzip_compress_bound(member.len())];
             let len = compressor.gzip_compress(member, &mut out).map_err(|e| failed(e.to_string()))?;
             out.truncate(len);
@@ -169,15 +167,13 @@ fn compress_member(member: &[u8], method: Method) -> Result<Vec<u8>, BundleError
             Ok(out)
         }),
         Method::Zstd => ZSTD.with_borrow_mut(|slot| {
-            let compressor = match slot {
-                Some(compressor) => compressor,
-                None => {
-                    let mut compressor =
-                        zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(|e| failed(e.to_string()))?;
-                    compressor.include_checksum(true).map_err(|e| failed(e.to_string()))?;
-                    slot.insert(compressor)
-                }
-            };
+            if slot.is_none() {
+                let mut compressor =
+                    zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(|e| failed(e.to_string()))?;
+                compressor.include_checksum(true).map_err(|e| failed(e.to_string()))?;
+                *slot = Some(compressor);
+            }
+            let Some(compressor) = slot else { return Err(failed("no compressor".to_owned())) };
             compressor.compress(member).map_err(|e| failed(e.to_string()))
         }),
     }

@@ -171,7 +171,7 @@ impl Decoder {
 
     /// Whether the file is worth decoding part by part: several parts, or none at all, and none too large for the cache.
     fn falls_into_parts(&self, outline: &Outline) -> bool {
-        let limit = self.0.options.part_limit_bytes(self.0.cache.threads());
+        let limit = self.0.options.part_limit_bytes();
         let need = outline.largest_bytes + outline.working_bytes.min(outline.largest_bytes);
         outline.parts_known && (outline.units > 1 || outline.parts.is_empty()) && need <= limit
     }

@@ -95,10 +95,10 @@ impl CostArgs {
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("decode-{number}")).build();
         let pool =
             Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
-        // Half for decoded parts, three eighths for compressed layers on their way; the rest for bodies of requests.
+        // Five eighths for decoded parts, a quarter for compressed layers on their way; the rest for bodies of requests.
         let options = DecodeOptions {
             memory_bytes: self.decode_memory.0,
-            part_cache_bytes: memory / 2,
+            part_cache_bytes: memory / 8 * 5,
             spool_dir: spool_folder.clone(),
             spool_limit_bytes: self.spool_limit.map_or(u64::MAX, |limit| limit.0),
         };
@@ -110,7 +110,7 @@ impl CostArgs {
         Ok(Opener {
             decoder: Decoder::new(Arc::clone(&pool), options),
             pool,
-            layer_memory_bytes: memory / 8 * 3,
+            layer_memory_bytes: memory / 4,
             spool_folder,
             source: SourceOptions { io },
         })

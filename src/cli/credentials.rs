@@ -87,7 +87,6 @@ impl CredentialArgs {
         given: Option<&Credential>,
         target: &Target,
         options: &ClientOptions,
-        output: &Output,
     ) -> Result<Option<Credential>, Stop> {
         if given.is_some() || self.unneeded() {
             return Ok(given.cloned());
@@ -112,18 +111,19 @@ impl CredentialArgs {
                  or log in with docker or podman; --need-credential=false asks for nothing",
             ));
         }
-        ask(&host, output).map(Some)
+        ask(&host).map(Some)
     }
 }
 
 /// The question of the vendor's tool: a user name and password, or the path of a docker config file.
-fn ask(host: &str, output: &Output) -> Result<Credential, Stop> {
+fn ask(host: &str) -> Result<Credential, Stop> {
     let failed =
         |error: std::io::Error| Stop::new(Exit::Credentials, format!("reading from the terminal: {error}"));
-    let answer = output
-        .ask(&format!("User name for {host} (or the path of a docker config file): "))
+    let answer = Output::ask(&format!("User name for {host} (or the path of a docker config file): "))
         .map_err(failed)?;
-    if answer.contains('/') || answer.ends_with(".json") {
+    if answer.contains('/')
+        || std::path::Path::new(&answer).extension().is_some_and(|ending| ending == "json")
+    {
         let path = PathBuf::from(&answer);
         let found = credentials::from_file(&path, host)?;
         return found

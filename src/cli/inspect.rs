@@ -30,15 +30,15 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args, output: &Output) -> Done {
+pub(super) fn run(args: &Args) -> Done {
     let opener = args.bundle.opener()?;
     let paths = args.path.iter().cloned().chain(args.bundle.paths()).collect::<Vec<_>>();
     let bundle = opener.open(&paths, &Listeners::default())?;
     if args.json {
         let text = serde_json::to_string_pretty(&describe(&bundle));
-        output.result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
-        output.result(&show(&bundle));
+        Output::result(&show(&bundle));
     }
     let damaged = !bundle.catalog.broken.is_empty();
     Ok(if damaged { Exit::Bundle } else { Exit::Complete })

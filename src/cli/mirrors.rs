@@ -3,6 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -30,6 +31,9 @@ pub(super) struct MirrorArgs {
     /// Uploads at the same time to each mirror
     #[arg(long, value_name = "N", default_value = "8", help_heading = "Mirrors")]
     threads: NonZeroUsize,
+    /// How long a registry may refuse connections before it is given up (it may be restarting)
+    #[arg(long, value_name = "SECONDS", default_value = "20", help_heading = "Mirrors")]
+    patience: u64,
     #[command(flatten)]
     credentials: CredentialArgs,
 }
@@ -46,6 +50,7 @@ impl MirrorArgs {
         output: &Output,
     ) -> Result<Vec<MirrorSettings>, Stop> {
         let mut options = ClientOptions::default();
+        options.retry.connect_patience = Duration::from_secs(self.patience);
         for path in &self.cacert {
             options.ca_pem.push(read_pem("--cacert", path)?);
         }
@@ -53,7 +58,7 @@ impl MirrorArgs {
             let mut identity = read_pem("--client-cert", cert)?;
             identity.push(b'\n');
             identity.extend(read_pem("--client-key", key)?);
-            options.identity_pem = Some(identity.into());
+            options.identity_pem = Some(identity);
         }
         let given = self.credentials.given(output)?;
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
@@ -61,8 +66,7 @@ impl MirrorArgs {
             if mirrors.iter().any(|mirror| mirror.target == *target) {
                 return Err(Stop::usage(format!("--private-registry {target} is given twice")));
             }
-            let credential =
-                runtime.block_on(self.credentials.find(given.as_ref(), target, &options, output))?;
+            let credential = runtime.block_on(self.credentials.find(given.as_ref(), target, &options))?;
             let client = ClientOptions { credential, ..options.clone() };
             mirrors.push(MirrorSettings {
                 name: target.to_string(),

@@ -73,7 +73,7 @@ impl Output {
     }
 
     /// What was asked for, on standard output. A closed pipe is not an error.
-    pub(super) fn result(&self, text: &str) {
+    pub(super) fn result(text: &str) {
         let mut out = std::io::stdout().lock();
         let _ = out
             .write_all(text.as_bytes())
@@ -83,7 +83,7 @@ impl Output {
     /// A closing summary: a result that nobody asked for by name.
     pub(super) fn summary(&self, text: &str) {
         if !self.quiet && !self.json {
-            self.result(text);
+            Self::result(text);
         }
     }
 
@@ -116,7 +116,7 @@ impl Output {
     }
 
     /// Asks on the terminal. The question goes to standard error, so that output can be redirected.
-    pub(super) fn ask(&self, question: &str) -> std::io::Result<String> {
+    pub(super) fn ask(question: &str) -> std::io::Result<String> {
         eprint!("{question}");
         std::io::stderr().flush()?;
         let mut answer = String::new();

@@ -44,9 +44,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         let value =
             json!({"schema_version": 1, "mirrors": forecasts.iter().map(describe).collect::<Vec<_>>()});
         let text = serde_json::to_string_pretty(&value);
-        output.result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
-        output.result(&forecasts.iter().map(show).collect::<String>());
+        Output::result(&forecasts.iter().map(show).collect::<String>());
     }
     let failed =
         forecasts.iter().filter_map(|forecast| forecast.error.as_ref()).map(|failure| failure.exit).max();

@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let runtime = super::runtime()?;
     let (address, pushed, checked) = runtime.block_on(all(args, &opener, &bundle, &plan, listeners))?;
     let exit = outcome::exit(&[pushed.clone(), checked.clone()]);
-    output.result(&tell(args, &plan, address, &pushed, &checked, started));
+    Output::result(&tell(args, &plan, address, &pushed, &checked, started));
     Ok(exit)
 }
 

@@ -30,7 +30,7 @@ impl From<ServeError> for Stop {
     }
 }
 
-pub(super) fn run(args: &Args, output: &Output) -> Done {
+pub(super) fn run(args: &Args) -> Done {
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen(&runtime)?;
     interrupt.sending();
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let options = Options { anonymous: args.anonymous };
     runtime.block_on(async {
         let server = Server::bind(args.listen, store, options, interrupt.token.clone()).await?;
-        output.result(&format!("serving {} on http://{}", args.root.display(), server.local_addr()));
+        Output::result(&format!("serving {} on http://{}", args.root.display(), server.local_addr()));
         server.run().await?;
         Ok(Exit::Complete)
     })

@@ -53,9 +53,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     document.exit_code = exit.code();
     if args.json {
         let text = serde_json::to_string_pretty(&document);
-        output.result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
-        output.result(&summary::verified(&document));
+        Output::result(&summary::verified(&document));
     }
     Ok(exit)
 }

@@ -120,8 +120,8 @@ impl<'a> Writer<'a> {
             .hint("give a folder with more room with --spool-dir, or more memory with --memory")
     }
 
-    pub(super) fn finish(self) -> Result<Spill, BundleError> {
-        Ok(Spill { body: self.body, _held: self.held })
+    pub(super) fn finish(self) -> Spill {
+        Spill { body: self.body, _held: self.held }
     }
 }
 

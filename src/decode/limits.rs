@@ -31,10 +31,10 @@ impl Default for DecodeOptions {
 }
 
 impl DecodeOptions {
-    /// The largest part, its decoder's memory included, that is decoded as a part: with more threads than two, fewer of
-    /// the largest parts are in work at once, but a file does not fall back to one core.
-    pub(super) fn part_limit_bytes(&self, threads: usize) -> u64 {
-        self.part_cache_bytes / (threads as u64 + 1).min(3)
+    /// The largest part, its decoder's memory included, that is decoded as a part: two of them can be in work at once.
+    /// With more threads fewer of the largest parts are in work than could be, but no disk is needed.
+    pub(super) fn part_limit_bytes(&self) -> u64 {
+        self.part_cache_bytes / 2
     }
 
     /// The largest zstd window as a power of two: half of the memory, 27 by default as in `zstd` itself.
@@ -70,8 +70,6 @@ mod tests {
 
     #[test]
     fn a_default_xz_block_and_its_dictionary_fit_as_a_part_on_any_machine() {
-        for threads in [1, 2, 64] {
-            assert!(DecodeOptions::default().part_limit_bytes(threads) >= (24 + 8) * MIB);
-        }
+        assert!(DecodeOptions::default().part_limit_bytes() >= (24 + 8) * MIB);
     }
 }

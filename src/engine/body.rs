@@ -75,7 +75,10 @@ fn feed(
         offset += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         let failed = chunk.is_err();
         // The receiver is gone when the request was given up.
-        if (failed || at >= range.start) && sender.blocking_send(chunk).is_err() || failed {
+        if (failed || at >= range.start) && sender.blocking_send(chunk).is_err() {
+            return;
+        }
+        if failed {
             return;
         }
     }

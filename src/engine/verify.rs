@@ -74,18 +74,13 @@ impl Check<'_> {
         };
         for reference in tags.iter().chain(&by_digest) {
             let root = self.manifest(&repository, reference, "").await?;
-            self.is_the_bundles(planned, reference, &root)?;
+            Self::is_the_bundles(planned, reference, &root)?;
             self.whole(&repository, root).await?;
         }
         Ok(())
     }
 
-    fn is_the_bundles(
-        &self,
-        planned: &PlannedImage,
-        reference: &str,
-        found: &Manifest,
-    ) -> Result<(), Failure> {
+    fn is_the_bundles(planned: &PlannedImage, reference: &str, found: &Manifest) -> Result<(), Failure> {
         match (&planned.content, &found.kind) {
             (Content::Manifest(root), _) if found.digest == *root => Ok(()),
             (Content::Manifest(root), _) => {

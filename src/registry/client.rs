@@ -150,7 +150,7 @@ impl Client {
                 Err(failed) => failed,
             };
             let delay = delays.next().unwrap_or(self.policy.max_delay);
-            let last = tries >= self.policy.attempts;
+            let last = tries >= self.policy.tries(&cause);
             let error = |cause| Err(RegistryError::new(request.method.as_str(), &url, cause));
             let delay = match classify(&cause, request.replay) {
                 Verdict::Final | Verdict::Ambiguous | Verdict::Unauthorized => return error(cause),

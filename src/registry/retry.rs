@@ -43,6 +43,14 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// How often a request that fails this way is tried. A 500 is as often a bug as a passing fault.
+    pub(super) fn tries(&self, cause: &Cause) -> u32 {
+        match cause {
+            Cause::Answer(answer) if answer.status == 500 => self.attempts.div_ceil(2),
+            _ => self.attempts,
+        }
+    }
+
     /// The pauses between the tries of one request, each between half and the whole of a doubling span.
     pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
         ExponentialBuilder::new()
@@ -135,7 +143,7 @@ pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Tri
         Cause::Answer(answer) if answer.has_code("DIGEST_INVALID") || answer.has_code("SIZE_INVALID") => {
             (&mut trials.mangled, 2)
         }
-        Cause::Answer(answer) if is_transient(answer.status) => (&mut trials.refused, policy.attempts),
+        Cause::Answer(answer) if is_transient(answer.status) => (&mut trials.refused, policy.tries(cause)),
         Cause::Answer(answer)
             if matches!(answer.status, 400 | 404 | 405 | 411 | 413 | 415 | 416 | 501) && !trials.switched =>
         {
@@ -212,6 +220,7 @@ mod tests {
         let mangled = r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#;
         assert_eq!(run(&vec![answered(400, mangled); 3]), [Restart, Restart, GiveUp]);
         assert_eq!(run(&[answered(403, "")]), [GiveUp]);
-        assert_eq!(run(&vec![answered(500, ""); 9])[7..], [Restart, GiveUp]);
+        assert_eq!(run(&vec![answered(503, ""); 9])[7..], [Restart, GiveUp]);
+        assert_eq!(run(&vec![answered(500, ""); 5])[3..], [Restart, GiveUp]);
     }
 }

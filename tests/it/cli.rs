@@ -104,7 +104,7 @@ fn the_vendors_command_lines_run_as_they_stand() {
     assert!(text(help).contains("Usage: bmctl push images"));
 }
 
-/// A proxy in the environment is used, and NO_PROXY keeps a host from it.
+/// A proxy in the environment is used, NO_PROXY keeps a host from it, and this machine itself is never asked for there.
 #[test]
 fn proxies_of_the_environment_are_used() {
     let folder = folder();
@@ -112,20 +112,22 @@ fn proxies_of_the_environment_are_used() {
     let made =
         bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
     let proxy = Proxy::start();
-    let run = |no_proxy: Option<&str>| {
+    let run = |target: &str, no_proxy: Option<&str>| {
         let mut command = layercast();
-        command.args(["push", "images", "--need-credential=false", "--source"]).arg(&made);
-        command.args(["--private-registry", &format!("http://{}", registry.host())]);
+        command.args(["push", "images", "--need-credential=false", "--patience=0", "--source"]).arg(&made);
+        command.args(["--private-registry", target]);
         command
             .env("HTTP_PROXY", format!("http://{}", proxy.address))
             .envs(no_proxy.map(|hosts| ("NO_PROXY", hosts)));
         text(command)
     };
-    let direct = run(Some("127.0.0.1"));
-    assert!(direct.starts_with("exit 0"), "{direct}");
+    let local = run(&registry.url(), None);
+    assert!(local.starts_with("exit 0"), "{local}");
+    let unproxied = run("http://mirror.invalid:5000", Some("mirror.invalid"));
+    assert!(unproxied.starts_with("exit 6"), "{unproxied}");
     assert_eq!(proxy.seen(), 0);
-    let refused = run(None);
-    assert!(refused.starts_with("exit 3") && refused.contains("403"), "{refused}");
+    let proxied = run("http://mirror.invalid:5000", None);
+    assert!(proxied.starts_with("exit 3") && proxied.contains("403"), "{proxied}");
     assert!(proxy.seen() > 0);
 }
 
