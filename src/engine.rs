@@ -35,6 +35,8 @@ use prepare::Preparer;
 pub struct RunSettings {
     /// How layers of docker-archives are compressed.
     pub layer_compression: Method,
+    /// Layers that are compressed at the same time; each reads another place of the bundle.
+    pub layer_workers: usize,
     /// Memory that compressed layers may wait in.
     pub layer_memory_bytes: u64,
     /// The folder for what does not fit.
@@ -96,8 +98,7 @@ pub async fn push(
         quota: Quota::new(settings.layer_memory_bytes),
         folder: settings.spool_folder.clone(),
     };
-    let preparer =
-        Preparer::new(Arc::clone(&bundle), &plan, mirrors.len(), pool, settings.layer_compression, spill);
+    let preparer = Preparer::new(Arc::clone(&bundle), &plan, mirrors.len(), pool, &settings, spill);
     let run = Arc::new(Run { plan, preparer, listeners, cancel, settings, damage: Mutex::new(None) });
     let actors: Vec<_> = mirrors
         .into_iter()

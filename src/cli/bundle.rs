@@ -61,11 +61,15 @@ enum Io {
 /// Less does not hold a part for each of two cores.
 const MIN_MEMORY_BYTES: u64 = 32 << 20;
 
+/// A layer in work reads from one part while the next is decoded; with less, workers decode each other's parts anew.
+const WORKER_BYTES: u64 = 48 << 20;
+
 /// Opens bundles: the pool of threads, the decoder, and how files are read.
 #[derive(Debug)]
 pub(super) struct Opener {
     pub(super) pool: Arc<rayon::ThreadPool>,
     pub(super) decoder: Decoder,
+    pub(super) layer_workers: usize,
     pub(super) layer_memory_bytes: u64,
     pub(super) spool_folder: PathBuf,
     source: SourceOptions,
@@ -109,6 +113,9 @@ impl CostArgs {
         };
         Ok(Opener {
             decoder: Decoder::new(Arc::clone(&pool), options),
+            layer_workers: usize::try_from(memory / WORKER_BYTES)
+                .unwrap_or(1)
+                .clamp(1, pool.current_num_threads() + 1),
             pool,
             layer_memory_bytes: memory / 4,
             spool_folder,

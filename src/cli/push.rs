@@ -69,6 +69,7 @@ impl RunArgs {
                 LayerCompression::Zstd => Method::Zstd,
                 LayerCompression::None => Method::None,
             },
+            layer_workers: opener.layer_workers,
             layer_memory_bytes: opener.layer_memory_bytes,
             spool_folder: opener.spool_folder.clone(),
             allow_damaged: self.allow_damaged,

@@ -86,6 +86,7 @@ async fn all(
         MirrorSettings { name: address.to_string(), target, client: ClientOptions::default(), threads };
     let settings = RunSettings {
         layer_compression: Method::Gzip,
+        layer_workers: opener.layer_workers,
         layer_memory_bytes: opener.layer_memory_bytes,
         spool_folder: opener.spool_folder.clone(),
         allow_damaged: false,

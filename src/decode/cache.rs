@@ -59,6 +59,8 @@ struct Entry {
     need_bytes: u64,
     /// Threads that wait for it; it stays until they have it.
     waiting: usize,
+    /// Threads that read from it and have not turned to another part since.
+    readers: usize,
     touched: Instant,
     /// Whether anybody read from it.
     seen: bool,
@@ -86,6 +88,9 @@ enum Urgency {
 thread_local! {
     /// How many parts this thread is decoding, one inside the other.
     static DECODING: Cell<usize> = const { Cell::new(0) };
+    /// The part this thread reads from. When it turns to another, this one has a reader less: a walk that jumps from
+    /// header to header never reads a part to its end, and must not be waited for.
+    static READING: Cell<Option<Key>> = const { Cell::new(None) };
 }
 
 impl PartCache {
@@ -134,6 +139,7 @@ impl PartCache {
                 Phase::Ready(part) => {
                     let part = Arc::clone(part);
                     (entry.seen, entry.finished, entry.touched) = (true, false, Instant::now());
+                    state.turn_to(key);
                     self.begin_ahead(&mut state, set, volume, ahead);
                     return Ok(part);
                 }
@@ -273,12 +279,28 @@ impl State {
             phase,
             need_bytes,
             waiting: 0,
+            readers: 0,
             touched: Instant::now(),
             seen: false,
             finished: false,
             forgotten: false,
         };
         self.entries.insert(key, entry);
+    }
+
+    /// This thread reads from `key` now.
+    fn turn_to(&mut self, key: Key) {
+        let before = READING.replace(Some(key));
+        if before == Some(key) {
+            return;
+        }
+        if let Some(left) = before.and_then(|before| self.entries.get_mut(&before)) {
+            left.readers = left.readers.saturating_sub(1);
+            left.finished |= left.readers == 0;
+        }
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.readers += 1;
+        }
     }
 
     fn stop_waiting(&mut self, key: Key) {

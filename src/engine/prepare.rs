@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::Bundle;
 use super::body::SpaceBody;
+use super::{Bundle, RunSettings};
 use crate::archive::{Content, Unpacked, UnpackedLayer};
 use crate::compress::{self, LayerBlob, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
@@ -87,7 +87,7 @@ impl Preparer {
         plan: &Plan,
         mirrors: usize,
         pool: Arc<rayon::ThreadPool>,
-        method: Method,
+        settings: &RunSettings,
         spill: SpillSettings,
     ) -> Self {
         let mut layers: HashMap<Digest, LayerSlot> = HashMap::new();
@@ -102,7 +102,8 @@ impl Preparer {
             }
         });
         let images = images.collect();
-        let workers = Arc::new(Semaphore::new(pool.current_num_threads() + 1));
+        let workers = Arc::new(Semaphore::new(settings.layer_workers));
+        let method = settings.layer_compression;
         Self {
             bundle,
             images,

@@ -96,18 +96,34 @@ fn the_budget_holds_however_many_readers_there_are() {
 }
 
 #[test]
-fn reading_ahead_drops_nothing_that_was_not_read() {
+fn reading_ahead_drops_nothing_that_is_being_read() {
     let cache = cache(1, 3);
     let (counts, set) = counted(Counted::default());
-    cache.fetch(&set, 1, 0, 1..9).unwrap();
-    for index in [1, 2] {
-        cache.fetch(&set, 1, index, 3..9).unwrap();
-    }
+    let reader = |index, ahead| {
+        std::thread::scope(|scope| {
+            drop(scope.spawn(|| cache.fetch(&set, 1, index, ahead)).join().unwrap().unwrap())
+        });
+    };
+    reader(0, 1..9);
+    reader(1, 3..9);
+    reader(2, 3..9);
     assert_eq!(counts.decoded.load(Ordering::SeqCst), 3, "no room for part 3");
     cache.finish((1, 0));
     cache.fetch(&set, 1, 2, 3..9).unwrap();
     assert!(lock(&cache.state).entries.contains_key(&(1, 3)));
     assert!(!lock(&cache.state).entries.contains_key(&(1, 0)));
+}
+
+#[test]
+fn a_reader_that_turns_to_another_part_lets_the_first_go() {
+    let cache = cache(1, 2);
+    let (counts, set) = counted(Counted::default());
+    let begun = Instant::now();
+    for index in 0..20 {
+        cache.fetch(&set, 1, index, 0..0).unwrap();
+    }
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), 20);
+    assert!(begun.elapsed() < PATIENCE * 4, "waited for itself: {:?}", begun.elapsed());
 }
 
 #[test]
