@@ -9,6 +9,7 @@ mod credentials;
 mod fixtures;
 mod formats;
 mod hostile;
+mod interrupt;
 mod mirrors;
 mod support;
 mod tls;

@@ -101,7 +101,7 @@ fn reading_ahead_drops_nothing_that_is_being_read() {
     let (counts, set) = counted(Counted::default());
     let reader = |index, ahead| {
         std::thread::scope(|scope| {
-            drop(scope.spawn(|| cache.fetch(&set, 1, index, ahead)).join().unwrap().unwrap())
+            drop(scope.spawn(|| cache.fetch(&set, 1, index, ahead)).join().unwrap().unwrap());
         });
     };
     reader(0, 1..9);

@@ -1,6 +1,7 @@
 //! Running layercast, registries and generators.
 
 pub(crate) mod http;
+pub(crate) mod link;
 pub(crate) mod registry;
 
 use std::ffi::OsStr;

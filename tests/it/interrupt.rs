@@ -1,0 +1,90 @@
+//! Runs that are stopped, politely or not: no tag of an incomplete image, and the next run goes on to the end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::http::tags;
+use crate::support::registry::Registry;
+use crate::support::{bundle, folder, judge, layercast, link, push};
+
+fn start(source: &Path, target: &str, report: &Path) -> Child {
+    let mut command = layercast();
+    command
+        .args(["push", "images", "--need-credential=false", "--private-registry", target, "--source"])
+        .arg(source);
+    command.arg("--report").arg(report).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+fn sample(folder: &Path) -> PathBuf {
+    bundle(folder, "b.tar.xz", &["--preset", "tiny", "--format", "archives", "--outer", "xz-multi"])
+}
+
+#[test]
+fn the_first_signal_ends_the_run_well_and_the_next_run_completes_it() {
+    let folder = folder();
+    let source = sample(folder.path());
+    let registry = Registry::docker();
+    let slow = format!("http://127.0.0.1:{}/ns", link::slow(registry.port, 40_000));
+    let report = folder.path().join("report.json");
+    let mut child = start(&source, &slow, &report);
+    std::thread::sleep(Duration::from_millis(1500));
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(report["exit_code"], 130);
+    assert_eq!(report["mirrors"][0]["images_complete"], 0);
+    assert!(tags(&registry.url(), "ns").is_empty());
+    let target = format!("{}/ns", registry.host());
+    push(&["--source", source.to_str().unwrap(), "--private-registry", &target, "--need-credential=false"])
+        .complete();
+    judge(&format!("{}/ns", registry.url()), &source);
+}
+
+#[test]
+fn the_second_signal_ends_it_at_once() {
+    let folder = folder();
+    let source = sample(folder.path());
+    let registry = Registry::docker();
+    let slow = format!("http://127.0.0.1:{}", link::slow(registry.port, 10_000));
+    let mut child = start(&source, &slow, &folder.path().join("report.json"));
+    std::thread::sleep(Duration::from_millis(1000));
+    signal(&child, "-TERM");
+    std::thread::sleep(Duration::from_millis(300));
+    let began = std::time::Instant::now();
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_killed_run_leaves_nothing_that_the_next_one_cannot_complete() {
+    let folder = folder();
+    let source = sample(folder.path());
+    let registry = Registry::docker();
+    let port = link::slow(registry.port, 400_000);
+    for (number, after_ms) in [40, 120, 250, 500, 900, 1500].into_iter().enumerate() {
+        let namespace = format!("ns{number}");
+        let mut child =
+            start(&source, &format!("http://127.0.0.1:{port}/{namespace}"), &folder.path().join("r.json"));
+        std::thread::sleep(Duration::from_millis(after_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let target = format!("{}/{namespace}", registry.host());
+        push(&[
+            "--source",
+            source.to_str().unwrap(),
+            "--private-registry",
+            &target,
+            "--need-credential=false",
+        ])
+        .complete();
+        judge(&format!("{}/{namespace}", registry.url()), &source);
+    }
+}
