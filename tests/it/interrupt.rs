@@ -54,7 +54,7 @@ fn the_second_signal_ends_it_at_once() {
     let registry = Registry::docker();
     let slow = format!("http://127.0.0.1:{}", link::slow(registry.port, 10_000));
     let mut child = start(&source, &slow, &folder.path().join("report.json"));
-    std::thread::sleep(Duration::from_millis(1000));
+    std::thread::sleep(Duration::from_secs(1));
     signal(&child, "-TERM");
     std::thread::sleep(Duration::from_millis(300));
     let began = std::time::Instant::now();
