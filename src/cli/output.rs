@@ -55,7 +55,7 @@ impl Output {
         if args.log_format == LogFormat::Json {
             subscriber.json().init();
         } else {
-            subscriber.with_ansi(std::io::stderr().is_terminal()).init();
+            subscriber.with_ansi(false).init();
         }
         Self { quiet: args.quiet, json: args.log_format == LogFormat::Json }
     }
