@@ -247,7 +247,7 @@ impl RegistryError {
                 "the port speaks plain HTTP: if that is meant, write http:// in front of the registry"
             }
             Cause::Tls { fault: TlsFault::ClientCertificate, .. } => {
-                "the registry wants a client certificate that it trusts"
+                "the registry wants a client certificate that it trusts: --client-cert and --client-key"
             }
             Cause::Credentials(_) => {
                 "give credentials with --username and --password-stdin, or log in with docker or podman"

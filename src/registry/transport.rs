@@ -57,8 +57,10 @@ impl Transport {
         mut headers: HeaderMap,
         payload: &Payload<'_>,
     ) -> Result<Response, Cause> {
-        let client =
-            if matches!(payload, Payload::Blob { .. }) { &self.clients.data } else { &self.clients.control };
+        // The front door is knocked at over HTTP/1.1: a server that wants another client certificate says so after the
+        // handshake, and HTTP/2's implementation loses what it said.
+        let over_http1 = matches!(payload, Payload::Blob { .. }) || url.path() == "/v2/";
+        let client = if over_http1 { &self.clients.data } else { &self.clients.control };
         let mut progress = None;
         let mut wait = self.timeouts.response;
         let body = match payload {

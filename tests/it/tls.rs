@@ -24,6 +24,7 @@ fn secured() -> Secured {
     let setup = Setup {
         certificate: Some((path("ca-server.crt"), path("ca-server.key"))),
         htpasswd: Some(path("htpasswd")),
+        client_ca: None,
     };
     let bundle =
         bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
@@ -131,4 +132,35 @@ fn wrong_and_missing_passwords_are_told_apart() {
     assert!(none.said().contains("--password-stdin"), "{}", none.said());
     let unasked = secured.push(&["--cacert", &ca, "--need-credential=false"]);
     assert_eq!(unasked.exit, 4, "{}", unasked.said());
+}
+
+#[test]
+fn a_client_certificate_opens_a_registry_that_wants_one() {
+    let folder = folder();
+    authority(folder.path(), "ca");
+    let path = |name: &str| folder.path().join(name);
+    let setup = Setup {
+        certificate: Some((path("ca-server.crt"), path("ca-server.key"))),
+        client_ca: Some(path("ca.crt")),
+        htpasswd: None,
+    };
+    let registry = Registry::docker_with(&setup);
+    let source =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let file = |name: &str| path(name).to_str().unwrap().to_owned();
+    let (ca, cert, key) = (file("ca.crt"), file("ca-server.crt"), file("ca-server.key"));
+    let host = registry.host();
+    let flags = [
+        "--source",
+        source.to_str().unwrap(),
+        "--private-registry",
+        &host,
+        "--need-credential=false",
+        "--cacert",
+        &ca,
+    ];
+    let refused = push(&flags);
+    assert_eq!(refused.exit, 3, "{}", refused.said());
+    assert!(refused.said().contains("--client-cert"), "{}", refused.said());
+    push(&[&flags[..], &["--client-cert", &cert, "--client-key", &key]].concat()).complete();
 }

@@ -22,6 +22,7 @@ pub(crate) struct Registry {
 pub(crate) struct Setup {
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     pub(crate) htpasswd: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
 }
 
 impl Registry {
@@ -39,8 +40,15 @@ impl Registry {
             folder.path().join("data").display()
         );
         if let Some((certificate, key)) = &setup.certificate {
-            let _ =
-                writeln!(config, "  tls: {{certificate: {}, key: {}}}", certificate.display(), key.display());
+            let _ = writeln!(
+                config,
+                "  tls:\n    certificate: {}\n    key: {}",
+                certificate.display(),
+                key.display()
+            );
+        }
+        if let Some(authority) = &setup.client_ca {
+            let _ = writeln!(config, "    clientcas: [{}]", authority.display());
         }
         if let Some(htpasswd) = &setup.htpasswd {
             let _ = writeln!(config, "auth:\n  htpasswd: {{realm: test, path: {}}}", htpasswd.display());
