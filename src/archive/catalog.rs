@@ -142,6 +142,18 @@ impl Catalog {
         self
     }
 
+    /// How many configurations and layers there are, those of docker-archives among them.
+    pub fn distinct_blobs(&self) -> usize {
+        let unpacked = self.images.iter().filter_map(|image| match &image.content {
+            Content::Unpacked(unpacked) => Some(unpacked),
+            Content::Manifest(_) => None,
+        });
+        let layers = unpacked.flat_map(|image| {
+            std::iter::once(image.config_digest).chain(image.layers.iter().map(|layer| layer.diff_id))
+        });
+        layers.chain(self.blobs.keys().copied()).collect::<HashSet<Digest>>().len()
+    }
+
     /// Takes everything of another catalog, whose order has been made to fit. Of a blob in both, the earlier stays.
     pub(super) fn absorb(&mut self, other: Self) {
         self.images.extend(other.images);

@@ -137,12 +137,7 @@ fn tell(
         document.mirrors = vec![pushed.clone(), checked.clone()];
         return out + &summary::table(&document);
     }
-    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("layercast"));
-    let program = std::env::current_dir()
-        .ok()
-        .and_then(|here| program.strip_prefix(here).ok().map(Path::to_owned))
-        .unwrap_or(program);
-    let program = program.display();
+    let program = program();
     let image = plan.images.first().map(|image| image.place(None)).unwrap_or_default();
     let _ = write!(
         out,
@@ -154,4 +149,14 @@ fn tell(
         root = root.display(),
     );
     out
+}
+
+/// How to call this program from here, as short as it can be.
+fn program() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("layercast"));
+    let here = std::env::current_dir().ok();
+    match here.and_then(|here| program.strip_prefix(here).ok().map(Path::to_owned)) {
+        Some(below) => format!("./{}", below.display()),
+        None => program.display().to_string(),
+    }
 }

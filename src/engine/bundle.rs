@@ -55,7 +55,7 @@ impl Bundle {
         }
         listeners.tell(&Event::Catalogued {
             images: bundle.catalog.images.len(),
-            blobs: bundle.catalog.blobs.len(),
+            blobs: bundle.catalog.distinct_blobs(),
             took: started.elapsed(),
         });
         for note in &bundle.catalog.notes {
