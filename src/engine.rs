@@ -39,6 +39,8 @@ pub struct RunSettings {
     pub layer_workers: usize,
     /// Memory that compressed layers may wait in.
     pub layer_memory_bytes: u64,
+    /// Memory that bodies of requests may take, of all mirrors together.
+    pub body_memory_bytes: u64,
     /// The folder for what does not fit.
     pub spool_folder: PathBuf,
     /// Push the whole images of a damaged bundle.
@@ -94,6 +96,7 @@ pub async fn push(
 ) -> Vec<Outcome> {
     let names = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     listeners.tell(&Event::Started { mirrors: names, images: plan.images.len() });
+    let share = uploads_per_mirror(settings.body_memory_bytes, mirrors.len());
     let spill = SpillSettings {
         quota: Quota::new(settings.layer_memory_bytes),
         folder: settings.spool_folder.clone(),
@@ -103,7 +106,8 @@ pub async fn push(
     let actors: Vec<_> = mirrors
         .into_iter()
         .enumerate()
-        .map(|(number, mirror)| {
+        .map(|(number, mut mirror)| {
+            mirror.threads = mirror.threads.min(share);
             (mirror.name.clone(), tokio::spawn(mirror::run(number, mirror, Arc::clone(&run))))
         })
         .collect();
@@ -116,4 +120,21 @@ pub async fn push(
         );
     }
     outcomes
+}
+
+/// How many uploads at once each mirror may have: what their bodies hold does not grow with the number of mirrors.
+fn uploads_per_mirror(memory_bytes: u64, mirrors: usize) -> NonZeroUsize {
+    let uploads = usize::try_from(memory_bytes / body::BUFFERED_BYTES).unwrap_or(usize::MAX);
+    NonZeroUsize::new(uploads / mirrors.max(1)).unwrap_or(NonZeroUsize::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_many_mirrors_take_no_more_memory_than_those_of_one() {
+        let uploads = |mirrors| uploads_per_mirror(32 << 20, mirrors).get();
+        assert_eq!([uploads(1), uploads(4), uploads(10), uploads(1000)], [42, 10, 4, 1]);
+    }
 }

@@ -71,6 +71,7 @@ pub(super) struct Opener {
     pub(super) decoder: Decoder,
     pub(super) layer_workers: usize,
     pub(super) layer_memory_bytes: u64,
+    pub(super) body_memory_bytes: u64,
     pub(super) spool_folder: PathBuf,
     source: SourceOptions,
 }
@@ -118,6 +119,7 @@ impl CostArgs {
                 .clamp(1, pool.current_num_threads() + 1),
             pool,
             layer_memory_bytes: memory / 4,
+            body_memory_bytes: memory / 8,
             spool_folder,
             source: SourceOptions { io },
         })

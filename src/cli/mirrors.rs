@@ -11,7 +11,7 @@ use super::Stop;
 use super::credentials::CredentialArgs;
 use super::output::Output;
 use crate::engine::MirrorSettings;
-use crate::registry::{ClientOptions, Target};
+use crate::registry::{Access, ClientOptions, Target};
 
 /// Flags about mirrors.
 #[derive(Debug, Args)]
@@ -47,9 +47,10 @@ impl MirrorArgs {
     pub(super) fn resolve(
         &self,
         runtime: &tokio::runtime::Runtime,
+        access: Access,
         output: &Output,
     ) -> Result<Vec<MirrorSettings>, Stop> {
-        let mut options = ClientOptions::default();
+        let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = Duration::from_secs(self.patience);
         for path in &self.cacert {
             options.ca_pem.push(read_pem("--cacert", path)?);

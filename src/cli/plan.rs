@@ -13,6 +13,7 @@ use super::{Done, Stop};
 use crate::engine::forecast::{self, Forecast, Verdict};
 use crate::exit::Exit;
 use crate::plan::Plan;
+use crate::registry::Access;
 use crate::report::Listeners;
 use crate::units::ByteCount;
 
@@ -34,7 +35,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let opener = args.bundle.opener()?;
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
-    let mirrors = args.mirrors.resolve(&runtime, output)?;
+    let mirrors = args.mirrors.resolve(&runtime, Access::Pull, output)?;
     let bundle = Arc::new(opener.open(&args.bundle.paths(), &Listeners::default())?);
     bundle.check_whole()?;
     let plan = Plan::new(&bundle.catalog, &rules)?;

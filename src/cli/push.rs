@@ -18,6 +18,7 @@ use crate::engine::outcome::{self, Failure};
 use crate::engine::{self, Bundle, Outcome, RunSettings};
 use crate::exit::Exit;
 use crate::plan::Plan;
+use crate::registry::Access;
 use crate::report::Listeners;
 use crate::report::rss::PeakMemory;
 
@@ -71,6 +72,7 @@ impl RunArgs {
             },
             layer_workers: opener.layer_workers,
             layer_memory_bytes: opener.layer_memory_bytes,
+            body_memory_bytes: opener.body_memory_bytes,
             spool_folder: opener.spool_folder.clone(),
             allow_damaged: self.allow_damaged,
             atomic_tags: self.atomic_tags,
@@ -110,7 +112,7 @@ fn push(args: &Args, output: &Output, opener: &Opener, document: &mut Document) 
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen(&runtime)?;
-    let mirrors = args.mirrors.resolve(&runtime, output)?;
+    let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, output)?;
     let listeners = output.listeners();
     let bundle = opener.open(&args.bundle.paths(), &listeners)?;
     if !args.run.allow_damaged {

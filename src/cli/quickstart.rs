@@ -88,6 +88,7 @@ async fn all(
         layer_compression: Method::Gzip,
         layer_workers: opener.layer_workers,
         layer_memory_bytes: opener.layer_memory_bytes,
+        body_memory_bytes: opener.body_memory_bytes,
         spool_folder: opener.spool_folder.clone(),
         allow_damaged: false,
         atomic_tags: false,

@@ -13,6 +13,7 @@ use crate::engine::outcome;
 use crate::engine::verify;
 use crate::exit::Exit;
 use crate::plan::Plan;
+use crate::registry::Access;
 use crate::report::Listeners;
 
 /// Check that every image of a bundle is complete on its mirrors
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let opener = args.bundle.opener()?;
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
-    let mirrors = args.mirrors.resolve(&runtime, output)?;
+    let mirrors = args.mirrors.resolve(&runtime, Access::Pull, output)?;
     let bundle = Arc::new(opener.open(&args.bundle.paths(), &Listeners::default())?);
     bundle.check_whole()?;
     let plan = Plan::new(&bundle.catalog, &rules)?;

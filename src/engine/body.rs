@@ -1,7 +1,7 @@
 //! From a range of a volume to the body of a request, verified on the way.
 //!
 //! A feeder runs on a thread that may wait (for the disk, for a part being decoded) and hands chunks to the request over
-//! a channel of two. It starts when the request first asks for bytes, so it holds nothing while a connection is waited
+//! a channel of one. It starts when the request first asks for bytes, so it holds nothing while a connection is waited
 //! for. The hash is taken here and not on the pool of the decoders: a chunk's hash takes 0.2 ms, and queueing it behind
 //! the decoding of a block of 8 MiB would hold the socket for a tenth of a second.
 
@@ -18,6 +18,8 @@ use crate::registry::{BlobBody, BodyStream};
 use crate::source::ByteSpace;
 
 const CHUNK_BYTES: u64 = 256 << 10;
+/// Chunks between a feeder and the network: one in the feeder's hand, one waiting, one being written.
+pub(super) const BUFFERED_BYTES: u64 = 3 * CHUNK_BYTES;
 
 /// A blob that is sent as it lies in a space.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl BlobBody for SpaceBody {
     fn open(&self, range: Range<u64>) -> BodyStream {
         let (space, check) = (Arc::clone(&self.space), Arc::clone(&self.check));
         let start = async move {
-            let (sender, mut receiver) = mpsc::channel(2);
+            let (sender, mut receiver) = mpsc::channel(1);
             tokio::task::spawn_blocking(move || feed(space.as_ref(), &check, range, &sender));
             stream::poll_fn(move |context| receiver.poll_recv(context))
         };
