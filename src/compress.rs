@@ -44,8 +44,8 @@ pub struct LayerBlob {
     pub size: u64,
     /// Its media type.
     pub media_type: &'static str,
-    /// The blob's bytes, where they are not simply those in the bundle.
-    pub made: Option<Arc<Spill>>,
+    /// The blob's bytes: made ones, or those in the bundle.
+    pub content: Arc<dyn ByteSpace>,
 }
 
 const MEMBER_BYTES: usize = 1 << 20;
@@ -83,15 +83,17 @@ pub fn layer(
     match (layer.stored, method) {
         (Stored::Plain, Method::None) => {
             // The blob is the layer: its digest is the diff_id, checked while it is sent.
+            let content = Arc::new(layer.extent.clone());
             Ok(LayerBlob {
                 digest: layer.diff_id,
                 size: layer.size,
                 media_type: method.layer_type(),
-                made: None,
+                content,
             })
         }
         (Stored::Plain, _) => compress(pool, layer, method, settings).map_err(at_member),
-        (Stored::Gzip | Stored::Zstd, _) => stored::check(pool, layer).map_err(at_member),
+        (Stored::Gzip, _) => stored::gzip(pool, layer).map_err(at_member),
+        (Stored::Zstd, _) => stored::zstd(pool, layer).map_err(at_member),
     }
 }
 
@@ -106,7 +108,7 @@ fn compress(
     let mut blob_hash = Hasher::new(Algorithm::Sha256);
     let mut offset = 0;
     // One window is read while nothing waits for it: decoding runs ahead on the same pool by itself.
-    while offset < layer.size || (offset == 0 && layer.size == 0) {
+    loop {
         let len = usize::try_from((layer.size - offset).min((MEMBER_BYTES * WINDOW_MEMBERS) as u64))
             .unwrap_or(MEMBER_BYTES);
         let window = read_exact(&layer.extent, offset, len)?;
@@ -117,7 +119,8 @@ fn compress(
             blob_hash.update(&member);
             spill.append(member)?;
         }
-        if layer.size == 0 {
+        // An empty layer is one empty member.
+        if offset >= layer.size {
             break;
         }
     }
@@ -125,7 +128,7 @@ fn compress(
     let content = spill.finish();
     let digest = blob_hash.finish();
     let size = content.len()?;
-    Ok(LayerBlob { digest, size, media_type: method.layer_type(), made: Some(Arc::new(content)) })
+    Ok(LayerBlob { digest, size, media_type: method.layer_type(), content: Arc::new(content) })
 }
 
 fn expect(layer: &UnpackedLayer, found: Digest) -> Result<(), BundleError> {
@@ -174,7 +177,9 @@ fn compress_member(member: &[u8], method: Method) -> Result<Vec<u8>, BundleError
                 *slot = Some(compressor);
             }
             let Some(compressor) = slot else { return Err(failed("no compressor".to_owned())) };
-            compressor.compress(member).map_err(|e| failed(e.to_string()))
+            let mut out = compressor.compress(member).map_err(|e| failed(e.to_string()))?;
+            out.shrink_to_fit();
+            Ok(out)
         }),
     }
 }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compress::{Method, Quota, SpillSettings};
 use crate::error::BundleError;
+use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::registry::{ClientOptions, Target};
 use crate::report::{Event, Listeners};
@@ -69,12 +70,18 @@ struct Run {
     listeners: Listeners,
     cancel: CancellationToken,
     settings: RunSettings,
+    /// Damaged images of the bundle are not in the plan.
+    left_out: bool,
     /// What was found wrong with the bundle while it was read. From then on no tag is moved.
     damage: Mutex<Option<BundleError>>,
 }
 
 impl Run {
+    /// A full disk or the like is not the bundle's fault: it fails an image, not the run.
     fn note_damage(&self, error: &BundleError) {
+        if error.fault().exit() != Exit::Bundle {
+            return;
+        }
         let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
         damage.get_or_insert_with(|| error.clone());
     }
@@ -101,8 +108,10 @@ pub async fn push(
         quota: Quota::new(settings.layer_memory_bytes),
         folder: settings.spool_folder.clone(),
     };
-    let preparer = Preparer::new(Arc::clone(&bundle), &plan, mirrors.len(), pool, &settings, spill);
-    let run = Arc::new(Run { plan, preparer, listeners, cancel, settings, damage: Mutex::new(None) });
+    let left_out = !bundle.catalog.broken.is_empty();
+    let preparer = Preparer::new(bundle, &plan, mirrors.len(), pool, &settings, spill);
+    let run =
+        Arc::new(Run { left_out, plan, preparer, listeners, cancel, settings, damage: Mutex::new(None) });
     let actors: Vec<_> = mirrors
         .into_iter()
         .enumerate()

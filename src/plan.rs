@@ -97,11 +97,26 @@ impl Plan {
                 }
             }
         }
+        plan.notes.extend(rules.naming.unused(catalog));
         let drafts = settle_conflicts(drafts, catalog, rules.on_conflict, &mut plan.notes)?;
         plan.images = join_tags(drafts);
         let followers = referrers.places(catalog, &plan.images);
         plan.images.extend(followers);
         Ok(plan)
+    }
+}
+
+impl Plan {
+    /// Whether anything is left to do.
+    ///
+    /// # Errors
+    /// [`Fault::NoName`]: a run over nothing would end as if all were well.
+    pub fn check_not_empty(&self) -> Result<(), BundleError> {
+        if self.images.is_empty() {
+            let told = format!("no image is left: --include and --exclude leave out all {}", self.left_out);
+            return Err(BundleError::new(Fault::NoName, told));
+        }
+        Ok(())
     }
 }
 
@@ -248,6 +263,9 @@ impl Referrers {
                     return true;
                 };
                 for repository in &repositories {
+                    if homes.get(digest).is_some_and(|known| known.contains(repository)) {
+                        continue;
+                    }
                     out.push(PlannedImage {
                         name: format!("{repository}@{digest}"),
                         repository: repository.clone(),

@@ -18,7 +18,7 @@ use crate::units::ByteCount;
 #[command(next_help_heading = "Bundle")]
 pub(super) struct BundleArgs {
     /// Bundle: an archive, compressed or not, a folder of them, or - for standard input (repeatable)
-    #[arg(long, value_name = "PATH", required_unless_present = "images")]
+    #[arg(long, value_name = "PATH")]
     source: Vec<PathBuf>,
     /// Folder of image files, as in `actl images push`
     #[arg(long, value_name = "DIR")]
@@ -77,8 +77,19 @@ pub(super) struct Opener {
 }
 
 impl BundleArgs {
-    pub(super) fn paths(&self) -> Vec<PathBuf> {
-        self.source.iter().chain(&self.images).cloned().collect()
+    /// The bundles, at least one. Standard input can be read only once.
+    pub(super) fn paths(&self, stdin_is_taken: bool) -> Result<Vec<PathBuf>, Stop> {
+        let paths: Vec<PathBuf> = self.source.iter().chain(&self.images).cloned().collect();
+        if paths.is_empty() {
+            return Err(Stop::usage("no bundle is given").hint("name one: --source PATH"));
+        }
+        let pipes = paths.iter().filter(|path| path.as_os_str() == "-").count();
+        if pipes > 1 || (pipes == 1 && stdin_is_taken) {
+            return Err(
+                Stop::usage("standard input is wanted twice").hint("give the password with --password-file")
+            );
+        }
+        Ok(paths)
     }
 
     pub(super) fn opener(&self) -> Result<Opener, Stop> {

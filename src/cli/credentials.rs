@@ -3,6 +3,7 @@
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use secrecy::SecretString;
@@ -77,6 +78,11 @@ impl CredentialArgs {
         }
     }
 
+    /// Whether the password comes from standard input.
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.password_stdin
+    }
+
     fn unneeded(&self) -> bool {
         !self.need_credential || self.no_registry_credential
     }
@@ -100,7 +106,10 @@ impl CredentialArgs {
             return Ok(found);
         }
         // Nothing is known. Many mirrors want nothing: ask them before asking a person.
-        match Registry::connect(&target.endpoint, options.clone()).await {
+        let mut options = options.clone();
+        // Whether it is there at all is for the run to find out, with all its patience.
+        options.retry.connect_patience = Duration::ZERO;
+        match Registry::connect(&target.endpoint, options).await {
             Err(error) if error.kind() == Kind::Auth => {}
             // It takes everyone; or it has another problem, which the run will tell of.
             _ => return Ok(None),
@@ -128,6 +137,9 @@ fn ask(host: &str) -> Result<Credential, Stop> {
         let found = credentials::from_file(&path, host)?;
         return found
             .ok_or_else(|| Stop::new(Exit::Credentials, format!("{answer} has no credentials for {host}")));
+    }
+    if answer.is_empty() {
+        return Err(Stop::new(Exit::Credentials, "no user name was given"));
     }
     let password = rpassword::prompt_password(format!("Password of {answer}: ")).map_err(failed)?;
     Ok(Credential::Basic { user: answer, password: password.into() })

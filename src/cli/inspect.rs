@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::bundle::BundleArgs;
+use super::bundle::CostArgs;
 use super::output::Output;
 use super::{Done, Stop};
 use crate::archive::{Catalog, Content, Image, Stored};
@@ -20,19 +20,25 @@ use crate::units::ByteCount;
 /// Show what is in a bundle
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Bundle (the same as --source)
+    /// Bundles: archives, folders, or - for standard input
     #[arg(value_name = "PATH")]
     path: Vec<std::path::PathBuf>,
+    /// Bundle, as in the other commands (repeatable)
+    #[arg(long, value_name = "PATH", help_heading = "Bundle")]
+    source: Vec<std::path::PathBuf>,
     #[command(flatten)]
-    bundle: BundleArgs,
+    cost: CostArgs,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Done {
-    let opener = args.bundle.opener()?;
-    let paths = args.path.iter().cloned().chain(args.bundle.paths()).collect::<Vec<_>>();
+    let opener = args.cost.opener()?;
+    let paths = args.path.iter().chain(&args.source).cloned().collect::<Vec<_>>();
+    if paths.is_empty() {
+        return Err(Stop::usage("no bundle is given").hint("name one: inspect PATH"));
+    }
     let bundle = opener.open(&paths, &Listeners::default())?;
     if args.json {
         let text = serde_json::to_string_pretty(&describe(&bundle));

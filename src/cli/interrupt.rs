@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Stop;
 use crate::exit::Exit;
 
-/// Listens for signals for as long as the runtime lives.
+/// Listens for signals for as long as the process lives.
 #[derive(Debug, Clone)]
 pub(super) struct Interrupt {
     /// Cancelled by the first signal.
@@ -19,14 +18,21 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Begins to listen.
-    pub(super) fn listen(runtime: &Runtime) -> Result<Self, Stop> {
-        let _context = runtime.enter();
+    /// Begins to listen, on a thread of its own: no work of ours can keep it from hearing.
+    pub(super) fn listen() -> Result<Self, Stop> {
         let failed = |error| Stop::new(Exit::Internal, format!("listening for signals: {error}"));
-        let interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
-        let terminations = signal(SignalKind::terminate()).map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (interrupts, terminations) = {
+            let _context = runtime.enter();
+            (
+                signal(SignalKind::interrupt()).map_err(failed)?,
+                signal(SignalKind::terminate()).map_err(failed)?,
+            )
+        };
         let this = Self { token: CancellationToken::new(), sending: Arc::default() };
-        runtime.spawn(this.clone().wait(interrupts, terminations));
+        let waiting = this.clone().wait(interrupts, terminations);
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        thread.spawn(move || runtime.block_on(waiting)).map_err(failed)?;
         Ok(this)
     }
 

@@ -1,6 +1,7 @@
 //! Flags about mirrors: where they are and how to talk to them.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::registry::{Access, ClientOptions, Target};
 pub(super) struct MirrorArgs {
     /// Registry to fill, with an optional namespace; http:// must be written unless it is this machine (repeatable)
     #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]", required = true, help_heading = "Mirrors")]
-    private_registry: Vec<Target>,
+    private_registry: Vec<String>,
     /// CA certificates (PEM) to trust besides the system's, for a registry with a private certificate (repeatable)
     #[arg(long, value_name = "FILE", help_heading = "Mirrors")]
     cacert: Vec<PathBuf>,
@@ -28,11 +29,13 @@ pub(super) struct MirrorArgs {
     /// Key of the client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = "Mirrors")]
     client_key: Option<PathBuf>,
-    /// Uploads at the same time to each mirror
-    #[arg(long, value_name = "N", default_value = "8", help_heading = "Mirrors")]
-    threads: NonZeroUsize,
+    /// Uploads at the same time to each mirror (fewer where many mirrors share --memory)
+    #[arg(long, value_name = "N", default_value = "8", help_heading = "Mirrors",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
     /// How long a registry may refuse connections before it is given up (it may be restarting)
-    #[arg(long, value_name = "SECONDS", default_value = "20", help_heading = "Mirrors")]
+    #[arg(long, value_name = "SECONDS", default_value = "20", help_heading = "Mirrors",
+          value_parser = clap::value_parser!(u64).range(0..=86_400))]
     patience: u64,
     #[command(flatten)]
     credentials: CredentialArgs,
@@ -43,6 +46,11 @@ const MAX_PEM_BYTES: u64 = 16 << 20;
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
 impl MirrorArgs {
+    /// Whether the password comes from standard input.
+    pub(super) fn reads_stdin(&self) -> bool {
+        self.credentials.reads_stdin()
+    }
+
     /// The mirrors with their credentials; may ask on the terminal.
     pub(super) fn resolve(
         &self,
@@ -63,7 +71,10 @@ impl MirrorArgs {
         }
         let given = self.credentials.given(output)?;
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        for target in &self.private_registry {
+        // Parsed here and not by clap, which would show a password that somebody put into the address.
+        let targets =
+            self.private_registry.iter().map(|text| text.parse()).collect::<Result<Vec<Target>, _>>()?;
+        for target in &targets {
             if mirrors.iter().any(|mirror| mirror.target == *target) {
                 return Err(Stop::usage(format!("--private-registry {target} is given twice")));
             }
@@ -73,7 +84,7 @@ impl MirrorArgs {
                 name: target.to_string(),
                 target: target.clone(),
                 client,
-                threads: self.threads,
+                threads: NonZeroUsize::new(self.threads.into()).unwrap_or(NonZeroUsize::MIN),
             });
         }
         Ok(mirrors)
@@ -82,11 +93,11 @@ impl MirrorArgs {
 
 fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
     let failed = |error: std::io::Error| Stop::usage(format!("{flag} {}: {error}", path.display()));
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > MAX_PEM_BYTES {
+    let mut pem = Vec::new();
+    File::open(path).map_err(failed)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(failed)?;
+    if pem.len() as u64 > MAX_PEM_BYTES {
         return Err(Stop::usage(format!("{flag} {}: too large for certificates", path.display())));
     }
-    let pem = fs::read(path).map_err(failed)?;
     if pem.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
         return Ok(pem);
     }

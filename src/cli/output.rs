@@ -1,5 +1,4 @@
 //! What goes to standard output, what to standard error, and in which form. The only file that writes to either.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -7,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::Stop;
+use crate::engine::Outcome;
 use crate::error::printable;
 use crate::report::json::JsonLines;
 use crate::report::lines::Lines;
@@ -62,7 +62,7 @@ impl Output {
 
     /// Who hears of a run: bars, lines, or JSON, on standard error.
     pub(super) fn listeners(&self) -> Listeners {
-        let line = || Box::new(|line: &str| eprintln!("{line}"));
+        let line = || Box::new(say);
         let listener: Arc<dyn Listener> = match (self.json, self.quiet) {
             (true, _) => Arc::new(JsonLines::new(line())),
             (false, true) => return Listeners::default(),
@@ -87,9 +87,34 @@ impl Output {
         }
     }
 
+    /// What a closing summary would have said of failures, where there is none.
+    pub(super) fn failures(&self, mirrors: &[Outcome]) {
+        for mirror in mirrors {
+            let whole = mirror.error.iter().map(|failure| (None, failure));
+            let images = mirror.images_failed.iter().map(|failed| (Some(&failed.image), &failed.failure));
+            for (image, failure) in whole.chain(images) {
+                if self.json {
+                    let line = serde_json::json!({
+                        "event": "failed", "time": jiff::Timestamp::now().to_string(), "mirror": mirror.name,
+                        "image": image, "class": failure.class, "message": failure.message, "hint": failure.hint
+                    });
+                    say(&format!("{line}"));
+                } else if self.quiet {
+                    let image = image.map(|image| format!("{}: ", printable(image))).unwrap_or_default();
+                    say(&format!(
+                        "error: {}: {image}{} [{}]",
+                        mirror.name,
+                        printable(&failure.message),
+                        failure.class
+                    ));
+                }
+            }
+        }
+    }
+
     /// Something that goes on all the same.
     pub(super) fn warn(&self, text: &str) {
-        self.say("warning", text);
+        self.tell("warning", text);
     }
 
     /// Why a command ended, and what to do next.
@@ -98,29 +123,34 @@ impl Output {
             let line = serde_json::json!({
                 "event": "error", "class": stop.class, "message": stop.message, "hint": stop.hint, "exit_code": stop.exit.code()
             });
-            eprintln!("{line}");
+            say(&format!("{line}"));
             return;
         }
-        eprintln!("error: {} [{}]", printable(&stop.message), stop.class);
+        say(&format!("error: {} [{}]", printable(&stop.message), stop.class));
         if let Some(hint) = &stop.hint {
-            eprintln!("  next: {}", printable(hint));
+            say(&format!("  next: {}", printable(hint)));
         }
     }
 
-    fn say(&self, what: &str, text: &str) {
+    fn tell(&self, what: &str, text: &str) {
         if self.json {
-            eprintln!("{}", serde_json::json!({"event": what, "message": text}));
+            say(&format!("{}", serde_json::json!({"event": what, "message": text})));
         } else if !self.quiet {
-            eprintln!("{what}: {}", printable(text));
+            say(&format!("{what}: {}", printable(text)));
         }
     }
 
     /// Asks on the terminal. The question goes to standard error, so that output can be redirected.
     pub(super) fn ask(question: &str) -> std::io::Result<String> {
-        eprint!("{question}");
+        let _ = write!(std::io::stderr(), "{question}");
         std::io::stderr().flush()?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
         Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
     }
+}
+
+/// A line on standard error. Nobody listening there any more is no reason to stop.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

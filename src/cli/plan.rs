@@ -32,13 +32,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, output)?;
-    let bundle = Arc::new(opener.open(&args.bundle.paths(), &Listeners::default())?);
+    let bundle = Arc::new(opener.open(&paths, &Listeners::default())?);
     bundle.check_whole()?;
     let plan = Plan::new(&bundle.catalog, &rules)?;
+    plan.check_not_empty()?;
     let forecasts = mirrors.into_iter().map(|mirror| forecast::mirror(&bundle, &plan, mirror));
     let forecasts = runtime.block_on(futures_util::future::join_all(forecasts));
     if args.json {
@@ -49,9 +51,15 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     } else {
         Output::result(&forecasts.iter().map(show).collect::<String>());
     }
-    let failed =
-        forecasts.iter().filter_map(|forecast| forecast.error.as_ref()).map(|failure| failure.exit).max();
-    Ok(failed.unwrap_or(Exit::Complete))
+    let failed: Vec<Exit> =
+        forecasts.iter().filter_map(|forecast| forecast.error.as_ref()).map(|failure| failure.exit).collect();
+    Ok(match failed.as_slice() {
+        [] => Exit::Complete,
+        [first, rest @ ..] if failed.len() == forecasts.len() && rest.iter().all(|exit| exit == first) => {
+            *first
+        }
+        _ => Exit::Incomplete,
+    })
 }
 
 fn describe(forecast: &Forecast) -> Value {

@@ -83,10 +83,11 @@ impl RunArgs {
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
     let memory = PeakMemory::watch();
-    let mut document =
-        Document::begin(args.bundle.paths().iter().map(|path| path.display().to_string()).collect());
+    let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
+    let mut document = Document::begin(paths.iter().map(|path| path.display().to_string()).collect());
+    let report = args.run.report.as_deref().map(ReportFile::create).transpose()?;
     let opener = args.bundle.opener()?;
-    let done = push(args, output, &opener, &mut document);
+    let done = push(args, &paths, output, &opener, &mut document);
     document.elapsed_seconds = started.elapsed().as_secs_f64();
     document.peak_rss_bytes = memory.bytes();
     document.decode = Decode::of(&opener.decoder);
@@ -99,29 +100,33 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         }
     };
     document.exit_code = exit.code();
-    if let Some(path) = &args.run.report {
-        write_report(path, &document)?;
-    }
-    if done.is_ok() {
+    if !document.mirrors.is_empty() {
         output.summary(&summary::table(&document));
+        output.failures(&document.mirrors);
     }
-    done
+    match report.map(|report| report.write(&document)) {
+        // What the run itself has to say comes first.
+        Some(Err(unwritten)) if exit == Exit::Complete => Err(unwritten),
+        Some(Err(unwritten)) => {
+            output.warn(&unwritten.message);
+            done
+        }
+        _ => done,
+    }
 }
 
-fn push(args: &Args, output: &Output, opener: &Opener, document: &mut Document) -> Done {
+fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, document: &mut Document) -> Done {
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
-    let interrupt = Interrupt::listen(&runtime)?;
+    let interrupt = Interrupt::listen()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, output)?;
     let listeners = output.listeners();
-    let bundle = opener.open(&args.bundle.paths(), &listeners)?;
+    let bundle = opener.open(paths, &listeners)?;
     if !args.run.allow_damaged {
         bundle.check_whole()?;
     }
     let plan = Plan::new(&bundle.catalog, &rules)?;
-    if plan.images.is_empty() {
-        return Err(Stop::usage("nothing to push: no image is left by --include and --exclude"));
-    }
+    plan.check_not_empty()?;
     plan.notes.iter().for_each(|note| listeners.note(note));
     document.images = plan.images.len();
     interrupt.sending();
@@ -155,14 +160,31 @@ fn conclude(bundle: &Bundle, outcomes: Vec<Outcome>, listeners: &Listeners, docu
     Ok(exit)
 }
 
-fn write_report(path: &Path, document: &Document) -> Result<(), Stop> {
-    let failed = |why: String| Stop::new(Exit::Internal, format!("--report {}: {why}", path.display()));
-    let mut json = serde_json::to_vec_pretty(document).map_err(|error| failed(error.to_string()))?;
-    json.push(b'\n');
-    // Whole or not at all: something may be waiting for it.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(error.to_string()))?;
-    std::io::Write::write_all(&mut file, &json).map_err(|error| failed(error.to_string()))?;
-    file.persist(path).map_err(|error| failed(error.to_string()))?;
-    Ok(())
+/// A report that takes its name when it is whole; something may be waiting for it.
+struct ReportFile<'a> {
+    path: &'a Path,
+    file: tempfile::NamedTempFile,
+}
+
+impl<'a> ReportFile<'a> {
+    /// Before the run, so that a wrong path costs nothing.
+    fn create(path: &'a Path) -> Result<Self, Stop> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Others may read it, as any file that is made here.
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder);
+        let file =
+            file.map_err(|error| Stop::usage(format!("--report {}: {}", path.display(), error.kind())))?;
+        Ok(Self { path, file })
+    }
+
+    fn write(mut self, document: &Document) -> Result<(), Stop> {
+        let failed =
+            |why: String| Stop::new(Exit::Internal, format!("--report {}: {why}", self.path.display()));
+        let mut json = serde_json::to_vec_pretty(document).map_err(|error| failed(error.to_string()))?;
+        json.push(b'\n');
+        std::io::Write::write_all(&mut self.file, &json).map_err(|error| failed(error.to_string()))?;
+        self.file.persist(self.path).map_err(|error| failed(error.to_string()))?;
+        Ok(())
+    }
 }

@@ -26,13 +26,13 @@ pub(super) struct Args {
 
 impl From<ServeError> for Stop {
     fn from(error: ServeError) -> Self {
-        Self::new(Exit::Internal, error.to_string())
+        Self::new(error.exit(), error.to_string())
     }
 }
 
 pub(super) fn run(args: &Args) -> Done {
     let runtime = super::runtime()?;
-    let interrupt = Interrupt::listen(&runtime)?;
+    let interrupt = Interrupt::listen()?;
     interrupt.sending();
     let store = Arc::new(Store::open(&args.root)?);
     let options = Options { anonymous: args.anonymous };

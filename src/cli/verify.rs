@@ -35,17 +35,19 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
+    let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, output)?;
-    let bundle = Arc::new(opener.open(&args.bundle.paths(), &Listeners::default())?);
+    let bundle = Arc::new(opener.open(&paths, &Listeners::default())?);
     bundle.check_whole()?;
     let plan = Plan::new(&bundle.catalog, &rules)?;
+    plan.check_not_empty()?;
     let checks = mirrors.into_iter().map(|mirror| verify::mirror(&bundle, &plan, mirror, args.deep));
     let outcomes = runtime.block_on(futures_util::future::join_all(checks));
     let exit = outcome::exit(&outcomes);
-    let sources = args.bundle.paths().iter().map(|path| path.display().to_string()).collect();
+    let sources = paths.iter().map(|path| path.display().to_string()).collect();
     let mut document = Document::begin(sources);
     document.images = plan.images.len();
     document.mirrors = outcomes;

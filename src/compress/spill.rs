@@ -125,13 +125,6 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Spill {
-    /// Whether it lies in memory.
-    pub fn in_memory(&self) -> bool {
-        matches!(self.body, Body::Memory(..))
-    }
-}
-
 impl ByteSpace for Spill {
     fn len(&self) -> Result<u64, BundleError> {
         match &self.body {

@@ -1,11 +1,12 @@
 //! Layers that a docker-archive stores compressed: pushed as they are, decoded once to check their diff_id.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 
 use super::{LayerBlob, expect};
-use crate::archive::{Stored, UnpackedLayer};
+use crate::archive::UnpackedLayer;
 use crate::error::{BundleError, Fault};
 use crate::oci::{Algorithm, Hasher, media_type};
 use crate::source::ByteSpace;
@@ -14,34 +15,38 @@ use crate::source::ByteSpace;
 const MAX_PLAIN_BYTES: u64 = 256 << 30;
 const READ_BYTES: usize = 256 << 10;
 
-pub(super) fn check(pool: &rayon::ThreadPool, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+pub(super) fn gzip(pool: &rayon::ThreadPool, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+    check(layer, media_type::DOCKER_LAYER_GZIP, |stored, plain| {
+        drain(pool, MultiGzDecoder::new(stored), plain)
+    })
+}
+
+pub(super) fn zstd(pool: &rayon::ThreadPool, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+    check(layer, media_type::OCI_LAYER_ZSTD, |stored, plain| {
+        let mut decoder = zstd::stream::read::Decoder::new(stored)?;
+        decoder.window_log_max(27)?;
+        drain(pool, decoder, plain)
+    })
+}
+
+fn check(
+    layer: &UnpackedLayer,
+    media_type: &'static str,
+    decode: impl FnOnce(&mut HashingReader<'_>, &mut Hasher) -> io::Result<()>,
+) -> Result<LayerBlob, BundleError> {
     let mut stored = HashingReader { layer, offset: 0, hasher: Hasher::new(Algorithm::Sha256), failed: None };
     let mut plain = layer.diff_id.hasher();
-    let outcome = match layer.stored {
-        Stored::Gzip => drain(pool, MultiGzDecoder::new(&mut stored), &mut plain),
-        Stored::Zstd => zstd::stream::read::Decoder::new(&mut stored)
-            .and_then(|mut decoder| decoder.window_log_max(27).map(|()| decoder))
-            .and_then(|decoder| drain(pool, decoder, &mut plain)),
-        Stored::Plain => drain(pool, &mut stored, &mut plain),
-    };
+    // What follows the last member belongs to the blob too.
+    let outcome = decode(&mut stored, &mut plain).and_then(|()| io::copy(&mut stored, &mut io::sink()));
     if let Some(error) = stored.failed.take() {
         return Err(error);
     }
     outcome.map_err(|error| {
         BundleError::new(Fault::CorruptCompression, format!("the layer does not decompress: {error}"))
     })?;
-    // What follows the last member belongs to the blob too.
-    io::copy(&mut stored, &mut io::sink()).map_err(|error| BundleError::io("reading the layer", &error))?;
-    if let Some(error) = stored.failed.take() {
-        return Err(error);
-    }
     expect(layer, plain.finish())?;
-    let media_type = match layer.stored {
-        Stored::Zstd => media_type::OCI_LAYER_ZSTD,
-        Stored::Gzip => media_type::DOCKER_LAYER_GZIP,
-        Stored::Plain => media_type::DOCKER_LAYER,
-    };
-    Ok(LayerBlob { digest: stored.hasher.finish(), size: layer.size, media_type, made: None })
+    let content = Arc::new(layer.extent.clone());
+    Ok(LayerBlob { digest: stored.hasher.finish(), size: layer.size, media_type, content })
 }
 
 fn drain(pool: &rayon::ThreadPool, mut from: impl Read + Send, plain: &mut Hasher) -> io::Result<()> {

@@ -21,13 +21,13 @@ impl Book {
         Arc::clone(pages.entry(*digest).or_default())
     }
 
-    /// An image is whole in this repository, and with it these blobs. A page that is in use learns it elsewhere.
-    pub(super) fn note(&self, repository: &Repository, blobs: impl Iterator<Item = Digest>) {
-        for digest in blobs {
-            if let Ok(mut repositories) = self.page(&digest).try_lock() {
-                note(&mut repositories, repository);
-            }
-        }
+    /// An image is whole in this repository, and with it these blobs; gives how many of them that is news of. A page that
+    /// is in use learns it elsewhere.
+    pub(super) fn note(&self, repository: &Repository, blobs: impl Iterator<Item = Digest>) -> u64 {
+        let learned = blobs.filter(|digest| {
+            self.page(digest).try_lock().is_ok_and(|mut repositories| note(&mut repositories, repository))
+        });
+        learned.count() as u64
     }
 
     /// The mirror was wrong about this blob: it is to be sent without asking.
@@ -36,9 +36,11 @@ impl Book {
     }
 }
 
-/// Adds a repository once.
-pub(super) fn note(repositories: &mut Vec<Repository>, repository: &Repository) {
-    if !repositories.contains(repository) {
+/// Adds a repository, and says whether it is new.
+pub(super) fn note(repositories: &mut Vec<Repository>, repository: &Repository) -> bool {
+    let new = !repositories.contains(repository);
+    if new {
         repositories.push(repository.clone());
     }
+    new
 }

@@ -1,7 +1,6 @@
 //! Opening the user's bundles: source → volume → catalog, for any number of paths.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,7 +93,7 @@ impl Bundle {
         let limits = archive::Limits::default();
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
         if path == Path::new("-") {
-            let volume = decoder.open_reader(io::stdin())?;
+            let volume = decoder.open_reader(source::stdin()?)?;
             self.opened(path, None, Some(volume.structure), listeners);
             return archive::read(&volume.space, &open, &limits);
         }

@@ -4,6 +4,7 @@
 //! Requests take a permit each: uploads from one pocket, small requests from another, so that a HEAD never waits behind
 //! a layer.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,7 +36,11 @@ pub(super) async fn run(number: usize, settings: MirrorSettings, run: Arc<Run>) 
     let counts = Arc::new(Counts { mirror: number, listeners: run.listeners.clone(), ..Counts::default() });
     let mut outcome = Outcome::new(settings.name.clone());
     match connect(settings, &run, &counts).await {
-        Err(failure) => outcome.error = Some(failure),
+        Err(failure) => {
+            outcome.error = Some(failure);
+            // Nothing is kept for a mirror that will not come for it.
+            (0..run.plan.images.len()).for_each(|index| run.preparer.done(index));
+        }
         Ok(actor) => actor.work(&mut outcome).await,
     }
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -111,17 +116,18 @@ impl Actor {
             stream::iter(0..images.len()).for_each_concurrent(IMAGES_AT_ONCE, |index| self.image(index));
         self.until_cancelled(all).await;
         let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
-        self.until_cancelled(self.publish_tags(whole, outcome)).await;
-        let failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut complete = Vec::new();
+        self.until_cancelled(self.publish_tags(whole, outcome, &mut complete)).await;
+        let mut failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        // Requests that did not end within the grace leave images that are neither complete nor failed.
+        let told: HashSet<usize> = failed.iter().map(|failed| failed.0).chain(complete).collect();
+        let untold = (0..images.len()).filter(|index| !told.contains(index));
+        failed.extend(untold.map(|index| (index, Phase::Upload, Failure::interrupted())));
+        failed.sort_by_key(|failed| failed.0);
         outcome.images_failed = failed
             .into_iter()
             .map(|(index, phase, failure)| self.name_failure(index, phase, failure))
             .collect();
-        let told = outcome.images_complete + outcome.images_failed.len();
-        if told < images.len() {
-            // Requests that did not end within the grace: neither whole nor failed, so it is the run that failed.
-            outcome.error = Some(Failure::interrupted());
-        }
     }
 
     /// Work notices the cancellation at its next request; this bounds how long the present ones may take.
@@ -184,9 +190,9 @@ impl Actor {
             asked.map_err(|error| (Phase::Probe, self.judge(&error)))?
         };
         if presence.whole {
-            self.book.note(&repository, ready.blobs.iter().map(|blob| blob.digest));
+            let learned = self.book.note(&repository, ready.blobs.iter().map(|blob| blob.digest));
+            self.counts.blobs_skipped.fetch_add(learned, Ordering::Relaxed);
             self.manifests.note(&repository, ready.manifests.iter().map(|manifest| manifest.digest));
-            self.counts.blobs_skipped.fetch_add(ready.blobs.len() as u64, Ordering::Relaxed);
         } else {
             self.fill(&repository, &ready).await?;
         }
@@ -199,16 +205,14 @@ impl Actor {
     async fn fill(&self, repository: &Repository, ready: &Ready) -> Result<(), (Phase, Failure)> {
         self.blobs(repository, &ready.blobs, Trust::Ask).await.map_err(|failure| (Phase::Upload, failure))?;
         let mut published = self.publish(repository, ready).await?;
-        if let Err(error) = &published
-            && let Some(unknown) = error.manifest_blob_unknown()
-        {
+        let unknown: Vec<Vec<Digest>> =
+            published.iter().filter_map(RegistryError::manifest_blob_unknown).collect();
+        if !unknown.is_empty() {
             // The mirror lied, or lost something since: what it names (or all of the image) is sent without asking.
-            let resend: Vec<ReadyBlob> = ready
-                .blobs
-                .iter()
-                .filter(|blob| unknown.is_empty() || unknown.contains(&blob.digest))
-                .cloned()
-                .collect();
+            let named: Vec<Digest> = unknown.iter().flatten().copied().collect();
+            let all = unknown.iter().any(Vec::is_empty);
+            let resend = ready.blobs.iter().filter(|blob| all || named.contains(&blob.digest));
+            let resend: Vec<ReadyBlob> = resend.cloned().collect();
             for blob in &resend {
                 self.book.forget(&blob.digest, repository).await;
             }
@@ -220,35 +224,53 @@ impl Actor {
                 .map_err(|failure| (Phase::Upload, failure))?;
             published = self.publish(repository, ready).await?;
         }
-        published.map_err(|error| (Phase::Publish, self.judge(&error)))
+        match published.first() {
+            Some(error) => Err((Phase::Publish, self.judge(error))),
+            None => Ok(()),
+        }
     }
 
+    /// Manifests, level by level, and the root read back. Comes back with what failed on the first level that failed.
     async fn publish(
         &self,
         repository: &Repository,
         ready: &Ready,
-    ) -> Result<Result<(), RegistryError>, (Phase, Failure)> {
-        let _permit = self.small().await.map_err(|failure| (Phase::Publish, failure))?;
+    ) -> Result<Vec<RegistryError>, (Phase, Failure)> {
         for level in publish::levels(&ready.manifests) {
-            let puts = level.iter().map(|manifest| self.manifest(repository, manifest));
-            if let Some(error) = join_all(puts).await.into_iter().find_map(Result::err) {
-                return Ok(Err(error));
+            let puts = join_all(level.iter().map(|manifest| self.manifest(repository, manifest))).await;
+            let puts = puts
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|failure| (Phase::Publish, failure))?;
+            let failed: Vec<RegistryError> = puts.into_iter().filter_map(Result::err).collect();
+            if !failed.is_empty() {
+                return Ok(failed);
             }
         }
-        let Some(root) = ready.root() else { return Ok(Ok(())) };
-        Ok(publish::read_back(&self.registry, repository, root).await)
+        let _permit = self.small().await.map_err(|failure| (Phase::Publish, failure))?;
+        let Some(root) = ready.root() else { return Ok(Vec::new()) };
+        Ok(publish::read_back(&self.registry, repository, root).await.err().into_iter().collect())
     }
 
     /// One manifest into one repository, once: a registry that writes its links in place (distribution 2.8) refuses an
     /// index while one of its children is put again.
-    async fn manifest(&self, repository: &Repository, manifest: &Manifest) -> Result<(), RegistryError> {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<Result<(), RegistryError>, Failure> {
+        // The permit comes first: whoever holds a page has one, and gets on.
+        let _permit = self.small().await?;
         let page = self.manifests.page(&manifest.digest);
         let mut repositories = page.lock().await;
-        if !repositories.contains(repository) {
-            publish::put(&self.registry, repository, manifest).await?;
+        if repositories.contains(repository) {
+            return Ok(Ok(()));
+        }
+        let put = publish::put(&self.registry, repository, manifest).await;
+        if put.is_ok() {
             note(&mut repositories, repository);
         }
-        Ok(())
+        Ok(put)
     }
 
     async fn blobs(&self, repository: &Repository, blobs: &[ReadyBlob], trust: Trust) -> Result<(), Failure> {
@@ -257,16 +279,17 @@ impl Actor {
         join_all(sends).await.into_iter().collect()
     }
 
-    /// One blob into one repository: known → mount → HEAD → upload.
+    /// One blob into one repository: known elsewhere → mount; else, or when that is declined → HEAD → upload.
     async fn blob(&self, repository: &Repository, blob: &ReadyBlob, trust: Trust) -> Result<(), Failure> {
         let page = self.book.page(&blob.digest);
         let mut repositories = page.lock().await;
-        if repositories.contains(repository) {
+        let asks = matches!(trust, Trust::Ask);
+        if asks && repositories.contains(repository) {
             return Ok(());
         }
         let mut session = None;
-        if let Some(from) = repositories.first() {
-            let _permit = self.small().await?;
+        if let Some(from) = repositories.first().filter(|_| asks) {
+            let permit = self.small().await?;
             match self
                 .registry
                 .mount(repository, &blob.digest, from)
@@ -278,9 +301,19 @@ impl Actor {
                     self.counts.blobs_mounted.fetch_add(1, Ordering::Relaxed);
                     return Ok(());
                 }
-                Mount::Session(opened) => session = Some(opened),
+                // Not every registry mounts; it may have the blob here all the same.
+                Mount::Session(opened) => {
+                    drop(permit);
+                    if self.has(repository, &blob.digest, blob.size).await? {
+                        self.registry.cancel_upload(repository, opened).await;
+                        note(&mut repositories, repository);
+                        self.counts.blobs_skipped.fetch_add(1, Ordering::Relaxed);
+                        return Ok(());
+                    }
+                    session = Some(opened);
+                }
             }
-        } else if matches!(trust, Trust::Ask) && self.has(repository, &blob.digest, blob.size).await? {
+        } else if asks && self.has(repository, &blob.digest, blob.size).await? {
             note(&mut repositories, repository);
             self.counts.blobs_skipped.fetch_add(1, Ordering::Relaxed);
             return Ok(());
@@ -314,8 +347,9 @@ impl Actor {
     }
 
     /// Tags, when all that can be whole is whole. A damaged bundle moves none; half a release is worse than none.
-    async fn publish_tags(&self, mut whole: Vec<Whole>, outcome: &mut Outcome) {
-        let failed = !self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+    async fn publish_tags(&self, mut whole: Vec<Whole>, outcome: &mut Outcome, complete: &mut Vec<usize>) {
+        let failed =
+            !self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_empty() || self.run.left_out;
         let damage = self.run.damage().filter(|_| !self.run.settings.allow_damaged);
         let withheld = match (&damage, failed && self.run.settings.atomic_tags) {
             (Some(error), _) => Some(Failure {
@@ -331,7 +365,7 @@ impl Actor {
             }),
             (None, false) => None,
         };
-        let moves: usize = whole.iter().map(|image| image.tags_to_move.len()).sum();
+        let mut tags = 0;
         let withheld = withheld.as_ref();
         // Tags of images before tags of indexes that list them, for the reason given at `manifest`.
         whole.sort_by_key(|image| (image.depth, image.index));
@@ -350,6 +384,8 @@ impl Actor {
                 match result {
                     Ok(()) => {
                         outcome.images_complete += 1;
+                        complete.push(image.index);
+                        tags += image.tags_to_move.len();
                         outcome.images_unchanged +=
                             usize::from(image.already && image.tags_to_move.is_empty());
                     }
@@ -357,7 +393,7 @@ impl Actor {
                 }
             }
         }
-        self.run.listeners.tell(&Event::Tagged { mirror: self.counts.mirror, tags: moves });
+        self.run.listeners.tell(&Event::Tagged { mirror: self.counts.mirror, tags });
     }
 
     async fn move_tags(&self, image: &Whole) -> Result<(), Failure> {
@@ -374,7 +410,10 @@ impl Actor {
     }
 
     async fn permit<'a>(&self, permits: &'a Semaphore) -> Result<SemaphorePermit<'a>, Failure> {
-        let permit = permits.acquire().await.map_err(|_| Failure::internal("the permits are gone"))?;
+        let permit = tokio::select! {
+            permit = permits.acquire() => permit.map_err(|_| Failure::internal("the permits are gone"))?,
+            () = self.run.cancel.cancelled() => return Err(Failure::interrupted()),
+        };
         self.check_going()?;
         Ok(permit)
     }

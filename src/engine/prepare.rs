@@ -13,13 +13,12 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::body::SpaceBody;
 use super::{Bundle, RunSettings};
-use crate::archive::{Content, Unpacked, UnpackedLayer};
+use crate::archive::{Content, Stored, Unpacked, UnpackedLayer};
 use crate::compress::{self, LayerBlob, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Manifest, media_type};
 use crate::plan::{Closure, Plan};
 use crate::registry::BlobBody;
-use crate::source::ByteSpace as _;
 
 /// An image that can be sent.
 #[derive(Debug)]
@@ -57,8 +56,8 @@ type Slot<T> = Arc<OnceCell<Result<T, BundleError>>>;
 pub(super) struct Preparer {
     bundle: Arc<Bundle>,
     images: Vec<ImageSlot>,
-    /// Layers of docker-archives by diff_id: images share them.
-    layers: Mutex<HashMap<Digest, LayerSlot>>,
+    /// Layers of docker-archives: images share them.
+    layers: Mutex<HashMap<LayerKey, LayerSlot>>,
     /// Bodies by digest: mirrors and images share their verification.
     bodies: Mutex<HashMap<Digest, std::sync::Weak<dyn BlobBody>>>,
     pool: Arc<rayon::ThreadPool>,
@@ -90,10 +89,10 @@ impl Preparer {
         settings: &RunSettings,
         spill: SpillSettings,
     ) -> Self {
-        let mut layers: HashMap<Digest, LayerSlot> = HashMap::new();
+        let mut layers: HashMap<LayerKey, LayerSlot> = HashMap::new();
         let images = plan.images.iter().map(|planned| {
             for layer in unpacked_layers(&planned.content) {
-                layers.entry(layer.diff_id).or_default().images_left += 1;
+                layers.entry(layer_key(layer)).or_default().images_left += 1;
             }
             ImageSlot {
                 content: planned.content.clone(),
@@ -131,11 +130,10 @@ impl Preparer {
         *image.ready.lock().unwrap_or_else(PoisonError::into_inner) = Slot::default();
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         for layer in unpacked_layers(&image.content) {
-            let Some(slot) = layers.get_mut(&layer.diff_id) else { continue };
+            let Some(slot) = layers.get_mut(&layer_key(layer)) else { continue };
             slot.images_left -= 1;
             if slot.images_left == 0 {
-                layers.remove(&layer.diff_id);
-                layer.extent.release(0..layer.size);
+                layers.remove(&layer_key(layer));
             }
         }
     }
@@ -185,13 +183,12 @@ impl Preparer {
             Arc::new(SpaceBody::new(config, config_size, image.config_digest))
         });
         let mut blobs = vec![ReadyBlob { digest: image.config_digest, size: config_size, body }];
-        for (layer, blob) in image.layers.iter().zip(&layers) {
+        for blob in &layers {
             if blobs.iter().any(|known| known.digest == blob.digest) {
                 continue; // the empty layer comes many times in one image
             }
-            let body = self.shared_body(blob.digest, || match &blob.made {
-                Some(made) => Arc::new(SpaceBody::new(Arc::clone(made) as _, blob.size, blob.digest)),
-                None => Arc::new(SpaceBody::new(Arc::new(layer.extent.clone()), blob.size, blob.digest)),
+            let body = self.shared_body(blob.digest, || {
+                Arc::new(SpaceBody::new(Arc::clone(&blob.content), blob.size, blob.digest))
             });
             blobs.push(ReadyBlob { digest: blob.digest, size: blob.size, body });
         }
@@ -201,7 +198,7 @@ impl Preparer {
     async fn layer(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
         let slot = {
             let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&layers.entry(layer.diff_id).or_default().blob)
+            Arc::clone(&layers.entry(layer_key(layer)).or_default().blob)
         };
         let work = || async {
             let _worker = self.workers.acquire().await;
@@ -214,6 +211,13 @@ impl Preparer {
         };
         slot.get_or_init(work).await.clone()
     }
+}
+
+/// The same layer may be stored in several ways, and each makes another blob.
+type LayerKey = (Digest, Stored, u64);
+
+const fn layer_key(layer: &UnpackedLayer) -> LayerKey {
+    (layer.diff_id, layer.stored, layer.size)
 }
 
 fn unpacked_layers(content: &Content) -> &[UnpackedLayer] {
@@ -270,7 +274,12 @@ mod tests {
             platform: Platform { os: "linux".into(), architecture: "amd64".into(), variant: None },
             layers: Vec::new(),
         };
-        let layer = |media_type| LayerBlob { digest: Digest::of(b""), size: 3, media_type, made: None };
+        let layer = |media_type| LayerBlob {
+            digest: Digest::of(b""),
+            size: 3,
+            media_type,
+            content: Arc::new(bytes::Bytes::new()),
+        };
         let gzip = synthesise(&image, &[layer(media_type::DOCKER_LAYER_GZIP)], Method::Gzip).unwrap();
         assert_eq!(
             gzip.digest.to_string(),

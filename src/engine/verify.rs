@@ -72,6 +72,13 @@ impl Check<'_> {
             Content::Manifest(root) if tags.is_empty() => vec![root.to_string()],
             _ => Vec::new(),
         };
+        if tags.is_empty() && by_digest.is_empty() {
+            let told = "it has neither a tag nor a manifest in the bundle, so there is nothing to ask the mirror for";
+            return Err(Failure {
+                hint: Some("name it: --name REPOSITORY:TAG".to_owned()),
+                ..incomplete("unverifiable", told.to_owned())
+            });
+        }
         for reference in tags.iter().chain(&by_digest) {
             let root = self.manifest(&repository, reference, "").await?;
             Self::is_the_bundles(planned, reference, &root)?;

@@ -26,6 +26,7 @@ pub struct Naming {
 /// `PATTERN=REPLACEMENT` on `host/path`, without the tag. The pattern must match it whole.
 #[derive(Debug, Clone)]
 pub struct Rewrite {
+    text: String,
     pattern: Regex,
     replacement: String,
 }
@@ -37,7 +38,7 @@ impl FromStr for Rewrite {
         let (pattern, replacement) =
             text.split_once('=').ok_or("a rule is PATTERN=REPLACEMENT, as 'quay.io/(.*)=quay/$1'")?;
         let pattern = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| error.to_string())?;
-        Ok(Self { pattern, replacement: replacement.to_owned() })
+        Ok(Self { text: text.to_owned(), pattern, replacement: replacement.to_owned() })
     }
 }
 
@@ -99,8 +100,12 @@ impl Naming {
             return Err(BundleError::new(Fault::NoName, told)
                 .hint(format!("say which is which: {}", digests.join(" "))));
         }
-        let Some(first) =
-            nameless.iter().find(|image| self.given(image).is_none() && self.repository.is_none())
+        // By digest alone only a manifest can be found again, and an image of a docker-archive has none yet.
+        let findable = |image: &Image| {
+            self.repository.is_some()
+                && (!image.names.is_empty() || matches!(image.content, Content::Manifest(_)))
+        };
+        let Some(first) = nameless.iter().find(|image| self.given(image).is_none() && !findable(image))
         else {
             return Ok(());
         };
@@ -123,6 +128,26 @@ impl Naming {
                 .to_owned(),
         };
         Err(BundleError::new(Fault::NoName, told).hint(hint))
+    }
+
+    /// Flags that change nothing: likely a typo.
+    pub(super) fn unused(&self, catalog: &Catalog) -> Vec<String> {
+        let full = |name: &ImageName| match name {
+            ImageName::Full(reference) => format!("{}/{}", reference.host, reference.repository),
+            ImageName::Hostless(repository, _) => repository.to_string(),
+            ImageName::TagOnly(_) => String::new(),
+        };
+        let names: Vec<String> = catalog.images.iter().flat_map(|image| &image.names).map(full).collect();
+        let given = self.names.iter().map(|given| format!("{}/{}", given.name.host, given.name.repository));
+        let known: Vec<String> =
+            names.into_iter().chain(given).chain(self.repository.iter().map(ToString::to_string)).collect();
+        let idle = self.rewrites.iter().filter(|rule| !known.iter().any(|name| rule.pattern.is_match(name)));
+        let mut notes: Vec<String> =
+            idle.map(|rule| format!("no image matches --rewrite '{}'", rule.text)).collect();
+        if !self.names.is_empty() && !catalog.images.iter().any(|image| self.is_nameless(image)) {
+            notes.push("--name changes nothing: every image of the bundle has a name".to_owned());
+        }
+        notes
     }
 
     fn is_nameless(&self, image: &Image) -> bool {
@@ -190,7 +215,10 @@ impl Naming {
             return Ok(otherwise.clone());
         };
         let to = rule.pattern.replace(full, rule.replacement.as_str());
-        to.parse().map_err(|e: BundleError| e.at(format!("rewriting {full}")))
+        let why = |error: BundleError| {
+            BundleError::new(Fault::NoName, format!("--rewrite makes {to:?} of {full}: {error}"))
+        };
+        to.parse().map_err(why)
     }
 }
 

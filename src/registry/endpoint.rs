@@ -171,12 +171,18 @@ impl fmt::Display for Target {
     }
 }
 
+/// The text as it may be shown: what stands before an `@` may be a password.
+fn without_userinfo(text: &str) -> String {
+    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("…@{host}"))
+}
+
 impl FromStr for Target {
     type Err = RegistryError;
 
     fn from_str(text: &str) -> Result<Self, RegistryError> {
-        let bad =
-            |why: &str| RegistryError::from(Cause::BadTarget { text: text.to_owned(), why: why.to_owned() });
+        let bad = |why: &str| {
+            RegistryError::from(Cause::BadTarget { text: without_userinfo(text), why: why.to_owned() })
+        };
         let (scheme, rest) = match text.split_once("://") {
             Some(("https", rest)) => (Some(Scheme::Https), rest),
             Some(("http", rest)) => (Some(Scheme::Http), rest),
