@@ -134,6 +134,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let output = Output::new(&cli.output);
+    raise_descriptor_limit();
     // Once, before any connection: which library does the cryptography of TLS.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         output.warn("another provider of cryptography is installed already");
@@ -152,6 +153,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         output.stop(&stop);
         stop.exit
     })
+}
+
+/// As many descriptors as we may have: every bundle that is spooled and every connection takes one, and the usual soft
+/// limit of 1024 is from another time. What is refused stays as it is.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// The runtime of a command that talks to registries.

@@ -4,7 +4,7 @@
 //! * Everything up to the plan (source, decode, archive) fails with a [`BundleError`]: a [`Fault`] that programs can
 //!   match on, the places it happened in from the outside in, what was found, and where it helps what to do next.
 //! * The registry client has its own error, which knows whether trying again can help.
-//! * `anyhow` is for `main` and `cli` alone. Text from outside is escaped here, once, before a person sees it.
+//! * Text from outside is escaped here, once, before a person sees it.
 
 use std::fmt;
 use std::io;

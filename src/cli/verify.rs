@@ -36,6 +36,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
     let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
+    let mut document = Document::begin(paths.iter().map(|path| path.display().to_string()).collect());
     let opener = args.bundle.opener()?;
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
@@ -47,8 +48,6 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let checks = mirrors.into_iter().map(|mirror| verify::mirror(&bundle, &plan, mirror, args.deep));
     let outcomes = runtime.block_on(futures_util::future::join_all(checks));
     let exit = outcome::exit(&outcomes);
-    let sources = paths.iter().map(|path| path.display().to_string()).collect();
-    let mut document = Document::begin(sources);
     document.images = plan.images.len();
     document.mirrors = outcomes;
     document.decode = Decode::of(&opener.decoder);

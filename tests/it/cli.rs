@@ -163,3 +163,68 @@ impl Proxy {
         self.seen.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
+
+/// What cron sees: nothing when all is well, the reason when it is not; and a reader who has gone away stops nothing.
+#[test]
+fn failures_are_told_whatever_the_form_of_the_output() {
+    let folder = folder();
+    let registry = Registry::docker();
+    let made =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout", "--outer", "none"]);
+    let run = |flags: &[&str], target: &str| {
+        let mut command = layercast();
+        command
+            .args(flags)
+            .args(["push", "images", "--need-credential=false", "--patience=0", "--source"])
+            .arg(&made);
+        command.args(["--private-registry", target]);
+        text(command)
+    };
+    assert_eq!(run(&["--quiet"], &registry.host()), "exit 0\n");
+    let quiet = run(&["--quiet"], "127.0.0.1:1");
+    assert!(quiet.starts_with("exit 6\nerror: 127.0.0.1:1: ") && quiet.contains("[unreachable]"), "{quiet}");
+    let json = run(&["--log-format=json"], "127.0.0.1:1");
+    assert!(json.lines().skip(1).all(|line| line.starts_with('{')), "{json}");
+    assert!(json.contains(r#""class":"unreachable""#), "{json}");
+    let secret = run(&[], "http://user:hunter2@127.0.0.1:1");
+    assert!(secret.starts_with("exit 2") && !secret.contains("hunter2"), "{secret}");
+
+    let mut command = layercast();
+    command.args(["push", "images", "--need-credential=false", "--source"]).arg(&made);
+    let target = format!("{}/unheard", registry.host());
+    let mut child =
+        command.args(["--private-registry", &target]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_run_over_nothing_is_an_error_and_a_wrong_report_path_costs_nothing() {
+    let folder = folder();
+    let registry = Registry::docker();
+    let made =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "archives", "--outer", "none"]);
+    let run = |words: &[&str]| {
+        let mut command = layercast();
+        command
+            .args(words)
+            .args(["--need-credential=false", "--private-registry", &registry.host(), "--source"])
+            .arg(&made);
+        text(command)
+    };
+    for verb in [&["push", "images"][..], &["plan"], &["verify"]] {
+        let said = run(&[verb, &["--include", "nowhere/*"]].concat());
+        assert!(said.starts_with("exit 2") && said.contains("--include"), "{said}");
+    }
+    let said = run(&["push", "images", "--report", "/nonexistent/report.json"]);
+    assert!(said.starts_with("exit 2") && said.contains("--report"), "{said}");
+    assert!(
+        crate::support::http::get(&registry.url(), "_catalog").json()["repositories"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let mut inspect = layercast();
+    inspect.arg("inspect").arg(&made);
+    assert!(text(inspect).starts_with("exit 0"));
+}
