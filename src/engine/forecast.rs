@@ -6,8 +6,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::outcome::Failure;
 use super::{Bundle, MirrorSettings};
-use crate::archive::Content;
-use crate::oci::{Digest, Repository};
+use crate::archive::{Content, Unpacked};
+use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
+use crate::oci::{Digest, Manifest, Repository, Tag};
 use crate::plan::{Closure, Plan, PlannedImage};
 use crate::probe;
 use crate::registry::{Registry, RegistryError};
@@ -108,15 +109,18 @@ async fn image(
     namespace: Option<&Repository>,
 ) -> Result<Asked, RegistryError> {
     let place = planned.place(namespace);
+    let repository = match namespace {
+        Some(namespace) => planned.repository.below(namespace).map_err(RegistryError::from)?,
+        None => planned.repository.clone(),
+    };
     let (verdict, missing) = match &planned.content {
+        Content::Unpacked(unpacked) if holds(registry, &repository, &planned.tags, unpacked).await? => {
+            (Verdict::Unchanged, Vec::new())
+        }
         Content::Unpacked(unpacked) => {
             (Verdict::Compress, unpacked.layers.iter().map(|layer| (layer.diff_id, layer.size)).collect())
         }
         Content::Manifest(root) => {
-            let repository = match namespace {
-                Some(namespace) => planned.repository.below(namespace).map_err(RegistryError::from)?,
-                None => planned.repository.clone(),
-            };
             let presence = probe::image(registry, &repository, &planned.tags, root).await?;
             match (presence.whole, presence.tags_to_move.is_empty()) {
                 (true, true) => (Verdict::Unchanged, Vec::new()),
@@ -131,6 +135,31 @@ async fn image(
     let missing_bytes = missing.iter().map(|blob: &(Digest, u64)| blob.1).sum();
     let (name, missing_blobs) = (planned.name.clone(), missing.len());
     Ok(Asked { image: ImageForecast { name, place, verdict, missing_blobs, missing_bytes }, missing })
+}
+
+/// Whether every tag names an image of this configuration with as many layers: what a docker-archive's digest follows from.
+async fn holds(
+    registry: &Registry,
+    repository: &Repository,
+    tags: &[Tag],
+    image: &Unpacked,
+) -> Result<bool, RegistryError> {
+    for tag in tags {
+        let Some(stored) = registry.get_manifest(repository, tag.as_str(), MAX_MANIFEST_BYTES).await? else {
+            return Ok(false);
+        };
+        let same =
+            Manifest::parse(stored.bytes, &stored.media_type).is_ok_and(|manifest| match &manifest.kind {
+                Kind::Image { config, layers } => {
+                    config.digest == image.config_digest && layers.len() == image.layers.len()
+                }
+                Kind::Index { .. } => false,
+            });
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(!tags.is_empty())
 }
 
 async fn missing(

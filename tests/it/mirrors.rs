@@ -150,6 +150,33 @@ fn delete(registry: &str, path: &str) {
 }
 
 #[test]
+fn a_docker_archive_that_is_there_is_foretold_as_unchanged() {
+    let folder = folder();
+    let source =
+        bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "archives", "--outer", "none"]);
+    let registry = Registry::docker();
+    let host = registry.host();
+    let flags =
+        ["--source", source.to_str().unwrap(), "--private-registry", &host, "--need-credential=false"];
+    let plan = || {
+        let output = layercast().args(["plan", "--json"]).args(flags).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        json["mirrors"][0].clone()
+    };
+    assert_eq!(
+        (&plan()["images"][0]["verdict"], &plan()["bytes_are_exact"]),
+        (&"compress".into(), &false.into())
+    );
+    push(&flags).complete();
+    let after = plan();
+    assert!(
+        after["images"].as_array().unwrap().iter().all(|image| image["verdict"] == "unchanged"),
+        "{after}"
+    );
+    assert_eq!((&after["bytes_to_send"], &after["bytes_are_exact"]), (&0.into(), &true.into()));
+}
+
+#[test]
 fn a_pipe_is_a_bundle() {
     let folder = folder();
     let source =
