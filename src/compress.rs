@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use crate::archive::{Stored, UnpackedLayer};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Algorithm, Digest, Hasher, media_type};
-use crate::source::{ByteSpace, read_exact};
+use crate::source::{ByteSpace, Extent, read_exact};
 
 pub use spill::{Quota, Spill, SpillSettings};
 
@@ -35,17 +35,33 @@ pub enum Method {
     None,
 }
 
-/// A layer as a blob that can be pushed.
-#[derive(Debug, Clone)]
-pub struct LayerBlob {
+/// What a manifest says of a layer's blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerFacts {
     /// Digest of the blob.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
     /// Its media type.
     pub media_type: &'static str,
-    /// The blob's bytes: made ones, or those in the bundle.
-    pub content: Arc<dyn ByteSpace>,
+}
+
+/// A layer as a blob that can be pushed.
+#[derive(Debug, Clone)]
+pub struct LayerBlob {
+    /// What the manifest says of it.
+    pub facts: LayerFacts,
+    /// Its bytes.
+    pub content: LayerContent,
+}
+
+/// The bytes of a layer's blob.
+#[derive(Debug, Clone)]
+pub enum LayerContent {
+    /// Made here; hashed while they were made.
+    Made(Arc<Spill>),
+    /// As they lie in the bundle.
+    Stored(Extent),
 }
 
 const MEMBER_BYTES: usize = 1 << 20;
@@ -83,13 +99,9 @@ pub fn layer(
     match (layer.stored, method) {
         (Stored::Plain, Method::None) => {
             // The blob is the layer: its digest is the diff_id, checked while it is sent.
-            let content = Arc::new(layer.extent.clone());
-            Ok(LayerBlob {
-                digest: layer.diff_id,
-                size: layer.size,
-                media_type: method.layer_type(),
-                content,
-            })
+            let facts =
+                LayerFacts { digest: layer.diff_id, size: layer.size, media_type: method.layer_type() };
+            Ok(LayerBlob { facts, content: LayerContent::Stored(layer.extent.clone()) })
         }
         (Stored::Plain, _) => compress(pool, layer, method, settings).map_err(at_member),
         (Stored::Gzip, _) => stored::gzip(pool, layer).map_err(at_member),
@@ -126,9 +138,9 @@ fn compress(
     }
     expect(layer, plain_hash.finish())?;
     let content = spill.finish();
-    let digest = blob_hash.finish();
-    let size = content.len()?;
-    Ok(LayerBlob { digest, size, media_type: method.layer_type(), content: Arc::new(content) })
+    let facts =
+        LayerFacts { digest: blob_hash.finish(), size: content.len()?, media_type: method.layer_type() };
+    Ok(LayerBlob { facts, content: LayerContent::Made(Arc::new(content)) })
 }
 
 fn expect(layer: &UnpackedLayer, found: Digest) -> Result<(), BundleError> {

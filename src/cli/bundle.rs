@@ -6,8 +6,11 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::Stop;
+use crate::archive::Early;
 use crate::decode::{DecodeOptions, Decoder};
-use crate::engine::Bundle;
+use crate::engine::{Bundle, RunSettings};
+use crate::compress::Method;
+use crate::error::BundleError;
 use crate::exit::Exit;
 use crate::report::Listeners;
 use crate::source::{IoMode, SourceOptions};
@@ -65,14 +68,13 @@ const MIN_MEMORY_BYTES: u64 = 32 << 20;
 const WORKER_BYTES: u64 = 48 << 20;
 
 /// Opens bundles: the pool of threads, the decoder, and how files are read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Opener {
     pub(super) pool: Arc<rayon::ThreadPool>,
     pub(super) decoder: Decoder,
-    pub(super) layer_workers: usize,
-    pub(super) layer_memory_bytes: u64,
-    pub(super) body_memory_bytes: u64,
-    pub(super) spool_folder: PathBuf,
+    layer_workers: usize,
+    memory_bytes: u64,
+    spool_folder: PathBuf,
     source: SourceOptions,
 }
 
@@ -111,7 +113,7 @@ impl CostArgs {
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("decode-{number}")).build();
         let pool =
             Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
-        // Five eighths for decoded parts, a quarter for compressed layers on their way; the rest for bodies of requests.
+        // What is left of it: see `Opener::settings`.
         let options = DecodeOptions {
             memory_bytes: self.decode_memory.0,
             part_cache_bytes: memory / 8 * 5,
@@ -129,8 +131,7 @@ impl CostArgs {
                 .unwrap_or(1)
                 .clamp(1, pool.current_num_threads() + 1),
             pool,
-            layer_memory_bytes: memory / 4,
-            body_memory_bytes: memory / 8,
+            memory_bytes: memory,
             spool_folder,
             source: SourceOptions { io },
         })
@@ -138,8 +139,33 @@ impl CostArgs {
 }
 
 impl Opener {
+    /// How a run that compresses layers this way shares the memory: five eighths for decoded parts, of which half may be
+    /// found and yet unread; a quarter for compressed layers on their way; the rest for bodies of requests.
+    pub(super) fn settings(&self, layer_compression: Method) -> RunSettings {
+        RunSettings {
+            layer_compression,
+            layer_workers: self.layer_workers,
+            layer_memory_bytes: self.memory_bytes / 4,
+            backlog_bytes: self.memory_bytes / 16 * 5,
+            body_memory_bytes: self.memory_bytes / 8,
+            spool_folder: self.spool_folder.clone(),
+            allow_damaged: false,
+            atomic_tags: false,
+        }
+    }
+
     /// Opens bundles and finds out what is in them. Blocks.
     pub(super) fn open(&self, paths: &[PathBuf], listeners: &Listeners) -> Result<Bundle, Stop> {
-        Ok(Bundle::open(paths, &self.decoder, self.source, listeners)?)
+        Ok(self.open_and_tell(paths, listeners, &|_| {})?)
+    }
+
+    /// The same; `early` hears of archives in them as they are found.
+    pub(super) fn open_and_tell(
+        &self,
+        paths: &[PathBuf],
+        listeners: &Listeners,
+        early: &Early<'_>,
+    ) -> Result<Bundle, BundleError> {
+        Bundle::open(paths, &self.decoder, self.source, listeners, early)
     }
 }

@@ -29,10 +29,10 @@ pub(super) struct MirrorArgs {
     /// Key of the client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = "Mirrors")]
     client_key: Option<PathBuf>,
-    /// Uploads at the same time to each mirror (fewer where many mirrors share --memory)
-    #[arg(long, value_name = "N", default_value = "8", help_heading = "Mirrors",
+    /// Most uploads at the same time to each mirror [default: as many as it bears, up to 32]
+    #[arg(long, value_name = "N", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: u16,
+    threads: Option<u16>,
     /// How long a registry may refuse connections before it is given up (it may be restarting)
     #[arg(long, value_name = "SECONDS", default_value = "20", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u64).range(0..=86_400))]
@@ -84,7 +84,7 @@ impl MirrorArgs {
                 name: target.to_string(),
                 target: target.clone(),
                 client,
-                threads: NonZeroUsize::new(self.threads.into()).unwrap_or(NonZeroUsize::MIN),
+                threads: self.threads.and_then(|threads| NonZeroUsize::new(threads.into())),
             });
         }
         Ok(mirrors)

@@ -15,9 +15,10 @@ use super::rules::RuleArgs;
 use super::{Done, Stop, summary};
 use crate::compress::Method;
 use crate::engine::outcome::{self, Failure};
-use crate::engine::{self, Bundle, Outcome, RunSettings};
+use crate::engine::{self, Discoveries, KnownLayers, Pushed, RunSettings};
+use crate::error::BundleError;
 use crate::exit::Exit;
-use crate::plan::Plan;
+use crate::plan::{Plan, Rules};
 use crate::registry::Access;
 use crate::report::Listeners;
 use crate::report::rss::PeakMemory;
@@ -64,18 +65,15 @@ enum LayerCompression {
 
 impl RunArgs {
     fn settings(&self, opener: &Opener) -> RunSettings {
+        let method = match self.layer_compression {
+            LayerCompression::Gzip => Method::Gzip,
+            LayerCompression::Zstd => Method::Zstd,
+            LayerCompression::None => Method::None,
+        };
         RunSettings {
-            layer_compression: match self.layer_compression {
-                LayerCompression::Gzip => Method::Gzip,
-                LayerCompression::Zstd => Method::Zstd,
-                LayerCompression::None => Method::None,
-            },
-            layer_workers: opener.layer_workers,
-            layer_memory_bytes: opener.layer_memory_bytes,
-            body_memory_bytes: opener.body_memory_bytes,
-            spool_folder: opener.spool_folder.clone(),
             allow_damaged: self.allow_damaged,
             atomic_tags: self.atomic_tags,
+            ..opener.settings(method)
         }
     }
 }
@@ -121,37 +119,54 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     let interrupt = Interrupt::listen()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, output)?;
     let listeners = output.listeners();
-    let bundle = opener.open(paths, &listeners)?;
-    if !args.run.allow_damaged {
-        bundle.check_whole()?;
-    }
-    let plan = Plan::new(&bundle.catalog, &rules)?;
-    plan.check_not_empty()?;
-    plan.notes.iter().for_each(|note| listeners.note(note));
-    document.images = plan.images.len();
     interrupt.sending();
-    let settings = args.run.settings(opener);
-    let (bundle, plan) = (Arc::new(bundle), Arc::new(plan));
-    let pool = Arc::clone(&opener.pool);
+    let reading = {
+        let (paths, opener, listeners) = (paths.to_vec(), opener.clone(), listeners.clone());
+        let allow_damaged = args.run.allow_damaged;
+        move |discoveries: &Discoveries| read(&paths, &rules, allow_damaged, &opener, &listeners, discoveries)
+    };
     let pushing = engine::push(
-        Arc::clone(&bundle),
-        plan,
+        reading,
+        opener.decoder.clone(),
         mirrors,
-        settings,
-        pool,
+        args.run.settings(opener),
+        KnownLayers::new(),
+        Arc::clone(&opener.pool),
         listeners.clone(),
         interrupt.token.clone(),
     );
-    let outcomes = runtime.block_on(pushing);
+    let pushed = runtime.block_on(pushing);
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
-    conclude(&bundle, outcomes, &listeners, document)
+    let pushed = pushed?;
+    conclude(pushed, &listeners, document)
+}
+
+/// What is in the bundles, and what goes where. Archives go to the mirrors as they are found.
+fn read(
+    paths: &[PathBuf],
+    rules: &Rules,
+    allow_damaged: bool,
+    opener: &Opener,
+    listeners: &Listeners,
+    discoveries: &Discoveries,
+) -> Result<engine::Read, BundleError> {
+    let bundle = opener.open_and_tell(paths, listeners, &|part| discoveries.found(part, rules))?;
+    if !allow_damaged {
+        bundle.check_whole()?;
+    }
+    let plan = Plan::new(&bundle.catalog, rules)?;
+    plan.check_not_empty()?;
+    plan.notes.iter().for_each(|note| listeners.note(note));
+    Ok((Arc::new(bundle), Arc::new(plan)))
 }
 
 /// What the run as a whole comes to.
-fn conclude(bundle: &Bundle, outcomes: Vec<Outcome>, listeners: &Listeners, document: &mut Document) -> Done {
-    let mut exit = outcome::exit(&outcomes);
-    document.mirrors = outcomes;
+fn conclude(pushed: Pushed, listeners: &Listeners, document: &mut Document) -> Done {
+    let mut exit = outcome::exit(&pushed.outcomes);
+    document.mirrors = pushed.outcomes;
+    let Some((bundle, plan)) = pushed.read else { return Ok(exit) };
+    document.images = plan.images.len();
     bundle.check_unchanged()?;
     for broken in &bundle.catalog.broken {
         listeners.note(format!("image {} is damaged and was left out: {}", broken.name, broken.error));

@@ -17,7 +17,7 @@ use crate::source::{self, ByteSpace, LateFile, Source, SourceOptions};
 #[derive(Debug)]
 pub struct Bundle {
     /// All images of all of them.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// What each of them is.
     pub parts: Vec<OpenedSource>,
     files: Vec<Source>,
@@ -35,7 +35,8 @@ pub struct OpenedSource {
 }
 
 impl Bundle {
-    /// Opens every path and finds out what is in it. Blocks: for what must be decoded to know.
+    /// Opens every path and finds out what is in it. Blocks: for what must be decoded to know. `early` hears of archives
+    /// as they are found.
     ///
     /// # Errors
     /// What is wrong with the first path that cannot be read, beginning with that path.
@@ -44,14 +45,16 @@ impl Bundle {
         decoder: &Decoder,
         options: SourceOptions,
         listeners: &Listeners,
+        early: &archive::Early<'_>,
     ) -> Result<Self, BundleError> {
         let started = Instant::now();
-        let mut bundle = Self { catalog: Catalog::default(), parts: Vec::new(), files: Vec::new() };
+        let mut bundle = Self { catalog: Arc::default(), parts: Vec::new(), files: Vec::new() };
+        let mut whole = Catalog::default();
         for path in paths {
-            let catalog =
-                bundle.read(path, decoder, options, listeners).map_err(|error| error.at(path.display()))?;
-            bundle.catalog = std::mem::take(&mut bundle.catalog).merge(catalog);
+            let catalog = bundle.read(path, decoder, options, listeners, early);
+            whole = whole.merge(catalog.map_err(|error| error.at(path.display()))?);
         }
+        bundle.catalog = Arc::new(whole);
         listeners.tell(&Event::Catalogued {
             images: bundle.catalog.images.len(),
             blobs: bundle.catalog.distinct_blobs(),
@@ -73,13 +76,13 @@ impl Bundle {
         decoder: &Decoder,
         listeners: &Listeners,
     ) -> Result<Self, BundleError> {
-        let mut bundle = Self { catalog: Catalog::default(), parts: Vec::new(), files: Vec::new() };
+        let mut bundle = Self { catalog: Arc::default(), parts: Vec::new(), files: Vec::new() };
         let stored_bytes = bytes.len() as u64;
         let volume = decoder.open(Arc::new(bytes)).map_err(|error| error.at(name))?;
         bundle.opened(Path::new(name), Some(stored_bytes), Some(volume.structure), listeners);
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-        let catalog = archive::read(&volume.space, &open, &archive::Limits::default());
-        bundle.catalog = catalog.map_err(|error| error.at(name))?;
+        let catalog = archive::read(&volume.space, &open, &archive::Limits::default(), &|_| {});
+        bundle.catalog = Arc::new(catalog.map_err(|error| error.at(name))?);
         Ok(bundle)
     }
 
@@ -89,13 +92,14 @@ impl Bundle {
         decoder: &Decoder,
         options: SourceOptions,
         listeners: &Listeners,
+        early: &archive::Early<'_>,
     ) -> Result<Catalog, BundleError> {
         let limits = archive::Limits::default();
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
         if path == Path::new("-") {
             let volume = decoder.open_reader(source::stdin()?)?;
             self.opened(path, None, Some(volume.structure), listeners);
-            return archive::read(&volume.space, &open, &limits);
+            return archive::read(&volume.space, &open, &limits, early);
         }
         let kind = fs::metadata(path).map_err(|error| BundleError::io("cannot be opened", &error))?;
         if kind.is_dir() {
@@ -111,7 +115,7 @@ impl Bundle {
         let volume = decoder.open(file.space())?;
         self.opened(path, Some(file.identity().size_bytes), Some(volume.structure), listeners);
         self.files.push(file);
-        archive::read(&volume.space, &open, &limits)
+        archive::read(&volume.space, &open, &limits, early)
     }
 
     fn opened(
