@@ -73,7 +73,7 @@ pub(super) struct Opener {
     pub(super) layer_memory_bytes: u64,
     pub(super) body_memory_bytes: u64,
     pub(super) spool_folder: PathBuf,
-    source: SourceOptions,
+    pub(super) source: SourceOptions,
 }
 
 impl BundleArgs {
@@ -99,6 +99,11 @@ impl BundleArgs {
 
 impl CostArgs {
     pub(super) fn opener(&self) -> Result<Opener, Stop> {
+        self.opener_on(0)
+    }
+
+    /// As [`CostArgs::opener`], on so many threads; 0 stands for all cores.
+    pub(super) fn opener_on(&self, threads: usize) -> Result<Opener, Stop> {
         let memory = self.memory.0;
         if memory < MIN_MEMORY_BYTES {
             return Err(Stop::usage(format!(
@@ -108,7 +113,8 @@ impl CostArgs {
             )));
         }
         let spool_folder = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let pool = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("decode-{number}")).build();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let pool = pool.thread_name(|number| format!("decode-{number}")).build();
         let pool =
             Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
         // Five eighths for decoded parts, a quarter for compressed layers on their way; the rest for bodies of requests.
