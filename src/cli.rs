@@ -1,5 +1,6 @@
 //! The command line. One file for each verb; nothing below this module prints or reads the environment.
 
+mod bench;
 mod bundle;
 mod credentials;
 mod document;
@@ -57,6 +58,12 @@ enum Command {
     Inspect(inspect::Args),
     /// Run a small OCI registry that keeps its files in a folder
     Serve(serve::Args),
+    /// Measure what this machine makes of a bundle
+    #[command(arg_required_else_help = true)]
+    Bench {
+        #[command(subcommand)]
+        what: BenchWhat,
+    },
     /// Try it all on this machine: a registry, a bundle, a push, and the next commands
     Quickstart(quickstart::Args),
 }
@@ -70,6 +77,12 @@ enum PushWhat {
 #[derive(Debug, Subcommand)]
 enum ImagesDo {
     Push(Box<push::Args>),
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchWhat {
+    /// Decode a bundle once, keep nothing, and say where a push would spend its time
+    Decode(bench::DecodeArgs),
 }
 
 /// Why a command ended without doing what it was asked.
@@ -146,7 +159,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(&args, &output),
+        Command::Bench { what: BenchWhat::Decode(args) } => bench::decode(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),
     };
     done.unwrap_or_else(|stop| {

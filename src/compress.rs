@@ -159,8 +159,10 @@ fn compress_members(window: &[u8], method: Method) -> Result<Vec<Vec<u8>>, Bundl
     window.par_chunks(MEMBER_BYTES).map(|member| compress_member(member, method)).collect()
 }
 
+/// A member of a layer's blob, compressed alone. Public for measurements.
+///
 /// Compressors are kept per thread: making one costs more than compressing a small member.
-fn compress_member(member: &[u8], method: Method) -> Result<Vec<u8>, BundleError> {
+pub fn compress_member(member: &[u8], method: Method) -> Result<Vec<u8>, BundleError> {
     thread_local! {
         static GZIP: RefCell<Option<libdeflater::Compressor>> = const { RefCell::new(None) };
         static ZSTD: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };

@@ -19,6 +19,7 @@ mod cache;
 mod feed;
 mod gzip;
 mod limits;
+mod once;
 mod ranges;
 mod sniff;
 mod spool;
@@ -37,6 +38,7 @@ use self::blocks::{BlockVolume, Outline};
 use self::cache::PartCache;
 use self::feed::{Feed, PipeFeed, SpaceFeed};
 pub use self::limits::DecodeOptions;
+pub use self::once::Once;
 use self::sniff::Sniffed;
 use self::spool::SpoolVolume;
 pub use self::volume::{Format, Structure, StructureKind, Volume};
@@ -50,6 +52,7 @@ pub struct Decoder(Arc<Shared>);
 /// What all volumes of a decoder share.
 struct Shared {
     options: DecodeOptions,
+    pool: Arc<rayon::ThreadPool>,
     cache: Arc<PartCache>,
     meter: Meter,
     cancelled: AtomicBool,
@@ -99,8 +102,9 @@ impl Meter {
 impl Decoder {
     /// A decoder whose parts are decoded on `pool`.
     pub fn new(pool: Arc<rayon::ThreadPool>, options: DecodeOptions) -> Self {
-        let cache = Arc::new(PartCache::new(pool, options.part_cache_bytes));
-        Self(Arc::new(Shared { options, cache, meter: Meter::default(), cancelled: AtomicBool::new(false) }))
+        let cache = Arc::new(PartCache::new(Arc::clone(&pool), options.part_cache_bytes));
+        let (meter, cancelled) = (Meter::default(), AtomicBool::new(false));
+        Self(Arc::new(Shared { options, pool, cache, meter, cancelled }))
     }
 
     /// What was decoded so far.
@@ -120,22 +124,8 @@ impl Decoder {
         let Sniffed::Known(format) = sniff::sniff(&head)? else {
             return Volume::plain(stored);
         };
-        let stored_len = stored.len()?;
-        let outline = match format {
-            Format::Xz => xz::outline(&*stored, stored_len, &self.0.options)?,
-            Format::Zstd => zstd::outline(&*stored, stored_len, &self.0.options)?,
-            Format::Gzip | Format::Bgzf | Format::Plain => gzip::outline(&*stored, stored_len)?,
-        };
-        let mut structure = Structure {
-            format: outline.format,
-            kind: StructureKind::Spool,
-            parts: outline.units,
-            largest_part_bytes: outline.largest_bytes,
-            stored_bytes: Some(stored_len),
-            decoded_bytes: outline.decoded_bytes,
-        };
-        if self.falls_into_parts(&outline) {
-            structure.kind = StructureKind::Blocks;
+        let (outline, structure) = self.outline(format, &*stored)?;
+        if structure.kind == StructureKind::Blocks {
             let space: Arc<dyn ByteSpace> = if outline.parts.is_empty() {
                 Arc::new(Bytes::new())
             } else {
@@ -167,6 +157,26 @@ impl Decoder {
         };
         let space = SpoolVolume::start(&self.0, format, Box::new(feed), 0)?;
         Ok(Volume { space: Arc::new(space), structure })
+    }
+
+    /// What the file tells of itself, and how it will be read.
+    fn outline(&self, format: Format, stored: &dyn ByteSpace) -> Result<(Outline, Structure), BundleError> {
+        let stored_len = stored.len()?;
+        let outline = match format {
+            Format::Xz => xz::outline(stored, stored_len, &self.0.options)?,
+            Format::Zstd => zstd::outline(stored, stored_len, &self.0.options)?,
+            Format::Gzip | Format::Bgzf | Format::Plain => gzip::outline(stored, stored_len)?,
+        };
+        let in_parts = self.falls_into_parts(&outline);
+        let structure = Structure {
+            format: outline.format,
+            kind: if in_parts { StructureKind::Blocks } else { StructureKind::Spool },
+            parts: outline.units,
+            largest_part_bytes: outline.largest_bytes,
+            stored_bytes: Some(stored_len),
+            decoded_bytes: outline.decoded_bytes,
+        };
+        Ok((outline, structure))
     }
 
     /// Whether the file is worth decoding part by part: several parts, or none at all, and none too large for the cache.

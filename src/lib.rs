@@ -29,6 +29,8 @@ pub mod report;
 
 pub mod serve;
 
+pub mod bench;
+
 pub mod cli;
 
 pub mod error;

@@ -6,9 +6,10 @@
 //!
 //! Whatever is answered with 201 is on the disk: data is synced, its digest checked, the file renamed into place and the
 //! folder synced, in this order. It never asks who is there, so it binds to the loopback unless told otherwise; it never
-//! redirects, and it never answers from memory what a file should say.
+//! redirects, and it never answers from memory what a file should say. [`Discard`] is its opposite, for measurements.
 
 mod blobs;
+mod discard;
 mod error;
 mod gate;
 mod manifests;
@@ -21,6 +22,7 @@ mod store;
 mod tags;
 mod uploads;
 
+pub use discard::Discard;
 pub use error::ServeError;
 pub use routes::router;
 pub use server::{Options, Server};

@@ -75,7 +75,7 @@ pub(super) struct Opener {
     layer_workers: usize,
     memory_bytes: u64,
     spool_folder: PathBuf,
-    source: SourceOptions,
+    pub(super) source: SourceOptions,
 }
 
 impl BundleArgs {
@@ -101,6 +101,11 @@ impl BundleArgs {
 
 impl CostArgs {
     pub(super) fn opener(&self) -> Result<Opener, Stop> {
+        self.opener_on(0)
+    }
+
+    /// As [`CostArgs::opener`], on so many threads; 0 stands for all cores.
+    pub(super) fn opener_on(&self, threads: usize) -> Result<Opener, Stop> {
         let memory = self.memory.0;
         if memory < MIN_MEMORY_BYTES {
             return Err(Stop::usage(format!(
@@ -110,7 +115,8 @@ impl CostArgs {
             )));
         }
         let spool_folder = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let pool = rayon::ThreadPoolBuilder::new().thread_name(|number| format!("decode-{number}")).build();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let pool = pool.thread_name(|number| format!("decode-{number}")).build();
         let pool =
             Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
         // What is left of it: see `Opener::settings`.

@@ -8,20 +8,23 @@ use super::interrupt::Interrupt;
 use super::output::Output;
 use super::{Done, Stop};
 use crate::exit::Exit;
-use crate::serve::{Options, ServeError, Server, Store};
+use crate::serve::{Discard, Options, ServeError, Server, Store};
 
 /// Run a small OCI registry that keeps its files in a folder
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Folder of its files; made if it does not exist
-    #[arg(long, value_name = "DIR")]
-    root: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "discard")]
+    root: Option<PathBuf>,
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
     listen: SocketAddr,
     /// Serve everyone who can reach an address that is not of this machine alone
     #[arg(long)]
     anonymous: bool,
+    /// Throw away everything that is pushed, unchecked: for measurements of clients only
+    #[arg(long, conflicts_with = "root")]
+    discard: bool,
 }
 
 impl From<ServeError> for Stop {
@@ -30,15 +33,22 @@ impl From<ServeError> for Stop {
     }
 }
 
-pub(super) fn run(args: &Args) -> Done {
+pub(super) fn run(args: &Args, output: &Output) -> Done {
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
     interrupt.sending();
-    let store = Arc::new(Store::open(&args.root)?);
     let options = Options { anonymous: args.anonymous };
+    let shutdown = interrupt.token.clone();
     runtime.block_on(async {
-        let server = Server::bind(args.listen, store, options, interrupt.token.clone()).await?;
-        Output::result(&format!("serving {} on http://{}", args.root.display(), server.local_addr()));
+        let (server, what) = if let Some(root) = &args.root {
+            let store = Arc::new(Store::open(root)?);
+            (Server::bind(args.listen, store, options, shutdown).await?, root.display().to_string())
+        } else {
+            output.warn("whatever is pushed here is thrown away, unchecked: this is for measurements only");
+            let sink = Arc::new(Discard::default());
+            (Server::bind_discard(args.listen, sink, options, shutdown).await?, "nothing".to_owned())
+        };
+        Output::result(&format!("serving {what} on http://{}", server.local_addr()));
         server.run().await?;
         Ok(Exit::Complete)
     })

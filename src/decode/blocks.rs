@@ -158,7 +158,7 @@ impl Grouping {
 }
 
 /// The parts of one file, as the cache sees them.
-struct Parts {
+pub(super) struct Parts {
     shared: Arc<Shared>,
     stored: Arc<dyn ByteSpace>,
     format: Format,
@@ -167,6 +167,11 @@ struct Parts {
 }
 
 impl Parts {
+    pub(super) fn new(shared: Arc<Shared>, stored: Arc<dyn ByteSpace>, outline: Outline) -> Self {
+        let Outline { format, parts, working_bytes, .. } = outline;
+        Self { shared, stored, format, table: parts, working_bytes }
+    }
+
     fn size(&self, index: usize) -> u64 {
         let decoded = &self.table[index].decoded;
         decoded.end - decoded.start
@@ -241,8 +246,7 @@ impl BlockVolume {
     /// The outline has at least one part.
     pub(super) fn new(shared: Arc<Shared>, stored: Arc<dyn ByteSpace>, outline: Outline) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        let Outline { format, parts, working_bytes, .. } = outline;
-        let set = Arc::new(Parts { shared, stored, format, table: parts, working_bytes });
+        let set = Arc::new(Parts::new(shared, stored, outline));
         Self {
             parts: Arc::clone(&set) as Arc<dyn PartSet>,
             set,

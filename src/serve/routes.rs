@@ -31,7 +31,7 @@ pub(super) enum Route {
 }
 
 /// What a manifest is asked for by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     Tag(Tag),
     Digest(Digest),
@@ -70,7 +70,7 @@ impl Route {
         }
     }
 
-    const fn endpoint(&self) -> Endpoint {
+    pub(super) const fn endpoint(&self) -> Endpoint {
         match self {
             Self::Base => Endpoint::Base,
             Self::Blob(..) => Endpoint::Blob,
@@ -113,7 +113,7 @@ pub(super) fn digest(text: &str) -> Result<Digest, Refusal> {
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(raw: &str) -> Self {
+    pub(super) fn parse(raw: &str) -> Self {
         Self(url::form_urlencoded::parse(raw.as_bytes()).into_owned().collect())
     }
 

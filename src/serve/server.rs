@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::discard::Discard;
 use super::error::ServeError;
 use super::gate::Gate;
 use super::routes::router;
@@ -31,9 +32,16 @@ pub struct Options {
 pub struct Server {
     gate: Gate,
     address: SocketAddr,
-    store: Arc<Store>,
+    service: Service,
     shutdown: CancellationToken,
     cut: CancellationToken,
+}
+
+/// What answers behind the door.
+#[derive(Debug)]
+enum Service {
+    Store(Arc<Store>),
+    Discard(Arc<Discard>),
 }
 
 impl Server {
@@ -48,6 +56,25 @@ impl Server {
         options: Options,
         shutdown: CancellationToken,
     ) -> Result<Self, ServeError> {
+        Self::bind_service(address, Service::Store(store), options, shutdown).await
+    }
+
+    /// As [`Server::bind`], for a sink that throws away what it is sent.
+    pub async fn bind_discard(
+        address: SocketAddr,
+        sink: Arc<Discard>,
+        options: Options,
+        shutdown: CancellationToken,
+    ) -> Result<Self, ServeError> {
+        Self::bind_service(address, Service::Discard(sink), options, shutdown).await
+    }
+
+    async fn bind_service(
+        address: SocketAddr,
+        service: Service,
+        options: Options,
+        shutdown: CancellationToken,
+    ) -> Result<Self, ServeError> {
         if !address.ip().to_canonical().is_loopback() && !options.anonymous {
             return Err(ServeError::NotLoopback(address));
         }
@@ -55,7 +82,7 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(failed())?;
         let address = listener.local_addr().map_err(failed())?;
         let cut = CancellationToken::new();
-        Ok(Self { gate: Gate::new(listener, cut.clone()), address, store, shutdown, cut })
+        Ok(Self { gate: Gate::new(listener, cut.clone()), address, service, shutdown, cut })
     }
 
     /// Where it listens.
@@ -65,15 +92,21 @@ impl Server {
 
     /// What was asked for.
     pub fn stats(&self) -> &Stats {
-        self.store.stats()
+        match &self.service {
+            Service::Store(store) => store.stats(),
+            Service::Discard(sink) => sink.stats(),
+        }
     }
 
     /// Serves until told to end. Requests in flight then have a few seconds; what is being written is written to its end,
     /// and half an upload stays where a client can go on with it.
     pub async fn run(self) -> Result<(), ServeError> {
-        let Self { gate, address, store, shutdown, cut } = self;
-        let serving = axum::serve(gate, router(Arc::clone(&store)))
-            .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+        let Self { gate, address, service, shutdown, cut } = self;
+        let (routes, store) = match service {
+            Service::Store(store) => (router(Arc::clone(&store)), Some(store)),
+            Service::Discard(sink) => (sink.router(), None),
+        };
+        let serving = axum::serve(gate, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
         let timing = async {
             shutdown.cancelled().await;
             tokio::time::sleep(GRACE).await;
@@ -82,17 +115,20 @@ impl Server {
         };
         let result = tokio::select! {
             result = serving.into_future() => result,
-            () = tidy(&store) => Ok(()),
+            () = tidy(store.as_ref()) => Ok(()),
             () = timing => Ok(()),
         };
-        store.tasks.close();
-        store.tasks.wait().await;
+        if let Some(store) = store {
+            store.tasks.close();
+            store.tasks.wait().await;
+        }
         result.map_err(ServeError::io(format!("serving on {address}")))
     }
 }
 
 /// Drops dead sessions now and then, for as long as it is polled.
-async fn tidy(store: &Arc<Store>) {
+async fn tidy(store: Option<&Arc<Store>>) {
+    let Some(store) = store else { return std::future::pending().await };
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
         if blocking(store, Store::expire_sessions).await.is_err() {

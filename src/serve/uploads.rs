@@ -37,7 +37,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct SessionId(String);
 
 impl SessionId {
-    fn random() -> io::Result<Self> {
+    pub(super) fn random() -> io::Result<Self> {
         let mut bytes = [0; 16];
         File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         Ok(Self(format!("{:032x}", u128::from_ne_bytes(bytes))))
@@ -199,7 +199,11 @@ async fn length(store: &Arc<Store>, path: PathBuf) -> Result<u64, Refusal> {
 }
 
 /// Where to go on, and from which byte. `0-0` stands for an empty session too: the form asks for two numbers.
-fn session_headers(repository: &Repository, id: &SessionId, len: u64) -> Vec<(HeaderName, HeaderValue)> {
+pub(super) fn session_headers(
+    repository: &Repository,
+    id: &SessionId,
+    len: u64,
+) -> Vec<(HeaderName, HeaderValue)> {
     let texts = [
         (header::LOCATION, format!("/v2/{repository}/blobs/uploads/{}", id.0)),
         (header::RANGE, format!("0-{}", len.saturating_sub(1))),

@@ -25,6 +25,7 @@ fn help_is_what_it_was() {
     for verb in ["plan", "verify", "inspect", "serve", "quickstart"] {
         insta::assert_snapshot!(format!("help_{verb}"), snapshot(&[verb, "--help"]));
     }
+    insta::assert_snapshot!("help_bench_decode", snapshot(&["bench", "decode", "--help"]));
 }
 
 #[test]

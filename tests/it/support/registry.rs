@@ -72,8 +72,17 @@ impl Registry {
 
     /// The embedded registry, as a process.
     pub(crate) fn embedded(root: &std::path::Path) -> Self {
+        Self::serve(&["--root".as_ref(), root.as_ref()])
+    }
+
+    /// The sink for measurements.
+    pub(crate) fn discard() -> Self {
+        Self::serve(&["--discard".as_ref()])
+    }
+
+    fn serve(args: &[&std::ffi::OsStr]) -> Self {
         let mut command = layercast();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--root"]).arg(root);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -1,0 +1,139 @@
+//! `bench`: what this machine makes of a bundle.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::bundle::CostArgs;
+use super::output::Output;
+use super::{Done, Stop};
+use crate::bench::{self, DecodeFigures, Layers};
+use crate::decode::StructureKind;
+use crate::error::printable;
+use crate::exit::Exit;
+use crate::source;
+use crate::units::ByteCount;
+
+/// Decode a bundle once, keep nothing, and say where a push would spend its time
+#[derive(Debug, clap::Args)]
+pub(super) struct DecodeArgs {
+    /// Bundle: a file
+    #[arg(value_name = "BUNDLE")]
+    path: PathBuf,
+    /// Threads that decode [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    cost: CostArgs,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const WAYS: [(Layers, &str, &str); 3] = [
+    (Layers::AsStored, "as_stored", "layers pushed as they are stored"),
+    (Layers::Gzip, "gzip", "plain layers pushed with gzip"),
+    (Layers::Zstd, "zstd", "plain layers pushed with zstd"),
+];
+
+pub(super) fn decode(args: &DecodeArgs) -> Done {
+    let opener = args.cost.opener_on(args.threads.map_or(0, usize::from))?;
+    let threads = opener.pool.current_num_threads();
+    let file = source::open(&args.path, opener.source)?;
+    let figures = bench::decode(&opener.decoder, threads, file.space())
+        .map_err(|error| Stop::from(error.at(args.path.display())))?;
+    file.check_unchanged()?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&describe(args, &figures));
+        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+    } else {
+        Output::result(&show(args, &figures));
+    }
+    Ok(Exit::Complete)
+}
+
+fn describe(args: &DecodeArgs, figures: &DecodeFigures) -> Value {
+    let (once, rates) = (&figures.once, &figures.rates);
+    let structure = &once.structure;
+    let way = |(layers, key, _): &(Layers, &str, &str)| {
+        let budget = figures.budget(*layers);
+        let stages: Map<String, Value> =
+            budget.core_seconds.iter().map(|(stage, cost)| (stage.name().to_owned(), json!(cost))).collect();
+        let told = json!({
+            "bottleneck": budget.bottleneck.name(), "seconds_at_best": budget.seconds, "core_seconds": stages,
+        });
+        ((*key).to_owned(), told)
+    };
+    json!({
+        "schema_version": 1,
+        "path": args.path,
+        "format": structure.format.name(),
+        "kind": format!("{:?}", structure.kind).to_lowercase(),
+        "parts": structure.parts,
+        "largest_part_bytes": structure.largest_part_bytes,
+        "stored_bytes": structure.stored_bytes,
+        "decoded_bytes": once.decoded_bytes,
+        "threads": figures.threads,
+        "seconds": once.elapsed.as_secs_f64(),
+        "busy_seconds": once.busy.as_secs_f64(),
+        "bytes_per_second": figures.decode_rate(),
+        "bytes_per_second_per_core": figures.decode_rate_per_core(),
+        "one_core": {
+            "sha256_bytes_per_second": rates.sha256,
+            "gzip_bytes_per_second": rates.gzip,
+            "gzip_ratio": rates.gzip_ratio,
+            "zstd_bytes_per_second": rates.zstd,
+            "zstd_ratio": rates.zstd_ratio,
+        },
+        "push": WAYS.iter().map(way).collect::<Map<String, Value>>(),
+    })
+}
+
+fn show(args: &DecodeArgs, figures: &DecodeFigures) -> String {
+    let (once, rates) = (&figures.once, &figures.rates);
+    let stored = ByteCount(once.structure.stored_bytes.unwrap_or(0));
+    let mut out = String::new();
+    let path = printable(&args.path.display().to_string());
+    let _ = writeln!(out, "{path}: {stored}, {}", once.structure);
+    match (figures.decode_rate(), figures.decode_rate_per_core()) {
+        (Some(all), Some(core)) => {
+            let decoders = if once.structure.kind == StructureKind::Blocks { figures.threads } else { 1 };
+            let _ = writeln!(
+                out,
+                "decoded {} in {:.2} s: {} in all, {} per core, {decoders} at once",
+                ByteCount(once.decoded_bytes),
+                once.elapsed.as_secs_f64(),
+                per_second(all),
+                per_second(core),
+            );
+        }
+        _ => out.push_str("nothing to decode\n"),
+    }
+    let _ = writeln!(
+        out,
+        "one core, on a sample of it: sha256 {}, gzip {} (to {:.0} %), zstd {} (to {:.0} %)\n",
+        per_second(rates.sha256),
+        per_second(rates.gzip),
+        rates.gzip_ratio * 100.0,
+        per_second(rates.zstd),
+        rates.zstd_ratio * 100.0,
+    );
+    let _ = writeln!(out, "what a push costs on {} threads, registry and network aside:", figures.threads);
+    for (layers, _, what) in WAYS {
+        let budget = figures.budget(layers);
+        let stages = budget.core_seconds.map(|(stage, seconds)| format!("{} {seconds:.2}", stage.name()));
+        let _ = writeln!(
+            out,
+            "  {what:34} {:7.2} s at best; core-seconds: {}; bottleneck: {}",
+            budget.seconds,
+            stages.join(", "),
+            budget.bottleneck.name(),
+        );
+    }
+    out
+}
+
+fn per_second(rate: f64) -> String {
+    format!("{:.0} MB/s", rate / 1e6)
+}

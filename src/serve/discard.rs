@@ -1,0 +1,258 @@
+//! A sink that speaks as a registry does and throws the blobs away: how fast a client can send, whatever the other end.
+//!
+//! In: the requests of a push. Out: the answers that let it complete. Bodies of blobs are read and dropped, neither
+//! hashed nor kept; that a blob has come is remembered, so that mounts and later questions are answered as elsewhere.
+//! Manifests stay in memory, because a push reads them back. For measurements only: nothing can be pulled from it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+
+use super::blobs::{self, CONTENT_DIGEST, text_value};
+use super::error::{Code, Refusal, json_answer};
+use super::receive::read_small;
+use super::routes::{Query, Route, Target};
+use super::stats::Stats;
+use super::uploads::{self, SessionId};
+use crate::oci::manifest::MAX_MANIFEST_BYTES;
+use crate::oci::{Digest, Repository};
+
+/// What is remembered has a limit too: names of blobs and sessions, and bytes of manifests.
+const MAX_REMEMBERED: usize = 1 << 20;
+const MAX_MANIFESTS_BYTES: usize = 256 << 20;
+
+/// Reads bodies and throws them away.
+#[derive(Debug, Default)]
+pub struct Discard {
+    stats: Stats,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Sizes of blobs that came.
+    blobs: HashMap<(Repository, Digest), u64>,
+    /// How much came in each session.
+    sessions: HashMap<SessionId, u64>,
+    manifests: HashMap<(Repository, Target), Arc<Kept>>,
+    manifest_bytes: usize,
+}
+
+/// A manifest as it came.
+#[derive(Debug)]
+struct Kept {
+    digest: Digest,
+    media_type: String,
+    bytes: Bytes,
+}
+
+impl Discard {
+    /// What was asked for.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The sink as a service.
+    pub(super) fn router(self: &Arc<Self>) -> Router {
+        Router::new().fallback(answer).with_state(Arc::clone(self))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a body to its end, and tells its length.
+    async fn drain(&self, body: Body) -> Result<u64, Refusal> {
+        let mut stream = body.into_data_stream();
+        let mut len = 0;
+        while let Some(chunk) = stream.next().await {
+            let chunk =
+                chunk.map_err(|_| Refusal::new(Code::BlobUploadInvalid, "the body broke off"))?.len() as u64;
+            self.stats.count_blob_bytes(chunk);
+            len += chunk;
+        }
+        Ok(len)
+    }
+}
+
+impl Memory {
+    fn check(&self, more_bytes: usize) -> Result<(), Refusal> {
+        let entries = self.blobs.len() + self.sessions.len() + self.manifests.len();
+        if entries < MAX_REMEMBERED && self.manifest_bytes + more_bytes <= MAX_MANIFESTS_BYTES {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::Unavailable, "the sink's memory is full; start it again"))
+    }
+}
+
+async fn answer(State(sink): State<Arc<Discard>>, request: Request) -> Response {
+    let route = Route::parse(request.uri().path());
+    let endpoint = route.as_ref().map_or(super::Endpoint::Other, Route::endpoint);
+    sink.stats.count_request(request.method().as_str(), endpoint);
+    let result = match route {
+        Ok(route) => dispatch(&sink, route, request).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut response = result.unwrap_or_else(IntoResponse::into_response);
+    response
+        .headers_mut()
+        .insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+async fn dispatch(sink: &Arc<Discard>, route: Route, request: Request) -> Result<Response, Refusal> {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let (head, body) = request.into_parts();
+    match (route, head.method) {
+        (Route::Base, Method::GET | Method::HEAD) => {
+            Ok(json_answer("application/json", &serde_json::json!({})))
+        }
+        (Route::Blob(repository, digest), Method::HEAD) => has_blob(sink, repository, digest),
+        (Route::Uploads(repository), Method::POST) => start(sink, repository, &query, body).await,
+        (Route::Upload(repository, id), Method::PATCH) => {
+            let len = sink.drain(body).await?;
+            advance(sink, &repository, &id, len, StatusCode::ACCEPTED)
+        }
+        (Route::Upload(repository, id), Method::GET) => {
+            advance(sink, &repository, &id, 0, StatusCode::NO_CONTENT)
+        }
+        (Route::Upload(repository, id), Method::PUT) => {
+            let digest = query.digest("digest")?.ok_or_else(|| {
+                Refusal::new(Code::DigestInvalid, "a digest must be given to finish an upload")
+            })?;
+            let len = sink.drain(body).await?;
+            let mut memory = sink.memory();
+            let before = memory.sessions.remove(&id).ok_or_else(no_session)?;
+            memory.blobs.insert((repository.clone(), digest), before + len);
+            Ok(blobs::created(&repository, &digest))
+        }
+        (Route::Upload(_, id), Method::DELETE) => {
+            sink.memory().sessions.remove(&id).ok_or_else(no_session)?;
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        (Route::Manifest(repository, target), Method::PUT) => {
+            put_manifest(sink, repository, target, &query, &head.headers, body).await
+        }
+        (Route::Manifest(repository, target), method @ (Method::GET | Method::HEAD)) => {
+            manifest(sink, repository, target, &method)
+        }
+        _ => Err(Refusal::new(Code::Unsupported, "this sink only takes pushes; nothing can be had from it")),
+    }
+}
+
+fn no_session() -> Refusal {
+    Refusal::new(Code::BlobUploadUnknown, "no such upload session")
+}
+
+fn has_blob(sink: &Discard, repository: Repository, digest: Digest) -> Result<Response, Refusal> {
+    let size = sink.memory().blobs.get(&(repository, digest)).copied();
+    let size =
+        size.ok_or_else(|| Refusal::new(Code::BlobUnknown, format!("{digest} is not in this repository")))?;
+    let mut response = StatusCode::OK.into_response();
+    response.headers_mut().insert(header::CONTENT_LENGTH, size.into());
+    response.headers_mut().insert(CONTENT_DIGEST, text_value(digest.to_string()));
+    Ok(response)
+}
+
+/// A mount, a whole blob, or a new session.
+async fn start(
+    sink: &Discard,
+    repository: Repository,
+    query: &Query,
+    body: Body,
+) -> Result<Response, Refusal> {
+    if let (Some(digest), Some(from)) = (query.digest("mount")?, query.text("from"))
+        && let Ok(from) = from.parse::<Repository>()
+    {
+        let mut memory = sink.memory();
+        if let Some(size) = memory.blobs.get(&(from, digest)).copied() {
+            memory.check(0)?;
+            memory.blobs.insert((repository.clone(), digest), size);
+            return Ok(blobs::created(&repository, &digest));
+        }
+    }
+    if let Some(digest) = query.digest("digest")? {
+        let len = sink.drain(body).await?;
+        let mut memory = sink.memory();
+        memory.check(0)?;
+        memory.blobs.insert((repository.clone(), digest), len);
+        return Ok(blobs::created(&repository, &digest));
+    }
+    let id = SessionId::random()?;
+    let mut memory = sink.memory();
+    memory.check(0)?;
+    memory.sessions.insert(id.clone(), 0);
+    Ok(session(&repository, &id, 0, StatusCode::ACCEPTED))
+}
+
+/// Adds what came to a session, and tells how much that is.
+fn advance(
+    sink: &Discard,
+    repository: &Repository,
+    id: &SessionId,
+    more: u64,
+    status: StatusCode,
+) -> Result<Response, Refusal> {
+    let mut memory = sink.memory();
+    let len = memory.sessions.get_mut(id).ok_or_else(no_session)?;
+    *len += more;
+    Ok(session(repository, id, *len, status))
+}
+
+fn session(repository: &Repository, id: &SessionId, len: u64, status: StatusCode) -> Response {
+    let mut response = status.into_response();
+    response.headers_mut().extend(uploads::session_headers(repository, id, len));
+    response
+}
+
+async fn put_manifest(
+    sink: &Discard,
+    repository: Repository,
+    target: Target,
+    query: &Query,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let limit = usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX);
+    let bytes = read_small(body, limit)
+        .await?
+        .ok_or_else(|| Refusal::new(Code::ManifestInvalid, "the manifest is too large"))?;
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let digest = Digest::of(&bytes);
+    let kept =
+        Kept { digest, media_type: media_type.unwrap_or_default().to_owned(), bytes: Bytes::from(bytes) };
+    let kept = Arc::new(kept);
+    let tags = query.texts("tag").map(super::routes::tag).collect::<Result<Vec<_>, _>>()?;
+    let mut memory = sink.memory();
+    memory.check(kept.bytes.len())?;
+    memory.manifest_bytes += kept.bytes.len();
+    let targets = tags.into_iter().map(Target::Tag).chain([target, Target::Digest(digest)]);
+    memory.manifests.extend(targets.map(|target| ((repository.clone(), target), Arc::clone(&kept))));
+    let location = text_value(format!("/v2/{repository}/manifests/{digest}"));
+    let answer = [(header::LOCATION, location), (CONTENT_DIGEST, text_value(digest.to_string()))];
+    Ok((StatusCode::CREATED, answer).into_response())
+}
+
+fn manifest(
+    sink: &Discard,
+    repository: Repository,
+    target: Target,
+    method: &Method,
+) -> Result<Response, Refusal> {
+    let kept = sink.memory().manifests.get(&(repository, target)).cloned();
+    let kept =
+        kept.ok_or_else(|| Refusal::new(Code::ManifestUnknown, "no such manifest in this repository"))?;
+    let body = if method == Method::GET { Body::from(kept.bytes.clone()) } else { Body::empty() };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, text_value(kept.media_type.clone()));
+    headers.insert(header::CONTENT_LENGTH, kept.bytes.len().into());
+    headers.insert(CONTENT_DIGEST, text_value(kept.digest.to_string()));
+    Ok(response)
+}

@@ -1,0 +1,58 @@
+//! The tools that measure: what they count is right, whatever the times are.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::registry::Registry;
+use crate::support::{bundle, folder, layercast, push, within};
+
+const LAYOUT: [&str; 4] = ["--preset", "tiny", "--format", "oci-layout"];
+
+/// A sink takes a push from beginning to end, says that it keeps nothing, and a second push finds nothing to do.
+#[test]
+fn a_push_to_the_sink_completes() {
+    let folder = folder();
+    let made = bundle(folder.path(), "b.tar", &LAYOUT);
+    let sink = Registry::discard();
+    let host = format!("{}/n", sink.host());
+    let args = ["--source", made.to_str().unwrap(), "--private-registry", &host, "--need-credential=false"];
+    let first = push(&args).complete();
+    assert!(first.mirror(0)["bytes_sent"].as_u64().unwrap() > 0);
+    let again = push(&args).complete();
+    assert_eq!(again.mirror(0)["blobs_sent"], 0);
+    assert_eq!(again.mirror(0)["images_unchanged"], again.mirror(0)["images_complete"]);
+}
+
+/// Nobody serves a folder and throws away at once.
+#[test]
+fn a_sink_has_no_folder() {
+    let mut command = layercast();
+    command.args(["serve", "--discard", "--root", "x"]);
+    assert_eq!(within(Duration::from_secs(10), command).status.code(), Some(2));
+}
+
+/// `bench decode` decodes every byte, with any number of threads, and names a bottleneck for each way of pushing.
+#[test]
+fn decoding_is_measured_whole() {
+    let folder = folder();
+    let mut options = LAYOUT.to_vec();
+    options.extend(["--outer", "xz-multi", "--block-size", "262144"]);
+    let made = bundle(folder.path(), "b.tar.xz", &options);
+    let truth = std::fs::read(format!("{}.TRUTH.json", made.display())).unwrap();
+    let truth: Value = serde_json::from_slice(&truth).unwrap();
+    for threads in ["1", "3"] {
+        let mut command = layercast();
+        command.args(["bench", "decode", "--json", "--threads", threads]).arg(&made);
+        let told = within(Duration::from_secs(60), command);
+        assert_eq!(told.status.code(), Some(0));
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(told["decoded_bytes"], truth["bundle"]["tar_bytes"]);
+        assert_eq!(told["threads"].to_string(), threads);
+        assert_eq!(told["kind"], "blocks");
+        assert!(told["parts"].as_u64().unwrap() > 1);
+        for way in ["as_stored", "gzip", "zstd"] {
+            assert!(told["push"][way]["bottleneck"].is_string(), "{way}");
+        }
+    }
+}
