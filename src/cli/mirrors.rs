@@ -12,14 +12,23 @@ use super::Stop;
 use super::credentials::CredentialArgs;
 use super::output::Output;
 use crate::engine::MirrorSettings;
+use crate::mirror::cluster::{Expectations, RegistryMirror};
 use crate::registry::{Access, ClientOptions, Target};
 
 /// Flags about mirrors.
 #[derive(Debug, Args)]
 pub(super) struct MirrorArgs {
     /// Registry to fill, with an optional namespace; http:// must be written unless it is this machine (repeatable)
-    #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]", required = true, help_heading = "Mirrors")]
+    #[arg(
+        long,
+        value_name = "HOST[:PORT][/NAMESPACE]",
+        required_unless_present = "cluster",
+        help_heading = "Mirrors"
+    )]
     private_registry: Vec<String>,
+    /// Take registries, CAs and credentials from registryMirrors of a cluster's configuration file instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["private_registry", "cacert"], help_heading = "Mirrors")]
+    cluster: Option<PathBuf>,
     /// CA certificates (PEM) to trust besides the system's, for a registry with a private certificate (repeatable)
     #[arg(long, value_name = "FILE", help_heading = "Mirrors")]
     cacert: Vec<PathBuf>,
@@ -71,15 +80,16 @@ impl MirrorArgs {
         }
         let given = self.credentials.given(output)?;
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        // Parsed here and not by clap, which would show a password that somebody put into the address.
-        let targets =
-            self.private_registry.iter().map(|text| text.parse()).collect::<Result<Vec<Target>, _>>()?;
-        for target in &targets {
-            if mirrors.iter().any(|mirror| mirror.target == *target) {
+        for Place { target, ca, pull_credentials } in self.places(output)? {
+            if mirrors.iter().any(|mirror| mirror.target == target) {
                 return Err(Stop::usage(format!("--private-registry {target} is given twice")));
             }
-            let credential = runtime.block_on(self.credentials.find(given.as_ref(), target, &options))?;
-            let client = ClientOptions { credential, ..options.clone() };
+            let mut options = options.clone();
+            options.ca_pem.extend(ca);
+            let finding =
+                self.credentials.find(given.as_ref(), pull_credentials.as_deref(), &target, &options);
+            let credential = runtime.block_on(finding)?;
+            let client = ClientOptions { credential, ..options };
             mirrors.push(MirrorSettings {
                 name: target.to_string(),
                 target: target.clone(),
@@ -89,6 +99,36 @@ impl MirrorArgs {
         }
         Ok(mirrors)
     }
+
+    fn places(&self, output: &Output) -> Result<Vec<Place>, Stop> {
+        let Some(path) = &self.cluster else {
+            // Parsed here and not by clap, which would show a password that somebody put into the address.
+            let targets = self.private_registry.iter().map(|text| text.parse::<Target>());
+            let place = |target| Ok(Place { target: target?, ca: None, pull_credentials: None });
+            return targets.map(place).collect();
+        };
+        let cluster = super::cluster::read(path, &Expectations::default(), output)?;
+        if cluster.mirrors.is_empty() {
+            let stop = Stop::usage(format!("{}: there are no registryMirrors in it", path.display()));
+            return Err(stop.hint(format!(
+                "layercast mirror set-endpoint --cluster {} https://HOST:PORT",
+                path.display()
+            )));
+        }
+        let place = |mirror: RegistryMirror| {
+            let flag = format!("{}:{}: caCertPath", path.display(), mirror.line);
+            let ca = mirror.ca_cert_path.map(|ca| read_pem(&flag, &ca)).transpose()?;
+            Ok(Place { target: mirror.target, ca, pull_credentials: mirror.pull_credential_config_path })
+        };
+        cluster.mirrors.into_iter().map(place).collect()
+    }
+}
+
+/// A mirror with what is known of it alone.
+struct Place {
+    target: Target,
+    ca: Option<Vec<u8>>,
+    pull_credentials: Option<PathBuf>,
 }
 
 fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
