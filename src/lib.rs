@@ -29,6 +29,8 @@ pub mod report;
 
 pub mod serve;
 
+pub mod mirror;
+
 pub mod cli;
 
 pub mod error;
