@@ -1,3 +1,6 @@
-//! The nodes' side of a mirror: what their runtimes are told, and what they make of it.
+//! The node's side of a mirror: what a container runtime is told about it, and what it would do with that.
+//!
+//! Pure cores with the I/O at their edges. Nothing here knows of bundles, and nothing here prints.
 
 pub mod check;
+pub mod hosts;

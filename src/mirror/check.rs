@@ -1,9 +1,9 @@
 //! What the runtime of a node would do, image for image, before a node has to do it.
 //!
-//! In: the hosts that the configuration of a node gives for each upstream ([`Upstream`]), pull credentials, and the names
-//! of images with what is expected to be behind them. Out: a [`Verdict`] for each name, by tag and by digest. Every host is
-//! asked what containerd would ask it, in containerd's order; a blob is asked for by HEAD, and no more than once of each
-//! repository of a host. It never writes to a registry and never reads a configuration itself.
+//! In: the hosts that the configuration of a node gives for each upstream ([`Upstream`], from a hosts tree or from the
+//! endpoints of a cluster file), pull credentials, and the names of images with what is expected to be behind them. Out: a
+//! [`Verdict`] for each name, by tag and by digest. Every host is asked what containerd would ask it, in containerd's
+//! order; a blob is asked for by HEAD, and once only in each repository of a host. It never writes to a registry.
 
 mod asker;
 mod course;
@@ -12,11 +12,11 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use secrecy::SecretString;
 use url::Url;
 
+use crate::mirror::hosts::directory::Loaded;
+use crate::mirror::hosts::{self, Capability, HostsFile, Origin, Version};
 use crate::oci::{Digest, Reference};
 pub use verdict::{Checked, Verdict};
 pub use walk::run;
@@ -28,23 +28,19 @@ pub struct Upstream {
     pub name: String,
     /// The hosts that are asked, in this order.
     pub hosts: Vec<Host>,
-    /// What in the configuration is not as somebody meant it: a file that containerd ignores, a folder of another name.
+    /// What in the configuration is not as somebody meant it.
     pub notes: Vec<String>,
 }
 
 /// One host that is asked for the images of an upstream.
 #[derive(Debug)]
 pub struct Host {
-    /// Where its API is, with the whole path that names of repositories are appended to: `https://mirror:5000/v2/ns`.
-    pub root: Url,
+    /// How the node's configuration says to ask it.
+    pub node: hosts::Host,
     /// What it is to the upstream.
     pub role: Role,
-    /// Capability `pull`: it is asked what a digest is. Content is asked of every host, whatever this says.
-    pub can_pull: bool,
-    /// Capability `resolve`: it is asked what a tag stands for.
-    pub can_resolve: bool,
-    /// How to talk to it.
-    pub access: Access,
+    /// A docker `config.json` with the node's credentials for it.
+    pub pull_credentials: Option<PathBuf>,
 }
 
 /// What a host is to the upstream.
@@ -56,19 +52,15 @@ pub enum Role {
     Upstream,
 }
 
-/// How a node's configuration says to talk to a host.
-#[derive(Debug, Default)]
-pub struct Access {
-    /// Files of authorities to trust beside the system's.
-    pub ca: Vec<PathBuf>,
-    /// Client certificates: a file with both, or a certificate and its key.
-    pub client: Vec<(PathBuf, Option<PathBuf>)>,
-    /// Any certificate will do.
-    pub skip_verify: bool,
-    /// Headers that go with every request. They may hold credentials.
-    pub headers: Vec<(String, SecretString)>,
-    /// How long a connection may take to come about; containerd's own 30 s without it.
-    pub dial_timeout: Option<Duration>,
+/// A mirror as people and cluster files name one.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `https://mirror:5000`, with `/v2/NAMESPACE` if it has a namespace.
+    pub url: String,
+    /// The file with its authority.
+    pub ca: Option<PathBuf>,
+    /// A docker `config.json` with the node's credentials for it.
+    pub pull_credentials: Option<PathBuf>,
 }
 
 /// An image to check.
@@ -101,80 +93,95 @@ pub enum Expected {
 pub struct Settings {
     /// What the node has, by the host in the names of images.
     pub upstreams: BTreeMap<String, Upstream>,
-    /// A docker `config.json` with the pull credentials of the node.
-    pub pull_credentials: Option<PathBuf>,
     /// No upstream is asked: what happens on the day on which the uplink is down.
     pub upstream_down: bool,
-    /// Only these machines' images of an index; all of them when empty.
+    /// Only these machines' images of an index (`linux/amd64`); all of them when empty.
     pub platforms: Vec<String>,
 }
 
-impl Host {
-    /// The upstream itself. On this machine it is spoken to in clear, as containerd does it (`config/hosts.go`).
-    ///
-    /// # Errors
-    /// The name is not that of a host.
-    pub fn upstream(name: &str) -> Result<Self, url::ParseError> {
-        let host = if name == "docker.io" { "registry-1.docker.io" } else { name };
-        let mut root = Url::parse(&format!("https://{host}/v2"))?;
-        let is_local = match root.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        if is_local && root.port().is_some() {
-            root = Url::parse(&format!("http://{host}/v2"))?;
-        }
-        Ok(Self {
-            root,
-            role: Role::Upstream,
-            can_pull: true,
-            can_resolve: true,
-            access: Access { skip_verify: is_local, ..Access::default() },
-        })
-    }
-
-    /// A mirror by its address alone, as `https://mirror:5000/v2/ns`; without a path, `/v2`.
-    ///
-    /// # Errors
-    /// The text is not a URL of a host.
-    pub fn mirror(endpoint: &str, access: Access) -> Result<Self, url::ParseError> {
-        let mut root = Url::parse(endpoint)?;
-        if root.host_str().is_none() {
-            return Err(url::ParseError::EmptyHost);
-        }
-        if matches!(root.path(), "" | "/") {
-            root.set_path("/v2");
-        }
-        Ok(Self { root, role: Role::Mirror, can_pull: true, can_resolve: true, access })
-    }
-
-    /// `host[:port]`, as containerd and credentials know it.
-    pub fn authority(&self) -> String {
-        let host = self.root.host_str().unwrap_or_default();
-        self.root.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-    }
-
-    /// Whether it is told which upstream is meant (`?ns=`): always, unless it is the upstream by name (`isProxy` in
-    /// containerd's `core/remotes/docker/registry.go`).
-    fn is_told(&self, upstream: &str) -> bool {
-        let authority = self.authority();
-        authority != upstream && !(upstream == "docker.io" && authority == "registry-1.docker.io")
-    }
-}
-
 impl Upstream {
-    /// What containerd does without any configuration: it asks the host in the name, Docker Hub by its other name.
+    /// From the hosts that a configuration gives, in order. The last of them is the upstream unless it is, by its
+    /// address, one of the mirrors again or stands alone under another name: those are ways to have no fail-over.
+    pub fn new(name: &str, nodes: Vec<hosts::Host>) -> Self {
+        let tables: Vec<String> = nodes
+            .iter()
+            .filter(|node| node.origin == Origin::Table)
+            .map(|node| node.authority.clone())
+            .collect();
+        let role = |node: &hosts::Host| match node.origin {
+            Origin::Upstream => Role::Upstream,
+            Origin::Table if is_by_name(node, name) => Role::Upstream,
+            Origin::Table => Role::Mirror,
+            Origin::Server if is_by_name(node, name) => Role::Upstream,
+            Origin::Server if tables.is_empty() || tables.contains(&node.authority) => Role::Mirror,
+            Origin::Server => Role::Upstream,
+        };
+        let host = |node: hosts::Host| Host { role: role(&node), node, pull_credentials: None };
+        Self { name: name.to_owned(), hosts: nodes.into_iter().map(host).collect(), notes: Vec::new() }
+    }
+
+    /// From what a disk says: the folders of containerd's `config_path`.
+    pub fn loaded(name: &str, loaded: Loaded) -> Self {
+        let mut upstream = Self::new(name, loaded.hosts);
+        if let Some(ignored) = loaded.ignored {
+            let folder = loaded.folder.unwrap_or_default().join(hosts::FILE_NAME);
+            let line = ignored.line.map(|line| format!(":{line}")).unwrap_or_default();
+            upstream.notes.push(format!("{}{line}: {ignored}", folder.display()));
+        }
+        upstream
+    }
+
+    /// From endpoints alone, as a cluster file names them (`registryMirrors`): each is asked at its address as it stands,
+    /// then, with `fail_over`, the upstream.
     ///
     /// # Errors
-    /// The name is not that of a host.
-    pub fn direct(name: &str) -> Result<Self, url::ParseError> {
-        Ok(Self { name: name.to_owned(), hosts: vec![Host::upstream(name)?], notes: Vec::new() })
+    /// An endpoint that is not an `http` or `https` URL, with the reason.
+    pub fn behind(
+        name: &str,
+        endpoints: &[Endpoint],
+        fail_over: bool,
+        version: Version,
+    ) -> Result<Self, String> {
+        let mut file = HostsFile::default();
+        for endpoint in endpoints {
+            let url = Url::parse(&endpoint.url).map_err(|error| format!("{:?}: {error}", endpoint.url))?;
+            if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+                return Err(format!("{:?} is not the http or https address of a registry", endpoint.url));
+            }
+            let bare = matches!(url.path(), "" | "/");
+            let text = if bare {
+                format!("{}/v2", endpoint.url.trim_end_matches('/'))
+            } else {
+                endpoint.url.clone()
+            };
+            let settings = hosts::Settings {
+                capabilities: vec![Capability::Pull, Capability::Resolve],
+                ca: endpoint.ca.iter().map(|path| path.display().to_string()).collect(),
+                override_path: true,
+                ..hosts::Settings::default()
+            };
+            file.hosts.push((text, settings));
+        }
+        let folder = std::path::Path::new("");
+        let mut nodes = file.resolve(name, folder, version);
+        if !fail_over {
+            nodes.retain(|node| node.origin == Origin::Table);
+        }
+        let mut upstream = Self::new(name, nodes);
+        for (host, endpoint) in upstream.hosts.iter_mut().zip(endpoints) {
+            host.pull_credentials.clone_from(&endpoint.pull_credentials);
+        }
+        Ok(upstream)
     }
 
     /// Whether any host stands in for the upstream.
     pub fn is_mirrored(&self) -> bool {
         self.hosts.iter().any(|host| host.role == Role::Mirror)
     }
+}
+
+/// Whether a host is the upstream by its name: then it is not told which upstream is meant (`isProxy` in containerd's
+/// `core/remotes/docker/registry.go`).
+fn is_by_name(node: &hosts::Host, upstream: &str) -> bool {
+    node.authority == upstream || upstream == "docker.io" && node.authority == "registry-1.docker.io"
 }

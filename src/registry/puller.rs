@@ -91,8 +91,11 @@ impl Puller {
         let origin = root.origin().ascii_serialization();
         let endpoint = origin.parse::<Target>()?.endpoint;
         let clients = Clients::new(&endpoint, &options)?;
-        let policy =
-            RetryPolicy { attempts: 1, connect_patience: std::time::Duration::ZERO, ..RetryPolicy::default() };
+        let policy = RetryPolicy {
+            attempts: 1,
+            connect_patience: std::time::Duration::ZERO,
+            ..RetryPolicy::default()
+        };
         let mut private = HeaderMap::new();
         for (name, value) in headers {
             let bad = || RegistryError::from(Cause::Protocol(format!("the header {name:?} cannot be sent")));
@@ -154,8 +157,9 @@ impl Puller {
         want: Want,
     ) -> Result<Found, RegistryError> {
         let text = format!("{}{}/{}/{path}", self.client.endpoint, self.root, ask.repository);
-        let mut url = Url::parse(&text)
-            .map_err(|error| RegistryError::from(Cause::Internal(format!("{text:?} is not a URL: {error}"))))?;
+        let mut url = Url::parse(&text).map_err(|error| {
+            RegistryError::from(Cause::Internal(format!("{text:?} is not a URL: {error}")))
+        })?;
         if let Some(upstream) = ask.namespace {
             url.query_pairs_mut().append_pair("ns", upstream);
         }

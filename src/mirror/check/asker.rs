@@ -4,21 +4,19 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::sync::OnceCell;
+use url::Url;
 
 use super::course::{Answer, Course, Found, Question, Settled};
-use super::{Access, Host, Role, Settings, Upstream};
+use super::{Host, Role, Settings, Upstream, is_by_name};
 use crate::oci::{Digest, Repository};
 use crate::registry::{
     Access as Purpose, Ask, ClientOptions, Credential, Kind, Puller, RegistryError, Timeouts, Wanted,
     credentials,
 };
 
-/// What containerd gives a connection to come about (`DefaultHTTPTransport`).
-const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Files of certificates are small; this stops `ca = "/dev/zero"`.
 const MAX_PEM_BYTES: u64 = 16 << 20;
 
@@ -47,12 +45,16 @@ impl<'a> Asker<'a> {
     pub(super) fn new(upstream: &'a Upstream, settings: &Settings) -> Result<Self, String> {
         let line = |host: &Host| -> Result<Line, String> {
             let credential = credential(host, settings)?;
-            let has_credential = credential.is_some() || shows_credentials(&host.access.headers);
-            let options = options(&host.access, credential)?;
-            let puller = Puller::new(&host.root, &host.access.headers, options);
+            let has_credential = credential.is_some() || shows_credentials(host);
+            let node = &host.node;
+            let root = format!("{}://{}{}", node.scheme, node.authority, node.path);
+            let root = Url::parse(&root).map_err(|error| format!("{root}: {error}"))?;
+            let values = node.header.iter().flat_map(|(name, values)| values.iter().map(move |v| (name, v)));
+            let headers: Vec<_> = values.map(|(name, value)| (name.clone(), value.clone())).collect();
+            let puller = Puller::new(&root, &headers, options(host, credential)?);
             Ok(Line {
                 puller: puller.map_err(|error| error.to_string())?,
-                namespace: host.is_told(&upstream.name).then(|| upstream.name.clone()),
+                namespace: (!is_by_name(node, &upstream.name)).then(|| upstream.name.clone()),
                 has_credential,
                 down: OnceLock::new(),
             })
@@ -66,7 +68,12 @@ impl<'a> Asker<'a> {
     }
 
     /// Puts a question about `reference` (a tag or a digest) to one host after the other, until it is settled.
-    pub(super) async fn settle(&self, repository: &Repository, question: Question, reference: &str) -> Settled {
+    pub(super) async fn settle(
+        &self,
+        repository: &Repository,
+        question: Question,
+        reference: &str,
+    ) -> Settled {
         let mut course = Course::new(question, &self.upstream.hosts);
         while let Some(host) = course.next_host() {
             course.take(self.answer(host, repository, question, reference).await);
@@ -87,7 +94,13 @@ impl<'a> Asker<'a> {
         found.map(|found| Digest::of(&found.body)).map_err(|error| format!("{error}, which ends the pull"))
     }
 
-    async fn answer(&self, host: usize, repository: &Repository, question: Question, reference: &str) -> Answer {
+    async fn answer(
+        &self,
+        host: usize,
+        repository: &Repository,
+        question: Question,
+        reference: &str,
+    ) -> Answer {
         let kind = match question {
             Question::Tag | Question::Digest(_) => "head",
             Question::Manifest(_) => "manifest",
@@ -105,7 +118,7 @@ impl<'a> Asker<'a> {
     async fn ask(&self, at: usize, repository: &Repository, question: Question, reference: &str) -> Answer {
         let (host, line) = (&self.upstream.hosts[at], &self.hosts[at]);
         if self.upstream_down && host.role == Role::Upstream {
-            return Answer::Silence(format!("{}: the upstream is taken to be down", host.authority()));
+            return Answer::Silence(format!("{}: the upstream is taken to be down", host.node.authority));
         }
         if let Some(why) = line.down.get() {
             return Answer::Silence(why.clone());
@@ -132,13 +145,13 @@ impl Line {
     fn refused(&self, host: &Host, error: &RegistryError) -> Answer {
         let mut why = error.to_string();
         if matches!(error.kind(), Kind::Auth | Kind::Denied) && !self.has_credential {
-            why = format!("{why} (no pull credentials for {})", host.authority());
+            why = format!("{why} (no pull credentials for {})", host.node.authority);
         }
         match error.status() {
             Some(status) => Answer::Status(status, why),
             None => {
                 if matches!(error.kind(), Kind::Unreachable | Kind::Tls) {
-                    why = format!("{}: {}", host.authority(), without_call(&why));
+                    why = format!("{}: {}", host.node.authority, without_call(&why));
                     let _ = self.down.set(why.clone());
                 }
                 Answer::Silence(why)
@@ -153,21 +166,21 @@ fn without_call(text: &str) -> &str {
 }
 
 fn credential(host: &Host, settings: &Settings) -> Result<Option<Credential>, String> {
-    let Some(path) = &settings.pull_credentials else { return Ok(None) };
-    // A header says who we are already; the upstream is not asked at all when it is taken to be down.
+    let Some(path) = &host.pull_credentials else { return Ok(None) };
     if settings.upstream_down && host.role == Role::Upstream {
         return Ok(None);
     }
-    credentials::from_file(path, &host.authority()).map_err(|error| error.to_string())
+    credentials::from_file(path, &host.node.authority).map_err(|error| error.to_string())
 }
 
-fn options(access: &Access, credential: Option<Credential>) -> Result<ClientOptions, String> {
+fn options(host: &Host, credential: Option<Credential>) -> Result<ClientOptions, String> {
+    let node = &host.node;
     let mut ca_pem = Vec::new();
-    for path in &access.ca {
+    for path in &node.ca {
         ca_pem.push(read(path)?);
     }
     let mut identity: Vec<u8> = Vec::new();
-    for (cert, key) in &access.client {
+    for (cert, key) in &node.client {
         for path in std::iter::once(cert).chain(key) {
             identity.extend(read(path)?);
             identity.push(b'\n');
@@ -176,10 +189,10 @@ fn options(access: &Access, credential: Option<Credential>) -> Result<ClientOpti
     Ok(ClientOptions {
         ca_pem,
         identity_pem: (!identity.is_empty()).then_some(identity),
-        skip_verify: access.skip_verify,
+        skip_verify: node.skip_verify,
         credential,
         access: Purpose::Pull,
-        timeouts: Timeouts { connect: access.dial_timeout.unwrap_or(DIAL_TIMEOUT), ..Timeouts::default() },
+        timeouts: Timeouts { connect: node.dial_timeout, ..Timeouts::default() },
         ..ClientOptions::default()
     })
 }
@@ -199,8 +212,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Whether a header already says who the node is.
-fn shows_credentials(headers: &[(String, SecretString)]) -> bool {
-    headers.iter().any(|(name, value)| {
-        name.eq_ignore_ascii_case("authorization") && !value.expose_secret().is_empty()
+fn shows_credentials(host: &Host) -> bool {
+    host.node.header.iter().any(|(name, values)| {
+        name.eq_ignore_ascii_case("authorization")
+            && values.iter().any(|value| !value.expose_secret().is_empty())
     })
 }

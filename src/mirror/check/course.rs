@@ -13,6 +13,7 @@
 use bytes::Bytes;
 
 use super::Host;
+use crate::mirror::hosts::Capability;
 use crate::oci::{Digest, media_type};
 use crate::registry::MAX_PULLED_MANIFEST_BYTES;
 
@@ -97,8 +98,8 @@ impl Question {
     /// Whether a host is asked at all. The fetcher asks every host, also those without `pull`.
     fn goes_to(self, host: &Host) -> bool {
         match self {
-            Self::Tag => host.can_pull && host.can_resolve,
-            Self::Digest(_) => host.can_pull,
+            Self::Tag => host.node.may(Capability::Pull) && host.node.may(Capability::Resolve),
+            Self::Digest(_) => host.node.may(Capability::Pull),
             Self::Manifest(_) | Self::Blob(_) => true,
         }
     }
@@ -107,7 +108,7 @@ impl Question {
 impl Course {
     pub(super) fn new(question: Question, hosts: &[Host]) -> Self {
         // Somebody must be able to pull, or the fetcher does not begin.
-        let is_possible = hosts.iter().any(|host| host.can_pull);
+        let is_possible = hosts.iter().any(|host| host.node.may(Capability::Pull));
         let waiting: Vec<usize> =
             (0..hosts.len()).filter(|&at| is_possible && question.goes_to(&hosts[at])).collect();
         Self { question, waiting: waiting.into_iter(), asked: None, misses: Vec::new(), served: None }

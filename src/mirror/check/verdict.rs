@@ -100,7 +100,7 @@ pub(super) fn verdict(upstream: &str, hosts: &[Host], seen: &[Seen], other: Opti
             Settled::Served { by, misses, .. } => {
                 let host = &hosts[*by];
                 resolver.get_or_insert(host);
-                let authority = host.authority();
+                let authority = host.node.authority.clone();
                 if host.role == Role::Upstream {
                     if misses.is_empty() {
                         from_upstream.push(format!("{what}: no mirror may be asked for it (capabilities)"));
@@ -119,7 +119,7 @@ pub(super) fn verdict(upstream: &str, hosts: &[Host], seen: &[Seen], other: Opti
     }
     if let (Some(other), Some(resolver)) = (other, resolver) {
         return Verdict::OtherImage {
-            from: resolver.authority(),
+            from: resolver.node.authority.clone(),
             found: other.found.to_string(),
             wanted: other.wanted.to_string(),
         };

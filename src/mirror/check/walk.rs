@@ -126,9 +126,7 @@ impl Walk<'_> {
         if !is_manifest(&found.media_type) {
             let why = format!(
                 "{}: the manifest of {} is served as {:?}, which containerd does not take for one",
-                self.asker.upstream.hosts[by].authority(),
-                self.way,
-                found.media_type
+                self.asker.upstream.hosts[by].node.authority, self.way, found.media_type
             );
             self.lost(by, why);
             return None;
@@ -192,8 +190,7 @@ impl Walk<'_> {
 
     async fn fetch(&mut self, content: Content) -> Option<(usize, Found)> {
         let (reference, what) = (content.digest.to_string(), format!("manifest {}", content.digest));
-        let settled =
-            self.asker.settle(&self.way.repository, Question::Manifest(content), &reference).await;
+        let settled = self.asker.settle(&self.way.repository, Question::Manifest(content), &reference).await;
         let served = match &settled {
             Settled::Served { by, found, .. } => Some((*by, found.clone())),
             Settled::Ended { .. } => None,

@@ -85,7 +85,10 @@ impl Drop for Containerd {
         let _ = as_root("kill").arg(&id).stdout(Stdio::null()).stderr(Stdio::null()).status();
         let _ = self.child.wait();
         if !rustix::process::getuid().is_root() {
-            let _ = as_root("rm").arg("-rf").args(["root", "state"].map(|name| path_in(&self.folder, name))).status();
+            let _ = as_root("rm")
+                .arg("-rf")
+                .args(["root", "state"].map(|name| path_in(&self.folder, name)))
+                .status();
         }
     }
 }
