@@ -5,6 +5,7 @@ mod credentials;
 mod document;
 mod inspect;
 mod interrupt;
+mod mirror;
 mod mirrors;
 mod output;
 mod plan;
@@ -52,7 +53,13 @@ enum Command {
     /// Show what `push images` would do, without sending anything
     Plan(plan::Args),
     /// Check that every image of a bundle is complete on its mirrors
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
+    /// The node's side of the mirror
+    #[command(arg_required_else_help = true)]
+    Mirror {
+        #[command(subcommand)]
+        what: mirror::What,
+    },
     /// Show what is in a bundle
     Inspect(inspect::Args),
     /// Run a small OCI registry that keeps its files in a folder
@@ -145,6 +152,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
+        Command::Mirror { what } => mirror::run(&what, &output),
         Command::Inspect(args) => inspect::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),

@@ -18,7 +18,7 @@ use crate::registry::{Access, ClientOptions, Target};
 #[derive(Debug, Args)]
 pub(super) struct MirrorArgs {
     /// Registry to fill, with an optional namespace; http:// must be written unless it is this machine (repeatable)
-    #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]", required = true, help_heading = "Mirrors")]
+    #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]", help_heading = "Mirrors")]
     private_registry: Vec<String>,
     /// CA certificates (PEM) to trust besides the system's, for a registry with a private certificate (repeatable)
     #[arg(long, value_name = "FILE", help_heading = "Mirrors")]
@@ -58,6 +58,10 @@ impl MirrorArgs {
         access: Access,
         output: &Output,
     ) -> Result<Vec<MirrorSettings>, Stop> {
+        if self.private_registry.is_empty() {
+            return Err(Stop::usage("no registry is given")
+                .hint("name one: --private-registry HOST[:PORT][/NAMESPACE]"));
+        }
         let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = Duration::from_secs(self.patience);
         for path in &self.cacert {

@@ -1,0 +1,186 @@
+//! `mirror check`, which is `verify --as-node` too: what the containerd of a node would do for each image.
+
+mod images;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::bundle::BundleArgs;
+use crate::cli::output::Output;
+use crate::cli::rules::RuleArgs;
+use crate::cli::{Done, Stop};
+use crate::exit::Exit;
+use crate::mirror::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
+use crate::mirror::hosts::{Version, directory};
+
+/// Say for each image what a node's containerd would do: pull it from the mirror, fail over, or fail
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Images by name, as gcr.io/path:tag
+    #[arg(value_name = "IMAGE")]
+    image: Vec<String>,
+    /// File with one image per line; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    #[command(flatten)]
+    bundle: BundleArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
+    #[command(flatten)]
+    node: NodeArgs,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags about a node.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Node")]
+pub(in crate::cli) struct NodeArgs {
+    /// The node's hosts tree, as /etc/containerd/certs.d; several with colons between them, as in config_path
+    #[arg(long, value_name = "DIR", conflicts_with = "endpoint")]
+    hosts_dir: Option<String>,
+    /// Instead of a tree: the mirror, as https://HOST:PORT or https://HOST:PORT/v2/NAMESPACE (repeatable)
+    #[arg(long, value_name = "URL", requires = "host")]
+    endpoint: Vec<String>,
+    /// The hosts that the mirror stands in for, as gcr.io (repeatable)
+    #[arg(long, value_name = "HOST", requires = "endpoint")]
+    host: Vec<String>,
+    /// The mirror's authority
+    #[arg(long, value_name = "FILE", requires = "endpoint")]
+    ca: Option<PathBuf>,
+    /// The node asks the mirror and nobody else
+    #[arg(long, requires = "endpoint")]
+    no_fallback: bool,
+    /// A docker config.json with the node's pull credentials
+    #[arg(long, value_name = "FILE")]
+    pull_credentials: Option<PathBuf>,
+    /// The node's containerd; what it cannot read of a hosts.toml depends on it
+    #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST)]
+    containerd_version: Version,
+    /// Take every upstream to be down: what fails over then fails
+    #[arg(long)]
+    upstream_down: bool,
+    /// Only what nodes of this platform pull, as linux/amd64 (repeatable) [default: every platform of an image]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<String>,
+}
+
+pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
+    let mut images = images::named(&args.image, args.list.as_deref())?;
+    if args.bundle.is_given() {
+        images.extend(images::bundled(&args.bundle, &args.rules, output)?);
+    }
+    check(images, &args.node, args.json, output)
+}
+
+/// `verify --as-node`.
+pub(in crate::cli) fn run_for_bundle(
+    bundle: &BundleArgs,
+    rules: &RuleArgs,
+    node: &NodeArgs,
+    json: bool,
+    output: &Output,
+) -> Done {
+    check(images::bundled(bundle, rules, output)?, node, json, output)
+}
+
+fn check(images: Vec<Wanted>, node: &NodeArgs, json: bool, output: &Output) -> Done {
+    if images.is_empty() {
+        return Err(Stop::usage("no image is given").hint(
+            "name a bundle with --source, a file with --list, or images: mirror check gcr.io/path:tag",
+        ));
+    }
+    let names: BTreeSet<&str> = images.iter().map(|image| image.name.host.as_str()).collect();
+    let settings = Settings {
+        upstreams: node.upstreams(&names)?,
+        upstream_down: node.upstream_down,
+        platforms: node.platform.clone(),
+    };
+    for upstream in settings.upstreams.values() {
+        upstream.notes.iter().for_each(|note| output.warn(note));
+    }
+    let checked = crate::cli::runtime()?.block_on(check::run(&images, &settings));
+    let exit = exit(&checked);
+    if json {
+        let notes: BTreeMap<&str, &[String]> = settings
+            .upstreams
+            .values()
+            .filter(|upstream| !upstream.notes.is_empty())
+            .map(|upstream| (upstream.name.as_str(), upstream.notes.as_slice()))
+            .collect();
+        let value = json!({
+            "schema_version": 1, "images": checked, "configuration_notes": notes,
+            "upstream_down": node.upstream_down, "exit_code": exit.code(),
+        });
+        let text = serde_json::to_string_pretty(&value);
+        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+    } else {
+        Output::result(&table::table(&checked));
+    }
+    Ok(exit)
+}
+
+/// A fail-over is what the configuration promises; it is no failure while the upstream is there.
+fn exit(checked: &[Checked]) -> Exit {
+    if checked.iter().all(|checked| checked.verdict.is_good()) { Exit::Complete } else { Exit::Incomplete }
+}
+
+impl NodeArgs {
+    /// Whether anything was said about the node.
+    pub(in crate::cli) fn is_given(&self) -> bool {
+        self.hosts_dir.is_some() || !self.endpoint.is_empty()
+    }
+
+    /// What the node has for each of the hosts. The `registryMirrors` of a cluster file become the same by
+    /// [`Upstream::behind`]: each entry is an [`Endpoint`] for its `hosts`, and there is fail-over if the file has a
+    /// `gcrKeyPath`.
+    fn upstreams(&self, names: &BTreeSet<&str>) -> Result<BTreeMap<String, Upstream>, Stop> {
+        if !self.is_given() {
+            return Err(Stop::usage("nothing is known of the node")
+                .hint("give its hosts tree with --hosts-dir, or the mirror with --endpoint and --host"));
+        }
+        if let Some(unused) = self.host.iter().find(|host| !names.contains(host.as_str())) {
+            tracing::debug!(host = %unused, "no image is from this host");
+        }
+        let upstream = |name: &&str| Ok((String::from(*name), self.upstream(name)?));
+        names.iter().map(upstream).collect()
+    }
+
+    fn upstream(&self, name: &str) -> Result<Upstream, Stop> {
+        let version = self.containerd_version;
+        let mut upstream = match &self.hosts_dir {
+            Some(dirs) => {
+                let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
+                if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
+                    return Err(Stop::usage(format!(
+                        "--hosts-dir {}: there is no such folder",
+                        missing.display()
+                    )));
+                }
+                let loaded = directory::load(&roots, name, version)
+                    .map_err(|error| Stop::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
+                Upstream::loaded(name, loaded)
+            }
+            None => {
+                let is_mirrored = self.host.iter().any(|host| host == name);
+                let endpoints: Vec<Endpoint> =
+                    self.endpoint.iter().filter(|_| is_mirrored).map(|url| self.endpoint(url)).collect();
+                let fail_over = !(self.no_fallback && is_mirrored);
+                Upstream::behind(name, &endpoints, fail_over, version)
+                    .map_err(|why| Stop::usage(format!("--endpoint {why}")))?
+            }
+        };
+        for host in &mut upstream.hosts {
+            host.pull_credentials.clone_from(&self.pull_credentials);
+        }
+        Ok(upstream)
+    }
+
+    fn endpoint(&self, url: &str) -> Endpoint {
+        Endpoint { url: url.to_owned(), ca: self.ca.clone(), pull_credentials: self.pull_credentials.clone() }
+    }
+}
