@@ -51,7 +51,7 @@ enum Command {
         what: ImagesDo,
     },
     /// Show what `push images` would do, without sending anything
-    Plan(plan::Args),
+    Plan(Box<plan::Args>),
     /// Check that every image of a bundle is complete on its mirrors
     Verify(Box<verify::Args>),
     /// The node's side of the mirror

@@ -7,6 +7,8 @@
 
 mod asker;
 mod course;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod walk;
 
@@ -108,14 +110,13 @@ impl Upstream {
             .filter(|node| node.origin == Origin::Table)
             .map(|node| node.authority.clone())
             .collect();
-        let role = |node: &hosts::Host| match node.origin {
-            Origin::Upstream => Role::Upstream,
-            Origin::Table if is_by_name(node, name) => Role::Upstream,
-            Origin::Table => Role::Mirror,
-            Origin::Server if is_by_name(node, name) => Role::Upstream,
-            Origin::Server if tables.is_empty() || tables.contains(&node.authority) => Role::Mirror,
-            Origin::Server => Role::Upstream,
+        let stands_in = |node: &hosts::Host| match node.origin {
+            Origin::Upstream => false,
+            _ if is_by_name(node, name) => false,
+            Origin::Table => true,
+            Origin::Server => tables.is_empty() || tables.contains(&node.authority),
         };
+        let role = |node: &hosts::Host| if stands_in(node) { Role::Mirror } else { Role::Upstream };
         let host = |node: hosts::Host| Host { role: role(&node), node, pull_credentials: None };
         Self { name: name.to_owned(), hosts: nodes.into_iter().map(host).collect(), notes: Vec::new() }
     }

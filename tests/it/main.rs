@@ -6,6 +6,7 @@
 
 mod cli;
 mod credentials;
+mod failover;
 mod fixtures;
 mod formats;
 mod hostile;

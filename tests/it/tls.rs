@@ -31,7 +31,7 @@ fn secured() -> Secured {
     Secured { registry: Registry::docker_with(&setup), folder, bundle }
 }
 
-fn authority(folder: &Path, name: &str) {
+pub(crate) fn authority(folder: &Path, name: &str) {
     let path = |ending: &str| folder.join(format!("{name}{ending}"));
     let subject = format!("/CN={name} authority");
     let (key, cert) = (path(".key"), path(".crt"));

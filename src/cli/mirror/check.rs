@@ -74,7 +74,7 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     if args.bundle.is_given() {
         images.extend(images::bundled(&args.bundle, &args.rules, output)?);
     }
-    check(images, &args.node, args.json, output)
+    check(&images, &args.node, args.json, output)
 }
 
 /// `verify --as-node`.
@@ -85,10 +85,10 @@ pub(in crate::cli) fn run_for_bundle(
     json: bool,
     output: &Output,
 ) -> Done {
-    check(images::bundled(bundle, rules, output)?, node, json, output)
+    check(&images::bundled(bundle, rules, output)?, node, json, output)
 }
 
-fn check(images: Vec<Wanted>, node: &NodeArgs, json: bool, output: &Output) -> Done {
+fn check(images: &[Wanted], node: &NodeArgs, json: bool, output: &Output) -> Done {
     if images.is_empty() {
         return Err(Stop::usage("no image is given").hint(
             "name a bundle with --source, a file with --list, or images: mirror check gcr.io/path:tag",
@@ -103,7 +103,7 @@ fn check(images: Vec<Wanted>, node: &NodeArgs, json: bool, output: &Output) -> D
     for upstream in settings.upstreams.values() {
         upstream.notes.iter().for_each(|note| output.warn(note));
     }
-    let checked = crate::cli::runtime()?.block_on(check::run(&images, &settings));
+    let checked = crate::cli::runtime()?.block_on(check::run(images, &settings));
     let exit = exit(&checked);
     if json {
         let notes: BTreeMap<&str, &[String]> = settings
@@ -152,27 +152,24 @@ impl NodeArgs {
 
     fn upstream(&self, name: &str) -> Result<Upstream, Stop> {
         let version = self.containerd_version;
-        let mut upstream = match &self.hosts_dir {
-            Some(dirs) => {
-                let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
-                if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
-                    return Err(Stop::usage(format!(
-                        "--hosts-dir {}: there is no such folder",
-                        missing.display()
-                    )));
-                }
-                let loaded = directory::load(&roots, name, version)
-                    .map_err(|error| Stop::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
-                Upstream::loaded(name, loaded)
+        let mut upstream = if let Some(dirs) = &self.hosts_dir {
+            let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
+            if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
+                return Err(Stop::usage(format!(
+                    "--hosts-dir {}: there is no such folder",
+                    missing.display()
+                )));
             }
-            None => {
-                let is_mirrored = self.host.iter().any(|host| host == name);
-                let endpoints: Vec<Endpoint> =
-                    self.endpoint.iter().filter(|_| is_mirrored).map(|url| self.endpoint(url)).collect();
-                let fail_over = !(self.no_fallback && is_mirrored);
-                Upstream::behind(name, &endpoints, fail_over, version)
-                    .map_err(|why| Stop::usage(format!("--endpoint {why}")))?
-            }
+            let loaded = directory::load(&roots, name, version)
+                .map_err(|error| Stop::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
+            Upstream::loaded(name, loaded)
+        } else {
+            let is_mirrored = self.host.iter().any(|host| host == name);
+            let endpoints: Vec<Endpoint> =
+                self.endpoint.iter().filter(|_| is_mirrored).map(|url| self.endpoint(url)).collect();
+            let fail_over = !(self.no_fallback && is_mirrored);
+            Upstream::behind(name, &endpoints, fail_over, version)
+                .map_err(|why| Stop::usage(format!("--endpoint {why}")))?
         };
         for host in &mut upstream.hosts {
             host.pull_credentials.clone_from(&self.pull_credentials);

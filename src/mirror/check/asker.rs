@@ -25,8 +25,11 @@ pub(super) struct Asker<'a> {
     pub(super) upstream: &'a Upstream,
     hosts: Vec<Line>,
     upstream_down: bool,
-    answers: Mutex<HashMap<(usize, String), Arc<OnceCell<Answer>>>>,
+    answers: Mutex<Answers>,
 }
+
+/// Answers by host and question. Whoever asks again while one is under way waits for it.
+type Answers = HashMap<(usize, String), Arc<OnceCell<Answer>>>;
 
 /// The line to one host.
 struct Line {
@@ -147,16 +150,14 @@ impl Line {
         if matches!(error.kind(), Kind::Auth | Kind::Denied) && !self.has_credential {
             why = format!("{why} (no pull credentials for {})", host.node.authority);
         }
-        match error.status() {
-            Some(status) => Answer::Status(status, why),
-            None => {
-                if matches!(error.kind(), Kind::Unreachable | Kind::Tls) {
-                    why = format!("{}: {}", host.node.authority, without_call(&why));
-                    let _ = self.down.set(why.clone());
-                }
-                Answer::Silence(why)
-            }
+        if let Some(status) = error.status() {
+            return Answer::Status(status, why);
         }
+        if matches!(error.kind(), Kind::Unreachable | Kind::Tls) {
+            why = format!("{}: {}", host.node.authority, without_call(&why));
+            let _ = self.down.set(why.clone());
+        }
+        Answer::Silence(why)
     }
 }
 

@@ -13,6 +13,7 @@ use super::within;
 pub(crate) struct Containerd {
     child: Child,
     folder: tempfile::TempDir,
+    proxy: Option<u16>,
 }
 
 /// What became of a pull.
@@ -29,11 +30,11 @@ impl Containerd {
         let folder = super::folder();
         let path = |name: &str| folder.path().join(name);
         let config = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = {:?}\n",
-            path("root"),
-            path("state"),
-            path("sock")
+            "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\naddress = \"{}\"\n",
+            path("root").display(),
+            path("state").display(),
+            path("sock").display()
         );
         fs::write(path("config.toml"), config).unwrap();
         let log = fs::File::create(path("log")).unwrap();
@@ -45,7 +46,7 @@ impl Containerd {
             .stderr(log)
             .spawn();
         let child = child.unwrap_or_else(|error| panic!("containerd: {error}; scripts/test.sh installs it"));
-        let containerd = Self { child, folder };
+        let containerd = Self { child, folder, proxy: None };
         let began = Instant::now();
         while !containerd.ctr(&["version"]).status.success() {
             let log = fs::read_to_string(path_in(&containerd.folder, "log")).unwrap_or_default();
@@ -56,16 +57,31 @@ impl Containerd {
     }
 
     fn ctr<A: AsRef<OsStr>>(&self, args: &[A]) -> std::process::Output {
-        let mut command = as_root("ctr");
+        // `ctr` asks registries itself, so the proxy is for it. As words, because sudo drops the environment.
+        let mut command = as_root("env");
+        command.args(self.proxy.iter().map(|port| format!("HTTPS_PROXY=http://127.0.0.1:{port}"))).arg("ctr");
         command.arg("--address").arg(path_in(&self.folder, "sock")).args(args);
         within(Duration::from_secs(60), command)
     }
 
+    /// The same with a proxy of this machine between it and all TLS hosts that are not on this machine.
+    pub(crate) fn behind(mut self, port: u16) -> Self {
+        self.proxy = Some(port);
+        self
+    }
+
     /// Pulls as the runtime of a node would that is configured by `hosts`.
     pub(crate) fn pull(&self, hosts: &Path, image: &str) -> Pulled {
+        self.pull_as(hosts, image, None)
+    }
+
+    /// The same with pull credentials, as `user:password`.
+    pub(crate) fn pull_as(&self, hosts: &Path, image: &str, user: Option<&str>) -> Pulled {
         let args = ["images", "pull", "--snapshotter", "native", "--hosts-dir"];
         let mut words: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
-        words.extend([hosts.as_os_str(), image.as_ref()]);
+        words.push(hosts.as_os_str());
+        words.extend(user.iter().flat_map(|user| ["--user".as_ref(), OsStr::new(*user)]));
+        words.push(image.as_ref());
         let output = self.ctr(&words);
         let said =
             [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat();

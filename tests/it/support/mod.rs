@@ -1,5 +1,6 @@
 //! Running layercast, registries and generators.
 
+pub(crate) mod answers;
 pub(crate) mod containerd;
 pub(crate) mod http;
 pub(crate) mod link;
