@@ -5,6 +5,7 @@ mod credentials;
 mod document;
 mod inspect;
 mod interrupt;
+mod mirror;
 mod mirrors;
 mod output;
 mod plan;
@@ -55,6 +56,12 @@ enum Command {
     Verify(verify::Args),
     /// Show what is in a bundle
     Inspect(inspect::Args),
+    /// What nodes are told of a mirror: write it, find mistakes in it
+    #[command(arg_required_else_help = true)]
+    Mirror {
+        #[command(subcommand)]
+        what: mirror::MirrorDo,
+    },
     /// Run a small OCI registry that keeps its files in a folder
     Serve(serve::Args),
     /// Try it all on this machine: a registry, a bundle, a push, and the next commands
@@ -146,6 +153,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Mirror { what } => mirror::run(&what, &output),
         Command::Serve(args) => serve::run(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),
     };

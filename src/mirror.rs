@@ -3,3 +3,4 @@
 //! Pure cores with the I/O at their edges. Nothing here knows of bundles, and nothing here prints.
 
 pub mod hosts;
+pub mod render;

@@ -36,6 +36,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub use parse::Ignored;
+pub(crate) use write::Quoted;
 pub use resolve::{Host, Origin, ask};
 pub use version::{BadVersion, Version};
 
