@@ -3,4 +3,5 @@
 //! Pure cores with the I/O at their edges. Nothing here knows of bundles, and nothing here prints.
 
 pub mod hosts;
+pub mod lint;
 pub mod render;

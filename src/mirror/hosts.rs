@@ -36,9 +36,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub use parse::Ignored;
-pub(crate) use write::Quoted;
 pub use resolve::{Host, Origin, ask};
 pub use version::{BadVersion, Version};
+pub(crate) use write::Quoted;
 
 /// The name of the file in each directory.
 pub const FILE_NAME: &str = "hosts.toml";

@@ -19,7 +19,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
     let files = tree(mirror, options)?;
-    let files = files.into_iter().map(|file| File { path: format!("{ROOT}/{}", file.path), ..file }).collect();
+    let files =
+        files.into_iter().map(|file| File { path: format!("{ROOT}/{}", file.path), ..file }).collect();
     Ok(Rendered { files, notes: notes(mirror, options) })
 }
 
@@ -27,9 +28,17 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
 pub(super) fn notes(mirror: &NodeMirror, options: &Options) -> Vec<String> {
     let mut notes = Vec::new();
     let table = |two: bool| {
-        if two { "[plugins.\"io.containerd.cri.v1.images\".registry]" } else { "[plugins.\"io.containerd.grpc.v1.cri\".registry]" }
+        if two {
+            "[plugins.\"io.containerd.cri.v1.images\".registry]"
+        } else {
+            "[plugins.\"io.containerd.grpc.v1.cri\".registry]"
+        }
     };
-    let set = |table: &str| format!("set config_path = \"{ROOT}\" under {table} in /etc/containerd/config.toml and restart containerd once");
+    let set = |table: &str| {
+        format!(
+            "set config_path = \"{ROOT}\" under {table} in /etc/containerd/config.toml and restart containerd once"
+        )
+    };
     match options.containerd {
         Some(version) if version >= Version::REFERRERS => {}
         Some(version) => notes.push(format!(
@@ -77,7 +86,10 @@ fn check(mirror: &NodeMirror, upstream: &Upstream, options: &Options) -> Result<
     }
     Err(Refused::new(
         format!("containerd {version}"),
-        format!("it would ask {}/v2/…: override_path, which says that a path is whole, came with 1.6", mirror.api(upstream)),
+        format!(
+            "it would ask {}/v2/…: override_path, which says that a path is whole, came with 1.6",
+            mirror.api(upstream)
+        ),
         "upgrade containerd, give the mirror a root of its own, or render containerd-legacy, whose paths are taken as they stand",
     ))
 }

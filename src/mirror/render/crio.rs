@@ -16,12 +16,16 @@ pub(super) fn render(mirror: &NodeMirror, is_crio: bool) -> Result<Rendered, Ref
         let place = Quoted(&place);
         // `location` is who is asked last; `blocked` would block the mirrors too.
         let _ = if mirror.fallback {
-            write!(text, "\n[[registry]]\nprefix = {host}\nlocation = {host}\n\n[[registry.mirror]]\nlocation = {place}\n{insecure}")
+            write!(
+                text,
+                "\n[[registry]]\nprefix = {host}\nlocation = {host}\n\n[[registry.mirror]]\nlocation = {place}\n{insecure}"
+            )
         } else {
             write!(text, "\n[[registry]]\nprefix = {host}\nlocation = {place}\n{insecure}")
         };
     }
-    let mut files = vec![File::new("/etc/containers/registries.conf.d/50-layercast-mirror.conf", 0o644, text)];
+    let mut files =
+        vec![File::new("/etc/containers/registries.conf.d/50-layercast-mirror.conf", 0o644, text)];
     if let Some(authorities) = &mirror.authorities {
         let path = format!("/etc/containers/certs.d/{}/ca.crt", mirror.authority());
         files.push(File::new(path, 0o644, authorities.pem().to_owned()));

@@ -9,7 +9,9 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
     for upstream in mirror.upstreams() {
         if upstream.host != "docker.io" {
             return Err(refuse(
-                &format!("the daemon asks mirrors for docker.io alone: {upstream} would still be asked itself"),
+                &format!(
+                    "the daemon asks mirrors for docker.io alone: {upstream} would still be asked itself"
+                ),
                 "render it for docker.io, and name images of other registries by the mirror's own name",
             ));
         }
@@ -41,7 +43,9 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
             .to_owned(),
     ];
     if mirror.credentials.is_some() {
-        notes.push("the daemon sends no credentials to mirrors: the mirror must let everybody pull".to_owned());
+        notes.push(
+            "the daemon sends no credentials to mirrors: the mirror must let everybody pull".to_owned(),
+        );
     }
     Ok(Rendered { files, notes })
 }

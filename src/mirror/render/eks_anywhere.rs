@@ -10,7 +10,10 @@ use super::{File, NodeMirror, Refused, Rendered};
 pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
     let refuse = |why: &str, hint: &str| Refused::new("eks-anywhere", why, hint);
     if mirror.is_plain() {
-        return Err(refuse("it speaks nothing but TLS to a mirror", "give the mirror a certificate, and its authority with --ca"));
+        return Err(refuse(
+            "it speaks nothing but TLS to a mirror",
+            "give the mirror a certificate, and its authority with --ca",
+        ));
     }
     if !mirror.fallback {
         return Err(refuse(
@@ -46,11 +49,16 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
     if text.contains("ociNamespaces") {
         notes.push("ociNamespaces must list every registry that is mirrored, public.ecr.aws of EKS Anywhere itself too".to_owned());
     } else {
-        notes.push("without a namespace EKS Anywhere mirrors the registries it knows, whichever --host names".to_owned());
+        notes.push(
+            "without a namespace EKS Anywhere mirrors the registries it knows, whichever --host names"
+                .to_owned(),
+        );
     }
     if mirror.credentials.is_some() {
         text.push_str("    authenticate: true\n");
-        notes.push("EKS Anywhere takes the credentials from REGISTRY_USERNAME and REGISTRY_PASSWORD".to_owned());
+        notes.push(
+            "EKS Anywhere takes the credentials from REGISTRY_USERNAME and REGISTRY_PASSWORD".to_owned(),
+        );
     }
     Ok(Rendered { files: vec![File::new("layercast-mirror.yaml", 0o644, text)], notes })
 }

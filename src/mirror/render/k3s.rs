@@ -14,7 +14,8 @@ pub(super) fn render(mirror: &NodeMirror, product: &str) -> Result<Rendered, Ref
     let folder = format!("/etc/rancher/{product}");
     let mut text = format!("{}mirrors:\n", mirror.head());
     for upstream in mirror.upstreams() {
-        let _ = write!(text, "  {}:\n    endpoint:\n      - {}\n", Yaml(&upstream.host), Yaml(&mirror.base()));
+        let _ =
+            write!(text, "  {}:\n    endpoint:\n      - {}\n", Yaml(&upstream.host), Yaml(&mirror.base()));
         if let Some(namespace) = &upstream.namespace {
             let _ = write!(text, "    rewrite:\n      \"^(.*)$\": {}\n", Yaml(&format!("{namespace}/$1")));
         }
@@ -41,7 +42,10 @@ pub(super) fn render(mirror: &NodeMirror, product: &str) -> Result<Rendered, Ref
     if !mirror.fallback {
         let text = format!("{}disable-default-registry-endpoint: true\n", mirror.head());
         files.push(File::new(format!("{folder}/config.yaml.d/50-layercast-mirror.yaml"), 0o600, text));
-        notes.push("disable-default-registry-endpoint counts for every registry that has a mirror on this node".to_owned());
+        notes.push(
+            "disable-default-registry-endpoint counts for every registry that has a mirror on this node"
+                .to_owned(),
+        );
     }
     Ok(Rendered { files, notes })
 }

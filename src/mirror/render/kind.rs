@@ -7,7 +7,10 @@ use super::{File, NodeMirror, Options, Refused, Rendered, containerd};
 const TREE: &str = "certs.d";
 
 pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
-    let patch = format!("[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{}\"\n", containerd::ROOT);
+    let patch = format!(
+        "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{}\"\n",
+        containerd::ROOT
+    );
     let text = format!(
         "{head}kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\ncontainerdConfigPatches:\n  - {patch}nodes:\n  - role: \
          control-plane\n    extraMounts:\n      - hostPath: ./{TREE}\n        containerPath: {root}\n        readOnly: true\n",
@@ -24,7 +27,10 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
             .to_owned(),
     ];
     if mirror.authority().starts_with("localhost") || mirror.authority().starts_with("127.") {
-        notes.push("inside a kind node, localhost is the node itself: name the mirror by an address that it reaches".to_owned());
+        notes.push(
+            "inside a kind node, localhost is the node itself: name the mirror by an address that it reaches"
+                .to_owned(),
+        );
     }
     Ok(Rendered { files, notes })
 }

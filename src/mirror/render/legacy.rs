@@ -19,7 +19,8 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
         ));
     }
     let two = options.containerd.is_some_and(|version| version >= Version::TWO);
-    let (version, plugin) = if two { (3, "io.containerd.cri.v1.images") } else { (2, "io.containerd.grpc.v1.cri") };
+    let (version, plugin) =
+        if two { (3, "io.containerd.cri.v1.images") } else { (2, "io.containerd.grpc.v1.cri") };
     let registry = format!("plugins.{}.registry", Quoted(plugin));
     let mut notes = vec![
         "merge these tables into the node's /etc/containerd/config.toml and restart containerd. They exclude config_path: \
@@ -61,7 +62,9 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
     let mode = if mirror.credentials.is_some() { 0o600 } else { 0o644 };
     files.insert(0, File::new("/etc/containerd/config.toml", mode, text));
     if options.containerd.is_none_or(|version| version >= Version::TWO) {
-        notes.push("2.x calls these tables deprecated and will drop them: hosts.toml is what stays".to_owned());
+        notes.push(
+            "2.x calls these tables deprecated and will drop them: hosts.toml is what stays".to_owned(),
+        );
     }
     Ok(Rendered { files, notes })
 }

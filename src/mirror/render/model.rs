@@ -112,7 +112,8 @@ impl NodeMirror {
 
     /// The first lines of every file.
     pub(super) fn head(&self) -> String {
-        let otherwise = if self.fallback { "the upstream is asked for the rest" } else { "nobody else is asked" };
+        let otherwise =
+            if self.fallback { "the upstream is asked for the rest" } else { "nobody else is asked" };
         format!(
             "# Made by `layercast mirror render`.\n# Images of {} come from {}; {otherwise}.\n",
             self.hosts(),
@@ -130,10 +131,17 @@ impl NodeMirror {
                 continue;
             }
             seen.push(namespace);
-            let together: Vec<&str> = self.upstreams.iter().filter(|other| other.namespace == upstream.namespace).map(|other| other.host.as_str()).collect();
+            let together: Vec<&str> = self
+                .upstreams
+                .iter()
+                .filter(|other| other.namespace == upstream.namespace)
+                .map(|other| other.host.as_str())
+                .collect();
             let [first, second, ..] = together[..] else { continue };
-            let own: Vec<String> =
-                together.iter().map(|host| format!("--host {host}={}", host.replace([':', '[', ']'], "-").trim_matches('-'))).collect();
+            let own: Vec<String> = together
+                .iter()
+                .map(|host| format!("--host {host}={}", host.replace([':', '[', ']'], "-").trim_matches('-')))
+                .collect();
             notes.push(format!(
                 "{} lie at one place of the mirror: there, {first}/a/b and {second}/a/b are one name, and a node gets \
                  whichever was pushed last. Give each a namespace of its own: {} (and push with --rewrite '{}/(.*)={}/$1' \
@@ -149,7 +157,8 @@ impl NodeMirror {
 }
 
 fn parse_endpoint(text: &str) -> Result<Target, Refused> {
-    let bad = |why: &str, hint: String| Refused::new(format!("endpoint {}", without_userinfo(text)), why, hint);
+    let bad =
+        |why: &str, hint: String| Refused::new(format!("endpoint {}", without_userinfo(text)), why, hint);
     let form = || "write it as https://HOST[:PORT] or https://HOST[:PORT]/v2/NAMESPACE".to_owned();
     let Some((scheme @ ("https" | "http"), rest)) = text.split_once("://") else {
         return Err(bad("it does not begin with https:// or http://", form()));
@@ -160,7 +169,8 @@ fn parse_endpoint(text: &str) -> Result<Target, Refused> {
         Some(("v2", namespace)) => namespace,
         None if matches!(path, "" | "v2") => "",
         _ => {
-            let hint = format!("containerd takes a path as it stands: write {scheme}://{authority}/v2/{path}");
+            let hint =
+                format!("containerd takes a path as it stands: write {scheme}://{authority}/v2/{path}");
             return Err(bad("/v2 is missing before the namespace", hint));
         }
     };
@@ -172,7 +182,10 @@ fn parse_endpoint(text: &str) -> Result<Target, Refused> {
 fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Refused> {
     let (host, path) = text.split_once('=').map_or((text, None), |(host, path)| (host, Some(path)));
     let bad = |why: &str, hint: &str| Refused::new(format!("upstream {host:?}"), why, hint);
-    if matches!(host, "index.docker.io" | "registry-1.docker.io" | "hub.docker.com" | "registry.hub.docker.com") {
+    if matches!(
+        host,
+        "index.docker.io" | "registry-1.docker.io" | "hub.docker.com" | "registry.hub.docker.com"
+    ) {
         return Err(bad("runtimes know it by another name", "write docker.io"));
     }
     if host == "*" || host == "_default" {
@@ -219,9 +232,13 @@ impl FromStr for Authorities {
     fn from_str(text: &str) -> Result<Self, Refused> {
         let bad = |why: &str, hint: &str| Refused::new("certificate authority", why, hint);
         if text.contains("PRIVATE KEY-----") {
-            return Err(bad("a private key is in the file", "give a file with certificates alone: it goes to every node"));
+            return Err(bad(
+                "a private key is in the file",
+                "give a file with certificates alone: it goes to every node",
+            ));
         }
-        let hint = "give the authority's certificate as PEM (openssl x509 -in FILE -inform der makes it of DER)";
+        let hint =
+            "give the authority's certificate as PEM (openssl x509 -in FILE -inform der makes it of DER)";
         let (mut pem, mut inside) = (String::new(), false);
         for line in text.lines().map(str::trim) {
             match line {

@@ -33,8 +33,9 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
             );
         }
     }
-    let mut notes =
-        vec!["the machine config operator writes this to every node, and may drain them one by one".to_owned()];
+    let mut notes = vec![
+        "the machine config operator writes this to every node, and may drain them one by one".to_owned(),
+    ];
     if let Some(authorities) = &mirror.authorities {
         // A key of a ConfigMap has no colons: the operator wants two dots instead.
         let key = mirror.authority().replace(':', "..");

@@ -38,7 +38,8 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
         ));
     } else {
         for upstream in mirror.upstreams() {
-            let key = if upstream.host == "docker.io" { "https://index.docker.io/v1/" } else { &upstream.host };
+            let key =
+                if upstream.host == "docker.io" { "https://index.docker.io/v1/" } else { &upstream.host };
             auths.insert(key.to_owned(), entry.clone());
         }
     }
