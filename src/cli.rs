@@ -54,14 +54,14 @@ enum Command {
     Plan(Box<plan::Args>),
     /// Check that every image of a bundle is complete on its mirrors
     Verify(Box<verify::Args>),
-    /// The node's side of the mirror
+    /// Show what is in a bundle
+    Inspect(inspect::Args),
+    /// What nodes are told of a mirror: write it, find mistakes in it, say what a node makes of it
     #[command(arg_required_else_help = true)]
     Mirror {
         #[command(subcommand)]
-        what: mirror::What,
+        what: mirror::MirrorDo,
     },
-    /// Show what is in a bundle
-    Inspect(inspect::Args),
     /// Run a small OCI registry that keeps its files in a folder
     Serve(serve::Args),
     /// Try it all on this machine: a registry, a bundle, a push, and the next commands
@@ -152,8 +152,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
-        Command::Mirror { what } => mirror::run(&what, &output),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Mirror { what } => mirror::run(&what, &output),
         Command::Serve(args) => serve::run(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),
     };

@@ -4,3 +4,5 @@
 
 pub mod check;
 pub mod hosts;
+pub mod lint;
+pub mod render;

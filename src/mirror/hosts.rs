@@ -38,6 +38,7 @@ use secrecy::SecretString;
 pub use parse::Ignored;
 pub use resolve::{Host, Origin, ask};
 pub use version::{BadVersion, Version};
+pub(crate) use write::Quoted;
 
 /// The name of the file in each directory.
 pub const FILE_NAME: &str = "hosts.toml";

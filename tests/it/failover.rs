@@ -388,32 +388,22 @@ fn the_check_needs_no_tree_and_is_a_kind_of_verify() {
     assert_eq!(exit, 2, "{said}");
 }
 
+/// What `mirror render` makes of it.
 fn render(folder: &Path, mirror: &Mirror<'_>) -> PathBuf {
-    use layercast::mirror::hosts::{Capability, HostsFile, Settings};
-    let tree = folder.join("certs.d");
-    fs::create_dir_all(tree.join("gcr.io")).unwrap();
-    let settings = Settings {
-        capabilities: vec![Capability::Pull, Capability::Resolve],
-        ca: mirror.ca.iter().map(|_| "ca.crt".to_owned()).collect(),
-        override_path: true,
-        ..Settings::default()
-    };
-    let url = if mirror.endpoint.contains("/v2") {
-        mirror.endpoint.clone()
-    } else {
-        format!("{}/v2", mirror.endpoint)
-    };
-    let hosts = vec![(url.clone(), settings.clone())];
-    let file = if mirror.fallback {
-        HostsFile { server: Some("https://gcr.io".into()), root: Settings::default(), hosts }
-    } else {
-        HostsFile { server: Some(url), root: settings, hosts }
-    };
-    fs::write(tree.join("gcr.io/hosts.toml"), file.to_string()).unwrap();
+    let root = folder.join("node");
+    let _ = fs::remove_dir_all(&root);
+    let mut command = layercast();
+    command.args(["mirror", "render", "--runtime", "containerd", "--host", "gcr.io"]);
+    command.args(["--containerd-version", VERSION, "--endpoint", &mirror.endpoint, "--output"]).arg(&root);
     if let Some(ca) = mirror.ca {
-        fs::copy(ca, tree.join("gcr.io/ca.crt")).unwrap();
+        command.arg("--ca").arg(ca);
     }
-    tree
+    if !mirror.fallback {
+        command.arg("--no-fallback");
+    }
+    let output = within(Duration::from_secs(60), command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    root.join("etc/containerd/certs.d")
 }
 
 fn check(args: &[&str]) -> (i32, String) {

@@ -15,6 +15,7 @@ use crate::cli::{Done, Stop};
 use crate::exit::Exit;
 use crate::mirror::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
 use crate::mirror::hosts::{Version, directory};
+use crate::mirror::render::NodeMirror;
 
 /// Say for each image what a node's containerd would do: pull it from the mirror, fail over, or fail
 #[derive(Debug, clap::Args)]
@@ -46,8 +47,8 @@ pub(in crate::cli) struct NodeArgs {
     /// Instead of a tree: the mirror, as https://HOST:PORT or https://HOST:PORT/v2/NAMESPACE (repeatable)
     #[arg(long, value_name = "URL", requires = "host")]
     endpoint: Vec<String>,
-    /// The hosts that the mirror stands in for, as gcr.io (repeatable)
-    #[arg(long, value_name = "HOST", requires = "endpoint")]
+    /// A host whose images lie on the mirror; with =PATH they lie below that path of it (repeatable)
+    #[arg(long, value_name = "HOST[=PATH]", requires = "endpoint")]
     host: Vec<String>,
     /// The mirror's authority
     #[arg(long, value_name = "FILE", requires = "endpoint")]
@@ -143,9 +144,6 @@ impl NodeArgs {
             return Err(Stop::usage("nothing is known of the node")
                 .hint("give its hosts tree with --hosts-dir, or the mirror with --endpoint and --host"));
         }
-        if let Some(unused) = self.host.iter().find(|host| !names.contains(host.as_str())) {
-            tracing::debug!(host = %unused, "no image is from this host");
-        }
         let upstream = |name: &&str| Ok((String::from(*name), self.upstream(name)?));
         names.iter().map(upstream).collect()
     }
@@ -164,10 +162,8 @@ impl NodeArgs {
                 .map_err(|error| Stop::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
             Upstream::loaded(name, loaded)
         } else {
-            let is_mirrored = self.host.iter().any(|host| host == name);
-            let endpoints: Vec<Endpoint> =
-                self.endpoint.iter().filter(|_| is_mirrored).map(|url| self.endpoint(url)).collect();
-            let fail_over = !(self.no_fallback && is_mirrored);
+            let endpoints = self.endpoints(name)?;
+            let fail_over = endpoints.is_empty() || !self.no_fallback;
             Upstream::behind(name, &endpoints, fail_over, version)
                 .map_err(|why| Stop::usage(format!("--endpoint {why}")))?
         };
@@ -177,7 +173,18 @@ impl NodeArgs {
         Ok(upstream)
     }
 
-    fn endpoint(&self, url: &str) -> Endpoint {
-        Endpoint { url: url.to_owned(), ca: self.ca.clone(), pull_credentials: self.pull_credentials.clone() }
+    /// The mirrors of a host, each with the place that the host's images have on it.
+    fn endpoints(&self, name: &str) -> Result<Vec<Endpoint>, Stop> {
+        let mut endpoints = Vec::new();
+        for url in &self.endpoint {
+            let mirror = NodeMirror::new(url, &self.host)?;
+            let place = mirror.upstreams().iter().find(|upstream| upstream.host == name);
+            endpoints.extend(place.map(|place| Endpoint {
+                url: mirror.api(place),
+                ca: self.ca.clone(),
+                pull_credentials: self.pull_credentials.clone(),
+            }));
+        }
+        Ok(endpoints)
     }
 }

@@ -11,7 +11,8 @@ use crate::mirror::hosts::{HostsFile, Version};
 use crate::oci::Digest;
 
 /// A mirror at `m` and the upstream behind it.
-const USUAL: &str = "server = \"https://gcr.io\"\n[host.\"https://m\"]\ncapabilities = [\"pull\", \"resolve\"]\n";
+const USUAL: &str =
+    "server = \"https://gcr.io\"\n[host.\"https://m\"]\ncapabilities = [\"pull\", \"resolve\"]\n";
 
 fn upstream(text: &str) -> Upstream {
     let file = HostsFile::parse(text, Version::NEWEST).unwrap();
@@ -65,7 +66,8 @@ fn who_is_asked_after_whom() {
     for question in [tag, digested, manifest, blob] {
         assert_eq!(settle(&both, question, &[yes()]).0, [0], "{question:?}");
         // https://github.com/containerd/containerd/pull/5275: any status goes on, not only 404.
-        for miss in [status(404), status(401), status(403), status(429), status(500), status(503), silence()] {
+        for miss in [status(404), status(401), status(403), status(429), status(500), status(503), silence()]
+        {
             let (asked, settled) = settle(&both, question, &[miss.clone(), yes()]);
             assert_eq!(asked, [0, 1], "{question:?} {miss:?}");
             assert!(matches!(settled, Settled::Served { by: 1, .. }), "{question:?} {miss:?}");
@@ -75,7 +77,8 @@ fn who_is_asked_after_whom() {
         assert_eq!((asked.len(), misses.len(), misses[1].why.as_str()), (2, 2, "said 403"));
     }
     // A redirect that leads nowhere ends the pull while a name is resolved, and not while content is fetched.
-    for (question, asked) in [(tag, vec![0]), (digested, vec![0]), (manifest, vec![0, 1]), (blob, vec![0, 1])] {
+    for (question, asked) in [(tag, vec![0]), (digested, vec![0]), (manifest, vec![0, 1]), (blob, vec![0, 1])]
+    {
         assert_eq!(settle(&both, question, &[status(304), yes()]).0, asked, "{question:?}");
     }
 }
@@ -186,7 +189,10 @@ fn from_answers_to_a_verdict() {
 
     assert_eq!(judge(&both, &[(tag, &[yes()]), (blob, &[yes()])], None), mirror);
     // One layer from elsewhere is enough.
-    assert_eq!(judge(&both, &[(tag, &[yes()]), (blob, &[status(404), yes()])], None), fail_over(&["said 404"]));
+    assert_eq!(
+        judge(&both, &[(tag, &[yes()]), (blob, &[status(404), yes()])], None),
+        fail_over(&["said 404"])
+    );
     assert_eq!(judge(&both, &[(tag, &[silence(), yes()])], None), fail_over(&["said nothing"]));
     assert_eq!(
         judge(&both, &[(tag, &[yes()]), (blob, &[status(404), status(403)])], None),
@@ -204,7 +210,10 @@ fn from_answers_to_a_verdict() {
     let told = judge(&no_tags, &[(tag, &[yes()]), (blob, &[yes()])], None);
     assert_eq!(told, fail_over(&["it: no mirror may be asked for it (capabilities)"]));
     let nobody = upstream("capabilities = [\"push\"]\nserver = \"https://m\"\n");
-    assert_eq!(judge(&nobody, &[(tag, &[])], None), fail(&["it: no host may be asked for it (capabilities)"]));
+    assert_eq!(
+        judge(&nobody, &[(tag, &[])], None),
+        fail(&["it: no host may be asked for it (capabilities)"])
+    );
     // Two mirrors share the work.
     let two = upstream("[host.\"https://a\"]\n[host.\"https://b\"]\n");
     let shared = judge(&two, &[(tag, &[status(404), yes()]), (blob, &[yes()])], None);
