@@ -56,7 +56,7 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Show what is in a bundle
     Inspect(inspect::Args),
-    /// What nodes are told of a mirror: write it, find mistakes in it, say what a node makes of it
+    /// What nodes are told of a mirror: render it, lint it, check it
     #[command(arg_required_else_help = true)]
     Mirror {
         #[command(subcommand)]

@@ -22,6 +22,7 @@ fn snapshot(words: &[&str]) -> String {
 fn help_is_what_it_was() {
     insta::assert_snapshot!("help", snapshot(&["--help"]));
     insta::assert_snapshot!("help_push_images", snapshot(&["push", "images", "--help"]));
+    insta::assert_snapshot!("help_mirror_check", snapshot(&["mirror", "check", "--help"]));
     for verb in ["plan", "verify", "inspect", "serve", "quickstart"] {
         insta::assert_snapshot!(format!("help_{verb}"), snapshot(&[verb, "--help"]));
     }

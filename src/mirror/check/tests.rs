@@ -223,3 +223,86 @@ fn from_answers_to_a_verdict() {
     assert_eq!(judge(&direct, &[(tag, &[yes()])], None), Verdict::NotMirrored { from: "gcr.io".to_owned() });
     assert_eq!(judge(&direct, &[(tag, &[silence()])], None), fail(&["said nothing"]));
 }
+
+/// A registry with two tags of one image; gives its address and every request that it saw.
+async fn serving_two_tags() -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>, Digest) {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::http::Response;
+
+    let blob = |content: &[u8]| format!(r#""digest":"{}","size":{}"#, Digest::of(content), content.len());
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"c",{}}},"layers":[{{"mediaType":"l",{}}}]}}"#,
+        blob(b"config"),
+        blob(b"the layer")
+    );
+    let root = Digest::of(manifest.as_bytes());
+    let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = std::sync::Arc::clone(&log);
+    let handle = move |request: Request| {
+        let (method, target) = (request.method().to_string(), request.uri().to_string());
+        seen.lock().unwrap().push(format!("{method} {target}"));
+        let (length, body) = if target.contains("/manifests/") {
+            let body = if method == "GET" { manifest.clone() } else { String::new() };
+            (manifest.len(), body)
+        } else if target.contains(&Digest::of(b"config").to_string()) {
+            (6, String::new())
+        } else {
+            (9, String::new())
+        };
+        let response = Response::builder()
+            .header("content-length", length)
+            .header("content-type", crate::oci::media_type::OCI_MANIFEST)
+            .header("docker-content-digest", root.to_string());
+        std::future::ready(response.body(Body::from(body)).unwrap())
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = listener.local_addr().unwrap().to_string();
+    let app = axum::Router::new().fallback(handle);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (here, log, root)
+}
+
+#[tokio::test]
+async fn what_images_share_is_asked_for_once() {
+    use super::{Expected, Settings, Wanted, run};
+
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (here, log, root) = serving_two_tags().await;
+    let endpoint = Endpoint { url: format!("http://{here}"), ca: None, pull_credentials: None };
+    let behind = Upstream::behind("gcr.io", &[endpoint], false, Version::NEWEST).unwrap();
+    let settings = Settings {
+        upstreams: [("gcr.io".to_owned(), behind)].into(),
+        upstream_down: false,
+        platforms: Vec::new(),
+    };
+    let wanted = |name: &str, expected: Expected| Wanted { name: name.parse().unwrap(), expected };
+    let image = Expected::Image { config: Digest::of(b"config"), layers: 1 };
+    let images = [
+        wanted("gcr.io/a:1", Expected::Manifest(root)),
+        wanted("gcr.io/a:2", Expected::Manifest(root)),
+        wanted("gcr.io/a:3", image),
+        wanted("gcr.io/a:4", Expected::Image { config: Digest::of(b"another"), layers: 1 }),
+    ];
+    let checked = run(&images, &settings).await;
+    let verdicts: Vec<(&str, &str)> =
+        checked.iter().map(|checked| (checked.image.as_str(), checked.verdict.name())).collect();
+    let by_digest = format!("gcr.io/a@{root}");
+    assert_eq!(
+        verdicts,
+        [
+            ("gcr.io/a:1", "mirror"),
+            (&by_digest, "mirror"),
+            ("gcr.io/a:2", "mirror"),
+            (&by_digest, "mirror"),
+            ("gcr.io/a:3", "mirror"),
+            ("gcr.io/a:4", "other-image"),
+        ]
+    );
+    let mut log = log.lock().unwrap().clone();
+    log.sort();
+    let before = log.len();
+    log.dedup();
+    assert_eq!((log.len(), before), (8, 8), "4 tags, the digest, the manifest and 2 blobs: {log:#?}");
+    assert!(log.iter().all(|line| line.ends_with("?ns=gcr.io")), "{log:#?}");
+}
