@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     /// Instead: what the containerd of a node would do for each image, as `mirror check` says it
-    #[arg(long, conflicts_with_all = ["private_registry", "deep"])]
+    #[arg(long, conflicts_with_all = ["private_registry", "deep", "cacert", "client_cert", "credential_file"])]
     as_node: bool,
     #[command(flatten)]
     node: NodeArgs,

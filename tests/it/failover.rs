@@ -379,6 +379,9 @@ fn the_check_needs_no_tree_and_is_a_kind_of_verify() {
     command.args(["verify", "--as-node"]).args(node).args(gcr);
     let verified = within(Duration::from_secs(60), command);
     assert_eq!(String::from_utf8_lossy(&verified.stdout), said);
+    let mut command = layercast();
+    command.args(["verify", "--as-node", "--rewrite", "gcr.io/(.*)=x/$1"]).args(node);
+    assert_eq!(within(Duration::from_secs(60), command).status.code(), Some(2));
     // Without the namespace nothing is there, and nobody else is asked.
     let node = ["--endpoint", &mirror.url(), "--host", "gcr.io", "--no-fallback", "--source", source];
     let (exit, said) = check(&[&node[..], &gcr].concat());

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
-use crate::cli::rules::RuleArgs;
+use crate::cli::rules::{ChoiceArgs, RuleArgs};
 use crate::cli::{Done, Stop};
 use crate::exit::Exit;
 use crate::mirror::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     bundle: BundleArgs,
     #[command(flatten)]
-    rules: RuleArgs,
+    choice: ChoiceArgs,
     #[command(flatten)]
     node: NodeArgs,
     /// As JSON
@@ -73,7 +73,7 @@ pub(in crate::cli) struct NodeArgs {
 pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     let mut images = images::named(&args.image, args.list.as_deref())?;
     if args.bundle.is_given() {
-        images.extend(images::bundled(&args.bundle, &args.rules, output)?);
+        images.extend(images::bundled(&args.bundle, &args.choice, output)?);
     }
     check(&images, &args.node, args.json, output)
 }
@@ -86,7 +86,13 @@ pub(in crate::cli) fn run_for_bundle(
     json: bool,
     output: &Output,
 ) -> Done {
-    check(&images::bundled(bundle, rules, output)?, node, json, output)
+    if let Some(flag) = rules.renames() {
+        let message = format!(
+            "{flag} has no meaning for a node: it asks for images by the names that pods have for them"
+        );
+        return Err(Stop::usage(message));
+    }
+    check(&images::bundled(bundle, &rules.choice, output)?, node, json, output)
 }
 
 fn check(images: &[Wanted], node: &NodeArgs, json: bool, output: &Output) -> Done {

@@ -224,6 +224,30 @@ fn from_answers_to_a_verdict() {
     assert_eq!(judge(&direct, &[(tag, &[silence()])], None), fail(&["said nothing"]));
 }
 
+#[test]
+fn a_node_pulls_what_is_for_its_platform() {
+    let children = [("amd64", ""), ("arm", r#","variant":"v7""#), ("unknown", "")].map(|(arch, variant)| {
+        let text = format!(
+            r#"{{"manifests":[{{"digest":"{}","size":1,"platform":{{"os":"linux","architecture":"{arch}"{variant}}}}}]}}"#,
+            digest()
+        );
+        crate::oci::Manifest::parse(text.into(), crate::oci::media_type::OCI_INDEX).unwrap().children()[0].clone()
+    });
+    for (wanted, pulled) in [
+        (&[][..], [true, true, true]),
+        (&["linux/amd64"], [true, false, false]),
+        (&["linux/arm/v7"], [false, true, false]),
+        (&["linux/arm", "linux/amd64"], [true, true, false]),
+        (&["windows/amd64"], [false, false, false]),
+    ] {
+        let wanted: Vec<String> = wanted.iter().map(|&name| name.to_owned()).collect();
+        let found = children.each_ref().map(|child| super::walk::is_pulled(child, &wanted));
+        assert_eq!(found, pulled, "{wanted:?}");
+    }
+    let bare = crate::oci::Descriptor { platform: None, ..children[0].clone() };
+    assert!(super::walk::is_pulled(&bare, &["linux/s390x".to_owned()]));
+}
+
 /// A registry with two tags of one image; gives its address and every request that it saw.
 async fn serving_two_tags() -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>, Digest) {
     use axum::body::Body;

@@ -181,7 +181,8 @@ impl Walk<'_> {
             if let (Expected::Image { config, layers }, true) = (&self.way.expected, content == root) {
                 other = is_other(&manifest, config, *layers);
             }
-            let children = manifest.children().iter().filter(|child| self.is_pulled(child));
+            let children =
+                manifest.children().iter().filter(|child| is_pulled(child, &self.settings.platforms));
             waiting.extend(children.map(|child| (content_of(child), child.media_type.clone())));
             self.blobs(&manifest).await;
         }
@@ -211,14 +212,13 @@ impl Walk<'_> {
         let seen: Vec<Seen> = stream::iter(questions).buffered(BLOBS_AT_ONCE).collect().await;
         self.seen.extend(seen);
     }
+}
 
-    /// Whether a node of one of the platforms would pull this child of an index.
-    fn is_pulled(&self, child: &Descriptor) -> bool {
-        let wanted = &self.settings.platforms;
-        let Some(platform) = child.platform.as_ref().filter(|_| !wanted.is_empty()) else { return true };
-        let (short, long) = (format!("{}/{}", platform.os, platform.architecture), platform.to_string());
-        wanted.iter().any(|name| *name == short || *name == long)
-    }
+/// Whether a node of one of the platforms (of any, if none is named) would pull this child of an index.
+pub(super) fn is_pulled(child: &Descriptor, wanted: &[String]) -> bool {
+    let Some(platform) = child.platform.as_ref().filter(|_| !wanted.is_empty()) else { return true };
+    let (short, long) = (format!("{}/{}", platform.os, platform.architecture), platform.to_string());
+    wanted.iter().any(|name| *name == short || *name == long)
 }
 
 fn content_of(descriptor: &Descriptor) -> Content {

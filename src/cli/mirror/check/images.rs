@@ -8,7 +8,7 @@ use crate::archive::{Catalog, Content, ImageName};
 use crate::cli::Stop;
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
-use crate::cli::rules::RuleArgs;
+use crate::cli::rules::ChoiceArgs;
 use crate::mirror::check::{Expected, Wanted};
 use crate::oci::Reference;
 use crate::plan::Rules;
@@ -38,11 +38,15 @@ fn read(path: &Path) -> Result<String, Stop> {
 }
 
 /// The images of a bundle under the names that pods call them by. What has no host in its name is left out, with a word.
-pub(super) fn bundled(bundle: &BundleArgs, rules: &RuleArgs, output: &Output) -> Result<Vec<Wanted>, Stop> {
+pub(super) fn bundled(
+    bundle: &BundleArgs,
+    choice: &ChoiceArgs,
+    output: &Output,
+) -> Result<Vec<Wanted>, Stop> {
     let paths = bundle.paths(false)?;
     let opened = bundle.opener()?.open(&paths, &Listeners::default())?;
     opened.check_whole()?;
-    let (wanted, nameless) = of_catalog(&opened.catalog, &rules.rules()?);
+    let (wanted, nameless) = of_catalog(&opened.catalog, &choice.rules()?);
     if nameless > 0 {
         output.warn(&format!(
             "{nameless} images have no host in their names: what a node would ask for them is not known"
