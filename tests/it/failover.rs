@@ -199,7 +199,10 @@ fn a_second_v2_in_the_path_is_a_fail_over_that_nobody_sees() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("override_path = true"), "{text}");
     fs::write(&file, text.replace("override_path = true", "")).unwrap();
-    site.holds(&tree, Expected::FailOver("/v2/test-namespace/v2/kubernetes-e2e-test-images"));
+    site.holds(
+        &tree,
+        Expected::FailOver("/v2/test-namespace/v2/kubernetes-e2e-test-images/nautilus/manifests/"),
+    );
 }
 
 #[test]
