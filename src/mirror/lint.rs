@@ -11,6 +11,8 @@ mod document;
 mod hosts_toml;
 mod registries_conf;
 mod registries_yaml;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod url;
 
