@@ -170,6 +170,9 @@ impl<'a> Findings<'a> {
     }
 
     fn plain_http(&mut self, line: usize, url: &str) {
+        if url::is_loopback(url::parts(url).authority) {
+            return;
+        }
         self.warning(
             "plain-http",
             line,

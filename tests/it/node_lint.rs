@@ -62,6 +62,7 @@ const CASES: &[Case] = &[
     Case { folder: "default-hidden-by-certificates", args: &[], rule: "default-shadowed", path: "etc/containerd/certs.d/_default/hosts.toml", line: None, effect: "images of quay.io are not asked of the mirror" },
     Case { folder: "default-beside-others", args: &[], rule: "default-catches-all", path: "etc/containerd/certs.d/_default/hosts.toml", line: None, effect: "asked of the mirror first" },
     Case { folder: "two-registries-one-place", args: &[], rule: "shared-place", path: "etc/containerd/certs.d/quay.io/hosts.toml", line: None, effect: "whichever was pushed last" },
+    Case { folder: "default-with-a-server", args: &[], rule: "foreign-server", path: "etc/containerd/certs.d/_default/hosts.toml", line: Some(1), effect: "images of every other" },
     Case { folder: "both-styles", args: &[], rule: "both-styles", path: "etc/containerd/config.toml", line: Some(4), effect: "refuses both" },
     Case { folder: "tls-in-2.x", args: &[], rule: "tls-table-gone", path: "etc/containerd/config.toml", line: Some(4), effect: "not trusted" },
     Case { folder: "legacy-path-without-v2", args: &[], rule: "missing-v2", path: "etc/containerd/config.toml", line: Some(3), effect: "as it stands" },
@@ -71,6 +72,7 @@ const CASES: &[Case] = &[
     Case { folder: "table-of-another-version", args: &[], rule: "wrong-plugin-table", path: "etc/containerd/config.toml", line: Some(1), effect: "does not read the table" },
     Case { folder: "config-path-to-nowhere", args: &[], rule: "config-path-missing", path: "etc/containerd/config.toml", line: Some(3), effect: "every pull goes to its upstream" },
     Case { folder: "star-beside-others", args: &[], rule: "default-shadowed", path: "etc/containerd/config.toml", line: Some(2), effect: "nothing is merged" },
+    Case { folder: "legacy-config-on-another-port", args: &[], rule: "config-for-nobody", path: "etc/containerd/config.toml", line: Some(4), effect: "not used for that endpoint" },
     Case { folder: "crio-location-with-scheme", args: &[], rule: "scheme-in-location", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(5), effect: "every pull fails" },
     Case { folder: "crio-location-with-v2", args: &[], rule: "double-v2", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(5), effect: "begins with v2" },
     Case { folder: "crio-blocked-with-mirror", args: &[], rule: "blocked-with-mirrors", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(4), effect: "before any mirror is asked" },
@@ -85,6 +87,7 @@ const CASES: &[Case] = &[
     Case { folder: "k3s-config-with-scheme", args: &[], rule: "config-for-nobody", path: "etc/rancher/k3s/registries.yaml", line: Some(6), effect: "not used for any mirror" },
     Case { folder: "k3s-misspelt-key", args: &[], rule: "unknown-key", path: "etc/rancher/k3s/registries.yaml", line: Some(1), effect: "passed over" },
     Case { folder: "k3s-tab", args: &[], rule: "not-yaml", path: "etc/rancher/k3s/registries.yaml", line: Some(2), effect: "does not start" },
+    Case { folder: "k3s-no-scheme", args: &[], rule: "no-scheme", path: "etc/rancher/k3s/registries.yaml", line: Some(4), effect: "not asked" },
     Case { folder: "docker-mirror-with-namespace", args: &[], rule: "mirror-with-path", path: "etc/docker/daemon.json", line: Some(3), effect: "docker.io is asked" },
     Case { folder: "docker-mirror-without-scheme", args: &[], rule: "no-scheme", path: "etc/docker/daemon.json", line: Some(2), effect: "does not start" },
     Case { folder: "docker-comma-at-the-end", args: &[], rule: "not-json", path: "etc/docker/daemon.json", line: Some(3), effect: "does not start" },
@@ -158,6 +161,7 @@ fn one_mistake_is_told_once() {
         "password-to-upstream",           // and everybody can read it
         "two-directories-for-one",        // and both name one place
         "default-hidden-by-certificates", // and _default is there
+        "default-with-a-server",          // the same
         "both-styles",                    // and the folder is not
     ];
     for case in CASES.iter().filter(|case| !with_more.contains(&case.folder)) {
@@ -166,6 +170,32 @@ fn one_mistake_is_told_once() {
         let (_, found) = lint(&at, case.args);
         assert_eq!(found.len(), 1, "{}: {found:#?}", case.folder);
     }
+}
+
+/// What people rightly write, mirrors or not.
+#[rustfmt::skip]
+const RIGHT: &[(&str, &str)] = &[
+    // A private registry's own certificate, as containerd's documentation has it.
+    ("certs.d/registry.example_5000_/hosts.toml", "server = \"https://registry.example:5000\"\n[host.\"https://registry.example:5000\"]\n  skip_verify = false\n"),
+    ("certs.d/docker.io/hosts.toml", "server = \"https://registry-1.docker.io\"\n[host.\"https://mirror.example\"]\n  capabilities = [\"pull\", \"resolve\"]\n"),
+    ("certs.d/quay.io/hosts.toml", "[host.\"https://harbor.example/v2/quay\"]\n  override_path = true\n[host.\"http://127.0.0.1:30020\"]\n"),
+    ("containerd/config.toml", "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"\"\n"),
+    ("rancher/registries.yaml", "mirrors:\n  docker.io:\n    endpoint: [\"https://mirror.example/v2/hub\"]\nconfigs:\n  registry.example:\n    auth: {}\n"),
+    ("containers/registries.conf", "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"*.example.com\"\nlocation = \"mirror.example/x\"\n"),
+    ("containers/registries.conf.d/README", "about this folder"),
+    ("docker/daemon.json", "{\n\t\"registry-mirrors\": [\"https://mirror.example/\"],\n\t\"log-driver\": \"json-file\"\n}\n"),
+];
+
+#[test]
+fn what_is_right_is_left_alone() {
+    let disk = folder();
+    for (path, text) in RIGHT {
+        let path = disk.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    assert_eq!(lint(disk.path(), &[]), (0, Vec::new()));
 }
 
 #[test]

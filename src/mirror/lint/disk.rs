@@ -85,7 +85,7 @@ fn read(path: &Path) -> Result<Option<Source>, Unreadable> {
         "registries.conf" => Some(Kind::RegistriesConf),
         "registries.yaml" | "registries.yml" => Some(Kind::RegistriesYaml),
         "daemon.json" => Some(Kind::DaemonJson),
-        _ if within("registries.conf.d") && !name.ends_with('~') => Some(Kind::RegistriesConf),
+        _ if within("registries.conf.d") => None,
         _ if matches!(path.extension().and_then(|extension| extension.to_str()), Some("toml" | "conf")) => {
             None
         }

@@ -303,7 +303,8 @@ fn server(
     };
     let is_mirror = hosts[..hosts.len() - 1].iter().any(|host| host.authority == last.authority);
     let is_upstream = last.origin == Origin::Upstream || own(&last.authority);
-    if settings.no_fallback && is_upstream {
+    let has_mirror = hosts[..hosts.len() - 1].iter().any(|host| !own(&host.authority));
+    if settings.no_fallback && is_upstream && has_mirror {
         findings.error(
             "unwanted-fallback",
             if last.origin == Origin::Server { line } else { 1 },
@@ -314,7 +315,10 @@ fn server(
             ],
         );
     }
-    if file.hosts.is_empty() && is_upstream {
+    let root = &file.root;
+    let says_how = root.skip_verify.is_some()
+        || !(root.ca.is_empty() && root.client.is_empty() && root.header.is_empty());
+    if file.hosts.is_empty() && is_upstream && !says_how {
         findings.warning(
             "no-mirror",
             line,
@@ -322,6 +326,18 @@ fn server(
                 "no mirror is named".to_owned(),
                 "every pull goes to the upstream".to_owned(),
                 "add [host.\"https://MIRROR/v2[/NAMESPACE]\"]".to_owned(),
+            ],
+        );
+    }
+    if last.origin == Origin::Server && upstream.is_none() && !is_mirror && !file.hosts.is_empty() {
+        findings.error(
+            "foreign-server",
+            line,
+            [
+                format!("_default names the server {}", last.authority),
+                "where the mirror fails, that registry is asked for images of every other: they are not there, or not the same"
+                    .to_owned(),
+                "leave server out of _default: each upstream is then asked for its own".to_owned(),
             ],
         );
     }
@@ -352,8 +368,10 @@ fn server(
             );
         }
     }
-    for (host, (table, _)) in hosts.iter().zip(&file.hosts) {
-        if own(&host.authority) {
+    for (number, (host, (table, _))) in hosts.iter().zip(&file.hosts).enumerate() {
+        // Alone, it is how certificates of the registry itself are named.
+        let before_a_mirror = hosts[number + 1..file.hosts.len()].iter().any(|other| !own(&other.authority));
+        if own(&host.authority) && before_a_mirror {
             let line = document.at(&["host", table]).map_or(1, |node| node.line);
             findings.warning(
                 "upstream-among-mirrors",

@@ -190,7 +190,7 @@ fn prefix_form(findings: &mut Findings<'_>, prefix: &str, line: usize) {
                 .to_owned(),
             format!("for the official image, write prefix = \"docker.io/library{}\"", parts.path),
         ];
-        findings.warning("library-missing", line, words);
+        findings.add(super::Severity::Note, "library-missing", line, words);
     }
 }
 
