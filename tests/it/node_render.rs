@@ -140,6 +140,22 @@ fn files_are_written_where_a_node_has_them_and_as_secret_as_they_are() {
     assert_eq!(said.lines().count(), 2, "{said}");
 }
 
+#[test]
+fn what_an_administrator_wrote_is_not_replaced() {
+    let node = node();
+    let config = node.path().join("etc/containerd/config.toml");
+    let run = |args: &[&str]| {
+        let mut command = render(node.path(), "containerd-legacy", args);
+        command.args(["--output", "."]);
+        within(Duration::from_secs(60), command).status.code()
+    };
+    assert_eq!(run(VARIANTS[0].1), Some(0));
+    assert_eq!(run(VARIANTS[1].1), Some(0), "its own files are replaced");
+    std::fs::write(&config, "version = 2\n").unwrap();
+    assert_eq!(run(VARIANTS[1].1), Some(2));
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "version = 2\n");
+}
+
 /// The script of the DaemonSet, on a folder instead of a node.
 #[test]
 fn the_daemonset_installs_keeps_what_was_there_and_takes_its_own_away() {
