@@ -18,8 +18,9 @@
 //! fails the whole pull, whatever host it belongs to: containerd sets up all hosts before it asks the first.
 //!
 //! Follows <https://github.com/containerd/containerd/blob/v2.2.0/core/remotes/docker/config/hosts.go> and the same file of
-//! 1.5 to 2.1. Two things are simpler here: TOML is read by version 1.1 of its specification, and of a host that a
-//! file's tables name twice with another between them (which 2.x would ask twice) only the first place counts.
+//! 1.5 to 2.1. Three things are simpler here: TOML is read by version 1.1 of its specification; of a host that a file's tables
+//! name twice with another between them (which 2.x would ask twice) only the first place counts; and an upstream on this
+//! machine is spoken to as by 1.6.28 and 1.7.7 and later, which also try TLS first at a plain-text host that has certificates.
 
 pub mod directory;
 mod go;

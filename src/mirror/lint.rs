@@ -11,6 +11,8 @@ mod document;
 mod hosts_toml;
 mod registries_conf;
 mod registries_yaml;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod url;
 
@@ -168,6 +170,9 @@ impl<'a> Findings<'a> {
     }
 
     fn plain_http(&mut self, line: usize, url: &str) {
+        if url::is_loopback(url::parts(url).authority) {
+            return;
+        }
         self.warning(
             "plain-http",
             line,

@@ -26,6 +26,9 @@ fn help_is_what_it_was() {
     for verb in ["plan", "verify", "inspect", "serve", "quickstart"] {
         insta::assert_snapshot!(format!("help_{verb}"), snapshot(&[verb, "--help"]));
     }
+    for verb in ["render", "lint"] {
+        insta::assert_snapshot!(format!("help_mirror_{verb}"), snapshot(&["mirror", verb, "--help"]));
+    }
 }
 
 #[test]

@@ -12,5 +12,7 @@ mod formats;
 mod hostile;
 mod interrupt;
 mod mirrors;
+mod node_lint;
+mod node_render;
 mod support;
 mod tls;

@@ -12,6 +12,9 @@ use crate::mirror::hosts::Version;
 use crate::mirror::render::{Authorities, Credentials, File, NodeMirror, Options, Refused, Runtime, render};
 use crate::registry::{Credential, credentials};
 
+/// How files begin that this command made.
+const MARK: &str = "# Made by `layercast mirror render`";
+
 /// A file of certificates has a few kilobytes.
 const MAX_CA_BYTES: u64 = 1 << 20;
 
@@ -117,8 +120,18 @@ fn listing(files: &[File]) -> String {
     })
 }
 
+/// What was there before is not replaced unless layercast made it: a node's `config.toml` says more than who its mirrors are.
 fn write(folder: &Path, file: &File) -> Result<PathBuf, Stop> {
     let path = folder.join(file.path.trim_start_matches('/'));
+    let is_certificate = path.extension().is_some_and(|extension| extension == "crt");
+    if let Ok(before) = std::fs::read(&path)
+        && before != file.text().as_bytes()
+        && !before.starts_with(MARK.as_bytes())
+        && !is_certificate
+    {
+        let hint = "merge the two by hand (without --output the new one is printed), or name another folder";
+        return Err(Stop::usage(format!("{}: was not made by layercast", path.display())).hint(hint));
+    }
     let written = || -> std::io::Result<()> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::*;
 
@@ -231,7 +231,7 @@ fn plain(file: &HostsFile) -> String {
         let header: Vec<(&String, Vec<&str>)> = settings
             .header
             .iter()
-            .map(|(name, values)| (name, values.iter().map(|value| value.expose_secret()).collect()))
+            .map(|(name, values)| (name, values.iter().map(ExposeSecret::expose_secret).collect()))
             .collect();
         format!("{settings:?} {header:?}")
     };

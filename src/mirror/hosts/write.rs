@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use secrecy::ExposeSecret as _;
+use secrecy::ExposeSecret;
 
 use super::{HostsFile, Settings};
 
@@ -99,7 +99,7 @@ fn settings(f: &mut fmt::Formatter<'_>, settings: &Settings, indent: &str, table
         return Ok(());
     }
     let lines = settings.header.iter().map(|(name, values)| {
-        let values: Vec<&str> = values.iter().map(|value| value.expose_secret()).collect();
+        let values: Vec<&str> = values.iter().map(ExposeSecret::expose_secret).collect();
         format!("{} = {}", Quoted(name), List { items: &values, bare: true })
     });
     if table.is_empty() {

@@ -70,16 +70,15 @@ fn check_registry(findings: &mut Findings<'_>, registry: &Node, two: bool, files
         );
     }
     if let Some(path) = config_path {
-        for folder in path.text().unwrap_or_default().split(':').filter(|folder| !folder.is_empty()) {
-            if !files.is_folder(&findings.source.path, Path::new(folder)) {
-                let effect = "no mirror is asked: every pull goes to its upstream".to_owned();
-                let words = [
-                    format!("config_path {folder} does not exist"),
-                    effect,
-                    "create it, or correct the path".to_owned(),
-                ];
-                findings.warning("config-path-missing", path.line, words);
-            }
+        let folders = path.text().unwrap_or_default();
+        let mut each = folders.split(':').filter(|folder| !folder.is_empty());
+        if !each.any(|folder| files.is_folder(&findings.source.path, Path::new(folder))) {
+            let words = [
+                format!("config_path {folders} does not exist"),
+                "no mirror is asked: every pull goes to its upstream".to_owned(),
+                "create it, or correct the path".to_owned(),
+            ];
+            findings.warning("config-path-missing", path.line, words);
         }
     }
     let mut authorities = Vec::new();
@@ -103,20 +102,14 @@ fn check_registry(findings: &mut Findings<'_>, registry: &Node, two: bool, files
                     format!("write configs.{:?}", parts.authority),
                 ],
             );
-        } else if !authorities.is_empty()
-            && !authorities.contains(&name.as_str())
-            && !mirrors.iter().any(|(host, _)| host == name)
-        {
+        } else if let Some(endpoint) = url::other_port(name, &authorities) {
             findings.warning(
                 "config-for-nobody",
                 config.line,
                 [
-                    format!(
-                        "configs.{name:?} is not the host of any endpoint here ({})",
-                        authorities.join(", ")
-                    ),
-                    "its certificates and credentials serve only images named by that host".to_owned(),
-                    "write it as in the endpoint, port included".to_owned(),
+                    format!("configs.{name:?} has another port than the endpoint {endpoint}"),
+                    "its certificates and credentials are not used for that endpoint".to_owned(),
+                    format!("write configs.{endpoint:?}"),
                 ],
             );
         }

@@ -25,7 +25,7 @@ pub struct Unreadable {
     pub hint: Option<&'static str>,
 }
 
-fn unreadable(path: &Path, why: impl ToString) -> Unreadable {
+fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Unreadable {
     Unreadable { path: path.to_owned(), why: why.to_string(), hint: None }
 }
 
@@ -36,7 +36,7 @@ fn unreadable(path: &Path, why: impl ToString) -> Unreadable {
 pub fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
     let mut sources = Vec::new();
     for path in paths {
-        let data = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
+        let data = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
         if data.is_dir() {
             let mut left = MAX_FILES;
             search(path, 0, &mut left, &mut sources)?;
@@ -44,7 +44,7 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
         }
         let source = read(path)?.ok_or_else(|| Unreadable {
             hint: Some("known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml and daemon.json"),
-            ..unreadable(path, "not a file that tells a node of mirrors")
+            ..unreadable(path, &"not a file that tells a node of mirrors")
         })?;
         sources.push(source);
     }
@@ -55,20 +55,20 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
 
 fn search(folder: &Path, depth: usize, left: &mut usize, found: &mut Vec<Source>) -> Result<(), Unreadable> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let mut entries = entries.map_err(|error| unreadable(folder, error))?;
+    let mut entries = entries.map_err(|error| unreadable(folder, &error))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
         *left = left.checked_sub(1).ok_or_else(|| Unreadable {
             hint: Some("name the folders of the runtimes, as /etc/containerd"),
-            ..unreadable(folder, "too many files to search")
+            ..unreadable(folder, &"too many files to search")
         })?;
         // A link may lead anywhere; one that is named is followed, one that is found only to a file.
         let data = std::fs::metadata(&path);
         let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         match data {
             Ok(data) if data.is_dir() && !is_link && depth < MAX_DEPTH => {
-                search(&path, depth + 1, left, found)?
+                search(&path, depth + 1, left, found)?;
             }
             Ok(data) if data.is_file() => found.extend(read(&path)?),
             _ => {}
@@ -85,11 +85,13 @@ fn read(path: &Path) -> Result<Option<Source>, Unreadable> {
         "registries.conf" => Some(Kind::RegistriesConf),
         "registries.yaml" | "registries.yml" => Some(Kind::RegistriesYaml),
         "daemon.json" => Some(Kind::DaemonJson),
-        _ if within("registries.conf.d") && !name.ends_with('~') => Some(Kind::RegistriesConf),
-        _ if name.ends_with(".toml") || name.ends_with(".conf") => None,
+        _ if within("registries.conf.d") => None,
+        _ if matches!(path.extension().and_then(|extension| extension.to_str()), Some("toml" | "conf")) => {
+            None
+        }
         _ => return Ok(None),
     };
-    let failed = |error: std::io::Error| unreadable(path, error);
+    let failed = |error: std::io::Error| unreadable(path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
     let mut bytes = Vec::new();

@@ -132,7 +132,7 @@ type Events<'a> = Parser<'a, granit_parser::StrInput<'a>>;
 fn next<'a>(events: &mut Events<'a>) -> Result<(Event<'a>, usize), Fault> {
     match events.next_event() {
         Some(Ok((event, span))) => Ok((event, span.start.line())),
-        Some(Err(error)) => Err(Fault { line: Some(error.marker().line()), why: error.info().to_owned() }),
+        Some(Err(error)) => Err(Fault { line: Some(error.marker().line()), why: error.info().clone() }),
         None => Ok((Event::StreamEnd, 1)),
     }
 }

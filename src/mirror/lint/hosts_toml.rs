@@ -1,5 +1,7 @@
 //! `hosts.toml`: what containerd makes of it, against what its writer meant.
 
+mod server;
+
 use std::path::Path;
 
 use secrecy::ExposeSecret as _;
@@ -70,7 +72,7 @@ pub(super) fn check(findings: &mut Findings<'_>, settings: &Settings, files: &dy
         }
         header(findings, node, host);
     }
-    server(findings, &document, &file, &hosts, upstream.as_deref(), settings);
+    server::check(findings, &document, &file, &hosts, upstream.as_deref(), settings);
 }
 
 fn line_of(node: &Node, key: &str) -> usize {
@@ -284,87 +286,5 @@ fn header(findings: &mut Findings<'_>, node: &Node, host: &Host) {
                 "put it into [host.\"URL\".header] of the mirror".to_owned(),
             ],
         );
-    }
-}
-
-fn server(
-    findings: &mut Findings<'_>,
-    document: &Node,
-    file: &HostsFile,
-    hosts: &[Host],
-    upstream: Option<&str>,
-    settings: &Settings,
-) {
-    let Some(last) = hosts.last() else { return };
-    let line = line_of(document, "server");
-    let own = |authority: &str| {
-        let docker = |host: &str| host == "docker.io" || url::is_docker_alias(host);
-        upstream.is_some_and(|upstream| authority == upstream || docker(upstream) && docker(authority))
-    };
-    let is_mirror = hosts[..hosts.len() - 1].iter().any(|host| host.authority == last.authority);
-    let is_upstream = last.origin == Origin::Upstream || own(&last.authority);
-    if settings.no_fallback && is_upstream {
-        findings.error(
-            "unwanted-fallback",
-            if last.origin == Origin::Server { line } else { 1 },
-            [
-                format!("{} is asked last", last.authority),
-                "a pull that the mirror cannot serve goes out of the site, or waits 30 s for nothing".to_owned(),
-                "make the mirror the server: server = \"https://MIRROR/v2[/NAMESPACE]\" with override_path = true above the tables".to_owned(),
-            ],
-        );
-    }
-    if file.hosts.is_empty() && is_upstream {
-        findings.warning(
-            "no-mirror",
-            line,
-            [
-                "no mirror is named".to_owned(),
-                "every pull goes to the upstream".to_owned(),
-                "add [host.\"https://MIRROR/v2[/NAMESPACE]\"]".to_owned(),
-            ],
-        );
-    }
-    if last.origin == Origin::Server && !is_upstream && upstream.is_some() {
-        if is_mirror || file.hosts.is_empty() {
-            if !settings.no_fallback {
-                let what = format!(
-                    "the server is the mirror {}, and not {}",
-                    last.authority,
-                    upstream.unwrap_or_default()
-                );
-                let effect = "nobody but the mirror is asked: what it lacks cannot be pulled".to_owned();
-                let fix = format!(
-                    "right for a site without a way out; else server = \"https://{}\"",
-                    upstream.unwrap_or_default()
-                );
-                findings.add(super::Severity::Note, "no-fallback", line, [what, effect, fix]);
-            }
-        } else {
-            findings.error(
-                "foreign-server",
-                line,
-                [
-                    format!("the server {} is neither {} nor one of the mirrors", last.authority, upstream.unwrap_or_default()),
-                    "where the mirror fails, another registry is asked for images of this one: they are not there, or not the same".to_owned(),
-                    format!("write server = \"https://{}\"", upstream.unwrap_or_default()),
-                ],
-            );
-        }
-    }
-    for (host, (table, _)) in hosts.iter().zip(&file.hosts) {
-        if own(&host.authority) {
-            let line = document.at(&["host", table]).map_or(1, |node| node.line);
-            findings.warning(
-                "upstream-among-mirrors",
-                line,
-                [
-                    format!("{} is its own mirror", host.authority),
-                    "hosts are asked in the order of the file: mirrors below it are asked only when it fails"
-                        .to_owned(),
-                    "name the upstream as server, not as a [host]".to_owned(),
-                ],
-            );
-        }
     }
 }

@@ -82,18 +82,15 @@ fn check_registry(findings: &mut Findings<'_>, registry: &Node) {
     for mirror in mirrors {
         unknown(findings, mirror, &MIRROR_KEYS);
         let location = mirror.get("location").and_then(Node::text);
-        match location {
-            Some(location) => {
-                place(findings, location, mirror.get("location").map_or(mirror.line, |node| node.line))
-            }
-            None => {
-                let words = [
-                    "a mirror without a location".to_owned(),
-                    "the runtime refuses the whole configuration, and every pull fails".to_owned(),
-                    "write location = \"HOST:PORT[/NAMESPACE]\"".to_owned(),
-                ];
-                findings.error("no-location", mirror.line, words);
-            }
+        if let Some(location) = location {
+            place(findings, location, mirror.get("location").map_or(mirror.line, |node| node.line));
+        } else {
+            let words = [
+                "a mirror without a location".to_owned(),
+                "the runtime refuses the whole configuration, and every pull fails".to_owned(),
+                "write location = \"HOST:PORT[/NAMESPACE]\"".to_owned(),
+            ];
+            findings.error("no-location", mirror.line, words);
         }
         if let Some(node) = mirror.get("insecure").filter(|node| node.is_true()) {
             insecure(findings, node, location.unwrap_or("the mirror"));
@@ -193,7 +190,7 @@ fn prefix_form(findings: &mut Findings<'_>, prefix: &str, line: usize) {
                 .to_owned(),
             format!("for the official image, write prefix = \"docker.io/library{}\"", parts.path),
         ];
-        findings.warning("library-missing", line, words);
+        findings.add(super::Severity::Note, "library-missing", line, words);
     }
 }
 

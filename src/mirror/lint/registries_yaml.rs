@@ -29,7 +29,7 @@ pub(super) fn check(findings: &mut Findings<'_>, files: &dyn Files) {
         let endpoints = mirror.get("endpoint").map(Node::texts).unwrap_or_default();
         for (endpoint, line) in &endpoints {
             let parts = url::parts(endpoint);
-            authorities.push(parts.authority.to_owned());
+            authorities.push(parts.authority);
             config_toml::check_endpoint(findings, endpoint, *line);
             if parts.scheme.is_none() {
                 let words = [
@@ -48,7 +48,7 @@ pub(super) fn check(findings: &mut Findings<'_>, files: &dyn Files) {
     }
     for (host, config) in document.get("configs").map(Node::entries).unwrap_or_default() {
         unknown(findings, config, &["auth", "tls"]);
-        config_name(findings, host, config, &authorities, mirrors);
+        config_name(findings, host, config, &authorities);
         if let Some(auth) = config.get("auth") {
             unknown(
                 findings,
@@ -134,13 +134,7 @@ fn check_rewrite(findings: &mut Findings<'_>, rewrite: &Node, with_path: Option<
     }
 }
 
-fn config_name(
-    findings: &mut Findings<'_>,
-    host: &str,
-    config: &Node,
-    authorities: &[String],
-    mirrors: &[(String, Node)],
-) {
+fn config_name(findings: &mut Findings<'_>, host: &str, config: &Node, authorities: &[&str]) {
     let parts = url::parts(host);
     let effect = "its certificates and credentials are not used for any mirror".to_owned();
     if parts.scheme.is_some() || !parts.path.is_empty() {
@@ -150,15 +144,11 @@ fn config_name(
             format!("write {}", parts.authority),
         ];
         findings.error("config-for-nobody", config.line, words);
-    } else if !authorities.is_empty()
-        && host != "*"
-        && !authorities.iter().any(|known| known == host)
-        && !mirrors.iter().any(|(name, _)| name == host)
-    {
+    } else if let Some(endpoint) = url::other_port(host, authorities) {
         let words = [
-            format!("configs has {host}, which is not the host of any endpoint ({})", authorities.join(", ")),
+            format!("configs has {host}, and the endpoint is {endpoint}"),
             effect,
-            "write it as in the endpoint, port included".to_owned(),
+            format!("write {endpoint}"),
         ];
         findings.warning("config-for-nobody", config.line, words);
     }

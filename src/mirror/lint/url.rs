@@ -63,3 +63,24 @@ pub(super) fn is_docker_alias(host: &str) -> bool {
 pub(super) fn is_registry_name(host: &str) -> bool {
     host.contains(['.', ':']) || host == "localhost"
 }
+
+/// The one of `endpoints` that is on the same host as `name`, but on another port, if none is the same.
+pub(super) fn other_port<'a>(name: &str, endpoints: &[&'a str]) -> Option<&'a str> {
+    if endpoints.contains(&name) {
+        return None;
+    }
+    endpoints.iter().copied().find(|endpoint| without_port(endpoint) == without_port(name))
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// Whether it is the node itself, where TLS protects nothing.
+pub(super) fn is_loopback(authority: &str) -> bool {
+    let host = without_port(authority).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}

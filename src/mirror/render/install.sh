@@ -1,18 +1,21 @@
 set -eu
 root=/node/certs.d
 if [ -L "$root" ]; then echo "certs.d on the node is a link: nothing is installed"; exit 1; fi
+# The file that speaks first, then what it names.
 remove() {
-  while read -r key mode path; do
-    file="$root/$path"
-    [ -f "$file" ] && cmp -s "/files/$key" "$file" || continue
-    if [ -f "$file.before-layercast" ]; then
-      mv "$file.before-layercast" "$file"
-    else
-      rm -f "$file"
-      rmdir "$root/${path%/*}" 2>/dev/null || true
-    fi
-    echo "removed $path"
-  done < /files/index
+  for last in hosts.toml ca.crt; do
+    while read -r key mode path; do
+      file="$root/$path"
+      [ "${path##*/}" = "$last" ] && [ -f "$file" ] && cmp -s "/files/$key" "$file" || continue
+      if [ -f "$file.before-layercast" ]; then
+        mv "$file.before-layercast" "$file"
+      else
+        rm -f "$file"
+        rmdir "$root/${path%/*}" 2>/dev/null || true
+      fi
+      echo "removed $path"
+    done < /files/index
+  done
   exit 0
 }
 trap remove TERM INT
