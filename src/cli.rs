@@ -52,16 +52,16 @@ enum Command {
         what: ImagesDo,
     },
     /// Show what `push images` would do, without sending anything
-    Plan(plan::Args),
+    Plan(Box<plan::Args>),
     /// Check that every image of a bundle is complete on its mirrors
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     /// Show what is in a bundle
     Inspect(inspect::Args),
-    /// The node's side of a mirror
+    /// What nodes are told of a mirror: render it, lint it, check it
     #[command(arg_required_else_help = true)]
     Mirror {
         #[command(subcommand)]
-        what: mirror::What,
+        what: mirror::MirrorDo,
     },
     /// Run a small OCI registry that keeps its files in a folder
     Serve(serve::Args),

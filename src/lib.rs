@@ -27,9 +27,8 @@ pub mod registry;
 
 pub mod report;
 
-pub mod serve;
-
 pub mod mirror;
+pub mod serve;
 
 pub mod cli;
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -19,12 +19,7 @@ use crate::registry::{Access, ClientOptions, Target};
 #[derive(Debug, Args)]
 pub(super) struct MirrorArgs {
     /// Registry to fill, with an optional namespace; http:// must be written unless it is this machine (repeatable)
-    #[arg(
-        long,
-        value_name = "HOST[:PORT][/NAMESPACE]",
-        required_unless_present = "cluster",
-        help_heading = "Mirrors"
-    )]
+    #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]", help_heading = "Mirrors")]
     private_registry: Vec<String>,
     /// Take registries, CAs and credentials from registryMirrors of a cluster's configuration file instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["private_registry", "cacert"], help_heading = "Mirrors")]
@@ -60,6 +55,11 @@ impl MirrorArgs {
         self.credentials.reads_stdin()
     }
 
+    /// The cluster's file, if the mirrors come from one.
+    pub(super) fn cluster(&self) -> Option<&Path> {
+        self.cluster.as_deref()
+    }
+
     /// The mirrors with their credentials; may ask on the terminal.
     pub(super) fn resolve(
         &self,
@@ -67,6 +67,10 @@ impl MirrorArgs {
         access: Access,
         output: &Output,
     ) -> Result<Vec<MirrorSettings>, Stop> {
+        if self.private_registry.is_empty() && self.cluster.is_none() {
+            return Err(Stop::usage("no registry is given")
+                .hint("name one: --private-registry HOST[:PORT][/NAMESPACE]"));
+        }
         let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = Duration::from_secs(self.patience);
         for path in &self.cacert {
@@ -131,7 +135,7 @@ struct Place {
     pull_credentials: Option<PathBuf>,
 }
 
-fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
+pub(super) fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
     let failed = |error: std::io::Error| Stop::usage(format!("{flag} {}: {error}", path.display()));
     let mut pem = Vec::new();
     File::open(path).map_err(failed)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(failed)?;

@@ -119,6 +119,11 @@ impl Output {
         self.tell("warning", text);
     }
 
+    /// What is worth knowing besides.
+    pub(super) fn note(&self, text: &str) {
+        self.tell("note", text);
+    }
+
     /// Why a command ended, and what to do next.
     pub(super) fn stop(&self, stop: &Stop) {
         if self.json {

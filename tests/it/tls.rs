@@ -31,7 +31,7 @@ fn secured() -> Secured {
     Secured { registry: Registry::docker_with(&setup), folder, bundle }
 }
 
-fn authority(folder: &Path, name: &str) {
+pub(crate) fn authority(folder: &Path, name: &str) {
     let path = |ending: &str| folder.join(format!("{name}{ending}"));
     let subject = format!("/CN={name} authority");
     let (key, cert) = (path(".key"), path(".crt"));
@@ -205,6 +205,18 @@ fn a_clusters_file_says_where_with_which_authority_and_as_whom() {
         let (exit, said) = run(&[verb, "--source", source]);
         assert!(exit == 0 && said.contains(&target), "{said}");
     }
+
+    // What the nodes are told of it, and what they would make of it.
+    let image = "gcr.io/kubernetes-e2e-test-images/nautilus:1.0";
+    let (exit, said) = run(&["mirror", "check", "--upstream-down", image]);
+    assert!(exit == 0 && said.contains(&format!("mirror {host}")), "{said}");
+    let (exit, said) = run(&["verify", "--as-node", "--upstream-down", "--source", source]);
+    assert!(exit == 3 && said.contains(&format!("mirror {host}  {image}")), "{said}");
+    let (exit, said) = run(&["mirror", "check", "--endpoint=https://r:1", "--host=gcr.io", "gcr.io/a:1"]);
+    assert!(exit == 2 && said.contains("cannot be used with"), "{said}");
+    let (exit, said) = run(&["mirror", "render", "--runtime=containerd"]);
+    let api = format!("https://{host}/v2/test-namespace");
+    assert!(exit == 0 && said.contains(&api) && said.contains("gcr.io/ca.crt"), "{said}");
 
     let (exit, said) = run(&["push", "images", "--source", source, "--private-registry", "r:1"]);
     assert!(exit == 2 && said.contains("cannot be used with"), "{said}");
