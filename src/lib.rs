@@ -27,6 +27,7 @@ pub mod registry;
 
 pub mod report;
 
+pub mod mirror;
 pub mod serve;
 
 pub mod bench;

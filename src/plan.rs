@@ -135,7 +135,8 @@ impl Plan {
 }
 
 impl Rules {
-    fn chooses(&self, name: &str) -> bool {
+    /// Whether an image of this name is among those asked for.
+    pub fn chooses(&self, name: &str) -> bool {
         (self.include.is_empty() || self.include.is_match(name)) && !self.exclude.is_match(name)
     }
 }

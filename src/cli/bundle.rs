@@ -94,6 +94,11 @@ impl BundleArgs {
         Ok(paths)
     }
 
+    /// Whether a bundle is named at all.
+    pub(super) fn is_given(&self) -> bool {
+        !(self.source.is_empty() && self.images.is_empty())
+    }
+
     pub(super) fn opener(&self) -> Result<Opener, Stop> {
         self.cost.opener()
     }

@@ -1,5 +1,7 @@
 //! Running layercast, registries and generators.
 
+pub(crate) mod answers;
+pub(crate) mod containerd;
 pub(crate) mod http;
 pub(crate) mod link;
 pub(crate) mod registry;
