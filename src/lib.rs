@@ -25,6 +25,8 @@ pub mod probe;
 pub mod publish;
 pub mod registry;
 
+pub mod state;
+
 pub mod report;
 
 pub mod mirror;
