@@ -74,6 +74,15 @@ const ZSTD_LEVEL: i32 = 1;
 /// Media types of layers for images that have no manifest of their own. Docker's for gzip and plain, as `docker push`
 /// writes them and every registry takes them; zstd has a type only in OCI.
 impl Method {
+    /// All that decides which bytes come out, beside those that go in. It changes when they do.
+    pub const fn recipe(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip: libdeflate 1.26.1, level 3, members of 1 MiB",
+            Self::Zstd => "zstd: libzstd of zstd 0.14.4, level 1, frames of 1 MiB, checksums",
+            Self::None => "plain",
+        }
+    }
+
     /// The media type of a layer compressed this way.
     pub const fn layer_type(self) -> &'static str {
         match self {

@@ -33,7 +33,7 @@ use crate::plan::Plan;
 use crate::registry::{ClientOptions, Target};
 use crate::report::{Event, Listeners};
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, Opening};
 pub use layers::{KnownLayers, LayerKey};
 use layers::Layers;
 pub use outcome::{ImageFailure, Outcome, Phase};
@@ -118,7 +118,7 @@ pub struct Pushed {
     pub outcomes: Vec<Outcome>,
     /// The bundle and its plan; none where reading was given up because no mirror was left, or told to.
     pub read: Option<Read>,
-    /// What is known of the blobs that layers become, by now.
+    /// What was found out of the blobs that layers become.
     pub layers: KnownLayers,
 }
 
@@ -135,7 +135,6 @@ pub async fn push(
     decoder: Decoder,
     mirrors: Vec<MirrorSettings>,
     settings: RunSettings,
-    known: KnownLayers,
     pool: Arc<rayon::ThreadPool>,
     listeners: Listeners,
     cancel: CancellationToken,
@@ -147,7 +146,7 @@ pub async fn push(
         quota: Quota::new(settings.layer_memory_bytes),
         folder: settings.spool_folder.clone(),
     };
-    let layers = Layers::new(pool, settings.layer_workers, settings.layer_compression, spill, known);
+    let layers = Layers::new(pool, settings.layer_workers, settings.layer_compression, spill);
     let preparer = Arc::new(Preparer::new(Arc::clone(&layers)));
     let work = Arc::new(Work::new(mirrors.len()));
     let shares = mirrors.len();
@@ -209,7 +208,7 @@ pub async fn push(
             }
         },
     };
-    Ok(Pushed { outcomes, read, layers: layers.known() })
+    Ok(Pushed { outcomes, read, layers: layers.learned() })
 }
 
 /// How wide the lanes of each mirror may become: what bodies hold does not grow with the number of mirrors.

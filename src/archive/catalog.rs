@@ -241,7 +241,7 @@ impl Catalog {
 
 impl Image {
     /// The layers of an image that has no manifest yet; none otherwise.
-    fn unpacked_layers(&self) -> &[UnpackedLayer] {
+    pub fn unpacked_layers(&self) -> &[UnpackedLayer] {
         match &self.content {
             Content::Unpacked(unpacked) => &unpacked.layers,
             Content::Manifest(_) => &[],

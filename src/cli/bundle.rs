@@ -8,12 +8,13 @@ use clap::{Args, ValueEnum};
 use super::Stop;
 use crate::archive::Early;
 use crate::decode::{DecodeOptions, Decoder};
-use crate::engine::{Bundle, RunSettings};
+use crate::engine::{Bundle, Opening, RunSettings};
 use crate::compress::Method;
 use crate::error::BundleError;
 use crate::exit::Exit;
 use crate::report::Listeners;
 use crate::source::{IoMode, SourceOptions};
+use crate::state::{self, State};
 use crate::units::ByteCount;
 
 /// Flags about bundles.
@@ -46,6 +47,12 @@ pub(super) struct CostArgs {
     /// Most disk space that spooled bundles may take [default: what is free]
     #[arg(long, value_name = "BYTES")]
     spool_limit: Option<ByteCount>,
+    /// Folder for what is remembered between runs [default: as XDG and systemd have it; see README]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Remember nothing, and lock nothing
+    #[arg(long, conflicts_with = "state_dir", env = "LAYERCAST_NO_STATE", value_parser = clap::builder::FalseyValueParser::new())]
+    no_state: bool,
     /// How the bundle's bytes are read
     #[arg(long, value_enum, default_value_t = Io::Auto, value_name = "HOW")]
     io: Io,
@@ -76,6 +83,9 @@ pub(super) struct Opener {
     memory_bytes: u64,
     spool_folder: PathBuf,
     pub(super) source: SourceOptions,
+    pub(super) state: Arc<State>,
+    /// Where the state lies, if any is kept.
+    pub(super) state_folder: Option<PathBuf>,
 }
 
 impl BundleArgs {
@@ -136,7 +146,12 @@ impl CostArgs {
             Io::Map => IoMode::Map,
             Io::Pread => IoMode::Pread,
         };
+        let state_folder =
+            if self.no_state { None } else { self.state_dir.clone().or_else(state::default_folder) };
+        let state = state_folder.as_deref().map_or_else(State::none, State::open);
         Ok(Opener {
+            state: Arc::new(state),
+            state_folder,
             decoder: Decoder::new(Arc::clone(&pool), options),
             layer_workers: usize::try_from(memory / WORKER_BYTES)
                 .unwrap_or(1)
@@ -165,6 +180,11 @@ impl Opener {
         }
     }
 
+    /// The same, and nothing is known from earlier runs.
+    pub(super) fn without_state(self) -> Self {
+        Self { state: Arc::new(State::none()), state_folder: None, ..self }
+    }
+
     /// Opens bundles and finds out what is in them. Blocks.
     pub(super) fn open(&self, paths: &[PathBuf], listeners: &Listeners) -> Result<Bundle, Stop> {
         Ok(self.open_and_tell(paths, listeners, &|_| {})?)
@@ -177,6 +197,9 @@ impl Opener {
         listeners: &Listeners,
         early: &Early<'_>,
     ) -> Result<Bundle, BundleError> {
-        Bundle::open(paths, &self.decoder, self.source, listeners, early)
+        self.state.take_notes().iter().for_each(|note| listeners.note(note));
+        let opening =
+            Opening { decoder: self.decoder.clone(), source: self.source, state: Arc::clone(&self.state) };
+        Bundle::open(paths, &opening, listeners, early)
     }
 }

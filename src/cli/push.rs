@@ -9,13 +9,14 @@ use clap::ValueEnum;
 use super::bundle::{BundleArgs, Opener};
 use super::document::{Decode, Document};
 use super::interrupt::Interrupt;
+use super::memory::{self, Memory};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, Stop, summary};
 use crate::compress::Method;
 use crate::engine::outcome::{self, Failure};
-use crate::engine::{self, Discoveries, KnownLayers, Pushed, RunSettings};
+use crate::engine::{self, Discoveries, Pushed, RunSettings};
 use crate::error::BundleError;
 use crate::exit::Exit;
 use crate::plan::{Plan, Rules};
@@ -119,18 +120,24 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     let interrupt = Interrupt::listen()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, output)?;
     let listeners = output.listeners();
+    let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
+    let _lock = memory::lock(opener.state_folder.as_deref(), &names, &listeners)?;
+    let settings = args.run.settings(opener);
+    let memory = Memory::new(&opener.state, settings.layer_compression);
+    let history = memory.begin(&document.sources, &names);
     interrupt.sending();
     let reading = {
         let (paths, opener, listeners) = (paths.to_vec(), opener.clone(), listeners.clone());
-        let allow_damaged = args.run.allow_damaged;
-        move |discoveries: &Discoveries| read(&paths, &rules, allow_damaged, &opener, &listeners, discoveries)
+        let (memory, allow_damaged) = (memory.clone(), args.run.allow_damaged);
+        move |discoveries: &Discoveries| {
+            read(&paths, &rules, allow_damaged, &opener, &listeners, &memory, discoveries)
+        }
     };
     let pushing = engine::push(
         reading,
         opener.decoder.clone(),
         mirrors,
-        args.run.settings(opener),
-        KnownLayers::new(),
+        settings,
         Arc::clone(&opener.pool),
         listeners.clone(),
         interrupt.token.clone(),
@@ -138,8 +145,17 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     let pushed = runtime.block_on(pushing);
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
-    let pushed = pushed?;
-    conclude(pushed, &listeners, document)
+    let done = match pushed {
+        Ok(pushed) => {
+            let bundles = pushed.read.as_ref().map(|read| read.0.identities.as_slice());
+            memory.remember(&pushed.layers, bundles.unwrap_or_default());
+            conclude(pushed, &listeners, document)
+        }
+        Err(error) => Err(Stop::from(error)),
+    };
+    let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
+    memory.end(history, exit, &document.mirrors, &listeners);
+    done
 }
 
 /// What is in the bundles, and what goes where. Archives go to the mirrors as they are found.
@@ -149,15 +165,20 @@ fn read(
     allow_damaged: bool,
     opener: &Opener,
     listeners: &Listeners,
+    memory: &Memory,
     discoveries: &Discoveries,
 ) -> Result<engine::Read, BundleError> {
-    let bundle = opener.open_and_tell(paths, listeners, &|part| discoveries.found(part, rules))?;
+    let bundle = opener.open_and_tell(paths, listeners, &|part| {
+        discoveries.know(memory.layers(part, &[]));
+        discoveries.found(part, rules);
+    })?;
     if !allow_damaged {
         bundle.check_whole()?;
     }
     let plan = Plan::new(&bundle.catalog, rules)?;
     plan.check_not_empty()?;
     plan.notes.iter().for_each(|note| listeners.note(note));
+    discoveries.know(memory.layers(&bundle.catalog, &bundle.identities));
     Ok((Arc::new(bundle), Arc::new(plan)))
 }
 

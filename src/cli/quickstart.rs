@@ -18,7 +18,7 @@ use super::output::Output;
 use super::{Done, Stop, summary};
 use crate::compress::Method;
 use crate::engine::outcome;
-use crate::engine::{self, Bundle, KnownLayers, MirrorSettings, Outcome, verify};
+use crate::engine::{self, Bundle, MirrorSettings, Outcome, verify};
 use crate::exit::Exit;
 use crate::plan::{Plan, Rules};
 use crate::registry::ClientOptions;
@@ -88,7 +88,6 @@ async fn all(
         opener.decoder.clone(),
         vec![mirror.clone()],
         opener.settings(Method::Gzip),
-        KnownLayers::new(),
         Arc::clone(&opener.pool),
         listeners,
         CancellationToken::new(),

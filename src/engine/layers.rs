@@ -31,7 +31,8 @@ pub struct LayerKey {
 }
 
 impl LayerKey {
-    const fn of(layer: &UnpackedLayer) -> Self {
+    /// The key of a layer.
+    pub const fn of(layer: &UnpackedLayer) -> Self {
         Self { diff_id: layer.diff_id, stored: layer.stored, size: layer.size }
     }
 }
@@ -44,6 +45,8 @@ pub type KnownLayers = HashMap<LayerKey, LayerFacts>;
 pub(super) struct Layers {
     slots: Mutex<HashMap<LayerKey, LayerSlot>>,
     known: Mutex<KnownLayers>,
+    /// What this run found out.
+    learned: Mutex<KnownLayers>,
     pool: Arc<rayon::ThreadPool>,
     /// Layers in work at the same time.
     workers: Semaphore,
@@ -63,19 +66,23 @@ impl Layers {
         workers: usize,
         method: Method,
         spill: SpillSettings,
-        known: KnownLayers,
     ) -> Arc<Self> {
-        let (slots, known) = (Mutex::default(), Mutex::new(known));
-        Arc::new(Self { slots, known, pool, workers: Semaphore::new(workers), method, spill })
+        let (slots, known, learned) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { slots, known, learned, pool, workers: Semaphore::new(workers), method, spill })
+    }
+
+    /// What is known of layers from elsewhere.
+    pub(super) fn know(&self, layers: KnownLayers) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).extend(layers);
     }
 
     pub(super) fn method(&self) -> Method {
         self.method
     }
 
-    /// All that is known by now.
-    pub(super) fn known(&self) -> KnownLayers {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What was found out in this run.
+    pub(super) fn learned(&self) -> KnownLayers {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// An image will come that has these layers.
@@ -122,6 +129,7 @@ impl Layers {
         let made = slot.get_or_init(|| self.make(layer)).await.clone();
         if let Ok(blob) = &made {
             self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
+            self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
         }
         made
     }

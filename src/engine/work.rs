@@ -16,6 +16,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::layers::KnownLayers;
 use super::prepare::{Preparer, Ready, Slot};
 use crate::archive::{Catalog, Content, ContentKey};
 use crate::oci::{Repository, Tag};
@@ -164,6 +165,11 @@ pub struct Discoveries {
 }
 
 impl Discoveries {
+    /// What is known from elsewhere of layers that will be found.
+    pub fn know(&self, layers: KnownLayers) {
+        self.preparer.layers.know(layers);
+    }
+
     /// An archive of the bundle: its images go to the mirrors from now on. Waits while too much is found and unread.
     pub fn found(&self, part: &Catalog, rules: &Rules) {
         let images = plan::early(part, rules);

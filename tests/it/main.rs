@@ -12,6 +12,7 @@ mod fixtures;
 mod formats;
 mod hostile;
 mod interrupt;
+mod memory;
 mod mirrors;
 mod node_lint;
 mod node_render;
