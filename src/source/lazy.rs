@@ -46,7 +46,9 @@ impl LazySpace {
     fn pass_on(&self) {
         if let Some(Ok(space)) = self.space.get() {
             let released = std::mem::take(&mut *self.released.lock().unwrap_or_else(PoisonError::into_inner));
-            released.into_iter().for_each(|range| space.release(range));
+            for range in released {
+                space.release(range);
+            }
         }
     }
 }

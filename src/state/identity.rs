@@ -128,7 +128,9 @@ impl BundleIdentity {
             let name = name.as_os_str().as_bytes();
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name);
-            numbers.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
+            for number in numbers {
+                hasher.update(&number.to_le_bytes());
+            }
         }
         Some(Self { key: hasher.finish(), file: FileFacts::default(), copies_count: false })
     }
@@ -252,8 +254,9 @@ mod tests {
     fn small_and_empty_files_have_identities() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bundle");
-        for content in [&b""[..], b"x", &[1; (HEAD_BYTES + TAIL_BYTES + 1) as usize]] {
-            write(&path, content);
+        let more_than_both_ends = usize::try_from(HEAD_BYTES + TAIL_BYTES + 1).unwrap();
+        for len in [0, 1, more_than_both_ends] {
+            write(&path, &vec![1; len]);
             assert_eq!(identity(&path), identity(&path));
         }
     }

@@ -1,8 +1,8 @@
 //! A catalog as bytes, and back: what a later run over the same bundle needs instead of reading it.
 //!
 //! In: a [`Catalog`], the volume it was read from, and which inner volumes were opened meanwhile. Out: one compressed
-//! document. Manifests are kept byte for byte and are viewed and verified again when they come back, so that what this
-//! program makes of a manifest is never a matter of what an older one made of it. Places are kept as ranges of the
+//! document. Manifests are kept byte for byte, and are hashed again when they come back; the view on them is kept beside
+//! them, because to read ten thousand JSON documents takes longer than all the rest. Places are kept as ranges of the
 //! bundle's own volume, of archives inside it (opened again when somebody reads them, not before), of files of a folder,
 //! and, for the few bytes that a document embeds, as the bytes themselves.
 //!
@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{Blob, Catalog, Content, Image, ImageName, Stored, Unpacked, UnpackedLayer};
 use crate::error::BundleError;
-use crate::oci::{Digest, Manifest, Platform};
+use crate::oci::manifest::Kind;
+use crate::oci::{Descriptor, Digest, Manifest, Platform};
 use crate::source::{ByteSpace, Extent, LateFile, LazySpace, read_exact};
 
 /// Counts up with each change of the types below. Beside it the program's version is kept: another one may read bundles
@@ -192,6 +193,27 @@ struct WireManifest<'a> {
     digest: &'a [u8],
     media_type: &'a str,
     bytes: &'a [u8],
+    /// The configuration of an image; an index has none.
+    #[serde(borrow)]
+    config: Option<WireDescriptor<'a>>,
+    /// Layers, or manifests.
+    #[serde(borrow)]
+    listed: Vec<WireDescriptor<'a>>,
+    #[serde(borrow)]
+    subject: Option<WireDescriptor<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireDescriptor<'a> {
+    media_type: &'a str,
+    digest: &'a [u8],
+    size: u64,
+    #[serde(borrow)]
+    urls: Vec<&'a str>,
+    #[serde(borrow)]
+    annotations: Vec<(&'a str, &'a str)>,
+    #[serde(borrow)]
+    platform: Option<(&'a str, &'a str, Option<&'a str>)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -222,12 +244,7 @@ pub(super) fn encode(
     let blobs = blobs.collect::<Result<_, Unkept>>()?;
     let mut manifests: Vec<_> = catalog.manifests.iter().collect();
     manifests.sort_by_key(|(digest, _)| **digest);
-    let manifests = manifests.into_iter().map(|(digest, manifest)| WireManifest {
-        digest: digest_bytes(digest),
-        media_type: &manifest.media_type,
-        bytes: &manifest.bytes,
-    });
-    let manifests = manifests.collect();
+    let manifests = manifests.into_iter().map(|(_, manifest)| wire_manifest(manifest)).collect();
     let notes = catalog.notes.iter().map(String::as_str).collect();
     let inline = places.inline;
     let spaces = places.spaces.into_iter().map(|space| match space {
@@ -244,6 +261,35 @@ pub(super) fn encode(
     compressor.include_checksum(true).map_err(|_| Unkept::TooLarge)?;
     let compressed = compressor.compress(&raw).map_err(|_| Unkept::TooLarge)?;
     Ok((compressed, raw.len()))
+}
+
+fn wire_manifest(manifest: &Manifest) -> WireManifest<'_> {
+    let (config, listed) = match &manifest.kind {
+        Kind::Image { config, layers } => (Some(wire_descriptor(config)), layers),
+        Kind::Index { children } => (None, children),
+    };
+    WireManifest {
+        digest: digest_bytes(&manifest.digest),
+        media_type: &manifest.media_type,
+        bytes: &manifest.bytes,
+        config,
+        listed: listed.iter().map(wire_descriptor).collect(),
+        subject: manifest.subject.as_ref().map(wire_descriptor),
+    }
+}
+
+fn wire_descriptor(descriptor: &Descriptor) -> WireDescriptor<'_> {
+    let Descriptor { media_type, digest, size, urls, annotations, platform } = descriptor;
+    WireDescriptor {
+        media_type,
+        digest: digest_bytes(digest),
+        size: *size,
+        urls: urls.iter().map(String::as_str).collect(),
+        annotations: annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        platform: platform.as_ref().map(|platform| {
+            (platform.os.as_str(), platform.architecture.as_str(), platform.variant.as_deref())
+        }),
+    }
 }
 
 enum Space {
@@ -389,6 +435,7 @@ pub(super) fn decode(
         notes: wire.notes.into_iter().map(str::to_owned).collect(),
         ..Catalog::default()
     };
+    catalog.blobs.reserve(wire.blobs.len());
     for blob in wire.blobs {
         let (extent, size) = (spaces.extent(blob.extent)?, blob.extent.len);
         catalog.blobs.insert(digest_of(blob.digest)?, Blob { size, extent, order: blob.order });
@@ -403,33 +450,64 @@ const MANIFESTS_PER_THREAD: usize = 1000;
 const MAX_THREADS: usize = 4;
 
 fn manifests(wire: &[WireManifest<'_>], raw: &Bytes) -> Result<HashMap<Digest, Arc<Manifest>>, Unkept> {
-    let view = |part: &[WireManifest<'_>]| {
-        let view = |kept: &WireManifest<'_>| {
-            let digest = digest_of(kept.digest)?;
-            let bytes = raw.slice_ref(kept.bytes);
-            let manifest = Manifest::parse(bytes, kept.media_type).map_err(|_| Unkept::Damaged)?;
-            // `parse` hashes with SHA-256; the name a manifest goes by may be of another algorithm.
-            let right = manifest.digest == digest || digest.matches(kept.bytes);
-            let media_type = kept.media_type.to_owned();
-            let manifest = Arc::new(Manifest { digest, media_type, ..manifest });
-            if right { Ok((digest, manifest)) } else { Err(Unkept::Damaged) }
-        };
-        part.iter().map(view).collect::<Result<Vec<_>, Unkept>>()
+    let part_of = |part: &[WireManifest<'_>]| {
+        part.iter().map(|kept| manifest(kept, raw)).collect::<Result<Vec<_>, Unkept>>()
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let per_thread = wire.len().div_ceil(cores).max(MANIFESTS_PER_THREAD);
     let mut all = HashMap::with_capacity(wire.len());
     if wire.len() <= per_thread {
-        all.extend(view(wire)?);
+        all.extend(part_of(wire)?);
         return Ok(all);
     }
     std::thread::scope(|scope| {
-        let threads: Vec<_> = wire.chunks(per_thread).map(|part| scope.spawn(move || view(part))).collect();
+        let threads: Vec<_> =
+            wire.chunks(per_thread).map(|part| scope.spawn(move || part_of(part))).collect();
         for thread in threads {
             all.extend(thread.join().map_err(|_| Unkept::Damaged)??);
         }
         Ok(all)
     })
+}
+
+fn manifest(kept: &WireManifest<'_>, raw: &Bytes) -> Result<(Digest, Arc<Manifest>), Unkept> {
+    let digest = digest_of(kept.digest)?;
+    if !digest.matches(kept.bytes) {
+        return Err(Unkept::Damaged);
+    }
+    let listed = kept.listed.iter().map(descriptor).collect::<Result<Vec<_>, _>>()?;
+    let kind = match &kept.config {
+        Some(config) => Kind::Image { config: Box::new(descriptor(config)?), layers: listed },
+        None => Kind::Index { children: listed },
+    };
+    let manifest = Manifest {
+        bytes: raw.slice_ref(kept.bytes),
+        digest,
+        media_type: kept.media_type.to_owned(),
+        kind,
+        subject: kept.subject.as_ref().map(descriptor).transpose()?,
+    };
+    Ok((digest, Arc::new(manifest)))
+}
+
+fn descriptor(kept: &WireDescriptor<'_>) -> Result<Descriptor, Unkept> {
+    let platform = kept.platform.map(|(os, architecture, variant)| platform(os, architecture, variant));
+    Ok(Descriptor {
+        media_type: kept.media_type.to_owned(),
+        digest: digest_of(kept.digest)?,
+        size: kept.size,
+        urls: kept.urls.iter().map(|&url| url.to_owned()).collect(),
+        annotations: kept
+            .annotations
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+        platform,
+    })
+}
+
+fn platform(os: &str, architecture: &str, variant: Option<&str>) -> Platform {
+    Platform { os: os.to_owned(), architecture: architecture.to_owned(), variant: variant.map(str::to_owned) }
 }
 
 fn image(kept: WireImage<'_>, raw: &Bytes, spaces: &Spaces) -> Result<Image, Unkept> {
@@ -459,11 +537,7 @@ fn image(kept: WireImage<'_>, raw: &Bytes, spaces: &Spaces) -> Result<Image, Unk
             Content::Unpacked(Arc::new(Unpacked {
                 config: raw.slice_ref(config),
                 config_digest,
-                platform: Platform {
-                    os: os.to_owned(),
-                    architecture: architecture.to_owned(),
-                    variant: variant.map(str::to_owned),
-                },
+                platform: platform(os, architecture, variant),
                 layers: layers.collect::<Result<_, Unkept>>()?,
             }))
         }
