@@ -14,6 +14,7 @@ mod stored;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rayon::prelude::*;
 
 use crate::archive::{Stored, UnpackedLayer};
@@ -65,7 +66,7 @@ pub enum LayerContent {
 }
 
 const MEMBER_BYTES: usize = 1 << 20;
-/// Members that are read and compressed together. What a layer in work needs of memory is about twice this.
+/// Members that are read and compressed together. What a layer in work needs of memory is about three times this.
 const WINDOW_MEMBERS: usize = 4;
 /// Level 3 of libdeflate: nearly the ratio of zlib's 6 at twice the speed.
 const GZIP_LEVEL: i32 = 3;
@@ -124,32 +125,54 @@ fn compress(
     method: Method,
     settings: &SpillSettings,
 ) -> Result<LayerBlob, BundleError> {
-    let mut spill = spill::Writer::new(settings);
+    let mut blob = Blob { spill: spill::Writer::new(settings), hasher: Hasher::new(Algorithm::Sha256) };
     let mut plain_hash = layer.diff_id.hasher();
-    let mut blob_hash = Hasher::new(Algorithm::Sha256);
-    let mut offset = 0;
-    // One window is read while nothing waits for it: decoding runs ahead on the same pool by itself.
+    let mut window = read_window(layer, 0)?;
+    let mut offset = window.len() as u64;
+    let mut finished = Vec::new();
     loop {
-        let len = usize::try_from((layer.size - offset).min((MEMBER_BYTES * WINDOW_MEMBERS) as u64))
-            .unwrap_or(MEMBER_BYTES);
-        let window = read_exact(&layer.extent, offset, len)?;
-        offset += len as u64;
-        let (members, ()) =
-            pool.install(|| rayon::join(|| compress_members(&window, method), || plain_hash.update(&window)));
-        for member in members? {
-            blob_hash.update(&member);
-            spill.append(member)?;
-        }
+        // The pool works on one window; this thread meanwhile puts away the last one and reads the next.
+        let mut members = Ok(Vec::new());
+        let next = pool.in_place_scope(|scope| {
+            scope.spawn(|_| members = compress_members(&window, method));
+            scope.spawn(|_| plain_hash.update(&window));
+            blob.put(std::mem::take(&mut finished))?;
+            read_window(layer, offset)
+        });
+        (finished, window) = (members?, next?);
+        offset += window.len() as u64;
         // An empty layer is one empty member.
-        if offset >= layer.size {
+        if window.is_empty() {
             break;
         }
     }
+    blob.put(finished)?;
     expect(layer, plain_hash.finish())?;
-    let content = spill.finish();
+    let content = blob.spill.finish();
     let facts =
-        LayerFacts { digest: blob_hash.finish(), size: content.len()?, media_type: method.layer_type() };
+        LayerFacts { digest: blob.hasher.finish(), size: content.len()?, media_type: method.layer_type() };
     Ok(LayerBlob { facts, content: LayerContent::Made(Arc::new(content)) })
+}
+
+/// What has been put together of a blob.
+struct Blob<'a> {
+    spill: spill::Writer<'a>,
+    hasher: Hasher,
+}
+
+impl Blob<'_> {
+    fn put(&mut self, members: Vec<Vec<u8>>) -> Result<(), BundleError> {
+        for member in members {
+            self.hasher.update(&member);
+            self.spill.append(member)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_window(layer: &UnpackedLayer, offset: u64) -> Result<Bytes, BundleError> {
+    let len = (layer.size - offset).min((MEMBER_BYTES * WINDOW_MEMBERS) as u64);
+    read_exact(&layer.extent, offset, usize::try_from(len).unwrap_or(MEMBER_BYTES))
 }
 
 fn expect(layer: &UnpackedLayer, found: Digest) -> Result<(), BundleError> {

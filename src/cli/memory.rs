@@ -79,6 +79,11 @@ impl Memory {
         lists.iter().for_each(|(recipe, layers)| self.state.remember_layers(recipe, layers));
     }
 
+    /// What is in these bundles is not what was remembered, or they are damaged: the next run looks again.
+    pub(super) fn doubt(&self, bundles: &[BundleIdentity]) {
+        bundles.iter().for_each(|bundle| self.state.forget_catalog(bundle));
+    }
+
     fn recipe(&self, stored: Stored, bundles: &[BundleIdentity]) -> Option<String> {
         let as_stored = || bundles.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         match stored {

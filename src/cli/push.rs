@@ -147,9 +147,14 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     runtime.shutdown_background();
     let done = match pushed {
         Ok(pushed) => {
-            let bundles = pushed.read.as_ref().map(|read| read.0.identities.as_slice());
-            memory.remember(&pushed.layers, bundles.unwrap_or_default());
-            conclude(pushed, &listeners, document)
+            let bundles = pushed.read.as_ref().map(|read| read.0.identities.clone()).unwrap_or_default();
+            memory.remember(&pushed.layers, &bundles);
+            let done = conclude(pushed, &listeners, document);
+            let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
+            if exit == Exit::Bundle {
+                memory.doubt(&bundles);
+            }
+            done
         }
         Err(error) => Err(Stop::from(error)),
     };

@@ -75,7 +75,7 @@ impl Reader {
             Ok(space)
         };
         let catalog = match &home {
-            Home::Volume(space) => archive::read(space, &open, &Limits::default())?,
+            Home::Volume(space) => archive::read(space, &open, &Limits::default(), &|_| {})?,
             Home::Folder(path) => {
                 let open_file = |path: &Path| {
                     let file: Arc<dyn ByteSpace> = Arc::new(LateFile::new(path)?);
