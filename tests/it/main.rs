@@ -11,6 +11,8 @@ mod fixtures;
 mod formats;
 mod hostile;
 mod interrupt;
+#[cfg(feature = "kube")]
+mod kube;
 mod mirrors;
 mod node_lint;
 mod node_render;
