@@ -87,8 +87,12 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     output.summary(&show(&planned, &format!("Cluster {}/{name}", cluster.namespace)));
     args.how.confirm(output)?;
     let done = runtime.block_on(carry_out(&server, &planned, how))?;
-    for (secret, why) in &done.left {
-        output.warn(&format!("Secret {secret} is no longer used, and still there: {why}"));
+    if let Some((secret, why)) = done.left.first() {
+        let message = format!(
+            "the change is in, but Secret {secret}, which nothing uses any more, is still there: {why}"
+        );
+        let stop = Stop { class: "refused", ..Stop::new(Exit::Incomplete, message) };
+        return Err(stop.hint("run it again, or remove the secret by hand"));
     }
     output.summary(if how.dry_run { "tried by the server; nothing was changed" } else { "changed" });
     Ok(Exit::Complete)
@@ -98,7 +102,12 @@ fn show(planned: &Planned, title: &str) -> String {
     let added = planned.new_secrets.iter().map(|name| format!("+ Secret {name}\n"));
     let removed = planned.old_secrets().map(|name| format!("- Secret {name}\n"));
     let secrets: String = added.chain(removed).collect();
-    format!("{title}\n{}{secrets}{}", changes(&planned.changes), taken(&planned.taken_from))
+    let stay = planned
+        .others
+        .iter()
+        .map(|endpoint| format!("! {} stays: another field manager owns that entry\n", printable(endpoint)));
+    let stay = stay.collect::<Vec<_>>().concat();
+    format!("{title}\n{}{secrets}{stay}{}", changes(&planned.changes), taken(&planned.taken_from))
 }
 
 pub(super) fn changes(changes: &[Change]) -> String {

@@ -290,7 +290,7 @@ fn what_is_missing_is_told_apart() {
     std::fs::create_dir(site.path("work/b")).unwrap();
     std::fs::copy(site.path("work/admin1/admin1.yaml"), site.path("work/b/b.yaml")).unwrap();
     let (exit, said) = site.run(&["update", "cluster", "-c", "b", "--workspace-dir", "work"]);
-    assert!(exit == 2 && said.contains("b.yaml:14") && said.contains("admin1"), "{said}");
+    assert!(exit == 2 && said.contains("b.yaml:15") && said.contains("admin1"), "{said}");
     let (exit, said) = site.run(&["update", "cluster", "-c", "../admin1", "--workspace-dir", "work"]);
     assert!(exit == 2 && said.contains("no name of a cluster"), "{said}");
     assert!(site.server.asked().is_empty());
@@ -358,6 +358,12 @@ fn refusals_end_with_their_codes() {
     // A secret that may not be removed does not undo what is in.
     site.server.put(&format!("{SECRETS}/ca-old"), labelled("ca-old"));
     site.server.instead(&format!("DELETE {SECRETS}/ca-old"), |_| Some(status(403, "no deleting", &[])));
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 3 && said.contains("the change is in") && said.contains("no deleting"), "{said}");
+    assert_eq!(kept(&site.server.asked()).len(), 4);
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 0 && kept(&site.server.asked()) == [format!("DELETE {SECRETS}/ca-old")], "{said}");
+
     let mut command = layercast();
     command.args([
         "update",
@@ -376,10 +382,53 @@ fn refusals_end_with_their_codes() {
     });
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && said.contains("absent"), "{said}");
+    site.certificate(&CERTIFICATE.repeat(2));
     let text = std::fs::read_to_string(site.path("kubeconfig")).unwrap();
     std::fs::write(site.path("kubeconfig"), text.replace(&format!(":{}", site.server.port), ":1")).unwrap();
     let (exit, said) = site.update(&["--quiet"]);
     assert!(exit == 6 && said.contains("no answer") && said.contains("refused"), "{said}");
+}
+
+#[test]
+fn the_api_server_is_known_by_the_authority_of_the_kubeconfig() {
+    let site = Site::new();
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let port = site.server.behind_tls(&own);
+    let plain = format!("server: 'http://127.0.0.1:{}'", site.server.port);
+    let kubeconfig = std::fs::read_to_string(site.path("kubeconfig")).unwrap();
+    let trust = |pem: &str| {
+        let tls = format!(
+            "server: 'https://127.0.0.1:{port}', certificate-authority-data: {}",
+            STANDARD.encode(pem)
+        );
+        std::fs::write(site.path("kubeconfig"), kubeconfig.replace(&plain, &tls)).unwrap();
+    };
+    trust(&other.cert.pem());
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 6 && said.contains("certificate"), "{said}");
+    assert!(site.server.asked().is_empty());
+    trust(&own.cert.pem());
+    let (exit, said) = site.update(&["--quiet"]);
+    assert_eq!(exit, 0, "{said}");
+    assert_eq!(kept(&site.server.asked()).len(), 3);
+}
+
+#[test]
+fn what_the_server_adds_to_mirrors_is_no_change_to_make() {
+    let site = Site::new();
+    assert_eq!(site.update(&["--quiet"]).0, 0);
+    site.server.asked();
+    // As the default of a field of the custom resource would: the trial gives what is there.
+    let live = site.server.with(|state| {
+        let live = state.objects.get_mut(CLUSTER).unwrap();
+        live["spec"]["nodeConfig"]["registryMirrors"][0]["defaulted"] = true.into();
+        live.clone()
+    });
+    site.server.instead(&format!("PATCH {CLUSTER} (dry)"), move |_| Some((200, live)));
+    let (exit, said) = site.update(&[]);
+    assert!(exit == 0 && said.contains("says so already"), "{said}");
+    assert!(kept(&site.server.asked()).is_empty());
 }
 
 const DAEMON_SET: &str = "/apis/apps/v1/namespaces/layercast/daemonsets/layercast-mirror";

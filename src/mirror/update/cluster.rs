@@ -30,6 +30,8 @@ pub struct Planned {
     pub changes: Vec<Change>,
     /// Whose fields are taken over.
     pub taken_from: Vec<Owner>,
+    /// Endpoints that will stand beside those of the file, where entries have owners of their own.
+    pub others: Vec<String>,
     /// Secrets to bring in.
     pub new_secrets: Vec<String>,
     /// Secrets of ours that nothing will point at.
@@ -66,9 +68,8 @@ impl Planned {
 pub async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planned, Failure> {
     let resource = server.resource(&wanted.api_version, "Cluster").await?;
     let live = read(server, &resource, &wanted).await?;
-    let differs = !wanted.is(&live);
     let (mut after, mut taken_from) = (live.clone(), Vec::new());
-    if differs {
+    if !wanted.is(&live) {
         let path = resource.object(&wanted.namespace, &wanted.name);
         let attempt = |force| {
             server.ask(request::apply(
@@ -93,7 +94,10 @@ pub async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planne
     let others = clusters(server, &resource, &wanted).await?;
     let others = others.iter().filter(|cluster| cluster["metadata"]["name"] != wanted.name.as_str());
     let old_secrets = find_old(server, &wanted, &others.chain([&after]).collect::<Vec<_>>()).await?;
+    // What the server adds by itself, as the defaults of fields, is no change to make.
+    let differs = mirrors(&after) != mirrors(&live);
     Ok(Planned {
+        others: wanted.others(&after),
         changes: changes("spec", &live["spec"], &after["spec"]),
         old_secrets,
         wanted,

@@ -61,6 +61,16 @@ impl Wanted {
         patch
     }
 
+    /// Endpoints of a Cluster that are not wanted.
+    pub(super) fn others(&self, cluster: &Value) -> Vec<String> {
+        let there = mirrors(cluster).as_array().map_or(&[][..], Vec::as_slice);
+        let endpoints = there.iter().map(|entry| &entry["endpoint"]);
+        endpoints
+            .filter(|endpoint| self.mirrors.iter().all(|mirror| mirror["endpoint"] != **endpoint))
+            .filter_map(|endpoint| endpoint.as_str().map(str::to_owned))
+            .collect()
+    }
+
     /// Whether a Cluster says so already. No list and an empty one are the same.
     pub(super) fn is(&self, live: &Value) -> bool {
         match mirrors(live) {

@@ -2,8 +2,8 @@
 //! else: as much of server-side apply as one client needs, with owners of fields, dry runs and preconditions.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -61,7 +61,7 @@ impl ApiServer {
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 let state = Arc::clone(&state);
-                thread::spawn(move || serve(&connection, &state));
+                thread::spawn(move || serve(connection, &state));
             }
         });
         server.with(|state| {
@@ -72,6 +72,29 @@ impl ApiServer {
             state.kinds.insert("/apis/apps/v1".to_owned(), json!({ "resources": apps }));
         });
         server
+    }
+
+    /// Another way in; gives its port.
+    pub(crate) fn behind_tls(&self, own: &rcgen::CertifiedKey<rcgen::KeyPair>) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let (config, state) = (Arc::new(config), Arc::clone(&self.state));
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let state = Arc::clone(&state);
+                thread::spawn(move || serve(rustls::StreamOwned::new(tls, connection), &state));
+            }
+        });
+        port
     }
 
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -241,7 +264,7 @@ fn merge(into: &mut Value, from: &Value) {
     *into = from.clone();
 }
 
-fn serve(mut connection: &TcpStream, state: &Mutex<State>) {
+fn serve(connection: impl Read + Write, state: &Mutex<State>) {
     let mut reader = BufReader::new(connection);
     let mut first = String::new();
     if reader.read_line(&mut first).unwrap_or(0) == 0 {
@@ -275,8 +298,9 @@ fn serve(mut connection: &TcpStream, state: &Mutex<State>) {
     };
     let text = answer.to_string();
     let _ = write!(
-        connection,
+        reader.get_mut(),
         "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
         text.len()
     );
+    let _ = reader.get_mut().flush();
 }
