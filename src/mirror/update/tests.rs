@@ -60,13 +60,8 @@ fn mirrors_without_files_need_no_secrets_and_one_authority_is_one_secret() {
     assert_eq!(wanted.patch(&live, Version::AsRead)["metadata"]["resourceVersion"], "7");
     assert!(wanted.secrets.is_empty() && wanted.is(&patch) && !wanted.is(&live));
 
-    let second = "  hosts:\n- endpoint: https://b.example\n  caCertPath: /root/ca.crt\n---\n";
-    let two = cluster(&SAMPLE.replacen("---\n", second, 1).replacen(
-        "  hosts:\n- endpoint: https://b",
-        "- endpoint: https://b",
-        1,
-    ));
-    assert_eq!(two.mirrors.len(), 2);
+    let mut two = cluster(SAMPLE);
+    two.mirrors.extend_from_within(..);
     let wanted = Wanted::new(&two, &[node(Some(PEM), None), node(Some(PEM), None)]);
     assert_eq!(wanted.secrets.len(), 1);
 }

@@ -193,7 +193,9 @@ impl State {
             let below = self.objects.iter().filter(|(other, _)| other.starts_with(&format!("{path}/")));
             let mut items: Vec<Value> = below.map(|(_, object)| object).filter(matches).cloned().collect();
             if asked.headers["accept"].contains("PartialObjectMetadataList") {
-                items.iter_mut().for_each(|item| *item = json!({ "metadata": item["metadata"] }));
+                for item in &mut items {
+                    *item = json!({ "metadata": item["metadata"] });
+                }
             }
             return (200, json!({ "kind": "List", "items": items }));
         }
