@@ -412,6 +412,27 @@ fn the_api_server_is_known_by_the_authority_of_the_kubeconfig() {
     let (exit, said) = site.update(&["--quiet"]);
     assert_eq!(exit, 0, "{said}");
     assert_eq!(kept(&site.server.asked()).len(), 3);
+
+    // A proxy of the environment is used, unless NO_PROXY names the server.
+    let proxied = |exception: &str| {
+        let mut command = layercast();
+        command.args([
+            "update",
+            "cluster",
+            "-c",
+            "admin1",
+            "--workspace-dir",
+            "work",
+            "--kubeconfig",
+            "kubeconfig",
+        ]);
+        command.env("HTTPS_PROXY", "http://127.0.0.1:1").env("NO_PROXY", exception);
+        command.current_dir(site.folder.path());
+        within(Duration::from_secs(60), command).status.code()
+    };
+    assert_eq!(proxied("other.example"), Some(6));
+    assert!(site.server.asked().is_empty());
+    assert_eq!(proxied("127.0.0.1"), Some(0));
 }
 
 #[test]

@@ -164,7 +164,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         files: Outside("mirror/update/server"),
         modules: Names::None,
-        paths: These("kube k8s_openapi"),
+        paths: These("kube k8s_openapi hyper_util"),
         why: "one file has the connection to a cluster",
     },
     Rule {

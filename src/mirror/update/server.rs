@@ -85,6 +85,7 @@ mod client {
     use std::time::Duration;
 
     use http_body_util::{BodyExt as _, Limited};
+    use hyper_util::client::proxy::matcher::Matcher;
     use kube::client::Body;
     use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -107,13 +108,27 @@ mod client {
             Failure::Kubeconfig(format!("{}: {}", path.display(), chain(error)))
         };
         let file = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
+        let names_proxy = names_proxy(&file);
         let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
         let mut config = config.map_err(|error| failed(&error))?;
         config.connect_timeout = Some(Duration::from_secs(20));
         config.read_timeout = Some(ANSWER_WITHIN);
+        // Of a proxy of the environment, kube 5.0 asks NO_PROXY about the proxy's own address and not the server's.
+        if !names_proxy && Matcher::from_env().intercept(&config.cluster_url).is_none() {
+            config.proxy_url = None;
+        }
         let namespace = config.default_namespace.clone();
         let client = kube::Client::try_from(config).map_err(|error| failed(&error))?;
         Ok((Client(client), namespace))
+    }
+
+    /// Whether the current context's cluster has a proxy of its own, which the environment does not overrule.
+    fn names_proxy(file: &Kubeconfig) -> bool {
+        let context = file.contexts.iter().find(|known| Some(&known.name) == file.current_context.as_ref());
+        let name = context.and_then(|named| named.context.as_ref()).map(|context| context.cluster.as_str());
+        let cluster = file.clusters.iter().find(|known| Some(known.name.as_str()) == name);
+        let proxy = cluster.and_then(|named| named.cluster.as_ref()?.proxy_url.as_deref());
+        proxy.is_some_and(|proxy| !proxy.is_empty())
     }
 
     pub(super) async fn send(client: &Client, request: Request) -> Result<(u16, Vec<u8>), Failure> {
