@@ -93,7 +93,7 @@ heading "format"
 cargo fmt --check
 
 heading "lints"
-cargo clippy --all-targets -- -D warnings
+cargo clippy --all-targets --features kube -- -D warnings
 
 heading "tests"
 if [ "$ci" = true ]; then
@@ -101,6 +101,9 @@ if [ "$ci" = true ]; then
 else
     cargo nextest run
 fi
+
+heading "tests of the feature kube"
+cargo test --features kube --test it kube::
 
 heading "examples in the documentation"
 cargo test --doc

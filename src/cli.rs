@@ -17,6 +17,7 @@ mod quickstart;
 mod rules;
 mod serve;
 mod summary;
+mod update;
 mod verify;
 
 use std::ffi::OsString;
@@ -65,6 +66,12 @@ enum Command {
         #[command(subcommand)]
         what: mirror::MirrorDo,
     },
+    /// Bring changes of a cluster's configuration file into the cluster
+    #[command(arg_required_else_help = true)]
+    Update {
+        #[command(subcommand)]
+        what: UpdateWhat,
+    },
     /// Run a small OCI registry that keeps its files in a folder
     Serve(serve::Args),
     /// Measure what this machine makes of a bundle
@@ -81,6 +88,13 @@ enum Command {
 enum PushWhat {
     /// Push every image of a bundle to one or more private registries
     Images(Box<push::Args>),
+}
+
+#[derive(Debug, Subcommand)]
+enum UpdateWhat {
+    /// Bring endpoints, CAs and pull credentials of registryMirrors into the cluster, and change nothing else of it
+    #[command(arg_required_else_help = true)]
+    Cluster(update::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -169,6 +183,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
         Command::Mirror { what } => mirror::run(&what, &output),
+        Command::Update { what: UpdateWhat::Cluster(args) } => update::run(&args, &output),
         Command::Serve(args) => serve::run(&args, &output),
         Command::Bench { what: BenchWhat::Decode(args) } => bench::decode(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),

@@ -7,3 +7,4 @@ pub mod cluster;
 pub mod hosts;
 pub mod lint;
 pub mod render;
+pub mod update;

@@ -1,8 +1,9 @@
 //! `mirror`: what nodes are told of a mirror, and what they make of it.
 
+mod apply;
 pub(super) mod check;
 mod edit;
-mod flags;
+pub(super) mod flags;
 mod lint;
 mod render;
 mod targets;
@@ -30,6 +31,9 @@ pub(super) enum MirrorDo {
     SetCa(edit::CaArgs),
     /// Change the pull credentials of a mirror in a cluster's configuration file
     SetCredentials(edit::CredentialsArgs),
+    /// Bring rendered objects into a Kubernetes cluster, and wait until every node has them
+    #[command(arg_required_else_help = true)]
+    Apply(Box<apply::Args>),
 }
 
 pub(super) fn run(what: &MirrorDo, output: &Output) -> Done {
@@ -41,5 +45,6 @@ pub(super) fn run(what: &MirrorDo, output: &Output) -> Done {
         MirrorDo::SetEndpoint(args) => edit::endpoint(args, output),
         MirrorDo::SetCa(args) => edit::ca(args, output),
         MirrorDo::SetCredentials(args) => edit::credentials(args, output),
+        MirrorDo::Apply(args) => apply::run(args, output),
     }
 }

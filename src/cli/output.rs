@@ -48,7 +48,8 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn new(args: &OutputArgs) -> Self {
         let level = match args.verbose {
-            0 => "warn",
+            // What it would say of a server's error is said with the error.
+            0 => "warn,kube_client=off",
             1 => "layercast=debug",
             _ => "layercast=trace",
         };

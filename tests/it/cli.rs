@@ -27,9 +27,26 @@ fn help_is_what_it_was() {
         insta::assert_snapshot!(format!("help_{verb}"), snapshot(&[verb, "--help"]));
     }
     insta::assert_snapshot!("help_bench_decode", snapshot(&["bench", "decode", "--help"]));
-    for verb in ["render", "lint"] {
+    insta::assert_snapshot!("help_update_cluster", snapshot(&["update", "cluster", "--help"]));
+    for verb in ["render", "lint", "apply"] {
         insta::assert_snapshot!(format!("help_mirror_{verb}"), snapshot(&["mirror", verb, "--help"]));
     }
+}
+
+/// A build without the feature knows the commands that need it, reads what they are given, and refuses.
+#[cfg(not(feature = "kube"))]
+#[test]
+fn what_was_not_built_in_is_told() {
+    let words = [
+        "mirror",
+        "apply",
+        "--kubeconfig=k",
+        "--endpoint=https://mirror.example",
+        "--host=gcr.io",
+        "--quiet",
+    ];
+    let said = snapshot(&words);
+    assert!(said.starts_with("exit 2") && said.contains("--features kube"), "{said}");
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod fixtures;
 mod formats;
 mod hostile;
 mod interrupt;
+#[cfg(feature = "kube")]
+mod kube;
 mod memory;
 mod mirrors;
 mod node_lint;

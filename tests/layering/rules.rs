@@ -150,6 +150,24 @@ pub(crate) const RULES: &[Rule] = &[
               mirror/lint/disk read a disk",
     },
     Rule {
+        files: In(
+            "mirror/cluster/yaml mirror/cluster/header mirror/cluster/objects mirror/cluster/endpoint mirror/update/diff \
+             mirror/update/failure mirror/update/manifest mirror/update/old mirror/update/ready mirror/update/request \
+             mirror/update/secret mirror/update/status mirror/update/wanted",
+        ),
+        modules: Names::None,
+        paths: These(
+            "std::fs std::net std::process std::env std::thread std::os tokio reqwest tempfile kube http",
+        ),
+        why: "what a cluster's file says, what its server is asked and what it means by its answer are pure",
+    },
+    Rule {
+        files: Outside("mirror/update/server"),
+        modules: Names::None,
+        paths: These("kube k8s_openapi hyper_util"),
+        why: "one file has the connection to a cluster",
+    },
+    Rule {
         files: In("bench"),
         modules: These("serve mirror cli"),
         paths: Names::None,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Stop;
 use crate::cli::output::Output;
-use crate::mirror::cluster::{ClusterMirrors, Expectations};
+use crate::mirror::cluster::{ClusterMirrors, Expectations, RegistryMirror};
 use crate::mirror::hosts::Version;
 use crate::mirror::render::{
     Authorities, Credentials, NodeMirror, Options, Refused, Rendered, Runtime, render,
@@ -49,11 +49,6 @@ pub(super) struct MirrorFlags {
 }
 
 impl MirrorFlags {
-    /// Whether a mirror is named.
-    pub(super) fn is_given(&self) -> bool {
-        self.endpoint.is_some() || self.cluster.is_some()
-    }
-
     /// What `runtime` is told of every mirror that was given.
     pub(super) fn render(&self, runtime: Runtime, output: &Output) -> Result<Rendered, Stop> {
         let options = Options {
@@ -92,7 +87,11 @@ impl MirrorFlags {
             if cluster.mirrors.is_empty() {
                 return Err(Stop::usage(format!("{}: there are no registryMirrors in it", path.display())));
             }
-            return self.of_cluster(&cluster);
+            let mut mirrors = of_cluster(&cluster)?;
+            for mirror in &mut mirrors {
+                mirror.fallback &= !self.no_fallback;
+            }
+            return Ok(mirrors);
         }
         let Some(endpoint) = &self.endpoint else {
             return Err(Stop::usage("no mirror is given").hint(
@@ -104,18 +103,19 @@ impl MirrorFlags {
         complete(&mut mirror, self.ca.as_deref(), self.pull_credentials.as_deref())?;
         Ok(vec![mirror])
     }
+}
 
-    /// Without a key for gcr.io nobody meant nodes to fall back.
-    fn of_cluster(&self, cluster: &ClusterMirrors) -> Result<Vec<NodeMirror>, Stop> {
-        let mirror = |entry: &crate::mirror::cluster::RegistryMirror| {
-            let mut mirror = NodeMirror::new(&entry.endpoint, &entry.upstreams())?;
-            mirror.fallback = cluster.gcr_key_path.is_some() && !self.no_fallback;
-            let (ca, credentials) = (&entry.ca_cert_path, &entry.pull_credential_config_path);
-            complete(&mut mirror, ca.as_deref(), credentials.as_deref())?;
-            Ok(mirror)
-        };
-        cluster.mirrors.iter().map(mirror).collect()
-    }
+/// The mirrors of a cluster, with what is in the files that its own file names. Without a key for gcr.io nobody meant
+/// nodes to fall back.
+pub(in crate::cli) fn of_cluster(cluster: &ClusterMirrors) -> Result<Vec<NodeMirror>, Stop> {
+    let mirror = |entry: &RegistryMirror| {
+        let mut mirror = NodeMirror::new(&entry.endpoint, &entry.upstreams())?;
+        mirror.fallback = cluster.gcr_key_path.is_some();
+        let (ca, credentials) = (&entry.ca_cert_path, &entry.pull_credential_config_path);
+        complete(&mut mirror, ca.as_deref(), credentials.as_deref())?;
+        Ok(mirror)
+    };
+    cluster.mirrors.iter().map(mirror).collect()
 }
 
 /// What is in the files that belong to a mirror.

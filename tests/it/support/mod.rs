@@ -1,6 +1,8 @@
 //! Running layercast, registries and generators.
 
 pub(crate) mod answers;
+#[cfg(feature = "kube")]
+pub(crate) mod api_server;
 pub(crate) mod containerd;
 pub(crate) mod http;
 pub(crate) mod link;

@@ -1,0 +1,93 @@
+//! `mirror apply`: rendered objects go into a Kubernetes cluster.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::flags::MirrorFlags;
+use crate::cli::output::Output;
+use crate::cli::update::{self, HowArgs};
+use crate::cli::{Done, Stop};
+use crate::exit::Exit;
+use crate::mirror::cluster::read_text;
+use crate::mirror::render::{File, Runtime};
+use crate::mirror::update::Server;
+use crate::mirror::update::apply::{Fate, Planned, carry_out, plan, wait};
+use crate::mirror::update::manifest;
+
+/// Bring rendered objects into a Kubernetes cluster, and wait until every node has them
+///
+/// Without FILE it is what `mirror render --runtime daemonset` writes for the same flags.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Objects of Kubernetes as YAML; - reads standard input
+    #[arg(value_name = "FILE", conflicts_with_all = ["endpoint", "cluster"])]
+    file: Option<PathBuf>,
+    /// Where to reach the cluster
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: PathBuf,
+    #[command(flatten)]
+    mirror: MirrorFlags,
+    #[command(flatten)]
+    how: HowArgs,
+    /// How long to wait until a DaemonSet runs on every node; 0 does not wait
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    timeout: u64,
+}
+
+pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
+    let (name, text) = match &args.file {
+        Some(path) if path == Path::new("-") => ("standard input".to_owned(), stdin()?),
+        Some(path) => {
+            (path.display().to_string(), read_text(path).map_err(|error| Stop::usage(error.to_string()))?)
+        }
+        None => {
+            let rendered = args.mirror.render(Runtime::DaemonSet, output)?;
+            rendered.notes.iter().for_each(|note| output.note(note));
+            ("the DaemonSet".to_owned(), rendered.files.iter().map(File::text).collect())
+        }
+    };
+    let objects = manifest::parse(&text).map_err(|fault| Stop::usage(format!("{name}: {fault}")))?;
+    if objects.is_empty() {
+        return Err(Stop::usage(format!("{name}: there are no objects in it")));
+    }
+    let how = args.how.how();
+    let runtime = crate::cli::runtime()?;
+    let server = runtime.block_on(Server::new(&args.kubeconfig))?;
+    let planned = runtime.block_on(plan(&server, objects, how.force))?;
+    output.summary(&planned.iter().map(show).collect::<String>());
+    if planned.iter().any(|planned| planned.fate != Fate::Unchanged) {
+        args.how.confirm(output)?;
+        runtime.block_on(carry_out(&server, &planned, how))?;
+    }
+    if how.dry_run {
+        output.summary("tried by the server; nothing was changed");
+        return Ok(Exit::Complete);
+    }
+    if args.timeout > 0 {
+        for (what, nodes) in runtime.block_on(wait(&server, &planned, Duration::from_secs(args.timeout)))? {
+            output.summary(&format!("{what} is ready on {nodes} nodes"));
+            if nodes == 0 {
+                output.warn(&format!("{what}: no node matches it"));
+            }
+        }
+    }
+    Ok(Exit::Complete)
+}
+
+fn show(planned: &Planned) -> String {
+    let taken = update::taken(&planned.taken_from);
+    match &planned.fate {
+        Fate::Created => format!("+ {planned}\n"),
+        Fate::Unchanged => format!("= {planned}\n{taken}"),
+        Fate::Changed(changes) => format!("~ {planned}\n{}{taken}", update::changes(changes)),
+    }
+}
+
+/// As much as a file may have.
+fn stdin() -> Result<String, Stop> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take((4 << 20) + 1).read_to_string(&mut text);
+    read.map_err(|error| Stop::usage(format!("standard input: {error}")))?;
+    Ok(text)
+}

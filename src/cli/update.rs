@@ -1,0 +1,138 @@
+//! `update cluster`: the mirrors of a cluster's configuration file become those of the cluster.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use super::output::Output;
+use super::{Done, Stop, cluster, mirror};
+use crate::error::printable;
+use crate::exit::Exit;
+use crate::mirror::cluster::Expectations;
+use crate::mirror::update::cluster::{Planned, carry_out, plan};
+use crate::mirror::update::{Change, Failure, How, Owner, Server, Wanted};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Name of the cluster; its configuration file is DIR/NAME/NAME.yaml
+    #[arg(long, short, value_name = "NAME")]
+    cluster: String,
+    /// Where to reach the cluster; for a user cluster, its admin cluster [default: DIR/NAME/NAME-kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Where configuration files of clusters are
+    #[arg(long, value_name = "DIR", default_value = "bmctl-workspace")]
+    workspace_dir: PathBuf,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// How a cluster is changed.
+#[derive(Debug, clap::Args)]
+pub(super) struct HowArgs {
+    /// Take fields over that another field manager owns
+    #[arg(long)]
+    force_conflicts: bool,
+    /// Have the cluster's API server try it all and keep nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl HowArgs {
+    pub(super) fn how(&self) -> How {
+        How { force: self.force_conflicts, dry_run: self.dry_run }
+    }
+
+    /// Whether what was shown is to be done. Asked on the terminal; `--quiet` is the answer of those who have none.
+    pub(super) fn confirm(&self, output: &Output) -> Result<(), Stop> {
+        if self.dry_run || output.quiet {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(Stop::usage("there is no terminal to ask on; nothing was changed")
+                .hint("say --quiet to go on without a question, or --dry-run to have it tried"));
+        }
+        let answer = Output::ask("Change the cluster? [y/N] ")
+            .map_err(|error| Stop::new(Exit::Internal, error.to_string()))?;
+        if matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+        Err(Stop { class: "declined", ..Stop::new(Exit::Incomplete, "not confirmed; nothing was changed") })
+    }
+}
+
+pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let name = &args.cluster;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_name) {
+        return Err(Stop::usage(format!("--cluster {name:?} is no name of a cluster"))
+            .hint("give the name alone, as admin1; --workspace-dir says where its folder is"));
+    }
+    let folder = args.workspace_dir.join(name);
+    let file = folder.join(format!("{name}.yaml"));
+    let cluster = cluster::read(&file, &Expectations::default(), output)?;
+    if cluster.name != *name {
+        let message = format!("{}:{}: the Cluster in it is {}", file.display(), cluster.line, cluster.name);
+        return Err(Stop::usage(message).hint(format!("name: {name}, or -c {}", cluster.name)));
+    }
+    let wanted = Wanted::new(&cluster, &mirror::flags::of_cluster(&cluster)?);
+    let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| folder.join(format!("{name}-kubeconfig")));
+    let how = args.how.how();
+    let runtime = super::runtime()?;
+    let server = runtime.block_on(Server::new(&kubeconfig))?;
+    let planned = runtime.block_on(plan(&server, wanted, how.force))?;
+    if planned.is_nothing() {
+        output.summary(&format!("Cluster {}/{name}: says so already", cluster.namespace));
+        return Ok(Exit::Complete);
+    }
+    output.summary(&show(&planned, &format!("Cluster {}/{name}", cluster.namespace)));
+    args.how.confirm(output)?;
+    let done = runtime.block_on(carry_out(&server, &planned, how))?;
+    if let Some((secret, why)) = done.left.first() {
+        let message = format!(
+            "the change is in, but Secret {secret}, which nothing uses any more, is still there: {why}"
+        );
+        let stop = Stop { class: "refused", ..Stop::new(Exit::Incomplete, message) };
+        return Err(stop.hint("run it again, or remove the secret by hand"));
+    }
+    output.summary(if how.dry_run { "tried by the server; nothing was changed" } else { "changed" });
+    Ok(Exit::Complete)
+}
+
+fn show(planned: &Planned, title: &str) -> String {
+    let added = planned.new_secrets.iter().map(|name| format!("+ Secret {name}\n"));
+    let removed = planned.old_secrets().map(|name| format!("- Secret {name}\n"));
+    let secrets: String = added.chain(removed).collect();
+    let stay = planned
+        .others
+        .iter()
+        .map(|endpoint| format!("! {} stays: another field manager owns that entry\n", printable(endpoint)));
+    let stay = stay.collect::<Vec<_>>().concat();
+    format!("{title}\n{}{secrets}{stay}{}", changes(&planned.changes), taken(&planned.taken_from))
+}
+
+pub(super) fn changes(changes: &[Change]) -> String {
+    let line = |sign, path: &str, value: &Option<String>| {
+        value.as_ref().map(|value| format!("{sign} {}: {}\n", printable(path), printable(value)))
+    };
+    changes
+        .iter()
+        .flat_map(|Change { path, before, after }| [line('-', path, before), line('+', path, after)])
+        .flatten()
+        .collect()
+}
+
+pub(super) fn taken(owners: &[Owner]) -> String {
+    let line = |owner: &Owner| format!("! {} is taken over from {:?}\n", owner.field, owner.manager);
+    owners.iter().map(line).collect::<Vec<_>>().concat()
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self {
+            class: failure.class(),
+            exit: failure.exit(),
+            message: failure.to_string(),
+            hint: failure.hint().map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Why a cluster was not changed, and what to do next.
+
+use std::fmt::Write as _;
+
+use super::status::{Owner, Refusal};
+use crate::exit::Exit;
+
+/// Why a cluster was not changed, or not wholly.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// This program cannot speak to clusters.
+    #[error("this layercast was built without the feature `kube`, which speaks to clusters")]
+    NotBuilt,
+    /// The file that says where the cluster is.
+    #[error("kubeconfig {0}")]
+    Kubeconfig(String),
+    /// There was no answer.
+    #[error("no answer from the cluster's API server: {0}")]
+    Unreachable(String),
+    /// An answer that no API server gives.
+    #[error("the answer to {0} is not that of an API server: {1}")]
+    Garbled(String, String),
+    /// 401.
+    #[error("the cluster does not know who asks: {0}")]
+    Unauthorized(String),
+    /// 403.
+    #[error("the cluster does not allow it: {0}")]
+    Forbidden(String),
+    /// The server has no such kind.
+    #[error("the cluster has no kind {kind} in {api_version}{}", others(.served))]
+    NoKind {
+        /// The kind.
+        kind: String,
+        /// Where it was looked for.
+        api_version: String,
+        /// Versions of the group that the server has.
+        served: Vec<String>,
+    },
+    /// The namespace is not there.
+    #[error("the cluster has no namespace {0}")]
+    NoNamespace(String),
+    /// The object is not there.
+    #[error("the namespace {namespace} has no Cluster {name}")]
+    NoCluster {
+        /// Its name.
+        name: String,
+        /// Where it was looked for.
+        namespace: String,
+    },
+    /// Others own what is to be changed.
+    #[error("{what}: {}", owned(.owners))]
+    Owned {
+        /// The object.
+        what: String,
+        /// Who owns which field.
+        owners: Vec<Owner>,
+    },
+    /// It is not what was shown any more.
+    #[error("{0} was changed by somebody else meanwhile")]
+    Changed(String),
+    /// The server refused for a reason of its own.
+    #[error("{what}: the cluster refused with {code}: {message}")]
+    Refused {
+        /// The object.
+        what: String,
+        /// HTTP's number.
+        code: u16,
+        /// Its words.
+        message: String,
+    },
+    /// Pods are not ready in time.
+    #[error("{what} is not ready after {seconds} s: {progress}")]
+    NotReady {
+        /// The object.
+        what: String,
+        /// How long it had.
+        seconds: u64,
+        /// How far it is.
+        progress: String,
+    },
+}
+
+fn others(served: &[String]) -> String {
+    if served.is_empty() { String::new() } else { format!(" (it has {})", served.join(", ")) }
+}
+
+fn owned(owners: &[Owner]) -> String {
+    let mut text = String::new();
+    for (number, Owner { manager, field }) in owners.iter().enumerate() {
+        let _ = write!(text, "{}{field} is owned by {manager:?}", if number == 0 { "" } else { ", " });
+    }
+    text
+}
+
+impl Failure {
+    /// What a refusal means for an object.
+    pub(super) fn of(refusal: Refusal, what: &str) -> Self {
+        let what = what.to_owned();
+        match refusal {
+            Refusal::Unauthorized(message) => Self::Unauthorized(message),
+            Refusal::Forbidden(message) => Self::Forbidden(message),
+            Refusal::Owned(owners) => Self::Owned { what, owners },
+            Refusal::Changed(_) => Self::Changed(what),
+            Refusal::Missing(message) => Self::Refused { what, code: 404, message },
+            Refusal::Other(code, message) => Self::Refused { what, code, message },
+        }
+    }
+
+    /// One word for programs that read the log.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::NotBuilt | Self::Kubeconfig(_) => "usage",
+            Self::Unreachable(_) | Self::Garbled(..) => "network",
+            Self::Unauthorized(_) | Self::Forbidden(_) => "auth",
+            Self::NoKind { .. } | Self::NoNamespace(_) | Self::NoCluster { .. } => "not_found",
+            Self::Owned { .. } | Self::Changed(_) => "conflict",
+            Self::Refused { .. } => "refused",
+            Self::NotReady { .. } => "timeout",
+        }
+    }
+
+    /// How a command ends by it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NotBuilt
+            | Self::Kubeconfig(_)
+            | Self::NoKind { .. }
+            | Self::NoNamespace(_)
+            | Self::NoCluster { .. } => Exit::Usage,
+            Self::Unreachable(_) | Self::Garbled(..) => Exit::Unreachable,
+            Self::Unauthorized(_) | Self::Forbidden(_) => Exit::Credentials,
+            Self::Owned { .. } | Self::Changed(_) | Self::Refused { .. } | Self::NotReady { .. } => {
+                Exit::Incomplete
+            }
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NotBuilt => "take a release, or build with: cargo build --release --features kube",
+            Self::Kubeconfig(_) => "give the cluster's kubeconfig with --kubeconfig FILE",
+            Self::Unreachable(_) => "is `server` in the kubeconfig right, and reachable from here?",
+            Self::Garbled(..) => "is `server` in the kubeconfig an API server, without a proxy before it?",
+            Self::Unauthorized(_) => "the kubeconfig's certificate or token may have expired",
+            Self::Forbidden(_) => "use a kubeconfig that may read and write what is named here",
+            Self::NoKind { .. } => {
+                "the custom resource is not installed there: is it the right cluster's kubeconfig? For a user cluster, \
+                 give that of its admin cluster"
+            }
+            Self::NoNamespace(_) | Self::NoCluster { .. } => {
+                "is it the right cluster's kubeconfig? For a user cluster, give that of its admin cluster"
+            }
+            Self::Owned { .. } => {
+                "nothing was changed; --force-conflicts takes the fields over from their owners"
+            }
+            Self::Changed(_) => "run it again, and look at what it shows",
+            Self::NotReady { .. } => "look at its pods: kubectl describe, kubectl logs",
+            Self::Refused { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,206 @@
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::diff::{changes, object_changes};
+use super::old::old;
+use super::ready::{Progress, progress};
+use super::request::{self, Resource};
+use super::secret::Secret;
+use super::status::{Owner, Refusal, refusal};
+use super::wanted::{Version, Wanted};
+use super::{How, manifest};
+use crate::mirror::cluster::{ClusterMirrors, Expectations, parse};
+use crate::mirror::render::{Credentials, NodeMirror};
+
+const SAMPLE: &str = include_str!("../../../tests/fixtures/cluster/admin1.yaml");
+const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+
+fn cluster(text: &str) -> ClusterMirrors {
+    parse(text, &Expectations::default()).mirrors.unwrap()
+}
+
+fn node(ca: Option<&str>, password: Option<&str>) -> NodeMirror {
+    let mut node = NodeMirror::new("https://172.18.0.20:5000", &["gcr.io"]).unwrap();
+    node.authorities = ca.map(|pem| pem.parse().unwrap());
+    node.credentials =
+        password.map(|word| Credentials { username: "u".to_owned(), password: SecretString::from(word) });
+    node
+}
+
+fn names(password: &str, ca: &str) -> Vec<String> {
+    let wanted = Wanted::new(&cluster(SAMPLE), &[node(Some(ca), Some(password))]);
+    wanted.secrets.iter().map(|secret| secret.name.clone()).collect()
+}
+
+#[test]
+fn names_of_secrets_follow_from_their_content() {
+    let first = names("a", PEM);
+    assert_eq!(
+        first,
+        names("a", &format!("a comment\n{PEM}")),
+        "what stands beside certificates is not sent"
+    );
+    let (other, longer) = (names("b", PEM), names("a", &PEM.repeat(2)));
+    assert!(first[0] == other[0] && first[1] != other[1]);
+    assert!(first[0] != longer[0] && first[1] == longer[1]);
+    assert!(first[0].starts_with("ca-") && first[1].starts_with("pull-creds-"));
+    assert!(first.iter().all(|name| name.rsplit('-').next().unwrap().len() == 32));
+}
+
+#[test]
+fn mirrors_without_files_need_no_secrets_and_one_authority_is_one_secret() {
+    let wanted = Wanted::new(&cluster(SAMPLE), &[node(None, None)]);
+    let live = json!({"metadata": {"uid": "u", "resourceVersion": "7"}});
+    let patch = wanted.patch(&live, Version::Any);
+    assert_eq!(
+        patch["spec"],
+        json!({"nodeConfig": {"registryMirrors": [{"endpoint": "https://172.18.0.20:5000"}]}})
+    );
+    assert_eq!(patch["metadata"], json!({"name": "admin1", "namespace": "cluster-admin1", "uid": "u"}));
+    assert_eq!(wanted.patch(&live, Version::AsRead)["metadata"]["resourceVersion"], "7");
+    assert!(wanted.secrets.is_empty() && wanted.is(&patch) && !wanted.is(&live));
+
+    let mut two = cluster(SAMPLE);
+    two.mirrors.extend_from_within(..);
+    let wanted = Wanted::new(&two, &[node(Some(PEM), None), node(Some(PEM), None)]);
+    assert_eq!(wanted.secrets.len(), 1);
+}
+
+#[test]
+fn no_mirrors_are_wanted_as_an_empty_list() {
+    let mut none = cluster(SAMPLE);
+    none.mirrors.clear();
+    let wanted = Wanted::new(&none, &[]);
+    assert!(wanted.is(&json!({})) && wanted.is(&json!({"spec": {"nodeConfig": {"registryMirrors": []}}})));
+    let live = json!({"spec": {"nodeConfig": {"registryMirrors": [{"endpoint": "https://a"}]}}});
+    assert!(!wanted.is(&live));
+    assert_eq!(wanted.patch(&live, Version::Any)["spec"]["nodeConfig"]["registryMirrors"], json!([]));
+    assert_eq!(wanted.others(&live), ["https://a"]);
+}
+
+#[test]
+fn a_secret_is_there_only_with_all_that_makes_it_work() {
+    let secret = Secret::authorities(&PEM.parse().unwrap());
+    let mut live = secret.object("n");
+    live["metadata"]["annotations"]["more"] = "is no harm".into();
+    assert!(secret.is(&live));
+    for (place, value) in [
+        ("/type", json!("kubernetes.io/tls")),
+        ("/data", json!({})),
+        ("/metadata/annotations", json!({})),
+        ("/metadata/labels", Value::Null),
+    ] {
+        let mut other = live.clone();
+        *other.pointer_mut(place).unwrap() = value;
+        assert!(!secret.is(&other), "{place}");
+    }
+}
+
+#[test]
+fn only_ours_go_and_only_when_nothing_names_them() {
+    let item = |name: &str, by: &str| {
+        let labels = json!({"app.kubernetes.io/managed-by": by});
+        json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "1", "labels": labels}})
+    };
+    let kept = Secret::authorities(&PEM.parse().unwrap());
+    let list = json!({"items": [item("a", "layercast"), item("b", "helm"), item("c", "layercast"), item(&kept.name, "layercast")]});
+    let cluster = json!({
+        "metadata": {"managedFields": [{"x": "a"}]},
+        "spec": {"nodeConfig": {"privateRegistries": [{"caCertSecretRef": {"name": "c"}}]}},
+    });
+    let found: Vec<String> = old(&list, &[kept], &[&cluster]).into_iter().map(|old| old.name).collect();
+    assert_eq!(found, ["a"]);
+}
+
+#[test]
+fn answers_mean_what_the_conventions_say() {
+    let body = |causes: Value| json!({"message": "m", "details": {"causes": causes}}).to_string();
+    let cause =
+        |message: &str| json!({"reason": "FieldManagerConflict", "field": ".spec.a", "message": message});
+    let owner = |manager: &str| Owner { manager: manager.to_owned(), field: ".spec.a".to_owned() };
+    let both = body(json!([
+        cause("conflict with \"bmctl\" using baremetal.cluster.gke.io/v1"),
+        cause("conflict with \"kubectl\" with subresource \"scale\" using v1"),
+        {"reason": "FieldValueInvalid"}
+    ]));
+    assert_eq!(refusal(409, both.as_bytes()), Refusal::Owned(vec![owner("bmctl"), owner("kubectl")]));
+    assert_eq!(refusal(409, body(json!([])).as_bytes()), Refusal::Changed("m".to_owned()));
+    assert_eq!(refusal(404, b"<html>"), Refusal::Missing("HTTP 404".to_owned()));
+    assert_eq!(refusal(401, b""), Refusal::Unauthorized("HTTP 401".to_owned()));
+    assert_eq!(refusal(403, body(json!(1)).as_bytes()), Refusal::Forbidden("m".to_owned()));
+    let escape = json!({"message": "a\u{1b}[2Jb"}).to_string();
+    assert_eq!(refusal(500, escape.as_bytes()), Refusal::Other(500, "a\\u{1b}[2Jb".to_owned()));
+}
+
+#[test]
+fn paths_cannot_be_left_by_names() {
+    let list = json!({"resources": [
+        {"name": "clusters/status", "kind": "Cluster", "namespaced": true},
+        {"name": "clusters", "kind": "Cluster", "namespaced": true},
+    ]});
+    let clusters = Resource::find(&list, "baremetal.cluster.gke.io/v1", "Cluster").unwrap();
+    assert_eq!(
+        clusters.object("cluster-a", "a"),
+        "/apis/baremetal.cluster.gke.io/v1/namespaces/cluster-a/clusters/a"
+    );
+    assert_eq!(Resource::namespaces().object("", "a"), "/api/v1/namespaces/a");
+    assert_eq!(
+        Resource::secrets().object("..", "a/../b?x"),
+        "/api/v1/namespaces/%2E%2E/secrets/a%2F..%2Fb%3Fx"
+    );
+    assert_eq!(Resource::find(&list, "v1", "Secret"), None);
+    let request = request::apply("/p", &json!({}), How { force: true, dry_run: true });
+    assert_eq!(request.path, "/p?fieldManager=layercast&fieldValidation=Strict&force=true&dryRun=All");
+}
+
+#[test]
+fn differences_are_told_value_by_value() {
+    let (before, after) =
+        (json!({"a": [{"b": 1}, 2], "x.y": true}), json!({"a": [{"b": "1"}], "x.y": true, "n": null}));
+    let found = changes("spec", &before, &after);
+    let told: Vec<_> = found
+        .iter()
+        .map(|change| (change.path.as_str(), change.before.as_deref(), change.after.as_deref()))
+        .collect();
+    assert_eq!(told, [("spec.a[0].b", Some("1"), Some("\"1\"")), ("spec.a[1]", Some("2"), None)]);
+    let secret = |value: &str| {
+        json!({"kind": "Secret", "data": {"k": value, ".dockerconfigjson": value}, "status": value,
+               "metadata": {"resourceVersion": value, "managedFields": [value]}})
+    };
+    let text = format!("{:?}", object_changes(&secret("hunter2"), &secret("hunter3")));
+    assert!(
+        text.contains("data.k") && text.contains("dockerconfigjson") && !text.contains("hunter"),
+        "{text}"
+    );
+}
+
+#[test]
+fn words_of_a_file_become_what_the_api_takes() {
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: b}\n\
+                x: [1, -2, 1.5, true, no, ~, '1', \"yes\", 1m, 256, 0]\ny: |\n  a\n  b\n";
+    let object = manifest::parse(text).unwrap().remove(0);
+    assert_eq!(object.to_string(), "ConfigMap b/a");
+    assert_eq!(object.value["x"], json!([1, -2, 1.5, true, false, null, "1", "yes", "1m", 256, 0]));
+    assert_eq!(object.value["y"], "a\nb\n");
+    for (text, what) in [
+        ("kind: A\nmetadata: {name: a}\n", "without apiVersion"),
+        ("apiVersion: v1\nkind: A\nmetadata: {name: a}\nmode: 0644\n", "0644"),
+        ("apiVersion: v1\nkind: A\nmetadata: {name: a}\nmode: .inf\nx: 1e999\n", "no number"),
+    ] {
+        let fault = manifest::parse(text).unwrap_err();
+        assert!(fault.message.contains(what), "{text}: {fault}");
+    }
+}
+
+#[test]
+fn a_daemon_set_is_ready_by_the_rule_of_kubectl() {
+    let set = |seen: Value, updated: u64, available: u64| {
+        json!({"metadata": {"generation": 2}, "status": {"observedGeneration": seen, "desiredNumberScheduled": 3,
+               "updatedNumberScheduled": updated, "numberAvailable": available}})
+    };
+    assert_eq!(progress(&set(Value::Null, 3, 3)), Progress::Unseen);
+    assert_eq!(progress(&set(1.into(), 3, 3)), Progress::Unseen);
+    assert_eq!(progress(&set(2.into(), 1, 3)), Progress::Going(1, 3));
+    assert_eq!(progress(&set(2.into(), 3, 2)), Progress::Going(2, 3));
+    assert_eq!(progress(&set(2.into(), 3, 3)), Progress::Done(3));
+}

@@ -1,0 +1,110 @@
+//! What a cluster's file asks for, as objects of Kubernetes. Pure.
+
+use serde_json::{Value, json};
+
+use super::secret::Secret;
+use crate::mirror::cluster::{ClusterMirrors, RegistryMirror};
+use crate::mirror::render::NodeMirror;
+
+/// What a cluster should have.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The Cluster.
+    pub name: String,
+    /// Where it and its secrets are.
+    pub namespace: String,
+    /// `GROUP/VERSION` of the Cluster.
+    pub api_version: String,
+    /// Each once, whatever number of mirrors points at it.
+    pub secrets: Vec<Secret>,
+    /// `spec.nodeConfig.registryMirrors`.
+    mirrors: Vec<Value>,
+}
+
+impl Wanted {
+    /// From a file, and from what is in the files that it names, mirror for mirror.
+    pub fn new(cluster: &ClusterMirrors, contents: &[NodeMirror]) -> Self {
+        let mut wanted = Self {
+            name: cluster.name.clone(),
+            namespace: cluster.namespace.clone(),
+            api_version: cluster.api_version.clone(),
+            secrets: Vec::new(),
+            mirrors: Vec::new(),
+        };
+        for (entry, content) in cluster.mirrors.iter().zip(contents) {
+            let ca = content.authorities.as_ref().map(Secret::authorities);
+            let pull =
+                content.credentials.as_ref().map(|known| Secret::pull_credentials(&entry.host_port, known));
+            let mirror = mirror(entry, ca.as_ref(), pull.as_ref(), &wanted.namespace);
+            wanted.mirrors.push(mirror);
+            for secret in ca.into_iter().chain(pull) {
+                if wanted.secrets.iter().all(|known| known.name != secret.name) {
+                    wanted.secrets.push(secret);
+                }
+            }
+        }
+        wanted
+    }
+
+    /// The Cluster as it is applied: nothing but the mirrors. With the `uid` of the Cluster that is there, because
+    /// applying to one that is gone would make a new one.
+    pub(super) fn patch(&self, live: &Value, version: Version) -> Value {
+        let mut patch = json!({
+            "apiVersion": self.api_version,
+            "kind": "Cluster",
+            "metadata": { "name": self.name, "namespace": self.namespace, "uid": live["metadata"]["uid"] },
+            "spec": { "nodeConfig": { "registryMirrors": self.mirrors } },
+        });
+        if version == Version::AsRead {
+            patch["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        }
+        patch
+    }
+
+    /// Endpoints of a Cluster that are not wanted.
+    pub(super) fn others(&self, cluster: &Value) -> Vec<String> {
+        let there = mirrors(cluster).as_array().map_or(&[][..], Vec::as_slice);
+        let endpoints = there.iter().map(|entry| &entry["endpoint"]);
+        endpoints
+            .filter(|endpoint| self.mirrors.iter().all(|mirror| mirror["endpoint"] != **endpoint))
+            .filter_map(|endpoint| endpoint.as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Whether a Cluster says so already. No list and an empty one are the same.
+    pub(super) fn is(&self, live: &Value) -> bool {
+        match mirrors(live) {
+            Value::Null => self.mirrors.is_empty(),
+            there => there.as_array() == Some(&self.mirrors),
+        }
+    }
+}
+
+/// Which version of a Cluster may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Whichever there is: it is only tried.
+    Any,
+    /// Only the one that was read: it is changed only as it was shown.
+    AsRead,
+}
+
+/// `spec.nodeConfig.registryMirrors` of a Cluster.
+pub(super) fn mirrors(cluster: &Value) -> &Value {
+    &cluster["spec"]["nodeConfig"]["registryMirrors"]
+}
+
+fn mirror(entry: &RegistryMirror, ca: Option<&Secret>, pull: Option<&Secret>, namespace: &str) -> Value {
+    let mut mirror = json!({ "endpoint": entry.endpoint });
+    // Whether `hosts` adds to gcr.io or takes its place is not documented, so gcr.io is named. Without `hosts` the field
+    // stays away: releases before 1.11 do not know it.
+    if !entry.hosts.is_empty() {
+        mirror["hosts"] = entry.upstreams().into();
+    }
+    for (field, secret) in [("caCertSecretRef", ca), ("pullCredentialSecretRef", pull)] {
+        if let Some(secret) = secret {
+            mirror[field] = secret.reference(namespace);
+        }
+    }
+    mirror
+}
