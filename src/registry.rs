@@ -132,7 +132,7 @@ impl Default for ClientOptions {
             allow_foreign_uploads: false,
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
-            max_idle_connections: 32,
+            max_idle_connections: 256,
             observer: Arc::new(()),
         }
     }

@@ -13,7 +13,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A mirror is far when a question takes this long: then a round trip saved is worth more than a request.
 const FAR: Duration = Duration::from_millis(20);
-/// What the answer to a question may be late over twice the best before the lane stops to grow.
+/// A question that takes so many times as long as the quickest, and this on top, waits in a queue: the lane stops to grow.
+/// A small blob on a new connection takes three ways there and back.
+const SLOWER: u32 = 4;
 const PATIENCE: Duration = Duration::from_millis(5);
 /// Complaints closer together than this are one.
 const CUT_APART: Duration = Duration::from_millis(250);
@@ -137,7 +139,7 @@ impl Control for ByDelay {
     fn ended(&mut self, took: Duration, full: bool, _now: Instant) {
         let best = self.best.map_or(took, |best| best.min(took));
         self.best = Some(best);
-        if full && took <= best * 2 + PATIENCE {
+        if full && took <= best * SLOWER + PATIENCE {
             let step = if self.limit.last_cut.is_none() { 1.0 } else { 1.0 / self.limit.now };
             self.limit.grow(step);
         }
@@ -155,7 +157,7 @@ pub(super) struct ByRate {
 }
 
 impl ByRate {
-    const START: usize = 8;
+    const START: usize = 16;
     const STEP: f64 = 2.0;
 
     fn new(most: usize, now: Instant) -> Self {
@@ -285,7 +287,7 @@ mod tests {
         assert_eq!(lane.limit.get(), 128, "complaints that come together are one");
         lane.ended(80 * MILLI, true, start);
         assert_eq!(lane.limit.get(), 128, "after a complaint it grows by one for a whole round");
-        (0..200).for_each(|_| lane.ended(300 * MILLI, true, start));
+        (0..200).for_each(|_| lane.ended(400 * MILLI, true, start));
         assert_eq!(lane.limit.get(), 128, "late answers are a queue: more would only wait in it");
     }
 
@@ -297,12 +299,12 @@ mod tests {
             lane.sent = 10_000_000 * second;
             lane.ended(MILLI, true, start + Duration::from_secs(second));
         }
-        assert_eq!(lane.limit.get(), 16);
+        assert_eq!(lane.limit.get(), 24);
         for second in 5..=8 {
             lane.sent = 40_000_000;
             lane.ended(MILLI, true, start + Duration::from_secs(second));
         }
-        assert_eq!(lane.limit.get(), 16, "the link is full");
+        assert_eq!(lane.limit.get(), 24, "the link is full");
     }
 
     #[tokio::test]
