@@ -16,6 +16,8 @@ xz              xz-utils
 python3         python3
 openssl         openssl
 htpasswd        apache2-utils
+containerd      containerd
+ctr             containerd
 "
 
 ci=${CI:-false}

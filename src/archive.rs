@@ -38,7 +38,7 @@ mod tests;
 mod tree;
 mod views;
 
-pub use catalog::{Blob, BrokenImage, Catalog, Content, Image, ImageName, Stored, Unpacked, UnpackedLayer};
+pub use catalog::{Blob, BrokenImage, Catalog, Content, ContentKey, Image, ImageName, Stored, Unpacked, UnpackedLayer};
 pub use limits::Limits;
 
 /// Gives the decoded space of stored bytes; the same space where they are plain.
@@ -47,12 +47,21 @@ pub type Open<'a> = dyn Fn(Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, Bun
 /// Opens a file of a directory: its bytes as stored.
 pub type OpenFile<'a> = dyn Fn(&Path) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
 
+/// Hears of an archive of the bundle as soon as it has been walked, long before the bundle's end. What it is told is a
+/// part of the catalog that [`read`] will give, unless the rest of the bundle turns out to be damaged.
+pub type Early<'a> = dyn Fn(&Catalog) + 'a;
+
 /// What is in a file, given its decoded volume. The volume is checked to its end.
 ///
 /// # Errors
 /// Damage to the container itself, or [`Fault::NotABundle`](crate::error::Fault::NotABundle) where no image is in it. Damage to single images is in the
 /// catalog.
-pub fn read(space: &Arc<dyn ByteSpace>, open: &Open<'_>, limits: &Limits) -> Result<Catalog, BundleError> {
+pub fn read(
+    space: &Arc<dyn ByteSpace>,
+    open: &Open<'_>,
+    limits: &Limits,
+    early: &Early<'_>,
+) -> Result<Catalog, BundleError> {
     let first = sniff::first_bytes(space.as_ref())?;
     // An all-zero block is how an empty tar begins.
     let zero_block = first.len() == 512 && first.iter().all(|&c| c == 0);
@@ -63,7 +72,11 @@ pub fn read(space: &Arc<dyn ByteSpace>, open: &Open<'_>, limits: &Limits) -> Res
         return Err(sections::not_a_bundle(sniff::file_seems(&first)));
     }
     let reader = Reader::new(open, limits);
-    let mut tree = Tree::of_tar(space, limits, &reader.allowance)?;
+    let mut tree = Tree::of_tar(space, limits, &reader.allowance, |tree, file| {
+        let catalog = nested::look_early(&reader, tree, file)?;
+        early(&catalog);
+        Some(catalog)
+    })?;
     sections::read(&reader, &mut tree, "", 0).map(finish)
 }
 

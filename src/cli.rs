@@ -2,10 +2,13 @@
 
 mod bench;
 mod bundle;
+mod cluster;
 mod credentials;
 mod document;
 mod inspect;
 mod interrupt;
+mod memory;
+mod mirror;
 mod mirrors;
 mod output;
 mod plan;
@@ -51,11 +54,17 @@ enum Command {
         what: ImagesDo,
     },
     /// Show what `push images` would do, without sending anything
-    Plan(plan::Args),
+    Plan(Box<plan::Args>),
     /// Check that every image of a bundle is complete on its mirrors
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     /// Show what is in a bundle
     Inspect(inspect::Args),
+    /// What nodes are told of a mirror: render it, lint it, check it
+    #[command(arg_required_else_help = true)]
+    Mirror {
+        #[command(subcommand)]
+        what: mirror::MirrorDo,
+    },
     /// Run a small OCI registry that keeps its files in a folder
     Serve(serve::Args),
     /// Measure what this machine makes of a bundle
@@ -159,6 +168,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Mirror { what } => mirror::run(&what, &output),
         Command::Serve(args) => serve::run(&args, &output),
         Command::Bench { what: BenchWhat::Decode(args) } => bench::decode(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),

@@ -14,12 +14,13 @@ mod stored;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rayon::prelude::*;
 
 use crate::archive::{Stored, UnpackedLayer};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Algorithm, Digest, Hasher, media_type};
-use crate::source::{ByteSpace, read_exact};
+use crate::source::{ByteSpace, Extent, read_exact};
 
 pub use spill::{Quota, Spill, SpillSettings};
 
@@ -35,21 +36,37 @@ pub enum Method {
     None,
 }
 
-/// A layer as a blob that can be pushed.
-#[derive(Debug, Clone)]
-pub struct LayerBlob {
+/// What a manifest says of a layer's blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerFacts {
     /// Digest of the blob.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
     /// Its media type.
     pub media_type: &'static str,
-    /// The blob's bytes: made ones, or those in the bundle.
-    pub content: Arc<dyn ByteSpace>,
+}
+
+/// A layer as a blob that can be pushed.
+#[derive(Debug, Clone)]
+pub struct LayerBlob {
+    /// What the manifest says of it.
+    pub facts: LayerFacts,
+    /// Its bytes.
+    pub content: LayerContent,
+}
+
+/// The bytes of a layer's blob.
+#[derive(Debug, Clone)]
+pub enum LayerContent {
+    /// Made here; hashed while they were made.
+    Made(Arc<Spill>),
+    /// As they lie in the bundle.
+    Stored(Extent),
 }
 
 const MEMBER_BYTES: usize = 1 << 20;
-/// Members that are read and compressed together. What a layer in work needs of memory is about twice this.
+/// Members that are read and compressed together. What a layer in work needs of memory is about three times this.
 const WINDOW_MEMBERS: usize = 4;
 /// Level 3 of libdeflate: nearly the ratio of zlib's 6 at twice the speed.
 const GZIP_LEVEL: i32 = 3;
@@ -58,6 +75,15 @@ const ZSTD_LEVEL: i32 = 1;
 /// Media types of layers for images that have no manifest of their own. Docker's for gzip and plain, as `docker push`
 /// writes them and every registry takes them; zstd has a type only in OCI.
 impl Method {
+    /// All that decides which bytes come out, beside those that go in. It changes when they do.
+    pub const fn recipe(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip: libdeflate 1.26.1, level 3, members of 1 MiB",
+            Self::Zstd => "zstd: libzstd of zstd 0.14.4, level 1, frames of 1 MiB, checksums",
+            Self::None => "plain",
+        }
+    }
+
     /// The media type of a layer compressed this way.
     pub const fn layer_type(self) -> &'static str {
         match self {
@@ -83,13 +109,9 @@ pub fn layer(
     match (layer.stored, method) {
         (Stored::Plain, Method::None) => {
             // The blob is the layer: its digest is the diff_id, checked while it is sent.
-            let content = Arc::new(layer.extent.clone());
-            Ok(LayerBlob {
-                digest: layer.diff_id,
-                size: layer.size,
-                media_type: method.layer_type(),
-                content,
-            })
+            let facts =
+                LayerFacts { digest: layer.diff_id, size: layer.size, media_type: method.layer_type() };
+            Ok(LayerBlob { facts, content: LayerContent::Stored(layer.extent.clone()) })
         }
         (Stored::Plain, _) => compress(pool, layer, method, settings).map_err(at_member),
         (Stored::Gzip, _) => stored::gzip(pool, layer).map_err(at_member),
@@ -103,32 +125,54 @@ fn compress(
     method: Method,
     settings: &SpillSettings,
 ) -> Result<LayerBlob, BundleError> {
-    let mut spill = spill::Writer::new(settings);
+    let mut blob = Blob { spill: spill::Writer::new(settings), hasher: Hasher::new(Algorithm::Sha256) };
     let mut plain_hash = layer.diff_id.hasher();
-    let mut blob_hash = Hasher::new(Algorithm::Sha256);
-    let mut offset = 0;
-    // One window is read while nothing waits for it: decoding runs ahead on the same pool by itself.
+    let mut window = read_window(layer, 0)?;
+    let mut offset = window.len() as u64;
+    let mut finished = Vec::new();
     loop {
-        let len = usize::try_from((layer.size - offset).min((MEMBER_BYTES * WINDOW_MEMBERS) as u64))
-            .unwrap_or(MEMBER_BYTES);
-        let window = read_exact(&layer.extent, offset, len)?;
-        offset += len as u64;
-        let (members, ()) =
-            pool.install(|| rayon::join(|| compress_members(&window, method), || plain_hash.update(&window)));
-        for member in members? {
-            blob_hash.update(&member);
-            spill.append(member)?;
-        }
+        // The pool works on one window; this thread meanwhile puts away the last one and reads the next.
+        let mut members = Ok(Vec::new());
+        let next = pool.in_place_scope(|scope| {
+            scope.spawn(|_| members = compress_members(&window, method));
+            scope.spawn(|_| plain_hash.update(&window));
+            blob.put(std::mem::take(&mut finished))?;
+            read_window(layer, offset)
+        });
+        (finished, window) = (members?, next?);
+        offset += window.len() as u64;
         // An empty layer is one empty member.
-        if offset >= layer.size {
+        if window.is_empty() {
             break;
         }
     }
+    blob.put(finished)?;
     expect(layer, plain_hash.finish())?;
-    let content = spill.finish();
-    let digest = blob_hash.finish();
-    let size = content.len()?;
-    Ok(LayerBlob { digest, size, media_type: method.layer_type(), content: Arc::new(content) })
+    let content = blob.spill.finish();
+    let facts =
+        LayerFacts { digest: blob.hasher.finish(), size: content.len()?, media_type: method.layer_type() };
+    Ok(LayerBlob { facts, content: LayerContent::Made(Arc::new(content)) })
+}
+
+/// What has been put together of a blob.
+struct Blob<'a> {
+    spill: spill::Writer<'a>,
+    hasher: Hasher,
+}
+
+impl Blob<'_> {
+    fn put(&mut self, members: Vec<Vec<u8>>) -> Result<(), BundleError> {
+        for member in members {
+            self.hasher.update(&member);
+            self.spill.append(member)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_window(layer: &UnpackedLayer, offset: u64) -> Result<Bytes, BundleError> {
+    let len = (layer.size - offset).min((MEMBER_BYTES * WINDOW_MEMBERS) as u64);
+    read_exact(&layer.extent, offset, usize::try_from(len).unwrap_or(MEMBER_BYTES))
 }
 
 fn expect(layer: &UnpackedLayer, found: Digest) -> Result<(), BundleError> {

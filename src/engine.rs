@@ -8,10 +8,15 @@ mod body;
 mod book;
 pub mod bundle;
 pub mod forecast;
+mod hunch;
+mod layers;
 mod mirror;
 pub mod outcome;
+mod pace;
 mod prepare;
+mod synthesis;
 pub mod verify;
+mod work;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -21,15 +26,21 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::compress::{Method, Quota, SpillSettings};
-use crate::error::BundleError;
+use crate::decode::Decoder;
+use crate::error::{BundleError, Fault};
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::registry::{ClientOptions, Target};
 use crate::report::{Event, Listeners};
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, Opening};
+pub use layers::{KnownLayers, LayerKey};
+use layers::Layers;
 pub use outcome::{ImageFailure, Outcome, Phase};
+use pace::Widths;
 use prepare::Preparer;
+pub use work::Discoveries;
+use work::{Backlog, Work, WorkImage};
 
 /// How a run behaves, whatever the mirror.
 #[derive(Debug, Clone)]
@@ -40,6 +51,8 @@ pub struct RunSettings {
     pub layer_workers: usize,
     /// Memory that compressed layers may wait in.
     pub layer_memory_bytes: u64,
+    /// What was found in the bundle and not yet read may be so much.
+    pub backlog_bytes: u64,
     /// Memory that bodies of requests may take, of all mirrors together.
     pub body_memory_bytes: u64,
     /// The folder for what does not fit.
@@ -59,19 +72,17 @@ pub struct MirrorSettings {
     pub target: Target,
     /// Certificates, credentials, time limits.
     pub client: ClientOptions,
-    /// Uploads at the same time.
-    pub threads: NonZeroUsize,
+    /// The most uploads at the same time; as many as the mirror bears where none is given.
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// What all mirrors of a run share.
 struct Run {
-    plan: Arc<Plan>,
-    preparer: Preparer,
+    work: Arc<Work>,
+    preparer: Arc<Preparer>,
     listeners: Listeners,
     cancel: CancellationToken,
     settings: RunSettings,
-    /// Damaged images of the bundle are not in the plan.
-    left_out: bool,
     /// What was found wrong with the bundle while it was read. From then on no tag is moved.
     damage: Mutex<Option<BundleError>>,
 }
@@ -86,56 +97,139 @@ impl Run {
         damage.get_or_insert_with(|| error.clone());
     }
 
+    /// A mirror needs nothing of this image.
+    fn pass(&self, image: &Arc<WorkImage>) -> std::future::Ready<()> {
+        self.preparer.done(image);
+        std::future::ready(())
+    }
+
     fn damage(&self) -> Option<BundleError> {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Pushes the planned images to every mirror, and comes back when each is done, given up, or `cancel` was called.
+/// A bundle that was read, and what goes where.
+pub type Read = (Arc<Bundle>, Arc<Plan>);
+
+/// What a push came to.
+#[derive(Debug)]
+pub struct Pushed {
+    /// What became of each mirror.
+    pub outcomes: Vec<Outcome>,
+    /// The bundle and its plan; none where reading was given up because no mirror was left, or told to.
+    pub read: Option<Read>,
+    /// What was found out of the blobs that layers become.
+    pub layers: KnownLayers,
+}
+
+/// Reads a bundle and pushes what is found in it to every mirror, the one while the other goes on. Comes back when each
+/// mirror is done, given up, or `cancel` was called.
+///
+/// `read` runs on a thread that may wait. It tells the [`Discoveries`] what it finds on the way, and comes back with
+/// all of it and the plan; no tag moves before.
+///
+/// # Errors
+/// Those of `read`: nothing was published then.
 pub async fn push(
-    bundle: Arc<Bundle>,
-    plan: Arc<Plan>,
+    read: impl FnOnce(&Discoveries) -> Result<Read, BundleError> + Send + 'static,
+    decoder: Decoder,
     mirrors: Vec<MirrorSettings>,
     settings: RunSettings,
     pool: Arc<rayon::ThreadPool>,
     listeners: Listeners,
     cancel: CancellationToken,
-) -> Vec<Outcome> {
-    let names = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
-    listeners.tell(&Event::Started { mirrors: names, images: plan.images.len() });
-    let share = uploads_per_mirror(settings.body_memory_bytes, mirrors.len());
+) -> Result<Pushed, BundleError> {
+    let started = Instant::now();
+    let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
+    listeners.tell(&Event::Started { mirrors: names.clone() });
     let spill = SpillSettings {
         quota: Quota::new(settings.layer_memory_bytes),
         folder: settings.spool_folder.clone(),
     };
-    let left_out = !bundle.catalog.broken.is_empty();
-    let preparer = Preparer::new(bundle, &plan, mirrors.len(), pool, &settings, spill);
-    let run =
-        Arc::new(Run { left_out, plan, preparer, listeners, cancel, settings, damage: Mutex::new(None) });
+    let layers = Layers::new(pool, settings.layer_workers, settings.layer_compression, spill);
+    let preparer = Arc::new(Preparer::new(Arc::clone(&layers)));
+    let work = Arc::new(Work::new(mirrors.len()));
+    let shares = mirrors.len();
+    let run = Arc::new(Run { work, preparer, listeners, cancel, settings, damage: Mutex::new(None) });
     let actors: Vec<_> = mirrors
         .into_iter()
         .enumerate()
-        .map(|(number, mut mirror)| {
-            mirror.threads = mirror.threads.min(share);
-            (mirror.name.clone(), tokio::spawn(mirror::run(number, mirror, Arc::clone(&run))))
+        .map(|(number, mirror)| {
+            let widest = widths(run.settings.body_memory_bytes, shares, mirror.threads);
+            tokio::spawn(mirror::run(number, mirror, widest, Arc::clone(&run)))
         })
         .collect();
-    let started = Instant::now();
-    let mut outcomes = Vec::with_capacity(actors.len());
-    for (name, actor) in actors {
-        // A panic takes down one mirror, not the run.
-        outcomes.push(
-            actor.await.unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())),
-        );
-    }
-    outcomes
+    let stop = run.cancel.child_token();
+    let discoveries = Discoveries {
+        work: Arc::clone(&run.work),
+        preparer: Arc::clone(&run.preparer),
+        backlog: Backlog::new(run.settings.backlog_bytes),
+        cancel: stop.clone(),
+    };
+    let agreeing = Arc::clone(&run);
+    let reading = tokio::task::spawn_blocking(move || {
+        let (bundle, plan) = read(&discoveries)?;
+        agreeing.listeners.tell(&Event::Planned { images: plan.images.len() });
+        agreeing.work.agree(&plan, &bundle.catalog, &agreeing.preparer);
+        Ok((bundle, plan))
+    });
+    let aborts: Vec<_> = actors.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+    let pushing = async {
+        let mut outcomes = Vec::with_capacity(actors.len());
+        for (actor, name) in actors.into_iter().zip(names) {
+            // A panic takes down one mirror, not the run.
+            outcomes.push(
+                actor.await.unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())),
+            );
+        }
+        outcomes
+    };
+    tokio::pin!(pushing, reading);
+    let ended = |read: Result<Result<Read, BundleError>, tokio::task::JoinError>| {
+        read.unwrap_or_else(|error| Err(BundleError::new(Fault::Io, format!("reading the bundle: {error}"))))
+    };
+    let (outcomes, read) = tokio::select! {
+        outcomes = &mut pushing => {
+            // No mirror is left to read for.
+            stop.cancel();
+            decoder.cancel();
+            (outcomes, ended(reading.await).ok())
+        }
+        read = &mut reading => match ended(read) {
+            Ok(read) => (pushing.await, Some(read)),
+            Err(error) if run.cancel.is_cancelled() => {
+                tracing::debug!(%error, "reading ended because the run was told to stop");
+                (pushing.await, None)
+            }
+            Err(error) => {
+                aborts.iter().for_each(tokio::task::AbortHandle::abort);
+                run.listeners.tell(&Event::Abandoned);
+                return Err(error);
+            }
+        },
+    };
+    Ok(Pushed { outcomes, read, layers: layers.learned() })
 }
 
-/// How many uploads at once each mirror may have: what their bodies hold does not grow with the number of mirrors.
-fn uploads_per_mirror(memory_bytes: u64, mirrors: usize) -> NonZeroUsize {
-    let uploads = usize::try_from(memory_bytes / body::BUFFERED_BYTES).unwrap_or(usize::MAX);
-    NonZeroUsize::new(uploads / mirrors.max(1)).unwrap_or(NonZeroUsize::MIN)
+/// How wide the lanes of each mirror may become: what bodies hold does not grow with the number of mirrors.
+fn widths(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> Widths {
+    let share = memory_bytes / mirrors.max(1) as u64;
+    let fit = |bytes: u64, most: usize| usize::try_from(share / bytes).unwrap_or(most).clamp(1, most);
+    let threads = threads.map(NonZeroUsize::get);
+    let most_questions = threads.map_or(MOST_QUESTIONS, |threads| threads * QUESTIONS_PER_THREAD);
+    Widths {
+        bodies: fit(body::BUFFERED_BYTES, threads.unwrap_or(MOST_BODIES)),
+        questions: fit(mirror::SMALL_BYTES * 2, most_questions).max(LEAST_QUESTIONS),
+    }
 }
+
+/// Bodies on their way to one mirror at the same time.
+const MOST_BODIES: usize = 32;
+/// Questions to one mirror at the same time.
+const MOST_QUESTIONS: usize = 256;
+const LEAST_QUESTIONS: usize = 4;
+/// Questions for each upload that `--threads` allows.
+const QUESTIONS_PER_THREAD: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -143,7 +237,10 @@ mod tests {
 
     #[test]
     fn bodies_of_many_mirrors_take_no_more_memory_than_those_of_one() {
-        let uploads = |mirrors| uploads_per_mirror(32 << 20, mirrors).get();
-        assert_eq!([uploads(1), uploads(4), uploads(10), uploads(1000)], [42, 10, 4, 1]);
+        let widest = |mirrors| widths(32 << 20, mirrors, None);
+        assert_eq!([1, 4, 10, 1000].map(|mirrors| widest(mirrors).bodies), [32, 10, 4, 1]);
+        assert_eq!([1, 4, 10, 1000].map(|mirrors| widest(mirrors).questions), [256, 64, 25, 4]);
+        let narrow = widths(32 << 20, 1, NonZeroUsize::new(2));
+        assert_eq!((narrow.bodies, narrow.questions), (2, 8));
     }
 }

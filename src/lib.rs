@@ -25,8 +25,11 @@ pub mod probe;
 pub mod publish;
 pub mod registry;
 
+pub mod state;
+
 pub mod report;
 
+pub mod mirror;
 pub mod serve;
 
 pub mod bench;

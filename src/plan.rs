@@ -6,11 +6,12 @@
 pub mod graph;
 pub mod naming;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use globset::GlobSet;
 
-use crate::archive::{Catalog, Content, Image, ImageName};
+use crate::archive::{Catalog, Content, ContentKey, Image, ImageName};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Repository, Tag};
 
@@ -106,6 +107,19 @@ impl Plan {
     }
 }
 
+/// The images of a part of the bundle with the places they will have unless the whole bundle says otherwise: it may give
+/// a name twice, or name an image once more. Nothing may be made public by this. An image whose place is not certain
+/// by itself is left for the plan.
+pub fn early(part: &Catalog, rules: &Rules) -> Vec<PlannedImage> {
+    let named = part.images.iter().filter(|image| !image.names.is_empty());
+    let drafts = named.flat_map(|image| {
+        let places = rules.naming.places(image).unwrap_or_default().into_iter();
+        let chosen = places.filter(|place| rules.chooses(&place.name));
+        chosen.map(|place| Draft { place, content: image.content.clone() })
+    });
+    join_tags(drafts.collect())
+}
+
 impl Plan {
     /// Whether anything is left to do.
     ///
@@ -121,7 +135,8 @@ impl Plan {
 }
 
 impl Rules {
-    fn chooses(&self, name: &str) -> bool {
+    /// Whether an image of this name is among those asked for.
+    pub fn chooses(&self, name: &str) -> bool {
         (self.include.is_empty() || self.include.is_match(name)) && !self.exclude.is_match(name)
     }
 }
@@ -202,16 +217,12 @@ fn settle_conflicts(
 
 /// Names of one image in one repository become its tags.
 fn join_tags(drafts: Vec<Draft>) -> Vec<PlannedImage> {
-    let mut places: BTreeMap<(Repository, String), usize> = BTreeMap::new();
+    let mut places: HashMap<(Repository, ContentKey), usize> = HashMap::new();
     let mut images: Vec<PlannedImage> = Vec::new();
     for Draft { place, content } in drafts {
-        let content_key = match &content {
-            Content::Manifest(digest) => digest.to_string(),
-            Content::Unpacked(image) => format!("config {}", image.config_digest),
-        };
-        match places.entry((place.repository.clone(), content_key)) {
-            std::collections::btree_map::Entry::Occupied(at) => images[*at.get()].tags.extend(place.tag),
-            std::collections::btree_map::Entry::Vacant(slot) => {
+        match places.entry((place.repository.clone(), content.key())) {
+            Entry::Occupied(at) => images[*at.get()].tags.extend(place.tag),
+            Entry::Vacant(slot) => {
                 slot.insert(images.len());
                 let tags = place.tag.into_iter().collect();
                 images.push(PlannedImage { name: place.name, repository: place.repository, tags, content });

@@ -15,8 +15,8 @@ pub struct Presence {
     pub tags_to_move: Vec<Tag>,
 }
 
-/// Asks about an image by its tags, and by its digest only where no tag knows it.
-pub async fn image(
+/// Asks about an image by its tags. Whether it is there under its digest alone is not known then.
+pub async fn tags(
     registry: &Registry,
     repository: &Repository,
     tags: &[Tag],
@@ -24,12 +24,32 @@ pub async fn image(
 ) -> Result<Presence, RegistryError> {
     let answers = tags.iter().map(|tag| points_at(registry, repository, tag, root));
     let answers = futures_util::future::try_join_all(answers).await?;
-    let mut whole = answers.contains(&true);
-    if !whole {
-        whole = registry.head_manifest(repository, &root.to_string()).await?.is_some();
-    }
+    let whole = answers.contains(&true);
     let moves = tags.iter().zip(answers).filter(|(_, right)| !right).map(|(tag, _)| tag.clone());
     Ok(Presence { whole, tags_to_move: moves.collect() })
+}
+
+/// Whether an image is there by its digest.
+pub async fn digest(
+    registry: &Registry,
+    repository: &Repository,
+    root: &Digest,
+) -> Result<bool, RegistryError> {
+    Ok(registry.head_manifest(repository, &root.to_string()).await?.is_some())
+}
+
+/// Asks about an image by its tags, and by its digest only where no tag knows it.
+pub async fn image(
+    registry: &Registry,
+    repository: &Repository,
+    tags: &[Tag],
+    root: &Digest,
+) -> Result<Presence, RegistryError> {
+    let mut presence = self::tags(registry, repository, tags, root).await?;
+    if !presence.whole {
+        presence.whole = digest(registry, repository, root).await?;
+    }
+    Ok(presence)
 }
 
 /// Whether a tag points at a digest. A registry that does not say is not believed.

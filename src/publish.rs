@@ -1,6 +1,6 @@
 //! Making an image visible, in the one order that is safe
 //! ([distribution-spec, pushing manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests)):
-//! blobs are there → children by digest → parents by digest → read back → and only then tags.
+//! blobs are there → children by digest → parents by digest → and only then tags. What is not confirmed is read back.
 
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ pub async fn put(
     let reference = manifest.digest.to_string();
     let answer =
         registry.put_manifest(repository, &reference, &manifest.media_type, manifest.bytes.clone()).await?;
+    if !answer.confirmed {
+        read_back(registry, repository, &reference, manifest).await?;
+    }
     match &manifest.subject {
         Some(subject) if !answer.subject_honoured => {
             fallback_tag(registry, repository, manifest, &subject.digest).await
@@ -44,19 +47,31 @@ pub fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
     levels
 }
 
-/// Reads the root manifest back: what the mirror would give to a node is what the bundle holds.
-///
-/// # Errors
-/// An integrity error when it is not, which is never tried again.
-pub async fn read_back(
+/// Makes a tag point at a manifest, which is stored with it if it is not there.
+pub async fn tag(
     registry: &Registry,
     repository: &Repository,
+    tag: &Tag,
     root: &Manifest,
 ) -> Result<(), RegistryError> {
-    let reference = root.digest.to_string();
-    let stored = registry.get_manifest(repository, &reference, MAX_MANIFEST_BYTES).await?;
-    match stored {
-        Some(stored) if stored.bytes == root.bytes => Ok(()),
+    let reference = tag.as_str();
+    let answer = registry.put_manifest(repository, reference, &root.media_type, root.bytes.clone()).await?;
+    if answer.confirmed {
+        return Ok(());
+    }
+    read_back(registry, repository, reference, root).await
+}
+
+/// Reads a manifest back of which the registry did not say what it stored: what the mirror would give to a node must be
+/// what the bundle holds. An error here is never tried again.
+async fn read_back(
+    registry: &Registry,
+    repository: &Repository,
+    reference: &str,
+    sent: &Manifest,
+) -> Result<(), RegistryError> {
+    match registry.get_manifest(repository, reference, MAX_MANIFEST_BYTES).await? {
+        Some(stored) if stored.bytes == sent.bytes => Ok(()),
         Some(_) => Err(RegistryError::integrity(format!(
             "{repository}@{reference}: other bytes came back than were sent"
         ))),
@@ -64,16 +79,6 @@ pub async fn read_back(
             "{repository}@{reference}: accepted, but not there when read back"
         ))),
     }
-}
-
-/// Makes a tag point at a manifest that is there.
-pub async fn tag(
-    registry: &Registry,
-    repository: &Repository,
-    tag: &Tag,
-    root: &Manifest,
-) -> Result<(), RegistryError> {
-    registry.put_manifest(repository, tag.as_str(), &root.media_type, root.bytes.clone()).await.map(drop)
 }
 
 mod referrers;

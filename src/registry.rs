@@ -17,6 +17,7 @@ mod headers;
 mod host;
 mod location;
 mod manifests;
+mod puller;
 mod redact;
 mod retry;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use body::{BlobBody, BodyStream};
 pub use endpoint::{Endpoint, Scheme, Target};
 pub use error::{Kind, RegistryError};
 pub use manifests::{ManifestBytes, ManifestHead, PutManifest};
+pub use puller::{Ask, Found, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
 pub use retry::RetryPolicy;
 pub use transport::BlobStream;
 pub use upload::{Pushed, UploadSession};
@@ -98,6 +100,8 @@ pub struct ClientOptions {
     pub ca_pem: Vec<Vec<u8>>,
     /// A client certificate and its key, in PEM.
     pub identity_pem: Option<Vec<u8>>,
+    /// Whether any certificate will do: only to say what a node does that is set up like this.
+    pub skip_verify: bool,
     /// Who we are.
     pub credential: Option<Credential>,
     /// What we will do.
@@ -121,6 +125,7 @@ impl Default for ClientOptions {
         Self {
             ca_pem: Vec::new(),
             identity_pem: None,
+            skip_verify: false,
             credential: None,
             access: Access::default(),
             auth_realms: Vec::new(),

@@ -6,6 +6,7 @@
 mod file;
 mod guard;
 mod late;
+mod lazy;
 mod map;
 mod pread;
 mod stdin;
@@ -16,8 +17,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) use self::file::is_remote;
 pub use self::file::{Identity, IoMode, Source, SourceOptions, open};
 pub use self::late::LateFile;
+pub use self::lazy::LazySpace;
 pub use self::stdin::stdin;
 use crate::error::{BundleError, Fault};
 
@@ -35,6 +38,11 @@ pub trait ByteSpace: Send + Sync + fmt::Debug {
 
     /// Nobody will ask for this range again: what is kept of it may go.
     fn release(&self, _range: Range<u64>) {}
+
+    /// The space that this one is a range of, and where in it it begins; none for a space of its own.
+    fn within(&self) -> Option<(&Arc<dyn ByteSpace>, u64)> {
+        None
+    }
 
     /// Whether the space has no bytes at all.
     fn is_empty(&self) -> Result<bool, BundleError> {
@@ -77,6 +85,10 @@ impl ByteSpace for Extent {
             ));
         }
         Ok(chunk)
+    }
+
+    fn within(&self) -> Option<(&Arc<dyn ByteSpace>, u64)> {
+        Some((&self.space, self.offset))
     }
 
     fn release(&self, range: Range<u64>) {

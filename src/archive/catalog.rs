@@ -69,6 +69,25 @@ pub enum Content {
     Unpacked(Arc<Unpacked>),
 }
 
+/// What makes two images of a bundle one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContentKey {
+    /// The digest of the manifest.
+    Manifest(Digest),
+    /// The digest of the configuration, where there is no manifest yet.
+    Config(Digest),
+}
+
+impl Content {
+    /// Equal for equal images.
+    pub fn key(&self) -> ContentKey {
+        match self {
+            Self::Manifest(digest) => ContentKey::Manifest(*digest),
+            Self::Unpacked(image) => ContentKey::Config(image.config_digest),
+        }
+    }
+}
+
 /// An image of a docker-archive: a configuration and layers, from which a manifest is made.
 #[derive(Debug, Clone)]
 pub struct Unpacked {
@@ -222,7 +241,7 @@ impl Catalog {
 
 impl Image {
     /// The layers of an image that has no manifest yet; none otherwise.
-    fn unpacked_layers(&self) -> &[UnpackedLayer] {
+    pub fn unpacked_layers(&self) -> &[UnpackedLayer] {
         match &self.content {
             Content::Unpacked(unpacked) => &unpacked.layers,
             Content::Manifest(_) => &[],

@@ -67,6 +67,17 @@ impl Allowance {
         }
     }
 
+    /// What was taken until now, for [`Allowance::return_to`].
+    pub(super) fn mark(&self) -> (usize, usize) {
+        (self.entries.taken.get(), self.descriptors.taken.get())
+    }
+
+    /// What was taken since a mark was for nothing.
+    pub(super) fn return_to(&self, (entries, descriptors): (usize, usize)) {
+        self.entries.taken.set(entries);
+        self.descriptors.taken.set(descriptors);
+    }
+
     pub(super) fn take_entry(&self) -> Result<(), BundleError> {
         self.entries.take(1)
     }

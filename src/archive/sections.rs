@@ -32,6 +32,7 @@ pub(super) fn read(
     depth: usize,
 ) -> Result<Catalog, BundleError> {
     let mut catalog = Catalog { notes: std::mem::take(&mut tree.notes), ..Catalog::default() };
+    let passed = std::mem::take(&mut tree.passed);
     let tree = &*tree;
     let plan = find(reader, tree)?;
     let mut pool = Pool::new(reader, tree);
@@ -74,11 +75,10 @@ pub(super) fn read(
     }
     let belongs = |path: &str| {
         used.contains(path)
-            || base_name(path) == "layer.tar"
-            || super::pool::digest_of_path(path).is_some()
+            || nested::is_called_as_content(path)
             || plan.registries.iter().any(|folder| path.starts_with(folder.as_str()))
     };
-    let inner = nested::read(reader, tree, origin, depth, &belongs, &mut catalog)?;
+    let inner = nested::read(reader, tree, origin, depth, passed, &belongs, &mut catalog)?;
     let catalog = weave(catalog, inner);
     if catalog.images.is_empty() && catalog.broken.is_empty() {
         return Err(no_image(tree, plan.saved.get(""), &catalog));

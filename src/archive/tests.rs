@@ -41,7 +41,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn read_tar(bytes: Vec<u8>) -> Result<Catalog, BundleError> {
-    read(&space(bytes), &opener, &Limits::default())
+    read(&space(bytes), &opener, &Limits::default(), &|_| {})
 }
 
 fn catalog(files: &[(String, Vec<u8>)]) -> Catalog {
@@ -221,7 +221,7 @@ fn depth_breadth_and_size_are_limited() {
     assert_eq!(read_tar(long).unwrap_err().fault(), Fault::LimitExceeded);
     let limits = Limits { descriptors: 3, ..Limits::default() };
     let many = tar_of(&blobs.layout("", &vec![nest(&mut blobs.clone(), 1); 4]));
-    assert_eq!(read(&space(many), &opener, &limits).unwrap_err().fault(), Fault::LimitExceeded);
+    assert_eq!(read(&space(many), &opener, &limits, &|_| {}).unwrap_err().fault(), Fault::LimitExceeded);
 }
 
 #[test]
@@ -484,7 +484,7 @@ fn layers_are_not_read_and_the_last_of_two_members_counts() {
     files.insert(0, ("index.json".into(), b"not this one".to_vec()));
     let watched = Arc::new(Watched(tar_of(&files).into(), std::sync::Mutex::default()));
     let space: Arc<dyn ByteSpace> = Arc::<Watched>::clone(&watched);
-    let catalog = read(&space, &opener, &Limits::default()).unwrap();
+    let catalog = read(&space, &opener, &Limits::default(), &|_| {}).unwrap();
     assert_eq!(catalog.images.len(), 1);
     assert!(*watched.1.lock().unwrap() < 16 << 10);
 }

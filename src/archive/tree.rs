@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::archive::catalog::Catalog;
 use crate::archive::OpenFile;
 use crate::archive::limits::{Allowance, Limits, check_length};
 use crate::archive::tar::{Ending, MemberKind, Walker};
@@ -29,6 +30,8 @@ pub(super) struct Tree<'a> {
     /// Whether another tar follows this one, and where.
     pub(super) another_tar: Option<u64>,
     pub(super) notes: Vec<String>,
+    /// What was found in archives that were looked into as they passed, by their position.
+    pub(super) passed: BTreeMap<u64, Catalog>,
 }
 
 enum Home<'a> {
@@ -74,11 +77,12 @@ impl fmt::Debug for Tree<'_> {
 
 impl<'a> Tree<'a> {
     /// The members of a tar. The space is checked to its end, so that a cut or damaged file is found before anything
-    /// is made of its content.
+    /// is made public of its content. `passing` may look into a file while its bytes are at hand.
     pub(super) fn of_tar(
         space: &Arc<dyn ByteSpace>,
         limits: &Limits,
         allowance: &Allowance,
+        passing: impl Fn(&Self, File<'_>) -> Option<Catalog>,
     ) -> Result<Self, BundleError> {
         let mut tree = Self::new(Home::Tar(Arc::clone(space)));
         let mut walker = Walker::new(space.as_ref(), limits, allowance);
@@ -95,6 +99,8 @@ impl<'a> Tree<'a> {
                 MemberKind::Hardlink(target) => Some(Kind::Link(normalise("", &target))),
                 MemberKind::Odd(what) => Some(Kind::Odd(what)),
             });
+            let looked = tree.file_at(&member.name, member.offset).and_then(|file| passing(&tree, file));
+            tree.passed.extend(looked.map(|catalog| (member.offset, catalog)));
         }
         match walker.ending() {
             Some(Ending::Unmarked) => tree.note("the tar has no end-of-archive blocks".into()),
@@ -111,7 +117,7 @@ impl<'a> Tree<'a> {
     }
 
     fn new(home: Home<'a>) -> Self {
-        Self { entries: BTreeMap::new(), home, another_tar: None, notes: Vec::new() }
+        Self { entries: BTreeMap::new(), home, another_tar: None, notes: Vec::new(), passed: BTreeMap::new() }
     }
 
     pub(super) fn add_file(&mut self, name: &str, path: PathBuf, len: u64) {
@@ -132,6 +138,12 @@ impl<'a> Tree<'a> {
         if let Some(kind) = kind(&path).filter(|_| !path.is_empty()) {
             self.entries.insert(path, Entry { position, kind });
         }
+    }
+
+    /// The file that this very member is.
+    fn file_at(&self, name: &str, position: u64) -> Option<File<'_>> {
+        let (path, entry) = self.entries.get_key_value(&normalise("", name)?)?;
+        entry.file(path).filter(|file| file.position == position)
     }
 
     pub(super) fn note(&mut self, note: String) {

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::Stop;
+use crate::archive::Early;
 use crate::decode::{DecodeOptions, Decoder};
-use crate::engine::Bundle;
+use crate::engine::{Bundle, Opening, RunSettings};
+use crate::compress::Method;
+use crate::error::BundleError;
 use crate::exit::Exit;
 use crate::report::Listeners;
 use crate::source::{IoMode, SourceOptions};
+use crate::state::{self, State};
 use crate::units::ByteCount;
 
 /// Flags about bundles.
@@ -43,6 +47,12 @@ pub(super) struct CostArgs {
     /// Most disk space that spooled bundles may take [default: what is free]
     #[arg(long, value_name = "BYTES")]
     spool_limit: Option<ByteCount>,
+    /// Folder for what is remembered between runs [default: as XDG and systemd have it; see README]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Remember nothing, and lock nothing
+    #[arg(long, conflicts_with = "state_dir", env = "LAYERCAST_NO_STATE", value_parser = clap::builder::FalseyValueParser::new())]
+    no_state: bool,
     /// How the bundle's bytes are read
     #[arg(long, value_enum, default_value_t = Io::Auto, value_name = "HOW")]
     io: Io,
@@ -65,15 +75,17 @@ const MIN_MEMORY_BYTES: u64 = 32 << 20;
 const WORKER_BYTES: u64 = 48 << 20;
 
 /// Opens bundles: the pool of threads, the decoder, and how files are read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Opener {
     pub(super) pool: Arc<rayon::ThreadPool>,
     pub(super) decoder: Decoder,
-    pub(super) layer_workers: usize,
-    pub(super) layer_memory_bytes: u64,
-    pub(super) body_memory_bytes: u64,
-    pub(super) spool_folder: PathBuf,
+    layer_workers: usize,
+    memory_bytes: u64,
+    spool_folder: PathBuf,
     pub(super) source: SourceOptions,
+    pub(super) state: Arc<State>,
+    /// Where the state lies, if any is kept.
+    pub(super) state_folder: Option<PathBuf>,
 }
 
 impl BundleArgs {
@@ -90,6 +102,11 @@ impl BundleArgs {
             );
         }
         Ok(paths)
+    }
+
+    /// Whether a bundle is named at all.
+    pub(super) fn is_given(&self) -> bool {
+        !(self.source.is_empty() && self.images.is_empty())
     }
 
     pub(super) fn opener(&self) -> Result<Opener, Stop> {
@@ -117,7 +134,7 @@ impl CostArgs {
         let pool = pool.thread_name(|number| format!("decode-{number}")).build();
         let pool =
             Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
-        // Five eighths for decoded parts, a quarter for compressed layers on their way; the rest for bodies of requests.
+        // What is left of it: see `Opener::settings`.
         let options = DecodeOptions {
             memory_bytes: self.decode_memory.0,
             part_cache_bytes: memory / 8 * 5,
@@ -129,14 +146,18 @@ impl CostArgs {
             Io::Map => IoMode::Map,
             Io::Pread => IoMode::Pread,
         };
+        let state_folder =
+            if self.no_state { None } else { self.state_dir.clone().or_else(state::default_folder) };
+        let state = state_folder.as_deref().map_or_else(State::none, State::open);
         Ok(Opener {
+            state: Arc::new(state),
+            state_folder,
             decoder: Decoder::new(Arc::clone(&pool), options),
             layer_workers: usize::try_from(memory / WORKER_BYTES)
                 .unwrap_or(1)
                 .clamp(1, pool.current_num_threads() + 1),
             pool,
-            layer_memory_bytes: memory / 4,
-            body_memory_bytes: memory / 8,
+            memory_bytes: memory,
             spool_folder,
             source: SourceOptions { io },
         })
@@ -144,8 +165,41 @@ impl CostArgs {
 }
 
 impl Opener {
+    /// How a run that compresses layers this way shares the memory: five eighths for decoded parts, of which half may be
+    /// found and yet unread; a quarter for compressed layers on their way; the rest for bodies of requests.
+    pub(super) fn settings(&self, layer_compression: Method) -> RunSettings {
+        RunSettings {
+            layer_compression,
+            layer_workers: self.layer_workers,
+            layer_memory_bytes: self.memory_bytes / 4,
+            backlog_bytes: self.memory_bytes / 16 * 5,
+            body_memory_bytes: self.memory_bytes / 8,
+            spool_folder: self.spool_folder.clone(),
+            allow_damaged: false,
+            atomic_tags: false,
+        }
+    }
+
+    /// The same, and nothing is known from earlier runs.
+    pub(super) fn without_state(self) -> Self {
+        Self { state: Arc::new(State::none()), state_folder: None, ..self }
+    }
+
     /// Opens bundles and finds out what is in them. Blocks.
     pub(super) fn open(&self, paths: &[PathBuf], listeners: &Listeners) -> Result<Bundle, Stop> {
-        Ok(Bundle::open(paths, &self.decoder, self.source, listeners)?)
+        Ok(self.open_and_tell(paths, listeners, &|_| {})?)
+    }
+
+    /// The same; `early` hears of archives in them as they are found.
+    pub(super) fn open_and_tell(
+        &self,
+        paths: &[PathBuf],
+        listeners: &Listeners,
+        early: &Early<'_>,
+    ) -> Result<Bundle, BundleError> {
+        self.state.take_notes().iter().for_each(|note| listeners.note(note));
+        let opening =
+            Opening { decoder: self.decoder.clone(), source: self.source, state: Arc::clone(&self.state) };
+        Bundle::open(paths, &opening, listeners, early)
     }
 }

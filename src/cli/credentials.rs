@@ -2,7 +2,7 @@
 //! on the terminal, and else an error that says all this.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -87,10 +87,11 @@ impl CredentialArgs {
         !self.need_credential || self.no_registry_credential
     }
 
-    /// The credential for one mirror.
+    /// The credential for one mirror; `own` is the docker config.json that belongs to this mirror alone.
     pub(super) async fn find(
         &self,
         given: Option<&Credential>,
+        own: Option<&Path>,
         target: &Target,
         options: &ClientOptions,
     ) -> Result<Option<Credential>, Stop> {
@@ -98,7 +99,7 @@ impl CredentialArgs {
             return Ok(given.cloned());
         }
         let host = target.endpoint.authority();
-        let found = match &self.credential_file {
+        let found = match self.credential_file.as_deref().or(own) {
             Some(path) => credentials::from_file(path, &host)?,
             None => credentials::find(&host)?,
         };

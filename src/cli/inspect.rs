@@ -39,7 +39,8 @@ pub(super) fn run(args: &Args) -> Done {
     if paths.is_empty() {
         return Err(Stop::usage("no bundle is given").hint("name one: inspect PATH"));
     }
-    let bundle = opener.open(&paths, &Listeners::default())?;
+    // What an earlier run knew says nothing of how the bundle is compressed and cut.
+    let bundle = opener.without_state().open(&paths, &Listeners::default())?;
     if args.json {
         let text = serde_json::to_string_pretty(&describe(&bundle));
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);

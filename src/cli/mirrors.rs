@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -12,14 +12,18 @@ use super::Stop;
 use super::credentials::CredentialArgs;
 use super::output::Output;
 use crate::engine::MirrorSettings;
+use crate::mirror::cluster::{Expectations, RegistryMirror};
 use crate::registry::{Access, ClientOptions, Target};
 
 /// Flags about mirrors.
 #[derive(Debug, Args)]
 pub(super) struct MirrorArgs {
     /// Registry to fill, with an optional namespace; http:// must be written unless it is this machine (repeatable)
-    #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]", required = true, help_heading = "Mirrors")]
+    #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]", help_heading = "Mirrors")]
     private_registry: Vec<String>,
+    /// Take registries, CAs and credentials from registryMirrors of a cluster's configuration file instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["private_registry", "cacert"], help_heading = "Mirrors")]
+    cluster: Option<PathBuf>,
     /// CA certificates (PEM) to trust besides the system's, for a registry with a private certificate (repeatable)
     #[arg(long, value_name = "FILE", help_heading = "Mirrors")]
     cacert: Vec<PathBuf>,
@@ -29,10 +33,10 @@ pub(super) struct MirrorArgs {
     /// Key of the client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = "Mirrors")]
     client_key: Option<PathBuf>,
-    /// Uploads at the same time to each mirror (fewer where many mirrors share --memory)
-    #[arg(long, value_name = "N", default_value = "8", help_heading = "Mirrors",
+    /// Most uploads at the same time to each mirror [default: as many as it bears, up to 32]
+    #[arg(long, value_name = "N", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: u16,
+    threads: Option<u16>,
     /// How long a registry may refuse connections before it is given up (it may be restarting)
     #[arg(long, value_name = "SECONDS", default_value = "20", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u64).range(0..=86_400))]
@@ -51,6 +55,11 @@ impl MirrorArgs {
         self.credentials.reads_stdin()
     }
 
+    /// The cluster's file, if the mirrors come from one.
+    pub(super) fn cluster(&self) -> Option<&Path> {
+        self.cluster.as_deref()
+    }
+
     /// The mirrors with their credentials; may ask on the terminal.
     pub(super) fn resolve(
         &self,
@@ -58,6 +67,10 @@ impl MirrorArgs {
         access: Access,
         output: &Output,
     ) -> Result<Vec<MirrorSettings>, Stop> {
+        if self.private_registry.is_empty() && self.cluster.is_none() {
+            return Err(Stop::usage("no registry is given")
+                .hint("name one: --private-registry HOST[:PORT][/NAMESPACE]"));
+        }
         let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = Duration::from_secs(self.patience);
         for path in &self.cacert {
@@ -71,27 +84,58 @@ impl MirrorArgs {
         }
         let given = self.credentials.given(output)?;
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        // Parsed here and not by clap, which would show a password that somebody put into the address.
-        let targets =
-            self.private_registry.iter().map(|text| text.parse()).collect::<Result<Vec<Target>, _>>()?;
-        for target in &targets {
-            if mirrors.iter().any(|mirror| mirror.target == *target) {
+        for Place { target, ca, pull_credentials } in self.places(output)? {
+            if mirrors.iter().any(|mirror| mirror.target == target) {
                 return Err(Stop::usage(format!("--private-registry {target} is given twice")));
             }
-            let credential = runtime.block_on(self.credentials.find(given.as_ref(), target, &options))?;
-            let client = ClientOptions { credential, ..options.clone() };
+            let mut options = options.clone();
+            options.ca_pem.extend(ca);
+            let finding =
+                self.credentials.find(given.as_ref(), pull_credentials.as_deref(), &target, &options);
+            let credential = runtime.block_on(finding)?;
+            let client = ClientOptions { credential, ..options };
             mirrors.push(MirrorSettings {
                 name: target.to_string(),
                 target: target.clone(),
                 client,
-                threads: NonZeroUsize::new(self.threads.into()).unwrap_or(NonZeroUsize::MIN),
+                threads: self.threads.and_then(|threads| NonZeroUsize::new(threads.into())),
             });
         }
         Ok(mirrors)
     }
+
+    fn places(&self, output: &Output) -> Result<Vec<Place>, Stop> {
+        let Some(path) = &self.cluster else {
+            // Parsed here and not by clap, which would show a password that somebody put into the address.
+            let targets = self.private_registry.iter().map(|text| text.parse::<Target>());
+            let place = |target| Ok(Place { target: target?, ca: None, pull_credentials: None });
+            return targets.map(place).collect();
+        };
+        let cluster = super::cluster::read(path, &Expectations::default(), output)?;
+        if cluster.mirrors.is_empty() {
+            let stop = Stop::usage(format!("{}: there are no registryMirrors in it", path.display()));
+            return Err(stop.hint(format!(
+                "layercast mirror set-endpoint --cluster {} https://HOST:PORT",
+                path.display()
+            )));
+        }
+        let place = |mirror: RegistryMirror| {
+            let flag = format!("{}:{}: caCertPath", path.display(), mirror.line);
+            let ca = mirror.ca_cert_path.map(|ca| read_pem(&flag, &ca)).transpose()?;
+            Ok(Place { target: mirror.target, ca, pull_credentials: mirror.pull_credential_config_path })
+        };
+        cluster.mirrors.into_iter().map(place).collect()
+    }
 }
 
-fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
+/// A mirror with what is known of it alone.
+struct Place {
+    target: Target,
+    ca: Option<Vec<u8>>,
+    pull_credentials: Option<PathBuf>,
+}
+
+pub(super) fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
     let failed = |error: std::io::Error| Stop::usage(format!("{flag} {}: {error}", path.display()));
     let mut pem = Vec::new();
     File::open(path).map_err(failed)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! What goes to standard output, what to standard error, and in which form. The only file that writes to either.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -8,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::Stop;
 use crate::engine::Outcome;
 use crate::error::printable;
+use crate::mirror::cluster::{Finding, Severity};
 use crate::report::json::JsonLines;
 use crate::report::lines::Lines;
 use crate::report::progress::Progress;
@@ -39,7 +41,7 @@ enum LogFormat {
 /// Decides what may be written where.
 #[derive(Debug)]
 pub(super) struct Output {
-    quiet: bool,
+    pub(super) quiet: bool,
     json: bool,
 }
 
@@ -117,6 +119,11 @@ impl Output {
         self.tell("warning", text);
     }
 
+    /// What is worth knowing besides.
+    pub(super) fn note(&self, text: &str) {
+        self.tell("note", text);
+    }
+
     /// Why a command ended, and what to do next.
     pub(super) fn stop(&self, stop: &Stop) {
         if self.json {
@@ -129,6 +136,27 @@ impl Output {
         say(&format!("error: {} [{}]", printable(&stop.message), stop.class));
         if let Some(hint) = &stop.hint {
             say(&format!("  next: {}", printable(hint)));
+        }
+    }
+
+    /// What is wrong with a file, one line for each thing.
+    pub(super) fn findings(&self, path: &Path, findings: &[Finding]) {
+        for finding in findings {
+            let severity = match finding.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            let file = path.display().to_string();
+            if self.json {
+                say(&format!(
+                    "{}",
+                    serde_json::json!({"event": "finding", "file": file, "finding": finding})
+                ));
+            } else if !self.quiet || finding.severity == Severity::Error {
+                let (message, fix) = (printable(&finding.message), printable(&finding.fix));
+                say(&format!("{}:{}: {severity}: {message}", printable(&file), finding.line));
+                say(&format!("  write: {fix}"));
+            }
         }
     }
 

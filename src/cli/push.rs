@@ -9,15 +9,17 @@ use clap::ValueEnum;
 use super::bundle::{BundleArgs, Opener};
 use super::document::{Decode, Document};
 use super::interrupt::Interrupt;
+use super::memory::{self, Memory};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, Stop, summary};
 use crate::compress::Method;
 use crate::engine::outcome::{self, Failure};
-use crate::engine::{self, Bundle, Outcome, RunSettings};
+use crate::engine::{self, Discoveries, Pushed, RunSettings};
+use crate::error::BundleError;
 use crate::exit::Exit;
-use crate::plan::Plan;
+use crate::plan::{Plan, Rules};
 use crate::registry::Access;
 use crate::report::Listeners;
 use crate::report::rss::PeakMemory;
@@ -64,18 +66,15 @@ enum LayerCompression {
 
 impl RunArgs {
     fn settings(&self, opener: &Opener) -> RunSettings {
+        let method = match self.layer_compression {
+            LayerCompression::Gzip => Method::Gzip,
+            LayerCompression::Zstd => Method::Zstd,
+            LayerCompression::None => Method::None,
+        };
         RunSettings {
-            layer_compression: match self.layer_compression {
-                LayerCompression::Gzip => Method::Gzip,
-                LayerCompression::Zstd => Method::Zstd,
-                LayerCompression::None => Method::None,
-            },
-            layer_workers: opener.layer_workers,
-            layer_memory_bytes: opener.layer_memory_bytes,
-            body_memory_bytes: opener.body_memory_bytes,
-            spool_folder: opener.spool_folder.clone(),
             allow_damaged: self.allow_damaged,
             atomic_tags: self.atomic_tags,
+            ..opener.settings(method)
         }
     }
 }
@@ -121,37 +120,79 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     let interrupt = Interrupt::listen()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, output)?;
     let listeners = output.listeners();
-    let bundle = opener.open(paths, &listeners)?;
-    if !args.run.allow_damaged {
-        bundle.check_whole()?;
-    }
-    let plan = Plan::new(&bundle.catalog, &rules)?;
-    plan.check_not_empty()?;
-    plan.notes.iter().for_each(|note| listeners.note(note));
-    document.images = plan.images.len();
-    interrupt.sending();
+    let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
+    let _lock = memory::lock(opener.state_folder.as_deref(), &names, &listeners)?;
     let settings = args.run.settings(opener);
-    let (bundle, plan) = (Arc::new(bundle), Arc::new(plan));
-    let pool = Arc::clone(&opener.pool);
+    let memory = Memory::new(&opener.state, settings.layer_compression);
+    let history = memory.begin(&document.sources, &names);
+    interrupt.sending();
+    let reading = {
+        let (paths, opener, listeners) = (paths.to_vec(), opener.clone(), listeners.clone());
+        let (memory, allow_damaged) = (memory.clone(), args.run.allow_damaged);
+        move |discoveries: &Discoveries| {
+            read(&paths, &rules, allow_damaged, &opener, &listeners, &memory, discoveries)
+        }
+    };
     let pushing = engine::push(
-        Arc::clone(&bundle),
-        plan,
+        reading,
+        opener.decoder.clone(),
         mirrors,
         settings,
-        pool,
+        Arc::clone(&opener.pool),
         listeners.clone(),
         interrupt.token.clone(),
     );
-    let outcomes = runtime.block_on(pushing);
+    let pushed = runtime.block_on(pushing);
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
-    conclude(&bundle, outcomes, &listeners, document)
+    let done = match pushed {
+        Ok(pushed) => {
+            let bundles = pushed.read.as_ref().map(|read| read.0.identities.clone()).unwrap_or_default();
+            memory.remember(&pushed.layers, &bundles);
+            let done = conclude(pushed, &listeners, document);
+            let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
+            if exit == Exit::Bundle {
+                memory.doubt(&bundles);
+            }
+            done
+        }
+        Err(error) => Err(Stop::from(error)),
+    };
+    let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
+    memory.end(history, exit, &document.mirrors, &listeners);
+    done
+}
+
+/// What is in the bundles, and what goes where. Archives go to the mirrors as they are found.
+fn read(
+    paths: &[PathBuf],
+    rules: &Rules,
+    allow_damaged: bool,
+    opener: &Opener,
+    listeners: &Listeners,
+    memory: &Memory,
+    discoveries: &Discoveries,
+) -> Result<engine::Read, BundleError> {
+    let bundle = opener.open_and_tell(paths, listeners, &|part| {
+        discoveries.know(memory.layers(part, &[]));
+        discoveries.found(part, rules);
+    })?;
+    if !allow_damaged {
+        bundle.check_whole()?;
+    }
+    let plan = Plan::new(&bundle.catalog, rules)?;
+    plan.check_not_empty()?;
+    plan.notes.iter().for_each(|note| listeners.note(note));
+    discoveries.know(memory.layers(&bundle.catalog, &bundle.identities));
+    Ok((Arc::new(bundle), Arc::new(plan)))
 }
 
 /// What the run as a whole comes to.
-fn conclude(bundle: &Bundle, outcomes: Vec<Outcome>, listeners: &Listeners, document: &mut Document) -> Done {
-    let mut exit = outcome::exit(&outcomes);
-    document.mirrors = outcomes;
+fn conclude(pushed: Pushed, listeners: &Listeners, document: &mut Document) -> Done {
+    let mut exit = outcome::exit(&pushed.outcomes);
+    document.mirrors = pushed.outcomes;
+    let Some((bundle, plan)) = pushed.read else { return Ok(exit) };
+    document.images = plan.images.len();
     bundle.check_unchanged()?;
     for broken in &bundle.catalog.broken {
         listeners.note(format!("image {} is damaged and was left out: {}", broken.name, broken.error));

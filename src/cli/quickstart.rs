@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +18,7 @@ use super::output::Output;
 use super::{Done, Stop, summary};
 use crate::compress::Method;
 use crate::engine::outcome;
-use crate::engine::{self, Bundle, MirrorSettings, Outcome, RunSettings, verify};
+use crate::engine::{self, Bundle, MirrorSettings, Outcome, verify};
 use crate::exit::Exit;
 use crate::plan::{Plan, Rules};
 use crate::registry::ClientOptions;
@@ -81,28 +80,19 @@ async fn all(
     let address = server.local_addr();
     let serving = tokio::spawn(server.run());
     let target = format!("http://{address}").parse().map_err(Stop::from)?;
-    let threads = NonZeroUsize::new(8).unwrap_or(NonZeroUsize::MIN);
     let mirror =
-        MirrorSettings { name: address.to_string(), target, client: ClientOptions::default(), threads };
-    let settings = RunSettings {
-        layer_compression: Method::Gzip,
-        layer_workers: opener.layer_workers,
-        layer_memory_bytes: opener.layer_memory_bytes,
-        body_memory_bytes: opener.body_memory_bytes,
-        spool_folder: opener.spool_folder.clone(),
-        allow_damaged: false,
-        atomic_tags: false,
-    };
+        MirrorSettings { name: address.to_string(), target, client: ClientOptions::default(), threads: None };
+    let read = (Arc::clone(bundle), Arc::clone(plan));
     let pushing = engine::push(
-        Arc::clone(bundle),
-        Arc::clone(plan),
+        move |_| Ok(read),
+        opener.decoder.clone(),
         vec![mirror.clone()],
-        settings,
+        opener.settings(Method::Gzip),
         Arc::clone(&opener.pool),
         listeners,
         CancellationToken::new(),
     );
-    let pushed = pushing.await.into_iter().next();
+    let pushed = pushing.await.map_err(Stop::from)?.outcomes.into_iter().next();
     let pushed = pushed.ok_or_else(|| Stop::new(Exit::Internal, "the push came to nothing"))?;
     let checked = verify::mirror(bundle, plan, mirror, true).await;
     shutdown.cancel();

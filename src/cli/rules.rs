@@ -8,16 +8,24 @@ use crate::oci::Reference;
 use crate::plan::naming::GivenName;
 use crate::plan::{Naming, OnConflict, Rewrite, Rules};
 
-/// Flags about names and the choice of images.
+/// Flags about the choice of images.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Names and choice of images")]
-pub(super) struct RuleArgs {
+pub(super) struct ChoiceArgs {
     /// Only images whose name in the bundle matches, as 'gcr.io/anthos-*' (repeatable; `*` matches `/` too)
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Not the images whose name in the bundle matches (repeatable)
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
+}
+
+/// Flags about names and the choice of images.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Names and choice of images")]
+pub(super) struct RuleArgs {
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
     /// Give repositories another place, as 'quay.io/(.*)=quay/$1'; the pattern matches HOST/PATH whole (repeatable)
     #[arg(long, value_name = "PATTERN=PATH")]
     rewrite: Vec<Rewrite>,
@@ -45,7 +53,30 @@ enum Winner {
     Last,
 }
 
+impl ChoiceArgs {
+    /// Rules that choose, and leave names as they are.
+    pub(super) fn rules(&self) -> Result<Rules, Stop> {
+        Ok(Rules {
+            include: globs("--include", &self.include)?,
+            exclude: globs("--exclude", &self.exclude)?,
+            ..Rules::default()
+        })
+    }
+}
+
 impl RuleArgs {
+    /// The first flag that changes names, if any was given.
+    pub(super) fn renames(&self) -> Option<&'static str> {
+        [
+            ("--rewrite", !self.rewrite.is_empty()),
+            ("--repository", self.repository.is_some()),
+            ("--name", !self.name.is_empty()),
+            ("--name-annotation", self.name_annotation.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(flag, given)| given.then_some(flag))
+    }
+
     pub(super) fn rules(&self) -> Result<Rules, Stop> {
         let repository = self.repository.as_deref().map(str::parse::<Reference>).transpose()?;
         if repository.as_ref().is_some_and(|name| name.tag.is_some() || name.digest.is_some()) {
@@ -58,13 +89,12 @@ impl RuleArgs {
                 names: self.name.clone(),
                 annotation: self.name_annotation.clone(),
             },
-            include: globs("--include", &self.include)?,
-            exclude: globs("--exclude", &self.exclude)?,
             on_conflict: match self.on_conflict {
                 Winner::Refuse => OnConflict::Refuse,
                 Winner::First => OnConflict::First,
                 Winner::Last => OnConflict::Last,
             },
+            ..self.choice.rules()?
         })
     }
 }

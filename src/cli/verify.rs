@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::bundle::BundleArgs;
 use super::document::{Decode, Document};
+use super::mirror::check::{self, NodeArgs};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
@@ -31,9 +32,27 @@ pub(super) struct Args {
     /// As JSON, in the form of the report of a push
     #[arg(long)]
     json: bool,
+    /// Instead: what the containerd of a node would do for each image, as `mirror check` says it
+    #[arg(long, conflicts_with_all = ["private_registry", "deep", "cacert", "client_cert", "credential_file"])]
+    as_node: bool,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
+    if args.as_node {
+        return check::run_for_bundle(
+            &args.bundle,
+            &args.rules,
+            &args.node,
+            args.mirrors.cluster(),
+            args.json,
+            output,
+        );
+    }
+    if args.node.is_given() {
+        return Err(Stop::usage("flags about a node are for verify --as-node"));
+    }
     let started = Instant::now();
     let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
     let mut document = Document::begin(paths.iter().map(|path| path.display().to_string()).collect());

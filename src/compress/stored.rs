@@ -1,11 +1,10 @@
 //! Layers that a docker-archive stores compressed: pushed as they are, decoded once to check their diff_id.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 
-use super::{LayerBlob, expect};
+use super::{LayerBlob, LayerContent, LayerFacts, expect};
 use crate::archive::UnpackedLayer;
 use crate::error::{BundleError, Fault};
 use crate::oci::{Algorithm, Hasher, media_type};
@@ -45,8 +44,8 @@ fn check(
         BundleError::new(Fault::CorruptCompression, format!("the layer does not decompress: {error}"))
     })?;
     expect(layer, plain.finish())?;
-    let content = Arc::new(layer.extent.clone());
-    Ok(LayerBlob { digest: stored.hasher.finish(), size: layer.size, media_type, content })
+    let facts = LayerFacts { digest: stored.hasher.finish(), size: layer.size, media_type };
+    Ok(LayerBlob { facts, content: LayerContent::Stored(layer.extent.clone()) })
 }
 
 fn drain(pool: &rayon::ThreadPool, mut from: impl Read + Send, plain: &mut Hasher) -> io::Result<()> {

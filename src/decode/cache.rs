@@ -3,7 +3,7 @@
 //! In: a part that somebody wants. Out: the part, decoded once however many want it. A part's whole need is taken from
 //! the budget before its decoding starts, so no task waits for memory with work half done. Failures stay.
 //!
-//! What goes first when room is needed: parts read to their end, then parts that nobody has touched for a while, then
+//! What goes first when room is needed: parts read to their end, then parts that their readers have left, then
 //! what was decoded ahead. A part that is being read goes only after a patient wait, so that more readers than the
 //! budget has parts for take turns instead of decoding each part again for every chunk.
 //!
@@ -73,6 +73,8 @@ struct Entry {
     seen: bool,
     /// Whether it was read to its end since.
     finished: bool,
+    /// Whether all who read from it have turned to another part since.
+    left: bool,
     /// Its volume is gone.
     forgotten: bool,
 }
@@ -145,7 +147,8 @@ impl PartCache {
                 Phase::Failed(error) => return Err(error.clone()),
                 Phase::Ready(part) => {
                     let part = Arc::clone(part);
-                    (entry.seen, entry.finished, entry.touched) = (true, false, Instant::now());
+                    (entry.seen, entry.finished, entry.left) = (true, false, false);
+                    entry.touched = Instant::now();
                     state.turn_to(key);
                     self.begin_ahead(&mut state, set, volume, ahead);
                     return Ok(part);
@@ -290,6 +293,7 @@ impl State {
             touched: Instant::now(),
             seen: false,
             finished: false,
+            left: false,
             forgotten: false,
         };
         self.entries.insert(key, entry);
@@ -303,7 +307,7 @@ impl State {
         }
         if let Some(left) = before.and_then(|before| self.entries.get_mut(&before)) {
             left.readers = left.readers.saturating_sub(1);
-            left.finished |= left.readers == 0;
+            left.left |= left.readers == 0;
         }
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.readers += 1;
@@ -366,7 +370,8 @@ impl Entry {
         let idle = now.saturating_duration_since(self.touched) >= IDLE;
         let (rank, least) = match &self.phase {
             Phase::Ready(_) if self.finished => (0, Urgency::Ahead),
-            Phase::Ready(_) if self.seen && idle => (1, Urgency::Ahead),
+            // The walk over headers leaves parts that others are about to read: the longest left goes first.
+            Phase::Ready(_) if self.left || (self.seen && idle) => (1, Urgency::Ahead),
             Phase::Queued => (2, Urgency::Wanted),
             Phase::Ready(_) if idle => (3, Urgency::Wanted),
             Phase::Ready(_) => (4, Urgency::Impatient),

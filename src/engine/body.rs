@@ -26,13 +26,18 @@ pub(super) const BUFFERED_BYTES: u64 = 3 * CHUNK_BYTES;
 pub(super) struct SpaceBody {
     space: Arc<dyn ByteSpace>,
     size: u64,
-    check: Arc<Check>,
+    check: Option<Arc<Check>>,
 }
 
 impl SpaceBody {
     /// `size` bytes of `space`; they must have this digest, or the last of them are not given out.
-    pub(super) fn new(space: Arc<dyn ByteSpace>, size: u64, digest: Digest) -> Self {
-        Self { space, size, check: Arc::new(Check::new(digest, size)) }
+    pub(super) fn verified(space: Arc<dyn ByteSpace>, size: u64, digest: Digest) -> Self {
+        Self { space, size, check: Some(Arc::new(Check::new(digest, size))) }
+    }
+
+    /// Bytes that were made and hashed by us; the registry hashes them once more.
+    pub(super) fn made(space: Arc<dyn ByteSpace>, size: u64) -> Self {
+        Self { space, size, check: None }
     }
 }
 
@@ -42,10 +47,10 @@ impl BlobBody for SpaceBody {
     }
 
     fn open(&self, range: Range<u64>) -> BodyStream {
-        let (space, check) = (Arc::clone(&self.space), Arc::clone(&self.check));
+        let (space, check) = (Arc::clone(&self.space), self.check.clone());
         let start = async move {
             let (sender, mut receiver) = mpsc::channel(1);
-            tokio::task::spawn_blocking(move || feed(space.as_ref(), &check, range, &sender));
+            tokio::task::spawn_blocking(move || feed(space.as_ref(), check.as_deref(), range, &sender));
             stream::poll_fn(move |context| receiver.poll_recv(context))
         };
         start.into_stream().flatten().boxed()
@@ -54,12 +59,12 @@ impl BlobBody for SpaceBody {
 
 fn feed(
     space: &dyn ByteSpace,
-    check: &Check,
+    check: Option<&Check>,
     range: Range<u64>,
     sender: &mpsc::Sender<Result<Bytes, BundleError>>,
 ) {
     // A request that goes on in the middle still has the bytes before it hashed, once.
-    let mut offset = range.start.min(check.hashed());
+    let mut offset = check.map_or(range.start, |check| range.start.min(check.hashed()));
     while offset < range.end {
         let max = usize::try_from((range.end - offset).min(CHUNK_BYTES)).unwrap_or(0);
         let max = if offset < range.start {
@@ -71,7 +76,7 @@ fn feed(
             if chunk.is_empty() {
                 return Err(BundleError::new(Fault::Truncated, format!("ends at byte {offset} of the blob")));
             }
-            check.take(offset, &chunk).map(|()| chunk)
+            check.map_or(Ok(()), |check| check.take(offset, &chunk)).map(|()| chunk)
         });
         let at = offset;
         offset += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
@@ -149,7 +154,7 @@ mod tests {
     }
 
     fn body(bytes: &Bytes, digest: Digest) -> SpaceBody {
-        SpaceBody::new(Arc::new(bytes.clone()), bytes.len() as u64, digest)
+        SpaceBody::verified(Arc::new(bytes.clone()), bytes.len() as u64, digest)
     }
 
     #[tokio::test]

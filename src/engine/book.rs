@@ -21,6 +21,11 @@ impl Book {
         Arc::clone(pages.entry(*digest).or_default())
     }
 
+    /// Whether it is not known of any repository that it holds the blob, nor being found out.
+    pub(super) fn is_blank(&self, digest: &Digest) -> bool {
+        self.page(digest).try_lock().is_ok_and(|repositories| repositories.is_empty())
+    }
+
     /// An image is whole in this repository, and with it these blobs; gives how many of them that is news of. A page that
     /// is in use learns it elsewhere.
     pub(super) fn note(&self, repository: &Repository, blobs: impl Iterator<Item = Digest>) -> u64 {

@@ -11,16 +11,30 @@ use crate::archive::{self, Catalog};
 use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
 use crate::report::{Event, Listeners};
-use crate::source::{self, ByteSpace, LateFile, Source, SourceOptions};
+use crate::source::{self, ByteSpace, LateFile, LazySpace, Source, SourceOptions};
+use crate::state::{BundleIdentity, Home, OpenVolume, Openings, State};
 
 /// Bundles that are open, and what is in them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bundle {
     /// All images of all of them.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// What each of them is.
     pub parts: Vec<OpenedSource>,
+    /// Which bundles they are, as far as that can be told.
+    pub identities: Vec<BundleIdentity>,
     files: Vec<Source>,
+}
+
+/// How bundles are opened.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// Opens what is compressed.
+    pub decoder: Decoder,
+    /// How files are read.
+    pub source: SourceOptions,
+    /// What earlier runs found in the same bundles.
+    pub state: Arc<State>,
 }
 
 /// One path that was opened.
@@ -30,28 +44,30 @@ pub struct OpenedSource {
     pub path: PathBuf,
     /// Its size on disk; none for a pipe or a folder.
     pub stored_bytes: Option<u64>,
-    /// How it is compressed and cut; none for a folder.
+    /// How it is compressed and cut; none for a folder, and where an earlier run knew what is in it.
     pub structure: Option<Structure>,
 }
 
 impl Bundle {
-    /// Opens every path and finds out what is in it. Blocks: for what must be decoded to know.
+    /// Opens every path and finds out what is in it. Blocks: for what must be decoded to know. `early` hears of archives
+    /// as they are found.
     ///
     /// # Errors
     /// What is wrong with the first path that cannot be read, beginning with that path.
     pub fn open(
         paths: &[PathBuf],
-        decoder: &Decoder,
-        options: SourceOptions,
+        opening: &Opening,
         listeners: &Listeners,
+        early: &archive::Early<'_>,
     ) -> Result<Self, BundleError> {
         let started = Instant::now();
-        let mut bundle = Self { catalog: Catalog::default(), parts: Vec::new(), files: Vec::new() };
+        let mut bundle = Self::default();
+        let mut whole = Catalog::default();
         for path in paths {
-            let catalog =
-                bundle.read(path, decoder, options, listeners).map_err(|error| error.at(path.display()))?;
-            bundle.catalog = std::mem::take(&mut bundle.catalog).merge(catalog);
+            let catalog = bundle.read(path, opening, listeners, early);
+            whole = whole.merge(catalog.map_err(|error| error.at(path.display()))?);
         }
+        bundle.catalog = Arc::new(whole);
         listeners.tell(&Event::Catalogued {
             images: bundle.catalog.images.len(),
             blobs: bundle.catalog.distinct_blobs(),
@@ -73,45 +89,96 @@ impl Bundle {
         decoder: &Decoder,
         listeners: &Listeners,
     ) -> Result<Self, BundleError> {
-        let mut bundle = Self { catalog: Catalog::default(), parts: Vec::new(), files: Vec::new() };
+        let mut bundle = Self::default();
         let stored_bytes = bytes.len() as u64;
         let volume = decoder.open(Arc::new(bytes)).map_err(|error| error.at(name))?;
         bundle.opened(Path::new(name), Some(stored_bytes), Some(volume.structure), listeners);
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-        let catalog = archive::read(&volume.space, &open, &archive::Limits::default());
-        bundle.catalog = catalog.map_err(|error| error.at(name))?;
+        let catalog = archive::read(&volume.space, &open, &archive::Limits::default(), &|_| {});
+        bundle.catalog = Arc::new(catalog.map_err(|error| error.at(name))?);
         Ok(bundle)
     }
 
     fn read(
         &mut self,
         path: &Path,
-        decoder: &Decoder,
-        options: SourceOptions,
+        opening: &Opening,
         listeners: &Listeners,
+        early: &archive::Early<'_>,
     ) -> Result<Catalog, BundleError> {
+        let Opening { decoder, source, state } = opening;
         let limits = archive::Limits::default();
-        let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
         if path == Path::new("-") {
             let volume = decoder.open_reader(source::stdin()?)?;
             self.opened(path, None, Some(volume.structure), listeners);
-            return archive::read(&volume.space, &open, &limits);
+            let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
+            return archive::read(&volume.space, &open, &limits, early);
         }
+        let late = late_opener(decoder);
+        let openings = Openings::default();
+        let open = |stored: Arc<dyn ByteSpace>| {
+            let space = decoder.open(Arc::clone(&stored))?.space;
+            openings.volume(&stored, &space);
+            Ok(space)
+        };
         let kind = fs::metadata(path).map_err(|error| BundleError::io("cannot be opened", &error))?;
         if kind.is_dir() {
             self.opened(path, None, None, listeners);
+            let identity = BundleIdentity::of_folder(path).filter(|_| state.is_kept());
+            let home = Home::Folder(path.to_owned());
+            if let Some(known) = identity.as_ref().and_then(|it| state.load_catalog(it, &home, &late)) {
+                self.identities.extend(identity);
+                return Ok(known);
+            }
             let open_file = |file: &Path| {
-                let file = LateFile::new(file)?;
-                let space: Arc<dyn ByteSpace> = Arc::new(file);
+                let space: Arc<dyn ByteSpace> = Arc::new(LateFile::new(file)?);
+                openings.file(file, &space);
                 Ok(space)
             };
-            return archive::read_directory(path, &open_file, &open, &limits);
+            let catalog = archive::read_directory(path, &open_file, &open, &limits)?;
+            if let Some(identity) = identity.filter(|it| BundleIdentity::of_folder(path).as_ref() == Some(it)) {
+                state.save_catalog(&identity, &catalog, &home, &openings);
+                self.identities.push(identity);
+            }
+            return Ok(catalog);
         }
-        let file = source::open(path, options)?;
+        let file = source::open(path, *source)?;
+        let identity = if state.is_kept() { BundleIdentity::of_file(&file)? } else { None };
+        let stored_bytes = file.identity().size_bytes;
+        // A stream would be decoded from the moment it is opened; what is known of it may make that needless.
+        let (stored, opener) = (file.space(), Arc::clone(&late));
+        let unopened: Arc<dyn ByteSpace> = Arc::new(LazySpace::new(move || opener(Arc::clone(&stored))));
+        let known = identity.as_ref().and_then(|it| state.load_catalog(it, &Home::Volume(unopened), &late));
+        if let Some(known) = known {
+            self.recalled(path, stored_bytes, listeners);
+            self.identities.extend(identity);
+            self.files.push(file);
+            return Ok(known);
+        }
         let volume = decoder.open(file.space())?;
-        self.opened(path, Some(file.identity().size_bytes), Some(volume.structure), listeners);
+        self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
+        let catalog = archive::read(&volume.space, &open, &limits, early)?;
+        if let Some(identity) = identity {
+            file.check_unchanged()?;
+            state.save_catalog(&identity, &catalog, &Home::Volume(volume.space), &openings);
+            self.identities.push(identity);
+        }
         self.files.push(file);
-        archive::read(&volume.space, &open, &limits)
+        Ok(catalog)
+    }
+
+    /// A file that is what it was in an earlier run. Nobody looks how it is compressed before it must be read.
+    fn recalled(&mut self, path: &Path, stored_bytes: u64, listeners: &Listeners) {
+        listeners.tell(&Event::Opened {
+            path: path.display().to_string(),
+            structure: "known from an earlier run".to_owned(),
+            stored_bytes: Some(stored_bytes),
+        });
+        self.parts.push(OpenedSource {
+            path: path.to_owned(),
+            stored_bytes: Some(stored_bytes),
+            structure: None,
+        });
     }
 
     fn opened(
@@ -157,4 +224,9 @@ impl Bundle {
             )),
         })
     }
+}
+
+fn late_opener(decoder: &Decoder) -> Arc<OpenVolume> {
+    let decoder = decoder.clone();
+    Arc::new(move |stored| decoder.open(stored).map(|volume| volume.space))
 }

@@ -35,6 +35,13 @@ pub const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
 application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
 
+/// The name of a layer's type, where it is one that we write.
+pub fn known_layer(media_type: &str) -> Option<&'static str> {
+    [DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD]
+        .into_iter()
+        .find(|known| *known == media_type)
+}
+
 /// Whether a manifest of this type lists other manifests.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)

@@ -29,6 +29,8 @@ pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
+    /// Headers that may be secrets: they go to the origin of the request and to no host it is led to.
+    pub(super) private_headers: HeaderMap,
     pub(super) payload: Payload<'a>,
     pub(super) replay: Replay,
     pub(super) want: Want,
@@ -56,6 +58,7 @@ impl<'a> Request<'a> {
             method,
             url,
             headers: HeaderMap::new(),
+            private_headers: HeaderMap::new(),
             payload: Payload::Empty,
             replay: Replay::Safe,
             want: Want::Nothing,
@@ -160,6 +163,8 @@ impl Client {
                     return error(cause);
                 }
                 Verdict::Reconnect => delay.min(MAX_RECONNECT_DELAY),
+                // Who asks everything once only does not wait for anybody either.
+                Verdict::Pause(_) if self.policy.attempts <= 1 => return error(cause),
                 Verdict::Pause(asked) => {
                     self.host.pause(Instant::now(), asked.unwrap_or(delay));
                     if last || request.replay == Replay::Never {
@@ -192,8 +197,11 @@ impl Client {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut headers = request.headers.clone();
-            if let Some(value) = authorization.filter(|_| url.origin() == request.url.origin()) {
-                headers.insert(AUTHORIZATION, value.clone());
+            if url.origin() == request.url.origin() {
+                headers.extend(request.private_headers.clone());
+                if let Some(value) = authorization {
+                    headers.insert(AUTHORIZATION, value.clone());
+                }
             }
             let sent = self.transport.send(&request.method, &url, headers, &request.payload).await;
             let answer = sent.map_err(|cause| (cause, url.clone()))?;

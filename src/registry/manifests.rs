@@ -47,6 +47,8 @@ pub struct ManifestBytes {
 pub struct PutManifest {
     /// Its digest.
     pub digest: Digest,
+    /// Whether the registry said so itself, of what it stored.
+    pub confirmed: bool,
     /// Whether the registry itself lists it among the referrers of its subject.
     pub subject_honoured: bool,
 }
@@ -132,7 +134,8 @@ impl Registry {
             return Err(request.failed(Cause::Integrity(why)));
         }
         let digest = reference.parse().unwrap_or_else(|_| Digest::of(&bytes));
-        Ok(PutManifest { digest, subject_honoured: reply.headers.contains_key(OCI_SUBJECT) })
+        let confirmed = told.is_some();
+        Ok(PutManifest { digest, confirmed, subject_honoured: reply.headers.contains_key(OCI_SUBJECT) })
     }
 
     /// All tags of a repository; none if there is no such repository.

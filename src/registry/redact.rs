@@ -13,7 +13,8 @@ pub(super) fn redacted(url: &Url) -> String {
         Some(end) if path.len() > end => (&path[..end], "…"),
         _ => (path, ""),
     };
-    let shown = |key: &str| matches!(key, "mount" | "from" | "digest" | "n" | "last" | "scope" | "service");
+    let shown =
+        |key: &str| matches!(key, "mount" | "from" | "digest" | "n" | "last" | "ns" | "scope" | "service");
     let query: Vec<String> = url
         .query_pairs()
         .map(|(key, value)| if shown(&key) { format!("{key}={value}") } else { "…".to_owned() })
@@ -35,7 +36,7 @@ mod tests {
             ),
             ("https://r.example/v2/a/blobs/uploads/?from=b", "https://r.example/v2/a/blobs/uploads/?from=b"),
             ("https://s3.example/x?X-Amz-Signature=1&sig=2#frag", "https://s3.example/x?…&…"),
-            ("http://[::1]:5000/v2/", "http://[::1]:5000/v2/"),
+            ("http://[::1]:5000/v2/a?ns=gcr.io", "http://[::1]:5000/v2/a?ns=gcr.io"),
         ] {
             assert_eq!(redacted(&Url::parse(url).unwrap()), expected);
         }

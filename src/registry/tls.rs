@@ -40,7 +40,10 @@ fn build(endpoint: &Endpoint, options: &ClientOptions, for_bodies: bool) -> Resu
     if for_bodies {
         builder = builder.http1_only();
     }
-    let built = if options.ca_pem.is_empty() {
+    if options.skip_verify {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    let built = if options.ca_pem.is_empty() || options.skip_verify {
         if let Some(pem) = &options.identity_pem {
             let identity = Identity::from_pem(pem).map_err(|e| bad("client certificate", causes(&e)))?;
             builder = builder.identity(identity);

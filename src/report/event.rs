@@ -31,9 +31,14 @@ pub enum Event {
     Started {
         /// The mirrors, in order.
         mirrors: Vec<String>,
-        /// Images for each of them.
+    },
+    /// The bundle has been read, and it is known what goes where.
+    Planned {
+        /// Images for each mirror.
         images: usize,
     },
+    /// The bundle could not be read, so the run ends.
+    Abandoned,
     /// A mirror answered and took the credentials.
     Connected {
         /// Which.

@@ -51,7 +51,9 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
         Event::Catalogued { images, blobs, took } => {
             ("catalogued", json!({"images": images, "blobs": blobs, "seconds": took.as_secs_f64()}))
         }
-        Event::Started { mirrors, images } => ("started", json!({"mirrors": mirrors, "images": images})),
+        Event::Started { mirrors } => ("started", json!({"mirrors": mirrors})),
+        Event::Planned { images } => ("planned", json!({"images": images})),
+        Event::Abandoned => ("abandoned", json!({})),
         Event::Connected { mirror } => ("connected", json!({"mirror": name(mirror)})),
         Event::Acknowledged { mirror, digest, bytes } => {
             ("blob", json!({"mirror": name(mirror), "digest": digest, "bytes": bytes}))

@@ -18,7 +18,8 @@ pub struct Lines {
 
 struct State {
     mirrors: Vec<Mirror>,
-    images: usize,
+    /// Images for each mirror, once that is known.
+    images: Option<usize>,
     last_progress: Instant,
 }
 
@@ -35,7 +36,7 @@ const PROGRESS_SECONDS: u64 = 10;
 impl Lines {
     /// Lines to this sink.
     pub fn new(sink: Sink) -> Self {
-        let state = State { mirrors: Vec::new(), images: 0, last_progress: Instant::now() };
+        let state = State { mirrors: Vec::new(), images: None, last_progress: Instant::now() };
         Self { sink, state: Mutex::new(state) }
     }
 }
@@ -54,19 +55,22 @@ impl Listener for Lines {
         };
         let line = match event {
             Event::Opened { .. } | Event::Catalogued { .. } | Event::Note { .. } => plain(event),
-            Event::Started { mirrors, images } => {
+            Event::Planned { images } => {
+                state.images = Some(*images);
+                None
+            }
+            Event::Started { mirrors } => {
                 let named = |name: &String| Mirror { name: name.clone(), ..Mirror::default() };
                 state.mirrors = mirrors.iter().map(named).collect();
-                state.images = *images;
                 None
             }
             Event::Connected { mirror } => Some(format!("{}: connected", name(&state, *mirror))),
             Event::ImageWhole { mirror, image, already } => {
-                let total = state.images;
+                let total = state.images.map(|images| format!("/{images}")).unwrap_or_default();
                 let told = state.mirrors.get_mut(*mirror).map(|mirror| {
                     mirror.images += 1;
                     let how = if *already { "unchanged" } else { "pushed" };
-                    format!("{}: {}/{total} {} {how}", mirror.name, mirror.images, printable(image))
+                    format!("{}: {}{total} {} {how}", mirror.name, mirror.images, printable(image))
                 });
                 told.filter(|_| !already)
             }
@@ -92,7 +96,7 @@ impl Listener for Lines {
                 let took = human_duration(*took);
                 Some(format!("{}: {complete} images complete{failed} after {took}", name(&state, *mirror)))
             }
-            Event::Wanted { .. } | Event::Sent { .. } | Event::Tagged { .. } => None,
+            Event::Wanted { .. } | Event::Sent { .. } | Event::Tagged { .. } | Event::Abandoned => None,
         };
         drop(state);
         if let Some(line) = line {

@@ -21,7 +21,7 @@ pub struct Progress {
 struct Mirror {
     bar: ProgressBar,
     images: usize,
-    total: usize,
+    total: Option<usize>,
 }
 
 /// More bars than this scroll away; the rest of the mirrors are told of at the end.
@@ -53,7 +53,7 @@ impl Listener for Progress {
             let _ = self.bars.println(line);
         }
         match event {
-            Event::Started { mirrors, images } => {
+            Event::Started { mirrors } => {
                 let style = ProgressStyle::with_template(
                     "{prefix:<32!} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {msg}",
                 );
@@ -62,7 +62,7 @@ impl Listener for Progress {
                     let bar = self.bars.add(ProgressBar::new(0)).with_style(style.clone());
                     bar.set_prefix(name.clone());
                     bar.enable_steady_tick(Duration::from_millis(200));
-                    Mirror { bar, images: 0, total: *images }
+                    Mirror { bar, images: 0, total: None }
                 });
                 *self.mirrors.lock().unwrap_or_else(PoisonError::into_inner) = drawn.collect();
             }
@@ -70,13 +70,22 @@ impl Listener for Progress {
             Event::Acknowledged { mirror, bytes, .. } => self.with(*mirror, |mirror| mirror.bar.inc(*bytes)),
             Event::ImageWhole { mirror, .. } => self.with(*mirror, |mirror| {
                 mirror.images += 1;
-                mirror.bar.set_message(format!("{}/{} images", mirror.images, mirror.total));
+                let total = mirror.total.map(|total| format!("/{total}")).unwrap_or_default();
+                mirror.bar.set_message(format!("{}{total} images", mirror.images));
             }),
             Event::ImageFailed { image, why, .. } => {
                 let _ = self.bars.println(format!("{} failed: {why}", printable(image)));
             }
             Event::Retried { what, why, after, .. } => {
                 let _ = self.bars.println(format!("{what}: {why}; again in {}", human_duration(*after)));
+            }
+            Event::Planned { images } => {
+                let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+                mirrors.iter_mut().for_each(|mirror| mirror.total = Some(*images));
+            }
+            Event::Abandoned => {
+                let mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+                mirrors.iter().for_each(|mirror| mirror.bar.finish_and_clear());
             }
             Event::Finished { mirror, .. } => self.with(*mirror, |mirror| mirror.bar.finish()),
             _ => {}

@@ -51,9 +51,13 @@ impl Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
             size_bytes: metadata.size(),
-            mtime_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
+            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
         }
     }
+}
+
+const fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 /// A bundle's file, opened once and held until the end.
@@ -72,6 +76,12 @@ impl Source {
     /// Which file it is.
     pub fn identity(&self) -> Identity {
         self.held.identity
+    }
+
+    /// When its content or anything else about it was last changed, in nanoseconds since 1970, as it was opened. No
+    /// program can set this back, unlike the time of modification.
+    pub fn ctime_ns(&self) -> i64 {
+        self.held.ctime_ns
     }
 
     /// The path it was opened by.
@@ -110,6 +120,7 @@ pub(super) struct HeldFile {
     pub(super) file: File,
     path: PathBuf,
     pub(super) identity: Identity,
+    ctime_ns: i64,
 }
 
 impl HeldFile {
@@ -163,7 +174,12 @@ pub fn open(path: &Path, options: SourceOptions) -> Result<Source, BundleError> 
         .map_err(|e| refuse(&e))?;
     let metadata = file.metadata().map_err(|e| refuse(&e))?;
     regular(path, &metadata)?;
-    let held = Arc::new(HeldFile { file, path: path.to_owned(), identity: Identity::of(&metadata) });
+    let held = Arc::new(HeldFile {
+        file,
+        path: path.to_owned(),
+        identity: Identity::of(&metadata),
+        ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+    });
     let space = space_of(&held, options.io).map_err(|e| held.refused("cannot be mapped", &e))?;
     Ok(Source { held, space })
 }
@@ -202,7 +218,7 @@ fn space_of(held: &Arc<HeldFile>, io: IoMode) -> std::io::Result<Arc<dyn ByteSpa
 }
 
 /// Whether a page of a map of this file could get lost with a server or a process.
-fn is_remote(file: &File) -> bool {
+pub(crate) fn is_remote(file: &File) -> bool {
     const REMOTE: [u32; 9] = [
         0x6969,      // NFS
         0x517b,      // SMB

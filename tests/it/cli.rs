@@ -22,10 +22,14 @@ fn snapshot(words: &[&str]) -> String {
 fn help_is_what_it_was() {
     insta::assert_snapshot!("help", snapshot(&["--help"]));
     insta::assert_snapshot!("help_push_images", snapshot(&["push", "images", "--help"]));
+    insta::assert_snapshot!("help_mirror_check", snapshot(&["mirror", "check", "--help"]));
     for verb in ["plan", "verify", "inspect", "serve", "quickstart"] {
         insta::assert_snapshot!(format!("help_{verb}"), snapshot(&[verb, "--help"]));
     }
     insta::assert_snapshot!("help_bench_decode", snapshot(&["bench", "decode", "--help"]));
+    for verb in ["render", "lint"] {
+        insta::assert_snapshot!(format!("help_mirror_{verb}"), snapshot(&["mirror", verb, "--help"]));
+    }
 }
 
 #[test]

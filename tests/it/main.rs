@@ -7,10 +7,14 @@
 mod bench;
 mod cli;
 mod credentials;
+mod failover;
 mod fixtures;
 mod formats;
 mod hostile;
 mod interrupt;
+mod memory;
 mod mirrors;
+mod node_lint;
+mod node_render;
 mod support;
 mod tls;

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::support::registry::{Registry, Setup};
-use crate::support::{Pushed, bundle, folder, push, tool};
+use crate::support::{Pushed, bundle, folder, layercast, push, tool, within};
 
 struct Secured {
     registry: Registry,
@@ -31,7 +31,7 @@ fn secured() -> Secured {
     Secured { registry: Registry::docker_with(&setup), folder, bundle }
 }
 
-fn authority(folder: &Path, name: &str) {
+pub(crate) fn authority(folder: &Path, name: &str) {
     let path = |ending: &str| folder.join(format!("{name}{ending}"));
     let subject = format!("/CN={name} authority");
     let (key, cert) = (path(".key"), path(".crt"));
@@ -163,4 +163,71 @@ fn a_client_certificate_opens_a_registry_that_wants_one() {
     assert_eq!(refused.exit, 3, "{}", refused.said());
     assert!(refused.said().contains("--client-cert"), "{}", refused.said());
     push(&[&flags[..], &["--client-cert", &cert, "--client-key", &key]].concat()).complete();
+}
+
+/// A cluster's file has all there is to say of a mirror; what it pushes is where its nodes pull.
+#[test]
+fn a_clusters_file_says_where_with_which_authority_and_as_whom() {
+    let secured = secured();
+    let sample = include_str!("../fixtures/cluster/admin1.yaml");
+    let cluster = secured.folder.path().join("admin1.yaml");
+    let docker = secured.folder.path().join("docker.json");
+    let host = format!("localhost:{}", secured.registry.port);
+    // pusher:secret
+    let auths = format!(r#"{{"auths":{{"{host}":{{"auth":"cHVzaGVyOnNlY3JldA=="}}}}}}"#);
+    std::fs::write(&docker, auths).unwrap();
+    std::fs::write(&cluster, sample).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = layercast();
+        command.args(words).arg("--cluster").arg(&cluster);
+        let output = within(std::time::Duration::from_secs(60), command);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code().unwrap(), said)
+    };
+    let source = secured.bundle.to_str().unwrap();
+    for words in [
+        ["mirror", "set-endpoint", &format!("https://{host}/v2/test-namespace")],
+        ["mirror", "set-ca", &secured.file("ca.crt")],
+        ["mirror", "set-credentials", docker.to_str().unwrap()],
+    ] {
+        assert_eq!(run(&words).0, 0, "{words:?}");
+    }
+    let target = format!("{host}/test-namespace");
+    assert_eq!(run(&["mirror", "targets", "--need-fallback", "--pushed-to", &target]).0, 0);
+    let (exit, said) = run(&["mirror", "targets", "--pushed-to", &host]);
+    assert!(exit == 2 && said.contains("admin1.yaml:6: error") && said.contains(&target), "{said}");
+
+    let (exit, said) = run(&["verify", "--source", source]);
+    assert_eq!(exit, 3, "{said}");
+    let (exit, said) = run(&["push", "images", "--source", source]);
+    assert!(exit == 0 && said.contains(&target), "{said}");
+    for verb in ["verify", "plan"] {
+        let (exit, said) = run(&[verb, "--source", source]);
+        assert!(exit == 0 && said.contains(&target), "{said}");
+    }
+
+    // What the nodes are told of it, and what they would make of it.
+    let image = "gcr.io/kubernetes-e2e-test-images/nautilus:1.0";
+    let (exit, said) = run(&["mirror", "check", "--upstream-down", image]);
+    assert!(exit == 0 && said.contains(&format!("mirror {host}")), "{said}");
+    let (exit, said) = run(&["verify", "--as-node", "--upstream-down", "--source", source]);
+    assert!(exit == 3 && said.contains(&format!("mirror {host}  {image}")), "{said}");
+    let (exit, said) = run(&["mirror", "check", "--endpoint=https://r:1", "--host=gcr.io", "gcr.io/a:1"]);
+    assert!(exit == 2 && said.contains("cannot be used with"), "{said}");
+    let (exit, said) = run(&["mirror", "render", "--runtime=containerd"]);
+    let api = format!("https://{host}/v2/test-namespace");
+    assert!(exit == 0 && said.contains(&api) && said.contains("gcr.io/ca.crt"), "{said}");
+
+    let (exit, said) = run(&["push", "images", "--source", source, "--private-registry", "r:1"]);
+    assert!(exit == 2 && said.contains("cannot be used with"), "{said}");
+    assert_eq!(run(&["mirror", "set-ca", &secured.file("other.crt")]).0, 0);
+    let (exit, said) = run(&["push", "images", "--patience=0", "--source", source]);
+    assert!(exit != 0 && said.contains("certificate"), "{said}");
+    let text = std::fs::read_to_string(&cluster).unwrap();
+    std::fs::write(&cluster, text.replace("/v2/test-namespace", "/test-namespace")).unwrap();
+    let (exit, said) = run(&["push", "images", "--source", source]);
+    assert!(
+        exit == 2 && said.contains("admin1.yaml:6: error") && said.contains("/v2/test-namespace"),
+        "{said}"
+    );
 }

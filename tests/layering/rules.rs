@@ -139,6 +139,17 @@ pub(crate) const RULES: &[Rule] = &[
         why: "node configuration has nothing to do with bundles",
     },
     Rule {
+        files: In(
+            "mirror/hosts/go mirror/hosts/parse mirror/hosts/resolve mirror/hosts/version mirror/hosts/write mirror/render \
+             mirror/lint/config_toml mirror/lint/daemon_json mirror/lint/document mirror/lint/hosts_toml \
+             mirror/lint/registries_conf mirror/lint/registries_yaml mirror/lint/tree mirror/lint/url",
+        ),
+        modules: Names::None,
+        paths: These("std::fs std::process std::env std::thread std::os tokio reqwest tempfile"),
+        why: "what a runtime makes of a file, and what is written for it, are pure: only mirror/hosts/directory and \
+              mirror/lint/disk read a disk",
+    },
+    Rule {
         files: In("bench"),
         modules: These("serve mirror cli"),
         paths: Names::None,

@@ -1,5 +1,7 @@
 //! Running layercast, registries and generators.
 
+pub(crate) mod answers;
+pub(crate) mod containerd;
 pub(crate) mod http;
 pub(crate) mod link;
 pub(crate) mod registry;
@@ -37,7 +39,7 @@ pub(crate) fn named(program: &Path) -> Command {
     {
         command.env_remove(name);
     }
-    command.env("HOME", "/nonexistent").stdin(Stdio::null());
+    command.env("HOME", "/nonexistent").env("LAYERCAST_NO_STATE", "1").stdin(Stdio::null());
     command
 }
 
@@ -77,6 +79,9 @@ pub(crate) fn push_within<A: AsRef<OsStr>>(limit: Duration, args: &[A]) -> Pushe
     let report = folder.path().join("report.json");
     let mut command = layercast();
     command.args(["push", "images", "--report"]).arg(&report).args(args);
+    if args.iter().any(|arg| arg.as_ref() == "--state-dir") {
+        command.env_remove("LAYERCAST_NO_STATE");
+    }
     let output = within(limit, command);
     let report = std::fs::read(&report).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Pushed {

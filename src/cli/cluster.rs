@@ -1,0 +1,33 @@
+//! A cluster's configuration file on the command line: its findings are shown, its errors end the command.
+
+use std::path::Path;
+
+use super::Stop;
+use super::output::Output;
+use crate::exit::Exit;
+use crate::mirror::cluster::{self, ClusterError, ClusterMirrors, Expectations, Severity};
+
+/// What a file says of mirrors. Shows what is wrong with it.
+pub(super) fn read(path: &Path, expected: &Expectations, output: &Output) -> Result<ClusterMirrors, Stop> {
+    match cluster::read(path, expected) {
+        Ok((mirrors, warnings)) => {
+            output.findings(path, &warnings);
+            Ok(mirrors)
+        }
+        Err(error) => Err(stop(error, output)),
+    }
+}
+
+/// The end of a command over a file that cannot be used.
+pub(super) fn stop(error: ClusterError, output: &Output) -> Stop {
+    match error {
+        ClusterError::Io { .. } => Stop::new(Exit::Usage, error.to_string()),
+        ClusterError::Wrong { path, findings } => {
+            output.findings(&path, &findings);
+            let errors = findings.iter().filter(|found| found.severity == Severity::Error).count();
+            let (noun, these) = if errors == 1 { ("error", "it") } else { ("errors", "them") };
+            Stop::usage(format!("{}: {errors} {noun} in it; nothing was done", path.display()))
+                .hint(format!("correct {these} as told above"))
+        }
+    }
+}

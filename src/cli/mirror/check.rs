@@ -1,0 +1,233 @@
+//! `mirror check`, which is `verify --as-node` too: what the containerd of a node would do for each image.
+
+mod images;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::cli::bundle::BundleArgs;
+use crate::cli::output::Output;
+use crate::cli::rules::{ChoiceArgs, RuleArgs};
+use crate::cli::{Done, Stop};
+use crate::exit::Exit;
+use crate::mirror::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
+use crate::mirror::cluster::{ClusterMirrors, Expectations};
+use crate::mirror::hosts::{Version, directory};
+use crate::mirror::render::NodeMirror;
+
+/// Say for each image what a node's containerd would do: pull it from the mirror, fail over, or fail
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Images by name, as gcr.io/path:tag
+    #[arg(value_name = "IMAGE")]
+    image: Vec<String>,
+    /// File with one image per line; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    #[command(flatten)]
+    bundle: BundleArgs,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    /// The node is one of this cluster: its mirrors, CAs and pull credentials, from the cluster's configuration file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["hosts_dir", "endpoint"], help_heading = "Node")]
+    cluster: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeArgs,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags about a node.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Node")]
+pub(in crate::cli) struct NodeArgs {
+    /// The node's hosts tree, as /etc/containerd/certs.d; several with colons between them, as in config_path
+    #[arg(long, value_name = "DIR", conflicts_with = "endpoint")]
+    hosts_dir: Option<String>,
+    /// Instead of a tree: the mirror, as https://HOST:PORT or https://HOST:PORT/v2/NAMESPACE (repeatable)
+    #[arg(long, value_name = "URL", requires = "host")]
+    endpoint: Vec<String>,
+    /// A host whose images lie on the mirror; with =PATH they lie below that path of it (repeatable)
+    #[arg(long, value_name = "HOST[=PATH]", requires = "endpoint")]
+    host: Vec<String>,
+    /// The mirror's authority
+    #[arg(long, value_name = "FILE", requires = "endpoint")]
+    ca: Option<PathBuf>,
+    /// The node asks the mirror and nobody else
+    #[arg(long, conflicts_with = "hosts_dir")]
+    no_fallback: bool,
+    /// A docker config.json with the node's pull credentials
+    #[arg(long, value_name = "FILE")]
+    pull_credentials: Option<PathBuf>,
+    /// The node's containerd; what it cannot read of a hosts.toml depends on it
+    #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST)]
+    containerd_version: Version,
+    /// Take every upstream to be down: what fails over then fails
+    #[arg(long)]
+    upstream_down: bool,
+    /// Only what nodes of this platform pull, as linux/amd64 (repeatable) [default: every platform of an image]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<String>,
+}
+
+pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
+    let mut images = images::named(&args.image, args.list.as_deref())?;
+    if args.bundle.is_given() {
+        images.extend(images::bundled(&args.bundle, &args.choice, output)?);
+    }
+    let node = Node::new(&args.node, args.cluster.as_deref(), output)?;
+    check(&images, &node, args.json, output)
+}
+
+/// `verify --as-node`.
+pub(in crate::cli) fn run_for_bundle(
+    bundle: &BundleArgs,
+    rules: &RuleArgs,
+    node: &NodeArgs,
+    cluster: Option<&Path>,
+    json: bool,
+    output: &Output,
+) -> Done {
+    if let Some(flag) = rules.renames() {
+        let message = format!(
+            "{flag} has no meaning for a node: it asks for images by the names that pods have for them"
+        );
+        return Err(Stop::usage(message));
+    }
+    let node = Node::new(node, cluster, output)?;
+    check(&images::bundled(bundle, &rules.choice, output)?, &node, json, output)
+}
+
+fn check(images: &[Wanted], node: &Node<'_>, json: bool, output: &Output) -> Done {
+    if images.is_empty() {
+        return Err(Stop::usage("no image is given").hint(
+            "name a bundle with --source, a file with --list, or images: mirror check gcr.io/path:tag",
+        ));
+    }
+    let names: BTreeSet<&str> = images.iter().map(|image| image.name.host.as_str()).collect();
+    let settings = Settings {
+        upstreams: node.upstreams(&names)?,
+        upstream_down: node.args.upstream_down,
+        platforms: node.args.platform.clone(),
+    };
+    for upstream in settings.upstreams.values() {
+        upstream.notes.iter().for_each(|note| output.warn(note));
+    }
+    let checked = crate::cli::runtime()?.block_on(check::run(images, &settings));
+    let exit = exit(&checked);
+    if json {
+        let notes: BTreeMap<&str, &[String]> = settings
+            .upstreams
+            .values()
+            .filter(|upstream| !upstream.notes.is_empty())
+            .map(|upstream| (upstream.name.as_str(), upstream.notes.as_slice()))
+            .collect();
+        let value = json!({
+            "schema_version": 1, "images": checked, "configuration_notes": notes,
+            "upstream_down": node.args.upstream_down, "exit_code": exit.code(),
+        });
+        let text = serde_json::to_string_pretty(&value);
+        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+    } else {
+        Output::result(&table::table(&checked));
+    }
+    Ok(exit)
+}
+
+/// A fail-over is what the configuration promises; it is no failure while the upstream is there.
+fn exit(checked: &[Checked]) -> Exit {
+    if checked.iter().all(|checked| checked.verdict.is_good()) { Exit::Complete } else { Exit::Incomplete }
+}
+
+impl NodeArgs {
+    /// Whether anything was said about the node.
+    pub(in crate::cli) fn is_given(&self) -> bool {
+        self.hosts_dir.is_some() || !self.endpoint.is_empty()
+    }
+}
+
+/// A node: what the flags say of it, and the file of its cluster, if that was given.
+struct Node<'a> {
+    args: &'a NodeArgs,
+    cluster: Option<ClusterMirrors>,
+}
+
+impl<'a> Node<'a> {
+    fn new(args: &'a NodeArgs, cluster: Option<&Path>, output: &Output) -> Result<Self, Stop> {
+        if args.is_given() && cluster.is_some() {
+            return Err(Stop::usage(
+                "--cluster names the mirrors: --hosts-dir and --endpoint cannot stand beside it",
+            ));
+        }
+        let read = |path| crate::cli::cluster::read(path, &Expectations::default(), output);
+        Ok(Self { args, cluster: cluster.map(read).transpose()? })
+    }
+
+    /// What the node has for each of the hosts.
+    fn upstreams(&self, names: &BTreeSet<&str>) -> Result<BTreeMap<String, Upstream>, Stop> {
+        if !self.args.is_given() && self.cluster.is_none() {
+            return Err(Stop::usage("nothing is known of the node").hint(
+                "give its hosts tree with --hosts-dir, the mirror with --endpoint and --host, or its cluster's file with --cluster",
+            ));
+        }
+        let upstream = |name: &&str| Ok((String::from(*name), self.upstream(name)?));
+        names.iter().map(upstream).collect()
+    }
+
+    fn upstream(&self, name: &str) -> Result<Upstream, Stop> {
+        let version = self.args.containerd_version;
+        let mut upstream = if let Some(dirs) = &self.args.hosts_dir {
+            let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
+            if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
+                return Err(Stop::usage(format!(
+                    "--hosts-dir {}: there is no such folder",
+                    missing.display()
+                )));
+            }
+            let loaded = directory::load(&roots, name, version)
+                .map_err(|error| Stop::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
+            Upstream::loaded(name, loaded)
+        } else {
+            let endpoints = self.endpoints(name)?;
+            // Without a key for gcr.io nobody meant nodes to fall back.
+            let can = self.cluster.as_ref().is_none_or(|cluster| cluster.gcr_key_path.is_some());
+            let fail_over = endpoints.is_empty() || can && !self.args.no_fallback;
+            Upstream::behind(name, &endpoints, fail_over, version)
+                .map_err(|why| Stop::usage(format!("--endpoint {why}")))?
+        };
+        if self.args.pull_credentials.is_some() {
+            for host in &mut upstream.hosts {
+                host.pull_credentials.clone_from(&self.args.pull_credentials);
+            }
+        }
+        Ok(upstream)
+    }
+
+    /// The mirrors of a host, each with the place that the host's images have on it.
+    fn endpoints(&self, name: &str) -> Result<Vec<Endpoint>, Stop> {
+        let mut endpoints = Vec::new();
+        if let Some(cluster) = &self.cluster {
+            let here =
+                cluster.mirrors.iter().filter(|mirror| mirror.upstreams().iter().any(|host| host == name));
+            endpoints.extend(here.map(|mirror| Endpoint {
+                url: mirror.endpoint.clone(),
+                ca: mirror.ca_cert_path.clone(),
+                pull_credentials: mirror.pull_credential_config_path.clone(),
+            }));
+        }
+        for url in &self.args.endpoint {
+            let mirror = NodeMirror::new(url, &self.args.host)?;
+            let place = mirror.upstreams().iter().find(|upstream| upstream.host == name);
+            endpoints.extend(place.map(|place| Endpoint {
+                url: mirror.api(place),
+                ca: self.args.ca.clone(),
+                pull_credentials: self.args.pull_credentials.clone(),
+            }));
+        }
+        Ok(endpoints)
+    }
+}

@@ -1,0 +1,81 @@
+//! The images to check: names, a list of them, a bundle.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::archive::{Catalog, Content, ImageName};
+use crate::cli::Stop;
+use crate::cli::bundle::BundleArgs;
+use crate::cli::output::Output;
+use crate::cli::rules::ChoiceArgs;
+use crate::mirror::check::{Expected, Wanted};
+use crate::oci::Reference;
+use crate::plan::Rules;
+use crate::report::Listeners;
+
+/// Longer lists are taken for a mistake.
+const MAX_LIST_BYTES: u64 = 16 << 20;
+
+/// Images by name, of which nobody knows what they ought to be.
+pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<Wanted>, Stop> {
+    let text = list.map(read).transpose()?.unwrap_or_default();
+    let listed = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let all = names.iter().map(String::as_str).chain(listed.filter(|line| !line.is_empty()));
+    let wanted = |name: &str| -> Result<Wanted, Stop> {
+        let name: Reference =
+            name.parse().map_err(|error: crate::error::BundleError| Stop::usage(error.to_string()))?;
+        Ok(Wanted { name, expected: Expected::Anything })
+    };
+    all.map(wanted).collect()
+}
+
+fn read(path: &Path) -> Result<String, Stop> {
+    let failed = |error: std::io::Error| Stop::usage(format!("--list {}: {error}", path.display()));
+    let mut text = String::new();
+    File::open(path).map_err(failed)?.take(MAX_LIST_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
+/// The images of a bundle under the names that pods call them by. What has no host in its name is left out, with a word.
+pub(super) fn bundled(
+    bundle: &BundleArgs,
+    choice: &ChoiceArgs,
+    output: &Output,
+) -> Result<Vec<Wanted>, Stop> {
+    let paths = bundle.paths(false)?;
+    let opened = bundle.opener()?.open(&paths, &Listeners::default())?;
+    opened.check_whole()?;
+    let (wanted, nameless) = of_catalog(&opened.catalog, &choice.rules()?);
+    if nameless > 0 {
+        output.warn(&format!(
+            "{nameless} images have no host in their names: what a node would ask for them is not known"
+        ));
+    }
+    if wanted.is_empty() {
+        return Err(Stop::usage("no image of the bundle is left to check"));
+    }
+    Ok(wanted)
+}
+
+fn of_catalog(catalog: &Catalog, rules: &Rules) -> (Vec<Wanted>, usize) {
+    let (mut wanted, mut nameless) = (Vec::new(), 0);
+    for image in &catalog.images {
+        let expected = match &image.content {
+            Content::Manifest(digest) => Expected::Manifest(*digest),
+            Content::Unpacked(image) => {
+                Expected::Image { config: image.config_digest, layers: image.layers.len() }
+            }
+        };
+        for name in &image.names {
+            match name {
+                ImageName::Full(name) if rules.chooses(&name.to_string()) => {
+                    wanted.push(Wanted { name: name.clone(), expected: expected.clone() });
+                }
+                ImageName::Full(_) => {}
+                ImageName::Hostless(..) | ImageName::TagOnly(_) => nameless += 1,
+            }
+        }
+    }
+    (wanted, nameless)
+}

@@ -1,0 +1,154 @@
+//! Flags that describe mirrors as nodes see them, for all that renders something of them.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::cli::Stop;
+use crate::cli::output::Output;
+use crate::mirror::cluster::{ClusterMirrors, Expectations};
+use crate::mirror::hosts::Version;
+use crate::mirror::render::{
+    Authorities, Credentials, NodeMirror, Options, Refused, Rendered, Runtime, render,
+};
+use crate::registry::{Credential, credentials};
+
+/// A file of certificates has a few kilobytes.
+const MAX_CA_BYTES: u64 = 1 << 20;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct MirrorFlags {
+    /// The mirror as nodes reach it: https://HOST[:PORT], or https://HOST[:PORT]/v2/NAMESPACE
+    #[arg(long, value_name = "URL", requires = "host")]
+    endpoint: Option<String>,
+    /// Registry whose images lie on the mirror; with =PATH they lie below that path of it (repeatable)
+    #[arg(long, value_name = "HOST[=PATH]", requires = "endpoint")]
+    host: Vec<String>,
+    /// Take mirrors, CAs and pull credentials from a cluster's configuration file instead; without a gcrKeyPath in it
+    /// there is no fall-back
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["endpoint", "ca", "pull_credentials"])]
+    cluster: Option<PathBuf>,
+    /// Certificate authority of the mirror, for nodes that do not know it
+    #[arg(long, alias = "cacert", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// A docker config.json with the credentials that nodes pull with; they end up in the files
+    #[arg(long, value_name = "FILE")]
+    pull_credentials: Option<PathBuf>,
+    /// Let nodes ask nobody but the mirror, for sites without a way out
+    #[arg(long)]
+    no_fallback: bool,
+    /// The containerd of the nodes, as 1.7 or 2.1.4 [default: what all since 1.6 read alike]
+    #[arg(long, value_name = "VERSION")]
+    containerd_version: Option<Version>,
+    /// Namespace of the cluster for a DaemonSet or a secret
+    #[arg(long, value_name = "NAME", default_value = "layercast")]
+    cluster_namespace: String,
+    /// Image whose shell a DaemonSet runs
+    #[arg(long, value_name = "IMAGE", default_value = "docker.io/library/busybox:1.37")]
+    installer_image: String,
+}
+
+impl MirrorFlags {
+    /// Whether a mirror is named.
+    pub(super) fn is_given(&self) -> bool {
+        self.endpoint.is_some() || self.cluster.is_some()
+    }
+
+    /// What `runtime` is told of every mirror that was given.
+    pub(super) fn render(&self, runtime: Runtime, output: &Output) -> Result<Rendered, Stop> {
+        let options = Options {
+            containerd: self.containerd_version,
+            cluster_namespace: self.cluster_namespace.clone(),
+            installer_image: self.installer_image.clone(),
+        };
+        let mut all = Rendered { files: Vec::new(), notes: Vec::new() };
+        for mirror in self.mirrors(output)? {
+            let rendered = render(runtime, &mirror, &options)?;
+            for file in rendered.files {
+                // Two mirrors with the same authority each bring it.
+                match all.files.iter().find(|other| other.path == file.path) {
+                    None => all.files.push(file),
+                    Some(other) if other.text() == file.text() => {}
+                    Some(_) => {
+                        let message = format!(
+                            "{}: the cluster has several mirrors, and each has its own word for this file",
+                            file.path
+                        );
+                        let hint = "render one mirror at a time with --endpoint and --host, and join the files by hand";
+                        return Err(Stop::usage(message).hint(hint));
+                    }
+                }
+            }
+            all.notes.extend(rendered.notes);
+        }
+        let mut seen = BTreeSet::new();
+        all.notes.retain(|note| seen.insert(note.clone()));
+        Ok(all)
+    }
+
+    fn mirrors(&self, output: &Output) -> Result<Vec<NodeMirror>, Stop> {
+        if let Some(path) = &self.cluster {
+            let cluster = crate::cli::cluster::read(path, &Expectations::default(), output)?;
+            if cluster.mirrors.is_empty() {
+                return Err(Stop::usage(format!("{}: there are no registryMirrors in it", path.display())));
+            }
+            return self.of_cluster(&cluster);
+        }
+        let Some(endpoint) = &self.endpoint else {
+            return Err(Stop::usage("no mirror is given").hint(
+                "name it with --endpoint URL and --host HOST, or its cluster's file with --cluster FILE",
+            ));
+        };
+        let mut mirror = NodeMirror::new(endpoint, &self.host)?;
+        mirror.fallback = !self.no_fallback;
+        complete(&mut mirror, self.ca.as_deref(), self.pull_credentials.as_deref())?;
+        Ok(vec![mirror])
+    }
+
+    /// Without a key for gcr.io nobody meant nodes to fall back.
+    fn of_cluster(&self, cluster: &ClusterMirrors) -> Result<Vec<NodeMirror>, Stop> {
+        let mirror = |entry: &crate::mirror::cluster::RegistryMirror| {
+            let mut mirror = NodeMirror::new(&entry.endpoint, &entry.upstreams())?;
+            mirror.fallback = cluster.gcr_key_path.is_some() && !self.no_fallback;
+            let (ca, credentials) = (&entry.ca_cert_path, &entry.pull_credential_config_path);
+            complete(&mut mirror, ca.as_deref(), credentials.as_deref())?;
+            Ok(mirror)
+        };
+        cluster.mirrors.iter().map(mirror).collect()
+    }
+}
+
+/// What is in the files that belong to a mirror.
+fn complete(mirror: &mut NodeMirror, ca: Option<&Path>, credentials: Option<&Path>) -> Result<(), Stop> {
+    if let Some(path) = ca {
+        mirror.authorities = Some(authorities(path)?);
+    }
+    if let Some(path) = credentials {
+        let authority = mirror.authority();
+        mirror.credentials = match credentials::from_file(path, &authority)? {
+            Some(Credential::Basic { user, password }) => Some(Credentials { username: user, password }),
+            Some(_) => {
+                let message = format!("{} holds a token for {authority}", path.display());
+                return Err(Stop::usage(message).hint("nodes need a user name and a password"));
+            }
+            None => {
+                let message = format!("{} has no credentials for {authority}", path.display());
+                return Err(Stop::usage(message).hint(format!("its \"auths\" need an entry \"{authority}\"")));
+            }
+        };
+    }
+    Ok(())
+}
+
+fn authorities(path: &Path) -> Result<Authorities, Stop> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CA_BYTES).read_to_string(&mut text));
+    read.map_err(|error| Stop::usage(format!("CA {}: {error}", path.display())))?;
+    Ok(text.parse::<Authorities>()?)
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::usage(refused.to_string()).hint(refused.hint)
+    }
+}

@@ -1,0 +1,105 @@
+//! `mirror lint`: mistakes in the configuration of nodes.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::output::Output;
+use crate::cli::{Done, Stop};
+use crate::error::printable;
+use crate::exit::Exit;
+use crate::mirror::hosts::Version;
+use crate::mirror::lint::disk::{self, Disk, Unreadable};
+use crate::mirror::lint::{Finding, Settings, Severity, Source, lint};
+
+/// Find mistakes in the configuration of nodes
+///
+/// Reads hosts.toml trees and config.toml of containerd, registries.conf of CRI-O and Podman, registries.yaml of k3s and
+/// RKE2, daemon.json of Docker. Exits with 3 if the mirror would not be used, or pulls would fail.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Files, or folders to search, as /etc/containerd
+    #[arg(value_name = "PATH", required = true)]
+    path: Vec<PathBuf>,
+    /// The containerd of the nodes, as 1.7 or 2.1.4 [default: every one since 1.6]
+    #[arg(long, value_name = "VERSION")]
+    containerd_version: Option<Version>,
+    /// Nobody but the mirror may be asked: find what would ask the upstream
+    #[arg(long)]
+    no_fallback: bool,
+    /// Folder that stands for / where files name absolute paths [default: what holds the etc they lie in]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(in crate::cli) fn run(args: &Args) -> Done {
+    let settings = Settings {
+        containerd: args.containerd_version,
+        no_fallback: args.no_fallback,
+        root: args.root.clone(),
+    };
+    let sources = disk::find(&args.path)?;
+    if sources.is_empty() {
+        let hint = "known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml and daemon.json";
+        return Err(Stop::usage("no file that tells a node of mirrors was found").hint(hint));
+    }
+    let found = lint(&sources, &settings, &Disk::new(&settings));
+    if args.json {
+        let files: Vec<String> = sources.iter().map(|source| source.path.display().to_string()).collect();
+        let document = json!({ "schema_version": 1, "files": files, "findings": found });
+        Output::result(&format!("{document:#}"));
+    } else {
+        Output::result(&show(&sources, &found));
+    }
+    let is_error = found.iter().any(|finding| finding.severity == Severity::Error);
+    Ok(if is_error { Exit::Incomplete } else { Exit::Complete })
+}
+
+fn show(sources: &[Source], found: &[Finding]) -> String {
+    let mut out = String::new();
+    for finding in found {
+        let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "{}{line}: {}: {} [{}]\n  so: {}\n  fix: {}",
+            printable(&finding.path.display().to_string()),
+            word(finding.severity),
+            printable(&finding.what),
+            finding.rule,
+            printable(&finding.effect),
+            printable(&finding.fix)
+        );
+    }
+    let count = |severity| found.iter().filter(|finding| finding.severity == severity).count();
+    let _ = writeln!(
+        out,
+        "{} files, {} errors, {} warnings, {} notes",
+        sources.len(),
+        count(Severity::Error),
+        count(Severity::Warning),
+        count(Severity::Note)
+    );
+    out
+}
+
+const fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    }
+}
+
+impl From<Unreadable> for Stop {
+    fn from(error: Unreadable) -> Self {
+        let stop = Self::usage(error.to_string());
+        match error.hint {
+            Some(hint) => stop.hint(hint),
+            None => stop,
+        }
+    }
+}

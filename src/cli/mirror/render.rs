@@ -1,0 +1,85 @@
+//! `mirror render`: flags become a mirror as nodes see it, and files become files.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::flags::MirrorFlags;
+use crate::cli::output::Output;
+use crate::cli::{Done, Stop};
+use crate::exit::Exit;
+use crate::mirror::render::{File, Runtime};
+
+/// How files begin that this command made.
+const MARK: &str = "# Made by `layercast mirror render`";
+
+/// Write the configuration with which nodes pull from a mirror
+///
+/// Nothing but the file is written to standard output; several files each come after a line with their path.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Who reads it
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(Runtime::ALL.map(Runtime::name)))]
+    runtime: String,
+    #[command(flatten)]
+    mirror: MirrorFlags,
+    /// Write the files below this folder, at the paths they have on a node
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
+    let runtime = Runtime::ALL.into_iter().find(|runtime| runtime.name() == args.runtime);
+    let runtime = runtime.ok_or_else(|| Stop::usage(format!("runtime {:?} is not known", args.runtime)))?;
+    let rendered = args.mirror.render(runtime, output)?;
+    match &args.output {
+        None => Output::result(&listing(&rendered.files)),
+        Some(folder) => {
+            for file in &rendered.files {
+                let path = write(folder, file)?;
+                Output::result(&format!("{}\n", path.display()));
+            }
+        }
+    }
+    for note in &rendered.notes {
+        output.note(note);
+    }
+    Ok(Exit::Complete)
+}
+
+fn listing(files: &[File]) -> String {
+    if let [file] = files {
+        return file.text().to_owned();
+    }
+    files.iter().fold(String::new(), |mut out, file| {
+        let _ = write!(out, "# ==> {} (mode {:04o})\n{}", file.path, file.mode, file.text());
+        out
+    })
+}
+
+/// What was there before is not replaced unless layercast made it: a node's `config.toml` says more than who its mirrors are.
+fn write(folder: &Path, file: &File) -> Result<PathBuf, Stop> {
+    let path = folder.join(file.path.trim_start_matches('/'));
+    let is_certificate = path.extension().is_some_and(|extension| extension == "crt");
+    if let Ok(before) = std::fs::read(&path)
+        && before != file.text().as_bytes()
+        && !before.starts_with(MARK.as_bytes())
+        && !is_certificate
+    {
+        let hint = "merge the two by hand (without --output the new one is printed), or name another folder";
+        return Err(Stop::usage(format!("{}: was not made by layercast", path.display())).hint(hint));
+    }
+    let written = || -> std::io::Result<()> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let mut out = options.write(true).create(true).truncate(true).mode(file.mode).open(&path)?;
+        // A file that was there keeps its mode, and the umask takes from that of a new one.
+        out.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
+        out.write_all(file.text().as_bytes())
+    };
+    written().map_err(|error| Stop::new(Exit::Internal, format!("{}: {error}", path.display())))?;
+    Ok(path)
+}

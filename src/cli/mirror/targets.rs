@@ -1,0 +1,73 @@
+//! `mirror targets`: what a cluster's file says of mirrors, held against what is wanted of it.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::output::Output;
+use crate::cli::{Done, Stop, cluster};
+use crate::exit::Exit;
+use crate::mirror::cluster::{ClusterMirrors, Expectations};
+use crate::registry::Target;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The cluster's configuration file
+    #[arg(long, value_name = "FILE")]
+    cluster: PathBuf,
+    /// Where the bundle was pushed: nodes have to pull from there (repeatable)
+    #[arg(long, value_name = "HOST[:PORT][/NAMESPACE]")]
+    pushed_to: Vec<String>,
+    /// Nodes are to pull from gcr.io when the mirror fails
+    #[arg(long)]
+    need_fallback: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let pushed_to = args.pushed_to.iter().map(|text| text.parse()).collect::<Result<Vec<Target>, _>>()?;
+    let expected = Expectations { fallback: args.need_fallback, pushed_to };
+    let cluster = cluster::read(&args.cluster, &expected, output)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&describe(&cluster));
+        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+    } else {
+        Output::result(&show(&cluster));
+    }
+    Ok(Exit::Complete)
+}
+
+fn describe(cluster: &ClusterMirrors) -> serde_json::Value {
+    let mirrors = cluster.mirrors.iter().map(|mirror| {
+        json!({
+            "endpoint": mirror.endpoint, "target": mirror.target.to_string(), "upstreams": mirror.upstreams(),
+            "ca_cert_path": mirror.ca_cert_path, "pull_credential_config_path": mirror.pull_credential_config_path,
+        })
+    });
+    json!({
+        "schema_version": 1, "cluster": cluster.name, "namespace": cluster.namespace,
+        "fallback": cluster.gcr_key_path.is_some(), "mirrors": mirrors.collect::<Vec<_>>(),
+    })
+}
+
+fn show(cluster: &ClusterMirrors) -> String {
+    let mut out = format!("cluster {} in namespace {}\n", cluster.name, cluster.namespace);
+    for mirror in &cluster.mirrors {
+        let _ = writeln!(out, "  {} for {}", mirror.endpoint, mirror.upstreams().join(", "));
+        let _ = writeln!(out, "    push to      {}", mirror.target);
+        for (name, path) in
+            [("CA", &mirror.ca_cert_path), ("credentials", &mirror.pull_credential_config_path)]
+        {
+            if let Some(path) = path {
+                let _ = writeln!(out, "    {name:<12} {}", path.display());
+            }
+        }
+    }
+    if cluster.mirrors.is_empty() {
+        out.push_str("  no registry mirror\n");
+    }
+    out
+}

@@ -1,0 +1,184 @@
+//! Layers of docker-archives as blobs: compressed once, kept while an image that has them is under way, and made again
+//! in the rare case that one is wanted later.
+//!
+//! What is learned of a layer (digest and size of its blob) is kept for the whole run, and by the caller beyond it: an
+//! image all of whose layers are known gets its manifest without a byte being read.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::Semaphore;
+
+use super::body::SpaceBody;
+use super::prepare::Slot;
+use crate::archive::{Stored, UnpackedLayer};
+use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
+use crate::error::{BundleError, Fault};
+use crate::oci::Digest;
+use crate::registry::{BlobBody, BodyStream};
+
+/// The same layer may be stored in several ways, and each makes another blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LayerKey {
+    /// The digest of its plain tar.
+    pub diff_id: Digest,
+    /// How the bundle stores it.
+    pub stored: Stored,
+    /// In how many bytes.
+    pub size: u64,
+}
+
+impl LayerKey {
+    /// The key of a layer.
+    pub const fn of(layer: &UnpackedLayer) -> Self {
+        Self { diff_id: layer.diff_id, stored: layer.stored, size: layer.size }
+    }
+}
+
+/// What is known of the blobs that layers become.
+pub type KnownLayers = HashMap<LayerKey, LayerFacts>;
+
+/// All layers of a run.
+#[derive(Debug)]
+pub(super) struct Layers {
+    slots: Mutex<HashMap<LayerKey, LayerSlot>>,
+    known: Mutex<KnownLayers>,
+    /// What this run found out.
+    learned: Mutex<KnownLayers>,
+    pool: Arc<rayon::ThreadPool>,
+    /// Layers in work at the same time.
+    workers: Semaphore,
+    method: Method,
+    spill: SpillSettings,
+}
+
+#[derive(Debug, Default)]
+struct LayerSlot {
+    blob: Slot<LayerBlob>,
+    images_left: usize,
+}
+
+impl Layers {
+    pub(super) fn new(
+        pool: Arc<rayon::ThreadPool>,
+        workers: usize,
+        method: Method,
+        spill: SpillSettings,
+    ) -> Arc<Self> {
+        let (slots, known, learned) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { slots, known, learned, pool, workers: Semaphore::new(workers), method, spill })
+    }
+
+    /// What is known of layers from elsewhere.
+    pub(super) fn know(&self, layers: KnownLayers) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).extend(layers);
+    }
+
+    pub(super) fn method(&self) -> Method {
+        self.method
+    }
+
+    /// What was found out in this run.
+    pub(super) fn learned(&self) -> KnownLayers {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An image will come that has these layers.
+    pub(super) fn expect(&self, layers: &[UnpackedLayer]) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for layer in layers {
+            slots.entry(LayerKey::of(layer)).or_default().images_left += 1;
+        }
+    }
+
+    /// Such an image has been everywhere.
+    pub(super) fn release(&self, layers: &[UnpackedLayer]) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for layer in layers {
+            let key = LayerKey::of(layer);
+            let Some(slot) = slots.get_mut(&key) else { continue };
+            slot.images_left = slot.images_left.saturating_sub(1);
+            if slot.images_left == 0 {
+                slots.remove(&key);
+            }
+        }
+    }
+
+    /// The digest and size of a layer's blob; makes it where they are not known.
+    pub(super) async fn facts(&self, layer: &UnpackedLayer) -> Result<LayerFacts, BundleError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&LayerKey::of(layer)).copied();
+        match known {
+            Some(facts) => Ok(facts),
+            None => self.blob(layer).await.map(|blob| blob.facts),
+        }
+    }
+
+    /// The blob of a layer, which is made when its first byte is wanted.
+    pub(super) fn body(this: &Arc<Self>, layer: &UnpackedLayer, facts: &LayerFacts) -> Arc<dyn BlobBody> {
+        Arc::new(LayerBody { layers: Arc::clone(this), layer: layer.clone(), facts: *facts })
+    }
+
+    async fn blob(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+        let key = LayerKey::of(layer);
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&slots.entry(key).or_default().blob)
+        };
+        let made = slot.get_or_init(|| self.make(layer)).await.clone();
+        if let Ok(blob) = &made {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
+            self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
+        }
+        made
+    }
+
+    async fn make(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+        let _worker = self.workers.acquire().await;
+        let (pool, layer, method, spill) =
+            (Arc::clone(&self.pool), layer.clone(), self.method, self.spill.clone());
+        let work = tokio::task::spawn_blocking(move || compress::layer(&pool, &layer, method, &spill));
+        work.await
+            .unwrap_or_else(|error| Err(BundleError::new(Fault::Io, format!("compressing a layer: {error}"))))
+    }
+}
+
+/// The blob of a layer, made on demand.
+struct LayerBody {
+    layers: Arc<Layers>,
+    layer: UnpackedLayer,
+    facts: LayerFacts,
+}
+
+impl BlobBody for LayerBody {
+    fn len(&self) -> u64 {
+        self.facts.size
+    }
+
+    fn open(&self, range: Range<u64>) -> BodyStream {
+        let (layers, layer, facts) = (Arc::clone(&self.layers), self.layer.clone(), self.facts);
+        let start = async move {
+            match layers.blob(&layer).await.and_then(|blob| as_known(&layer, facts, blob)) {
+                Ok(body) => body.open(range),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            }
+        };
+        start.into_stream().flatten().boxed()
+    }
+}
+
+/// The blob must be the one that its manifest names, which may have been made from what an earlier run knew.
+fn as_known(layer: &UnpackedLayer, facts: LayerFacts, blob: LayerBlob) -> Result<SpaceBody, BundleError> {
+    if (blob.facts.digest, blob.facts.size) != (facts.digest, facts.size) {
+        let told = format!(
+            "{}: became {} of {} bytes, but was remembered as {} of {} bytes",
+            layer.member, blob.facts.digest, blob.facts.size, facts.digest, facts.size
+        );
+        return Err(BundleError::new(Fault::Io, told).hint("run again: the right one is remembered now"));
+    }
+    Ok(match blob.content {
+        LayerContent::Made(spill) => SpaceBody::made(spill, facts.size),
+        LayerContent::Stored(extent) => SpaceBody::verified(Arc::new(extent), facts.size, facts.digest),
+    })
+}

@@ -1,0 +1,77 @@
+//! What is counted on one mirror; hears of every request.
+
+use super::{Arc, AtomicU64, Duration, Event, Observer, Ordering, Outcome, Pace};
+use crate::report::Listeners;
+
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) mirror: usize,
+    listeners: Listeners,
+    pace: Arc<Pace>,
+    blobs_sent: AtomicU64,
+    blobs_skipped: AtomicU64,
+    blobs_mounted: AtomicU64,
+    bytes_sent: AtomicU64,
+    requests: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn new(mirror: usize, listeners: Listeners, pace: Arc<Pace>) -> Self {
+        Self {
+            mirror,
+            listeners,
+            pace,
+            blobs_sent: AtomicU64::new(0),
+            blobs_skipped: AtomicU64::new(0),
+            blobs_mounted: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn sent(&self) {
+        self.blobs_sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn skipped(&self, blobs: u64) {
+        self.blobs_skipped.fetch_add(blobs, Ordering::Relaxed);
+    }
+
+    pub(super) fn mounted(&self) {
+        self.blobs_mounted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn write(&self, outcome: &mut Outcome) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        outcome.blobs_sent = read(&self.blobs_sent);
+        outcome.blobs_skipped = read(&self.blobs_skipped);
+        outcome.blobs_mounted = read(&self.blobs_mounted);
+        outcome.bytes_sent = read(&self.bytes_sent);
+        outcome.requests = read(&self.requests);
+    }
+}
+
+impl Observer for Counts {
+    fn request(&self, _method: &str, status: Option<u16>) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if matches!(status, Some(429 | 503)) {
+            self.pace.overloaded();
+        }
+    }
+
+    fn body_sent(&self, bytes: u64) {
+        self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+        self.pace.sent(bytes);
+        self.listeners.tell(&Event::Sent { mirror: self.mirror, bytes });
+    }
+
+    fn retry(&self, what: &str, why: &str, after: Duration) {
+        self.pace.overloaded();
+        let (what, why) = (what.to_owned(), why.to_owned());
+        self.listeners.tell(&Event::Retried { mirror: self.mirror, what, why, after });
+    }
+
+    fn warning(&self, text: &str) {
+        self.listeners.note(text);
+    }
+}

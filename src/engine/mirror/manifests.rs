@@ -1,0 +1,218 @@
+//! Manifests and tags: children by digest as soon as their blobs are there, tags when the whole bundle has been read.
+//!
+//! An image with a tag is put by its tags alone, when they move: that stores its manifest as well and saves a request
+//! for each image. Indexes need their children by digest, `--atomic-tags` wants to know that every manifest was taken
+//! before the first tag moves, and a referrer must be known by its digest; those are put by digest first. Either way
+//! the registry checks that what the manifest names is there, and names the digest of what it stored; one that does not
+//! name it is asked to give the manifest back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+
+use super::{Actor, Agreed, Failure, IMAGES_AT_ONCE, Outcome, Phase, Trust, WorkImage};
+use crate::engine::book::note;
+use crate::engine::prepare::{Ready, ReadyBlob};
+use crate::oci::{Digest, Manifest, Repository, Tag};
+use crate::publish;
+use crate::registry::RegistryError;
+use crate::report::Event;
+
+/// An image that lacks nothing but its tags.
+pub(super) struct Whole {
+    pub(super) repository: Repository,
+    pub(super) root: Arc<Manifest>,
+    /// How deep the root nests: 1 for an image, 2 for an index of images.
+    pub(super) depth: usize,
+    pub(super) already: bool,
+    pub(super) tags_to_move: Vec<Tag>,
+    /// Its tags have been moved too.
+    pub(super) complete: bool,
+}
+
+type Sorted = Vec<(usize, Whole)>;
+
+impl Actor {
+    /// Whether the root is put when its tags move and not before.
+    pub(super) fn is_put_by_tag(&self, image: &WorkImage, root: &Manifest) -> bool {
+        !image.planned.tags.is_empty() && root.subject.is_none() && !self.run.settings.atomic_tags
+    }
+
+    /// Puts manifests by digest, the root too unless `by_tag`; mends what the mirror says it lacks.
+    pub(super) async fn publish(
+        &self,
+        repository: &Repository,
+        ready: &Ready,
+        by_tag: bool,
+    ) -> Result<(), (Phase, Failure)> {
+        let mut failed = self.put_all(repository, ready, by_tag).await?;
+        let unknown: Vec<Vec<Digest>> =
+            failed.iter().filter_map(RegistryError::manifest_blob_unknown).collect();
+        if !unknown.is_empty() {
+            self.resend(repository, ready, &unknown).await.map_err(|failure| (Phase::Upload, failure))?;
+            failed = self.put_all(repository, ready, by_tag).await?;
+        }
+        match failed.first() {
+            Some(error) => Err((Phase::Publish, self.judge(error))),
+            None => Ok(()),
+        }
+    }
+
+    /// The mirror lied, or lost something since: what it names (or all of the image) is sent without asking.
+    async fn resend(
+        &self,
+        repository: &Repository,
+        ready: &Ready,
+        unknown: &[Vec<Digest>],
+    ) -> Result<(), Failure> {
+        let named: Vec<Digest> = unknown.iter().flatten().copied().collect();
+        let all = unknown.iter().any(Vec::is_empty);
+        let resend = ready.blobs.iter().filter(|blob| all || named.contains(&blob.digest));
+        let resend: Vec<ReadyBlob> = resend.cloned().collect();
+        for blob in &resend {
+            self.book.forget(&blob.digest, repository).await;
+        }
+        for manifest in &ready.manifests {
+            self.manifests.forget(&manifest.digest, repository).await;
+        }
+        self.blobs(repository, &resend, Trust::Nothing).await
+    }
+
+    /// Manifests, level by level. Comes back with what failed on the first level that failed.
+    async fn put_all(
+        &self,
+        repository: &Repository,
+        ready: &Ready,
+        by_tag: bool,
+    ) -> Result<Vec<RegistryError>, (Phase, Failure)> {
+        let root = ready.root().filter(|_| by_tag).map(|root| root.digest);
+        for level in publish::levels(&ready.manifests) {
+            let wanted = level.iter().filter(|manifest| Some(manifest.digest) != root);
+            let puts = join_all(wanted.map(|manifest| self.manifest(repository, manifest))).await;
+            let puts = puts
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|failure| (Phase::Publish, failure))?;
+            let failed: Vec<RegistryError> = puts.into_iter().filter_map(Result::err).collect();
+            if !failed.is_empty() {
+                return Ok(failed);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// One manifest into one repository, once: a registry that writes its links in place (distribution 2.8) refuses an
+    /// index while one of its children is put again.
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<Result<(), RegistryError>, Failure> {
+        // The permit comes first: whoever holds a page has one, and gets on.
+        let _permit = self.question().await?;
+        let page = self.manifests.page(&manifest.digest);
+        let mut repositories = page.lock().await;
+        if repositories.contains(repository) {
+            return Ok(Ok(()));
+        }
+        let put = publish::put(&self.registry, repository, manifest).await;
+        if put.is_ok() {
+            note(&mut repositories, repository);
+        }
+        Ok(put)
+    }
+
+    /// Tags, when all that can be whole is whole. A damaged bundle moves none; half a release is worse than none.
+    pub(super) async fn publish_tags(&self, agreed: &Agreed, outcome: &mut Outcome) {
+        let withheld = self.withheld(agreed);
+        let withheld = withheld.as_ref();
+        let mut tags = 0;
+        for level in self.levels(agreed) {
+            let moved = stream::iter(level).map(|(at, whole)| async move {
+                let result = match withheld {
+                    Some(failure) if !whole.tags_to_move.is_empty() => Err((Phase::Tag, failure.clone())),
+                    _ => self.move_tags(at, &whole).await,
+                };
+                (at, whole, result)
+            });
+            let mut moved = moved.buffer_unordered(IMAGES_AT_ONCE);
+            while let Some((at, whole, result)) = moved.next().await {
+                match result {
+                    Ok(()) => {
+                        outcome.images_complete += 1;
+                        tags += whole.tags_to_move.len();
+                        outcome.images_unchanged +=
+                            usize::from(whole.already && whole.tags_to_move.is_empty());
+                        let whole = Whole { complete: true, ..whole };
+                        self.whole.lock().unwrap_or_else(PoisonError::into_inner).insert(at, whole);
+                    }
+                    Err((phase, failure)) => {
+                        if let Some(image) = self.run.work.image(at) {
+                            self.fail(at, &image, phase, failure);
+                        }
+                    }
+                }
+            }
+        }
+        self.run.listeners.tell(&Event::Tagged { mirror: self.counts.mirror, tags });
+    }
+
+    /// Why no tag may be moved, if none may.
+    fn withheld(&self, agreed: &Agreed) -> Option<Failure> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let incomplete = agreed.left_out || agreed.images.iter().any(|at| failed.contains_key(at));
+        if let Some(error) = self.run.damage().filter(|_| !self.run.settings.allow_damaged) {
+            return Some(Failure {
+                message: format!("whole, but not tagged, because the bundle is damaged: {error}"),
+                ..Failure::from(&error)
+            });
+        }
+        (incomplete && self.run.settings.atomic_tags).then(|| Failure {
+            class: "withheld",
+            message: "whole, but not tagged, because other images of this mirror are not complete".to_owned(),
+            hint: Some("run again when the others can be completed, or without --atomic-tags".to_owned()),
+            exit: crate::exit::Exit::Incomplete,
+        })
+    }
+
+    /// The images of the plan that are whole, images before the indexes that list them, for the reason at `manifest`.
+    fn levels(&self, agreed: &Agreed) -> Vec<Sorted> {
+        let mut whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut levels: HashMap<usize, Sorted> = HashMap::new();
+        for &at in agreed.images.iter() {
+            if let Some(image) = whole.remove(&at) {
+                levels.entry(image.depth).or_default().push((at, image));
+            }
+        }
+        let mut levels: Vec<(usize, Sorted)> = levels.into_iter().collect();
+        levels.sort_by_key(|level| level.0);
+        levels.into_iter().map(|level| level.1).collect()
+    }
+
+    async fn move_tags(&self, at: usize, whole: &Whole) -> Result<(), (Phase, Failure)> {
+        let tagging = |failure| (Phase::Tag, failure);
+        for tag in &whole.tags_to_move {
+            let mut moved = self.tag(whole, tag).await.map_err(tagging)?;
+            if let Err(error) = &moved
+                && let Some(unknown) = error.manifest_blob_unknown()
+                && let Some(image) = self.run.work.image(at)
+            {
+                let ready = self.run.preparer.image(&image).await;
+                let ready = ready.map_err(|error| (Phase::Prepare, self.damaged(&error)))?;
+                let resent = self.resend(&whole.repository, &ready, &[unknown]).await;
+                resent.map_err(|failure| (Phase::Upload, failure))?;
+                self.publish(&whole.repository, &ready, true).await?;
+                moved = self.tag(whole, tag).await.map_err(tagging)?;
+            }
+            moved.map_err(|error| tagging(self.judge(&error)))?;
+        }
+        Ok(())
+    }
+
+    async fn tag(&self, whole: &Whole, tag: &Tag) -> Result<Result<(), RegistryError>, Failure> {
+        let _permit = self.question().await?;
+        Ok(publish::tag(&self.registry, &whole.repository, tag, &whole.root).await)
+    }
+}

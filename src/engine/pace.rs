@@ -1,0 +1,319 @@
+//! How many requests a mirror is given at the same time: as many as it bears.
+//!
+//! Two lanes, so that a question never waits behind a layer: questions (HEADs, sessions, manifests, small blobs), which
+//! are bound by the way there and back, and bodies, which are bound by the link. Both begin low, grow while growing
+//! helps, and are cut in half when the mirror says that it is too much (429, 503, connections that break or stall):
+//! additive increase, multiplicative decrease, as TCP does it
+//! ([Chiu and Jain, 1989](https://doi.org/10.1016/0169-7552(89)90019-6)).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// A mirror is far when a question takes this long: then a round trip saved is worth more than a request.
+const FAR: Duration = Duration::from_millis(20);
+/// What the answer to a question may be late over twice the best before the lane stops to grow.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// Complaints closer together than this are one.
+const CUT_APART: Duration = Duration::from_millis(250);
+/// Over how long the rate of bodies is measured.
+const RATE_OVER: Duration = Duration::from_secs(1);
+
+/// The lanes of one mirror.
+#[derive(Debug)]
+pub(super) struct Pace {
+    questions: Lane<ByDelay>,
+    bodies: Lane<ByRate>,
+}
+
+/// How wide the lanes of a mirror may become.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Widths {
+    pub(super) questions: usize,
+    pub(super) bodies: usize,
+}
+
+impl Pace {
+    pub(super) fn new(widest: Widths) -> Self {
+        let now = Instant::now();
+        Self {
+            questions: Lane::new(ByDelay::new(widest.questions)),
+            bodies: Lane::new(ByRate::new(widest.bodies, now)),
+        }
+    }
+
+    /// A place for a question, held until it is answered.
+    pub(super) async fn question(&self) -> Option<Permit<'_, ByDelay>> {
+        self.questions.permit().await
+    }
+
+    /// A place for a body.
+    pub(super) async fn body(&self) -> Option<Permit<'_, ByRate>> {
+        self.bodies.permit().await
+    }
+
+    /// Body bytes went out.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.bodies.with(|control| control.sent += bytes);
+    }
+
+    /// The mirror complained.
+    pub(super) fn overloaded(&self) {
+        let now = Instant::now();
+        self.questions.steer(|control| control.limit.cut(now));
+        self.bodies.steer(|control| {
+            control.limit.cut(now);
+            control.best = 0.0;
+        });
+    }
+
+    /// Whether the way to the mirror is long.
+    pub(super) fn is_far(&self) -> bool {
+        self.questions.with(|control| control.best).is_some_and(|best| best >= FAR)
+    }
+}
+
+/// What decides how wide a lane is. Pure: time comes from outside.
+pub(super) trait Control {
+    /// The width.
+    fn limit(&mut self) -> &mut Limit;
+    /// A request has ended that took this long; `full` says whether all places were taken.
+    fn ended(&mut self, took: Duration, full: bool, now: Instant);
+}
+
+/// A number of requests between one and a bound.
+#[derive(Debug)]
+pub(super) struct Limit {
+    now: f64,
+    most: f64,
+    last_cut: Option<Instant>,
+}
+
+impl Limit {
+    #[allow(clippy::cast_precision_loss)]
+    fn new(start: usize, most: usize) -> Self {
+        let most = most.max(1) as f64;
+        Self { now: (start as f64).min(most), most, last_cut: None }
+    }
+
+    fn grow(&mut self, by: f64) {
+        self.now = (self.now + by).clamp(1.0, self.most);
+    }
+
+    fn cut(&mut self, now: Instant) {
+        if self.last_cut.is_none_or(|last| now.saturating_duration_since(last) >= CUT_APART) {
+            self.last_cut = Some(now);
+            self.now = (self.now / 2.0).max(1.0);
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn get(&self) -> usize {
+        self.now as usize
+    }
+}
+
+/// Grows while answers come about as fast as the fastest: by one for each until the first cut, then by one for each round.
+#[derive(Debug)]
+pub(super) struct ByDelay {
+    limit: Limit,
+    best: Option<Duration>,
+}
+
+impl ByDelay {
+    const START: usize = 32;
+
+    fn new(most: usize) -> Self {
+        Self { limit: Limit::new(Self::START, most), best: None }
+    }
+}
+
+impl Control for ByDelay {
+    fn limit(&mut self) -> &mut Limit {
+        &mut self.limit
+    }
+
+    fn ended(&mut self, took: Duration, full: bool, _now: Instant) {
+        let best = self.best.map_or(took, |best| best.min(took));
+        self.best = Some(best);
+        if full && took <= best * 2 + PATIENCE {
+            let step = if self.limit.last_cut.is_none() { 1.0 } else { 1.0 / self.limit.now };
+            self.limit.grow(step);
+        }
+    }
+}
+
+/// Grows while more bodies at once bring more bytes a second.
+#[derive(Debug)]
+pub(super) struct ByRate {
+    limit: Limit,
+    sent: u64,
+    since: Instant,
+    /// The best rate seen, in bytes a second.
+    best: f64,
+}
+
+impl ByRate {
+    const START: usize = 8;
+    const STEP: f64 = 2.0;
+
+    fn new(most: usize, now: Instant) -> Self {
+        Self { limit: Limit::new(Self::START, most), sent: 0, since: now, best: 0.0 }
+    }
+}
+
+impl Control for ByRate {
+    fn limit(&mut self) -> &mut Limit {
+        &mut self.limit
+    }
+
+    fn ended(&mut self, _took: Duration, full: bool, now: Instant) {
+        let span = now.saturating_duration_since(self.since);
+        if span < RATE_OVER {
+            return;
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let rate = self.sent as f64 / span.as_secs_f64();
+        (self.sent, self.since) = (0, now);
+        if rate > self.best * 1.05 {
+            self.best = rate;
+            if full {
+                self.limit.grow(Self::STEP);
+            }
+        } else if full && rate < self.best * 0.9 && self.limit.now > Self::START as f64 {
+            // More at once brought less.
+            self.limit.grow(-1.0);
+        }
+    }
+}
+
+/// A semaphore whose size is steered.
+#[derive(Debug)]
+struct Lane<C> {
+    places: Semaphore,
+    control: Mutex<(C, Places)>,
+}
+
+/// How many places there are, and how many of them are to go when they come free.
+#[derive(Debug)]
+struct Places {
+    given: usize,
+    owed: usize,
+}
+
+/// A place in a lane.
+#[derive(Debug)]
+pub(super) struct Permit<'a, C: Control> {
+    place: Option<SemaphorePermit<'a>>,
+    lane: &'a Lane<C>,
+    since: Instant,
+}
+
+impl<C: Control> Lane<C> {
+    fn new(mut control: C) -> Self {
+        let given = control.limit().get();
+        let control = Mutex::new((control, Places { given, owed: 0 }));
+        Self { places: Semaphore::new(given), control }
+    }
+
+    async fn permit(&self) -> Option<Permit<'_, C>> {
+        let place = self.places.acquire().await.ok()?;
+        Some(Permit { place: Some(place), lane: self, since: Instant::now() })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut C) -> T) -> T {
+        act(&mut self.control.lock().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// Lets the control decide, and makes the semaphore follow.
+    fn steer(&self, act: impl FnOnce(&mut C)) {
+        let mut guard = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let (control, places) = &mut *guard;
+        act(control);
+        let wanted = control.limit().get();
+        if wanted > places.given {
+            let more = wanted - places.given;
+            let waived = more.min(places.owed);
+            places.owed -= waived;
+            self.places.add_permits(more - waived);
+        } else {
+            let fewer = places.given - wanted;
+            places.owed += fewer - self.places.forget_permits(fewer);
+        }
+        places.given = wanted;
+    }
+
+    /// Whether a place that comes free is to go.
+    fn pays(&self) -> bool {
+        let places = &mut self.control.lock().unwrap_or_else(PoisonError::into_inner).1;
+        let pays = places.owed > 0;
+        places.owed -= usize::from(pays);
+        pays
+    }
+}
+
+impl<C: Control> Drop for Permit<'_, C> {
+    fn drop(&mut self) {
+        let full = self.lane.places.available_permits() == 0;
+        let (took, now) = (self.since.elapsed(), Instant::now());
+        self.lane.steer(|control| control.ended(took, full, now));
+        if let Some(place) = self.place.take()
+            && self.lane.pays()
+        {
+            place.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn questions_grow_while_answers_are_quick_and_are_cut_on_complaint() {
+        let start = Instant::now();
+        let mut lane = ByDelay::new(256);
+        for _ in 0..500 {
+            lane.ended(80 * MILLI, true, start);
+        }
+        assert_eq!(lane.limit.get(), 256, "a long way alone is no reason to hold back");
+        lane.limit.cut(start);
+        lane.limit.cut(start + 10 * MILLI);
+        assert_eq!(lane.limit.get(), 128, "complaints that come together are one");
+        lane.ended(80 * MILLI, true, start);
+        assert_eq!(lane.limit.get(), 128, "after a complaint it grows by one for a whole round");
+        (0..200).for_each(|_| lane.ended(300 * MILLI, true, start));
+        assert_eq!(lane.limit.get(), 128, "late answers are a queue: more would only wait in it");
+    }
+
+    #[test]
+    fn bodies_grow_while_that_brings_more_bytes() {
+        let start = Instant::now();
+        let mut lane = ByRate::new(32, start);
+        for second in 1..=4_u64 {
+            lane.sent = 10_000_000 * second;
+            lane.ended(MILLI, true, start + Duration::from_secs(second));
+        }
+        assert_eq!(lane.limit.get(), 16);
+        for second in 5..=8 {
+            lane.sent = 40_000_000;
+            lane.ended(MILLI, true, start + Duration::from_secs(second));
+        }
+        assert_eq!(lane.limit.get(), 16, "the link is full");
+    }
+
+    #[tokio::test]
+    async fn a_lane_narrows_when_its_places_come_free() {
+        let lane = Lane::new(ByRate::new(4, Instant::now()));
+        let held = [lane.permit().await, lane.permit().await, lane.permit().await, lane.permit().await];
+        lane.steer(|control| control.limit.cut(Instant::now()));
+        assert_eq!(lane.places.available_permits(), 0);
+        drop(held);
+        assert_eq!(lane.places.available_permits(), 2);
+        lane.steer(|control| control.limit.grow(1.0));
+        assert_eq!(lane.places.available_permits(), 3);
+    }
+}

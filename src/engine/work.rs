@@ -1,0 +1,237 @@
+//! The images of a run, as they become known: some while the bundle is still being read, all when it has been.
+//!
+//! In: parts of the catalog with the places their images will have ([`Discoveries`]), and in the end the plan. Out: for
+//! each mirror the same list, which grows until the plan is agreed on. What is on the list may be brought to a mirror at
+//! once; only what the plan holds is made public there.
+//!
+//! Whoever reads the bundle is kept from running far ahead of those who compress and send: what was found and not yet
+//! read is bounded, so that an archive is read again while its decoded parts are still in memory.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::layers::KnownLayers;
+use super::prepare::{Preparer, Ready, Slot};
+use crate::archive::{Catalog, Content, ContentKey};
+use crate::oci::{Repository, Tag};
+use crate::plan::{self, Plan, PlannedImage, Rules};
+
+/// How often who waits for room looks whether the run was told to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// An image on its way to the mirrors.
+#[derive(Debug)]
+pub(super) struct WorkImage {
+    pub(super) planned: PlannedImage,
+    /// What it is made of lies here.
+    pub(super) catalog: Arc<Catalog>,
+    /// What was made of it, while a mirror needs it.
+    pub(super) ready: Mutex<Slot<Arc<Ready>>>,
+    mirrors_left: AtomicUsize,
+    unread: Mutex<Option<Unread>>,
+}
+
+impl WorkImage {
+    /// Its bytes have been read, or will not be for a while.
+    pub(super) fn was_read(&self) {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// A mirror is through with it; says whether it was the last one.
+    pub(super) fn done(&self) -> bool {
+        self.was_read();
+        let last = self.mirrors_left.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last {
+            *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Slot::default();
+        }
+        last
+    }
+}
+
+/// The list that all mirrors work through.
+#[derive(Debug)]
+pub(super) struct Work {
+    state: Mutex<State>,
+    grown: watch::Sender<()>,
+    mirrors: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    images: Vec<Arc<WorkImage>>,
+    agreed: Option<Agreed>,
+}
+
+/// What the whole bundle came to.
+#[derive(Debug, Clone)]
+pub(super) struct Agreed {
+    /// The places in the list of the images of the plan, in its order.
+    pub(super) images: Arc<Vec<usize>>,
+    /// Damaged images of the bundle are not in the plan.
+    pub(super) left_out: bool,
+}
+
+impl Work {
+    pub(super) fn new(mirrors: usize) -> Self {
+        Self { state: Mutex::default(), grown: watch::Sender::new(()), mirrors }
+    }
+
+    fn add(&self, planned: PlannedImage, catalog: &Arc<Catalog>, unread: Option<Unread>) {
+        let image = WorkImage {
+            planned,
+            catalog: Arc::clone(catalog),
+            ready: Mutex::default(),
+            mirrors_left: AtomicUsize::new(self.mirrors),
+            unread: Mutex::new(unread),
+        };
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).images.push(Arc::new(image));
+        self.grown.send_replace(());
+    }
+
+    /// The plan of the whole bundle. What it holds and was not found early is added to the list, which is whole then.
+    pub(super) fn agree(&self, plan: &Plan, catalog: &Arc<Catalog>, preparer: &Preparer) {
+        let known: HashMap<_, usize> = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.images.iter().enumerate().map(|(at, image)| (key(&image.planned), at)).collect()
+        };
+        let mut next = self.len();
+        let mut images = Vec::with_capacity(plan.images.len());
+        for planned in &plan.images {
+            if let Some(&at) = known.get(&key(planned)) {
+                images.push(at);
+                continue;
+            }
+            preparer.expect(&planned.content);
+            self.add(planned.clone(), catalog, None);
+            images.push(next);
+            next += 1;
+        }
+        let agreed = Agreed { images: Arc::new(images), left_out: !catalog.broken.is_empty() };
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).agreed = Some(agreed);
+        self.grown.send_replace(());
+    }
+
+    fn len(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).images.len()
+    }
+
+    /// An image of the list.
+    pub(super) fn image(&self, at: usize) -> Option<Arc<WorkImage>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).images.get(at).cloned()
+    }
+
+    /// What the bundle came to, once it is known.
+    pub(super) fn agreed(&self) -> Option<Agreed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).agreed.clone()
+    }
+
+    /// The images with their places in the list, from the first to the last that there will be.
+    pub(super) fn follow(&self) -> impl Stream<Item = (usize, Arc<WorkImage>)> + '_ {
+        stream::unfold((0, self.grown.subscribe()), move |(at, mut grown)| async move {
+            loop {
+                grown.borrow_and_update();
+                let closed = self.agreed().is_some();
+                if let Some(image) = self.image(at) {
+                    return Some(((at, image), (at + 1, grown)));
+                }
+                if closed || grown.changed().await.is_err() {
+                    return None;
+                }
+            }
+        })
+    }
+}
+
+/// The same image at the same place under the same tags.
+fn key(planned: &PlannedImage) -> (Repository, Vec<Tag>, ContentKey) {
+    let mut tags = planned.tags.clone();
+    tags.sort_unstable();
+    (planned.repository.clone(), tags, planned.content.key())
+}
+
+/// Takes in what is found while the bundle is being read.
+#[derive(Debug, Clone)]
+pub struct Discoveries {
+    pub(super) work: Arc<Work>,
+    pub(super) preparer: Arc<Preparer>,
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Discoveries {
+    /// What is known from elsewhere of layers that will be found.
+    pub fn know(&self, layers: KnownLayers) {
+        self.preparer.layers.know(layers);
+    }
+
+    /// An archive of the bundle: its images go to the mirrors from now on. Waits while too much is found and unread.
+    pub fn found(&self, part: &Catalog, rules: &Rules) {
+        let images = plan::early(part, rules);
+        if images.is_empty() {
+            return;
+        }
+        let part = Arc::new(part.clone());
+        for planned in images {
+            let Some(unread) = self.backlog.enter(bytes(&planned.content, &part), &self.cancel) else { return };
+            self.preparer.expect(&planned.content);
+            self.work.add(planned, &part, Some(unread));
+        }
+    }
+}
+
+/// What must be read for an image.
+fn bytes(content: &Content, catalog: &Catalog) -> u64 {
+    match content {
+        Content::Unpacked(image) => image.layers.iter().map(|layer| layer.size).sum(),
+        Content::Manifest(root) => {
+            plan::Closure::of(catalog, root).blobs.iter().map(|blob| blob.size).sum()
+        }
+    }
+}
+
+/// How much was found and not yet read.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    held: Mutex<u64>,
+    changed: Condvar,
+    limit: u64,
+}
+
+/// A share of the backlog, given back on drop.
+#[derive(Debug)]
+struct Unread {
+    backlog: Arc<Backlog>,
+    bytes: u64,
+}
+
+impl Backlog {
+    pub(super) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { held: Mutex::new(0), changed: Condvar::new(), limit })
+    }
+
+    /// Waits until there is room; one image alone always fits. `None` when told to stop.
+    fn enter(self: &Arc<Self>, bytes: u64, cancel: &CancellationToken) -> Option<Unread> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        while *held > 0 && *held + bytes > self.limit {
+            if cancel.is_cancelled() {
+                return None;
+            }
+            held = self.changed.wait_timeout(held, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *held += bytes;
+        Some(Unread { backlog: Arc::clone(self), bytes })
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        *self.backlog.held.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.backlog.changed.notify_all();
+    }
+}

@@ -1,0 +1,221 @@
+//! Puts questions to the hosts of one upstream, each question once, and remembers the answers.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use secrecy::ExposeSecret as _;
+use tokio::sync::OnceCell;
+use url::Url;
+
+use super::course::{Answer, Course, Found, Question, Settled};
+use super::{Host, Role, Settings, Upstream, is_by_name};
+use crate::oci::{Digest, Repository};
+use crate::registry::{
+    Access as Purpose, Ask, ClientOptions, Credential, Kind, Puller, RegistryError, Timeouts, Wanted,
+    credentials,
+};
+
+/// Files of certificates are small; this stops `ca = "/dev/zero"`.
+const MAX_PEM_BYTES: u64 = 16 << 20;
+
+/// The hosts of one upstream, ready to be asked.
+pub(super) struct Asker<'a> {
+    pub(super) upstream: &'a Upstream,
+    hosts: Vec<Line>,
+    upstream_down: bool,
+    answers: Mutex<Answers>,
+}
+
+/// Answers by host and question. Whoever asks again while one is under way waits for it.
+type Answers = HashMap<(usize, String), Arc<OnceCell<Answer>>>;
+
+/// The line to one host.
+struct Line {
+    puller: Puller,
+    namespace: Option<String>,
+    has_credential: bool,
+    /// Why no connection can be made. It is tried once: it would fail for every image in the same way, after a long time.
+    down: OnceLock<String>,
+}
+
+impl<'a> Asker<'a> {
+    /// Gets everything ready. Blocks: a credential helper may have to be asked.
+    ///
+    /// # Errors
+    /// What stops containerd before it asks any host: a file that cannot be read, certificates that are none.
+    pub(super) fn new(upstream: &'a Upstream, settings: &Settings) -> Result<Self, String> {
+        let line = |host: &Host| -> Result<Line, String> {
+            let credential = credential(host, settings)?;
+            let has_credential = credential.is_some() || shows_credentials(host);
+            let node = &host.node;
+            let root = format!("{}://{}{}", node.scheme, node.authority, node.path);
+            let root = Url::parse(&root).map_err(|error| format!("{root}: {error}"))?;
+            let values = node.header.iter().flat_map(|(name, values)| values.iter().map(move |v| (name, v)));
+            let headers: Vec<_> = values.map(|(name, value)| (name.clone(), value.clone())).collect();
+            let puller = Puller::new(&root, &headers, options(host, credential)?);
+            Ok(Line {
+                puller: puller.map_err(|error| error.to_string())?,
+                namespace: (!is_by_name(node, &upstream.name)).then(|| upstream.name.clone()),
+                has_credential,
+                down: OnceLock::new(),
+            })
+        };
+        Ok(Self {
+            upstream,
+            hosts: upstream.hosts.iter().map(line).collect::<Result<_, _>>()?,
+            upstream_down: settings.upstream_down,
+            answers: Mutex::default(),
+        })
+    }
+
+    /// Puts a question about `reference` (a tag or a digest) to one host after the other, until it is settled.
+    pub(super) async fn settle(
+        &self,
+        repository: &Repository,
+        question: Question,
+        reference: &str,
+    ) -> Settled {
+        let mut course = Course::new(question, &self.upstream.hosts);
+        while let Some(host) = course.next_host() {
+            course.take(self.answer(host, repository, question, reference).await);
+        }
+        course.end()
+    }
+
+    /// The digest of what `by` has under a tag, by fetching it: for hosts whose HEAD tells too little.
+    pub(super) async fn digest_of_tag(
+        &self,
+        by: usize,
+        repository: &Repository,
+        tag: &str,
+    ) -> Result<Digest, String> {
+        let line = &self.hosts[by];
+        let namespace = line.namespace.as_deref();
+        let found = line.puller.ask(&Ask { repository, wanted: Wanted::Manifest(tag), namespace }).await;
+        found.map(|found| Digest::of(&found.body)).map_err(|error| format!("{error}, which ends the pull"))
+    }
+
+    async fn answer(
+        &self,
+        host: usize,
+        repository: &Repository,
+        question: Question,
+        reference: &str,
+    ) -> Answer {
+        let kind = match question {
+            Question::Tag | Question::Digest(_) => "head",
+            Question::Manifest(_) => "manifest",
+            Question::Blob(_) => "blob",
+        };
+        let key = (host, format!("{kind} {repository} {reference}"));
+        let cell = {
+            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(answers.entry(key).or_default())
+        };
+        cell.get_or_init(|| self.ask(host, repository, question, reference)).await.clone()
+    }
+
+    /// Asks one host.
+    async fn ask(&self, at: usize, repository: &Repository, question: Question, reference: &str) -> Answer {
+        let (host, line) = (&self.upstream.hosts[at], &self.hosts[at]);
+        if self.upstream_down && host.role == Role::Upstream {
+            return Answer::Silence(format!("{}: the upstream is taken to be down", host.node.authority));
+        }
+        if let Some(why) = line.down.get() {
+            return Answer::Silence(why.clone());
+        }
+        let wanted = match question {
+            Question::Tag | Question::Digest(_) => Wanted::Head(reference),
+            Question::Manifest(_) => Wanted::Manifest(reference),
+            Question::Blob(content) => Wanted::Blob(content.digest),
+        };
+        let ask = Ask { repository, wanted, namespace: line.namespace.as_deref() };
+        match line.puller.ask(&ask).await {
+            Ok(found) => Answer::Found(Found {
+                digest: found.digest,
+                size: found.size,
+                media_type: found.media_type,
+                body: matches!(question, Question::Manifest(_)).then_some(found.body),
+            }),
+            Err(error) => line.refused(host, &error),
+        }
+    }
+}
+
+impl Line {
+    fn refused(&self, host: &Host, error: &RegistryError) -> Answer {
+        let mut why = error.to_string();
+        if matches!(error.kind(), Kind::Auth | Kind::Denied) && !self.has_credential {
+            why = format!("{why} (no pull credentials for {})", host.node.authority);
+        }
+        if let Some(status) = error.status() {
+            return Answer::Status(status, why);
+        }
+        if matches!(error.kind(), Kind::Unreachable | Kind::Tls) {
+            why = format!("{}: {}", host.node.authority, without_call(&why));
+            let _ = self.down.set(why.clone());
+        }
+        Answer::Silence(why)
+    }
+}
+
+/// An error that is the same for every request is told without the request that met it first.
+fn without_call(text: &str) -> &str {
+    text.split_once(": no ").map_or(text, |(call, _)| text[call.len() + 2..].trim_start())
+}
+
+fn credential(host: &Host, settings: &Settings) -> Result<Option<Credential>, String> {
+    let Some(path) = &host.pull_credentials else { return Ok(None) };
+    if settings.upstream_down && host.role == Role::Upstream {
+        return Ok(None);
+    }
+    credentials::from_file(path, &host.node.authority).map_err(|error| error.to_string())
+}
+
+fn options(host: &Host, credential: Option<Credential>) -> Result<ClientOptions, String> {
+    let node = &host.node;
+    let mut ca_pem = Vec::new();
+    for path in &node.ca {
+        ca_pem.push(read(path)?);
+    }
+    let mut identity: Vec<u8> = Vec::new();
+    for (cert, key) in &node.client {
+        for path in std::iter::once(cert).chain(key) {
+            identity.extend(read(path)?);
+            identity.push(b'\n');
+        }
+    }
+    Ok(ClientOptions {
+        ca_pem,
+        identity_pem: (!identity.is_empty()).then_some(identity),
+        skip_verify: node.skip_verify,
+        credential,
+        access: Purpose::Pull,
+        timeouts: Timeouts { connect: node.dial_timeout, ..Timeouts::default() },
+        ..ClientOptions::default()
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let mut pem = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| failed(&error))?;
+    file.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(|error| failed(&error))?;
+    if pem.len() as u64 > MAX_PEM_BYTES {
+        return Err(failed(&"too large for certificates"));
+    }
+    if !pem.windows(11).any(|window| window == b"-----BEGIN ") {
+        return Err(failed(&"nothing in PEM form in it"));
+    }
+    Ok(pem)
+}
+
+/// Whether a header already says who the node is.
+fn shows_credentials(host: &Host) -> bool {
+    host.node.header.iter().any(|(name, values)| {
+        name.eq_ignore_ascii_case("authorization")
+            && values.iter().any(|value| !value.expose_secret().is_empty())
+    })
+}

@@ -1,0 +1,224 @@
+//! The configuration file of a cluster, as `bmctl` reads it: where its registry mirrors are, and what is wrong with it.
+//!
+//! In: a YAML file of several documents: a header that only `bmctl` understands, a Namespace, a Cluster, and more. Out:
+//! [`ClusterMirrors`], and a [`Finding`] with a line and a correction for everything that `bmctl` would refuse, or would
+//! take and the nodes would not. `edit` changes the header in place. Never writes anything but that one file, and never
+//! sends the header anywhere.
+
+pub mod edit;
+mod endpoint;
+mod finding;
+mod header;
+mod objects;
+pub(crate) mod yaml;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+pub use finding::{Finding, Severity};
+
+use crate::registry::Target;
+use finding::Findings;
+
+/// The registry that every mirror stands for, whatever `hosts` says.
+pub const DEFAULT_UPSTREAM: &str = "gcr.io";
+
+/// What a cluster's file says of registry mirrors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterMirrors {
+    /// `metadata.name` of the Cluster.
+    pub name: String,
+    /// `metadata.namespace` of the Cluster: where its secrets are.
+    pub namespace: String,
+    /// `apiVersion` of the Cluster.
+    pub api_version: String,
+    /// The line on which the Cluster begins.
+    pub line: usize,
+    /// The header's `registryMirrors`, in the order of the file.
+    pub mirrors: Vec<RegistryMirror>,
+    /// The header's `gcrKeyPath`: without it nodes cannot fall back to gcr.io.
+    pub gcr_key_path: Option<PathBuf>,
+}
+
+/// One entry of `registryMirrors`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryMirror {
+    /// The endpoint with its scheme, as `https://172.18.0.20:5000/v2/test-namespace`.
+    pub endpoint: String,
+    /// The endpoint as the file has it.
+    pub endpoint_as_written: String,
+    /// `host[:port]`.
+    pub host_port: String,
+    /// What stands behind `/v2/` in the endpoint.
+    pub namespace: Option<String>,
+    /// Where images are pushed to, so that nodes find them.
+    pub target: Target,
+    /// CA certificate of the registry.
+    pub ca_cert_path: Option<PathBuf>,
+    /// Docker's `config.json` with the credentials nodes pull with.
+    pub pull_credential_config_path: Option<PathBuf>,
+    /// Registries this is a mirror of, beside gcr.io.
+    pub hosts: Vec<String>,
+    /// The line of the endpoint.
+    pub line: usize,
+}
+
+impl RegistryMirror {
+    /// All registries this is a mirror of. Whether `hosts` adds to gcr.io or takes its place is not documented, and
+    /// mirroring gcr.io is what the mirror is for.
+    pub fn upstreams(&self) -> Vec<String> {
+        let others = self.hosts.iter().filter(|host| *host != DEFAULT_UPSTREAM);
+        std::iter::once(DEFAULT_UPSTREAM.to_owned()).chain(others.cloned()).collect()
+    }
+}
+
+/// What has to be true of a file for what is to be done with it.
+#[derive(Debug, Clone, Default)]
+pub struct Expectations {
+    /// Nodes are to pull from gcr.io when the mirror fails.
+    pub fallback: bool,
+    /// Where the bundle was pushed.
+    pub pushed_to: Vec<Target>,
+}
+
+/// A file that was read: what it says, if that can be told, and what is wrong with it.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// What it says. `None` where there is no Cluster in it to speak of.
+    pub mirrors: Option<ClusterMirrors>,
+    /// What is wrong, by line.
+    pub findings: Vec<Finding>,
+}
+
+impl Reading {
+    /// Whether anything found makes the file unfit.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// Why a cluster's file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The operating system refused.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{}: {}", path.display(), summary(findings))]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, warnings included.
+        findings: Vec<Finding>,
+    },
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let mut errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let first = errors.next().map(|finding| format!("line {}: {}", finding.line, finding.message));
+    match (first, errors.count()) {
+        (None, _) => "nothing is wrong".to_owned(),
+        (Some(first), 0) => first,
+        (Some(first), more) => format!("{first} (and {more} more)"),
+    }
+}
+
+/// Reads a file whose every error stops what was to be done. Gives its warnings beside what it says.
+///
+/// # Errors
+/// The file cannot be read, or something in it would stop `bmctl` or the nodes.
+pub fn read(path: &Path, expected: &Expectations) -> Result<(ClusterMirrors, Vec<Finding>), ClusterError> {
+    let reading = parse(&read_text(path)?, expected);
+    match reading.mirrors {
+        Some(mirrors) if !reading.findings.iter().any(|found| found.severity == Severity::Error) => {
+            Ok((mirrors, reading.findings))
+        }
+        _ => Err(ClusterError::Wrong { path: path.to_owned(), findings: reading.findings }),
+    }
+}
+
+/// The text of a file, if it has the size of a configuration.
+///
+/// # Errors
+/// The operating system refuses, the file is too long, or it is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, ClusterError> {
+    let failed = |error| ClusterError::Io { path: path.to_owned(), error };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    // One byte more than what is read, so that the reader says that it is too long.
+    file.take(yaml::MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
+/// Reads a text. Pure.
+pub fn parse(text: &str, expected: &Expectations) -> Reading {
+    let mut findings = Findings::default();
+    let documents = match yaml::read(text) {
+        Ok(documents) => documents,
+        Err(fault) => {
+            findings.error(fault.line, fault.message, fault.fix);
+            return Reading { mirrors: None, findings: findings.sorted() };
+        }
+    };
+    let header = header::read(&documents, &mut findings);
+    let cluster = objects::read(&documents, &header, &mut findings);
+    expect(&header, expected, &mut findings);
+    let mirrors = cluster.map(|cluster| ClusterMirrors {
+        name: cluster.name,
+        namespace: cluster.namespace,
+        api_version: cluster.api_version,
+        line: cluster.line,
+        mirrors: header.mirrors,
+        gcr_key_path: header.gcr_key_path,
+    });
+    Reading { mirrors, findings: findings.sorted() }
+}
+
+/// What is wrong only for what is to be done.
+fn expect(header: &header::Header, expected: &Expectations, findings: &mut Findings) {
+    if header.gcr_key_path.is_none() && !header.mirrors.is_empty() {
+        let fix = "write gcrKeyPath: /path/of/the/service-account-key.json into the header";
+        if expected.fallback {
+            let message = "nodes are to fall back to gcr.io, and cannot without a gcrKeyPath";
+            findings.error(header.line, message, fix);
+        } else {
+            let message =
+                "without gcrKeyPath nodes cannot fall back to gcr.io: what the mirror lacks is not pulled";
+            findings.warning(
+                header.line,
+                message,
+                format!("{fix}, or leave it as it is for an isolated site"),
+            );
+        }
+    }
+    for target in &expected.pushed_to {
+        // By authority: where a scheme is not written, as in the target of a push, it is the endpoint's.
+        let authority = target.endpoint.authority();
+        let same_host: Vec<&RegistryMirror> =
+            header.mirrors.iter().filter(|mirror| mirror.host_port == authority).collect();
+        if same_host.iter().any(|mirror| mirror.target.namespace == target.namespace) {
+            continue;
+        }
+        let place = endpoint::of(target);
+        match same_host.first() {
+            Some(mirror) => findings.error(
+                mirror.line,
+                format!("nodes pull from {}, and the bundle was pushed to {target}", mirror.target),
+                format!("endpoint: {place}, or push to {}", mirror.target),
+            ),
+            None => findings.error(
+                header.line,
+                format!("the bundle was pushed to {target}, and no endpoint is there"),
+                format!("give registryMirrors an entry with endpoint: {place}"),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Which directory speaks for an upstream, and what is in it. [`names`] is pure; [`load`] reads a disk.
+
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::{FILE_NAME, Host, HostsFile, Ignored, Version};
+
+/// The name of the directory that speaks for all upstreams that have none.
+pub const DEFAULT: &str = "_default";
+
+/// A `hosts.toml` may be this large: containerd has no limit, but nobody writes such a file.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What a disk says about an upstream.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The directory that was found, if any.
+    pub folder: Option<PathBuf>,
+    /// Why its `hosts.toml` does not count, if it is there and does not.
+    pub ignored: Option<Ignored>,
+    /// Whom containerd would ask, in order.
+    pub hosts: Vec<Host>,
+}
+
+/// The directory for `host` that containerd looks for first: a port is written `_5000_`, because Windows has no colons.
+pub fn preferred(host: &str) -> String {
+    match host.rfind(':') {
+        Some(at) if at > 0 => format!("{}_{}_", &host[..at], &host[at + 1..]),
+        _ => host.to_owned(),
+    }
+}
+
+/// The directories below each root in which containerd looks for `host`, in order. The first that exists speaks alone.
+pub fn names(host: &str) -> Vec<String> {
+    let preferred = preferred(host);
+    let mut names = vec![preferred];
+    if names[0] != host {
+        names.push(host.to_owned());
+    }
+    names.push(DEFAULT.to_owned());
+    names
+}
+
+/// Which upstream a directory's name speaks for; `None` for `_default`.
+pub fn upstream(name: &str) -> Option<String> {
+    if name == DEFAULT {
+        return None;
+    }
+    let with_port = name.strip_suffix('_').and_then(|rest| rest.rsplit_once('_'));
+    Some(match with_port {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => format!("{host}:{port}"),
+        _ => name.to_owned(),
+    })
+}
+
+/// What containerd of this version makes of `roots` (its `config_path`, split at colons) for images of `upstream`.
+///
+/// # Errors
+/// When the disk refuses; containerd fails the pull then.
+pub fn load(roots: &[PathBuf], upstream: &str, version: Version) -> std::io::Result<Loaded> {
+    for root in roots {
+        for name in names(upstream) {
+            let folder = root.join(name);
+            if folder.try_exists()? {
+                return load_folder(&folder, upstream, version);
+            }
+        }
+    }
+    let hosts = HostsFile::certificates(upstream, Vec::new(), Vec::new(), version);
+    Ok(Loaded { folder: None, ignored: None, hosts })
+}
+
+fn load_folder(folder: &Path, upstream: &str, version: Version) -> std::io::Result<Loaded> {
+    let ignored = match read(&folder.join(FILE_NAME))? {
+        None => None,
+        Some(text) => match HostsFile::parse(&text, version) {
+            Ok(file) => {
+                let hosts = file.resolve(upstream, folder, version);
+                return Ok(Loaded { folder: Some(folder.to_owned()), ignored: None, hosts });
+            }
+            Err(ignored) => Some(ignored),
+        },
+    };
+    let (ca, client) = certificates(folder)?;
+    let hosts = HostsFile::certificates(upstream, ca, client, version);
+    Ok(Loaded { folder: Some(folder.to_owned()), ignored, hosts })
+}
+
+fn read(path: &Path) -> std::io::Result<Option<String>> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+type Pair = (PathBuf, Option<PathBuf>);
+
+/// Docker's way: every `.crt` is an authority, every `.cert` a certificate with a `.key` beside it.
+fn certificates(folder: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<Pair>)> {
+    let (mut ca, mut client) = (Vec::new(), Vec::new());
+    let mut files = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    files.sort_by_key(std::fs::DirEntry::file_name);
+    for file in files {
+        let path = file.path();
+        if file.file_type()?.is_dir() {
+            continue;
+        }
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => ca.push(path),
+            Some("cert") => {
+                let key = path.with_extension("key");
+                let key = key.try_exists()?.then_some(key);
+                client.push((path, key));
+            }
+            _ => {}
+        }
+    }
+    Ok((ca, client))
+}

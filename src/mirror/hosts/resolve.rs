@@ -1,0 +1,177 @@
+//! From a [`HostsFile`] to the hosts that are asked for images of one upstream, and the URL that each is asked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::{Capability, HostsFile, Settings, Version, go};
+
+/// One host that containerd asks.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Which part of the configuration it comes from.
+    pub origin: Origin,
+    /// `https` or `http`.
+    pub scheme: String,
+    /// Host and port as written.
+    pub authority: String,
+    /// The root of the API, as `/v2` or `/v2/namespace`; empty where `override_path` stands with a bare host.
+    pub path: String,
+    /// What it may be asked for.
+    pub capabilities: Vec<Capability>,
+    /// Files with authorities to trust.
+    pub ca: Vec<PathBuf>,
+    /// Certificates to show, each with its key's file if that is another.
+    pub client: Vec<(PathBuf, Option<PathBuf>)>,
+    /// Whether its certificate goes unchecked.
+    pub skip_verify: bool,
+    /// Headers of every request.
+    pub header: BTreeMap<String, Vec<SecretString>>,
+    /// How long a connection may take to come about.
+    pub dial_timeout: Duration,
+}
+
+/// Which part of the configuration a [`Host`] comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A `[host]` table.
+    Table,
+    /// The key `server`.
+    Server,
+    /// Nothing says so: the upstream itself.
+    Upstream,
+}
+
+/// How long containerd waits for a connection unless `dial_timeout` says otherwise.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl HostsFile {
+    /// The hosts that are asked, in order, for images of `upstream` (`gcr.io`, `localhost:5000`); relative paths start at
+    /// `folder`, where the file lies. The last one is the server, or the upstream itself.
+    pub fn resolve(&self, upstream: &str, folder: &Path, version: Version) -> Vec<Host> {
+        let tables =
+            self.hosts.iter().map(|(url, settings)| host(Origin::Table, url, settings, folder, version));
+        let mut hosts: Vec<Host> = tables.collect();
+        let server = self.server.as_deref().unwrap_or_default();
+        let last = host(Origin::Server, server, &self.root, folder, version);
+        hosts.push(if last.authority.is_empty() { last.made_upstream(upstream, version) } else { last });
+        hosts
+    }
+
+    /// What is asked where no file speaks: the upstream, with the certificates found beside the missing file.
+    pub(super) fn certificates(
+        upstream: &str,
+        ca: Vec<PathBuf>,
+        client: Vec<(PathBuf, Option<PathBuf>)>,
+        version: Version,
+    ) -> Vec<Host> {
+        let bare = host(Origin::Upstream, "", &Settings::default(), Path::new(""), version);
+        vec![Host { ca, client, ..bare }.made_upstream(upstream, version)]
+    }
+}
+
+/// containerd takes all that begins with `http` for a URL and puts `https://` in front of the rest.
+pub(super) fn with_scheme(server: &str) -> String {
+    if server.starts_with("http") { server.to_owned() } else { format!("https://{server}") }
+}
+
+fn known(version: Version) -> Vec<Capability> {
+    Capability::ALL.into_iter().filter(|capability| version >= capability.since()).collect()
+}
+
+fn host(origin: Origin, server: &str, settings: &Settings, folder: &Path, version: Version) -> Host {
+    let parsed = if server.is_empty() { None } else { go::url(&with_scheme(server)).ok() };
+    let (scheme, authority, path) = parsed.map_or_else(Default::default, |url| {
+        let path = match (url.path.as_str(), settings.override_path) {
+            ("", true) => String::new(),
+            ("", false) => "/v2".to_owned(),
+            (path, verbatim) => {
+                let path = go::clean(path);
+                if verbatim || path.ends_with("/v2") { path } else { go::clean(&format!("{path}/v2")) }
+            }
+        };
+        (url.scheme, url.host, path)
+    });
+    let capabilities =
+        if settings.capabilities.is_empty() { known(version) } else { settings.capabilities.clone() };
+    let absolute = |file: &String| folder.join(file);
+    Host {
+        origin,
+        scheme,
+        authority,
+        path,
+        capabilities,
+        ca: settings.ca.iter().map(absolute).collect(),
+        client: settings
+            .client
+            .iter()
+            .map(|pair| (absolute(&pair.certificate), pair.key.as_ref().map(absolute)))
+            .collect(),
+        skip_verify: settings.skip_verify.unwrap_or(false),
+        header: settings.header.clone(),
+        dial_timeout: settings.dial_timeout.unwrap_or(DIAL_TIMEOUT),
+    }
+}
+
+impl Host {
+    /// The same with the upstream for its host: its own path and capabilities are forgotten, certificates and headers stay.
+    fn made_upstream(self, upstream: &str, version: Version) -> Self {
+        let authority = if upstream == "docker.io" { "registry-1.docker.io" } else { upstream };
+        let (scheme, unverified) = loopback(upstream);
+        Self {
+            origin: Origin::Upstream,
+            scheme: scheme.to_owned(),
+            authority: authority.to_owned(),
+            path: "/v2".to_owned(),
+            capabilities: known(version),
+            skip_verify: self.skip_verify || unverified,
+            ..self
+        }
+    }
+
+    /// Whether it may be asked for something.
+    pub fn may(&self, capability: Capability) -> bool {
+        self.capabilities.contains(&capability)
+    }
+
+    /// What it is asked for an image: `kind` is `manifests` or `blobs`, `reference` a tag or a digest. The upstream goes
+    /// along as `ns` wherever another host is asked for it.
+    pub fn url(&self, upstream: &str, repository: &str, kind: &str, reference: &str) -> String {
+        let own =
+            upstream == self.authority || upstream == "docker.io" && self.authority == "registry-1.docker.io";
+        let path = go::clean(&format!("/{}/{repository}/{kind}/{reference}", self.path));
+        let query = if own { String::new() } else { format!("?ns={}", encoded(upstream)) };
+        format!("{}://{}{path}{query}", self.scheme, self.authority)
+    }
+}
+
+/// The host, as a part of a query: `[::1]:5000` has characters that a query cannot hold.
+fn encoded(upstream: &str) -> String {
+    const KEPT: percent_encoding::AsciiSet =
+        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    percent_encoding::utf8_percent_encode(upstream, &KEPT).to_string()
+}
+
+/// How an upstream on this machine is spoken to, and whether its certificate goes unchecked.
+fn loopback(upstream: &str) -> (&'static str, bool) {
+    let (host, port) = match upstream.rsplit_once(':') {
+        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) && !host.is_empty() => (host, port),
+        _ => (upstream, ""),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let here =
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    match (here, port) {
+        (false, _) => ("https", false),
+        (true, "" | "443") => ("https", true),
+        (true, "80") => ("http", false),
+        (true, _) => ("http", true),
+    }
+}
+
+/// The hosts among `hosts` that are asked for a tag (`by_tag`) or a digest, in order.
+pub fn ask(hosts: &[Host], by_tag: bool) -> impl Iterator<Item = &Host> {
+    hosts.iter().filter(move |host| host.may(Capability::Pull) && (!by_tag || host.may(Capability::Resolve)))
+}

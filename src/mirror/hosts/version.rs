@@ -1,0 +1,64 @@
+//! Versions of containerd, and from which on a part of the file is understood.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A version of containerd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version {
+    major: u16,
+    minor: u16,
+    patch: u16,
+}
+
+/// A text that is not a version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a version of containerd: give it as 1.7 or 2.1.4 (`containerd --version` prints it)")]
+pub struct BadVersion(String);
+
+impl Version {
+    /// The first that knows `override_path`, without which a namespace cannot be told in a `hosts.toml`.
+    pub const OVERRIDE_PATH: Self = Self::new(1, 6, 0);
+    /// The first that takes a file without any `[host]` table, and no longer knows `tls` tables in `config.toml`.
+    pub const TWO: Self = Self::new(2, 0, 0);
+    /// The first that knows `dial_timeout`.
+    pub const DIAL_TIMEOUT: Self = Self::new(2, 1, 0);
+    /// The first that knows the capability `referrers`, and that looks into `certs.d` without being told.
+    pub const REFERRERS: Self = Self::new(2, 2, 0);
+    /// The newest whose rules are known here; later ones are taken to be like it.
+    pub const NEWEST: Self = Self::REFERRERS;
+
+    /// A version of three numbers.
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)?;
+        if self.patch == 0 { Ok(()) } else { write!(f, ".{}", self.patch) }
+    }
+}
+
+impl FromStr for Version {
+    type Err = BadVersion;
+
+    /// `1.6`, `v2.1.3`, `1.6.20~ds1`, `1.7.0-beta.1`: what `containerd --version` and packages print.
+    fn from_str(text: &str) -> Result<Self, BadVersion> {
+        let bad = || BadVersion(text.to_owned());
+        let plain = text.strip_prefix('v').unwrap_or(text);
+        let end = plain.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(plain.len());
+        let (numbers, rest) = plain.split_at(end);
+        if !(rest.is_empty() || rest.starts_with(['-', '~', '+'])) {
+            return Err(bad());
+        }
+        let numbers: Vec<u16> =
+            numbers.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|_| bad())?;
+        match numbers[..] {
+            [major, minor] => Ok(Self::new(major, minor, 0)),
+            [major, minor, patch] => Ok(Self::new(major, minor, patch)),
+            _ => Err(bad()),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Mistakes in the configuration of nodes, found before a pull goes the wrong way in silence.
+//!
+//! In: the files of a node, as [`Source`]s with what the disk says of them. Out: [`Finding`]s: where, what is wrong, what happens
+//! because of it, and the correction. One file below for each kind of file; [`disk`] finds and reads them, and nothing
+//! is ever changed or asked over the network.
+
+mod config_toml;
+mod daemon_json;
+pub mod disk;
+mod document;
+mod hosts_toml;
+mod registries_conf;
+mod registries_yaml;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod url;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::hosts::Version;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The mirror is not used, or pulls fail.
+    Error,
+    /// It works, but not as safely or as far as it seems.
+    Warning,
+    /// Right for some sites and wrong for others.
+    Note,
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The rule's stable name.
+    pub rule: &'static str,
+    /// The file, or the folder.
+    pub path: PathBuf,
+    /// The line, from 1, if it is at one.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub what: String,
+    /// What happens because of it.
+    pub effect: String,
+    /// The correction.
+    pub fix: String,
+}
+
+/// What the nodes are.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Their containerd; where it is not known, all versions since 1.6 must understand a file.
+    pub containerd: Option<Version>,
+    /// Whether nobody but the mirror may be asked.
+    pub no_fallback: bool,
+    /// The folder that stands for `/` where files name absolute paths; found from an `etc` above the file if not given.
+    pub root: Option<PathBuf>,
+}
+
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// containerd's, one for each upstream.
+    HostsToml,
+    /// containerd's own.
+    ConfigToml,
+    /// CRI-O, Podman.
+    RegistriesConf,
+    /// k3s, RKE2.
+    RegistriesYaml,
+    /// Docker.
+    DaemonJson,
+}
+
+/// A file that was read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// What is in it.
+    pub text: String,
+    /// Whether users other than its owner may read it.
+    pub readable_by_others: bool,
+}
+
+/// What checkers ask of a disk, so that they can be tried without one.
+pub trait Files: std::fmt::Debug {
+    /// What is at an absolute path of the node that `source` belongs to.
+    fn certificate(&self, source: &Path, path: &Path) -> Certificate;
+    /// Whether there is a folder at an absolute path of that node.
+    fn is_folder(&self, source: &Path, path: &Path) -> bool;
+    /// The names of the folders in a folder.
+    fn folders(&self, path: &Path) -> Vec<String>;
+}
+
+/// What is at the path of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificate {
+    /// PEM.
+    Good,
+    /// Nothing.
+    Missing,
+    /// Something else, or something that may not be read.
+    Bad(String),
+}
+
+/// Collects the findings of one file.
+struct Findings<'a> {
+    source: &'a Source,
+    found: Vec<Finding>,
+}
+
+impl<'a> Findings<'a> {
+    fn new(source: &'a Source) -> Self {
+        Self { source, found: Vec::new() }
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        rule: &'static str,
+        line: impl Into<Option<usize>>,
+        [what, effect, fix]: [String; 3],
+    ) {
+        let (path, line) = (self.source.path.clone(), line.into());
+        self.found.push(Finding { severity, rule, path, line, what, effect, fix });
+    }
+
+    fn error(&mut self, rule: &'static str, line: impl Into<Option<usize>>, words: [String; 3]) {
+        self.add(Severity::Error, rule, line, words);
+    }
+
+    fn warning(&mut self, rule: &'static str, line: impl Into<Option<usize>>, words: [String; 3]) {
+        self.add(Severity::Warning, rule, line, words);
+    }
+
+    /// A file that is there for its certificates.
+    fn certificate(&mut self, files: &dyn Files, line: usize, path: &Path, effect: &str) {
+        let shown = path.display();
+        match files.certificate(&self.source.path, path) {
+            Certificate::Good => {}
+            Certificate::Missing => self.error(
+                "certificate-missing",
+                line,
+                [
+                    format!("{shown} does not exist"),
+                    effect.to_owned(),
+                    "put the certificate there, or correct the path".to_owned(),
+                ],
+            ),
+            Certificate::Bad(why) => self.error(
+                "certificate-unusable",
+                line,
+                [
+                    format!("{shown}: {why}"),
+                    effect.to_owned(),
+                    "put the authority's certificate there as PEM".to_owned(),
+                ],
+            ),
+        }
+    }
+
+    fn plain_http(&mut self, line: usize, url: &str) {
+        if url::is_loopback(url::parts(url).authority) {
+            return;
+        }
+        self.warning(
+            "plain-http",
+            line,
+            [
+                format!("{url} is spoken to without TLS"),
+                "whoever stands between the node and the mirror can read passwords and, for tags, put other images in place"
+                    .to_owned(),
+                "give the mirror a certificate and write https://".to_owned(),
+            ],
+        );
+    }
+
+    fn unverified(&mut self, line: usize, of: &str) {
+        self.warning(
+            "unverified-tls",
+            line,
+            [
+                format!("the certificate of {of} is not checked"),
+                "anybody can pose as the mirror".to_owned(),
+                "name the authority's certificate instead".to_owned(),
+            ],
+        );
+    }
+
+    /// Passwords in a file that everybody reads.
+    fn readable_password(&mut self, line: usize) {
+        if self.source.readable_by_others {
+            self.error(
+                "readable-credentials",
+                line,
+                [
+                    "credentials stand in a file that every user of the node may read".to_owned(),
+                    "whoever has a shell or a hostPath on the node can pull, and push if the account may"
+                        .to_owned(),
+                    format!("chmod 0600 {}", self.source.path.display()),
+                ],
+            );
+        }
+    }
+}
+
+/// All findings about `sources`, which lie on the nodes of one kind, in the order of files and lines.
+pub fn lint(sources: &[Source], settings: &Settings, files: &dyn Files) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for source in sources {
+        let mut findings = Findings::new(source);
+        match source.kind {
+            Kind::HostsToml => hosts_toml::check(&mut findings, settings, files),
+            Kind::ConfigToml => config_toml::check(&mut findings, settings, files),
+            Kind::RegistriesConf => registries_conf::check(&mut findings),
+            Kind::RegistriesYaml => registries_yaml::check(&mut findings, files),
+            Kind::DaemonJson => daemon_json::check(&mut findings),
+        }
+        found.append(&mut findings.found);
+    }
+    found.extend(tree::check(sources, files));
+    found.sort_by(|a, b| (&a.path, a.line, a.severity, a.rule).cmp(&(&b.path, b.line, b.severity, b.rule)));
+    found
+}

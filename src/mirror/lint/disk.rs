@@ -1,0 +1,175 @@
+//! Finds the files of a node, and answers what checkers ask of the disk. Reads only.
+
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use super::{Certificate, Files, Kind, Settings, Source};
+use crate::mirror::hosts::FILE_NAME;
+
+/// Folders inside folders.
+const MAX_DEPTH: usize = 12;
+/// Files looked at; a node has some dozens.
+const MAX_FILES: usize = 20_000;
+/// Configuration has some kilobytes.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// Why a path cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {why}", path.display())]
+pub struct Unreadable {
+    /// The path.
+    pub path: PathBuf,
+    why: String,
+    /// What to do instead.
+    pub hint: Option<&'static str>,
+}
+
+fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Unreadable {
+    Unreadable { path: path.to_owned(), why: why.to_string(), hint: None }
+}
+
+/// The files that runtimes would read at `paths`. A folder is searched; a file that is named must be one of them.
+///
+/// # Errors
+/// When something cannot be read, or a file is none that is known.
+pub fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
+    let mut sources = Vec::new();
+    for path in paths {
+        let data = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+        if data.is_dir() {
+            let mut left = MAX_FILES;
+            search(path, 0, &mut left, &mut sources)?;
+            continue;
+        }
+        let source = read(path)?.ok_or_else(|| Unreadable {
+            hint: Some("known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml and daemon.json"),
+            ..unreadable(path, &"not a file that tells a node of mirrors")
+        })?;
+        sources.push(source);
+    }
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    sources.dedup_by(|a, b| a.path == b.path);
+    Ok(sources)
+}
+
+fn search(folder: &Path, depth: usize, left: &mut usize, found: &mut Vec<Source>) -> Result<(), Unreadable> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut entries = entries.map_err(|error| unreadable(folder, &error))?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        *left = left.checked_sub(1).ok_or_else(|| Unreadable {
+            hint: Some("name the folders of the runtimes, as /etc/containerd"),
+            ..unreadable(folder, &"too many files to search")
+        })?;
+        // A link may lead anywhere; one that is named is followed, one that is found only to a file.
+        let data = std::fs::metadata(&path);
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        match data {
+            Ok(data) if data.is_dir() && !is_link && depth < MAX_DEPTH => {
+                search(&path, depth + 1, left, found)?;
+            }
+            Ok(data) if data.is_file() => found.extend(read(&path)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Option<Source>, Unreadable> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let within = |folder: &str| path.parent().is_some_and(|parent| parent.ends_with(folder));
+    let kind = match name {
+        FILE_NAME => Some(Kind::HostsToml),
+        "registries.conf" => Some(Kind::RegistriesConf),
+        "registries.yaml" | "registries.yml" => Some(Kind::RegistriesYaml),
+        "daemon.json" => Some(Kind::DaemonJson),
+        _ if within("registries.conf.d") => None,
+        _ if matches!(path.extension().and_then(|extension| extension.to_str()), Some("toml" | "conf")) => {
+            None
+        }
+        _ => return Ok(None),
+    };
+    let failed = |error: std::io::Error| unreadable(path, &error);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let said = |needle: &str| text.lines().any(|line| line.trim_start().starts_with(needle));
+    let kind = kind.or_else(|| {
+        if said("[plugins") || name == "config.toml" && said("version") {
+            Some(Kind::ConfigToml)
+        } else if said("[[registry]]") {
+            Some(Kind::RegistriesConf)
+        } else {
+            None
+        }
+    });
+    Ok(kind.map(|kind| Source { path: path.to_owned(), kind, text, readable_by_others: mode & 0o044 != 0 }))
+}
+
+/// The disk of this machine, or a copy of a node's below some folder.
+#[derive(Debug)]
+pub struct Disk {
+    root: Option<PathBuf>,
+}
+
+impl Disk {
+    /// A disk whose absolute paths begin where the settings say.
+    pub fn new(settings: &Settings) -> Self {
+        Self { root: settings.root.clone() }
+    }
+
+    /// Where an absolute path of a node lies here: below the folder that holds the `etc` of the file that names it.
+    fn here(&self, source: &Path, path: &Path) -> PathBuf {
+        // What a file's own folder was put in front of is here already.
+        if source.parent().is_some_and(|folder| path.starts_with(folder)) {
+            return path.to_owned();
+        }
+        let Ok(below) = path.strip_prefix("/") else { return path.to_owned() };
+        if let Some(root) = &self.root {
+            return root.join(below);
+        }
+        let etc =
+            source.ancestors().skip(1).find(|folder| folder.file_name().is_some_and(|name| name == "etc"));
+        etc.and_then(Path::parent).map_or_else(|| path.to_owned(), |root| root.join(below))
+    }
+}
+
+impl Files for Disk {
+    fn certificate(&self, source: &Path, path: &Path) -> Certificate {
+        let mut text = String::new();
+        let here = self.here(source, &clean(path));
+        let read = std::fs::File::open(here).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text));
+        match read {
+            Ok(_) if text.contains("-----BEGIN ") => Certificate::Good,
+            Ok(_) => Certificate::Bad("not PEM".to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Certificate::Missing,
+            Err(error) => Certificate::Bad(error.to_string()),
+        }
+    }
+
+    fn is_folder(&self, source: &Path, path: &Path) -> bool {
+        self.here(source, path).is_dir()
+    }
+
+    fn folders(&self, path: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.path().is_dir());
+        folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+}
+
+/// The path without `..`, as Go's `filepath.Join` makes it.
+fn clean(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut out, part| {
+        if part == Component::ParentDir {
+            out.pop();
+        } else {
+            out.push(part);
+        }
+        out
+    })
+}

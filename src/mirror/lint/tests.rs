@@ -1,0 +1,51 @@
+//! What is rendered reads back as what was meant, whatever a name or a password holds.
+
+use proptest::prelude::*;
+use secrecy::SecretString;
+
+use super::document::{self, Node};
+use crate::mirror::render::{Credentials, NodeMirror, Options, Rendered, Runtime, render};
+
+fn rendered(runtime: Runtime, username: &str, password: &str) -> Rendered {
+    let mut mirror = NodeMirror::new("https://m:5000/v2/ns", &["gcr.io"]).unwrap();
+    let password = SecretString::from(password);
+    mirror.credentials = Some(Credentials { username: username.to_owned(), password });
+    render(runtime, &mirror, &Options::default()).unwrap()
+}
+
+fn text<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
+    node.at(path).and_then(Node::text)
+}
+
+proptest! {
+    #[test]
+    fn credentials_read_back(username in ".{1,16}", password in "\\PC{1,16}|.{1,16}") {
+        let of = |runtime| rendered(runtime, &username, &password);
+        let legacy = document::toml(of(Runtime::ContainerdLegacy).files[0].text()).unwrap();
+        let auth = legacy.at(&["plugins", "io.containerd.grpc.v1.cri", "registry", "configs", "m:5000", "auth"]).unwrap();
+        prop_assert_eq!(text(auth, &["username"]), Some(username.as_str()));
+        prop_assert_eq!(text(auth, &["password"]), Some(password.as_str()));
+        let k3s = document::yaml(of(Runtime::K3s).files[0].text()).unwrap();
+        let auth = k3s.at(&["configs", "m:5000", "auth"]).unwrap();
+        prop_assert_eq!(text(auth, &["username"]), Some(username.as_str()));
+        prop_assert_eq!(text(auth, &["password"]), Some(password.as_str()));
+        let talos = document::yaml(of(Runtime::TalosLegacy).files[0].text()).unwrap();
+        let auth = talos.at(&["machine", "registries", "config", "m:5000", "auth"]).unwrap();
+        prop_assert_eq!(text(auth, &["password"]), Some(password.as_str()));
+        let secret = document::yaml(of(Runtime::PullSecret).files[0].text()).unwrap();
+        let config: serde_json::Value = serde_json::from_str(text(&secret, &["stringData", ".dockerconfigjson"]).unwrap()).unwrap();
+        prop_assert_eq!(config["auths"]["m:5000"]["password"].as_str(), Some(password.as_str()));
+    }
+
+    #[test]
+    fn no_text_makes_a_reader_panic(text in "(\\PC|\\n|[\\[\\]{}\"':=.-]|  ){0,80}") {
+        let _ = document::toml(&text);
+        let _ = document::yaml(&text);
+    }
+}
+
+#[test]
+fn depth_is_limited() {
+    assert!(document::yaml(&"[".repeat(5000)).is_err());
+    assert!(document::toml(&format!("a = {}", "[".repeat(5000))).is_err());
+}

@@ -1,0 +1,86 @@
+//! A URL as people write it into configuration, taken apart without any judgement.
+
+/// The parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parts<'a> {
+    /// `None` where there is no `://`.
+    pub(super) scheme: Option<&'a str>,
+    pub(super) userinfo: Option<&'a str>,
+    /// `host` or `host:port`.
+    pub(super) authority: &'a str,
+    /// With its first slash; without query and fragment.
+    pub(super) path: &'a str,
+    pub(super) query: bool,
+}
+
+pub(super) fn parts(text: &str) -> Parts<'_> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let (rest, query) = (&rest[..end], end < rest.len());
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let (userinfo, authority) = match authority.rsplit_once('@') {
+        Some((userinfo, host)) => (Some(userinfo), host),
+        None => (None, authority),
+    };
+    Parts { scheme, userinfo, authority, path, query }
+}
+
+impl Parts<'_> {
+    /// The path's parts.
+    pub(super) fn segments(&self) -> Vec<&str> {
+        self.path.split('/').filter(|segment| !segment.is_empty()).collect()
+    }
+
+    /// The path without a `v2` in it: the namespace.
+    pub(super) fn namespace(&self) -> String {
+        let segments = self.segments();
+        segments.into_iter().filter(|segment| *segment != "v2").collect::<Vec<_>>().join("/")
+    }
+
+    /// As it may be shown: without a password.
+    pub(super) fn shown(&self) -> String {
+        let scheme = self.scheme.map(|scheme| format!("{scheme}://")).unwrap_or_default();
+        format!("{scheme}{}{}", self.authority, self.path)
+    }
+}
+
+/// Names under which Docker Hub is known to people but not to runtimes, which say `docker.io`.
+pub(super) fn is_docker_alias(host: &str) -> bool {
+    matches!(
+        host,
+        "index.docker.io"
+            | "registry-1.docker.io"
+            | "hub.docker.com"
+            | "registry.hub.docker.com"
+            | "docker.com"
+    )
+}
+
+/// Whether runtimes take the first part of an image's name for a registry.
+pub(super) fn is_registry_name(host: &str) -> bool {
+    host.contains(['.', ':']) || host == "localhost"
+}
+
+/// The one of `endpoints` that is on the same host as `name`, but on another port, if none is the same.
+pub(super) fn other_port<'a>(name: &str, endpoints: &[&'a str]) -> Option<&'a str> {
+    if endpoints.contains(&name) {
+        return None;
+    }
+    endpoints.iter().copied().find(|endpoint| without_port(endpoint) == without_port(name))
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// Whether it is the node itself, where TLS protects nothing.
+pub(super) fn is_loopback(authority: &str) -> bool {
+    let host = without_port(authority).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,277 @@
+//! What a mirror is to a node. Every value is checked when it is made, so that renderers can write them down.
+
+use std::fmt;
+use std::str::FromStr;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Refused;
+use crate::oci::Repository;
+use crate::registry::{Endpoint, Scheme, Target};
+
+/// A mirror as nodes use it. This is where a cluster file is turned into configuration: fill one for each of its mirrors.
+#[derive(Debug, Clone)]
+pub struct NodeMirror {
+    /// The registry.
+    endpoint: Endpoint,
+    /// What is pulled from it, in the order given; never empty.
+    upstreams: Vec<Upstream>,
+    /// Who signed its certificate, if the system does not know.
+    pub authorities: Option<Authorities>,
+    /// Who may pull.
+    pub credentials: Option<Credentials>,
+    /// Whether a node may ask the upstream for what the mirror does not give.
+    pub fallback: bool,
+}
+
+/// A registry whose images lie on the mirror.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// `gcr.io`, `localhost:5000`.
+    pub host: String,
+    /// The path on the mirror below which they lie.
+    pub namespace: Option<Repository>,
+}
+
+/// Certificates of authorities, as PEM with nothing else in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorities(String);
+
+/// A user of the mirror.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+impl NodeMirror {
+    /// A mirror at an endpoint as runtimes are given it: `https://HOST[:PORT]` or `https://HOST[:PORT]/v2/NAMESPACE`. An
+    /// upstream is `HOST`, or `HOST=PATH` if its images lie in a place of their own below that.
+    ///
+    /// # Errors
+    /// When one of them is not what it should be, with the correction.
+    pub fn new(endpoint: &str, upstreams: &[impl AsRef<str>]) -> Result<Self, Refused> {
+        let Target { endpoint, namespace } = parse_endpoint(endpoint)?;
+        let mut found: Vec<Upstream> = Vec::new();
+        for text in upstreams {
+            let upstream = parse_upstream(text.as_ref(), namespace.as_ref())?;
+            if found.iter().any(|known| known.host == upstream.host) {
+                return Err(Refused::new(upstream.host, "given twice", "name each upstream once"));
+            }
+            found.push(upstream);
+        }
+        if found.is_empty() {
+            let hint = "name the registries whose images lie on the mirror, as --host gcr.io";
+            return Err(Refused::new("no upstream", "a mirror of nothing cannot be configured", hint));
+        }
+        Ok(Self { endpoint, upstreams: found, authorities: None, credentials: None, fallback: true })
+    }
+
+    /// What is pulled from it.
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
+    }
+
+    /// `host` or `host:port`.
+    pub fn authority(&self) -> String {
+        self.endpoint.authority()
+    }
+
+    /// The registry without a path, as `https://172.18.0.20:5000`.
+    pub fn base(&self) -> String {
+        self.endpoint.to_string()
+    }
+
+    /// The port, given or not.
+    pub(super) fn port(&self) -> u16 {
+        self.endpoint.port()
+    }
+
+    /// Whether TLS is not spoken.
+    pub fn is_plain(&self) -> bool {
+        self.endpoint.scheme() == Scheme::Http
+    }
+
+    /// The root of the API for an upstream: `https://H:P/v2` or `https://H:P/v2/NAMESPACE`.
+    pub fn api(&self, upstream: &Upstream) -> String {
+        upstream.namespace.iter().fold(format!("{}/v2", self.base()), |base, path| format!("{base}/{path}"))
+    }
+
+    /// Where images of an upstream lie, as a name begins: `H:P` or `H:P/NAMESPACE`.
+    pub(super) fn place(&self, upstream: &Upstream) -> String {
+        upstream.namespace.iter().fold(self.authority(), |base, path| format!("{base}/{path}"))
+    }
+
+    /// The one namespace of all upstreams, for runtimes that know only one.
+    pub(super) fn hosts(&self) -> String {
+        let names: Vec<&str> = self.upstreams.iter().map(|upstream| upstream.host.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// The first lines of every file.
+    pub(super) fn head(&self) -> String {
+        let otherwise =
+            if self.fallback { "the upstream is asked for the rest" } else { "nobody else is asked" };
+        format!(
+            "# Made by `layercast mirror render`.\n# Images of {} come from {}; {otherwise}.\n",
+            self.hosts(),
+            self.base()
+        )
+    }
+
+    /// Which upstreams share a place, so that two images of one name cannot be told apart.
+    pub(super) fn collisions(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut seen: Vec<Option<&Repository>> = Vec::new();
+        for upstream in &self.upstreams {
+            let namespace = upstream.namespace.as_ref();
+            if seen.contains(&namespace) {
+                continue;
+            }
+            seen.push(namespace);
+            let together: Vec<&str> = self
+                .upstreams
+                .iter()
+                .filter(|other| other.namespace == upstream.namespace)
+                .map(|other| other.host.as_str())
+                .collect();
+            let [first, second, ..] = together[..] else { continue };
+            let own: Vec<String> = together
+                .iter()
+                .map(|host| format!("--host {host}={}", host.replace([':', '[', ']'], "-").trim_matches('-')))
+                .collect();
+            notes.push(format!(
+                "{} lie at one place of the mirror: there, {first}/a/b and {second}/a/b are one name, and a node gets \
+                 whichever was pushed last. Give each a namespace of its own: {} (and push with --rewrite '{}/(.*)={}/$1' \
+                 and so on)",
+                together.join(" and "),
+                own.join(" "),
+                first.replace('.', "\\."),
+                first.replace([':', '[', ']'], "-").trim_matches('-'),
+            ));
+        }
+        notes
+    }
+}
+
+fn parse_endpoint(text: &str) -> Result<Target, Refused> {
+    let bad =
+        |why: &str, hint: String| Refused::new(format!("endpoint {}", without_userinfo(text)), why, hint);
+    let form = || "write it as https://HOST[:PORT] or https://HOST[:PORT]/v2/NAMESPACE".to_owned();
+    let Some((scheme @ ("https" | "http"), rest)) = text.split_once("://") else {
+        return Err(bad("it does not begin with https:// or http://", form()));
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let namespace = match path.split_once('/') {
+        Some(("v2", namespace)) => namespace,
+        None if matches!(path, "" | "v2") => "",
+        _ => {
+            let hint =
+                format!("containerd takes a path as it stands: write {scheme}://{authority}/v2/{path}");
+            return Err(bad("/v2 is missing before the namespace", hint));
+        }
+    };
+    format!("{scheme}://{authority}/{namespace}")
+        .parse()
+        .map_err(|error: crate::registry::RegistryError| bad(&error.to_string(), form()))
+}
+
+fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Refused> {
+    let (host, path) = text.split_once('=').map_or((text, None), |(host, path)| (host, Some(path)));
+    let bad = |why: &str, hint: &str| Refused::new(format!("upstream {host:?}"), why, hint);
+    if matches!(
+        host,
+        "index.docker.io" | "registry-1.docker.io" | "hub.docker.com" | "registry.hub.docker.com"
+    ) {
+        return Err(bad("runtimes know it by another name", "write docker.io"));
+    }
+    if host == "*" || host == "_default" {
+        let hint = "name each registry: what is not on the mirror then goes its usual way";
+        return Err(bad("a mirror for everything hides every other registry", hint));
+    }
+    let form = "write it as it stands in names of images: gcr.io, registry.example:5000";
+    if host.contains(['/', '@']) || host != host.to_ascii_lowercase() {
+        return Err(bad("not the name of a registry", form));
+    }
+    let parsed: Result<Target, _> = format!("https://{host}").parse();
+    let parsed = parsed.map_err(|_| bad("not the name of a registry", form))?;
+    let namespace = match (path, base) {
+        (None, base) => base.cloned(),
+        (Some(path), base) => {
+            let path: Result<Repository, _> = path.parse();
+            let path = path.map_err(|error| bad(&error.to_string(), "write HOST=PATH, as quay.io=quay"))?;
+            let full = base.map_or_else(|| Ok(path.clone()), |base| path.below(base));
+            Some(full.map_err(|error| bad(&error.to_string(), "shorten it"))?)
+        }
+    };
+    Ok(Upstream { host: parsed.endpoint.authority(), namespace })
+}
+
+fn without_userinfo(text: &str) -> String {
+    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("…@{host}"))
+}
+
+impl Authorities {
+    /// The text, ending with a newline.
+    pub fn pem(&self) -> &str {
+        &self.0
+    }
+}
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+impl FromStr for Authorities {
+    type Err = Refused;
+
+    /// Takes the certificates out of a PEM file and leaves everything else behind. A private key in it is refused: the file
+    /// would go to every node.
+    fn from_str(text: &str) -> Result<Self, Refused> {
+        let bad = |why: &str, hint: &str| Refused::new("certificate authority", why, hint);
+        if text.contains("PRIVATE KEY-----") {
+            return Err(bad(
+                "a private key is in the file",
+                "give a file with certificates alone: it goes to every node",
+            ));
+        }
+        let hint =
+            "give the authority's certificate as PEM (openssl x509 -in FILE -inform der makes it of DER)";
+        let (mut pem, mut inside) = (String::new(), false);
+        for line in text.lines().map(str::trim) {
+            match line {
+                BEGIN if !inside => inside = true,
+                END if inside => {
+                    pem.extend([END, "\n"]);
+                    inside = false;
+                    continue;
+                }
+                _ if !inside => continue,
+                line if line.chars().all(|c| c.is_ascii_alphanumeric() || "+/=".contains(c)) => {}
+                _ => return Err(bad("damaged inside a certificate", hint)),
+            }
+            pem.extend([line, "\n"]);
+        }
+        if pem.is_empty() || inside {
+            return Err(bad("there is no whole certificate in the file", hint));
+        }
+        Ok(Self(pem))
+    }
+}
+
+impl Credentials {
+    /// `user:password` in base64, as in an `Authorization: Basic` header.
+    pub(super) fn basic(&self) -> SecretString {
+        use base64::Engine as _;
+        let plain = format!("{}:{}", self.username, self.password.expose_secret());
+        base64::engine::general_purpose::STANDARD.encode(plain).into()
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)
+    }
+}

@@ -1,0 +1,131 @@
+//! A space that is opened when its first byte is wanted: a volume whose decoder would start to work at once.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+
+use super::ByteSpace;
+use crate::error::BundleError;
+
+type Opener = dyn Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync;
+
+/// A space that is opened when it is first read. Who reads first opens it, the others wait; an error is kept.
+pub struct LazySpace {
+    open: Box<Opener>,
+    space: OnceLock<Result<Arc<dyn ByteSpace>, BundleError>>,
+    /// Ranges that nobody wants any more, told before there was a space to tell.
+    released: Mutex<Vec<Range<u64>>>,
+}
+
+impl LazySpace {
+    /// The space that `open` gives.
+    pub fn new(open: impl Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync + 'static) -> Self {
+        Self { open: Box::new(open), space: OnceLock::new(), released: Mutex::default() }
+    }
+
+    /// Whether somebody has wanted a byte of it.
+    pub fn is_open(&self) -> bool {
+        self.space.get().is_some()
+    }
+
+    fn space(&self) -> Result<&Arc<dyn ByteSpace>, BundleError> {
+        let mut first = false;
+        let space = self.space.get_or_init(|| {
+            first = true;
+            (self.open)()
+        });
+        if first {
+            self.pass_on();
+        }
+        space.as_ref().map_err(Clone::clone)
+    }
+
+    /// Tells the space what was released before it was opened.
+    fn pass_on(&self) {
+        if let Some(Ok(space)) = self.space.get() {
+            let released = std::mem::take(&mut *self.released.lock().unwrap_or_else(PoisonError::into_inner));
+            for range in released {
+                space.release(range);
+            }
+        }
+    }
+}
+
+impl ByteSpace for LazySpace {
+    fn len(&self) -> Result<u64, BundleError> {
+        self.space()?.len()
+    }
+
+    fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+        self.space()?.chunk_at(offset, max)
+    }
+
+    fn release(&self, range: Range<u64>) {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner).push(range);
+        self.pass_on();
+    }
+}
+
+impl fmt::Debug for LazySpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazySpace").field("space", &self.space).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::error::Fault;
+
+    #[derive(Debug, Default)]
+    struct Watched(Arc<Mutex<Vec<Range<u64>>>>);
+
+    impl ByteSpace for Watched {
+        fn len(&self) -> Result<u64, BundleError> {
+            Ok(100)
+        }
+
+        fn chunk_at(&self, _: u64, _: usize) -> Result<Bytes, BundleError> {
+            Ok(Bytes::from_static(b"x"))
+        }
+
+        fn release(&self, range: Range<u64>) {
+            self.0.lock().unwrap().push(range);
+        }
+    }
+
+    #[test]
+    fn it_is_opened_once_and_hears_what_was_released_before() {
+        let (opened, released) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let space = LazySpace::new({
+            let (opened, released) = (Arc::clone(&opened), Arc::clone(&released));
+            move || {
+                opened.fetch_add(1, Ordering::Relaxed);
+                Ok(Arc::new(Watched(Arc::clone(&released))))
+            }
+        });
+        space.release(0..10);
+        assert!(!space.is_open() && released.lock().unwrap().is_empty());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert_eq!(space.chunk_at(0, 1).unwrap(), "x"));
+            }
+        });
+        space.release(10..20);
+        assert_eq!(opened.load(Ordering::Relaxed), 1);
+        assert_eq!(*released.lock().unwrap(), [0..10, 10..20]);
+    }
+
+    #[test]
+    fn what_cannot_be_opened_stays_an_error() {
+        let space = LazySpace::new(|| Err(BundleError::new(Fault::CorruptCompression, "damaged")));
+        for _ in 0..2 {
+            assert_eq!(space.chunk_at(0, 1).unwrap_err().fault(), Fault::CorruptCompression);
+        }
+        assert_eq!(space.len().unwrap_err().fault(), Fault::CorruptCompression);
+    }
+}

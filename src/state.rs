@@ -1,0 +1,116 @@
+//! What the program remembers between runs, in one SQLite database for each folder of state.
+//!
+//! In: catalogs of bundles, what layers became, how runs ended. Out: the same, in a later run. It does nothing by itself,
+//! and it is a hint: **no call fails.** A home that cannot be written, a disk that is full, a damaged file: then nothing is
+//! remembered, [`State::take_notes`] says why, and the run costs what a first run costs.
+//!
+//! What is remembered can be wrong without harm to a mirror, because nothing is believed that is not checked again:
+//! * a kept catalog says where bytes lie and what digest they have; they are hashed on their way, and the last chunk of a
+//!   blob with another digest is never sent. Manifests are hashed when the catalog is loaded.
+//! * a remembered layer names a blob by digest; whether a mirror has it is the mirror's word, and what is sent is hashed.
+//! * what could make a run claim too much, the catalog of an earlier bundle in the place of a later one, is what
+//!   [`BundleIdentity`] is strict about.
+//!
+//! Every call may wait, for the disk or for another run's transaction: call it from threads that may wait.
+
+mod catalogs;
+mod folder;
+mod identity;
+mod layers;
+mod lock;
+mod runs;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+pub use folder::default_folder;
+pub use identity::BundleIdentity;
+pub use layers::KnownLayer;
+pub use lock::{LockError, RunLock};
+pub use runs::{Run, RunCounts, RunId};
+use store::Store;
+pub use wire::{Home, OpenVolume, Openings};
+
+/// What is remembered. Many threads may ask at once.
+#[derive(Debug)]
+pub struct State {
+    store: Mutex<Option<Store>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl State {
+    /// The state in this folder; made where it is not there. Never fails: see [`State::take_notes`].
+    pub fn open(folder: &Path) -> Self {
+        let opened = store::open(folder);
+        Self { store: Mutex::new(opened.store), notes: Mutex::new(opened.notes) }
+    }
+
+    /// Remembers nothing, and has nothing to say about it.
+    pub fn none() -> Self {
+        Self { store: Mutex::default(), notes: Mutex::default() }
+    }
+
+    /// Whether anything is remembered at all.
+    pub fn is_kept(&self) -> bool {
+        self.store().is_some()
+    }
+
+    /// What was out of the ordinary since this was last asked, for people. To be asked after opening and at the end.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn store(&self) -> MutexGuard<'_, Option<Store>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, note: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+    }
+
+    /// Asks the database. After an error it is not asked again in this run.
+    fn ask<T>(&self, ask: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
+        let mut guard = self.store();
+        let error = match ask(&mut guard.as_mut()?.connection) {
+            Ok(answer) => return Some(answer),
+            Err(error) => error,
+        };
+        let store = guard.take()?;
+        drop(guard);
+        self.note(if store::is_damage(&error) {
+            store.give_up(&error.to_string())
+        } else {
+            format!("nothing more is remembered in this run: the state says: {error}")
+        });
+        None
+    }
+
+    /// Writes to the database, all or nothing.
+    fn write<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Option<T> {
+        self.ask(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let answer = write(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        })
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A number for SQLite, whose integers have a sign.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,156 @@
+//! What is in bundles: the table of catalogs, bounded by what they take together.
+
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::identity::{BundleIdentity, FileFacts};
+use super::wire::{self, Home, OpenVolume, Openings, Unkept};
+use super::{State, now, signed};
+use crate::archive::Catalog;
+
+/// What all catalogs may take together, compressed: the least used go.
+const MAX_TOTAL_BYTES: usize = 64 << 20;
+/// One that takes more would push out too many others.
+const MAX_BYTES: usize = 32 << 20;
+/// A catalog that was used within this time needs no new mark: a warm run then writes nothing.
+const MARK_AFTER_SECONDS: i64 = 60 * 60;
+
+/// Who wrote a catalog: another version may find other images in the same bytes.
+fn reader() -> String {
+    format!("layercast {} format {}", env!("CARGO_PKG_VERSION"), wire::FORMAT)
+}
+
+struct Row {
+    rowid: i64,
+    used_at: i64,
+    raw_bytes: usize,
+    content: Vec<u8>,
+}
+
+impl State {
+    /// The catalog of this bundle, if it is known. Its places are in `home`, of which nothing is read; archives inside
+    /// the bundle are opened with `open` when somebody reads them.
+    pub fn load_catalog(
+        &self,
+        bundle: &BundleIdentity,
+        home: &Home,
+        open: &Arc<OpenVolume>,
+    ) -> Option<Catalog> {
+        let row = self.ask(|connection| {
+            let mut query = connection.prepare(
+                "SELECT rowid, device, inode, ctime_ns FROM catalogs WHERE key = ?1 AND reader = ?2
+                 ORDER BY (device = ?3 AND inode = ?4) DESC, used_at DESC",
+            )?;
+            let FileFacts { device, inode, .. } = bundle.file;
+            let rows = query.query_map(
+                params![bundle.key.to_string(), reader(), device.cast_signed(), inode.cast_signed()],
+                |row| {
+                    let file = FileFacts {
+                        device: row.get::<_, i64>(1)?.cast_unsigned(),
+                        inode: row.get::<_, i64>(2)?.cast_unsigned(),
+                        ctime_ns: row.get(3)?,
+                    };
+                    Ok((row.get::<_, i64>(0)?, file))
+                },
+            )?;
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            // What is remembered of this very file decides, even where that is that it was another then.
+            let same_file = |file: &FileFacts| (file.device, file.inode) == (device, inode);
+            let known = rows.first().filter(|(_, file)| same_file(file) || bundle.accepts(*file));
+            let Some(&(rowid, _)) = known.filter(|(_, file)| bundle.accepts(*file)) else {
+                return Ok(None);
+            };
+            let content = "SELECT used_at, raw_bytes, content FROM catalogs WHERE rowid = ?1";
+            let read = |row: &rusqlite::Row<'_>| {
+                let raw_bytes = usize::try_from(row.get::<_, i64>(1)?).unwrap_or(usize::MAX);
+                Ok(Row { rowid, used_at: row.get(0)?, raw_bytes, content: row.get(2)? })
+            };
+            connection.query_row(content, [rowid], read).optional()
+        })??;
+        let catalog = wire::decode(&row.content, row.raw_bytes, home, open);
+        let rowid = row.rowid;
+        match catalog {
+            Ok(catalog) => {
+                if row.used_at < now() - MARK_AFTER_SECONDS {
+                    let mark = "UPDATE catalogs SET used_at = ?1 WHERE rowid = ?2";
+                    self.write(|transaction| transaction.execute(mark, [now(), rowid]));
+                }
+                Some(catalog)
+            }
+            Err(why) => {
+                self.note(format!("what was remembered of the bundle is not used: {why}"));
+                self.write(|transaction| {
+                    transaction.execute("DELETE FROM catalogs WHERE rowid = ?1", [rowid])
+                });
+                None
+            }
+        }
+    }
+
+    /// Remembers what is in a bundle. `bundle` must have been found out before the catalog was read, and the bundle must
+    /// have been seen unchanged since. Whether it was kept; a catalog with damaged images is not.
+    pub fn save_catalog(
+        &self,
+        bundle: &BundleIdentity,
+        catalog: &Catalog,
+        home: &Home,
+        openings: &Openings,
+    ) -> bool {
+        if !self.is_kept() {
+            return false;
+        }
+        let (content, raw_bytes) = match wire::encode(catalog, home, openings) {
+            Ok(encoded) => encoded,
+            Err(Unkept::Broken) => return false,
+            Err(why) => {
+                self.note(format!("what is in the bundle is not remembered: {why}"));
+                return false;
+            }
+        };
+        if content.len() > MAX_BYTES {
+            self.note(format!("what is in the bundle is not remembered: {}", Unkept::TooLarge));
+            return false;
+        }
+        let FileFacts { device, inode, ctime_ns } = bundle.file;
+        let saved = self.write(|transaction| {
+            transaction.execute("DELETE FROM catalogs WHERE reader <> ?1", [reader()])?;
+            make_room(transaction, MAX_TOTAL_BYTES - content.len())?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO catalogs (key, device, inode, ctime_ns, reader, saved_at, used_at, raw_bytes,
+                 stored_bytes, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
+                params![
+                    bundle.key.to_string(),
+                    device.cast_signed(),
+                    inode.cast_signed(),
+                    ctime_ns,
+                    reader(),
+                    now(),
+                    signed(raw_bytes as u64),
+                    signed(content.len() as u64),
+                    content
+                ],
+            )
+        });
+        saved.is_some()
+    }
+
+    /// Forgets what is in a bundle: its bytes proved not to be what was remembered.
+    pub fn forget_catalog(&self, bundle: &BundleIdentity) {
+        self.write(|transaction| {
+            transaction.execute("DELETE FROM catalogs WHERE key = ?1", [bundle.key.to_string()])
+        });
+    }
+}
+
+/// Drops the least used until the others take no more than `limit` bytes.
+fn make_room(transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<()> {
+    transaction.execute(
+        "DELETE FROM catalogs WHERE rowid IN (
+            SELECT rowid FROM (
+                SELECT rowid, sum(stored_bytes) OVER (ORDER BY used_at DESC, rowid DESC) AS total FROM catalogs
+            ) WHERE total > ?1)",
+        [signed(limit as u64)],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Which bundle it is: the key under which its catalog is remembered.
+//!
+//! A file is the same bundle if it has the same size, time of modification and samples of its bytes, and
+//! * is the very same file (device, inode) and nothing about it changed since (ctime, which no program can set back), or
+//! * is another file whose time of modification has a part below the second: it was taken from a real clock and carried
+//!   over by a copy (`cp -p`, `rsync -t`). Times that build tools set for all files alike are whole seconds.
+//!
+//! Why that much: a catalog of another bundle could never publish wrong content, because every blob is hashed on its way
+//! and every manifest carries its digest. But it could make a run say that all is there when it is the *last* release
+//! that is there. Two releases in plain tars can have the same length to the byte, so size and samples alone do not do.
+//!
+//! Never reads more of a bundle than about 1.2 MiB, and never decodes.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::error::BundleError;
+use crate::oci::{Algorithm, Digest, Hasher};
+use crate::source::{ByteSpace, Source, read_exact};
+
+/// The first bytes: headers of tar and of compression.
+const HEAD_BYTES: u64 = 64 << 10;
+/// The last bytes: of an xz file the check of its last block and the Index, which changes with the sizes of blocks; of
+/// gzip the checksum and the length.
+const TAIL_BYTES: u64 = 1 << 20;
+/// Between them, evenly spread. Each may cost a seek.
+const SAMPLES: u64 = 16;
+const SAMPLE_BYTES: u64 = 4 << 10;
+
+/// Within this time two changes can carry the same time stamp: the kernel's tick, at its slowest.
+const TICK: Duration = Duration::from_millis(10);
+/// The same on file systems that count whole seconds (two of them on FAT).
+const COARSE_TICK: Duration = Duration::from_secs(2);
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// A folder with more entries is not remembered; the reader of archives takes no more either.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// Which bundle it is, and how much that can be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleIdentity {
+    /// Of size, time of modification and content, as far as it was looked at.
+    pub(super) key: Digest,
+    /// The very file; all zero for a folder, whose key has it all.
+    pub(super) file: FileFacts,
+    /// Whether a copy elsewhere is the same bundle.
+    pub(super) copies_count: bool,
+}
+
+/// What tells a file from its copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct FileFacts {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) ctime_ns: i64,
+}
+
+impl fmt::Display for BundleIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key.hex()[..16])
+    }
+}
+
+impl BundleIdentity {
+    /// The identity of a file that is open. To be asked for *before* anything is made of its content; may wait for a
+    /// hundredth of a second where the file was changed this very moment, so that a later change shows. `None` where a
+    /// later change might not show.
+    ///
+    /// # Errors
+    /// The file cannot be read, or changed meanwhile.
+    pub fn of_file(source: &Source) -> Result<Option<Self>, BundleError> {
+        let (facts, ctime_ns) = (source.identity(), source.ctime_ns());
+        if !settled(ctime_ns.max(facts.mtime_ns), ctime_ns % SECOND_NS == 0) {
+            return Ok(None);
+        }
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(b"file 1\n");
+        hasher.update(&facts.size_bytes.to_le_bytes());
+        hasher.update(&facts.mtime_ns.to_le_bytes());
+        sample(source.space().as_ref(), facts.size_bytes, &mut hasher)?;
+        source.check_unchanged()?;
+        let file = FileFacts { device: facts.device, inode: facts.inode, ctime_ns };
+        let copies_count = facts.mtime_ns % SECOND_NS != 0;
+        Ok(Some(Self { key: hasher.finish(), file, copies_count }))
+    }
+
+    /// The identity of a folder: of all names below it and what the file system says of each. `None` where it cannot be
+    /// told. To be asked for before its content is read and once more before that is remembered: only if both are equal
+    /// was it read as it is.
+    pub fn of_folder(root: &Path) -> Option<Self> {
+        let mut lines = Vec::new();
+        let mut newest = (i64::MIN, true);
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(root.join(&folder)).ok()? {
+                let name = folder.join(entry.ok()?.file_name());
+                let facts = fs::symlink_metadata(root.join(&name)).ok()?;
+                if facts.is_dir() {
+                    folders.push(name.clone());
+                }
+                let ctime = facts.ctime().saturating_mul(SECOND_NS).saturating_add(facts.ctime_nsec());
+                newest = newest.max((ctime, facts.ctime_nsec() == 0));
+                // Of a folder only that it is there: what is in it speaks for itself.
+                let numbers = [
+                    u64::from(facts.mode()),
+                    facts.dev(),
+                    facts.ino(),
+                    if facts.is_dir() { 0 } else { facts.size() },
+                    if facts.is_dir() { 0 } else { ctime.cast_unsigned() },
+                ];
+                lines.push((name, numbers));
+                if lines.len() > MAX_ENTRIES {
+                    return None;
+                }
+            }
+        }
+        if lines.is_empty() || !settled(newest.0, newest.1) {
+            return None;
+        }
+        lines.sort_unstable();
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(b"folder 1\n");
+        for (name, numbers) in lines {
+            let name = name.as_os_str().as_bytes();
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name);
+            for number in numbers {
+                hasher.update(&number.to_le_bytes());
+            }
+        }
+        Some(Self { key: hasher.finish(), file: FileFacts::default(), copies_count: false })
+    }
+
+    /// Whether what was remembered of a file with the same key is of this bundle.
+    pub(super) fn accepts(&self, remembered: FileFacts) -> bool {
+        let same_file = (remembered.device, remembered.inode) == (self.file.device, self.file.inode);
+        if same_file { remembered.ctime_ns == self.file.ctime_ns } else { self.copies_count }
+    }
+}
+
+/// Whether a change from now on will carry another time than `changed_ns`; waits for that if it is a matter of a tick.
+fn settled(changed_ns: i64, whole_seconds: bool) -> bool {
+    let tick = if whole_seconds { COARSE_TICK } else { TICK };
+    let changed = Duration::from_nanos(u64::try_from(changed_ns).unwrap_or(0));
+    let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else { return false };
+    let wait = (changed + tick).saturating_sub(now);
+    if wait > TICK {
+        return false; // whole seconds, or a file server whose clock is ahead
+    }
+    std::thread::sleep(wait);
+    true
+}
+
+/// Takes in the beginning, the end and some places between.
+fn sample(space: &dyn ByteSpace, len: u64, hasher: &mut Hasher) -> Result<(), BundleError> {
+    let mut take = |offset: u64, len: u64| {
+        let bytes = read_exact(space, offset, usize::try_from(len).unwrap_or(usize::MAX))?;
+        hasher.update(&bytes);
+        Ok::<(), BundleError>(())
+    };
+    if len <= HEAD_BYTES + TAIL_BYTES {
+        return if len == 0 { Ok(()) } else { take(0, len) };
+    }
+    take(0, HEAD_BYTES)?;
+    let between = len - HEAD_BYTES - TAIL_BYTES;
+    for number in 0..SAMPLES {
+        let offset = u128::from(between) * u128::from(number) / u128::from(SAMPLES);
+        let offset = HEAD_BYTES + u64::try_from(offset).unwrap_or(0);
+        take(offset, SAMPLE_BYTES)?; // runs into the tail at worst, never past the end
+    }
+    take(len - TAIL_BYTES, TAIL_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::*;
+    use crate::source::{SourceOptions, open};
+
+    fn identity(path: &Path) -> BundleIdentity {
+        BundleIdentity::of_file(&open(path, SourceOptions::default()).unwrap()).unwrap().unwrap()
+    }
+
+    fn write(path: &Path, content: &[u8]) {
+        fs::write(path, content).unwrap();
+    }
+
+    fn set_mtime(path: &Path, time: SystemTime) {
+        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn the_same_file_is_known_again_until_anything_about_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bundle");
+        write(&path, &vec![7; 3 << 20]);
+        let was = identity(&path);
+        assert!(identity(&path) == was && was.accepts(was.file));
+        // Other bytes between the samples, and the old time of modification put back.
+        let mtime = fs::metadata(&path).unwrap().modified().unwrap();
+        let mut file = File::options().write(true).open(&path).unwrap();
+        file.seek(SeekFrom::Start(HEAD_BYTES + SAMPLE_BYTES + 1)).unwrap();
+        file.write_all(b"other").unwrap();
+        drop(file);
+        set_mtime(&path, mtime);
+        let now = identity(&path);
+        assert_eq!(now.key, was.key, "the samples cannot see it");
+        assert!(!now.accepts(was.file), "ctime does");
+    }
+
+    #[test]
+    fn bytes_that_are_sampled_change_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bundle");
+        let content = vec![7; 3 << 20];
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let mut keys = std::collections::HashSet::new();
+        for at in [None, Some(0), Some(content.len() / 2), Some(content.len() - 1)] {
+            let mut content = content.clone();
+            if let Some(at) = at {
+                content[at - at % 4096..=at].fill(8);
+                content[at.saturating_sub(200_000)..=at].fill(8);
+            }
+            write(&path, &content);
+            set_mtime(&path, time);
+            keys.insert(identity(&path).key);
+        }
+        assert_eq!(keys.len(), 4);
+    }
+
+    #[test]
+    fn a_copy_counts_if_its_time_is_of_a_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        for (millis, counts) in [(1_700_000_000_123, true), (1_700_000_000_000, false)] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            for path in [&one, &two] {
+                write(path, b"the same");
+                set_mtime(path, time);
+            }
+            let (one, two) = (identity(&one), identity(&two));
+            assert_eq!(one.key, two.key);
+            assert_eq!(two.accepts(one.file), counts, "{millis}");
+        }
+    }
+
+    #[test]
+    fn small_and_empty_files_have_identities() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bundle");
+        let more_than_both_ends = usize::try_from(HEAD_BYTES + TAIL_BYTES + 1).unwrap();
+        for len in [0, 1, more_than_both_ends] {
+            write(&path, &vec![1; len]);
+            assert_eq!(identity(&path), identity(&path));
+        }
+    }
+
+    #[test]
+    fn a_file_from_the_future_has_none() {
+        assert!(settled(0, true));
+        assert!(!settled(i64::MAX, false));
+    }
+
+    #[test]
+    fn a_folder_is_all_that_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        assert_eq!(BundleIdentity::of_folder(root), None, "nothing in it");
+        fs::create_dir(root.join("blobs")).unwrap();
+        write(&root.join("blobs/one"), b"1");
+        write(&root.join("index.json"), b"{}");
+        let was = BundleIdentity::of_folder(root).unwrap();
+        assert_eq!(BundleIdentity::of_folder(root).unwrap(), was);
+        let mtime = fs::metadata(root.join("blobs/one")).unwrap().modified().unwrap();
+        write(&root.join("blobs/one"), b"2");
+        set_mtime(&root.join("blobs/one"), mtime);
+        let changed = BundleIdentity::of_folder(root).unwrap();
+        assert_ne!(changed, was);
+        fs::rename(root.join("index.json"), root.join("other.json")).unwrap();
+        assert_ne!(BundleIdentity::of_folder(root).unwrap(), changed);
+        assert_eq!(BundleIdentity::of_folder(&root.join("missing")), None);
+    }
+}

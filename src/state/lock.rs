@@ -1,0 +1,138 @@
+//! One run at a time for each mirror: two that push the same bundle to the same mirror at once only cost each other time.
+//!
+//! A lock is a file below the state's folder, locked by the kernel and released by it however the process ends. The
+//! file stays: to remove it would let a third run lock a file that a second one still waits for.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+
+use super::folder;
+use crate::error::printable;
+use crate::exit::Exit;
+use crate::oci::Digest;
+
+/// The locks of a run; given back when it is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is given back when this is dropped"]
+pub struct RunLock {
+    _files: Vec<File>,
+}
+
+/// Why a run may not start, or could not ask.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another run is at it.
+    #[error(
+        "mirror {mirror}: another run{} is pushing to it; wait for it to end, or name another folder with --state-dir",
+        holder(*.pid)
+    )]
+    Held {
+        /// The mirror, as it was given.
+        mirror: String,
+        /// The process that holds the lock, if it has said so yet.
+        pid: Option<u32>,
+    },
+    /// The folder of the state cannot be used. A run may go on without a lock: two at once waste time, no more.
+    #[error("locking mirror {mirror} in {folder}: {error}")]
+    Unusable {
+        /// The mirror, as it was given.
+        mirror: String,
+        /// The folder.
+        folder: String,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+impl LockError {
+    /// The exit code of a run that ends for this.
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Held { .. } => Exit::Locked,
+            Self::Unusable { .. } => Exit::Internal,
+        }
+    }
+}
+
+impl RunLock {
+    /// Locks all of these mirrors (host and namespace, as `registry.example:5000/ns`), or none of them. Never waits.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] with the first that another run holds.
+    pub fn acquire(state_folder: &Path, mirrors: &[String]) -> Result<Self, LockError> {
+        let mut names: Vec<&str> = mirrors.iter().map(|mirror| mirror.trim_end_matches('/')).collect();
+        names.sort_unstable();
+        names.dedup();
+        let files = names.into_iter().map(|mirror| lock(state_folder, mirror)).collect::<Result<_, _>>()?;
+        Ok(Self { _files: files })
+    }
+}
+
+fn lock(state_folder: &Path, mirror: &str) -> Result<File, LockError> {
+    let locks = state_folder.join("locks");
+    let unusable = |error: io::Error| LockError::Unusable {
+        mirror: printable(mirror),
+        folder: printable(&locks.display().to_string()),
+        error,
+    };
+    folder::make(&locks).map_err(unusable)?;
+    // Names of mirrors hold slashes, and can be longer than a file's name may be.
+    let name = format!("{}.lock", &Digest::of(mirror.to_ascii_lowercase().as_bytes()).hex()[..32]);
+    let mut file = folder::open_file(&locks.join(name)).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let pid = holder_of(&mut file);
+            return Err(LockError::Held { mirror: printable(mirror), pid });
+        }
+        Err(TryLockError::Error(error)) => return Err(unusable(error)),
+    }
+    // For people and for the message of the next run; the lock is the kernel's.
+    let told = format!("{}\n{mirror}\n", std::process::id());
+    file.set_len(0).and_then(|()| file.write_all(told.as_bytes())).map_err(unusable)?;
+    Ok(file)
+}
+
+fn holder_of(file: &mut File) -> Option<u32> {
+    let mut told = String::new();
+    file.rewind().ok()?;
+    file.take(4096).read_to_string(&mut told).ok()?;
+    told.lines().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(mirrors: &[&str]) -> Vec<String> {
+        mirrors.iter().map(|&mirror| mirror.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_mirror_is_locked_once_and_says_by_whom() {
+        let folder = tempfile::tempdir().unwrap();
+        let first =
+            RunLock::acquire(folder.path(), &names(&["a.example/ns", "b.example", "b.example/"])).unwrap();
+        let error = RunLock::acquire(folder.path(), &names(&["c.example", "B.example"])).unwrap_err();
+        assert_eq!(error.exit(), Exit::Locked);
+        let pid = std::process::id();
+        assert!(matches!(&error, LockError::Held { pid: Some(holder), .. } if *holder == pid), "{error}");
+        assert!(error.to_string().contains(&format!("(process {pid})")), "{error}");
+        // Neither another namespace nor what the second did not get in the end is locked.
+        let _other = RunLock::acquire(folder.path(), &names(&["a.example", "c.example"])).unwrap();
+        drop(first);
+        let _second = RunLock::acquire(folder.path(), &names(&["a.example/ns"])).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_told_from_a_lock_that_is_held() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = RunLock::acquire(file.path(), &names(&["a.example"])).unwrap_err();
+        assert!(matches!(error, LockError::Unusable { .. }), "{error}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The tables, and how those of an older version become those of this one.
+//!
+//! Times are seconds since 1970, digests are text: operators look into the file with `sqlite3`.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Marks a database as ours (`PRAGMA application_id`): "lcst".
+pub(super) const APPLICATION_ID: i64 = 0x6c63_7374;
+
+/// One step from each version to the next, never altered once released: the version is the number of steps taken.
+pub(super) const STEPS: &[&str] = &[
+    // 1: what is in bundles, and what layers of docker-archives become.
+    "CREATE TABLE catalogs (
+        key TEXT NOT NULL,
+        device INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        reader TEXT NOT NULL,
+        saved_at INTEGER NOT NULL,
+        used_at INTEGER NOT NULL,
+        raw_bytes INTEGER NOT NULL,
+        stored_bytes INTEGER NOT NULL,
+        content BLOB NOT NULL,
+        PRIMARY KEY (key, device, inode)
+    );
+    CREATE INDEX catalogs_by_use ON catalogs (used_at);
+    CREATE TABLE layers (
+        diff_id TEXT NOT NULL,
+        recipe TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        media_type TEXT NOT NULL,
+        used_at INTEGER NOT NULL,
+        PRIMARY KEY (recipe, diff_id)
+    ) WITHOUT ROWID;",
+    // 2: the history of runs.
+    "CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        started_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        exit INTEGER,
+        pid INTEGER NOT NULL,
+        version TEXT NOT NULL,
+        bundle TEXT NOT NULL,
+        mirrors TEXT NOT NULL,
+        images_complete INTEGER,
+        images_incomplete INTEGER,
+        blobs_sent INTEGER,
+        bytes_sent INTEGER
+    );",
+];
+
+/// What kind of file was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Ours, and now with all steps taken.
+    Current,
+    /// Of a later version of the program.
+    Newer(i64),
+    /// A database of another program.
+    Foreign,
+}
+
+/// Takes the steps that are missing, all or none. Several processes may try at once.
+pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Version> {
+    let newest = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    let version =
+        |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    if version(connection)? == newest && is_ours(connection)? {
+        return Ok(Version::Current);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && !is_ours(&transaction)? {
+        return Ok(Version::Foreign);
+    }
+    let taken: i64 = version(&transaction)?;
+    if taken > newest {
+        return Ok(Version::Newer(taken));
+    }
+    for step in &steps[usize::try_from(taken).unwrap_or(0)..] {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", newest)?;
+    transaction.commit()?;
+    Ok(Version::Current)
+}
+
+fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
+    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok(id == APPLICATION_ID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_schema_grows_and_keeps_what_it_holds() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        assert_eq!(migrate(&mut connection, &STEPS[..1]).unwrap(), Version::Current);
+        connection
+            .execute("INSERT INTO layers VALUES ('sha256:d', 'gzip', 'sha256:b', 7, 'application/x', 1)", [])
+            .unwrap();
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Current);
+        let size: i64 = connection.query_row("SELECT size FROM layers", [], |row| row.get(0)).unwrap();
+        let runs: i64 = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
+        assert_eq!((size, runs), (7, 0));
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Current);
+    }
+
+    #[test]
+    fn a_step_that_fails_takes_none() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &STEPS[..1]).unwrap();
+        migrate(&mut connection, &[STEPS[0], "CREATE TABLE a (b);", "no SQL"]).unwrap_err();
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert_eq!(version, 1);
+        assert!(connection.query_row("SELECT * FROM a", [], |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn what_is_newer_or_not_ours_stays_untouched() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &[STEPS[0], STEPS[1], "CREATE TABLE later (a);"]).unwrap();
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(3));
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE recipes (a)").unwrap();
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Foreign);
+    }
+}

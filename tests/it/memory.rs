@@ -1,0 +1,134 @@
+//! What a run remembers: an unchanged bundle costs a request for each name and nothing is decoded; another release costs
+//! what is new in it; two runs at one mirror do not get into each other's way. And what is found early is sent early.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::registry::Registry;
+use crate::support::{Pushed, bundle, folder, judge, layercast, push, within};
+
+/// Forms that are read in different ways: parts, a stream, archives in archives, a folder.
+const FORMS: [(&str, &str, &str); 5] = [
+    ("archives", "xz-multi", "b.tar.xz"),
+    ("archives", "xz", "one.tar.xz"),
+    ("oci-layout", "zstd-multi", "b.tar.zst"),
+    ("nested", "gz", "b.tar.gz"),
+    ("archives-dir", "none", "dir"),
+];
+
+#[test]
+fn an_unchanged_bundle_costs_a_request_for_each_name_and_decodes_nothing() {
+    for (format, outer, name) in FORMS {
+        let folder = folder();
+        let source = make(folder.path(), format, outer, name);
+        let (registry, state) = (Registry::docker(), folder.path().join("state"));
+        let first = run(&source, &registry, &state, &[]).complete();
+        assert!(first.mirror(0)["bytes_sent"].as_u64().unwrap() > 0, "{format} in {outer}");
+        judge(&registry.url(), &source);
+        let second = run(&source, &registry, &state, &[]).complete();
+        let images = second.report["images"].as_u64().unwrap();
+        assert_eq!(second.mirror(0)["images_unchanged"], images, "{format} in {outer}");
+        assert_eq!(second.report["decode"]["bytes"], 0, "{format} in {outer}");
+        // One to knock at the door, one for each name. An image may have two names in one repository.
+        let names = u64::try_from(names(&source)).unwrap();
+        let requests = second.mirror(0)["requests"].as_u64().unwrap();
+        assert!(requests <= names + 1, "{format} in {outer}: {requests} requests for {names} names");
+    }
+}
+
+#[test]
+fn what_is_remembered_of_layers_serves_an_empty_mirror_as_well() {
+    let folder = folder();
+    let source = make(folder.path(), "archives", "xz-multi", "b.tar.xz");
+    let state = folder.path().join("state");
+    for _ in 0..2 {
+        let registry = Registry::docker();
+        run(&source, &registry, &state, &[]).complete();
+        judge(&registry.url(), &source);
+    }
+}
+
+#[test]
+fn a_changed_bundle_is_read_again() {
+    let folder = folder();
+    let source = make(folder.path(), "archives", "none", "b.tar");
+    let (registry, state) = (Registry::docker(), folder.path().join("state"));
+    run(&source, &registry, &state, &[]).complete();
+    // Damage that leaves size and time of modification as they were.
+    let modified = std::fs::metadata(&source).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(&source).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0x5a);
+    std::fs::write(&source, bytes).unwrap();
+    let file = std::fs::File::options().write(true).open(&source).unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
+    let empty = Registry::docker();
+    let again = run(&source, &empty, &state, &[]);
+    assert_ne!(again.exit, 0, "{}", again.said());
+}
+
+#[test]
+fn a_second_run_at_the_same_mirror_ends_at_once_and_says_who_is_there() {
+    let folder = folder();
+    let source = make(folder.path(), "archives", "none", "b.tar");
+    let state = folder.path().join("state");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = silent.local_addr().unwrap().to_string();
+    let command = || {
+        let mut command = layercast();
+        command.env_remove("LAYERCAST_NO_STATE").args(["push", "images", "--need-credential=false"]);
+        command.arg("--state-dir").arg(&state).arg("--source").arg(&source);
+        command.args(["--private-registry", &host]);
+        command
+    };
+    let mut first = command().stderr(std::process::Stdio::null()).spawn().unwrap();
+    // It has the lock when it knocks.
+    let _connection = silent.accept().unwrap();
+    let second = within(Duration::from_secs(20), command());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(7), "{said}");
+    assert!(said.contains(&format!("process {}", first.id())) && said.contains(&host), "{said}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn archives_of_a_large_bundle_are_decoded_once() {
+    let folder = folder();
+    // Half as much again as a budget of 64 MiB leaves for decoded parts.
+    let args = [
+        "--preset", "small", "--format", "archives", "--outer", "xz-multi", "--block-size", "1048576",
+    ];
+    let source = bundle(folder.path(), "b.tar.xz", &args);
+    let registry = Registry::docker();
+    let pushed = run(&source, &registry, &folder.path().join("state"), &["--memory", "64MiB"]).complete();
+    judge(&registry.url(), &source);
+    let output = layercast().args(["inspect", "--json", "--source"]).arg(&source).output().unwrap();
+    let structure: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let parts = structure["sources"][0]["structure"]["parts"].as_u64().unwrap();
+    let decoded = pushed.report["decode"]["parts"].as_u64().unwrap();
+    assert!(decoded <= parts + parts / 10, "{decoded} decodings of {parts} parts");
+}
+
+fn make(folder: &Path, format: &str, outer: &str, name: &str) -> std::path::PathBuf {
+    let args = ["--preset", "tiny", "--format", format, "--outer", outer, "--block-size", "262144"];
+    bundle(folder, name, &args)
+}
+
+fn names(source: &Path) -> usize {
+    let truth = std::fs::read(format!("{}.TRUTH.json", source.display())).unwrap();
+    let truth: serde_json::Value = serde_json::from_slice(&truth).unwrap();
+    truth["images"].as_array().unwrap().len()
+}
+
+fn run(source: &Path, registry: &Registry, state: &Path, more: &[&str]) -> Pushed {
+    let host = registry.host();
+    let (source, state) = (source.to_str().unwrap(), state.to_str().unwrap());
+    let mut args = vec![
+        "--source", source, "--private-registry", &host, "--need-credential=false", "--state-dir", state,
+    ];
+    args.extend(more);
+    push(&args)
+}

@@ -1,0 +1,221 @@
+//! `mirror lint`: every wrong file of `tests/lint/` is caught, at its line and with the right reason.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{folder, layercast, root, within};
+
+/// One folder of `tests/lint/`, and what must be said of it.
+struct Case {
+    folder: &'static str,
+    args: &'static [&'static str],
+    rule: &'static str,
+    path: &'static str,
+    line: Option<u64>,
+    effect: &'static str,
+}
+
+#[rustfmt::skip]
+const CASES: &[Case] = &[
+    Case { folder: "empty-hosts-toml", args: &[], rule: "empty-file", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: None, effect: "never to a mirror" },
+    Case { folder: "namespace-without-override-path", args: &[], rule: "missing-override-path", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "/v2/ns/v2/NAME/manifests/TAG" },
+    Case { folder: "path-without-v2-or-override", args: &[], rule: "missing-override-path", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "/ns/v2/NAME/manifests/TAG" },
+    Case { folder: "v2-twice", args: &[], rule: "double-v2", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "/v2/v2/ns/NAME/manifests/TAG" },
+    Case { folder: "v2-before-and-after", args: &[], rule: "double-v2", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "404" },
+    Case { folder: "override-without-v2", args: &[], rule: "missing-v2", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "https://mirror.example:5000/NAME/manifests/TAG" },
+    Case { folder: "override-namespace-without-v2", args: &[], rule: "missing-v2", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "not the registry's API" },
+    Case { folder: "server-override-without-v2", args: &[], rule: "missing-v2", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(1), effect: "https://gcr.io/NAME/manifests/TAG" },
+    Case { folder: "unknown-capability", args: &[], rule: "unknown-capability", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "ignores the whole file" },
+    Case { folder: "referrers-too-early", args: &["--containerd-version", "1.7"], rule: "unknown-capability", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "containerd 1.7 only logs that" },
+    Case { folder: "capabilities-not-a-list", args: &[], rule: "ignored-file", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "ignores the whole file" },
+    Case { folder: "timeout-without-unit", args: &["--containerd-version", "2.1"], rule: "ignored-file", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "ignores the whole file" },
+    Case { folder: "timeout-too-early", args: &["--containerd-version", "1.7"], rule: "key-too-new", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "30 s" },
+    Case { folder: "override-path-too-early", args: &["--containerd-version", "1.5.18"], rule: "key-too-new", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(5), effect: "404" },
+    Case { folder: "broken-toml", args: &[], rule: "ignored-file", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "ignores the whole file" },
+    Case { folder: "host-twice", args: &[], rule: "ignored-file", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "ignores the whole file" },
+    Case { folder: "no-host-table-in-1.x", args: &["--containerd-version", "1.7"], rule: "no-host-table", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: None, effect: "ignores the whole file" },
+    Case { folder: "inline-host", args: &["--containerd-version", "2.0"], rule: "host-not-a-table", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "never asks this one" },
+    Case { folder: "misspelt-key", args: &[], rule: "unknown-key", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "passed over" },
+    Case { folder: "plain-http", args: &[], rule: "plain-http", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "read passwords" },
+    Case { folder: "certificates-unchecked", args: &[], rule: "unverified-tls", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "pose as the mirror" },
+    Case { folder: "ca-missing", args: &[], rule: "certificate-missing", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "does not fall back" },
+    Case { folder: "ca-not-pem", args: &[], rule: "certificate-unusable", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "does not fall back" },
+    Case { folder: "client-key-missing", args: &[], rule: "certificate-missing", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "does not fall back" },
+    Case { folder: "password-for-everybody", args: &[], rule: "readable-credentials", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "can pull" },
+    Case { folder: "password-to-upstream", args: &[], rule: "credentials-to-upstream", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(1), effect: "sends these credentials to gcr.io" },
+    Case { folder: "password-in-url", args: &[], rule: "password-in-url", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(3), effect: "without credentials" },
+    Case { folder: "foreign-server", args: &[], rule: "foreign-server", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(1), effect: "another registry is asked" },
+    Case { folder: "server-is-the-mirror", args: &[], rule: "no-fallback", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(1), effect: "nobody but the mirror is asked" },
+    Case { folder: "fallback-in-a-closed-site", args: &["--no-fallback"], rule: "unwanted-fallback", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(1), effect: "out of the site" },
+    Case { folder: "mirror-without-resolve", args: &[], rule: "no-resolve", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "asked of the upstream alone" },
+    Case { folder: "mirror-without-pull", args: &[], rule: "no-pull", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(4), effect: "never pulls from it" },
+    Case { folder: "upstream-before-mirror", args: &[], rule: "upstream-among-mirrors", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(1), effect: "only when it fails" },
+    Case { folder: "no-mirror-at-all", args: &["--containerd-version", "2.0"], rule: "no-mirror", path: "etc/containerd/certs.d/gcr.io/hosts.toml", line: Some(1), effect: "every pull goes to the upstream" },
+    Case { folder: "port-without-last-underscore", args: &[], rule: "wrong-directory-name", path: "etc/containerd/certs.d/registry.example_5000/hosts.toml", line: None, effect: "never looks into it" },
+    Case { folder: "docker-by-its-address", args: &[], rule: "wrong-directory-name", path: "etc/containerd/certs.d/registry-1.docker.io/hosts.toml", line: None, effect: "never looks into it" },
+    Case { folder: "star-directory", args: &[], rule: "wrong-directory-name", path: "etc/containerd/certs.d/*/hosts.toml", line: None, effect: "never looks into it" },
+    Case { folder: "not-a-registry", args: &[], rule: "wrong-directory-name", path: "etc/containerd/certs.d/gcr/hosts.toml", line: None, effect: "never looks into it" },
+    Case { folder: "two-directories-for-one", args: &[], rule: "shadowed-directory", path: "etc/containerd/certs.d/registry.example:5000/hosts.toml", line: None, effect: "never read" },
+    Case { folder: "default-hidden-by-certificates", args: &[], rule: "default-shadowed", path: "etc/containerd/certs.d/_default/hosts.toml", line: None, effect: "images of quay.io are not asked of the mirror" },
+    Case { folder: "default-beside-others", args: &[], rule: "default-catches-all", path: "etc/containerd/certs.d/_default/hosts.toml", line: None, effect: "asked of the mirror first" },
+    Case { folder: "two-registries-one-place", args: &[], rule: "shared-place", path: "etc/containerd/certs.d/quay.io/hosts.toml", line: None, effect: "whichever was pushed last" },
+    Case { folder: "default-with-a-server", args: &[], rule: "foreign-server", path: "etc/containerd/certs.d/_default/hosts.toml", line: Some(1), effect: "images of every other" },
+    Case { folder: "both-styles", args: &[], rule: "both-styles", path: "etc/containerd/config.toml", line: Some(4), effect: "refuses both" },
+    Case { folder: "tls-in-2.x", args: &[], rule: "tls-table-gone", path: "etc/containerd/config.toml", line: Some(4), effect: "not trusted" },
+    Case { folder: "legacy-path-without-v2", args: &[], rule: "missing-v2", path: "etc/containerd/config.toml", line: Some(3), effect: "as it stands" },
+    Case { folder: "legacy-config-with-scheme", args: &[], rule: "config-for-nobody", path: "etc/containerd/config.toml", line: Some(4), effect: "not used" },
+    Case { folder: "legacy-password-for-everybody", args: &[], rule: "readable-credentials", path: "etc/containerd/config.toml", line: Some(4), effect: "can pull" },
+    Case { folder: "legacy-ca-missing", args: &[], rule: "certificate-missing", path: "etc/containerd/config.toml", line: Some(5), effect: "pulls that would use this mirror fail" },
+    Case { folder: "table-of-another-version", args: &[], rule: "wrong-plugin-table", path: "etc/containerd/config.toml", line: Some(1), effect: "does not read the table" },
+    Case { folder: "config-path-to-nowhere", args: &[], rule: "config-path-missing", path: "etc/containerd/config.toml", line: Some(3), effect: "every pull goes to its upstream" },
+    Case { folder: "star-beside-others", args: &[], rule: "default-shadowed", path: "etc/containerd/config.toml", line: Some(2), effect: "nothing is merged" },
+    Case { folder: "legacy-config-on-another-port", args: &[], rule: "config-for-nobody", path: "etc/containerd/config.toml", line: Some(4), effect: "not used for that endpoint" },
+    Case { folder: "crio-location-with-scheme", args: &[], rule: "scheme-in-location", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(5), effect: "every pull fails" },
+    Case { folder: "crio-location-with-v2", args: &[], rule: "double-v2", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(5), effect: "begins with v2" },
+    Case { folder: "crio-blocked-with-mirror", args: &[], rule: "blocked-with-mirrors", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(4), effect: "before any mirror is asked" },
+    Case { folder: "crio-digests-alone", args: &[], rule: "digest-only", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(4), effect: "not found where there is none" },
+    Case { folder: "crio-two-forms", args: &[], rule: "both-styles", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(1), effect: "every pull fails" },
+    Case { folder: "crio-drop-in-name", args: &[], rule: "drop-in-name", path: "etc/containers/registries.conf.d/mirror.toml", line: None, effect: "passes it over" },
+    Case { folder: "crio-insecure", args: &[], rule: "unverified-tls", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(6), effect: "plain HTTP is good enough" },
+    Case { folder: "k3s-rewrite-and-path", args: &[], rule: "rewrite-and-path", path: "etc/rancher/k3s/registries.yaml", line: Some(6), effect: "both are put in front" },
+    Case { folder: "k3s-backslash-in-rewrite", args: &[], rule: "bad-rewrite", path: "etc/rancher/k3s/registries.yaml", line: Some(6), effect: "not on the mirror" },
+    Case { folder: "k3s-rewrite-with-v2", args: &[], rule: "bad-rewrite", path: "etc/rancher/k3s/registries.yaml", line: Some(6), effect: "does not have" },
+    Case { folder: "k3s-ca-missing", args: &[], rule: "certificate-missing", path: "etc/rancher/k3s/registries.yaml", line: Some(8), effect: "pulls that would use this mirror fail" },
+    Case { folder: "k3s-config-with-scheme", args: &[], rule: "config-for-nobody", path: "etc/rancher/k3s/registries.yaml", line: Some(6), effect: "not used for any mirror" },
+    Case { folder: "k3s-misspelt-key", args: &[], rule: "unknown-key", path: "etc/rancher/k3s/registries.yaml", line: Some(1), effect: "passed over" },
+    Case { folder: "k3s-tab", args: &[], rule: "not-yaml", path: "etc/rancher/k3s/registries.yaml", line: Some(2), effect: "does not start" },
+    Case { folder: "k3s-no-scheme", args: &[], rule: "no-scheme", path: "etc/rancher/k3s/registries.yaml", line: Some(4), effect: "not asked" },
+    Case { folder: "docker-mirror-with-namespace", args: &[], rule: "mirror-with-path", path: "etc/docker/daemon.json", line: Some(3), effect: "docker.io is asked" },
+    Case { folder: "docker-mirror-without-scheme", args: &[], rule: "no-scheme", path: "etc/docker/daemon.json", line: Some(2), effect: "does not start" },
+    Case { folder: "docker-comma-at-the-end", args: &[], rule: "not-json", path: "etc/docker/daemon.json", line: Some(3), effect: "does not start" },
+    Case { folder: "docker-misspelt-key", args: &[], rule: "unknown-key", path: "etc/docker/daemon.json", line: Some(2), effect: "does not start" },
+];
+
+/// A copy whose modes are those of a careless administrator. Names hold `%3A` and `%2A` where nodes have `:` and `*`.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap().replace("%3A", ":").replace("%2A", "*");
+        let to = to.join(name);
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), &to).unwrap();
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+}
+
+/// The exit code, and what was found.
+pub(crate) fn lint(folder: &Path, args: &[&str]) -> (i32, Vec<Value>) {
+    let mut command = layercast();
+    command.args(["mirror", "lint", "--json"]).args(args).arg(folder);
+    let output = within(Duration::from_secs(60), command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let document: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    (output.status.code().unwrap(), document["findings"].as_array().unwrap().clone())
+}
+
+#[test]
+fn every_wrong_file_is_caught_for_the_right_reason() {
+    let disk = folder();
+    for case in CASES {
+        let at = disk.path().join(case.folder);
+        copy(&root().join("tests/lint").join(case.folder), &at);
+        let (exit, found) = lint(&at, case.args);
+        let hit = found.iter().find(|finding| {
+            finding["rule"] == case.rule
+                && finding["path"].as_str() == at.join(case.path).to_str()
+                && finding["line"].as_u64() == case.line
+        });
+        let hit = hit.unwrap_or_else(|| panic!("{}: {} is not among {found:#?}", case.folder, case.rule));
+        assert!(hit["effect"].as_str().unwrap().contains(case.effect), "{}: {hit:#}", case.folder);
+        assert!(!hit["fix"].as_str().unwrap().is_empty());
+        let is_error = found.iter().any(|finding| finding["severity"] == "error");
+        assert_eq!(exit, if is_error { 3 } else { 0 }, "{}", case.folder);
+    }
+}
+
+#[test]
+fn every_case_has_its_folder_and_every_folder_its_case() {
+    let folders: Vec<String> = std::fs::read_dir(root().join("tests/lint"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(folders.len(), CASES.len());
+    assert!(CASES.iter().all(|case| folders.iter().any(|folder| folder == case.folder)));
+}
+
+/// A file with one mistake is told of that mistake: what else is found must follow from the same line's cause.
+#[test]
+fn one_mistake_is_told_once() {
+    let disk = folder();
+    let with_more = [
+        "override-path-too-early",        // the path is completed, and the key is unknown
+        "inline-host",                    // not seen, so there is no mirror
+        "password-to-upstream",           // and everybody can read it
+        "two-directories-for-one",        // and both name one place
+        "default-hidden-by-certificates", // and _default is there
+        "default-with-a-server",          // the same
+        "both-styles",                    // and the folder is not
+    ];
+    for case in CASES.iter().filter(|case| !with_more.contains(&case.folder)) {
+        let at = disk.path().join(case.folder);
+        copy(&root().join("tests/lint").join(case.folder), &at);
+        let (_, found) = lint(&at, case.args);
+        assert_eq!(found.len(), 1, "{}: {found:#?}", case.folder);
+    }
+}
+
+/// What people rightly write, mirrors or not.
+#[rustfmt::skip]
+const RIGHT: &[(&str, &str)] = &[
+    // A private registry's own certificate, as containerd's documentation has it.
+    ("certs.d/registry.example_5000_/hosts.toml", "server = \"https://registry.example:5000\"\n[host.\"https://registry.example:5000\"]\n  skip_verify = false\n"),
+    ("certs.d/docker.io/hosts.toml", "server = \"https://registry-1.docker.io\"\n[host.\"https://mirror.example\"]\n  capabilities = [\"pull\", \"resolve\"]\n"),
+    ("certs.d/quay.io/hosts.toml", "[host.\"https://harbor.example/v2/quay\"]\n  override_path = true\n[host.\"http://127.0.0.1:30020\"]\n"),
+    ("containerd/config.toml", "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"\"\n"),
+    ("rancher/registries.yaml", "mirrors:\n  docker.io:\n    endpoint: [\"https://mirror.example/v2/hub\"]\nconfigs:\n  registry.example:\n    auth: {}\n"),
+    ("containers/registries.conf", "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"*.example.com\"\nlocation = \"mirror.example/x\"\n"),
+    ("containers/registries.conf.d/README", "about this folder"),
+    ("docker/daemon.json", "{\n\t\"registry-mirrors\": [\"https://mirror.example/\"],\n\t\"log-driver\": \"json-file\"\n}\n"),
+];
+
+#[test]
+fn what_is_right_is_left_alone() {
+    let disk = folder();
+    for (path, text) in RIGHT {
+        let path = disk.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    assert_eq!(lint(disk.path(), &[]), (0, Vec::new()));
+}
+
+#[test]
+fn findings_are_told_with_place_effect_and_correction() {
+    let disk = folder();
+    copy(&root().join("tests/lint/namespace-without-override-path"), &disk.path().join("node"));
+    let mut command = layercast();
+    command.current_dir(disk.path()).args(["mirror", "lint", "node"]);
+    let output = within(Duration::from_secs(60), command);
+    assert_eq!(output.status.code(), Some(3));
+    insta::assert_snapshot!("lint", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn what_is_no_configuration_is_not_passed_over_in_silence() {
+    let disk = folder();
+    std::fs::write(disk.path().join("notes.txt"), "hello").unwrap();
+    for path in [disk.path().to_owned(), disk.path().join("notes.txt"), disk.path().join("missing")] {
+        let mut command = layercast();
+        command.args(["mirror", "lint"]).arg(&path);
+        assert_eq!(within(Duration::from_secs(60), command).status.code(), Some(2), "{}", path.display());
+    }
+}
