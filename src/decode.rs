@@ -3,7 +3,8 @@
 //! In: a [`ByteSpace`] of stored bytes, or a pipe. Out: a `Volume`, by what the bytes are and never by a name:
 //! * plain bytes are their own volume, without a copy;
 //! * a file that falls into independent parts (xz blocks, zstd frames, BGZF members) becomes a block volume: any part
-//!   is decoded alone, on the rayon pool, into a cache that all volumes of a [`Decoder`] share;
+//!   is decoded alone, on the rayon pool, into a cache that all volumes of a [`Decoder`] share; frames that do not tell
+//!   their sizes are decoded once more, at opening, to learn them;
 //! * anything else (one xz block, one zstd frame, ordinary gzip, a pipe) becomes a spool volume: one thread decodes
 //!   ahead into an unlinked, sparse file.
 //!
@@ -118,13 +119,14 @@ impl Decoder {
     }
 
     /// The volume of these stored bytes. Reads the beginning and, where the format keeps one, the table of its parts;
-    /// that table is checked as a whole here, the parts when they are read.
+    /// that table is checked as a whole here, the parts when they are read. Several zstd frames that do not tell their
+    /// sizes are all decoded once, to know them.
     pub fn open(&self, stored: Arc<dyn ByteSpace>) -> Result<Volume, BundleError> {
         let head = feed::peek(&*stored, 0, sniff::HEAD_BYTES)?;
         let Sniffed::Known(format) = sniff::sniff(&head)? else {
             return Volume::plain(stored);
         };
-        let (outline, structure) = self.outline(format, &*stored)?;
+        let (outline, structure) = self.outline(format, &stored)?;
         if structure.kind == StructureKind::Blocks {
             let space: Arc<dyn ByteSpace> = if outline.parts.is_empty() {
                 Arc::new(Bytes::new())
@@ -154,18 +156,23 @@ impl Decoder {
             largest_part_bytes: 0,
             stored_bytes: None,
             decoded_bytes: None,
+            sizes_learned: false,
         };
         let space = SpoolVolume::start(&self.0, format, Box::new(feed), 0)?;
         Ok(Volume { space: Arc::new(space), structure })
     }
 
     /// What the file tells of itself, and how it will be read.
-    fn outline(&self, format: Format, stored: &dyn ByteSpace) -> Result<(Outline, Structure), BundleError> {
+    fn outline(
+        &self,
+        format: Format,
+        stored: &Arc<dyn ByteSpace>,
+    ) -> Result<(Outline, Structure), BundleError> {
         let stored_len = stored.len()?;
         let outline = match format {
-            Format::Xz => xz::outline(stored, stored_len, &self.0.options)?,
-            Format::Zstd => zstd::outline(stored, stored_len, &self.0.options)?,
-            Format::Gzip | Format::Bgzf | Format::Plain => gzip::outline(stored, stored_len)?,
+            Format::Xz => xz::outline(&**stored, stored_len, &self.0.options)?,
+            Format::Zstd => zstd::outline(&self.0, stored, stored_len)?,
+            Format::Gzip | Format::Bgzf | Format::Plain => gzip::outline(&**stored, stored_len)?,
         };
         let in_parts = self.falls_into_parts(&outline);
         let structure = Structure {
@@ -175,6 +182,7 @@ impl Decoder {
             largest_part_bytes: outline.largest_bytes,
             stored_bytes: Some(stored_len),
             decoded_bytes: outline.decoded_bytes,
+            sizes_learned: outline.sizes_learned,
         };
         Ok((outline, structure))
     }

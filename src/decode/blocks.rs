@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::cache::PartSet;
+use super::cache::{self, PartSet};
 use super::feed::{Feed, SpaceFeed};
 use super::{Format, Output, Shared, corrupt, decode, lock, xz};
 use crate::error::{BundleError, Fault};
@@ -67,6 +67,8 @@ pub(super) struct Outline {
     pub(super) decoded_bytes: Option<u64>,
     /// What it decodes to at the least.
     pub(super) at_least_bytes: u64,
+    /// Whether all of it was decoded to know this.
+    pub(super) sizes_learned: bool,
 }
 
 impl Outline {
@@ -81,6 +83,7 @@ impl Outline {
             working_bytes: 0,
             decoded_bytes,
             at_least_bytes: decoded_bytes.unwrap_or(0),
+            sizes_learned: false,
         }
     }
 
@@ -96,6 +99,7 @@ impl Outline {
             working_bytes,
             decoded_bytes: Some(decoded_bytes),
             at_least_bytes: decoded_bytes,
+            sizes_learned: false,
             parts,
         }
     }
@@ -143,11 +147,6 @@ impl Grouping {
     /// How many were added.
     pub(super) fn units(&self) -> usize {
         self.units
-    }
-
-    /// What they decode to.
-    pub(super) fn decoded_bytes(&self) -> u64 {
-        self.decoded_bytes
     }
 
     /// The parts. What decodes to nothing at the very end is none.
@@ -206,15 +205,23 @@ impl Parts {
             self.table.len(),
             part.stored.start
         );
-        let last = self.stored.chunk_at(part.stored.end - 1, 1).map_err(|e| e.at(&place))?;
-        result.map_err(|error| match error.fault() {
-            // The bytes are all there, so it is the table of parts or the part itself that lies.
-            Fault::Truncated if !last.is_empty() => {
-                corrupt("its data does not end where it should").at(&place)
-            }
-            _ => error.at(&place),
-        })
+        judge(&*self.stored, part.stored.end, &place, result)
     }
+}
+
+/// What a failure to decode the bytes before `stored_end` really was.
+pub(super) fn judge<T>(
+    stored: &dyn ByteSpace,
+    stored_end: u64,
+    place: &str,
+    result: Result<T, BundleError>,
+) -> Result<T, BundleError> {
+    let last = stored.chunk_at(stored_end - 1, 1).map_err(|e| e.at(place))?;
+    result.map_err(|error| match error.fault() {
+        // The bytes are all there, so it is the table of parts or the part itself that lies.
+        Fault::Truncated if !last.is_empty() => corrupt("its data does not end where it should").at(place),
+        _ => error.at(place),
+    })
 }
 
 impl PartSet for Parts {
@@ -245,12 +252,11 @@ pub(super) struct BlockVolume {
 impl BlockVolume {
     /// The outline has at least one part.
     pub(super) fn new(shared: Arc<Shared>, stored: Arc<dyn ByteSpace>, outline: Outline) -> Self {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let set = Arc::new(Parts::new(shared, stored, outline));
         Self {
             parts: Arc::clone(&set) as Arc<dyn PartSet>,
             set,
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: cache::next_id(),
             recent: Mutex::new(VecDeque::with_capacity(REMEMBERED)),
         }
     }

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,12 @@ pub(super) trait PartSet: Send + Sync {
 
 /// A volume, and a part of it.
 pub(super) type Key = (u64, usize);
+
+/// A number for a volume, as no other has it.
+pub(super) fn next_id() -> u64 {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
 
 pub(super) struct PartCache {
     pool: Arc<rayon::ThreadPool>,

@@ -42,7 +42,7 @@ impl Decoder {
             let decoded_bytes = stored.len()?;
             return Ok(Once { structure, decoded_bytes, elapsed: began.elapsed(), busy: Duration::ZERO });
         };
-        let (outline, structure) = self.outline(format, &*stored)?;
+        let (outline, structure) = self.outline(format, &stored)?;
         let (decoded_bytes, busy) = if structure.kind == StructureKind::Blocks {
             let count = outline.parts.len();
             let parts = Parts::new(Arc::clone(&self.0), stored, outline);

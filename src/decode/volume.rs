@@ -27,6 +27,7 @@ impl Volume {
             largest_part_bytes: len,
             stored_bytes: Some(len),
             decoded_bytes: Some(len),
+            sizes_learned: false,
         };
         Ok(Self { space: stored, structure })
     }
@@ -45,8 +46,10 @@ pub struct Structure {
     pub largest_part_bytes: u64,
     /// The size as stored; None for a pipe.
     pub stored_bytes: Option<u64>,
-    /// The decoded size, where the file tells it.
+    /// The decoded size, where the file tells it or it was learned.
     pub decoded_bytes: Option<u64>,
+    /// Whether the parts do not tell their sizes, and all of them were decoded once at opening to learn them.
+    pub sizes_learned: bool,
 }
 
 /// A compression format.
@@ -110,7 +113,9 @@ impl fmt::Display for Structure {
             StructureKind::Plain => f.write_str("not compressed"),
             StructureKind::Blocks => {
                 let largest = mebibytes(self.largest_part_bytes);
-                write!(f, "{}, {} parts of at most {largest}, decoded on all cores", self.format, self.parts)
+                let learned = if self.sizes_learned { " and once more to learn their sizes" } else { "" };
+                let Self { format, parts, .. } = self;
+                write!(f, "{format}, {parts} parts of at most {largest}, decoded on all cores{learned}")
             }
             StructureKind::Spool => {
                 write!(f, "{}, decoded in order by one core into a spool file", self.format)

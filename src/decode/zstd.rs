@@ -1,9 +1,13 @@
 //! Zstandard: the walk over frames without decoding them, and the decoder.
 //!
 //! Frames are independent (RFC 8878, section 3.1). Each tells its window and, mostly, its content size in its header,
-//! and its length by a chain of three-byte block headers. Skippable frames carry nothing and are stepped over.
+//! and its length by a chain of three-byte block headers. Skippable frames carry nothing and are stepped over. Where
+//! several frames do not all tell their sizes, as `pzstd` writes them, [`sizes`] learns what is missing.
+
+mod sizes;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
@@ -12,7 +16,7 @@ use super::blocks::{Codec, Grouping, MAX_PARTS, Outline};
 use super::feed::{Feed, peek};
 use super::limits::memory_exceeded;
 use super::sniff::{is_skippable, may_be_zstd};
-use super::{DecodeOptions, Format, Output, corrupt, truncated};
+use super::{DecodeOptions, Format, Output, Shared, corrupt, truncated};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
 
@@ -78,14 +82,61 @@ impl Header {
     }
 }
 
-/// Walks over the frames, as far as each of them tells its size.
+/// A frame that can be a part.
+#[derive(Debug, Clone)]
+struct Frame {
+    stored: Range<u64>,
+    window_bytes: u64,
+    /// None where the frame does not tell.
+    content_bytes: Option<u64>,
+}
+
+/// What the walk over the frames came to.
+enum Walk {
+    /// Each of them, none too large for a part as far as it can be told.
+    Frames(Vec<Frame>),
+    /// One is too large, or there are too many; those before it decode to so much at the least.
+    Stream { at_least_bytes: u64 },
+}
+
+/// Walks over the frames. If there are several, what they do not tell of their sizes is learned by decoding them once.
 pub(super) fn outline(
-    stored: &dyn ByteSpace,
+    shared: &Arc<Shared>,
+    stored: &Arc<dyn ByteSpace>,
     stored_len: u64,
-    options: &DecodeOptions,
 ) -> Result<Outline, BundleError> {
+    let options = &shared.options;
+    let stream = |at_least_bytes| Outline { at_least_bytes, ..Outline::stream(Format::Zstd, None) };
+    let frames = match walk(&**stored, stored_len, options)? {
+        Walk::Frames(frames) => frames,
+        Walk::Stream { at_least_bytes } => return Ok(stream(at_least_bytes)),
+    };
+    let told = frames.iter().filter_map(|frame| frame.content_bytes).fold(0, u64::saturating_add);
+    let all_tell = frames.iter().all(|frame| frame.content_bytes.is_some());
+    let learned = match &frames[..] {
+        _ if all_tell => Vec::new(),
+        [_alone] => return Ok(stream(told)),
+        _ => match sizes::learn(shared, stored, &frames)? {
+            Some(sizes) => sizes,
+            None => return Ok(stream(told)),
+        },
+    };
+    let mut learned = learned.into_iter();
     let mut groups = Grouping::new(Codec::Zstd);
     let mut working_bytes = 0;
+    for frame in frames {
+        let content = frame.content_bytes.or_else(|| learned.next()).unwrap_or(0);
+        working_bytes = working_bytes.max(frame.window_bytes.min(content));
+        groups.add(frame.stored, content);
+    }
+    let units = groups.units();
+    let outline = Outline::parts(Format::Zstd, groups.finish(), units, working_bytes);
+    Ok(Outline { sizes_learned: !all_tell, ..outline })
+}
+
+fn walk(stored: &dyn ByteSpace, stored_len: u64, options: &DecodeOptions) -> Result<Walk, BundleError> {
+    let mut frames: Vec<Frame> = Vec::new();
+    let mut told_bytes = 0_u64;
     let mut at = 0;
     while at < stored_len {
         let place = format!("zstd frame at byte {at}");
@@ -105,31 +156,30 @@ pub(super) fn outline(
         }
         let header = Header::parse(&head).ok_or_else(|| truncated("zstd", stored_len).at(&place))?;
         header.check(options).map_err(|e| e.at(&place))?;
-        // A frame alone, or too large for a part: no need to look at the rest of the file.
-        let content = match header.content_bytes {
-            Some(content) if content <= options.part_cache_bytes && groups.units() < MAX_PARTS => content,
-            content => {
-                let mut outline = Outline::stream(Format::Zstd, None);
-                outline.at_least_bytes = groups.decoded_bytes().saturating_add(content.unwrap_or(0));
-                return Ok(outline);
-            }
+        told_bytes = told_bytes.saturating_add(header.content_bytes.unwrap_or(0));
+        let too_large = header.content_bytes.is_some_and(|content| content > options.part_cache_bytes);
+        let frame = if too_large || frames.len() == MAX_PARTS {
+            None
+        } else {
+            frame_at(stored, at, stored_len, header, options).map_err(|e| e.at(&place))?
         };
-        let frame = frame_at(stored, at, stored_len, header).map_err(|e| e.at(&place))?;
+        // No need to look at the rest of the file.
+        let Some(frame) = frame else { return Ok(Walk::Stream { at_least_bytes: told_bytes }) };
         at = frame.end;
-        working_bytes = working_bytes.max(header.window_bytes.min(content));
-        groups.add(frame, content);
+        let Header { window_bytes, content_bytes, .. } = header;
+        frames.push(Frame { stored: frame, window_bytes, content_bytes });
     }
-    let units = groups.units();
-    Ok(Outline::parts(Format::Zstd, groups.finish(), units, working_bytes))
+    Ok(Walk::Frames(frames))
 }
 
-/// Where the frame with this header lies, by its block headers.
+/// Where the frame with this header lies, by its block headers; None if it tells no size and must be too large.
 fn frame_at(
     stored: &dyn ByteSpace,
     start: u64,
     stored_len: u64,
     header: Header,
-) -> Result<Range<u64>, BundleError> {
+    options: &DecodeOptions,
+) -> Result<Option<Range<u64>>, BundleError> {
     let mut at = start + header.len;
     let mut most = 0;
     loop {
@@ -146,6 +196,11 @@ fn frame_at(
         if block & 1 != 0 {
             break;
         }
+        // No encoder stores blocks larger than they decode. A frame alone, the usual build, is mostly known as such
+        // here, without a look at all of it.
+        if header.content_bytes.is_none() && at - start > options.part_limit_bytes().saturating_mul(9) / 8 {
+            return Ok(None);
+        }
     }
     at += if header.has_checksum { 4 } else { 0 };
     if at > stored_len {
@@ -154,7 +209,7 @@ fn frame_at(
     if header.content_bytes.is_some_and(|content| content > most) {
         return Err(corrupt("it declares more bytes than its blocks can hold"));
     }
-    Ok(start..at)
+    Ok(Some(start..at))
 }
 
 /// Decodes all frames of the feed, each checksum verified where there is one.
@@ -163,11 +218,25 @@ pub(super) fn decode(
     out: &mut dyn Output,
     options: &DecodeOptions,
 ) -> Result<(), BundleError> {
+    decode_with(&mut context(options)?, feed, out, options)
+}
+
+fn context(options: &DecodeOptions) -> Result<DCtx<'static>, BundleError> {
     let mut context = DCtx::try_create()
         .ok_or_else(|| BundleError::new(Fault::LimitExceeded, "no memory for the zstd decoder"))?;
     context
         .set_parameter(DParameter::WindowLogMax(options.zstd_window_log()))
         .map_err(|code| failure(code, options))?;
+    Ok(context)
+}
+
+/// [`decode`] with a context that is at the beginning of a frame, and is again at the end.
+fn decode_with(
+    context: &mut DCtx<'_>,
+    feed: &mut dyn Feed,
+    out: &mut dyn Output,
+    options: &DecodeOptions,
+) -> Result<(), BundleError> {
     let mut frame_is_done = true;
     loop {
         let position = feed.position();

@@ -27,6 +27,59 @@ fn one_bundle_fills_several_mirrors_and_is_decoded_once() {
     assert_eq!(pushed.report["decode"]["spool_peak_bytes"], 0);
 }
 
+/// Frames that do not tell their sizes are decoded once to learn them; after that, only where something is wanted.
+#[test]
+fn three_missing_blobs_of_zstd_frames_without_sizes_need_neither_the_disk_nor_every_part() {
+    let folder = folder();
+    let mut args = vec!["--format", "oci-layout", "--outer", "zstd-multi", "--block-size", "524288"];
+    args.extend(["--images", "4", "--layers", "2", "--share", "0", "--total", "48000000"]);
+    args.extend(["--median", "6000000", "--sigma", "0.1", "--multi-arch", "0"]);
+    let source = bundle(folder.path(), "b.tar.zst", &args);
+    let structure = inspect(&source)["sources"][0]["structure"].clone();
+    assert_eq!(structure["sizes_learned"], true);
+    let store = folder.path().join("store");
+    let args = |host: &str| {
+        let source = source.display().to_string();
+        ["--source", &source, "--private-registry", host, "--need-credential=false"].map(str::to_owned)
+    };
+    let registry = Registry::embedded(&store);
+    push(&args(&registry.host())).complete();
+    drop(registry);
+
+    let mut blobs: Vec<_> = files(&store).into_iter().filter(|file| !file.0.contains("/_")).collect();
+    blobs.sort_by_key(|file| std::cmp::Reverse(file.1));
+    let missing: Vec<&str> = blobs[..3].iter().filter_map(|file| file.0.rsplit('/').next()).collect();
+    for (path, _) in files(&store) {
+        let lost = missing.iter().any(|digest| path.ends_with(digest));
+        if lost || path.contains("/_tags/") || path.contains("/_manifests/") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let registry = Registry::embedded(&store);
+    let again = push(&args(&registry.host())).complete();
+    judge(&registry.url(), &source);
+    assert_eq!(again.mirror(0)["blobs_sent"], 3);
+    let decode = &again.report["decode"];
+    assert_eq!(decode["spool_peak_bytes"], 0);
+    let whole = structure["decoded_bytes"].as_u64().unwrap();
+    let beyond = decode["bytes"].as_u64().unwrap() - whole;
+    assert!(beyond < whole, "{beyond} bytes decoded beyond the pass over {whole}");
+}
+
+/// All files below a folder, with their sizes.
+fn files(folder: &std::path::Path) -> Vec<(String, u64)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.push((path.display().to_string(), path.metadata().unwrap().len()));
+        }
+    }
+    all
+}
+
 fn inspect(source: &std::path::Path) -> serde_json::Value {
     let output = layercast().args(["inspect", "--json", "--source"]).arg(source).output().unwrap();
     assert!(output.status.success());
