@@ -38,7 +38,9 @@ mod tests;
 mod tree;
 mod views;
 
-pub use catalog::{Blob, BrokenImage, Catalog, Content, ContentKey, Image, ImageName, Stored, Unpacked, UnpackedLayer};
+pub use catalog::{
+    Blob, BrokenImage, Catalog, Content, ContentKey, Image, ImageName, Stored, Unpacked, UnpackedLayer,
+};
 pub use limits::Limits;
 
 /// Gives the decoded space of stored bytes; the same space where they are plain.

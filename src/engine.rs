@@ -34,8 +34,8 @@ use crate::registry::{ClientOptions, Target};
 use crate::report::{Event, Listeners};
 
 pub use bundle::{Bundle, Opening};
-pub use layers::{KnownLayers, LayerKey};
 use layers::Layers;
+pub use layers::{KnownLayers, LayerKey};
 pub use outcome::{ImageFailure, Outcome, Phase};
 use pace::Widths;
 use prepare::Preparer;
@@ -179,7 +179,9 @@ pub async fn push(
         for (actor, name) in actors.into_iter().zip(names) {
             // A panic takes down one mirror, not the run.
             outcomes.push(
-                actor.await.unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())),
+                actor
+                    .await
+                    .unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())),
             );
         }
         outcomes

@@ -32,7 +32,10 @@ pub(super) fn read(
         if file.len < MIN_ARCHIVE_BYTES || belongs(file.path) {
             continue;
         }
-        let inner = match passed.remove(&file.position).map_or_else(|| open(reader, tree, file), |known| Ok(Opened::Read(known))) {
+        let inner = match passed
+            .remove(&file.position)
+            .map_or_else(|| open(reader, tree, file), |known| Ok(Opened::Read(known)))
+        {
             Ok(Opened::Read(known)) => Ok(known),
             Ok(Opened::Tar(space)) => {
                 let origin =

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::archive::catalog::Catalog;
 use crate::archive::OpenFile;
+use crate::archive::catalog::Catalog;
 use crate::archive::limits::{Allowance, Limits, check_length};
 use crate::archive::tar::{Ending, MemberKind, Walker};
 use crate::error::{BundleError, Fault};

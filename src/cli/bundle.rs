@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 
 use super::Stop;
 use crate::archive::Early;
+use crate::compress::Method;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::engine::{Bundle, Opening, RunSettings};
-use crate::compress::Method;
 use crate::error::BundleError;
 use crate::exit::Exit;
 use crate::report::Listeners;

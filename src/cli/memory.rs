@@ -59,7 +59,9 @@ impl Memory {
             let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
             let found = self.state.layers(&recipe, &diff_ids);
             for layer in layers {
-                let Some(KnownLayer { digest, size, media_type }) = found.get(&layer.diff_id) else { continue };
+                let Some(KnownLayer { digest, size, media_type }) = found.get(&layer.diff_id) else {
+                    continue;
+                };
                 let Some(media_type) = media_type::known_layer(media_type) else { continue };
                 known.insert(LayerKey::of(layer), LayerFacts { digest: *digest, size: *size, media_type });
             }
@@ -72,8 +74,11 @@ impl Memory {
         let mut lists: HashMap<String, Vec<(Digest, KnownLayer)>> = HashMap::new();
         for (key, facts) in learned {
             let Some(recipe) = self.recipe(key.stored, bundles) else { continue };
-            let layer =
-                KnownLayer { digest: facts.digest, size: facts.size, media_type: facts.media_type.to_owned() };
+            let layer = KnownLayer {
+                digest: facts.digest,
+                size: facts.size,
+                media_type: facts.media_type.to_owned(),
+            };
             lists.entry(recipe).or_default().push((key.diff_id, layer));
         }
         lists.iter().for_each(|(recipe, layers)| self.state.remember_layers(recipe, layers));

@@ -136,7 +136,8 @@ impl Bundle {
                 Ok(space)
             };
             let catalog = archive::read_directory(path, &open_file, &open, &limits)?;
-            if let Some(identity) = identity.filter(|it| BundleIdentity::of_folder(path).as_ref() == Some(it)) {
+            if let Some(identity) = identity.filter(|it| BundleIdentity::of_folder(path).as_ref() == Some(it))
+            {
                 state.save_catalog(&identity, &catalog, &home, &openings);
                 self.identities.push(identity);
             }

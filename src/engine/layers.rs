@@ -108,7 +108,8 @@ impl Layers {
 
     /// The digest and size of a layer's blob; makes it where they are not known.
     pub(super) async fn facts(&self, layer: &UnpackedLayer) -> Result<LayerFacts, BundleError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&LayerKey::of(layer)).copied();
+        let known =
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&LayerKey::of(layer)).copied();
         match known {
             Some(facts) => Ok(facts),
             None => self.blob(layer).await.map(|blob| blob.facts),

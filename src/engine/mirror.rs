@@ -181,7 +181,9 @@ impl Actor {
         self.check_going().map_err(preparing)?;
         let repository = self.repository(image).map_err(preparing)?;
         let ready = self.run.preparer.image(image).await.map_err(|error| preparing(self.damaged(&error)))?;
-        let Some(root) = ready.root() else { return Err(preparing(Failure::internal("an image without a manifest"))) };
+        let Some(root) = ready.root() else {
+            return Err(preparing(Failure::internal("an image without a manifest")));
+        };
         let probed = self.probe(&repository, &image.planned.tags, root.digest);
         // On a long way the questions about blobs do not wait for the answer about the image.
         let (presence, known) = if self.pace.is_far() {
@@ -229,9 +231,8 @@ impl Actor {
         let by_tags = probe::tags(&self.registry, repository, tags, &root).await;
         let mut presence = by_tags.map_err(|error| self.judge(&error))?;
         if !presence.whole && (tags.is_empty() || self.has_images_untagged.asks()) {
-            presence.whole = probe::digest(&self.registry, repository, &root)
-                .await
-                .map_err(|error| self.judge(&error))?;
+            presence.whole =
+                probe::digest(&self.registry, repository, &root).await.map_err(|error| self.judge(&error))?;
             self.has_images_untagged.learn(presence.whole);
         }
         Ok(presence)

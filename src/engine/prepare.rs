@@ -131,8 +131,7 @@ impl Preparer {
         let facts = futures_util::future::try_join_all(facts).await?;
         let manifest = synthesise(image, &facts, self.layers.method())?;
         let (config, size) = (image.config.clone(), image.config.len() as u64);
-        let mut blobs =
-            vec![ReadyBlob { digest: image.config_digest, size, body: Arc::new(config) }];
+        let mut blobs = vec![ReadyBlob { digest: image.config_digest, size, body: Arc::new(config) }];
         for (layer, facts) in image.layers.iter().zip(&facts) {
             if blobs.iter().any(|known| known.digest == facts.digest) {
                 continue; // the empty layer comes many times in one image

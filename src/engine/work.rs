@@ -178,7 +178,9 @@ impl Discoveries {
         }
         let part = Arc::new(part.clone());
         for planned in images {
-            let Some(unread) = self.backlog.enter(bytes(&planned.content, &part), &self.cancel) else { return };
+            let Some(unread) = self.backlog.enter(bytes(&planned.content, &part), &self.cancel) else {
+                return;
+            };
             self.preparer.expect(&planned.content);
             self.work.add(planned, &part, Some(unread));
         }
@@ -189,9 +191,7 @@ impl Discoveries {
 fn bytes(content: &Content, catalog: &Catalog) -> u64 {
     match content {
         Content::Unpacked(image) => image.layers.iter().map(|layer| layer.size).sum(),
-        Content::Manifest(root) => {
-            plan::Closure::of(catalog, root).blobs.iter().map(|blob| blob.size).sum()
-        }
+        Content::Manifest(root) => plan::Closure::of(catalog, root).blobs.iter().map(|blob| blob.size).sum(),
     }
 }
 

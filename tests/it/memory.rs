@@ -98,9 +98,8 @@ fn a_second_run_at_the_same_mirror_ends_at_once_and_says_who_is_there() {
 fn archives_of_a_large_bundle_are_decoded_once() {
     let folder = folder();
     // Half as much again as a budget of 64 MiB leaves for decoded parts.
-    let args = [
-        "--preset", "small", "--format", "archives", "--outer", "xz-multi", "--block-size", "1048576",
-    ];
+    let args =
+        ["--preset", "small", "--format", "archives", "--outer", "xz-multi", "--block-size", "1048576"];
     let source = bundle(folder.path(), "b.tar.xz", &args);
     let registry = Registry::docker();
     let pushed = run(&source, &registry, &folder.path().join("state"), &["--memory", "64MiB"]).complete();
@@ -127,7 +126,13 @@ fn run(source: &Path, registry: &Registry, state: &Path, more: &[&str]) -> Pushe
     let host = registry.host();
     let (source, state) = (source.to_str().unwrap(), state.to_str().unwrap());
     let mut args = vec![
-        "--source", source, "--private-registry", &host, "--need-credential=false", "--state-dir", state,
+        "--source",
+        source,
+        "--private-registry",
+        &host,
+        "--need-credential=false",
+        "--state-dir",
+        state,
     ];
     args.extend(more);
     push(&args)
