@@ -18,10 +18,11 @@ mod synthesis;
 pub mod verify;
 mod work;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,7 @@ use crate::report::{Event, Listeners};
 pub use bundle::{Bundle, Opening};
 use layers::Layers;
 pub use layers::{KnownLayers, LayerKey};
+use outcome::Failure;
 pub use outcome::{ImageFailure, Outcome, Phase};
 use pace::Widths;
 use prepare::Preparer;
@@ -83,18 +85,18 @@ struct Run {
     listeners: Listeners,
     cancel: CancellationToken,
     settings: RunSettings,
-    /// What was found wrong with the bundle while it was read. From then on no tag is moved.
-    damage: Mutex<Option<BundleError>>,
+    /// What was found wrong with images of the bundle while they were read, by their place in the list. No tag is moved
+    /// where one of them is in the plan.
+    damage: Mutex<BTreeMap<usize, Failure>>,
 }
 
 impl Run {
     /// A full disk or the like is not the bundle's fault: it fails an image, not the run.
-    fn note_damage(&self, error: &BundleError) {
-        if error.fault().exit() != Exit::Bundle {
-            return;
+    fn note_damage(&self, at: usize, failure: &Failure) {
+        if failure.exit == Exit::Bundle {
+            let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+            damage.entry(at).or_insert_with(|| failure.clone());
         }
-        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
-        damage.get_or_insert_with(|| error.clone());
     }
 
     /// A mirror needs nothing of this image.
@@ -103,8 +105,10 @@ impl Run {
         std::future::ready(())
     }
 
-    fn damage(&self) -> Option<BundleError> {
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What is wrong with the first of these images that something is wrong with.
+    fn damage(&self, images: &[usize]) -> Option<Failure> {
+        let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        images.iter().find_map(|at| damage.get(at).cloned())
     }
 }
 
@@ -150,7 +154,7 @@ pub async fn push(
     let preparer = Arc::new(Preparer::new(Arc::clone(&layers)));
     let work = Arc::new(Work::new(mirrors.len()));
     let shares = mirrors.len();
-    let run = Arc::new(Run { work, preparer, listeners, cancel, settings, damage: Mutex::new(None) });
+    let run = Arc::new(Run { work, preparer, listeners, cancel, settings, damage: Mutex::default() });
     let actors: Vec<_> = mirrors
         .into_iter()
         .enumerate()
@@ -191,12 +195,7 @@ pub async fn push(
         read.unwrap_or_else(|error| Err(BundleError::new(Fault::Io, format!("reading the bundle: {error}"))))
     };
     let (outcomes, read) = tokio::select! {
-        outcomes = &mut pushing => {
-            // No mirror is left to read for.
-            stop.cancel();
-            decoder.cancel();
-            (outcomes, ended(reading.await).ok())
-        }
+        biased;
         read = &mut reading => match ended(read) {
             Ok(read) => (pushing.await, Some(read)),
             Err(error) if run.cancel.is_cancelled() => {
@@ -209,9 +208,22 @@ pub async fn push(
                 return Err(error);
             }
         },
+        outcomes = &mut pushing => {
+            // No mirror is left to read for. A pipe that says nothing cannot be told, and is left to itself.
+            stop.cancel();
+            decoder.cancel();
+            match tokio::time::timeout(FAREWELL, reading).await.map(ended) {
+                Ok(Ok(read)) => (outcomes, Some(read)),
+                Ok(Err(error)) if error.fault() != Fault::Cancelled => return Err(error),
+                Ok(Err(_)) | Err(_) => (outcomes, None),
+            }
+        }
     };
     Ok(Pushed { outcomes, read, layers: layers.learned() })
 }
+
+/// How long whoever reads the bundle may take to notice that nobody wants it any more.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How wide the lanes of each mirror may become: what bodies hold does not grow with the number of mirrors.
 fn widths(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> Widths {

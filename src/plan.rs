@@ -111,7 +111,15 @@ impl Plan {
 /// a name twice, or name an image once more. Nothing may be made public by this. An image whose place is not certain
 /// by itself is left for the plan.
 pub fn early(part: &Catalog, rules: &Rules) -> Vec<PlannedImage> {
-    let named = part.images.iter().filter(|image| !image.names.is_empty());
+    // What refers to another image may need a tag of its own, and tags wait.
+    let refers = |image: &Image| match &image.content {
+        Content::Manifest(root) => {
+            let manifests = Closure::of(part, root).manifests;
+            manifests.iter().any(|digest| part.manifests.get(digest).is_some_and(|it| it.subject.is_some()))
+        }
+        Content::Unpacked(_) => false,
+    };
+    let named = part.images.iter().filter(|image| !image.names.is_empty() && !refers(image));
     let drafts = named.flat_map(|image| {
         let places = rules.naming.places(image).unwrap_or_default().into_iter();
         let chosen = places.filter(|place| rules.chooses(&place.name));

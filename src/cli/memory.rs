@@ -50,7 +50,7 @@ impl Memory {
     pub(super) fn layers(&self, catalog: &Catalog, bundles: &[BundleIdentity]) -> KnownLayers {
         let mut wanted: HashMap<String, Vec<&UnpackedLayer>> = HashMap::new();
         for layer in catalog.images.iter().flat_map(crate::archive::Image::unpacked_layers) {
-            if let Some(recipe) = self.recipe(layer.stored, bundles) {
+            if let Some(recipe) = self.recipe(LayerKey::of(layer), bundles) {
                 wanted.entry(recipe).or_default().push(layer);
             }
         }
@@ -73,7 +73,7 @@ impl Memory {
     pub(super) fn remember(&self, learned: &KnownLayers, bundles: &[BundleIdentity]) {
         let mut lists: HashMap<String, Vec<(Digest, KnownLayer)>> = HashMap::new();
         for (key, facts) in learned {
-            let Some(recipe) = self.recipe(key.stored, bundles) else { continue };
+            let Some(recipe) = self.recipe(*key, bundles) else { continue };
             let layer = KnownLayer {
                 digest: facts.digest,
                 size: facts.size,
@@ -89,12 +89,16 @@ impl Memory {
         bundles.iter().for_each(|bundle| self.state.forget_catalog(bundle));
     }
 
-    fn recipe(&self, stored: Stored, bundles: &[BundleIdentity]) -> Option<String> {
-        let as_stored = || bundles.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    /// What decides which blob a layer becomes. One diff_id may be stored in several ways in one bundle.
+    fn recipe(&self, layer: LayerKey, bundles: &[BundleIdentity]) -> Option<String> {
+        let LayerKey { stored, size, .. } = layer;
         match stored {
             Stored::Plain => Some(self.method.recipe().to_owned()),
             Stored::Gzip | Stored::Zstd if bundles.is_empty() => None,
-            Stored::Gzip | Stored::Zstd => Some(format!("as stored in {}", as_stored())),
+            Stored::Gzip | Stored::Zstd => {
+                let bundles: Vec<String> = bundles.iter().map(ToString::to_string).collect();
+                Some(format!("as stored, {stored:?}, {size} bytes, in {}", bundles.join(" ")))
+            }
         }
     }
 

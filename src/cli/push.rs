@@ -147,7 +147,7 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     runtime.shutdown_background();
     let done = match pushed {
         Ok(pushed) => {
-            let bundles = pushed.read.as_ref().map(|read| read.0.identities.clone()).unwrap_or_default();
+            let bundles = pushed.read.as_ref().map(|read| read.0.identities().to_vec()).unwrap_or_default();
             memory.remember(&pushed.layers, &bundles);
             let done = conclude(pushed, &listeners, document);
             let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
@@ -183,7 +183,7 @@ fn read(
     let plan = Plan::new(&bundle.catalog, rules)?;
     plan.check_not_empty()?;
     plan.notes.iter().for_each(|note| listeners.note(note));
-    discoveries.know(memory.layers(&bundle.catalog, &bundle.identities));
+    discoveries.know(memory.layers(&bundle.catalog, bundle.identities()));
     Ok((Arc::new(bundle), Arc::new(plan)))
 }
 

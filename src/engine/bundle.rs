@@ -21,8 +21,7 @@ pub struct Bundle {
     pub catalog: Arc<Catalog>,
     /// What each of them is.
     pub parts: Vec<OpenedSource>,
-    /// Which bundles they are, as far as that can be told.
-    pub identities: Vec<BundleIdentity>,
+    identities: Vec<BundleIdentity>,
     files: Vec<Source>,
 }
 
@@ -195,6 +194,11 @@ impl Bundle {
             stored_bytes,
         });
         self.parts.push(OpenedSource { path: path.to_owned(), stored_bytes, structure });
+    }
+
+    /// Which bundles they are; none unless that can be told of all.
+    pub fn identities(&self) -> &[BundleIdentity] {
+        if self.identities.len() == self.parts.len() { &self.identities } else { &[] }
     }
 
     /// Whether every file is still what it was when it was opened.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
@@ -49,7 +50,7 @@ pub(super) struct Layers {
     learned: Mutex<KnownLayers>,
     pool: Arc<rayon::ThreadPool>,
     /// Layers in work at the same time.
-    workers: Semaphore,
+    workers: Arc<Semaphore>,
     method: Method,
     spill: SpillSettings,
 }
@@ -68,12 +69,24 @@ impl Layers {
         spill: SpillSettings,
     ) -> Arc<Self> {
         let (slots, known, learned) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { slots, known, learned, pool, workers: Semaphore::new(workers), method, spill })
+        Arc::new(Self {
+            slots,
+            known,
+            learned,
+            pool,
+            workers: Arc::new(Semaphore::new(workers)),
+            method,
+            spill,
+        })
     }
 
     /// What is known of layers from elsewhere.
     pub(super) fn know(&self, layers: KnownLayers) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).extend(layers);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (layer, facts) in layers {
+            // What this run found out itself is newer.
+            known.entry(layer).or_insert(facts);
+        }
     }
 
     pub(super) fn method(&self) -> Method {
@@ -136,10 +149,14 @@ impl Layers {
     }
 
     async fn make(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
-        let _worker = self.workers.acquire().await;
+        let worker = Arc::clone(&self.workers).acquire_owned().await;
         let (pool, layer, method, spill) =
             (Arc::clone(&self.pool), layer.clone(), self.method, self.spill.clone());
-        let work = tokio::task::spawn_blocking(move || compress::layer(&pool, &layer, method, &spill));
+        let work = tokio::task::spawn_blocking(move || {
+            // Work that nobody waits for any more goes on, and keeps its place.
+            let _worker = worker;
+            compress::layer(&pool, &layer, method, &spill)
+        });
         work.await
             .unwrap_or_else(|error| Err(BundleError::new(Fault::Io, format!("compressing a layer: {error}"))))
     }
@@ -155,6 +172,10 @@ struct LayerBody {
 impl BlobBody for LayerBody {
     fn len(&self) -> u64 {
         self.facts.size
+    }
+
+    fn prepare(&self) -> BoxFuture<'_, Result<(), BundleError>> {
+        async { self.layers.blob(&self.layer).await.map(drop) }.boxed()
     }
 
     fn open(&self, range: Range<u64>) -> BodyStream {

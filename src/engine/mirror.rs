@@ -25,7 +25,6 @@ use super::outcome::{Failure, ImageFailure, Outcome, Phase};
 use super::pace::{ByDelay, ByRate, Pace, Permit, Widths};
 use super::work::{Agreed, WorkImage};
 use super::{MirrorSettings, Run};
-use crate::error::BundleError;
 use crate::oci::Repository;
 use crate::probe;
 use crate::publish;
@@ -158,6 +157,9 @@ impl Actor {
         self.run.preparer.done(&image);
         match result {
             Ok(whole) => {
+                if !whole.already {
+                    image.was_read();
+                }
                 let (image, already) = (image.planned.name.clone(), whole.already);
                 self.run.listeners.tell(&Event::ImageWhole { mirror: self.counts.mirror, image, already });
                 self.whole.lock().unwrap_or_else(PoisonError::into_inner).insert(at, whole);
@@ -172,6 +174,7 @@ impl Actor {
             image: image.planned.name.clone(),
             why: failure.message.clone(),
         });
+        self.run.note_damage(at, &failure);
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (phase, failure));
     }
 
@@ -180,7 +183,7 @@ impl Actor {
         let preparing = |failure| (Phase::Prepare, failure);
         self.check_going().map_err(preparing)?;
         let repository = self.repository(image).map_err(preparing)?;
-        let ready = self.run.preparer.image(image).await.map_err(|error| preparing(self.damaged(&error)))?;
+        let ready = self.run.preparer.image(image).await.map_err(|error| preparing(Failure::from(&error)))?;
         let Some(root) = ready.root() else {
             return Err(preparing(Failure::internal("an image without a manifest")));
         };
@@ -270,15 +273,10 @@ impl Actor {
         Ok(())
     }
 
-    fn damaged(&self, error: &BundleError) -> Failure {
-        self.run.note_damage(error);
-        Failure::from(error)
-    }
-
     /// What an error means for the rest of the mirror, and for the run.
     fn judge(&self, error: &RegistryError) -> Failure {
         if let Some(bundle) = error.source_error() {
-            return self.damaged(bundle);
+            return Failure::from(bundle);
         }
         if error.kind() == Kind::Unreachable {
             self.gone.store(true, Ordering::Relaxed);

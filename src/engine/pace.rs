@@ -209,7 +209,14 @@ struct Places {
 pub(super) struct Permit<'a, C: Control> {
     place: Option<SemaphorePermit<'a>>,
     lane: &'a Lane<C>,
-    since: Instant,
+    since: Option<Instant>,
+}
+
+impl<C: Control> Permit<'_, C> {
+    /// Nothing was asked: how long it was held says nothing of the mirror.
+    pub(super) fn unused(mut self) {
+        self.since = None;
+    }
 }
 
 impl<C: Control> Lane<C> {
@@ -221,7 +228,7 @@ impl<C: Control> Lane<C> {
 
     async fn permit(&self) -> Option<Permit<'_, C>> {
         let place = self.places.acquire().await.ok()?;
-        Some(Permit { place: Some(place), lane: self, since: Instant::now() })
+        Some(Permit { place: Some(place), lane: self, since: Some(Instant::now()) })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut C) -> T) -> T {
@@ -258,8 +265,10 @@ impl<C: Control> Lane<C> {
 impl<C: Control> Drop for Permit<'_, C> {
     fn drop(&mut self) {
         let full = self.lane.places.available_permits() == 0;
-        let (took, now) = (self.since.elapsed(), Instant::now());
-        self.lane.steer(|control| control.ended(took, full, now));
+        if let Some(since) = self.since {
+            let now = Instant::now();
+            self.lane.steer(|control| control.ended(now.saturating_duration_since(since), full, now));
+        }
         if let Some(place) = self.place.take()
             && self.lane.pays()
         {

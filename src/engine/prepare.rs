@@ -81,9 +81,15 @@ impl Preparer {
 
     /// A mirror is through with this image, well or not.
     pub(super) fn done(&self, image: &WorkImage) {
-        if image.done()
-            && let Content::Unpacked(unpacked) = &image.planned.content
-        {
+        if image.done() {
+            self.forget(image);
+        }
+    }
+
+    /// What was made of this image is not needed any more.
+    pub(super) fn forget(&self, image: &WorkImage) {
+        *image.ready.lock().unwrap_or_else(PoisonError::into_inner) = Slot::default();
+        if let Content::Unpacked(unpacked) = &image.planned.content {
             self.layers.release(&unpacked.layers);
         }
     }

@@ -38,17 +38,16 @@ pub(super) struct WorkImage {
 }
 
 impl WorkImage {
-    /// Its bytes have been read, or will not be for a while.
+    /// Its bytes have been read, or nobody will.
     pub(super) fn was_read(&self) {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// A mirror is through with it; says whether it was the last one.
     pub(super) fn done(&self) -> bool {
-        self.was_read();
         let last = self.mirrors_left.fetch_sub(1, Ordering::AcqRel) == 1;
         if last {
-            *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Slot::default();
+            self.was_read();
         }
         last
     }

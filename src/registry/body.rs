@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
@@ -33,6 +34,11 @@ pub trait BlobBody: Send + Sync {
 
     /// The bytes of a range; may be called again to send them once more.
     fn open(&self, range: Range<u64>) -> BodyStream;
+
+    /// Gets the bytes ready where that may take long, before a request is opened that would wait for them.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), BundleError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Whether there are none.
     fn is_empty(&self) -> bool {

@@ -115,6 +115,7 @@ impl Actor {
     ) -> Result<(), Failure> {
         let mirror = self.counts.mirror;
         self.run.listeners.tell(&Event::Wanted { mirror, bytes: blob.size });
+        blob.body.prepare().await.map_err(|error| Failure::from(&error))?;
         let pushing = self.registry.push_blob(repository, &blob.digest, &blob.body, session);
         let pushed = if blob.size <= SMALL_BYTES {
             let _permit = self.question().await?;

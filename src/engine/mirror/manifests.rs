@@ -111,10 +111,11 @@ impl Actor {
         manifest: &Manifest,
     ) -> Result<Result<(), RegistryError>, Failure> {
         // The permit comes first: whoever holds a page has one, and gets on.
-        let _permit = self.question().await?;
+        let permit = self.question().await?;
         let page = self.manifests.page(&manifest.digest);
         let mut repositories = page.lock().await;
         if repositories.contains(repository) {
+            permit.unused();
             return Ok(Ok(()));
         }
         let put = publish::put(&self.registry, repository, manifest).await;
@@ -163,15 +164,14 @@ impl Actor {
     fn withheld(&self, agreed: &Agreed) -> Option<Failure> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let incomplete = agreed.left_out || agreed.images.iter().any(|at| failed.contains_key(at));
-        if let Some(error) = self.run.damage().filter(|_| !self.run.settings.allow_damaged) {
-            return Some(Failure {
-                message: format!("whole, but not tagged, because the bundle is damaged: {error}"),
-                ..Failure::from(&error)
-            });
+        let damage = self.run.damage(&agreed.images).filter(|_| !self.run.settings.allow_damaged);
+        if let Some(failure) = damage {
+            let message = format!("not tagged, because the bundle is damaged: {}", failure.message);
+            return Some(Failure { message, ..failure });
         }
         (incomplete && self.run.settings.atomic_tags).then(|| Failure {
             class: "withheld",
-            message: "whole, but not tagged, because other images of this mirror are not complete".to_owned(),
+            message: "not tagged, because other images of this mirror are not complete".to_owned(),
             hint: Some("run again when the others can be completed, or without --atomic-tags".to_owned()),
             exit: crate::exit::Exit::Incomplete,
         })
@@ -199,16 +199,29 @@ impl Actor {
                 && let Some(unknown) = error.manifest_blob_unknown()
                 && let Some(image) = self.run.work.image(at)
             {
-                let ready = self.run.preparer.image(&image).await;
-                let ready = ready.map_err(|error| (Phase::Prepare, self.damaged(&error)))?;
-                let resent = self.resend(&whole.repository, &ready, &[unknown]).await;
-                resent.map_err(|failure| (Phase::Upload, failure))?;
-                self.publish(&whole.repository, &ready, true).await?;
+                self.run.preparer.expect(&image.planned.content);
+                let mended = self.mend(whole, &image, unknown).await;
+                self.run.preparer.forget(&image);
+                mended?;
                 moved = self.tag(whole, tag).await.map_err(tagging)?;
             }
             moved.map_err(|error| tagging(self.judge(&error)))?;
         }
         Ok(())
+    }
+
+    /// Sends once more what the mirror lacks of an image, as the registry said when its tag was to move.
+    async fn mend(
+        &self,
+        whole: &Whole,
+        image: &WorkImage,
+        unknown: Vec<Digest>,
+    ) -> Result<(), (Phase, Failure)> {
+        let ready = self.run.preparer.image(image).await;
+        let ready = ready.map_err(|error| (Phase::Prepare, Failure::from(&error)))?;
+        let resent = self.resend(&whole.repository, &ready, &[unknown]).await;
+        resent.map_err(|failure| (Phase::Upload, failure))?;
+        self.publish(&whole.repository, &ready, true).await
     }
 
     async fn tag(&self, whole: &Whole, tag: &Tag) -> Result<Result<(), RegistryError>, Failure> {
