@@ -22,7 +22,7 @@ impl Hunch {
             return true;
         }
         let noes = self.0.fetch_add(1, Ordering::Relaxed);
-        noes % ASK_EVERY == 0
+        noes.is_multiple_of(ASK_EVERY)
     }
 
     /// It was asked, and this was the answer.
