@@ -81,12 +81,16 @@ impl Memory {
             };
             lists.entry(recipe).or_default().push((key.diff_id, layer));
         }
-        lists.iter().for_each(|(recipe, layers)| self.state.remember_layers(recipe, layers));
+        for (recipe, layers) in &lists {
+            self.state.remember_layers(recipe, layers);
+        }
     }
 
     /// What is in these bundles is not what was remembered, or they are damaged: the next run looks again.
     pub(super) fn doubt(&self, bundles: &[BundleIdentity]) {
-        bundles.iter().for_each(|bundle| self.state.forget_catalog(bundle));
+        for bundle in bundles {
+            self.state.forget_catalog(bundle);
+        }
     }
 
     /// What decides which blob a layer becomes. One diff_id may be stored in several ways in one bundle.

@@ -71,12 +71,20 @@ struct Entry {
     touched: Instant,
     /// Whether anybody read from it.
     seen: bool,
-    /// Whether it was read to its end since.
-    finished: bool,
-    /// Whether all who read from it have turned to another part since.
-    left: bool,
+    /// How far those who read from it are.
+    progress: Progress,
     /// Its volume is gone.
     forgotten: bool,
+}
+
+/// How far the readers of a part are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Reading,
+    /// All have turned to another part.
+    Left,
+    /// It was read to its end.
+    Finished,
 }
 
 enum Phase {
@@ -147,7 +155,7 @@ impl PartCache {
                 Phase::Failed(error) => return Err(error.clone()),
                 Phase::Ready(part) => {
                     let part = Arc::clone(part);
-                    (entry.seen, entry.finished, entry.left) = (true, false, false);
+                    (entry.seen, entry.progress) = (true, Progress::Reading);
                     entry.touched = Instant::now();
                     state.turn_to(key);
                     self.begin_ahead(&mut state, set, volume, ahead);
@@ -169,7 +177,7 @@ impl PartCache {
     /// The part was read to its end, or nobody will read it again.
     pub(super) fn finish(&self, key: Key) {
         if let Some(entry) = lock(&self.state).entries.get_mut(&key) {
-            entry.finished = true;
+            entry.progress = Progress::Finished;
         }
         self.changed.notify_all();
     }
@@ -292,8 +300,7 @@ impl State {
             readers: 0,
             touched: Instant::now(),
             seen: false,
-            finished: false,
-            left: false,
+            progress: Progress::Reading,
             forgotten: false,
         };
         self.entries.insert(key, entry);
@@ -307,7 +314,9 @@ impl State {
         }
         if let Some(left) = before.and_then(|before| self.entries.get_mut(&before)) {
             left.readers = left.readers.saturating_sub(1);
-            left.left |= left.readers == 0;
+            if left.readers == 0 && left.progress == Progress::Reading {
+                left.progress = Progress::Left;
+            }
         }
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.readers += 1;
@@ -369,9 +378,9 @@ impl Entry {
         }
         let idle = now.saturating_duration_since(self.touched) >= IDLE;
         let (rank, least) = match &self.phase {
-            Phase::Ready(_) if self.finished => (0, Urgency::Ahead),
+            Phase::Ready(_) if self.progress == Progress::Finished => (0, Urgency::Ahead),
             // The walk over headers leaves parts that others are about to read: the longest left goes first.
-            Phase::Ready(_) if self.left || (self.seen && idle) => (1, Urgency::Ahead),
+            Phase::Ready(_) if self.progress == Progress::Left || (self.seen && idle) => (1, Urgency::Ahead),
             Phase::Queued => (2, Urgency::Wanted),
             Phase::Ready(_) if idle => (3, Urgency::Wanted),
             Phase::Ready(_) => (4, Urgency::Impatient),
