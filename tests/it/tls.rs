@@ -169,7 +169,7 @@ fn a_client_certificate_opens_a_registry_that_wants_one() {
 #[test]
 fn a_clusters_file_says_where_with_which_authority_and_as_whom() {
     let secured = secured();
-    let sample = include_str!("../fixtures/cluster/admin1.yaml");
+    let sample = include_str!("../cluster/admin1.yaml");
     let cluster = secured.folder.path().join("admin1.yaml");
     let docker = secured.folder.path().join("docker.json");
     let host = format!("localhost:{}", secured.registry.port);

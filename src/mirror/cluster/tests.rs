@@ -1,7 +1,7 @@
 use super::*;
 
-const SAMPLE: &str = include_str!("../../../tests/fixtures/cluster/admin1.yaml");
-const DAMAGED: &str = include_str!("../../../tests/fixtures/cluster/admin1-damaged.yaml");
+const SAMPLE: &str = include_str!("../../../tests/cluster/admin1.yaml");
+const DAMAGED: &str = include_str!("../../../tests/cluster/admin1-damaged.yaml");
 
 fn findings(text: &str) -> Vec<Finding> {
     parse(text, &Expectations::default()).findings

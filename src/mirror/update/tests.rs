@@ -12,7 +12,7 @@ use super::{How, manifest};
 use crate::mirror::cluster::{ClusterMirrors, Expectations, parse};
 use crate::mirror::render::{Credentials, NodeMirror};
 
-const SAMPLE: &str = include_str!("../../../tests/fixtures/cluster/admin1.yaml");
+const SAMPLE: &str = include_str!("../../../tests/cluster/admin1.yaml");
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
 
 fn cluster(text: &str) -> ClusterMirrors {

@@ -1,6 +1,6 @@
 use super::*;
 
-const SAMPLE: &str = include_str!("../../../../tests/fixtures/cluster/admin1.yaml");
+const SAMPLE: &str = include_str!("../../../../tests/cluster/admin1.yaml");
 
 fn endpoint(text: &str) -> Change {
     Change::Endpoint(text.to_owned())
