@@ -76,6 +76,8 @@ pub struct MirrorSettings {
     pub client: ClientOptions,
     /// The most uploads at the same time; as many as the mirror bears where none is given.
     pub threads: Option<NonZeroUsize>,
+    /// Nothing was ever brought to it, as far as is remembered. A guess that saves waiting, no more.
+    pub is_new: bool,
 }
 
 /// What all mirrors of a run share.

@@ -158,6 +158,7 @@ struct Inner {
     auth: Auth,
     access: Access,
     allow_foreign_uploads: bool,
+    first_answer_after: Duration,
 }
 
 impl fmt::Debug for Registry {
@@ -180,21 +181,29 @@ impl Registry {
         let clients = Clients::new(&endpoint, &options)?;
         let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
         let (host, policy, observer) = (Host::new(), options.retry, options.observer);
-        let registry = Self(Arc::new(Inner {
-            client: Client { endpoint, transport, host, policy, observer },
-            auth: Auth::new(options.credential, options.auth_realms),
-            access: options.access,
-            allow_foreign_uploads: options.allow_foreign_uploads,
-        }));
-        let front_door = Request::new(Method::GET, registry.url("")?);
-        match registry.0.client.exchange(&front_door, None).await {
+        let client = Client { endpoint, transport, host, policy, observer };
+        let auth = Auth::new(options.credential, options.auth_realms);
+        let front_door = Request::new(Method::GET, client.endpoint.url("")?);
+        let knocked = tokio::time::Instant::now();
+        let answer = client.exchange(&front_door, None).await;
+        let first_answer_after = knocked.elapsed();
+        match answer {
             Ok(_) => {}
-            Err(error) if error.status() == Some(401) => {
-                registry.0.auth.learn(&registry.0.client, error).await?;
-            }
+            Err(error) if error.status() == Some(401) => auth.learn(&client, error).await?,
             Err(error) => return Err(error),
         }
-        Ok(registry)
+        Ok(Self(Arc::new(Inner {
+            client,
+            auth,
+            access: options.access,
+            allow_foreign_uploads: options.allow_foreign_uploads,
+            first_answer_after,
+        })))
+    }
+
+    /// How long the first answer took, with the opening of the connection: two ways there and back at the least.
+    pub fn first_answer_after(&self) -> Duration {
+        self.0.first_answer_after
     }
 
     /// Where it is, with the scheme settled.

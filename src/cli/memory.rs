@@ -106,6 +106,11 @@ impl Memory {
         }
     }
 
+    /// Whether nothing was ever brought to this mirror, as far as is remembered.
+    pub(super) fn is_new(&self, mirror: &str) -> bool {
+        self.state.is_kept() && !self.state.has_filled(mirror)
+    }
+
     pub(super) fn begin(&self, bundles: &[String], mirrors: &[String]) -> Option<RunId> {
         self.state.begin_run(&bundles.join(" "), &mirrors.join(" "))
     }

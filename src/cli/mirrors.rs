@@ -99,6 +99,7 @@ impl MirrorArgs {
                 target: target.clone(),
                 client,
                 threads: self.threads.and_then(|threads| NonZeroUsize::new(threads.into())),
+                is_new: false,
             });
         }
         Ok(mirrors)

@@ -118,12 +118,15 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
-    let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, output)?;
+    let mut mirrors = args.mirrors.resolve(&runtime, Access::PullPush, output)?;
     let listeners = output.listeners();
     let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     let _lock = memory::lock(opener.state_folder.as_deref(), &names, &listeners)?;
     let settings = args.run.settings(opener);
     let memory = Memory::new(&opener.state, settings.layer_compression);
+    for mirror in &mut mirrors {
+        mirror.is_new = memory.is_new(&mirror.name);
+    }
     let history = memory.begin(&document.sources, &names);
     interrupt.sending();
     let reading = {

@@ -80,8 +80,13 @@ async fn all(
     let address = server.local_addr();
     let serving = tokio::spawn(server.run());
     let target = format!("http://{address}").parse().map_err(Stop::from)?;
-    let mirror =
-        MirrorSettings { name: address.to_string(), target, client: ClientOptions::default(), threads: None };
+    let mirror = MirrorSettings {
+        name: address.to_string(),
+        target,
+        client: ClientOptions::default(),
+        threads: None,
+        is_new: true,
+    };
     let read = (Arc::clone(bundle), Arc::clone(plan));
     let pushing = engine::push(
         move |_| Ok(read),

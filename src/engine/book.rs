@@ -7,6 +7,8 @@ use crate::oci::{Digest, Repository};
 
 /// Where on one mirror a blob lies. Its lock is held while the blob is asked for or sent, so each is sent once.
 pub(super) type Page = Arc<tokio::sync::Mutex<Vec<Repository>>>;
+/// A page while its blob is asked for or sent.
+pub(super) type PageInUse = tokio::sync::OwnedMutexGuard<Vec<Repository>>;
 
 /// Blobs of one mirror.
 #[derive(Debug, Default)]
@@ -19,11 +21,6 @@ impl Book {
     pub(super) fn page(&self, digest: &Digest) -> Page {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(pages.entry(*digest).or_default())
-    }
-
-    /// Whether it is not known of any repository that it holds the blob, nor being found out.
-    pub(super) fn is_blank(&self, digest: &Digest) -> bool {
-        self.page(digest).try_lock().is_ok_and(|repositories| repositories.is_empty())
     }
 
     /// An image is whole in this repository, and with it these blobs; gives how many of them that is news of. A page that

@@ -15,6 +15,11 @@ const ASK_EVERY: u32 = 16;
 pub(super) struct Hunch(AtomicU32);
 
 impl Hunch {
+    /// One that is sure of "no" from the beginning, or not.
+    pub(super) fn new(sure: bool) -> Self {
+        Self(AtomicU32::new(if sure { SURE_AFTER } else { 0 }))
+    }
+
     /// Whether to ask. Not to ask counts as another "no".
     pub(super) fn asks(&self) -> bool {
         let noes = self.0.load(Ordering::Relaxed);

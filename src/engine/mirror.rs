@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 
 pub(super) use self::blobs::SMALL_BYTES;
-use self::blobs::Trust;
+use self::blobs::{Ahead, Trust};
 use self::counts::Counts;
 use self::manifests::Whole;
 use super::book::Book;
@@ -76,6 +76,7 @@ async fn connect(
         () = run.cancel.cancelled() => return Err(Failure::interrupted()),
     };
     run.listeners.tell(&Event::Connected { mirror: counts.mirror });
+    pace.expect(registry.first_answer_after() / 2);
     Ok(Actor {
         registry,
         namespace: settings.target.namespace,
@@ -84,8 +85,9 @@ async fn connect(
         pace,
         book: Book::default(),
         manifests: Book::default(),
-        has_small_blobs: Hunch::default(),
-        has_images_untagged: Hunch::default(),
+        has_small_blobs: Hunch::new(settings.is_new),
+        has_images_untagged: Hunch::new(settings.is_new),
+        lacks_images: AtomicBool::new(settings.is_new),
         gone: AtomicBool::new(false),
         whole: Mutex::default(),
         failed: Mutex::default(),
@@ -104,6 +106,8 @@ struct Actor {
     has_small_blobs: Hunch,
     /// Whether images are there of which no tag is, as a rule.
     has_images_untagged: Hunch,
+    /// Whether the image asked for last was not there: so the next will be lacking too, as a rule.
+    lacks_images: AtomicBool,
     /// The mirror can no longer be reached: what is left need not try.
     gone: AtomicBool,
     /// Images by their place in the list of the run.
@@ -188,22 +192,28 @@ impl Actor {
             return Err(preparing(Failure::internal("an image without a manifest")));
         };
         let probed = self.probe(&repository, &image.planned.tags, root.digest);
-        // On a long way the questions about blobs do not wait for the answer about the image.
-        let (presence, known) = if self.pace.is_far() {
+        // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
+        let (presence, ahead) = if self.pace.is_far() && self.lacks_images.load(Ordering::Relaxed) {
             futures_util::future::join(probed, self.ask_ahead(&repository, &ready.blobs)).await
         } else {
-            (probed.await, HashMap::new())
+            (probed.await, Ahead::default())
         };
+        let needs_blobs = presence.as_ref().is_ok_and(|presence| !presence.whole);
+        self.lacks_images.store(needs_blobs, Ordering::Relaxed);
+        let sent = if needs_blobs {
+            self.blobs(&repository, &ready.blobs, Trust::Ask(&ahead)).await
+        } else {
+            Ok(())
+        };
+        self.cancel(&repository, ahead).await;
         let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
+        sent.map_err(|failure| (Phase::Upload, failure))?;
         let by_tag = !presence.whole && self.is_put_by_tag(image, root);
         if presence.whole {
             let learned = self.book.note(&repository, ready.blobs.iter().map(|blob| blob.digest));
             self.counts.skipped(learned);
             self.manifests.note(&repository, ready.manifests.iter().map(|manifest| manifest.digest));
         } else {
-            self.blobs(&repository, &ready.blobs, Trust::Ask(&known))
-                .await
-                .map_err(|failure| (Phase::Upload, failure))?;
             self.publish(&repository, &ready, by_tag).await?;
         }
         Ok(Whole {

@@ -50,6 +50,22 @@ impl Pace {
         self.questions.permit().await
     }
 
+    /// A place for a body, if one is free.
+    pub(super) fn spare_body(&self) -> Option<Permit<'_, ByRate>> {
+        self.bodies.spare()
+    }
+
+    /// How long the way there and back seems to be, before anything was asked. On a long way many questions are under
+    /// way at once from the beginning: to find out slowly that they may be takes longer than all of them.
+    pub(super) fn expect(&self, there_and_back: Duration) {
+        self.questions.steer(|control| {
+            control.best = Some(there_and_back);
+            if there_and_back >= FAR {
+                control.limit.grow(ByDelay::START_FAR - control.limit.now);
+            }
+        });
+    }
+
     /// A place for a body.
     pub(super) async fn body(&self) -> Option<Permit<'_, ByRate>> {
         self.bodies.permit().await
@@ -125,6 +141,7 @@ pub(super) struct ByDelay {
 
 impl ByDelay {
     const START: usize = 32;
+    const START_FAR: f64 = 128.0;
 
     fn new(most: usize) -> Self {
         Self { limit: Limit::new(Self::START, most), best: None }
@@ -228,6 +245,11 @@ impl<C: Control> Lane<C> {
 
     async fn permit(&self) -> Option<Permit<'_, C>> {
         let place = self.places.acquire().await.ok()?;
+        Some(Permit { place: Some(place), lane: self, since: Some(Instant::now()) })
+    }
+
+    fn spare(&self) -> Option<Permit<'_, C>> {
+        let place = self.places.try_acquire().ok()?;
         Some(Permit { place: Some(place), lane: self, since: Some(Instant::now()) })
     }
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 use reqwest::{Client, ClientBuilder, Identity};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 
 use crate::registry::ClientOptions;
-use crate::registry::endpoint::{Endpoint, Scheme};
+use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, RegistryError, TlsFault};
 use crate::registry::trust;
 
@@ -30,40 +30,38 @@ pub(super) struct Clients {
 impl Clients {
     /// Builds both.
     pub(super) fn new(endpoint: &Endpoint, options: &ClientOptions) -> Result<Self, RegistryError> {
-        Ok(Self { control: build(endpoint, options, false)?, data: build(endpoint, options, true)? })
+        let bad =
+            |path: &str, why: String| RegistryError::from(Cause::BadFile { path: path.to_owned(), why });
+        let authorities = authorities(&options.ca_pem).map_err(|why| bad("certificate authority", why))?;
+        let config = trust::configure(authorities, options.identity_pem.as_deref())
+            .map_err(|e| bad("certificates", e.to_string()))?;
+        let control = build(endpoint, options, config.clone(), &[b"h2", b"http/1.1"])?;
+        Ok(Self { control, data: build(endpoint, options, config, &[b"http/1.1"])? })
     }
 }
 
-fn build(endpoint: &Endpoint, options: &ClientOptions, for_bodies: bool) -> Result<Client, RegistryError> {
-    let bad = |path: &str, why: String| RegistryError::from(Cause::BadFile { path: path.to_owned(), why });
+fn build(
+    endpoint: &Endpoint,
+    options: &ClientOptions,
+    mut config: ClientConfig,
+    protocols: &[&[u8]],
+) -> Result<Client, RegistryError> {
+    let bad =
+        |why: String| RegistryError::from(Cause::BadFile { path: "client certificate".to_owned(), why });
     let mut builder = base(endpoint, options);
-    if for_bodies {
+    if !protocols.contains(&b"h2".as_slice()) {
         builder = builder.http1_only();
     }
-    if options.skip_verify {
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    }
-    let built = if options.ca_pem.is_empty() || options.skip_verify {
+    let builder = if options.skip_verify {
         if let Some(pem) = &options.identity_pem {
-            let identity = Identity::from_pem(pem).map_err(|e| bad("client certificate", causes(&e)))?;
-            builder = builder.identity(identity);
+            builder = builder.identity(Identity::from_pem(pem).map_err(|e| bad(causes(&e)))?);
         }
-        builder
+        builder.tls_danger_accept_invalid_certs(true)
     } else {
-        let protocols: &[&[u8]] = if for_bodies { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
-        let authorities = authorities(&options.ca_pem).map_err(|why| bad("certificate authority", why))?;
-        let config = trust::configure(&authorities, options.identity_pem.as_deref(), protocols)
-            .map_err(|e| bad("certificates", e.to_string()))?;
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         builder.tls_backend_preconfigured(config)
-    }
-    .build();
-    let built = match built {
-        // A system without any authorities is no obstacle when none is needed.
-        Err(_) if options.ca_pem.is_empty() && endpoint.scheme() == Scheme::Http => {
-            base(endpoint, options).http1_only().tls_certs_only([]).build()
-        }
-        built => built,
     };
+    let built = builder.build();
     built.map_err(|e| Cause::Internal(format!("the HTTP client cannot be set up: {}", causes(&e))).into())
 }
 

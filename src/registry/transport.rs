@@ -59,7 +59,12 @@ impl Transport {
     ) -> Result<Response, Cause> {
         // The front door is knocked at over HTTP/1.1: a server that wants another client certificate says so after the
         // handshake, and HTTP/2's implementation loses what it said.
-        let over_http1 = matches!(payload, Payload::Blob { .. }) || url.path() == "/v2/";
+        // A session is opened over the connection that its bytes will take, which stands then.
+        let over_http1 = match payload {
+            Payload::Blob { .. } => true,
+            Payload::Empty => *method == Method::POST || url.path() == "/v2/",
+            Payload::Bytes(_) => false,
+        };
         let client = if over_http1 { &self.clients.data } else { &self.clients.control };
         let mut progress = None;
         let mut wait = self.timeouts.response;

@@ -1,51 +1,71 @@
-//! Trust in the authorities that an operator gives.
+//! Whom a registry's certificate must be signed by: the authorities that an operator gives, or those of the system.
+//!
+//! The given ones are asked first. The system's are some hundred files; they are read when they are first needed, once
+//! in a process, and never for a registry without TLS or with an authority of its own.
 //!
 //! A registry with a certificate that it signed itself, made by `openssl req -x509`, is common, and such a certificate
 //! calls itself an authority. Go and curl take it when it is given as the authority to trust; rustls refuses an authority
 //! as a server. Here it is taken if it is byte for byte one that was given, and its name and dates are right: the operator
 //! vouched for exactly this certificate.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
 /// A TLS set-up that trusts the system and `authorities`, and shows `identity`.
 pub(super) fn configure(
-    authorities: &[CertificateDer<'static>],
+    authorities: Vec<CertificateDer<'static>>,
     identity: Option<&[u8]>,
-    protocols: &[&[u8]],
 ) -> Result<ClientConfig, Error> {
     let provider = CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let system = Verifier::new_with_extra_roots(authorities.to_vec(), Arc::clone(&provider))?;
-    let verifier = Arc::new(Vouched { system, given: authorities.to_vec() });
+    let verifier = Arc::new(Vouched::new(authorities, Arc::clone(&provider))?);
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(pem) => {
-            let unreadable = |_| Error::General("no certificate and key in PEM form".to_owned());
-            let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(unreadable)?;
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem).map_err(unreadable)?)?
-        }
-    };
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    Ok(config)
+    let Some(pem) = identity else { return Ok(builder.with_no_client_auth()) };
+    let unreadable = |_| Error::General("no certificate and key in PEM form".to_owned());
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(unreadable)?;
+    builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem).map_err(unreadable)?)
 }
 
 #[derive(Debug)]
 struct Vouched {
-    system: Verifier,
     given: Vec<CertificateDer<'static>>,
+    /// Asks those that were given; none were.
+    by_given: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Vouched {
+    fn new(given: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
+        let mut roots = RootCertStore::empty();
+        given.iter().try_for_each(|certificate| roots.add(certificate.clone()))?;
+        let by_given = (!roots.is_empty())
+            .then(|| WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider)).build())
+            .transpose()
+            .map_err(|error| Error::General(error.to_string()))?;
+        Ok(Self { given, by_given, provider })
+    }
+
+    /// The system's own authorities; none where it has none.
+    fn system(&self) -> Option<&'static Verifier> {
+        static SYSTEM: OnceLock<Option<Verifier>> = OnceLock::new();
+        let read = || {
+            let read = Verifier::new(Arc::clone(&self.provider));
+            read.inspect_err(|error| tracing::debug!(%error, "no authorities of the system")).ok()
+        };
+        SYSTEM.get_or_init(read).as_ref()
+    }
 }
 
 impl ServerCertVerifier for Vouched {
@@ -57,7 +77,14 @@ impl ServerCertVerifier for Vouched {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.system.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let unknown = || Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        let verify = |by: &dyn ServerCertVerifier| {
+            by.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        match self.by_given.as_ref().map_or_else(unknown, |given| verify(given.as_ref())) {
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                self.system().map_or_else(unknown, |system| verify(system))
+            }
             // Dates are looked at before this and have errors of their own; names are looked at after it.
             Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.given.contains(end_entity) => {
                 let certificate = ParsedCertificate::try_from(end_entity)?;
@@ -74,7 +101,8 @@ impl ServerCertVerifier for Vouched {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.system.verify_tls12_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -83,11 +111,12 @@ impl ServerCertVerifier for Vouched {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.system.verify_tls13_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.system.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -107,9 +136,7 @@ mod tests {
     fn a_self_signed_certificate_is_good_if_it_is_the_one_given() {
         let (good, expired, other) = (self_signed(2090), self_signed(2001), self_signed(2090));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let given = vec![good.clone(), expired.clone()];
-        let system = Verifier::new_with_extra_roots(given.clone(), provider).unwrap();
-        let verifier = Vouched { system, given };
+        let verifier = Vouched::new(vec![good.clone(), expired.clone()], provider).unwrap();
         let now = UnixTime::now();
         let check = |certificate: &CertificateDer<'_>, name: &str| {
             verifier

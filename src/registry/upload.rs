@@ -121,8 +121,8 @@ impl Registry {
         }
     }
 
-    /// Opens a session.
-    pub(super) async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
+    /// Opens a session, to be used or cancelled.
+    pub async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
         let request = Request::new(Method::POST, self.url(&format!("{repository}/blobs/uploads/"))?);
         let reply = self.call(repository, &request).await?;
         self.session(&request, &reply)

@@ -77,6 +77,19 @@ impl State {
         });
     }
 
+    /// Whether a run is remembered that brought images to this mirror.
+    pub fn has_filled(&self, mirror: &str) -> bool {
+        let found = self.ask(|connection| {
+            connection.query_row(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE images_complete > 0
+                 AND instr(' ' || mirrors || ' ', ' ' || ?1 || ' ') > 0)",
+                [mirror],
+                |row| row.get(0),
+            )
+        });
+        found.unwrap_or(false)
+    }
+
     /// The last runs, the latest first.
     pub fn runs(&self, limit: u32) -> Vec<Run> {
         let runs = self.ask(|connection| {

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::link;
 use crate::support::registry::Registry;
 use crate::support::{Pushed, bundle, folder, judge, layercast, push, within};
 
@@ -35,6 +36,29 @@ fn an_unchanged_bundle_costs_a_request_for_each_name_and_decodes_nothing() {
         let requests = second.mirror(0)["requests"].as_u64().unwrap();
         assert!(requests <= names + 1, "{format} in {outer}: {requests} requests for {names} names");
     }
+}
+
+#[test]
+fn on_a_long_way_nothing_is_asked_ahead_of_a_mirror_that_is_full() {
+    let folder = folder();
+    let source = make(folder.path(), "oci-layout", "zstd-multi", "b.tar.zst");
+    let (registry, state) = (Registry::docker(), folder.path().join("state"));
+    let host = format!("http://127.0.0.1:{}", link::long(registry.port, Duration::from_millis(25)));
+    let first = run_at(&host, &source, &state, &[]).complete();
+    judge(&registry.url(), &source);
+    // The knock; each name is asked for and moved; each blob at most asked for, opened, sent; a layer that images share
+    // is mounted; indexes and their children are put by digest.
+    let [names, blobs] = [names(&source) as u64, first.mirror(0)["blobs_sent"].as_u64().unwrap()];
+    let mounted = first.mirror(0)["blobs_mounted"].as_u64().unwrap();
+    let requests = first.mirror(0)["requests"].as_u64().unwrap();
+    assert!(requests <= 1 + 5 * names + 3 * blobs + mounted, "{requests} requests for {blobs} blobs");
+    let second = run_at(&host, &source, &state, &[]).complete();
+    let requests = second.mirror(0)["requests"].as_u64().unwrap();
+    assert!(requests <= names + 1, "{requests} requests for {names} names");
+    // Somebody else filled it: what is asked and opened ahead is needless then, and nothing is sent all the same.
+    let third = run_at(&host, &source, &folder.path().join("other"), &[]).complete();
+    assert_eq!(third.mirror(0)["blobs_sent"], 0);
+    assert_eq!(third.mirror(0)["images_unchanged"], third.report["images"]);
 }
 
 #[test]
@@ -123,17 +147,13 @@ fn names(source: &Path) -> usize {
 }
 
 fn run(source: &Path, registry: &Registry, state: &Path, more: &[&str]) -> Pushed {
-    let host = registry.host();
+    run_at(&registry.host(), source, state, more)
+}
+
+fn run_at(host: &str, source: &Path, state: &Path, more: &[&str]) -> Pushed {
     let (source, state) = (source.to_str().unwrap(), state.to_str().unwrap());
-    let mut args = vec![
-        "--source",
-        source,
-        "--private-registry",
-        &host,
-        "--need-credential=false",
-        "--state-dir",
-        state,
-    ];
+    let mut args =
+        vec!["--source", source, "--private-registry", host, "--need-credential=false", "--state-dir", state];
     args.extend(more);
     push(&args)
 }

@@ -1,11 +1,13 @@
 //! The blobs of an image: known elsewhere → mount; else, or when that is declined → HEAD → upload.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::{Actor, Failure};
-use crate::engine::book::note;
+use crate::engine::book::{PageInUse, note};
+use crate::engine::pace::{ByRate, Permit};
 use crate::engine::prepare::ReadyBlob;
 use crate::oci::{Digest, Repository};
 use crate::registry::{Mount, UploadSession};
@@ -17,47 +19,105 @@ pub(in crate::engine) const SMALL_BYTES: u64 = 64 << 10;
 
 /// Whether the mirror is asked for a blob before it is sent.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Trust<'a> {
-    /// It is, unless this is its answer.
-    Ask(&'a HashMap<Digest, bool>),
+pub(super) enum Trust<'a, 'p> {
+    /// It is, unless that was done ahead.
+    Ask(&'a Ahead<'p>),
     Nothing,
 }
 
+/// What was done for blobs while it was not yet known whether their image is there.
+#[derive(Debug, Default)]
+pub(super) struct Ahead<'a>(Mutex<HashMap<Digest, Begun<'a>>>);
+
+/// A blob that was asked for, and perhaps a session for it.
+#[derive(Debug)]
+struct Begun<'a> {
+    page: PageInUse,
+    has: Option<bool>,
+    opened: Option<Opened<'a>>,
+}
+
+/// A session that waits for the bytes, and the place that a large body has.
+#[derive(Debug)]
+struct Opened<'a> {
+    session: UploadSession,
+    place: Option<Permit<'a, ByRate>>,
+}
+
+impl<'a> Ahead<'a> {
+    fn take(&self, digest: &Digest) -> Option<Begun<'a>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(digest)
+    }
+}
+
 impl Actor {
-    /// What the mirror says of blobs that nothing is known of yet; where it says nothing, nothing.
-    pub(super) async fn ask_ahead(
-        &self,
-        repository: &Repository,
-        blobs: &[ReadyBlob],
-    ) -> HashMap<Digest, bool> {
-        let unknown = blobs.iter().filter(|blob| self.book.is_blank(&blob.digest));
-        let asked = unknown.map(|blob| async {
-            let answer = self.has(repository, blob).await.ok()?;
-            Some((blob.digest, answer))
+    /// Asks for blobs of which nothing is known yet, and opens sessions for them meanwhile as far as their bytes could go
+    /// out at once. Where the mirror says nothing, nothing is known.
+    pub(super) async fn ask_ahead(&self, repository: &Repository, blobs: &[ReadyBlob]) -> Ahead<'_> {
+        let begun = blobs.iter().map(|blob| async {
+            let page = self.book.page(&blob.digest).try_lock_owned().ok()?;
+            if !page.is_empty() {
+                return None;
+            }
+            let (has, opened) = join(self.has(repository, blob), self.open_ahead(repository, blob)).await;
+            Some((blob.digest, Begun { page, has: has.ok(), opened }))
         });
-        join_all(asked).await.into_iter().flatten().collect()
+        Ahead(Mutex::new(join_all(begun).await.into_iter().flatten().collect()))
+    }
+
+    async fn open_ahead(&self, repository: &Repository, blob: &ReadyBlob) -> Option<Opened<'_>> {
+        let place = if blob.size > SMALL_BYTES { Some(self.pace.spare_body()?) } else { None };
+        let _permit = self.question().await.ok()?;
+        let session = self.registry.start_upload(repository).await.ok()?;
+        Some(Opened { session, place })
+    }
+
+    /// Sessions that nobody needs.
+    pub(super) async fn cancel(&self, repository: &Repository, ahead: Ahead<'_>) {
+        let ahead = ahead.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let opened = ahead.into_values().filter_map(|begun| begun.opened);
+        join_all(opened.map(|opened| self.cancel_one(repository, opened))).await;
+    }
+
+    async fn cancel_one(&self, repository: &Repository, opened: Opened<'_>) {
+        if let Some(place) = opened.place {
+            place.unused();
+        }
+        self.registry.cancel_upload(repository, opened.session).await;
     }
 
     pub(super) async fn blobs(
         &self,
         repository: &Repository,
         blobs: &[ReadyBlob],
-        trust: Trust<'_>,
+        trust: Trust<'_, '_>,
     ) -> Result<(), Failure> {
         // What is under way is finished even when another blob has failed: it need not be sent again.
         let sends = blobs.iter().map(|blob| self.blob(repository, blob, trust));
         join_all(sends).await.into_iter().collect()
     }
 
-    async fn blob(&self, repository: &Repository, blob: &ReadyBlob, trust: Trust<'_>) -> Result<(), Failure> {
-        let page = self.book.page(&blob.digest);
-        let mut repositories = page.lock().await;
-        let mut session = None;
-        if let Trust::Ask(known) = trust {
+    async fn blob(
+        &self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        trust: Trust<'_, '_>,
+    ) -> Result<(), Failure> {
+        let begun = match trust {
+            Trust::Ask(ahead) => ahead.take(&blob.digest),
+            Trust::Nothing => None,
+        };
+        let Begun { page: mut repositories, mut has, mut opened } = match begun {
+            Some(begun) => begun,
+            None => {
+                let page = self.book.page(&blob.digest).lock_owned().await;
+                Begun { page, has: None, opened: None }
+            }
+        };
+        if matches!(trust, Trust::Ask(_)) {
             if repositories.contains(repository) {
                 return Ok(());
             }
-            let mut has = known.get(&blob.digest).copied();
             if has != Some(true)
                 && let Some(from) = repositories.first()
             {
@@ -69,7 +129,7 @@ impl Actor {
                         self.counts.mounted();
                         return Ok(());
                     }
-                    Mount::Session(opened) => session = Some(opened),
+                    Mount::Session(session) => opened = Some(Opened { session, place: None }),
                 }
             }
             // Not every registry mounts; it may have the blob here all the same.
@@ -77,15 +137,15 @@ impl Actor {
                 has = Some(self.has(repository, blob).await?);
             }
             if has == Some(true) {
-                if let Some(opened) = session {
-                    self.registry.cancel_upload(repository, opened).await;
+                if let Some(opened) = opened {
+                    self.cancel_one(repository, opened).await;
                 }
                 note(&mut repositories, repository);
                 self.counts.skipped(1);
                 return Ok(());
             }
         }
-        self.upload(repository, blob, session).await?;
+        self.upload(repository, blob, opened).await?;
         note(&mut repositories, repository);
         Ok(())
     }
@@ -111,17 +171,21 @@ impl Actor {
         &self,
         repository: &Repository,
         blob: &ReadyBlob,
-        session: Option<UploadSession>,
+        opened: Option<Opened<'_>>,
     ) -> Result<(), Failure> {
         let mirror = self.counts.mirror;
         self.run.listeners.tell(&Event::Wanted { mirror, bytes: blob.size });
         blob.body.prepare().await.map_err(|error| Failure::from(&error))?;
+        let (session, place) = opened.map_or((None, None), |opened| (Some(opened.session), opened.place));
         let pushing = self.registry.push_blob(repository, &blob.digest, &blob.body, session);
         let pushed = if blob.size <= SMALL_BYTES {
             let _permit = self.question().await?;
             pushing.await
         } else {
-            let _permit = self.body().await?;
+            let _permit = match place {
+                Some(place) => place,
+                None => self.body().await?,
+            };
             pushing.await
         };
         pushed.map_err(|error| self.judge(&error))?;
