@@ -107,12 +107,11 @@ impl Actor {
             Trust::Ask(ahead) => ahead.take(&blob.digest),
             Trust::Nothing => None,
         };
-        let Begun { page: mut repositories, mut has, mut opened } = match begun {
-            Some(begun) => begun,
-            None => {
-                let page = self.book.page(&blob.digest).lock_owned().await;
-                Begun { page, has: None, opened: None }
-            }
+        let Begun { page: mut repositories, mut has, mut opened } = if let Some(begun) = begun {
+            begun
+        } else {
+            let page = self.book.page(&blob.digest).lock_owned().await;
+            Begun { page, has: None, opened: None }
         };
         if matches!(trust, Trust::Ask(_)) {
             if repositories.contains(repository) {
