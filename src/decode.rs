@@ -3,8 +3,7 @@
 //! In: a [`ByteSpace`] of stored bytes, or a pipe. Out: a `Volume`, by what the bytes are and never by a name:
 //! * plain bytes are their own volume, without a copy;
 //! * a file that falls into independent parts (xz blocks, zstd frames, BGZF members) becomes a block volume: any part
-//!   is decoded alone, on the rayon pool, into a cache that all volumes of a [`Decoder`] share; frames that do not tell
-//!   their sizes are decoded once more, at opening, to learn them;
+//!   is decoded alone, on the rayon pool, into a cache that all volumes of a [`Decoder`] share;
 //! * anything else (one xz block, one zstd frame, ordinary gzip, a pipe) becomes a spool volume: one thread decodes
 //!   ahead into an unlinked, sparse file.
 //!
@@ -18,6 +17,7 @@
 mod blocks;
 mod cache;
 mod feed;
+mod guessed;
 mod gzip;
 mod limits;
 mod once;
@@ -38,6 +38,7 @@ use bytes::Bytes;
 use self::blocks::{BlockVolume, Outline};
 use self::cache::PartCache;
 use self::feed::{Feed, PipeFeed, SpaceFeed};
+use self::guessed::GuessedVolume;
 pub use self::limits::DecodeOptions;
 pub use self::once::Once;
 use self::sniff::Sniffed;
@@ -130,8 +131,10 @@ impl Decoder {
         if structure.kind == StructureKind::Blocks {
             let space: Arc<dyn ByteSpace> = if outline.parts.is_empty() {
                 Arc::new(Bytes::new())
-            } else {
+            } else if outline.sizes_told {
                 Arc::new(BlockVolume::new(Arc::clone(&self.0), stored, outline))
+            } else {
+                Arc::new(GuessedVolume::new(Arc::clone(&self.0), stored, outline))
             };
             return Ok(Volume { space, structure });
         }
@@ -156,7 +159,6 @@ impl Decoder {
             largest_part_bytes: 0,
             stored_bytes: None,
             decoded_bytes: None,
-            sizes_learned: false,
         };
         let space = SpoolVolume::start(&self.0, format, Box::new(feed), 0)?;
         Ok(Volume { space: Arc::new(space), structure })
@@ -171,7 +173,7 @@ impl Decoder {
         let stored_len = stored.len()?;
         let outline = match format {
             Format::Xz => xz::outline(&**stored, stored_len, &self.0.options)?,
-            Format::Zstd => zstd::outline(&self.0, stored, stored_len)?,
+            Format::Zstd => zstd::outline(&**stored, stored_len, &self.0.options)?,
             Format::Gzip | Format::Bgzf | Format::Plain => gzip::outline(&**stored, stored_len)?,
         };
         let in_parts = self.falls_into_parts(&outline);
@@ -182,7 +184,6 @@ impl Decoder {
             largest_part_bytes: outline.largest_bytes,
             stored_bytes: Some(stored_len),
             decoded_bytes: outline.decoded_bytes,
-            sizes_learned: outline.sizes_learned,
         };
         Ok((outline, structure))
     }

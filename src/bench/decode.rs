@@ -192,7 +192,6 @@ mod tests {
             largest_part_bytes: 1 << 20,
             stored_bytes: Some(1 << 20),
             decoded_bytes: Some(1_000_000_000),
-            sizes_learned: false,
         };
         let once = Once {
             structure,

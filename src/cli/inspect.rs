@@ -93,7 +93,6 @@ fn describe(bundle: &Bundle) -> Value {
                     "parts": structure.parts,
                     "largest_part_bytes": structure.largest_part_bytes,
                     "decoded_bytes": structure.decoded_bytes,
-                    "sizes_learned": structure.sizes_learned,
                 })
             });
             json!({"path": part.path, "stored_bytes": part.stored_bytes, "structure": structure})

@@ -2,18 +2,23 @@
 //!
 //! In: stored bytes and the [`Outline`] a format read from them. Out: copies of at most 256 KiB out of parts that belong
 //! to the shared cache. Readers that go through the volume in order get the next parts decoded ahead.
+//!
+//! Parts that do not tell what they decode to are found in order: where one lies is known once all before it were decoded.
+//! The walk over a bundle reads every part anyway, so this costs no decoding of its own. Room for one is a guess, and
+//! grows where it was too little; [`super::guessed`] is for the case that one proves too large for a part.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::cache::{self, PartSet};
-use super::feed::{Feed, SpaceFeed};
-use super::{Format, Output, Shared, corrupt, decode, lock, xz};
+use super::cache::{self, Decoded, PartSet};
+use super::feed::SpaceFeed;
+use super::limits::memory_exceeded;
+use super::{Format, Output, Shared, corrupt, decode, lock, xz, zstd};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
 
@@ -26,6 +31,9 @@ pub(super) const MAX_PARTS: usize = 1 << 18;
 /// Frames and members smaller than this share a part.
 pub(super) const GROUP_BYTES: u64 = 1 << 20;
 
+/// A guess that was too low is multiplied by so much.
+const ROOM_GROWTH: u64 = 4;
+
 /// How many parts a volume remembers as touched, to see who reads in order.
 const REMEMBERED: usize = 16;
 
@@ -34,8 +42,8 @@ const REMEMBERED: usize = 16;
 pub(super) struct Part {
     /// Where it lies as stored.
     pub(super) stored: Range<u64>,
-    /// Where it lies decoded.
-    pub(super) decoded: Range<u64>,
+    /// What it decodes to; a guess where the outline's sizes are not told.
+    pub(super) bytes: u64,
     /// How it is decoded.
     pub(super) codec: Codec,
 }
@@ -59,6 +67,8 @@ pub(super) struct Outline {
     pub(super) parts_known: bool,
     /// The parts that have bytes, in order.
     pub(super) parts: Vec<Part>,
+    /// Whether each part decodes to exactly what the table says.
+    pub(super) sizes_told: bool,
     /// Blocks, frames or members, of which a part may hold several.
     pub(super) units: usize,
     pub(super) largest_bytes: u64,
@@ -67,8 +77,6 @@ pub(super) struct Outline {
     pub(super) decoded_bytes: Option<u64>,
     /// What it decodes to at the least.
     pub(super) at_least_bytes: u64,
-    /// Whether all of it was decoded to know this.
-    pub(super) sizes_learned: bool,
 }
 
 impl Outline {
@@ -78,30 +86,35 @@ impl Outline {
             format,
             parts_known: false,
             parts: Vec::new(),
+            sizes_told: decoded_bytes.is_some(),
             units: 1,
             largest_bytes: decoded_bytes.unwrap_or(0),
             working_bytes: 0,
             decoded_bytes,
             at_least_bytes: decoded_bytes.unwrap_or(0),
-            sizes_learned: false,
         }
     }
 
-    /// A file that falls into these parts.
+    /// A file that falls into these parts, which decode to exactly what they say.
     pub(super) fn parts(format: Format, parts: Vec<Part>, units: usize, working_bytes: u64) -> Self {
-        let size = |part: &Part| part.decoded.end - part.decoded.start;
-        let decoded_bytes = parts.last().map_or(0, |part| part.decoded.end);
+        let decoded_bytes = parts.iter().map(|part| part.bytes).sum();
         Self {
             format,
             parts_known: true,
+            sizes_told: true,
             units,
-            largest_bytes: parts.iter().map(size).max().unwrap_or(0),
+            largest_bytes: parts.iter().map(|part| part.bytes).max().unwrap_or(0),
             working_bytes,
             decoded_bytes: Some(decoded_bytes),
             at_least_bytes: decoded_bytes,
-            sizes_learned: false,
             parts,
         }
+    }
+
+    /// A file that falls into these parts, which are guessed to decode to so much.
+    pub(super) fn guessed_parts(format: Format, parts: Vec<Part>, units: usize, working_bytes: u64) -> Self {
+        let told = Self::parts(format, parts, units, working_bytes);
+        Self { sizes_told: false, decoded_bytes: None, at_least_bytes: 0, ..told }
     }
 }
 
@@ -112,35 +125,28 @@ pub(super) struct Grouping {
     units: usize,
     closed: Vec<Part>,
     open: Option<Part>,
-    decoded_bytes: u64,
 }
 
 impl Grouping {
     pub(super) fn new(codec: Codec) -> Self {
-        Self { codec, units: 0, closed: Vec::new(), open: None, decoded_bytes: 0 }
+        Self { codec, units: 0, closed: Vec::new(), open: None }
     }
 
-    /// The next frame or member: where it is stored, and its decoded size.
-    pub(super) fn add(&mut self, stored: Range<u64>, decoded_bytes: u64) {
+    /// The next frame or member: where it is stored, and what it decodes to.
+    pub(super) fn add(&mut self, stored: Range<u64>, bytes: u64) {
         self.units += 1;
-        let start = self.decoded_bytes;
-        let end = start + decoded_bytes;
-        self.decoded_bytes = end;
-        let mut part = match self.open.take() {
-            // A large one stays alone, so that reading it costs nothing else.
-            Some(open) if decoded_bytes >= GROUP_BYTES && !open.decoded.is_empty() => {
-                self.closed.push(open);
-                Part { stored: stored.clone(), decoded: start..start, codec: self.codec }
-            }
-            Some(open) => open,
-            None => Part { stored: stored.clone(), decoded: start..start, codec: self.codec },
-        };
+        // A large one stays alone, so that reading it costs nothing else.
+        if bytes >= GROUP_BYTES
+            && let Some(open) = self.open.take_if(|open| open.bytes > 0)
+        {
+            self.closed.push(open);
+        }
+        let first = Part { stored: stored.start..stored.start, bytes: 0, codec: self.codec };
+        let part = self.open.get_or_insert(first);
         part.stored.end = stored.end;
-        part.decoded.end = end;
-        if end - part.decoded.start >= GROUP_BYTES {
-            self.closed.push(part);
-        } else {
-            self.open = Some(part);
+        part.bytes += bytes;
+        if part.bytes >= GROUP_BYTES {
+            self.closed.extend(self.open.take());
         }
     }
 
@@ -151,7 +157,7 @@ impl Grouping {
 
     /// The parts. What decodes to nothing at the very end is none.
     pub(super) fn finish(mut self) -> Vec<Part> {
-        self.closed.extend(self.open.filter(|part| !part.decoded.is_empty()));
+        self.closed.extend(self.open.filter(|part| part.bytes > 0));
         self.closed
     }
 }
@@ -162,41 +168,89 @@ pub(super) struct Parts {
     stored: Arc<dyn ByteSpace>,
     format: Format,
     table: Vec<Part>,
+    sizes_told: bool,
     working_bytes: u64,
+    /// Parts whose guess was too low, and the room they are given instead.
+    roomier: Mutex<HashMap<usize, u64>>,
+    one_is_too_large: AtomicBool,
 }
 
 impl Parts {
     pub(super) fn new(shared: Arc<Shared>, stored: Arc<dyn ByteSpace>, outline: Outline) -> Self {
-        let Outline { format, parts, working_bytes, .. } = outline;
-        Self { shared, stored, format, table: parts, working_bytes }
+        let Outline { format, parts, sizes_told, working_bytes, .. } = outline;
+        let (roomier, one_is_too_large) = (Mutex::default(), AtomicBool::new(false));
+        Self { shared, stored, format, table: parts, sizes_told, working_bytes, roomier, one_is_too_large }
     }
 
-    fn size(&self, index: usize) -> u64 {
-        let decoded = &self.table[index].decoded;
-        decoded.end - decoded.start
+    fn room_bytes(&self, index: usize) -> u64 {
+        lock(&self.roomier).get(&index).copied().unwrap_or(self.table[index].bytes)
     }
 
-    fn decode_into(&self, part: &Part, out: &mut Vec<u8>) -> Result<(), BundleError> {
-        let stored: &dyn ByteSpace = &*self.stored;
-        let size = part.decoded.end - part.decoded.start;
-        let bare = |range: &Range<u64>| SpaceFeed::framed(stored, Bytes::new(), range.clone(), Bytes::new());
+    /// More room for a part; an error if it has all that a part may have.
+    fn give_room(&self, index: usize) -> Result<(), BundleError> {
+        let limit = self.shared.options.part_limit_bytes();
+        let room = self.room_bytes(index);
+        if room >= limit / 2 {
+            self.one_is_too_large.store(true, Ordering::Relaxed);
+            return Err(memory_exceeded("a part of this file", None, room));
+        }
+        lock(&self.roomier).insert(index, room.saturating_mul(ROOM_GROWTH).min(limit / 2));
+        Ok(())
+    }
+
+    /// The bytes as stored.
+    pub(super) fn stored(&self) -> Arc<dyn ByteSpace> {
+        Arc::clone(&self.stored)
+    }
+
+    /// Whether a part proved too large.
+    pub(super) fn one_is_too_large(&self) -> bool {
+        self.one_is_too_large.load(Ordering::Relaxed)
+    }
+
+    fn decode_into(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
+        let (stored, options) = (&*self.stored, &self.shared.options);
+        let part = &self.table[index];
+        let framed = |head, tail| SpaceFeed::framed(stored, head, part.stored.clone(), tail);
         let (format, mut feed) = match part.codec {
+            Codec::Zstd => return self.decode_frames(index, out),
+            Codec::Gzip => (Format::Gzip, framed(Bytes::new(), Bytes::new())),
             Codec::Xz { check, unpadded_bytes } => {
-                let (head, tail) = xz::frame(check, unpadded_bytes, size);
-                (Format::Xz, SpaceFeed::framed(stored, head, part.stored.clone(), tail))
+                let (head, tail) = xz::frame(check, unpadded_bytes, part.bytes);
+                (Format::Xz, framed(head, tail))
             }
-            // libzstd decodes a whole frame into a whole buffer without a window of its own.
-            Codec::Zstd => (Format::Zstd, bare(&part.stored).in_one_window()),
-            Codec::Gzip => (Format::Gzip, bare(&part.stored)),
         };
-        let mut exact = Exact::new(out, size)?;
-        let feed: &mut dyn Feed = &mut feed;
-        decode(format, feed, &mut exact, &self.shared.options)?;
-        exact.finish()
+        let mut exact = Exact::new(out, part.bytes)?;
+        decode(format, &mut feed, &mut exact, options)?;
+        exact.finish()?;
+        Ok(Decoded::Whole)
+    }
+
+    fn decode_frames(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
+        let room = self.room_bytes(index);
+        let fits =
+            zstd::decode_within(&*self.stored, &self.table[index].stored, room, &self.shared.options, out)?;
+        match (fits, self.sizes_told) {
+            (true, true) if (out.len() as u64) < room => {
+                Err(corrupt(format!("decodes to {} bytes, but {room} are declared", out.len())))
+            }
+            (false, true) => Err(corrupt(format!("decodes to more than the {room} bytes declared"))),
+            (false, false) => {
+                self.shared.meter.decoded_bytes.fetch_add(room, Ordering::Relaxed);
+                self.give_room(index)?;
+                Ok(Decoded::NeedsRoom)
+            }
+            (true, told) => {
+                if !told {
+                    out.shrink_to_fit();
+                }
+                Ok(Decoded::Whole)
+            }
+        }
     }
 
     /// What a failure really was: the stored bytes may have changed or ended under the decoder.
-    fn judge(&self, index: usize, result: Result<(), BundleError>) -> Result<(), BundleError> {
+    fn judge<T>(&self, index: usize, result: Result<T, BundleError>) -> Result<T, BundleError> {
         let part = &self.table[index];
         let place = format!(
             "{} {} of {} at byte {}",
@@ -226,17 +280,19 @@ pub(super) fn judge<T>(
 
 impl PartSet for Parts {
     fn need_bytes(&self, index: usize) -> u64 {
-        let size = self.size(index);
-        size + self.working_bytes.min(size)
+        let room = self.room_bytes(index);
+        room + self.working_bytes.min(room)
     }
 
-    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<(), BundleError> {
+    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
         self.shared.check_cancelled()?;
-        let result = self.decode_into(&self.table[index], out);
-        self.judge(index, result)?;
-        self.shared.meter.parts_decoded.fetch_add(1, Ordering::Relaxed);
-        self.shared.meter.decoded_bytes.fetch_add(self.size(index), Ordering::Relaxed);
-        Ok(())
+        let result = self.decode_into(index, out);
+        let decoded = self.judge(index, result)?;
+        if decoded == Decoded::Whole {
+            self.shared.meter.parts_decoded.fetch_add(1, Ordering::Relaxed);
+            self.shared.meter.decoded_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        }
+        Ok(decoded)
     }
 }
 
@@ -246,6 +302,8 @@ pub(super) struct BlockVolume {
     /// The cache's view of `set`.
     parts: Arc<dyn PartSet>,
     id: u64,
+    /// Where the parts end, decoded, as far as it is known.
+    ends: Mutex<Vec<u64>>,
     recent: Mutex<VecDeque<usize>>,
 }
 
@@ -253,16 +311,51 @@ impl BlockVolume {
     /// The outline has at least one part.
     pub(super) fn new(shared: Arc<Shared>, stored: Arc<dyn ByteSpace>, outline: Outline) -> Self {
         let set = Arc::new(Parts::new(shared, stored, outline));
+        let told = if set.sizes_told { &set.table[..] } else { &[] };
+        let add = |end: &mut u64, part: &Part| {
+            *end += part.bytes;
+            Some(*end)
+        };
+        let ends = told.iter().scan(0, add).collect();
         Self {
             parts: Arc::clone(&set) as Arc<dyn PartSet>,
             set,
             id: cache::next_id(),
+            ends: Mutex::new(ends),
             recent: Mutex::new(VecDeque::with_capacity(REMEMBERED)),
         }
     }
 
-    fn decoded_len(&self) -> u64 {
-        self.set.table.last().map_or(0, |part| part.decoded.end)
+    /// The part in which the byte at `offset` lies, and where that part begins; None past the end.
+    fn locate(&self, offset: u64) -> Result<Option<(usize, u64)>, BundleError> {
+        let count = self.set.table.len();
+        loop {
+            let next = {
+                let ends = lock(&self.ends);
+                let index = ends.partition_point(|end| *end <= offset);
+                if index < ends.len() || index == count {
+                    return Ok((index < count).then(|| (index, end_before(&ends, index))));
+                }
+                index
+            };
+            let part = self.fetch(next, true)?;
+            let mut ends = lock(&self.ends);
+            if ends.len() == next {
+                let end = end_before(&ends, next) + part.len() as u64;
+                ends.push(end);
+            }
+        }
+    }
+
+    /// Whether a part proved too large, so that the file must be decoded in order.
+    pub(super) fn one_is_too_large(&self) -> bool {
+        self.set.one_is_too_large()
+    }
+
+    fn fetch(&self, index: usize, in_order: bool) -> Result<Arc<Vec<u8>>, BundleError> {
+        let cache = &self.set.shared.cache;
+        let last = if in_order { self.set.table.len().min(index + 1 + cache.threads()) } else { index + 1 };
+        cache.fetch(&self.parts, self.id, index, index + 1..last)
     }
 
     /// Remembers that the part was touched, and tells whether the one before it was too, not long ago.
@@ -278,35 +371,39 @@ impl BlockVolume {
     }
 }
 
+/// Where the part begins, if those before it are known.
+fn end_before(ends: &[u64], index: usize) -> u64 {
+    index.checked_sub(1).map_or(0, |before| ends[before])
+}
+
 impl ByteSpace for BlockVolume {
     fn len(&self) -> Result<u64, BundleError> {
-        Ok(self.decoded_len())
+        self.locate(u64::MAX)?;
+        Ok(lock(&self.ends).last().copied().unwrap_or(0))
     }
 
     fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
-        if offset >= self.decoded_len() || max == 0 {
+        if max == 0 {
             return Ok(Bytes::new());
         }
-        let index = self.set.table.partition_point(|part| part.decoded.end <= offset);
-        let cache = &self.set.shared.cache;
-        let ahead = if self.in_order(index) {
-            index + 1..self.set.table.len().min(index + 1 + cache.threads())
-        } else {
-            0..0
-        };
-        let part = cache.fetch(&self.parts, self.id, index, ahead)?;
+        let Some((index, start)) = self.locate(offset)? else { return Ok(Bytes::new()) };
+        let part = self.fetch(index, self.in_order(index))?;
         // A part's size was checked against memory when it was decoded.
-        let from = usize::try_from(offset - self.set.table[index].decoded.start).unwrap_or(usize::MAX);
+        let from = usize::try_from(offset - start).unwrap_or(usize::MAX);
         let to = part.len().min(from.saturating_add(max.min(CHUNK_BYTES)));
         if to == part.len() {
-            cache.finish((self.id, index));
+            self.set.shared.cache.finish((self.id, index));
         }
         Ok(Bytes::copy_from_slice(&part[from..to]))
     }
 
     fn release(&self, range: Range<u64>) {
-        let first = self.set.table.partition_point(|part| part.decoded.start < range.start);
-        let last = self.set.table.partition_point(|part| part.decoded.end <= range.end);
+        let (first, last) = {
+            let ends = lock(&self.ends);
+            // A part begins where the one before it ends.
+            let first = if range.start == 0 { 0 } else { ends.partition_point(|end| *end < range.start) + 1 };
+            (first, ends.partition_point(|end| *end <= range.end))
+        };
         for index in first..last {
             self.set.shared.cache.finish((self.id, index));
         }
@@ -329,6 +426,14 @@ impl fmt::Debug for BlockVolume {
     }
 }
 
+/// Makes the buffer large enough for so many bytes in all.
+pub(super) fn reserve(buffer: &mut Vec<u8>, bytes: u64) -> Result<usize, BundleError> {
+    let refused = || BundleError::new(Fault::LimitExceeded, format!("no memory for {bytes} bytes"));
+    let len = usize::try_from(bytes).map_err(|_| refused())?;
+    buffer.try_reserve_exact(len.saturating_sub(buffer.len())).map_err(|_| refused())?;
+    Ok(len)
+}
+
 /// A buffer that takes exactly the declared number of bytes.
 struct Exact<'a> {
     buffer: &'a mut Vec<u8>,
@@ -339,10 +444,8 @@ struct Exact<'a> {
 
 impl<'a> Exact<'a> {
     fn new(buffer: &'a mut Vec<u8>, declared: u64) -> Result<Self, BundleError> {
-        let refused = || BundleError::new(Fault::LimitExceeded, format!("no memory for {declared} bytes"));
-        let declared = usize::try_from(declared).map_err(|_| refused())?;
+        let declared = reserve(buffer, declared)?;
         // A buffer that is used again needs no zeros.
-        buffer.try_reserve_exact(declared.saturating_sub(buffer.len())).map_err(|_| refused())?;
         buffer.resize(declared, 0);
         Ok(Self { buffer, filled: 0, spare: [0; 16] })
     }

@@ -36,7 +36,16 @@ pub(super) trait PartSet: Send + Sync {
     fn need_bytes(&self, index: usize) -> u64;
 
     /// Decodes a part into a buffer, whose old content is of no meaning.
-    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<(), BundleError>;
+    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError>;
+}
+
+/// What an attempt to decode a part came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// The part is in the buffer.
+    Whole,
+    /// It needs more memory than was said, and now says so.
+    NeedsRoom,
 }
 
 /// A volume, and a part of it.
@@ -269,20 +278,24 @@ impl PartCache {
         });
         DECODING.set(DECODING.get() - 1);
         let (phase, keeps) = match result {
-            Ok(()) => {
+            Ok(Decoded::Whole) => {
                 let keeps = buffer.capacity() as u64;
-                (Phase::Ready(Arc::new(buffer)), keeps)
+                (Some(Phase::Ready(Arc::new(buffer))), keeps)
             }
-            Err(error) => (Phase::Failed(error), 0),
+            // Whoever waits for it finds it gone, and begins again.
+            Ok(Decoded::NeedsRoom) => (None, 0),
+            Err(error) => (Some(Phase::Failed(error)), 0),
         };
         let mut state = lock(&self.state);
         let State { used_bytes, entries } = &mut *state;
         if let Some(entry) = entries.get_mut(&key) {
-            *used_bytes = *used_bytes - entry.need_bytes + keeps;
-            (entry.need_bytes, entry.phase, entry.touched) = (keeps, phase, Instant::now());
-            if entry.forgotten {
-                *used_bytes -= keeps;
-                entries.remove(&key);
+            *used_bytes -= entry.need_bytes;
+            match phase.filter(|_| !entry.forgotten) {
+                Some(phase) => {
+                    *used_bytes += keeps;
+                    (entry.need_bytes, entry.phase, entry.touched) = (keeps, phase, Instant::now());
+                }
+                None => drop(entries.remove(&key)),
             }
         }
         drop(state);

@@ -49,7 +49,6 @@ pub(super) struct SpaceFeed<S> {
     end: u64,
     window: Bytes,
     tail: Bytes,
-    window_bytes: usize,
 }
 
 impl SpaceFeed<Arc<dyn ByteSpace>> {
@@ -62,13 +61,7 @@ impl SpaceFeed<Arc<dyn ByteSpace>> {
 impl<S: AsSpace> SpaceFeed<S> {
     /// `head`, the range, `tail`.
     pub(super) fn framed(space: S, head: Bytes, range: Range<u64>, tail: Bytes) -> Self {
-        Self { space, next: range.start, end: range.end, window: head, tail, window_bytes: WINDOW_BYTES }
-    }
-
-    /// Gives out the range in one window where it lies together, for decoders that are faster that way.
-    pub(super) fn in_one_window(mut self) -> Self {
-        self.window_bytes = usize::MAX;
-        self
+        Self { space, next: range.start, end: range.end, window: head, tail }
     }
 }
 
@@ -93,7 +86,7 @@ impl<S: AsSpace> Feed for SpaceFeed<S> {
     fn window(&mut self) -> Result<&[u8], BundleError> {
         if self.window.is_empty() && self.next < self.end {
             let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
-            self.window = self.space.as_space().chunk_at(self.next, left.min(self.window_bytes))?;
+            self.window = self.space.as_space().chunk_at(self.next, left.min(WINDOW_BYTES))?;
             self.next += self.window.len() as u64;
             if self.window.is_empty() {
                 self.end = self.next;

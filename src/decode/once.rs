@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::blocks::{CHUNK_BYTES, Parts};
-use super::cache::PartSet as _;
+use super::cache::{Decoded, PartSet as _};
 use super::feed::{SpaceFeed, peek};
 use super::sniff::{self, Sniffed};
 use super::{Decoder, Format, Output, Structure, StructureKind, Volume, decode};
@@ -46,7 +46,10 @@ impl Decoder {
         let (decoded_bytes, busy) = if structure.kind == StructureKind::Blocks {
             let count = outline.parts.len();
             let parts = Parts::new(Arc::clone(&self.0), stored, outline);
-            self.decode_parts(&parts, count)?
+            match self.decode_parts(&parts, count) {
+                Err(_) if parts.one_is_too_large() => self.decode_in_order(format, parts.stored())?,
+                result => result?,
+            }
         } else {
             self.decode_in_order(outline.format, stored)?
         };
@@ -64,7 +67,11 @@ impl Decoder {
                     return Ok(began.elapsed());
                 }
                 // After a failure the others have nothing left to do.
-                parts.decode(index, &mut buffer).inspect_err(|_| next.store(count, Ordering::Relaxed))?;
+                while parts
+                    .decode(index, &mut buffer)
+                    .inspect_err(|_| next.store(count, Ordering::Relaxed))?
+                    == Decoded::NeedsRoom
+                {}
                 decoded_bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
             }
         };

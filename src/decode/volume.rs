@@ -27,7 +27,6 @@ impl Volume {
             largest_part_bytes: len,
             stored_bytes: Some(len),
             decoded_bytes: Some(len),
-            sizes_learned: false,
         };
         Ok(Self { space: stored, structure })
     }
@@ -42,14 +41,12 @@ pub struct Structure {
     pub kind: StructureKind,
     /// How many parts can be decoded alone; 1 where the whole must be decoded in order, or more were not counted.
     pub parts: usize,
-    /// The decoded size of the largest part, 0 where nothing tells.
+    /// The decoded size of the largest part, or a bound for it; 0 where nothing tells.
     pub largest_part_bytes: u64,
     /// The size as stored; None for a pipe.
     pub stored_bytes: Option<u64>,
-    /// The decoded size, where the file tells it or it was learned.
+    /// The decoded size, where the file tells it.
     pub decoded_bytes: Option<u64>,
-    /// Whether the parts do not tell their sizes, and all of them were decoded once at opening to learn them.
-    pub sizes_learned: bool,
 }
 
 /// A compression format.
@@ -113,9 +110,8 @@ impl fmt::Display for Structure {
             StructureKind::Plain => f.write_str("not compressed"),
             StructureKind::Blocks => {
                 let largest = mebibytes(self.largest_part_bytes);
-                let learned = if self.sizes_learned { " and once more to learn their sizes" } else { "" };
                 let Self { format, parts, .. } = self;
-                write!(f, "{format}, {parts} parts of at most {largest}, decoded on all cores{learned}")
+                write!(f, "{format}, {parts} parts of at most {largest}, decoded on all cores")
             }
             StructureKind::Spool => {
                 write!(f, "{}, decoded in order by one core into a spool file", self.format)

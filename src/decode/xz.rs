@@ -76,7 +76,7 @@ pub(super) fn outline(
             if record.uncompressed > 0 {
                 parts.push(Part {
                     stored: start..start + record.padded(),
-                    decoded: decoded..next,
+                    bytes: record.uncompressed,
                     codec: Codec::Xz { check: stream.check, unpadded_bytes: record.unpadded },
                 });
             }

@@ -1,28 +1,27 @@
 //! Zstandard: the walk over frames without decoding them, and the decoder.
 //!
 //! Frames are independent (RFC 8878, section 3.1). Each tells its window and, mostly, its content size in its header,
-//! and its length by a chain of three-byte block headers. Skippable frames carry nothing and are stepped over. Where
-//! several frames do not all tell their sizes, as `pzstd` writes them, [`sizes`] learns what is missing.
-
-mod sizes;
+//! and its length by a chain of three-byte block headers. Skippable frames carry nothing and are stepped over. Frames that
+//! do not tell their sizes, as `pzstd` writes them, are parts too: what one decodes to is guessed, and seen when it is.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
 
-use super::blocks::{Codec, Grouping, MAX_PARTS, Outline};
+use super::blocks::{Codec, Grouping, MAX_PARTS, Outline, reserve};
 use super::feed::{Feed, peek};
 use super::limits::memory_exceeded;
 use super::sniff::{is_skippable, may_be_zstd};
-use super::{DecodeOptions, Format, Output, Shared, corrupt, truncated};
+use super::{DecodeOptions, Format, Output, corrupt, truncated};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
 
 const MAX_HEADER_BYTES: usize = 18;
 /// No block decodes to more.
 const MAX_BLOCK_BYTES: u64 = 128 << 10;
+/// Few frames of images decode to more than this many times what they take as stored.
+const LIKELY_RATIO: u64 = 6;
 
 /// What the header of a frame tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,61 +81,14 @@ impl Header {
     }
 }
 
-/// A frame that can be a part.
-#[derive(Debug, Clone)]
-struct Frame {
-    stored: Range<u64>,
-    window_bytes: u64,
-    /// None where the frame does not tell.
-    content_bytes: Option<u64>,
-}
-
-/// What the walk over the frames came to.
-enum Walk {
-    /// Each of them, none too large for a part as far as it can be told.
-    Frames(Vec<Frame>),
-    /// One is too large, or there are too many; those before it decode to so much at the least.
-    Stream { at_least_bytes: u64 },
-}
-
-/// Walks over the frames. If there are several, what they do not tell of their sizes is learned by decoding them once.
+/// Walks over the frames, as far as each is small enough for a part.
 pub(super) fn outline(
-    shared: &Arc<Shared>,
-    stored: &Arc<dyn ByteSpace>,
+    stored: &dyn ByteSpace,
     stored_len: u64,
+    options: &DecodeOptions,
 ) -> Result<Outline, BundleError> {
-    let options = &shared.options;
-    let stream = |at_least_bytes| Outline { at_least_bytes, ..Outline::stream(Format::Zstd, None) };
-    let frames = match walk(&**stored, stored_len, options)? {
-        Walk::Frames(frames) => frames,
-        Walk::Stream { at_least_bytes } => return Ok(stream(at_least_bytes)),
-    };
-    let told = frames.iter().filter_map(|frame| frame.content_bytes).fold(0, u64::saturating_add);
-    let all_tell = frames.iter().all(|frame| frame.content_bytes.is_some());
-    let learned = match &frames[..] {
-        _ if all_tell => Vec::new(),
-        [_alone] => return Ok(stream(told)),
-        _ => match sizes::learn(shared, stored, &frames)? {
-            Some(sizes) => sizes,
-            None => return Ok(stream(told)),
-        },
-    };
-    let mut learned = learned.into_iter();
     let mut groups = Grouping::new(Codec::Zstd);
-    let mut working_bytes = 0;
-    for frame in frames {
-        let content = frame.content_bytes.or_else(|| learned.next()).unwrap_or(0);
-        working_bytes = working_bytes.max(frame.window_bytes.min(content));
-        groups.add(frame.stored, content);
-    }
-    let units = groups.units();
-    let outline = Outline::parts(Format::Zstd, groups.finish(), units, working_bytes);
-    Ok(Outline { sizes_learned: !all_tell, ..outline })
-}
-
-fn walk(stored: &dyn ByteSpace, stored_len: u64, options: &DecodeOptions) -> Result<Walk, BundleError> {
-    let mut frames: Vec<Frame> = Vec::new();
-    let mut told_bytes = 0_u64;
+    let (mut told_bytes, mut all_tell) = (0_u64, true);
     let mut at = 0;
     while at < stored_len {
         let place = format!("zstd frame at byte {at}");
@@ -157,29 +109,42 @@ fn walk(stored: &dyn ByteSpace, stored_len: u64, options: &DecodeOptions) -> Res
         let header = Header::parse(&head).ok_or_else(|| truncated("zstd", stored_len).at(&place))?;
         header.check(options).map_err(|e| e.at(&place))?;
         told_bytes = told_bytes.saturating_add(header.content_bytes.unwrap_or(0));
-        let too_large = header.content_bytes.is_some_and(|content| content > options.part_cache_bytes);
-        let frame = if too_large || frames.len() == MAX_PARTS {
+        all_tell &= header.content_bytes.is_some();
+        let frame = if groups.units() == MAX_PARTS {
             None
         } else {
             frame_at(stored, at, stored_len, header, options).map_err(|e| e.at(&place))?
         };
         // No need to look at the rest of the file.
-        let Some(frame) = frame else { return Ok(Walk::Stream { at_least_bytes: told_bytes }) };
-        at = frame.end;
-        let Header { window_bytes, content_bytes, .. } = header;
-        frames.push(Frame { stored: frame, window_bytes, content_bytes });
+        let Some((end, bytes)) = frame else {
+            return Ok(Outline { at_least_bytes: told_bytes, ..Outline::stream(Format::Zstd, None) });
+        };
+        groups.add(at..end, bytes);
+        at = end;
     }
-    Ok(Walk::Frames(frames))
+    let (units, parts) = (groups.units(), groups.finish());
+    // Where the stored bytes do not lie together, they are put together before they are decoded.
+    let working_bytes = parts.iter().map(|part| part.stored.end - part.stored.start).max().unwrap_or(0);
+    Ok(if all_tell {
+        Outline::parts(Format::Zstd, parts, units, working_bytes)
+    } else {
+        Outline::guessed_parts(Format::Zstd, parts, units, working_bytes)
+    })
 }
 
-/// Where the frame with this header lies, by its block headers; None if it tells no size and must be too large.
+/// Where the frame with this header ends, by its block headers, and what it decodes to, a guess where it does not tell;
+/// None if that is too much for a part.
 fn frame_at(
     stored: &dyn ByteSpace,
     start: u64,
     stored_len: u64,
     header: Header,
     options: &DecodeOptions,
-) -> Result<Option<Range<u64>>, BundleError> {
+) -> Result<Option<(u64, u64)>, BundleError> {
+    let limit = options.part_limit_bytes();
+    if header.content_bytes.is_some_and(|content| content > limit) {
+        return Ok(None);
+    }
     let mut at = start + header.len;
     let mut most = 0;
     loop {
@@ -198,7 +163,7 @@ fn frame_at(
         }
         // No encoder stores blocks larger than they decode. A frame alone, the usual build, is mostly known as such
         // here, without a look at all of it.
-        if header.content_bytes.is_none() && at - start > options.part_limit_bytes().saturating_mul(9) / 8 {
+        if header.content_bytes.is_none() && at - start > limit.saturating_mul(9) / 8 {
             return Ok(None);
         }
     }
@@ -206,10 +171,34 @@ fn frame_at(
     if at > stored_len {
         return Err(truncated("zstd", stored_len));
     }
-    if header.content_bytes.is_some_and(|content| content > most) {
-        return Err(corrupt("it declares more bytes than its blocks can hold"));
+    match header.content_bytes {
+        Some(content) if content > most => Err(corrupt("it declares more bytes than its blocks can hold")),
+        Some(content) => Ok(Some((at, content))),
+        None => Ok(Some((at, most.min((at - start).saturating_mul(LIKELY_RATIO))))),
     }
-    Ok(Some(start..at))
+}
+
+/// Decodes whole frames at once, which needs no window, each checksum verified where there is one. False if they decode to
+/// more than `room_bytes`.
+pub(super) fn decode_within(
+    stored: &dyn ByteSpace,
+    range: &Range<u64>,
+    room_bytes: u64,
+    options: &DecodeOptions,
+    out: &mut Vec<u8>,
+) -> Result<bool, BundleError> {
+    let stored_bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let frames = peek(stored, range.start, stored_bytes)?;
+    if frames.len() < stored_bytes {
+        return Err(truncated("zstd", range.start + frames.len() as u64));
+    }
+    out.clear();
+    reserve(out, room_bytes)?;
+    match context(options)?.decompress(out, &frames) {
+        Ok(_) => Ok(out.len() as u64 <= room_bytes),
+        Err(code) if is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => Ok(false),
+        Err(code) => Err(failure(code, options)),
+    }
 }
 
 /// Decodes all frames of the feed, each checksum verified where there is one.
@@ -282,3 +271,6 @@ fn failure(code: usize, options: &DecodeOptions) -> BundleError {
         corrupt(format!("the zstd data is damaged ({})", zstd_safe::get_error_name(code).to_lowercase()))
     }
 }
+
+#[cfg(test)]
+mod tests;

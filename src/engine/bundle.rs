@@ -111,7 +111,9 @@ impl Bundle {
             let volume = decoder.open_reader(source::stdin()?)?;
             self.opened(path, None, Some(volume.structure), listeners);
             let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-            return archive::read(&volume.space, &open, &limits, early);
+            let catalog = archive::read(&volume.space, &open, &limits, early)?;
+            self.measured(&volume.space)?;
+            return Ok(catalog);
         }
         let late = late_opener(decoder);
         let openings = Openings::default();
@@ -158,6 +160,7 @@ impl Bundle {
         let volume = decoder.open(file.space())?;
         self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
         let catalog = archive::read(&volume.space, &open, &limits, early)?;
+        self.measured(&volume.space)?;
         if let Some(identity) = identity {
             file.check_unchanged()?;
             state.save_catalog(&identity, &catalog, &Home::Volume(volume.space), &openings);
@@ -194,6 +197,14 @@ impl Bundle {
             stored_bytes,
         });
         self.parts.push(OpenedSource { path: path.to_owned(), stored_bytes, structure });
+    }
+
+    /// What the source that was opened last decodes to, once all of it was walked over.
+    fn measured(&mut self, space: &Arc<dyn ByteSpace>) -> Result<(), BundleError> {
+        if let Some(structure) = self.parts.last_mut().and_then(|part| part.structure.as_mut()) {
+            structure.decoded_bytes = Some(space.len()?);
+        }
+        Ok(())
     }
 
     /// Which bundles they are; none unless that can be told of all.

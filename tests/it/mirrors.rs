@@ -27,7 +27,7 @@ fn one_bundle_fills_several_mirrors_and_is_decoded_once() {
     assert_eq!(pushed.report["decode"]["spool_peak_bytes"], 0);
 }
 
-/// Frames that do not tell their sizes are decoded once to learn them; after that, only where something is wanted.
+/// Frames that do not tell their sizes are decoded as the walk meets them; after that, only where something is wanted.
 #[test]
 fn three_missing_blobs_of_zstd_frames_without_sizes_need_neither_the_disk_nor_every_part() {
     let folder = folder();
@@ -36,7 +36,7 @@ fn three_missing_blobs_of_zstd_frames_without_sizes_need_neither_the_disk_nor_ev
     args.extend(["--median", "6000000", "--sigma", "0.1", "--multi-arch", "0"]);
     let source = bundle(folder.path(), "b.tar.zst", &args);
     let structure = inspect(&source)["sources"][0]["structure"].clone();
-    assert_eq!(structure["sizes_learned"], true);
+    assert_eq!(structure["kind"], "blocks");
     let store = folder.path().join("store");
     let args = |host: &str| {
         let source = source.display().to_string();
@@ -63,7 +63,7 @@ fn three_missing_blobs_of_zstd_frames_without_sizes_need_neither_the_disk_nor_ev
     assert_eq!(decode["spool_peak_bytes"], 0);
     let whole = structure["decoded_bytes"].as_u64().unwrap();
     let beyond = decode["bytes"].as_u64().unwrap() - whole;
-    assert!(beyond < whole, "{beyond} bytes decoded beyond the pass over {whole}");
+    assert!(beyond < whole, "{beyond} bytes decoded beyond the walk over {whole}");
 }
 
 /// All files below a folder, with their sizes.

@@ -19,7 +19,7 @@ impl PartSet for Counted {
         SIZE as u64
     }
 
-    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<(), BundleError> {
+    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(now, Ordering::SeqCst);
         self.decoded.fetch_add(1, Ordering::SeqCst);
@@ -31,7 +31,7 @@ impl PartSet for Counted {
         }
         out.clear();
         out.resize(SIZE, u8::try_from(index % 256).unwrap());
-        Ok(())
+        Ok(Decoded::Whole)
     }
 }
 
@@ -152,4 +152,39 @@ fn a_pool_that_is_busy_elsewhere_delays_a_reader_but_does_not_stop_it() {
     // A thread of the pool would wait for this one for ever if this one waited for the pool.
     assert_eq!(cache.fetch(&set, 1, 3, 0..0).unwrap()[0], 3);
     drop(free);
+}
+
+/// A part that finds out, twice, that it needs twice the memory.
+struct Growing(AtomicU64);
+
+impl PartSet for Growing {
+    fn need_bytes(&self, _index: usize) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn decode(&self, _index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
+        let need = self.need_bytes(0);
+        if need < 4 * SIZE as u64 {
+            self.0.store(2 * need, Ordering::SeqCst);
+            return Ok(Decoded::NeedsRoom);
+        }
+        *out = vec![1; usize::try_from(need).unwrap()];
+        Ok(Decoded::Whole)
+    }
+}
+
+#[test]
+fn a_part_that_needs_more_room_gets_it_from_the_budget_and_is_read_by_all_who_wait() {
+    let cache = cache(2, 5);
+    let (_, small) = counted(Counted::default());
+    for index in 0..4 {
+        cache.fetch(&small, 1, index, 0..0).unwrap();
+    }
+    let set: Arc<dyn PartSet> = Arc::new(Growing(AtomicU64::new(SIZE as u64)));
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(cache.fetch(&set, 2, 0, 0..0).unwrap().len(), 4 * SIZE));
+        }
+    });
+    assert!(lock(&cache.state).used_bytes <= 5 * SIZE as u64, "others have made room");
 }

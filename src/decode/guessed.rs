@@ -1,0 +1,70 @@
+//! A volume of parts that do not tell what they decode to.
+//!
+//! In: the parts, and the same bytes as stored. Out: what the parts decode to; from where one has proved too large for the
+//! cache, the same bytes decoded in order.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::blocks::{BlockVolume, Outline};
+use super::feed::SpaceFeed;
+use super::spool::SpoolVolume;
+use super::{Format, Shared};
+use crate::error::BundleError;
+use crate::source::ByteSpace;
+
+pub(super) struct GuessedVolume {
+    shared: Arc<Shared>,
+    stored: Arc<dyn ByteSpace>,
+    format: Format,
+    blocks: BlockVolume,
+    stream: OnceLock<Result<SpoolVolume, BundleError>>,
+}
+
+impl GuessedVolume {
+    /// The outline has at least one part.
+    pub(super) fn new(shared: Arc<Shared>, stored: Arc<dyn ByteSpace>, outline: Outline) -> Self {
+        let format = outline.format;
+        let blocks = BlockVolume::new(Arc::clone(&shared), Arc::clone(&stored), outline);
+        Self { shared, stored, format, blocks, stream: OnceLock::new() }
+    }
+
+    fn read<T>(&self, from: impl Fn(&dyn ByteSpace) -> Result<T, BundleError>) -> Result<T, BundleError> {
+        if !self.blocks.one_is_too_large() {
+            let result = from(&self.blocks);
+            if result.is_ok() || !self.blocks.one_is_too_large() {
+                return result;
+            }
+        }
+        let start = || {
+            let feed = SpaceFeed::all(Arc::clone(&self.stored));
+            SpoolVolume::start(&self.shared, self.format, Box::new(feed), 0)
+        };
+        from(self.stream.get_or_init(start).as_ref().map_err(Clone::clone)?)
+    }
+}
+
+impl ByteSpace for GuessedVolume {
+    fn len(&self) -> Result<u64, BundleError> {
+        self.read(|space| space.len())
+    }
+
+    fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+        self.read(|space| space.chunk_at(offset, max))
+    }
+
+    fn release(&self, range: Range<u64>) {
+        self.blocks.release(range.clone());
+        if let Some(Ok(stream)) = self.stream.get() {
+            stream.release(range);
+        }
+    }
+}
+
+impl std::fmt::Debug for GuessedVolume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("GuessedVolume").field(&self.blocks).finish()
+    }
+}
