@@ -63,6 +63,8 @@ pub struct RunSettings {
     pub allow_damaged: bool,
     /// Move no tag of a mirror unless every image of it is complete.
     pub atomic_tags: bool,
+    /// Ask for every blob, also of images whose manifest is there: a mirror may have lost some.
+    pub recheck: bool,
 }
 
 /// One mirror and how to talk to it.

@@ -136,7 +136,8 @@ impl Plan {
     pub fn check_not_empty(&self) -> Result<(), BundleError> {
         if self.images.is_empty() {
             let told = format!("no image is left: --include and --exclude leave out all {}", self.left_out);
-            return Err(BundleError::new(Fault::NoName, told));
+            return Err(BundleError::new(Fault::NoName, told)
+                .hint("the pattern must match the whole name, host and tag included: '*nautilus*', 'gcr.io/anthos-*'"));
         }
         Ok(())
     }

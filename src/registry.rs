@@ -272,6 +272,8 @@ async fn find_scheme(endpoint: &Endpoint, options: &ClientOptions) -> Result<Sch
         if !host.unreachable(tokio::time::Instant::now(), options.retry.connect_patience) {
             return Err(RegistryError::new("GET", &url, cause));
         }
-        tokio::time::sleep(delays.next().unwrap_or_default().min(Duration::from_secs(2))).await;
+        let delay = delays.next().unwrap_or_default().min(Duration::from_secs(2));
+        options.observer.retry(&format!("GET {url}"), "no connection", delay);
+        tokio::time::sleep(delay).await;
     }
 }

@@ -95,6 +95,12 @@ impl BundleArgs {
         if paths.is_empty() {
             return Err(Stop::usage("no bundle is given").hint("name one: --source PATH"));
         }
+        // A mistyped path is a wrong command line; whatever else is the matter with it, opening it will tell.
+        if let Some(absent) =
+            paths.iter().find(|path| path.as_os_str() != "-" && matches!(path.try_exists(), Ok(false)))
+        {
+            return Err(Stop::usage(format!("there is no {}", absent.display())));
+        }
         let pipes = paths.iter().filter(|path| path.as_os_str() == "-").count();
         if pipes > 1 || (pipes == 1 && stdin_is_taken) {
             return Err(
@@ -177,6 +183,7 @@ impl Opener {
             spool_folder: self.spool_folder.clone(),
             allow_damaged: false,
             atomic_tags: false,
+            recheck: false,
         }
     }
 

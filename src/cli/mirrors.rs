@@ -48,6 +48,7 @@ pub(super) struct MirrorArgs {
 /// A certificate file is small; this stops `--cacert /dev/zero`.
 const MAX_PEM_BYTES: u64 = 16 << 20;
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+const CERTIFICATE: &[u8] = b"CERTIFICATE-----";
 
 impl MirrorArgs {
     /// Whether the password comes from standard input.
@@ -74,7 +75,7 @@ impl MirrorArgs {
         let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = Duration::from_secs(self.patience);
         for path in &self.cacert {
-            options.ca_pem.push(read_pem("--cacert", path)?);
+            options.ca_pem.push(read_certificates("--cacert", path)?);
         }
         if let (Some(cert), Some(key)) = (&self.client_cert, &self.client_key) {
             let mut identity = read_pem("--client-cert", cert)?;
@@ -122,7 +123,7 @@ impl MirrorArgs {
         }
         let place = |mirror: RegistryMirror| {
             let flag = format!("{}:{}: caCertPath", path.display(), mirror.line);
-            let ca = mirror.ca_cert_path.map(|ca| read_pem(&flag, &ca)).transpose()?;
+            let ca = mirror.ca_cert_path.map(|ca| read_certificates(&flag, &ca)).transpose()?;
             Ok(Place { target: mirror.target, ca, pull_credentials: mirror.pull_credential_config_path })
         };
         cluster.mirrors.into_iter().map(place).collect()
@@ -136,7 +137,16 @@ struct Place {
     pull_credentials: Option<PathBuf>,
 }
 
-pub(super) fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
+/// A file of certificates in PEM form.
+pub(super) fn read_certificates(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
+    let pem = read_pem(flag, path)?;
+    if pem.windows(CERTIFICATE.len()).any(|window| window == CERTIFICATE) {
+        return Ok(pem);
+    }
+    Err(Stop::usage(format!("{flag} {}: no certificate in PEM form in it", path.display())))
+}
+
+fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
     let failed = |error: std::io::Error| Stop::usage(format!("{flag} {}: {error}", path.display()));
     let mut pem = Vec::new();
     File::open(path).map_err(failed)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(failed)?;

@@ -110,6 +110,9 @@ impl Output {
                         printable(&failure.message),
                         failure.class
                     ));
+                    if let Some(hint) = &failure.hint {
+                        say(&format!("  next: {}", printable(hint)));
+                    }
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! `push images`: the drop-in for `bmctl push images`, and the main job.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,6 +47,9 @@ pub(super) struct RunArgs {
     /// Move no tag of a mirror unless all its images are complete
     #[arg(long)]
     atomic_tags: bool,
+    /// Ask for every blob, also of images whose manifest the mirror has: repairs a mirror that has lost some
+    #[arg(long)]
+    recheck: bool,
     /// Push the whole images of a bundle in which others are damaged
     #[arg(long)]
     allow_damaged: bool,
@@ -74,6 +78,7 @@ impl RunArgs {
         RunSettings {
             allow_damaged: self.allow_damaged,
             atomic_tags: self.atomic_tags,
+            recheck: self.recheck,
             ..opener.settings(method)
         }
     }
@@ -217,8 +222,12 @@ impl<'a> ReportFile<'a> {
         // Others may read it, as any file that is made here.
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder);
-        let file =
-            file.map_err(|error| Stop::usage(format!("--report {}: {}", path.display(), error.kind())))?;
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                Stop::usage(format!("--report {}: there is no folder {}", path.display(), folder.display()))
+            }
+            kind => Stop::usage(format!("--report {}: {kind}", path.display())),
+        })?;
         Ok(Self { path, file })
     }
 

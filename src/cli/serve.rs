@@ -17,7 +17,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", required_unless_present = "discard")]
     root: Option<PathBuf>,
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000", value_parser = listen_address)]
     listen: SocketAddr,
     /// Serve everyone who can reach an address that is not of this machine alone
     #[arg(long)]
@@ -25,6 +25,10 @@ pub(super) struct Args {
     /// Throw away everything that is pushed, unchecked: for measurements of clients only
     #[arg(long, conflicts_with = "root")]
     discard: bool,
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an address and a port are wanted, as 127.0.0.1:5000 or 0.0.0.0:5000".to_owned())
 }
 
 impl From<ServeError> for Stop {

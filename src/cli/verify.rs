@@ -76,7 +76,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         let text = serde_json::to_string_pretty(&document);
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
-        Output::result(&summary::verified(&document));
+        output.summary(&summary::verified(&document));
+        output.failures(&document.mirrors);
     }
     Ok(exit)
 }

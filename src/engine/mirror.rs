@@ -198,6 +198,8 @@ impl Actor {
         } else {
             (probed.await, Ahead::default())
         };
+        let presence = presence
+            .map(|found| probe::Presence { whole: found.whole && !self.run.settings.recheck, ..found });
         let needs_blobs = presence.as_ref().is_ok_and(|presence| !presence.whole);
         self.lacks_images.store(needs_blobs, Ordering::Relaxed);
         let sent = if needs_blobs {

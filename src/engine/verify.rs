@@ -213,7 +213,7 @@ impl Check<'_> {
 
 fn missing(repository: &Repository, what: &str) -> Failure {
     Failure {
-        hint: Some("push the bundle again: what is missing is sent, and nothing else".to_owned()),
+        hint: Some("push again with --recheck, and the same namespace and --rewrite: what is missing is sent, and nothing else".to_owned()),
         ..incomplete("missing", format!("{repository} lacks {what}"))
     }
 }

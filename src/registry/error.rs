@@ -252,6 +252,12 @@ impl RegistryError {
             Cause::Credentials(_) => {
                 "give credentials with --username and --password-stdin, or log in with docker or podman"
             }
+            Cause::Unreachable(_) => {
+                "is the registry running, and are host and port right? Without a port it is 443 (80 with http://)"
+            }
+            Cause::Integrity(_) => {
+                "what the registry keeps is damaged: delete that blob or its repository there, then push with --recheck"
+            }
             Cause::Source(error) => return error.hint_text(),
             Cause::Answer(answer) => return self.hint_of_answer(answer).map(str::to_owned),
             _ => return None,
@@ -280,6 +286,7 @@ impl RegistryError {
                 Some("the project or namespace must exist and the account must be allowed to push to it")
             }
             403 => Some("the account is not allowed to do this in that repository"),
+            500 | 507 => Some("the registry itself fails: look at its log and at its free disk"),
             _ => None,
         }
     }

@@ -69,7 +69,7 @@ impl Listener for Lines {
                 let total = state.images.map(|images| format!("/{images}")).unwrap_or_default();
                 let told = state.mirrors.get_mut(*mirror).map(|mirror| {
                     mirror.images += 1;
-                    let how = if *already { "unchanged" } else { "pushed" };
+                    let how = if *already { "unchanged" } else { "uploaded" };
                     format!("{}: {}{total} {} {how}", mirror.name, mirror.images, printable(image))
                 });
                 told.filter(|_| !already)
@@ -94,7 +94,9 @@ impl Listener for Lines {
             Event::Finished { mirror, complete, failed, took } => {
                 let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
                 let took = human_duration(*took);
-                Some(format!("{}: {complete} images complete{failed} after {took}", name(&state, *mirror)))
+                let complete =
+                    if *complete == 0 { "no image".to_owned() } else { format!("{complete} images") };
+                Some(format!("{}: {complete} complete{failed} after {took}", name(&state, *mirror)))
             }
             Event::Wanted { .. } | Event::Sent { .. } | Event::Tagged { .. } | Event::Abandoned => None,
         };

@@ -70,7 +70,9 @@ fn errors_say_what_where_why_and_what_next() {
             source,
         ];
         words.extend(more);
-        snapshot(&words)
+        // How far it came with a mirror that is not there is a matter of time.
+        let said = snapshot(&words);
+        said.lines().filter(|line| !line.starts_with("127.0.0.1:1: ")).collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!("error_no_such_file", push("missing.tar.xz", &[]));
     insta::assert_snapshot!("error_not_a_bundle", push("page.tar.xz", &[]));
@@ -79,9 +81,9 @@ fn errors_say_what_where_why_and_what_next() {
     insta::assert_snapshot!("error_bad_rewrite", push("page.tar.xz", &["--rewrite", "quay.io"]));
     insta::assert_snapshot!(
         "error_bad_target",
-        snapshot(&["push", "images", "--source", "x", "--private-registry", "https://reg/v2/ns"])
+        snapshot(&["push", "images", "--source", "page.tar.xz", "--private-registry", "https://reg/v2/ns"])
     );
-    insta::assert_snapshot!("error_no_mirror", snapshot(&["push", "images", "--source", "x"]));
+    insta::assert_snapshot!("error_no_mirror", snapshot(&["push", "images", "--source", "page.tar.xz"]));
     insta::assert_snapshot!("error_two_passwords", push("x", &["--password=a", "--password-stdin"]));
 }
 

@@ -1,8 +1,10 @@
 //! Several mirrors, the rules of names, and what a run reports.
 
+use std::time::Duration;
+
 use crate::support::http::{get, tags};
 use crate::support::registry::{Registry, free_port};
-use crate::support::{bundle, folder, judge, layercast, push};
+use crate::support::{bundle, folder, judge, layercast, push, within};
 
 #[test]
 fn one_bundle_fills_several_mirrors_and_is_decoded_once() {
@@ -64,6 +66,44 @@ fn three_missing_blobs_of_zstd_frames_without_sizes_need_neither_the_disk_nor_ev
     let whole = structure["decoded_bytes"].as_u64().unwrap();
     let beyond = decode["bytes"].as_u64().unwrap() - whole;
     assert!(beyond < whole, "{beyond} bytes decoded beyond the walk over {whole}");
+}
+
+/// A registry that lost blobs still has the manifests that name them, so an image looks unchanged.
+#[test]
+fn a_mirror_that_has_lost_blobs_is_repaired_by_asking_for_each() {
+    let folder = folder();
+    let source = bundle(folder.path(), "b.tar", &["--preset", "tiny", "--format", "oci-layout"]);
+    let store = folder.path().join("store");
+    let docker = Registry::docker();
+    let data = docker.data();
+    for (registry, store) in [(Registry::embedded(&store), store), (docker, data)] {
+        let source = source.display().to_string();
+        let args = ["--source", &source, "--private-registry", &registry.host(), "--need-credential=false"];
+        push(&args).complete();
+        let mut blobs = files(&store);
+        blobs.retain(|(path, _)| path.contains("sha256") && !path.ends_with("/link"));
+        blobs.sort_by_key(|file| std::cmp::Reverse(file.1));
+        for (path, _) in &blobs[..2] {
+            std::fs::remove_file(path).unwrap();
+        }
+        let verify = || {
+            within(Duration::from_secs(60), {
+                let mut command = layercast();
+                command.args(["verify", "--quiet"]).args(args);
+                command
+            })
+        };
+        let incomplete = verify();
+        let said = String::from_utf8_lossy(&incomplete.stderr).into_owned();
+        assert_eq!(incomplete.status.code(), Some(3), "{said}");
+        assert!(said.contains("next: push again with --recheck"), "{said}");
+
+        let repaired = push(&[&args[..], &["--recheck"]].concat()).complete();
+        assert_eq!(repaired.mirror(0)["blobs_sent"], 2);
+        judge(&registry.url(), source.as_ref());
+        let complete = verify();
+        assert_eq!((complete.status.code(), complete.stdout.len(), complete.stderr.len()), (Some(0), 0, 0));
+    }
 }
 
 /// All files below a folder, with their sizes.

@@ -167,7 +167,8 @@ impl Actor {
         let damage = self.run.damage(&agreed.images).filter(|_| !self.run.settings.allow_damaged);
         if let Some(failure) = damage {
             let message = format!("not tagged, because the bundle is damaged: {}", failure.message);
-            return Some(Failure { message, ..failure });
+            let hint = "--allow-damaged tags the images that are whole".to_owned();
+            return Some(Failure { message, hint: Some(hint), ..failure });
         }
         (incomplete && self.run.settings.atomic_tags).then(|| Failure {
             class: "withheld",

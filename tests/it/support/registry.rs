@@ -14,7 +14,7 @@ use super::layercast;
 pub(crate) struct Registry {
     child: Child,
     pub(crate) port: u16,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
 }
 
 /// How a `docker-registry` is set up.
@@ -65,9 +65,14 @@ impl Registry {
             .spawn();
         let child =
             child.unwrap_or_else(|error| panic!("docker-registry: {error}; scripts/test.sh installs it"));
-        let registry = Self { child, port, _folder: Some(folder) };
+        let registry = Self { child, port, folder: Some(folder) };
         registry.wait();
         registry
+    }
+
+    /// The folder of a `docker-registry`.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.as_ref().unwrap().path().join("data")
     }
 
     /// The embedded registry, as a process.
@@ -88,7 +93,7 @@ impl Registry {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
         let port = port.unwrap_or_else(|| panic!("serve said {line:?}"));
-        Self { child, port, _folder: None }
+        Self { child, port, folder: None }
     }
 
     /// `127.0.0.1:PORT`.
