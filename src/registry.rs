@@ -158,7 +158,6 @@ struct Inner {
     auth: Auth,
     access: Access,
     allow_foreign_uploads: bool,
-    first_answer_after: Duration,
 }
 
 impl fmt::Debug for Registry {
@@ -178,16 +177,18 @@ impl Registry {
             _ => Scheme::Https,
         };
         let endpoint = endpoint.with_scheme(scheme);
+        if scheme == Scheme::Https && options.ca_pem.is_empty() && !options.skip_verify {
+            // They will be asked for in the handshake, where reading them would hold up other mirrors.
+            let read = tokio::task::spawn_blocking(|| trust::system().is_some()).await;
+            tracing::trace!(?read, "the system's authorities");
+        }
         let clients = Clients::new(&endpoint, &options)?;
         let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
         let (host, policy, observer) = (Host::new(), options.retry, options.observer);
         let client = Client { endpoint, transport, host, policy, observer };
         let auth = Auth::new(options.credential, options.auth_realms);
         let front_door = Request::new(Method::GET, client.endpoint.url("")?);
-        let knocked = tokio::time::Instant::now();
-        let answer = client.exchange(&front_door, None).await;
-        let first_answer_after = knocked.elapsed();
-        match answer {
+        match client.exchange(&front_door, None).await {
             Ok(_) => {}
             Err(error) if error.status() == Some(401) => auth.learn(&client, error).await?,
             Err(error) => return Err(error),
@@ -197,13 +198,14 @@ impl Registry {
             auth,
             access: options.access,
             allow_foreign_uploads: options.allow_foreign_uploads,
-            first_answer_after,
         })))
     }
 
-    /// How long the first answer took, with the opening of the connection: two ways there and back at the least.
-    pub fn first_answer_after(&self) -> Duration {
-        self.0.first_answer_after
+    /// How long the way there and back seems to be: what the first answer took, of which the opening of the connection
+    /// was at least half, and two thirds with TLS.
+    pub fn there_and_back(&self) -> Duration {
+        let ways = if self.endpoint().scheme() == Scheme::Http { 2 } else { 3 };
+        self.host().first_answer_after() / ways
     }
 
     /// Where it is, with the scheme settled.

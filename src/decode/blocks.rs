@@ -72,7 +72,7 @@ pub(super) struct Outline {
     /// Blocks, frames or members, of which a part may hold several.
     pub(super) units: usize,
     pub(super) largest_bytes: u64,
-    /// The memory that decoding one part needs beside the part.
+    /// The memory that decoding one part needs beside the part, if the part is not smaller than that.
     pub(super) working_bytes: u64,
     pub(super) decoded_bytes: Option<u64>,
     /// What it decodes to at the least.
@@ -145,9 +145,15 @@ impl Grouping {
         let part = self.open.get_or_insert(first);
         part.stored.end = stored.end;
         part.bytes += bytes;
-        if part.bytes >= GROUP_BYTES {
-            self.closed.extend(self.open.take());
+        if part.bytes.max(part.stored.end - part.stored.start) >= GROUP_BYTES {
+            self.close();
         }
+    }
+
+    /// What comes next begins a part of its own: something that is none of either lies before it.
+    pub(super) fn close(&mut self) {
+        self.closed.extend(self.open.take_if(|open| open.bytes > 0));
+        self.open = None;
     }
 
     /// How many were added.
@@ -280,8 +286,12 @@ pub(super) fn judge<T>(
 
 impl PartSet for Parts {
     fn need_bytes(&self, index: usize) -> u64 {
-        let room = self.room_bytes(index);
-        room + self.working_bytes.min(room)
+        let (part, room) = (&self.table[index], self.room_bytes(index));
+        room + match part.codec {
+            // Where the stored bytes do not lie together, they are put together before they are decoded.
+            Codec::Zstd => part.stored.end - part.stored.start,
+            Codec::Xz { .. } | Codec::Gzip => self.working_bytes.min(room),
+        }
     }
 
     fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {

@@ -20,7 +20,7 @@ use crate::source::ByteSpace;
 const MAX_HEADER_BYTES: usize = 18;
 /// No block decodes to more.
 const MAX_BLOCK_BYTES: u64 = 128 << 10;
-/// Few frames of images decode to more than this many times what they take as stored.
+/// Few blocks of images decode to more than this many times what they take as stored.
 const LIKELY_RATIO: u64 = 6;
 
 /// What the header of a frame tells.
@@ -99,6 +99,7 @@ pub(super) fn outline(
                 Some(next) if next <= stored_len => next,
                 _ => return Err(truncated("zstd", stored_len).at(place)),
             };
+            groups.close();
             continue;
         }
         if !may_be_zstd(&head) {
@@ -123,7 +124,6 @@ pub(super) fn outline(
         at = end;
     }
     let (units, parts) = (groups.units(), groups.finish());
-    // Where the stored bytes do not lie together, they are put together before they are decoded.
     let working_bytes = parts.iter().map(|part| part.stored.end - part.stored.start).max().unwrap_or(0);
     Ok(if all_tell {
         Outline::parts(Format::Zstd, parts, units, working_bytes)
@@ -146,24 +146,28 @@ fn frame_at(
         return Ok(None);
     }
     let mut at = start + header.len;
-    let mut most = 0;
+    let (mut most, mut likely) = (0, 0);
     loop {
         let bytes = peek(stored, at, 3)?;
         let &[a, b, c] = &bytes[..] else { return Err(truncated("zstd", stored_len)) };
         let block = u32::from_le_bytes([a, b, c, 0]);
         let (kind, size) = (block >> 1 & 3, u64::from(block >> 3));
-        at += 3 + match kind {
-            0 | 2 => size,
-            1 => 1,
+        let (stored_bytes, likely_bytes) = match kind {
+            // Raw and of one byte: these tell.
+            0 => (size, size),
+            1 => (1, size),
+            2 => (size, size * LIKELY_RATIO),
             _ => return Err(corrupt(format!("the block at byte {at} is of no known kind"))),
         };
+        at += 3 + stored_bytes;
         most += MAX_BLOCK_BYTES;
+        likely += likely_bytes.min(MAX_BLOCK_BYTES);
         if block & 1 != 0 {
             break;
         }
-        // No encoder stores blocks larger than they decode. A frame alone, the usual build, is mostly known as such
+        // No encoder stores blocks much larger than they decode. A frame alone, the usual build, is mostly known as such
         // here, without a look at all of it.
-        if header.content_bytes.is_none() && at - start > limit.saturating_mul(9) / 8 {
+        if at - start > limit.saturating_mul(9) / 8 {
             return Ok(None);
         }
     }
@@ -174,7 +178,7 @@ fn frame_at(
     match header.content_bytes {
         Some(content) if content > most => Err(corrupt("it declares more bytes than its blocks can hold")),
         Some(content) => Ok(Some((at, content))),
-        None => Ok(Some((at, most.min((at - start).saturating_mul(LIKELY_RATIO))))),
+        None => Ok(Some((at, likely))),
     }
 }
 

@@ -141,11 +141,24 @@ impl Layers {
             Arc::clone(&slots.entry(key).or_default().blob)
         };
         let made = slot.get_or_init(|| self.make(layer)).await.clone();
-        if let Ok(blob) = &made {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
-            self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
+        match &made {
+            Ok(blob) => {
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
+                self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
+            }
+            // A disk that is full now has room again later: whoever asks next tries again.
+            Err(error) if error.fault() == Fault::Io => self.renew(key, &slot),
+            Err(_) => {}
         }
         made
+    }
+
+    /// Forgets a failure, unless somebody did already.
+    fn renew(&self, key: LayerKey, failed: &Slot<LayerBlob>) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get_mut(&key).filter(|slot| Arc::ptr_eq(&slot.blob, failed)) {
+            slot.blob = Slot::default();
+        }
     }
 
     async fn make(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
@@ -172,6 +185,11 @@ struct LayerBody {
 impl BlobBody for LayerBody {
     fn len(&self) -> u64 {
         self.facts.size
+    }
+
+    fn is_ready(&self) -> bool {
+        let slots = self.layers.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.get(&LayerKey::of(&self.layer)).is_some_and(|slot| slot.blob.initialized())
     }
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), BundleError>> {

@@ -76,7 +76,7 @@ async fn connect(
         () = run.cancel.cancelled() => return Err(Failure::interrupted()),
     };
     run.listeners.tell(&Event::Connected { mirror: counts.mirror });
-    pace.expect(registry.first_answer_after() / 2);
+    pace.expect(registry.there_and_back());
     Ok(Actor {
         registry,
         namespace: settings.target.namespace,
@@ -87,7 +87,9 @@ async fn connect(
         manifests: Book::default(),
         has_small_blobs: Hunch::new(settings.is_new),
         has_images_untagged: Hunch::new(settings.is_new),
-        lacks_images: AtomicBool::new(settings.is_new),
+        lacks_images: AtomicBool::new(false),
+        scouts: AtomicBool::new(settings.is_new && !run.settings.recheck),
+        cancels: AtomicBool::new(true),
         gone: AtomicBool::new(false),
         whole: Mutex::default(),
         failed: Mutex::default(),
@@ -108,6 +110,10 @@ struct Actor {
     has_images_untagged: Hunch,
     /// Whether the image asked for last was not there: so the next will be lacking too, as a rule.
     lacks_images: AtomicBool,
+    /// Whether one image is brought as if it were lacking before it is known whether any is.
+    scouts: AtomicBool,
+    /// Whether sessions that prove needless can be cancelled: not every account may.
+    cancels: AtomicBool,
     /// The mirror can no longer be reached: what is left need not try.
     gone: AtomicBool,
     /// Images by their place in the list of the run.
@@ -158,12 +164,11 @@ impl Actor {
 
     async fn image(&self, at: usize, image: Arc<WorkImage>) {
         let result = self.bring(&image).await;
+        // Whoever is first is not held up by the others: they may have to decode some of it again.
+        image.was_read();
         self.run.preparer.done(&image);
         match result {
             Ok(whole) => {
-                if !whole.already {
-                    image.was_read();
-                }
                 let (image, already) = (image.planned.name.clone(), whole.already);
                 self.run.listeners.tell(&Event::ImageWhole { mirror: self.counts.mirror, image, already });
                 self.whole.lock().unwrap_or_else(PoisonError::into_inner).insert(at, whole);
@@ -193,15 +198,17 @@ impl Actor {
         };
         let probed = self.probe(&repository, &image.planned.tags, root.digest);
         // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
-        let (presence, ahead) = if self.pace.is_far() && self.lacks_images.load(Ordering::Relaxed) {
+        let (presence, ahead) = if self.pace.is_far() && self.will_be_lacking() {
             futures_util::future::join(probed, self.ask_ahead(&repository, &ready.blobs)).await
         } else {
             (probed.await, Ahead::default())
         };
+        if let Ok(presence) = &presence {
+            self.lacks_images.store(!presence.whole, Ordering::Relaxed);
+        }
         let presence = presence
             .map(|found| probe::Presence { whole: found.whole && !self.run.settings.recheck, ..found });
         let needs_blobs = presence.as_ref().is_ok_and(|presence| !presence.whole);
-        self.lacks_images.store(needs_blobs, Ordering::Relaxed);
         let sent = if needs_blobs {
             self.blobs(&repository, &ready.blobs, Trust::Ask(&ahead)).await
         } else {
@@ -226,6 +233,12 @@ impl Actor {
             tags_to_move: presence.tags_to_move,
             complete: false,
         })
+    }
+
+    /// Whether the next image is to be brought as if the mirror lacked it.
+    fn will_be_lacking(&self) -> bool {
+        let scouts = self.scouts.swap(false, Ordering::Relaxed);
+        (scouts || self.lacks_images.load(Ordering::Relaxed)) && self.cancels.load(Ordering::Relaxed)
     }
 
     fn repository(&self, image: &WorkImage) -> Result<Repository, Failure> {

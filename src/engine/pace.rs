@@ -60,7 +60,7 @@ impl Pace {
     pub(super) fn expect(&self, there_and_back: Duration) {
         self.questions.steer(|control| {
             control.best = Some(there_and_back);
-            if there_and_back >= FAR {
+            if there_and_back >= FAR && control.limit.last_cut.is_none() {
                 control.limit.grow(ByDelay::START_FAR - control.limit.now);
             }
         });

@@ -76,7 +76,14 @@ impl Preparer {
     /// The image, ready to be sent.
     pub(super) async fn image(&self, image: &WorkImage) -> Result<Arc<Ready>, BundleError> {
         let slot = Arc::clone(&image.ready.lock().unwrap_or_else(PoisonError::into_inner));
-        slot.get_or_init(|| self.prepare(image)).await.clone()
+        let ready = slot.get_or_init(|| self.prepare(image)).await.clone();
+        if ready.as_ref().is_err_and(|error| error.fault() == Fault::Io) {
+            let mut current = image.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&current, &slot) {
+                *current = Slot::default();
+            }
+        }
+        ready
     }
 
     /// A mirror is through with this image, well or not.

@@ -40,6 +40,11 @@ pub trait BlobBody: Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Whether [`BlobBody::prepare`] has nothing to wait for.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0

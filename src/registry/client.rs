@@ -203,9 +203,10 @@ impl Client {
                     headers.insert(AUTHORIZATION, value.clone());
                 }
             }
+            let asked = Instant::now();
             let sent = self.transport.send(&request.method, &url, headers, &request.payload).await;
             let answer = sent.map_err(|cause| (cause, url.clone()))?;
-            self.host.reached();
+            self.host.reached(asked.elapsed());
             let status = answer.status().as_u16();
             if request.follows && matches!(status, 301 | 302 | 303 | 307 | 308) {
                 let text = headers::text(answer.headers(), LOCATION).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ pub(super) struct Host {
     warned: Mutex<HashSet<String>>,
     patches: AtomicBool,
     failed_mounts: AtomicU32,
+    first_answer_after: OnceLock<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,7 @@ impl Host {
             warned: Mutex::default(),
             patches: AtomicBool::new(false),
             failed_mounts: AtomicU32::new(0),
+            first_answer_after: OnceLock::new(),
         }
     }
 
@@ -84,9 +86,15 @@ impl Host {
         enough
     }
 
-    /// The host answered something.
-    pub(super) fn reached(&self) {
+    /// The host answered something, so long after it was asked.
+    pub(super) fn reached(&self, after: Duration) {
+        self.first_answer_after.get_or_init(|| after);
         *locked(&self.outage) = None;
+    }
+
+    /// How long the first answer took, whatever it was, from the opening of its connection; no time if there was none.
+    pub(super) fn first_answer_after(&self) -> Duration {
+        self.first_answer_after.get().copied().unwrap_or_default()
     }
 
     /// The host took no connection. Whether there is patience left with it: the clock starts with the first failure,
@@ -160,7 +168,7 @@ mod tests {
         assert!(is_waited_for(19));
         assert!(!is_waited_for(21));
         assert!(!is_waited_for(22));
-        host.reached();
+        host.reached(Duration::ZERO);
         assert!(is_waited_for(23));
         assert!(!is_waited_for(44));
         assert!(is_waited_for(300));

@@ -143,6 +143,10 @@ pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Tri
         Cause::Answer(answer) if answer.has_code("DIGEST_INVALID") || answer.has_code("SIZE_INVALID") => {
             (&mut trials.mangled, 2)
         }
+        // The session is gone. That says nothing of the method, unless it happens again.
+        Cause::Answer(answer) if answer.has_code("BLOB_UPLOAD_UNKNOWN") && trials.broken == 0 => {
+            (&mut trials.broken, policy.restarts)
+        }
         Cause::Answer(answer) if is_transient(answer.status) => (&mut trials.refused, policy.tries(cause)),
         Cause::Answer(answer)
             if matches!(answer.status, 400 | 404 | 405 | 411 | 413 | 415 | 416 | 501) && !trials.switched =>
@@ -150,7 +154,7 @@ pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Tri
             trials.switched = true;
             return Next::Switch;
         }
-        // The session is gone; both methods had their turn, so the session is to blame.
+        // Both methods had their turn, so the session is to blame.
         Cause::Answer(answer) if answer.status == 404 => (&mut trials.broken, policy.restarts),
         _ => return Next::GiveUp,
     };
@@ -216,7 +220,7 @@ mod tests {
         assert_eq!(run(&vec![broken; 4]), [Restart, Restart, Restart, GiveUp]);
         assert_eq!(run(&[answered(413, ""), answered(413, "")]), [Switch, GiveUp]);
         let lost = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#;
-        assert_eq!(run(&vec![answered(404, lost); 5]), [Switch, Restart, Restart, Restart, GiveUp]);
+        assert_eq!(run(&vec![answered(404, lost); 5]), [Restart, Switch, Restart, Restart, GiveUp]);
         let mangled = r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#;
         assert_eq!(run(&vec![answered(400, mangled); 3]), [Restart, Restart, GiveUp]);
         assert_eq!(run(&[answered(403, "")]), [GiveUp]);

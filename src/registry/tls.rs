@@ -99,10 +99,10 @@ pub(super) fn cause_of(error: &reqwest::Error) -> Cause {
     let (tls, _) = roots(error);
     let why = causes(error);
     match tls.and_then(|tls| tls_fault(tls, error.is_connect())) {
-        Some(fault @ TlsFault::UnknownIssuer) => Cause::Tls {
-            fault,
-            why: "its certificate is signed by no authority that is known here".to_owned(),
-        },
+        Some(fault @ TlsFault::UnknownIssuer) => {
+            let why = format!("its certificate is signed by no authority that is known here ({why})");
+            Cause::Tls { fault, why }
+        }
         Some(fault) => Cause::Tls { fault, why },
         None if error.is_connect() => Cause::Unreachable(why),
         None if error.is_builder() => Cause::Internal(why),
@@ -145,8 +145,9 @@ fn roots(error: &reqwest::Error) -> (Option<&rustls::Error>, Option<io::ErrorKin
 fn tls_fault(error: &rustls::Error, in_handshake: bool) -> Option<TlsFault> {
     use rustls::Error as E;
     match error {
-        // The other kind is a certificate that signed itself, and was not given.
-        E::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_)) => {
+        E::InvalidCertificate(CertificateError::UnknownIssuer) => Some(TlsFault::UnknownIssuer),
+        // The verifier's word for a certificate that signed itself; it was not given, or it would have been taken.
+        E::InvalidCertificate(CertificateError::Other(other)) if other.to_string() == "CaUsedAsEndEntity" => {
             Some(TlsFault::UnknownIssuer)
         }
         E::InvalidCertificate(_) | E::NoCertificatesPresented => Some(TlsFault::Certificate),

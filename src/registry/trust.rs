@@ -24,9 +24,7 @@ pub(super) fn configure(
     authorities: Vec<CertificateDer<'static>>,
     identity: Option<&[u8]>,
 ) -> Result<ClientConfig, Error> {
-    let provider = CryptoProvider::get_default()
-        .cloned()
-        .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    let provider = provider();
     let verifier = Arc::new(Vouched::new(authorities, Arc::clone(&provider))?);
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -56,16 +54,21 @@ impl Vouched {
             .map_err(|error| Error::General(error.to_string()))?;
         Ok(Self { given, by_given, provider })
     }
+}
 
-    /// The system's own authorities; none where it has none.
-    fn system(&self) -> Option<&'static Verifier> {
-        static SYSTEM: OnceLock<Option<Verifier>> = OnceLock::new();
-        let read = || {
-            let read = Verifier::new(Arc::clone(&self.provider));
-            read.inspect_err(|error| tracing::debug!(%error, "no authorities of the system")).ok()
-        };
-        SYSTEM.get_or_init(read).as_ref()
-    }
+/// The system's own authorities; none where it has none. Blocks when they are first asked for.
+pub(super) fn system() -> Option<&'static (impl ServerCertVerifier + use<>)> {
+    static SYSTEM: OnceLock<Option<Verifier>> = OnceLock::new();
+    let read = || {
+        let read = Verifier::new(provider());
+        read.inspect_err(|error| tracing::debug!(%error, "no authorities of the system")).ok()
+    };
+    SYSTEM.get_or_init(read).as_ref()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    let installed = CryptoProvider::get_default().cloned();
+    installed.unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
 
 impl ServerCertVerifier for Vouched {
@@ -82,14 +85,19 @@ impl ServerCertVerifier for Vouched {
             by.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
         };
         match self.by_given.as_ref().map_or_else(unknown, |given| verify(given.as_ref())) {
-            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                self.system().map_or_else(unknown, |system| verify(system))
-            }
             // Dates are looked at before this and have errors of their own; names are looked at after it.
             Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.given.contains(end_entity) => {
                 let certificate = ParsedCertificate::try_from(end_entity)?;
                 rustls::client::verify_server_name(&certificate, server_name)?;
                 Ok(ServerCertVerified::assertion())
+            }
+            // A given one may have the name of the right one and another key, and the system may know the right one.
+            Err(by_given) => {
+                let by_system = system().map_or_else(unknown, |system| verify(system));
+                by_system.map_err(|by_system| match by_given {
+                    Error::InvalidCertificate(CertificateError::UnknownIssuer) => by_system,
+                    by_given => by_given,
+                })
             }
             outcome => outcome,
         }

@@ -108,7 +108,13 @@ impl Registry {
             let next = retry::after_upload(error.cause(), self.policy(), &mut trials);
             let delay = match next {
                 Next::Switch => Duration::ZERO,
-                Next::Restart if self.host().take_retry() => delays.next().unwrap_or(self.policy().max_delay),
+                Next::Restart if self.host().take_retry() => {
+                    // One that answers 404 is gone already.
+                    if error.status().is_some_and(|status| status != 404) {
+                        self.cancel_upload(repository, session).await;
+                    }
+                    delays.next().unwrap_or(self.policy().max_delay)
+                }
                 Next::Restart | Next::GiveUp => {
                     if !error.kind().is_network() {
                         self.cancel_upload(repository, session).await;
@@ -140,13 +146,20 @@ impl Registry {
         Ok(UploadSession { location: location.ok_or_else(missing)? })
     }
 
-    /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire.
-    pub async fn cancel_upload(&self, repository: &Repository, session: UploadSession) {
+    /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire. False
+    /// if the registry does not take such requests from this account.
+    pub async fn cancel_upload(&self, repository: &Repository, session: UploadSession) -> bool {
         let request = Request::new(Method::DELETE, session.location).payload(Payload::Empty, Replay::Never);
         match tokio::time::timeout(CANCEL_TIMEOUT, self.call(repository, &request)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the upload was not cancelled and will expire"),
-            Err(_) => tracing::debug!("the upload was not cancelled in time and will expire"),
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the upload was not cancelled and will expire");
+                !matches!(error.status(), Some(401 | 403 | 405))
+            }
+            Err(_) => {
+                tracing::debug!("the upload was not cancelled in time and will expire");
+                true
+            }
         }
     }
 

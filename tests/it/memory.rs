@@ -1,10 +1,13 @@
 //! What a run remembers: an unchanged bundle costs a request for each name and nothing is decoded; another release costs
 //! what is new in it; two runs at one mirror do not get into each other's way. And what is found early is sent early.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
+use crate::mirrors::inspect;
 use crate::support::link;
 use crate::support::registry::Registry;
 use crate::support::{Pushed, bundle, folder, judge, layercast, push, within};
@@ -58,6 +61,13 @@ fn on_a_long_way_nothing_is_asked_ahead_of_a_mirror_that_is_full() {
     // Somebody else filled it: what is asked and opened ahead is needless then, and nothing is sent all the same.
     let third = run_at(&host, &source, &folder.path().join("other"), &[]).complete();
     assert_eq!(third.mirror(0)["blobs_sent"], 0);
+    let requests = third.mirror(0)["requests"].as_u64().unwrap();
+    let mut largest = 0;
+    for image in inspect(&source)["images"].as_array().unwrap() {
+        largest = largest.max(image["blobs"].as_array().unwrap().len() as u64);
+    }
+    // Each blob of one image is asked for, and a session for it opened and cancelled.
+    assert!(requests <= 1 + names + 3 * largest, "{requests} requests for {names} names");
     assert_eq!(third.mirror(0)["images_unchanged"], third.report["images"]);
 }
 
@@ -91,6 +101,38 @@ fn a_changed_bundle_is_read_again() {
     let empty = Registry::docker();
     let again = run(&source, &empty, &state, &[]);
     assert_ne!(again.exit, 0, "{}", again.said());
+}
+
+/// The first mirror has everything, the other would need minutes. What is in the bundle is more than may be found and unread.
+#[test]
+fn a_mirror_that_is_full_does_not_wait_for_one_that_is_slow() {
+    let folder = folder();
+    let args = ["--preset", "small", "--format", "archives-oci", "--outer", "none"];
+    let source = bundle(folder.path(), "b.tar", &args);
+    let (full, state) = (Registry::docker(), folder.path().join("state"));
+    run(&source, &full, &state, &[]).complete();
+    let slow = Registry::docker();
+    let host = format!("http://127.0.0.1:{}", link::slow(slow.port, 200_000));
+    let mut command = layercast();
+    command.args(["push", "images", "--need-credential=false", "--no-state", "--memory=32MiB", "--source"]);
+    command.arg(&source).args(["--log-format=json", "--private-registry", &full.host()]);
+    command.args(["--private-registry", &host]).stderr(Stdio::piped());
+    let mut both = command.spawn().unwrap();
+    let (finished, waits) = std::sync::mpsc::channel();
+    let lines = BufReader::new(both.stderr.take().unwrap()).lines();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if event["event"] == "finished" {
+                let _ = finished.send(event);
+            }
+        }
+    });
+    let event = waits.recv_timeout(Duration::from_secs(60));
+    both.kill().unwrap();
+    both.wait().unwrap();
+    let event = event.expect("one mirror waits for the other");
+    assert_eq!((event["mirror"].as_str(), event["images_failed"].as_u64()), (Some(&*full.host()), Some(0)));
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn files(folder: &std::path::Path) -> Vec<(String, u64)> {
     all
 }
 
-fn inspect(source: &std::path::Path) -> serde_json::Value {
+pub(crate) fn inspect(source: &std::path::Path) -> serde_json::Value {
     let output = layercast().args(["inspect", "--json", "--source"]).arg(source).output().unwrap();
     assert!(output.status.success());
     serde_json::from_slice(&output.stdout).unwrap()

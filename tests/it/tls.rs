@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::support::registry::{Registry, Setup};
 use crate::support::{Pushed, bundle, folder, layercast, push, tool, within};
@@ -92,6 +93,31 @@ fn a_private_authority_and_a_password_work() {
     let again =
         secured.push(&["--cacert", &ca, "--username=pusher", "--password-file", &password]).complete();
     assert_eq!(again.mirror(0)["bytes_sent"], 0);
+}
+
+/// As after a change of keys: the new authority is in the system's store, the old one, of the same name, still in the
+/// command line.
+#[test]
+fn the_systems_authorities_are_trusted_too_beside_a_given_one_of_the_same_name() {
+    let secured = secured();
+    let old = secured.folder.path().join("old");
+    std::fs::create_dir(&old).unwrap();
+    authority(&old, "ca");
+    let old = old.join("ca.crt").to_str().unwrap().to_owned();
+    let push = |system: &str, flags: &[&str]| {
+        let mut command = layercast();
+        command.env("SSL_CERT_FILE", system).env_remove("SSL_CERT_DIR").args(["push", "images", "--source"]);
+        command.arg(&secured.bundle).args(["--private-registry", &secured.registry.host()]);
+        command.args(["--username=pusher", "--password=secret"]).args(flags);
+        within(Duration::from_secs(60), command)
+    };
+    let right = secured.file("ca.crt");
+    for flags in [&[][..], &["--cacert", &old][..], &["--cacert", &secured.file("other.crt")][..]] {
+        let pushed = push(&right, flags);
+        assert_eq!(pushed.status.code(), Some(0), "{flags:?}: {}", String::from_utf8_lossy(&pushed.stderr));
+    }
+    let refused = push(&secured.file("other.crt"), &["--cacert", &old]);
+    assert_eq!(refused.status.code(), Some(3), "neither of them vouches");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The blobs of an image: known elsewhere → mount; else, or when that is declined → HEAD → upload.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::{join, join_all};
@@ -66,6 +67,10 @@ impl Actor {
     }
 
     async fn open_ahead(&self, repository: &Repository, blob: &ReadyBlob) -> Option<Opened<'_>> {
+        // A session would wait, and a place with it, while the bytes are made.
+        if !blob.body.is_ready() {
+            return None;
+        }
         let place = if blob.size > SMALL_BYTES { Some(self.pace.spare_body()?) } else { None };
         let _permit = self.question().await.ok()?;
         let session = self.registry.start_upload(repository).await.ok()?;
@@ -79,11 +84,20 @@ impl Actor {
         join_all(opened.map(|opened| self.cancel_one(repository, opened))).await;
     }
 
+    async fn drop_unused(&self, repository: &Repository, opened: Option<Opened<'_>>) {
+        if let Some(opened) = opened {
+            self.cancel_one(repository, opened).await;
+        }
+    }
+
     async fn cancel_one(&self, repository: &Repository, opened: Opened<'_>) {
         if let Some(place) = opened.place {
             place.unused();
         }
-        self.registry.cancel_upload(repository, opened.session).await;
+        let Ok(_permit) = self.question().await else { return };
+        if !self.registry.cancel_upload(repository, opened.session).await {
+            self.cancels.store(false, Ordering::Relaxed);
+        }
     }
 
     pub(super) async fn blobs(
@@ -133,12 +147,16 @@ impl Actor {
             }
             // Not every registry mounts; it may have the blob here all the same.
             if has.is_none() {
-                has = Some(self.has(repository, blob).await?);
+                match self.has(repository, blob).await {
+                    Ok(answer) => has = Some(answer),
+                    Err(failure) => {
+                        self.drop_unused(repository, opened).await;
+                        return Err(failure);
+                    }
+                }
             }
             if has == Some(true) {
-                if let Some(opened) = opened {
-                    self.cancel_one(repository, opened).await;
-                }
+                self.drop_unused(repository, opened).await;
                 note(&mut repositories, repository);
                 self.counts.skipped(1);
                 return Ok(());
@@ -174,7 +192,10 @@ impl Actor {
     ) -> Result<(), Failure> {
         let mirror = self.counts.mirror;
         self.run.listeners.tell(&Event::Wanted { mirror, bytes: blob.size });
-        blob.body.prepare().await.map_err(|error| Failure::from(&error))?;
+        if let Err(error) = blob.body.prepare().await {
+            self.drop_unused(repository, opened).await;
+            return Err(Failure::from(&error));
+        }
         let (session, place) = opened.map_or((None, None), |opened| (Some(opened.session), opened.place));
         let pushing = self.registry.push_blob(repository, &blob.digest, &blob.body, session);
         let pushed = if blob.size <= SMALL_BYTES {
