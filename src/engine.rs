@@ -229,7 +229,8 @@ pub async fn push(
 /// How long whoever reads the bundle may take to notice that nobody wants it any more.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How wide the lanes of each mirror may become: what bodies hold does not grow with the number of mirrors.
+/// How wide the lanes of each mirror may become: bodies share the memory, down to one for each mirror. Beyond some forty
+/// mirrors it grows with their number.
 fn widths(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> Widths {
     let share = memory_bytes / mirrors.max(1) as u64;
     let fit = |bytes: u64, most: usize| usize::try_from(share / bytes).unwrap_or(most).clamp(1, most);
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_of_many_mirrors_take_no_more_memory_than_those_of_one() {
+    fn bodies_of_many_mirrors_share_the_memory_until_each_has_one() {
         let widest = |mirrors| widths(32 << 20, mirrors, None);
         assert_eq!([1, 4, 10, 1000].map(|mirrors| widest(mirrors).bodies), [32, 10, 4, 1]);
         assert_eq!([1, 4, 10, 1000].map(|mirrors| widest(mirrors).questions), [256, 64, 25, 4]);
