@@ -16,6 +16,13 @@ pub(super) struct Request {
     pub(super) body: Option<(&'static str, Vec<u8>)>,
 }
 
+impl Request {
+    /// For messages: without the query.
+    pub(super) fn what(&self) -> String {
+        format!("{} {}", self.method, self.path.split('?').next().unwrap_or_default())
+    }
+}
+
 const JSON: &str = "application/json";
 /// Names and versions, and nothing of what is inside.
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";

@@ -1,12 +1,15 @@
+use std::time::Duration;
+
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::diff::{changes, object_changes};
 use super::old::old;
+use super::patience::pause;
 use super::ready::{Progress, progress};
 use super::request::{self, Resource};
 use super::secret::Secret;
-use super::status::{Owner, Refusal, refusal};
+use super::status::{Answer, Meaning, Owner, Refusal, meaning};
 use super::wanted::{Version, Wanted};
 use super::{How, manifest};
 use crate::mirror::cluster::{ClusterMirrors, Expectations, parse};
@@ -113,6 +116,17 @@ fn only_ours_go_and_only_when_nothing_names_them() {
 }
 
 #[test]
+fn a_server_is_not_waited_for_longer_than_said() {
+    let (ms, s) = (Duration::from_millis, Duration::from_secs);
+    let all: Vec<_> = (1..6).map(|tries| pause(tries, s(0), None)).collect();
+    assert_eq!(all, [Some(ms(500)), Some(s(1)), Some(s(2)), Some(s(4)), None]);
+    assert_eq!(pause(1, s(0), Some(s(7))), Some(s(7)));
+    assert_eq!(pause(1, s(5), Some(s(3600))), Some(s(15)), "no longer than there is time");
+    assert_eq!(pause(1, s(1), Some(s(0))), Some(ms(500)), "a server that asks for no pause gets one");
+    assert_eq!((pause(2, s(20), None), pause(1, s(60), Some(s(1)))), (None, None));
+}
+
+#[test]
 fn answers_mean_what_the_conventions_say() {
     let body = |causes: Value| json!({"message": "m", "details": {"causes": causes}}).to_string();
     let cause =
@@ -123,13 +137,37 @@ fn answers_mean_what_the_conventions_say() {
         cause("conflict with \"kubectl\" with subresource \"scale\" using v1"),
         {"reason": "FieldValueInvalid"}
     ]));
+    let meaning = |code, body: &[u8]| meaning(&Answer { code, body: body.to_vec(), ..Answer::default() });
+    let refusal = |code, body: &[u8]| match meaning(code, body) {
+        Meaning::Refused(refusal) => refusal,
+        other => panic!("{code}: {other:?}"),
+    };
     assert_eq!(refusal(409, both.as_bytes()), Refusal::Owned(vec![owner("bmctl"), owner("kubectl")]));
     assert_eq!(refusal(409, body(json!([])).as_bytes()), Refusal::Changed("m".to_owned()));
-    assert_eq!(refusal(404, b"<html>"), Refusal::Missing("HTTP 404".to_owned()));
+    assert_eq!(refusal(404, b"404 page not found\n"), Refusal::Missing("HTTP 404".to_owned()));
     assert_eq!(refusal(401, b""), Refusal::Unauthorized("HTTP 401".to_owned()));
-    assert_eq!(refusal(403, body(json!(1)).as_bytes()), Refusal::Forbidden("m".to_owned()));
+    let said = |message: &str| json!({"kind": "Status", "message": message}).to_string();
+    for message in [
+        "secrets is forbidden: User \"a\" cannot list resource \"secrets\" in API group \"\" in the namespace \"b\"",
+        "forbidden: User \"system:anonymous\" cannot get path \"/apis\"",
+    ] {
+        assert_eq!(refusal(403, said(message).as_bytes()), Refusal::Forbidden(message.to_owned()));
+    }
+    for message in [
+        "admission webhook \"a\" denied the request: User \"b\" cannot do that",
+        "secrets \"a\" is forbidden: exceeded quota: q",
+    ] {
+        assert_eq!(refusal(403, said(message).as_bytes()), Refusal::Other(403, message.to_owned()));
+    }
     let escape = json!({"message": "a\u{1b}[2Jb"}).to_string();
     assert_eq!(refusal(500, escape.as_bytes()), Refusal::Other(500, "a\\u{1b}[2Jb".to_owned()));
+    assert_eq!(meaning(502, b"<html>"), Meaning::Away("HTTP 502".to_owned()));
+    assert_eq!(meaning(200, b"{}"), Meaning::Done(json!({})));
+    for (code, body) in
+        [(200, "null"), (200, "<html>"), (204, ""), (302, ""), (403, "{}"), (404, "<html>"), (407, "")]
+    {
+        assert!(matches!(meaning(code, body.as_bytes()), Meaning::Strange(_)), "{code} {body}");
+    }
 }
 
 #[test]
