@@ -139,7 +139,9 @@ impl Failure {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::NotBuilt => "take a release, or build with: cargo build --release --features kube",
-            Self::Kubeconfig(_) => "give the cluster's kubeconfig with --kubeconfig FILE",
+            Self::Kubeconfig(_) => {
+                "give the cluster's kubeconfig with --kubeconfig FILE; files and programs that it names have to be here"
+            }
             Self::Unreachable(_) => "is `server` in the kubeconfig right, and reachable from here?",
             Self::Garbled(..) => "is `server` in the kubeconfig an API server, without a proxy before it?",
             Self::Unauthorized(_) => "the kubeconfig's certificate or token may have expired",

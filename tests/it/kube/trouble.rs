@@ -1,5 +1,6 @@
-//! API servers in trouble, and what answers in their place.
+//! API servers in trouble, what answers in their place, and kubeconfigs that cannot be used.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -55,4 +56,75 @@ fn what_is_no_api_server_is_told_apart() {
         );
         assert!(said.contains("[network]") && kept(&site.server.asked()).is_empty(), "{said}");
     }
+}
+
+/// Has the kubeconfig log in another way.
+fn log_in(site: &Site, user: &Value) {
+    let text = std::fs::read_to_string(site.path("kubeconfig")).unwrap();
+    let (rest, _) = text.split_once("users:").unwrap();
+    std::fs::write(site.path("kubeconfig"), format!("{rest}users: [{{name: u, user: {user}}}]\n")).unwrap();
+}
+
+#[test]
+fn a_program_that_fails_to_log_in_is_named_and_not_quoted() {
+    let site = Site::new();
+    let program = site.path("login-helper");
+    let exec = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": program,
+        "args": ["--password=hunter2"], "env": [{"name": "WORD", "value": "hunter2"}]}});
+    log_in(&site, &exec);
+    for (text, word) in [
+        ("echo out-hunter2; echo err-hunter2 >&2; exit 7", "login-helper, ended with exit status: 7"),
+        ("echo '{\"token\": [hunter2'", "login-helper, wrote something that is no ExecCredential"),
+        (
+            "echo '{\"kind\": \"ExecCredential\", \"note\": \"hunter2\"}'",
+            "login-helper, wrote something that is no",
+        ),
+    ] {
+        std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // That nothing of `hunter2` is said, `run` makes sure of.
+        let (exit, said) = site.update(&["--quiet"]);
+        assert!(exit == 2 && said.contains(word) && said.contains("kubeconfig"), "{said}");
+    }
+    std::fs::remove_file(&program).unwrap();
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 2 && said.contains("login-helper, cannot be started: No such file"), "{said}");
+    assert!(site.server.asked().is_empty());
+    // A file that is no kubeconfig is not quoted either, nor the password of a proxy.
+    let text = std::fs::read_to_string(site.path("kubeconfig")).unwrap();
+    let proxied = text.replace("cluster: {server:", "cluster: {proxy-url: 'ftp://me:hunter2@proxy', server:");
+    std::fs::write(site.path("kubeconfig"), proxied).unwrap();
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 2 && said.contains("its proxy-url"), "{said}");
+    std::fs::write(site.path("kubeconfig"), format!("{text}users: [{{token: hunter2]\n")).unwrap();
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 2 && said.contains("it is no kubeconfig"), "{said}");
+}
+
+#[test]
+fn files_that_a_kubeconfig_names_are_read_or_missed_by_name() {
+    let site = Site::new();
+    std::fs::write(site.path("token"), "hunter2\n").unwrap();
+    log_in(&site, &json!({"tokenFile": "token"}));
+    let (exit, said) = site.update(&["--quiet"]);
+    assert_eq!(exit, 0, "{said}");
+    assert!(site.server.asked().iter().all(|asked| asked.headers["authorization"] == "Bearer hunter2"));
+    for user in [
+        json!({"tokenFile": "gone"}),
+        json!({"client-certificate": "gone", "client-key": "token"}),
+        json!({"client-certificate": "token", "client-key": "gone"}),
+    ] {
+        log_in(&site, &user);
+        let (exit, said) = site.update(&["--quiet"]);
+        assert!(exit == 2 && said.contains("/gone cannot be read: No such file"), "{user}: {said}");
+    }
+    let text = std::fs::read_to_string(site.path("kubeconfig")).unwrap();
+    let text = text.replace("cluster: {server:", "cluster: {certificate-authority: gone, server:");
+    std::fs::write(site.path("kubeconfig"), text).unwrap();
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(
+        exit == 2 && said.contains("its certificate-authority ") && said.contains("/gone cannot"),
+        "{said}"
+    );
+    assert!(site.server.asked().is_empty());
 }
