@@ -22,7 +22,7 @@ mod tests;
 mod wanted;
 
 pub use diff::Change;
-pub use failure::Failure;
+pub use failure::{Failure, Stopped};
 pub use server::Server;
 pub use status::Owner;
 pub use wanted::Wanted;

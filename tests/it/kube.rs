@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::api_server::{ApiServer, Asked, status};
 use crate::support::{folder, layercast, within};
 
+mod together;
 mod trouble;
 
 const KINDS: &str = "/apis/baremetal.cluster.gke.io/v1";
@@ -105,8 +106,9 @@ fn cluster(name: &str, mirrors: &Value) -> Value {
     })
 }
 
+/// A secret of ours that no run can be about to use.
 fn labelled(name: &str) -> Value {
-    json!({"kind": "Secret", "metadata": {"name": name, "labels": {
+    json!({"kind": "Secret", "metadata": {"name": name, "creationTimestamp": "2020-01-01T00:00:00Z", "labels": {
         "app.kubernetes.io/managed-by": "layercast", "app.kubernetes.io/component": "registry-mirror"}}})
 }
 

@@ -80,6 +80,27 @@ pub enum Failure {
     },
 }
 
+/// A change that ended half-way.
+#[derive(Debug, Clone)]
+pub struct Stopped {
+    /// What stopped it.
+    pub failure: Failure,
+    /// Objects that are in already, as `Secret a`.
+    pub in_already: Vec<String>,
+}
+
+impl Stopped {
+    /// What the cluster has now.
+    pub fn state(&self) -> Option<String> {
+        match (self.in_already.as_slice(), &self.failure) {
+            // The answer may have been lost, and not the request.
+            ([], Failure::Unreachable(_) | Failure::Garbled(..)) => None,
+            ([], _) => Some("nothing was changed".to_owned()),
+            (objects, _) => Some(format!("already in: {}", objects.join(", "))),
+        }
+    }
+}
+
 fn others(served: &[String]) -> String {
     if served.is_empty() { String::new() } else { format!(" (it has {})", served.join(", ")) }
 }
@@ -153,9 +174,7 @@ impl Failure {
             Self::NoNamespace(_) | Self::NoCluster { .. } => {
                 "is it the right cluster's kubeconfig? For a user cluster, give that of its admin cluster"
             }
-            Self::Owned { .. } => {
-                "nothing was changed; --force-conflicts takes the fields over from their owners"
-            }
+            Self::Owned { .. } => "--force-conflicts takes the fields over from their owners",
             Self::Changed(_) => "run it again, and look at what it shows",
             Self::NotReady { .. } => "look at its pods: kubectl describe, kubectl logs",
             Self::Refused { .. } => return None,

@@ -21,3 +21,8 @@ pub(super) fn pause(tries: usize, elapsed: Duration, asked_for: Option<Duration>
 pub(super) fn may_pass(code: u16) -> bool {
     code == 429 || (code >= 500 && code != 501 && code != 505)
 }
+
+/// How long to wait until an object that changed in between is read again.
+pub(super) fn before_rereading(attempts: u32) -> Duration {
+    Duration::from_millis(100 << attempts.min(4))
+}

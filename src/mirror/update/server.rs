@@ -4,12 +4,14 @@
 use std::path::Path;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::How;
 use super::failure::Failure;
 use super::patience;
 use super::request::{self, Request, Resource};
-use super::status::{Answer, Meaning, Refusal, meaning};
+use super::status::{Answer, Meaning, Owner, Refusal, meaning};
 
 #[cfg(feature = "kube")]
 mod connection;
@@ -63,6 +65,32 @@ impl Server {
             Ok(value) => Ok(Some(value)),
             Err(Refusal::Missing(_)) => Ok(None),
             Err(refusal) => Err(Failure::of(refusal, what)),
+        }
+    }
+
+    /// The same for what there was at which time. The time is the server's: the clock here may be another one.
+    pub(super) async fn must_dated(
+        &self,
+        request: Request,
+        what: &str,
+    ) -> Result<(Value, Timestamp), Failure> {
+        let asked = request.what();
+        let answer = self.persist(request, &asked).await?;
+        let value = understand(&answer, asked)?.map_err(|refusal| Failure::of(refusal, what))?;
+        Ok((value, answer.date.unwrap_or_else(Timestamp::now)))
+    }
+
+    /// Has the server try an object and keep nothing. With `force` fields of others are taken over, and it is told whose.
+    pub(super) async fn attempt(
+        &self,
+        path: &str,
+        object: &Value,
+        force: bool,
+    ) -> Result<(Result<Value, Refusal>, Vec<Owner>), Failure> {
+        let attempt = |force| self.ask(request::apply(path, object, How { force, dry_run: true }));
+        match attempt(false).await? {
+            Err(Refusal::Owned(owners)) if force => Ok((attempt(true).await?, owners)),
+            tried => Ok((tried, Vec::new())),
         }
     }
 

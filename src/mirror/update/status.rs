@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::error::printable;
@@ -16,6 +17,8 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
     /// How long it asks to wait.
     pub(super) retry_after: Option<Duration>,
+    /// What time it is there.
+    pub(super) date: Option<Timestamp>,
     pub(super) body: Vec<u8>,
 }
 

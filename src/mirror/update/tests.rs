@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::diff::{changes, object_changes};
 use super::old::old;
-use super::patience::pause;
+use super::patience::{before_rereading, pause};
 use super::ready::{Progress, progress};
 use super::request::{self, Resource};
 use super::secret::Secret;
@@ -101,18 +101,29 @@ fn a_secret_is_there_only_with_all_that_makes_it_work() {
 
 #[test]
 fn only_ours_go_and_only_when_nothing_names_them() {
-    let item = |name: &str, by: &str| {
+    let item = |name: &str, by: &str, created: &str| {
         let labels = json!({"app.kubernetes.io/managed-by": by});
-        json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "1", "labels": labels}})
+        json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "1", "labels": labels,
+               "creationTimestamp": created}})
     };
+    let (early, late) = ("2020-01-01T10:59:59Z", "2020-01-01T11:00:00Z");
     let kept = Secret::authorities(&PEM.parse().unwrap());
-    let list = json!({"items": [item("a", "layercast"), item("b", "helm"), item("c", "layercast"), item(&kept.name, "layercast")]});
+    let mut going = item("g", "layercast", early);
+    going["metadata"]["deletionTimestamp"] = late.into();
+    let list = json!({"items": [
+        item("a", "layercast", early), item("b", "helm", early), item("c", "layercast", early),
+        item("young", "layercast", late), item("before", "layercast", late), item("timeless", "layercast", ""),
+        item(&kept.name, "layercast", early), going,
+    ]});
     let cluster = json!({
         "metadata": {"managedFields": [{"x": "a"}]},
         "spec": {"nodeConfig": {"privateRegistries": [{"caCertSecretRef": {"name": "c"}}]}},
     });
-    let found: Vec<String> = old(&list, &[kept], &[&cluster]).into_iter().map(|old| old.name).collect();
-    assert_eq!(found, ["a"]);
+    let before = json!([{"caCertSecretRef": {"name": "before"}}, {"caCertSecretRef": {"name": "g"}}]);
+    let now = "2020-01-01T12:00:00Z".parse().unwrap();
+    let found = old(&list, &[kept], &[&cluster], &before, now);
+    let found: Vec<String> = found.into_iter().map(|old| old.name).collect();
+    assert_eq!(found, ["a", "before"]);
 }
 
 #[test]
@@ -124,6 +135,7 @@ fn a_server_is_not_waited_for_longer_than_said() {
     assert_eq!(pause(1, s(5), Some(s(3600))), Some(s(15)), "no longer than there is time");
     assert_eq!(pause(1, s(1), Some(s(0))), Some(ms(500)), "a server that asks for no pause gets one");
     assert_eq!((pause(2, s(20), None), pause(1, s(60), Some(s(1)))), (None, None));
+    assert_eq!([1, 2, 4, 7].map(before_rereading), [ms(200), ms(400), ms(1600), ms(1600)]);
 }
 
 #[test]

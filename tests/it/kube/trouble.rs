@@ -56,6 +56,9 @@ fn what_is_no_api_server_is_told_apart() {
         );
         assert!(said.contains("[network]") && kept(&site.server.asked()).is_empty(), "{said}");
     }
+    site.server.instead(&format!("GET {CLUSTER}"), |_| Some((200, json!({}))));
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 6 && said.contains("without metadata.uid"), "{said}");
 }
 
 /// Has the kubeconfig log in another way.

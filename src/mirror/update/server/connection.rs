@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::header;
 use http_body_util::{BodyExt as _, Limited};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
 use kube::client::Body;
 
 use super::kubeconfig::{self, chain};
@@ -65,8 +67,13 @@ pub(super) async fn send(client: &Client, request: Request) -> Result<Answer, Br
         location: text(header::LOCATION).map(str::to_owned),
         // API servers give seconds.
         retry_after: text(header::RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs),
+        date: text(header::DATE).and_then(date),
         body: body.to_bytes().to_vec(),
     })
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()
 }
 
 fn broken(error: &(dyn std::error::Error + 'static)) -> Broken {
