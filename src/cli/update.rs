@@ -113,12 +113,7 @@ fn show(planned: &Planned, title: &str) -> String {
     let added = planned.new_secrets().map(|name| format!("+ Secret {name}\n"));
     let removed = planned.old_secrets().map(|name| format!("- Secret {name}\n"));
     let secrets: String = added.chain(removed).collect();
-    let stay = planned
-        .others
-        .iter()
-        .map(|endpoint| format!("! {} stays: another field manager owns that entry\n", printable(endpoint)));
-    let stay = stay.collect::<Vec<_>>().concat();
-    format!("{title}\n{secrets}{stay}{}{}", changes(&planned.changes), taken(&planned.taken_from))
+    format!("{title}\n{secrets}{}{}", changes(&planned.changes), taken(&planned.taken_from))
 }
 
 pub(super) fn changes(changes: &[Change]) -> String {

@@ -11,6 +11,7 @@ mod diff;
 mod failure;
 pub mod manifest;
 mod old;
+mod owners;
 mod patience;
 mod ready;
 mod request;

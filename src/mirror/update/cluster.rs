@@ -9,9 +9,11 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::How;
 use super::diff::{Change, changes};
 use super::failure::Failure;
 use super::old::{Old, old};
+use super::owners::owners;
 use super::request::{self, Resource};
 use super::secret::{Secret, selector};
 use super::server::Server;
@@ -35,13 +37,13 @@ pub struct Planned {
     pub changes: Vec<Change>,
     /// Whose fields are taken over.
     pub taken_from: Vec<Owner>,
-    /// Endpoints that will stand beside those of the file, where entries have owners of their own.
-    pub others: Vec<String>,
     new_secrets: Vec<New>,
     /// Secrets of ours that nothing will point at.
     old_secrets: Vec<Old>,
     /// Whether the Cluster itself has to change.
     differs: bool,
+    /// Whether to apply is not enough, because entries of others would stay in the list.
+    replaces: bool,
 }
 
 /// A secret to bring in.
@@ -90,11 +92,10 @@ pub async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planne
     let others = clusters.iter().filter(|cluster| cluster["metadata"]["name"] != wanted.name.as_str());
     let clusters: Vec<&Value> = others.chain([&tried.after]).collect();
     let old_secrets = secrets.old(&wanted, &clusters, &live);
-    let Tried { after, taken_from } = tried;
+    let Tried { after, taken_from, replaces } = tried;
     // What the server adds by itself, as the defaults of fields, is no change to make.
     let differs = mirrors(&after) != mirrors(&live);
     Ok(Planned {
-        others: wanted.others(&after),
         changes: changes("spec", &live["spec"], &after["spec"]),
         old_secrets,
         wanted,
@@ -104,6 +105,7 @@ pub async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planne
         taken_from,
         new_secrets,
         differs,
+        replaces,
     })
 }
 
@@ -111,9 +113,11 @@ pub async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planne
 struct Tried {
     after: Value,
     taken_from: Vec<Owner>,
+    replaces: bool,
 }
 
-/// Has the server try the change.
+/// Has the server try the change. If its kind merges the list by endpoint, entries of other managers stay beside ours, and
+/// fields of theirs in ours; what is wanted is the list of the file and no other.
 async fn try_change(
     server: &Server,
     resource: &Resource,
@@ -122,12 +126,26 @@ async fn try_change(
     force: bool,
 ) -> Result<Tried, Failure> {
     if wanted.is(live) {
-        return Ok(Tried { after: live.clone(), taken_from: Vec::new() });
+        return Ok(Tried { after: live.clone(), taken_from: Vec::new(), replaces: false });
     }
     let (path, what) = (resource.object(&wanted.namespace, &wanted.name), named(wanted));
-    let (after, taken_from) = server.attempt(&path, &wanted.patch(live, Version::Any), force).await?;
+    let (after, mut taken_from) = server.attempt(&path, &wanted.patch(live, Version::Any), force).await?;
     let after = after.map_err(|refusal| Failure::of(refusal, &what))?;
-    Ok(Tried { after, taken_from })
+    if wanted.is(&after) {
+        return Ok(Tried { after, taken_from, replaces: false });
+    }
+    // What is more in it may be defaults of fields: those come back whoever writes the list.
+    let replacement = wanted.replacement(live, Version::Any);
+    let alone = server.must(request::merge(&path, &replacement, How { force, dry_run: true }), &what).await?;
+    if mirrors(&alone) == mirrors(&after) {
+        return Ok(Tried { after, taken_from, replaces: false });
+    }
+    let owners = owners(&after, &alone);
+    if !owners.is_empty() && !force {
+        return Err(Failure::Owned { what, owners });
+    }
+    taken_from.extend(owners);
+    Ok(Tried { after: alone, taken_from, replaces: true })
 }
 
 /// Has the server try a secret; gives whose fields are taken over.

@@ -47,6 +47,14 @@ pub(super) fn apply(path: &str, object: &Value, how: How) -> Request {
     Request { method: "PATCH", path, accept: JSON, body: Some(body) }
 }
 
+/// A merge patch, where lists of others are to be replaced. Whose fields it takes, the server does not say.
+pub(super) fn merge(path: &str, patch: &Value, how: How) -> Request {
+    let dry_run = if how.dry_run { "&dryRun=All" } else { "" };
+    let path = format!("{path}?fieldManager={MANAGER}&fieldValidation=Strict{dry_run}");
+    let body = ("application/merge-patch+json", patch.to_string().into_bytes());
+    Request { method: "PATCH", path, accept: JSON, body: Some(body) }
+}
+
 /// Deletes exactly what was seen: this object in this version.
 pub(super) fn delete(path: &str, uid: &str, resource_version: &str, how: How) -> Request {
     let mut options = json!({

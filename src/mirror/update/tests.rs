@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::diff::{changes, object_changes};
 use super::old::old;
+use super::owners::owners;
 use super::patience::{before_rereading, pause};
 use super::ready::{Progress, progress};
 use super::request::{self, Resource};
@@ -78,7 +79,10 @@ fn no_mirrors_are_wanted_as_an_empty_list() {
     let live = json!({"spec": {"nodeConfig": {"registryMirrors": [{"endpoint": "https://a"}]}}});
     assert!(!wanted.is(&live));
     assert_eq!(wanted.patch(&live, Version::Any)["spec"]["nodeConfig"]["registryMirrors"], json!([]));
-    assert_eq!(wanted.others(&live), ["https://a"]);
+    assert_eq!(
+        wanted.replacement(&live, Version::Any),
+        json!({"spec": {"nodeConfig": {"registryMirrors": []}}})
+    );
 }
 
 #[test]
@@ -124,6 +128,41 @@ fn only_ours_go_and_only_when_nothing_names_them() {
     let found = old(&list, &[kept], &[&cluster], &before, now);
     let found: Vec<String> = found.into_iter().map(|old| old.name).collect();
     assert_eq!(found, ["a", "before"]);
+}
+
+#[test]
+fn owners_are_those_of_what_would_not_stay() {
+    let entry = |endpoint: &str, hosts: u8| json!({"endpoint": endpoint, "hosts": hosts});
+    let list = |items: Value| json!({"spec": {"nodeConfig": {"registryMirrors": items}}});
+    let managed = |manager: &str, tree: Value| json!({"manager": manager, "fieldsV1": {"f:spec": {"f:nodeConfig": {"f:registryMirrors": tree}}}});
+    let key = |endpoint: &str| format!("k:{{\"endpoint\":\"{endpoint}\"}}");
+    let with = |items: Value, managers: Value| {
+        let mut after = list(items);
+        after["metadata"]["managedFields"] = managers;
+        after
+    };
+    let told = |after: &Value, alone: &Value| -> Vec<String> {
+        owners(after, alone).into_iter().map(|owner| format!("{} {}", owner.manager, owner.field)).collect()
+    };
+    let all = json!([entry("a", 1), entry("b", 2)]);
+    let theirs = json!({key("a"): {".": {}, "f:hosts": {}}, key("b"): {".": {}}});
+    let after = with(
+        all.clone(),
+        json!([managed("bmctl", theirs.clone()), managed("layercast", theirs), {"manager": "x"}]),
+    );
+    let place = ".spec.nodeConfig.registryMirrors";
+    assert_eq!(told(&after, &list(json!([entry("a", 1)]))), [format!("bmctl {place}[\"b\"]")]);
+    assert_eq!(
+        told(&after, &list(json!([entry("a", 3), entry("b", 2)]))),
+        [format!("bmctl {place}[\"a\"].hosts")]
+    );
+    // The order alone, or what an earlier replacement of our own left, is nobody's but ours.
+    assert!(told(&after, &list(json!([entry("b", 2), entry("a", 1)]))).is_empty());
+    let ours = with(all.clone(), json!([managed("layercast", json!({key("b"): {".": {}}}))]));
+    assert!(told(&ours, &list(json!([entry("a", 1)]))).is_empty());
+    // A list that is owned as a whole.
+    let whole = with(all, json!([managed("kubectl", json!({}))]));
+    assert_eq!(told(&whole, &list(json!([]))), [format!("kubectl {place}")]);
 }
 
 #[test]

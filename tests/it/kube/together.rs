@@ -151,3 +151,86 @@ fn a_removal_that_came_too_late_is_told() {
     let (exit, said) = site.update(&["--quiet"]);
     assert!(exit == 3 && said.contains("removed: Secret ca-old") && said.contains("[conflict]"), "{said}");
 }
+
+/// The list as a server has it that merges entries by their endpoint: `entries` stay beside ours, and are `bmctl`'s.
+fn merged(site: &Site, entries: &[(Value, Value)]) -> Value {
+    let live = site.server.object(CLUSTER).unwrap();
+    let mut after = live;
+    let mut tree = json!({});
+    for (entry, fields) in entries {
+        let key = format!("k:{}", json!({"endpoint": entry["endpoint"]}));
+        tree[key] = fields.clone();
+    }
+    after["spec"]["nodeConfig"]["registryMirrors"] = entries.iter().map(|(entry, _)| entry.clone()).collect();
+    let owned = |manager: &str, tree: &Value| {
+        json!({"manager": manager, "operation": "Update",
+               "fieldsV1": {"f:spec": {"f:nodeConfig": {"f:registryMirrors": tree}}}})
+    };
+    after["metadata"]["managedFields"] = json!([owned("bmctl", &tree), owned("layercast", &json!({}))]);
+    after
+}
+
+#[test]
+fn entries_of_others_in_a_merged_list_are_a_conflict_and_not_the_wanted_list() {
+    let site = Site::new();
+    // Without the CA of the file nothing changes by the server's word: the reference is another manager's.
+    let entry = json!({"endpoint": "https://172.18.0.20:5000/v2/test-namespace",
+                       "caCertSecretRef": {"namespace": "cluster-admin1"}});
+    let fields = json!({".": {}, "f:endpoint": {}, "f:caCertSecretRef": {"f:namespace": {}}});
+    let other = json!({"endpoint": "https://old:5000"});
+    let answer = merged(&site, &[(entry, fields), (other, json!({".": {}, "f:endpoint": {}}))]);
+    site.server.with(|state| {
+        state.objects.get_mut(CLUSTER).unwrap()["spec"] = answer["spec"].clone();
+    });
+    let canned = answer.clone();
+    site.server.instead(&format!("PATCH {CLUSTER} (dry)"), move |_| Some((200, canned)));
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 3 && said.contains("owned by \"bmctl\"") && said.contains("[conflict]"), "{said}");
+    for place in ["v2/test-namespace\"].caCertSecretRef", "[\"https://old:5000\"]", "--force-conflicts"] {
+        assert!(said.contains(place), "{place}: {said}");
+    }
+    assert!(kept(&site.server.asked()).is_empty());
+
+    // By choice the whole list is replaced, as it was read and no later, and then applied.
+    site.server.instead(&format!("PATCH {CLUSTER} (dry)"), move |_| Some((200, answer)));
+    let (exit, said) = site.update(&["--quiet", "--force-conflicts"]);
+    assert_eq!(exit, 0, "{said}");
+    let asked = site.server.asked();
+    let changes: Vec<&Asked> =
+        asked.iter().filter(|asked| asked.line() == format!("PATCH {CLUSTER}")).collect();
+    let kinds: Vec<&str> = changes.iter().map(|asked| asked.headers["content-type"].as_str()).collect();
+    assert_eq!(kinds, ["application/merge-patch+json", "application/apply-patch+yaml"]);
+    assert_eq!(changes[0].query["fieldManager"], "layercast");
+    let version = &changes[0].body["metadata"]["resourceVersion"];
+    assert!(version.is_string() && *version != changes[1].body["metadata"]["resourceVersion"]);
+    assert_eq!(changes[0].body["spec"], changes[1].body["spec"]);
+    let live = site.server.object(CLUSTER).unwrap();
+    assert_eq!(
+        live["spec"]["nodeConfig"]["registryMirrors"],
+        changes[1].body["spec"]["nodeConfig"]["registryMirrors"]
+    );
+    assert_eq!(live["spec"]["nodeConfig"]["containerRuntime"], "containerd");
+    assert!(live["spec"]["nodeConfig"]["registryMirrors"][0]["caCertSecretRef"]["name"].is_string());
+}
+
+#[test]
+fn a_replacement_is_not_written_over_a_change_in_between() {
+    let site = Site::new();
+    let other = json!({"endpoint": "https://old:5000"});
+    let answer = merged(&site, &[(other, json!({".": {}}))]);
+    site.server.instead(&format!("PATCH {CLUSTER} (dry)"), move |_| Some((200, answer)));
+    // Its controller writes a status: the same change is made to the newer version.
+    site.server.instead(&format!("PATCH {CLUSTER}"), |state| {
+        state.objects.get_mut(CLUSTER).unwrap()["metadata"]["resourceVersion"] = "99".into();
+        None
+    });
+    let (exit, said) = site.update(&["--quiet", "--force-conflicts"]);
+    assert_eq!(exit, 0, "{said}");
+    let asked = site.server.asked();
+    let versions: Vec<&Value> = asked
+        .iter()
+        .filter(|asked| asked.line() == format!("PATCH {CLUSTER}"))
+        .map(|asked| &asked.body["metadata"]["resourceVersion"])
+        .collect();
+    assert_eq!((versions.len(), versions[1]), (3, &json!("99")));
+}

@@ -164,6 +164,7 @@ impl State {
         }
         match asked.method.as_str() {
             "GET" => self.get(asked),
+            "PATCH" if asked.headers["content-type"] == "application/merge-patch+json" => self.merge(asked),
             "PATCH" => self.apply(asked),
             "DELETE" => self.delete(asked),
             _ => status(405, "no such method", &[]),
@@ -246,6 +247,22 @@ impl State {
             self.owners.insert(asked.path.clone(), asked.query["fieldManager"].clone());
         }
         (if live.is_some() { 200 } else { 201 }, next)
+    }
+
+    fn merge(&mut self, asked: &Asked) -> (u16, Value) {
+        let Some(live) = self.objects.get(&asked.path) else { return status(404, "not found", &[]) };
+        let version = &asked.body["metadata"]["resourceVersion"];
+        if !version.is_null() && *version != live["metadata"]["resourceVersion"] {
+            return status(409, "Operation cannot be fulfilled: resourceVersion", &[]);
+        }
+        let mut next = live.clone();
+        merge(&mut next, &asked.body);
+        let next = self.stamped(next);
+        if !asked.is_dry() {
+            self.objects.insert(asked.path.clone(), next.clone());
+            self.owners.insert(asked.path.clone(), asked.query["fieldManager"].clone());
+        }
+        (200, next)
     }
 
     fn delete(&mut self, asked: &Asked) -> (u16, Value) {

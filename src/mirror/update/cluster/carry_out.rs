@@ -120,11 +120,19 @@ async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), Failu
         if attempt > 0 {
             tokio::time::sleep(before_rereading(attempt)).await;
         }
-        let live = read(server, resource, wanted).await?;
+        let mut live = read(server, resource, wanted).await?;
         // It says what is wanted where the answer to an earlier attempt was lost.
         let is_in = mirrors(&live) == mirrors(after);
         if live["metadata"]["uid"] != shown["metadata"]["uid"] || !is_in && mirrors(&live) != mirrors(shown) {
             break;
+        }
+        if planned.replaces && !is_in {
+            let replacement = wanted.replacement(&live, Version::AsRead);
+            match server.ask(request::merge(&path, &replacement, how)).await? {
+                Ok(value) => live = value,
+                Err(Refusal::Changed(_)) => continue,
+                Err(refusal) => return Err(Failure::of(refusal, &named(wanted))),
+            }
         }
         match server.ask(request::apply(&path, &wanted.patch(&live, Version::AsRead), how)).await? {
             Ok(_) => return Ok(()),
