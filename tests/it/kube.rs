@@ -558,6 +558,11 @@ fn objects_of_a_file_are_applied_too() {
     assert_eq!(site.server.object(&format!("{SECRETS}/a")).unwrap()["data"], json!({"x": "eQ=="}));
     for (text, exit, word) in [
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: gone}\n", 2, "no namespace gone"),
+        (
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: gone}\n",
+            2,
+            "put its Namespace before it",
+        ),
         ("apiVersion: apps/v1\nkind: Strange\nmetadata: {name: a}\n", 2, "no kind Strange in apps/v1"),
         ("apiVersion: v1\nkind: Secret\n", 2, "line 1: an object without metadata.name"),
         ("a: b: c\n", 2, "line 1"),

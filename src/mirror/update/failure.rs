@@ -39,6 +39,14 @@ pub enum Failure {
     /// The namespace is not there.
     #[error("the cluster has no namespace {0}")]
     NoNamespace(String),
+    /// The namespace of an object to apply is not there.
+    #[error("{what}: the cluster has no namespace {namespace}")]
+    NoPlace {
+        /// The object.
+        what: String,
+        /// Where it was to be.
+        namespace: String,
+    },
     /// The object is not there.
     #[error("the namespace {namespace} has no Cluster {name}")]
     NoCluster {
@@ -133,7 +141,9 @@ impl Failure {
             Self::NotBuilt | Self::Kubeconfig(_) => "usage",
             Self::Unreachable(_) | Self::Garbled(..) => "network",
             Self::Unauthorized(_) | Self::Forbidden(_) => "auth",
-            Self::NoKind { .. } | Self::NoNamespace(_) | Self::NoCluster { .. } => "not_found",
+            Self::NoKind { .. } | Self::NoNamespace(_) | Self::NoPlace { .. } | Self::NoCluster { .. } => {
+                "not_found"
+            }
             Self::Owned { .. } | Self::Changed(_) => "conflict",
             Self::Refused { .. } => "refused",
             Self::NotReady { .. } => "timeout",
@@ -147,6 +157,7 @@ impl Failure {
             | Self::Kubeconfig(_)
             | Self::NoKind { .. }
             | Self::NoNamespace(_)
+            | Self::NoPlace { .. }
             | Self::NoCluster { .. } => Exit::Usage,
             Self::Unreachable(_) | Self::Garbled(..) => Exit::Unreachable,
             Self::Unauthorized(_) | Self::Forbidden(_) => Exit::Credentials,
@@ -173,6 +184,10 @@ impl Failure {
             }
             Self::NoNamespace(_) | Self::NoCluster { .. } => {
                 "is it the right cluster's kubeconfig? For a user cluster, give that of its admin cluster"
+            }
+            Self::NoPlace { .. } => {
+                "put its Namespace before it in the file, or create it with kubectl create namespace; is it the right \
+                 cluster's kubeconfig?"
             }
             Self::Owned { .. } => "--force-conflicts takes the fields over from their owners",
             Self::Changed(_) => "run it again, and look at what it shows",

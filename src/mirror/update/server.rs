@@ -54,6 +54,14 @@ impl Server {
         understand(&answer, what)
     }
 
+    /// The same, once: for those who ask again by themselves.
+    pub(super) async fn ask_once(&self, request: Request) -> Result<Result<Value, Refusal>, Failure> {
+        let what = request.what();
+        tracing::debug!("{what}");
+        let answer = connection::send(&self.client, request).await.map_err(|broken| broken.failure)?;
+        understand(&answer, what)
+    }
+
     /// The same where only success will do.
     pub(super) async fn must(&self, request: Request, what: &str) -> Result<Value, Failure> {
         self.ask(request).await?.map_err(|refusal| Failure::of(refusal, what))

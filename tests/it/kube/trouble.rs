@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{CLUSTER, KINDS, Site, kept};
+use super::{APPLY, CLUSTER, DAEMON_SET, KINDS, Site, controller, kept};
 use crate::support::api_server::status;
 
 #[test]
@@ -130,4 +130,55 @@ fn files_that_a_kubeconfig_names_are_read_or_missed_by_name() {
         "{said}"
     );
     assert!(site.server.asked().is_empty());
+}
+
+#[test]
+fn looks_that_fail_do_not_end_the_wait() {
+    let site = Site::new();
+    site.server.instead(&format!("GET {DAEMON_SET}"), |_| None);
+    for answer in [status(503, "away", &[]), status(401, "starting", &[]), (200, Value::from("<html>"))] {
+        site.server.instead(&format!("GET {DAEMON_SET}"), move |_| Some(answer));
+    }
+    controller(&site.server, 2, 3, 3);
+    let (exit, said) = site.run(&APPLY);
+    assert!(exit == 0 && said.is_empty(), "{said}");
+    // What stays is told when the time is over, and a DaemonSet that is gone at once.
+    site.server.instead(&format!("GET {DAEMON_SET}"), |_| None);
+    site.server.instead(&format!("PATCH {DAEMON_SET}"), |state| {
+        state.always.insert(format!("GET {DAEMON_SET}"), status(503, "away for good", &[]));
+        None
+    });
+    let other =
+        ["mirror", "apply", "--endpoint=https://other.example", "--host=gcr.io", "--quiet", "--timeout=2"];
+    let (exit, said) = site.run(&other);
+    assert!(exit == 3 && said.contains("not ready after 2 s") && said.contains("away for good"), "{said}");
+    site.server.with(|state| state.always.clear());
+    site.server.instead(&format!("GET {DAEMON_SET}"), |_| None);
+    site.server.instead(&format!("PATCH {DAEMON_SET}"), |state| {
+        state.always.insert(format!("GET {DAEMON_SET}"), status(404, "gone", &[]));
+        None
+    });
+    let (exit, said) = site.run(&APPLY);
+    assert!(exit == 3 && said.contains("404: gone"), "{said}");
+}
+
+#[test]
+fn what_could_not_be_tried_or_is_in_already_is_said() {
+    let site = Site::new();
+    let (exit, said) = site.run(&[&APPLY[..4], &["--dry-run"]].concat());
+    assert!(exit == 0 && said.contains("1 of 3 objects tried by the server, the others not"), "{said}");
+    for object in ["Secret", "DaemonSet"] {
+        let line = format!(
+            "+ {object} layercast/layercast-mirror (not tried: the namespace layercast has to be there"
+        );
+        assert!(said.contains(&line), "{said}");
+    }
+    assert!(kept(&site.server.asked()).is_empty());
+    site.server.instead(&format!("PATCH {DAEMON_SET}"), |_| Some(status(422, "no room", &[])));
+    let (exit, said) = site.run(&APPLY);
+    let state = "(already in: Namespace layercast, Secret layercast/layercast-mirror)";
+    assert!(exit == 3 && said.contains("no room") && said.contains(state), "{said}");
+    // With the namespace there, all of it is tried.
+    let (exit, said) = site.run(&[&APPLY[..4], &["--dry-run"]].concat());
+    assert!(exit == 0 && said.contains("tried by the server; nothing was changed"), "{said}");
 }
