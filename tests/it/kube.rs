@@ -564,6 +564,8 @@ fn objects_of_a_file_are_applied_too() {
             "put its Namespace before it",
         ),
         ("apiVersion: apps/v1\nkind: Strange\nmetadata: {name: a}\n", 2, "no kind Strange in apps/v1"),
+        ("apiVersion: apps/v1\nkind: Strange\nmetadata: {name: a}\n", 2, "is apiVersion right"),
+        ("apiVersion: v1\nkind: List\nitems: []\n", 2, "line 1: a List is no object"),
         ("apiVersion: v1\nkind: Secret\n", 2, "line 1: an object without metadata.name"),
         ("a: b: c\n", 2, "line 1"),
         ("", 2, "no objects"),
@@ -574,4 +576,10 @@ fn objects_of_a_file_are_applied_too() {
     }
     let (exit, said) = site.run(&["mirror", "apply", "--quiet"]);
     assert!(exit == 2 && said.contains("no mirror is given"), "{said}");
+
+    site.server.asked();
+    site.certificate(&CERTIFICATE.repeat((1 << 20) / CERTIFICATE.len() + 1));
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 2 && said.contains("ca.crt: it is larger than 1 MiB"), "{said}");
+    assert!(site.server.asked().is_empty());
 }

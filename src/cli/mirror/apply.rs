@@ -74,9 +74,10 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     }
     if args.timeout > 0 {
         for (what, nodes) in runtime.block_on(wait(&server, &planned, Duration::from_secs(args.timeout)))? {
-            output.summary(&format!("{what} is ready on {nodes} nodes"));
             if nodes == 0 {
-                output.warn(&format!("{what}: no node matches it"));
+                output.alarm(&format!("{what}: no node matches it, so it is ready on 0 nodes"));
+            } else {
+                output.summary(&format!("{what} is ready on {nodes} nodes"));
             }
         }
     }

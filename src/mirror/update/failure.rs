@@ -178,6 +178,10 @@ impl Failure {
             Self::Garbled(..) => "is `server` in the kubeconfig an API server, without a proxy before it?",
             Self::Unauthorized(_) => "the kubeconfig's certificate or token may have expired",
             Self::Forbidden(_) => "use a kubeconfig that may read and write what is named here",
+            Self::NoKind { kind, .. } if kind != "Cluster" => {
+                "is apiVersion right, and is it the right cluster's kubeconfig? A custom resource has to be installed there \
+                 first"
+            }
             Self::NoKind { .. } => {
                 "the custom resource is not installed there: is it the right cluster's kubeconfig? For a user cluster, \
                  give that of its admin cluster"

@@ -264,6 +264,16 @@ fn differences_are_told_value_by_value() {
 }
 
 #[test]
+fn what_servers_count_is_no_difference() {
+    let set = |number: u8| {
+        json!({"kind": "DaemonSet", "metadata": {"generation": number, "annotations": {
+            "deprecated.daemonset.template.generation": number.to_string()}}})
+    };
+    assert!(object_changes(&set(1), &set(2)).is_empty());
+    assert!(object_changes(&set(1), &json!({"kind": "DaemonSet", "metadata": {}})).is_empty());
+}
+
+#[test]
 fn words_of_a_file_become_what_the_api_takes() {
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: b}\n\
                 x: [1, -2, 1.5, true, no, ~, '1', \"yes\", 1m, 256, 0]\ny: |\n  a\n  b\n";

@@ -181,4 +181,12 @@ fn what_could_not_be_tried_or_is_in_already_is_said() {
     // With the namespace there, all of it is tried.
     let (exit, said) = site.run(&[&APPLY[..4], &["--dry-run"]].concat());
     assert!(exit == 0 && said.contains("tried by the server; nothing was changed"), "{said}");
+
+    site.server.instead(&format!("GET {DAEMON_SET}"), |_| None);
+    controller(&site.server, 2, 0, 0);
+    let (exit, said) = site.run(&APPLY);
+    assert!(
+        exit == 0 && said.starts_with("warning: DaemonSet layercast/layercast-mirror: no node matches"),
+        "{said}"
+    );
 }
