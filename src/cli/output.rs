@@ -123,6 +123,14 @@ impl Output {
         self.tell("warning", text);
     }
 
+    /// The same for what nobody should miss, whatever they want to be spared.
+    pub(super) fn alarm(&self, text: &str) {
+        if self.json || !self.quiet {
+            return self.warn(text);
+        }
+        say(&format!("warning: {}", printable(text)));
+    }
+
     /// What is worth knowing besides.
     pub(super) fn note(&self, text: &str) {
         self.tell("note", text);

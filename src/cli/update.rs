@@ -9,7 +9,7 @@ use crate::error::printable;
 use crate::exit::Exit;
 use crate::mirror::cluster::Expectations;
 use crate::mirror::update::cluster::{Planned, carry_out, plan};
-use crate::mirror::update::{Change, Failure, How, Owner, Server, Wanted};
+use crate::mirror::update::{Change, Failure, How, Owner, Server, Stopped, Wanted};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -87,27 +87,33 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     output.summary(&show(&planned, &format!("Cluster {}/{name}", cluster.namespace)));
     args.how.confirm(output)?;
     let done = runtime.block_on(carry_out(&server, &planned, how))?;
-    if let Some((secret, why)) = done.left.first() {
+    if !done.missed.is_empty() {
         let message = format!(
-            "the change is in, but Secret {secret}, which nothing uses any more, is still there: {why}"
+            "the change is in, but another run has pointed a Cluster at what this one removed: Secret {}",
+            done.missed.join(", Secret ")
         );
-        let stop = Stop { class: "refused", ..Stop::new(Exit::Incomplete, message) };
-        return Err(stop.hint("run it again, or remove the secret by hand"));
+        let stop = Stop { class: "conflict", ..Stop::new(Exit::Incomplete, message) };
+        return Err(stop.hint("run the other update again: it brings the secret in"));
+    }
+    if !done.left.is_empty() {
+        let state =
+            if how.dry_run { "nothing was changed, and the change would be in" } else { "the change is in" };
+        let left: Vec<String> = done.left.iter().map(|(what, why)| format!("{what}: {why}")).collect();
+        let message = format!("{state}, but this would not go: {}", left.join("; "));
+        let stop = Stop { class: "left_over", ..Stop::new(Exit::Incomplete, message) };
+        return Err(stop.hint(
+            "no Cluster uses what is left: remove it by hand, or run it again when it is an hour old",
+        ));
     }
     output.summary(if how.dry_run { "tried by the server; nothing was changed" } else { "changed" });
     Ok(Exit::Complete)
 }
 
 fn show(planned: &Planned, title: &str) -> String {
-    let added = planned.new_secrets.iter().map(|name| format!("+ Secret {name}\n"));
+    let added = planned.new_secrets().map(|name| format!("+ Secret {name}\n"));
     let removed = planned.old_secrets().map(|name| format!("- Secret {name}\n"));
     let secrets: String = added.chain(removed).collect();
-    let stay = planned
-        .others
-        .iter()
-        .map(|endpoint| format!("! {} stays: another field manager owns that entry\n", printable(endpoint)));
-    let stay = stay.collect::<Vec<_>>().concat();
-    format!("{title}\n{}{secrets}{stay}{}", changes(&planned.changes), taken(&planned.taken_from))
+    format!("{title}\n{secrets}{}{}", changes(&planned.changes), taken(&planned.taken_from))
 }
 
 pub(super) fn changes(changes: &[Change]) -> String {
@@ -134,5 +140,16 @@ impl From<Failure> for Stop {
             message: failure.to_string(),
             hint: failure.hint().map(str::to_owned),
         }
+    }
+}
+
+impl From<Stopped> for Stop {
+    fn from(stopped: Stopped) -> Self {
+        let state = stopped.state();
+        let mut stop = Self::from(stopped.failure);
+        if let Some(state) = state {
+            stop.message = format!("{} ({state})", stop.message);
+        }
+        stop
     }
 }

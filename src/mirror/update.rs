@@ -11,6 +11,8 @@ mod diff;
 mod failure;
 pub mod manifest;
 mod old;
+mod owners;
+mod patience;
 mod ready;
 mod request;
 mod secret;
@@ -21,7 +23,7 @@ mod tests;
 mod wanted;
 
 pub use diff::Change;
-pub use failure::Failure;
+pub use failure::{Failure, Stopped};
 pub use server::Server;
 pub use status::Owner;
 pub use wanted::Wanted;

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use crate::support::api_server::{ApiServer, Asked, status};
 use crate::support::{folder, layercast, within};
 
+mod together;
+mod trouble;
+
 const KINDS: &str = "/apis/baremetal.cluster.gke.io/v1";
 const NAMESPACE: &str = "/api/v1/namespaces/cluster-admin1";
 const CLUSTER: &str = "/apis/baremetal.cluster.gke.io/v1/namespaces/cluster-admin1/clusters/admin1";
@@ -103,8 +106,9 @@ fn cluster(name: &str, mirrors: &Value) -> Value {
     })
 }
 
+/// A secret of ours that no run can be about to use.
 fn labelled(name: &str) -> Value {
-    json!({"kind": "Secret", "metadata": {"name": name, "labels": {
+    json!({"kind": "Secret", "metadata": {"name": name, "creationTimestamp": "2020-01-01T00:00:00Z", "labels": {
         "app.kubernetes.io/managed-by": "layercast", "app.kubernetes.io/component": "registry-mirror"}}})
 }
 
@@ -342,15 +346,27 @@ fn a_change_in_between_is_not_written_over() {
 #[test]
 fn refusals_end_with_their_codes() {
     let site = Site::new();
-    for (line, code, exit, word) in [
-        (format!("GET {KINDS}"), 401, 4, "may have expired"),
-        (format!("GET {SECRETS}"), 403, 4, "may not read secrets"),
-        (format!("PATCH {CLUSTER} (dry)"), 422, 3, "the list of secrets is wrong"),
-        (format!("PATCH {CLUSTER} (dry)"), 500, 3, "refused with 500"),
+    let rights = "secrets is forbidden: User \"me\" cannot list resource \"secrets\" in API group \"\"";
+    // Admission refuses with 403 too: other credentials would not help.
+    let webhook = "admission webhook \"a.b\" denied the request: mirrors cannot be changed";
+    let quota = "clusters \"admin1\" is forbidden: exceeded quota: small";
+    for (line, code, message, exit, word) in [
+        (format!("GET {KINDS}"), 401, "Unauthorized", 4, "may have expired"),
+        (format!("GET {SECRETS}"), 403, rights, 4, "cannot list resource"),
+        (format!("PATCH {CLUSTER} (dry)"), 403, webhook, 3, "mirrors cannot be changed"),
+        (
+            format!("PATCH {CLUSTER} (dry)"),
+            403,
+            quota,
+            3,
+            "refused with 403: clusters \"admin1\" is forbidden: exceeded",
+        ),
+        (format!("PATCH {CLUSTER} (dry)"), 422, "the list is wrong", 3, "the list is wrong"),
+        (format!("PATCH {CLUSTER} (dry)"), 500, "the list is wrong", 3, "refused with 500"),
     ] {
-        let message = if code == 403 { "may not read secrets" } else { "the list of secrets is wrong" };
-        site.server.instead(&line, move |_| Some(status(code, message, &[])));
+        site.server.with(|state| state.always.insert(line.clone(), status(code, message, &[])));
         let (ended, said) = site.update(&["--quiet"]);
+        site.server.with(|state| state.always.clear());
         assert!(ended == exit && said.contains(word), "{line} {code}: {ended} {said}");
         assert_eq!(said.lines().filter(|line| line.starts_with("error")).count(), 1, "{said}");
         assert!(kept(&site.server.asked()).is_empty(), "{line}");
@@ -406,7 +422,7 @@ fn the_api_server_is_known_by_the_authority_of_the_kubeconfig() {
     };
     trust(&other.cert.pem());
     let (exit, said) = site.update(&["--quiet"]);
-    assert!(exit == 6 && said.contains("certificate"), "{said}");
+    assert!(exit == 6 && said.contains("certificate") && !said.contains("asking again"), "{said}");
     assert!(site.server.asked().is_empty());
     trust(&own.cert.pem());
     let (exit, said) = site.update(&["--quiet"]);
@@ -446,7 +462,11 @@ fn what_the_server_adds_to_mirrors_is_no_change_to_make() {
         live["spec"]["nodeConfig"]["registryMirrors"][0]["defaulted"] = true.into();
         live.clone()
     });
-    site.server.instead(&format!("PATCH {CLUSTER} (dry)"), move |_| Some((200, live)));
+    // Whoever writes the list, it comes back.
+    for _ in 0..2 {
+        let live = live.clone();
+        site.server.instead(&format!("PATCH {CLUSTER} (dry)"), move |_| Some((200, live)));
+    }
     let (exit, said) = site.update(&[]);
     assert!(exit == 0 && said.contains("says so already"), "{said}");
     assert!(kept(&site.server.asked()).is_empty());
@@ -538,7 +558,14 @@ fn objects_of_a_file_are_applied_too() {
     assert_eq!(site.server.object(&format!("{SECRETS}/a")).unwrap()["data"], json!({"x": "eQ=="}));
     for (text, exit, word) in [
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: gone}\n", 2, "no namespace gone"),
+        (
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: gone}\n",
+            2,
+            "put its Namespace before it",
+        ),
         ("apiVersion: apps/v1\nkind: Strange\nmetadata: {name: a}\n", 2, "no kind Strange in apps/v1"),
+        ("apiVersion: apps/v1\nkind: Strange\nmetadata: {name: a}\n", 2, "is apiVersion right"),
+        ("apiVersion: v1\nkind: List\nitems: []\n", 2, "line 1: a List is no object"),
         ("apiVersion: v1\nkind: Secret\n", 2, "line 1: an object without metadata.name"),
         ("a: b: c\n", 2, "line 1"),
         ("", 2, "no objects"),
@@ -549,4 +576,10 @@ fn objects_of_a_file_are_applied_too() {
     }
     let (exit, said) = site.run(&["mirror", "apply", "--quiet"]);
     assert!(exit == 2 && said.contains("no mirror is given"), "{said}");
+
+    site.server.asked();
+    site.certificate(&CERTIFICATE.repeat((1 << 20) / CERTIFICATE.len() + 1));
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 2 && said.contains("ca.crt: it is larger than 1 MiB"), "{said}");
+    assert!(site.server.asked().is_empty());
 }

@@ -152,8 +152,8 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         files: In(
             "mirror/cluster/yaml mirror/cluster/header mirror/cluster/objects mirror/cluster/endpoint mirror/update/diff \
-             mirror/update/failure mirror/update/manifest mirror/update/old mirror/update/ready mirror/update/request \
-             mirror/update/secret mirror/update/status mirror/update/wanted",
+             mirror/update/failure mirror/update/manifest mirror/update/old mirror/update/owners mirror/update/patience \
+             mirror/update/ready mirror/update/request mirror/update/secret mirror/update/status mirror/update/wanted",
         ),
         modules: Names::None,
         paths: These(

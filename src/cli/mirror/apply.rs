@@ -61,14 +61,23 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
         runtime.block_on(carry_out(&server, &planned, how))?;
     }
     if how.dry_run {
-        output.summary("tried by the server; nothing was changed");
+        let untried = planned.iter().filter(|planned| !planned.tried).count();
+        output.summary(&match untried {
+            0 => "tried by the server; nothing was changed".to_owned(),
+            _ => format!(
+                "{} of {} objects tried by the server, the others not; nothing was changed",
+                planned.len() - untried,
+                planned.len()
+            ),
+        });
         return Ok(Exit::Complete);
     }
     if args.timeout > 0 {
         for (what, nodes) in runtime.block_on(wait(&server, &planned, Duration::from_secs(args.timeout)))? {
-            output.summary(&format!("{what} is ready on {nodes} nodes"));
             if nodes == 0 {
-                output.warn(&format!("{what}: no node matches it"));
+                output.alarm(&format!("{what}: no node matches it, so it is ready on 0 nodes"));
+            } else {
+                output.summary(&format!("{what} is ready on {nodes} nodes"));
             }
         }
     }
@@ -78,6 +87,10 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
 fn show(planned: &Planned) -> String {
     let taken = update::taken(&planned.taken_from);
     match &planned.fate {
+        Fate::Created if !planned.tried => {
+            let namespace = planned.namespace();
+            format!("+ {planned} (not tried: the namespace {namespace} has to be there first)\n")
+        }
         Fate::Created => format!("+ {planned}\n"),
         Fate::Unchanged => format!("= {planned}\n{taken}"),
         Fate::Changed(changes) => format!("~ {planned}\n{}{taken}", update::changes(changes)),

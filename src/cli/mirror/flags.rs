@@ -141,9 +141,16 @@ fn complete(mirror: &mut NodeMirror, ca: Option<&Path>, credentials: Option<&Pat
 }
 
 fn authorities(path: &Path) -> Result<Authorities, Stop> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CA_BYTES).read_to_string(&mut text));
-    read.map_err(|error| Stop::usage(format!("CA {}: {error}", path.display())))?;
+    let failed = |error: &dyn std::fmt::Display| Stop::usage(format!("CA {}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CA_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > MAX_CA_BYTES {
+        let stop = failed(&"it is larger than 1 MiB, which is more than a cluster's secrets hold");
+        return Err(stop.hint("give only the certificates of the authority that signed the mirror's"));
+    }
+    let text =
+        String::from_utf8(bytes).map_err(|_| failed(&"it is not text: certificates are given as PEM"))?;
     Ok(text.parse::<Authorities>()?)
 }
 

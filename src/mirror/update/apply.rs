@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::How;
 use super::diff::{Change, object_changes};
-use super::failure::Failure;
+use super::failure::{Failure, Stopped};
 use super::manifest::Object;
 use super::ready::{Progress, progress};
 use super::request::{self, Resource};
@@ -14,6 +12,8 @@ use super::server::Server;
 use super::status::{Owner, Refusal};
 
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How long one look may take; the time that is left may be shorter.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// An object, and what would become of it.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Planned {
     pub fate: Fate,
     /// Whose fields are taken over.
     pub taken_from: Vec<Owner>,
+    /// Whether the server has tried it. Inside a namespace that is still to be made nothing can be tried.
+    pub tried: bool,
 }
 
 /// What becomes of an object.
@@ -45,6 +47,11 @@ impl std::fmt::Display for Planned {
 }
 
 impl Planned {
+    /// Where it will be.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     fn path(&self) -> String {
         self.resource.object(&self.namespace, &self.object.name)
     }
@@ -59,10 +66,6 @@ pub async fn plan(server: &Server, objects: Vec<Object>, force: bool) -> Result<
     for object in objects {
         let resource = server.resource(&object.api_version, &object.kind).await?;
         let namespace = object.namespace.clone().unwrap_or_else(|| server.default_namespace.clone());
-        let mut planned =
-            Planned { object, resource, namespace, fate: Fate::Created, taken_from: Vec::new() };
-        let (path, what) = (planned.path(), planned.to_string());
-        let live = server.may(request::get(&path), &what).await?;
         let is_new = |namespace: &str| {
             all.iter().any(|other| {
                 other.object.kind == "Namespace"
@@ -70,20 +73,18 @@ pub async fn plan(server: &Server, objects: Vec<Object>, force: bool) -> Result<
                     && other.fate == Fate::Created
             })
         };
-        // Inside a namespace that is still to be made nothing can be tried.
-        if live.is_some() || !planned.resource.namespaced || !is_new(&planned.namespace) {
-            let attempt = |force| {
-                server.ask(request::apply(&path, &planned.object.value, How { force, dry_run: true }))
-            };
-            let mut tried = attempt(false).await?;
-            if let (Err(Refusal::Owned(owners)), true) = (&tried, force) {
-                planned.taken_from.clone_from(owners);
-                tried = attempt(true).await?;
-            }
+        let in_new = resource.namespaced && is_new(&namespace);
+        let (fate, taken_from) = (Fate::Created, Vec::new());
+        let mut planned = Planned { object, resource, namespace, fate, taken_from, tried: false };
+        let (path, what) = (planned.path(), planned.to_string());
+        let live = server.may(request::get(&path), &what).await?;
+        if live.is_some() || !in_new {
+            let (tried, taken_from) = server.attempt(&path, &planned.object.value, force).await?;
+            (planned.taken_from, planned.tried) = (taken_from, true);
             let after = match tried {
                 Ok(after) => after,
-                Err(Refusal::Missing(_)) if live.is_none() => {
-                    return Err(Failure::NoNamespace(planned.namespace));
+                Err(Refusal::Missing(_)) if live.is_none() && planned.resource.namespaced => {
+                    return Err(Failure::NoPlace { what, namespace: planned.namespace });
                 }
                 Err(refusal) => return Err(Failure::of(refusal, &what)),
             };
@@ -102,21 +103,25 @@ pub async fn plan(server: &Server, objects: Vec<Object>, force: bool) -> Result<
 ///
 /// # Errors
 /// The first that is refused; those before it are in.
-pub async fn carry_out(server: &Server, all: &[Planned], how: How) -> Result<(), Failure> {
+pub async fn carry_out(server: &Server, all: &[Planned], how: How) -> Result<(), Stopped> {
     if how.dry_run {
         return Ok(());
     }
-    for planned in all {
+    for (number, planned) in all.iter().enumerate() {
         let request = request::apply(&planned.path(), &planned.object.value, how);
-        server.must(request, &planned.to_string()).await?;
+        if let Err(failure) = server.must(request, &planned.to_string()).await {
+            let in_already = all[..number].iter().map(ToString::to_string).collect();
+            return Err(Stopped { failure, in_already });
+        }
     }
     Ok(())
 }
 
-/// Waits until every DaemonSet among them runs on all its nodes. Says of each on how many.
+/// Waits until every DaemonSet among them runs on all its nodes. Says of each on how many. A look that fails is no end:
+/// the API server itself may be on a node that changes.
 ///
 /// # Errors
-/// The time is over.
+/// The time is over, or the DaemonSet is gone.
 pub async fn wait(
     server: &Server,
     all: &[Planned],
@@ -126,21 +131,53 @@ pub async fn wait(
     let mut ready = Vec::new();
     for planned in all.iter().filter(|planned| planned.object.kind == "DaemonSet") {
         let what = planned.to_string();
+        let mut seen = "nothing is known of it".to_owned();
         loop {
-            let live: Value = server.must(request::get(planned.path()), &what).await?;
-            let progress = match progress(&live) {
-                Progress::Done(nodes) => {
+            let left = timeout.saturating_sub(began.elapsed()).clamp(ASK_EVERY, LOOK_WITHIN);
+            let trouble = match look(server, planned, &what, left).await? {
+                Ok(Progress::Done(nodes)) => {
                     ready.push((what, nodes));
                     break;
                 }
-                Progress::Unseen => "its controller has not seen it".to_owned(),
-                Progress::Going(have, of) => format!("on {have} of {of} nodes"),
+                Ok(Progress::Unseen) => {
+                    "its controller has not seen it".clone_into(&mut seen);
+                    String::new()
+                }
+                Ok(Progress::Going(have, of)) => {
+                    seen = format!("on {have} of {of} nodes");
+                    String::new()
+                }
+                Err(failure) => {
+                    tracing::debug!("{what}: {failure}");
+                    format!("; the last look at it failed: {failure}")
+                }
             };
             if began.elapsed() + ASK_EVERY > timeout {
+                let progress = seen + &trouble;
                 return Err(Failure::NotReady { what, seconds: timeout.as_secs(), progress });
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
     Ok(ready)
+}
+
+/// How far a DaemonSet is, or why that is not known now. It is an error only if it is gone.
+async fn look(
+    server: &Server,
+    planned: &Planned,
+    what: &str,
+    within: Duration,
+) -> Result<Result<Progress, Failure>, Failure> {
+    let asked = server.ask_once(request::get(planned.path()));
+    let Ok(answer) = tokio::time::timeout(within, asked).await else {
+        let seconds = within.as_secs();
+        return Ok(Err(Failure::Unreachable(format!("nothing came within {seconds} s"))));
+    };
+    match answer {
+        Ok(Ok(live)) => Ok(Ok(progress(&live))),
+        Ok(Err(refusal @ Refusal::Missing(_))) => Err(Failure::of(refusal, what)),
+        Ok(Err(refusal)) => Ok(Err(Failure::of(refusal, what))),
+        Err(failure) => Ok(Err(failure)),
+    }
 }

@@ -2,22 +2,27 @@
 //!
 //! First everything is read and tried ([`Planned`]), so that it can be shown; then the secrets are brought in, then the
 //! Cluster is pointed at them, and only then secrets go that nothing points at any more. Whatever stops it half-way, the
-//! Cluster points at secrets that are there, and the next run goes on.
+//! Cluster points at secrets that are there, and the next run goes on. Other runs may be under way at the same time, so
+//! secrets are listed before the clusters that may name them are read, and a secret that another run may have made for
+//! what it is about to do stays ([`old`](super::old)).
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::How;
 use super::diff::{Change, changes};
 use super::failure::Failure;
 use super::old::{Old, old};
+use super::owners::owners;
 use super::request::{self, Resource};
 use super::secret::{Secret, selector};
 use super::server::Server;
-use super::status::{Owner, Refusal};
+use super::status::Owner;
 use super::wanted::{Version, Wanted, mirrors};
 
-/// How often a Cluster is read again because something else of it changed in between: its controller writes all the time.
-const ATTEMPTS: u32 = 8;
+mod carry_out;
+
+pub use carry_out::{Done, carry_out};
 
 /// What would change.
 #[derive(Debug)]
@@ -26,30 +31,35 @@ pub struct Planned {
     resource: Resource,
     /// The Cluster as it was shown.
     live: Value,
-    /// What changes in the Cluster's spec, by the word of the server.
+    /// The Cluster as it will be, by the word of the server.
+    after: Value,
+    /// What changes in the Cluster's spec.
     pub changes: Vec<Change>,
     /// Whose fields are taken over.
     pub taken_from: Vec<Owner>,
-    /// Endpoints that will stand beside those of the file, where entries have owners of their own.
-    pub others: Vec<String>,
-    /// Secrets to bring in.
-    pub new_secrets: Vec<String>,
+    new_secrets: Vec<New>,
     /// Secrets of ours that nothing will point at.
     old_secrets: Vec<Old>,
     /// Whether the Cluster itself has to change.
     differs: bool,
+    /// Whether to apply is not enough, because entries of others would stay in the list.
+    replaces: bool,
 }
 
-/// What was done.
-#[derive(Debug, Default)]
-pub struct Done {
-    /// Secrets that were removed.
-    pub removed: Vec<String>,
-    /// Secrets that should have gone and did not, with the reason.
-    pub left: Vec<(String, String)>,
+/// A secret to bring in.
+#[derive(Debug)]
+struct New {
+    name: String,
+    /// Whether there is none of that name; otherwise it says something else.
+    absent: bool,
 }
 
 impl Planned {
+    /// Secrets to bring in.
+    pub fn new_secrets(&self) -> impl Iterator<Item = &str> {
+        self.new_secrets.iter().map(|new| new.name.as_str())
+    }
+
     /// Secrets of ours that nothing will point at.
     pub fn old_secrets(&self) -> impl Iterator<Item = &str> {
         self.old_secrets.iter().map(|old| old.name.as_str())
@@ -67,101 +77,113 @@ impl Planned {
 /// What would stop it: there is no such cluster, somebody else owns the mirrors, or the server refuses.
 pub async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planned, Failure> {
     let resource = server.resource(&wanted.api_version, "Cluster").await?;
+    let secrets = Secrets::list(server, &wanted).await?;
     let live = read(server, &resource, &wanted).await?;
-    let (mut after, mut taken_from) = (live.clone(), Vec::new());
-    if !wanted.is(&live) {
-        let path = resource.object(&wanted.namespace, &wanted.name);
-        let attempt = |force| {
-            server.ask(request::apply(
-                &path,
-                &wanted.patch(&live, Version::Any),
-                How { force, dry_run: true },
-            ))
-        };
-        let mut tried = attempt(false).await?;
-        if let (Err(Refusal::Owned(owners)), true) = (&tried, force) {
-            taken_from.clone_from(owners);
-            tried = attempt(true).await?;
-        }
-        after = tried.map_err(|refusal| Failure::of(refusal, &named(&wanted)))?;
-    }
+    let mut tried = try_change(server, &resource, &wanted, &live, force).await?;
     let mut new_secrets = Vec::new();
     for secret in &wanted.secrets {
-        if !is_there(server, secret, &wanted.namespace).await? {
-            new_secrets.push(secret.name.clone());
+        let there = look(server, secret, &wanted.namespace).await?;
+        if !there.as_ref().is_some_and(|there| secret.is(there)) {
+            tried.taken_from.extend(try_secret(server, secret, &wanted.namespace, force).await?);
+            new_secrets.push(New { name: secret.name.clone(), absent: there.is_none() });
         }
     }
-    let others = clusters(server, &resource, &wanted).await?;
-    let others = others.iter().filter(|cluster| cluster["metadata"]["name"] != wanted.name.as_str());
-    let old_secrets = find_old(server, &wanted, &others.chain([&after]).collect::<Vec<_>>()).await?;
+    let clusters = clusters(server, &resource, &wanted).await?;
+    let others = clusters.iter().filter(|cluster| cluster["metadata"]["name"] != wanted.name.as_str());
+    let clusters: Vec<&Value> = others.chain([&tried.after]).collect();
+    let old_secrets = secrets.old(&wanted, &clusters, &live);
+    let Tried { after, taken_from, replaces } = tried;
     // What the server adds by itself, as the defaults of fields, is no change to make.
     let differs = mirrors(&after) != mirrors(&live);
     Ok(Planned {
-        others: wanted.others(&after),
         changes: changes("spec", &live["spec"], &after["spec"]),
         old_secrets,
         wanted,
         resource,
         live,
+        after,
         taken_from,
         new_secrets,
         differs,
+        replaces,
     })
 }
 
-/// Does what was planned.
-///
-/// # Errors
-/// What stopped it; what was done before stays, and does no harm.
-pub async fn carry_out(server: &Server, planned: &Planned, how: How) -> Result<Done, Failure> {
-    let Planned { wanted, resource, .. } = planned;
-    for secret in wanted.secrets.iter().filter(|secret| planned.new_secrets.contains(&secret.name)) {
-        let path = Resource::secrets().object(&wanted.namespace, &secret.name);
-        let object = secret.object(&wanted.namespace);
-        server.must(request::apply(&path, &object, how), &format!("Secret {}", secret.name)).await?;
-    }
-    if planned.differs {
-        point(server, planned, how).await?;
-    }
-    let old = if how.dry_run {
-        // The Cluster still points at them: what was planned is what would go.
-        planned.old_secrets.clone()
-    } else {
-        let all = clusters(server, resource, wanted).await?;
-        find_old(server, wanted, &all.iter().collect::<Vec<_>>()).await?
-    };
-    let mut done = Done::default();
-    for old in old {
-        let path = Resource::secrets().object(&wanted.namespace, &old.name);
-        let request = request::delete(&path, &old.uid, &old.resource_version, how);
-        match server.ask(request).await? {
-            Ok(_) | Err(Refusal::Missing(_)) => done.removed.push(old.name),
-            // The change itself is in; the next run tries again.
-            Err(refusal) => {
-                let why = Failure::of(refusal, &format!("Secret {}", old.name)).to_string();
-                done.left.push((old.name, why));
-            }
-        }
-    }
-    Ok(done)
+/// What the server makes of the mirrors.
+struct Tried {
+    after: Value,
+    taken_from: Vec<Owner>,
+    replaces: bool,
 }
 
-/// Points the Cluster at the secrets, if it still says what was shown.
-async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), Failure> {
-    let Planned { wanted, resource, live: shown, .. } = planned;
-    let path = resource.object(&wanted.namespace, &wanted.name);
-    for _ in 0..ATTEMPTS {
-        let live = read(server, resource, wanted).await?;
-        if live["metadata"]["uid"] != shown["metadata"]["uid"] || mirrors(&live) != mirrors(shown) {
-            break;
-        }
-        match server.ask(request::apply(&path, &wanted.patch(&live, Version::AsRead), how)).await? {
-            Ok(_) => return Ok(()),
-            Err(Refusal::Changed(_)) => {}
-            Err(refusal) => return Err(Failure::of(refusal, &named(wanted))),
-        }
+/// Has the server try the change. If its kind merges the list by endpoint, entries of other managers stay beside ours, and
+/// fields of theirs in ours; what is wanted is the list of the file and no other.
+async fn try_change(
+    server: &Server,
+    resource: &Resource,
+    wanted: &Wanted,
+    live: &Value,
+    force: bool,
+) -> Result<Tried, Failure> {
+    if wanted.is(live) {
+        return Ok(Tried { after: live.clone(), taken_from: Vec::new(), replaces: false });
     }
-    Err(Failure::Changed(named(wanted)))
+    let (path, what) = (resource.object(&wanted.namespace, &wanted.name), named(wanted));
+    let (after, mut taken_from) = server.attempt(&path, &wanted.patch(live, Version::Any), force).await?;
+    let after = after.map_err(|refusal| Failure::of(refusal, &what))?;
+    if wanted.is(&after) {
+        return Ok(Tried { after, taken_from, replaces: false });
+    }
+    // What is more in it may be defaults of fields: those come back whoever writes the list.
+    let replacement = wanted.replacement(live, Version::Any);
+    let alone = server.must(request::merge(&path, &replacement, How { force, dry_run: true }), &what).await?;
+    if mirrors(&alone) == mirrors(&after) {
+        return Ok(Tried { after, taken_from, replaces: false });
+    }
+    let owners = owners(&after, &alone);
+    if !owners.is_empty() && !force {
+        return Err(Failure::Owned { what, owners });
+    }
+    taken_from.extend(owners);
+    Ok(Tried { after: alone, taken_from, replaces: true })
+}
+
+/// Has the server try a secret; gives whose fields are taken over.
+async fn try_secret(
+    server: &Server,
+    secret: &Secret,
+    namespace: &str,
+    force: bool,
+) -> Result<Vec<Owner>, Failure> {
+    let path = Resource::secrets().object(namespace, &secret.name);
+    let what = format!("Secret {}", secret.name);
+    let (tried, mut taken_from) = server.attempt(&path, &secret.object(namespace), force).await?;
+    tried.map_err(|refusal| Failure::of(refusal, &what))?;
+    for owner in &mut taken_from {
+        owner.field = format!("{what} {}", owner.field);
+    }
+    Ok(taken_from)
+}
+
+/// Secrets that carry our labels, as they were at a time.
+struct Secrets {
+    list: Value,
+    at: Timestamp,
+}
+
+impl Secrets {
+    /// To be listed before clusters are read: a secret that comes in between is then not taken for one that no cluster
+    /// names.
+    async fn list(server: &Server, wanted: &Wanted) -> Result<Self, Failure> {
+        let path = Resource::secrets().collection(&wanted.namespace);
+        let request = request::list_metadata(&path, &selector());
+        let (list, at) = server.must_dated(request, "the list of secrets").await?;
+        Ok(Self { list, at })
+    }
+
+    fn old(&self, wanted: &Wanted, clusters: &[&Value], before: &Value) -> Vec<Old> {
+        old(&self.list, &wanted.secrets, clusters, mirrors(before), self.at)
+    }
 }
 
 fn named(wanted: &Wanted) -> String {
@@ -173,6 +195,10 @@ async fn read(server: &Server, resource: &Resource, wanted: &Wanted) -> Result<V
     let Wanted { name, namespace, .. } = wanted;
     let found = server.may(request::get(resource.object(namespace, name)), &named(wanted)).await?;
     match found {
+        // Without it the Cluster could not be told from a later one of the same name.
+        Some(live) if !live["metadata"]["uid"].is_string() => {
+            Err(Failure::Garbled(named(wanted), "an object without metadata.uid".to_owned()))
+        }
         Some(live) => Ok(live),
         None if server.has_namespace(namespace).await? => {
             Err(Failure::NoCluster { name: name.clone(), namespace: namespace.clone() })
@@ -181,10 +207,10 @@ async fn read(server: &Server, resource: &Resource, wanted: &Wanted) -> Result<V
     }
 }
 
-async fn is_there(server: &Server, secret: &Secret, namespace: &str) -> Result<bool, Failure> {
+/// A secret as it is in the cluster.
+async fn look(server: &Server, secret: &Secret, namespace: &str) -> Result<Option<Value>, Failure> {
     let path = Resource::secrets().object(namespace, &secret.name);
-    let found = server.may(request::get(path), &format!("Secret {}", secret.name)).await?;
-    Ok(found.is_some_and(|live| secret.is(&live)))
+    server.may(request::get(path), &format!("Secret {}", secret.name)).await
 }
 
 /// All clusters of the namespace: each may point at secrets there.
@@ -195,10 +221,4 @@ async fn clusters(server: &Server, resource: &Resource, wanted: &Wanted) -> Resu
         Some(items) => Ok(items.clone()),
         None => Err(Failure::Garbled("the list of clusters".to_owned(), "no items".to_owned())),
     }
-}
-
-async fn find_old(server: &Server, wanted: &Wanted, clusters: &[&Value]) -> Result<Vec<Old>, Failure> {
-    let path = Resource::secrets().collection(&wanted.namespace);
-    let list = server.must(request::list_metadata(&path, &selector()), "the list of secrets").await?;
-    Ok(old(&list, &wanted.secrets, clusters))
 }

@@ -44,6 +44,9 @@ pub(super) fn object_changes(before: &Value, after: &Value) -> Vec<Change> {
     found
 }
 
+/// Annotations in which controllers and servers count.
+const COUNTERS: [&str; 2] = ["deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision"];
+
 fn stripped(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
@@ -53,6 +56,12 @@ fn stripped(object: &Value) -> Value {
         for name in ["managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink"]
         {
             metadata.remove(name);
+        }
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.retain(|name, _| !COUNTERS.contains(&name.as_str()));
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
         }
     }
     object

@@ -39,6 +39,14 @@ pub enum Failure {
     /// The namespace is not there.
     #[error("the cluster has no namespace {0}")]
     NoNamespace(String),
+    /// The namespace of an object to apply is not there.
+    #[error("{what}: the cluster has no namespace {namespace}")]
+    NoPlace {
+        /// The object.
+        what: String,
+        /// Where it was to be.
+        namespace: String,
+    },
     /// The object is not there.
     #[error("the namespace {namespace} has no Cluster {name}")]
     NoCluster {
@@ -80,6 +88,27 @@ pub enum Failure {
     },
 }
 
+/// A change that ended half-way.
+#[derive(Debug, Clone)]
+pub struct Stopped {
+    /// What stopped it.
+    pub failure: Failure,
+    /// Objects that are in already, as `Secret a`.
+    pub in_already: Vec<String>,
+}
+
+impl Stopped {
+    /// What the cluster has now.
+    pub fn state(&self) -> Option<String> {
+        match (self.in_already.as_slice(), &self.failure) {
+            // The answer may have been lost, and not the request.
+            ([], Failure::Unreachable(_) | Failure::Garbled(..)) => None,
+            ([], _) => Some("nothing was changed".to_owned()),
+            (objects, _) => Some(format!("already in: {}", objects.join(", "))),
+        }
+    }
+}
+
 fn others(served: &[String]) -> String {
     if served.is_empty() { String::new() } else { format!(" (it has {})", served.join(", ")) }
 }
@@ -112,7 +141,9 @@ impl Failure {
             Self::NotBuilt | Self::Kubeconfig(_) => "usage",
             Self::Unreachable(_) | Self::Garbled(..) => "network",
             Self::Unauthorized(_) | Self::Forbidden(_) => "auth",
-            Self::NoKind { .. } | Self::NoNamespace(_) | Self::NoCluster { .. } => "not_found",
+            Self::NoKind { .. } | Self::NoNamespace(_) | Self::NoPlace { .. } | Self::NoCluster { .. } => {
+                "not_found"
+            }
             Self::Owned { .. } | Self::Changed(_) => "conflict",
             Self::Refused { .. } => "refused",
             Self::NotReady { .. } => "timeout",
@@ -126,6 +157,7 @@ impl Failure {
             | Self::Kubeconfig(_)
             | Self::NoKind { .. }
             | Self::NoNamespace(_)
+            | Self::NoPlace { .. }
             | Self::NoCluster { .. } => Exit::Usage,
             Self::Unreachable(_) | Self::Garbled(..) => Exit::Unreachable,
             Self::Unauthorized(_) | Self::Forbidden(_) => Exit::Credentials,
@@ -139,11 +171,17 @@ impl Failure {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::NotBuilt => "take a release, or build with: cargo build --release --features kube",
-            Self::Kubeconfig(_) => "give the cluster's kubeconfig with --kubeconfig FILE",
+            Self::Kubeconfig(_) => {
+                "give the cluster's kubeconfig with --kubeconfig FILE; files and programs that it names have to be here"
+            }
             Self::Unreachable(_) => "is `server` in the kubeconfig right, and reachable from here?",
             Self::Garbled(..) => "is `server` in the kubeconfig an API server, without a proxy before it?",
             Self::Unauthorized(_) => "the kubeconfig's certificate or token may have expired",
             Self::Forbidden(_) => "use a kubeconfig that may read and write what is named here",
+            Self::NoKind { kind, .. } if kind != "Cluster" => {
+                "is apiVersion right, and is it the right cluster's kubeconfig? A custom resource has to be installed there \
+                 first"
+            }
             Self::NoKind { .. } => {
                 "the custom resource is not installed there: is it the right cluster's kubeconfig? For a user cluster, \
                  give that of its admin cluster"
@@ -151,9 +189,11 @@ impl Failure {
             Self::NoNamespace(_) | Self::NoCluster { .. } => {
                 "is it the right cluster's kubeconfig? For a user cluster, give that of its admin cluster"
             }
-            Self::Owned { .. } => {
-                "nothing was changed; --force-conflicts takes the fields over from their owners"
+            Self::NoPlace { .. } => {
+                "put its Namespace before it in the file, or create it with kubectl create namespace; is it the right \
+                 cluster's kubeconfig?"
             }
+            Self::Owned { .. } => "--force-conflicts takes the fields over from their owners",
             Self::Changed(_) => "run it again, and look at what it shows",
             Self::NotReady { .. } => "look at its pods: kubectl describe, kubectl logs",
             Self::Refused { .. } => return None,

@@ -57,6 +57,11 @@ fn object(root: &Node) -> Result<Object, Fault> {
         word(path).filter(|text| !text.is_empty()).ok_or(Fault { line: root.line, message })
     };
     let (api_version, kind) = (need(&["apiVersion"])?, need(&["kind"])?);
+    if kind.ends_with("List") && root.at(&["items"]).is_some() {
+        let message =
+            format!("a {kind} is no object: write each of its items as a document, with --- between them");
+        return Err(Fault { line: root.line, message });
+    }
     let name = need(&["metadata", "name"])?;
     let mut value = json(root)?;
     if kind == "Secret" {

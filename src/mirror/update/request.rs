@@ -16,6 +16,13 @@ pub(super) struct Request {
     pub(super) body: Option<(&'static str, Vec<u8>)>,
 }
 
+impl Request {
+    /// For messages: without the query.
+    pub(super) fn what(&self) -> String {
+        format!("{} {}", self.method, self.path.split('?').next().unwrap_or_default())
+    }
+}
+
 const JSON: &str = "application/json";
 /// Names and versions, and nothing of what is inside.
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
@@ -37,6 +44,14 @@ pub(super) fn apply(path: &str, object: &Value, how: How) -> Request {
     let path = format!("{path}?fieldManager={MANAGER}&fieldValidation=Strict&force={}{dry_run}", how.force);
     // JSON is YAML.
     let body = ("application/apply-patch+yaml", object.to_string().into_bytes());
+    Request { method: "PATCH", path, accept: JSON, body: Some(body) }
+}
+
+/// A merge patch, where lists of others are to be replaced. Whose fields it takes, the server does not say.
+pub(super) fn merge(path: &str, patch: &Value, how: How) -> Request {
+    let dry_run = if how.dry_run { "&dryRun=All" } else { "" };
+    let path = format!("{path}?fieldManager={MANAGER}&fieldValidation=Strict{dry_run}");
+    let body = ("application/merge-patch+json", patch.to_string().into_bytes());
     Request { method: "PATCH", path, accept: JSON, body: Some(body) }
 }
 

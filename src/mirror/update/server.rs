@@ -1,20 +1,40 @@
-//! The connection to a cluster's API server: a kubeconfig comes in, requests go out. All that it knows of Kubernetes is how
-//! to log in; the feature `kube` brings that.
+//! The connection to a cluster's API server: a kubeconfig comes in, requests go out, and again if the server is in trouble.
+//! All that it knows of Kubernetes is how to log in; the feature `kube` brings that.
 
 use std::path::Path;
+use std::time::Instant;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::How;
 use super::failure::Failure;
+use super::patience;
 use super::request::{self, Request, Resource};
-use super::status::{Refusal, refusal};
+use super::status::{Answer, Meaning, Owner, Refusal, meaning};
+
+#[cfg(feature = "kube")]
+mod connection;
+#[cfg(not(feature = "kube"))]
+#[path = "server/no_connection.rs"]
+mod connection;
+#[cfg(feature = "kube")]
+mod kubeconfig;
 
 /// A cluster's API server.
 #[derive(Debug)]
 pub struct Server {
-    client: client::Client,
+    client: connection::Client,
     /// Where objects go that name no namespace.
     pub(super) default_namespace: String,
+}
+
+/// Why there was no answer.
+#[derive(Debug)]
+struct Broken {
+    failure: Failure,
+    /// Whether there may be one soon.
+    may_pass: bool,
 }
 
 impl Server {
@@ -23,23 +43,23 @@ impl Server {
     /// # Errors
     /// The file cannot be read, or names something that cannot be used.
     pub async fn new(kubeconfig: &Path) -> Result<Self, Failure> {
-        let (client, default_namespace) = client::new(kubeconfig).await?;
+        let (client, default_namespace) = connection::new(kubeconfig).await?;
         Ok(Self { client, default_namespace })
     }
 
     /// Sends a request; gives what was answered, or what the server had against it.
     pub(super) async fn ask(&self, request: Request) -> Result<Result<Value, Refusal>, Failure> {
-        let what = format!("{} {}", request.method, request.path.split('?').next().unwrap_or_default());
+        let what = request.what();
+        let answer = self.persist(request, &what).await?;
+        understand(&answer, what)
+    }
+
+    /// The same, once: for those who ask again by themselves.
+    pub(super) async fn ask_once(&self, request: Request) -> Result<Result<Value, Refusal>, Failure> {
+        let what = request.what();
         tracing::debug!("{what}");
-        let (code, body) = client::send(&self.client, request).await?;
-        if !(200..300).contains(&code) {
-            return Ok(Err(refusal(code, &body)));
-        }
-        let garbled = |error: serde_json::Error| {
-            // The message of the parser may quote what it read.
-            Failure::Garbled(what, format!("line {} column {}", error.line(), error.column()))
-        };
-        serde_json::from_slice(&body).map(Ok).map_err(garbled)
+        let answer = connection::send(&self.client, request).await.map_err(|broken| broken.failure)?;
+        understand(&answer, what)
     }
 
     /// The same where only success will do.
@@ -53,6 +73,32 @@ impl Server {
             Ok(value) => Ok(Some(value)),
             Err(Refusal::Missing(_)) => Ok(None),
             Err(refusal) => Err(Failure::of(refusal, what)),
+        }
+    }
+
+    /// The same for what there was at which time. The time is the server's: the clock here may be another one.
+    pub(super) async fn must_dated(
+        &self,
+        request: Request,
+        what: &str,
+    ) -> Result<(Value, Timestamp), Failure> {
+        let asked = request.what();
+        let answer = self.persist(request, &asked).await?;
+        let value = understand(&answer, asked)?.map_err(|refusal| Failure::of(refusal, what))?;
+        Ok((value, answer.date.unwrap_or_else(Timestamp::now)))
+    }
+
+    /// Has the server try an object and keep nothing. With `force` fields of others are taken over, and it is told whose.
+    pub(super) async fn attempt(
+        &self,
+        path: &str,
+        object: &Value,
+        force: bool,
+    ) -> Result<(Result<Value, Refusal>, Vec<Owner>), Failure> {
+        let attempt = |force| self.ask(request::apply(path, object, How { force, dry_run: true }));
+        match attempt(false).await? {
+            Err(Refusal::Owned(owners)) if force => Ok((attempt(true).await?, owners)),
+            tried => Ok((tried, Vec::new())),
         }
     }
 
@@ -77,116 +123,39 @@ impl Server {
         let request = request::get(Resource::namespaces().object("", name));
         Ok(!matches!(self.ask(request).await?, Err(Refusal::Missing(_))))
     }
-}
 
-#[cfg(feature = "kube")]
-mod client {
-    use std::path::Path;
-    use std::time::Duration;
-
-    use http_body_util::{BodyExt as _, Limited};
-    use hyper_util::client::proxy::matcher::Matcher;
-    use kube::client::Body;
-    use kube::config::{KubeConfigOptions, Kubeconfig};
-
-    use super::{Failure, Request};
-
-    /// The largest answers are lists of clusters and secrets without their contents.
-    const MAX_ANSWER_BYTES: usize = 32 << 20;
-    const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-
-    pub(super) struct Client(kube::Client);
-
-    impl std::fmt::Debug for Client {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("Client")
+    /// Sends a request, and again if the server is in trouble. Every request of this program may be sent twice: objects
+    /// are read, applied, or replaced and deleted in the version that was seen.
+    async fn persist(&self, request: Request, what: &str) -> Result<Answer, Failure> {
+        let began = Instant::now();
+        let mut tries = 0;
+        loop {
+            tracing::debug!("{what}");
+            tries += 1;
+            let sent = connection::send(&self.client, request.clone()).await;
+            let trouble = match &sent {
+                Ok(answer) if patience::may_pass(answer.code) => {
+                    Some((format!("HTTP {}", answer.code), answer.retry_after))
+                }
+                Err(broken) if broken.may_pass => Some((broken.failure.to_string(), None)),
+                _ => None,
+            };
+            let pause = trouble.and_then(|(why, asked_for)| {
+                Some((why, patience::pause(tries, began.elapsed(), asked_for)?))
+            });
+            let Some((why, pause)) = pause else { return sent.map_err(|broken| broken.failure) };
+            tracing::warn!("{what}: {why}; asking again in {:.1} s", pause.as_secs_f64());
+            tokio::time::sleep(pause).await;
         }
-    }
-
-    pub(super) async fn new(path: &Path) -> Result<(Client, String), Failure> {
-        let failed = |error: &dyn std::error::Error| {
-            Failure::Kubeconfig(format!("{}: {}", path.display(), chain(error)))
-        };
-        let file = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
-        let names_proxy = names_proxy(&file);
-        let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-        let mut config = config.map_err(|error| failed(&error))?;
-        config.connect_timeout = Some(Duration::from_secs(20));
-        config.read_timeout = Some(ANSWER_WITHIN);
-        // Of a proxy of the environment, kube 5.0 asks NO_PROXY about the proxy's own address and not the server's.
-        if !names_proxy && Matcher::from_env().intercept(&config.cluster_url).is_none() {
-            config.proxy_url = None;
-        }
-        let namespace = config.default_namespace.clone();
-        let client = kube::Client::try_from(config).map_err(|error| failed(&error))?;
-        Ok((Client(client), namespace))
-    }
-
-    /// Whether the current context's cluster has a proxy of its own, which the environment does not overrule.
-    fn names_proxy(file: &Kubeconfig) -> bool {
-        let context = file.contexts.iter().find(|known| Some(&known.name) == file.current_context.as_ref());
-        let name = context.and_then(|named| named.context.as_ref()).map(|context| context.cluster.as_str());
-        let cluster = file.clusters.iter().find(|known| Some(known.name.as_str()) == name);
-        let proxy = cluster.and_then(|named| named.cluster.as_ref()?.proxy_url.as_deref());
-        proxy.is_some_and(|proxy| !proxy.is_empty())
-    }
-
-    pub(super) async fn send(client: &Client, request: Request) -> Result<(u16, Vec<u8>), Failure> {
-        let mut builder = http::Request::builder()
-            .method(request.method)
-            .uri(request.path)
-            .header(http::header::ACCEPT, request.accept);
-        let mut body = Vec::new();
-        if let Some((kind, bytes)) = request.body {
-            builder = builder.header(http::header::CONTENT_TYPE, kind);
-            body = bytes;
-        }
-        let unreachable = |error: &dyn std::error::Error| Failure::Unreachable(chain(error));
-        let request = builder.body(Body::from(body)).map_err(|error| unreachable(&error))?;
-        let answer = client.0.send(request).await.map_err(|error| match &error {
-            // The program or file that the kubeconfig names to log in with.
-            kube::Error::Auth(_) => Failure::Kubeconfig(chain(&error)),
-            _ => unreachable(&error),
-        })?;
-        let code = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect();
-        let body = tokio::time::timeout(ANSWER_WITHIN, body).await;
-        let body = body.map_err(|error| unreachable(&error))?.map_err(|error| unreachable(&*error))?;
-        Ok((code, body.to_bytes().to_vec()))
-    }
-
-    /// An error with all its causes: the last of them is the one that helps.
-    fn chain(error: &dyn std::error::Error) -> String {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            let cause_text = cause.to_string();
-            if !text.contains(&cause_text) {
-                text = format!("{text}: {cause_text}");
-            }
-            next = cause.source();
-        }
-        text
     }
 }
 
-#[cfg(not(feature = "kube"))]
-mod client {
-    use std::path::Path;
-
-    use super::{Failure, Request};
-
-    /// There is none.
-    #[derive(Debug)]
-    pub(super) enum Client {}
-
-    #[expect(clippy::unused_async, reason = "as the other one")]
-    pub(super) async fn new(_: &Path) -> Result<(Client, String), Failure> {
-        Err(Failure::NotBuilt)
-    }
-
-    #[expect(clippy::unused_async, reason = "as the other one")]
-    pub(super) async fn send(client: &Client, _: Request) -> Result<(u16, Vec<u8>), Failure> {
-        match *client {}
+/// What an answer means for those who asked.
+fn understand(answer: &Answer, what: String) -> Result<Result<Value, Refusal>, Failure> {
+    match meaning(answer) {
+        Meaning::Done(value) => Ok(Ok(value)),
+        Meaning::Refused(refusal) => Ok(Err(refusal)),
+        Meaning::Away(why) => Err(Failure::Unreachable(format!("{what}: {why}"))),
+        Meaning::Strange(why) => Err(Failure::Garbled(what, why)),
     }
 }

@@ -1,10 +1,39 @@
-//! What an API server means by an answer that is not a success: the `Status` object
+//! What an API server means by its answers: JSON objects, and where it did not do what was asked the `Status` object
 //! ([API conventions](https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#response-status-kind)).
-//! Pure.
+//! What else may answer at its address (a proxy, a portal, another web server) is told apart. Pure.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::error::printable;
+
+/// What came back.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Answer {
+    pub(super) code: u16,
+    /// Where it sends on to.
+    pub(super) location: Option<String>,
+    /// How long it asks to wait.
+    pub(super) retry_after: Option<Duration>,
+    /// What time it is there.
+    pub(super) date: Option<Timestamp>,
+    pub(super) body: Vec<u8>,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Meaning {
+    /// It is done, and this is what there is now.
+    Done(Value),
+    /// The server did not do it.
+    Refused(Refusal),
+    /// What stands before the server says that it is away, or the server itself does.
+    Away(String),
+    /// No API server answers like that.
+    Strange(String),
+}
 
 /// A field that somebody else has set, and wants to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,36 +57,79 @@ pub(super) enum Refusal {
     Unauthorized(String),
     /// 403: who asks may not.
     Forbidden(String),
-    /// Anything else.
+    /// Anything else, a 403 of an admission webhook or a quota among it.
     Other(u16, String),
 }
 
-/// What an answer with `code` means.
-pub(super) fn refusal(code: u16, body: &[u8]) -> Refusal {
-    let status: Value = serde_json::from_slice(body).unwrap_or_default();
-    // A proxy before the server answers with pages of its own.
-    let message = match status["message"].as_str() {
-        Some(text) => printable(text).chars().take(600).collect(),
-        None => format!("HTTP {code}"),
-    };
-    match code {
-        401 => Refusal::Unauthorized(message),
-        403 => Refusal::Forbidden(message),
-        404 => Refusal::Missing(message),
-        409 => {
-            let causes = status["details"]["causes"].as_array().map_or(&[][..], Vec::as_slice);
-            let owners: Vec<Owner> = causes
-                .iter()
-                .filter(|cause| cause["reason"] == "FieldManagerConflict")
-                .map(|cause| Owner {
-                    manager: manager(cause["message"].as_str().unwrap_or_default()),
-                    field: printable(cause["field"].as_str().unwrap_or("a field")),
-                })
-                .collect();
-            if owners.is_empty() { Refusal::Changed(message) } else { Refusal::Owned(owners) }
-        }
-        _ => Refusal::Other(code, message),
+/// What an answer means.
+pub(super) fn meaning(answer: &Answer) -> Meaning {
+    let (code, body) = (answer.code, answer.body.as_slice());
+    let json = serde_json::from_slice::<Value>(body);
+    let is_page = body.trim_ascii_start().starts_with(b"<");
+    if (200..300).contains(&code) {
+        return match json {
+            Ok(value @ Value::Object(_)) => Meaning::Done(value),
+            Ok(_) => Meaning::Strange("it is JSON, but no object".to_owned()),
+            Err(_) if is_page => Meaning::Strange("it is an HTML page".to_owned()),
+            // The message of the parser may quote what it read.
+            Err(error) => Meaning::Strange(format!(
+                "it is no JSON from line {} column {} on",
+                error.line(),
+                error.column()
+            )),
+        };
     }
+    let status = json.unwrap_or_default();
+    let said = status["message"].as_str().map(words);
+    let message = said.clone().unwrap_or_else(|| format!("HTTP {code}"));
+    match code {
+        300..=399 => {
+            // Behind the question mark of a login page there may be more than everybody should read.
+            let target = answer.location.as_deref().and_then(|url| url.split('?').next()).map(words);
+            let target = target.map(|target| format!(" to {target}")).unwrap_or_default();
+            Meaning::Strange(format!("it sends on{target} with HTTP {code}"))
+        }
+        407 => Meaning::Strange("a proxy asks for credentials with HTTP 407".to_owned()),
+        401 => Meaning::Refused(Refusal::Unauthorized(message)),
+        502..=504 => {
+            Meaning::Away(said.map_or_else(|| format!("HTTP {code}"), |said| format!("HTTP {code}: {said}")))
+        }
+        _ if is_page => Meaning::Strange(format!("it is an HTML page with HTTP {code}")),
+        // A path that is not there at all is answered in plain text.
+        403 | 404 if status.is_object() && status["kind"] != "Status" => {
+            Meaning::Strange(format!("HTTP {code} comes without a Status"))
+        }
+        403 if is_about_rights(&message) => Meaning::Refused(Refusal::Forbidden(message)),
+        404 => Meaning::Refused(Refusal::Missing(message)),
+        409 => Meaning::Refused(conflict(&status, message)),
+        _ => Meaning::Refused(Refusal::Other(code, message)),
+    }
+}
+
+/// What a server says, fit to be shown.
+fn words(text: &str) -> String {
+    printable(text).chars().take(600).collect()
+}
+
+/// Whether a 403 comes from the authorizer, which names who asks; admission (webhooks, quotas) refuses with 403 too, and
+/// other credentials would not help there. As `secrets is forbidden: User "a" cannot list resource "secrets" in API group …`
+/// ([responsewriters/errors.go](https://github.com/kubernetes/apiserver/blob/master/pkg/endpoints/handlers/responsewriters/errors.go)).
+fn is_about_rights(message: &str) -> bool {
+    let named = message.split_once("forbidden: User \"");
+    named.is_some_and(|(_, rest)| rest.contains("\" cannot "))
+}
+
+fn conflict(status: &Value, message: String) -> Refusal {
+    let causes = status["details"]["causes"].as_array().map_or(&[][..], Vec::as_slice);
+    let owners: Vec<Owner> = causes
+        .iter()
+        .filter(|cause| cause["reason"] == "FieldManagerConflict")
+        .map(|cause| Owner {
+            manager: manager(cause["message"].as_str().unwrap_or_default()),
+            field: printable(cause["field"].as_str().unwrap_or("a field")),
+        })
+        .collect();
+    if owners.is_empty() { Refusal::Changed(message) } else { Refusal::Owned(owners) }
 }
 
 /// The name in `conflict with "kubectl-edit" using apps/v1`.

@@ -1,12 +1,16 @@
+use std::time::Duration;
+
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::diff::{changes, object_changes};
 use super::old::old;
+use super::owners::owners;
+use super::patience::{before_rereading, pause};
 use super::ready::{Progress, progress};
 use super::request::{self, Resource};
 use super::secret::Secret;
-use super::status::{Owner, Refusal, refusal};
+use super::status::{Answer, Meaning, Owner, Refusal, meaning};
 use super::wanted::{Version, Wanted};
 use super::{How, manifest};
 use crate::mirror::cluster::{ClusterMirrors, Expectations, parse};
@@ -75,7 +79,10 @@ fn no_mirrors_are_wanted_as_an_empty_list() {
     let live = json!({"spec": {"nodeConfig": {"registryMirrors": [{"endpoint": "https://a"}]}}});
     assert!(!wanted.is(&live));
     assert_eq!(wanted.patch(&live, Version::Any)["spec"]["nodeConfig"]["registryMirrors"], json!([]));
-    assert_eq!(wanted.others(&live), ["https://a"]);
+    assert_eq!(
+        wanted.replacement(&live, Version::Any),
+        json!({"spec": {"nodeConfig": {"registryMirrors": []}}})
+    );
 }
 
 #[test]
@@ -98,18 +105,76 @@ fn a_secret_is_there_only_with_all_that_makes_it_work() {
 
 #[test]
 fn only_ours_go_and_only_when_nothing_names_them() {
-    let item = |name: &str, by: &str| {
+    let item = |name: &str, by: &str, created: &str| {
         let labels = json!({"app.kubernetes.io/managed-by": by});
-        json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "1", "labels": labels}})
+        json!({"metadata": {"name": name, "uid": "u", "resourceVersion": "1", "labels": labels,
+               "creationTimestamp": created}})
     };
+    let (early, late) = ("2020-01-01T10:59:59Z", "2020-01-01T11:00:00Z");
     let kept = Secret::authorities(&PEM.parse().unwrap());
-    let list = json!({"items": [item("a", "layercast"), item("b", "helm"), item("c", "layercast"), item(&kept.name, "layercast")]});
+    let mut going = item("g", "layercast", early);
+    going["metadata"]["deletionTimestamp"] = late.into();
+    let list = json!({"items": [
+        item("a", "layercast", early), item("b", "helm", early), item("c", "layercast", early),
+        item("young", "layercast", late), item("before", "layercast", late), item("timeless", "layercast", ""),
+        item(&kept.name, "layercast", early), going,
+    ]});
     let cluster = json!({
         "metadata": {"managedFields": [{"x": "a"}]},
         "spec": {"nodeConfig": {"privateRegistries": [{"caCertSecretRef": {"name": "c"}}]}},
     });
-    let found: Vec<String> = old(&list, &[kept], &[&cluster]).into_iter().map(|old| old.name).collect();
-    assert_eq!(found, ["a"]);
+    let before = json!([{"caCertSecretRef": {"name": "before"}}, {"caCertSecretRef": {"name": "g"}}]);
+    let now = "2020-01-01T12:00:00Z".parse().unwrap();
+    let found = old(&list, &[kept], &[&cluster], &before, now);
+    let found: Vec<String> = found.into_iter().map(|old| old.name).collect();
+    assert_eq!(found, ["a", "before"]);
+}
+
+#[test]
+fn owners_are_those_of_what_would_not_stay() {
+    let entry = |endpoint: &str, hosts: u8| json!({"endpoint": endpoint, "hosts": hosts});
+    let list = |items: Value| json!({"spec": {"nodeConfig": {"registryMirrors": items}}});
+    let managed = |manager: &str, tree: Value| json!({"manager": manager, "fieldsV1": {"f:spec": {"f:nodeConfig": {"f:registryMirrors": tree}}}});
+    let key = |endpoint: &str| format!("k:{{\"endpoint\":\"{endpoint}\"}}");
+    let with = |items: Value, managers: Value| {
+        let mut after = list(items);
+        after["metadata"]["managedFields"] = managers;
+        after
+    };
+    let told = |after: &Value, alone: &Value| -> Vec<String> {
+        owners(after, alone).into_iter().map(|owner| format!("{} {}", owner.manager, owner.field)).collect()
+    };
+    let all = json!([entry("a", 1), entry("b", 2)]);
+    let theirs = json!({key("a"): {".": {}, "f:hosts": {}}, key("b"): {".": {}}});
+    let after = with(
+        all.clone(),
+        json!([managed("bmctl", theirs.clone()), managed("layercast", theirs), {"manager": "x"}]),
+    );
+    let place = ".spec.nodeConfig.registryMirrors";
+    assert_eq!(told(&after, &list(json!([entry("a", 1)]))), [format!("bmctl {place}[\"b\"]")]);
+    assert_eq!(
+        told(&after, &list(json!([entry("a", 3), entry("b", 2)]))),
+        [format!("bmctl {place}[\"a\"].hosts")]
+    );
+    // The order alone, or what an earlier replacement of our own left, is nobody's but ours.
+    assert!(told(&after, &list(json!([entry("b", 2), entry("a", 1)]))).is_empty());
+    let ours = with(all.clone(), json!([managed("layercast", json!({key("b"): {".": {}}}))]));
+    assert!(told(&ours, &list(json!([entry("a", 1)]))).is_empty());
+    // A list that is owned as a whole.
+    let whole = with(all, json!([managed("kubectl", json!({}))]));
+    assert_eq!(told(&whole, &list(json!([]))), [format!("kubectl {place}")]);
+}
+
+#[test]
+fn a_server_is_not_waited_for_longer_than_said() {
+    let (ms, s) = (Duration::from_millis, Duration::from_secs);
+    let all: Vec<_> = (1..6).map(|tries| pause(tries, s(0), None)).collect();
+    assert_eq!(all, [Some(ms(500)), Some(s(1)), Some(s(2)), Some(s(4)), None]);
+    assert_eq!(pause(1, s(0), Some(s(7))), Some(s(7)));
+    assert_eq!(pause(1, s(5), Some(s(3600))), Some(s(15)), "no longer than there is time");
+    assert_eq!(pause(1, s(1), Some(s(0))), Some(ms(500)), "a server that asks for no pause gets one");
+    assert_eq!((pause(2, s(20), None), pause(1, s(60), Some(s(1)))), (None, None));
+    assert_eq!([1, 2, 4, 7].map(before_rereading), [ms(200), ms(400), ms(1600), ms(1600)]);
 }
 
 #[test]
@@ -123,13 +188,37 @@ fn answers_mean_what_the_conventions_say() {
         cause("conflict with \"kubectl\" with subresource \"scale\" using v1"),
         {"reason": "FieldValueInvalid"}
     ]));
+    let meaning = |code, body: &[u8]| meaning(&Answer { code, body: body.to_vec(), ..Answer::default() });
+    let refusal = |code, body: &[u8]| match meaning(code, body) {
+        Meaning::Refused(refusal) => refusal,
+        other => panic!("{code}: {other:?}"),
+    };
     assert_eq!(refusal(409, both.as_bytes()), Refusal::Owned(vec![owner("bmctl"), owner("kubectl")]));
     assert_eq!(refusal(409, body(json!([])).as_bytes()), Refusal::Changed("m".to_owned()));
-    assert_eq!(refusal(404, b"<html>"), Refusal::Missing("HTTP 404".to_owned()));
+    assert_eq!(refusal(404, b"404 page not found\n"), Refusal::Missing("HTTP 404".to_owned()));
     assert_eq!(refusal(401, b""), Refusal::Unauthorized("HTTP 401".to_owned()));
-    assert_eq!(refusal(403, body(json!(1)).as_bytes()), Refusal::Forbidden("m".to_owned()));
+    let said = |message: &str| json!({"kind": "Status", "message": message}).to_string();
+    for message in [
+        "secrets is forbidden: User \"a\" cannot list resource \"secrets\" in API group \"\" in the namespace \"b\"",
+        "forbidden: User \"system:anonymous\" cannot get path \"/apis\"",
+    ] {
+        assert_eq!(refusal(403, said(message).as_bytes()), Refusal::Forbidden(message.to_owned()));
+    }
+    for message in [
+        "admission webhook \"a\" denied the request: User \"b\" cannot do that",
+        "secrets \"a\" is forbidden: exceeded quota: q",
+    ] {
+        assert_eq!(refusal(403, said(message).as_bytes()), Refusal::Other(403, message.to_owned()));
+    }
     let escape = json!({"message": "a\u{1b}[2Jb"}).to_string();
     assert_eq!(refusal(500, escape.as_bytes()), Refusal::Other(500, "a\\u{1b}[2Jb".to_owned()));
+    assert_eq!(meaning(502, b"<html>"), Meaning::Away("HTTP 502".to_owned()));
+    assert_eq!(meaning(200, b"{}"), Meaning::Done(json!({})));
+    for (code, body) in
+        [(200, "null"), (200, "<html>"), (204, ""), (302, ""), (403, "{}"), (404, "<html>"), (407, "")]
+    {
+        assert!(matches!(meaning(code, body.as_bytes()), Meaning::Strange(_)), "{code} {body}");
+    }
 }
 
 #[test]
@@ -172,6 +261,16 @@ fn differences_are_told_value_by_value() {
         text.contains("data.k") && text.contains("dockerconfigjson") && !text.contains("hunter"),
         "{text}"
     );
+}
+
+#[test]
+fn what_servers_count_is_no_difference() {
+    let set = |number: u8| {
+        json!({"kind": "DaemonSet", "metadata": {"generation": number, "annotations": {
+            "deprecated.daemonset.template.generation": number.to_string()}}})
+    };
+    assert!(object_changes(&set(1), &set(2)).is_empty());
+    assert!(object_changes(&set(1), &json!({"kind": "DaemonSet", "metadata": {}})).is_empty());
 }
 
 #[test]

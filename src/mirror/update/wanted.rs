@@ -61,14 +61,14 @@ impl Wanted {
         patch
     }
 
-    /// Endpoints of a Cluster that are not wanted.
-    pub(super) fn others(&self, cluster: &Value) -> Vec<String> {
-        let there = mirrors(cluster).as_array().map_or(&[][..], Vec::as_slice);
-        let endpoints = there.iter().map(|entry| &entry["endpoint"]);
-        endpoints
-            .filter(|endpoint| self.mirrors.iter().all(|mirror| mirror["endpoint"] != **endpoint))
-            .filter_map(|endpoint| endpoint.as_str().map(str::to_owned))
-            .collect()
+    /// The mirrors as they take the place of all that stand there, whoever brought those
+    /// ([merge patch](https://www.rfc-editor.org/rfc/rfc7396): a list is one value).
+    pub(super) fn replacement(&self, live: &Value, version: Version) -> Value {
+        let mut patch = json!({ "spec": { "nodeConfig": { "registryMirrors": self.mirrors } } });
+        if version == Version::AsRead {
+            patch["metadata"] = json!({ "resourceVersion": live["metadata"]["resourceVersion"] });
+        }
+        patch
     }
 
     /// Whether a Cluster says so already. No list and an empty one are the same.

@@ -41,6 +41,10 @@ pub(crate) struct State {
     pub(crate) kinds: BTreeMap<String, Value>,
     /// Who owns the spec of an object, by its path.
     pub(crate) owners: BTreeMap<String, String>,
+    /// Answers that stay, by the line of the request. A text is sent as a page.
+    pub(crate) always: BTreeMap<String, (u16, Value)>,
+    /// Sent with every answer.
+    pub(crate) headers: BTreeMap<&'static str, String>,
     asked: Vec<Asked>,
     version: u64,
     instead: Vec<(String, Instead)>,
@@ -155,8 +159,12 @@ impl State {
         {
             return answer;
         }
+        if let Some(answer) = self.always.get(&line) {
+            return answer.clone();
+        }
         match asked.method.as_str() {
             "GET" => self.get(asked),
+            "PATCH" if asked.headers["content-type"] == "application/merge-patch+json" => self.merge(asked),
             "PATCH" => self.apply(asked),
             "DELETE" => self.delete(asked),
             _ => status(405, "no such method", &[]),
@@ -241,6 +249,22 @@ impl State {
         (if live.is_some() { 200 } else { 201 }, next)
     }
 
+    fn merge(&mut self, asked: &Asked) -> (u16, Value) {
+        let Some(live) = self.objects.get(&asked.path) else { return status(404, "not found", &[]) };
+        let version = &asked.body["metadata"]["resourceVersion"];
+        if !version.is_null() && *version != live["metadata"]["resourceVersion"] {
+            return status(409, "Operation cannot be fulfilled: resourceVersion", &[]);
+        }
+        let mut next = live.clone();
+        merge(&mut next, &asked.body);
+        let next = self.stamped(next);
+        if !asked.is_dry() {
+            self.objects.insert(asked.path.clone(), next.clone());
+            self.owners.insert(asked.path.clone(), asked.query["fieldManager"].clone());
+        }
+        (200, next)
+    }
+
     fn delete(&mut self, asked: &Asked) -> (u16, Value) {
         let Some(live) = self.objects.get(&asked.path) else { return status(404, "not found", &[]) };
         for field in ["uid", "resourceVersion"] {
@@ -292,16 +316,21 @@ fn serve(connection: impl Read + Write, state: &Mutex<State>) {
         headers,
         body: if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() },
     };
-    let (code, answer) = {
+    let (code, answer, headers) = {
         let mut state = state.lock().unwrap();
-        let answer = state.answer(&asked);
+        let (code, answer) = state.answer(&asked);
         state.asked.push(asked);
-        answer
+        (code, answer, state.headers.clone())
     };
-    let text = answer.to_string();
+    let (kind, text) = match answer {
+        Value::String(page) => ("text/html", page),
+        answer => ("application/json", answer.to_string()),
+    };
+    let headers: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers = headers.concat();
     let _ = write!(
         reader.get_mut(),
-        "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        "HTTP/1.1 {code} X\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n{text}",
         text.len()
     );
     let _ = reader.get_mut().flush();
