@@ -132,17 +132,23 @@ impl Actor {
                 return Ok(());
             }
             if has != Some(true)
-                && let Some(from) = repositories.first()
+                && let Some(from) = repositories.first().cloned()
             {
-                let _permit = self.question().await?;
-                let mounted = self.registry.mount(repository, &blob.digest, from).await;
-                match mounted.map_err(|error| self.judge(&error))? {
+                // Into how many repositories ever: on a long way none waits for the other.
+                drop(repositories);
+                let mounted = self.mount(repository, blob, &from).await?;
+                repositories = self.book.page(&blob.digest).lock_owned().await;
+                match mounted {
                     Mount::Done => {
                         note(&mut repositories, repository);
                         self.counts.mounted();
                         return Ok(());
                     }
                     Mount::Session(session) => opened = Some(Opened { session, place: None }),
+                }
+                if repositories.contains(repository) {
+                    self.drop_unused(repository, opened).await;
+                    return Ok(());
                 }
             }
             // Not every registry mounts; it may have the blob here all the same.
@@ -165,6 +171,16 @@ impl Actor {
         self.upload(repository, blob, opened).await?;
         note(&mut repositories, repository);
         Ok(())
+    }
+
+    async fn mount(
+        &self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        from: &Repository,
+    ) -> Result<Mount, Failure> {
+        let _permit = self.question().await?;
+        self.registry.mount(repository, &blob.digest, from).await.map_err(|error| self.judge(&error))
     }
 
     /// Whether the mirror has a blob; "no" without a question for a small one that it will not have by all experience.
