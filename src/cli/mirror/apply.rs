@@ -36,6 +36,9 @@ pub(in crate::cli) struct Args {
 }
 
 pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
+    // First, as it is what a build without the feature refuses.
+    let runtime = crate::cli::runtime()?;
+    let server = runtime.block_on(Server::new(&args.kubeconfig))?;
     let (name, text) = match &args.file {
         Some(path) if path == Path::new("-") => ("standard input".to_owned(), stdin()?),
         Some(path) => {
@@ -52,8 +55,6 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
         return Err(Stop::usage(format!("{name}: there are no objects in it")));
     }
     let how = args.how.how();
-    let runtime = crate::cli::runtime()?;
-    let server = runtime.block_on(Server::new(&args.kubeconfig))?;
     let planned = runtime.block_on(plan(&server, objects, how.force))?;
     output.summary(&planned.iter().map(show).collect::<String>());
     if planned.iter().any(|planned| planned.fate != Fate::Unchanged) {
