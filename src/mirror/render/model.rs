@@ -114,11 +114,24 @@ impl NodeMirror {
     pub(super) fn head(&self) -> String {
         let otherwise =
             if self.fallback { "the upstream is asked for the rest" } else { "nobody else is asked" };
-        format!(
-            "# Made by `layercast mirror render`.\n# Images of {} come from {}; {otherwise}.\n",
-            self.hosts(),
-            self.base()
-        )
+        format!("# Made by `layercast mirror render`.\n# Images of {}; {otherwise}.\n", self.sources())
+    }
+
+    /// `gcr.io, quay.io come from https://m:5000/ns, those of docker.io from https://m:5000/hub`.
+    fn sources(&self) -> String {
+        let mut places: Vec<(Option<&Repository>, Vec<&str>)> = Vec::new();
+        for Upstream { host, namespace } in &self.upstreams {
+            match places.iter_mut().find(|(known, _)| *known == namespace.as_ref()) {
+                Some((_, hosts)) => hosts.push(host),
+                None => places.push((namespace.as_ref(), vec![host])),
+            }
+        }
+        let sources = places.iter().enumerate().map(|(number, (namespace, hosts))| {
+            let (those, come) = if number == 0 { ("", " come") } else { ("those of ", "") };
+            let place = namespace.iter().fold(self.base(), |base, path| format!("{base}/{path}"));
+            format!("{those}{}{come} from {place}", hosts.join(", "))
+        });
+        sources.collect::<Vec<_>>().join(", ")
     }
 
     /// Which upstreams share a place, so that two images of one name cannot be told apart.

@@ -150,6 +150,15 @@ fn endpoints_and_hosts_are_corrected_not_guessed() {
 }
 
 #[test]
+fn files_begin_with_where_images_come_from() {
+    let apart = mirror("https://m:5000/v2/ns", &["gcr.io", "docker.io=hub", "quay.io"]);
+    let rendered = render(Runtime::Containerd, &apart, &Options::default()).unwrap();
+    let line = rendered.files[0].text().lines().nth(1).unwrap();
+    let places = "gcr.io, quay.io come from https://m:5000/ns, those of docker.io from https://m:5000/ns/hub";
+    assert_eq!(line, format!("# Images of {places}; the upstream is asked for the rest."));
+}
+
+#[test]
 fn authorities_are_certificates_and_nothing_else() {
     let text = format!("subject=/CN=x\n{}\r\ntrailing", CA.replace('\n', "\r\n"));
     assert_eq!(text.parse::<Authorities>().unwrap().pem(), CA);
