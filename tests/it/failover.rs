@@ -394,6 +394,34 @@ fn the_check_needs_no_tree_and_is_a_kind_of_verify() {
     assert_eq!(exit, 2, "{said}");
 }
 
+#[test]
+fn a_folder_that_is_no_tree_is_refused_with_the_one_that_was_meant() {
+    let folder = folder();
+    let tree = render(folder.path(), &Mirror::at("https://mirror.example"));
+    let dir = |path: &Path| path.to_str().unwrap().to_owned();
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let meant = format!("did you mean --hosts-dir {}?", tree.display());
+    for (given, hint) in [
+        (folder.path().join("node"), meant.as_str()),
+        (tree.parent().unwrap().to_owned(), &meant),
+        (tree.join("gcr.io"), &meant),
+        (empty, "mirror render"),
+    ] {
+        let (exit, said) = refused(&["gcr.io/a/b:1", "--hosts-dir", &dir(&given)]);
+        assert_eq!(exit, 2, "{said}");
+        assert!(said.contains("no folder in it has a hosts.toml") && said.contains(hint), "{said}");
+    }
+}
+
+/// The exit code, and what was said of it.
+fn refused(args: &[&str]) -> (i32, String) {
+    let mut command = layercast();
+    command.args(["mirror", "check"]).args(args);
+    let output = within(Duration::from_secs(60), command);
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// What `mirror render` makes of it.
 fn render(folder: &Path, mirror: &Mirror<'_>) -> PathBuf {
     let root = folder.join("node");

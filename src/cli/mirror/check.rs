@@ -181,13 +181,7 @@ impl<'a> Node<'a> {
     fn upstream(&self, name: &str) -> Result<Upstream, Stop> {
         let version = self.args.containerd_version;
         let mut upstream = if let Some(dirs) = &self.args.hosts_dir {
-            let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
-            if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
-                return Err(Stop::usage(format!(
-                    "--hosts-dir {}: there is no such folder",
-                    missing.display()
-                )));
-            }
+            let roots = roots(dirs)?;
             let loaded = directory::load(&roots, name, version)
                 .map_err(|error| Stop::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
             Upstream::loaded(name, loaded)
@@ -230,4 +224,25 @@ impl<'a> Node<'a> {
         }
         Ok(endpoints)
     }
+}
+
+/// The folders of `--hosts-dir`. A folder that is no tree would make every image one that is not mirrored, and all seem well.
+fn roots(dirs: &str) -> Result<Vec<PathBuf>, Stop> {
+    let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
+    if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
+        return Err(Stop::usage(format!("--hosts-dir {}: there is no such folder", missing.display())));
+    }
+    for root in &roots {
+        let is_tree = directory::is_tree(root);
+        if is_tree.map_err(|error| Stop::usage(format!("--hosts-dir {}: {error}", root.display())))? {
+            return Ok(roots);
+        }
+    }
+    let hint = match roots.iter().find_map(|root| directory::near(root)) {
+        Some(near) => format!("did you mean --hosts-dir {}?", near.display()),
+        None => "give the folder that holds HOST/hosts.toml; mirror render --runtime containerd --output DIR writes one \
+                 at DIR/etc/containerd/certs.d"
+            .to_owned(),
+    };
+    Err(Stop::usage(format!("--hosts-dir {dirs}: no folder in it has a hosts.toml")).hint(hint))
 }
