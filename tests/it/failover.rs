@@ -414,6 +414,21 @@ fn a_folder_that_is_no_tree_is_refused_with_the_one_that_was_meant() {
     }
 }
 
+#[test]
+fn a_bundle_is_not_taken_for_the_name_of_an_image() {
+    let site = Site::new();
+    let mirror = Mirror::at("https://mirror.example");
+    let (tree, bundle) = (site.tree(&mirror), site.bundle.path.to_str().unwrap());
+    let mut command = layercast();
+    command.current_dir(site.folder.path()).args(["mirror", "check", "bundle.tar", "--hosts-dir"]).arg(tree);
+    let output = within(Duration::from_secs(60), command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("bundle.tar is a file") && said.contains("--source bundle.tar"), "{said}");
+    let (exit, said) = refused(&[bundle, "--endpoint=https://mirror.example", "--host=gcr.io"]);
+    assert!(exit == 2 && said.contains("--source"), "{said}");
+}
+
 /// The exit code, and what was said of it.
 fn refused(args: &[&str]) -> (i32, String) {
     let mut command = layercast();
