@@ -395,6 +395,33 @@ fn the_check_needs_no_tree_and_is_a_kind_of_verify() {
 }
 
 #[test]
+fn hosts_that_the_tree_does_not_know_are_named() {
+    let site = Site::new();
+    let mirror = site.mirror("");
+    let tree = site.tree(&Mirror::at(mirror.url()));
+    let dir = tree.to_str().unwrap();
+    let images = ["k8s.gcr.io/pause:3.1", "quay.io/a/b:1"];
+    let (exit, said) = check(&[&images[..], &["--upstream-down", "--hosts-dir", dir]].concat());
+    assert_eq!(exit, 3, "{said}");
+    let why = "nothing in the tree covers k8s.gcr.io (add --host k8s.gcr.io to mirror render), and the upstream is taken";
+    assert!(said.contains(why), "{said}");
+    let last = "no mirror covers k8s.gcr.io, quay.io (add --host k8s.gcr.io --host quay.io to mirror render)";
+    assert_eq!(said.lines().last(), Some(last), "{said}");
+    let (_, said) = check(&[&images[..], &["--upstream-down", "--json", "--hosts-dir", dir]].concat());
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["hosts_not_covered"], serde_json::json!(["k8s.gcr.io", "quay.io"]));
+    let node = ["--upstream-down", "--endpoint", &mirror.url(), "--host", "gcr.io"];
+    let (exit, said) = check(&[&images[..1], &node].concat());
+    assert!(
+        exit == 3 && said.contains("no mirror is given for k8s.gcr.io (add --host k8s.gcr.io)"),
+        "{said}"
+    );
+    // What is covered is not named, whatever comes of it.
+    let (_, said) = check(&["gcr.io/a/b:1", "--upstream-down", "--hosts-dir", dir]);
+    assert!(!said.contains("covers"), "{said}");
+}
+
+#[test]
 fn a_folder_that_is_no_tree_is_refused_with_the_one_that_was_meant() {
     let folder = folder();
     let tree = render(folder.path(), &Mirror::at("https://mirror.example"));
