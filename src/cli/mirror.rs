@@ -5,6 +5,7 @@ pub(super) mod check;
 mod edit;
 pub(super) mod flags;
 mod lint;
+mod named;
 mod render;
 mod targets;
 

@@ -32,6 +32,8 @@ pub struct Upstream {
     pub hosts: Vec<Host>,
     /// What in the configuration is not as somebody meant it.
     pub notes: Vec<String>,
+    /// That the configuration has no mirror for it, and the correction.
+    pub uncovered: Option<String>,
 }
 
 /// One host that is asked for the images of an upstream.
@@ -118,12 +120,20 @@ impl Upstream {
         };
         let role = |node: &hosts::Host| if stands_in(node) { Role::Mirror } else { Role::Upstream };
         let host = |node: hosts::Host| Host { role: role(&node), node, pull_credentials: None };
-        Self { name: name.to_owned(), hosts: nodes.into_iter().map(host).collect(), notes: Vec::new() }
+        let hosts = nodes.into_iter().map(host).collect();
+        Self { name: name.to_owned(), hosts, notes: Vec::new(), uncovered: None }
     }
 
     /// From what a disk says: the folders of containerd's `config_path`.
     pub fn loaded(name: &str, loaded: Loaded) -> Self {
         let mut upstream = Self::new(name, loaded.hosts);
+        upstream.uncovered = match &loaded.folder {
+            None => Some(format!("nothing in the tree covers {name} (add --host {name} to mirror render)")),
+            Some(folder) if loaded.ignored.is_none() && !upstream.is_mirrored() => {
+                Some(format!("{} names no mirror for {name}", folder.display()))
+            }
+            Some(_) => None,
+        };
         if let Some(ignored) = loaded.ignored {
             let folder = loaded.folder.unwrap_or_default().join(hosts::FILE_NAME);
             let line = ignored.line.map(|line| format!(":{line}")).unwrap_or_default();

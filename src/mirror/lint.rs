@@ -13,6 +13,7 @@ mod registries_conf;
 mod registries_yaml;
 #[cfg(test)]
 mod tests;
+mod told;
 mod tree;
 mod url;
 
@@ -98,8 +99,27 @@ pub trait Files: std::fmt::Debug {
     fn certificate(&self, source: &Path, path: &Path) -> Certificate;
     /// Whether there is a folder at an absolute path of that node.
     fn is_folder(&self, source: &Path, path: &Path) -> bool;
+    /// Where a file or a folder lies.
+    fn place(&self, path: &Path) -> Place;
     /// The names of the folders in a folder.
     fn folders(&self, path: &Path) -> Vec<String>;
+}
+
+/// Where something lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The absolute path on this disk.
+    pub path: PathBuf,
+    /// The folder that stands for `/` of its node, if that can be told.
+    pub root: Option<PathBuf>,
+}
+
+impl Place {
+    /// The path that it has on its node, or here if that is not known.
+    fn shown(&self) -> String {
+        let below = self.root.as_ref().and_then(|root| self.path.strip_prefix(root).ok());
+        below.map_or_else(|| self.path.clone(), |below| Path::new("/").join(below)).display().to_string()
+    }
 }
 
 /// What is at the path of a certificate.
@@ -229,6 +249,7 @@ pub fn lint(sources: &[Source], settings: &Settings, files: &dyn Files) -> Vec<F
         found.append(&mut findings.found);
     }
     found.extend(tree::check(sources, files));
+    found.extend(told::check(sources, settings, files));
     found.sort_by(|a, b| (&a.path, a.line, a.severity, a.rule).cmp(&(&b.path, b.line, b.severity, b.rule)));
     found
 }

@@ -199,6 +199,12 @@ impl FromStr for Target {
         if authority.is_empty() {
             return Err(bad("the host is missing"));
         }
+        // The parser below takes much that no host is called; a list would become one odd name.
+        let odd = |c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !".-_:[]".contains(c);
+        if let Some(odd) = authority.chars().find(|c| odd(*c)) {
+            let more = if odd == ',' || odd == ';' { ": give the option once for each registry" } else { "" };
+            return Err(bad(&format!("no host has {odd:?} in its name{more}")));
+        }
         // The same parser that will later take apart every Location and redirect, so that hosts compare equal. An
         // explicit port that is the scheme's own would get lost in it, and with it the key of the credentials.
         let url = Url::parse(&format!("layercast://{authority}/")).map_err(|e| bad(&e.to_string()))?;
@@ -264,12 +270,21 @@ mod tests {
             "host/a//b",
             "host/../a",
             "ho st",
+            "gcr.io,quay.io",
+            "https://a:1;b:1",
+            "a*b",
             "host/a?b=c",
             "https://",
         ] {
             let error = text.parse::<Target>().unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_list_is_told_from_a_name() {
+        let said = "a.example:5000,b.example".parse::<Target>().unwrap_err().to_string();
+        assert!(said.contains("',' in its name") && said.contains("once for each"), "{said}");
     }
 
     #[test]

@@ -87,6 +87,64 @@ fn errors_say_what_where_why_and_what_next() {
     insta::assert_snapshot!("error_two_passwords", push("x", &["--password=a", "--password-stdin"]));
 }
 
+/// What is written into a cluster's file is what other commands take, and the files it names are what they should be.
+#[test]
+fn a_clusters_file_gets_nothing_that_nodes_cannot_use() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (cluster, sample) = (path("admin1.yaml"), include_str!("../cluster/admin1.yaml"));
+    std::fs::write(&cluster, sample).unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["mirror.example".to_owned()]).unwrap();
+    let auths = r#"{"auths":{"172.18.0.20:5000":{"auth":"cHVzaGVyOnNlY3JldA=="}}}"#;
+    let key = r#"{"type":"service_account","project_id":"p"}"#;
+    let pem = certificate.cert.pem();
+    for (name, text) in
+        [("ca.crt", pem.as_str()), ("docker.json", auths), ("key.json", key), ("text", "hello")]
+    {
+        std::fs::write(path(name), text).unwrap();
+    }
+    let run = |verb: &str, value: &[&str]| {
+        let mut command = layercast();
+        command.args(["mirror", verb, "--cluster", &cluster]).args(value);
+        text(command)
+    };
+    for (verb, value, why) in [
+        ("set-endpoint", "10.0.0.1:5000".to_owned(), "give it as https://10.0.0.1:5000"),
+        ("set-endpoint", "https://a,https://b".to_owned(), "more than one address"),
+        ("set-ca", path("text"), "no whole certificate"),
+        ("set-ca", path("."), "directory"),
+        ("set-ca", path("docker.json"), "no whole certificate"),
+        ("set-credentials", path("text"), "not a file of credentials"),
+        ("set-credentials", path("key.json"), "neither auths nor"),
+        ("set-credentials", path("ca.crt"), "not a file of credentials"),
+    ] {
+        let said = run(verb, &[&value]);
+        assert!(said.starts_with("exit 2") && said.contains(why), "{verb} {value}: {said}");
+        assert_eq!(std::fs::read_to_string(&cluster).unwrap(), sample, "{verb} {value}");
+    }
+    let said = run("set-ca", &[&path("elsewhere.crt")]);
+    assert!(said.starts_with("exit 0") && said.contains("is not on this machine"), "{said}");
+    assert!(run("set-ca", &[&path("ca.crt")]).starts_with("exit 0"));
+    let said = run("set-credentials", &[&path("docker.json")]);
+    assert!(said.starts_with("exit 0") && !said.contains("no entry"), "{said}");
+    let said = run("targets", &[]);
+    assert!(said.starts_with("exit 0") && !said.contains("write:"), "{said}");
+    let said = run("set-endpoint", &["https://10.0.0.1:5000"]);
+    assert!(
+        said.starts_with("exit 0") && said.contains("docker.json has no entry for 10.0.0.1:5000"),
+        "{said}"
+    );
+    let said = run("targets", &[]);
+    assert!(said.starts_with("exit 0") && said.contains("has no entry for 10.0.0.1:5000"), "{said}");
+    for (name, why) in [("ca.crt", "caCertPath: "), ("docker.json", "pullCredentialConfigPath: ")] {
+        let before = std::fs::read(path(name)).unwrap();
+        std::fs::write(path(name), "hello").unwrap();
+        let said = run("targets", &[]);
+        assert!(said.starts_with("exit 2") && said.contains(&format!("error: {why}")), "{said}");
+        std::fs::write(path(name), before).unwrap();
+    }
+}
+
 /// The lines of the vendor's page, with this test's addresses; continued lines are joined, as a shell does.
 #[test]
 fn the_vendors_command_lines_run_as_they_stand() {

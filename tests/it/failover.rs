@@ -394,6 +394,76 @@ fn the_check_needs_no_tree_and_is_a_kind_of_verify() {
     assert_eq!(exit, 2, "{said}");
 }
 
+#[test]
+fn hosts_that_the_tree_does_not_know_are_named() {
+    let site = Site::new();
+    let mirror = site.mirror("");
+    let tree = site.tree(&Mirror::at(mirror.url()));
+    let dir = tree.to_str().unwrap();
+    let images = ["k8s.gcr.io/pause:3.1", "quay.io/a/b:1"];
+    let (exit, said) = check(&[&images[..], &["--upstream-down", "--hosts-dir", dir]].concat());
+    assert_eq!(exit, 3, "{said}");
+    let why = "nothing in the tree covers k8s.gcr.io (add --host k8s.gcr.io to mirror render), and the upstream is taken";
+    assert!(said.contains(why), "{said}");
+    let last = "no mirror covers k8s.gcr.io, quay.io (add --host k8s.gcr.io --host quay.io to mirror render)";
+    assert_eq!(said.lines().last(), Some(last), "{said}");
+    let (_, said) = check(&[&images[..], &["--upstream-down", "--json", "--hosts-dir", dir]].concat());
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["hosts_not_covered"], serde_json::json!(["k8s.gcr.io", "quay.io"]));
+    let node = ["--upstream-down", "--endpoint", &mirror.url(), "--host", "gcr.io"];
+    let (exit, said) = check(&[&images[..1], &node].concat());
+    assert!(
+        exit == 3 && said.contains("no mirror is given for k8s.gcr.io (add --host k8s.gcr.io)"),
+        "{said}"
+    );
+    // What is covered is not named, whatever comes of it.
+    let (_, said) = check(&["gcr.io/a/b:1", "--upstream-down", "--hosts-dir", dir]);
+    assert!(!said.contains("covers"), "{said}");
+}
+
+#[test]
+fn a_folder_that_is_no_tree_is_refused_with_the_one_that_was_meant() {
+    let folder = folder();
+    let tree = render(folder.path(), &Mirror::at("https://mirror.example"));
+    let dir = |path: &Path| path.to_str().unwrap().to_owned();
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let meant = format!("did you mean --hosts-dir {}?", tree.display());
+    for (given, hint) in [
+        (folder.path().join("node"), meant.as_str()),
+        (tree.parent().unwrap().to_owned(), &meant),
+        (tree.join("gcr.io"), &meant),
+        (empty, "mirror render"),
+    ] {
+        let (exit, said) = refused(&["gcr.io/a/b:1", "--hosts-dir", &dir(&given)]);
+        assert_eq!(exit, 2, "{said}");
+        assert!(said.contains("no folder in it has a hosts.toml") && said.contains(hint), "{said}");
+    }
+}
+
+#[test]
+fn a_bundle_is_not_taken_for_the_name_of_an_image() {
+    let site = Site::new();
+    let mirror = Mirror::at("https://mirror.example");
+    let (tree, bundle) = (site.tree(&mirror), site.bundle.path.to_str().unwrap());
+    let mut command = layercast();
+    command.current_dir(site.folder.path()).args(["mirror", "check", "bundle.tar", "--hosts-dir"]).arg(tree);
+    let output = within(Duration::from_secs(60), command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("bundle.tar is a file") && said.contains("--source bundle.tar"), "{said}");
+    let (exit, said) = refused(&[bundle, "--endpoint=https://mirror.example", "--host=gcr.io"]);
+    assert!(exit == 2 && said.contains("--source"), "{said}");
+}
+
+/// The exit code, and what was said of it.
+fn refused(args: &[&str]) -> (i32, String) {
+    let mut command = layercast();
+    command.args(["mirror", "check"]).args(args);
+    let output = within(Duration::from_secs(60), command);
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// What `mirror render` makes of it.
 fn render(folder: &Path, mirror: &Mirror<'_>) -> PathBuf {
     let root = folder.join("node");

@@ -71,6 +71,10 @@ const CASES: &[Case] = &[
     Case { folder: "legacy-ca-missing", args: &[], rule: "certificate-missing", path: "etc/containerd/config.toml", line: Some(5), effect: "pulls that would use this mirror fail" },
     Case { folder: "table-of-another-version", args: &[], rule: "wrong-plugin-table", path: "etc/containerd/config.toml", line: Some(1), effect: "does not read the table" },
     Case { folder: "config-path-to-nowhere", args: &[], rule: "config-path-missing", path: "etc/containerd/config.toml", line: Some(3), effect: "every pull goes to its upstream" },
+    Case { folder: "config-path-misspelt", args: &[], rule: "config-path-missing", path: "etc/containerd/config.toml", line: Some(3), effect: "every pull goes to its upstream" },
+    Case { folder: "config-path-elsewhere", args: &[], rule: "tree-not-read", path: "etc/containerd/config.toml", line: Some(3), effect: "its mirrors are not asked" },
+    Case { folder: "config-without-config-path", args: &["--containerd-version", "2.1"], rule: "no-config-path", path: "etc/containerd/config.toml", line: None, effect: "containerd 2.1 does not read the tree" },
+    Case { folder: "tree-beside-mirrors", args: &[], rule: "tree-not-read", path: "etc/containerd/config.toml", line: Some(2), effect: "never reads the tree" },
     Case { folder: "star-beside-others", args: &[], rule: "default-shadowed", path: "etc/containerd/config.toml", line: Some(2), effect: "nothing is merged" },
     Case { folder: "legacy-config-on-another-port", args: &[], rule: "config-for-nobody", path: "etc/containerd/config.toml", line: Some(4), effect: "not used for that endpoint" },
     Case { folder: "crio-location-with-scheme", args: &[], rule: "scheme-in-location", path: "etc/containers/registries.conf.d/50-mirror.conf", line: Some(5), effect: "every pull fails" },
@@ -179,7 +183,6 @@ const RIGHT: &[(&str, &str)] = &[
     ("certs.d/registry.example_5000_/hosts.toml", "server = \"https://registry.example:5000\"\n[host.\"https://registry.example:5000\"]\n  skip_verify = false\n"),
     ("certs.d/docker.io/hosts.toml", "server = \"https://registry-1.docker.io\"\n[host.\"https://mirror.example\"]\n  capabilities = [\"pull\", \"resolve\"]\n"),
     ("certs.d/quay.io/hosts.toml", "[host.\"https://harbor.example/v2/quay\"]\n  override_path = true\n[host.\"http://127.0.0.1:30020\"]\n"),
-    ("containerd/config.toml", "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"\"\n"),
     ("rancher/registries.yaml", "mirrors:\n  docker.io:\n    endpoint: [\"https://mirror.example/v2/hub\"]\nconfigs:\n  registry.example:\n    auth: {}\n"),
     ("containers/registries.conf", "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"*.example.com\"\nlocation = \"mirror.example/x\"\n"),
     ("containers/registries.conf.d/README", "about this folder"),
@@ -196,6 +199,84 @@ fn what_is_right_is_left_alone() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     assert_eq!(lint(disk.path(), &[]), (0, Vec::new()));
+}
+
+/// Rules and severities of what is found in a folder.
+fn said(folder: &Path, args: &[&str]) -> (i32, Vec<String>) {
+    let (exit, found) = lint(folder, args);
+    let word = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let words = found.iter().map(|one| format!("{}: {}", word(one, "severity"), word(one, "rule")));
+    (exit, words.collect())
+}
+
+#[test]
+fn a_tree_that_containerd_is_not_told_of_is_an_error_where_that_is_certain() {
+    let disk = folder();
+    copy(&root().join("tests/lint/config-without-config-path"), disk.path());
+    let config = disk.path().join("etc/containerd/config.toml");
+    let [old, new] = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"]
+        .map(|plugin| format!("[plugins.\"{plugin}\".registry]\n  config_path = "));
+    let (warning, error) = ((0, vec!["warning: no-config-path"]), (3, vec!["error: no-config-path"]));
+    let none = (0, Vec::new());
+    for (text, unknown, seven, two) in [
+        ("version = 2\n".to_owned(), &warning, &error, &none),
+        (String::new(), &warning, &error, &none),
+        (format!("version = 2\n{old}\"\"\n"), &warning, &error, &none),
+        (
+            "version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n".to_owned(),
+            &warning,
+            &warning,
+            &none,
+        ),
+        (format!("version = 2\n{old}\"/etc/containerd/certs.d\"\n"), &none, &none, &none),
+        (format!("version = 3\n{new}\"/etc/docker/certs.d:/etc/containerd/certs.d\"\n"), &none, &none, &none),
+    ] {
+        std::fs::write(&config, &text).unwrap();
+        let versions: [(&[&str], _); 3] =
+            [(&[], unknown), (&["--containerd-version=1.7"], seven), (&["--containerd-version=2.2"], two)];
+        for (args, (exit, words)) in versions {
+            let expected = (*exit, words.iter().map(ToString::to_string).collect());
+            assert_eq!(said(disk.path(), args), expected, "{text} {args:?}");
+        }
+    }
+    // The file alone: whoever lints it asks about mirrors.
+    std::fs::write(&config, "version = 2\n").unwrap();
+    std::fs::rename(disk.path().join("etc/containerd/certs.d"), disk.path().join("certs.d")).unwrap();
+    assert_eq!(said(&config, &["--containerd-version=1.7"]), (0, vec!["note: no-config-path".to_owned()]));
+    assert_eq!(said(&config, &["--containerd-version=2.2"]), (0, Vec::new()));
+    // The tree alone, and a tree that has yet to go where the node's file says it is.
+    assert_eq!(said(&disk.path().join("certs.d"), &["--containerd-version=1.7"]), (0, Vec::new()));
+    let rendered = disk.path().join("rendered/etc/containerd");
+    std::fs::create_dir_all(&rendered).unwrap();
+    std::fs::rename(disk.path().join("certs.d"), rendered.join("certs.d")).unwrap();
+    std::fs::write(&config, format!("version = 2\n{old}\"/etc/containerd/certs.d\"\n")).unwrap();
+    assert_eq!(said(disk.path(), &["--containerd-version=1.7"]), (0, Vec::new()));
+}
+
+#[test]
+fn a_config_path_to_another_place_than_the_trees_is_an_error_where_that_is_certain() {
+    let disk = folder();
+    for (case, expected) in [
+        ("config-path-misspelt", (3, "error: config-path-missing")),
+        ("config-path-elsewhere", (3, "error: tree-not-read")),
+        // Perhaps only this file was copied.
+        ("config-path-to-nowhere", (0, "warning: config-path-missing")),
+        ("tree-beside-mirrors", (0, "warning: tree-not-read")),
+    ] {
+        let at = disk.path().join(case);
+        copy(&root().join("tests/lint").join(case), &at);
+        assert_eq!(said(&at, &[]), (expected.0, vec![expected.1.to_owned()]), "{case}");
+    }
+    let whole = disk.path().join("config-path-to-nowhere");
+    let args = ["--root", whole.to_str().unwrap()];
+    assert_eq!(said(&whole, &args), (3, vec!["error: config-path-missing".to_owned()]));
+    // k3s has its own far below the root of the node, and names it by the whole path.
+    let deep = disk.path().join("node/var/lib/rancher/k3s/agent/etc/containerd");
+    copy(&root().join("tests/lint/config-path-misspelt/etc/containerd"), &deep);
+    let text = std::fs::read_to_string(deep.join("config.toml")).unwrap();
+    let path = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d";
+    std::fs::write(deep.join("config.toml"), text.replace("/etc/containerd/cert.d", path)).unwrap();
+    assert_eq!(said(&disk.path().join("node"), &[]), (0, Vec::new()));
 }
 
 #[test]

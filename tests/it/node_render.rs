@@ -156,6 +156,26 @@ fn what_an_administrator_wrote_is_not_replaced() {
     assert_eq!(std::fs::read_to_string(&config).unwrap(), "version = 2\n");
 }
 
+#[test]
+fn what_an_earlier_render_left_is_named() {
+    let node = node();
+    let run = |args: &[&str]| {
+        let mut command = render(node.path(), "containerd", &["--endpoint=https://mirror.example:5000"]);
+        command.args(["--output", "out"]).args(args);
+        let output = within(Duration::from_secs(60), command);
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let both = ["--host=quay.io=quay", "--host=registry.example:5000=other"];
+    assert!(!run(&both).contains("also there"));
+    assert!(!run(&both).contains("also there"));
+    let said = run(&[]);
+    assert!(
+        said.contains("also there, not written by this render: quay.io, registry.example:5000;"),
+        "{said}"
+    );
+}
+
 /// The script of the DaemonSet, on a folder instead of a node.
 #[test]
 fn the_daemonset_installs_keeps_what_was_there_and_takes_its_own_away() {

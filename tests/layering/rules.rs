@@ -142,7 +142,7 @@ pub(crate) const RULES: &[Rule] = &[
         files: In(
             "mirror/hosts/go mirror/hosts/parse mirror/hosts/resolve mirror/hosts/version mirror/hosts/write mirror/render \
              mirror/lint/config_toml mirror/lint/daemon_json mirror/lint/document mirror/lint/hosts_toml \
-             mirror/lint/registries_conf mirror/lint/registries_yaml mirror/lint/tree mirror/lint/url",
+             mirror/lint/registries_conf mirror/lint/registries_yaml mirror/lint/told mirror/lint/tree mirror/lint/url",
         ),
         modules: Names::None,
         paths: These("std::fs std::process std::env std::thread std::os tokio reqwest tempfile"),

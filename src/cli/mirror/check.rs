@@ -4,6 +4,7 @@ mod images;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -119,6 +120,12 @@ fn check(images: &[Wanted], node: &Node<'_>, json: bool, output: &Output) -> Don
     }
     let checked = crate::cli::runtime()?.block_on(check::run(images, &settings));
     let exit = exit(&checked);
+    let uncovered: Vec<&str> = settings
+        .upstreams
+        .values()
+        .filter(|upstream| upstream.uncovered.is_some())
+        .map(|upstream| upstream.name.as_str())
+        .collect();
     if json {
         let notes: BTreeMap<&str, &[String]> = settings
             .upstreams
@@ -128,12 +135,17 @@ fn check(images: &[Wanted], node: &Node<'_>, json: bool, output: &Output) -> Don
             .collect();
         let value = json!({
             "schema_version": 1, "images": checked, "configuration_notes": notes,
-            "upstream_down": node.args.upstream_down, "exit_code": exit.code(),
+            "hosts_not_covered": uncovered, "upstream_down": node.args.upstream_down, "exit_code": exit.code(),
         });
         let text = serde_json::to_string_pretty(&value);
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
-        Output::result(&table::table(&checked));
+        let mut text = table::table(&checked);
+        if !uncovered.is_empty() {
+            let _ =
+                writeln!(text, "no mirror covers {} ({})", uncovered.join(", "), node.to_cover(&uncovered));
+        }
+        Output::result(&text);
     }
     Ok(exit)
 }
@@ -181,13 +193,7 @@ impl<'a> Node<'a> {
     fn upstream(&self, name: &str) -> Result<Upstream, Stop> {
         let version = self.args.containerd_version;
         let mut upstream = if let Some(dirs) = &self.args.hosts_dir {
-            let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
-            if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
-                return Err(Stop::usage(format!(
-                    "--hosts-dir {}: there is no such folder",
-                    missing.display()
-                )));
-            }
+            let roots = roots(dirs)?;
             let loaded = directory::load(&roots, name, version)
                 .map_err(|error| Stop::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
             Upstream::loaded(name, loaded)
@@ -196,8 +202,12 @@ impl<'a> Node<'a> {
             // Without a key for gcr.io nobody meant nodes to fall back.
             let can = self.cluster.as_ref().is_none_or(|cluster| cluster.gcr_key_path.is_some());
             let fail_over = endpoints.is_empty() || can && !self.args.no_fallback;
-            Upstream::behind(name, &endpoints, fail_over, version)
-                .map_err(|why| Stop::usage(format!("--endpoint {why}")))?
+            let mut upstream = Upstream::behind(name, &endpoints, fail_over, version)
+                .map_err(|why| Stop::usage(format!("--endpoint {why}")))?;
+            upstream.uncovered = endpoints
+                .is_empty()
+                .then(|| format!("no mirror is given for {name} ({})", self.to_cover(&[name])));
+            upstream
         };
         if self.args.pull_credentials.is_some() {
             for host in &mut upstream.hosts {
@@ -205,6 +215,18 @@ impl<'a> Node<'a> {
             }
         }
         Ok(upstream)
+    }
+
+    /// What to do so that hosts get a mirror.
+    fn to_cover(&self, hosts: &[&str]) -> String {
+        let flags = || hosts.iter().map(|host| format!("--host {host}")).collect::<Vec<_>>().join(" ");
+        if self.args.hosts_dir.is_some() {
+            format!("add {} to mirror render", flags())
+        } else if self.cluster.is_some() {
+            format!("add {} to hosts of registryMirrors", hosts.join(", "))
+        } else {
+            format!("add {}", flags())
+        }
     }
 
     /// The mirrors of a host, each with the place that the host's images have on it.
@@ -230,4 +252,25 @@ impl<'a> Node<'a> {
         }
         Ok(endpoints)
     }
+}
+
+/// The folders of `--hosts-dir`. A folder that is no tree would make every image one that is not mirrored, and all seem well.
+fn roots(dirs: &str) -> Result<Vec<PathBuf>, Stop> {
+    let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
+    if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
+        return Err(Stop::usage(format!("--hosts-dir {}: there is no such folder", missing.display())));
+    }
+    for root in &roots {
+        let is_tree = directory::is_tree(root);
+        if is_tree.map_err(|error| Stop::usage(format!("--hosts-dir {}: {error}", root.display())))? {
+            return Ok(roots);
+        }
+    }
+    let hint = match roots.iter().find_map(|root| directory::near(root)) {
+        Some(near) => format!("did you mean --hosts-dir {}?", near.display()),
+        None => "give the folder that holds HOST/hosts.toml; mirror render --runtime containerd --output DIR writes one \
+                 at DIR/etc/containerd/certs.d"
+            .to_owned(),
+    };
+    Err(Stop::usage(format!("--hosts-dir {dirs}: no folder in it has a hosts.toml")).hint(hint))
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::named::{self, Look};
 use crate::cli::output::Output;
-use crate::cli::{Done, Stop, cluster};
+use crate::cli::{Done, Stop};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::mirror::cluster::edit::{Change, Edit, EditError, Edited, edit_file};
+use crate::mirror::cluster::{self, Expectations, RegistryMirror};
 
 /// Which entry of which file.
 #[derive(Debug, Args)]
@@ -57,27 +59,23 @@ struct PathOrNone {
 }
 
 pub(super) fn endpoint(args: &EndpointArgs, output: &Output) -> Done {
-    edit(&args.place, Change::Endpoint(args.endpoint.clone()), output)
+    edit(&args.place, &Change::Endpoint(args.endpoint.clone()), output)
 }
 
 pub(super) fn ca(args: &CaArgs, output: &Output) -> Done {
-    edit(&args.place, Change::Ca(args.path.path.clone()), output)
+    edit(&args.place, &Change::Ca(args.path.path.clone()), output)
 }
 
 pub(super) fn credentials(args: &CredentialsArgs, output: &Output) -> Done {
-    edit(&args.place, Change::Credentials(args.path.path.clone()), output)
+    edit(&args.place, &Change::Credentials(args.path.path.clone()), output)
 }
 
-fn edit(place: &Place, change: Change, output: &Output) -> Done {
+fn edit(place: &Place, change: &Change, output: &Output) -> Done {
     let file = place.cluster.display();
-    if let Change::Ca(Some(path)) | Change::Credentials(Some(path)) = &change
-        && !path.exists()
-    {
-        output.warn(&format!("{} is not on this machine", path.display()));
-    }
-    let edited = match edit_file(&place.cluster, &Edit { of: place.of.clone(), change }) {
+    look_at(change, output)?;
+    let edited = match edit_file(&place.cluster, &Edit { of: place.of.clone(), change: change.clone() }) {
         Ok(edited) => edited,
-        Err(EditError::File(error)) => return Err(cluster::stop(error, output)),
+        Err(EditError::File(error)) => return Err(crate::cli::cluster::stop(error, output)),
         Err(error) => return Err(Stop::new(Exit::Usage, format!("{file}: {error}"))),
     };
     if edited.before == edited.after {
@@ -85,7 +83,46 @@ fn edit(place: &Place, change: Change, output: &Output) -> Done {
     } else {
         output.summary(&format!("{file}:\n{}", changed(&edited)));
     }
+    for mirror in changed_mirrors(&edited, change) {
+        if let Some(path) = &mirror.pull_credential_config_path
+            && let Some(why) = named::without_entry(path, &mirror.host_port)
+        {
+            output.warn(&why);
+        }
+    }
     Ok(Exit::Complete)
+}
+
+/// A file that is here has to be what its place is for; one that is not may be right where it is read.
+fn look_at(change: &Change, output: &Output) -> Result<(), Stop> {
+    let (look, hint) = match change {
+        // A path that is not whole is refused with the change.
+        Change::Ca(Some(path)) if path.is_absolute() => {
+            (named::ca(path), "give the file with the authority's certificate as PEM")
+        }
+        Change::Credentials(Some(path)) if path.is_absolute() => {
+            (named::pull_credentials(path, ""), "give a docker config.json: docker login writes one")
+        }
+        _ => return Ok(()),
+    };
+    match look {
+        Look::Good => {}
+        Look::Unseen(why) => output.warn(&why),
+        Look::Wrong(why) => return Err(Stop::usage(why).hint(hint)),
+    }
+    Ok(())
+}
+
+/// The entries of which a change may have made that nodes have no credentials for them.
+fn changed_mirrors(edited: &Edited, change: &Change) -> Vec<RegistryMirror> {
+    let reading = cluster::parse(&edited.after, &Expectations::default());
+    let mut mirrors = reading.mirrors.map(|cluster| cluster.mirrors).unwrap_or_default();
+    mirrors.retain(|mirror| match change {
+        Change::Endpoint(endpoint) => mirror.endpoint_as_written == *endpoint,
+        Change::Credentials(path) => mirror.pull_credential_config_path == *path,
+        Change::Ca(_) => false,
+    });
+    mirrors
 }
 
 /// The lines that differ, which are next to each other.

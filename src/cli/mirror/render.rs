@@ -1,5 +1,6 @@
 //! `mirror render`: flags become a mirror as nodes see it, and files become files.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -9,6 +10,7 @@ use super::flags::MirrorFlags;
 use crate::cli::output::Output;
 use crate::cli::{Done, Stop};
 use crate::exit::Exit;
+use crate::mirror::hosts::{FILE_NAME, directory};
 use crate::mirror::render::{File, Runtime};
 
 /// How files begin that this command made.
@@ -40,6 +42,14 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
                 let path = write(folder, file)?;
                 Output::result(&format!("{}\n", path.display()));
             }
+            let left = left_there(folder, &rendered.files);
+            if !left.is_empty() {
+                output.note(&format!(
+                    "also there, not written by this render: {}; nodes with this tree go on by those files: remove the \
+                     folders of what is no longer mirrored",
+                    left.join(", ")
+                ));
+            }
         }
     }
     for note in &rendered.notes {
@@ -56,6 +66,25 @@ fn listing(files: &[File]) -> String {
         let _ = write!(out, "# ==> {} (mode {:04o})\n{}", file.path, file.mode, file.text());
         out
     })
+}
+
+/// The upstreams that have a `hosts.toml` in the trees that were written to, and got none now.
+fn left_there(folder: &Path, files: &[File]) -> Vec<String> {
+    let written: BTreeSet<PathBuf> = files
+        .iter()
+        .map(|file| folder.join(file.path.trim_start_matches('/')))
+        .filter(|path| path.ends_with(FILE_NAME))
+        .filter_map(|path| path.parent().map(Path::to_owned))
+        .collect();
+    let trees: BTreeSet<&Path> = written.iter().filter_map(|folder| folder.parent()).collect();
+    let entries = trees.iter().filter_map(|tree| std::fs::read_dir(tree).ok()).flatten().flatten();
+    let folders = entries.map(|entry| entry.path()).filter(|path| path.join(FILE_NAME).is_file());
+    let left: BTreeSet<String> = folders
+        .filter(|path| !written.contains(path))
+        .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+        .map(|name| directory::upstream(&name).unwrap_or(name))
+        .collect();
+    left.into_iter().collect()
 }
 
 /// What was there before is not replaced unless layercast made it: a node's `config.toml` says more than who its mirrors are.

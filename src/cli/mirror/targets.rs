@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::named;
 use crate::cli::output::Output;
 use crate::cli::{Done, Stop, cluster};
 use crate::exit::Exit;
-use crate::mirror::cluster::{ClusterMirrors, Expectations};
+use crate::mirror::cluster::{ClusterError, ClusterMirrors, Expectations, Finding, Severity};
 use crate::registry::Target;
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,11 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let pushed_to = args.pushed_to.iter().map(|text| text.parse()).collect::<Result<Vec<Target>, _>>()?;
     let expected = Expectations { fallback: args.need_fallback, pushed_to };
     let cluster = cluster::read(&args.cluster, &expected, output)?;
+    let findings: Vec<Finding> = cluster.mirrors.iter().flat_map(named::findings).collect();
+    if findings.iter().any(|found| found.severity == Severity::Error) {
+        return Err(cluster::stop(ClusterError::Wrong { path: args.cluster.clone(), findings }, output));
+    }
+    output.findings(&args.cluster, &findings);
     if args.json {
         let text = serde_json::to_string_pretty(&describe(&cluster));
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);

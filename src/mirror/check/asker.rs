@@ -121,7 +121,10 @@ impl<'a> Asker<'a> {
     async fn ask(&self, at: usize, repository: &Repository, question: Question, reference: &str) -> Answer {
         let (host, line) = (&self.upstream.hosts[at], &self.hosts[at]);
         if self.upstream_down && host.role == Role::Upstream {
-            return Answer::Silence(format!("{}: the upstream is taken to be down", host.node.authority));
+            return Answer::Silence(match &self.upstream.uncovered {
+                Some(why) => format!("{why}, and the upstream is taken to be down"),
+                None => format!("{}: the upstream is taken to be down", host.node.authority),
+            });
         }
         if let Some(why) = line.down.get() {
             return Answer::Silence(why.clone());

@@ -80,7 +80,13 @@ impl Change {
     fn text(&self) -> Result<String, EditError> {
         let (Self::Ca(path) | Self::Credentials(path)) = self else {
             let Self::Endpoint(text) = self else { return Ok(String::new()) };
-            endpoint::parse(text).map_err(|(message, fix)| EditError::Wish { message, fix })?;
+            let endpoint =
+                endpoint::parse(text).map_err(|(message, fix)| EditError::Wish { message, fix })?;
+            // Whoever reads the file would warn of it from then on.
+            if !text.contains("://") {
+                let message = format!("{} has no scheme", printable(text));
+                return Err(EditError::Wish { message, fix: format!("give it as {}", endpoint.text) });
+            }
             return Ok(text.clone());
         };
         let Some(path) = path else { return Ok(String::new()) };

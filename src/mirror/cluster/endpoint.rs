@@ -36,6 +36,12 @@ pub(super) fn parse(text: &str) -> Result<Endpoint, Fault> {
             "name a docker config.json in pullCredentialConfigPath".to_owned(),
         ));
     }
+    if rest.contains([',', ';', ' ']) {
+        return Err((
+            "more than one address stands in it".to_owned(),
+            "endpoint: https://HOST:PORT, in an entry of its own for each mirror".to_owned(),
+        ));
+    }
     if scheme != "https" && scheme != "http" {
         return Err((format!("{scheme}:// is neither https nor http"), format!("endpoint: https://{rest}")));
     }
@@ -121,6 +127,7 @@ mod tests {
             ("https://r:1/v2/NS", "", "NAMESPACE"),
             ("https://r:1/v2/a?b", "", "HOST:PORT"),
             ("https://", "host", "HOST:PORT"),
+            ("https://a,https://b", "more than one address", "entry of its own"),
         ] {
             let (message, correction) = parse(text).unwrap_err();
             assert!(message.contains(what) && correction.contains(fix), "{text}: {message}: {correction}");

@@ -1,4 +1,4 @@
-//! Which directory speaks for an upstream, and what is in it. [`names`] is pure; [`load`] reads a disk.
+//! Which directory speaks for an upstream, and what is in it. [`names`] is pure; [`load`], [`is_tree`] and [`near`] read a disk.
 
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,11 @@ pub const DEFAULT: &str = "_default";
 
 /// A `hosts.toml` may be this large: containerd has no limit, but nobody writes such a file.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// How far below a folder a tree is looked for: `node/etc/containerd/certs.d`, and some more.
+const MAX_DEPTH: usize = 8;
+/// Folders looked into on the way.
+const MAX_FOLDERS: usize = 2000;
 
 /// What a disk says about an upstream.
 #[derive(Debug, Clone)]
@@ -68,6 +73,45 @@ pub fn load(roots: &[PathBuf], upstream: &str, version: Version) -> std::io::Res
     }
     let hosts = HostsFile::certificates(upstream, Vec::new(), Vec::new(), version);
     Ok(Loaded { folder: None, ignored: None, hosts })
+}
+
+/// Whether any directory in `root` has a `hosts.toml`: without one, no mirror is named there.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn is_tree(root: &Path) -> std::io::Result<bool> {
+    let entries = std::fs::read_dir(root)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(entries.iter().any(|entry| entry.path().join(FILE_NAME).is_file()))
+}
+
+/// The tree that somebody may have meant who named `folder`: what it is a directory of, or the first one below it.
+pub fn near(folder: &Path) -> Option<PathBuf> {
+    if folder.join(FILE_NAME).is_file() {
+        return folder.parent().map(Path::to_owned);
+    }
+    let (mut level, mut seen) = (vec![folder.to_owned()], 0);
+    for _ in 0..MAX_DEPTH {
+        if let Some(tree) = level.iter().find(|folder| is_tree(folder).unwrap_or_default()) {
+            return Some(tree.clone());
+        }
+        level = level.iter().flat_map(|folder| folders(folder)).collect();
+        seen += level.len();
+        if seen > MAX_FOLDERS {
+            break;
+        }
+    }
+    None
+}
+
+/// The folders in a folder by name; links are left alone, they may lead anywhere.
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    folders.sort();
+    folders
 }
 
 fn load_folder(folder: &Path, upstream: &str, version: Version) -> std::io::Result<Loaded> {

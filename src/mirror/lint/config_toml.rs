@@ -5,11 +5,49 @@
 use std::path::Path;
 
 use super::document::{self, Node, Value};
-use super::{Files, Findings, Settings, url};
+use super::{Files, Findings, Settings, Source, url};
 use crate::mirror::hosts::Version;
 
-const OLD: &str = "io.containerd.grpc.v1.cri";
-const NEW: &str = "io.containerd.cri.v1.images";
+/// The plugin whose table holds the registries, before 2.0 and since.
+pub(super) const OLD: &str = "io.containerd.grpc.v1.cri";
+pub(super) const NEW: &str = "io.containerd.cri.v1.images";
+
+/// What a file says of where mirrors are written down.
+pub(super) struct Said {
+    /// The version of the file's form.
+    pub(super) number: u8,
+    /// `config_path` with its line; it may be blank.
+    pub(super) config_path: Option<(String, usize)>,
+    /// The line of the first of `mirrors`.
+    pub(super) mirrors: Option<usize>,
+    /// Whether it imports other files.
+    pub(super) imports: bool,
+}
+
+impl Said {
+    /// The folders of `config_path`.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &str> {
+        let text = self.config_path.as_ref().map_or("", |(text, _)| text);
+        text.split(':').filter(|folder| !folder.is_empty())
+    }
+}
+
+/// What a file says, in tables that are read and in those that are not; `None` where it is not TOML.
+pub(super) fn said(source: &Source) -> Option<Said> {
+    let document = document::toml(&source.text).ok()?;
+    let tables: Vec<&Node> =
+        [NEW, OLD, "cri"].iter().filter_map(|plugin| document.at(&["plugins", plugin, "registry"])).collect();
+    let paths = tables.iter().filter_map(|table| table.get("config_path"));
+    let paths: Vec<(String, usize)> =
+        paths.filter_map(|node| Some((node.text()?.to_owned(), node.line))).collect();
+    let mirrors = tables.iter().filter_map(|table| table.get("mirrors")?.entries().first());
+    Some(Said {
+        number: number(&source.text, &document),
+        config_path: paths.iter().find(|(text, _)| !text.is_empty()).or_else(|| paths.first()).cloned(),
+        mirrors: mirrors.map(|(_, node)| node.line).next(),
+        imports: document.get("imports").is_some_and(|node| !node.items().is_empty()),
+    })
+}
 
 pub(super) fn check(findings: &mut Findings<'_>, settings: &Settings, files: &dyn Files) {
     let document = match document::toml(&findings.source.text) {
@@ -68,18 +106,6 @@ fn check_registry(findings: &mut Findings<'_>, registry: &Node, two: bool, files
                 "keep config_path, and write each mirror into hosts.toml (mirror render --runtime containerd)".to_owned(),
             ],
         );
-    }
-    if let Some(path) = config_path {
-        let folders = path.text().unwrap_or_default();
-        let mut each = folders.split(':').filter(|folder| !folder.is_empty());
-        if !each.any(|folder| files.is_folder(&findings.source.path, Path::new(folder))) {
-            let words = [
-                format!("config_path {folders} does not exist"),
-                "no mirror is asked: every pull goes to its upstream".to_owned(),
-                "create it, or correct the path".to_owned(),
-            ];
-            findings.warning("config-path-missing", path.line, words);
-        }
     }
     let mut authorities = Vec::new();
     for (host, mirror) in mirrors {

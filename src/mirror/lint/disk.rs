@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Certificate, Files, Kind, Settings, Source};
+use super::{Certificate, Files, Kind, Place, Settings, Source};
 use crate::mirror::hosts::FILE_NAME;
 
 /// Folders inside folders.
@@ -99,7 +99,7 @@ fn read(path: &Path) -> Result<Option<Source>, Unreadable> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let said = |needle: &str| text.lines().any(|line| line.trim_start().starts_with(needle));
     let kind = kind.or_else(|| {
-        if said("[plugins") || name == "config.toml" && said("version") {
+        if said("[plugins") || name == "config.toml" && (said("version") || within("containerd")) {
             Some(Kind::ConfigToml)
         } else if said("[[registry]]") {
             Some(Kind::RegistriesConf)
@@ -125,16 +125,20 @@ impl Disk {
     /// Where an absolute path of a node lies here: below the folder that holds the `etc` of the file that names it.
     fn here(&self, source: &Path, path: &Path) -> PathBuf {
         // What a file's own folder was put in front of is here already.
-        if source.parent().is_some_and(|folder| path.starts_with(folder)) {
+        let folder = source.parent();
+        if folder.is_some_and(|folder| path.starts_with(folder)) {
             return path.to_owned();
         }
         let Ok(below) = path.strip_prefix("/") else { return path.to_owned() };
-        if let Some(root) = &self.root {
-            return root.join(below);
+        // A copy of k3s's has an `etc` far below the node's root: what lies beside the file on the node does so here.
+        if self.root.is_none()
+            && let (Some(folder), Some(own), Some(name)) = (folder, below.parent(), below.file_name())
+            && !own.as_os_str().is_empty()
+            && folder.ends_with(own)
+        {
+            return folder.join(name);
         }
-        let etc =
-            source.ancestors().skip(1).find(|folder| folder.file_name().is_some_and(|name| name == "etc"));
-        etc.and_then(Path::parent).map_or_else(|| path.to_owned(), |root| root.join(below))
+        self.place(source).root.map_or_else(|| path.to_owned(), |root| root.join(below))
     }
 }
 
@@ -153,6 +157,15 @@ impl Files for Disk {
 
     fn is_folder(&self, source: &Path, path: &Path) -> bool {
         self.here(source, path).is_dir()
+    }
+
+    fn place(&self, path: &Path) -> Place {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let etc =
+            path.ancestors().skip(1).find(|folder| folder.file_name().is_some_and(|name| name == "etc"));
+        let root = self.root.as_ref().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone()));
+        let root = root.or_else(|| Some(etc?.parent()?.to_owned()));
+        Place { path, root }
     }
 
     fn folders(&self, path: &Path) -> Vec<String> {

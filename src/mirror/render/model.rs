@@ -114,11 +114,24 @@ impl NodeMirror {
     pub(super) fn head(&self) -> String {
         let otherwise =
             if self.fallback { "the upstream is asked for the rest" } else { "nobody else is asked" };
-        format!(
-            "# Made by `layercast mirror render`.\n# Images of {} come from {}; {otherwise}.\n",
-            self.hosts(),
-            self.base()
-        )
+        format!("# Made by `layercast mirror render`.\n# Images of {}; {otherwise}.\n", self.sources())
+    }
+
+    /// `gcr.io, quay.io come from https://m:5000/ns, those of docker.io from https://m:5000/hub`.
+    fn sources(&self) -> String {
+        let mut places: Vec<(Option<&Repository>, Vec<&str>)> = Vec::new();
+        for Upstream { host, namespace } in &self.upstreams {
+            match places.iter_mut().find(|(known, _)| *known == namespace.as_ref()) {
+                Some((_, hosts)) => hosts.push(host),
+                None => places.push((namespace.as_ref(), vec![host])),
+            }
+        }
+        let sources = places.iter().enumerate().map(|(number, (namespace, hosts))| {
+            let (those, come) = if number == 0 { ("", " come") } else { ("those of ", "") };
+            let place = namespace.iter().fold(self.base(), |base, path| format!("{base}/{path}"));
+            format!("{those}{}{come} from {place}", hosts.join(", "))
+        });
+        sources.collect::<Vec<_>>().join(", ")
     }
 
     /// Which upstreams share a place, so that two images of one name cannot be told apart.
@@ -160,6 +173,10 @@ fn parse_endpoint(text: &str) -> Result<Target, Refused> {
     let bad =
         |why: &str, hint: String| Refused::new(format!("endpoint {}", without_userinfo(text)), why, hint);
     let form = || "write it as https://HOST[:PORT] or https://HOST[:PORT]/v2/NAMESPACE".to_owned();
+    if is_list(text) {
+        let hint = "give the option once for each mirror; what takes it once only is run once for each";
+        return Err(bad("it holds more than one address", hint.to_owned()));
+    }
     let Some((scheme @ ("https" | "http"), rest)) = text.split_once("://") else {
         return Err(bad("it does not begin with https:// or http://", form()));
     };
@@ -192,8 +209,19 @@ fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Ref
         let hint = "name each registry: what is not on the mirror then goes its usual way";
         return Err(bad("a mirror for everything hides every other registry", hint));
     }
+    if is_list(text) {
+        let each: Vec<String> = text
+            .split(|c: char| ",;".contains(c) || c.is_whitespace())
+            .filter(|part| !part.is_empty())
+            .map(|part| format!("--host {part}"))
+            .collect();
+        let hint = format!("give the option once for each: {}", each.join(" "));
+        return Err(Refused::new(format!("upstream {text:?}"), "more than one name", hint));
+    }
     let form = "write it as it stands in names of images: gcr.io, registry.example:5000";
-    if host.contains(['/', '@']) || host != host.to_ascii_lowercase() {
+    // What no name of an image can begin with is asked for by nobody.
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c);
+    if !host.chars().all(is_name) {
         return Err(bad("not the name of a registry", form));
     }
     let parsed: Result<Target, _> = format!("https://{host}").parse();
@@ -208,6 +236,11 @@ fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Ref
         }
     };
     Ok(Upstream { host: parsed.endpoint.authority(), namespace })
+}
+
+/// Whether several things stand where one belongs.
+fn is_list(text: &str) -> bool {
+    text.trim().contains(|c: char| ",;".contains(c) || c.is_whitespace())
 }
 
 fn without_userinfo(text: &str) -> String {

@@ -131,14 +131,31 @@ fn endpoints_and_hosts_are_corrected_not_guessed() {
         ("https://gcr.io", "gcr.io"),
         ("GCR.io", ""),
         ("gcr.io=/x", "HOST=PATH"),
+        ("gcr.io,quay.io", "--host gcr.io --host quay.io"),
+        ("gcr.io=a, quay.io=b", "--host gcr.io=a --host quay.io=b"),
+        ("gcr!io", "names of images"),
+        ("registry.example_5000_", "names of images"),
     ] {
         let refused = error("https://m", host);
         assert!(refused.hint.contains(hint), "{host}: {refused}");
     }
+    for endpoint in ["https://a,https://b", "https://a:1,b:1", "https://a https://b"] {
+        assert!(error(endpoint, "gcr.io").hint.contains("once for each"), "{endpoint}");
+    }
+    assert!(error("https://a!b", "gcr.io").to_string().contains("'!'"));
     assert!(NodeMirror::new("https://m", &["gcr.io", "gcr.io"]).is_err());
     assert!(NodeMirror::new("https://m", &[] as &[&str]).is_err());
     let full = mirror("https://m:443/v2/a/b/", &["[::1]:5000"]);
     assert_eq!(full.api(&full.upstreams()[0]), "https://m:443/v2/a/b");
+}
+
+#[test]
+fn files_begin_with_where_images_come_from() {
+    let apart = mirror("https://m:5000/v2/ns", &["gcr.io", "docker.io=hub", "quay.io"]);
+    let rendered = render(Runtime::Containerd, &apart, &Options::default()).unwrap();
+    let line = rendered.files[0].text().lines().nth(1).unwrap();
+    let places = "gcr.io, quay.io come from https://m:5000/ns, those of docker.io from https://m:5000/ns/hub";
+    assert_eq!(line, format!("# Images of {places}; the upstream is asked for the rest."));
 }
 
 #[test]

@@ -48,6 +48,23 @@ pub fn from_file(path: &Path, host: &str) -> Result<Option<Credential>, Registry
     look_up(&config, host).map_err(|why| bad(path, &why))
 }
 
+/// Whether one file has an entry for `host[:port][/path]`. No helper program is asked: what one may have counts as there.
+///
+/// # Errors
+/// The file cannot be read, is no file of credentials, or its entry is none.
+pub fn has_entry(path: &Path, host: &str) -> Result<bool, RegistryError> {
+    let config = read(path).map_err(|e| bad(path, &e))?;
+    if config.auths.is_none() && config.creds_store.is_none() && config.cred_helpers.is_none() {
+        let why = "not a file of credentials: it has neither auths nor credsStore nor credHelpers";
+        return Err(bad(path, &why));
+    }
+    let keys = keys(host);
+    let helped = config.creds_store.as_ref().is_some_and(|store| !store.is_empty())
+        || config.cred_helpers.iter().flatten().any(|(name, _)| keys.contains(&normal(name)));
+    let written = Config { auths: config.auths, ..Config::default() };
+    Ok(helped || look_up(&written, host).map_err(|why| bad(path, &why))?.is_some())
+}
+
 fn find_in(files: &[PathBuf], host: &str) -> Result<Option<Credential>, RegistryError> {
     for path in files.iter().filter(|path| path.is_file()) {
         if let Some(credential) = from_file(path, host)? {
@@ -286,6 +303,26 @@ mod tests {
         let error = find_in(&files, "r").unwrap_err().to_string();
         assert!(error.contains("line 1") && !error.contains("secret"), "{error}");
         assert!(from_file(&files[0], "r").is_err());
+    }
+
+    #[test]
+    fn whether_a_file_has_an_entry_is_told_without_a_helper() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let has = |text: &str| {
+            fs::write(&path, text).unwrap();
+            has_entry(&path, "r:5000")
+        };
+        assert!(has(r#"{"auths":{"r:5000":{"auth":"dTpw"}}}"#).unwrap());
+        assert!(!has(r#"{"auths":{"r":{"auth":"dTpw"},"r:5000":{}}}"#).unwrap());
+        assert!(has(r#"{"credsStore":"no-such-helper"}"#).unwrap());
+        assert!(has(r#"{"credHelpers":{"r:5000":"no-such-helper"}}"#).unwrap());
+        assert!(!has(r#"{"credHelpers":{"s":"no-such-helper"}}"#).unwrap());
+        for text in
+            ["", "{}", "[]", "text", r#"{"type":"service_account"}"#, r#"{"auths":{"r:5000":{"auth":"%"}}}"#]
+        {
+            assert!(has(text).is_err(), "{text}");
+        }
     }
 
     #[test]

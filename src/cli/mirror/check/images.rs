@@ -19,6 +19,14 @@ const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// Images by name, of which nobody knows what they ought to be.
 pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<Wanted>, Stop> {
+    if let Some(file) = names.iter().find(|name| Path::new(name).is_file()) {
+        let message = format!("{file} is a file here, and was given as the name of an image");
+        let hint = format!(
+            "--source {file} checks the images of a bundle, --list {file} those that a text names; write an image with its \
+             host, as docker.io/library/NAME:TAG"
+        );
+        return Err(Stop::usage(message).hint(hint));
+    }
     let text = list.map(read).transpose()?.unwrap_or_default();
     let listed = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let all = names.iter().map(String::as_str).chain(listed.filter(|line| !line.is_empty()));

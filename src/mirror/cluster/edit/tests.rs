@@ -114,6 +114,7 @@ fn what_cannot_be_done_safely_is_refused() {
             || said(block, endpoint("https://b")).contains("line 2")
     );
     assert!(said(SAMPLE, endpoint("https://a/ns")).contains("/v2/ns"));
+    assert!(said(SAMPLE, endpoint("10.0.0.1:5000/v2/ns")).contains("give it as https://10.0.0.1:5000/v2/ns"));
     assert!(said(SAMPLE, ca("ca.crt")).contains("absolute"));
     assert!(said(SAMPLE, ca("/a\nb: c")).contains("absolute"));
     assert!(said("kind: Namespace\n", ca("/c")).contains("header"));

@@ -1,0 +1,95 @@
+//! The files that a cluster's file names: whether they hold what nodes need. Looks at them, and never at a registry.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::path::Path;
+
+use crate::mirror::cluster::{Finding, RegistryMirror, Severity};
+use crate::mirror::render::Authorities;
+use crate::registry::credentials;
+
+/// A file of certificates has a few kilobytes.
+const MAX_CA_BYTES: u64 = 1 << 20;
+
+/// What a look at a file gave.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// It is what it should be.
+    Good,
+    /// It is not here, or not for this user: it may be right where it is read.
+    Unseen(String),
+    /// It is something else.
+    Wrong(String),
+}
+
+/// The authority of a registry.
+pub(super) fn ca(path: &Path) -> Look {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_CA_BYTES).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        return failed(path, &error);
+    }
+    match String::from_utf8_lossy(&bytes).parse::<Authorities>() {
+        Ok(_) => Look::Good,
+        Err(refused) => Look::Wrong(format!("{}: {refused}", path.display())),
+    }
+}
+
+/// What nodes pull with from `host`.
+pub(super) fn pull_credentials(path: &Path, host: &str) -> Look {
+    if let Err(error) = File::open(path) {
+        return failed(path, &error);
+    }
+    match credentials::has_entry(path, host) {
+        Ok(_) => Look::Good,
+        Err(error) => Look::Wrong(error.to_string()),
+    }
+}
+
+/// That a file which can be read has nothing for a registry.
+pub(super) fn without_entry(path: &Path, host: &str) -> Option<String> {
+    let has = credentials::has_entry(path, host).unwrap_or(true);
+    (!has).then(|| format!("{} has no entry for {host}: nodes pull without credentials", path.display()))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Look {
+    let words = format!("{}: {error}", path.display());
+    match error.kind() {
+        ErrorKind::NotFound => Look::Unseen(format!("{} is not on this machine", path.display())),
+        ErrorKind::PermissionDenied => Look::Unseen(words),
+        _ => Look::Wrong(words),
+    }
+}
+
+/// What is wrong with the files of a mirror, at the line of its endpoint.
+pub(super) fn findings(mirror: &RegistryMirror) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut add = |severity, key: &str, message: String, fix: String| {
+        found.push(Finding { severity, line: mirror.line, message: format!("{key}: {message}"), fix });
+    };
+    let mut judge = |key: &str, look: Look, fix: String| match look {
+        Look::Good => {}
+        Look::Unseen(why) => {
+            add(
+                Severity::Warning,
+                key,
+                why,
+                "nothing, if it is right on the machine where it is read".to_owned(),
+            );
+        }
+        Look::Wrong(why) => add(Severity::Error, key, why, fix),
+    };
+    if let Some(path) = &mirror.ca_cert_path {
+        let fix = "caCertPath: the path of a file with the authority's certificate as PEM";
+        judge("caCertPath", ca(path), fix.to_owned());
+    }
+    if let Some(path) = &mirror.pull_credential_config_path {
+        let (key, host) = ("pullCredentialConfigPath", &mirror.host_port);
+        let fix = format!("{key}: the path of a docker config.json with an entry for {host} in its auths");
+        judge(key, pull_credentials(path, host), fix.clone());
+        if let Some(why) = without_entry(path, host) {
+            add(Severity::Warning, key, why, fix);
+        }
+    }
+    found
+}
