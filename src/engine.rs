@@ -14,6 +14,7 @@ mod mirror;
 pub mod outcome;
 mod pace;
 mod prepare;
+mod room;
 mod synthesis;
 pub mod verify;
 mod work;
@@ -41,6 +42,7 @@ use outcome::Failure;
 pub use outcome::{ImageFailure, Outcome, Phase};
 use pace::Widths;
 use prepare::Preparer;
+use room::Room;
 pub use work::Discoveries;
 use work::{Backlog, Work, WorkImage};
 
@@ -59,6 +61,8 @@ pub struct RunSettings {
     pub body_memory_bytes: u64,
     /// The folder for what does not fit.
     pub spool_folder: PathBuf,
+    /// The most that may be put there.
+    pub spool_limit_bytes: u64,
     /// Push the whole images of a damaged bundle.
     pub allow_damaged: bool,
     /// Move no tag of a mirror unless every image of it is complete.
@@ -155,7 +159,10 @@ pub async fn push(
         folder: settings.spool_folder.clone(),
     };
     let layers = Layers::new(pool, settings.layer_workers, settings.layer_compression, spill);
-    let preparer = Arc::new(Preparer::new(Arc::clone(&layers)));
+    let room = settings
+        .layer_memory_bytes
+        .saturating_add(room::on_disk(&settings.spool_folder, settings.spool_limit_bytes));
+    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), Room::new(room)));
     let work = Arc::new(Work::new(mirrors.len()));
     let shares = mirrors.len();
     let run = Arc::new(Run { work, preparer, listeners, cancel, settings, damage: Mutex::default() });

@@ -44,7 +44,8 @@ pub(super) struct CostArgs {
     /// Folder for what cannot be kept in memory; its files have no name and vanish with the process
     #[arg(long, value_name = "DIR", env = "LAYERCAST_SPOOL_DIR")]
     spool_dir: Option<PathBuf>,
-    /// Most disk space that spooled bundles may take [default: what is free]
+    /// Most disk space that spooled bundles may take, and compressed layers that wait for a mirror [default: what is free,
+    /// and half of it]
     #[arg(long, value_name = "BYTES")]
     spool_limit: Option<ByteCount>,
     /// Folder for what is remembered between runs [default: as XDG and systemd have it; see README]
@@ -82,6 +83,7 @@ pub(super) struct Opener {
     layer_workers: usize,
     memory_bytes: u64,
     spool_folder: PathBuf,
+    spool_limit_bytes: u64,
     pub(super) source: SourceOptions,
     pub(super) state: Arc<State>,
     /// Where the state lies, if any is kept.
@@ -140,12 +142,13 @@ impl CostArgs {
         let pool = pool.thread_name(|number| format!("decode-{number}")).build();
         let pool =
             Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
+        let spool_limit_bytes = self.spool_limit.map_or(u64::MAX, |limit| limit.0);
         // What is left of it: see `Opener::settings`.
         let options = DecodeOptions {
             memory_bytes: self.decode_memory.0,
             part_cache_bytes: memory / 8 * 5,
             spool_dir: spool_folder.clone(),
-            spool_limit_bytes: self.spool_limit.map_or(u64::MAX, |limit| limit.0),
+            spool_limit_bytes,
         };
         let io = match self.io {
             Io::Auto => IoMode::Auto,
@@ -165,6 +168,7 @@ impl CostArgs {
             pool,
             memory_bytes: memory,
             spool_folder,
+            spool_limit_bytes,
             source: SourceOptions { io },
         })
     }
@@ -181,6 +185,7 @@ impl Opener {
             backlog_bytes: self.memory_bytes / 16 * 5,
             body_memory_bytes: self.memory_bytes / 8,
             spool_folder: self.spool_folder.clone(),
+            spool_limit_bytes: self.spool_limit_bytes,
             allow_damaged: false,
             atomic_tags: false,
             recheck: false,

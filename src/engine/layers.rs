@@ -98,6 +98,20 @@ impl Layers {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the blobs of all of these are known, made or not.
+    pub(super) fn are_known(&self, layers: &[UnpackedLayer]) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.iter().all(|layer| known.contains_key(&LayerKey::of(layer)))
+    }
+
+    /// What these layers may take, made: compressed ones are sent as they lie in the bundle.
+    pub(super) fn made_bytes(&self, layers: &[UnpackedLayer]) -> u64 {
+        if self.method == Method::None {
+            return 0;
+        }
+        layers.iter().filter(|layer| layer.stored == Stored::Plain).map(|layer| layer.size).sum()
+    }
+
     /// An image will come that has these layers.
     pub(super) fn expect(&self, layers: &[UnpackedLayer]) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

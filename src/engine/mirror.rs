@@ -192,23 +192,33 @@ impl Actor {
         let preparing = |failure| (Phase::Prepare, failure);
         self.check_going().map_err(preparing)?;
         let repository = self.repository(image).map_err(preparing)?;
-        let ready = self.run.preparer.image(image).await.map_err(|error| preparing(Failure::from(&error)))?;
+        let ready = tokio::select! {
+            ready = self.run.preparer.image(image) => ready.map_err(|error| preparing(Failure::from(&error)))?,
+            () = self.run.cancel.cancelled() => return Err(preparing(Failure::interrupted())),
+        };
         let Some(root) = ready.root() else {
             return Err(preparing(Failure::internal("an image without a manifest")));
         };
         let probed = self.probe(&repository, &image.planned.tags, root.digest);
         // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
-        let (presence, ahead) = if self.pace.is_far() && self.will_be_lacking() {
-            futures_util::future::join(probed, self.ask_ahead(&repository, &ready.blobs)).await
-        } else {
-            (probed.await, Ahead::default())
-        };
+        let (presence, ahead) =
+            if self.pace.is_far() && self.run.preparer.is_admitted(image) && self.will_be_lacking() {
+                futures_util::future::join(probed, self.ask_ahead(&repository, &ready.blobs)).await
+            } else {
+                (probed.await, Ahead::default())
+            };
         if let Ok(presence) = &presence {
             self.lacks_images.store(!presence.whole, Ordering::Relaxed);
         }
         let presence = presence
             .map(|found| probe::Presence { whole: found.whole && !self.run.settings.recheck, ..found });
         let needs_blobs = presence.as_ref().is_ok_and(|presence| !presence.whole);
+        if needs_blobs {
+            tokio::select! {
+                () = self.run.preparer.admit(image) => {}
+                () = self.run.cancel.cancelled() => {}
+            }
+        }
         let sent = if needs_blobs {
             self.blobs(&repository, &ready.blobs, Trust::Ask(&ahead)).await
         } else {

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::body::SpaceBody;
 use super::layers::Layers;
+use super::room::Room;
 use super::synthesis::synthesise;
 use super::work::WorkImage;
 use crate::archive::{Catalog, Content, Unpacked};
@@ -59,11 +60,12 @@ pub(super) struct Preparer {
     pub(super) layers: Arc<Layers>,
     /// Bodies by digest: mirrors and images share their verification.
     bodies: Mutex<HashMap<Digest, Weak<dyn BlobBody>>>,
+    room: Room,
 }
 
 impl Preparer {
-    pub(super) fn new(layers: Arc<Layers>) -> Self {
-        Self { layers, bodies: Mutex::default() }
+    pub(super) fn new(layers: Arc<Layers>, room: Room) -> Self {
+        Self { layers, bodies: Mutex::default(), room }
     }
 
     /// An image will come whose layers are these.
@@ -73,8 +75,27 @@ impl Preparer {
         }
     }
 
-    /// The image, ready to be sent.
+    /// Waits for room for what is made of an image. Whoever waits may hold nothing that others need to get on.
+    pub(super) async fn admit(&self, image: &WorkImage) {
+        if let Content::Unpacked(unpacked) = &image.planned.content {
+            let place = Arc::clone(&image.place.lock().unwrap_or_else(PoisonError::into_inner));
+            place.get_or_init(|| self.room.take(self.layers.made_bytes(&unpacked.layers))).await;
+        }
+    }
+
+    /// Whether [`Preparer::admit`] has nothing to wait for.
+    pub(super) fn is_admitted(&self, image: &WorkImage) -> bool {
+        matches!(image.planned.content, Content::Manifest(_))
+            || image.place.lock().unwrap_or_else(PoisonError::into_inner).initialized()
+    }
+
+    /// The image, ready to be sent, but for the bytes of layers of which all is known that its manifest says.
     pub(super) async fn image(&self, image: &WorkImage) -> Result<Arc<Ready>, BundleError> {
+        if let Content::Unpacked(unpacked) = &image.planned.content
+            && !self.layers.are_known(&unpacked.layers)
+        {
+            self.admit(image).await;
+        }
         let slot = Arc::clone(&image.ready.lock().unwrap_or_else(PoisonError::into_inner));
         let ready = slot.get_or_init(|| self.prepare(image)).await.clone();
         if ready.as_ref().is_err_and(|error| error.fault() == Fault::Io) {
@@ -96,6 +117,7 @@ impl Preparer {
     /// What was made of this image is not needed any more.
     pub(super) fn forget(&self, image: &WorkImage) {
         *image.ready.lock().unwrap_or_else(PoisonError::into_inner) = Slot::default();
+        *image.place.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         if let Content::Unpacked(unpacked) = &image.planned.content {
             self.layers.release(&unpacked.layers);
         }

@@ -13,11 +13,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::layers::KnownLayers;
 use super::prepare::{Preparer, Ready, Slot};
+use super::room::Place;
 use crate::archive::{Catalog, Content, ContentKey};
 use crate::oci::{Repository, Tag};
 use crate::plan::{self, Plan, PlannedImage, Rules};
@@ -33,6 +34,8 @@ pub(super) struct WorkImage {
     pub(super) catalog: Arc<Catalog>,
     /// What was made of it, while a mirror needs it.
     pub(super) ready: Mutex<Slot<Arc<Ready>>>,
+    /// The room that this takes.
+    pub(super) place: Mutex<Arc<OnceCell<Place>>>,
     mirrors_left: AtomicUsize,
     unread: Mutex<Option<Unread>>,
 }
@@ -86,6 +89,7 @@ impl Work {
             planned,
             catalog: Arc::clone(catalog),
             ready: Mutex::default(),
+            place: Mutex::default(),
             mirrors_left: AtomicUsize::new(self.mirrors),
             unread: Mutex::new(unread),
         };

@@ -267,6 +267,44 @@ fn another_owner_is_named_and_its_fields_are_taken_by_choice() {
     assert_eq!(last.query["force"], "true");
 }
 
+/// What a replacement of a list leaves behind on a real server: fields of this program that it did not apply.
+#[test]
+fn fields_of_an_earlier_replacement_are_taken_back_without_being_asked() {
+    let site = Site::new();
+    let conflict = || {
+        let message = "conflict with \"layercast\" using baremetal.cluster.gke.io/v1";
+        let cause = json!({"reason": "FieldManagerConflict", "field": ".spec.nodeConfig.registryMirrors", "message": message});
+        status(409, "conflict", &[cause])
+    };
+    for dry in [" (dry)", ""] {
+        site.server.instead(&format!("PATCH {CLUSTER}{dry}"), move |_| Some(conflict()));
+    }
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(exit == 0 && said.is_empty(), "{said}");
+    let asked = site.server.asked();
+    let forced: Vec<bool> = asked
+        .iter()
+        .filter(|asked| asked.line().starts_with(&format!("PATCH {CLUSTER}")))
+        .map(|asked| asked.query.get("force").is_some_and(|force| force == "true"))
+        .collect();
+    assert_eq!(forced, [false, true, false, true], "the trial, then the change");
+}
+
+#[test]
+fn what_is_being_deleted_is_not_changed() {
+    let site = Site::new();
+    site.server.with(|state| {
+        let cluster = state.objects.get_mut(CLUSTER).unwrap();
+        cluster["metadata"]["deletionTimestamp"] = json!("2026-11-25T17:00:00Z");
+    });
+    let (exit, said) = site.update(&["--quiet"]);
+    assert!(
+        exit == 3 && said.contains("Cluster cluster-admin1/admin1 was deleted, or is being deleted"),
+        "{said}"
+    );
+    assert!(kept(&site.server.asked()).is_empty());
+}
+
 #[test]
 fn what_is_missing_is_told_apart() {
     let site = Site::new();

@@ -135,6 +135,47 @@ fn a_mirror_that_is_full_does_not_wait_for_one_that_is_slow() {
     assert_eq!((event["mirror"].as_str(), event["images_failed"].as_u64()), (Some(&*full.host()), Some(0)));
 }
 
+/// Layers are compressed faster than the link takes them.
+#[test]
+fn layers_that_wait_for_a_slow_mirror_take_no_more_disk_than_they_may() {
+    const MIB: u64 = 1 << 20;
+    let folder = folder();
+    let source =
+        bundle(folder.path(), "b.tar", &["--preset", "small", "--format", "archives", "--outer", "none"]);
+    let registry = Registry::docker();
+    let link = link::slow(registry.port, 2 << 20);
+    let mut command = layercast();
+    command.args(["push", "images", "--need-credential=false", "--no-state", "--memory=32MiB"]);
+    command.args([
+        "--spool-limit=8MiB",
+        "--quiet",
+        "--private-registry",
+        &format!("http://127.0.0.1:{link}"),
+    ]);
+    let mut push = command.arg("--source").arg(&source).spawn().unwrap();
+    let mut most = 0;
+    let exit = loop {
+        most = most.max(unlinked_bytes(push.id()));
+        if let Some(exit) = push.try_wait().unwrap() {
+            break exit;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(exit.code(), Some(0));
+    judge(&registry.url(), &source);
+    // What may wait in memory may come to the disk with what did not fit.
+    assert!((MIB..=16 * MIB).contains(&most), "{most} bytes");
+}
+
+/// What a process keeps in files that have no name any more.
+fn unlinked_bytes(process: u32) -> u64 {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let unlinked = open.filter(|file| {
+        std::fs::read_link(file.path()).is_ok_and(|link| link.to_string_lossy().ends_with(" (deleted)"))
+    });
+    unlinked.filter_map(|file| std::fs::metadata(file.path()).ok()).map(|file| file.len()).sum()
+}
+
 #[test]
 fn a_second_run_at_the_same_mirror_ends_at_once_and_says_who_is_there() {
     let folder = folder();

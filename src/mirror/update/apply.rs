@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::How;
 use super::diff::{Change, object_changes};
-use super::failure::{Failure, Stopped};
+use super::failure::{Failure, Stopped, check_stays};
 use super::manifest::Object;
 use super::ready::{Progress, progress};
 use super::request::{self, Resource};
@@ -78,6 +78,7 @@ pub async fn plan(server: &Server, objects: Vec<Object>, force: bool) -> Result<
         let mut planned = Planned { object, resource, namespace, fate, taken_from, tried: false };
         let (path, what) = (planned.path(), planned.to_string());
         let live = server.may(request::get(&path), &what).await?;
+        check_stays(live.as_ref(), &what)?;
         if live.is_some() || !in_new {
             let (tried, taken_from) = server.attempt(&path, &planned.object.value, force).await?;
             (planned.taken_from, planned.tried) = (taken_from, true);
@@ -108,8 +109,10 @@ pub async fn carry_out(server: &Server, all: &[Planned], how: How) -> Result<(),
         return Ok(());
     }
     for (number, planned) in all.iter().enumerate() {
-        let request = request::apply(&planned.path(), &planned.object.value, how);
-        if let Err(failure) = server.must(request, &planned.to_string()).await {
+        let applied = server.apply(&planned.path(), &planned.object.value, how).await;
+        let applied =
+            applied.and_then(|answer| answer.map_err(|refusal| Failure::of(refusal, &planned.to_string())));
+        if let Err(failure) = applied {
             let in_already = all[..number].iter().map(ToString::to_string).collect();
             return Err(Stopped { failure, in_already });
         }
@@ -176,7 +179,7 @@ async fn look(
     };
     match answer {
         Ok(Ok(live)) => Ok(Ok(progress(&live))),
-        Ok(Err(refusal @ Refusal::Missing(_))) => Err(Failure::of(refusal, what)),
+        Ok(Err(Refusal::Missing(_))) => Err(Failure::Ending(what.to_owned())),
         Ok(Err(refusal)) => Ok(Err(Failure::of(refusal, what))),
         Err(failure) => Ok(Err(failure)),
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::How;
 use super::diff::{Change, changes};
-use super::failure::Failure;
+use super::failure::{Failure, check_stays};
 use super::old::{Old, old};
 use super::owners::owners;
 use super::request::{self, Resource};
@@ -199,7 +199,7 @@ async fn read(server: &Server, resource: &Resource, wanted: &Wanted) -> Result<V
         Some(live) if !live["metadata"]["uid"].is_string() => {
             Err(Failure::Garbled(named(wanted), "an object without metadata.uid".to_owned()))
         }
-        Some(live) => Ok(live),
+        Some(live) => check_stays(Some(&live), &named(wanted)).map(|()| live),
         None if server.has_namespace(namespace).await? => {
             Err(Failure::NoCluster { name: name.clone(), namespace: namespace.clone() })
         }
@@ -210,7 +210,10 @@ async fn read(server: &Server, resource: &Resource, wanted: &Wanted) -> Result<V
 /// A secret as it is in the cluster.
 async fn look(server: &Server, secret: &Secret, namespace: &str) -> Result<Option<Value>, Failure> {
     let path = Resource::secrets().object(namespace, &secret.name);
-    server.may(request::get(path), &format!("Secret {}", secret.name)).await
+    let what = format!("Secret {}", secret.name);
+    let there = server.may(request::get(path), &what).await?;
+    check_stays(there.as_ref(), &what)?;
+    Ok(there)
 }
 
 /// All clusters of the namespace: each may point at secrets there.

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::status::{Owner, Refusal};
+use serde_json::Value;
+
+use super::status::{Owner, Refusal, UNTYPED};
 use crate::exit::Exit;
 
 /// Why a cluster was not changed, or not wholly.
@@ -66,6 +68,9 @@ pub enum Failure {
     /// It is not what was shown any more.
     #[error("{0} was changed by somebody else meanwhile")]
     Changed(String),
+    /// It was deleted, though finalizers may keep it for a while.
+    #[error("{0} was deleted, or is being deleted")]
+    Ending(String),
     /// The server refused for a reason of its own.
     #[error("{what}: the cluster refused with {code}: {message}")]
     Refused {
@@ -121,6 +126,16 @@ fn owned(owners: &[Owner]) -> String {
     text
 }
 
+/// What is being deleted is there, but not for long.
+pub(super) fn check_stays(live: Option<&Value>, what: &str) -> Result<(), Failure> {
+    match live {
+        Some(live) if !live["metadata"]["deletionTimestamp"].is_null() => {
+            Err(Failure::Ending(what.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Failure {
     /// What a refusal means for an object.
     pub(super) fn of(refusal: Refusal, what: &str) -> Self {
@@ -144,7 +159,7 @@ impl Failure {
             Self::NoKind { .. } | Self::NoNamespace(_) | Self::NoPlace { .. } | Self::NoCluster { .. } => {
                 "not_found"
             }
-            Self::Owned { .. } | Self::Changed(_) => "conflict",
+            Self::Owned { .. } | Self::Changed(_) | Self::Ending(_) => "conflict",
             Self::Refused { .. } => "refused",
             Self::NotReady { .. } => "timeout",
         }
@@ -161,9 +176,11 @@ impl Failure {
             | Self::NoCluster { .. } => Exit::Usage,
             Self::Unreachable(_) | Self::Garbled(..) => Exit::Unreachable,
             Self::Unauthorized(_) | Self::Forbidden(_) => Exit::Credentials,
-            Self::Owned { .. } | Self::Changed(_) | Self::Refused { .. } | Self::NotReady { .. } => {
-                Exit::Incomplete
-            }
+            Self::Owned { .. }
+            | Self::Changed(_)
+            | Self::Ending(_)
+            | Self::Refused { .. }
+            | Self::NotReady { .. } => Exit::Incomplete,
         }
     }
 
@@ -195,7 +212,11 @@ impl Failure {
             }
             Self::Owned { .. } => "--force-conflicts takes the fields over from their owners",
             Self::Changed(_) => "run it again, and look at what it shows",
+            Self::Ending(_) => "run it again when it is gone, if it should be there",
             Self::NotReady { .. } => "look at its pods: kubectl describe, kubectl logs",
+            Self::Refused { message, .. } if message.starts_with(UNTYPED) => {
+                "this release of the cluster does not know that field"
+            }
             Self::Refused { .. } => return None,
         })
     }

@@ -13,15 +13,16 @@ const LIST: &str = ".spec.nodeConfig.registryMirrors";
 /// Owners of what stays in `after`, which was applied, and would not if the list stood `alone`.
 pub(super) fn owners(after: &Value, alone: &Value) -> Vec<Owner> {
     let entries = after["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
-    let others: Vec<(&str, &Map<String, Value>)> = entries
+    let (ours, others): (Vec<_>, Vec<_>) = entries
         .iter()
         .filter_map(|entry| {
             let tree = &entry["fieldsV1"]["f:spec"]["f:nodeConfig"]["f:registryMirrors"];
             Some((entry["manager"].as_str()?, tree.as_object()?))
         })
-        .filter(|(manager, _)| *manager != MANAGER)
-        .collect();
+        .partition::<Vec<(&str, &Map<String, Value>)>, _>(|(manager, _)| *manager == MANAGER);
     let mut found = Vec::new();
+    // Whether something stays in an entry that nobody owns by itself.
+    let mut unexplained = items(after).is_empty();
     let mut note = |manager: &str, field: String| {
         let owner = Owner { manager: printable(manager), field };
         if !found.contains(&owner) {
@@ -31,7 +32,10 @@ pub(super) fn owners(after: &Value, alone: &Value) -> Vec<Owner> {
     for item in items(after) {
         let endpoint = &item["endpoint"];
         let place = || format!("{LIST}[{}]", printable(&endpoint.to_string()));
+        let owned =
+            ours.iter().chain(&others).any(|(_, tree)| tree.keys().any(|key| is_key_of(key, endpoint)));
         let twin = items(alone).iter().find(|other| other["endpoint"] == *endpoint);
+        unexplained |= !owned && twin != Some(item);
         for (manager, tree) in &others {
             let Some((_, fields)) = tree.iter().find(|(key, _)| is_key_of(key, endpoint)) else { continue };
             let Some(twin) = twin else {
@@ -45,9 +49,12 @@ pub(super) fn owners(after: &Value, alone: &Value) -> Vec<Owner> {
             }
         }
     }
-    // A list with other keys, or with none.
-    for (manager, _) in others.iter().filter(|(_, tree)| !tree.keys().any(|key| key.starts_with("k:"))) {
-        note(manager, LIST.to_owned());
+    // A list with other keys. One without any is the trace of who made it, unless nobody else owns what stays.
+    for (manager, tree) in &others {
+        let mut keys = tree.keys().filter(|key| *key != ".");
+        if keys.clone().any(|key| !key.starts_with("k:")) || unexplained && keys.next().is_none() {
+            note(manager, LIST.to_owned());
+        }
     }
     found
 }

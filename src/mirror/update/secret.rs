@@ -81,7 +81,8 @@ impl Secret {
             all.is_some_and(|all| all.iter().all(|(name, value)| live["metadata"][field][name] == *value))
         };
         live["type"] == wanted["type"]
-            && live["data"] == wanted["data"]
+            // Keys of others beside ours do no harm, and would come back.
+            && live["data"][self.key] == wanted["data"][self.key]
             && holds("labels")
             && holds("annotations")
     }

@@ -7,11 +7,11 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::How;
 use super::failure::Failure;
 use super::patience;
 use super::request::{self, Request, Resource};
-use super::status::{Answer, Meaning, Owner, Refusal, meaning};
+use super::status::{Answer, Meaning, Owner, Refusal, is_about_the_object, meaning};
+use super::{How, MANAGER};
 
 #[cfg(feature = "kube")]
 mod connection;
@@ -95,10 +95,30 @@ impl Server {
         object: &Value,
         force: bool,
     ) -> Result<(Result<Value, Refusal>, Vec<Owner>), Failure> {
-        let attempt = |force| self.ask(request::apply(path, object, How { force, dry_run: true }));
+        let attempt = |force| self.apply(path, object, How { force, dry_run: true });
         match attempt(false).await? {
             Err(Refusal::Owned(owners)) if force => Ok((attempt(true).await?, owners)),
             tried => Ok((tried, Vec::new())),
+        }
+    }
+
+    /// Applies an object. What this program wrote otherwise than by applying, as a list that it replaced, belongs to a
+    /// manager of its name that the server tells from it; that is taken back without a question.
+    pub(super) async fn apply(
+        &self,
+        path: &str,
+        object: &Value,
+        how: How,
+    ) -> Result<Result<Value, Refusal>, Failure> {
+        match self.ask(request::apply(path, object, how)).await? {
+            Err(Refusal::Owned(mut owners)) => {
+                owners.retain(|owner| owner.manager != MANAGER);
+                if owners.is_empty() {
+                    return self.ask(request::apply(path, object, How { force: true, ..how })).await;
+                }
+                Ok(Err(Refusal::Owned(owners)))
+            }
+            answer => Ok(answer),
         }
     }
 
@@ -134,7 +154,7 @@ impl Server {
             tries += 1;
             let sent = connection::send(&self.client, request.clone()).await;
             let trouble = match &sent {
-                Ok(answer) if patience::may_pass(answer.code) => {
+                Ok(answer) if patience::may_pass(answer.code) && !is_about_the_object(answer) => {
                     Some((format!("HTTP {}", answer.code), answer.retry_after))
                 }
                 Err(broken) if broken.may_pass => Some((broken.failure.to_string(), None)),

@@ -102,8 +102,22 @@ pub(super) fn meaning(answer: &Answer) -> Meaning {
         403 if is_about_rights(&message) => Meaning::Refused(Refusal::Forbidden(message)),
         404 => Meaning::Refused(Refusal::Missing(message)),
         409 => Meaning::Refused(conflict(&status, message)),
+        // Such as Go's server gives who speaks HTTP to its TLS port.
+        400..=428 if !status.is_object() => {
+            let text = words(&String::from_utf8_lossy(&body[..body.len().min(200)]));
+            Meaning::Strange(format!("HTTP {code}: {}", text.trim()))
+        }
         _ => Meaning::Refused(Refusal::Other(code, message)),
     }
+}
+
+/// How servers begin when an applied object has a field that its kind does not know. They say it with 500.
+pub(super) const UNTYPED: &str = "failed to create typed patch object";
+
+/// Whether a 500 is about the object that was sent, so that the same one will not pass later either.
+pub(super) fn is_about_the_object(answer: &Answer) -> bool {
+    let status = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+    status["message"].as_str().is_some_and(|message| message.starts_with(UNTYPED))
 }
 
 /// What a server says, fit to be shown.

@@ -160,6 +160,12 @@ fn owners_are_those_of_what_would_not_stay() {
     assert!(told(&after, &list(json!([entry("b", 2), entry("a", 1)]))).is_empty());
     let ours = with(all.clone(), json!([managed("layercast", json!({key("b"): {".": {}}}))]));
     assert!(told(&ours, &list(json!([entry("a", 1)]))).is_empty());
+    // Who made the list owns none of it any more.
+    let made = with(
+        all.clone(),
+        json!([managed("bmctl", json!({})), managed("layercast", json!({key("b"): {".": {}}}))]),
+    );
+    assert!(told(&made, &list(json!([entry("a", 1)]))).is_empty());
     // A list that is owned as a whole.
     let whole = with(all, json!([managed("kubectl", json!({}))]));
     assert_eq!(told(&whole, &list(json!([]))), [format!("kubectl {place}")]);

@@ -159,7 +159,7 @@ fn looks_that_fail_do_not_end_the_wait() {
         None
     });
     let (exit, said) = site.run(&APPLY);
-    assert!(exit == 3 && said.contains("404: gone"), "{said}");
+    assert!(exit == 3 && said.contains("was deleted, or is being deleted"), "{said}");
 }
 
 #[test]

@@ -108,8 +108,8 @@ async fn bring_in(
 
 async fn apply(server: &Server, secret: &Secret, namespace: &str, how: How) -> Result<Value, Failure> {
     let path = Resource::secrets().object(namespace, &secret.name);
-    let request = request::apply(&path, &secret.object(namespace), how);
-    server.must(request, &format!("Secret {}", secret.name)).await
+    let applied = server.apply(&path, &secret.object(namespace), how).await?;
+    applied.map_err(|refusal| Failure::of(refusal, &format!("Secret {}", secret.name)))
 }
 
 /// Points the Cluster at the secrets, if it still says what was shown.
@@ -134,7 +134,7 @@ async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), Failu
                 Err(refusal) => return Err(Failure::of(refusal, &named(wanted))),
             }
         }
-        match server.ask(request::apply(&path, &wanted.patch(&live, Version::AsRead), how)).await? {
+        match server.apply(&path, &wanted.patch(&live, Version::AsRead), how).await? {
             Ok(_) => return Ok(()),
             Err(Refusal::Changed(_)) => {}
             Err(refusal) => return Err(Failure::of(refusal, &named(wanted))),
