@@ -201,12 +201,11 @@ impl Actor {
         };
         let probed = self.probe(&repository, &image.planned.tags, root.digest);
         // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
-        let (presence, ahead) =
-            if self.pace.is_far() && self.run.preparer.is_admitted(image) && self.will_be_lacking() {
-                futures_util::future::join(probed, self.ask_ahead(&repository, &ready.blobs)).await
-            } else {
-                (probed.await, Ahead::default())
-            };
+        let (presence, ahead) = if self.pace.is_far() && image.is_admitted() && self.will_be_lacking() {
+            futures_util::future::join(probed, self.ask_ahead(&repository, &ready.blobs)).await
+        } else {
+            (probed.await, Ahead::default())
+        };
         if let Ok(presence) = &presence {
             self.lacks_images.store(!presence.whole, Ordering::Relaxed);
         }

@@ -83,12 +83,6 @@ impl Preparer {
         }
     }
 
-    /// Whether [`Preparer::admit`] has nothing to wait for.
-    pub(super) fn is_admitted(&self, image: &WorkImage) -> bool {
-        matches!(image.planned.content, Content::Manifest(_))
-            || image.place.lock().unwrap_or_else(PoisonError::into_inner).initialized()
-    }
-
     /// The image, ready to be sent, but for the bytes of layers of which all is known that its manifest says.
     pub(super) async fn image(&self, image: &WorkImage) -> Result<Arc<Ready>, BundleError> {
         if let Content::Unpacked(unpacked) = &image.planned.content

@@ -46,6 +46,12 @@ impl WorkImage {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
+    /// Whether [`Preparer::admit`] has nothing to wait for.
+    pub(super) fn is_admitted(&self) -> bool {
+        matches!(self.planned.content, Content::Manifest(_))
+            || self.place.lock().unwrap_or_else(PoisonError::into_inner).initialized()
+    }
+
     /// A mirror is through with it; says whether it was the last one.
     pub(super) fn done(&self) -> bool {
         let last = self.mirrors_left.fetch_sub(1, Ordering::AcqRel) == 1;

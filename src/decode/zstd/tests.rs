@@ -95,7 +95,7 @@ fn parts_of_small_frames_reach_over_nothing_else() {
     let small = [zstd(&content(100, 1), false), zstd(&content(100, 2), true)].concat();
     let wide = [small.clone(), skippable(&vec![0; 8 << 20]), small.clone()].concat();
     // Sixteen thousand blocks of nothing, and a frame of them.
-    let hollow = [&small[..], &[0x28, 0xb5, 0x2f, 0xfd, 0x20, 0], &[0; 3 << 14][..], &[1, 0, 0]].concat();
+    let hollow = [&small[..], &[0x28, 0xb5, 0x2f, 0xfd, 0x20, 0], &vec![0; 3 << 14], &[1, 0, 0]].concat();
     let hollow = [hollow.repeat(64), small.clone()].concat();
     for stored in [wide, hollow] {
         let options = DecodeOptions::default();
