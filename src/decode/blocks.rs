@@ -257,31 +257,18 @@ impl Parts {
 
     /// What a failure really was: the stored bytes may have changed or ended under the decoder.
     fn judge<T>(&self, index: usize, result: Result<T, BundleError>) -> Result<T, BundleError> {
-        let part = &self.table[index];
-        let place = format!(
-            "{} {} of {} at byte {}",
-            self.format.part_name(),
-            index + 1,
-            self.table.len(),
-            part.stored.start
-        );
-        judge(&*self.stored, part.stored.end, &place, result)
+        let Part { stored, .. } = &self.table[index];
+        let (name, number, count) = (self.format.part_name(), index + 1, self.table.len());
+        let place = format!("{name} {number} of {count} at byte {}", stored.start);
+        let last = self.stored.chunk_at(stored.end - 1, 1).map_err(|e| e.at(&place))?;
+        result.map_err(|error| match error.fault() {
+            // The bytes are all there, so it is the table of parts or the part itself that lies.
+            Fault::Truncated if !last.is_empty() => {
+                corrupt("its data does not end where it should").at(place)
+            }
+            _ => error.at(place),
+        })
     }
-}
-
-/// What a failure to decode the bytes before `stored_end` really was.
-pub(super) fn judge<T>(
-    stored: &dyn ByteSpace,
-    stored_end: u64,
-    place: &str,
-    result: Result<T, BundleError>,
-) -> Result<T, BundleError> {
-    let last = stored.chunk_at(stored_end - 1, 1).map_err(|e| e.at(place))?;
-    result.map_err(|error| match error.fault() {
-        // The bytes are all there, so it is the table of parts or the part itself that lies.
-        Fault::Truncated if !last.is_empty() => corrupt("its data does not end where it should").at(place),
-        _ => error.at(place),
-    })
 }
 
 impl PartSet for Parts {
