@@ -23,6 +23,7 @@ use super::book::Book;
 use super::hunch::Hunch;
 use super::outcome::{Failure, ImageFailure, Outcome, Phase};
 use super::pace::{ByDelay, ByRate, Pace, Permit, Widths};
+use super::prepare::ReadyBlob;
 use super::work::{Agreed, WorkImage};
 use super::{MirrorSettings, Run};
 use crate::oci::Repository;
@@ -212,17 +213,8 @@ impl Actor {
         let presence = presence
             .map(|found| probe::Presence { whole: found.whole && !self.run.settings.recheck, ..found });
         let needs_blobs = presence.as_ref().is_ok_and(|presence| !presence.whole);
-        if needs_blobs {
-            tokio::select! {
-                () = self.run.preparer.admit(image) => {}
-                () = self.run.cancel.cancelled() => {}
-            }
-        }
-        let sent = if needs_blobs {
-            self.blobs(&repository, &ready.blobs, Trust::Ask(&ahead)).await
-        } else {
-            Ok(())
-        };
+        let sent =
+            if needs_blobs { self.send(image, &repository, &ready.blobs, &ahead).await } else { Ok(()) };
         self.cancel(&repository, ahead).await;
         let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
         sent.map_err(|failure| (Phase::Upload, failure))?;
@@ -242,6 +234,22 @@ impl Actor {
             tags_to_move: presence.tags_to_move,
             complete: false,
         })
+    }
+
+    /// The blobs that the mirror lacks, when there is room for what must be made of them.
+    async fn send(
+        &self,
+        image: &WorkImage,
+        repository: &Repository,
+        blobs: &[ReadyBlob],
+        ahead: &Ahead<'_>,
+    ) -> Result<(), Failure> {
+        let admitted = async {
+            self.run.preparer.admit(image).await;
+            Some(())
+        };
+        self.unless_cancelled(admitted).await?;
+        self.blobs(repository, blobs, Trust::Ask(ahead)).await
     }
 
     /// Whether the next image is to be brought as if the mirror lacked it.

@@ -245,6 +245,12 @@ fn a_dry_run_is_the_servers() {
     assert_eq!((site.server.object(CLUSTER), site.secrets()), (before, vec!["ca-old".to_owned()]));
 }
 
+/// The versions of the Cluster that changes were made to.
+fn patched_versions(asked: &[Asked]) -> Vec<&Value> {
+    let patches = asked.iter().filter(|asked| asked.line() == format!("PATCH {CLUSTER}"));
+    patches.map(|asked| &asked.body["metadata"]["resourceVersion"]).collect()
+}
+
 #[test]
 fn another_owner_is_named_and_its_fields_are_taken_by_choice() {
     let site = Site::new();
@@ -349,11 +355,7 @@ fn a_change_in_between_is_not_written_over() {
     let (exit, said) = site.update(&["--quiet"]);
     assert_eq!(exit, 0, "{said}");
     let asked = site.server.asked();
-    let versions: Vec<&Value> = asked
-        .iter()
-        .filter(|asked| asked.line() == format!("PATCH {CLUSTER}"))
-        .map(|asked| &asked.body["metadata"]["resourceVersion"])
-        .collect();
+    let versions = patched_versions(&asked);
     assert_eq!((versions.len(), versions[1]), (2, &json!("99")));
 
     // Somebody sets other mirrors: that was not shown.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CLUSTER, NAMESPACE, SECRETS, Site, cluster, kept, labelled, writes_none};
+use super::{CLUSTER, NAMESPACE, SECRETS, Site, cluster, kept, labelled, patched_versions, writes_none};
 use crate::support::api_server::{Asked, status};
 
 fn lines(asked: &[Asked]) -> Vec<String> {
@@ -227,10 +227,6 @@ fn a_replacement_is_not_written_over_a_change_in_between() {
     let (exit, said) = site.update(&["--quiet", "--force-conflicts"]);
     assert_eq!(exit, 0, "{said}");
     let asked = site.server.asked();
-    let versions: Vec<&Value> = asked
-        .iter()
-        .filter(|asked| asked.line() == format!("PATCH {CLUSTER}"))
-        .map(|asked| &asked.body["metadata"]["resourceVersion"])
-        .collect();
+    let versions = patched_versions(&asked);
     assert_eq!((versions.len(), versions[1]), (3, &json!("99")));
 }
