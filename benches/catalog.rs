@@ -88,6 +88,8 @@ fn catalog(images: usize) -> Catalog {
             content: Content::Manifest(digest),
             origin: String::new(),
             annotations: BTreeMap::new(),
+            partial: None,
+            unit: None,
         });
     }
     catalog

@@ -1,12 +1,13 @@
 //! A volume becomes a [`Catalog`]: which images are in the bundle, and where their bytes lie.
 //!
 //! What flavour a bundle is of comes from its bytes, never from its name: an OCI layout, a docker-archive, both in one,
-//! imgpkg's tar, a registry's storage, archives inside archives, and directories of any of these. Nothing is ever
-//! unpacked to a path, and layers are not read: what is read are tar headers, indexes, manifests, configurations and
-//! the first block of files that may be archives.
+//! imgpkg's tar, a registry's storage, skopeo's `dir:`, the trees of `oc`, archives inside archives, and directories of
+//! any of these. Nothing is ever unpacked to a path, and layers are not read: what is read are tar headers, indexes,
+//! manifests, configurations and the first block of files that may be archives.
 //!
 //! An image that is damaged costs the others nothing: it goes into [`Catalog::broken`]. Damage to the container itself
-//! (tar, compression, `index.json`) is an error for the whole file.
+//! (tar, compression, `index.json`) is an error for the whole file. What is neither goes into [`Catalog::left_out`] with
+//! its reason: nothing is passed over in silence.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -21,13 +22,18 @@ use crate::source::ByteSpace;
 #[cfg(test)]
 mod build;
 pub mod catalog;
+mod dir_transport;
 mod directory;
 mod docker_archive;
 mod imgpkg;
+mod leftovers;
 mod limits;
+mod marks;
 mod names;
 mod nested;
+mod oc_tree;
 mod oci_layout;
+mod partial;
 mod pool;
 mod registry_tree;
 mod sections;
@@ -39,8 +45,10 @@ mod tree;
 mod views;
 
 pub use catalog::{
-    Blob, BrokenImage, Catalog, Content, ContentKey, Image, ImageName, Stored, Unpacked, UnpackedLayer,
+    Blob, BrokenImage, Catalog, Content, ContentKey, Image, ImageName, PartialIndex, Stored, Unit, Unpacked,
+    UnpackedLayer,
 };
+pub use leftovers::{LeftOut, LeftOutClass};
 pub use limits::Limits;
 
 /// Gives the decoded space of stored bytes; the same space where they are plain.
@@ -55,9 +63,10 @@ pub type Early<'a> = dyn Fn(&Catalog) + 'a;
 
 /// What is in a file, given its decoded volume. The volume is checked to its end.
 ///
+/// Where no image is in it, [`Catalog::nothing_in_it`] says what it is instead.
+///
 /// # Errors
-/// Damage to the container itself, or [`Fault::NotABundle`](crate::error::Fault::NotABundle) where no image is in it. Damage to single images is in the
-/// catalog.
+/// Damage to the container itself. Damage to single images is in the catalog.
 pub fn read(
     space: &Arc<dyn ByteSpace>,
     open: &Open<'_>,
@@ -71,7 +80,13 @@ pub fn read(
         if first.len() < 512 {
             space.len()?; // a stream cut this early is cut, whatever its first bytes look like
         }
-        return Err(sections::not_a_bundle(sniff::file_seems(&first)));
+        if let sniff::Format::Unreadable(container) = sniff::format(&first) {
+            return Err(container.refusal());
+        }
+        return Ok(Catalog {
+            left_out: vec![LeftOut::no_image("", sniff::file_seems(&first))],
+            ..Catalog::default()
+        });
     }
     let reader = Reader::new(open, limits);
     let mut tree = Tree::of_tar(space, limits, &reader.allowance, |tree, file| {
@@ -94,8 +109,10 @@ pub fn read_directory(
     limits: &Limits,
 ) -> Result<Catalog, BundleError> {
     let reader = Reader::new(open, limits);
-    let mut tree = directory::scan(&reader, path, open_file)?;
-    sections::read(&reader, &mut tree, "", 0).map(finish)
+    let (mut tree, unreachable) = directory::scan(&reader, path, open_file)?;
+    let mut catalog = sections::read(&reader, &mut tree, "", 0)?;
+    catalog.left_out.extend(unreachable);
+    Ok(finish(catalog))
 }
 
 fn finish(mut catalog: Catalog) -> Catalog {
@@ -142,11 +159,29 @@ struct Listed {
     annotations: BTreeMap<String, String>,
     /// What is wrong with it.
     fault: Option<BundleError>,
+    /// The whole platforms of an index that the bundle holds in part.
+    part: Option<partial::Part>,
+    /// Who wrote the bundle saves indexes in part.
+    saved_in_part: bool,
     /// Another image is taken in its place.
     replaced: bool,
 }
 
 impl Listed {
+    fn new(label: String, names: Vec<ImageName>, digest: Digest) -> Self {
+        let annotations = BTreeMap::new();
+        Self {
+            label,
+            names,
+            digest,
+            annotations,
+            fault: None,
+            part: None,
+            saved_in_part: false,
+            replaced: false,
+        }
+    }
+
     /// Further names; one may come twice until [`distinct`] is called.
     fn add_names(&mut self, names: Vec<ImageName>) {
         self.names.extend(names);

@@ -7,6 +7,7 @@ mod credentials;
 mod document;
 mod inspect;
 mod interrupt;
+mod left_out;
 mod memory;
 mod mirror;
 mod mirrors;

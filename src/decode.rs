@@ -4,7 +4,7 @@
 //! * plain bytes are their own volume, without a copy;
 //! * a file that falls into independent parts (xz blocks, zstd frames, BGZF members) becomes a block volume: any part
 //!   is decoded alone, on the rayon pool, into a cache that all volumes of a [`Decoder`] share;
-//! * anything else (one xz block, one zstd frame, ordinary gzip, a pipe) becomes a spool volume: one thread decodes
+//! * anything else (one xz block, one zstd frame, ordinary gzip, bzip2, a pipe) becomes a spool volume: one thread decodes
 //!   ahead into an unlinked, sparse file.
 //!
 //! Everything is capped. A decoder's own memory by [`DecodeOptions::memory_bytes`]; decoded parts, and what their
@@ -15,14 +15,15 @@
 //! Knows no tar, and nothing of what the bytes mean.
 
 mod blocks;
+mod bzip2;
 mod cache;
 mod feed;
 mod guessed;
 mod gzip;
 mod limits;
+pub(crate) mod magic;
 mod once;
 mod ranges;
-mod sniff;
 mod spool;
 mod volume;
 mod xz;
@@ -41,7 +42,6 @@ use self::feed::{Feed, PipeFeed, SpaceFeed};
 use self::guessed::GuessedVolume;
 pub use self::limits::DecodeOptions;
 pub use self::once::Once;
-use self::sniff::Sniffed;
 use self::spool::SpoolVolume;
 pub use self::volume::{Format, Structure, StructureKind, Volume};
 use crate::error::{BundleError, Fault};
@@ -123,10 +123,10 @@ impl Decoder {
     /// that table is checked as a whole here, the parts when they are read. Several zstd frames that do not tell their
     /// sizes are all decoded once, to know them.
     pub fn open(&self, stored: Arc<dyn ByteSpace>) -> Result<Volume, BundleError> {
-        let head = feed::peek(&*stored, 0, sniff::HEAD_BYTES)?;
-        let Sniffed::Known(format) = sniff::sniff(&head)? else {
+        let format = magic::compression(&feed::peek(&*stored, 0, magic::HEAD_BYTES)?)?;
+        if format == Format::Plain {
             return Volume::plain(stored);
-        };
+        }
         let (outline, structure) = self.outline(format, &stored)?;
         if structure.kind == StructureKind::Blocks {
             let space: Arc<dyn ByteSpace> = if outline.parts.is_empty() {
@@ -148,10 +148,7 @@ impl Decoder {
     /// A thread that waits for a silent pipe is left to itself when the volume is dropped.
     pub fn open_reader(&self, reader: impl Read + Send + 'static) -> Result<Volume, BundleError> {
         let mut feed = PipeFeed::new(reader);
-        let format = match sniff::sniff(feed.head(sniff::HEAD_BYTES)?)? {
-            Sniffed::Known(format) => format,
-            Sniffed::Plain => Format::Plain,
-        };
+        let format = magic::compression(feed.head(magic::HEAD_BYTES)?)?;
         let structure = Structure {
             format,
             kind: StructureKind::Spool,
@@ -175,6 +172,7 @@ impl Decoder {
             Format::Xz => xz::outline(&**stored, stored_len, &self.0.options)?,
             Format::Zstd => zstd::outline(&**stored, stored_len, &self.0.options)?,
             Format::Gzip | Format::Bgzf | Format::Plain => gzip::outline(&**stored, stored_len)?,
+            Format::Bzip2 => Outline::stream(Format::Bzip2, None),
         };
         let in_parts = self.falls_into_parts(&outline);
         let structure = Structure {
@@ -238,6 +236,24 @@ fn decode(
         Format::Xz => xz::decode(feed, out, options),
         Format::Zstd => zstd::decode(feed, out, options),
         Format::Gzip | Format::Bgzf => gzip::decode(feed, out),
+        Format::Bzip2 => bzip2::decode(feed, out),
+    }
+}
+
+/// Nothing but zeros may follow the last member or stream of a format.
+fn padding(format: &str, feed: &mut dyn Feed) -> Result<(), BundleError> {
+    loop {
+        let position = feed.position();
+        let stored = feed.window()?;
+        if stored.is_empty() {
+            return Ok(());
+        }
+        if let Some(at) = stored.iter().position(|byte| *byte != 0) {
+            let at = position + at as u64;
+            return Err(corrupt(format!("bytes that are no {format} data follow it, at byte {at}")));
+        }
+        let len = stored.len();
+        feed.advance(len);
     }
 }
 

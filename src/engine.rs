@@ -19,7 +19,7 @@ mod synthesis;
 pub mod verify;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,11 +27,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Unit;
 use crate::compress::{Method, Quota, SpillSettings};
 use crate::decode::Decoder;
 use crate::error::{BundleError, Fault};
 use crate::exit::Exit;
-use crate::plan::Plan;
+use crate::plan::{Accept, Plan};
 use crate::registry::{ClientOptions, Target};
 use crate::report::{Event, Listeners};
 
@@ -48,6 +49,10 @@ use work::{Backlog, Work, WorkImage};
 
 /// How a run behaves, whatever the mirror.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the user that have nothing to do with each other"
+)]
 pub struct RunSettings {
     /// How layers of docker-archives are compressed.
     pub layer_compression: Method,
@@ -69,6 +74,10 @@ pub struct RunSettings {
     pub atomic_tags: bool,
     /// Ask for every blob, also of images whose manifest is there: a mirror may have lost some.
     pub recheck: bool,
+    /// Move no tag that stands for another image.
+    pub no_overwrite: bool,
+    /// What is no failure.
+    pub accept: Accept,
 }
 
 /// One mirror and how to talk to it.
@@ -113,10 +122,16 @@ impl Run {
         std::future::ready(())
     }
 
-    /// What is wrong with the first of these images that something is wrong with.
-    fn damage(&self, images: &[usize]) -> Option<Failure> {
+    /// What is wrong with images of these, by the archive that damage is confined to: the first thing for each.
+    fn damage(&self, images: &[usize]) -> HashMap<Unit, Failure> {
         let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
-        images.iter().find_map(|at| damage.get(at).cloned())
+        let mut units = HashMap::new();
+        for (at, failure) in images.iter().filter_map(|at| Some((at, damage.get(at)?))) {
+            if let Some(image) = self.work.image(*at) {
+                units.entry(image.planned.unit.clone()).or_insert_with(|| failure.clone());
+            }
+        }
+        units
     }
 }
 
@@ -132,6 +147,8 @@ pub struct Pushed {
     pub read: Option<Read>,
     /// What was found out of the blobs that layers become.
     pub layers: KnownLayers,
+    /// Content of the bundle proved damaged while it was read.
+    pub damaged: bool,
 }
 
 /// Reads a bundle and pushes what is found in it to every mirror, the one while the other goes on. Comes back when each
@@ -185,7 +202,8 @@ pub async fn push(
     let reading = tokio::task::spawn_blocking(move || {
         let (bundle, plan) = read(&discoveries)?;
         agreeing.listeners.tell(&Event::Planned { images: plan.images.len() });
-        agreeing.work.agree(&plan, &bundle.catalog, &agreeing.preparer);
+        let unreadable = bundle.lacks_something() && !agreeing.settings.accept.unreadable;
+        agreeing.work.agree(&plan, &bundle.catalog, unreadable, &agreeing.preparer);
         Ok((bundle, plan))
     });
     let aborts: Vec<_> = actors.iter().map(tokio::task::JoinHandle::abort_handle).collect();
@@ -230,7 +248,8 @@ pub async fn push(
             }
         }
     };
-    Ok(Pushed { outcomes, read, layers: layers.learned() })
+    let damaged = !run.damage.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+    Ok(Pushed { outcomes, read, layers: layers.learned(), damaged })
 }
 
 /// How long whoever reads the bundle may take to notice that nobody wants it any more.

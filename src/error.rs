@@ -41,10 +41,16 @@ pub enum Fault {
     Unsupported,
     /// A limit on size, count, depth or memory was hit.
     LimitExceeded,
+    /// A document says two things, or denies what lists it.
+    Contradiction,
     /// One name, two digests.
     Conflict,
     /// An image has no name that a mirror could use.
     NoName,
+    /// A name carries a digest that the bundle cannot give.
+    DigestLost,
+    /// Several platforms of an index are there, and not all.
+    PartialIndex,
     /// The bundle changed while it was read.
     Changed,
     /// The operating system refused.
@@ -70,8 +76,11 @@ impl Fault {
             Self::BadDigest => "bad-digest",
             Self::Unsupported => "unsupported",
             Self::LimitExceeded => "limit-exceeded",
+            Self::Contradiction => "contradiction",
             Self::Conflict => "conflict",
             Self::NoName => "no-name",
+            Self::DigestLost => "digest-lost",
+            Self::PartialIndex => "partial-index",
             Self::Changed => "changed",
             Self::Io => "io",
             Self::Cancelled => "cancelled",
@@ -83,7 +92,8 @@ impl Fault {
         match self {
             Self::Io => Exit::Internal,
             Self::Cancelled => Exit::Interrupted,
-            Self::Conflict | Self::NoName => Exit::Usage,
+            Self::DigestLost | Self::PartialIndex => Exit::Incomplete,
+            Self::Conflict | Self::NoName | Self::BadReference => Exit::Usage,
             _ => Exit::Bundle,
         }
     }

@@ -6,12 +6,11 @@
 pub mod graph;
 pub mod naming;
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use globset::GlobSet;
 
-use crate::archive::{Catalog, Content, ContentKey, Image, ImageName};
+use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, LeftOutClass, PartialIndex, Unit};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Repository, Tag};
 
@@ -29,6 +28,19 @@ pub struct Rules {
     pub exclude: GlobSet,
     /// Which of two different images wins a name.
     pub on_conflict: OnConflict,
+    /// What is no failure.
+    pub accept: Accept,
+}
+
+/// What the user knows and accepts: it is noted, and the run may be complete all the same.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Accept {
+    /// A name carries a digest that the bundle cannot give.
+    pub digest_lost: bool,
+    /// The bundle holds several platforms of an index and not all: the tag names an index of those that are there.
+    pub partial_index: bool,
+    /// Something that holds or may hold images could not be read.
+    pub unreadable: bool,
 }
 
 /// Which of two different images wins a name.
@@ -48,8 +60,10 @@ pub enum OnConflict {
 pub struct Plan {
     /// The images.
     pub images: Vec<PlannedImage>,
-    /// Names left out by `--include` and `--exclude`.
-    pub left_out: usize,
+    /// Names that `--include` and `--exclude` leave out.
+    pub not_chosen: usize,
+    /// Names of whole images that are not valid.
+    pub left_out: Vec<LeftOut>,
     /// What people should know.
     pub notes: Vec<String>,
 }
@@ -65,6 +79,12 @@ pub struct PlannedImage {
     pub tags: Vec<Tag>,
     /// What it is made of.
     pub content: Content,
+    /// Digests in its names. The image is complete only if it can be had under each of them.
+    pub digests: Vec<Digest>,
+    /// Why it cannot be complete, even when all that the bundle has of it is there.
+    pub shortfall: Option<BundleError>,
+    /// The archive that damage is confined to.
+    pub unit: Unit,
 }
 
 impl PlannedImage {
@@ -73,6 +93,12 @@ impl PlannedImage {
         let namespace = namespace.map(|ns| format!("{ns}/")).unwrap_or_default();
         let tag = self.tags.first().map(|tag| format!(":{tag}")).unwrap_or_default();
         format!("{namespace}{}{tag}", self.repository)
+    }
+
+    /// The same for this tag.
+    pub fn place_of(&self, namespace: Option<&Repository>, tag: &Tag) -> String {
+        let namespace = namespace.map(|ns| format!("{ns}/")).unwrap_or_default();
+        format!("{namespace}{}:{tag}", self.repository)
     }
 }
 
@@ -90,17 +116,28 @@ impl Plan {
             if referrers.followers.contains(&index) {
                 continue;
             }
-            for place in rules.naming.places(image)? {
+            let naming::Places { valid, invalid } = rules.naming.places(image)?;
+            for place in valid {
                 if rules.chooses(&place.name) {
-                    drafts.push(Draft { place, content: image.content.clone() });
+                    drafts.extend(drafts_of(image, place, rules.accept));
                 } else {
-                    plan.left_out += 1;
+                    plan.not_chosen += 1;
+                }
+            }
+            for (text, why) in invalid {
+                if rules.chooses(&text) {
+                    plan.left_out.push(not_a_name(image, text, &why));
+                } else {
+                    plan.not_chosen += 1;
                 }
             }
         }
         plan.notes.extend(rules.naming.unused(catalog));
         let drafts = settle_conflicts(drafts, catalog, rules.on_conflict, &mut plan.notes)?;
         plan.images = join_tags(drafts);
+        for image in &mut plan.images {
+            image.find_lost_digests(catalog, rules.accept, &mut plan.notes);
+        }
         let followers = referrers.places(catalog, &plan.images);
         plan.images.extend(followers);
         Ok(plan)
@@ -119,11 +156,11 @@ pub fn early(part: &Catalog, rules: &Rules) -> Vec<PlannedImage> {
         }
         Content::Unpacked(_) => false,
     };
-    let named = part.images.iter().filter(|image| !image.names.is_empty() && !refers(image));
-    let drafts = named.flat_map(|image| {
-        let places = rules.naming.places(image).unwrap_or_default().into_iter();
+    let is_plain = |image: &&Image| !image.names.is_empty() && image.partial.is_none() && !refers(image);
+    let drafts = part.images.iter().filter(is_plain).flat_map(|image| {
+        let places = rules.naming.places(image).unwrap_or_default().valid.into_iter();
         let chosen = places.filter(|place| rules.chooses(&place.name));
-        chosen.map(|place| Draft { place, content: image.content.clone() })
+        chosen.flat_map(|place| drafts_of(image, place, rules.accept))
     });
     join_tags(drafts.collect())
 }
@@ -132,14 +169,62 @@ impl Plan {
     /// Whether anything is left to do.
     ///
     /// # Errors
-    /// [`Fault::NoName`]: a run over nothing would end as if all were well.
+    /// A run over nothing would end as if all were well. [`Fault::BadReference`] where images are there and no name of
+    /// them is valid, else [`Fault::NoName`].
     pub fn check_not_empty(&self) -> Result<(), BundleError> {
-        if self.images.is_empty() {
-            let told = format!("no image is left: --include and --exclude leave out all {}", self.left_out);
-            return Err(BundleError::new(Fault::NoName, told)
-                .hint("the pattern must match the whole name, host and tag included: '*nautilus*', 'gcr.io/anthos-*'"));
+        if !self.images.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        if let Some(LeftOut { path, why, .. }) = self.left_out.first() {
+            let more = match self.left_out.len() {
+                1 => String::new(),
+                count => format!(", and {} more names are not valid", count - 1),
+            };
+            return Err(BundleError::new(
+                Fault::BadReference,
+                format!("no image can be pushed: {path}: {why}{more}"),
+            ));
+        }
+        let told = format!("no image is left: --include and --exclude leave out all {}", self.not_chosen);
+        Err(BundleError::new(Fault::NoName, told).hint(
+            "the pattern must match the whole name, host and tag included: '*nautilus*', 'gcr.io/anthos-*'",
+        ))
+    }
+}
+
+impl PlannedImage {
+    /// Finds digests in the names that neither the image nor anything below it has. Of an image that has no manifest yet
+    /// that is known when it has one.
+    fn find_lost_digests(&mut self, catalog: &Catalog, accept: Accept, notes: &mut Vec<String>) {
+        let Content::Manifest(root) = &self.content else { return };
+        if self.digests.is_empty() {
+            return;
+        }
+        let held = Closure::of(catalog, root).manifests;
+        let lost = self.lost(&held);
+        match lost {
+            Some(error) if accept.digest_lost => notes.push(format!("{error} (accepted)")),
+            Some(error) => drop(self.shortfall.get_or_insert(error)),
+            None => {}
+        }
+        self.digests.retain(|digest| held.contains(digest));
+    }
+
+    /// What is lost if these are all the manifests that come with the image, the last of them its own.
+    pub fn lost(&self, held: &[Digest]) -> Option<BundleError> {
+        let lost: Vec<String> =
+            self.digests.iter().filter(|it| !held.contains(it)).map(ToString::to_string).collect();
+        if lost.is_empty() {
+            return None;
+        }
+        let has = held.last().map_or_else(|| "nothing".to_owned(), ToString::to_string);
+        let lost = lost.join(" and ");
+        let what =
+            format!("{}: the bundle cannot give the digest {lost}, it has {has} under this name", self.name);
+        Some(BundleError::new(Fault::DigestLost, what).hint(
+            "save the image with all its platforms, or pull it by the digest that is there; --accept digest-lost if \
+             nobody asks for the lost one",
+        ))
     }
 }
 
@@ -154,6 +239,55 @@ impl Rules {
 struct Draft {
     place: naming::Place,
     content: Content,
+    digests: Vec<Digest>,
+    shortfall: Option<BundleError>,
+    unit: Unit,
+}
+
+/// What is pushed for a name of an image: the image; and of an index of which several platforms are there, but not all,
+/// each by its digest, because a tag never names an index with a missing child.
+fn drafts_of(image: &Image, place: naming::Place, accept: Accept) -> Vec<Draft> {
+    let digests = Vec::from_iter(place.digest);
+    let draft = |place, content, digests, shortfall| Draft {
+        place,
+        content,
+        digests,
+        shortfall,
+        unit: image.unit.clone(),
+    };
+    let partial = image.partial.as_deref().filter(|it| it.present.len() > 1 && !accept.partial_index);
+    let Some(partial) = partial else {
+        return vec![draft(place, image.content.clone(), digests, None)];
+    };
+    let mut shortfall = Some(partial_index(partial, &place));
+    let mut digests = Some(digests);
+    let of = |(digest, platform): &(Digest, String)| {
+        let shortfall = shortfall.take();
+        let name =
+            if shortfall.is_some() { place.name.clone() } else { format!("{} ({platform})", place.name) };
+        let place = naming::Place { name, tag: None, digest: None, repository: place.repository.clone() };
+        draft(place, Content::Manifest(*digest), digests.take().unwrap_or_default(), shortfall)
+    };
+    partial.present.iter().map(of).collect()
+}
+
+fn partial_index(partial: &PartialIndex, place: &naming::Place) -> BundleError {
+    let tag = place.tag.as_ref().map(|tag| format!(", and the tag {tag} is not moved")).unwrap_or_default();
+    let what = format!("{}; each is pushed by its digest{tag}", partial.in_words());
+    BundleError::new(Fault::PartialIndex, what).hint(
+        "save all platforms, or --accept partial-index: the tag then names an index of those that are there",
+    )
+}
+
+/// A whole image with a name that is none.
+fn not_a_name(image: &Image, text: String, why: &str) -> LeftOut {
+    let why = format!("{why}; next: --name {}=REPOSITORY:TAG, or --exclude", naming::digest(image));
+    LeftOut {
+        path: text,
+        what: "an image whose name is not valid".into(),
+        why,
+        class: LeftOutClass::BadReference,
+    }
 }
 
 /// What makes two images the same: the manifest, or where one has none yet, the configuration.
@@ -199,6 +333,8 @@ fn settle_conflicts(
             if matches!(draft.content, Content::Manifest(_)) {
                 settled[holder].content = draft.content;
             }
+            settled[holder].digests.extend(draft.digests);
+            settled[holder].shortfall = settled[holder].shortfall.take().or(draft.shortfall);
             continue;
         }
         let digests = [&settled[holder].content, &draft.content]
@@ -228,15 +364,25 @@ fn settle_conflicts(
 fn join_tags(drafts: Vec<Draft>) -> Vec<PlannedImage> {
     let mut places: HashMap<(Repository, ContentKey), usize> = HashMap::new();
     let mut images: Vec<PlannedImage> = Vec::new();
-    for Draft { place, content } in drafts {
-        match places.entry((place.repository.clone(), content.key())) {
-            Entry::Occupied(at) => images[*at.get()].tags.extend(place.tag),
-            Entry::Vacant(slot) => {
-                slot.insert(images.len());
-                let tags = place.tag.into_iter().collect();
-                images.push(PlannedImage { name: place.name, repository: place.repository, tags, content });
-            }
+    for Draft { place, content, digests, shortfall, unit } in drafts {
+        let at = *places.entry((place.repository.clone(), content.key())).or_insert(images.len());
+        if at == images.len() {
+            images.push(PlannedImage {
+                name: place.name,
+                repository: place.repository,
+                tags: Vec::new(),
+                content,
+                digests: Vec::new(),
+                shortfall: None,
+                unit,
+            });
         }
+        let image = &mut images[at];
+        image.tags.extend(place.tag.filter(|tag| !image.tags.contains(tag)));
+        image
+            .digests
+            .extend(digests.into_iter().filter(|it| !image.digests.contains(it)).collect::<Vec<_>>());
+        image.shortfall = image.shortfall.take().or(shortfall);
     }
     images
 }
@@ -291,6 +437,9 @@ impl Referrers {
                         repository: repository.clone(),
                         tags: Vec::new(),
                         content: Content::Manifest(*digest),
+                        digests: Vec::new(),
+                        shortfall: None,
+                        unit: catalog.images[index].unit.clone(),
                     });
                 }
                 homes.entry(*digest).or_default().extend(repositories);
@@ -301,15 +450,6 @@ impl Referrers {
             }
         }
     }
-}
-
-/// The first name of an image, or something that stands for it.
-pub fn label(image: &Image) -> String {
-    let identity = || match &image.content {
-        Content::Manifest(digest) => digest.to_string(),
-        Content::Unpacked(unpacked) => format!("config {}", unpacked.config_digest),
-    };
-    image.names.first().map_or_else(identity, ImageName::to_string)
 }
 
 #[cfg(test)]

@@ -12,7 +12,36 @@ pub struct Presence {
     /// The root manifest is there, so the mirror took everything below it.
     pub whole: bool,
     /// Tags that do not point at it yet.
-    pub tags_to_move: Vec<Tag>,
+    pub tags_to_move: Vec<TagMove>,
+}
+
+/// A tag that is to point at an image and does not yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagMove {
+    /// The tag.
+    pub tag: Tag,
+    /// What it points at now.
+    pub replaces: Replaced,
+}
+
+/// What a tag points at before it is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// The tag is new.
+    Nothing,
+    /// Another manifest; its digest unless the registry does not tell it.
+    Manifest(Option<Digest>),
+}
+
+impl TagMove {
+    /// The digest that the tag points at now, in words; none where the tag is new.
+    pub fn replaced(&self) -> Option<String> {
+        match self.replaces {
+            Replaced::Nothing => None,
+            Replaced::Manifest(Some(digest)) => Some(digest.to_string()),
+            Replaced::Manifest(None) => Some("an image whose digest the registry does not tell".to_owned()),
+        }
+    }
 }
 
 /// Asks about an image by its tags. Whether it is there under its digest alone is not known then.
@@ -22,11 +51,10 @@ pub async fn tags(
     tags: &[Tag],
     root: &Digest,
 ) -> Result<Presence, RegistryError> {
-    let answers = tags.iter().map(|tag| points_at(registry, repository, tag, root));
+    let answers = tags.iter().map(|tag| self::tag(registry, repository, tag, root));
     let answers = futures_util::future::try_join_all(answers).await?;
-    let whole = answers.contains(&true);
-    let moves = tags.iter().zip(answers).filter(|(_, right)| !right).map(|(tag, _)| tag.clone());
-    Ok(Presence { whole, tags_to_move: moves.collect() })
+    let whole = answers.iter().any(Option::is_none);
+    Ok(Presence { whole, tags_to_move: answers.into_iter().flatten().collect() })
 }
 
 /// Whether an image is there by its digest.
@@ -52,13 +80,17 @@ pub async fn image(
     Ok(presence)
 }
 
-/// Whether a tag points at a digest. A registry that does not say is not believed.
-async fn points_at(
+/// Asks what a tag points at; none if that is `root`. A registry that does not say is not believed.
+pub async fn tag(
     registry: &Registry,
     repository: &Repository,
     tag: &Tag,
     root: &Digest,
-) -> Result<bool, RegistryError> {
-    let head = registry.head_manifest(repository, tag.as_str()).await?;
-    Ok(head.is_some_and(|head| head.digest.as_ref() == Some(root)))
+) -> Result<Option<TagMove>, RegistryError> {
+    let replaces = match registry.head_manifest(repository, tag.as_str()).await? {
+        None => Replaced::Nothing,
+        Some(head) if head.digest.as_ref() == Some(root) => return Ok(None),
+        Some(head) => Replaced::Manifest(head.digest),
+    };
+    Ok(Some(TagMove { tag: tag.clone(), replaces }))
 }

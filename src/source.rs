@@ -4,6 +4,7 @@
 //! a mapped file, a decoded volume or a range of either. Knows no formats.
 
 mod file;
+mod folder;
 mod guard;
 mod late;
 mod lazy;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 
 pub(crate) use self::file::is_remote;
 pub use self::file::{Identity, IoMode, Source, SourceOptions, open};
+pub use self::folder::{FileFacts, FolderEntry, FolderEntryKind, scan_folder};
 pub use self::late::LateFile;
 pub use self::lazy::LazySpace;
 pub use self::stdin::stdin;

@@ -12,6 +12,8 @@ use crate::source::ByteSpace;
 /// Names and contents.
 pub(super) type Files = Vec<(String, Vec<u8>)>;
 
+pub(super) const INDEX: &str = media_type::OCI_INDEX;
+pub(super) const MANIFEST: &str = media_type::OCI_MANIFEST;
 pub(super) const NAME: &str = "org.opencontainers.image.ref.name";
 
 /// One raw header.

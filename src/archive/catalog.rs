@@ -1,12 +1,13 @@
 //! What is in a bundle: images, their manifests, and where the bytes of each blob lie.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::archive::leftovers::LeftOut;
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest, Platform, Reference, Repository, Tag};
 use crate::source::Extent;
@@ -22,6 +23,8 @@ pub struct Catalog {
     pub blobs: HashMap<Digest, Blob>,
     /// Images that cannot be pushed, and why.
     pub broken: Vec<BrokenImage>,
+    /// What was met and not taken, and why.
+    pub left_out: Vec<LeftOut>,
     /// Oddities that harm nothing, for people.
     pub notes: Vec<String>,
 }
@@ -37,6 +40,24 @@ pub struct Image {
     pub origin: String,
     /// The annotations of its entry in an `index.json`, where tools hide names under keys of their own.
     pub annotations: std::collections::BTreeMap<String, String>,
+    /// The index it stands for, where the bundle holds only a part of that.
+    pub partial: Option<Arc<PartialIndex>>,
+    /// The archive that is whole or damaged by itself: one of a folder, or of several bundles.
+    pub unit: Unit,
+}
+
+/// The archive that damage is confined to; none where the whole bundle is one.
+pub type Unit = Option<Arc<str>>;
+
+/// An index of which not all platforms were saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialIndex {
+    /// The digest of the index, which the bundle cannot give.
+    pub index: Digest,
+    /// What is whole, at least one: its digest and its platform, in words.
+    pub present: Vec<(Digest, String)>,
+    /// The platforms that are missing, in words.
+    pub missing: Vec<String>,
 }
 
 /// What a bundle calls an image.
@@ -46,8 +67,17 @@ pub enum ImageName {
     Full(Reference),
     /// A repository and a tag, but no host (registry storage trees).
     Hostless(Repository, Tag),
+    /// A repository without its host, and no tag: known by digest alone.
+    HostlessDigest(Repository, Digest),
     /// Only a tag: the repository must come from the user.
     TagOnly(Tag),
+    /// What stands where a name should be and is none. Nothing is ever made valid.
+    Invalid {
+        /// The text, printable.
+        text: String,
+        /// Why it is none.
+        why: String,
+    },
 }
 
 impl fmt::Display for ImageName {
@@ -55,7 +85,9 @@ impl fmt::Display for ImageName {
         match self {
             Self::Full(reference) => reference.fmt(f),
             Self::Hostless(repository, tag) => write!(f, "{repository}:{tag}"),
+            Self::HostlessDigest(repository, digest) => write!(f, "{repository}@{digest}"),
             Self::TagOnly(tag) => tag.fmt(f),
+            Self::Invalid { text, .. } => f.write_str(text),
         }
     }
 }
@@ -147,6 +179,17 @@ pub struct BrokenImage {
     pub name: String,
     /// What is wrong with it.
     pub error: BundleError,
+    /// The archive that the damage is confined to.
+    pub unit: Unit,
+    /// What can be had of it where the user accepts a part of an index.
+    pub part: Option<Box<Image>>,
+}
+
+impl BrokenImage {
+    /// An image of which nothing can be had.
+    pub fn new(name: String, error: BundleError) -> Self {
+        Self { name, error, unit: None, part: None }
+    }
 }
 
 impl Catalog {
@@ -159,6 +202,52 @@ impl Catalog {
         self.absorb(other);
         self.keep_reachable();
         self
+    }
+
+    /// Whether there is anything of images in it, whole or broken.
+    pub fn has_images(&self) -> bool {
+        !self.images.is_empty() || !self.broken.is_empty()
+    }
+
+    /// Makes everything in it whole or damaged by itself, as the archive at `path`.
+    pub(crate) fn confine(&mut self, path: &str) {
+        self.confine_from((0, 0), path);
+    }
+
+    /// The same for what comes after so many whole and broken images.
+    pub(crate) fn confine_from(&mut self, (images, broken): (usize, usize), path: &str) {
+        let unit: Arc<str> = path.into();
+        let broken = self.broken.iter_mut().skip(broken);
+        let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
+        let units = self.images.iter_mut().skip(images).map(|image| &mut image.unit);
+        units.chain(broken.flatten()).for_each(|place| *place = Some(Arc::clone(&unit)));
+    }
+
+    /// Takes what is there of indexes that are broken only because platforms of them are missing.
+    pub fn accept_parts(&mut self) {
+        let (parts, broken) = std::mem::take(&mut self.broken).into_iter().partition(|it| it.part.is_some());
+        self.broken = broken;
+        let parts: Vec<BrokenImage> = parts;
+        self.images.extend(parts.into_iter().filter_map(|broken| broken.part).map(|part| *part));
+    }
+
+    /// Leaves out archives that are damaged by themselves, with all that is in them: half an archive is worse than none.
+    pub fn leave_out_damaged(&mut self) {
+        let mut damaged: BTreeMap<Arc<str>, (usize, String)> = BTreeMap::new();
+        for broken in &self.broken {
+            if let Some(unit) = &broken.unit {
+                let why = || broken.error.to_string();
+                damaged.entry(Arc::clone(unit)).or_insert_with(|| (0, why())).0 += 1;
+            }
+        }
+        let is_damaged = |unit: &Unit| unit.as_ref().is_some_and(|unit| damaged.contains_key(unit));
+        self.images.retain(|image| !is_damaged(&image.unit));
+        self.broken.retain(|broken| !is_damaged(&broken.unit));
+        self.left_out.extend(damaged.iter().map(|(unit, (count, why))| {
+            let more = if *count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+            LeftOut::unreadable(unit.as_ref(), "an archive with damaged images", format!("{why}{more}"))
+        }));
+        self.keep_reachable();
     }
 
     /// How many configurations and layers there are, those of docker-archives among them.
@@ -179,6 +268,7 @@ impl Catalog {
         self.manifests.extend(other.manifests);
         self.broken.extend(other.broken);
         self.notes.extend(other.notes);
+        self.left_out.extend(other.left_out);
         for (digest, blob) in other.blobs {
             match self.blobs.entry(digest) {
                 Entry::Vacant(place) => drop(place.insert(blob)),
@@ -216,6 +306,20 @@ impl Catalog {
         }
     }
 
+    /// What can be had of indexes that were saved in part.
+    fn parts(&self) -> Vec<Digest> {
+        let broken = self.broken.iter().filter_map(|broken| broken.part.as_deref());
+        let partial = self.images.iter().chain(broken).filter_map(|image| image.partial.as_ref());
+        let present = partial.flat_map(|partial| partial.present.iter().map(|(digest, _)| *digest));
+        let broken = self.broken.iter().filter_map(|broken| broken.part.as_deref());
+        present
+            .chain(broken.filter_map(|image| match image.content {
+                Content::Manifest(digest) => Some(digest),
+                Content::Unpacked(_) => None,
+            }))
+            .collect()
+    }
+
     /// Drops manifests and blobs that no whole image needs.
     pub(super) fn keep_reachable(&mut self) {
         let (mut needed, mut blobs) = (HashSet::new(), HashSet::new());
@@ -226,6 +330,7 @@ impl Catalog {
                 Content::Manifest(digest) => Some(digest),
                 Content::Unpacked(_) => None,
             })
+            .chain(self.parts())
             .collect();
         while let Some(digest) = rest.pop() {
             let Some(manifest) = self.manifests.get(&digest).filter(|_| needed.insert(digest)) else {

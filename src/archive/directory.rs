@@ -1,59 +1,32 @@
-//! The files of a directory, as a tree: names and lengths, in sorted order. Opens nothing; follows no link out of it.
+//! The files of a directory, as a tree: names and lengths, in sorted order. Opens nothing. What cannot be followed or
+//! listed is left out with its reason.
 
-use std::fs;
 use std::path::Path;
 
+use crate::archive::leftovers::LeftOut;
 use crate::archive::limits::check_length;
 use crate::archive::tree::Tree;
 use crate::archive::{OpenFile, Reader};
 use crate::error::BundleError;
+use crate::source::{FolderEntry, FolderEntryKind, scan_folder};
 
-/// The tree of the directory at `root`.
+/// The tree of the directory at `root`, and what of it cannot be reached.
 pub(super) fn scan<'a>(
     reader: &Reader<'_>,
     root: &Path,
     open_file: &'a OpenFile<'a>,
-) -> Result<Tree<'a>, BundleError> {
-    let mut names = Vec::new();
-    let mut folders = vec![String::new()];
-    while let Some(folder) = folders.pop() {
-        let path = root.join(&folder);
-        let refused =
-            |error: std::io::Error| BundleError::io("reading the directory", &error).at(path.display());
-        for entry in fs::read_dir(&path).map_err(refused)? {
-            let entry = entry.map_err(refused)?;
-            reader.allowance.take_entry()?;
-            let kind = entry.file_type().map_err(refused)?;
-            let Some(name) = entry.file_name().to_str().map(|name| format!("{folder}{name}")) else {
-                let shown = entry.path().to_string_lossy().into_owned();
-                names.push((shown, None));
-                continue;
-            };
-            check_length("a file's name", name.len() as u64, reader.limits.name_bytes)?;
-            if kind.is_dir() {
-                folders.push(format!("{name}/"));
-            } else if kind.is_file() || kind.is_symlink() {
-                names.push((name, Some(kind)));
-            }
-        }
-    }
-    names.sort_by(|(a, _), (b, _)| a.cmp(b));
+) -> Result<(Tree<'a>, Vec<LeftOut>), BundleError> {
     let mut tree = Tree::of_directory(open_file);
-    for (name, kind) in names {
-        let path = root.join(&name);
-        let refused =
-            |error: std::io::Error| BundleError::io("reading the directory", &error).at(path.display());
+    let mut left_out = Vec::new();
+    for FolderEntry { name, path, kind } in scan_folder(root, reader.limits.entries)? {
+        reader.allowance.take_entry()?;
+        check_length("a file's name", name.len() as u64, reader.limits.name_bytes)?;
         match kind {
-            None => tree.note(format!("ignored {name:?}: its name is not UTF-8")),
-            Some(kind) if kind.is_symlink() => {
-                let target = fs::read_link(&path).map_err(refused)?;
-                tree.add_link(&name, &target.to_string_lossy());
-            }
-            Some(_) => {
-                let len = fs::symlink_metadata(&path).map_err(refused)?.len();
-                tree.add_file(&name, path, len);
-            }
+            FolderEntryKind::File(facts) => tree.add_file(&name, path, facts.len),
+            FolderEntryKind::Alias(of) => tree.add_alias(&name, &of),
+            FolderEntryKind::Unreachable { what, why } => left_out.push(LeftOut::unreadable(name, what, why)),
+            FolderEntryKind::Odd(what) => left_out.push(LeftOut::no_image(name, what)),
         }
     }
-    Ok(tree)
+    Ok((tree, left_out))
 }

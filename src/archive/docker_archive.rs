@@ -15,7 +15,8 @@ use crate::archive::limits::check_length;
 use crate::archive::names;
 use crate::archive::pool::digest_of_path;
 use crate::archive::sniff::{self, Format};
-use crate::archive::tree::{File, Tree, base_name, normalise};
+use crate::archive::tree::{File, Tree, base_name, normalise, parent};
+use crate::decode::Format as Compression;
 use crate::error::{BundleError, Fault, printable};
 use crate::oci::manifest::parse_json;
 use crate::oci::{Digest, Platform};
@@ -67,11 +68,14 @@ impl Entry {
 
     /// The members that belong to this image, and so are no archives of their own.
     pub(super) fn members(&self, tree: &Tree<'_>, folder: &str, used: &mut HashSet<String>) {
+        used.extend(["manifest.json", "repositories"].map(|name| format!("{folder}{name}")));
         for name in self.layers.iter().flatten().chain([&self.config]) {
-            let Some(path) = normalise(folder, name) else { continue };
+            let Some(path) = normalise(folder, name.trim_start_matches('/')) else { continue };
             if let Ok(Some(file)) = tree.file(&path) {
                 used.insert(file.path.to_owned());
             }
+            // Up to Docker 24 each layer has a folder of its own, with these beside it.
+            used.extend(["json", "VERSION"].map(|name| format!("{}{name}", parent(&path))));
             used.insert(path);
         }
     }
@@ -85,7 +89,7 @@ impl Entry {
     ) -> Result<Saved, BundleError> {
         let mut names = Vec::new();
         for text in self.repo_tags.iter().flatten() {
-            names.extend(names::from_repo_tag(text)?.filter(|name| !names.contains(name)));
+            names.extend(names::from_repo_tag(text).filter(|name| !names.contains(name)));
         }
         let file = find(tree, folder, &self.config).map_err(|e| e.at("configuration"))?;
         check_length("the configuration", file.len, reader.limits.config_bytes)?;
@@ -132,7 +136,8 @@ impl Saved {
 }
 
 fn find<'t>(tree: &'t Tree<'_>, folder: &str, name: &str) -> Result<File<'t>, BundleError> {
-    let Some(path) = normalise(folder, name) else {
+    // From the root of the archive, with a slash or without.
+    let Some(path) = normalise(folder, name.trim_start_matches('/')) else {
         let what = format!("the name {name:?} leaves the bundle");
         return Err(BundleError::new(Fault::UnsafePath, what));
     };
@@ -150,12 +155,12 @@ fn claimed_digest(name: &str) -> Option<Digest> {
 
 fn stored_as(first: &[u8]) -> Result<Stored, BundleError> {
     match sniff::format(first) {
-        Format::Gzip => Ok(Stored::Gzip),
-        Format::Zstd => Ok(Stored::Zstd),
-        Format::Xz | Format::Bzip2 => {
+        Format::Compressed(Compression::Gzip | Compression::Bgzf) => Ok(Stored::Gzip),
+        Format::Compressed(Compression::Zstd) => Ok(Stored::Zstd),
+        Format::Compressed(_) => {
             let what = "a layer compressed with xz or bzip2, which no container runtime reads";
             Err(BundleError::new(Fault::Unsupported, what))
         }
-        Format::Tar | Format::Other => Ok(Stored::Plain),
+        Format::Tar | Format::Unreadable(_) | Format::Other => Ok(Stored::Plain),
     }
 }

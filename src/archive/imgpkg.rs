@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::archive::Listed;
 use crate::archive::catalog::ImageName;
 use crate::archive::pool::Pool;
+use crate::archive::{Listed, names};
 use crate::error::{BundleError, printable};
 use crate::oci::manifest::parse_json;
 use crate::oci::{Descriptor, Digest, Reference};
@@ -83,18 +83,8 @@ pub(super) fn read(
         let visited = pool.visit(&top)?.err();
         let label =
             names.refs.iter().flatten().next().map_or_else(|| top.digest.to_string(), |r| printable(r));
-        let (names, fault) = match names.parse() {
-            Ok(names) => (names, visited),
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        listed.push(Listed {
-            label,
-            names,
-            digest: top.digest,
-            annotations: BTreeMap::new(),
-            fault,
-            replaced: false,
-        });
+        let names = names.parse();
+        listed.push(Listed { fault: visited, ..Listed::new(label, names, top.digest) });
     }
     Ok(listed)
 }
@@ -131,18 +121,17 @@ impl Document {
 
 impl Names {
     /// What the image was called when it was copied; else where it was found, by digest, with the tag it had there.
-    fn parse(&self) -> Result<Vec<ImageName>, BundleError> {
+    fn parse(&self) -> Vec<ImageName> {
         if let Some(name) = Reference::parse_full(&self.orig_ref).filter(|name| name.tag.is_some()) {
-            return Ok(vec![ImageName::Full(name)]);
+            return vec![ImageName::Full(name)];
         }
-        let mut names = Vec::new();
-        for text in self.refs.iter().flatten() {
+        let name = |text: &String| {
             let mut name: Reference = text.parse()?;
             if !self.tag.is_empty() {
                 name.tag = Some(self.tag.parse()?);
             }
-            names.push(ImageName::Full(name));
-        }
-        Ok(names)
+            Ok(ImageName::Full(name))
+        };
+        self.refs.iter().flatten().map(|text| names::or_invalid(text, name(text))).collect()
     }
 }

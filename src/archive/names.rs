@@ -13,37 +13,45 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// name; tools write either.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The names in the annotations of an entry of an `index.json`.
-///
-/// # Errors
-/// [`Fault::BadReference`](crate::error::Fault::BadReference) where a name is none; nothing is ever made valid.
-pub(super) fn from_annotations(
-    annotations: &BTreeMap<String, String>,
-) -> Result<Vec<ImageName>, BundleError> {
+/// The names in the annotations of an entry of an `index.json`. What is no valid name comes as [`ImageName::Invalid`].
+pub(super) fn from_annotations(annotations: &BTreeMap<String, String>) -> Vec<ImageName> {
     let mut names = Vec::new();
     // containerd's CRI also names images by the digest of their configuration, which is no name to push to.
     if let Some(text) = annotations.get(CONTAINERD_NAME).filter(|text| text.parse::<Digest>().is_err()) {
-        names.push(ImageName::Full(full(text)?));
+        names.push(or_invalid(text, full(text).map(ImageName::Full)));
     }
     if let Some(text) = annotations.get(REF_NAME) {
-        match from_ref_name(text)? {
+        match from_ref_name(text) {
             // Beside a full name, a tag or a short form says nothing more.
             Some(name) if names.is_empty() => names.push(name),
             Some(name) if Reference::parse_full(text).is_some() && !names.contains(&name) => names.push(name),
             _ => {}
         }
     }
-    Ok(names)
+    names
 }
 
-fn from_ref_name(text: &str) -> Result<Option<ImageName>, BundleError> {
+/// Whether containerd, or a tool that exports its images, wrote the entry. It exports what its content store holds, which
+/// may be some platforms of an index.
+pub(super) fn is_of_containerd(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.contains_key(CONTAINERD_NAME)
+}
+
+fn from_ref_name(text: &str) -> Option<ImageName> {
     if text.is_empty() || text.parse::<Digest>().is_ok() {
-        return Ok(None);
+        return None;
     }
-    if text.contains(['/', ':', '@']) {
-        return Ok(Some(ImageName::Full(full(text)?)));
-    }
-    Ok(Some(ImageName::TagOnly(text.parse::<Tag>()?)))
+    let name = if text.contains(['/', ':', '@']) {
+        full(text).map(ImageName::Full)
+    } else {
+        text.parse::<Tag>().map(ImageName::TagOnly)
+    };
+    Some(or_invalid(text, name))
+}
+
+/// A name, or what stands where one should be.
+pub(super) fn or_invalid(text: &str, name: Result<ImageName, BundleError>) -> ImageName {
+    name.unwrap_or_else(|error| ImageName::Invalid { text: printable(text), why: error.to_string() })
 }
 
 /// A full name; where it has neither tag nor digest, Docker's tag `latest` is meant.
@@ -56,11 +64,23 @@ fn full(text: &str) -> Result<Reference, BundleError> {
 }
 
 /// A name in `RepoTags`, where Docker writes `<none>:<none>` for no name.
-pub(super) fn from_repo_tag(text: &str) -> Result<Option<ImageName>, BundleError> {
-    if text.is_empty() || text == "<none>:<none>" {
-        return Ok(None);
+pub(super) fn from_repo_tag(text: &str) -> Option<ImageName> {
+    let is_none = text.is_empty() || text == "<none>:<none>";
+    (!is_none).then(|| or_invalid(text, full(text).map(ImageName::Full)))
+}
+
+/// The name that the path of a folder is, as `skopeo sync` makes folders: `[HOST/]PATH:TAG` or `[HOST/]PATH@DIGEST`.
+pub(super) fn from_folder(folder: &str) -> Option<ImageName> {
+    let path = folder.trim_end_matches('/');
+    if let Some(full) = Reference::parse_full(path).filter(|name| name.tag.is_some() || name.digest.is_some())
+    {
+        return Some(ImageName::Full(full));
     }
-    Ok(Some(ImageName::Full(full(text)?)))
+    if let Some((repository, digest)) = path.split_once('@') {
+        return Some(ImageName::HostlessDigest(repository.parse().ok()?, digest.parse().ok()?));
+    }
+    let (repository, tag) = path.rsplit_once(':')?;
+    Some(ImageName::Hostless(repository.parse().ok()?, tag.parse().ok()?))
 }
 
 /// What messages call an image with these annotations, be it a valid name or not.

@@ -1,12 +1,13 @@
 //! Archives among the files of a tree: one file per image, as in most vendors' bundles.
 //!
 //! A plain tar is a range of what it lies in; a compressed one is opened as a space of its own. A damaged archive is
-//! named and costs the others nothing.
+//! named and costs the others nothing. What is no archive, and what has no image in it, is left out with its reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::archive::catalog::{BrokenImage, Catalog};
+use crate::archive::leftovers::{LeftOut, LeftOutClass, Others};
 use crate::archive::pool::digest_of_path;
 use crate::archive::sniff::{self, Format};
 use crate::archive::tree::{File, Tree, base_name};
@@ -17,60 +18,155 @@ use crate::source::ByteSpace;
 /// What holds an image is longer than this, compressed or not.
 const MIN_ARCHIVE_BYTES: u64 = 64;
 
-/// The catalogs of all archives among the files that do not belong to something else, each with its position.
-pub(super) fn read(
-    reader: &Reader<'_>,
-    tree: &Tree<'_>,
-    origin: &str,
-    depth: usize,
-    mut passed: BTreeMap<u64, Catalog>,
-    belongs: &dyn Fn(&str) -> bool,
-    catalog: &mut Catalog,
-) -> Result<Vec<(u64, Catalog)>, BundleError> {
-    let mut found = Vec::new();
-    for file in tree.files() {
-        if file.len < MIN_ARCHIVE_BYTES || belongs(file.path) {
-            continue;
-        }
-        let inner = match passed
-            .remove(&file.position)
-            .map_or_else(|| open(reader, tree, file), |known| Ok(Opened::Read(known)))
-        {
-            Ok(Opened::Read(known)) => Ok(known),
-            Ok(Opened::Tar(space)) => {
-                let origin =
-                    if origin.is_empty() { file.path.into() } else { format!("{origin}/{}", file.path) };
-                read_archive(reader, &space, &origin, depth + 1)
-            }
-            Ok(Opened::Other) => continue,
-            // Not known to be an archive at all: a dictionary-compressed file, say.
-            Err(error) if error.fault() == Fault::Unsupported => {
-                catalog.notes.push(format!("not looked into {}: {error}", file.path));
+/// The files of one tree, to be looked into.
+pub(super) struct Nested<'r> {
+    pub(super) reader: &'r Reader<'r>,
+    pub(super) tree: &'r Tree<'r>,
+    pub(super) origin: &'r str,
+    pub(super) depth: usize,
+    /// Whether files that are no archives are named as well.
+    pub(super) others_count: bool,
+}
+
+/// What a file is.
+enum Opened {
+    /// A tar, compressed or not.
+    Tar(Arc<dyn ByteSpace>),
+    /// An archive that was read as it passed.
+    Read(Catalog),
+    /// Nothing that images lie in.
+    Other(&'static str),
+    /// What may hold images and is not read.
+    Unreadable(LeftOut),
+}
+
+impl Nested<'_> {
+    /// The catalogs of all archives among the files that do not belong to something else, each with its position.
+    pub(super) fn read(
+        &self,
+        mut passed: BTreeMap<u64, Catalog>,
+        belongs: &dyn Fn(&str) -> bool,
+        catalog: &mut Catalog,
+    ) -> Result<Vec<(u64, Catalog)>, BundleError> {
+        let mut found = Vec::new();
+        let mut others = Others::default();
+        for file in self.tree.files() {
+            if is_called_as_content(file.path) || belongs(file.path) {
                 continue;
             }
-            Err(error) => Err(error),
-        };
-        match inner {
-            Ok(mut inner) => {
-                for broken in &mut inner.broken {
-                    broken.error = broken.error.clone().at(file.path);
+            let opened = passed
+                .remove(&file.position)
+                .map_or_else(|| self.open(file), |known| Ok(Opened::Read(known)));
+            let inner = match opened {
+                Ok(Opened::Read(known)) => Ok(known),
+                Ok(Opened::Tar(space)) => self.look_into(&space, file.path),
+                Ok(Opened::Other(what)) => {
+                    if self.others_count {
+                        others.add(file.path, what);
+                    }
+                    continue;
                 }
-                for note in &mut inner.notes {
-                    *note = format!("{}: {note}", file.path);
+                Ok(Opened::Unreadable(left_out)) => {
+                    catalog.left_out.push(left_out);
+                    continue;
                 }
-                found.push((file.position, inner));
-            }
-            Err(error) if error.fault() == Fault::NotABundle => {}
-            Err(error) if matches!(error.fault(), Fault::Io | Fault::Cancelled | Fault::Changed) => {
-                return Err(error.at(file.path));
-            }
-            Err(error) => {
-                let (name, error) = (printable(file.path), error.at(file.path));
-                catalog.broken.push(BrokenImage { name, error });
+                Err(error) => Err(error),
+            };
+            match inner {
+                Ok(inner) => found.push((file.position, self.told_by_path(inner, file.path))),
+                Err(error) => self.fail(file, error, catalog)?,
             }
         }
+        catalog.left_out.extend(others.into_left_out());
+        Ok(found)
     }
-    Ok(found)
+
+    /// What was found in an archive, with its path wherever something is said of it.
+    fn told_by_path(&self, mut inner: Catalog, path: &str) -> Catalog {
+        for broken in &mut inner.broken {
+            broken.error = broken.error.clone().at(path);
+        }
+        for note in &mut inner.notes {
+            *note = format!("{path}: {note}");
+        }
+        let is_unreadable = |it: &LeftOut| it.class == LeftOutClass::Unreadable;
+        if !inner.has_images() {
+            // One word for all that is in it, unless something in it cannot be read.
+            let any = inner.left_out.iter().any(is_unreadable);
+            inner.left_out.retain(|it| if any { is_unreadable(it) } else { it.path.is_empty() });
+        }
+        inner.left_out = inner.left_out.into_iter().map(|it| it.below(path)).collect();
+        if self.is_a_bundle_of_its_own() {
+            inner.confine(path);
+        }
+        inner
+    }
+
+    /// An archive that could not be read. In a folder that is one of many, elsewhere a damaged part of the one bundle.
+    fn fail(&self, file: File<'_>, error: BundleError, catalog: &mut Catalog) -> Result<(), BundleError> {
+        let path = file.path;
+        match error.fault() {
+            // A file that the system does not give us; a full disk of ours is another matter.
+            Fault::Io if self.is_a_bundle_of_its_own() && !self.can_be_read(file) => {
+                catalog.left_out.push(LeftOut::failed(path, "a file that cannot be read", &error));
+            }
+            Fault::Io | Fault::Cancelled | Fault::Changed => return Err(error.at(path)),
+            Fault::Unsupported => catalog.left_out.push(LeftOut::failed(path, "an archive", &error)),
+            _ if self.is_a_bundle_of_its_own() => {
+                let error = join_hint(error);
+                catalog.left_out.push(LeftOut::failed(path, "a damaged archive", &error));
+            }
+            _ => catalog.broken.push(BrokenImage::new(printable(path), error.at(path))),
+        }
+        Ok(())
+    }
+
+    fn is_a_bundle_of_its_own(&self) -> bool {
+        self.tree.is_directory() && self.depth == 0
+    }
+
+    fn can_be_read(&self, file: File<'_>) -> bool {
+        self.tree.extent(file).and_then(|extent| extent.chunk_at(0, 1)).is_ok()
+    }
+
+    fn open(&self, file: File<'_>) -> Result<Opened, BundleError> {
+        let stored = self.tree.extent(file)?;
+        let (format, first) = sniff::format_of(&stored)?;
+        Ok(match format {
+            _ if file.len < MIN_ARCHIVE_BYTES => Opened::Other(sniff::file_seems(&first)),
+            Format::Tar => Opened::Tar(Arc::new(stored)),
+            Format::Unreadable(container) => {
+                let why = format!("it cannot be read; next: {}", container.advice);
+                Opened::Unreadable(LeftOut::unreadable(file.path, container.what, why))
+            }
+            Format::Compressed(_) => {
+                let space = (self.reader.open)(Arc::new(stored))?;
+                let first = sniff::first_bytes(space.as_ref())?;
+                match sniff::format(&first) {
+                    Format::Tar => Opened::Tar(space),
+                    Format::Unreadable(container) => {
+                        let what = format!("compressed, and in it {}", container.what);
+                        let why = format!("it cannot be read; next: {}", container.advice);
+                        Opened::Unreadable(LeftOut::unreadable(file.path, what, why))
+                    }
+                    Format::Compressed(_) => {
+                        let (what, why) = (
+                            "compressed data inside compressed data",
+                            "it is not read; next: decompress it once",
+                        );
+                        Opened::Unreadable(LeftOut::unreadable(file.path, what, why))
+                    }
+                    Format::Other => Opened::Other("a compressed file that is no archive"),
+                }
+            }
+            Format::Other => Opened::Other(sniff::file_seems(&first)),
+        })
+    }
+
+    fn look_into(&self, space: &Arc<dyn ByteSpace>, path: &str) -> Result<Catalog, BundleError> {
+        let origin = if self.origin.is_empty() { path.into() } else { format!("{}/{path}", self.origin) };
+        read_archive(self.reader, space, &origin, self.depth + 1)
+    }
 }
 
 /// A plain tar that passes in the walk over the outermost one, and has images in it. Its bytes are at hand now and may
@@ -89,7 +185,7 @@ pub(super) fn look_early(reader: &Reader<'_>, tree: &Tree<'_>, file: File<'_>) -
     }
     let mark = reader.allowance.mark();
     let space: Arc<dyn ByteSpace> = Arc::new(stored);
-    let catalog = read_archive(reader, &space, file.path, 1).ok();
+    let catalog = read_archive(reader, &space, file.path, 1).ok().filter(Catalog::has_images);
     if catalog.is_none() {
         reader.allowance.return_to(mark);
     }
@@ -101,27 +197,12 @@ pub(super) fn is_called_as_content(path: &str) -> bool {
     base_name(path) == "layer.tar" || digest_of_path(path).is_some()
 }
 
-/// What a file is.
-enum Opened {
-    /// A tar, compressed or not.
-    Tar(Arc<dyn ByteSpace>),
-    /// An archive that was read as it passed.
-    Read(Catalog),
-    /// Nothing that images lie in.
-    Other,
-}
-
-fn open(reader: &Reader<'_>, tree: &Tree<'_>, file: File<'_>) -> Result<Opened, BundleError> {
-    let stored = tree.extent(file)?;
-    match sniff::format(&sniff::first_bytes(&stored)?) {
-        Format::Tar => Ok(Opened::Tar(Arc::new(stored))),
-        Format::Gzip | Format::Xz | Format::Zstd => {
-            let space = (reader.open)(Arc::new(stored))?;
-            let is_tar = sniff::format(&sniff::first_bytes(space.as_ref())?) == Format::Tar;
-            Ok(if is_tar { Opened::Tar(space) } else { Opened::Other })
-        }
-        Format::Bzip2 | Format::Other => Ok(Opened::Other),
+/// A file that ends too early may be the first piece of several.
+fn join_hint(error: BundleError) -> BundleError {
+    if error.fault() != Fault::Truncated {
+        return error;
     }
+    error.hint("copy it again; if it is the first piece of a split archive, join the pieces: cat PIECES | layercast … --source -")
 }
 
 fn read_archive(

@@ -71,9 +71,9 @@ fn check_version(tree: &Tree<'_>, folder: &str, notes: &mut Vec<String>) -> Resu
 }
 
 /// apko, and buildpacks' imgutil, write a multi-platform image's own index as the `index.json`.
-fn is_one_image(children: &[Descriptor], names: &[Result<Vec<ImageName>, BundleError>]) -> bool {
+fn is_one_image(children: &[Descriptor], names: &[Vec<ImageName>]) -> bool {
     children.len() >= 2
-        && names.iter().all(|names| names.as_ref().is_ok_and(Vec::is_empty))
+        && names.iter().all(Vec::is_empty)
         && children
             .iter()
             .all(|child| child.platform.as_ref().is_some_and(|platform| !platform.os.is_empty()))
@@ -82,26 +82,20 @@ fn is_one_image(children: &[Descriptor], names: &[Result<Vec<ImageName>, BundleE
 fn as_one_image(reader: &Reader<'_>, pool: &mut Pool<'_>, index: Manifest) -> Result<Listed, BundleError> {
     let bytes = index.bytes.len() as u64;
     let top = pool.add_manifest(index);
-    let mut image = visit(pool, &top, Ok(Vec::new()))?;
+    let mut image = visit(pool, &top, Vec::new())?;
     if let Err(error) = check_length("index.json, which is an image,", bytes, reader.limits.manifest_bytes) {
         image.fault = Some(error);
     }
     Ok(image)
 }
 
-fn visit(
-    pool: &mut Pool<'_>,
-    descriptor: &Descriptor,
-    names: Result<Vec<ImageName>, BundleError>,
-) -> Result<Listed, BundleError> {
-    let visited = pool.visit(descriptor)?;
-    let (names, fault) = match names {
-        Ok(names) => (names, visited.err()),
-        Err(error) => (Vec::new(), Some(error)),
-    };
+fn visit(pool: &mut Pool<'_>, descriptor: &Descriptor, names: Vec<ImageName>) -> Result<Listed, BundleError> {
+    let fault = pool.visit(descriptor)?.err();
     let annotations = descriptor.annotations.clone();
     let label = names::label(&annotations).unwrap_or_else(|| descriptor.digest.to_string());
-    Ok(Listed { label, names, digest: descriptor.digest, annotations, fault, replaced: false })
+    let saved_in_part = names::is_of_containerd(&annotations);
+    let listed = Listed::new(label, names, descriptor.digest);
+    Ok(Listed { annotations, fault, saved_in_part, ..listed })
 }
 
 /// One image under several names is one image. Entries without a name stay apart where their annotations differ: there

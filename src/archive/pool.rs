@@ -104,6 +104,32 @@ impl<'t> Pool<'t> {
         descriptor
     }
 
+    /// Adds a file that is called by its digest in a way that only its format knows.
+    pub(super) fn add_path(&mut self, digest: Digest, path: &'t str) {
+        let places = self.places.entry(digest).or_default();
+        if !places.iter().any(|place| matches!(place, Place::Named(known) if *known == path)) {
+            places.push(Place::Named(path));
+        }
+    }
+
+    /// The manifests that were read, by digest.
+    pub(super) fn manifests(&self) -> HashMap<Digest, Arc<Manifest>> {
+        self.manifests.clone()
+    }
+
+    /// Whether there is content under a digest, be it right or not.
+    pub(super) fn has_content(&self, digest: &Digest) -> bool {
+        matches!(self.stored_bytes(digest), Ok(Some(_)))
+    }
+
+    /// How the visit of a manifest went, where it was visited.
+    pub(super) fn visited(&self, descriptor: &Descriptor) -> Option<Result<(), Fault>> {
+        match self.visits.get(&(descriptor.digest, descriptor.size))? {
+            Visit::Open => None,
+            Visit::Done(outcome) => Some(outcome.fault.as_ref().map_or(Ok(()), |fault| Err(fault.fault()))),
+        }
+    }
+
     /// How long the content is that is stored under a digest, where there is any.
     pub(super) fn stored_bytes(&self, digest: &Digest) -> Result<Option<u64>, BundleError> {
         let first = self.places.get(digest).and_then(|places| places.first());
@@ -208,7 +234,7 @@ impl<'t> Pool<'t> {
         if let Some(manifest) = self.manifests.get(&digest)
             && manifest.bytes.len() as u64 == descriptor.size
         {
-            return Ok(Arc::clone(manifest));
+            return agrees(descriptor, manifest).map(|()| Arc::clone(manifest));
         }
         let what = format!("manifest {digest}");
         check_length(&what, descriptor.size, self.reader.limits.manifest_bytes)?;
@@ -217,6 +243,7 @@ impl<'t> Pool<'t> {
         // `parse` hashes with SHA-256; the name a manifest goes by may be of another algorithm.
         let manifest = Arc::new(Manifest { digest, ..manifest });
         self.manifests.insert(digest, Arc::clone(&manifest));
+        agrees(descriptor, &manifest).map_err(|e| e.at(&what))?;
         Ok(manifest)
     }
 
@@ -374,15 +401,7 @@ impl<'t> Pool<'t> {
             let bytes = self.tree.read(file)?;
             let is_image = || Manifest::parse(bytes.clone(), "").is_ok_and(|m| m.children().is_empty());
             if bytes.first() == Some(&b'{') && digest.matches(&bytes) && is_image() {
-                let descriptor = Descriptor {
-                    media_type: String::new(),
-                    digest,
-                    size: file.len,
-                    urls: Vec::new(),
-                    annotations: std::collections::BTreeMap::default(),
-                    platform: None,
-                };
-                let _ = self.visit(&descriptor)?;
+                let _ = self.visit(&Descriptor::plain(digest, file.len))?;
             }
         }
         Ok(())
@@ -390,24 +409,30 @@ impl<'t> Pool<'t> {
 }
 
 fn describe(manifest: &Manifest) -> Descriptor {
-    Descriptor {
-        media_type: manifest.media_type.clone(),
-        digest: manifest.digest,
-        size: manifest.bytes.len() as u64,
-        urls: Vec::new(),
-        annotations: std::collections::BTreeMap::default(),
-        platform: None,
-    }
+    let size = manifest.bytes.len() as u64;
+    Descriptor { media_type: manifest.media_type.clone(), ..Descriptor::plain(manifest.digest, size) }
 }
 
 /// A member of an index that points at no manifest, by its media type. Tools write manifests under types of their own
 /// (`application/vnd.oci.descriptor.v1+json`), so only what is surely something else counts.
-fn is_blob(descriptor: &Descriptor) -> bool {
+pub(super) fn is_blob(descriptor: &Descriptor) -> bool {
     let media_type = &descriptor.media_type;
     !media_type::is_manifest(media_type)
         && (media_type.contains(".layer.")
             || media_type.contains(".config.")
             || media_type.contains(".diff."))
+}
+
+/// Whether a manifest is of the kind that its descriptor says. One reader goes by the one, another by the other.
+fn agrees(descriptor: &Descriptor, manifest: &Manifest) -> Result<(), BundleError> {
+    let stated = &descriptor.media_type;
+    let is_index = matches!(manifest.kind, Kind::Index { .. });
+    if !media_type::is_manifest(stated) || media_type::is_index(stated) == is_index {
+        return Ok(());
+    }
+    let (is, says) = if is_index { ("an index", "an image") } else { ("an image", "an index") };
+    let what = format!("it is {is}, and what lists it says that it is {says} ({stated})");
+    Err(BundleError::new(Fault::Contradiction, what))
 }
 
 fn inside(fault: BundleError, manifest: &Manifest) -> BundleError {
@@ -428,7 +453,7 @@ pub(super) fn ends_the_bundle(fault: Fault) -> bool {
 }
 
 /// The digest that a path claims for its content: `blobs/sha256/<hex>` of an OCI layout, `blobs/sha256/ab/<hex>/data` of
-/// a registry's storage, `sha256-<hex>.tar.gz` of imgpkg.
+/// a registry's storage, `blobs/sha256:<hex>` of `oc`, `sha256-<hex>.tar.gz` of imgpkg.
 pub(super) fn digest_of_path(path: &str) -> Option<Digest> {
     let mut parts = path.rsplit('/');
     let last = parts.next()?;
@@ -441,8 +466,11 @@ pub(super) fn digest_of_path(path: &str) -> Option<Digest> {
     {
         (algorithm, hex)
     } else {
-        let algorithm = parts.next()?;
-        (parts.next()? == "blobs").then_some((algorithm, last))?
+        let folder = parts.next()?;
+        match last.split_once([':', '-']).filter(|_| folder == "blobs") {
+            Some(whole) => whole,
+            None => (parts.next()? == "blobs").then_some((folder, last))?,
+        }
     };
     format!("{algorithm}:{hex}").parse().ok()
 }

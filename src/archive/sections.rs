@@ -1,30 +1,62 @@
-//! A tree becomes a [`Catalog`]: every layout, docker-archive and registry in it, and then the archives among its files.
+//! A tree becomes a [`Catalog`]: every layout, docker-archive, registry and folder of images in it, then the archives among
+//! its files, and last what was met and is neither.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::archive::catalog::{BrokenImage, Catalog, Content, Image};
+use crate::archive::leftovers::{LeftOut, LeftOutClass};
 use crate::archive::pool::{Pool, ends_the_bundle};
-use crate::archive::sniff;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::archive::{Listed, Reader, Section, distinct};
-use crate::archive::{docker_archive, imgpkg, nested, oci_layout, registry_tree, views};
+use crate::archive::{
+    dir_transport, docker_archive, imgpkg, marks, nested, oc_tree, oci_layout, partial, registry_tree, views,
+};
 use crate::error::{BundleError, Fault};
+use crate::oci::{Digest, Manifest};
 
-/// What of a tree belongs to a bundle of a known kind.
+/// What of a tree belongs to a bundle of a known kind, by folder.
 #[derive(Debug, Default)]
 struct Plan {
-    layouts: BTreeSet<String>,
-    /// `manifest.json` of docker-archives, by folder.
-    saved: BTreeMap<String, Bytes>,
-    registries: BTreeSet<String>,
+    kinds: BTreeMap<String, Kinds>,
 }
 
-/// What is in a tree.
+impl Plan {
+    fn of(&mut self, folder: &str) -> &mut Kinds {
+        self.kinds.entry(folder.to_owned()).or_default()
+    }
+}
+
+/// What a folder is. An OCI layout may be a docker-archive too.
+#[derive(Debug, Default)]
+struct Kinds {
+    layout: bool,
+    /// The `manifest.json` of a docker-archive.
+    saved: Option<Bytes>,
+    dir: Option<Manifest>,
+    registry: bool,
+    oc_tree: bool,
+}
+
+impl Kinds {
+    /// What messages call it.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self { registry: true, .. } => "a registry's storage",
+            Self { oc_tree: true, .. } => "a folder of images of `oc`",
+            Self { dir: Some(_), .. } => "an image of the `dir:` transport",
+            Self { layout: true, .. } => "an OCI layout",
+            _ => "a docker-archive",
+        }
+    }
+}
+
+/// What is in a tree. Where there is no image in it, what was left out says why.
 ///
 /// # Errors
-/// [`Fault::NotABundle`] where there is no image in it and none that is broken.
+/// Damage to what the whole tree depends on.
 pub(super) fn read(
     reader: &Reader<'_>,
     tree: &mut Tree<'_>,
@@ -34,97 +66,202 @@ pub(super) fn read(
     let mut catalog = Catalog { notes: std::mem::take(&mut tree.notes), ..Catalog::default() };
     let passed = std::mem::take(&mut tree.passed);
     let tree = &*tree;
-    let plan = find(reader, tree)?;
+    let Plan { kinds } = find(reader, tree)?;
     let mut pool = Pool::new(reader, tree);
-    let mut used = HashSet::new();
-    for folder in plan.layouts.iter().chain(plan.saved.keys()).collect::<BTreeSet<_>>() {
+    let mut members = Members::default();
+    for (folder, kind) in &kinds {
+        // A folder is many bundles in one place: none of them is damaged by another.
+        let confined = tree.is_directory() && depth == 0 && !folder.is_empty();
         let section = Section { tree, folder, origin: inside(origin, folder) };
-        let mut listed = if plan.layouts.contains(folder) {
-            oci_layout::read(reader, tree, folder, &mut pool, &mut catalog.notes)?
-        } else {
-            Vec::new()
-        };
-        let mut extras = Vec::new();
-        if let Some(bytes) = plan.saved.get(folder) {
-            let path = format!("{folder}manifest.json");
-            if imgpkg::wrote(bytes) {
-                let position = tree.file(&path)?.map_or(0, |file| file.position);
-                listed.extend(imgpkg::read(bytes, position, &mut pool).map_err(|e| e.at(path))?);
-            } else {
-                let entries = match docker_archive::entries(bytes).map_err(|e| e.at(&path)) {
-                    Ok(entries) => entries,
-                    Err(error) if folder.is_empty() => return Err(error),
-                    // Below a folder it may be a file of another program that looks like one of these.
-                    Err(error) => {
-                        catalog.broken.push(BrokenImage { name: path, error });
-                        Vec::new()
-                    }
-                };
-                for entry in &entries {
-                    entry.members(tree, folder, &mut used);
-                }
-                extras = views::join(reader, &section, &mut pool, entries, &mut listed, &mut catalog)?;
+        let before = (catalog.images.len(), catalog.broken.len());
+        match section_of(reader, &section, kind, &mut pool, &mut members, &mut catalog) {
+            Ok(()) if confined => catalog.confine_from(before, folder.trim_end_matches('/')),
+            Ok(()) => {}
+            Err(error) if confined && !ends_the_run(error.fault()) => {
+                catalog.images.truncate(before.0);
+                catalog.broken.truncate(before.1);
+                catalog.left_out.push(LeftOut::failed(folder.trim_end_matches('/'), kind.name(), &error));
             }
+            Err(error) => return Err(error),
         }
-        take(&section, &pool, listed, extras, &mut catalog)?;
     }
-    for folder in &plan.registries {
-        let section = Section { tree, folder, origin: inside(origin, folder) };
-        let listed = registry_tree::read(tree, folder, &mut pool, &mut catalog.broken)?;
-        take(&section, &pool, listed, Vec::new(), &mut catalog)?;
-    }
-    let belongs = |path: &str| {
-        used.contains(path)
-            || nested::is_called_as_content(path)
-            || plan.registries.iter().any(|folder| path.starts_with(folder.as_str()))
-    };
-    let inner = nested::read(reader, tree, origin, depth, passed, &belongs, &mut catalog)?;
-    let catalog = weave(catalog, inner);
-    if catalog.images.is_empty() && catalog.broken.is_empty() {
-        return Err(no_image(tree, plan.saved.get(""), &catalog));
-    }
+    let belongs = |path: &str| members.used.contains(path) || members.hold(path);
+    let others_count = depth == 0 && !kinds.contains_key("");
+    let nested = nested::Nested { reader, tree, origin, depth, others_count };
+    let inner = nested.read(passed, &belongs, &mut catalog)?;
+    let mut catalog = weave(catalog, inner);
+    let is_used =
+        |digest: &Digest| catalog.blobs.contains_key(digest) || catalog.manifests.contains_key(digest);
+    let marks = marks::find(tree, &members.empty_layouts, &belongs, &is_used);
+    // What makes the mark is no file beside it.
+    catalog.left_out.retain(|it| !marks.iter().any(|mark| mark.is_made_by(&it.path)));
+    catalog.left_out.extend(marks.iter().map(marks::Mark::left_out));
     if let Some(at) = tree.another_tar {
         let what = format!("another tar begins at byte {at}, after the end of the first");
-        return Err(BundleError::new(Fault::Unsupported, what)
-            .hint("put the archives into a directory, or join them with `tar --concatenate`"));
+        let error = BundleError::new(Fault::Unsupported, what);
+        return Err(error.hint("put each tar into a file of its own, and give the folder"));
+    }
+    let says_why = |it: &LeftOut| it.class == LeftOutClass::Unreadable;
+    if !catalog.has_images() && !catalog.left_out.iter().any(says_why) {
+        let (seems, hint) = marks::seems(tree);
+        let seems = hint.map_or(seems.clone(), |hint| format!("{seems} ({hint})"));
+        let all: Vec<String> = std::iter::once(seems).chain(catalog.notes.iter().cloned()).collect();
+        catalog.left_out.insert(0, LeftOut::no_image("", all.join("; ")));
     }
     Ok(catalog)
 }
 
+/// The files of a tree that belong to images.
+#[derive(Debug, Default)]
+struct Members {
+    used: HashSet<String>,
+    /// Folders all of whose files belong to one kind.
+    folders: Vec<String>,
+    /// Layouts that list no image.
+    empty_layouts: BTreeSet<String>,
+}
+
+impl Members {
+    fn hold(&self, path: &str) -> bool {
+        self.folders.iter().any(|folder| path.starts_with(folder.as_str()))
+    }
+}
+
+/// Takes the images of one folder into the catalog.
+fn section_of<'t>(
+    reader: &Reader<'_>,
+    section: &Section<'t>,
+    kind: &Kinds,
+    pool: &mut Pool<'t>,
+    members: &mut Members,
+    catalog: &mut Catalog,
+) -> Result<(), BundleError> {
+    let Section { tree, folder, .. } = *section;
+    for name in ["index.json", "manifest.json"] {
+        let path = format!("{folder}{name}");
+        if tree.contradictions.contains(&path) {
+            let what =
+                format!("{path} is in the tar twice, with different content: no telling which is meant");
+            let hint = "put each archive into a file of its own, and give the folder";
+            return Err(BundleError::new(Fault::Contradiction, what).hint(hint));
+        }
+    }
+    let (mut listed, mut extras) = (Vec::new(), Vec::new());
+    if kind.layout {
+        members.used.extend(["index.json", "oci-layout"].map(|name| format!("{folder}{name}")));
+        members.folders.push(format!("{folder}blobs/"));
+        listed.extend(oci_layout::read(reader, tree, folder, pool, &mut catalog.notes)?);
+        if listed.is_empty() && kind.saved.is_none() {
+            members.empty_layouts.insert(folder.to_owned());
+        }
+    }
+    if kind.registry || kind.oc_tree {
+        members.folders.push(folder.to_owned());
+    }
+    if kind.registry {
+        listed.extend(registry_tree::read(tree, folder, pool, catalog)?);
+    }
+    if kind.oc_tree {
+        listed.extend(oc_tree::read(tree, folder, reader.limits, pool, &mut catalog.broken)?);
+    }
+    if let Some(manifest) = &kind.dir {
+        listed.extend(dir_transport::read(tree, folder, manifest.clone(), pool, &mut members.used)?);
+    }
+    for image in &mut listed {
+        image.find_part(pool, kind.saved.is_some());
+    }
+    if let Some(bytes) = &kind.saved {
+        let path = format!("{folder}manifest.json");
+        if imgpkg::wrote(bytes) {
+            members.used.insert(path.clone());
+            let position = tree.file(&path)?.map_or(0, |file| file.position);
+            listed.extend(imgpkg::read(bytes, position, pool).map_err(|e| e.at(path))?);
+        } else {
+            let entries = match docker_archive::entries(bytes).map_err(|e| e.at(&path)) {
+                Ok(entries) => entries,
+                Err(error) if folder.is_empty() => return Err(error),
+                // Below a folder it may be a file of another program that looks like one of these.
+                Err(error) => {
+                    catalog.broken.push(BrokenImage::new(path, error));
+                    Vec::new()
+                }
+            };
+            for entry in &entries {
+                entry.members(tree, folder, &mut members.used);
+            }
+            extras = views::join(reader, section, pool, entries, &mut listed, catalog)?;
+        }
+    }
+    take(section, pool, listed, extras, catalog)
+}
+
 /// Looks for what marks each kind.
 fn find(reader: &Reader<'_>, tree: &Tree<'_>) -> Result<Plan, BundleError> {
-    let mut plan = Plan { registries: registry_tree::folders(tree), ..Plan::default() };
+    let mut plan = Plan::default();
+    for folder in registry_tree::folders(tree) {
+        plan.kinds.entry(folder).or_default().registry = true;
+    }
+    for folder in oc_tree::folders(tree) {
+        plan.kinds.entry(folder).or_default().oc_tree = true;
+    }
     for path in tree.paths() {
         let folder = parent(path);
         match base_name(path) {
-            "index.json" => {
+            "index.json" if !is_second_name(tree, path) => {
                 let has_blobs = tree.below(&format!("{folder}blobs/")).next().is_some();
                 if has_blobs || tree.contains(&format!("{folder}oci-layout")) {
-                    plan.layouts.insert(folder.to_owned());
+                    plan.of(folder).layout = true;
                 }
             }
-            "manifest.json" => {
-                if let Some(bytes) = saved_manifest(reader, tree, path)? {
-                    plan.saved.insert(folder.to_owned(), bytes);
-                }
-            }
+            "manifest.json" if !is_second_name(tree, path) => match manifest_json(reader, tree, path)? {
+                ManifestJson::Saved(bytes) => plan.of(folder).saved = Some(bytes),
+                ManifestJson::Dir(manifest) => plan.of(folder).dir = Some(*manifest),
+                ManifestJson::Other => {}
+            },
             _ => {}
         }
     }
     Ok(plan)
 }
 
-/// A `manifest.json` that is Docker's or imgpkg's, and not that of one of the many programs with a file of this name.
-fn saved_manifest(reader: &Reader<'_>, tree: &Tree<'_>, path: &str) -> Result<Option<Bytes>, BundleError> {
+/// A linked folder has the images of the one it leads to: they are read there.
+fn is_second_name(tree: &Tree<'_>, path: &str) -> bool {
+    let real = tree.file(path).ok().flatten().map(|file| file.path);
+    real.is_some_and(|real| real != path && base_name(real) == base_name(path))
+}
+
+/// What a `manifest.json` is; many programs have a file of this name.
+enum ManifestJson {
+    /// The list of a docker-archive, or imgpkg's.
+    Saved(Bytes),
+    /// The manifest of an image of the `dir:` transport.
+    Dir(Box<Manifest>),
+    Other,
+}
+
+fn manifest_json(reader: &Reader<'_>, tree: &Tree<'_>, path: &str) -> Result<ManifestJson, BundleError> {
     let at_root = parent(path).is_empty();
     let bytes = match tree.read_small(path, reader.limits.index_bytes) {
         Ok(Some(bytes)) => bytes,
         Err(error) if at_root || ends_the_bundle(error.fault()) => return Err(error),
-        Ok(None) | Err(_) => return Ok(None),
+        Ok(None) | Err(_) => return Ok(ManifestJson::Other),
     };
     let lists_layers = || bytes.windows(8).any(|window| window.eq_ignore_ascii_case(b"\"layers\""));
-    let is_list = bytes.trim_ascii_start().starts_with(b"[");
-    Ok((is_list && lists_layers()).then_some(bytes))
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Ok(if lists_layers() { ManifestJson::Saved(bytes) } else { ManifestJson::Other });
+    }
+    let dir = dir_transport::manifest(tree, parent(path), &bytes);
+    Ok(dir.map_or(ManifestJson::Other, |manifest| ManifestJson::Dir(Box::new(manifest))))
+}
+
+impl Listed {
+    /// Finds what is there of an index that is not whole.
+    fn find_part(&mut self, pool: &mut Pool<'_>, saved: bool) {
+        self.saved_in_part |= saved;
+        if self.fault.as_ref().is_some_and(|fault| fault.fault() == Fault::MissingBlob) {
+            self.part = partial::of(pool, &self.digest);
+        }
+    }
 }
 
 /// Takes the images of one section into the catalog.
@@ -135,17 +272,37 @@ fn take(
     extras: Vec<views::Extra>,
     catalog: &mut Catalog,
 ) -> Result<(), BundleError> {
-    let origin = &section.origin;
-    for Listed { label, names, digest, annotations, fault, .. } in listed {
-        match fault.map_or_else(|| pool.admit(&digest, catalog), Err) {
-            Ok(()) => {
-                let (names, content) = (distinct(names), Content::Manifest(digest));
-                catalog.images.push(Image { names, content, origin: origin.clone(), annotations });
-            }
-            Err(error) if ends_the_bundle(error.fault()) => return Err(error),
-            Err(error) => {
+    for listed in listed {
+        let Listed { label, names, digest, annotations, fault, part, saved_in_part, .. } = listed;
+        let image = |content, partial| Image {
+            names: distinct(names),
+            content: Content::Manifest(content),
+            origin: section.origin.clone(),
+            annotations,
+            partial,
+            unit: None,
+        };
+        let fault = fault.map_or_else(|| pool.admit(&digest, catalog), Err);
+        match (fault, part) {
+            (Ok(()), _) => catalog.images.push(image(digest, None)),
+            (Err(error), None) if ends_the_bundle(error.fault()) => return Err(error),
+            (Err(error), None) => {
                 let error = error.at(format!("image {label}"));
-                catalog.broken.push(BrokenImage { name: label, error });
+                catalog.broken.push(BrokenImage::new(label, error));
+            }
+            (Err(error), Some(part)) => {
+                pool.admit(&part.content, catalog)?;
+                let words = part.index.in_words();
+                let image = image(part.content, Some(Arc::new(part.index)));
+                if saved_in_part {
+                    catalog.notes.push(format!("{label}: {words}"));
+                    catalog.images.push(image);
+                    continue;
+                }
+                let hint = format!("{words}; if that is meant, --accept partial-index pushes what is there");
+                let error = error.at(format!("image {label}")).hint(hint);
+                let broken = BrokenImage::new(label, error);
+                catalog.broken.push(BrokenImage { part: Some(Box::new(image)), ..broken });
             }
         }
     }
@@ -153,9 +310,15 @@ fn take(
         if let Content::Manifest(digest) = &content {
             pool.admit(digest, catalog)?;
         }
-        catalog.images.push(Image { names, content, origin: origin.clone(), annotations: BTreeMap::new() });
+        let (origin, annotations) = (section.origin.clone(), BTreeMap::new());
+        catalog.images.push(Image { names, content, origin, annotations, partial: None, unit: None });
     }
     Ok(())
+}
+
+/// Faults that are not of what is read, so that nothing else can be read either.
+pub(super) fn ends_the_run(fault: Fault) -> bool {
+    matches!(fault, Fault::Io | Fault::Cancelled | Fault::Changed)
 }
 
 /// Which archive, and which folder of it.
@@ -189,28 +352,4 @@ fn weave(mut own: Catalog, inner: Vec<(u64, Catalog)>) -> Catalog {
         own.absorb(catalog);
     }
     own
-}
-
-fn no_image(tree: &Tree<'_>, manifest_json: Option<&Bytes>, catalog: &Catalog) -> BundleError {
-    let other = || tree.read_small("manifest.json", 1 << 20).ok().flatten();
-    let manifest_json = manifest_json.cloned().or_else(other);
-    let (seems, hint) = sniff::tree_seems(tree, manifest_json.as_deref());
-    let more = match tree.another_tar {
-        Some(at) => format!("; another tar begins after it at byte {at}"),
-        None if catalog.notes.is_empty() => String::new(),
-        None => format!("; {}", catalog.notes.join("; ")),
-    };
-    let error = not_a_bundle(&format!("{seems}{more}"));
-    hint.into_iter().fold(error, BundleError::hint)
-}
-
-/// Nothing was found; says what was looked for.
-pub(super) fn not_a_bundle(seems: &str) -> BundleError {
-    BundleError::new(
-        Fault::NotABundle,
-        format!(
-            "no image in it: looked for an OCI layout (index.json), a docker-archive (manifest.json), a registry's \
-             storage (docker/registry/v2) and archives of these; it seems to be {seems}"
-        ),
-    )
 }

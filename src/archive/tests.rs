@@ -41,7 +41,13 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn read_tar(bytes: Vec<u8>) -> Result<Catalog, BundleError> {
-    read(&space(bytes), &opener, &Limits::default(), &|_| {})
+    let catalog = read(&space(bytes), &opener, &Limits::default(), &|_| {})?;
+    if catalog.has_images() { Ok(catalog) } else { Err(catalog.nothing_in_it()) }
+}
+
+/// What was left out of a bundle, as `path: class`.
+fn left_out(catalog: &Catalog) -> Vec<String> {
+    catalog.left_out.iter().map(|it| format!("{}: {}", it.path, it.class.name())).collect()
 }
 
 fn catalog(files: &[(String, Vec<u8>)]) -> Catalog {
@@ -109,8 +115,10 @@ fn names_stand_where_each_tool_writes_them() {
     }
     for bad in ["gcr.io/Upper/x:1", "gcr.io/../x:1", "gcr.io/a:\u{1b}[2J", &"t".repeat(129), "-x"] {
         let catalog = catalog(&blobs.layout("", &[named(image.clone(), bad)]));
-        assert_eq!(broken(&catalog), [Fault::BadReference], "{bad:?}");
-        assert!(catalog.images.is_empty() && !catalog.broken[0].name.contains('\u{1b}'));
+        let [ImageName::Invalid { text, why }] = catalog.images[0].names.as_slice() else {
+            panic!("{bad:?}")
+        };
+        assert!(catalog.broken.is_empty() && !why.is_empty() && !text.contains('\u{1b}'), "{bad:?}");
     }
 }
 
@@ -293,7 +301,7 @@ fn a_saved_image_that_does_not_fit_together_is_broken() {
     assert_eq!(outcome(&|files| files[0].1.push(b' ')), [Fault::DigestMismatch]);
     assert_eq!(outcome(&|files| files[3].1 = entry("Layers", json!([good[1].0]))), [Fault::BadJson]);
     assert_eq!(outcome(&|files| files[3].1 = entry("Config", json!("../../x"))), [Fault::UnsafePath]);
-    assert_eq!(outcome(&|files| files[3].1 = entry("RepoTags", json!(["A:1"]))), [Fault::BadReference]);
+    assert!(outcome(&|files| files[3].1 = entry("RepoTags", json!(["A:1"]))).is_empty());
     assert!(outcome(&|files| files[3].1 = entry("RepoTags", Value::Null)).is_empty());
 }
 
@@ -400,6 +408,241 @@ fn directories_are_read_as_what_lies_in_them() {
 }
 
 #[test]
+fn what_was_met_and_not_taken_is_named() {
+    let good = tar_of(&saved("a:1", &["one"]));
+    let chart = tar_of(&[("web/Chart.yaml".into(), b"name: web".repeat(9))]);
+    let lz4 = [b"\x04\x22\x4d\x18".as_slice(), &[7; 200]].concat();
+    let with_lz4 = tar_of(&[("in/x.tar.lz4".into(), lz4.clone()), ("in/note".into(), b"text ".repeat(40))]);
+    let files = [
+        ("good.tar".to_owned(), good.clone()),
+        ("chart.tgz".into(), gzip(&chart)),
+        ("lz4".into(), lz4),
+        ("deeper.tar".into(), with_lz4),
+        ("twice.gz".into(), gzip(&gzip(&good))),
+        ("README".into(), b"read me ".repeat(20)),
+    ];
+    let catalog = catalog(&files);
+    assert_eq!(names(&catalog), set(&["docker.io/library/a:1"]));
+    assert!(catalog.broken.is_empty());
+    let expected = [
+        "chart.tgz: no-image",
+        "lz4: unreadable",
+        "deeper.tar/in/x.tar.lz4: unreadable",
+        "twice.gz: unreadable",
+        "README: no-image",
+    ];
+    let told: BTreeSet<_> = left_out(&catalog).into_iter().collect();
+    assert_eq!(told, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn marks_of_images_that_yield_none_are_named() {
+    let good = ("good.tar".to_owned(), tar_of(&saved("a:1", &["one"])));
+    let mut blobs = Blobs::default();
+    blobs.image("x", &["layer"]);
+    let layout = |folder: &str, without: &str| -> Files {
+        let files = blobs.layout(folder, &[]).into_iter();
+        files.filter(|(name, _)| without.is_empty() || !name.ends_with(without)).collect()
+    };
+    let text = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_vec());
+    let cases: [(Files, &str); 7] = [
+        (layout("x/", "index.json"), "without its index.json"),
+        (layout("x/", ""), "lists no image"),
+        (vec![text("x/index.json", r#"{"manifests":[]}"#)], "without blobs"),
+        (vec![text("x/manifest.json", "[]")], "lists no image"),
+        (vec![text("x/id/json", "{}"), text("x/id/layer.tar", "")], "before 1.10"),
+        (vec![text("x/manifest.json", r#"{"schemaVersion":1,"fsLayers":[]}"#)], "schema 1"),
+        (
+            layout("x/", "x").into_iter().filter(|(name, _)| name.contains("blobs/")).collect(),
+            "anything that lists",
+        ),
+    ];
+    for (files, seems) in cases {
+        let catalog = catalog(&[vec![good.clone()], files].concat());
+        assert_eq!(left_out(&catalog), ["x: unreadable"], "{seems}");
+        assert!(catalog.left_out[0].what.contains(seems), "{:?}", catalog.left_out);
+    }
+}
+
+#[test]
+fn documents_that_contradict_each_other_are_refused() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one"]);
+    let index = blobs.index(&[on(image.clone(), "amd64")]);
+    for (entry, says) in [(&image, build::INDEX), (&index, build::MANIFEST)] {
+        let entry = with(named(entry.clone(), "x.io/a:1"), "mediaType", json!(says));
+        assert_eq!(broken(&catalog(&blobs.layout("", &[entry]))), [Fault::Contradiction], "{says}");
+    }
+    let first = blobs.layout("", &[named(image.clone(), "x.io/a:1")]);
+    let second = blobs.layout("", &[named(image, "x.io/a:2")]);
+    assert_eq!(
+        read_tar(tar_of(&[first.clone(), second].concat())).unwrap_err().fault(),
+        Fault::Contradiction
+    );
+    assert_eq!(catalog(&[first.clone(), first].concat()).images.len(), 1, "the same twice says one thing");
+    // `tar --concatenate` of two saved images: the second manifest.json would hide the first.
+    let joined = [saved("a:1", &["one"]), saved("b:1", &["two"])].concat();
+    assert_eq!(read_tar(tar_of(&joined)).unwrap_err().fault(), Fault::Contradiction);
+}
+
+#[test]
+fn an_index_saved_in_part_gives_what_is_there() {
+    let mut blobs = Blobs::default();
+    let platforms = ["amd64", "arm64", "s390x"];
+    let images = platforms.map(|name| blobs.image(name, &[name]));
+    let entries: Vec<Value> =
+        images.iter().zip(platforms).map(|(image, name)| on(image.clone(), name)).collect();
+    let index = blobs.index(&entries);
+    let saved = with(index.clone(), "annotations", json!({"io.containerd.image.name": "x.io/a:1"}));
+    let without = |blobs: &Blobs, number: usize| {
+        let mut rest = blobs.clone();
+        let layer = Digest::of(platforms[number].as_bytes());
+        let config = Digest::of(&build::config(platforms[number], &[platforms[number].into()]));
+        for gone in [digest(&images[number]), layer, config] {
+            rest.0.remove(&gone.to_string());
+        }
+        rest
+    };
+    let two = catalog(&without(&blobs, 2).layout("", std::slice::from_ref(&saved)));
+    let partial = two.images[0].partial.as_ref().unwrap();
+    assert_eq!(
+        (partial.index, partial.missing.as_slice()),
+        (digest(&index), &["linux/s390x".to_owned()][..])
+    );
+    let narrowed = &two.manifests[&manifest_of(&two.images[0])];
+    assert_eq!(narrowed.children().len(), 2, "an index of what is there");
+    assert!(two.notes[0].contains("lacks the platforms linux/s390x"), "{:?}", two.notes);
+
+    let one = catalog(&without(&without(&blobs, 2), 1).layout("", std::slice::from_ref(&saved)));
+    assert_eq!(manifest_of(&one.images[0]), digest(&images[0]), "the one platform itself");
+
+    // The manifest of a platform may be there without anything that it needs; with half of it, it is damaged.
+    let mut hollow = without(&blobs, 2);
+    let manifest = digest(&images[2]).to_string();
+    hollow.0.insert(manifest.clone(), blobs.0[&manifest].clone());
+    assert_eq!(
+        catalog(&hollow.layout("", std::slice::from_ref(&saved))).images[0]
+            .partial
+            .as_ref()
+            .unwrap()
+            .present
+            .len(),
+        2
+    );
+    let layer = Digest::of(b"s390x").to_string();
+    hollow.0.insert(layer.clone(), blobs.0[&layer].clone());
+    assert_eq!(broken(&catalog(&hollow.layout("", &[saved]))), [Fault::MissingBlob]);
+
+    // Without a sign that it was meant, a missing platform is damage, and what is there can be accepted.
+    let mut unmeant = catalog(&without(&blobs, 2).layout("", &[named(index, "x.io/a:1")]));
+    assert_eq!(broken(&unmeant), [Fault::MissingBlob]);
+    unmeant.accept_parts();
+    assert_eq!((unmeant.images.len(), unmeant.broken.len()), (1, 0));
+    assert!(unmeant.manifests.contains_key(&digest(&images[1])));
+}
+
+#[test]
+fn links_out_of_a_folder_lead_to_archives() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name);
+    let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, at(name)).unwrap();
+    fs::write(store.path().join("one.tar"), tar_of(&saved("one:1", &["1"]))).unwrap();
+    fs::create_dir(store.path().join("layout")).unwrap();
+    let mut blobs = Blobs::default();
+    let image = named(blobs.image("a", &["layer"]), "x.io/a:1");
+    for (name, bytes) in blobs.layout("layout/", &[image]) {
+        let path = store.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    link(&store.path().join("one.tar"), "one.tar");
+    link(&store.path().join("layout"), "layout");
+    link(Path::new("one.tar"), "latest.tar");
+    link(Path::new("gone.tar"), "dangling.tar");
+    link(Path::new("."), "loop");
+    let catalog = read_directory(folder.path(), &open_file, &opener, &Limits::default()).unwrap();
+    assert_eq!(names(&catalog), set(&["docker.io/library/one:1", "x.io/a:1"]));
+    assert_eq!(catalog.images.len(), 2, "a second name is no second image");
+    let told: BTreeSet<_> = left_out(&catalog).into_iter().collect();
+    assert_eq!(told, ["dangling.tar: unreadable", "loop: no-image"].map(str::to_owned).into());
+}
+
+#[test]
+fn one_bad_archive_of_a_folder_costs_the_others_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = tar_of(&saved("good:1", &["one"]));
+    let cut = tar_of(&saved("cut:1", &["two"]))[..1300].to_vec();
+    let two = [saved("half:1", &["three"]), Vec::new()].concat();
+    let mut half = two.clone();
+    half.remove(1);
+    for (name, bytes) in [("good.tar", whole), ("cut.tar", cut), ("half.tar", tar_of(&half))] {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    fs::create_dir(folder.path().join("layout")).unwrap();
+    fs::write(folder.path().join("layout/index.json"), "{").unwrap();
+    fs::write(folder.path().join("layout/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let mut catalog = read_directory(folder.path(), &open_file, &opener, &Limits::default()).unwrap();
+    catalog.leave_out_damaged();
+    assert_eq!((names(&catalog), catalog.broken.len()), (set(&["docker.io/library/good:1"]), 0));
+    let told: BTreeSet<_> = left_out(&catalog).into_iter().collect();
+    let expected = ["cut.tar: unreadable", "half.tar: unreadable", "layout: unreadable"];
+    assert_eq!(told, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn skopeos_folders_and_those_of_oc_are_read() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one", "two"]);
+    let hex = |digest: &str| digest["sha256:".len()..].to_owned();
+    let manifest = digest(&image).to_string();
+    let dir = |folder: &str| -> Files {
+        let files = blobs.0.iter().map(|(digest, bytes)| {
+            let name = if *digest == manifest { "manifest.json".to_owned() } else { hex(digest) };
+            (format!("{folder}{name}"), bytes.clone())
+        });
+        files.collect()
+    };
+    assert!(names(&catalog(&dir(""))).is_empty() && catalog(&dir("")).images.len() == 1);
+    let synced = catalog(&[dir("quay.io/x/y:1/"), dir("app:2/")].concat());
+    assert_eq!(names(&synced), set(&["quay.io/x/y:1", "app:2"]), "as `skopeo sync` names folders");
+
+    let other = blobs.image("b", &["three"]);
+    let tag = &blobs.0[&manifest].clone();
+    for (blob_folder, separator) in
+        [("v2/ocp/release/blobs", ':'), ("blobs", ':'), ("v2/ocp/release/blobs", '-')]
+    {
+        let named = |digest: &str| digest.replace(':', &separator.to_string());
+        let mut files: Files = blobs
+            .0
+            .iter()
+            .map(|(digest, bytes)| (format!("{blob_folder}/{}", named(digest)), bytes.clone()))
+            .collect();
+        for entry in [&image, &other] {
+            let name = digest(entry).to_string();
+            files.push((format!("v2/ocp/release/manifests/{}", named(&name)), blobs.0[&name].clone()));
+        }
+        files.push(("v2/ocp/release/manifests/4.9".into(), tag.clone()));
+        let catalog = catalog(&files);
+        let by_digest = format!("ocp/release@{}", digest(&other));
+        assert_eq!(names(&catalog), set(&["ocp/release:4.9", &by_digest]), "{blob_folder} {separator}");
+        assert_eq!((catalog.left_out.len(), catalog.broken.len()), (0, 0), "{:?}", catalog.left_out);
+    }
+}
+
+#[test]
+fn members_with_names_of_another_place_are_read_where_tar_would_put_them() {
+    let mut blobs = Blobs::default();
+    let image = named(blobs.image("a", &["one"]), "x.io/a:1");
+    for folder in ["/data/images/", "../images/", "a/../../images/"] {
+        let files = blobs.layout(folder, std::slice::from_ref(&image));
+        assert_eq!(names(&catalog(&files)), set(&["x.io/a:1"]), "{folder}");
+    }
+    let rooted: Files =
+        saved("b:1", &["two"]).into_iter().map(|(name, bytes)| (format!("/{name}"), bytes)).collect();
+    assert_eq!(names(&catalog(&rooted)), set(&["docker.io/library/b:1"]));
+}
+
+#[test]
 fn the_storage_of_a_registry_gives_names_without_a_host() {
     let mut blobs = Blobs::default();
     let image = blobs.image("a", &["one"]);
@@ -416,6 +659,32 @@ fn the_storage_of_a_registry_gives_names_without_a_host() {
         assert_eq!((catalog.images.len(), names(&catalog)), (1, set(&["team/app:v1", "team/app:v2"])));
         assert_eq!(catalog.blobs.len(), 2);
     }
+}
+
+#[test]
+fn a_registry_gives_what_has_no_tag_and_not_what_lost_it() {
+    let mut blobs = Blobs::default();
+    let images = ["tagged", "lost its tag", "never had one", "child"].map(|seed| blobs.image(seed, &[seed]));
+    let index = blobs.index(&[on(images[3].clone(), "amd64")]);
+    let repository = "v2/repositories/team/app/_manifests";
+    let link = |descriptor: &Value| digest(descriptor).to_string().into_bytes();
+    let path = |descriptor: &Value| digest(descriptor).hex();
+    let mut files: Files = vec![
+        (format!("{repository}/tags/v1/current/link"), link(&images[0])),
+        (format!("{repository}/tags/v1/index/sha256/{}/link", path(&images[0])), link(&images[0])),
+        (format!("{repository}/tags/v1/index/sha256/{}/link", path(&images[1])), link(&images[1])),
+    ];
+    for descriptor in images.iter().chain([&index]) {
+        files.push((format!("{repository}/revisions/sha256/{}/link", path(descriptor)), link(descriptor)));
+    }
+    for (digest, bytes) in &blobs.0 {
+        let hex = &digest["sha256:".len()..];
+        files.push((format!("v2/blobs/sha256/{}/{hex}/data", &hex[..2]), bytes.clone()));
+    }
+    let catalog = catalog(&files);
+    let by_digest = |descriptor: &Value| format!("team/app@{}", digest(descriptor));
+    assert_eq!(names(&catalog), set(&["team/app:v1", &by_digest(&images[2]), &by_digest(&index)]));
+    assert!(catalog.notes[0].contains("1 images whose tags"), "{:?}", catalog.notes);
 }
 
 #[test]
@@ -481,7 +750,8 @@ fn layers_are_not_read_and_the_last_of_two_members_counts() {
     let mut blobs = Blobs::default();
     let image = named(blobs.image("a", &[&big]), "x.io/a:1");
     let mut files = blobs.layout("", &[image]);
-    files.insert(0, ("index.json".into(), b"not this one".to_vec()));
+    let layout = files[0].clone();
+    files.insert(0, (layout.0, b"not this one".to_vec()));
     let watched = Arc::new(Watched(tar_of(&files).into(), std::sync::Mutex::default()));
     let space: Arc<dyn ByteSpace> = Arc::<Watched>::clone(&watched);
     let catalog = read(&space, &opener, &Limits::default(), &|_| {}).unwrap();

@@ -3,7 +3,7 @@
 //! Paths are normalised names inside the bundle and nothing else; none ever becomes a path on the disk. Links are
 //! followed inside the bundle only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::archive::OpenFile;
 use crate::archive::catalog::Catalog;
 use crate::archive::limits::{Allowance, Limits, check_length};
-use crate::archive::tar::{Ending, MemberKind, Walker};
+use crate::archive::tar::{Ending, Member, MemberKind, Walker};
 use crate::error::{BundleError, Fault};
 use crate::source::{ByteSpace, Extent, read_exact};
 
@@ -30,6 +30,8 @@ pub(super) struct Tree<'a> {
     /// Whether another tar follows this one, and where.
     pub(super) another_tar: Option<u64>,
     pub(super) notes: Vec<String>,
+    /// Documents about images that come twice and say two things.
+    pub(super) contradictions: BTreeSet<String>,
     /// What was found in archives that were looked into as they passed, by their position.
     pub(super) passed: BTreeMap<u64, Catalog>,
 }
@@ -92,11 +94,12 @@ impl<'a> Tree<'a> {
             if matches!(root_name, "index.json" | "manifest.json") {
                 check_length(root_name, member.len, limits.index_bytes)?;
             }
+            tree.compare_with_earlier(&member, limits)?;
             tree.insert(&member.name, member.offset, |path| match member.kind {
                 MemberKind::Directory => None,
                 MemberKind::File => Some(Kind::Member { offset: member.offset, len: member.len }),
                 MemberKind::Symlink(target) => Some(Kind::Link(normalise(parent(path), &target))),
-                MemberKind::Hardlink(target) => Some(Kind::Link(normalise("", &target))),
+                MemberKind::Hardlink(target) => Some(Kind::Link(Some(member_path(&target)))),
                 MemberKind::Odd(what) => Some(Kind::Odd(what)),
             });
             let looked = tree.file_at(&member.name, member.offset).and_then(|file| passing(&tree, file));
@@ -111,13 +114,20 @@ impl<'a> Tree<'a> {
         Ok(tree)
     }
 
-    /// A directory whose files are added by [`Tree::add_file`] and [`Tree::add_link`] in their order.
+    /// A directory whose files are added by [`Tree::add_file`] and [`Tree::add_alias`] in their order.
     pub(super) fn of_directory(open_file: &'a OpenFile<'a>) -> Self {
         Self::new(Home::Directory(open_file))
     }
 
     fn new(home: Home<'a>) -> Self {
-        Self { entries: BTreeMap::new(), home, another_tar: None, notes: Vec::new(), passed: BTreeMap::new() }
+        Self {
+            entries: BTreeMap::new(),
+            home,
+            another_tar: None,
+            notes: Vec::new(),
+            contradictions: BTreeSet::new(),
+            passed: BTreeMap::new(),
+        }
     }
 
     pub(super) fn add_file(&mut self, name: &str, path: PathBuf, len: u64) {
@@ -125,16 +135,37 @@ impl<'a> Tree<'a> {
         self.insert(name, position, |_| Some(Kind::OnDisk { path, len }));
     }
 
-    pub(super) fn add_link(&mut self, name: &str, target: &str) {
+    /// A second name of a file of this tree.
+    pub(super) fn add_alias(&mut self, name: &str, of: &str) {
         let position = self.entries.len() as u64;
-        self.insert(name, position, |path| Some(Kind::Link(normalise(parent(path), target))));
+        self.insert(name, position, |_| Some(Kind::Link(normalise("", of))));
+    }
+
+    /// A document about images that comes once more says the same, or there is no telling which of them is meant: one
+    /// reader takes the first, another the last.
+    fn compare_with_earlier(&mut self, member: &Member, limits: &Limits) -> Result<(), BundleError> {
+        let path = member_path(&member.name);
+        if !matches!(base_name(&path), "index.json" | "manifest.json") || !self.entries.contains_key(&path) {
+            return Ok(());
+        }
+        let fits = member.len <= limits.index_bytes && member.kind == MemberKind::File;
+        let earlier = self.file(&path).ok().flatten().filter(|earlier| fits && earlier.len == member.len);
+        let same = match (earlier, &self.home) {
+            (Some(earlier), Home::Tar(space)) => {
+                let len = usize::try_from(member.len).unwrap_or(usize::MAX);
+                self.read(earlier)? == read_exact(space.as_ref(), member.offset, len)?
+            }
+            _ => false,
+        };
+        if !same {
+            self.contradictions.insert(path);
+        }
+        Ok(())
     }
 
     /// A name that comes again replaces what it named, as when a tar is unpacked.
     fn insert(&mut self, name: &str, position: u64, kind: impl FnOnce(&str) -> Option<Kind>) {
-        let Some(path) = normalise("", name) else {
-            return self.note(format!("ignored {name:?}: its name leaves the bundle"));
-        };
+        let path = member_path(name);
         if let Some(kind) = kind(&path).filter(|_| !path.is_empty()) {
             self.entries.insert(path, Entry { position, kind });
         }
@@ -142,7 +173,7 @@ impl<'a> Tree<'a> {
 
     /// The file that this very member is.
     fn file_at(&self, name: &str, position: u64) -> Option<File<'_>> {
-        let (path, entry) = self.entries.get_key_value(&normalise("", name)?)?;
+        let (path, entry) = self.entries.get_key_value(&member_path(name))?;
         entry.file(path).filter(|file| file.position == position)
     }
 
@@ -150,6 +181,19 @@ impl<'a> Tree<'a> {
         if self.notes.len() < MAX_NOTES {
             self.notes.push(note);
         }
+    }
+
+    /// Whether its files lie on a disk, each by itself.
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self.home, Home::Directory(_))
+    }
+
+    /// What cannot be read as a file, and what it is.
+    pub(super) fn odd(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.entries.iter().filter_map(|(path, entry)| match entry.kind {
+            Kind::Odd(what) => Some((path.as_str(), what)),
+            _ => None,
+        })
     }
 
     /// All names, sorted.
@@ -256,6 +300,14 @@ pub(super) fn parent(path: &str) -> &str {
 /// The last part of a path.
 pub(super) fn base_name(path: &str) -> &str {
     &path[parent(path).len()..]
+}
+
+/// The path of a member of this name: without a leading slash and without anything up to the last `..`, as GNU tar takes
+/// it when it unpacks. `tar -P` writes such names, and nothing of a bundle is ever written to a path.
+fn member_path(name: &str) -> String {
+    let parts: Vec<&str> = name.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let from = parts.iter().rposition(|part| *part == "..").map_or(0, |at| at + 1);
+    parts[from..].join("/")
 }
 
 /// A name as seen from a folder, without `.` and `..`; `None` where it is absolute or climbs out of the root.

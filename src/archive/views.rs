@@ -42,7 +42,7 @@ pub(super) fn join(
                 return Err(error);
             }
             let error = error.at(format!("image {label}"));
-            catalog.broken.push(BrokenImage { name: label.clone(), error });
+            catalog.broken.push(BrokenImage::new(label.clone(), error));
             Ok(())
         };
         let saved = match entry.read(reader, tree, folder) {
@@ -106,7 +106,7 @@ fn shares_name(image: &Listed, saved: &Saved) -> bool {
     saved.names.iter().any(|name| image.names.contains(name))
 }
 
-/// The whole image of the layout that a saved image is, or is one platform of.
+/// The image of the layout that a saved image is, or is one platform of: a whole one, or one saved in part.
 fn whole_holder<'l>(
     listed: &'l mut [Listed],
     holders: &HashMap<Digest, Vec<usize>>,
@@ -115,7 +115,7 @@ fn whole_holder<'l>(
 ) -> Option<&'l mut Listed> {
     let at = positions(holders, manifests)
         .into_iter()
-        .filter(|&at| listed[at].fault.is_none())
+        .filter(|&at| listed[at].fault.is_none() || listed[at].part.is_some())
         .filter(|&at| {
             let image = &listed[at];
             let unnamed = image.names.is_empty() || saved.names.is_empty();
@@ -137,7 +137,8 @@ fn broken_holders(
         let unnamed = image.names.is_empty() || saved.names.is_empty();
         shares_name(image, saved) || (unnamed && holding.contains(&at))
     };
-    let broken = listed.iter().enumerate().filter(|(_, image)| image.fault.is_some() && !image.replaced);
+    let is_broken = |image: &Listed| image.fault.is_some() && image.part.is_none() && !image.replaced;
+    let broken = listed.iter().enumerate().filter(|(_, image)| is_broken(image));
     broken.filter(|(at, image)| belongs(*at, image)).map(|(at, _)| at).collect()
 }
 

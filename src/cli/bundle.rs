@@ -12,6 +12,7 @@ use crate::decode::{DecodeOptions, Decoder};
 use crate::engine::{Bundle, Opening, RunSettings};
 use crate::error::BundleError;
 use crate::exit::Exit;
+use crate::plan::Accept;
 use crate::report::Listeners;
 use crate::source::{IoMode, SourceOptions};
 use crate::state::{self, State};
@@ -189,6 +190,8 @@ impl Opener {
             allow_damaged: false,
             atomic_tags: false,
             recheck: false,
+            no_overwrite: false,
+            accept: Accept::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::archive::LeftOut;
 use crate::decode::Decoder;
 use crate::engine::Outcome;
 use crate::engine::outcome::Failure;
@@ -23,6 +24,8 @@ pub(super) struct Document {
     pub(super) sources: Vec<String>,
     /// Images in the plan.
     pub(super) images: usize,
+    /// What was met in the bundles and not taken.
+    pub(super) left_out: Vec<LeftOut>,
     /// One entry for each mirror.
     pub(super) mirrors: Vec<Outcome>,
     /// What was decoded to know and to send all this.
@@ -70,6 +73,7 @@ impl Document {
             started: jiff::Timestamp::now().to_string(),
             sources,
             images: 0,
+            left_out: Vec::new(),
             mirrors: Vec::new(),
             decode: Decode::default(),
             elapsed_seconds: 0.0,

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::bundle::CostArgs;
+use super::left_out::{self, AcceptArgs};
 use super::output::Output;
 use super::{Done, Stop};
-use crate::archive::{Catalog, Content, Image, Stored};
+use crate::archive::{Catalog, Content, Image, ImageName, Stored};
 use crate::engine::Bundle;
 use crate::error::printable;
 use crate::exit::Exit;
@@ -28,6 +29,8 @@ pub(super) struct Args {
     source: Vec<std::path::PathBuf>,
     #[command(flatten)]
     cost: CostArgs,
+    #[command(flatten)]
+    accept: AcceptArgs,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -35,6 +38,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Done {
     let opener = args.cost.opener()?;
+    let accept = args.accept.accept();
     let paths = args.path.iter().chain(&args.source).cloned().collect::<Vec<_>>();
     if paths.is_empty() {
         return Err(Stop::usage("no bundle is given").hint("name one: inspect PATH"));
@@ -45,10 +49,17 @@ pub(super) fn run(args: &Args) -> Done {
         let text = serde_json::to_string_pretty(&describe(&bundle));
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
-        Output::result(&show(&bundle));
+        let left_out = left_out::text(&bundle.catalog.left_out, accept);
+        Output::result(&format!("{}{left_out}", show(&bundle)));
     }
-    let damaged = !bundle.catalog.broken.is_empty();
-    Ok(if damaged { Exit::Bundle } else { Exit::Complete })
+    // One damaged archive of several leaves the others as they are.
+    let confined = bundle.catalog.broken.iter().all(|broken| broken.unit.is_some());
+    Ok(match (bundle.catalog.broken.is_empty(), confined && !bundle.catalog.images.is_empty()) {
+        (true, _) => left_out::exit(Exit::Complete, &bundle.catalog.left_out, accept),
+        (false, true) if accept.unreadable => Exit::Complete,
+        (false, true) => Exit::Incomplete,
+        (false, false) => Exit::Bundle,
+    })
 }
 
 /// What an image comes to.
@@ -108,6 +119,11 @@ fn describe(bundle: &Bundle) -> Value {
         };
         json!({
             "names": image.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "names_not_valid": image.names.iter().filter_map(|name| match name {
+                ImageName::Invalid { text, why } => Some(json!({"text": text, "why": why})),
+                _ => None,
+            }).collect::<Vec<_>>(),
+            "missing_platforms": image.partial.as_ref().map(|partial| &partial.missing),
             "origin": image.origin,
             "digest": facts.digest,
             "config_digest": facts.config,
@@ -126,6 +142,7 @@ fn describe(bundle: &Bundle) -> Value {
         "sources": sources,
         "images": images,
         "broken": broken,
+        "left_out": catalog.left_out,
         "notes": catalog.notes,
         "distinct_bytes": distinct,
         "referenced_bytes": referenced,
@@ -175,7 +192,13 @@ fn show(bundle: &Bundle) -> String {
                 format!("config {}", config.map(|digest| digest.to_string()).unwrap_or_default())
             }
         };
-        let names: Vec<String> = image.names.iter().map(|name| printable(&name.to_string())).collect();
+        let named = |name: &ImageName| match name {
+            ImageName::Invalid { text, why } => {
+                format!("{} (not valid: {})", printable(text), printable(why))
+            }
+            name => printable(&name.to_string()),
+        };
+        let names: Vec<String> = image.names.iter().map(named).collect();
         let name = if names.is_empty() { "(no name)".to_owned() } else { names.join(", ") };
         let bytes: u64 = facts.blobs.iter().map(|blob| blob.1).sum();
         let _ = writeln!(out, "{name}");

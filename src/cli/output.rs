@@ -194,3 +194,13 @@ impl Output {
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
+
+impl Output {
+    pub(super) fn say(line: &str) {
+        say(line);
+    }
+
+    pub(super) const fn is_json(&self) -> bool {
+        self.json
+    }
+}

@@ -9,8 +9,9 @@ use super::bundle::BundleArgs;
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::{Done, Stop};
-use crate::engine::forecast::{self, Forecast, Verdict};
+use super::{Done, Stop, left_out};
+use crate::engine::forecast::{self, Forecast, ImageForecast, Verdict};
+use crate::error::printable;
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::registry::Access;
@@ -37,24 +38,40 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, output)?;
-    let bundle = Arc::new(opener.open(&paths, &Listeners::default())?);
-    bundle.check_whole()?;
+    let mut bundle = opener.open(&paths, &Listeners::default())?;
+    let notes = bundle.settle(rules.accept, false)?;
+    let bundle = Arc::new(bundle);
     let plan = Plan::new(&bundle.catalog, &rules)?;
     plan.check_not_empty()?;
+    let notes = [notes.as_slice(), &bundle.catalog.notes, &plan.notes].concat();
+    let left_out = [bundle.catalog.left_out.as_slice(), &plan.left_out].concat();
     let forecasts = mirrors.into_iter().map(|mirror| forecast::mirror(&bundle, &plan, mirror));
     let forecasts = runtime.block_on(futures_util::future::join_all(forecasts));
     if args.json {
-        let value =
-            json!({"schema_version": 1, "mirrors": forecasts.iter().map(describe).collect::<Vec<_>>()});
+        let value = json!({
+            "schema_version": 1, "mirrors": forecasts.iter().map(describe).collect::<Vec<_>>(), "left_out": left_out,
+            "notes": notes,
+        });
         let text = serde_json::to_string_pretty(&value);
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
-        Output::result(&forecasts.iter().map(show).collect::<String>());
+        let notes = notes.iter().fold(String::new(), |mut out, note| {
+            let _ = writeln!(out, "note: {}", printable(note));
+            out
+        });
+        let shown: String = forecasts.iter().map(show).collect();
+        Output::result(&format!("{shown}{}{notes}", left_out::text(&left_out, rules.accept)));
     }
     let failed: Vec<Exit> =
         forecasts.iter().filter_map(|forecast| forecast.error.as_ref()).map(|failure| failure.exit).collect();
+    let short = |image: &ImageForecast| image.shortfall.is_some();
+    let complete = if forecasts.iter().any(|forecast| forecast.images.iter().any(short)) {
+        Exit::Incomplete
+    } else {
+        left_out::exit(Exit::Complete, &left_out, rules.accept)
+    };
     Ok(match failed.as_slice() {
-        [] => Exit::Complete,
+        [] => complete,
         [first, rest @ ..] if failed.len() == forecasts.len() && rest.iter().all(|exit| exit == first) => {
             *first
         }
@@ -69,6 +86,10 @@ fn describe(forecast: &Forecast) -> Value {
         .map(|image| {
             json!({
                 "image": image.name, "place": image.place, "verdict": image.verdict.name(),
+                "replaces": image.replaces.iter().map(|(place, from)| json!({
+                    "place": place, "from": from, "to": image.digest,
+                })).collect::<Vec<_>>(),
+                "shortfall": image.shortfall,
                 "missing_blobs": image.missing_blobs, "missing_bytes": image.missing_bytes,
             })
         })
@@ -92,6 +113,19 @@ fn show(forecast: &Forecast) -> String {
             _ => format!("  {} blobs, {}", image.missing_blobs, ByteCount(image.missing_bytes)),
         };
         let _ = writeln!(out, "  {:<9}  {} -> {}{cost}", image.verdict.name(), image.name, image.place);
+        for (place, from) in &image.replaces {
+            let to =
+                image.digest.map_or_else(|| "what its layers will become".to_owned(), |to| to.to_string());
+            let _ = writeln!(out, "             {place} replaces {from} → {to}");
+        }
+        if let Some(shortfall) = &image.shortfall {
+            let _ = writeln!(
+                out,
+                "             incomplete: {} [{}]",
+                printable(&shortfall.message),
+                shortfall.class
+            );
+        }
     }
     let about = if forecast.exact { "" } else { "at most (layers are compressed on the way) " };
     let _ = writeln!(

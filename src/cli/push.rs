@@ -14,13 +14,13 @@ use super::memory::{self, Memory};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::{Done, Stop, summary};
+use super::{Done, Stop, left_out, summary};
 use crate::compress::Method;
 use crate::engine::outcome::{self, Failure};
 use crate::engine::{self, Discoveries, Pushed, RunSettings};
 use crate::error::BundleError;
 use crate::exit::Exit;
-use crate::plan::{Plan, Rules};
+use crate::plan::{Accept, Plan, Rules};
 use crate::registry::Access;
 use crate::report::Listeners;
 use crate::report::rss::PeakMemory;
@@ -40,6 +40,10 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Run")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the user that have nothing to do with each other"
+)]
 pub(super) struct RunArgs {
     /// How plain layers of docker-archives are compressed
     #[arg(long, value_enum, default_value_t = LayerCompression::Gzip, value_name = "METHOD")]
@@ -50,6 +54,9 @@ pub(super) struct RunArgs {
     /// Ask for every blob, also of images whose manifest the mirror has: repairs a mirror that has lost some
     #[arg(long)]
     recheck: bool,
+    /// Move no tag that stands for another image
+    #[arg(long)]
+    no_overwrite: bool,
     /// Push the whole images of a bundle in which others are damaged
     #[arg(long)]
     allow_damaged: bool,
@@ -79,6 +86,7 @@ impl RunArgs {
             allow_damaged: self.allow_damaged,
             atomic_tags: self.atomic_tags,
             recheck: self.recheck,
+            no_overwrite: self.no_overwrite,
             ..opener.settings(method)
         }
     }
@@ -104,10 +112,16 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         }
     };
     document.exit_code = exit.code();
+    let accept = args.rules.accept.accept();
     if !document.mirrors.is_empty() {
-        output.summary(&summary::table(&document));
+        output.summary(&format!(
+            "{}{}",
+            summary::table(&document),
+            left_out::text(&document.left_out, accept)
+        ));
         output.failures(&document.mirrors);
     }
+    output.left_out(&document.left_out, accept);
     match report.map(|report| report.write(&document)) {
         // What the run itself has to say comes first.
         Some(Err(unwritten)) if exit == Exit::Complete => Err(unwritten),
@@ -127,7 +141,8 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     let listeners = output.listeners();
     let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     let _lock = memory::lock(opener.state_folder.as_deref(), &names, &listeners)?;
-    let settings = args.run.settings(opener);
+    let settings = RunSettings { accept: rules.accept, ..args.run.settings(opener) };
+    let accept = rules.accept;
     let memory = Memory::new(&opener.state, settings.layer_compression);
     for mirror in &mut mirrors {
         mirror.is_new = memory.is_new(&mirror.name);
@@ -157,9 +172,10 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
         Ok(pushed) => {
             let bundles = pushed.read.as_ref().map(|read| read.0.identities().to_vec()).unwrap_or_default();
             memory.remember(&pushed.layers, &bundles);
-            let done = conclude(pushed, &listeners, document);
+            let damaged = pushed.damaged;
+            let done = conclude(pushed, accept, &listeners, document);
             let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
-            if exit == Exit::Bundle {
+            if damaged || exit == Exit::Bundle {
                 memory.doubt(&bundles);
             }
             done
@@ -181,13 +197,11 @@ fn read(
     memory: &Memory,
     discoveries: &Discoveries,
 ) -> Result<engine::Read, BundleError> {
-    let bundle = opener.open_and_tell(paths, listeners, &|part| {
+    let mut bundle = opener.open_and_tell(paths, listeners, &|part| {
         discoveries.know(memory.layers(part, &[]));
         discoveries.found(part, rules);
     })?;
-    if !allow_damaged {
-        bundle.check_whole()?;
-    }
+    bundle.settle(rules.accept, allow_damaged)?.into_iter().for_each(|note| listeners.note(note));
     let plan = Plan::new(&bundle.catalog, rules)?;
     plan.check_not_empty()?;
     plan.notes.iter().for_each(|note| listeners.note(note));
@@ -196,17 +210,18 @@ fn read(
 }
 
 /// What the run as a whole comes to.
-fn conclude(pushed: Pushed, listeners: &Listeners, document: &mut Document) -> Done {
+fn conclude(pushed: Pushed, accept: Accept, listeners: &Listeners, document: &mut Document) -> Done {
     let mut exit = outcome::exit(&pushed.outcomes);
     document.mirrors = pushed.outcomes;
     let Some((bundle, plan)) = pushed.read else { return Ok(exit) };
     document.images = plan.images.len();
+    document.left_out = [bundle.catalog.left_out.as_slice(), &plan.left_out].concat();
     bundle.check_unchanged()?;
     for broken in &bundle.catalog.broken {
         listeners.note(format!("image {} is damaged and was left out: {}", broken.name, broken.error));
         exit = exit.max(Exit::Bundle);
     }
-    Ok(exit)
+    Ok(left_out::exit(exit, &document.left_out, accept))
 }
 
 /// A report that takes its name when it is whole; something may be waiting for it.

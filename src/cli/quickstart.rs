@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::bundle::{CostArgs, Opener};
 use super::document::Document;
 use super::output::Output;
-use super::{Done, Stop, summary};
+use super::{Done, Stop, left_out, summary};
 use crate::compress::Method;
 use crate::engine::outcome;
 use crate::engine::{self, Bundle, MirrorSettings, Outcome, verify};
 use crate::exit::Exit;
-use crate::plan::{Plan, Rules};
+use crate::plan::{Accept, Plan, Rules};
 use crate::registry::ClientOptions;
 use crate::report::Listeners;
 use crate::serve::{Options, Server, Store};
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
     let opener = args.cost.opener()?;
     let listeners = output.listeners();
-    let bundle = match &args.bundle {
+    let mut bundle = match &args.bundle {
         Some(path) => opener.open(std::slice::from_ref(path), &listeners)?,
         None => Bundle::in_memory(
             "(the sample inside this program)",
@@ -55,13 +55,18 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             &listeners,
         )?,
     };
-    bundle.check_whole()?;
+    bundle.settle(Accept::default(), false)?;
     let plan = Arc::new(Plan::new(&bundle.catalog, &Rules::default())?);
     let bundle = Arc::new(bundle);
     let runtime = super::runtime()?;
     let (address, pushed, checked) = runtime.block_on(all(args, &opener, &bundle, &plan, listeners))?;
+    let left_out = [bundle.catalog.left_out.as_slice(), &plan.left_out].concat();
     let exit = outcome::exit(&[pushed.clone(), checked.clone()]);
+    let exit = left_out::exit(exit, &left_out, Accept::default());
     Output::result(&tell(args, &plan, address, &pushed, &checked, started));
+    if !left_out.is_empty() {
+        Output::result(&left_out::text(&left_out, Accept::default()));
+    }
     Ok(exit)
 }
 
@@ -99,7 +104,7 @@ async fn all(
     );
     let pushed = pushing.await.map_err(Stop::from)?.outcomes.into_iter().next();
     let pushed = pushed.ok_or_else(|| Stop::new(Exit::Internal, "the push came to nothing"))?;
-    let checked = verify::mirror(bundle, plan, mirror, true).await;
+    let checked = verify::mirror(bundle, plan, Accept::default(), mirror, true).await;
     shutdown.cancel();
     if let Ok(served) = serving.await {
         served?;

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::Stop;
+use super::left_out::AcceptArgs;
 use crate::oci::Reference;
 use crate::plan::naming::GivenName;
 use crate::plan::{Naming, OnConflict, Rewrite, Rules};
@@ -26,6 +27,8 @@ pub(super) struct ChoiceArgs {
 pub(super) struct RuleArgs {
     #[command(flatten)]
     pub(super) choice: ChoiceArgs,
+    #[command(flatten)]
+    pub(super) accept: AcceptArgs,
     /// Give repositories another place, as 'quay.io/(.*)=quay/$1'; the pattern matches HOST/PATH whole (repeatable)
     #[arg(long, value_name = "PATTERN=PATH")]
     rewrite: Vec<Rewrite>,
@@ -94,6 +97,7 @@ impl RuleArgs {
                 Winner::First => OnConflict::First,
                 Winner::Last => OnConflict::Last,
             },
+            accept: self.accept.accept(),
             ..self.choice.rules()?
         })
     }

@@ -9,7 +9,7 @@ use super::mirror::check::{self, NodeArgs};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::{Done, Stop, summary};
+use super::{Done, Stop, left_out, summary};
 use crate::engine::outcome;
 use crate::engine::verify;
 use crate::exit::Exit;
@@ -60,13 +60,16 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, output)?;
-    let bundle = Arc::new(opener.open(&paths, &Listeners::default())?);
-    bundle.check_whole()?;
+    let mut bundle = opener.open(&paths, &Listeners::default())?;
+    bundle.settle(rules.accept, false)?.iter().for_each(|note| output.note(note));
+    let bundle = Arc::new(bundle);
     let plan = Plan::new(&bundle.catalog, &rules)?;
     plan.check_not_empty()?;
-    let checks = mirrors.into_iter().map(|mirror| verify::mirror(&bundle, &plan, mirror, args.deep));
+    let check = |mirror| verify::mirror(&bundle, &plan, rules.accept, mirror, args.deep);
+    let checks = mirrors.into_iter().map(check);
     let outcomes = runtime.block_on(futures_util::future::join_all(checks));
-    let exit = outcome::exit(&outcomes);
+    document.left_out = [bundle.catalog.left_out.as_slice(), &plan.left_out].concat();
+    let exit = left_out::exit(outcome::exit(&outcomes), &document.left_out, rules.accept);
     document.images = plan.images.len();
     document.mirrors = outcomes;
     document.decode = Decode::of(&opener.decoder);
@@ -76,8 +79,10 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         let text = serde_json::to_string_pretty(&document);
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
     } else {
-        output.summary(&summary::verified(&document));
+        let left_out = left_out::text(&document.left_out, rules.accept);
+        output.summary(&format!("{}{left_out}", summary::verified(&document)));
         output.failures(&document.mirrors);
+        output.left_out(&document.left_out, rules.accept);
     }
     Ok(exit)
 }

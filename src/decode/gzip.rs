@@ -54,7 +54,7 @@ pub(super) fn decode(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), Bu
     loop {
         match feed.window()?.first() {
             None => return Ok(()),
-            Some(0) => return padding(feed),
+            Some(0) => return super::padding("gzip", feed),
             Some(_) => member(feed, out)?,
         }
     }
@@ -83,21 +83,5 @@ fn member(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), BundleError> 
                 return Err(corrupt(what).at(format!("gzip member at byte {start}")));
             }
         }
-    }
-}
-
-fn padding(feed: &mut dyn Feed) -> Result<(), BundleError> {
-    loop {
-        let position = feed.position();
-        let stored = feed.window()?;
-        if stored.is_empty() {
-            return Ok(());
-        }
-        if let Some(at) = stored.iter().position(|byte| *byte != 0) {
-            let at = position + at as u64;
-            return Err(corrupt(format!("bytes that are no gzip data follow it, at byte {at}")));
-        }
-        let len = stored.len();
-        feed.advance(len);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::blocks::{CHUNK_BYTES, Parts};
 use super::cache::{Decoded, PartSet as _};
 use super::feed::{SpaceFeed, peek};
-use super::sniff::{self, Sniffed};
+use super::magic;
 use super::{Decoder, Format, Output, Structure, StructureKind, Volume, decode};
 use crate::error::BundleError;
 use crate::source::ByteSpace;
@@ -36,12 +36,12 @@ impl Decoder {
     /// Whatever is wrong with the file: every part is verified.
     pub fn decode_once(&self, stored: Arc<dyn ByteSpace>) -> Result<Once, BundleError> {
         let began = Instant::now();
-        let head = peek(&*stored, 0, sniff::HEAD_BYTES)?;
-        let Sniffed::Known(format) = sniff::sniff(&head)? else {
+        let format = magic::compression(&peek(&*stored, 0, magic::HEAD_BYTES)?)?;
+        if format == Format::Plain {
             let structure = Volume::plain(Arc::clone(&stored))?.structure;
             let decoded_bytes = stored.len()?;
             return Ok(Once { structure, decoded_bytes, elapsed: began.elapsed(), busy: Duration::ZERO });
-        };
+        }
         let (outline, structure) = self.outline(format, &stored)?;
         let (decoded_bytes, busy) = if structure.kind == StructureKind::Blocks {
             let count = outline.parts.len();

@@ -62,6 +62,8 @@ pub enum Format {
     Gzip,
     /// gzip in members of at most 64 KiB that name their sizes.
     Bgzf,
+    /// bzip2.
+    Bzip2,
 }
 
 impl Format {
@@ -73,13 +75,14 @@ impl Format {
             Self::Zstd => "zstd",
             Self::Gzip => "gzip",
             Self::Bgzf => "bgzf",
+            Self::Bzip2 => "bzip2",
         }
     }
 
     /// What one of its parts is called.
     pub(super) const fn part_name(self) -> &'static str {
         match self {
-            Self::Plain => "part",
+            Self::Plain | Self::Bzip2 => "part",
             Self::Xz => "xz block",
             Self::Zstd => "zstd frames, part",
             Self::Gzip | Self::Bgzf => "gzip members, part",

@@ -12,7 +12,7 @@ use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
 use super::blocks::{Codec, Grouping, MAX_PARTS, Outline, reserve};
 use super::feed::{Feed, peek};
 use super::limits::memory_exceeded;
-use super::sniff::{is_skippable, may_be_zstd};
+use super::magic::{is_skippable, may_be_zstd};
 use super::{DecodeOptions, Format, Output, corrupt, truncated};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::archive::{self, Catalog};
+use crate::archive::{self, Catalog, LeftOut, LeftOutClass};
 use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
+use crate::plan::Accept;
 use crate::report::{Event, Listeners};
 use crate::source::{self, ByteSpace, LateFile, LazySpace, Source, SourceOptions};
 use crate::state::{BundleIdentity, Home, OpenVolume, Openings, State};
@@ -63,8 +64,33 @@ impl Bundle {
         let mut bundle = Self::default();
         let mut whole = Catalog::default();
         for path in paths {
-            let catalog = bundle.read(path, opening, listeners, early);
-            whole = whole.merge(catalog.map_err(|error| error.at(path.display()))?);
+            let shown = path.display().to_string();
+            let several = paths.len() > 1;
+            // What is found early says of itself where it lies, as all of the bundle will.
+            let early = |part: &Catalog| {
+                let mut part = part.clone();
+                part.lie_in(&shown, several);
+                early(&part);
+            };
+            match bundle.read(path, opening, listeners, &early) {
+                Ok(mut catalog) if catalog.has_images() || several => {
+                    catalog.lie_in(&shown, several);
+                    whole = whole.merge(catalog);
+                }
+                Ok(catalog) => return Err(catalog.nothing_in_it().at(&shown)),
+                // Of several bundles each stands for itself, as the archives of a folder do.
+                Err(error) if several && is_its_own(path, &error) => {
+                    whole.left_out.push(LeftOut::failed(
+                        shown.clone(),
+                        "a bundle that cannot be read",
+                        &error,
+                    ));
+                }
+                Err(error) => return Err(error.at(&shown)),
+            }
+        }
+        if !whole.has_images() {
+            return Err(whole.nothing_in_it());
         }
         bundle.catalog = Arc::new(whole);
         listeners.tell(&Event::Catalogued {
@@ -95,6 +121,9 @@ impl Bundle {
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
         let catalog = archive::read(&volume.space, &open, &archive::Limits::default(), &|_| {});
         bundle.catalog = Arc::new(catalog.map_err(|error| error.at(name))?);
+        if !bundle.catalog.has_images() {
+            return Err(bundle.catalog.nothing_in_it().at(name));
+        }
         Ok(bundle)
     }
 
@@ -137,6 +166,9 @@ impl Bundle {
                 Ok(space)
             };
             let catalog = archive::read_directory(path, &open_file, &open, &limits)?;
+            if !catalog.has_images() {
+                return Ok(catalog);
+            }
             if let Some(identity) = identity.filter(|it| BundleIdentity::of_folder(path).as_ref() == Some(it))
             {
                 state.save_catalog(&identity, &catalog, &home, &openings);
@@ -161,7 +193,7 @@ impl Bundle {
         self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
         let catalog = archive::read(&volume.space, &open, &limits, early)?;
         self.measured(&volume.space)?;
-        if let Some(identity) = identity {
+        if let Some(identity) = identity.filter(|_| catalog.has_images()) {
             file.check_unchanged()?;
             state.save_catalog(&identity, &catalog, &Home::Volume(volume.space), &openings);
             self.identities.push(identity);
@@ -222,23 +254,59 @@ impl Bundle {
             .try_for_each(|file| file.check_unchanged().map_err(|error| error.at(file.path().display())))
     }
 
-    /// The first thing that is wrong with an image, unless nothing is.
+    /// Leaves out what is damaged, and what the user does not accept. Gives what people should know of it.
     ///
     /// # Errors
-    /// A bundle with a damaged image is refused as a whole: half a release on a mirror is worse than none.
-    pub fn check_whole(&self) -> Result<(), BundleError> {
-        let Some(first) = self.catalog.broken.first() else { return Ok(()) };
-        let whole = self.catalog.images.len();
-        let count = self.catalog.broken.len();
-        let error = first.error.clone();
-        let error =
-            if count > 1 { error.at(format!("{count} images are damaged; the first")) } else { error };
-        Err(match (whole, error.fault()) {
-            (0, _) | (_, Fault::BadReference) => error,
-            _ => error.hint(format!(
+    /// A bundle with a damaged image is refused as a whole, because half a release on a mirror is worse than none: unless
+    /// damaged images are allowed, or the damage is confined to one archive of several, which is left out. A bundle of
+    /// which nothing is whole is refused in any case.
+    pub fn settle(&mut self, accept: Accept, allow_damaged: bool) -> Result<Vec<String>, BundleError> {
+        let catalog = Arc::make_mut(&mut self.catalog);
+        let mut notes = Vec::new();
+        if accept.partial_index {
+            let parts = catalog.broken.iter().filter_map(|broken| broken.part.as_ref());
+            let words = parts.filter_map(|image| Some(image.partial.as_ref()?.in_words()));
+            notes.extend(words.map(|words| format!("{words} (accepted)")));
+            catalog.accept_parts();
+        }
+        let Some(first) = catalog.broken.first().map(|first| first.error.clone()) else { return Ok(notes) };
+        let count = catalog.broken.len();
+        let all = catalog.broken.clone();
+        let error = |whole: usize| {
+            let error = match count {
+                1 => first.clone(),
+                _ => first.clone().at(format!("{count} images are damaged; the first")),
+            };
+            let helps = whole > 0 && first.hint_text().is_none();
+            let hint = format!(
                 "nothing was sent; fetch the bundle again, or push the {whole} whole image(s) with --allow-damaged"
-            )),
-        })
+            );
+            if helps { error.hint(hint) } else { error }
+        };
+        if !allow_damaged {
+            if all.iter().any(|broken| broken.unit.is_none()) {
+                return Err(error(catalog.images.len()));
+            }
+            catalog.leave_out_damaged();
+        }
+        if catalog.images.is_empty() {
+            return Err(error(0));
+        }
+        Ok(notes)
+    }
+
+    /// Whether something that holds or may hold images could not be read.
+    pub fn lacks_something(&self) -> bool {
+        self.catalog.left_out.iter().any(|it| it.class == LeftOutClass::Unreadable)
+    }
+}
+
+/// Whether an error says something of this bundle alone, and not of the machine or the run.
+fn is_its_own(path: &Path, error: &BundleError) -> bool {
+    match error.fault() {
+        Fault::Cancelled | Fault::Changed => false,
+        Fault::Io => fs::File::open(path).and_then(|file| file.metadata()).is_err(),
+        _ => true,
     }
 }
 

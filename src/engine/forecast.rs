@@ -37,6 +37,12 @@ pub struct ImageForecast {
     pub place: String,
     /// What would be done.
     pub verdict: Verdict,
+    /// Tags that stand for another image, each with its digest in words.
+    pub replaces: Vec<(String, String)>,
+    /// The digest that the tags will stand for; none where it is known only once layers are compressed.
+    pub digest: Option<Digest>,
+    /// Why it cannot be complete.
+    pub shortfall: Option<Failure>,
     /// Blobs that the repository lacks.
     pub missing_blobs: usize,
     /// Their bytes.
@@ -113,15 +119,20 @@ async fn image(
         Some(namespace) => planned.repository.below(namespace).map_err(RegistryError::from)?,
         None => planned.repository.clone(),
     };
+    let mut replaces = Vec::new();
     let (verdict, missing) = match &planned.content {
-        Content::Unpacked(unpacked) if holds(registry, &repository, &planned.tags, unpacked).await? => {
-            (Verdict::Unchanged, Vec::new())
-        }
-        Content::Unpacked(unpacked) => {
-            (Verdict::Compress, unpacked.layers.iter().map(|layer| (layer.diff_id, layer.size)).collect())
-        }
+        Content::Unpacked(unpacked) => match others(registry, &repository, &planned.tags, unpacked).await? {
+            Some(others) => {
+                replaces.extend(others.into_iter().map(|(tag, from)| (tag, from.to_string())));
+                let layers = unpacked.layers.iter().map(|layer| (layer.diff_id, layer.size));
+                (Verdict::Compress, layers.collect())
+            }
+            None => (Verdict::Unchanged, Vec::new()),
+        },
         Content::Manifest(root) => {
             let presence = probe::image(registry, &repository, &planned.tags, root).await?;
+            let moves = presence.tags_to_move.iter();
+            replaces.extend(moves.filter_map(|moved| Some((moved.tag.clone(), moved.replaced()?))));
             match (presence.whole, presence.tags_to_move.is_empty()) {
                 (true, true) => (Verdict::Unchanged, Vec::new()),
                 (true, false) => (Verdict::Tag, Vec::new()),
@@ -134,20 +145,33 @@ async fn image(
     };
     let missing_bytes = missing.iter().map(|blob: &(Digest, u64)| blob.1).sum();
     let (name, missing_blobs) = (planned.name.clone(), missing.len());
-    Ok(Asked { image: ImageForecast { name, place, verdict, missing_blobs, missing_bytes }, missing })
+    let named = |(tag, from)| (planned.place_of(namespace, &tag), from);
+    let replaces = replaces.into_iter().map(named).collect();
+    let digest = match planned.content {
+        Content::Manifest(root) => Some(root),
+        Content::Unpacked(_) => None,
+    };
+    let shortfall = planned.shortfall.as_ref().map(Failure::from);
+    let image =
+        ImageForecast { name, place, verdict, replaces, digest, shortfall, missing_blobs, missing_bytes };
+    Ok(Asked { image, missing })
 }
 
-/// Whether every tag names an image of this configuration with as many layers: what a docker-archive's digest follows from.
-async fn holds(
+/// None if every tag names an image of this configuration with as many layers, which is what a docker-archive's digest
+/// follows from; else the tags that name another image.
+async fn others(
     registry: &Registry,
     repository: &Repository,
     tags: &[Tag],
     image: &Unpacked,
-) -> Result<bool, RegistryError> {
+) -> Result<Option<Vec<(Tag, Digest)>>, RegistryError> {
+    let (mut others, mut all_there) = (Vec::new(), !tags.is_empty());
     for tag in tags {
         let Some(stored) = registry.get_manifest(repository, tag.as_str(), MAX_MANIFEST_BYTES).await? else {
-            return Ok(false);
+            all_there = false;
+            continue;
         };
+        let digest = Digest::of(&stored.bytes);
         let same =
             Manifest::parse(stored.bytes, &stored.media_type).is_ok_and(|manifest| match &manifest.kind {
                 Kind::Image { config, layers } => {
@@ -156,10 +180,10 @@ async fn holds(
                 Kind::Index { .. } => false,
             });
         if !same {
-            return Ok(false);
+            others.push((tag.clone(), digest));
         }
     }
-    Ok(!tags.is_empty())
+    Ok((!all_there || !others.is_empty()).then_some(others))
 }
 
 async fn missing(

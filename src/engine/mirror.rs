@@ -26,6 +26,7 @@ use super::pace::{ByDelay, ByRate, Pace, Permit, Widths};
 use super::prepare::ReadyBlob;
 use super::work::{Agreed, WorkImage};
 use super::{MirrorSettings, Run};
+use crate::exit::Exit;
 use crate::oci::Repository;
 use crate::probe;
 use crate::publish;
@@ -185,7 +186,17 @@ impl Actor {
             why: failure.message.clone(),
         });
         self.run.note_damage(at, &failure);
+        let failure = self.confined(image, failure);
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (phase, failure));
+    }
+
+    /// Damage to one archive of several leaves the run incomplete; the others go on.
+    fn confined(&self, image: &WorkImage, failure: Failure) -> Failure {
+        if failure.exit != Exit::Bundle || image.planned.unit.is_none() {
+            return failure;
+        }
+        let accepted = self.run.settings.accept.unreadable;
+        Failure { exit: if accepted { Exit::Complete } else { Exit::Incomplete }, ..failure }
     }
 
     /// Everything of an image up to its digest; no tag is touched.
@@ -212,11 +223,17 @@ impl Actor {
         }
         let presence = presence
             .map(|found| probe::Presence { whole: found.whole && !self.run.settings.recheck, ..found });
-        let needs_blobs = presence.as_ref().is_ok_and(|presence| !presence.whole);
+        let keeps = |presence: &probe::Presence| {
+            presence.tags_to_move.iter().any(|moved| self.kept(image, moved).is_some())
+        };
+        let needs_blobs = presence.as_ref().is_ok_and(|presence| !presence.whole && !keeps(presence));
         let sent =
             if needs_blobs { self.send(image, &repository, &ready.blobs, &ahead).await } else { Ok(()) };
         self.cancel(&repository, ahead).await;
         let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
+        if let Some(refused) = presence.tags_to_move.iter().find_map(|moved| self.kept(image, moved)) {
+            return Err((Phase::Probe, refused));
+        }
         sent.map_err(|failure| (Phase::Upload, failure))?;
         let by_tag = !presence.whole && self.is_put_by_tag(image, root);
         if presence.whole {
@@ -230,6 +247,7 @@ impl Actor {
             repository,
             depth: publish::levels(&ready.manifests).len(),
             root: Arc::clone(root),
+            held: ready.manifests.iter().map(|manifest| manifest.digest).collect(),
             already: presence.whole,
             tags_to_move: presence.tags_to_move,
             complete: false,
@@ -309,7 +327,7 @@ impl Actor {
                 class: Kind::Unreachable.class(),
                 message: "the mirror could no longer be reached".to_owned(),
                 hint: None,
-                exit: crate::exit::Exit::Unreachable,
+                exit: Exit::Unreachable,
             });
         }
         Ok(())

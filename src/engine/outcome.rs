@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::error::BundleError;
 use crate::exit::Exit;
+use crate::oci::Digest;
 use crate::registry::RegistryError;
 
 /// What became of one mirror.
@@ -19,6 +20,8 @@ pub struct Outcome {
     pub images_unchanged: usize,
     /// Images that are not complete, each with its reason.
     pub images_failed: Vec<ImageFailure>,
+    /// Tags that stood for another image before this run.
+    pub tags_replaced: Vec<TagReplaced>,
     /// Blobs that were uploaded.
     pub blobs_sent: u64,
     /// Blobs that were there before.
@@ -33,6 +36,17 @@ pub struct Outcome {
     pub elapsed_seconds: f64,
     /// Why the mirror as a whole failed, if it did.
     pub error: Option<Failure>,
+}
+
+/// A tag that was moved from one image to another.
+#[derive(Debug, Clone, Serialize)]
+pub struct TagReplaced {
+    /// The name on the mirror, tag included.
+    pub place: String,
+    /// The digest it stood for; none where the registry does not tell it.
+    pub from: Option<Digest>,
+    /// The digest it stands for.
+    pub to: Digest,
 }
 
 /// A reason, for people and for programs.
@@ -128,6 +142,7 @@ impl Outcome {
             images_complete: 0,
             images_unchanged: 0,
             images_failed: Vec::new(),
+            tags_replaced: Vec::new(),
             blobs_sent: 0,
             blobs_skipped: 0,
             blobs_mounted: 0,
@@ -149,9 +164,11 @@ impl Outcome {
         self.error.is_none() && self.images_failed.is_empty()
     }
 
+    /// What each failure alone would end with; nothing for one that was accepted.
     fn exits(&self) -> impl Iterator<Item = Exit> {
         let whole = self.error.iter().map(|failure| failure.exit);
-        whole.chain(self.images_failed.iter().map(|failed| failed.failure.exit))
+        let all = whole.chain(self.images_failed.iter().map(|failed| failed.failure.exit));
+        all.filter(|exit| *exit != Exit::Complete)
     }
 }
 

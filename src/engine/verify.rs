@@ -16,20 +16,26 @@ use crate::archive::Content;
 use crate::exit::Exit;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
-use crate::plan::{Plan, PlannedImage};
+use crate::plan::{Accept, Plan, PlannedImage};
 use crate::registry::{Registry, RegistryError};
 
 /// Images asked about at once; blobs of one image are asked about one after the other.
 const AT_ONCE: usize = 16;
 
 /// Checks every image of the plan on one mirror.
-pub async fn mirror(bundle: &Bundle, plan: &Plan, settings: MirrorSettings, deep: bool) -> Outcome {
+pub async fn mirror(
+    bundle: &Bundle,
+    plan: &Plan,
+    accept: Accept,
+    settings: MirrorSettings,
+    deep: bool,
+) -> Outcome {
     let started = Instant::now();
     let mut outcome = Outcome::new(settings.name.clone());
     match Registry::connect(&settings.target.endpoint, settings.client).await {
         Err(error) => outcome.error = Some(Failure::from(&error)),
         Ok(registry) => {
-            let check = Check { registry, bundle, deep, seen: Mutex::default() };
+            let check = Check { registry, bundle, accept, deep, seen: Mutex::default() };
             let namespace = settings.target.namespace;
             let checks = plan.images.iter().map(|planned| check.image(planned, namespace.as_ref()));
             let results: Vec<_> = stream::iter(checks).buffered(AT_ONCE).collect().await;
@@ -56,6 +62,7 @@ pub async fn mirror(bundle: &Bundle, plan: &Plan, settings: MirrorSettings, deep
 struct Check<'a> {
     registry: Registry,
     bundle: &'a Bundle,
+    accept: Accept,
     deep: bool,
     /// Blobs found whole, by repository: images share them.
     seen: Mutex<HashSet<(Repository, Digest)>>,
@@ -83,6 +90,13 @@ impl Check<'_> {
             let root = self.manifest(&repository, reference, "").await?;
             Self::is_the_bundles(planned, reference, &root)?;
             self.whole(&repository, root).await?;
+        }
+        if let Some(error) = &planned.shortfall {
+            return Err(Failure::from(error));
+        }
+        // A name that carries a digest promises that it can be pulled by it.
+        for digest in planned.digests.iter().filter(|_| !self.accept.digest_lost) {
+            self.manifest(&repository, &digest.to_string(), "").await?;
         }
         Ok(())
     }

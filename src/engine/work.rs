@@ -81,8 +81,10 @@ struct State {
 pub(super) struct Agreed {
     /// The places in the list of the images of the plan, in its order.
     pub(super) images: Arc<Vec<usize>>,
-    /// Damaged images of the bundle are not in the plan.
+    /// Images of the bundle are not in the plan because they are damaged or could not be read.
     pub(super) left_out: bool,
+    /// Images whose names carry digests, or that cannot be complete, by their places in the list, as the plan has them.
+    pub(super) demanding: Arc<HashMap<usize, PlannedImage>>,
 }
 
 impl Work {
@@ -104,24 +106,29 @@ impl Work {
     }
 
     /// The plan of the whole bundle. What it holds and was not found early is added to the list, which is whole then.
-    pub(super) fn agree(&self, plan: &Plan, catalog: &Arc<Catalog>, preparer: &Preparer) {
+    /// `unreadable` is whether something that may hold images could not be read.
+    pub(super) fn agree(&self, plan: &Plan, catalog: &Arc<Catalog>, unreadable: bool, preparer: &Preparer) {
         let known: HashMap<_, usize> = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.images.iter().enumerate().map(|(at, image)| (key(&image.planned), at)).collect()
         };
         let mut next = self.len();
         let mut images = Vec::with_capacity(plan.images.len());
+        let mut demanding = HashMap::new();
         for planned in &plan.images {
-            if let Some(&at) = known.get(&key(planned)) {
-                images.push(at);
-                continue;
+            let at = known.get(&key(planned)).copied().unwrap_or_else(|| {
+                preparer.expect(&planned.content);
+                self.add(planned.clone(), catalog, None);
+                next += 1;
+                next - 1
+            });
+            images.push(at);
+            if planned.shortfall.is_some() || !planned.digests.is_empty() {
+                demanding.insert(at, planned.clone());
             }
-            preparer.expect(&planned.content);
-            self.add(planned.clone(), catalog, None);
-            images.push(next);
-            next += 1;
         }
-        let agreed = Agreed { images: Arc::new(images), left_out: !catalog.broken.is_empty() };
+        let left_out = unreadable || !catalog.broken.is_empty();
+        let agreed = Agreed { images: Arc::new(images), left_out, demanding: Arc::new(demanding) };
         self.state.lock().unwrap_or_else(PoisonError::into_inner).agreed = Some(agreed);
         self.grown.send_replace(());
     }

@@ -27,6 +27,12 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// A digest and a size, and nothing else.
+    pub fn plain(digest: Digest, size: u64) -> Self {
+        let (urls, annotations) = (Vec::new(), BTreeMap::new());
+        Self { media_type: String::new(), digest, size, urls, annotations, platform: None }
+    }
+
     /// Whether the content is fetched from elsewhere, and so neither needed in a bundle nor pushed.
     pub fn is_foreign(&self) -> bool {
         !self.urls.is_empty() || media_type::is_foreign_layer(&self.media_type)
@@ -179,7 +185,8 @@ impl Manifest {
         };
         let is_index = matches!(kind, Kind::Index { .. });
         if media_type::is_manifest(&said) && media_type::is_index(&said) != is_index {
-            return Err(BundleError::new(Fault::BadJson, format!("is not what its media type {said} says")));
+            let what = format!("is not what its media type {said} says");
+            return Err(BundleError::new(Fault::Contradiction, what));
         }
         let media_type =
             if media_type::is_manifest(&said) && speaks_for_itself { said } else { usual.to_owned() };

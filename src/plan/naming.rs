@@ -74,6 +74,16 @@ pub struct Place {
     pub repository: Repository,
     /// The tag; none for what is known by its digest alone.
     pub tag: Option<Tag>,
+    /// The digest in the name, which must be had under that name.
+    pub digest: Option<Digest>,
+}
+
+/// The places of an image, and which of its names are none.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) valid: Vec<Place>,
+    /// Text, and why it is no name.
+    pub(super) invalid: Vec<(String, String)>,
 }
 
 impl fmt::Display for Place {
@@ -87,8 +97,10 @@ impl Naming {
     /// Whether every image can be given a name; the error lists those that cannot, and the flag that helps.
     pub(super) fn check(&self, catalog: &Catalog, followers: &HashSet<usize>) -> Result<(), BundleError> {
         let images = || catalog.images.iter().enumerate().filter(|(index, _)| !followers.contains(index));
-        let nameless: Vec<&Image> =
-            images().map(|(_, image)| image).filter(|image| self.is_nameless(image)).collect();
+        let nameless: Vec<&Image> = images()
+            .map(|(_, image)| image)
+            .filter(|image| self.is_nameless(image) && !has_invalid_name(image))
+            .collect();
         let single = self.names.iter().filter(|given| given.digest.is_none()).count();
         if single > 0 && (single > 1 || nameless.len() > 1) && self.repository.is_none() {
             let digests: Vec<_> =
@@ -134,8 +146,10 @@ impl Naming {
     pub(super) fn unused(&self, catalog: &Catalog) -> Vec<String> {
         let full = |name: &ImageName| match name {
             ImageName::Full(reference) => format!("{}/{}", reference.host, reference.repository),
-            ImageName::Hostless(repository, _) => repository.to_string(),
-            ImageName::TagOnly(_) => String::new(),
+            ImageName::Hostless(repository, _) | ImageName::HostlessDigest(repository, _) => {
+                repository.to_string()
+            }
+            ImageName::TagOnly(_) | ImageName::Invalid { .. } => String::new(),
         };
         let names: Vec<String> = catalog.images.iter().flat_map(|image| &image.names).map(full).collect();
         let given = self.names.iter().map(|given| format!("{}/{}", given.name.host, given.name.repository));
@@ -152,7 +166,10 @@ impl Naming {
 
     fn is_nameless(&self, image: &Image) -> bool {
         self.annotated(image).is_none()
-            && !image.names.iter().any(|name| !matches!(name, ImageName::TagOnly(_)))
+            && image
+                .names
+                .iter()
+                .all(|name| matches!(name, ImageName::TagOnly(_) | ImageName::Invalid { .. }))
     }
 
     fn annotated(&self, image: &Image) -> Option<Reference> {
@@ -166,35 +183,48 @@ impl Naming {
     }
 
     /// Every place of an image, one for each of its names.
-    pub(super) fn places(&self, image: &Image) -> Result<Vec<Place>, BundleError> {
+    pub(super) fn places(&self, image: &Image) -> Result<Places, BundleError> {
+        let only = |place| Places { valid: vec![place], invalid: Vec::new() };
         if self.is_nameless(image)
             && let Some(name) = self.given(image)
         {
-            return Ok(vec![self.place_of(name)?]);
+            return self.place_of(name).map(only);
         }
         if let Some(name) = self.annotated(image) {
-            return Ok(vec![self.place_of(&name)?]);
+            return self.place_of(&name).map(only);
         }
-        let mut places = Vec::new();
+        let mut places = Places::default();
         for name in &image.names {
-            places.push(match name {
+            places.valid.push(match name {
                 ImageName::Full(reference) => self.place_of(reference)?,
                 ImageName::Hostless(repository, tag) => Place {
                     name: name.to_string(),
                     repository: self.rewrite(repository.as_str(), repository)?,
                     tag: Some(tag.clone()),
+                    digest: None,
+                },
+                ImageName::HostlessDigest(repository, digest) => Place {
+                    name: name.to_string(),
+                    repository: self.rewrite(repository.as_str(), repository)?,
+                    tag: None,
+                    digest: Some(*digest),
                 },
                 ImageName::TagOnly(tag) => {
                     let Some(repository) = &self.repository else { continue };
                     self.place_of(&Reference { tag: Some(tag.clone()), digest: None, ..repository.clone() })?
                 }
+                ImageName::Invalid { text, why } => {
+                    places.invalid.push((text.clone(), why.clone()));
+                    continue;
+                }
             });
         }
-        if places.is_empty()
+        if places.valid.is_empty()
+            && places.invalid.is_empty()
             && let Some(repository) = &self.repository
         {
             let by_digest = Reference { tag: None, digest: Some(digest(image)), ..repository.clone() };
-            places.push(self.place_of(&by_digest)?);
+            places.valid.push(Place { digest: None, ..self.place_of(&by_digest)? });
         }
         Ok(places)
     }
@@ -207,7 +237,7 @@ impl Naming {
             (None, None) => Some("latest".parse()?),
             (tag, _) => tag.clone(),
         };
-        Ok(Place { name: name.to_string(), repository, tag })
+        Ok(Place { name: name.to_string(), repository, tag, digest: name.digest })
     }
 
     fn rewrite(&self, full: &str, otherwise: &Repository) -> Result<Repository, BundleError> {
@@ -222,7 +252,12 @@ impl Naming {
     }
 }
 
-fn digest(image: &Image) -> Digest {
+fn has_invalid_name(image: &Image) -> bool {
+    image.names.iter().any(|name| matches!(name, ImageName::Invalid { .. }))
+}
+
+/// The digest that `--name DIGEST=NAME` calls an image by.
+pub(super) fn digest(image: &Image) -> Digest {
     match &image.content {
         Content::Manifest(digest) => *digest,
         Content::Unpacked(unpacked) => unpacked.config_digest,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
+use crate::archive::ImageName;
 use crate::oci::{Manifest, Platform, media_type};
 
 fn manifest(json: &str) -> Arc<Manifest> {
@@ -21,7 +22,8 @@ fn simple(seed: &str) -> Arc<Manifest> {
 fn image(manifest: &Manifest, names: &[&str]) -> Image {
     let names = names.iter().map(|name| ImageName::Full(name.parse().unwrap())).collect();
     let content = Content::Manifest(manifest.digest);
-    Image { names, content, origin: String::new(), annotations: BTreeMap::new() }
+    let annotations = BTreeMap::new();
+    Image { names, content, origin: String::new(), annotations, partial: None, unit: None }
 }
 
 fn catalog(images: &[(&Arc<Manifest>, &[&str])]) -> Catalog {
@@ -177,7 +179,7 @@ fn include_and_exclude_choose_by_the_name_in_the_bundle() {
     let globs =
         |glob: &str| globset::GlobSetBuilder::new().add(globset::Glob::new(glob).unwrap()).build().unwrap();
     let plan = Plan::new(&catalog, &Rules { include: globs("gcr.io/*"), ..Rules::default() }).unwrap();
-    assert_eq!((places(&plan), plan.left_out), (vec!["x/y:1".to_owned()], 1));
+    assert_eq!((places(&plan), plan.not_chosen), (vec!["x/y:1".to_owned()], 1));
     let plan = Plan::new(&catalog, &Rules { exclude: globs("*/y:*"), ..Rules::default() }).unwrap();
     assert_eq!(places(&plan), ["x/z:1"]);
 }

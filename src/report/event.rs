@@ -96,6 +96,17 @@ pub enum Event {
         /// After how long it is tried again.
         after: Duration,
     },
+    /// A tag that stands for another image is about to be moved.
+    Replaces {
+        /// On which mirror.
+        mirror: usize,
+        /// The name on the mirror, tag included.
+        place: String,
+        /// The digest it stands for, or words where the registry does not tell it.
+        from: String,
+        /// The digest it will stand for.
+        to: Digest,
+    },
     /// Tags are moved: the last step on a mirror.
     Tagged {
         /// On which.

@@ -68,6 +68,9 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
             "retried",
             json!({"mirror": name(mirror), "what": what, "why": why, "after_seconds": after.as_secs_f64()}),
         ),
+        Event::Replaces { mirror, place, from, to } => {
+            ("replaces", json!({"mirror": name(mirror), "place": place, "from": from, "to": to}))
+        }
         Event::Tagged { mirror, tags } => ("tagged", json!({"mirror": name(mirror), "tags": tags})),
         Event::Finished { mirror, complete, failed, took } => (
             "finished",

@@ -55,6 +55,9 @@ impl Listener for Lines {
         };
         let line = match event {
             Event::Opened { .. } | Event::Catalogued { .. } | Event::Note { .. } => plain(event),
+            Event::Replaces { mirror, place, from, to } => {
+                Some(format!("{}: {place} replaces {from} → {to}", name(&state, *mirror)))
+            }
             Event::Planned { images } => {
                 state.images = Some(*images);
                 None

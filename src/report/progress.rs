@@ -76,6 +76,9 @@ impl Listener for Progress {
             Event::ImageFailed { image, why, .. } => {
                 let _ = self.bars.println(format!("{} failed: {why}", printable(image)));
             }
+            Event::Replaces { place, from, to, .. } => {
+                let _ = self.bars.println(format!("{place} replaces {from} → {to}"));
+            }
             Event::Retried { what, why, after, .. } => {
                 let _ = self.bars.println(format!("{what}: {why}; again in {}", human_duration(*after)));
             }

@@ -12,15 +12,14 @@
 //! Never reads more of a bundle than about 1.2 MiB, and never decodes.
 
 use std::fmt;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::error::BundleError;
 use crate::oci::{Algorithm, Digest, Hasher};
-use crate::source::{ByteSpace, Source, read_exact};
+use crate::source::{
+    ByteSpace, FileFacts as SeenFile, FolderEntry, FolderEntryKind, Source, read_exact, scan_folder,
+};
 
 /// The first bytes: headers of tar and of compression.
 const HEAD_BYTES: u64 = 64 << 10;
@@ -88,48 +87,35 @@ impl BundleIdentity {
         Ok(Some(Self { key: hasher.finish(), file, copies_count }))
     }
 
-    /// The identity of a folder: of all names below it and what the file system says of each. `None` where it cannot be
-    /// told. To be asked for before its content is read and once more before that is remembered: only if both are equal
-    /// was it read as it is.
+    /// The identity of a folder: of all names below it, links followed, and what the file system says of each. `None`
+    /// where it cannot be told. To be asked for before its content is read and once more before that is remembered: only
+    /// if both are equal was it read as it is.
     pub fn of_folder(root: &Path) -> Option<Self> {
-        let mut lines = Vec::new();
-        let mut newest = (i64::MIN, true);
-        let mut folders = vec![PathBuf::new()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(root.join(&folder)).ok()? {
-                let name = folder.join(entry.ok()?.file_name());
-                let facts = fs::symlink_metadata(root.join(&name)).ok()?;
-                if facts.is_dir() {
-                    folders.push(name.clone());
-                }
-                let ctime = facts.ctime().saturating_mul(SECOND_NS).saturating_add(facts.ctime_nsec());
-                newest = newest.max((ctime, facts.ctime_nsec() == 0));
-                // Of a folder only that it is there: what is in it speaks for itself.
-                let numbers = [
-                    u64::from(facts.mode()),
-                    facts.dev(),
-                    facts.ino(),
-                    if facts.is_dir() { 0 } else { facts.size() },
-                    if facts.is_dir() { 0 } else { ctime.cast_unsigned() },
-                ];
-                lines.push((name, numbers));
-                if lines.len() > MAX_ENTRIES {
-                    return None;
-                }
-            }
-        }
-        if lines.is_empty() || !settled(newest.0, newest.1) {
+        let entries = scan_folder(root, MAX_ENTRIES).ok().filter(|entries| !entries.is_empty())?;
+        let files = entries.iter().filter_map(|entry| match &entry.kind {
+            FolderEntryKind::File(facts) => Some(facts.ctime_ns),
+            _ => None,
+        });
+        let newest = files.max().unwrap_or(0);
+        if !settled(newest, newest % SECOND_NS == 0) {
             return None;
         }
-        lines.sort_unstable();
         let mut hasher = Hasher::new(Algorithm::Sha256);
-        hasher.update(b"folder 1\n");
-        for (name, numbers) in lines {
-            let name = name.as_os_str().as_bytes();
-            hasher.update(&(name.len() as u64).to_le_bytes());
-            hasher.update(name);
-            for number in numbers {
-                hasher.update(&number.to_le_bytes());
+        hasher.update(b"folder 2\n");
+        let mut text = |kind: u8, text: &str| {
+            hasher.update(&[kind]);
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        for FolderEntry { name, kind, .. } in &entries {
+            text(b'n', name);
+            match kind {
+                FolderEntryKind::File(SeenFile { len, id, ctime_ns }) => {
+                    text(b'f', &format!("{len} {} {} {ctime_ns}", id.0, id.1));
+                }
+                FolderEntryKind::Alias(of) => text(b'a', of),
+                FolderEntryKind::Unreachable { why, .. } => text(b'u', why),
+                FolderEntryKind::Odd(what) => text(b'o', what),
             }
         }
         Some(Self { key: hasher.finish(), file: FileFacts::default(), copies_count: false })
@@ -177,7 +163,7 @@ fn sample(space: &dyn ByteSpace, len: u64, hasher: &mut Hasher) -> Result<(), Bu
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::fs::{self, File};
     use std::io::{Seek, SeekFrom, Write};
 
     use super::*;

@@ -6,8 +6,8 @@
 //! bundle's own volume, of archives inside it (opened again when somebody reads them, not before), of files of a folder,
 //! and, for the few bytes that a document embeds, as the bytes themselves.
 //!
-//! Not kept, so that the bundle is read again: catalogs with damaged images (whether an image counts as damaged may hang
-//! on settings, as `--decode-memory`), catalogs too large, and places that cannot be told.
+//! Not kept, so that the bundle is read again: catalogs with damaged images or unreadable archives (whether something
+//! counts as such may hang on settings, as `--decode-memory`), catalogs too large, and places that cannot be told.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Blob, Catalog, Content, Image, ImageName, Stored, Unpacked, UnpackedLayer};
+use crate::archive::{
+    Blob, Catalog, Content, Image, ImageName, LeftOut, LeftOutClass, PartialIndex, Stored, Unpacked,
+    UnpackedLayer,
+};
 use crate::error::BundleError;
 use crate::oci::manifest::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, Platform};
@@ -25,7 +28,7 @@ use crate::source::{ByteSpace, Extent, LateFile, LazySpace, read_exact};
 
 /// Counts up with each change of the types below. Beside it the program's version is kept: another one may read bundles
 /// in another way.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// What a document may take in memory. Ten thousand images take some 30 MB.
 const MAX_RAW_BYTES: usize = 128 << 20;
@@ -107,7 +110,7 @@ impl std::fmt::Debug for Home {
 /// Why a catalog is not kept, or one that was kept is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unkept {
-    #[error("images in it are damaged")]
+    #[error("something in it is damaged or cannot be read")]
     Broken,
     #[error("it is too large")]
     TooLarge,
@@ -129,6 +132,7 @@ struct WireCatalog<'a> {
     blobs: Vec<WireBlob<'a>>,
     #[serde(borrow)]
     notes: Vec<&'a str>,
+    left_out: Cow<'a, [LeftOut]>,
 }
 
 /// Space 0 is the bundle's own volume; these follow from 1 on, each made from earlier ones.
@@ -156,13 +160,27 @@ struct WireImage<'a> {
     origin: &'a str,
     #[serde(borrow)]
     annotations: Vec<(&'a str, &'a str)>,
+    #[serde(borrow)]
+    partial: Option<WirePartial<'a>>,
+    unit: Option<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WirePartial<'a> {
+    index: &'a [u8],
+    #[serde(borrow)]
+    present: Vec<(&'a [u8], &'a str)>,
+    #[serde(borrow)]
+    missing: Vec<&'a str>,
 }
 
 #[derive(Serialize, Deserialize)]
 enum WireName<'a> {
     Full(#[serde(borrow)] Cow<'a, str>),
     Hostless(&'a str, &'a str),
+    HostlessDigest(&'a str, &'a [u8]),
     TagOnly(&'a str),
+    Invalid(&'a str, &'a str),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -229,7 +247,8 @@ pub(super) fn encode(
     home: &Home,
     openings: &Openings,
 ) -> Result<(Vec<u8>, usize), Unkept> {
-    if !catalog.broken.is_empty() {
+    let unreadable = catalog.left_out.iter().any(|it| it.class == LeftOutClass::Unreadable);
+    if unreadable || !catalog.broken.is_empty() {
         return Err(Unkept::Broken);
     }
     let mut places = Places::new(home, openings);
@@ -252,7 +271,8 @@ pub(super) fn encode(
         Space::File(path) => WireSpace::File(path.into()),
         Space::Inline(at) => WireSpace::Inline(&inline[at]),
     });
-    let wire = WireCatalog { spaces: spaces.collect(), images, manifests, blobs, notes };
+    let left_out = Cow::Borrowed(catalog.left_out.as_slice());
+    let wire = WireCatalog { spaces: spaces.collect(), images, manifests, blobs, notes, left_out };
     let raw = postcard::to_stdvec(&wire).map_err(|_| Unkept::TooLarge)?;
     if raw.len() > MAX_RAW_BYTES {
         return Err(Unkept::TooLarge);
@@ -292,6 +312,15 @@ fn wire_descriptor(descriptor: &Descriptor) -> WireDescriptor<'_> {
     }
 }
 
+fn wire_partial(partial: &PartialIndex) -> WirePartial<'_> {
+    let present = partial.present.iter().map(|(digest, platform)| (digest_bytes(digest), platform.as_str()));
+    WirePartial {
+        index: digest_bytes(&partial.index),
+        present: present.collect(),
+        missing: partial.missing.iter().map(String::as_str).collect(),
+    }
+}
+
 enum Space {
     Volume(WireExtent),
     File(String),
@@ -320,7 +349,11 @@ impl<'a> Places<'a> {
         let names = image.names.iter().map(|name| match name {
             ImageName::Full(reference) => WireName::Full(reference.to_string().into()),
             ImageName::Hostless(repository, tag) => WireName::Hostless(repository.as_str(), tag.as_str()),
+            ImageName::HostlessDigest(repository, digest) => {
+                WireName::HostlessDigest(repository.as_str(), digest_bytes(digest))
+            }
             ImageName::TagOnly(tag) => WireName::TagOnly(tag.as_str()),
+            ImageName::Invalid { text, why } => WireName::Invalid(text, why),
         });
         let content = match &image.content {
             Content::Manifest(digest) => WireContent::Manifest(digest_bytes(digest)),
@@ -351,6 +384,8 @@ impl<'a> Places<'a> {
             content,
             origin: &image.origin,
             annotations: annotations.collect(),
+            partial: image.partial.as_deref().map(wire_partial),
+            unit: image.unit.as_deref(),
         })
     }
 
@@ -433,6 +468,7 @@ pub(super) fn decode(
     let mut catalog = Catalog {
         manifests: manifests(&wire.manifests, &raw)?,
         notes: wire.notes.into_iter().map(str::to_owned).collect(),
+        left_out: wire.left_out.into_owned(),
         ..Catalog::default()
     };
     catalog.blobs.reserve(wire.blobs.len());
@@ -514,7 +550,11 @@ fn image(kept: WireImage<'_>, raw: &Bytes, spaces: &Spaces) -> Result<Image, Unk
     let names = kept.names.into_iter().map(|name| match name {
         WireName::Full(text) => parse(&text).map(ImageName::Full),
         WireName::Hostless(repository, tag) => Ok(ImageName::Hostless(parse(repository)?, parse(tag)?)),
+        WireName::HostlessDigest(repository, digest) => {
+            Ok(ImageName::HostlessDigest(parse(repository)?, digest_of(digest)?))
+        }
         WireName::TagOnly(tag) => parse(tag).map(ImageName::TagOnly),
+        WireName::Invalid(text, why) => Ok(ImageName::Invalid { text: text.to_owned(), why: why.to_owned() }),
     });
     let names = names.collect::<Result<_, _>>()?;
     let content = match kept.content {
@@ -544,7 +584,19 @@ fn image(kept: WireImage<'_>, raw: &Bytes, spaces: &Spaces) -> Result<Image, Unk
     };
     let annotations: BTreeMap<String, String> =
         kept.annotations.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    Ok(Image { names, content, origin: kept.origin.to_owned(), annotations })
+    let partial = kept.partial.map(partial).transpose()?.map(Arc::new);
+    let (origin, unit) = (kept.origin.to_owned(), kept.unit.map(Arc::from));
+    Ok(Image { names, content, origin, annotations, partial, unit })
+}
+
+fn partial(kept: WirePartial<'_>) -> Result<PartialIndex, Unkept> {
+    let present =
+        kept.present.into_iter().map(|(digest, platform)| Ok((digest_of(digest)?, platform.to_owned())));
+    Ok(PartialIndex {
+        index: digest_of(kept.index)?,
+        present: present.collect::<Result<_, Unkept>>()?,
+        missing: kept.missing.into_iter().map(str::to_owned).collect(),
+    })
 }
 
 /// The spaces of a catalog that came back; none of them opened.
@@ -603,7 +655,9 @@ fn is_closed(catalog: &Catalog) -> bool {
         Content::Manifest(digest) => catalog.manifests.contains_key(digest),
         Content::Unpacked(_) => true,
     });
-    roots && manifests.flat_map(|m| m.blobs().chain(m.children())).all(|below| there(&below.digest))
+    let partial = catalog.images.iter().filter_map(|image| image.partial.as_ref());
+    let parts = partial.flat_map(|partial| &partial.present).all(|(digest, _)| there(digest));
+    roots && parts && manifests.flat_map(|m| m.blobs().chain(m.children())).all(|below| there(&below.digest))
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Unkept> {

@@ -14,6 +14,7 @@ mod hostile;
 mod interrupt;
 #[cfg(feature = "kube")]
 mod kube;
+mod left_out;
 mod memory;
 mod mirrors;
 mod node_lint;

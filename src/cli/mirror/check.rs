@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::archive::LeftOut;
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::{ChoiceArgs, RuleArgs};
-use crate::cli::{Done, Stop};
+use crate::cli::{Done, Stop, left_out};
 use crate::exit::Exit;
 use crate::mirror::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
 use crate::mirror::cluster::{ClusterMirrors, Expectations};
 use crate::mirror::hosts::{Version, directory};
 use crate::mirror::render::NodeMirror;
+use crate::plan::Accept;
 
 /// Say for each image what a node's containerd would do: pull it from the mirror, fail over, or fail
 #[derive(Debug, clap::Args)]
@@ -77,11 +79,14 @@ pub(in crate::cli) struct NodeArgs {
 
 pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     let mut images = images::named(&args.image, args.list.as_deref())?;
+    let mut not_taken = Vec::new();
     if args.bundle.is_given() {
-        images.extend(images::bundled(&args.bundle, &args.choice, output)?);
+        let bundled = images::bundled(&args.bundle, &args.choice, Accept::default(), output)?;
+        images.extend(bundled.0);
+        not_taken = bundled.1;
     }
     let node = Node::new(&args.node, args.cluster.as_deref(), output)?;
-    check(&images, &node, args.json, output)
+    check(&images, &not_taken, Accept::default(), &node, args.json, output)
 }
 
 /// `verify --as-node`.
@@ -100,10 +105,19 @@ pub(in crate::cli) fn run_for_bundle(
         return Err(Stop::usage(message));
     }
     let node = Node::new(node, cluster, output)?;
-    check(&images::bundled(bundle, &rules.choice, output)?, &node, json, output)
+    let accept = rules.accept.accept();
+    let (images, not_taken) = images::bundled(bundle, &rules.choice, accept, output)?;
+    check(&images, &not_taken, accept, &node, json, output)
 }
 
-fn check(images: &[Wanted], node: &Node<'_>, json: bool, output: &Output) -> Done {
+fn check(
+    images: &[Wanted],
+    not_taken: &[LeftOut],
+    accept: Accept,
+    node: &Node<'_>,
+    json: bool,
+    output: &Output,
+) -> Done {
     if images.is_empty() {
         return Err(Stop::usage("no image is given").hint(
             "name a bundle with --source, a file with --list, or images: mirror check gcr.io/path:tag",
@@ -119,7 +133,7 @@ fn check(images: &[Wanted], node: &Node<'_>, json: bool, output: &Output) -> Don
         upstream.notes.iter().for_each(|note| output.warn(note));
     }
     let checked = crate::cli::runtime()?.block_on(check::run(images, &settings));
-    let exit = exit(&checked);
+    let exit = left_out::exit(exit(&checked), not_taken, accept);
     let uncovered: Vec<&str> = settings
         .upstreams
         .values()
@@ -135,7 +149,7 @@ fn check(images: &[Wanted], node: &Node<'_>, json: bool, output: &Output) -> Don
             .collect();
         let value = json!({
             "schema_version": 1, "images": checked, "configuration_notes": notes,
-            "hosts_not_covered": uncovered, "upstream_down": node.args.upstream_down, "exit_code": exit.code(),
+            "left_out": not_taken, "hosts_not_covered": uncovered, "upstream_down": node.args.upstream_down, "exit_code": exit.code(),
         });
         let text = serde_json::to_string_pretty(&value);
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
@@ -145,6 +159,7 @@ fn check(images: &[Wanted], node: &Node<'_>, json: bool, output: &Output) -> Don
             let _ =
                 writeln!(text, "no mirror covers {} ({})", uncovered.join(", "), node.to_cover(&uncovered));
         }
+        text.push_str(&left_out::text(not_taken, accept));
         Output::result(&text);
     }
     Ok(exit)

@@ -10,8 +10,9 @@ use super::{Actor, Failure};
 use crate::engine::book::{PageInUse, note};
 use crate::engine::pace::{ByRate, Permit};
 use crate::engine::prepare::ReadyBlob;
+use crate::exit::Exit;
 use crate::oci::{Digest, Repository};
-use crate::registry::{Mount, UploadSession};
+use crate::registry::{Kind, Mount, UploadSession};
 use crate::report::Event;
 
 /// A blob up to this size may be sent without asking, and travels in the lane of questions: its bytes cost less than
@@ -34,8 +35,18 @@ pub(super) struct Ahead<'a>(Mutex<HashMap<Digest, Begun<'a>>>);
 #[derive(Debug)]
 struct Begun<'a> {
     page: PageInUse,
-    has: Option<bool>,
+    has: Option<Held>,
     opened: Option<Opened<'a>>,
+}
+
+/// What a repository has under the digest of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    /// The blob.
+    Blob,
+    /// Something of another size, which is not this blob.
+    OtherSize(u64),
 }
 
 /// A session that waits for the bytes, and the place that a large body has.
@@ -131,7 +142,7 @@ impl Actor {
             if repositories.contains(repository) {
                 return Ok(());
             }
-            if has != Some(true)
+            if has != Some(Held::Blob)
                 && let Some(from) = repositories.first().cloned()
             {
                 // Into how many repositories ever: on a long way none waits for the other.
@@ -161,7 +172,7 @@ impl Actor {
                     }
                 }
             }
-            if has == Some(true) {
+            if has == Some(Held::Blob) {
                 self.drop_unused(repository, opened).await;
                 note(&mut repositories, repository);
                 self.counts.skipped(1);
@@ -169,8 +180,40 @@ impl Actor {
             }
         }
         self.upload(repository, blob, opened).await?;
+        if let Some(Held::OtherSize(bytes)) = has {
+            self.check_mended(repository, blob, bytes).await?;
+        }
         note(&mut repositories, repository);
         Ok(())
+    }
+
+    /// A registry may take an upload of a blob that it has already and keep its own, damaged copy.
+    async fn check_mended(
+        &self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        before: u64,
+    ) -> Result<(), Failure> {
+        let found = {
+            let _permit = self.question().await?;
+            self.registry.head_blob(repository, &blob.digest).await.map_err(|error| self.judge(&error))?
+        };
+        if found == Some(blob.size) {
+            return Ok(());
+        }
+        let now = found.map_or_else(|| "nothing".to_owned(), |bytes| format!("{bytes} bytes"));
+        let ReadyBlob { digest, size, .. } = blob;
+        Err(Failure {
+            class: Kind::Integrity.class(),
+            message: format!(
+                "{repository}@{digest}: the registry had {before} bytes under this digest, was sent all {size}, and \
+                 still says that it has {now}"
+            ),
+            hint: Some(
+                "delete the blob at the registry, or its file, and push again with --recheck".to_owned(),
+            ),
+            exit: Exit::Incomplete,
+        })
     }
 
     async fn mount(
@@ -184,20 +227,23 @@ impl Actor {
     }
 
     /// Whether the mirror has a blob; "no" without a question for a small one that it will not have by all experience.
-    async fn has(&self, repository: &Repository, blob: &ReadyBlob) -> Result<bool, Failure> {
+    async fn has(&self, repository: &Repository, blob: &ReadyBlob) -> Result<Held, Failure> {
         let is_small = blob.size <= SMALL_BYTES;
         if is_small && !self.has_small_blobs.asks() {
-            return Ok(false);
+            return Ok(Held::Nothing);
         }
         let _permit = self.question().await?;
         let found =
             self.registry.head_blob(repository, &blob.digest).await.map_err(|error| self.judge(&error))?;
-        // A blob of another size under this digest is not this blob.
-        let has = found == Some(blob.size);
+        let held = match found {
+            None => Held::Nothing,
+            Some(bytes) if bytes == blob.size => Held::Blob,
+            Some(bytes) => Held::OtherSize(bytes),
+        };
         if is_small {
-            self.has_small_blobs.learn(has);
+            self.has_small_blobs.learn(held == Held::Blob);
         }
-        Ok(has)
+        Ok(held)
     }
 
     async fn upload(

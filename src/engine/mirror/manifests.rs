@@ -13,9 +13,13 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
 use super::{Actor, Agreed, Failure, IMAGES_AT_ONCE, Outcome, Phase, Trust, WorkImage};
+use crate::archive::Unit;
 use crate::engine::book::note;
+use crate::engine::outcome::TagReplaced;
 use crate::engine::prepare::{Ready, ReadyBlob};
+use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository, Tag};
+use crate::probe::{self, Replaced, TagMove};
 use crate::publish;
 use crate::registry::RegistryError;
 use crate::report::Event;
@@ -26,13 +30,29 @@ pub(super) struct Whole {
     pub(super) root: Arc<Manifest>,
     /// How deep the root nests: 1 for an image, 2 for an index of images.
     pub(super) depth: usize,
+    /// The digests of its manifests; its own is the last.
+    pub(super) held: Vec<Digest>,
     pub(super) already: bool,
-    pub(super) tags_to_move: Vec<Tag>,
+    pub(super) tags_to_move: Vec<TagMove>,
     /// Its tags have been moved too.
     pub(super) complete: bool,
 }
 
 type Sorted = Vec<(usize, Whole)>;
+
+/// Why tags may not be moved.
+struct Withheld {
+    /// By the archive that is damaged.
+    damaged: HashMap<Unit, Failure>,
+    incomplete: Option<Failure>,
+}
+
+impl Withheld {
+    fn of(&self, image: Option<&WorkImage>) -> Option<Failure> {
+        let damaged = image.and_then(|image| self.damaged.get(&image.planned.unit));
+        damaged.or(self.incomplete.as_ref()).cloned()
+    }
+}
 
 impl Actor {
     /// Whether the root is put when its tags move and not before.
@@ -128,14 +148,15 @@ impl Actor {
     /// Tags, when all that can be whole is whole. A damaged bundle moves none; half a release is worse than none.
     pub(super) async fn publish_tags(&self, agreed: &Agreed, outcome: &mut Outcome) {
         let withheld = self.withheld(agreed);
-        let withheld = withheld.as_ref();
+        let withheld = &withheld;
         let mut tags = 0;
         for level in self.levels(agreed) {
             let moved = stream::iter(level).map(|(at, whole)| async move {
-                let result = match withheld {
-                    Some(failure) if !whole.tags_to_move.is_empty() => Err((Phase::Tag, failure.clone())),
+                let result = match withheld.of(self.run.work.image(at).as_deref()) {
+                    Some(failure) if !whole.tags_to_move.is_empty() => Err((Phase::Tag, failure)),
                     _ => self.move_tags(at, &whole).await,
                 };
+                let result = result.and_then(|()| self.check_complete(agreed, at, &whole));
                 (at, whole, result)
             });
             let mut moved = moved.buffer_unordered(IMAGES_AT_ONCE);
@@ -143,6 +164,7 @@ impl Actor {
                 match result {
                     Ok(()) => {
                         outcome.images_complete += 1;
+                        outcome.tags_replaced.extend(self.replaced(at, &whole));
                         tags += whole.tags_to_move.len();
                         outcome.images_unchanged +=
                             usize::from(whole.already && whole.tags_to_move.is_empty());
@@ -160,21 +182,66 @@ impl Actor {
         self.run.listeners.tell(&Event::Tagged { mirror: self.counts.mirror, tags });
     }
 
-    /// Why no tag may be moved, if none may.
-    fn withheld(&self, agreed: &Agreed) -> Option<Failure> {
+    /// Why tags may not be moved: none of an archive that is damaged, and with `--atomic-tags` none of an incomplete
+    /// mirror.
+    fn withheld(&self, agreed: &Agreed) -> Withheld {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let incomplete = agreed.left_out || agreed.images.iter().any(|at| failed.contains_key(at));
-        let damage = self.run.damage(&agreed.images).filter(|_| !self.run.settings.allow_damaged);
-        if let Some(failure) = damage {
-            let message = format!("not tagged, because the bundle is damaged: {}", failure.message);
-            let hint = "--allow-damaged tags the images that are whole".to_owned();
-            return Some(Failure { message, hint: Some(hint), ..failure });
-        }
-        (incomplete && self.run.settings.atomic_tags).then(|| Failure {
+        let cannot_be = agreed.demanding.values().any(|planned| planned.shortfall.is_some());
+        let incomplete =
+            agreed.left_out || cannot_be || agreed.images.iter().any(|at| failed.contains_key(at));
+        let allowed = self.run.settings.allow_damaged;
+        let damaged = if allowed { HashMap::new() } else { self.run.damage(&agreed.images) };
+        let told = |(unit, failure): (Unit, Failure)| {
+            let what = unit.as_deref().unwrap_or("the bundle");
+            let message = format!("not tagged, because {what} is damaged: {}", failure.message);
+            let hint = Some("--allow-damaged tags the images that are whole".to_owned());
+            (unit, Failure { message, hint, ..failure })
+        };
+        let damaged = damaged.into_iter().map(told).collect();
+        let incomplete = (incomplete && self.run.settings.atomic_tags).then(|| Failure {
             class: "withheld",
             message: "not tagged, because other images of this mirror are not complete".to_owned(),
             hint: Some("run again when the others can be completed, or without --atomic-tags".to_owned()),
-            exit: crate::exit::Exit::Incomplete,
+            exit: Exit::Incomplete,
+        });
+        Withheld { damaged, incomplete }
+    }
+
+    /// Whether an image whose tags have moved is all that its names promise.
+    fn check_complete(&self, agreed: &Agreed, at: usize, whole: &Whole) -> Result<(), (Phase, Failure)> {
+        let Some(planned) = agreed.demanding.get(&at) else { return Ok(()) };
+        let lost = planned.lost(&whole.held).filter(|_| !self.run.settings.accept.digest_lost);
+        match planned.shortfall.as_ref().or(lost.as_ref()) {
+            Some(error) => Err((Phase::Tag, Failure::from(error))),
+            None => Ok(()),
+        }
+    }
+
+    /// The tags of an image that stood for another one.
+    fn replaced(&self, at: usize, whole: &Whole) -> Vec<TagReplaced> {
+        let moved = whole.tags_to_move.iter().filter_map(|moved| match moved.replaces {
+            Replaced::Nothing => None,
+            // Put once more where the registry does not tell what it has.
+            Replaced::Manifest(from) => Some((moved, from)),
+        });
+        let place = |tag: &Tag| {
+            let image = self.run.work.image(at);
+            image.map(|image| image.planned.place_of(self.namespace.as_ref(), tag)).unwrap_or_default()
+        };
+        moved
+            .map(|(moved, from)| TagReplaced { place: place(&moved.tag), from, to: whole.root.digest })
+            .collect()
+    }
+
+    /// Why `--no-overwrite` keeps a tag as it is.
+    pub(super) fn kept(&self, image: &WorkImage, moved: &TagMove) -> Option<Failure> {
+        let now = moved.replaced().filter(|_| self.run.settings.no_overwrite)?;
+        let place = image.planned.place_of(self.namespace.as_ref(), &moved.tag);
+        Some(Failure {
+            class: "tag-exists",
+            message: format!("{place} stands for {now}, and --no-overwrite keeps it"),
+            hint: Some("leave the image out with --exclude, or push without --no-overwrite".to_owned()),
+            exit: Exit::Incomplete,
         })
     }
 
@@ -194,7 +261,21 @@ impl Actor {
 
     async fn move_tags(&self, at: usize, whole: &Whole) -> Result<(), (Phase, Failure)> {
         let tagging = |failure| (Phase::Tag, failure);
-        for tag in &whole.tags_to_move {
+        for TagMove { tag, replaces } in &whole.tags_to_move {
+            if self.run.settings.no_overwrite
+                && let Some(kept) = self.made_meanwhile(at, whole, tag).await.map_err(tagging)?
+            {
+                return Err(tagging(kept));
+            }
+            if let (Replaced::Manifest(_), Some(image)) = (replaces, self.run.work.image(at)) {
+                let moved = TagMove { tag: tag.clone(), replaces: *replaces };
+                self.run.listeners.tell(&Event::Replaces {
+                    mirror: self.counts.mirror,
+                    place: image.planned.place_of(self.namespace.as_ref(), tag),
+                    from: moved.replaced().unwrap_or_default(),
+                    to: whole.root.digest,
+                });
+            }
             let mut moved = self.tag(whole, tag).await.map_err(tagging)?;
             if let Err(error) = &moved
                 && let Some(unknown) = error.manifest_blob_unknown()
@@ -209,6 +290,17 @@ impl Actor {
             moved.map_err(|error| tagging(self.judge(&error)))?;
         }
         Ok(())
+    }
+
+    /// Why a tag that was new when it was asked for may not be moved: somebody else made it since.
+    async fn made_meanwhile(&self, at: usize, whole: &Whole, tag: &Tag) -> Result<Option<Failure>, Failure> {
+        let now = {
+            let _permit = self.question().await?;
+            let now = probe::tag(&self.registry, &whole.repository, tag, &whole.root.digest).await;
+            now.map_err(|error| self.judge(&error))?
+        };
+        let image = self.run.work.image(at);
+        Ok(now.zip(image).and_then(|(moved, image)| self.kept(&image, &moved)))
     }
 
     /// Sends once more what the mirror lacks of an image, as the registry said when its tag was to move.

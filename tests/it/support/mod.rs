@@ -3,6 +3,7 @@
 pub(crate) mod answers;
 #[cfg(feature = "kube")]
 pub(crate) mod api_server;
+pub(crate) mod build;
 pub(crate) mod containerd;
 pub(crate) mod http;
 pub(crate) mod link;

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::archive::{Catalog, Content, ImageName};
+use crate::archive::{Catalog, Content, ImageName, LeftOut};
 use crate::cli::Stop;
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::ChoiceArgs;
 use crate::mirror::check::{Expected, Wanted};
 use crate::oci::Reference;
-use crate::plan::Rules;
+use crate::plan::{Accept, Rules};
 use crate::report::Listeners;
 
 /// Longer lists are taken for a mistake.
@@ -45,15 +45,17 @@ fn read(path: &Path) -> Result<String, Stop> {
     Ok(text)
 }
 
-/// The images of a bundle under the names that pods call them by. What has no host in its name is left out, with a word.
+/// The images of a bundle under the names that pods call them by, and what of it was left out. What has no host in its
+/// name cannot be checked, and is counted.
 pub(super) fn bundled(
     bundle: &BundleArgs,
     choice: &ChoiceArgs,
+    accept: Accept,
     output: &Output,
-) -> Result<Vec<Wanted>, Stop> {
+) -> Result<(Vec<Wanted>, Vec<LeftOut>), Stop> {
     let paths = bundle.paths(false)?;
-    let opened = bundle.opener()?.open(&paths, &Listeners::default())?;
-    opened.check_whole()?;
+    let mut opened = bundle.opener()?.open(&paths, &Listeners::default())?;
+    opened.settle(accept, false)?.iter().for_each(|note| output.note(note));
     let (wanted, nameless) = of_catalog(&opened.catalog, &choice.rules()?);
     if nameless > 0 {
         output.warn(&format!(
@@ -63,7 +65,7 @@ pub(super) fn bundled(
     if wanted.is_empty() {
         return Err(Stop::usage("no image of the bundle is left to check"));
     }
-    Ok(wanted)
+    Ok((wanted, opened.catalog.left_out.clone()))
 }
 
 fn of_catalog(catalog: &Catalog, rules: &Rules) -> (Vec<Wanted>, usize) {
@@ -80,8 +82,10 @@ fn of_catalog(catalog: &Catalog, rules: &Rules) -> (Vec<Wanted>, usize) {
                 ImageName::Full(name) if rules.chooses(&name.to_string()) => {
                     wanted.push(Wanted { name: name.clone(), expected: expected.clone() });
                 }
-                ImageName::Full(_) => {}
-                ImageName::Hostless(..) | ImageName::TagOnly(_) => nameless += 1,
+                ImageName::Full(_) | ImageName::Invalid { .. } => {}
+                ImageName::Hostless(..) | ImageName::HostlessDigest(..) | ImageName::TagOnly(_) => {
+                    nameless += 1;
+                }
             }
         }
     }

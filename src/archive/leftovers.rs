@@ -1,0 +1,164 @@
+//! What was met in a bundle and not taken, and why. Nothing that may hold images is passed over in silence.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::catalog::Catalog;
+use crate::archive::tree::parent;
+use crate::error::{BundleError, Fault};
+
+/// How many reasons one message gives.
+const MAX_TOLD: usize = 10;
+
+/// More entries of one kind in one folder are told as one.
+const MAX_ALIKE: usize = 3;
+
+/// Something that was met and not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Where it lies: a path inside the bundle, below the archives it lies in; or the path of a bundle.
+    pub path: String,
+    /// What it is, by its bytes.
+    pub what: String,
+    /// Why it was not taken.
+    pub why: String,
+    /// Whether that leaves the run incomplete.
+    pub class: LeftOutClass,
+}
+
+/// What it means that something was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeftOutClass {
+    /// It holds or may hold images and could not be read. The run is not complete.
+    Unreadable,
+    /// A whole image whose name in the bundle is not valid, so that it has no place on a mirror.
+    BadReference,
+    /// It was read to its end, or is of a kind that holds none: there is no image in it.
+    NoImage,
+}
+
+impl LeftOutClass {
+    /// The stable word for reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::BadReference => "bad-reference",
+            Self::NoImage => "no-image",
+        }
+    }
+}
+
+impl LeftOut {
+    /// What holds or may hold images and could not be read.
+    pub fn unreadable(path: impl Into<String>, what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { path: path.into(), what: what.into(), why: why.into(), class: LeftOutClass::Unreadable }
+    }
+
+    /// The same, for the reason that reading it gave.
+    pub fn failed(path: impl Into<String>, what: impl Into<String>, error: &BundleError) -> Self {
+        let next = error.hint_text().map(|hint| format!("; next: {hint}")).unwrap_or_default();
+        Self::unreadable(path, what, format!("{error}{next}"))
+    }
+
+    /// What has no image in it.
+    pub fn no_image(path: impl Into<String>, what: impl Into<String>) -> Self {
+        let why = "no image in it".to_owned();
+        Self { path: path.into(), what: what.into(), why, class: LeftOutClass::NoImage }
+    }
+
+    /// The same, below the archive or folder at `path`.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Self {
+        let inner = std::mem::take(&mut self.path);
+        self.path = [path, &inner].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        self
+    }
+}
+
+impl Catalog {
+    /// Why there is no image in a bundle, where there is none.
+    pub fn nothing_in_it(&self) -> BundleError {
+        let unreadable = self.left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
+        let told: Vec<String> = unreadable
+            .map(|LeftOut { path, what, why, .. }| {
+                let path = if path.is_empty() { String::new() } else { format!("{path} is ") };
+                format!("{path}{what}: {why}")
+            })
+            .collect();
+        let error = |what: String| BundleError::new(Fault::NotABundle, what);
+        match told.as_slice() {
+            [] => {
+                let own = self.left_out.iter().find(|it| it.path.is_empty()).or(self.left_out.first());
+                let seems = own.map_or("a folder of other files", |it| it.what.as_str());
+                error(format!(
+                    "no image in it: looked for an OCI layout (index.json), a docker-archive (manifest.json), a \
+                     registry's storage (docker/registry/v2) and archives of these; it seems to be {seems}"
+                ))
+            }
+            all => {
+                let more = match all.len().saturating_sub(MAX_TOLD) {
+                    0 => String::new(),
+                    more => format!("; and {more} more"),
+                };
+                let told = all[..all.len().min(MAX_TOLD)].join("; ");
+                error(format!("no image in it that can be read: {told}{more}"))
+            }
+        }
+    }
+
+    /// Says of everything in it that it lies in the bundle at `path`, of which there are `several`.
+    pub fn lie_in(&mut self, path: &str, several: bool) {
+        self.left_out = std::mem::take(&mut self.left_out).into_iter().map(|it| it.below(path)).collect();
+        let units = self.images.iter_mut().map(|image| &mut image.unit);
+        let broken = self.broken.iter_mut();
+        let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
+        for unit in units.chain(broken.flatten()) {
+            *unit = match unit.as_deref() {
+                Some(inner) => Some(format!("{path}/{inner}").into()),
+                None => several.then(|| path.into()),
+            };
+        }
+    }
+}
+
+/// Files that are no archives, told together where there are many of a kind in one folder.
+#[derive(Debug, Default)]
+pub(super) struct Others(BTreeMap<(String, &'static str), Vec<String>>);
+
+impl Others {
+    pub(super) fn add(&mut self, path: &str, what: &'static str) {
+        self.0.entry((parent(path).to_owned(), what)).or_default().push(path.to_owned());
+    }
+
+    pub(super) fn into_left_out(self) -> impl Iterator<Item = LeftOut> {
+        self.0.into_iter().flat_map(|((_, what), paths)| {
+            let rest = paths.len().saturating_sub(MAX_ALIKE);
+            let told = if rest > 1 { 1 } else { paths.len() };
+            let more =
+                if rest > 1 { format!(", with {} more like it", paths.len() - 1) } else { String::new() };
+            let of = move |path: String| LeftOut {
+                why: "no archive".to_owned(),
+                ..LeftOut::no_image(path, format!("{what}{more}"))
+            };
+            paths.into_iter().take(told).map(of).collect::<Vec<_>>()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_files_of_a_kind_are_told_as_one() {
+        let mut others = Others::default();
+        for number in 0..9 {
+            others.add(&format!("docs/{number}.txt"), "a text file");
+        }
+        others.add("LICENSE", "a text file");
+        let told: Vec<_> = others.into_left_out().map(|it| format!("{}: {}", it.path, it.what)).collect();
+        assert_eq!(told, ["LICENSE: a text file", "docs/0.txt: a text file, with 8 more like it"]);
+    }
+}

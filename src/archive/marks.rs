@@ -1,0 +1,163 @@
+//! Marks of images in a tree that yield none: what a folder of it was meant to be, and what is missing.
+//!
+//! In: the tree, and which of its files belong to images that were found. Out: each folder with such a mark. A tree
+//! without any has no image in it, and that is all that can be said of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::archive::leftovers::LeftOut;
+use crate::archive::pool::digest_of_path;
+use crate::archive::tree::{Tree, base_name, parent};
+use crate::oci::Digest;
+
+/// A document is looked at up to this length.
+const MAX_LOOKED_AT: u64 = 1 << 20;
+
+/// Something that was meant to be images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The folder, with its slash; empty at the root.
+    pub(super) folder: String,
+    what: &'static str,
+    next: Option<&'static str>,
+}
+
+impl Mark {
+    /// Whether a file is one of those that give the mark.
+    pub(super) fn is_made_by(&self, path: &str) -> bool {
+        let (folder, name) = (parent(path), base_name(path));
+        match name {
+            "index.json" | "oci-layout" | "manifest.json" | "repositories" | "manifest" => {
+                folder == self.folder
+            }
+            // Before Docker 1.10 each layer had a folder of its own.
+            "json" | "VERSION" => parent(folder.trim_end_matches('/')) == self.folder,
+            _ => false,
+        }
+    }
+
+    pub(super) fn left_out(&self) -> LeftOut {
+        let next = self.next.map(|next| format!("; next: {next}")).unwrap_or_default();
+        let why = format!("no image can be read from it{next}");
+        LeftOut::unreadable(self.folder.trim_end_matches('/'), self.what, why)
+    }
+}
+
+/// All marks in a tree outside what `belongs` to images that were found; blobs whose digest `is_used` belong too. `empty`
+/// are layouts that list no image.
+pub(super) fn find(
+    tree: &Tree<'_>,
+    empty: &BTreeSet<String>,
+    belongs: &dyn Fn(&str) -> bool,
+    is_used: &dyn Fn(&Digest) -> bool,
+) -> Vec<Mark> {
+    let mut marks: BTreeMap<String, Mark> = BTreeMap::new();
+    let mut mark = |folder: &str, what, next| {
+        let folder = folder.to_owned();
+        marks.entry(folder.clone()).or_insert(Mark { folder, what, next });
+    };
+    for folder in empty {
+        mark(folder, "an OCI layout whose index.json lists no image", None);
+    }
+    for path in tree.files().iter().map(|file| file.path).filter(|path| !belongs(path)) {
+        let folder = parent(path);
+        let beside = |name: &str| tree.contains(&format!("{folder}{name}"));
+        match base_name(path) {
+            "oci-layout" if !beside("index.json") => {
+                mark(folder, "an OCI layout without its index.json", None);
+            }
+            "index.json" if lists_manifests(tree, path) => {
+                mark(folder, "an index.json without blobs beside it", None);
+            }
+            "manifest.json" => {
+                if let Some((what, next)) = manifest_json(tree, path) {
+                    mark(folder, what, next);
+                }
+            }
+            "layer.tar" if beside("json") => {
+                let above = parent(folder.trim_end_matches('/'));
+                if !tree.contains(&format!("{above}manifest.json")) {
+                    let next = "load it into a Docker of 1.10 or later and save it again";
+                    mark(above, "an image saved by Docker before 1.10, without manifest.json", Some(next));
+                }
+            }
+            "manifest" if is_appc(tree, path) => {
+                let next = "save the image again as an OCI layout or a docker-archive";
+                mark(folder, "an appc image", Some(next));
+            }
+            _ => {}
+        }
+        if let Some(at) = path.find("blobs/sha256").filter(|at| *at == 0 || path[..*at].ends_with('/'))
+            && digest_of_path(path).is_some_and(|digest| !is_used(&digest))
+        {
+            let above = &path[..at];
+            let known =
+                ["index.json", "oci-layout"].iter().any(|name| tree.contains(&format!("{above}{name}")));
+            if !known {
+                let next = "give it together with the part that lists its images";
+                mark(above, "blobs of images without anything that lists them", Some(next));
+            }
+        }
+    }
+    for (path, what) in tree.odd().filter(|(_, what)| what.contains("another volume")) {
+        mark(parent(path), what, Some("join the volumes of the tar first"));
+    }
+    marks.into_values().collect()
+}
+
+fn json(tree: &Tree<'_>, path: &str) -> Option<Value> {
+    let bytes = tree.read_small(path, MAX_LOOKED_AT).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn is_appc(tree: &Tree<'_>, path: &str) -> bool {
+    let has_rootfs = tree.below(&format!("{}rootfs/", parent(path))).next().is_some();
+    has_rootfs && json(tree, path).is_some_and(|json| json["acKind"] == "ImageManifest")
+}
+
+fn lists_manifests(tree: &Tree<'_>, path: &str) -> bool {
+    json(tree, path).is_some_and(|json| json["manifests"].is_array())
+}
+
+/// What a `manifest.json` was meant to be that is none of an image. Many other programs have a file of this name.
+fn manifest_json(tree: &Tree<'_>, path: &str) -> Option<(&'static str, Option<&'static str>)> {
+    let folder = parent(path);
+    match json(tree, path)? {
+        Value::Array(entries) => {
+            let of_images =
+                |entry: &Value| ["Config", "config", "RepoTags"].iter().any(|key| entry.get(key).is_some());
+            let is_mark = entries.iter().all(of_images);
+            is_mark.then_some(("an archive whose manifest.json lists no image", None))
+        }
+        json if json["schemaVersion"] == 1 => Some((
+            "a Docker schema 1 image",
+            Some("registries no longer take schema 1: pull and save the image again with a current tool"),
+        )),
+        json if json["schemaVersion"] == 2 || tree.contains(&format!("{folder}version")) => {
+            Some(("a folder of the containers-image `dir:` transport that cannot be read", None))
+        }
+        _ => None,
+    }
+}
+
+/// What a tree without images and marks of them seems to be, and what could be done about it.
+pub(super) fn seems(tree: &Tree<'_>) -> (String, Option<&'static str>) {
+    let has_folder = |name: &str| tree.below(&format!("{name}/")).next().is_some();
+    if tree.len() == 0 {
+        return ("nothing: it has no files".into(), None);
+    }
+    let roots = ["etc", "usr", "bin", "lib", "var", "proc", "run", "root", "home", "opt", "sbin"];
+    if roots.iter().filter(|name| has_folder(name)).count() >= 2
+        || tree.paths().any(|p| base_name(p).starts_with(".wh."))
+    {
+        let hint = "a layer alone is no image: save the whole image";
+        return ("a file system, such as the content of one layer".into(), Some(hint));
+    }
+    if tree.paths().any(|path| base_name(path) == "Chart.yaml") {
+        return ("a Helm chart".into(), None);
+    }
+    let some: Vec<_> = tree.paths().take(3).collect();
+    (format!("{} files that are no images, such as {}", tree.len(), some.join(", ")), None)
+}

@@ -1,0 +1,141 @@
+//! Indexes that a bundle holds in part: `docker save` and `ctr export` write the index of an image and only those of its
+//! platforms that the machine had.
+//!
+//! In: an index that is not whole, visited. Out: what can be pushed in its place, unless something of it is damaged rather
+//! than left out. A platform was left out if its manifest is missing, or everything that it alone needs; a platform of
+//! which only some is missing is damaged.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::archive::catalog::PartialIndex;
+use crate::archive::pool::{Pool, is_blob};
+use crate::error::Fault;
+use crate::oci::{Descriptor, Digest, Manifest};
+
+/// Indexes inside indexes that are looked into here.
+const MAX_DEPTH: usize = 4;
+
+/// What can be pushed in the place of an index.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// The one platform that is whole, or an index of those that are.
+    pub(super) content: Digest,
+    pub(super) index: PartialIndex,
+}
+
+/// What an index comes to, platform by platform.
+#[derive(Default)]
+struct Platforms<'m> {
+    whole: Vec<(&'m Descriptor, Value)>,
+    /// Manifests about platforms (provenance, SBOMs) that buildkit puts into the index.
+    attestations: Vec<(&'m Descriptor, Value)>,
+    missing: Vec<&'m Descriptor>,
+    /// Whose manifest is there and something below it is not.
+    incomplete: Vec<(&'m Descriptor, &'m Manifest)>,
+}
+
+/// The part of an index that is there, where it is an index of which platforms were left out.
+pub(super) fn of(pool: &mut Pool<'_>, digest: &Digest) -> Option<Part> {
+    let manifests = pool.manifests();
+    let top = manifests.get(digest)?;
+    let mut platforms = Platforms::default();
+    collect(pool, &manifests, top, 0, &mut platforms)?;
+    let Platforms { whole, attestations, mut missing, incomplete } = platforms;
+    let of_whole: HashSet<Digest> = whole
+        .iter()
+        .filter_map(|(child, _)| manifests.get(&child.digest))
+        .flat_map(|manifest| manifest.blobs().map(|blob| blob.digest))
+        .collect();
+    for (child, manifest) in incomplete {
+        let own = |blob: &Descriptor| !of_whole.contains(&blob.digest);
+        if manifest.blobs().any(|blob| own(blob) && pool.has_content(&blob.digest)) {
+            return None;
+        }
+        missing.push(child);
+    }
+    if whole.is_empty() {
+        return None;
+    }
+    let present = whole.iter().map(|(child, _)| (child.digest, platform(child))).collect();
+    let index =
+        PartialIndex { index: *digest, present, missing: missing.into_iter().map(platform).collect() };
+    let content = if let [(only, _)] = whole.as_slice() {
+        only.digest
+    } else {
+        let kept = whole.iter().chain(&attestations).map(|(_, entry)| entry.clone()).collect();
+        pool.add_manifest(narrowed(top, kept)?).digest
+    };
+    Some(Part { content, index })
+}
+
+fn collect<'m>(
+    pool: &Pool<'_>,
+    manifests: &'m std::collections::HashMap<Digest, std::sync::Arc<Manifest>>,
+    index: &'m Manifest,
+    depth: usize,
+    platforms: &mut Platforms<'m>,
+) -> Option<()> {
+    let json: Value = serde_json::from_slice(&index.bytes).ok()?;
+    let entries = json["manifests"].as_array()?;
+    if depth > MAX_DEPTH || entries.len() != index.children().len() || entries.is_empty() {
+        return None;
+    }
+    for (child, entry) in index.children().iter().zip(entries) {
+        if is_blob(child) {
+            pool.has_content(&child.digest).then_some(())?;
+            continue;
+        }
+        let attestation = is_attestation(child);
+        match pool.visited(child)? {
+            Ok(()) if attestation => platforms.attestations.push((child, entry.clone())),
+            Ok(()) => platforms.whole.push((child, entry.clone())),
+            Err(Fault::MissingBlob) => match manifests.get(&child.digest) {
+                None => platforms.missing.push(child),
+                Some(inner) if !inner.children().is_empty() => {
+                    collect(pool, manifests, inner, depth + 1, platforms)?;
+                }
+                Some(image) => platforms.incomplete.push((child, image)),
+            },
+            Err(_) => return None,
+        }
+    }
+    Some(())
+}
+
+/// The index with other entries, and all else as it is.
+fn narrowed(index: &Manifest, entries: Vec<Value>) -> Option<Manifest> {
+    let mut json: Value = serde_json::from_slice(&index.bytes).ok()?;
+    json["manifests"] = Value::Array(entries);
+    Manifest::parse(Bytes::from(json.to_string()), &index.media_type).ok()
+}
+
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    descriptor.annotations.contains_key("vnd.docker.reference.type")
+        || descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
+}
+
+fn platform(descriptor: &Descriptor) -> String {
+    if is_attestation(descriptor) {
+        return format!("an attestation ({})", descriptor.digest);
+    }
+    match &descriptor.platform {
+        Some(platform) if !platform.os.is_empty() => platform.to_string(),
+        _ => descriptor.digest.to_string(),
+    }
+}
+
+impl PartialIndex {
+    /// What is there and what is not, for people.
+    pub fn in_words(&self) -> String {
+        let present: Vec<&str> = self.present.iter().map(|(_, platform)| platform.as_str()).collect();
+        format!(
+            "the bundle holds a part of the index {}: {} of its platforms; it lacks the platforms {}",
+            self.index,
+            present.join(", "),
+            self.missing.join(", ")
+        )
+    }
+}

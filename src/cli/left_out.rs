@@ -1,0 +1,96 @@
+//! What was met in bundles and not taken: how it is told, what it means for the exit code, and what the user accepts.
+
+use std::fmt::Write as _;
+
+use clap::{Args, ValueEnum};
+
+use super::output::Output;
+use crate::archive::{LeftOut, LeftOutClass};
+use crate::error::printable;
+use crate::exit::Exit;
+use crate::plan::Accept;
+
+/// Entries without images that are shown; the report has all of them.
+const MAX_SHOWN: usize = 20;
+
+/// What is no failure.
+#[derive(Debug, Args)]
+pub(super) struct AcceptArgs {
+    /// What you know of the bundle and accept: it is noted, and no failure (repeatable, or with commas)
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT", help_heading = "Bundle")]
+    accept: Vec<Acceptable>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Acceptable {
+    /// A name carries a digest that the bundle cannot give
+    DigestLost,
+    /// Several platforms of an index are there, not all: the tag names an index of those
+    PartialIndex,
+    /// Archives and folders that hold or may hold images and cannot be read
+    Unreadable,
+}
+
+impl AcceptArgs {
+    pub(super) fn accept(&self) -> Accept {
+        let has = |what| self.accept.contains(&what);
+        Accept {
+            digest_lost: has(Acceptable::DigestLost),
+            partial_index: has(Acceptable::PartialIndex),
+            unreadable: has(Acceptable::Unreadable),
+        }
+    }
+}
+
+/// The exit code of a command that ended with `exit` apart from what was left out.
+pub(super) fn exit(exit: Exit, left_out: &[LeftOut], accept: Accept) -> Exit {
+    let any = |class| left_out.iter().any(|it| it.class == class);
+    match exit {
+        Exit::Complete if any(LeftOutClass::Unreadable) && !accept.unreadable => Exit::Incomplete,
+        Exit::Complete if any(LeftOutClass::BadReference) => Exit::Usage,
+        exit => exit,
+    }
+}
+
+/// What was left out, a line each, the gravest first. Empty where nothing was.
+pub(super) fn text(left_out: &[LeftOut], accept: Accept) -> String {
+    let mut out = String::new();
+    let mut sorted: Vec<&LeftOut> = left_out.iter().collect();
+    sorted.sort_by_key(|it| it.class);
+    let grave = sorted.iter().filter(|it| it.class != LeftOutClass::NoImage).count();
+    for it in sorted.iter().take(grave + MAX_SHOWN) {
+        let _ = writeln!(out, "{}", line(it, accept));
+    }
+    if sorted.len() > grave + MAX_SHOWN {
+        let _ = writeln!(out, "not taken: and {} more without images", sorted.len() - grave - MAX_SHOWN);
+    }
+    out
+}
+
+fn line(LeftOut { path, what, why, class }: &LeftOut, accept: Accept) -> String {
+    let how = match class {
+        LeftOutClass::Unreadable if accept.unreadable => "not read (accepted)",
+        LeftOutClass::Unreadable => "not read",
+        LeftOutClass::BadReference => "no valid name",
+        LeftOutClass::NoImage => "not taken",
+    };
+    format!("{how}: {}: {}: {} [{}]", printable(path), printable(what), printable(why), class.name())
+}
+
+impl Output {
+    /// Says what was left out: as JSON lines, or with `--quiet` only what makes the run incomplete. Else a summary has it.
+    pub(super) fn left_out(&self, left_out: &[LeftOut], accept: Accept) {
+        for it in left_out {
+            if self.is_json() {
+                let LeftOut { path, what, why, class } = it;
+                Self::say(&format!(
+                    "{}",
+                    serde_json::json!({"event": "left_out", "time": jiff::Timestamp::now().to_string(), "path": path,
+                                       "what": what, "why": why, "class": class})
+                ));
+            } else if self.quiet && exit(Exit::Complete, std::slice::from_ref(it), accept) != Exit::Complete {
+                Self::say(&format!("error: {}", line(it, accept)));
+            }
+        }
+    }
+}
