@@ -5,10 +5,9 @@
 
 pub mod graph;
 pub mod naming;
+mod patterns;
 
 use std::collections::{HashMap, HashSet};
-
-use globset::GlobSet;
 
 use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, LeftOutClass, PartialIndex, Unit};
 use crate::error::{BundleError, Fault};
@@ -16,6 +15,7 @@ use crate::oci::{Digest, Repository, Tag};
 
 pub use graph::Closure;
 pub use naming::{Naming, Rewrite};
+pub use patterns::Patterns;
 
 /// What the user decided about names and the choice of images.
 #[derive(Debug, Default)]
@@ -23,9 +23,9 @@ pub struct Rules {
     /// How the bundle's names become names on a mirror.
     pub naming: Naming,
     /// Only images whose name matches; all when empty.
-    pub include: GlobSet,
+    pub include: Patterns,
     /// Not these.
-    pub exclude: GlobSet,
+    pub exclude: Patterns,
     /// Which of two different images wins a name.
     pub on_conflict: OnConflict,
     /// What is no failure.
@@ -109,6 +109,7 @@ impl Plan {
     /// [`Fault::NoName`], [`Fault::BadReference`] or [`Fault::Conflict`]: nothing may be sent.
     pub fn new(catalog: &Catalog, rules: &Rules) -> Result<Self, BundleError> {
         let mut drafts = Vec::new();
+        let mut names = Vec::new();
         let mut plan = Self::default();
         let referrers = Referrers::of(catalog);
         rules.naming.check(catalog, &referrers.followers)?;
@@ -117,6 +118,8 @@ impl Plan {
                 continue;
             }
             let naming::Places { valid, invalid } = rules.naming.places(image)?;
+            names.extend(valid.iter().map(|place| place.name.clone()));
+            names.extend(invalid.iter().map(|(text, _)| text.clone()));
             for place in valid {
                 if rules.chooses(&place.name) {
                     drafts.extend(drafts_of(image, place, rules.accept));
@@ -133,6 +136,10 @@ impl Plan {
             }
         }
         plan.notes.extend(rules.naming.unused(catalog));
+        for (flag, patterns) in [("--include", &rules.include), ("--exclude", &rules.exclude)] {
+            let idle = patterns.idle(names.iter().map(String::as_str));
+            plan.notes.extend(idle.iter().map(|pattern| format!("no image matches {flag} '{pattern}'")));
+        }
         let drafts = settle_conflicts(drafts, catalog, rules.on_conflict, &mut plan.notes)?;
         plan.images = join_tags(drafts);
         for image in &mut plan.images {

@@ -1,18 +1,9 @@
 //! What was met in a bundle and not taken, and why. Nothing that may hold images is passed over in silence.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::archive::catalog::Catalog;
-use crate::archive::tree::parent;
 use crate::error::{BundleError, Fault};
-
-/// How many reasons one message gives.
-const MAX_TOLD: usize = 10;
-
-/// More entries of one kind in one folder are told as one.
-const MAX_ALIKE: usize = 3;
 
 /// Something that was met and not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +59,11 @@ impl LeftOut {
         Self { path: path.into(), what: what.into(), why, class: LeftOutClass::NoImage }
     }
 
+    /// What is no archive.
+    pub fn no_archive(path: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { why: "no archive".to_owned(), ..Self::no_image(path, what) }
+    }
+
     /// The same, below the archive or folder at `path`.
     #[must_use]
     pub fn below(mut self, path: &str) -> Self {
@@ -97,13 +93,9 @@ impl Catalog {
                      registry's storage (docker/registry/v2) and archives of these; it seems to be {seems}"
                 ))
             }
-            all => {
-                let more = match all.len().saturating_sub(MAX_TOLD) {
-                    0 => String::new(),
-                    more => format!("; and {more} more"),
-                };
-                let told = all[..all.len().min(MAX_TOLD)].join("; ");
-                error(format!("no image in it that can be read: {told}{more}"))
+            [only] => error(format!("no image in it that can be read: {only}")),
+            [first, rest @ ..] => {
+                error(format!("no image in it that can be read: {first}; and {} more", rest.len()))
             }
         }
     }
@@ -120,45 +112,5 @@ impl Catalog {
                 None => several.then(|| path.into()),
             };
         }
-    }
-}
-
-/// Files that are no archives, told together where there are many of a kind in one folder.
-#[derive(Debug, Default)]
-pub(super) struct Others(BTreeMap<(String, &'static str), Vec<String>>);
-
-impl Others {
-    pub(super) fn add(&mut self, path: &str, what: &'static str) {
-        self.0.entry((parent(path).to_owned(), what)).or_default().push(path.to_owned());
-    }
-
-    pub(super) fn into_left_out(self) -> impl Iterator<Item = LeftOut> {
-        self.0.into_iter().flat_map(|((_, what), paths)| {
-            let rest = paths.len().saturating_sub(MAX_ALIKE);
-            let told = if rest > 1 { 1 } else { paths.len() };
-            let more =
-                if rest > 1 { format!(", with {} more like it", paths.len() - 1) } else { String::new() };
-            let of = move |path: String| LeftOut {
-                why: "no archive".to_owned(),
-                ..LeftOut::no_image(path, format!("{what}{more}"))
-            };
-            paths.into_iter().take(told).map(of).collect::<Vec<_>>()
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_files_of_a_kind_are_told_as_one() {
-        let mut others = Others::default();
-        for number in 0..9 {
-            others.add(&format!("docs/{number}.txt"), "a text file");
-        }
-        others.add("LICENSE", "a text file");
-        let told: Vec<_> = others.into_left_out().map(|it| format!("{}: {}", it.path, it.what)).collect();
-        assert_eq!(told, ["LICENSE: a text file", "docs/0.txt: a text file, with 8 more like it"]);
     }
 }

@@ -33,8 +33,12 @@ impl Mark {
                 folder == self.folder
             }
             // Before Docker 1.10 each layer had a folder of its own.
-            "json" | "VERSION" => parent(folder.trim_end_matches('/')) == self.folder,
-            _ => false,
+            "json" | "VERSION" => above(folder) == self.folder,
+            // The configuration of a saved image.
+            name => {
+                folder == self.folder
+                    && name.strip_suffix(".json").is_some_and(|hex| is_digest(&format!("sha256:{hex}")))
+            }
         }
     }
 
@@ -76,12 +80,18 @@ pub(super) fn find(
                     mark(folder, what, next);
                 }
             }
-            "layer.tar" if beside("json") => {
-                let above = parent(folder.trim_end_matches('/'));
-                if !tree.contains(&format!("{above}manifest.json")) {
-                    let next = "load it into a Docker of 1.10 or later and save it again";
-                    mark(above, "an image saved by Docker before 1.10, without manifest.json", Some(next));
-                }
+            "layer.tar" if !tree.contains(&format!("{}manifest.json", above(folder))) => {
+                let old = "an image saved by Docker before 1.10, without manifest.json";
+                let next = "load it into a Docker of 1.10 or later and save it again";
+                let (what, next) = if beside("json") {
+                    (old, Some(next))
+                } else {
+                    ("a docker-archive without its manifest.json", None)
+                };
+                mark(above(folder), what, next);
+            }
+            name if name.parse().is_ok_and(|digest| !is_used(&digest)) && !beside("manifest.json") => {
+                mark(folder, "blobs of images without anything that lists them", None);
             }
             "manifest" if is_appc(tree, path) => {
                 let next = "save the image again as an OCI layout or a docker-archive";
@@ -110,6 +120,15 @@ pub(super) fn find(
 fn json(tree: &Tree<'_>, path: &str) -> Option<Value> {
     let bytes = tree.read_small(path, MAX_LOOKED_AT).ok()??;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// The folder that a folder lies in, each with its slash.
+fn above(folder: &str) -> &str {
+    parent(folder.trim_end_matches('/'))
+}
+
+fn is_digest(name: &str) -> bool {
+    name.parse::<Digest>().is_ok()
 }
 
 fn is_appc(tree: &Tree<'_>, path: &str) -> bool {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::archive::catalog::{BrokenImage, Catalog};
-use crate::archive::leftovers::{LeftOut, LeftOutClass, Others};
+use crate::archive::leftovers::{LeftOut, LeftOutClass};
 use crate::archive::pool::digest_of_path;
 use crate::archive::sniff::{self, Format};
 use crate::archive::tree::{File, Tree, base_name};
@@ -49,7 +49,6 @@ impl Nested<'_> {
         catalog: &mut Catalog,
     ) -> Result<Vec<(u64, Catalog)>, BundleError> {
         let mut found = Vec::new();
-        let mut others = Others::default();
         for file in self.tree.files() {
             if is_called_as_content(file.path) || belongs(file.path) {
                 continue;
@@ -62,7 +61,7 @@ impl Nested<'_> {
                 Ok(Opened::Tar(space)) => self.look_into(&space, file.path),
                 Ok(Opened::Other(what)) => {
                     if self.others_count {
-                        others.add(file.path, what);
+                        catalog.left_out.push(LeftOut::no_archive(file.path, what));
                     }
                     continue;
                 }
@@ -77,7 +76,6 @@ impl Nested<'_> {
                 Err(error) => self.fail(file, error, catalog)?,
             }
         }
-        catalog.left_out.extend(others.into_left_out());
         Ok(found)
     }
 
@@ -130,10 +128,13 @@ impl Nested<'_> {
     }
 
     fn open(&self, file: File<'_>) -> Result<Opened, BundleError> {
+        if file.len < MIN_ARCHIVE_BYTES {
+            let what = if file.len == 0 { "an empty file" } else { "a file too short to be an archive" };
+            return Ok(Opened::Other(what));
+        }
         let stored = self.tree.extent(file)?;
         let (format, first) = sniff::format_of(&stored)?;
         Ok(match format {
-            _ if file.len < MIN_ARCHIVE_BYTES => Opened::Other(sniff::file_seems(&first)),
             Format::Tar => Opened::Tar(Arc::new(stored)),
             Format::Unreadable(container) => {
                 let why = format!("it cannot be read; next: {}", container.advice);
@@ -159,7 +160,14 @@ impl Nested<'_> {
                     Format::Other => Opened::Other("a compressed file that is no archive"),
                 }
             }
-            Format::Other => Opened::Other(sniff::file_seems(&first)),
+            Format::Other => match sniff::look_closer(&stored, &first)? {
+                sniff::Closer::Other(what) => Opened::Other(what),
+                sniff::Closer::Damaged(what) => {
+                    let why = "it cannot be read; next: copy it again; join the pieces of a split archive, decrypt \
+                               what is encrypted";
+                    Opened::Unreadable(LeftOut::unreadable(file.path, what, why))
+                }
+            },
         })
     }
 

@@ -119,7 +119,7 @@ fn is_attestation(descriptor: &Descriptor) -> bool {
 
 fn platform(descriptor: &Descriptor) -> String {
     if is_attestation(descriptor) {
-        return format!("an attestation ({})", descriptor.digest);
+        return format!("the attestation {}", descriptor.digest);
     }
     match &descriptor.platform {
         Some(platform) if !platform.os.is_empty() => platform.to_string(),
@@ -132,7 +132,7 @@ impl PartialIndex {
     pub fn in_words(&self) -> String {
         let present: Vec<&str> = self.present.iter().map(|(_, platform)| platform.as_str()).collect();
         format!(
-            "the bundle holds a part of the index {}: {} of its platforms; it lacks the platforms {}",
+            "the bundle holds a part of the index {}: of its platforms {} (missing: {})",
             self.index,
             present.join(", "),
             self.missing.join(", ")

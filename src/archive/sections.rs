@@ -96,6 +96,12 @@ pub(super) fn read(
     // What makes the mark is no file beside it.
     catalog.left_out.retain(|it| !marks.iter().any(|mark| mark.is_made_by(&it.path)));
     catalog.left_out.extend(marks.iter().map(marks::Mark::left_out));
+    if catalog.has_images() {
+        let links = tree.dangling().filter(|path| !belongs(path) && !nested::is_called_as_content(path));
+        let why =
+            "it leads to nothing in the bundle; next: pack the files themselves, as with `tar --dereference`";
+        catalog.left_out.extend(links.map(|path| LeftOut::unreadable(path, "a link", why)));
+    }
     if let Some(at) = tree.another_tar {
         let what = format!("another tar begins at byte {at}, after the end of the first");
         let error = BundleError::new(Fault::Unsupported, what);

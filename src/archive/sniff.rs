@@ -63,17 +63,81 @@ pub(super) fn file_seems(first: &[u8]) -> &'static str {
     }
     match first {
         [] => "an empty file",
-        [0x7f, b'E', b'L', b'F', ..] => "a program",
-        [0xed, 0xab, 0xee, 0xdb, ..] => "an RPM package",
         _ if first.starts_with(b"!<arch>\ndebian") => "a Debian package",
         _ if first.starts_with(b"!<arch>\n") => "a library",
+        _ if first.starts_with(b"PACK\0\0\0") => "a pack of git",
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => "a zlib stream, such as an object of git",
         _ if begins(b"<!doctype") || begins(b"<html") => "an HTML page, perhaps the error page of a download",
         _ if begins(b"<?xml") => "an XML document, perhaps the error page of a download",
         _ if begins(b"{") || begins(b"[") => "a JSON document",
         _ if first.iter().all(|&c| c == 0) => "nothing but zeros",
         _ if is_text(first) => "a text file",
-        _ => "neither a tar nor compressed in a known way",
+        _ => infer::get(first).map_or(UNKNOWN, |kind| kind.mime_type()),
     }
+}
+
+const UNKNOWN: &str = "neither a tar nor compressed in a known way";
+
+/// What a file is that begins like nothing known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closer {
+    /// Nothing that images lie in.
+    Other(&'static str),
+    /// What may be an archive, or a part of one.
+    Damaged(&'static str),
+}
+
+/// How far headers of a tar are looked for behind a damaged beginning.
+const LOOKED_AT: usize = 64 << 10;
+/// Bits for each byte from which on data looks compressed or encrypted. Programs have some 6, texts 4 to 5.
+const COMPRESSED_BITS: f64 = 7.5;
+/// With fewer bytes that cannot be told.
+const MIN_SAMPLE: usize = 2 << 10;
+
+/// Looks into a file that begins like nothing known: a damaged, split or encrypted archive begins so, too.
+pub(super) fn look_closer(space: &dyn ByteSpace, first: &[u8]) -> Result<Closer, BundleError> {
+    let seems = file_seems(first);
+    let is_zeros = !first.is_empty() && first.iter().all(|&c| c == 0);
+    let bytes = tar::read_up_to(space, 0, LOOKED_AT)?;
+    if bytes.chunks(512).skip(1).any(|block| block.len() == 512 && tar::begins_like_tar(block)) {
+        return Ok(Closer::Damaged("a tar whose beginning is damaged"));
+    }
+    if seems != UNKNOWN && !is_zeros {
+        return Ok(Closer::Other(seems));
+    }
+    let len = space.len()?;
+    if tar::read_up_to(space, len.saturating_sub(2), 2)? == b"YZ" {
+        return Ok(Closer::Damaged("xz-compressed data whose beginning is damaged"));
+    }
+    if is_zeros {
+        let rest = (1..=64).map(|part| len / 65 * part);
+        for at in rest {
+            if tar::read_up_to(space, at, 512)?.iter().any(|&c| c != 0) {
+                return Ok(Closer::Damaged("data that begins with zeros"));
+            }
+        }
+        return Ok(Closer::Other(seems));
+    }
+    let looks_compressed = bytes.len() >= MIN_SAMPLE && bits_of_a_byte(&bytes) >= COMPRESSED_BITS;
+    Ok(if looks_compressed {
+        Closer::Damaged("data that looks compressed or encrypted, in no known way")
+    } else {
+        Closer::Other(seems)
+    })
+}
+
+/// The information in each byte: eight bits where every value is as frequent as every other.
+fn bits_of_a_byte(bytes: &[u8]) -> f64 {
+    let mut counts = [0u32; 256];
+    for &byte in bytes {
+        counts[usize::from(byte)] += 1;
+    }
+    let all = bytes.len() as f64;
+    let bits = |count: &u32| {
+        let share = f64::from(*count) / all;
+        if *count == 0 { 0.0 } else { -share * share.log2() }
+    };
+    counts.iter().map(bits).sum()
 }
 
 /// Text in UTF-8, whose last character may be cut.

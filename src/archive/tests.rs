@@ -436,6 +436,50 @@ fn what_was_met_and_not_taken_is_named() {
 }
 
 #[test]
+fn links_of_a_tar_that_lead_to_nothing_are_named() {
+    let good = tar_of(&[("a.tar".into(), tar_of(&saved("a:1", &["one"])))]);
+    let links = [("gone.tar", "../store/gone.tar"), ("same.tar", "a.tar"), ("abs.tar", "/srv/b.tar")];
+    let links: Vec<u8> = links.iter().flat_map(|(name, target)| header(name, 0, b'2', target)).collect();
+    let catalog = read_tar([links, good].concat()).unwrap();
+    assert_eq!(catalog.images.len(), 1);
+    assert_eq!(left_out(&catalog), ["abs.tar: unreadable", "gone.tar: unreadable"]);
+}
+
+#[test]
+fn damaged_beginnings_and_unknown_data_are_no_other_files() {
+    let good = tar_of(&saved("a:1", &["one"]));
+    let mut headless = good.clone();
+    headless[..512].fill(b'x');
+    let mut zeroed = good.clone();
+    zeroed[..1024].fill(0);
+    let noise: Vec<u8> = (0..4096u32)
+        .flat_map(|n| Digest::of(&n.to_le_bytes()).to_string().into_bytes()[7..9].to_vec())
+        .collect();
+    let random: Vec<u8> = (0..256u32)
+        .flat_map(|n| match Digest::of(&n.to_le_bytes()) {
+            Digest::Sha256(bytes) => bytes.to_vec(),
+            Digest::Sha512(bytes) => bytes.to_vec(),
+        })
+        .collect();
+    let files = [
+        ("good.tar".to_owned(), good),
+        ("headless".into(), headless),
+        ("hex".into(), noise),
+        ("random".into(), random),
+        ("zeroed".into(), zeroed),
+        ("zeros".into(), vec![0; 8192]),
+    ];
+    let expected = [
+        "headless: unreadable",
+        "hex: no-image",
+        "random: unreadable",
+        "zeroed: unreadable",
+        "zeros: no-image",
+    ];
+    assert_eq!(left_out(&catalog(&files)), expected);
+}
+
+#[test]
 fn marks_of_images_that_yield_none_are_named() {
     let good = ("good.tar".to_owned(), tar_of(&saved("a:1", &["one"])));
     let mut blobs = Blobs::default();
@@ -445,7 +489,11 @@ fn marks_of_images_that_yield_none_are_named() {
         files.filter(|(name, _)| without.is_empty() || !name.ends_with(without)).collect()
     };
     let text = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_vec());
-    let cases: [(Files, &str); 7] = [
+    let cases: [(Files, &str); 8] = [
+        (
+            vec![text(&format!("x/{}.json", Digest::of(b"c").hex()), "{}"), text("x/id/layer.tar", "")],
+            "without its manifest.json",
+        ),
         (layout("x/", "index.json"), "without its index.json"),
         (layout("x/", ""), "lists no image"),
         (vec![text("x/index.json", r#"{"manifests":[]}"#)], "without blobs"),
@@ -511,7 +559,7 @@ fn an_index_saved_in_part_gives_what_is_there() {
     );
     let narrowed = &two.manifests[&manifest_of(&two.images[0])];
     assert_eq!(narrowed.children().len(), 2, "an index of what is there");
-    assert!(two.notes[0].contains("lacks the platforms linux/s390x"), "{:?}", two.notes);
+    assert!(two.notes[0].contains("(missing: linux/s390x)"), "{:?}", two.notes);
 
     let one = catalog(&without(&without(&blobs, 2), 1).layout("", std::slice::from_ref(&saved)));
     assert_eq!(manifest_of(&one.images[0]), digest(&images[0]), "the one platform itself");

@@ -188,6 +188,19 @@ impl<'a> Tree<'a> {
         matches!(self.home, Home::Directory(_))
     }
 
+    /// Links that lead to nothing of this tree: out of it, round and round, or to what was not packed with them.
+    pub(super) fn dangling(&self) -> impl Iterator<Item = &str> {
+        let is_link = |entry: &Entry| matches!(entry.kind, Kind::Link(_));
+        let links = self.entries.iter().filter(move |(_, entry)| is_link(entry));
+        links.map(|(path, _)| path.as_str()).filter(|path| {
+            let leads_to_a_folder = match &self.entries[*path].kind {
+                Kind::Link(Some(target)) => self.below(&format!("{target}/")).next().is_some(),
+                _ => false,
+            };
+            !leads_to_a_folder && !matches!(self.file(path), Ok(Some(_)))
+        })
+    }
+
     /// What cannot be read as a file, and what it is.
     pub(super) fn odd(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.entries.iter().filter_map(|(path, entry)| match entry.kind {

@@ -102,7 +102,9 @@ impl BundleArgs {
         if let Some(absent) =
             paths.iter().find(|path| path.as_os_str() != "-" && matches!(path.try_exists(), Ok(false)))
         {
-            return Err(Stop::usage(format!("there is no {}", absent.display())));
+            let link = std::fs::read_link(absent).map(|to| format!(": it is a link to {}", to.display()));
+            let link = link.unwrap_or_default();
+            return Err(Stop::usage(format!("there is no {}{link}", absent.display())));
         }
         let pipes = paths.iter().filter(|path| path.as_os_str() == "-").count();
         if pipes > 1 || (pipes == 1 && stdin_is_taken) {
@@ -111,6 +113,11 @@ impl BundleArgs {
             );
         }
         Ok(paths)
+    }
+
+    /// The bundles as they were named, for reports.
+    pub(super) fn as_given(&self) -> Vec<String> {
+        self.source.iter().chain(&self.images).map(|path| path.display().to_string()).collect()
     }
 
     /// Whether a bundle is named at all.

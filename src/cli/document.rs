@@ -26,6 +26,8 @@ pub(super) struct Document {
     pub(super) images: usize,
     /// What was met in the bundles and not taken.
     pub(super) left_out: Vec<LeftOut>,
+    /// What people should know of the bundles, and what they accepted.
+    pub(super) notes: Vec<String>,
     /// One entry for each mirror.
     pub(super) mirrors: Vec<Outcome>,
     /// What was decoded to know and to send all this.
@@ -74,6 +76,7 @@ impl Document {
             sources,
             images: 0,
             left_out: Vec::new(),
+            notes: Vec::new(),
             mirrors: Vec::new(),
             decode: Decode::default(),
             elapsed_seconds: 0.0,

@@ -52,6 +52,7 @@ pub(super) fn run(args: &Args) -> Done {
         let left_out = left_out::text(&bundle.catalog.left_out, accept);
         Output::result(&format!("{}{left_out}", show(&bundle)));
     }
+    bundle.check_has_images()?;
     // One damaged archive of several leaves the others as they are.
     let confined = bundle.catalog.broken.iter().all(|broken| broken.unit.is_some());
     Ok(match (bundle.catalog.broken.is_empty(), confined && !bundle.catalog.images.is_empty()) {

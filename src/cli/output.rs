@@ -85,7 +85,7 @@ impl Output {
 
     /// A closing summary: a result that nobody asked for by name.
     pub(super) fn summary(&self, text: &str) {
-        if !self.quiet && !self.json {
+        if !self.quiet && !self.json && !text.is_empty() {
             Self::result(text);
         }
     }

@@ -27,6 +27,9 @@ pub(super) struct Args {
     mirrors: MirrorArgs,
     #[command(flatten)]
     rules: RuleArgs,
+    /// Move no tag that stands for another image
+    #[arg(long)]
+    no_overwrite: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +67,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     }
     let failed: Vec<Exit> =
         forecasts.iter().filter_map(|forecast| forecast.error.as_ref()).map(|failure| failure.exit).collect();
-    let short = |image: &ImageForecast| image.shortfall.is_some();
+    let kept = |image: &ImageForecast| args.no_overwrite && !image.replaces.is_empty();
+    let short = |image: &ImageForecast| image.shortfall.is_some() || kept(image);
     let complete = if forecasts.iter().any(|forecast| forecast.images.iter().any(short)) {
         Exit::Incomplete
     } else {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -15,12 +15,13 @@ use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, Stop, left_out, summary};
+use crate::archive::LeftOut;
 use crate::compress::Method;
 use crate::engine::outcome::{self, Failure};
 use crate::engine::{self, Discoveries, Pushed, RunSettings};
 use crate::error::BundleError;
 use crate::exit::Exit;
-use crate::plan::{Accept, Plan, Rules};
+use crate::plan::{Plan, Rules};
 use crate::registry::Access;
 use crate::report::Listeners;
 use crate::report::rss::PeakMemory;
@@ -95,14 +96,11 @@ impl RunArgs {
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
     let memory = PeakMemory::watch();
-    let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
-    let mut document = Document::begin(paths.iter().map(|path| path.display().to_string()).collect());
+    let mut document = Document::begin(args.bundle.as_given());
     let report = args.run.report.as_deref().map(ReportFile::create).transpose()?;
-    let opener = args.bundle.opener()?;
-    let done = push(args, &paths, output, &opener, &mut document);
+    let done = push(args, output, &mut document);
     document.elapsed_seconds = started.elapsed().as_secs_f64();
     document.peak_rss_bytes = memory.bytes();
-    document.decode = Decode::of(&opener.decoder);
     let exit = match &done {
         Ok(exit) => *exit,
         Err(stop) => {
@@ -114,14 +112,14 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     document.exit_code = exit.code();
     let accept = args.rules.accept.accept();
     if !document.mirrors.is_empty() {
-        output.summary(&format!(
-            "{}{}",
-            summary::table(&document),
-            left_out::text(&document.left_out, accept)
-        ));
+        output.summary(&summary::table(&document));
         output.failures(&document.mirrors);
     }
-    output.left_out(&document.left_out, accept);
+    // The error has said all of a bundle that is the only one.
+    if done.is_ok() || document.left_out.len() > 1 {
+        output.summary(&left_out::text(&document.left_out, accept));
+        output.left_out(&document.left_out, accept);
+    }
     match report.map(|report| report.write(&document)) {
         // What the run itself has to say comes first.
         Some(Err(unwritten)) if exit == Exit::Complete => Err(unwritten),
@@ -133,7 +131,46 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     }
 }
 
-fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, document: &mut Document) -> Done {
+/// What was said of the bundles while they were read: the report has it, however the run ends.
+#[derive(Debug, Clone, Default)]
+struct Said(Arc<Mutex<(Vec<LeftOut>, Vec<String>)>>);
+
+impl Said {
+    fn left_out(&self, left_out: &[LeftOut]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = left_out.to_vec();
+    }
+
+    fn notes(&self, notes: &[String]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.extend_from_slice(notes);
+    }
+
+    fn write(&self, document: &mut Document) {
+        (document.left_out, document.notes) =
+            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
+    let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
+    let opener = args.bundle.opener()?;
+    let said = Said::default();
+    let done = push_to_mirrors(args, &paths, output, &opener, &said, document);
+    said.write(document);
+    document.decode = Decode::of(&opener.decoder);
+    match done {
+        Ok(exit) => Ok(left_out::exit(exit, &document.left_out, args.rules.accept.accept())),
+        Err(stop) => Err(stop),
+    }
+}
+
+fn push_to_mirrors(
+    args: &Args,
+    paths: &[PathBuf],
+    output: &Output,
+    opener: &Opener,
+    said: &Said,
+    document: &mut Document,
+) -> Done {
     let rules = args.rules.rules()?;
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
@@ -142,7 +179,6 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     let _lock = memory::lock(opener.state_folder.as_deref(), &names, &listeners)?;
     let settings = RunSettings { accept: rules.accept, ..args.run.settings(opener) };
-    let accept = rules.accept;
     let memory = Memory::new(&opener.state, settings.layer_compression);
     for mirror in &mut mirrors {
         mirror.is_new = memory.is_new(&mirror.name);
@@ -151,9 +187,11 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     interrupt.sending();
     let reading = {
         let (paths, opener, listeners) = (paths.to_vec(), opener.clone(), listeners.clone());
-        let (memory, allow_damaged) = (memory.clone(), args.run.allow_damaged);
+        let (memory, said, allow_damaged) = (memory.clone(), said.clone(), args.run.allow_damaged);
         move |discoveries: &Discoveries| {
-            read(&paths, &rules, allow_damaged, &opener, &listeners, &memory, discoveries)
+            let reading =
+                Reading { rules: &rules, allow_damaged, listeners: &listeners, memory: &memory, said: &said };
+            reading.read(&paths, &opener, discoveries)
         }
     };
     let pushing = engine::push(
@@ -173,7 +211,7 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
             let bundles = pushed.read.as_ref().map(|read| read.0.identities().to_vec()).unwrap_or_default();
             memory.remember(&pushed.layers, &bundles);
             let damaged = pushed.damaged;
-            let done = conclude(pushed, accept, &listeners, document);
+            let done = conclude(pushed, document);
             let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
             if damaged || exit == Exit::Bundle {
                 memory.doubt(&bundles);
@@ -187,41 +225,62 @@ fn push(args: &Args, paths: &[PathBuf], output: &Output, opener: &Opener, docume
     done
 }
 
-/// What is in the bundles, and what goes where. Archives go to the mirrors as they are found.
-fn read(
-    paths: &[PathBuf],
-    rules: &Rules,
+/// What reading the bundles needs to know, and whom it tells.
+struct Reading<'a> {
+    rules: &'a Rules,
     allow_damaged: bool,
-    opener: &Opener,
-    listeners: &Listeners,
-    memory: &Memory,
-    discoveries: &Discoveries,
-) -> Result<engine::Read, BundleError> {
-    let mut bundle = opener.open_and_tell(paths, listeners, &|part| {
-        discoveries.know(memory.layers(part, &[]));
-        discoveries.found(part, rules);
-    })?;
-    bundle.settle(rules.accept, allow_damaged)?.into_iter().for_each(|note| listeners.note(note));
-    let plan = Plan::new(&bundle.catalog, rules)?;
-    plan.check_not_empty()?;
-    plan.notes.iter().for_each(|note| listeners.note(note));
-    discoveries.know(memory.layers(&bundle.catalog, bundle.identities()));
-    Ok((Arc::new(bundle), Arc::new(plan)))
+    listeners: &'a Listeners,
+    memory: &'a Memory,
+    said: &'a Said,
 }
 
-/// What the run as a whole comes to.
-fn conclude(pushed: Pushed, accept: Accept, listeners: &Listeners, document: &mut Document) -> Done {
-    let mut exit = outcome::exit(&pushed.outcomes);
+impl Reading<'_> {
+    /// What is in the bundles, and what goes where. Archives go to the mirrors as they are found.
+    fn read(
+        &self,
+        paths: &[PathBuf],
+        opener: &Opener,
+        discoveries: &Discoveries,
+    ) -> Result<engine::Read, BundleError> {
+        let Self { rules, memory, said, .. } = self;
+        let mut bundle = opener.open_and_tell(paths, self.listeners, &|part| {
+            discoveries.know(memory.layers(part, &[]));
+            discoveries.found(part, rules);
+        })?;
+        said.notes(&bundle.catalog.notes);
+        said.left_out(&bundle.catalog.left_out);
+        self.note(&bundle.settle(rules.accept, self.allow_damaged)?);
+        let plan = Plan::new(&bundle.catalog, rules)?;
+        let damaged = bundle
+            .catalog
+            .broken
+            .iter()
+            .map(|broken| LeftOut::unreadable(&broken.name, "a damaged image", broken.error.to_string()));
+        let damaged: Vec<LeftOut> = damaged.collect();
+        said.left_out(&[bundle.catalog.left_out.as_slice(), &plan.left_out, &damaged].concat());
+        plan.check_not_empty()?;
+        self.note(&plan.notes);
+        discoveries.know(memory.layers(&bundle.catalog, bundle.identities()));
+        Ok((Arc::new(bundle), Arc::new(plan)))
+    }
+
+    fn note(&self, notes: &[String]) {
+        self.said.notes(notes);
+        for note in notes {
+            self.listeners.note(note);
+        }
+    }
+}
+
+/// What the run as a whole comes to, apart from what was left out.
+fn conclude(pushed: Pushed, document: &mut Document) -> Done {
+    let exit = outcome::exit(&pushed.outcomes);
     document.mirrors = pushed.outcomes;
     let Some((bundle, plan)) = pushed.read else { return Ok(exit) };
     document.images = plan.images.len();
-    document.left_out = [bundle.catalog.left_out.as_slice(), &plan.left_out].concat();
     bundle.check_unchanged()?;
-    for broken in &bundle.catalog.broken {
-        listeners.note(format!("image {} is damaged and was left out: {}", broken.name, broken.error));
-        exit = exit.max(Exit::Bundle);
-    }
-    Ok(left_out::exit(exit, &document.left_out, accept))
+    let damaged = bundle.catalog.broken.iter().any(|broken| broken.unit.is_none());
+    Ok(if damaged { exit.max(Exit::Bundle) } else { exit })
 }
 
 /// A report that takes its name when it is whole; something may be waiting for it.
@@ -233,6 +292,9 @@ struct ReportFile<'a> {
 impl<'a> ReportFile<'a> {
     /// Before the run, so that a wrong path costs nothing.
     fn create(path: &'a Path) -> Result<Self, Stop> {
+        if path.is_dir() || path == Path::new("-") {
+            return Err(Stop::usage(format!("--report {}: name a file", path.display())));
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Others may read it, as any file that is made here.
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);

@@ -1,13 +1,12 @@
 //! Flags about names and the choice of images.
 
 use clap::{Args, ValueEnum};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::Stop;
 use super::left_out::AcceptArgs;
 use crate::oci::Reference;
 use crate::plan::naming::GivenName;
-use crate::plan::{Naming, OnConflict, Rewrite, Rules};
+use crate::plan::{Naming, OnConflict, Patterns, Rewrite, Rules};
 
 /// Flags about the choice of images.
 #[derive(Debug, Args)]
@@ -60,8 +59,8 @@ impl ChoiceArgs {
     /// Rules that choose, and leave names as they are.
     pub(super) fn rules(&self) -> Result<Rules, Stop> {
         Ok(Rules {
-            include: globs("--include", &self.include)?,
-            exclude: globs("--exclude", &self.exclude)?,
+            include: patterns("--include", &self.include)?,
+            exclude: patterns("--exclude", &self.exclude)?,
             ..Rules::default()
         })
     }
@@ -103,11 +102,6 @@ impl RuleArgs {
     }
 }
 
-fn globs(flag: &str, patterns: &[String]) -> Result<GlobSet, Stop> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        let glob = GlobBuilder::new(pattern).literal_separator(false).build();
-        set.add(glob.map_err(|error| Stop::usage(format!("{flag}: {error}")))?);
-    }
-    set.build().map_err(|error| Stop::usage(format!("{flag}: {error}")))
+fn patterns(flag: &str, texts: &[String]) -> Result<Patterns, Stop> {
+    Patterns::new(texts).map_err(|error| Stop::usage(format!("{flag}: {error}")))
 }

@@ -14,8 +14,8 @@ pub(super) fn decode(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), Bu
     loop {
         match feed.window()?.first() {
             None => return Ok(()),
-            Some(0) => return super::padding("bzip2", feed),
-            Some(_) => stream(feed, out)?,
+            Some(b'B') => stream(feed, out)?,
+            Some(_) => return super::padding("bzip2", feed),
         }
     }
 }

@@ -43,6 +43,7 @@ const UNPACK: &str = "unpack it and give the folder, or pack it again as a tar";
 const JOIN: &str = "join its pieces and unpack them first";
 const DECRYPT: &str = "decrypt it first";
 const CONVERT: &str = "save the image again as an OCI layout or a docker-archive";
+const REFETCH: &str = "download it again";
 const MOUNT: &str = "mount or unpack it, and give the folder";
 
 /// Magic numbers at the beginning. Those that are plain text end with bytes that no name of a tar member has.
@@ -64,6 +65,8 @@ const UNREADABLE: &[(&[u8], &str, &str)] = &[
     (b"xar!\0", "a xar archive", UNPACK),
     (b"MSCF\0\0\0\0", "a cabinet archive", UNPACK),
     (b"hsqs", "a squashfs file system", MOUNT),
+    (b"HTTP/1.1 200 ", "the answer of a web server, saved with its head", REFETCH),
+    (b"HTTP/1.0 200 ", "the answer of a web server, saved with its head", REFETCH),
     (b"Salted__", "data encrypted by openssl", DECRYPT),
     (b"age-encryption.org/v1\n", "data encrypted by age", DECRYPT),
     (b"-----BEGIN AGE ENCRYPTED FILE-----", "data encrypted by age", DECRYPT),

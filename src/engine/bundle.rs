@@ -49,11 +49,11 @@ pub struct OpenedSource {
 }
 
 impl Bundle {
-    /// Opens every path and finds out what is in it. Blocks: for what must be decoded to know. `early` hears of archives
-    /// as they are found.
+    /// Opens every path and finds out what is in it, which may be nothing. Blocks: for what must be decoded to know. `early`
+    /// hears of archives as they are found.
     ///
     /// # Errors
-    /// What is wrong with the first path that cannot be read, beginning with that path.
+    /// What is wrong with a path that is the only one and cannot be read. One of several is left out.
     pub fn open(
         paths: &[PathBuf],
         opening: &Opening,
@@ -73,11 +73,10 @@ impl Bundle {
                 early(&part);
             };
             match bundle.read(path, opening, listeners, &early) {
-                Ok(mut catalog) if catalog.has_images() || several => {
+                Ok(mut catalog) => {
                     catalog.lie_in(&shown, several);
                     whole = whole.merge(catalog);
                 }
-                Ok(catalog) => return Err(catalog.nothing_in_it().at(&shown)),
                 // Of several bundles each stands for itself, as the archives of a folder do.
                 Err(error) if several && is_its_own(path, &error) => {
                     whole.left_out.push(LeftOut::failed(
@@ -89,15 +88,14 @@ impl Bundle {
                 Err(error) => return Err(error.at(&shown)),
             }
         }
-        if !whole.has_images() {
-            return Err(whole.nothing_in_it());
-        }
         bundle.catalog = Arc::new(whole);
-        listeners.tell(&Event::Catalogued {
-            images: bundle.catalog.images.len(),
-            blobs: bundle.catalog.distinct_blobs(),
-            took: started.elapsed(),
-        });
+        if bundle.catalog.has_images() {
+            listeners.tell(&Event::Catalogued {
+                images: bundle.catalog.images.len(),
+                blobs: bundle.catalog.distinct_blobs(),
+                took: started.elapsed(),
+            });
+        }
         for note in &bundle.catalog.notes {
             listeners.note(note);
         }
@@ -121,9 +119,6 @@ impl Bundle {
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
         let catalog = archive::read(&volume.space, &open, &archive::Limits::default(), &|_| {});
         bundle.catalog = Arc::new(catalog.map_err(|error| error.at(name))?);
-        if !bundle.catalog.has_images() {
-            return Err(bundle.catalog.nothing_in_it().at(name));
-        }
         Ok(bundle)
     }
 
@@ -259,8 +254,9 @@ impl Bundle {
     /// # Errors
     /// A bundle with a damaged image is refused as a whole, because half a release on a mirror is worse than none: unless
     /// damaged images are allowed, or the damage is confined to one archive of several, which is left out. A bundle of
-    /// which nothing is whole is refused in any case.
+    /// which nothing is whole is refused in any case, as is one without images.
     pub fn settle(&mut self, accept: Accept, allow_damaged: bool) -> Result<Vec<String>, BundleError> {
+        self.check_has_images()?;
         let catalog = Arc::make_mut(&mut self.catalog);
         let mut notes = Vec::new();
         if accept.partial_index {
@@ -293,6 +289,21 @@ impl Bundle {
             return Err(error(0));
         }
         Ok(notes)
+    }
+
+    /// Whether there is any image, whole or damaged.
+    ///
+    /// # Errors
+    /// [`Fault::NotABundle`], with what is there instead.
+    pub fn check_has_images(&self) -> Result<(), BundleError> {
+        if self.catalog.has_images() {
+            return Ok(());
+        }
+        let error = self.catalog.nothing_in_it();
+        Err(match self.parts.as_slice() {
+            [only] => error.at(only.path.display()),
+            _ => error,
+        })
     }
 
     /// Whether something that holds or may hold images could not be read.

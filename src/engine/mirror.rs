@@ -223,16 +223,16 @@ impl Actor {
         }
         let presence = presence
             .map(|found| probe::Presence { whole: found.whole && !self.run.settings.recheck, ..found });
-        let keeps = |presence: &probe::Presence| {
-            presence.tags_to_move.iter().any(|moved| self.kept(image, moved).is_some())
-        };
-        let needs_blobs = presence.as_ref().is_ok_and(|presence| !presence.whole && !keeps(presence));
+        let needs_blobs = presence
+            .as_ref()
+            .is_ok_and(|presence| !presence.whole && self.all_kept(image, presence).is_none());
         let sent =
             if needs_blobs { self.send(image, &repository, &ready.blobs, &ahead).await } else { Ok(()) };
         self.cancel(&repository, ahead).await;
         let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
-        if let Some(refused) = presence.tags_to_move.iter().find_map(|moved| self.kept(image, moved)) {
-            return Err((Phase::Probe, refused));
+        // Where no tag may move there is nothing to send for.
+        if let Some(kept) = self.all_kept(image, &presence) {
+            return Err((Phase::Probe, kept));
         }
         sent.map_err(|failure| (Phase::Upload, failure))?;
         let by_tag = !presence.whole && self.is_put_by_tag(image, root);

@@ -13,6 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use super::outcome::{Failure, ImageFailure, Outcome, Phase};
 use super::{Bundle, MirrorSettings};
 use crate::archive::Content;
+use crate::error::{BundleError, Fault};
 use crate::exit::Exit;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
@@ -79,7 +80,7 @@ impl Check<'_> {
             Content::Manifest(root) if tags.is_empty() => vec![root.to_string()],
             _ => Vec::new(),
         };
-        if tags.is_empty() && by_digest.is_empty() {
+        if tags.is_empty() && by_digest.is_empty() && planned.digests.is_empty() {
             let told = "it has neither a tag nor a manifest in the bundle, so there is nothing to ask the mirror for";
             return Err(Failure {
                 hint: Some("name it: --name REPOSITORY:TAG".to_owned()),
@@ -96,7 +97,11 @@ impl Check<'_> {
         }
         // A name that carries a digest promises that it can be pulled by it.
         for digest in planned.digests.iter().filter(|_| !self.accept.digest_lost) {
-            self.manifest(&repository, &digest.to_string(), "").await?;
+            let found = self.registry.head_manifest(&repository, &digest.to_string()).await;
+            if found.map_err(|error| Failure::from(&error))?.is_none() {
+                let what = format!("{}: the mirror has no {repository}@{digest}", planned.name);
+                return Err(Failure::from(&BundleError::new(Fault::DigestLost, what)));
+            }
         }
         Ok(())
     }

@@ -132,7 +132,9 @@ impl Naming {
                 BundleError::new(Fault::NoName, told).hint("name their repository: --repository HOST/PATH")
             );
         }
-        let told = format!("{count} image(s) have no name (the first is {})", digest(first));
+        let place = Some(&first.origin).filter(|origin| !origin.is_empty());
+        let place = place.map(|origin| format!(" in {origin}")).unwrap_or_default();
+        let told = format!("{count} image(s) have no name (the first is {}{place})", digest(first));
         let hint = match full_name_annotation(first) {
             Some(key) => format!("their index entries name them under another key: --name-annotation {key}"),
             None if count == 1 => "name it: --name REPOSITORY:TAG".to_owned(),

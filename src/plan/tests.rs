@@ -176,12 +176,17 @@ fn closures_hold_children_before_parents_and_each_once() {
 #[test]
 fn include_and_exclude_choose_by_the_name_in_the_bundle() {
     let catalog = catalog(&[(&simple("a"), &["gcr.io/x/y:1"]), (&simple("b"), &["quay.io/x/z:1"])]);
-    let globs =
-        |glob: &str| globset::GlobSetBuilder::new().add(globset::Glob::new(glob).unwrap()).build().unwrap();
+    let globs = |glob: &str| Patterns::new(&[glob]).unwrap();
     let plan = Plan::new(&catalog, &Rules { include: globs("gcr.io/*"), ..Rules::default() }).unwrap();
     assert_eq!((places(&plan), plan.not_chosen), (vec!["x/y:1".to_owned()], 1));
     let plan = Plan::new(&catalog, &Rules { exclude: globs("*/y:*"), ..Rules::default() }).unwrap();
     assert_eq!(places(&plan), ["x/z:1"]);
+    let include = Patterns::new(&["quay.io/*", "quay.io/x/Z:1"]).unwrap();
+    let plan = Plan::new(&catalog, &Rules { include, ..Rules::default() }).unwrap();
+    assert_eq!(
+        (places(&plan).len(), plan.notes),
+        (1, vec!["no image matches --include 'quay.io/x/Z:1'".to_owned()])
+    );
 }
 
 #[test]

@@ -210,8 +210,12 @@ impl Actor {
     /// Whether an image whose tags have moved is all that its names promise.
     fn check_complete(&self, agreed: &Agreed, at: usize, whole: &Whole) -> Result<(), (Phase, Failure)> {
         let Some(planned) = agreed.demanding.get(&at) else { return Ok(()) };
-        let lost = planned.lost(&whole.held).filter(|_| !self.run.settings.accept.digest_lost);
-        match planned.shortfall.as_ref().or(lost.as_ref()) {
+        let lost = planned.lost(&whole.held);
+        let accepted = self.run.settings.accept.digest_lost;
+        if let Some(error) = lost.as_ref().filter(|_| accepted) {
+            self.run.listeners.note(format!("{error} (accepted)"));
+        }
+        match planned.shortfall.as_ref().or(lost.as_ref().filter(|_| !accepted)) {
             Some(error) => Err((Phase::Tag, Failure::from(error))),
             None => Ok(()),
         }
@@ -231,6 +235,14 @@ impl Actor {
         moved
             .map(|(moved, from)| TagReplaced { place: place(&moved.tag), from, to: whole.root.digest })
             .collect()
+    }
+
+    /// Why `--no-overwrite` keeps all tags of an image as they are; none where one of them may move.
+    pub(super) fn all_kept(&self, image: &WorkImage, presence: &probe::Presence) -> Option<Failure> {
+        let mut kept = presence.tags_to_move.iter().map(|moved| self.kept(image, moved));
+        let first = kept.next()?;
+        let all = presence.tags_to_move.len() == image.planned.tags.len();
+        first.filter(|_| all && kept.all(|kept| kept.is_some()))
     }
 
     /// Why `--no-overwrite` keeps a tag as it is.
@@ -261,11 +273,13 @@ impl Actor {
 
     async fn move_tags(&self, at: usize, whole: &Whole) -> Result<(), (Phase, Failure)> {
         let tagging = |failure| (Phase::Tag, failure);
+        let mut kept = None;
         for TagMove { tag, replaces } in &whole.tags_to_move {
             if self.run.settings.no_overwrite
-                && let Some(kept) = self.made_meanwhile(at, whole, tag).await.map_err(tagging)?
+                && let Some(failure) = self.stands_for_another(at, whole, tag).await.map_err(tagging)?
             {
-                return Err(tagging(kept));
+                kept.get_or_insert(failure);
+                continue;
             }
             if let (Replaced::Manifest(_), Some(image)) = (replaces, self.run.work.image(at)) {
                 let moved = TagMove { tag: tag.clone(), replaces: *replaces };
@@ -289,11 +303,16 @@ impl Actor {
             }
             moved.map_err(|error| tagging(self.judge(&error)))?;
         }
-        Ok(())
+        kept.map_or(Ok(()), |failure| Err(tagging(failure)))
     }
 
-    /// Why a tag that was new when it was asked for may not be moved: somebody else made it since.
-    async fn made_meanwhile(&self, at: usize, whole: &Whole, tag: &Tag) -> Result<Option<Failure>, Failure> {
+    /// Why a tag may not be moved now, whatever it was when the image was asked for: somebody may have made it since.
+    async fn stands_for_another(
+        &self,
+        at: usize,
+        whole: &Whole,
+        tag: &Tag,
+    ) -> Result<Option<Failure>, Failure> {
         let now = {
             let _permit = self.question().await?;
             let now = probe::tag(&self.registry, &whole.repository, tag, &whole.root.digest).await;
