@@ -66,27 +66,24 @@ pub type Early<'a> = dyn Fn(&Catalog) + 'a;
 /// Where no image is in it, [`Catalog::nothing_in_it`] says what it is instead.
 ///
 /// # Errors
-/// Damage to the container itself. Damage to single images is in the catalog.
+/// Damage to the container itself, or that it is no archive at all. Damage to single images is in the catalog.
 pub fn read(
     space: &Arc<dyn ByteSpace>,
     open: &Open<'_>,
     limits: &Limits,
     early: &Early<'_>,
 ) -> Result<Catalog, BundleError> {
-    let first = sniff::first_bytes(space.as_ref())?;
+    let (format, first) = sniff::format_of(space.as_ref())?;
+    if let sniff::Format::Unreadable(container) = format {
+        return Err(container.refusal());
+    }
     // An all-zero block is how an empty tar begins.
     let zero_block = first.len() == 512 && first.iter().all(|&c| c == 0);
-    if !zero_block && sniff::format(&first) != sniff::Format::Tar {
+    if !zero_block && format != sniff::Format::Tar {
         if first.len() < 512 {
             space.len()?; // a stream cut this early is cut, whatever its first bytes look like
         }
-        if let sniff::Format::Unreadable(container) = sniff::format(&first) {
-            return Err(container.refusal());
-        }
-        return Ok(Catalog {
-            left_out: vec![LeftOut::no_image("", sniff::file_seems(&first))],
-            ..Catalog::default()
-        });
+        return Err(LeftOut::no_image("", sniff::file_seems(&first)).nothing_else());
     }
     let reader = Reader::new(open, limits);
     let mut tree = Tree::of_tar(space, limits, &reader.allowance, |tree, file| {

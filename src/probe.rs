@@ -3,8 +3,9 @@
 //! In: an image's tags and root digest. Out: which tags already point at it, and whether it is there at all. A tag that
 //! answers with the right digest settles both with one request; that is the whole cost of an image that has not changed.
 
+use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag};
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{ManifestHead, Registry, RegistryError};
 
 /// What a mirror says about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,17 +81,22 @@ pub async fn image(
     Ok(presence)
 }
 
-/// Asks what a tag points at; none if that is `root`. A registry that does not say is not believed.
+/// Asks what a tag points at; none if that is `root`.
 pub async fn tag(
     registry: &Registry,
     repository: &Repository,
     tag: &Tag,
     root: &Digest,
 ) -> Result<Option<TagMove>, RegistryError> {
-    let replaces = match registry.head_manifest(repository, tag.as_str()).await? {
-        None => Replaced::Nothing,
-        Some(head) if head.digest.as_ref() == Some(root) => return Ok(None),
-        Some(head) => Replaced::Manifest(head.digest),
+    let found = match registry.head_manifest(repository, tag.as_str()).await? {
+        None => return Ok(Some(TagMove { tag: tag.clone(), replaces: Replaced::Nothing })),
+        Some(ManifestHead { digest: Some(digest), .. }) => Some(digest),
+        // A registry that does not tell what it has is asked for it.
+        Some(_) => {
+            let manifest = registry.get_manifest(repository, tag.as_str(), MAX_MANIFEST_BYTES).await?;
+            manifest.map(|manifest| root.of_same_kind(&manifest.bytes))
+        }
     };
-    Ok(Some(TagMove { tag: tag.clone(), replaces }))
+    let is_right = found.as_ref() == Some(root);
+    Ok((!is_right).then(|| TagMove { tag: tag.clone(), replaces: Replaced::Manifest(found) }))
 }

@@ -223,6 +223,15 @@ impl Catalog {
         units.chain(broken.flatten()).for_each(|place| *place = Some(Arc::clone(&unit)));
     }
 
+    /// The same for what comes before so many whole and broken images.
+    pub(crate) fn confine_to(&mut self, (images, broken): (usize, usize), path: &str) {
+        let unit: Arc<str> = path.into();
+        let broken = self.broken.iter_mut().take(broken);
+        let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
+        let units = self.images.iter_mut().take(images).map(|image| &mut image.unit);
+        units.chain(broken.flatten()).for_each(|place| *place = Some(Arc::clone(&unit)));
+    }
+
     /// Takes what is there of indexes that are broken only because platforms of them are missing.
     pub fn accept_parts(&mut self) {
         let (parts, broken) = std::mem::take(&mut self.broken).into_iter().partition(|it| it.part.is_some());
@@ -241,11 +250,24 @@ impl Catalog {
             }
         }
         let is_damaged = |unit: &Unit| unit.as_ref().is_some_and(|unit| damaged.contains_key(unit));
+        let mut whole: HashMap<Arc<str>, Vec<String>> = HashMap::new();
+        for image in self.images.iter().filter(|image| is_damaged(&image.unit)) {
+            if let Some(unit) = &image.unit {
+                let name =
+                    image.names.first().map_or_else(|| "one without a name".to_owned(), ToString::to_string);
+                whole.entry(Arc::clone(unit)).or_default().push(name);
+            }
+        }
         self.images.retain(|image| !is_damaged(&image.unit));
         self.broken.retain(|broken| !is_damaged(&broken.unit));
         self.left_out.extend(damaged.iter().map(|(unit, (count, why))| {
             let more = if *count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-            LeftOut::unreadable(unit.as_ref(), "an archive with damaged images", format!("{why}{more}"))
+            let with_it = whole.get(unit).map(|names| {
+                let (count, names) = (names.len(), names.join(", "));
+                format!("; {count} whole images in it are left out too: {names}; next: --allow-damaged pushes them")
+            });
+            let why = format!("{why}{more}{}", with_it.unwrap_or_default());
+            LeftOut::unreadable(unit.as_ref(), "damaged images", why)
         }));
         self.keep_reachable();
     }

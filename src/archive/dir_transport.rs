@@ -11,11 +11,12 @@ use bytes::Bytes;
 
 use crate::archive::Listed;
 use crate::archive::names;
-use crate::archive::pool::Pool;
+use crate::archive::pool::{Pool, digest_with_dash};
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::error::BundleError;
-use crate::oci::manifest::Kind;
 use crate::oci::{Digest, Manifest};
+
+const MAX_VERSION_BYTES: u64 = 1 << 10;
 
 /// A `manifest.json` of this transport: a manifest, with the version file or one of its blobs beside it.
 pub(super) fn manifest(tree: &Tree<'_>, folder: &str, bytes: &Bytes) -> Option<Manifest> {
@@ -26,16 +27,16 @@ pub(super) fn manifest(tree: &Tree<'_>, folder: &str, bytes: &Bytes) -> Option<M
             .iter()
             .any(|path| tree.contains(path))
     };
-    let is_dir = tree.contains(&format!("{folder}version"))
-        || manifest.blobs().chain(manifest.children()).any(|it| beside(&it.digest));
-    // What is an image and says so is one, whether or not its blobs are there.
-    let is_image = matches!(manifest.kind, Kind::Image { .. }) && has_media_type(bytes);
-    (is_dir || is_image).then_some(manifest)
+    let mut listed = manifest.blobs().chain(manifest.children());
+    let is_dir = has_version_file(tree, folder) || listed.any(|it| beside(&it.digest));
+    drop(listed);
+    is_dir.then_some(manifest)
 }
 
-fn has_media_type(bytes: &Bytes) -> bool {
-    let json: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
-    json.is_some_and(|json| json["schemaVersion"] == 2 && json["config"]["digest"].is_string())
+/// Whether a folder has the version file of this transport, which says what it is.
+pub(super) fn has_version_file(tree: &Tree<'_>, folder: &str) -> bool {
+    let version = tree.read_small(&format!("{folder}version"), MAX_VERSION_BYTES).ok().flatten();
+    version.is_some_and(|version| version.starts_with(b"Directory Transport Version"))
 }
 
 /// The image in the folder. `used` gets the files that belong to it.
@@ -65,8 +66,5 @@ pub(super) fn read<'t>(
 
 /// The digest that a file is called by: its hex, or `<algorithm>-<hex>` where that is not SHA-256.
 fn digest_of(name: &str) -> Option<Digest> {
-    match name.split_once('-') {
-        Some((algorithm, hex)) => format!("{algorithm}:{hex}").parse().ok(),
-        None => format!("sha256:{name}").parse().ok(),
-    }
+    digest_with_dash(name).or_else(|| format!("sha256:{name}").parse().ok())
 }

@@ -59,6 +59,11 @@ impl LeftOut {
         Self { path: path.into(), what: what.into(), why, class: LeftOutClass::NoImage }
     }
 
+    /// Why there is no image in a bundle that is nothing but this.
+    pub(super) fn nothing_else(self) -> BundleError {
+        Catalog { left_out: vec![self], ..Catalog::default() }.nothing_in_it()
+    }
+
     /// What is no archive.
     pub fn no_archive(path: impl Into<String>, what: impl Into<String>) -> Self {
         Self { why: "no archive".to_owned(), ..Self::no_image(path, what) }
@@ -108,6 +113,7 @@ impl Catalog {
         let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
         for unit in units.chain(broken.flatten()) {
             *unit = match unit.as_deref() {
+                Some("") => Some(path.into()),
                 Some(inner) => Some(format!("{path}/{inner}").into()),
                 None => several.then(|| path.into()),
             };

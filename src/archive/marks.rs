@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::archive::dir_transport;
 use crate::archive::leftovers::LeftOut;
 use crate::archive::pool::digest_of_path;
 use crate::archive::tree::{Tree, base_name, parent};
@@ -25,27 +26,26 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Whether a file is one of those that give the mark.
-    pub(super) fn is_made_by(&self, path: &str) -> bool {
-        let (folder, name) = (parent(path), base_name(path));
-        match name {
-            "index.json" | "oci-layout" | "manifest.json" | "repositories" | "manifest" => {
-                folder == self.folder
-            }
-            // Before Docker 1.10 each layer had a folder of its own.
-            "json" | "VERSION" => above(folder) == self.folder,
-            // The configuration of a saved image.
-            name => {
-                folder == self.folder
-                    && name.strip_suffix(".json").is_some_and(|hex| is_digest(&format!("sha256:{hex}")))
-            }
-        }
-    }
-
     pub(super) fn left_out(&self) -> LeftOut {
         let next = self.next.map(|next| format!("; next: {next}")).unwrap_or_default();
         let why = format!("no image can be read from it{next}");
         LeftOut::unreadable(self.folder.trim_end_matches('/'), self.what, why)
+    }
+}
+
+/// The folders whose mark a file of this path may make.
+pub(super) fn makers(path: &str) -> Vec<&str> {
+    let (folder, name) = (parent(path), base_name(path));
+    let is_config = || name.strip_suffix(".json").is_some_and(|hex| is_digest(&format!("sha256:{hex}")));
+    match name {
+        "index.json" | "oci-layout" | "manifest.json" | "repositories" | "manifest" => vec![folder],
+        // Before Docker 1.10 each layer had a folder of its own.
+        "json" | "VERSION" | "layer.tar" => vec![above(folder)],
+        _ if is_config() => vec![folder],
+        _ if digest_of_path(path).is_some() => {
+            path.find("blobs/sha256").map(|at| &path[..at]).into_iter().collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -62,6 +62,12 @@ pub(super) fn find(
         let folder = folder.to_owned();
         marks.entry(folder.clone()).or_insert(Mark { folder, what, next });
     };
+    // Where some blobs are used, the others are left over from images that were deleted.
+    let shelves_in_use: BTreeSet<&str> = tree
+        .paths()
+        .filter(|path| digest_of_path(path).is_some_and(|digest| is_used(&digest)))
+        .filter_map(|path| path.find("blobs/sha256").map(|at| &path[..at]))
+        .collect();
     for folder in empty {
         mark(folder, "an OCI layout whose index.json lists no image", None);
     }
@@ -105,7 +111,7 @@ pub(super) fn find(
             let above = &path[..at];
             let known =
                 ["index.json", "oci-layout"].iter().any(|name| tree.contains(&format!("{above}{name}")));
-            if !known {
+            if !known && !shelves_in_use.contains(above) {
                 let next = "give it together with the part that lists its images";
                 mark(above, "blobs of images without anything that lists them", Some(next));
             }
@@ -136,8 +142,11 @@ fn is_appc(tree: &Tree<'_>, path: &str) -> bool {
     has_rootfs && json(tree, path).is_some_and(|json| json["acKind"] == "ImageManifest")
 }
 
-fn lists_manifests(tree: &Tree<'_>, path: &str) -> bool {
-    json(tree, path).is_some_and(|json| json["manifests"].is_array())
+/// Whether a document lists manifests as an index does: each with a digest.
+pub(super) fn lists_manifests(tree: &Tree<'_>, path: &str) -> bool {
+    let Some(json) = json(tree, path) else { return false };
+    let entries = json["manifests"].as_array();
+    entries.is_some_and(|entries| entries.iter().all(|entry| entry["digest"].is_string()))
 }
 
 /// What a `manifest.json` was meant to be that is none of an image. Many other programs have a file of this name.
@@ -147,14 +156,20 @@ fn manifest_json(tree: &Tree<'_>, path: &str) -> Option<(&'static str, Option<&'
         Value::Array(entries) => {
             let of_images =
                 |entry: &Value| ["Config", "config", "RepoTags"].iter().any(|key| entry.get(key).is_some());
-            let is_mark = entries.iter().all(of_images);
+            let others = || {
+                tree.below(folder).any(|other| !matches!(base_name(other), "manifest.json" | "repositories"))
+            };
+            let is_mark = if entries.is_empty() { !others() } else { entries.iter().all(of_images) };
             is_mark.then_some(("an archive whose manifest.json lists no image", None))
         }
-        json if json["schemaVersion"] == 1 => Some((
+        json if json["fsLayers"].is_array() => Some((
             "a Docker schema 1 image",
             Some("registries no longer take schema 1: pull and save the image again with a current tool"),
         )),
-        json if json["schemaVersion"] == 2 || tree.contains(&format!("{folder}version")) => {
+        json if json["config"]["digest"].is_string() || json["manifests"][0]["digest"].is_string() => {
+            Some(("the manifest of an image without its blobs", None))
+        }
+        _ if dir_transport::has_version_file(tree, folder) => {
             Some(("a folder of the containers-image `dir:` transport that cannot be read", None))
         }
         _ => None,

@@ -72,8 +72,10 @@ pub(super) fn from_repo_tag(text: &str) -> Option<ImageName> {
 /// The name that the path of a folder is, as `skopeo sync` makes folders: `[HOST/]PATH:TAG` or `[HOST/]PATH@DIGEST`.
 pub(super) fn from_folder(folder: &str) -> Option<ImageName> {
     let path = folder.trim_end_matches('/');
-    if let Some(full) = Reference::parse_full(path).filter(|name| name.tag.is_some() || name.digest.is_some())
-    {
+    // The tree may lie below other folders.
+    let ends = std::iter::once(0).chain(path.match_indices('/').map(|(at, _)| at + 1));
+    let mut full = ends.filter_map(|at| Reference::parse_full(&path[at..]));
+    if let Some(full) = full.find(|name| name.tag.is_some() || name.digest.is_some()) {
         return Some(ImageName::Full(full));
     }
     if let Some((repository, digest)) = path.split_once('@') {

@@ -50,7 +50,7 @@ impl Nested<'_> {
     ) -> Result<Vec<(u64, Catalog)>, BundleError> {
         let mut found = Vec::new();
         for file in self.tree.files() {
-            if is_called_as_content(file.path) || belongs(file.path) {
+            if belongs(file.path) {
                 continue;
             }
             let opened = passed
@@ -87,9 +87,9 @@ impl Nested<'_> {
         for note in &mut inner.notes {
             *note = format!("{path}: {note}");
         }
-        let is_unreadable = |it: &LeftOut| it.class == LeftOutClass::Unreadable;
         if !inner.has_images() {
             // One word for all that is in it, unless something in it cannot be read.
+            let is_unreadable = |it: &LeftOut| it.class == LeftOutClass::Unreadable;
             let any = inner.left_out.iter().any(is_unreadable);
             inner.left_out.retain(|it| if any { is_unreadable(it) } else { it.path.is_empty() });
         }
@@ -128,9 +128,12 @@ impl Nested<'_> {
     }
 
     fn open(&self, file: File<'_>) -> Result<Opened, BundleError> {
-        if file.len < MIN_ARCHIVE_BYTES {
-            let what = if file.len == 0 { "an empty file" } else { "a file too short to be an archive" };
-            return Ok(Opened::Other(what));
+        if file.len == 0 {
+            return Ok(Opened::Other("an empty file"));
+        }
+        // Not worth going back for inside an archive; in a folder it may be what is left of a download.
+        if file.len < MIN_ARCHIVE_BYTES && !self.tree.is_directory() {
+            return Ok(Opened::Other("a file too short to be an archive"));
         }
         let stored = self.tree.extent(file)?;
         let (format, first) = sniff::format_of(&stored)?;

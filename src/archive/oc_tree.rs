@@ -10,9 +10,10 @@ use crate::archive::Listed;
 use crate::archive::catalog::{BrokenImage, ImageName};
 use crate::archive::limits::Limits;
 use crate::archive::names;
-use crate::archive::pool::{Pool, ends_the_bundle};
+use crate::archive::pool::{Pool, digest_with_dash, ends_the_bundle};
 use crate::archive::tree::Tree;
 use crate::error::{BundleError, Fault, printable};
+use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Descriptor, Digest};
 
 /// A manifest of the tree: `<folder>v2/<repository>/manifests/<reference>`.
@@ -25,27 +26,36 @@ struct Entry<'p> {
 
 fn parse(path: &str) -> Option<Entry<'_>> {
     let (repository, reference) = path.rsplit_once("/manifests/")?;
-    let at = repository.find("v2/").filter(|&at| at == 0 || repository[..at].ends_with('/'))?;
+    let mut places = repository.match_indices("v2/").map(|(at, _)| at);
+    let at = places.find(|&at| at == 0 || repository[..at].ends_with('/'))?;
     let (folder, repository) = repository.split_at(at + "v2/".len());
     // The storage of a registry has folders that begin with an underscore (`_manifests`), which no repository has.
     let plain = !repository.is_empty() && !reference.contains('/') && !repository.contains("/_");
     plain.then_some(Entry { folder, repository, reference })
 }
 
+/// Whether a path is that of a manifest in such a tree, by tag or digest.
+pub(super) fn is_manifest(path: &str) -> bool {
+    parse(path).is_some()
+}
+
 /// The folders of a tree that are such trees, `v2/` at their end.
 pub(super) fn folders(tree: &Tree<'_>) -> BTreeSet<String> {
     // Many trees have a folder `manifests`; only these have digests in it.
-    let of_digests = |entry: &Entry<'_>| digest_of(entry.reference).is_some();
-    let entries = tree.paths().filter_map(parse).filter(of_digests);
+    let entries =
+        tree.paths().filter_map(|path| parse(path).filter(|it| digest_of(tree, path, it).is_some()));
     entries.map(|entry| entry.folder.to_owned()).collect()
 }
 
-/// A digest as it is in a path: `sha256:<hex>`, or with a dash where a file system has no colons.
-fn digest_of(reference: &str) -> Option<Digest> {
-    reference.parse().ok().or_else(|| {
-        let (algorithm, hex) = reference.split_once('-')?;
-        format!("{algorithm}:{hex}").parse().ok()
-    })
+/// A digest as it is in a path: `sha256:<hex>`, or with a dash where a file system has no colons. Tags look like the
+/// latter too (`sha256-<hex>` is where the referrers of an image are listed), so the content has to have that digest.
+fn digest_of(tree: &Tree<'_>, path: &str, entry: &Entry<'_>) -> Option<Digest> {
+    if let Ok(digest) = entry.reference.parse() {
+        return Some(digest);
+    }
+    let digest = digest_with_dash(entry.reference)?;
+    let bytes = tree.read_small(path, MAX_MANIFEST_BYTES).ok()??;
+    digest.matches(&bytes).then_some(digest)
 }
 
 /// The images of the tree at `folder`: those with tags, then those that are known by digest alone and are no part of
@@ -62,14 +72,14 @@ pub(super) fn read<'t>(
     let mut known: BTreeSet<(String, Digest)> = BTreeSet::new();
     for path in tree.below(folder) {
         let Some(entry) = parse(path).filter(|entry| entry.folder == folder) else { continue };
-        if let Some(digest) = digest_of(entry.reference) {
+        if let Some(digest) = digest_of(tree, path, &entry) {
             by_digest.insert((entry.repository.to_owned(), digest), path);
             pool.add_path(digest, path);
         }
     }
     for path in tree.below(folder) {
         let Some(entry) = parse(path).filter(|entry| entry.folder == folder) else { continue };
-        if digest_of(entry.reference).is_some() {
+        if digest_of(tree, path, &entry).is_some() {
             continue;
         }
         let label = printable(&format!("{}:{}", entry.repository, entry.reference));

@@ -6,6 +6,7 @@
 //! which only some is missing is damaged.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -28,26 +29,25 @@ pub(super) struct Part {
 
 /// What an index comes to, platform by platform.
 #[derive(Default)]
-struct Platforms<'m> {
-    whole: Vec<(&'m Descriptor, Value)>,
+struct Platforms {
+    whole: Vec<(Descriptor, Value)>,
     /// Manifests about platforms (provenance, SBOMs) that buildkit puts into the index.
-    attestations: Vec<(&'m Descriptor, Value)>,
-    missing: Vec<&'m Descriptor>,
+    attestations: Vec<Value>,
+    missing: Vec<Descriptor>,
     /// Whose manifest is there and something below it is not.
-    incomplete: Vec<(&'m Descriptor, &'m Manifest)>,
+    incomplete: Vec<(Descriptor, Arc<Manifest>)>,
 }
 
 /// The part of an index that is there, where it is an index of which platforms were left out.
 pub(super) fn of(pool: &mut Pool<'_>, digest: &Digest) -> Option<Part> {
-    let manifests = pool.manifests();
-    let top = manifests.get(digest)?;
+    let top = pool.manifest(digest)?;
     let mut platforms = Platforms::default();
-    collect(pool, &manifests, top, 0, &mut platforms)?;
+    collect(pool, &top, 0, &mut platforms)?;
     let Platforms { whole, attestations, mut missing, incomplete } = platforms;
     let of_whole: HashSet<Digest> = whole
         .iter()
-        .filter_map(|(child, _)| manifests.get(&child.digest))
-        .flat_map(|manifest| manifest.blobs().map(|blob| blob.digest))
+        .filter_map(|(child, _)| pool.manifest(&child.digest))
+        .flat_map(|manifest| manifest.blobs().map(|blob| blob.digest).collect::<Vec<_>>())
         .collect();
     for (child, manifest) in incomplete {
         let own = |blob: &Descriptor| !of_whole.contains(&blob.digest);
@@ -60,24 +60,17 @@ pub(super) fn of(pool: &mut Pool<'_>, digest: &Digest) -> Option<Part> {
         return None;
     }
     let present = whole.iter().map(|(child, _)| (child.digest, platform(child))).collect();
-    let index =
-        PartialIndex { index: *digest, present, missing: missing.into_iter().map(platform).collect() };
+    let index = PartialIndex { index: *digest, present, missing: missing.iter().map(platform).collect() };
     let content = if let [(only, _)] = whole.as_slice() {
         only.digest
     } else {
-        let kept = whole.iter().chain(&attestations).map(|(_, entry)| entry.clone()).collect();
-        pool.add_manifest(narrowed(top, kept)?).digest
+        let kept = whole.into_iter().map(|(_, entry)| entry).chain(attestations).collect();
+        pool.add_manifest(narrowed(&top, kept)?).digest
     };
     Some(Part { content, index })
 }
 
-fn collect<'m>(
-    pool: &Pool<'_>,
-    manifests: &'m std::collections::HashMap<Digest, std::sync::Arc<Manifest>>,
-    index: &'m Manifest,
-    depth: usize,
-    platforms: &mut Platforms<'m>,
-) -> Option<()> {
+fn collect(pool: &Pool<'_>, index: &Manifest, depth: usize, platforms: &mut Platforms) -> Option<()> {
     let json: Value = serde_json::from_slice(&index.bytes).ok()?;
     let entries = json["manifests"].as_array()?;
     if depth > MAX_DEPTH || entries.len() != index.children().len() || entries.is_empty() {
@@ -88,16 +81,13 @@ fn collect<'m>(
             pool.has_content(&child.digest).then_some(())?;
             continue;
         }
-        let attestation = is_attestation(child);
         match pool.visited(child)? {
-            Ok(()) if attestation => platforms.attestations.push((child, entry.clone())),
-            Ok(()) => platforms.whole.push((child, entry.clone())),
-            Err(Fault::MissingBlob) => match manifests.get(&child.digest) {
-                None => platforms.missing.push(child),
-                Some(inner) if !inner.children().is_empty() => {
-                    collect(pool, manifests, inner, depth + 1, platforms)?;
-                }
-                Some(image) => platforms.incomplete.push((child, image)),
+            Ok(()) if is_attestation(child) => platforms.attestations.push(entry.clone()),
+            Ok(()) => platforms.whole.push((child.clone(), entry.clone())),
+            Err(Fault::MissingBlob) => match pool.manifest(&child.digest) {
+                None => platforms.missing.push(child.clone()),
+                Some(inner) if !inner.children().is_empty() => collect(pool, &inner, depth + 1, platforms)?,
+                Some(image) => platforms.incomplete.push((child.clone(), image)),
             },
             Err(_) => return None,
         }

@@ -4,7 +4,7 @@
 //! with a stack of our own and each manifest once, so that neither depth nor breadth of a hostile graph costs anything.
 //! Layers are never read; their length must fit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -112,9 +112,25 @@ impl<'t> Pool<'t> {
         }
     }
 
-    /// The manifests that were read, by digest.
-    pub(super) fn manifests(&self) -> HashMap<Digest, Arc<Manifest>> {
-        self.manifests.clone()
+    /// A manifest that was read.
+    pub(super) fn manifest(&self, digest: &Digest) -> Option<Arc<Manifest>> {
+        self.manifests.get(digest).cloned()
+    }
+
+    /// The files that hold what manifests name, under the names that they have themselves.
+    pub(super) fn referenced_files(&self) -> HashSet<String> {
+        let manifests = self.manifests.values();
+        let named = manifests.flat_map(|manifest| {
+            let below = manifest.blobs().chain(manifest.children()).map(|descriptor| descriptor.digest);
+            below.chain([manifest.digest]).collect::<Vec<_>>()
+        });
+        let places = named.filter_map(|digest| self.places.get(&digest)).flatten();
+        let paths = places.filter_map(|place| match place {
+            Place::Named(path) => Some(*path),
+            Place::Inline(..) => None,
+        });
+        let real = |path: &'t str| self.tree.file(path).ok().flatten().map(|file| file.path.to_owned());
+        paths.filter_map(real).collect()
     }
 
     /// Whether there is content under a digest, be it right or not.
@@ -333,7 +349,7 @@ impl<'t> Pool<'t> {
 
     /// The digests of a manifest and of all manifests below it that could be read.
     pub(super) fn family(&self, top: &Digest) -> Vec<Digest> {
-        let (mut family, mut seen) = (vec![*top], std::collections::HashSet::from([*top]));
+        let (mut family, mut seen) = (vec![*top], HashSet::from([*top]));
         let mut next = 0;
         while let Some(digest) = family.get(next).copied() {
             next += 1;
@@ -450,6 +466,12 @@ pub(super) fn ends_the_bundle(fault: Fault) -> bool {
             | Fault::CorruptCompression
             | Fault::CorruptTar
     )
+}
+
+/// `<algorithm>-<hex>`, as digests stand in names of files.
+pub(super) fn digest_with_dash(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.split_once('-')?;
+    format!("{algorithm}:{hex}").parse().ok()
 }
 
 /// The digest that a path claims for its content: `blobs/sha256/<hex>` of an OCI layout, `blobs/sha256/ab/<hex>/data` of

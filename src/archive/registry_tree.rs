@@ -45,7 +45,8 @@ fn parse(path: &str) -> Option<Link<'_>> {
         ["revisions", algorithm, hex] => LinkKind::Revision(format!("{algorithm}:{hex}").parse().ok()?),
         _ => return None,
     };
-    let at = repository.find("v2/repositories/").filter(|&at| at == 0 || repository[..at].ends_with('/'))?;
+    let mut places = repository.match_indices("v2/repositories/").map(|(at, _)| at);
+    let at = places.find(|&at| at == 0 || repository[..at].ends_with('/'))?;
     let (folder, repository) = repository.split_at(at + "v2/".len());
     Some(Link { folder, repository: repository.strip_prefix(REPOSITORIES)?, kind })
 }
@@ -72,6 +73,7 @@ pub(super) fn read(
 ) -> Result<Vec<Listed>, BundleError> {
     let mut listed: Vec<Listed> = Vec::new();
     let mut known: HashMap<Digest, usize> = HashMap::new();
+    let mut tagged_in: HashSet<(&str, Digest)> = HashSet::new();
     let mut revisions: BTreeMap<&str, Revisions> = BTreeMap::new();
     let prefix = format!("{folder}{REPOSITORIES}");
     for path in tree.below(&prefix) {
@@ -90,7 +92,7 @@ pub(super) fn read(
         let label = printable(&format!("{}:{tag}", link.repository));
         match tagged(tree, path, link.repository, tag, pool, label.clone()) {
             Ok(image) => {
-                revisions.entry(link.repository).or_default().had_a_tag.insert(image.digest);
+                tagged_in.insert((link.repository, image.digest));
                 let at = *known.entry(image.digest).or_insert(listed.len());
                 match listed.get_mut(at) {
                     Some(same) => same.add_names(image.names),
@@ -101,8 +103,9 @@ pub(super) fn read(
             Err(error) => catalog.broken.push(BrokenImage::new(label, error.at(path))),
         }
     }
-    let of_tags: HashSet<Digest> = listed.iter().flat_map(|image| pool.family(&image.digest)).collect();
     for (repository, revisions) in revisions {
+        let here = tagged_in.iter().filter(|(of, _)| *of == repository);
+        let of_tags: HashSet<Digest> = here.flat_map(|(_, digest)| pool.family(digest)).collect();
         untagged(folder, repository, &revisions, &of_tags, pool, catalog, &mut listed)?;
     }
     Ok(listed)

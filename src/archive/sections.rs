@@ -1,14 +1,15 @@
 //! A tree becomes a [`Catalog`]: every layout, docker-archive, registry and folder of images in it, then the archives among
 //! its files, and last what was met and is neither.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::archive::catalog::{BrokenImage, Catalog, Content, Image};
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
-use crate::archive::pool::{Pool, ends_the_bundle};
+use crate::archive::pool::{Pool, digest_of_path, ends_the_bundle};
+use crate::archive::tar::SPARSE;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::archive::{Listed, Reader, Section, distinct};
 use crate::archive::{
@@ -66,42 +67,61 @@ pub(super) fn read(
     let mut catalog = Catalog { notes: std::mem::take(&mut tree.notes), ..Catalog::default() };
     let passed = std::mem::take(&mut tree.passed);
     let tree = &*tree;
-    let Plan { kinds } = find(reader, tree)?;
+    // A folder is many bundles in one place: none of them is damaged by another.
+    let is_folder = tree.is_directory() && depth == 0;
+    let kinds = find(reader, tree, is_folder)?.kinds;
     let mut pool = Pool::new(reader, tree);
     let mut members = Members::default();
+    let mut of_root = (0, 0);
+    let mut root_failed = None;
     for (folder, kind) in &kinds {
-        // A folder is many bundles in one place: none of them is damaged by another.
-        let confined = tree.is_directory() && depth == 0 && !folder.is_empty();
         let section = Section { tree, folder, origin: inside(origin, folder) };
         let before = (catalog.images.len(), catalog.broken.len());
         match section_of(reader, &section, kind, &mut pool, &mut members, &mut catalog) {
-            Ok(()) if confined => catalog.confine_from(before, folder.trim_end_matches('/')),
+            Ok(()) if is_folder && folder.is_empty() => {
+                of_root = (catalog.images.len(), catalog.broken.len());
+            }
+            Ok(()) if is_folder => catalog.confine_from(before, folder.trim_end_matches('/')),
             Ok(()) => {}
-            Err(error) if confined && !ends_the_run(error.fault()) => {
+            Err(error) if is_folder && !stops_the_run(error.fault()) => {
                 catalog.images.truncate(before.0);
                 catalog.broken.truncate(before.1);
-                catalog.left_out.push(LeftOut::failed(folder.trim_end_matches('/'), kind.name(), &error));
+                let left_out = LeftOut::failed(folder.trim_end_matches('/'), kind.name(), &error);
+                if folder.is_empty() {
+                    root_failed = Some((error, left_out));
+                } else {
+                    catalog.left_out.push(left_out);
+                }
             }
             Err(error) => return Err(error),
         }
     }
+    members.used.extend(pool.referenced_files());
     let belongs = |path: &str| members.used.contains(path) || members.hold(path);
     let others_count = depth == 0 && !kinds.contains_key("");
     let nested = nested::Nested { reader, tree, origin, depth, others_count };
     let inner = nested.read(passed, &belongs, &mut catalog)?;
+    // What lies at the root of a folder is the whole bundle, unless other bundles lie beside it.
+    let alone = kinds.len() <= 1 && inner.iter().all(|(_, catalog)| !catalog.has_images());
+    match root_failed {
+        Some((error, _)) if alone => return Err(error),
+        Some((_, left_out)) => catalog.left_out.push(left_out),
+        None if is_folder && !alone => catalog.confine_to(of_root, ""),
+        None => {}
+    }
     let mut catalog = weave(catalog, inner);
     let is_used =
         |digest: &Digest| catalog.blobs.contains_key(digest) || catalog.manifests.contains_key(digest);
     let marks = marks::find(tree, &members.empty_layouts, &belongs, &is_used);
     // What makes the mark is no file beside it.
-    catalog.left_out.retain(|it| !marks.iter().any(|mark| mark.is_made_by(&it.path)));
-    catalog.left_out.extend(marks.iter().map(marks::Mark::left_out));
-    if catalog.has_images() {
-        let links = tree.dangling().filter(|path| !belongs(path) && !nested::is_called_as_content(path));
-        let why =
-            "it leads to nothing in the bundle; next: pack the files themselves, as with `tar --dereference`";
-        catalog.left_out.extend(links.map(|path| LeftOut::unreadable(path, "a link", why)));
+    let folders: HashMap<&str, &marks::Mark> =
+        marks.iter().map(|mark| (mark.folder.as_str(), mark)).collect();
+    catalog.left_out.retain(|it| !marks::makers(&it.path).iter().any(|folder| folders.contains_key(folder)));
+    if depth > 0 && catalog.images.is_empty() && marks.is_empty() {
+        forget_what_weighs_little(&mut catalog, tree);
     }
+    catalog.left_out.extend(marks.iter().map(marks::Mark::left_out));
+    catalog.left_out.extend(members_not_read(tree, catalog.has_images(), &belongs));
     if let Some(at) = tree.another_tar {
         let what = format!("another tar begins at byte {at}, after the end of the first");
         let error = BundleError::new(Fault::Unsupported, what);
@@ -117,19 +137,57 @@ pub(super) fn read(
     Ok(catalog)
 }
 
+/// Members of a tar that nobody can read as they are: links that lead to nothing, sparse files, earlier members of a name.
+fn members_not_read(tree: &Tree<'_>, has_images: bool, belongs: &dyn Fn(&str) -> bool) -> Vec<LeftOut> {
+    let other = |path: &str| !belongs(path) && !nested::is_called_as_content(path);
+    let mut found = Vec::new();
+    // A tar of sources has links of all kinds.
+    if has_images {
+        let why =
+            "it leads to nothing in the bundle; next: pack the files themselves, as with `tar --dereference`";
+        let links = tree.dangling().filter(|path| other(path));
+        found.extend(links.map(|path| LeftOut::unreadable(path, "a link", why)));
+    }
+    for (path, what) in tree.odd().filter(|(path, what)| *what == SPARSE && other(path)) {
+        let why = "it cannot be read as it is packed; next: pack it without --sparse";
+        found.push(LeftOut::unreadable(path, what, why));
+    }
+    for path in tree.replaced.iter().filter(|path| other(path)) {
+        let why = "a later member of the same name has replaced it";
+        found.push(LeftOut {
+            why: why.to_owned(),
+            ..LeftOut::no_image(path, "an earlier member of this name")
+        });
+    }
+    found
+}
+
+/// An archive without images, such as a tar of sources, may have archives in it that are zip files or damaged on purpose.
+/// They count only if they are most of it.
+fn forget_what_weighs_little(catalog: &mut Catalog, tree: &Tree<'_>) {
+    let files = tree.files();
+    let all: u64 = files.iter().map(|file| file.len).sum();
+    let little: HashSet<&str> =
+        files.iter().filter(|file| file.len < all.div_ceil(2)).map(|file| file.path).collect();
+    catalog.left_out.retain(|it| !little.contains(it.path.as_str()));
+    catalog.broken.retain(|broken| !little.contains(broken.name.as_str()));
+}
+
 /// The files of a tree that belong to images.
 #[derive(Debug, Default)]
 struct Members {
     used: HashSet<String>,
-    /// Folders all of whose files belong to one kind.
-    folders: Vec<String>,
+    /// Folders whose files that are called by digests, and links to them, belong to one kind.
+    shelves: Vec<String>,
     /// Layouts that list no image.
     empty_layouts: BTreeSet<String>,
 }
 
 impl Members {
     fn hold(&self, path: &str) -> bool {
-        self.folders.iter().any(|folder| path.starts_with(folder.as_str()))
+        let is_content =
+            digest_of_path(path).is_some() || base_name(path) == "link" || oc_tree::is_manifest(path);
+        is_content && self.shelves.iter().any(|folder| path.starts_with(folder.as_str()))
     }
 }
 
@@ -155,19 +213,18 @@ fn section_of<'t>(
     let (mut listed, mut extras) = (Vec::new(), Vec::new());
     if kind.layout {
         members.used.extend(["index.json", "oci-layout"].map(|name| format!("{folder}{name}")));
-        members.folders.push(format!("{folder}blobs/"));
+        members.shelves.push(format!("{folder}blobs/"));
         listed.extend(oci_layout::read(reader, tree, folder, pool, &mut catalog.notes)?);
         if listed.is_empty() && kind.saved.is_none() {
             members.empty_layouts.insert(folder.to_owned());
         }
     }
-    if kind.registry || kind.oc_tree {
-        members.folders.push(folder.to_owned());
-    }
     if kind.registry {
+        members.shelves.extend(["blobs/", "repositories/"].map(|name| format!("{folder}{name}")));
         listed.extend(registry_tree::read(tree, folder, pool, catalog)?);
     }
     if kind.oc_tree {
+        members.shelves.push(folder.to_owned());
         listed.extend(oc_tree::read(tree, folder, reader.limits, pool, &mut catalog.broken)?);
     }
     if let Some(manifest) = &kind.dir {
@@ -202,7 +259,7 @@ fn section_of<'t>(
 }
 
 /// Looks for what marks each kind.
-fn find(reader: &Reader<'_>, tree: &Tree<'_>) -> Result<Plan, BundleError> {
+fn find(reader: &Reader<'_>, tree: &Tree<'_>, is_folder: bool) -> Result<Plan, BundleError> {
     let mut plan = Plan::default();
     for folder in registry_tree::folders(tree) {
         plan.kinds.entry(folder).or_default().registry = true;
@@ -214,16 +271,20 @@ fn find(reader: &Reader<'_>, tree: &Tree<'_>) -> Result<Plan, BundleError> {
         let folder = parent(path);
         match base_name(path) {
             "index.json" if !is_second_name(tree, path) => {
-                let has_blobs = tree.below(&format!("{folder}blobs/")).next().is_some();
-                if has_blobs || tree.contains(&format!("{folder}oci-layout")) {
+                let has_blobs = || tree.below(&format!("{folder}blobs/")).next().is_some();
+                if tree.contains(&format!("{folder}oci-layout"))
+                    || has_blobs() && (folder.is_empty() || marks::lists_manifests(tree, path))
+                {
                     plan.of(folder).layout = true;
                 }
             }
-            "manifest.json" if !is_second_name(tree, path) => match manifest_json(reader, tree, path)? {
-                ManifestJson::Saved(bytes) => plan.of(folder).saved = Some(bytes),
-                ManifestJson::Dir(manifest) => plan.of(folder).dir = Some(*manifest),
-                ManifestJson::Other => {}
-            },
+            "manifest.json" if !is_second_name(tree, path) => {
+                match manifest_json(reader, tree, path, is_folder)? {
+                    ManifestJson::Saved(bytes) => plan.of(folder).saved = Some(bytes),
+                    ManifestJson::Dir(manifest) => plan.of(folder).dir = Some(*manifest),
+                    ManifestJson::Other => {}
+                }
+            }
             _ => {}
         }
     }
@@ -245,16 +306,23 @@ enum ManifestJson {
     Other,
 }
 
-fn manifest_json(reader: &Reader<'_>, tree: &Tree<'_>, path: &str) -> Result<ManifestJson, BundleError> {
-    let at_root = parent(path).is_empty();
+fn manifest_json(
+    reader: &Reader<'_>,
+    tree: &Tree<'_>,
+    path: &str,
+    is_folder: bool,
+) -> Result<ManifestJson, BundleError> {
+    // At the root of an archive it says what the archive is; elsewhere it may be anything.
+    let decides = parent(path).is_empty() && !is_folder;
     let bytes = match tree.read_small(path, reader.limits.index_bytes) {
         Ok(Some(bytes)) => bytes,
-        Err(error) if at_root || ends_the_bundle(error.fault()) => return Err(error),
+        Err(error) if decides || (ends_the_bundle(error.fault()) && !is_folder) => return Err(error),
         Ok(None) | Err(_) => return Ok(ManifestJson::Other),
     };
-    let lists_layers = || bytes.windows(8).any(|window| window.eq_ignore_ascii_case(b"\"layers\""));
+    let holds = |key: &[u8]| bytes.windows(key.len()).any(|window| window.eq_ignore_ascii_case(key));
     if bytes.trim_ascii_start().starts_with(b"[") {
-        return Ok(if lists_layers() { ManifestJson::Saved(bytes) } else { ManifestJson::Other });
+        let is_saved = holds(b"\"layers\"") && (decides || imgpkg::wrote(&bytes) || holds(b"\"config\""));
+        return Ok(if is_saved { ManifestJson::Saved(bytes) } else { ManifestJson::Other });
     }
     let dir = dir_transport::manifest(tree, parent(path), &bytes);
     Ok(dir.map_or(ManifestJson::Other, |manifest| ManifestJson::Dir(Box::new(manifest))))
@@ -322,9 +390,10 @@ fn take(
     Ok(())
 }
 
-/// Faults that are not of what is read, so that nothing else can be read either.
-pub(super) fn ends_the_run(fault: Fault) -> bool {
-    matches!(fault, Fault::Io | Fault::Cancelled | Fault::Changed)
+/// Faults that are not of one folder, so that nothing else can be read either. A file that the system does not give us is of
+/// its folder.
+fn stops_the_run(fault: Fault) -> bool {
+    matches!(fault, Fault::Cancelled | Fault::Changed)
 }
 
 /// Which archive, and which folder of it.

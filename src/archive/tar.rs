@@ -16,6 +16,9 @@ const BLOCK: usize = 512;
 /// How far after the end-of-archive blocks a second tar is looked for. Writers pad to 10 KiB, tape users to more.
 const PADDING_LOOKED_AT: u64 = 1 << 20;
 
+/// What a member is that stands for more bytes than it has.
+pub(super) const SPARSE: &str = "a sparse file";
+
 /// One member of a tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
@@ -206,7 +209,7 @@ impl<'a> Walker<'a> {
         let link = String::from_utf8_lossy(&link).into_owned();
         let mut offset = self.at + BLOCK as u64;
         let kind = match block[156] {
-            _ if sparse => MemberKind::Odd("a sparse file"),
+            _ if sparse => MemberKind::Odd(SPARSE),
             b'0' | 0 | b'7' if name.ends_with(b"/") => MemberKind::Directory,
             b'0' | 0 | b'7' => MemberKind::File,
             b'1' => MemberKind::Hardlink(link),
@@ -216,7 +219,7 @@ impl<'a> Walker<'a> {
             b'6' => MemberKind::Odd("a named pipe"),
             b'S' => {
                 offset = self.after_sparse_map(block, offset)?;
-                MemberKind::Odd("a sparse file")
+                MemberKind::Odd(SPARSE)
             }
             b'M' => MemberKind::Odd("the rest of a file that began on another volume"),
             _ => MemberKind::Odd("a member of an unknown type"),
@@ -473,7 +476,7 @@ mod tests {
         raw[482] = 1;
         let bytes = [sealed(&raw), vec![0; 512], padded(b"data"), member("b", b"x"), end()].concat();
         let (members, _) = walk(bytes).unwrap();
-        assert_eq!(members[0].kind, MemberKind::Odd("a sparse file"));
+        assert_eq!(members[0].kind, MemberKind::Odd(SPARSE));
         assert_eq!((members[1].name.as_str(), members[1].offset), ("b", 2048));
     }
 

@@ -455,7 +455,7 @@ fn damaged_beginnings_and_unknown_data_are_no_other_files() {
     let noise: Vec<u8> = (0..4096u32)
         .flat_map(|n| Digest::of(&n.to_le_bytes()).to_string().into_bytes()[7..9].to_vec())
         .collect();
-    let random: Vec<u8> = (0..256u32)
+    let random: Vec<u8> = (0..4096u32)
         .flat_map(|n| match Digest::of(&n.to_le_bytes()) {
             Digest::Sha256(bytes) => bytes.to_vec(),
             Digest::Sha512(bytes) => bytes.to_vec(),
@@ -677,6 +677,60 @@ fn skopeos_folders_and_those_of_oc_are_read() {
     }
 }
 
+/// Files are passed over because an image uses them, never because of their names.
+#[test]
+fn archives_with_names_of_layers_are_looked_into() {
+    let archive = |name: &str| tar_of(&saved(name, &[name]));
+    let hex = Digest::of(b"any").hex();
+    let mut blobs = Blobs::default();
+    let listed = named(blobs.image("own", &["own layer"]), "x.io/own:1");
+    let mut files = blobs.layout("layout/", &[listed]);
+    files.extend([
+        ("sub/layer.tar".to_owned(), archive("a:1")),
+        (format!("sub/sha256-{hex}.tar.gz"), gzip(&archive("b:1"))),
+        ("layout/blobs/extra.tar".into(), archive("c:1")),
+        (format!("other/blobs/sha256/{hex}"), archive("d:1")),
+    ]);
+    let expected = ["a:1", "b:1", "c:1", "d:1"].map(|name| format!("docker.io/library/{name}"));
+    let found = names(&catalog(&files));
+    for name in expected {
+        assert!(found.contains(&name), "{name} in {found:?}");
+    }
+    assert!(found.contains("x.io/own:1") && found.len() == 5, "{found:?}");
+}
+
+#[test]
+fn sources_charts_and_layers_have_things_in_them_that_are_no_images() {
+    let good = ("good.tar".to_owned(), tar_of(&saved("a:1", &["one"])));
+    let cut = tar_of(&saved("b:1", &["two"]))[..1300].to_vec();
+    let zip = [b"PK\x03\x04".as_slice(), &[7; 300]].concat();
+    let sources = tar_of(&[
+        ("src/main.c".to_owned(), b"int main(void);\n".repeat(600)),
+        ("testdata/cut.tar".into(), cut),
+        ("lib/wrapper.jar".into(), zip.clone()),
+        ("testdata/twice.gz".into(), gzip(&gzip(&zip))),
+    ]);
+    let catalog1 = catalog(&[good.clone(), ("sources.tgz".into(), gzip(&sources))]);
+    assert_eq!((left_out(&catalog1), catalog1.broken.len()), (vec!["sources.tgz: no-image".to_owned()], 0));
+    // What is most of an archive is what it was made for.
+    let release = tar_of(&[("images.zip".to_owned(), zip), ("VERSION".into(), b"1.2.3".to_vec())]);
+    let catalog2 = catalog(&[good.clone(), ("release.tar".into(), release)]);
+    assert_eq!(left_out(&catalog2), ["release.tar/images.zip: unreadable"]);
+    for (name, content) in [
+        ("manifest.json", r#"{"schemaVersion":2,"name":"app"}"#),
+        ("manifest.json", r#"[{"id":1,"layers":["a"]}]"#),
+        ("index.json", r#"{"manifests":[{"name":"x"}]}"#),
+    ] {
+        let of_others = (format!("web/{name}"), content.as_bytes().to_vec());
+        let catalog = catalog(&[good.clone(), of_others]);
+        assert_eq!(
+            (left_out(&catalog), catalog.broken.len()),
+            (vec![format!("web/{name}: no-image")], 0),
+            "{content}"
+        );
+    }
+}
+
 #[test]
 fn members_with_names_of_another_place_are_read_where_tar_would_put_them() {
     let mut blobs = Blobs::default();
@@ -765,7 +819,10 @@ fn what_is_no_bundle_is_told_what_it_seems_to_be() {
         (b"<!DOCTYPE html><html>403".to_vec(), "an HTML page"),
         (vec![0; 10240], "nothing"),
         (tar_of(&[text("etc/hosts", "x"), text("usr/x", "y")]), "a file system"),
-        (tar_of(&[text("manifest.json", "{}"), text("version", "Directory")]), "`dir:` transport"),
+        (
+            tar_of(&[text("manifest.json", "{}"), text("version", "Directory Transport Version: 1.1\n")]),
+            "`dir:` transport",
+        ),
         (tar_of(&[text("a/json", "{}"), text("a/layer.tar", ""), text("repositories", "{}")]), "before 1.10"),
         (tar_of(&[text("oci-layout", "{}"), text("blobs/sha256/x", "{}")]), "without its index.json"),
         (tar_of(&[text("manifest.json", "[]")]), "lists no image"),

@@ -32,6 +32,8 @@ pub(super) struct Tree<'a> {
     pub(super) notes: Vec<String>,
     /// Documents about images that come twice and say two things.
     pub(super) contradictions: BTreeSet<String>,
+    /// Other files that a later member of the same name has replaced.
+    pub(super) replaced: BTreeSet<String>,
     /// What was found in archives that were looked into as they passed, by their position.
     pub(super) passed: BTreeMap<u64, Catalog>,
 }
@@ -126,6 +128,7 @@ impl<'a> Tree<'a> {
             another_tar: None,
             notes: Vec::new(),
             contradictions: BTreeSet::new(),
+            replaced: BTreeSet::new(),
             passed: BTreeMap::new(),
         }
     }
@@ -145,7 +148,11 @@ impl<'a> Tree<'a> {
     /// reader takes the first, another the last.
     fn compare_with_earlier(&mut self, member: &Member, limits: &Limits) -> Result<(), BundleError> {
         let path = member_path(&member.name);
-        if !matches!(base_name(&path), "index.json" | "manifest.json") || !self.entries.contains_key(&path) {
+        let Some(earlier) = self.entries.get(&path) else { return Ok(()) };
+        if !matches!(base_name(&path), "index.json" | "manifest.json") {
+            if matches!(earlier.kind, Kind::Member { len, .. } if len > 0) {
+                self.replaced.insert(path);
+            }
             return Ok(());
         }
         let fits = member.len <= limits.index_bytes && member.kind == MemberKind::File;

@@ -44,7 +44,10 @@ pub(super) fn run(args: &Args) -> Done {
         return Err(Stop::usage("no bundle is given").hint("name one: inspect PATH"));
     }
     // What an earlier run knew says nothing of how the bundle is compressed and cut.
-    let bundle = opener.without_state().open(&paths, &Listeners::default())?;
+    let mut bundle = opener.without_state().open(&paths, &Listeners::default())?;
+    if accept.partial_index {
+        bundle.accept_parts();
+    }
     if args.json {
         let text = serde_json::to_string_pretty(&describe(&bundle));
         Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);

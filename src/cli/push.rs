@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
     let memory = PeakMemory::watch();
     let mut document = Document::begin(args.bundle.as_given());
-    let report = args.run.report.as_deref().map(ReportFile::create).transpose()?;
+    let report = args.run.report.as_deref().map(ReportFile::check).transpose()?;
     let done = push(args, output, &mut document);
     document.elapsed_seconds = started.elapsed().as_secs_f64();
     document.peak_rss_bytes = memory.bytes();
@@ -284,37 +284,44 @@ fn conclude(pushed: Pushed, document: &mut Document) -> Done {
 }
 
 /// A report that takes its name when it is whole; something may be waiting for it.
-struct ReportFile<'a> {
-    path: &'a Path,
-    file: tempfile::NamedTempFile,
-}
+struct ReportFile<'a>(&'a Path);
 
 impl<'a> ReportFile<'a> {
-    /// Before the run, so that a wrong path costs nothing.
-    fn create(path: &'a Path) -> Result<Self, Stop> {
+    /// Before the run, so that a wrong path costs nothing. No file is left there meanwhile: it may be the bundle's folder.
+    fn check(path: &'a Path) -> Result<Self, Stop> {
         if path.is_dir() || path == Path::new("-") {
             return Err(Stop::usage(format!("--report {}: name a file", path.display())));
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Others may read it, as any file that is made here.
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder);
-        let file = file.map_err(|error| match error.kind() {
+        let report = Self(path);
+        let refused = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => {
-                Stop::usage(format!("--report {}: there is no folder {}", path.display(), folder.display()))
+                let folder = report.folder().display().to_string();
+                Stop::usage(format!("--report {}: there is no folder {folder}", path.display()))
             }
             kind => Stop::usage(format!("--report {}: {kind}", path.display())),
-        })?;
-        Ok(Self { path, file })
+        };
+        report.create().map_err(refused)?;
+        Ok(report)
     }
 
-    fn write(mut self, document: &Document) -> Result<(), Stop> {
-        let failed =
-            |why: String| Stop::new(Exit::Internal, format!("--report {}: {why}", self.path.display()));
+    fn folder(&self) -> &Path {
+        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new("."))
+    }
+
+    fn create(&self) -> io::Result<tempfile::NamedTempFile> {
+        // Others may read it, as any file that is made here.
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        tempfile::Builder::new().permissions(permissions).tempfile_in(self.folder())
+    }
+
+    fn write(&self, document: &Document) -> Result<(), Stop> {
+        let failed = |why: String| Stop::new(Exit::Internal, format!("--report {}: {why}", self.0.display()));
         let mut json = serde_json::to_vec_pretty(document).map_err(|error| failed(error.to_string()))?;
         json.push(b'\n');
-        std::io::Write::write_all(&mut self.file, &json).map_err(|error| failed(error.to_string()))?;
-        self.file.persist(self.path).map_err(|error| failed(error.to_string()))?;
+        let mut file = self.create().map_err(|error| failed(error.to_string()))?;
+        std::io::Write::write_all(&mut file, &json).map_err(|error| failed(error.to_string()))?;
+        file.persist(self.0).map_err(|error| failed(error.to_string()))?;
         Ok(())
     }
 }

@@ -89,7 +89,7 @@ pub(crate) fn recognise(head: &[u8]) -> Magic {
     if is_bzip2(head) {
         return Magic::Compressed(Format::Bzip2);
     }
-    let listed = UNREADABLE.iter().find(|(magic, ..)| head.starts_with(magic));
+    let listed = UNREADABLE.iter().find(|(magic, ..)| head.starts_with(magic) && !is_package(head));
     // A member of a tar may be called so; a salt is eight random bytes.
     let listed = listed.filter(|(magic, ..)| {
         !matches!(*magic, b"Salted__" | b"hsqs") || head[magic.len()..].iter().take(8).any(|c| !is_name(*c))
@@ -132,6 +132,13 @@ impl Container {
         BundleError::new(Fault::Unsupported, format!("it is {}, which cannot be read", self.what))
             .hint(self.advice)
     }
+}
+
+/// A zip file that is a program or a document, by its first member: JAR, EPUB and ODF, Office Open XML.
+fn is_package(head: &[u8]) -> bool {
+    let first = head.get(30..).unwrap_or_default();
+    let marks = [b"META-INF/".as_slice(), b"mimetype", b"[Content_Types]"];
+    head.starts_with(b"PK\x03\x04") && marks.iter().any(|mark| first.starts_with(mark))
 }
 
 fn is_bzip2(head: &[u8]) -> bool {

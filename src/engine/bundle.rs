@@ -291,6 +291,11 @@ impl Bundle {
         Ok(notes)
     }
 
+    /// Takes what is there of indexes of which platforms are missing.
+    pub fn accept_parts(&mut self) {
+        Arc::make_mut(&mut self.catalog).accept_parts();
+    }
+
     /// Whether there is any image, whole or damaged.
     ///
     /// # Errors

@@ -211,7 +211,13 @@ impl Actor {
         let Some(root) = ready.root() else {
             return Err(preparing(Failure::internal("an image without a manifest")));
         };
-        let probed = self.probe(&repository, &image.planned.tags, root.digest);
+        // The digest of a platform in a name: that the tag is right does not say that it is there.
+        let of_children = image.planned.digests.iter().filter(|digest| **digest != root.digest);
+        let of_children: Vec<_> = of_children
+            .filter(|it| ready.manifests.iter().any(|held| held.digest == **it))
+            .copied()
+            .collect();
+        let probed = self.probe(&repository, &image.planned.tags, root.digest, &of_children);
         // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
         let (presence, ahead) = if self.pace.is_far() && image.is_admitted() && self.will_be_lacking() {
             futures_util::future::join(probed, self.ask_ahead(&repository, &ready.blobs)).await
@@ -289,6 +295,7 @@ impl Actor {
         repository: &Repository,
         tags: &[crate::oci::Tag],
         root: crate::oci::Digest,
+        children: &[crate::oci::Digest],
     ) -> Result<probe::Presence, Failure> {
         let _permit = self.question().await?;
         let by_tags = probe::tags(&self.registry, repository, tags, &root).await;
@@ -297,6 +304,12 @@ impl Actor {
             presence.whole =
                 probe::digest(&self.registry, repository, &root).await.map_err(|error| self.judge(&error))?;
             self.has_images_untagged.learn(presence.whole);
+        }
+        for child in children {
+            presence.whole = presence.whole
+                && probe::digest(&self.registry, repository, child)
+                    .await
+                    .map_err(|error| self.judge(&error))?;
         }
         Ok(presence)
     }

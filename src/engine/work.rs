@@ -127,7 +127,7 @@ impl Work {
                 demanding.insert(at, planned.clone());
             }
         }
-        let left_out = unreadable || !catalog.broken.is_empty();
+        let left_out = unreadable || !catalog.broken.is_empty() || !plan.left_out.is_empty();
         let agreed = Agreed { images: Arc::new(images), left_out, demanding: Arc::new(demanding) };
         self.state.lock().unwrap_or_else(PoisonError::into_inner).agreed = Some(agreed);
         self.grown.send_replace(());

@@ -42,11 +42,17 @@ impl Digest {
         Self::Sha256(Sha256::digest(bytes).into())
     }
 
-    /// Whether `bytes` have this digest.
-    pub fn matches(&self, bytes: &[u8]) -> bool {
+    /// The digest of `bytes` by the algorithm of this one.
+    #[must_use]
+    pub fn of_same_kind(&self, bytes: &[u8]) -> Self {
         let mut hasher = self.hasher();
         hasher.update(bytes);
-        hasher.finish() == *self
+        hasher.finish()
+    }
+
+    /// Whether `bytes` have this digest.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        self.of_same_kind(bytes) == *self
     }
 
     /// A hasher of this digest's algorithm.

@@ -160,7 +160,8 @@ impl Naming {
         let idle = self.rewrites.iter().filter(|rule| !known.iter().any(|name| rule.pattern.is_match(name)));
         let mut notes: Vec<String> =
             idle.map(|rule| format!("no image matches --rewrite '{}'", rule.text)).collect();
-        if !self.names.is_empty() && !catalog.images.iter().any(|image| self.is_nameless(image)) {
+        let wants_name = |image: &Image| self.is_nameless(image) || has_invalid_name(image);
+        if !self.names.is_empty() && !catalog.images.iter().any(wants_name) {
             notes.push("--name changes nothing: every image of the bundle has a name".to_owned());
         }
         notes
@@ -179,9 +180,14 @@ impl Naming {
     }
 
     fn given(&self, image: &Image) -> Option<&Reference> {
+        let any = || self.names.iter().find(|given| given.digest.is_none()).map(|given| &given.name);
+        self.given_exactly(image).or_else(any)
+    }
+
+    /// The name given for exactly this image.
+    fn given_exactly(&self, image: &Image) -> Option<&Reference> {
         let wanted = digest(image);
-        let exact = self.names.iter().find(|given| given.digest == Some(wanted));
-        exact.or_else(|| self.names.iter().find(|given| given.digest.is_none())).map(|given| &given.name)
+        self.names.iter().find(|given| given.digest == Some(wanted)).map(|given| &given.name)
     }
 
     /// Every place of an image, one for each of its names.
@@ -215,9 +221,14 @@ impl Naming {
                     let Some(repository) = &self.repository else { continue };
                     self.place_of(&Reference { tag: Some(tag.clone()), digest: None, ..repository.clone() })?
                 }
+                // A name given for this image stands for those that are none.
                 ImageName::Invalid { text, why } => {
-                    places.invalid.push((text.clone(), why.clone()));
-                    continue;
+                    if let Some(name) = self.given_exactly(image) {
+                        self.place_of(name)?
+                    } else {
+                        places.invalid.push((text.clone(), why.clone()));
+                        continue;
+                    }
                 }
             });
         }

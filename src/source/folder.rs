@@ -4,7 +4,7 @@
 //! it is their folder and their link. Inside archives, which come from strangers, no link ever leads out. Nothing is
 //! opened here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -74,7 +74,14 @@ pub fn scan_folder(root: &Path, limit: usize) -> Result<Vec<FolderEntry>, Bundle
     let refused = |error: &io::Error| BundleError::io("reading the folder", error).at(root.display());
     let facts = fs::metadata(root).map_err(|error| refused(&error))?;
     fs::read_dir(root).map_err(|error| refused(&error))?;
-    let mut scan = Scan { entries: Vec::new(), links: Vec::new(), names: HashMap::new(), limit, taken: 0 };
+    let mut scan = Scan {
+        entries: Vec::new(),
+        links: Vec::new(),
+        names: HashMap::new(),
+        listed: HashSet::new(),
+        limit,
+        taken: 0,
+    };
     let above = vec![id(&facts)];
     scan.walk(Pending { name: String::new(), path: root.to_owned(), above, linked: false })?;
     // What has a name of its own comes first, so that a link to it is a second name.
@@ -93,6 +100,8 @@ struct Link {
     name: String,
     path: PathBuf,
     above: Vec<(u64, u64)>,
+    /// It lies in a folder that was reached by a link.
+    linked: bool,
 }
 
 struct Scan {
@@ -100,6 +109,8 @@ struct Scan {
     links: Vec<Link>,
     /// The first name of each file.
     names: HashMap<(u64, u64), String>,
+    /// Folders that were listed, by any name.
+    listed: HashSet<(u64, u64)>,
     limit: usize,
     taken: usize,
 }
@@ -130,7 +141,8 @@ impl Scan {
                     }
                 };
                 if facts.is_symlink() {
-                    self.links.push(Link { name, path, above: folder.above.clone() });
+                    let (above, linked) = (folder.above.clone(), folder.linked);
+                    self.links.push(Link { name, path, above, linked });
                 } else if facts.is_dir() {
                     let linked = folder.linked;
                     folders.extend(self.below(name, path, &folder.above, &facts, linked));
@@ -144,7 +156,7 @@ impl Scan {
 
     /// What a link leads to: a file, or a folder whose content comes under the link's name too.
     fn follow(&mut self, link: Link) -> Result<(), BundleError> {
-        let Link { name, path, above } = link;
+        let Link { name, path, above, linked } = link;
         match fs::metadata(&path) {
             Err(error) => {
                 let target = fs::read_link(&path).map(|to| to.display().to_string()).unwrap_or_default();
@@ -153,6 +165,19 @@ impl Scan {
                     _ => format!("it leads to {target} and cannot be followed: {error}"),
                 };
                 self.add(name, path, unreachable("a symbolic link", why));
+                Ok(())
+            }
+            // Packages of one workspace link to each other: without this there would be a name for each way through them.
+            Ok(facts) if facts.is_dir() && linked && self.listed.contains(&id(&facts)) => {
+                self.add(
+                    name,
+                    path,
+                    FolderEntryKind::Odd("a symbolic link to a folder that was listed already"),
+                );
+                Ok(())
+            }
+            Ok(facts) if facts.is_dir() && is_of_the_kernel(&path) => {
+                self.add(name, path, FolderEntryKind::Odd("a symbolic link to a file system of the kernel"));
                 Ok(())
             }
             Ok(facts) if facts.is_dir() => match self.below(name, path, &above, &facts, true) {
@@ -185,6 +210,7 @@ impl Scan {
             self.add(name, path, unreachable("a folder", why));
             return None;
         }
+        self.listed.insert(id);
         let above = above.iter().copied().chain([id]).collect();
         Some(Pending { name, path, above, linked })
     }
@@ -221,6 +247,13 @@ impl Scan {
         let what = format!("the folder has more than {} entries, which is the limit", self.limit);
         Err(BundleError::new(Fault::LimitExceeded, what))
     }
+}
+
+/// procfs and sysfs, which have no end.
+fn is_of_the_kernel(path: &Path) -> bool {
+    const PROC: u64 = 0x9fa0;
+    const SYSFS: u64 = 0x6265_6572;
+    rustix::fs::statfs(path).is_ok_and(|found| [PROC, SYSFS].contains(&found.f_type.cast_unsigned()))
 }
 
 fn id(facts: &Metadata) -> (u64, u64) {

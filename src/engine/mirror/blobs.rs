@@ -229,7 +229,8 @@ impl Actor {
     /// Whether the mirror has a blob; "no" without a question for a small one that it will not have by all experience.
     async fn has(&self, repository: &Repository, blob: &ReadyBlob) -> Result<Held, Failure> {
         let is_small = blob.size <= SMALL_BYTES;
-        if is_small && !self.has_small_blobs.asks() {
+        // Who is told to ask for each asks for each.
+        if is_small && !self.run.settings.recheck && !self.has_small_blobs.asks() {
             return Ok(Held::Nothing);
         }
         let _permit = self.question().await?;
@@ -241,7 +242,7 @@ impl Actor {
             Some(bytes) => Held::OtherSize(bytes),
         };
         if is_small {
-            self.has_small_blobs.learn(held == Held::Blob);
+            self.has_small_blobs.learn(held != Held::Nothing);
         }
         Ok(held)
     }

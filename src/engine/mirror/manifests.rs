@@ -19,6 +19,7 @@ use crate::engine::outcome::TagReplaced;
 use crate::engine::prepare::{Ready, ReadyBlob};
 use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository, Tag};
+use crate::plan::PlannedImage;
 use crate::probe::{self, Replaced, TagMove};
 use crate::publish;
 use crate::registry::RegistryError;
@@ -186,7 +187,13 @@ impl Actor {
     /// mirror.
     fn withheld(&self, agreed: &Agreed) -> Withheld {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let cannot_be = agreed.demanding.values().any(|planned| planned.shortfall.is_some());
+        let accepted = self.run.settings.accept.digest_lost;
+        let loses = |at: &usize, planned: &PlannedImage| {
+            let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+            !accepted && whole.get(at).is_some_and(|whole| planned.lost(&whole.held).is_some())
+        };
+        let mut demanding = agreed.demanding.iter();
+        let cannot_be = demanding.any(|(at, planned)| planned.shortfall.is_some() || loses(at, planned));
         let incomplete =
             agreed.left_out || cannot_be || agreed.images.iter().any(|at| failed.contains_key(at));
         let allowed = self.run.settings.allow_damaged;
