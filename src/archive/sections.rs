@@ -109,6 +109,11 @@ pub(super) fn read(
         None if is_folder && !alone => catalog.confine_to(of_root, ""),
         None => {}
     }
+    let with_images = inner.iter().filter(|(_, catalog)| catalog.has_images()).map(|(position, _)| *position);
+    let with_images: HashSet<u64> = with_images.collect();
+    let files = tree.files().into_iter().filter(|file| with_images.contains(&file.position));
+    members.used.extend(files.map(|file| file.path.to_owned()));
+    let belongs = |path: &str| members.used.contains(path) || members.hold(path);
     let mut catalog = weave(catalog, inner);
     let is_used =
         |digest: &Digest| catalog.blobs.contains_key(digest) || catalog.manifests.contains_key(digest);

@@ -697,6 +697,7 @@ fn archives_with_names_of_layers_are_looked_into() {
         assert!(found.contains(&name), "{name} in {found:?}");
     }
     assert!(found.contains("x.io/own:1") && found.len() == 5, "{found:?}");
+    assert!(left_out(&catalog(&files)).is_empty(), "they are no marks of others");
 }
 
 #[test]

@@ -79,11 +79,7 @@ impl Bundle {
                 }
                 // Of several bundles each stands for itself, as the archives of a folder do.
                 Err(error) if several && is_its_own(path, &error) => {
-                    whole.left_out.push(LeftOut::failed(
-                        shown.clone(),
-                        "a bundle that cannot be read",
-                        &error,
-                    ));
+                    whole.left_out.push(LeftOut::failed(shown.clone(), "a bundle", &error));
                 }
                 Err(error) => return Err(error.at(&shown)),
             }

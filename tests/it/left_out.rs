@@ -313,7 +313,16 @@ fn a_tag_that_stands_for_another_image_is_told_or_kept() {
     let moved = push_to(&registry, "t", &second, &[]).complete();
     assert!(moved.stderr.contains(&moves), "{}", moved.stderr);
     let replaced = &moved.mirror(0)["tags_replaced"][0];
-    assert_eq!((&replaced["from"], &replaced["to"]), (&old.into(), &new.into()));
+    assert_eq!((&replaced["from"], &replaced["to"]), (&old.into(), &Value::from(new.clone())));
+    // Of two tags only the one that stands for another image is kept.
+    let mut layout = Layout::default();
+    let image = layout.image("third", "amd64");
+    layout.list(&image, REF_NAME, "images.example/team/app:1");
+    layout.list(&image, REF_NAME, "images.example/team/app:2");
+    let third = write(folder.path().join("third.tar"), layout.tar());
+    assert_eq!(push_to(&registry, "t", &third, &["--no-overwrite"]).exit, 3);
+    assert_eq!(at(&registry, "t/team/app:1"), Some(new));
+    assert_eq!(at(&registry, "t/team/app:2"), Some(digest_of(&image)));
     // What is new, and what is there already, is no overwriting.
     push_to(&registry, "t", &second, &["--no-overwrite"]).complete();
     push_to(&registry, "fresh", &second, &["--no-overwrite"]).complete();
