@@ -109,6 +109,10 @@ pub(super) fn read(
         None if is_folder && !alone => catalog.confine_to(of_root, ""),
         None => {}
     }
+    for path in tree.replaced.iter().filter(|path| !belongs(path) && !nested::is_called_as_content(path)) {
+        let why = "a later member of the same name has replaced it".to_owned();
+        catalog.left_out.push(LeftOut { why, ..LeftOut::no_image(path, "an earlier member of this name") });
+    }
     let with_images = inner.iter().filter(|(_, catalog)| catalog.has_images()).map(|(position, _)| *position);
     let with_images: HashSet<u64> = with_images.collect();
     let files = tree.files().into_iter().filter(|file| with_images.contains(&file.position));
@@ -142,7 +146,7 @@ pub(super) fn read(
     Ok(catalog)
 }
 
-/// Members of a tar that nobody can read as they are: links that lead to nothing, sparse files, earlier members of a name.
+/// Members of a tar that nobody can read as they are: links that lead to nothing, and sparse files.
 fn members_not_read(tree: &Tree<'_>, has_images: bool, belongs: &dyn Fn(&str) -> bool) -> Vec<LeftOut> {
     let other = |path: &str| !belongs(path) && !nested::is_called_as_content(path);
     let mut found = Vec::new();
@@ -156,13 +160,6 @@ fn members_not_read(tree: &Tree<'_>, has_images: bool, belongs: &dyn Fn(&str) ->
     for (path, what) in tree.odd().filter(|(path, what)| *what == SPARSE && other(path)) {
         let why = "it cannot be read as it is packed; next: pack it without --sparse";
         found.push(LeftOut::unreadable(path, what, why));
-    }
-    for path in tree.replaced.iter().filter(|path| other(path)) {
-        let why = "a later member of the same name has replaced it";
-        found.push(LeftOut {
-            why: why.to_owned(),
-            ..LeftOut::no_image(path, "an earlier member of this name")
-        });
     }
     found
 }

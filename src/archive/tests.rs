@@ -446,6 +446,14 @@ fn links_of_a_tar_that_lead_to_nothing_are_named() {
 }
 
 #[test]
+fn a_member_that_a_later_one_replaces_is_named() {
+    let archive = |name: &str| ("a.tar".to_owned(), tar_of(&saved(name, &[name])));
+    let catalog = catalog(&[archive("a:1"), archive("b:1")]);
+    assert_eq!(names(&catalog), set(&["docker.io/library/b:1"]));
+    assert_eq!(left_out(&catalog), ["a.tar: no-image"]);
+}
+
+#[test]
 fn damaged_beginnings_and_unknown_data_are_no_other_files() {
     let good = tar_of(&saved("a:1", &["one"]));
     let mut headless = good.clone();
