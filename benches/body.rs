@@ -10,9 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::try_join_all;
-use layercast::oci::{Digest, Repository};
-use layercast::registry::{BlobBody, ClientOptions, Registry, Target};
-use layercast::serve::{Discard, Options, Server};
+use layercast::measured::{BlobBody, ClientOptions, Registry, Target};
+use layercast::measured::{Digest, Repository};
+use layercast::measured::{Discard, Options, Server};
 use tokio_util::sync::CancellationToken;
 
 const BLOB_BYTES: usize = 4 << 20;

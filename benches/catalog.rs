@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use layercast::archive::{self, Blob, Catalog, Content, Image, ImageName, Limits};
-use layercast::oci::{Digest, Manifest, Reference, media_type};
-use layercast::plan::{Plan, Rules};
-use layercast::source::{ByteSpace, Extent};
+use layercast::measured::{Blob, Catalog, Content, Image, ImageName, Limits, read_archive};
+use layercast::measured::{ByteSpace, Extent};
+use layercast::measured::{Digest, Manifest, Reference, media_type};
+use layercast::measured::{Plan, Rules};
 use serde_json::{Value, json};
 
 const WALKED_IMAGES: usize = 1_000;
@@ -102,7 +102,7 @@ fn walk(c: &mut Criterion) {
     group.throughput(Throughput::Elements(members)).sample_size(10);
     group.bench_function("tar walk", |b| {
         b.iter(|| {
-            let catalog = archive::read(&space, &Ok, &Limits::default(), &|_| {}).unwrap();
+            let catalog = read_archive(&space, &Ok, &Limits::default(), &|_| {}).unwrap();
             assert_eq!(catalog.images.len(), WALKED_IMAGES);
             catalog
         });

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
-use layercast::decode::{DecodeOptions, Decoder, StructureKind};
-use layercast::source::ByteSpace;
+use layercast::measured::ByteSpace;
+use layercast::measured::{DecodeOptions, Decoder, StructureKind};
 use xz2::stream::{Action, Check, Status, Stream};
 use zstd_safe::{CCtx, CParameter};
 

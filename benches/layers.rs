@@ -4,8 +4,8 @@
 mod support;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use layercast::compress::{Method, compress_member};
-use layercast::oci::{Algorithm, Hasher};
+use layercast::measured::{Algorithm, Hasher};
+use layercast::measured::{Method, compress_member};
 
 const LAYER_BYTES: usize = 4 << 20;
 /// Layers are compressed in members of this size.

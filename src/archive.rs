@@ -21,7 +21,7 @@ use crate::source::ByteSpace;
 
 #[cfg(test)]
 mod build;
-pub mod catalog;
+pub(crate) mod catalog;
 mod dir_transport;
 mod directory;
 mod docker_archive;
@@ -44,22 +44,20 @@ mod tests;
 mod tree;
 mod views;
 
-pub use catalog::{
-    Blob, BrokenImage, Catalog, Content, ContentKey, Image, ImageName, PartialIndex, Stored, Unit, Unpacked,
-    UnpackedLayer,
-};
-pub use leftovers::{LeftOut, LeftOutClass};
+pub use catalog::{Blob, Catalog, Content, Image, ImageName};
+pub(crate) use catalog::{ContentKey, PartialIndex, Stored, Unit, Unpacked, UnpackedLayer};
+pub(crate) use leftovers::{LeftOut, LeftOutClass};
 pub use limits::Limits;
 
 /// Gives the decoded space of stored bytes; the same space where they are plain.
-pub type Open<'a> = dyn Fn(Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
+pub(crate) type Open<'a> = dyn Fn(Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
 
 /// Opens a file of a directory: its bytes as stored.
-pub type OpenFile<'a> = dyn Fn(&Path) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
+pub(crate) type OpenFile<'a> = dyn Fn(&Path) -> Result<Arc<dyn ByteSpace>, BundleError> + 'a;
 
 /// Hears of an archive of the bundle as soon as it has been walked, long before the bundle's end. What it is told is a
 /// part of the catalog that [`read`] will give, unless the rest of the bundle turns out to be damaged.
-pub type Early<'a> = dyn Fn(&Catalog) + 'a;
+pub(crate) type Early<'a> = dyn Fn(&Catalog) + 'a;
 
 /// What is in a file, given its decoded volume. The volume is checked to its end.
 ///
@@ -99,7 +97,7 @@ pub fn read(
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_directory(
+pub(crate) fn read_directory(
     path: &Path,
     open_file: &OpenFile<'_>,
     open: &Open<'_>,

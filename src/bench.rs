@@ -4,4 +4,4 @@
 
 mod decode;
 
-pub use decode::{Budget, DecodeFigures, Layers, Rates, Stage, decode};
+pub(crate) use decode::{DecodeFigures, Layers, decode};

@@ -22,7 +22,7 @@ use crate::error::{BundleError, Fault};
 use crate::oci::{Algorithm, Digest, Hasher, media_type};
 use crate::source::{ByteSpace, Extent, read_exact};
 
-pub use spill::{Quota, Spill, SpillSettings};
+pub(crate) use spill::{Quota, Spill, SpillSettings};
 
 /// How plain layers are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -38,7 +38,7 @@ pub enum Method {
 
 /// What a manifest says of a layer's blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LayerFacts {
+pub(crate) struct LayerFacts {
     /// Digest of the blob.
     pub digest: Digest,
     /// Its size in bytes.
@@ -49,7 +49,7 @@ pub struct LayerFacts {
 
 /// A layer as a blob that can be pushed.
 #[derive(Debug, Clone)]
-pub struct LayerBlob {
+pub(crate) struct LayerBlob {
     /// What the manifest says of it.
     pub facts: LayerFacts,
     /// Its bytes.
@@ -58,7 +58,7 @@ pub struct LayerBlob {
 
 /// The bytes of a layer's blob.
 #[derive(Debug, Clone)]
-pub enum LayerContent {
+pub(crate) enum LayerContent {
     /// Made here; hashed while they were made.
     Made(Arc<Spill>),
     /// As they lie in the bundle.
@@ -76,7 +76,7 @@ const ZSTD_LEVEL: i32 = 1;
 /// writes them and every registry takes them; zstd has a type only in OCI.
 impl Method {
     /// All that decides which bytes come out, beside those that go in. It changes when they do.
-    pub const fn recipe(self) -> &'static str {
+    pub(crate) const fn recipe(self) -> &'static str {
         match self {
             Self::Gzip => "gzip: libdeflate 1.26.1, level 3, members of 1 MiB",
             Self::Zstd => "zstd: libzstd of zstd 0.14.4, level 1, frames of 1 MiB, checksums",
@@ -85,7 +85,7 @@ impl Method {
     }
 
     /// The media type of a layer compressed this way.
-    pub const fn layer_type(self) -> &'static str {
+    pub(crate) const fn layer_type(self) -> &'static str {
         match self {
             Self::Gzip => media_type::DOCKER_LAYER_GZIP,
             Self::Zstd => media_type::OCI_LAYER_ZSTD,
@@ -99,7 +99,7 @@ impl Method {
 ///
 /// # Errors
 /// [`Fault::DigestMismatch`] when the content is not what the image's configuration says, and whatever reading gives.
-pub fn layer(
+pub(crate) fn layer(
     pool: &rayon::ThreadPool,
     layer: &UnpackedLayer,
     method: Method,

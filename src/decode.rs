@@ -41,9 +41,10 @@ use self::cache::PartCache;
 use self::feed::{Feed, PipeFeed, SpaceFeed};
 use self::guessed::GuessedVolume;
 pub use self::limits::DecodeOptions;
-pub use self::once::Once;
+pub(crate) use self::once::Once;
 use self::spool::SpoolVolume;
-pub use self::volume::{Format, Structure, StructureKind, Volume};
+pub use self::volume::StructureKind;
+pub(crate) use self::volume::{Format, Structure, Volume};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
 
@@ -62,7 +63,7 @@ struct Shared {
 
 /// What was decoded so far. Reading it costs nothing.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub(crate) struct Meter {
     decoded_bytes: AtomicU64,
     parts_decoded: AtomicU64,
     spooled_bytes: AtomicU64,
@@ -71,22 +72,22 @@ pub struct Meter {
 
 impl Meter {
     /// Bytes that decoders have put out, those decoded again included.
-    pub fn decoded_bytes(&self) -> u64 {
+    pub(crate) fn decoded_bytes(&self) -> u64 {
         self.decoded_bytes.load(Ordering::Relaxed)
     }
 
     /// Parts decoded, those decoded again included.
-    pub fn parts_decoded(&self) -> u64 {
+    pub(crate) fn parts_decoded(&self) -> u64 {
         self.parts_decoded.load(Ordering::Relaxed)
     }
 
     /// Disk space that the spool files hold now.
-    pub fn spooled_bytes(&self) -> u64 {
+    pub(crate) fn spooled_bytes(&self) -> u64 {
         self.spooled_bytes.load(Ordering::Relaxed)
     }
 
     /// The most disk space that the spool files ever held together.
-    pub fn spool_high_water_bytes(&self) -> u64 {
+    pub(crate) fn spool_high_water_bytes(&self) -> u64 {
         self.spool_high_water.load(Ordering::Relaxed)
     }
 
@@ -110,12 +111,12 @@ impl Decoder {
     }
 
     /// What was decoded so far.
-    pub fn meter(&self) -> &Meter {
+    pub(crate) fn meter(&self) -> &Meter {
         &self.0.meter
     }
 
     /// Ends every wait for bytes, now and later, with [`Fault::Cancelled`], and stops the spooling threads.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
     }
 
@@ -146,7 +147,7 @@ impl Decoder {
     /// The volume of what comes out of a pipe, decoded while it comes.
     ///
     /// A thread that waits for a silent pipe is left to itself when the volume is dropped.
-    pub fn open_reader(&self, reader: impl Read + Send + 'static) -> Result<Volume, BundleError> {
+    pub(crate) fn open_reader(&self, reader: impl Read + Send + 'static) -> Result<Volume, BundleError> {
         let mut feed = PipeFeed::new(reader);
         let format = magic::compression(feed.head(magic::HEAD_BYTES)?)?;
         let structure = Structure {

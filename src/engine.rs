@@ -6,17 +6,17 @@
 
 mod body;
 mod book;
-pub mod bundle;
-pub mod forecast;
+pub(crate) mod bundle;
+pub(crate) mod forecast;
 mod hunch;
 mod layers;
 mod mirror;
-pub mod outcome;
+pub(crate) mod outcome;
 mod pace;
 mod prepare;
 mod room;
 mod synthesis;
-pub mod verify;
+pub(crate) mod verify;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};
@@ -36,15 +36,15 @@ use crate::plan::{Accept, Plan};
 use crate::registry::{ClientOptions, Target};
 use crate::report::{Event, Listeners};
 
-pub use bundle::{Bundle, Opening};
+pub(crate) use bundle::{Bundle, Opening};
 use layers::Layers;
-pub use layers::{KnownLayers, LayerKey};
+pub(crate) use layers::{KnownLayers, LayerKey};
 use outcome::Failure;
-pub use outcome::{ImageFailure, Outcome, Phase};
+pub(crate) use outcome::Outcome;
 use pace::Widths;
 use prepare::Preparer;
 use room::Room;
-pub use work::Discoveries;
+pub(crate) use work::Discoveries;
 use work::{Backlog, Work, WorkImage};
 
 /// How a run behaves, whatever the mirror.
@@ -53,7 +53,7 @@ use work::{Backlog, Work, WorkImage};
     clippy::struct_excessive_bools,
     reason = "switches of the user that have nothing to do with each other"
 )]
-pub struct RunSettings {
+pub(crate) struct RunSettings {
     /// How layers of docker-archives are compressed.
     pub layer_compression: Method,
     /// Layers that are compressed at the same time; each reads another place of the bundle.
@@ -82,7 +82,7 @@ pub struct RunSettings {
 
 /// One mirror and how to talk to it.
 #[derive(Debug, Clone)]
-pub struct MirrorSettings {
+pub(crate) struct MirrorSettings {
     /// What it is called in reports.
     pub name: String,
     /// Where it is.
@@ -136,11 +136,11 @@ impl Run {
 }
 
 /// A bundle that was read, and what goes where.
-pub type Read = (Arc<Bundle>, Arc<Plan>);
+pub(crate) type Read = (Arc<Bundle>, Arc<Plan>);
 
 /// What a push came to.
 #[derive(Debug)]
-pub struct Pushed {
+pub(crate) struct Pushed {
     /// What became of each mirror.
     pub outcomes: Vec<Outcome>,
     /// The bundle and its plan; none where reading was given up because no mirror was left, or told to.
@@ -159,7 +159,7 @@ pub struct Pushed {
 ///
 /// # Errors
 /// Those of `read`: nothing was published then.
-pub async fn push(
+pub(crate) async fn push(
     read: impl FnOnce(&Discoveries) -> Result<Read, BundleError> + Send + 'static,
     decoder: Decoder,
     mirrors: Vec<MirrorSettings>,

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 
 /// The class of what is wrong with a bundle. Stable: it stands in reports, as [`Fault::class`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The file ends too early.
     Truncated,
     /// The compressed stream is damaged.
@@ -61,7 +61,7 @@ pub enum Fault {
 
 impl Fault {
     /// The stable name of the class.
-    pub const fn class(self) -> &'static str {
+    pub(crate) const fn class(self) -> &'static str {
         match self {
             Self::Truncated => "truncated",
             Self::CorruptCompression => "corrupt-compression",
@@ -88,7 +88,7 @@ impl Fault {
     }
 
     /// The exit code of a command that failed for this reason alone.
-    pub const fn exit(self) -> Exit {
+    pub(crate) const fn exit(self) -> Exit {
         match self {
             Self::Io => Exit::Internal,
             Self::Cancelled => Exit::Interrupted,
@@ -113,18 +113,18 @@ struct Inner {
 
 impl BundleError {
     /// A fault and what was found, lower-case and without a full stop.
-    pub fn new(fault: Fault, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(fault: Fault, detail: impl Into<String>) -> Self {
         Self(Arc::new(Inner { fault, places: Vec::new(), detail: detail.into(), hint: None }))
     }
 
     /// The operating system refused: `what` is the call or the step.
-    pub fn io(what: &str, error: &io::Error) -> Self {
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
         Self::new(Fault::Io, format!("{what}: {error}"))
     }
 
     /// Adds where it happened; called from the inside out (`block 3`, then `images/etcd.tar`, then the file).
     #[must_use]
-    pub fn at(mut self, place: impl fmt::Display) -> Self {
+    pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
         let place = place.to_string();
         // Two stages may know the same place by the same name.
         if self.0.places.last() != Some(&place) {
@@ -135,18 +135,18 @@ impl BundleError {
 
     /// Adds what the operator can do about it.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.0).hint = Some(hint.into());
         self
     }
 
     /// The class, for programs.
-    pub fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self) -> Fault {
         self.0.fault
     }
 
     /// What the operator can do about it.
-    pub fn hint_text(&self) -> Option<String> {
+    pub(crate) fn hint_text(&self) -> Option<String> {
         self.0.hint.as_deref().map(printable)
     }
 }
@@ -169,7 +169,7 @@ impl fmt::Debug for BundleError {
 impl std::error::Error for BundleError {}
 
 /// Text from outside, made safe for a terminal: control characters and the like are escaped.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         if c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

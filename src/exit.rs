@@ -28,7 +28,7 @@ pub enum Exit {
 
 impl Exit {
     /// The number the shell sees.
-    pub const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         self as u8
     }
 }

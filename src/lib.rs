@@ -9,33 +9,46 @@
 //!
 //! The modules below stand in the order in which a byte meets them.
 
-pub mod source;
+mod source;
 
-pub mod decode;
+mod decode;
 
-pub mod archive;
-pub mod oci;
+mod archive;
+mod oci;
 
-pub mod plan;
+mod plan;
 
-pub mod compress;
-pub mod engine;
+mod compress;
+mod engine;
 
-pub mod probe;
-pub mod publish;
-pub mod registry;
+mod probe;
+mod publish;
+mod registry;
 
-pub mod state;
+mod state;
 
-pub mod report;
+mod report;
 
-pub mod mirror;
-pub mod serve;
+mod mirror;
+mod serve;
 
-pub mod bench;
+mod bench;
 
 pub mod cli;
 
-pub mod error;
-pub mod exit;
-pub mod units;
+mod error;
+mod exit;
+mod units;
+
+/// What `benches/` measure. No promise to anybody else.
+#[doc(hidden)]
+pub mod measured {
+    pub use crate::archive::{Blob, Catalog, Content, Image, ImageName, Limits, read as read_archive};
+    pub use crate::compress::{Method, compress_member};
+    pub use crate::decode::{DecodeOptions, Decoder, StructureKind};
+    pub use crate::oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, media_type};
+    pub use crate::plan::{Plan, Rules};
+    pub use crate::registry::{BlobBody, ClientOptions, Registry, Target};
+    pub use crate::serve::{Discard, Options, Server};
+    pub use crate::source::{ByteSpace, Extent};
+}

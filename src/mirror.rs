@@ -2,9 +2,9 @@
 //!
 //! Pure cores with the I/O at their edges. Nothing here knows of bundles, and nothing here prints.
 
-pub mod check;
-pub mod cluster;
-pub mod hosts;
-pub mod lint;
-pub mod render;
-pub mod update;
+pub(crate) mod check;
+pub(crate) mod cluster;
+pub(crate) mod hosts;
+pub(crate) mod lint;
+pub(crate) mod render;
+pub(crate) mod update;

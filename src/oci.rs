@@ -4,11 +4,13 @@
 //! because a bundle comes from strangers: a wrong digest, a wrong size and broken JSON are told apart, `null` lists that
 //! real tools write are read as empty, and nothing is ever written back from a view.
 
-pub mod digest;
-pub mod manifest;
+pub(crate) mod digest;
+pub(crate) mod manifest;
 pub mod media_type;
-pub mod reference;
+pub(crate) mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher};
-pub use manifest::{Descriptor, Manifest, Platform};
-pub use reference::{Reference, Repository, Tag};
+pub use manifest::Manifest;
+pub(crate) use manifest::{Descriptor, Platform};
+pub(crate) use reference::Tag;
+pub use reference::{Reference, Repository};

@@ -3,8 +3,8 @@
 //! In: a [`Catalog`] and [`Rules`]. Out: a [`Plan`] that names a repository and tags for each image, or the one reason
 //! why nothing may be sent: a name that is missing, not valid, or claimed by two different images.
 
-pub mod graph;
-pub mod naming;
+pub(crate) mod graph;
+pub(crate) mod naming;
 mod patterns;
 
 use std::collections::{HashMap, HashSet};
@@ -13,9 +13,9 @@ use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, LeftOutClass,
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Repository, Tag};
 
-pub use graph::Closure;
-pub use naming::{Naming, Rewrite};
-pub use patterns::Patterns;
+pub(crate) use graph::Closure;
+pub(crate) use naming::{Naming, Rewrite};
+pub(crate) use patterns::Patterns;
 
 /// What the user decided about names and the choice of images.
 #[derive(Debug, Default)]
@@ -89,14 +89,14 @@ pub struct PlannedImage {
 
 impl PlannedImage {
     /// The name on a mirror with this namespace, as `ns/path:tag` for the first tag.
-    pub fn place(&self, namespace: Option<&Repository>) -> String {
+    pub(crate) fn place(&self, namespace: Option<&Repository>) -> String {
         let namespace = namespace.map(|ns| format!("{ns}/")).unwrap_or_default();
         let tag = self.tags.first().map(|tag| format!(":{tag}")).unwrap_or_default();
         format!("{namespace}{}{tag}", self.repository)
     }
 
     /// The same for this tag.
-    pub fn place_of(&self, namespace: Option<&Repository>, tag: &Tag) -> String {
+    pub(crate) fn place_of(&self, namespace: Option<&Repository>, tag: &Tag) -> String {
         let namespace = namespace.map(|ns| format!("{ns}/")).unwrap_or_default();
         format!("{namespace}{}:{tag}", self.repository)
     }
@@ -154,7 +154,7 @@ impl Plan {
 /// The images of a part of the bundle with the places they will have unless the whole bundle says otherwise: it may give
 /// a name twice, or name an image once more. Nothing may be made public by this. An image whose place is not certain
 /// by itself is left for the plan.
-pub fn early(part: &Catalog, rules: &Rules) -> Vec<PlannedImage> {
+pub(crate) fn early(part: &Catalog, rules: &Rules) -> Vec<PlannedImage> {
     // What refers to another image may need a tag of its own, and tags wait.
     let refers = |image: &Image| match &image.content {
         Content::Manifest(root) => {
@@ -178,7 +178,7 @@ impl Plan {
     /// # Errors
     /// A run over nothing would end as if all were well. [`Fault::BadReference`] where images are there and no name of
     /// them is valid, else [`Fault::NoName`].
-    pub fn check_not_empty(&self) -> Result<(), BundleError> {
+    pub(crate) fn check_not_empty(&self) -> Result<(), BundleError> {
         if !self.images.is_empty() {
             return Ok(());
         }
@@ -218,7 +218,7 @@ impl PlannedImage {
     }
 
     /// What is lost if these are all the manifests that come with the image, the last of them its own.
-    pub fn lost(&self, held: &[Digest]) -> Option<BundleError> {
+    pub(crate) fn lost(&self, held: &[Digest]) -> Option<BundleError> {
         let lost: Vec<String> =
             self.digests.iter().filter(|it| !held.contains(it)).map(ToString::to_string).collect();
         if lost.is_empty() {
@@ -237,7 +237,7 @@ impl PlannedImage {
 
 impl Rules {
     /// Whether an image of this name is among those asked for.
-    pub fn chooses(&self, name: &str) -> bool {
+    pub(crate) fn chooses(&self, name: &str) -> bool {
         (self.include.is_empty() || self.include.is_match(name)) && !self.exclude.is_match(name)
     }
 }

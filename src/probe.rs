@@ -9,7 +9,7 @@ use crate::registry::{ManifestHead, Registry, RegistryError};
 
 /// What a mirror says about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Presence {
+pub(crate) struct Presence {
     /// The root manifest is there, so the mirror took everything below it.
     pub whole: bool,
     /// Tags that do not point at it yet.
@@ -18,7 +18,7 @@ pub struct Presence {
 
 /// A tag that is to point at an image and does not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TagMove {
+pub(crate) struct TagMove {
     /// The tag.
     pub tag: Tag,
     /// What it points at now.
@@ -27,7 +27,7 @@ pub struct TagMove {
 
 /// What a tag points at before it is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replaced {
+pub(crate) enum Replaced {
     /// The tag is new.
     Nothing,
     /// Another manifest; its digest unless the registry does not tell it.
@@ -36,7 +36,7 @@ pub enum Replaced {
 
 impl TagMove {
     /// The digest that the tag points at now, in words; none where the tag is new.
-    pub fn replaced(&self) -> Option<String> {
+    pub(crate) fn replaced(&self) -> Option<String> {
         match self.replaces {
             Replaced::Nothing => None,
             Replaced::Manifest(Some(digest)) => Some(digest.to_string()),
@@ -46,7 +46,7 @@ impl TagMove {
 }
 
 /// Asks about an image by its tags. Whether it is there under its digest alone is not known then.
-pub async fn tags(
+pub(crate) async fn tags(
     registry: &Registry,
     repository: &Repository,
     tags: &[Tag],
@@ -59,7 +59,7 @@ pub async fn tags(
 }
 
 /// Whether an image is there by its digest.
-pub async fn digest(
+pub(crate) async fn digest(
     registry: &Registry,
     repository: &Repository,
     root: &Digest,
@@ -68,7 +68,7 @@ pub async fn digest(
 }
 
 /// Asks about an image by its tags, and by its digest only where no tag knows it.
-pub async fn image(
+pub(crate) async fn image(
     registry: &Registry,
     repository: &Repository,
     tags: &[Tag],
@@ -82,7 +82,7 @@ pub async fn image(
 }
 
 /// Asks what a tag points at; none if that is `root`.
-pub async fn tag(
+pub(crate) async fn tag(
     registry: &Registry,
     repository: &Repository,
     tag: &Tag,

@@ -9,7 +9,7 @@ use crate::oci::{Manifest, Repository, Tag};
 use crate::registry::{Registry, RegistryError};
 
 /// Puts a manifest by its digest. Everything it points at must be there.
-pub async fn put(
+pub(crate) async fn put(
     registry: &Registry,
     repository: &Repository,
     manifest: &Manifest,
@@ -29,7 +29,7 @@ pub async fn put(
 }
 
 /// Images first, then indexes of images, then indexes of those. Within a level nothing depends on another.
-pub fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
+pub(crate) fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
     let mut depth = std::collections::HashMap::new();
     let mut levels: Vec<Vec<&Arc<Manifest>>> = Vec::new();
     for manifest in manifests {
@@ -48,7 +48,7 @@ pub fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
 }
 
 /// Makes a tag point at a manifest, which is stored with it if it is not there.
-pub async fn tag(
+pub(crate) async fn tag(
     registry: &Registry,
     repository: &Repository,
     tag: &Tag,

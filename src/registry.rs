@@ -34,16 +34,17 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
-pub use auth::{Access, Credential, credentials};
-pub use blobs::Mount;
-pub use body::{BlobBody, BodyStream};
-pub use endpoint::{Endpoint, Scheme, Target};
-pub use error::{Kind, RegistryError};
-pub use manifests::{ManifestBytes, ManifestHead, PutManifest};
-pub use puller::{Ask, Found, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
-pub use retry::RetryPolicy;
-pub use transport::BlobStream;
-pub use upload::{Pushed, UploadSession};
+pub(crate) use auth::{Access, Credential, credentials};
+pub(crate) use blobs::Mount;
+pub use body::BlobBody;
+pub(crate) use body::BodyStream;
+pub use endpoint::Target;
+pub(crate) use endpoint::{Endpoint, Scheme};
+pub(crate) use error::{Kind, RegistryError};
+pub(crate) use manifests::ManifestHead;
+pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
+pub(crate) use retry::RetryPolicy;
+pub(crate) use upload::UploadSession;
 
 use auth::{Auth, Scopes};
 use client::{Client, Reply, Request};
@@ -203,13 +204,13 @@ impl Registry {
 
     /// How long the way there and back seems to be: what the first answer took, of which the opening of the connection
     /// was at least half, and two thirds with TLS.
-    pub fn there_and_back(&self) -> Duration {
+    pub(crate) fn there_and_back(&self) -> Duration {
         let ways = if self.endpoint().scheme() == Scheme::Http { 2 } else { 3 };
         self.host().first_answer_after() / ways
     }
 
     /// Where it is, with the scheme settled.
-    pub fn endpoint(&self) -> &Endpoint {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.0.client.endpoint
     }
 

@@ -1,9 +1,9 @@
 //! What is told about a run, and to whom. Stages emit [`Event`]s; listeners draw, count or write them down.
 
-pub mod event;
-pub mod json;
-pub mod lines;
-pub mod progress;
-pub mod rss;
+pub(crate) mod event;
+pub(crate) mod json;
+pub(crate) mod lines;
+pub(crate) mod progress;
+pub(crate) mod rss;
 
-pub use event::{Event, Listener, Listeners};
+pub(crate) use event::{Event, Listener, Listeners};

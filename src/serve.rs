@@ -23,11 +23,10 @@ mod tags;
 mod uploads;
 
 pub use discard::Discard;
-pub use error::ServeError;
-pub use routes::router;
+pub(crate) use error::ServeError;
 pub use server::{Options, Server};
-pub use stats::{Endpoint, Stats};
-pub use store::Store;
+pub(crate) use stats::Endpoint;
+pub(crate) use store::Store;
 
 #[cfg(test)]
 mod tests;

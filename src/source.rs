@@ -19,11 +19,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use self::file::is_remote;
-pub use self::file::{Identity, IoMode, Source, SourceOptions, open};
-pub use self::folder::{FileFacts, FolderEntry, FolderEntryKind, scan_folder};
-pub use self::late::LateFile;
-pub use self::lazy::LazySpace;
-pub use self::stdin::stdin;
+pub(crate) use self::file::{IoMode, Source, SourceOptions, open};
+pub(crate) use self::folder::{FileFacts, FolderEntry, FolderEntryKind, scan_folder};
+pub(crate) use self::late::LateFile;
+pub(crate) use self::lazy::LazySpace;
+pub(crate) use self::stdin::stdin;
 use crate::error::{BundleError, Fault};
 
 /// A finite space of bytes that many readers can read anywhere, at once.
@@ -99,7 +99,7 @@ impl ByteSpace for Extent {
 }
 
 /// All of `len` bytes from `offset` on, in one buffer. For small things: the caller has checked `len` against a limit.
-pub fn read_exact(space: &dyn ByteSpace, offset: u64, len: usize) -> Result<Bytes, BundleError> {
+pub(crate) fn read_exact(space: &dyn ByteSpace, offset: u64, len: usize) -> Result<Bytes, BundleError> {
     let first = space.chunk_at(offset, len)?;
     if first.len() == len {
         return Ok(first);

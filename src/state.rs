@@ -31,40 +31,40 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-pub use folder::default_folder;
-pub use identity::BundleIdentity;
-pub use layers::KnownLayer;
-pub use lock::{LockError, RunLock};
-pub use runs::{Run, RunCounts, RunId};
+pub(crate) use folder::default_folder;
+pub(crate) use identity::BundleIdentity;
+pub(crate) use layers::KnownLayer;
+pub(crate) use lock::{LockError, RunLock};
+pub(crate) use runs::{RunCounts, RunId};
 use store::Store;
-pub use wire::{Home, OpenVolume, Openings};
+pub(crate) use wire::{Home, OpenVolume, Openings};
 
 /// What is remembered. Many threads may ask at once.
 #[derive(Debug)]
-pub struct State {
+pub(crate) struct State {
     store: Mutex<Option<Store>>,
     notes: Mutex<Vec<String>>,
 }
 
 impl State {
     /// The state in this folder; made where it is not there. Never fails: see [`State::take_notes`].
-    pub fn open(folder: &Path) -> Self {
+    pub(crate) fn open(folder: &Path) -> Self {
         let opened = store::open(folder);
         Self { store: Mutex::new(opened.store), notes: Mutex::new(opened.notes) }
     }
 
     /// Remembers nothing, and has nothing to say about it.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { store: Mutex::default(), notes: Mutex::default() }
     }
 
     /// Whether anything is remembered at all.
-    pub fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.store().is_some()
     }
 
     /// What was out of the ordinary since this was last asked, for people. To be asked after opening and at the end.
-    pub fn take_notes(&self) -> Vec<String> {
+    pub(crate) fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

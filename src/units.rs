@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A number of bytes: shown as `12.3 MiB`, written as `64MiB`, `64M` (1024-based) or `64MB` (1000-based).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct ByteCount(pub u64);
+pub(crate) struct ByteCount(pub u64);
 
 impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,7 +44,7 @@ impl FromStr for ByteCount {
 }
 
 /// A duration as `850 ms`, `12.3 s`, `4 min 05 s` or `2 h 03 min`.
-pub fn human_duration(duration: Duration) -> String {
+pub(crate) fn human_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0 => format!("{} ms", duration.as_millis()),

@@ -47,7 +47,7 @@ pub struct Image {
 }
 
 /// The archive that damage is confined to; none where the whole bundle is one.
-pub type Unit = Option<Arc<str>>;
+pub(crate) type Unit = Option<Arc<str>>;
 
 /// An index of which not all platforms were saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub enum Content {
 
 /// What makes two images of a bundle one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ContentKey {
+pub(crate) enum ContentKey {
     /// The digest of the manifest.
     Manifest(Digest),
     /// The digest of the configuration, where there is no manifest yet.
@@ -112,7 +112,7 @@ pub enum ContentKey {
 
 impl Content {
     /// Equal for equal images.
-    pub fn key(&self) -> ContentKey {
+    pub(crate) fn key(&self) -> ContentKey {
         match self {
             Self::Manifest(digest) => ContentKey::Manifest(*digest),
             Self::Unpacked(image) => ContentKey::Config(image.config_digest),
@@ -187,7 +187,7 @@ pub struct BrokenImage {
 
 impl BrokenImage {
     /// An image of which nothing can be had.
-    pub fn new(name: String, error: BundleError) -> Self {
+    pub(crate) fn new(name: String, error: BundleError) -> Self {
         Self { name, error, unit: None, part: None }
     }
 }
@@ -196,7 +196,7 @@ impl Catalog {
     /// This catalog and another, of a further source, as one. The order goes on where this one ends; a name that both
     /// give to different images is for the plan to settle.
     #[must_use]
-    pub fn merge(mut self, mut other: Self) -> Self {
+    pub(crate) fn merge(mut self, mut other: Self) -> Self {
         let base = self.next_order();
         other.renumber(|order| base + order);
         self.absorb(other);
@@ -205,7 +205,7 @@ impl Catalog {
     }
 
     /// Whether there is anything of images in it, whole or broken.
-    pub fn has_images(&self) -> bool {
+    pub(crate) fn has_images(&self) -> bool {
         !self.images.is_empty() || !self.broken.is_empty()
     }
 
@@ -233,7 +233,7 @@ impl Catalog {
     }
 
     /// Takes what is there of indexes that are broken only because platforms of them are missing.
-    pub fn accept_parts(&mut self) {
+    pub(crate) fn accept_parts(&mut self) {
         let (parts, broken) = std::mem::take(&mut self.broken).into_iter().partition(|it| it.part.is_some());
         self.broken = broken;
         let parts: Vec<BrokenImage> = parts;
@@ -241,7 +241,7 @@ impl Catalog {
     }
 
     /// Leaves out archives that are damaged by themselves, with all that is in them: half an archive is worse than none.
-    pub fn leave_out_damaged(&mut self) {
+    pub(crate) fn leave_out_damaged(&mut self) {
         let mut damaged: BTreeMap<Arc<str>, (usize, String)> = BTreeMap::new();
         for broken in &self.broken {
             if let Some(unit) = &broken.unit {
@@ -273,7 +273,7 @@ impl Catalog {
     }
 
     /// How many configurations and layers there are, those of docker-archives among them.
-    pub fn distinct_blobs(&self) -> usize {
+    pub(crate) fn distinct_blobs(&self) -> usize {
         let unpacked = self.images.iter().filter_map(|image| match &image.content {
             Content::Unpacked(unpacked) => Some(unpacked),
             Content::Manifest(_) => None,
@@ -368,7 +368,7 @@ impl Catalog {
 
 impl Image {
     /// The layers of an image that has no manifest yet; none otherwise.
-    pub fn unpacked_layers(&self) -> &[UnpackedLayer] {
+    pub(crate) fn unpacked_layers(&self) -> &[UnpackedLayer] {
         match &self.content {
             Content::Unpacked(unpacked) => &unpacked.layers,
             Content::Manifest(_) => &[],

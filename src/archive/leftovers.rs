@@ -32,7 +32,7 @@ pub enum LeftOutClass {
 
 impl LeftOutClass {
     /// The stable word for reports.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",
             Self::BadReference => "bad-reference",
@@ -43,18 +43,22 @@ impl LeftOutClass {
 
 impl LeftOut {
     /// What holds or may hold images and could not be read.
-    pub fn unreadable(path: impl Into<String>, what: impl Into<String>, why: impl Into<String>) -> Self {
+    pub(crate) fn unreadable(
+        path: impl Into<String>,
+        what: impl Into<String>,
+        why: impl Into<String>,
+    ) -> Self {
         Self { path: path.into(), what: what.into(), why: why.into(), class: LeftOutClass::Unreadable }
     }
 
     /// The same, for the reason that reading it gave.
-    pub fn failed(path: impl Into<String>, what: impl Into<String>, error: &BundleError) -> Self {
+    pub(crate) fn failed(path: impl Into<String>, what: impl Into<String>, error: &BundleError) -> Self {
         let next = error.hint_text().map(|hint| format!("; next: {hint}")).unwrap_or_default();
         Self::unreadable(path, what, format!("{error}{next}"))
     }
 
     /// What has no image in it.
-    pub fn no_image(path: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(crate) fn no_image(path: impl Into<String>, what: impl Into<String>) -> Self {
         let why = "no image in it".to_owned();
         Self { path: path.into(), what: what.into(), why, class: LeftOutClass::NoImage }
     }
@@ -65,13 +69,13 @@ impl LeftOut {
     }
 
     /// What is no archive.
-    pub fn no_archive(path: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(crate) fn no_archive(path: impl Into<String>, what: impl Into<String>) -> Self {
         Self { why: "no archive".to_owned(), ..Self::no_image(path, what) }
     }
 
     /// The same, below the archive or folder at `path`.
     #[must_use]
-    pub fn below(mut self, path: &str) -> Self {
+    pub(crate) fn below(mut self, path: &str) -> Self {
         let inner = std::mem::take(&mut self.path);
         self.path = [path, &inner].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
         self
@@ -80,7 +84,7 @@ impl LeftOut {
 
 impl Catalog {
     /// Why there is no image in a bundle, where there is none.
-    pub fn nothing_in_it(&self) -> BundleError {
+    pub(crate) fn nothing_in_it(&self) -> BundleError {
         let unreadable = self.left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
         let told: Vec<String> = unreadable
             .map(|LeftOut { path, what, why, .. }| {
@@ -106,7 +110,7 @@ impl Catalog {
     }
 
     /// Says of everything in it that it lies in the bundle at `path`, of which there are `several`.
-    pub fn lie_in(&mut self, path: &str, several: bool) {
+    pub(crate) fn lie_in(&mut self, path: &str, several: bool) {
         self.left_out = std::mem::take(&mut self.left_out).into_iter().map(|it| it.below(path)).collect();
         let units = self.images.iter_mut().map(|image| &mut image.unit);
         let broken = self.broken.iter_mut();

@@ -119,7 +119,7 @@ fn platform(descriptor: &Descriptor) -> String {
 
 impl PartialIndex {
     /// What is there and what is not, for people.
-    pub fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         let present: Vec<&str> = self.present.iter().map(|(_, platform)| platform.as_str()).collect();
         format!(
             "the bundle holds a part of the index {}: of its platforms {} (missing: {})",

@@ -20,7 +20,7 @@ const MEASURED: Duration = Duration::from_millis(150);
 
 /// What was found out.
 #[derive(Debug, Clone, Copy)]
-pub struct DecodeFigures {
+pub(crate) struct DecodeFigures {
     /// Decoding.
     pub once: Once,
     /// Threads that decoded.
@@ -31,7 +31,7 @@ pub struct DecodeFigures {
 
 /// Bytes per second of one core, by stage, and how far a sample of the bundle could be compressed.
 #[derive(Debug, Clone, Copy)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Hashing with sha256.
     pub sha256: f64,
     /// Compressing layers with gzip.
@@ -46,7 +46,7 @@ pub struct Rates {
 
 /// What becomes of the bundle's layers on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layers {
+pub(crate) enum Layers {
     /// Pushed as they are stored: OCI layouts.
     AsStored,
     /// Plain layers of docker-archives, compressed with gzip.
@@ -57,7 +57,7 @@ pub enum Layers {
 
 /// A stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Decoding the bundle.
     Decode,
     /// Hashing layers and blobs.
@@ -68,7 +68,7 @@ pub enum Stage {
 
 impl Stage {
     /// Its name, for people and reports.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Decode => "decode",
             Self::Sha256 => "sha256",
@@ -79,7 +79,7 @@ impl Stage {
 
 /// What a push would cost this machine at the least, whatever the network and the registry add.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// Core-seconds by stage.
     pub core_seconds: [(Stage, f64); 3],
     /// The time it takes if no core ever waits.
@@ -89,7 +89,7 @@ pub struct Budget {
 }
 
 /// Decodes `stored` once with `decoder`, which has `threads` threads, and measures the other stages on one core.
-pub fn decode(
+pub(crate) fn decode(
     decoder: &Decoder,
     threads: usize,
     stored: Arc<dyn ByteSpace>,
@@ -101,17 +101,17 @@ pub fn decode(
 
 impl DecodeFigures {
     /// Bytes that come out of one decoder in a second; None where nothing is decoded.
-    pub fn decode_rate_per_core(&self) -> Option<f64> {
+    pub(crate) fn decode_rate_per_core(&self) -> Option<f64> {
         rate(self.once.decoded_bytes, self.once.busy)
     }
 
     /// Bytes that come out of all of them; None where nothing is decoded.
-    pub fn decode_rate(&self) -> Option<f64> {
+    pub(crate) fn decode_rate(&self) -> Option<f64> {
         if self.once.busy.is_zero() { None } else { rate(self.once.decoded_bytes, self.once.elapsed) }
     }
 
     /// What a push of it would cost.
-    pub fn budget(&self, layers: Layers) -> Budget {
+    pub(crate) fn budget(&self, layers: Layers) -> Budget {
         let bytes = self.once.decoded_bytes as f64;
         let (compress, ratio) = match layers {
             Layers::AsStored => (0.0, 0.0),

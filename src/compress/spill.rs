@@ -16,18 +16,19 @@ use crate::source::ByteSpace;
 
 /// Bytes of memory that all compressed layers together may take.
 #[derive(Debug)]
-pub struct Quota {
+pub(crate) struct Quota {
     left: AtomicU64,
 }
 
 impl Quota {
     /// A quota of this many bytes.
-    pub fn new(bytes: u64) -> Arc<Self> {
+    pub(crate) fn new(bytes: u64) -> Arc<Self> {
         Arc::new(Self { left: AtomicU64::new(bytes) })
     }
 
     /// Bytes that are not in use.
-    pub fn left(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> u64 {
         self.left.load(Ordering::Acquire)
     }
 
@@ -38,7 +39,7 @@ impl Quota {
 
 /// Where layers may wait.
 #[derive(Debug, Clone)]
-pub struct SpillSettings {
+pub(crate) struct SpillSettings {
     /// Memory for them.
     pub quota: Arc<Quota>,
     /// The folder for those that do not fit.
@@ -47,7 +48,7 @@ pub struct SpillSettings {
 
 /// A finished compressed layer. Its memory or disk is given back when it is dropped.
 #[derive(Debug)]
-pub struct Spill {
+pub(crate) struct Spill {
     body: Body,
     /// Kept for its drop.
     _held: Held,

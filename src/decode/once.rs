@@ -17,7 +17,7 @@ use crate::source::ByteSpace;
 
 /// What decoding a file once came to.
 #[derive(Debug, Clone, Copy)]
-pub struct Once {
+pub(crate) struct Once {
     /// How the file is built.
     pub structure: Structure,
     /// Bytes that came out.
@@ -34,7 +34,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Whatever is wrong with the file: every part is verified.
-    pub fn decode_once(&self, stored: Arc<dyn ByteSpace>) -> Result<Once, BundleError> {
+    pub(crate) fn decode_once(&self, stored: Arc<dyn ByteSpace>) -> Result<Once, BundleError> {
         let began = Instant::now();
         let format = magic::compression(&peek(&*stored, 0, magic::HEAD_BYTES)?)?;
         if format == Format::Plain {

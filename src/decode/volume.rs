@@ -68,7 +68,7 @@ pub enum Format {
 
 impl Format {
     /// Its name, for people and reports.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Xz => "xz",

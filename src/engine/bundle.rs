@@ -17,7 +17,7 @@ use crate::state::{BundleIdentity, Home, OpenVolume, Openings, State};
 
 /// Bundles that are open, and what is in them.
 #[derive(Debug, Default)]
-pub struct Bundle {
+pub(crate) struct Bundle {
     /// All images of all of them.
     pub catalog: Arc<Catalog>,
     /// What each of them is.
@@ -28,7 +28,7 @@ pub struct Bundle {
 
 /// How bundles are opened.
 #[derive(Debug, Clone)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// Opens what is compressed.
     pub decoder: Decoder,
     /// How files are read.
@@ -39,7 +39,7 @@ pub struct Opening {
 
 /// One path that was opened.
 #[derive(Debug)]
-pub struct OpenedSource {
+pub(crate) struct OpenedSource {
     /// The path, `-` for standard input.
     pub path: PathBuf,
     /// Its size on disk; none for a pipe or a folder.
@@ -54,7 +54,7 @@ impl Bundle {
     ///
     /// # Errors
     /// What is wrong with a path that is the only one and cannot be read. One of several is left out.
-    pub fn open(
+    pub(crate) fn open(
         paths: &[PathBuf],
         opening: &Opening,
         listeners: &Listeners,
@@ -102,7 +102,7 @@ impl Bundle {
     ///
     /// # Errors
     /// As [`Bundle::open`].
-    pub fn in_memory(
+    pub(crate) fn in_memory(
         name: &str,
         bytes: Bytes,
         decoder: &Decoder,
@@ -231,7 +231,7 @@ impl Bundle {
     }
 
     /// Which bundles they are; none unless that can be told of all.
-    pub fn identities(&self) -> &[BundleIdentity] {
+    pub(crate) fn identities(&self) -> &[BundleIdentity] {
         if self.identities.len() == self.parts.len() { &self.identities } else { &[] }
     }
 
@@ -239,7 +239,7 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Fault::Changed`], naming the file.
-    pub fn check_unchanged(&self) -> Result<(), BundleError> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), BundleError> {
         self.files
             .iter()
             .try_for_each(|file| file.check_unchanged().map_err(|error| error.at(file.path().display())))
@@ -251,7 +251,7 @@ impl Bundle {
     /// A bundle with a damaged image is refused as a whole, because half a release on a mirror is worse than none: unless
     /// damaged images are allowed, or the damage is confined to one archive of several, which is left out. A bundle of
     /// which nothing is whole is refused in any case, as is one without images.
-    pub fn settle(&mut self, accept: Accept, allow_damaged: bool) -> Result<Vec<String>, BundleError> {
+    pub(crate) fn settle(&mut self, accept: Accept, allow_damaged: bool) -> Result<Vec<String>, BundleError> {
         self.check_has_images()?;
         let catalog = Arc::make_mut(&mut self.catalog);
         let mut notes = Vec::new();
@@ -288,7 +288,7 @@ impl Bundle {
     }
 
     /// Takes what is there of indexes of which platforms are missing.
-    pub fn accept_parts(&mut self) {
+    pub(crate) fn accept_parts(&mut self) {
         Arc::make_mut(&mut self.catalog).accept_parts();
     }
 
@@ -296,7 +296,7 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Fault::NotABundle`], with what is there instead.
-    pub fn check_has_images(&self) -> Result<(), BundleError> {
+    pub(crate) fn check_has_images(&self) -> Result<(), BundleError> {
         if self.catalog.has_images() {
             return Ok(());
         }
@@ -308,7 +308,7 @@ impl Bundle {
     }
 
     /// Whether something that holds or may hold images could not be read.
-    pub fn lacks_something(&self) -> bool {
+    pub(crate) fn lacks_something(&self) -> bool {
         self.catalog.left_out.iter().any(|it| it.class == LeftOutClass::Unreadable)
     }
 }

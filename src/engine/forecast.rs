@@ -15,7 +15,7 @@ use crate::registry::{Registry, RegistryError};
 
 /// What a push would do on one mirror.
 #[derive(Debug)]
-pub struct Forecast {
+pub(crate) struct Forecast {
     /// The mirror.
     pub name: String,
     /// Its images, in order.
@@ -30,7 +30,7 @@ pub struct Forecast {
 
 /// What would happen to one image.
 #[derive(Debug)]
-pub struct ImageForecast {
+pub(crate) struct ImageForecast {
     /// Its name in the bundle.
     pub name: String,
     /// Its name on the mirror.
@@ -51,7 +51,7 @@ pub struct ImageForecast {
 
 /// What would be done with an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing: it is there, tags and all.
     Unchanged,
     /// Only tags are moved.
@@ -64,7 +64,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The word for reports.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
             Self::Tag => "tag",
@@ -78,7 +78,7 @@ impl Verdict {
 const AT_ONCE: usize = 16;
 
 /// Asks one mirror about every image of the plan.
-pub async fn mirror(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Forecast {
+pub(crate) async fn mirror(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Forecast {
     let name = settings.name.clone();
     let empty = Forecast { name, images: Vec::new(), bytes_to_send: 0, exact: true, error: None };
     match ask(bundle, plan, settings).await {

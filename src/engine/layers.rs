@@ -22,7 +22,7 @@ use crate::registry::{BlobBody, BodyStream};
 
 /// The same layer may be stored in several ways, and each makes another blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LayerKey {
+pub(crate) struct LayerKey {
     /// The digest of its plain tar.
     pub diff_id: Digest,
     /// How the bundle stores it.
@@ -33,13 +33,13 @@ pub struct LayerKey {
 
 impl LayerKey {
     /// The key of a layer.
-    pub const fn of(layer: &UnpackedLayer) -> Self {
+    pub(crate) const fn of(layer: &UnpackedLayer) -> Self {
         Self { diff_id: layer.diff_id, stored: layer.stored, size: layer.size }
     }
 }
 
 /// What is known of the blobs that layers become.
-pub type KnownLayers = HashMap<LayerKey, LayerFacts>;
+pub(crate) type KnownLayers = HashMap<LayerKey, LayerFacts>;
 
 /// All layers of a run.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::registry::RegistryError;
 
 /// What became of one mirror.
 #[derive(Debug, Clone, Serialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The mirror.
     pub name: String,
     /// Images that are there, whole, with their tags.
@@ -40,7 +40,7 @@ pub struct Outcome {
 
 /// A tag that was moved from one image to another.
 #[derive(Debug, Clone, Serialize)]
-pub struct TagReplaced {
+pub(crate) struct TagReplaced {
     /// The name on the mirror, tag included.
     pub place: String,
     /// The digest it stood for; none where the registry does not tell it.
@@ -51,7 +51,7 @@ pub struct TagReplaced {
 
 /// A reason, for people and for programs.
 #[derive(Debug, Clone, Serialize)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The stable class (`credentials`, `unreachable`, `digest-mismatch`, …).
     pub class: &'static str,
     /// What happened.
@@ -66,7 +66,7 @@ pub struct Failure {
 
 /// An image that is not complete.
 #[derive(Debug, Clone, Serialize)]
-pub struct ImageFailure {
+pub(crate) struct ImageFailure {
     /// Its name in the bundle.
     pub image: String,
     /// Where on the mirror it belongs.
@@ -81,9 +81,7 @@ pub struct ImageFailure {
 /// The steps of an image on its way to a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// Reaching the mirror and its consent.
-    Connect,
+pub(crate) enum Phase {
     /// Reading it from the bundle.
     Prepare,
     /// Asking the mirror what it has.
@@ -100,7 +98,7 @@ pub enum Phase {
 
 impl Failure {
     /// The run was told to stop.
-    pub fn interrupted() -> Self {
+    pub(crate) fn interrupted() -> Self {
         let message = "the run was interrupted".to_owned();
         Self {
             class: "interrupted",
@@ -111,7 +109,7 @@ impl Failure {
     }
 
     /// A bug of ours.
-    pub fn internal(message: impl Into<String>) -> Self {
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self { class: "internal", message: message.into(), hint: None, exit: Exit::Internal }
     }
 }
@@ -136,7 +134,7 @@ impl From<&RegistryError> for Failure {
 
 impl Outcome {
     /// An outcome of a mirror of which nothing is known yet.
-    pub fn new(name: String) -> Self {
+    pub(crate) fn new(name: String) -> Self {
         Self {
             name,
             images_complete: 0,
@@ -160,7 +158,7 @@ impl Outcome {
     }
 
     /// Whether everything asked for is there.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.error.is_none() && self.images_failed.is_empty()
     }
 
@@ -173,7 +171,7 @@ impl Outcome {
 }
 
 /// The exit code of a run: the gravest thing that all incomplete mirrors have in common, else "incomplete".
-pub fn exit(outcomes: &[Outcome]) -> Exit {
+pub(crate) fn exit(outcomes: &[Outcome]) -> Exit {
     let exits: Vec<Exit> = outcomes.iter().flat_map(Outcome::exits).collect();
     for decisive in [Exit::Interrupted, Exit::Bundle, Exit::Internal] {
         if exits.contains(&decisive) {

@@ -24,7 +24,7 @@ use crate::registry::{Registry, RegistryError};
 const AT_ONCE: usize = 16;
 
 /// Checks every image of the plan on one mirror.
-pub async fn mirror(
+pub(crate) async fn mirror(
     bundle: &Bundle,
     plan: &Plan,
     accept: Accept,

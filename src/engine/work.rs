@@ -173,7 +173,7 @@ fn key(planned: &PlannedImage) -> (Repository, Vec<Tag>, ContentKey) {
 
 /// Takes in what is found while the bundle is being read.
 #[derive(Debug, Clone)]
-pub struct Discoveries {
+pub(crate) struct Discoveries {
     pub(super) work: Arc<Work>,
     pub(super) preparer: Arc<Preparer>,
     pub(super) backlog: Arc<Backlog>,
@@ -182,12 +182,12 @@ pub struct Discoveries {
 
 impl Discoveries {
     /// What is known from elsewhere of layers that will be found.
-    pub fn know(&self, layers: KnownLayers) {
+    pub(crate) fn know(&self, layers: KnownLayers) {
         self.preparer.layers.know(layers);
     }
 
     /// An archive of the bundle: its images go to the mirrors from now on. Waits while too much is found and unread.
-    pub fn found(&self, part: &Catalog, rules: &Rules) {
+    pub(crate) fn found(&self, part: &Catalog, rules: &Rules) {
         let images = plan::early(part, rules);
         if images.is_empty() {
             return;

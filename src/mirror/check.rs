@@ -20,12 +20,12 @@ use url::Url;
 use crate::mirror::hosts::directory::Loaded;
 use crate::mirror::hosts::{self, Capability, HostsFile, Origin, Version};
 use crate::oci::{Digest, Reference};
-pub use verdict::{Checked, Verdict};
-pub use walk::run;
+pub(crate) use verdict::{Checked, Verdict};
+pub(crate) use walk::run;
 
 /// What a node has for the images of one upstream.
 #[derive(Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// The host in the names of images, as `gcr.io`.
     pub name: String,
     /// The hosts that are asked, in this order.
@@ -38,7 +38,7 @@ pub struct Upstream {
 
 /// One host that is asked for the images of an upstream.
 #[derive(Debug)]
-pub struct Host {
+pub(crate) struct Host {
     /// How the node's configuration says to ask it.
     pub node: hosts::Host,
     /// What it is to the upstream.
@@ -49,7 +49,7 @@ pub struct Host {
 
 /// What a host is to the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// It stands in for the upstream.
     Mirror,
     /// It is the upstream, or what the configuration names as `server` behind the mirrors.
@@ -58,7 +58,7 @@ pub enum Role {
 
 /// A mirror as people and cluster files name one.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// `https://mirror:5000`, with `/v2/NAMESPACE` if it has a namespace.
     pub url: String,
     /// The file with its authority.
@@ -69,7 +69,7 @@ pub struct Endpoint {
 
 /// An image to check.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Its name. Asked for by tag, if it has one, and by digest, if that or what is expected gives one.
     pub name: Reference,
     /// What ought to be there.
@@ -78,7 +78,7 @@ pub struct Wanted {
 
 /// What ought to be behind a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
+pub(crate) enum Expected {
     /// Nobody knows: whatever is there is right.
     Anything,
     /// This manifest.
@@ -94,7 +94,7 @@ pub enum Expected {
 
 /// What is asked, and how.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// What the node has, by the host in the names of images.
     pub upstreams: BTreeMap<String, Upstream>,
     /// No upstream is asked: what happens on the day on which the uplink is down.
@@ -106,7 +106,7 @@ pub struct Settings {
 impl Upstream {
     /// From the hosts that a configuration gives, in order. The last of them is the upstream unless it is, by its
     /// address, one of the mirrors again or stands alone under another name: those are ways to have no fail-over.
-    pub fn new(name: &str, nodes: Vec<hosts::Host>) -> Self {
+    pub(crate) fn new(name: &str, nodes: Vec<hosts::Host>) -> Self {
         let tables: Vec<String> = nodes
             .iter()
             .filter(|node| node.origin == Origin::Table)
@@ -125,7 +125,7 @@ impl Upstream {
     }
 
     /// From what a disk says: the folders of containerd's `config_path`.
-    pub fn loaded(name: &str, loaded: Loaded) -> Self {
+    pub(crate) fn loaded(name: &str, loaded: Loaded) -> Self {
         let mut upstream = Self::new(name, loaded.hosts);
         upstream.uncovered = match &loaded.folder {
             None => Some(format!("nothing in the tree covers {name} (add --host {name} to mirror render)")),
@@ -147,7 +147,7 @@ impl Upstream {
     ///
     /// # Errors
     /// An endpoint that is not an `http` or `https` URL, with the reason.
-    pub fn behind(
+    pub(crate) fn behind(
         name: &str,
         endpoints: &[Endpoint],
         fail_over: bool,
@@ -186,7 +186,7 @@ impl Upstream {
     }
 
     /// Whether any host stands in for the upstream.
-    pub fn is_mirrored(&self) -> bool {
+    pub(crate) fn is_mirrored(&self) -> bool {
         self.hosts.iter().any(|host| host.role == Role::Mirror)
     }
 }

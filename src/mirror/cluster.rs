@@ -5,7 +5,7 @@
 //! take and the nodes would not. `edit` changes the header in place. Never writes anything but that one file, and never
 //! sends the header anywhere.
 
-pub mod edit;
+pub(crate) mod edit;
 mod endpoint;
 mod finding;
 mod header;
@@ -15,17 +15,17 @@ pub(crate) mod yaml;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-pub use finding::{Finding, Severity};
+pub(crate) use finding::{Finding, Severity};
 
 use crate::registry::Target;
 use finding::Findings;
 
 /// The registry that every mirror stands for, whatever `hosts` says.
-pub const DEFAULT_UPSTREAM: &str = "gcr.io";
+pub(crate) const DEFAULT_UPSTREAM: &str = "gcr.io";
 
 /// What a cluster's file says of registry mirrors.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterMirrors {
+pub(crate) struct ClusterMirrors {
     /// `metadata.name` of the Cluster.
     pub name: String,
     /// `metadata.namespace` of the Cluster: where its secrets are.
@@ -42,7 +42,7 @@ pub struct ClusterMirrors {
 
 /// One entry of `registryMirrors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegistryMirror {
+pub(crate) struct RegistryMirror {
     /// The endpoint with its scheme, as `https://172.18.0.20:5000/v2/test-namespace`.
     pub endpoint: String,
     /// The endpoint as the file has it.
@@ -66,7 +66,7 @@ pub struct RegistryMirror {
 impl RegistryMirror {
     /// All registries this is a mirror of. Whether `hosts` adds to gcr.io or takes its place is not documented, and
     /// mirroring gcr.io is what the mirror is for.
-    pub fn upstreams(&self) -> Vec<String> {
+    pub(crate) fn upstreams(&self) -> Vec<String> {
         let others = self.hosts.iter().filter(|host| *host != DEFAULT_UPSTREAM);
         std::iter::once(DEFAULT_UPSTREAM.to_owned()).chain(others.cloned()).collect()
     }
@@ -74,7 +74,7 @@ impl RegistryMirror {
 
 /// What has to be true of a file for what is to be done with it.
 #[derive(Debug, Clone, Default)]
-pub struct Expectations {
+pub(crate) struct Expectations {
     /// Nodes are to pull from gcr.io when the mirror fails.
     pub fallback: bool,
     /// Where the bundle was pushed.
@@ -83,23 +83,16 @@ pub struct Expectations {
 
 /// A file that was read: what it says, if that can be told, and what is wrong with it.
 #[derive(Debug, Clone)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// What it says. `None` where there is no Cluster in it to speak of.
     pub mirrors: Option<ClusterMirrors>,
     /// What is wrong, by line.
     pub findings: Vec<Finding>,
 }
 
-impl Reading {
-    /// Whether anything found makes the file unfit.
-    pub fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
-    }
-}
-
 /// Why a cluster's file could not be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
+pub(crate) enum ClusterError {
     /// The operating system refused.
     #[error("{}: {error}", path.display())]
     Io {
@@ -132,7 +125,10 @@ fn summary(findings: &[Finding]) -> String {
 ///
 /// # Errors
 /// The file cannot be read, or something in it would stop `bmctl` or the nodes.
-pub fn read(path: &Path, expected: &Expectations) -> Result<(ClusterMirrors, Vec<Finding>), ClusterError> {
+pub(crate) fn read(
+    path: &Path,
+    expected: &Expectations,
+) -> Result<(ClusterMirrors, Vec<Finding>), ClusterError> {
     let reading = parse(&read_text(path)?, expected);
     match reading.mirrors {
         Some(mirrors) if !reading.findings.iter().any(|found| found.severity == Severity::Error) => {
@@ -146,7 +142,7 @@ pub fn read(path: &Path, expected: &Expectations) -> Result<(ClusterMirrors, Vec
 ///
 /// # Errors
 /// The operating system refuses, the file is too long, or it is not UTF-8.
-pub fn read_text(path: &Path) -> Result<String, ClusterError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, ClusterError> {
     let failed = |error| ClusterError::Io { path: path.to_owned(), error };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(failed)?;
@@ -156,7 +152,7 @@ pub fn read_text(path: &Path) -> Result<String, ClusterError> {
 }
 
 /// Reads a text. Pure.
-pub fn parse(text: &str, expected: &Expectations) -> Reading {
+pub(crate) fn parse(text: &str, expected: &Expectations) -> Reading {
     let mut findings = Findings::default();
     let documents = match yaml::read(text) {
         Ok(documents) => documents,

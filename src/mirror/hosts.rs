@@ -22,12 +22,12 @@
 //! name twice with another between them (which 2.x would ask twice) only the first place counts; and an upstream on this
 //! machine is spoken to as by 1.6.28 and 1.7.7 and later, which also try TLS first at a plain-text host that has certificates.
 
-pub mod directory;
+pub(crate) mod directory;
 mod go;
 mod parse;
 mod resolve;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod version;
 mod write;
 
@@ -36,17 +36,17 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-pub use parse::Ignored;
-pub use resolve::{Host, Origin, ask};
-pub use version::{BadVersion, Version};
+pub(crate) use parse::Ignored;
+pub(crate) use resolve::{Host, Origin};
+pub(crate) use version::Version;
 pub(crate) use write::Quoted;
 
 /// The name of the file in each directory.
-pub const FILE_NAME: &str = "hosts.toml";
+pub(crate) const FILE_NAME: &str = "hosts.toml";
 
 /// A `hosts.toml` as it is written.
 #[derive(Debug, Clone, Default)]
-pub struct HostsFile {
+pub(crate) struct HostsFile {
     /// Who is asked last; the upstream itself where none is given.
     pub server: Option<String>,
     /// How the server is asked: what stands outside of the `[host]` tables.
@@ -57,7 +57,7 @@ pub struct HostsFile {
 
 /// What is said about one host.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// What it may be asked for; all that containerd knows if empty.
     pub capabilities: Vec<Capability>,
     /// Files with authorities to trust, besides those of the system.
@@ -76,7 +76,7 @@ pub struct Settings {
 
 /// A file with a certificate, and the one with its key if that is another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientPair {
+pub(crate) struct ClientPair {
     /// The certificate.
     pub certificate: String,
     /// Its key.
@@ -85,7 +85,7 @@ pub struct ClientPair {
 
 /// What a host may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Capability {
+pub(crate) enum Capability {
     /// Manifests and blobs by digest.
     Pull,
     /// What a tag stands for.
@@ -98,10 +98,10 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Pull, Self::Resolve, Self::Push, Self::Referrers];
+    pub(crate) const ALL: [Self; 4] = [Self::Pull, Self::Resolve, Self::Push, Self::Referrers];
 
     /// The word for it in the file.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Pull => "pull",
             Self::Resolve => "resolve",
@@ -111,7 +111,7 @@ impl Capability {
     }
 
     /// The first version that knows the word. To all before it the file is not decodable.
-    pub const fn since(self) -> Version {
+    pub(crate) const fn since(self) -> Version {
         match self {
             Self::Referrers => Version::REFERRERS,
             _ => Version::new(1, 5, 0),

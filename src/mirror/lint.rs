@@ -6,7 +6,7 @@
 
 mod config_toml;
 mod daemon_json;
-pub mod disk;
+pub(crate) mod disk;
 mod document;
 mod hosts_toml;
 mod registries_conf;
@@ -26,7 +26,7 @@ use super::hosts::Version;
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// The mirror is not used, or pulls fail.
     Error,
     /// It works, but not as safely or as far as it seems.
@@ -37,7 +37,7 @@ pub enum Severity {
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// How bad it is.
     pub severity: Severity,
     /// The rule's stable name.
@@ -56,7 +56,7 @@ pub struct Finding {
 
 /// What the nodes are.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Their containerd; where it is not known, all versions since 1.6 must understand a file.
     pub containerd: Option<Version>,
     /// Whether nobody but the mirror may be asked.
@@ -67,7 +67,7 @@ pub struct Settings {
 
 /// What kind of file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// containerd's, one for each upstream.
     HostsToml,
     /// containerd's own.
@@ -82,7 +82,7 @@ pub enum Kind {
 
 /// A file that was read.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(crate) struct Source {
     /// Where it is.
     pub path: PathBuf,
     /// What it is.
@@ -94,7 +94,7 @@ pub struct Source {
 }
 
 /// What checkers ask of a disk, so that they can be tried without one.
-pub trait Files: std::fmt::Debug {
+pub(crate) trait Files: std::fmt::Debug {
     /// What is at an absolute path of the node that `source` belongs to.
     fn certificate(&self, source: &Path, path: &Path) -> Certificate;
     /// Whether there is a folder at an absolute path of that node.
@@ -107,7 +107,7 @@ pub trait Files: std::fmt::Debug {
 
 /// Where something lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The absolute path on this disk.
     pub path: PathBuf,
     /// The folder that stands for `/` of its node, if that can be told.
@@ -124,7 +124,7 @@ impl Place {
 
 /// What is at the path of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Certificate {
+pub(crate) enum Certificate {
     /// PEM.
     Good,
     /// Nothing.
@@ -235,7 +235,7 @@ impl<'a> Findings<'a> {
 }
 
 /// All findings about `sources`, which lie on the nodes of one kind, in the order of files and lines.
-pub fn lint(sources: &[Source], settings: &Settings, files: &dyn Files) -> Vec<Finding> {
+pub(crate) fn lint(sources: &[Source], settings: &Settings, files: &dyn Files) -> Vec<Finding> {
     let mut found = Vec::new();
     for source in sources {
         let mut findings = Findings::new(source);

@@ -21,13 +21,13 @@ mod text;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use model::{Authorities, Credentials, NodeMirror, Upstream};
+pub(crate) use model::{Authorities, Credentials, NodeMirror, Upstream};
 
 use super::hosts::Version;
 
 /// Who reads the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Runtime {
+pub(crate) enum Runtime {
     /// containerd with `config_path`: a tree of `hosts.toml`.
     Containerd,
     /// containerd without it: `registry.mirrors` in its `config.toml`.
@@ -60,7 +60,7 @@ pub enum Runtime {
 
 impl Runtime {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Containerd,
         Self::ContainerdLegacy,
         Self::Crio,
@@ -78,7 +78,7 @@ impl Runtime {
     ];
 
     /// The name on the command line.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Containerd => "containerd",
             Self::ContainerdLegacy => "containerd-legacy",
@@ -100,7 +100,7 @@ impl Runtime {
 
 /// What is chosen beside the mirror.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The version of containerd on the nodes; where it is not known, only what all since 1.6 read is written.
     pub containerd: Option<Version>,
     /// The namespace of a cluster for what goes there.
@@ -121,7 +121,7 @@ impl Default for Options {
 
 /// A file of a node, or a manifest for a cluster.
 #[derive(Debug, Clone)]
-pub struct File {
+pub(crate) struct File {
     /// Where it belongs: absolute on a node, a bare name for a manifest.
     pub path: String,
     /// Its mode.
@@ -136,14 +136,14 @@ impl File {
     }
 
     /// What is in it, passwords included.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.text.expose_secret()
     }
 }
 
 /// What came of it.
 #[derive(Debug, Clone)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// The files.
     pub files: Vec<File>,
     /// What the operator must know or do besides.
@@ -153,7 +153,7 @@ pub struct Rendered {
 /// Why a runtime cannot be told of a mirror.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}")]
-pub struct Refused {
+pub(crate) struct Refused {
     /// The runtime or the value.
     what: String,
     why: String,
@@ -171,7 +171,7 @@ impl Refused {
 ///
 /// # Errors
 /// When the runtime has no way to say it.
-pub fn render(runtime: Runtime, mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
+pub(crate) fn render(runtime: Runtime, mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
     let mut rendered = match runtime {
         Runtime::Containerd => containerd::render(mirror, options),
         Runtime::ContainerdLegacy => legacy::render(mirror, options),

@@ -5,11 +5,11 @@
 //! connection, and `cluster` and `apply` say in which order things are asked. It owns what it writes under the field
 //! manager [`MANAGER`], sends nothing of a file but what is named here, and deletes nothing that it did not make.
 
-pub mod apply;
-pub mod cluster;
+pub(crate) mod apply;
+pub(crate) mod cluster;
 mod diff;
 mod failure;
-pub mod manifest;
+pub(crate) mod manifest;
 mod old;
 mod owners;
 mod patience;
@@ -22,19 +22,19 @@ mod status;
 mod tests;
 mod wanted;
 
-pub use diff::Change;
-pub use failure::{Failure, Stopped};
-pub use server::Server;
-pub use status::Owner;
-pub use wanted::Wanted;
+pub(crate) use diff::Change;
+pub(crate) use failure::{Failure, Stopped};
+pub(crate) use server::Server;
+pub(crate) use status::Owner;
+pub(crate) use wanted::Wanted;
 
 /// The name under which the API server remembers which fields are ours
 /// ([field management](https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers)).
-pub const MANAGER: &str = "layercast";
+pub(crate) const MANAGER: &str = "layercast";
 
 /// How a change is made.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct How {
+pub(crate) struct How {
     /// Take fields over from whoever owns them.
     pub force: bool,
     /// The server does everything but keep it.

@@ -28,7 +28,7 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// The name before the colon.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
             Self::Sha512 => "sha512",
@@ -44,24 +44,24 @@ impl Digest {
 
     /// The digest of `bytes` by the algorithm of this one.
     #[must_use]
-    pub fn of_same_kind(&self, bytes: &[u8]) -> Self {
+    pub(crate) fn of_same_kind(&self, bytes: &[u8]) -> Self {
         let mut hasher = self.hasher();
         hasher.update(bytes);
         hasher.finish()
     }
 
     /// Whether `bytes` have this digest.
-    pub fn matches(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
         self.of_same_kind(bytes) == *self
     }
 
     /// A hasher of this digest's algorithm.
-    pub fn hasher(&self) -> Hasher {
+    pub(crate) fn hasher(&self) -> Hasher {
         Hasher::new(self.algorithm())
     }
 
     /// The algorithm.
-    pub const fn algorithm(&self) -> Algorithm {
+    pub(crate) const fn algorithm(&self) -> Algorithm {
         match self {
             Self::Sha256(_) => Algorithm::Sha256,
             Self::Sha512(_) => Algorithm::Sha512,
@@ -83,7 +83,7 @@ impl Digest {
     }
 
     /// Twelve characters for people's eyes, as `sha256:12ab34cd56ef`.
-    pub fn short(&self) -> String {
+    pub(crate) fn short(&self) -> String {
         format!("{}:{}", self.algorithm().name(), &self.hex()[..12])
     }
 }

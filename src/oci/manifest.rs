@@ -28,13 +28,13 @@ pub struct Descriptor {
 
 impl Descriptor {
     /// A digest and a size, and nothing else.
-    pub fn plain(digest: Digest, size: u64) -> Self {
+    pub(crate) fn plain(digest: Digest, size: u64) -> Self {
         let (urls, annotations) = (Vec::new(), BTreeMap::new());
         Self { media_type: String::new(), digest, size, urls, annotations, platform: None }
     }
 
     /// Whether the content is fetched from elsewhere, and so neither needed in a bundle nor pushed.
-    pub fn is_foreign(&self) -> bool {
+    pub(crate) fn is_foreign(&self) -> bool {
         !self.urls.is_empty() || media_type::is_foreign_layer(&self.media_type)
     }
 }
@@ -94,7 +94,7 @@ pub enum Kind {
 
 /// Registries must take 4 MiB and need take no more
 /// ([distribution-spec, pushing manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests)).
-pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -194,7 +194,7 @@ impl Manifest {
     }
 
     /// The manifests it lists; none for an image.
-    pub fn children(&self) -> &[Descriptor] {
+    pub(crate) fn children(&self) -> &[Descriptor] {
         match &self.kind {
             Kind::Index { children } => children,
             Kind::Image { .. } => &[],
@@ -202,7 +202,7 @@ impl Manifest {
     }
 
     /// The blobs it needs: configuration first, then layers, foreign ones left out.
-    pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, layers) = match &self.kind {
             Kind::Image { config, layers } => (Some(config.as_ref()), layers.as_slice()),
             Kind::Index { .. } => (None, &[][..]),
@@ -216,7 +216,7 @@ fn check_all(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>, BundleError> {
 }
 
 /// Reads JSON from a bundle; the error says where in the document it broke.
-pub fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BundleError> {
+pub(crate) fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BundleError> {
     serde_json::from_slice(bytes)
         .map_err(|error| BundleError::new(Fault::BadJson, format!("not the JSON it should be: {error}")))
 }

@@ -36,24 +36,24 @@ application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.
 application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
 
 /// The name of a layer's type, where it is one that we write.
-pub fn known_layer(media_type: &str) -> Option<&'static str> {
+pub(crate) fn known_layer(media_type: &str) -> Option<&'static str> {
     [DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD]
         .into_iter()
         .find(|known| *known == media_type)
 }
 
 /// Whether a manifest of this type lists other manifests.
-pub fn is_index(media_type: &str) -> bool {
+pub(crate) fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
 
 /// Whether a descriptor of this type points at a manifest rather than a blob.
-pub fn is_manifest(media_type: &str) -> bool {
+pub(crate) fn is_manifest(media_type: &str) -> bool {
     is_index(media_type) || matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
 }
 
 /// Layers that are fetched from elsewhere and must not be pushed without being asked to
 /// ([image-spec, non-distributable layers](https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers)).
-pub fn is_foreign_layer(media_type: &str) -> bool {
+pub(crate) fn is_foreign_layer(media_type: &str) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".rootfs.foreign.")
 }

@@ -32,7 +32,7 @@ pub struct Reference {
 }
 
 /// The host that names without one belong to.
-pub const DEFAULT_HOST: &str = "docker.io";
+pub(crate) const DEFAULT_HOST: &str = "docker.io";
 
 fn bad(what: &str, text: &str, why: &str) -> BundleError {
     BundleError::new(Fault::BadReference, format!("{text:?} is not a valid {what}: {why}"))
@@ -40,7 +40,7 @@ fn bad(what: &str, text: &str, why: &str) -> BundleError {
 
 impl Repository {
     /// The text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -48,7 +48,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`Fault::BadReference`] when the two together are too long.
-    pub fn below(&self, namespace: &Self) -> Result<Self, BundleError> {
+    pub(crate) fn below(&self, namespace: &Self) -> Result<Self, BundleError> {
         format!("{namespace}/{self}").parse()
     }
 }
@@ -104,7 +104,7 @@ impl fmt::Display for Repository {
 
 impl Tag {
     /// The text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Display for Tag {
 
 impl Reference {
     /// A name that must say its host itself; anything else (a bare tag, `busybox`) is not one.
-    pub fn parse_full(text: &str) -> Option<Self> {
+    pub(crate) fn parse_full(text: &str) -> Option<Self> {
         let (first, _) = text.split_once('/')?;
         is_host(first).then(|| text.parse().ok()).flatten()
     }

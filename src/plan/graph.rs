@@ -7,7 +7,7 @@ use crate::oci::{Descriptor, Digest};
 
 /// A manifest and all that it needs, children before parents.
 #[derive(Debug, Default, Clone)]
-pub struct Closure {
+pub(crate) struct Closure {
     /// Manifests and indexes, each after everything it points at; the root is the last.
     pub manifests: Vec<Digest>,
     /// Configurations and layers, each once, in the order of the bundle.
@@ -16,7 +16,7 @@ pub struct Closure {
 
 impl Closure {
     /// Walks the catalog from `root`. The catalog has bounded depth and no cycles, and each manifest is visited once.
-    pub fn of(catalog: &Catalog, root: &Digest) -> Self {
+    pub(crate) fn of(catalog: &Catalog, root: &Digest) -> Self {
         let mut closure = Self::default();
         let mut seen = HashSet::new();
         let mut blobs = HashSet::new();
@@ -37,10 +37,5 @@ impl Closure {
         }
         closure.blobs.sort_by_key(|blob| catalog.blobs.get(&blob.digest).map_or(u64::MAX, |blob| blob.order));
         closure
-    }
-
-    /// Bytes of all blobs.
-    pub fn blob_bytes(&self) -> u64 {
-        self.blobs.iter().map(|blob| blob.size).sum()
     }
 }

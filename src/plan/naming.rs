@@ -67,7 +67,7 @@ impl FromStr for GivenName {
 
 /// One place on a mirror, below its namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The name in the bundle.
     pub name: String,
     /// The repository.

@@ -14,7 +14,7 @@ impl Patterns {
     ///
     /// # Errors
     /// The first that is no pattern.
-    pub fn new<T: AsRef<str>>(texts: &[T]) -> Result<Self, globset::Error> {
+    pub(crate) fn new<T: AsRef<str>>(texts: &[T]) -> Result<Self, globset::Error> {
         let mut set = GlobSetBuilder::new();
         for text in texts {
             set.add(GlobBuilder::new(text.as_ref()).literal_separator(false).build()?);
@@ -23,12 +23,12 @@ impl Patterns {
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
 
     /// Whether one of them matches a name.
-    pub fn is_match(&self, name: &str) -> bool {
+    pub(crate) fn is_match(&self, name: &str) -> bool {
         self.set.is_match(name)
     }
 

@@ -4,7 +4,7 @@
 //! that passes the rule in `challenge`, never elsewhere.
 
 pub(super) mod challenge;
-pub mod credentials;
+pub(crate) mod credentials;
 mod token;
 
 use std::fmt;

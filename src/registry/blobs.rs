@@ -12,7 +12,7 @@ use crate::registry::{Registry, headers};
 
 /// How a mount ended.
 #[derive(Debug)]
-pub enum Mount {
+pub(crate) enum Mount {
     /// The blob is there.
     Done,
     /// It must be sent; this session is open for it.
@@ -21,7 +21,7 @@ pub enum Mount {
 
 impl Registry {
     /// The size of a blob, if it is there. `None` also where the registry will not say: then it is sent.
-    pub async fn head_blob(
+    pub(crate) async fn head_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -48,7 +48,7 @@ impl Registry {
     }
 
     /// The bytes of a blob. Whoever reads them checks their digest.
-    pub async fn get_blob(
+    pub(crate) async fn get_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -63,7 +63,7 @@ impl Registry {
 
     /// Makes a blob of another repository known in this one, or opens a session to send it. Only a registry that cannot
     /// be talked to makes this fail: whatever else goes wrong with a mount, the blob can still be sent.
-    pub async fn mount(
+    pub(crate) async fn mount(
         &self,
         repository: &Repository,
         digest: &Digest,

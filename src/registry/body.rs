@@ -22,7 +22,7 @@ use crate::registry::host::locked;
 const MAX_PIECE_BYTES: usize = 256 << 10;
 
 /// Bytes to send, or the error that ended them.
-pub type BodyStream = BoxStream<'static, Result<Bytes, BundleError>>;
+pub(crate) type BodyStream = BoxStream<'static, Result<Bytes, BundleError>>;
 
 /// The bytes of a blob, as often as they are needed.
 ///

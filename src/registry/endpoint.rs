@@ -14,7 +14,7 @@ use crate::registry::error::{Cause, RegistryError};
 
 /// How to speak to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scheme {
+pub(crate) enum Scheme {
     /// TLS: what a host without a scheme means.
     Https,
     /// Plain HTTP: only where it is written.
@@ -55,17 +55,17 @@ pub(super) enum Reach {
 
 impl Endpoint {
     /// The scheme.
-    pub fn scheme(&self) -> Scheme {
+    pub(crate) fn scheme(&self) -> Scheme {
         self.scheme
     }
 
     /// The port, given or the scheme's own.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port.unwrap_or(if self.scheme == Scheme::Http { 80 } else { 443 })
     }
 
     /// `host`, or `host:port` where a port was written: the key under which credentials are kept.
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         match self.port {
             Some(port) => format!("{}:{port}", self.host),
             None => self.host.to_string(),
@@ -73,7 +73,7 @@ impl Endpoint {
     }
 
     /// Whether the host is this machine.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         reach(&self.host) == Reach::Loopback
     }
 

@@ -20,7 +20,7 @@ pub(super) const MAX_ERROR_BYTES: u64 = 64 << 10;
 
 /// The class of a failure. Stable: it stands in reports, as [`Kind::class`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The command line or a file of the user's is wrong.
     Usage,
     /// No credentials, or refused ones.
@@ -51,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// The stable name of the class.
-    pub const fn class(self) -> &'static str {
+    pub(crate) const fn class(self) -> &'static str {
         match self {
             Self::Usage => "usage",
             Self::Auth => "auth",
@@ -70,7 +70,7 @@ impl Kind {
     }
 
     /// Whether the way to the registry is at fault rather than the registry.
-    pub const fn is_network(self) -> bool {
+    pub(crate) const fn is_network(self) -> bool {
         matches!(self, Self::Unreachable | Self::Broken | Self::Stalled)
     }
 }
@@ -156,17 +156,17 @@ impl RegistryError {
     }
 
     /// Content came back that is not what was asked for.
-    pub fn integrity(detail: impl Into<String>) -> Self {
+    pub(crate) fn integrity(detail: impl Into<String>) -> Self {
         Cause::Integrity(detail.into()).into()
     }
 
     /// A bug of ours.
-    pub fn internal(detail: impl Into<String>) -> Self {
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
         Cause::Internal(detail.into()).into()
     }
 
     /// The class, for programs.
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match &self.0.cause {
             Cause::BadTarget { .. } | Cause::BadFile { .. } => Kind::Usage,
             Cause::Credentials(_) => Kind::Auth,
@@ -183,17 +183,12 @@ impl RegistryError {
     }
 
     /// The status of the answer, if there was one.
-    pub fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         self.answer().map(|answer| answer.status)
     }
 
-    /// The registry's own error code, if its answer had one.
-    pub fn code(&self) -> Option<&str> {
-        self.answer()?.errors.first().map(|error| error.code.as_str())
-    }
-
     /// The error of the bundle, if that is what ended the request.
-    pub fn source_error(&self) -> Option<&BundleError> {
+    pub(crate) fn source_error(&self) -> Option<&BundleError> {
         match &self.0.cause {
             Cause::Source(error) => Some(error),
             _ => None,
@@ -201,7 +196,7 @@ impl RegistryError {
     }
 
     /// Whether the same request may succeed later without anybody changing anything.
-    pub fn is_retryable(&self) -> bool {
+    pub(crate) fn is_retryable(&self) -> bool {
         match &self.0.cause {
             Cause::Unreachable(_) | Cause::Broken(_) | Cause::Stalled(_) => true,
             Cause::Answer(answer) => retry::is_transient(answer.status),
@@ -211,7 +206,7 @@ impl RegistryError {
 
     /// The blobs a manifest needs and the registry says it lacks, even if it said before that it has them. Empty when it
     /// does not say which.
-    pub fn manifest_blob_unknown(&self) -> Option<Vec<Digest>> {
+    pub(crate) fn manifest_blob_unknown(&self) -> Option<Vec<Digest>> {
         let answer = self.answer()?;
         let unknown = |error: &&ApiError| {
             matches!(error.code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN") && self.is_manifest_put()
@@ -226,7 +221,7 @@ impl RegistryError {
     }
 
     /// The exit code of a command that failed for this reason alone.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self.kind() {
             Kind::Usage => Exit::Usage,
             Kind::Auth => Exit::Credentials,
@@ -238,7 +233,7 @@ impl RegistryError {
     }
 
     /// What the operator can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         let fixed = match &self.0.cause {
             Cause::Tls { fault: TlsFault::UnknownIssuer, .. } => {
                 "if the registry's certificate comes from your own authority, give that with --cacert"
@@ -342,7 +337,7 @@ mod tests {
             error.to_string(),
             "POST https://r.example/v2/a/blobs/uploads/?mount=sha256:0&…: 403 forbidden: DENIED quota \\u{1b}[2J"
         );
-        assert_eq!((error.kind(), error.code(), error.status()), (Kind::Denied, Some("DENIED"), Some(403)));
+        assert_eq!((error.kind(), error.status()), (Kind::Denied, Some(403)));
         assert!(error.hint().unwrap().contains("must exist"));
     }
 

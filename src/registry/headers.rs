@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LINK, RETRY_AFTER, WARNING};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, RETRY_AFTER, WARNING};
 
 /// What a server may ask for: a pause below is too short to help, one above is treated as this long.
 const RETRY_AFTER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
@@ -24,31 +24,6 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
         Duration::from_secs(u64::try_from(at.duration_since(now).as_secs()).unwrap_or(0))
     };
     Some(asked.clamp(RETRY_AFTER_RANGE.0, RETRY_AFTER_RANGE.1))
-}
-
-/// The target of `Link: <…>; rel="next"` ([RFC 8288](https://www.rfc-editor.org/rfc/rfc8288)).
-pub(super) fn next_link(headers: &HeaderMap) -> Option<&str> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
-}
-
-fn next_in(mut list: &str) -> Option<&str> {
-    while let Some((_, rest)) = list.split_once('<') {
-        let (target, rest) = rest.split_once('>')?;
-        // A comma ends one link's parameters; the targets themselves are in brackets and may hold commas.
-        let (parameters, following) = rest.split_once('<').unwrap_or((rest, ""));
-        let is_next = parameters.split([';', ',']).any(|parameter| {
-            parameter.split_once('=').is_some_and(|(key, value)| {
-                let relations = value.trim().trim_matches('"');
-                key.trim().eq_ignore_ascii_case("rel")
-                    && relations.split_ascii_whitespace().any(|r| r.eq_ignore_ascii_case("next"))
-            })
-        });
-        if is_next {
-            return Some(target.trim());
-        }
-        list = &rest[rest.len() - following.len() - usize::from(rest.contains('<'))..];
-    }
-    None
 }
 
 /// The texts of `Warning: 299 - "text"`, which registries send to say something to people
@@ -85,7 +60,6 @@ pub(super) fn media_type(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn with(name: HeaderName, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(name, value.parse().unwrap())])
@@ -112,20 +86,6 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_is_found_among_links() {
-        for (value, expected) in [
-            ("</v2/a/tags/list?last=b&n=2>; rel=\"next\"", Some("/v2/a/tags/list?last=b&n=2")),
-            ("<x>; rel=next", Some("x")),
-            ("<a>; rel=\"prev\", <b,c>; title=\"t\"; rel=\"last next\"", Some("b,c")),
-            ("<a>; rel=\"prev\"", None),
-            ("<a", None),
-            ("", None),
-        ] {
-            assert_eq!(next_link(&with(LINK, value)), expected, "{value}");
-        }
-    }
-
-    #[test]
     fn warnings_for_people() {
         assert_eq!(warnings(&with(WARNING, "299 - \"disk \\\"A\\\" is full\"")), ["disk \"A\" is full"]);
         assert!(warnings(&with(WARNING, "110 anderson/1.3.37 \"Response is stale\"")).is_empty());
@@ -135,12 +95,5 @@ mod tests {
     fn lengths() {
         assert_eq!(whole_length(&with(CONTENT_RANGE, "bytes 0-0/1234")), Some(1234));
         assert_eq!(whole_length(&with(CONTENT_RANGE, "bytes 0-0/*")), None);
-    }
-
-    proptest! {
-        #[test]
-        fn links_never_panic(value in "[ -~]{0,60}|[<>;,=\"relnxt ]{0,40}") {
-            let _ = next_in(&value);
-        }
     }
 }

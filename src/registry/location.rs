@@ -52,12 +52,6 @@ pub(super) fn redirect(base: &Url, text: &str, endpoint: &Endpoint) -> Result<Ur
     Ok(url)
 }
 
-/// Resolves the link to a next page, which must lie on the same origin.
-pub(super) fn page(base: &Url, text: &str) -> Result<Url, String> {
-    let url = join(base, text)?;
-    if url.origin() == base.origin() { Ok(url) } else { Err("the next page is on another host".to_owned()) }
-}
-
 /// The URL that closes an upload: `digest=` is added to the query as it stands, never parsed and written again.
 pub(super) fn with_digest(location: &Url, digest: &Digest) -> Result<Url, String> {
     let query = location.query().unwrap_or_default();

@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use reqwest::{Method, Url};
-use serde_json::Value;
 
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag, media_type};
@@ -14,17 +13,14 @@ use crate::registry::client::{Request, Want};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
-use crate::registry::{Registry, headers, location};
+use crate::registry::{Registry, headers};
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
-/// Pages of a list that are followed before a server is taken to lead in circles.
-const MAX_PAGES: usize = 1000;
-const MAX_PAGE_BYTES: u64 = 8 << 20;
 
 /// What a HEAD tells of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestHead {
+pub(crate) struct ManifestHead {
     /// Its digest, if the registry says it.
     pub digest: Option<Digest>,
     /// Its size in bytes, if the registry says it.
@@ -35,7 +31,7 @@ pub struct ManifestHead {
 
 /// A manifest as it is stored.
 #[derive(Debug, Clone)]
-pub struct ManifestBytes {
+pub(crate) struct ManifestBytes {
     /// The bytes.
     pub bytes: Bytes,
     /// The media type that the registry serves it as.
@@ -44,7 +40,7 @@ pub struct ManifestBytes {
 
 /// A manifest was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PutManifest {
+pub(crate) struct PutManifest {
     /// Its digest.
     pub digest: Digest,
     /// Whether the registry said so itself, of what it stored.
@@ -55,7 +51,7 @@ pub struct PutManifest {
 
 impl Registry {
     /// Whether a manifest is there, by tag or digest.
-    pub async fn head_manifest(
+    pub(crate) async fn head_manifest(
         &self,
         repository: &Repository,
         reference: &str,
@@ -88,7 +84,7 @@ impl Registry {
     }
 
     /// A manifest by tag or digest, if it is there.
-    pub async fn get_manifest(
+    pub(crate) async fn get_manifest(
         &self,
         repository: &Repository,
         reference: &str,
@@ -115,7 +111,7 @@ impl Registry {
     }
 
     /// Stores a manifest under a tag or its digest. Sending it twice is harmless, so this is retried as a question is.
-    pub async fn put_manifest(
+    pub(crate) async fn put_manifest(
         &self,
         repository: &Repository,
         reference: &str,
@@ -136,73 +132,6 @@ impl Registry {
         let digest = reference.parse().unwrap_or_else(|_| Digest::of(&bytes));
         let confirmed = told.is_some();
         Ok(PutManifest { digest, confirmed, subject_honoured: reply.headers.contains_key(OCI_SUBJECT) })
-    }
-
-    /// All tags of a repository; none if there is no such repository.
-    pub async fn tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
-        let mut next = Some(self.url(&format!("{repository}/tags/list?n=1000"))?);
-        let mut tags = Vec::new();
-        for _ in 0..MAX_PAGES {
-            let Some(url) = next else { return Ok(tags) };
-            let Some((page, link)) = self.page(repository, url, &[404]).await? else { return Ok(tags) };
-            let list = page.get("tags").and_then(Value::as_array);
-            tags.extend(list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
-            next = link;
-        }
-        Err(Cause::TooMuch { what: format!("the list of tags of {repository}"), limit_bytes: MAX_PAGE_BYTES }
-            .into())
-    }
-
-    /// The index of what refers to a manifest (signatures, SBOMs); `None` if the registry has no such API. Several pages
-    /// come as one index.
-    pub async fn referrers(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Option<Bytes>, RegistryError> {
-        let mut next = Some(self.url(&format!("{repository}/referrers/{digest}"))?);
-        let mut index: Option<Value> = None;
-        for _ in 0..MAX_PAGES {
-            let Some(url) = next else { break };
-            let Some((mut page, link)) = self.page(repository, url, &[400, 404, 405, 501]).await? else {
-                break;
-            };
-            next = link;
-            match &mut index {
-                None => index = Some(page),
-                Some(index) => {
-                    let more = page.get_mut("manifests").and_then(Value::as_array_mut).map(std::mem::take);
-                    if let Some(list) = index.get_mut("manifests").and_then(Value::as_array_mut) {
-                        list.extend(more.into_iter().flatten());
-                    }
-                }
-            }
-        }
-        Ok(index.map(|index| Bytes::from(index.to_string())))
-    }
-
-    /// One page of a list and the address of the next.
-    async fn page(
-        &self,
-        repository: &Repository,
-        url: Url,
-        absent: &[u16],
-    ) -> Result<Option<(Value, Option<Url>)>, RegistryError> {
-        let request = Request::new(Method::GET, url)
-            .header(ACCEPT, "application/json, application/vnd.oci.image.index.v1+json")
-            .want(Want::Whole(MAX_PAGE_BYTES))
-            .also(absent);
-        let reply = self.call(repository, &request).await?;
-        if absent.contains(&reply.status) {
-            return Ok(None);
-        }
-        let page = serde_json::from_slice(&reply.body)
-            .map_err(|e| request.failed(Cause::Protocol(format!("the answer is not JSON: {e}"))))?;
-        let next = headers::next_link(&reply.headers)
-            .map(|link| location::page(&reply.url, link))
-            .transpose()
-            .map_err(|why| request.failed(Cause::Protocol(why)))?;
-        Ok(Some((page, next)))
     }
 
     fn manifest_url(&self, repository: &Repository, reference: &str) -> Result<Url, RegistryError> {

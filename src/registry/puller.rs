@@ -28,7 +28,7 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 const MAX_ATTEMPTS: u32 = 5;
 
 /// One host of a node's configuration, ready to be asked.
-pub struct Puller {
+pub(crate) struct Puller {
     client: Client,
     auth: Auth,
     root: String,
@@ -37,7 +37,7 @@ pub struct Puller {
 
 /// A question.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub(crate) struct Ask<'a> {
     /// The repository by its name upstream. A namespace is in the root.
     pub repository: &'a Repository,
     /// What is asked for.
@@ -48,7 +48,7 @@ pub struct Ask<'a> {
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy)]
-pub enum Wanted<'a> {
+pub(crate) enum Wanted<'a> {
     /// What a tag or digest stands for: HEAD, or GET where that is not taken.
     Head(&'a str),
     /// A manifest, whole.
@@ -59,7 +59,7 @@ pub enum Wanted<'a> {
 
 /// A good answer.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     /// What the host says the digest is, as it stands in the header.
     pub digest: Option<String>,
     /// How many bytes a GET gives, if the host says it.
@@ -83,7 +83,7 @@ impl Puller {
     ///
     /// # Errors
     /// A root that is not a registry's, and certificates that cannot be used.
-    pub fn new(
+    pub(crate) fn new(
         root: &Url,
         headers: &[(String, SecretString)],
         options: ClientOptions,
@@ -117,7 +117,7 @@ impl Puller {
     ///
     /// # Errors
     /// Whatever is not a success; [`RegistryError::status`] tells those with an answer from those without.
-    pub async fn ask(&self, ask: &Ask<'_>) -> Result<Found, RegistryError> {
+    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Found, RegistryError> {
         match ask.wanted {
             Wanted::Head(reference) => {
                 let path = format!("manifests/{reference}");
@@ -189,4 +189,4 @@ fn found(reply: Reply) -> Found {
 }
 
 /// The largest manifest that containerd takes (`MaxManifestSize`; the odd number is theirs).
-pub const MAX_MANIFEST_BYTES: u64 = 4 * 1048 * 1048;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 * 1048 * 1048;

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 use secrecy::SecretString;
 
+use super::upload::Pushed;
 use super::*;
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
@@ -529,32 +530,6 @@ async fn blobs_are_asked_for_in_two_ways() {
     .await;
     let registry = connect(&here, options()).await.unwrap();
     assert_eq!(registry.head_blob(&repository(), &Digest::of(b"x")).await.unwrap(), Some(1234));
-}
-
-#[tokio::test]
-async fn lists_are_read_page_by_page() {
-    let (here, _) = registry(|seen, _| match seen.target.as_str() {
-        "/v2/team/app/tags/list?n=1000" => {
-            answer(200, &[("link", "</v2/team/app/tags/list?last=b>; rel=\"next\"")], r#"{"tags":["a","b"]}"#)
-        }
-        "/v2/team/app/tags/list?last=b" => answer(200, &[], r#"{"tags":["c"]}"#),
-        target if target.contains("app/referrers/") && !target.contains("p=2") => {
-            answer(200, &[("link", "<?p=2>; rel=\"next\"")], r#"{"manifests":[1]}"#)
-        }
-        target if target.contains("app/referrers/") => answer(200, &[], r#"{"manifests":[2]}"#),
-        "/v2/" => answer(200, &[], ""),
-        _ => answer(404, &[], "404 page not found"),
-    })
-    .await;
-    let registry = connect(&here, options()).await.unwrap();
-    assert_eq!(registry.tags(&repository()).await.unwrap(), ["a", "b", "c"]);
-    assert!(registry.tags(&"other".parse().unwrap()).await.unwrap().is_empty());
-    let digest = Digest::of(b"x");
-    assert_eq!(
-        &registry.referrers(&repository(), &digest).await.unwrap().unwrap()[..],
-        br#"{"manifests":[1,2]}"#
-    );
-    assert_eq!(registry.referrers(&"other".parse().unwrap(), &digest).await.unwrap(), None);
 }
 
 #[tokio::test]

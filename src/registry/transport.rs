@@ -35,7 +35,7 @@ pub(super) enum Payload<'a> {
 }
 
 /// Bytes of a blob on their way in.
-pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
+pub(crate) type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 
 /// Sends requests.
 pub(super) struct Transport {

@@ -128,7 +128,7 @@ impl Registry {
     }
 
     /// Opens a session, to be used or cancelled.
-    pub async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
+    pub(crate) async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
         let request = Request::new(Method::POST, self.url(&format!("{repository}/blobs/uploads/"))?);
         let reply = self.call(repository, &request).await?;
         self.session(&request, &reply)
@@ -148,7 +148,7 @@ impl Registry {
 
     /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire. False
     /// if the registry does not take such requests from this account.
-    pub async fn cancel_upload(&self, repository: &Repository, session: UploadSession) -> bool {
+    pub(crate) async fn cancel_upload(&self, repository: &Repository, session: UploadSession) -> bool {
         let request = Request::new(Method::DELETE, session.location).payload(Payload::Empty, Replay::Never);
         match tokio::time::timeout(CANCEL_TIMEOUT, self.call(repository, &request)).await {
             Ok(Ok(_)) => true,

@@ -8,7 +8,7 @@ use crate::oci::Digest;
 
 /// Something happened. Mirrors are named by their number in [`Event::Started`].
 #[derive(Debug, Clone)]
-pub enum Event {
+pub(crate) enum Event {
     /// A bundle was opened.
     Opened {
         /// Its path.
@@ -58,13 +58,6 @@ pub enum Event {
         /// The blob.
         digest: Digest,
         /// Its size.
-        bytes: u64,
-    },
-    /// Body bytes were handed to a connection.
-    Sent {
-        /// To which mirror.
-        mirror: usize,
-        /// How many.
         bytes: u64,
     },
     /// An image is whole on a mirror (its tags may still be to come).
@@ -133,30 +126,30 @@ pub enum Event {
 }
 
 /// Hears of everything that happens. Called from many threads, and must not block.
-pub trait Listener: Send + Sync {
+pub(crate) trait Listener: Send + Sync {
     /// Something happened.
     fn hear(&self, event: &Event);
 }
 
 /// All listeners of a run.
 #[derive(Clone, Default)]
-pub struct Listeners(Vec<Arc<dyn Listener>>);
+pub(crate) struct Listeners(Vec<Arc<dyn Listener>>);
 
 impl Listeners {
     /// These listeners.
-    pub fn new(listeners: Vec<Arc<dyn Listener>>) -> Self {
+    pub(crate) fn new(listeners: Vec<Arc<dyn Listener>>) -> Self {
         Self(listeners)
     }
 
     /// Tells all of them.
-    pub fn tell(&self, event: &Event) {
+    pub(crate) fn tell(&self, event: &Event) {
         for listener in &self.0 {
             listener.hear(event);
         }
     }
 
     /// Tells all of them something for people.
-    pub fn note(&self, text: impl Into<String>) {
+    pub(crate) fn note(&self, text: impl Into<String>) {
         self.tell(&Event::Note { text: text.into() });
     }
 }

@@ -8,14 +8,14 @@ use super::event::{Event, Listener};
 use super::lines::Sink;
 
 /// Writes each event as one JSON object with `time` and `event`.
-pub struct JsonLines {
+pub(crate) struct JsonLines {
     sink: Sink,
     mirrors: Mutex<Vec<String>>,
 }
 
 impl JsonLines {
     /// Lines to this sink.
-    pub fn new(sink: Sink) -> Self {
+    pub(crate) fn new(sink: Sink) -> Self {
         Self { sink, mirrors: Mutex::default() }
     }
 }
@@ -44,7 +44,7 @@ impl Listener for JsonLines {
 /// The name and fields of an event; bytes on their way are too many to write down.
 fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static str, Value)> {
     Some(match event {
-        Event::Sent { .. } | Event::Wanted { .. } => return None,
+        Event::Wanted { .. } => return None,
         Event::Opened { path, structure, stored_bytes } => {
             ("opened", json!({"path": path, "structure": structure, "stored_bytes": stored_bytes}))
         }

@@ -8,10 +8,10 @@ use crate::error::printable;
 use crate::units::{ByteCount, human_duration};
 
 /// Where lines go. The program decides; this module prints nothing itself.
-pub type Sink = Box<dyn Fn(&str) + Send + Sync>;
+pub(crate) type Sink = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Writes events as lines.
-pub struct Lines {
+pub(crate) struct Lines {
     sink: Sink,
     state: Mutex<State>,
 }
@@ -35,7 +35,7 @@ const PROGRESS_SECONDS: u64 = 10;
 
 impl Lines {
     /// Lines to this sink.
-    pub fn new(sink: Sink) -> Self {
+    pub(crate) fn new(sink: Sink) -> Self {
         let state = State { mirrors: Vec::new(), images: None, last_progress: Instant::now() };
         Self { sink, state: Mutex::new(state) }
     }
@@ -101,7 +101,7 @@ impl Listener for Lines {
                     if *complete == 0 { "no image".to_owned() } else { format!("{complete} images") };
                 Some(format!("{}: {complete} complete{failed} after {took}", name(&state, *mirror)))
             }
-            Event::Wanted { .. } | Event::Sent { .. } | Event::Tagged { .. } | Event::Abandoned => None,
+            Event::Wanted { .. } | Event::Tagged { .. } | Event::Abandoned => None,
         };
         drop(state);
         if let Some(line) = line {

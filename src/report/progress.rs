@@ -12,7 +12,7 @@ use crate::units::human_duration;
 
 /// Draws bars on standard error.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     bars: MultiProgress,
     mirrors: Mutex<Vec<Mirror>>,
 }
@@ -29,7 +29,7 @@ const MAX_BARS: usize = 16;
 
 impl Progress {
     /// Bars that are drawn when the first mirror is known.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bars: MultiProgress::new(), mirrors: Mutex::default() }
     }
 

@@ -11,7 +11,7 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Looks at the process now and again and keeps the largest figure. Pages of mapped files are left out: the system
 /// takes them back whenever it likes.
 #[derive(Debug)]
-pub struct PeakMemory {
+pub(crate) struct PeakMemory {
     peak: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     sampler: Option<thread::JoinHandle<()>>,
@@ -19,7 +19,7 @@ pub struct PeakMemory {
 
 impl PeakMemory {
     /// Begins to look.
-    pub fn watch() -> Self {
+    pub(crate) fn watch() -> Self {
         let (peak, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (seen, stopped) = (Arc::clone(&peak), Arc::clone(&stop));
         let sampler = thread::Builder::new().name("memory".to_owned()).spawn(move || {
@@ -32,7 +32,7 @@ impl PeakMemory {
     }
 
     /// The largest figure so far, in bytes; 0 where the system does not tell.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.peak.fetch_max(resident_bytes(), Ordering::Relaxed).max(self.peak.load(Ordering::Relaxed))
     }
 }

@@ -53,11 +53,6 @@ struct Kept {
 }
 
 impl Discard {
-    /// What was asked for.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
     /// The sink as a service.
     pub(super) fn router(self: &Arc<Self>) -> Router {
         Router::new().fallback(answer).with_state(Arc::clone(self))

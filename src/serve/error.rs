@@ -41,7 +41,7 @@ impl ServeError {
     }
 
     /// The exit code of a command that ended for this reason.
-    pub const fn exit(&self) -> Exit {
+    pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::NotLoopback(_) => Exit::Usage,
             Self::Locked(_) => Exit::Locked,

@@ -132,7 +132,7 @@ impl Query {
 }
 
 /// The registry as a service, for a server of one's own choice.
-pub fn router(store: Arc<Store>) -> Router {
+pub(crate) fn router(store: Arc<Store>) -> Router {
     Router::new().fallback(answer).with_state(store)
 }
 

@@ -11,7 +11,6 @@ use super::discard::Discard;
 use super::error::ServeError;
 use super::gate::Gate;
 use super::routes::router;
-use super::stats::Stats;
 use super::store::{Store, blocking};
 
 /// How long requests in flight may go on after the word to end.
@@ -50,7 +49,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServeError::NotLoopback`] for an address others can reach, unless `options` allow it.
-    pub async fn bind(
+    pub(crate) async fn bind(
         address: SocketAddr,
         store: Arc<Store>,
         options: Options,
@@ -88,14 +87,6 @@ impl Server {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
-    }
-
-    /// What was asked for.
-    pub fn stats(&self) -> &Stats {
-        match &self.service {
-            Service::Store(store) => store.stats(),
-            Service::Discard(sink) => sink.stats(),
-        }
     }
 
     /// Serves until told to end. Requests in flight then have a few seconds; what is being written is written to its end,

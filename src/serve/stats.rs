@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// A kind of path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     /// `/v2/`
     Base,
     /// `blobs/<digest>`
@@ -27,25 +27,28 @@ pub enum Endpoint {
 
 /// How often each endpoint was asked, and how many bytes of blobs came in. All since the store was opened.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub(crate) struct Stats {
     requests: Mutex<BTreeMap<(Endpoint, String), u64>>,
     blob_bytes_received: AtomicU64,
 }
 
 impl Stats {
+    #[cfg(test)]
     /// Requests of this method (`"HEAD"`) to this endpoint, whatever was answered.
-    pub fn requests(&self, method: &str, endpoint: Endpoint) -> u64 {
+    pub(crate) fn requests(&self, method: &str, endpoint: Endpoint) -> u64 {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.get(&(endpoint, method.to_owned())).copied().unwrap_or(0)
     }
 
+    #[cfg(test)]
     /// Requests in all.
-    pub fn requests_in_all(&self) -> u64 {
+    pub(crate) fn requests_in_all(&self) -> u64 {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
+    #[cfg(test)]
     /// Bytes of blobs that arrived in bodies, kept or not.
-    pub fn blob_bytes_received(&self) -> u64 {
+    pub(crate) fn blob_bytes_received(&self) -> u64 {
         self.blob_bytes_received.load(Ordering::Relaxed)
     }
 

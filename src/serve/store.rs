@@ -34,7 +34,7 @@ const SESSION_LIFETIME: Duration = Duration::from_secs(168 * 3600);
 
 /// The files of a registry. One process at a time.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     root: PathBuf,
     _lock: File,
     stats: Stats,
@@ -65,7 +65,7 @@ pub(super) enum Shelf {
 impl Store {
     /// Opens the folder `root`, making it if need be; clears what an earlier process left half done, and content that no
     /// repository links to any more.
-    pub fn open(root: &Path) -> Result<Self, ServeError> {
+    pub(crate) fn open(root: &Path) -> Result<Self, ServeError> {
         let at = |step: &str| format!("{}: {step}", root.display());
         for folder in ["blobs", "repositories", "tmp"] {
             create_dir_durable(&root.join(folder)).map_err(ServeError::io(at("cannot make the folder")))?;
@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// What was asked for since the store was opened.
-    pub fn stats(&self) -> &Stats {
+    pub(crate) fn stats(&self) -> &Stats {
         &self.stats
     }
 

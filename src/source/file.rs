@@ -15,7 +15,7 @@ use crate::error::{BundleError, Fault};
 
 /// How the bytes of a file are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum IoMode {
+pub(crate) enum IoMode {
     /// A memory map on local file systems, positioned reads on network ones.
     #[default]
     Auto,
@@ -27,14 +27,14 @@ pub enum IoMode {
 
 /// How a source is opened.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SourceOptions {
+pub(crate) struct SourceOptions {
     /// How its bytes are read.
     pub io: IoMode,
 }
 
 /// Which file it is, and whether it is still the same: a key for what is remembered about a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The device the file lies on.
     pub device: u64,
     /// Its inode.
@@ -62,48 +62,38 @@ const fn nanoseconds(seconds: i64, rest: i64) -> i64 {
 
 /// A bundle's file, opened once and held until the end.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(crate) struct Source {
     held: Arc<HeldFile>,
     space: Arc<dyn ByteSpace>,
 }
 
 impl Source {
     /// The bytes as stored.
-    pub fn space(&self) -> Arc<dyn ByteSpace> {
+    pub(crate) fn space(&self) -> Arc<dyn ByteSpace> {
         Arc::clone(&self.space)
     }
 
     /// Which file it is.
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         self.held.identity
     }
 
     /// When its content or anything else about it was last changed, in nanoseconds since 1970, as it was opened. No
     /// program can set this back, unlike the time of modification.
-    pub fn ctime_ns(&self) -> i64 {
+    pub(crate) fn ctime_ns(&self) -> i64 {
         self.held.ctime_ns
     }
 
     /// The path it was opened by.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.held.path
-    }
-
-    /// Its size in bytes when it was opened.
-    pub fn len(&self) -> u64 {
-        self.held.identity.size_bytes
-    }
-
-    /// Whether it had no bytes at all when it was opened.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Compares the held file, and the file its path names now, with the one that was opened.
     ///
     /// # Errors
     /// [`Fault::Changed`] when it was written to, truncated, replaced or removed.
-    pub fn check_unchanged(&self) -> Result<(), BundleError> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), BundleError> {
         self.held.check()?;
         // A map that lost pages says so; the offset does not matter.
         self.space.chunk_at(0, 1)?;
@@ -163,7 +153,7 @@ impl HeldFile {
 ///
 /// # Errors
 /// [`Fault::Io`] with the path when it is missing, unreadable or no regular file. Never blocks on a pipe.
-pub fn open(path: &Path, options: SourceOptions) -> Result<Source, BundleError> {
+pub(crate) fn open(path: &Path, options: SourceOptions) -> Result<Source, BundleError> {
     let refuse = |error: &std::io::Error| BundleError::io("cannot be opened", error).at(path.display());
     // Looked at before it is opened: opening a device can have effects of its own.
     regular(path, &std::fs::metadata(path).map_err(|e| refuse(&e))?)?;
@@ -270,7 +260,7 @@ mod tests {
         let file = bundle(b"");
         for io in MODES {
             let source = open(file.path(), SourceOptions { io }).unwrap();
-            assert!(source.space().is_empty().unwrap() && source.is_empty());
+            assert!(source.space().is_empty().unwrap() && source.identity().size_bytes == 0);
             source.check_unchanged().unwrap();
         }
     }

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 64;
 
 /// Something in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FolderEntry {
+pub(crate) struct FolderEntry {
     /// Its name below the folder, with `/`. Bytes that are not UTF-8 stand as `\xNN`.
     pub name: String,
     /// Where it is.
@@ -29,7 +29,7 @@ pub struct FolderEntry {
 
 /// What something in a folder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FolderEntryKind {
+pub(crate) enum FolderEntryKind {
     /// A regular file, itself or behind links.
     File(FileFacts),
     /// A link to a file that has another name in the same folder, which is this one.
@@ -47,7 +47,7 @@ pub enum FolderEntryKind {
 
 /// What the file system says of a file: whether it is still the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileFacts {
+pub(crate) struct FileFacts {
     /// Length in bytes.
     pub len: u64,
     /// Device and inode.
@@ -70,7 +70,7 @@ struct Pending {
 /// # Errors
 /// [`Fault::Io`] if the folder itself cannot be listed, [`Fault::LimitExceeded`] for more than `limit` entries. What cannot
 /// be listed below it is an entry.
-pub fn scan_folder(root: &Path, limit: usize) -> Result<Vec<FolderEntry>, BundleError> {
+pub(crate) fn scan_folder(root: &Path, limit: usize) -> Result<Vec<FolderEntry>, BundleError> {
     let refused = |error: &io::Error| BundleError::io("reading the folder", error).at(root.display());
     let facts = fs::metadata(root).map_err(|error| refused(&error))?;
     fs::read_dir(root).map_err(|error| refused(&error))?;

@@ -11,7 +11,7 @@ use crate::error::{BundleError, Fault};
 
 /// A file that is held by its identity, not by a descriptor.
 #[derive(Debug)]
-pub struct LateFile {
+pub(crate) struct LateFile {
     path: PathBuf,
     identity: Identity,
 }
@@ -21,7 +21,7 @@ impl LateFile {
     ///
     /// # Errors
     /// As [`open`].
-    pub fn new(path: &Path) -> Result<Self, BundleError> {
+    pub(crate) fn new(path: &Path) -> Result<Self, BundleError> {
         let identity = open_for_reading(path)?.identity();
         Ok(Self { path: path.to_owned(), identity })
     }

@@ -12,7 +12,7 @@ use crate::error::BundleError;
 type Opener = dyn Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync;
 
 /// A space that is opened when it is first read. Who reads first opens it, the others wait; an error is kept.
-pub struct LazySpace {
+pub(crate) struct LazySpace {
     open: Box<Opener>,
     space: OnceLock<Result<Arc<dyn ByteSpace>, BundleError>>,
     /// Ranges that nobody wants any more, told before there was a space to tell.
@@ -21,13 +21,10 @@ pub struct LazySpace {
 
 impl LazySpace {
     /// The space that `open` gives.
-    pub fn new(open: impl Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        open: impl Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync + 'static,
+    ) -> Self {
         Self { open: Box::new(open), space: OnceLock::new(), released: Mutex::default() }
-    }
-
-    /// Whether somebody has wanted a byte of it.
-    pub fn is_open(&self) -> bool {
-        self.space.get().is_some()
     }
 
     fn space(&self) -> Result<&Arc<dyn ByteSpace>, BundleError> {
@@ -109,7 +106,7 @@ mod tests {
             }
         });
         space.release(0..10);
-        assert!(!space.is_open() && released.lock().unwrap().is_empty());
+        assert!(space.space.get().is_none() && released.lock().unwrap().is_empty());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| assert_eq!(space.chunk_at(0, 1).unwrap(), "x"));

@@ -8,7 +8,7 @@ use crate::error::{BundleError, Fault};
 ///
 /// # Errors
 /// [`Fault::Io`] when it is a terminal: nobody types a bundle.
-pub fn stdin() -> Result<impl Read + Send + 'static, BundleError> {
+pub(crate) fn stdin() -> Result<impl Read + Send + 'static, BundleError> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         return Err(BundleError::new(Fault::Io, "is a terminal, not a bundle")

@@ -31,7 +31,7 @@ struct Row {
 impl State {
     /// The catalog of this bundle, if it is known. Its places are in `home`, of which nothing is read; archives inside
     /// the bundle are opened with `open` when somebody reads them.
-    pub fn load_catalog(
+    pub(crate) fn load_catalog(
         &self,
         bundle: &BundleIdentity,
         home: &Home,
@@ -90,7 +90,7 @@ impl State {
 
     /// Remembers what is in a bundle. `bundle` must have been found out before the catalog was read, and the bundle must
     /// have been seen unchanged since. Whether it was kept; a catalog with damaged images is not.
-    pub fn save_catalog(
+    pub(crate) fn save_catalog(
         &self,
         bundle: &BundleIdentity,
         catalog: &Catalog,
@@ -136,7 +136,7 @@ impl State {
     }
 
     /// Forgets what is in a bundle: its bytes proved not to be what was remembered.
-    pub fn forget_catalog(&self, bundle: &BundleIdentity) {
+    pub(crate) fn forget_catalog(&self, bundle: &BundleIdentity) {
         self.write(|transaction| {
             transaction.execute("DELETE FROM catalogs WHERE key = ?1", [bundle.key.to_string()])
         });

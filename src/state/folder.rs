@@ -17,7 +17,7 @@ const OF_ROOT: &str = "/var/lib/layercast";
 
 /// The folder of the state by what the environment says, where a command line names none. `None` for a user without a
 /// home.
-pub fn default_folder() -> Option<PathBuf> {
+pub(crate) fn default_folder() -> Option<PathBuf> {
     choose(|name| std::env::var_os(name), rustix::process::geteuid().is_root())
 }
 

@@ -41,7 +41,7 @@ const MAX_ENTRIES: usize = 1_000_000;
 
 /// Which bundle it is, and how much that can be relied on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BundleIdentity {
+pub(crate) struct BundleIdentity {
     /// Of size, time of modification and content, as far as it was looked at.
     pub(super) key: Digest,
     /// The very file; all zero for a folder, whose key has it all.
@@ -71,7 +71,7 @@ impl BundleIdentity {
     ///
     /// # Errors
     /// The file cannot be read, or changed meanwhile.
-    pub fn of_file(source: &Source) -> Result<Option<Self>, BundleError> {
+    pub(crate) fn of_file(source: &Source) -> Result<Option<Self>, BundleError> {
         let (facts, ctime_ns) = (source.identity(), source.ctime_ns());
         if !settled(ctime_ns.max(facts.mtime_ns), ctime_ns % SECOND_NS == 0) {
             return Ok(None);
@@ -90,7 +90,7 @@ impl BundleIdentity {
     /// The identity of a folder: of all names below it, links followed, and what the file system says of each. `None`
     /// where it cannot be told. To be asked for before its content is read and once more before that is remembered: only
     /// if both are equal was it read as it is.
-    pub fn of_folder(root: &Path) -> Option<Self> {
+    pub(crate) fn of_folder(root: &Path) -> Option<Self> {
         let entries = scan_folder(root, MAX_ENTRIES).ok().filter(|entries| !entries.is_empty())?;
         let files = entries.iter().filter_map(|entry| match &entry.kind {
             FolderEntryKind::File(facts) => Some(facts.ctime_ns),

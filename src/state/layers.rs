@@ -14,7 +14,7 @@ const MARK_AFTER_SECONDS: i64 = 24 * 60 * 60;
 
 /// The blob that a layer became.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownLayer {
+pub(crate) struct KnownLayer {
     /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
@@ -26,7 +26,7 @@ pub struct KnownLayer {
 impl State {
     /// Those of these layers that are known, by diff_id, in one query. `recipe` is all that decides what bytes come out
     /// beside the layer's own: algorithm, level, size of members, version of the library.
-    pub fn layers(&self, recipe: &str, diff_ids: &[Digest]) -> HashMap<Digest, KnownLayer> {
+    pub(crate) fn layers(&self, recipe: &str, diff_ids: &[Digest]) -> HashMap<Digest, KnownLayer> {
         if diff_ids.is_empty() {
             return HashMap::new();
         }
@@ -61,7 +61,7 @@ impl State {
     }
 
     /// Remembers what layers became, in one transaction. Only what was checked against its diff_id.
-    pub fn remember_layers(&self, recipe: &str, layers: &[(Digest, KnownLayer)]) {
+    pub(crate) fn remember_layers(&self, recipe: &str, layers: &[(Digest, KnownLayer)]) {
         if layers.is_empty() {
             return;
         }
@@ -81,16 +81,6 @@ impl State {
                 ])?;
             }
             trim(transaction, MAX_ROWS)
-        });
-    }
-
-    /// Forgets layers whose blobs proved to be others.
-    pub fn forget_layers(&self, recipe: &str, diff_ids: &[Digest]) {
-        self.write(|transaction| {
-            transaction.execute(
-                "DELETE FROM layers WHERE recipe = ?1 AND diff_id IN (SELECT value FROM json_each(?2))",
-                params![recipe, list(diff_ids)],
-            )
         });
     }
 }

@@ -15,13 +15,13 @@ use crate::oci::Digest;
 /// The locks of a run; given back when it is dropped.
 #[derive(Debug)]
 #[must_use = "the lock is given back when this is dropped"]
-pub struct RunLock {
+pub(crate) struct RunLock {
     _files: Vec<File>,
 }
 
 /// Why a run may not start, or could not ask.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Another run is at it.
     #[error(
         "mirror {mirror}: another run{} is pushing to it; wait for it to end, or name another folder with --state-dir",
@@ -51,7 +51,7 @@ fn holder(pid: Option<u32>) -> String {
 
 impl LockError {
     /// The exit code of a run that ends for this.
-    pub const fn exit(&self) -> Exit {
+    pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::Held { .. } => Exit::Locked,
             Self::Unusable { .. } => Exit::Internal,
@@ -64,7 +64,7 @@ impl RunLock {
     ///
     /// # Errors
     /// [`LockError::Held`] with the first that another run holds.
-    pub fn acquire(state_folder: &Path, mirrors: &[String]) -> Result<Self, LockError> {
+    pub(crate) fn acquire(state_folder: &Path, mirrors: &[String]) -> Result<Self, LockError> {
         let mut names: Vec<&str> = mirrors.iter().map(|mirror| mirror.trim_end_matches('/')).collect();
         names.sort_unstable();
         names.dedup();

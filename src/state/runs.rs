@@ -10,11 +10,11 @@ const MAX_RUNS: i64 = 1000;
 
 /// A run that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunId(i64);
+pub(crate) struct RunId(i64);
 
 /// What a run came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RunCounts {
+pub(crate) struct RunCounts {
     /// Images complete on all mirrors.
     pub images_complete: u64,
     /// Images that are not.
@@ -26,8 +26,9 @@ pub struct RunCounts {
 }
 
 /// A run as it is remembered. Without an end where the process was killed, or is still at it.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// When it began, in seconds since 1970.
     pub started_at: i64,
     /// When it ended.
@@ -46,7 +47,7 @@ pub struct Run {
 
 impl State {
     /// A run begins. `bundle` and `mirrors` are for people.
-    pub fn begin_run(&self, bundle: &str, mirrors: &str) -> Option<RunId> {
+    pub(crate) fn begin_run(&self, bundle: &str, mirrors: &str) -> Option<RunId> {
         self.write(|transaction| {
             transaction.execute(
                 "INSERT INTO runs (started_at, pid, version, bundle, mirrors) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -59,7 +60,7 @@ impl State {
     }
 
     /// A run has ended.
-    pub fn end_run(&self, run: RunId, exit: Exit, counts: RunCounts) {
+    pub(crate) fn end_run(&self, run: RunId, exit: Exit, counts: RunCounts) {
         self.write(|transaction| {
             transaction.execute(
                 "UPDATE runs SET ended_at = ?1, exit = ?2, images_complete = ?3, images_incomplete = ?4,
@@ -78,7 +79,7 @@ impl State {
     }
 
     /// Whether a run is remembered that brought images to this mirror.
-    pub fn has_filled(&self, mirror: &str) -> bool {
+    pub(crate) fn has_filled(&self, mirror: &str) -> bool {
         let found = self.ask(|connection| {
             connection.query_row(
                 "SELECT EXISTS (SELECT 1 FROM runs WHERE images_complete > 0
@@ -91,7 +92,8 @@ impl State {
     }
 
     /// The last runs, the latest first.
-    pub fn runs(&self, limit: u32) -> Vec<Run> {
+    #[cfg(test)]
+    pub(crate) fn runs(&self, limit: u32) -> Vec<Run> {
         let runs = self.ask(|connection| {
             let mut query = connection.prepare(
                 "SELECT started_at, ended_at, exit, pid, bundle, mirrors, coalesce(images_complete, 0),

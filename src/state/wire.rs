@@ -40,11 +40,12 @@ const MAX_SPACES: usize = 1_000_000;
 const LEVEL: i32 = 1;
 
 /// Gives the decoded space of stored bytes, whenever it is wanted.
-pub type OpenVolume = dyn Fn(Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync;
+pub(crate) type OpenVolume =
+    dyn Fn(Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync;
 
 /// What was opened while a catalog was read: without it nobody can say what a space is.
 #[derive(Debug, Default)]
-pub struct Openings(Mutex<HashMap<usize, Opened>>);
+pub(crate) struct Openings(Mutex<HashMap<usize, Opened>>);
 
 #[derive(Debug)]
 struct Opened {
@@ -61,14 +62,14 @@ enum Origin {
 
 impl Openings {
     /// `opened` is the decoded space of the bytes that are `stored` in the bundle.
-    pub fn volume(&self, stored: &Arc<dyn ByteSpace>, opened: &Arc<dyn ByteSpace>) {
+    pub(crate) fn volume(&self, stored: &Arc<dyn ByteSpace>, opened: &Arc<dyn ByteSpace>) {
         if address(stored) != address(opened) {
             self.note(opened, Origin::Stored(Arc::clone(stored)));
         }
     }
 
     /// `opened` is the file at `path`, as the reader of a folder asked for it.
-    pub fn file(&self, path: &Path, opened: &Arc<dyn ByteSpace>) {
+    pub(crate) fn file(&self, path: &Path, opened: &Arc<dyn ByteSpace>) {
         self.note(opened, Origin::File(path.to_owned()));
     }
 
@@ -91,7 +92,7 @@ fn address(space: &Arc<dyn ByteSpace>) -> usize {
 
 /// What the places of a catalog are relative to.
 #[derive(Clone)]
-pub enum Home {
+pub(crate) enum Home {
     /// The volume of a file, open or to be opened late.
     Volume(Arc<dyn ByteSpace>),
     /// A folder.

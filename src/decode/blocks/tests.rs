@@ -165,7 +165,7 @@ fn a_file_cut_while_it_is_read_has_changed() {
         let source = open(file.path(), SourceOptions { io }).unwrap();
         let volume = decoder(1, DecodeOptions::default()).open(source.space()).unwrap();
         assert_eq!(volume.space.chunk_at(0, 10).unwrap()[..], data[..10]);
-        file.as_file().set_len(source.len() / 2).unwrap();
+        file.as_file().set_len(source.identity().size_bytes / 2).unwrap();
         let error = volume.space.chunk_at((8 * BLOCK) as u64, 10).unwrap_err();
         assert_eq!(error.fault(), Fault::Changed, "{io:?}: {error}");
     }

@@ -62,7 +62,6 @@ impl Observer for Counts {
     fn body_sent(&self, bytes: u64) {
         self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
         self.pace.sent(bytes);
-        self.listeners.tell(&Event::Sent { mirror: self.mirror, bytes });
     }
 
     fn retry(&self, what: &str, why: &str, after: Duration) {

@@ -9,7 +9,7 @@ use crate::oci::Digest;
 /// What a node would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Everything comes from mirrors.
     Mirror {
         /// Who serves something.
@@ -45,7 +45,7 @@ pub enum Verdict {
 
 /// A verdict on one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The name: `gcr.io/path:tag` or `gcr.io/path@sha256:…`.
     pub image: String,
     /// What a node would do with it.
@@ -55,7 +55,7 @@ pub struct Checked {
 
 impl Verdict {
     /// Its stable name, as in JSON.
-    pub const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Mirror { .. } => "mirror",
             Self::NotMirrored { .. } => "not-mirrored",
@@ -66,7 +66,7 @@ impl Verdict {
     }
 
     /// Whether a node would run what it ought to run.
-    pub const fn is_good(&self) -> bool {
+    pub(crate) const fn is_good(&self) -> bool {
         matches!(self, Self::Mirror { .. } | Self::NotMirrored { .. } | Self::FailOver { .. })
     }
 }

@@ -18,7 +18,7 @@ const BLOBS_AT_ONCE: usize = 4;
 /// Checks every image, by tag and by digest. The verdicts come in the order of the images.
 ///
 /// Images of an upstream that `settings` does not have are an error of the caller and get the verdict that they fail.
-pub async fn run(images: &[Wanted], settings: &Settings) -> Vec<Checked> {
+pub(crate) async fn run(images: &[Wanted], settings: &Settings) -> Vec<Checked> {
     let mut askers: BTreeMap<&str, Result<Asker<'_>, String>> = BTreeMap::new();
     for image in images {
         if let Some(upstream) = settings.upstreams.get(&image.name.host) {

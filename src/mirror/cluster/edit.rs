@@ -17,7 +17,7 @@ const ENDPOINT: &str = "endpoint";
 
 /// One wish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edit {
+pub(crate) struct Edit {
     /// Which entry, by its endpoint; may be left out where there is one only.
     pub of: Option<String>,
     /// What is to change in it.
@@ -26,7 +26,7 @@ pub struct Edit {
 
 /// What is to change in an entry of `registryMirrors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// `endpoint`. Makes the first entry where there is none.
     Endpoint(String),
     /// `caCertPath`; `None` for a registry whose certificate everybody trusts.
@@ -37,7 +37,7 @@ pub enum Change {
 
 /// Why a file was left as it is.
 #[derive(Debug, thiserror::Error)]
-pub enum EditError {
+pub(crate) enum EditError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] ClusterError),
@@ -104,7 +104,7 @@ impl Change {
 
 /// What became of a file.
 #[derive(Debug)]
-pub struct Edited {
+pub(crate) struct Edited {
     /// What it was.
     pub before: String,
     /// What it is.
@@ -115,7 +115,7 @@ pub struct Edited {
 ///
 /// # Errors
 /// See [`EditError`]; the file is then as it was.
-pub fn edit_file(path: &Path, edit: &Edit) -> Result<Edited, EditError> {
+pub(crate) fn edit_file(path: &Path, edit: &Edit) -> Result<Edited, EditError> {
     let failed = |error: io::Error| ClusterError::Io { path: path.to_owned(), error };
     // A link stays a link.
     let real = fs::canonicalize(path).map_err(failed)?;
@@ -154,7 +154,7 @@ fn replace(path: &Path, before: &str, after: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// See [`EditError`].
-pub fn edit(text: &str, edit: &Edit) -> Result<String, EditError> {
+pub(crate) fn edit(text: &str, edit: &Edit) -> Result<String, EditError> {
     let wanted = edit.change.text()?;
     let mut documents = yaml::read(text).map_err(|fault| EditError::Unusual {
         line: fault.line,

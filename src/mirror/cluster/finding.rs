@@ -5,7 +5,7 @@ use serde::Serialize;
 /// Whether a file can be used with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// `bmctl` or the nodes would refuse it, or do something else than what is meant.
     Error,
     /// It works, and somebody should know.
@@ -14,7 +14,7 @@ pub enum Severity {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Whether the file can be used with it.
     pub severity: Severity,
     /// From 1.

@@ -16,6 +16,10 @@ fn one(text: &str) -> (usize, String, String) {
     (found.line, found.message, found.fix)
 }
 
+fn has_errors(reading: &Reading) -> bool {
+    reading.findings.iter().any(|finding| finding.severity == Severity::Error)
+}
+
 #[test]
 fn the_vendors_sample_passes_as_it_stands() {
     let reading = parse(SAMPLE, &Expectations { fallback: true, ..Expectations::default() });
@@ -33,7 +37,7 @@ fn the_vendors_sample_passes_as_it_stands() {
 #[test]
 fn lost_indentation_is_told_line_by_line() {
     let reading = parse(DAMAGED, &Expectations::default());
-    assert!(reading.has_errors() && reading.mirrors.is_none());
+    assert!(has_errors(&reading) && reading.mirrors.is_none());
     let lost: Vec<usize> = reading
         .findings
         .iter()
@@ -126,7 +130,7 @@ fn fall_back_needs_a_key_only_where_it_is_wanted() {
     let (line, message, fix) = one(&text);
     assert!(line == 3 && message.contains("cannot fall back") && fix.contains("isolated site"), "{message}");
     let reading = parse(&text, &Expectations { fallback: true, ..Expectations::default() });
-    assert!(reading.has_errors() && reading.findings[0].fix.contains("gcrKeyPath: /"));
+    assert!(has_errors(&reading) && reading.findings[0].fix.contains("gcrKeyPath: /"));
 }
 
 #[test]

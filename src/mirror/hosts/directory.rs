@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{FILE_NAME, Host, HostsFile, Ignored, Version};
 
 /// The name of the directory that speaks for all upstreams that have none.
-pub const DEFAULT: &str = "_default";
+pub(crate) const DEFAULT: &str = "_default";
 
 /// A `hosts.toml` may be this large: containerd has no limit, but nobody writes such a file.
 const MAX_BYTES: u64 = 1 << 20;
@@ -18,7 +18,7 @@ const MAX_FOLDERS: usize = 2000;
 
 /// What a disk says about an upstream.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The directory that was found, if any.
     pub folder: Option<PathBuf>,
     /// Why its `hosts.toml` does not count, if it is there and does not.
@@ -28,7 +28,7 @@ pub struct Loaded {
 }
 
 /// The directory for `host` that containerd looks for first: a port is written `_5000_`, because Windows has no colons.
-pub fn preferred(host: &str) -> String {
+pub(crate) fn preferred(host: &str) -> String {
     match host.rfind(':') {
         Some(at) if at > 0 => format!("{}_{}_", &host[..at], &host[at + 1..]),
         _ => host.to_owned(),
@@ -36,7 +36,7 @@ pub fn preferred(host: &str) -> String {
 }
 
 /// The directories below each root in which containerd looks for `host`, in order. The first that exists speaks alone.
-pub fn names(host: &str) -> Vec<String> {
+pub(crate) fn names(host: &str) -> Vec<String> {
     let preferred = preferred(host);
     let mut names = vec![preferred];
     if names[0] != host {
@@ -47,7 +47,7 @@ pub fn names(host: &str) -> Vec<String> {
 }
 
 /// Which upstream a directory's name speaks for; `None` for `_default`.
-pub fn upstream(name: &str) -> Option<String> {
+pub(crate) fn upstream(name: &str) -> Option<String> {
     if name == DEFAULT {
         return None;
     }
@@ -62,7 +62,7 @@ pub fn upstream(name: &str) -> Option<String> {
 ///
 /// # Errors
 /// When the disk refuses; containerd fails the pull then.
-pub fn load(roots: &[PathBuf], upstream: &str, version: Version) -> std::io::Result<Loaded> {
+pub(crate) fn load(roots: &[PathBuf], upstream: &str, version: Version) -> std::io::Result<Loaded> {
     for root in roots {
         for name in names(upstream) {
             let folder = root.join(name);
@@ -79,13 +79,13 @@ pub fn load(roots: &[PathBuf], upstream: &str, version: Version) -> std::io::Res
 ///
 /// # Errors
 /// When the disk refuses.
-pub fn is_tree(root: &Path) -> std::io::Result<bool> {
+pub(crate) fn is_tree(root: &Path) -> std::io::Result<bool> {
     let entries = std::fs::read_dir(root)?.collect::<Result<Vec<_>, _>>()?;
     Ok(entries.iter().any(|entry| entry.path().join(FILE_NAME).is_file()))
 }
 
 /// The tree that somebody may have meant who named `folder`: what it is a directory of, or the first one below it.
-pub fn near(folder: &Path) -> Option<PathBuf> {
+pub(crate) fn near(folder: &Path) -> Option<PathBuf> {
     if folder.join(FILE_NAME).is_file() {
         return folder.parent().map(Path::to_owned);
     }

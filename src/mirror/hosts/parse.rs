@@ -13,7 +13,7 @@ type Value<'i> = Spanned<DeValue<'i>>;
 /// Why containerd goes on as if the file were not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("containerd ignores the whole file: {why}")]
-pub struct Ignored {
+pub(crate) struct Ignored {
     /// Where in the text, from 1, if at any one place.
     pub line: Option<usize>,
     /// What it could not decode.
@@ -31,7 +31,7 @@ impl HostsFile {
     ///
     /// # Errors
     /// When this version would ignore the file. An empty one is ignored by all.
-    pub fn parse(text: &str, version: Version) -> Result<Self, Ignored> {
+    pub(crate) fn parse(text: &str, version: Version) -> Result<Self, Ignored> {
         if text.is_empty() {
             return Err(Ignored { line: None, why: "it is empty".to_owned() });
         }

@@ -10,7 +10,7 @@ use super::{Capability, HostsFile, Settings, Version, go};
 
 /// One host that containerd asks.
 #[derive(Debug, Clone)]
-pub struct Host {
+pub(crate) struct Host {
     /// Which part of the configuration it comes from.
     pub origin: Origin,
     /// `https` or `http`.
@@ -35,7 +35,7 @@ pub struct Host {
 
 /// Which part of the configuration a [`Host`] comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A `[host]` table.
     Table,
     /// The key `server`.
@@ -50,7 +50,7 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 impl HostsFile {
     /// The hosts that are asked, in order, for images of `upstream` (`gcr.io`, `localhost:5000`); relative paths start at
     /// `folder`, where the file lies. The last one is the server, or the upstream itself.
-    pub fn resolve(&self, upstream: &str, folder: &Path, version: Version) -> Vec<Host> {
+    pub(crate) fn resolve(&self, upstream: &str, folder: &Path, version: Version) -> Vec<Host> {
         let tables =
             self.hosts.iter().map(|(url, settings)| host(Origin::Table, url, settings, folder, version));
         let mut hosts: Vec<Host> = tables.collect();
@@ -132,26 +132,9 @@ impl Host {
     }
 
     /// Whether it may be asked for something.
-    pub fn may(&self, capability: Capability) -> bool {
+    pub(crate) fn may(&self, capability: Capability) -> bool {
         self.capabilities.contains(&capability)
     }
-
-    /// What it is asked for an image: `kind` is `manifests` or `blobs`, `reference` a tag or a digest. The upstream goes
-    /// along as `ns` wherever another host is asked for it.
-    pub fn url(&self, upstream: &str, repository: &str, kind: &str, reference: &str) -> String {
-        let own =
-            upstream == self.authority || upstream == "docker.io" && self.authority == "registry-1.docker.io";
-        let path = go::clean(&format!("/{}/{repository}/{kind}/{reference}", self.path));
-        let query = if own { String::new() } else { format!("?ns={}", encoded(upstream)) };
-        format!("{}://{}{path}{query}", self.scheme, self.authority)
-    }
-}
-
-/// The host, as a part of a query: `[::1]:5000` has characters that a query cannot hold.
-fn encoded(upstream: &str) -> String {
-    const KEPT: percent_encoding::AsciiSet =
-        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-    percent_encoding::utf8_percent_encode(upstream, &KEPT).to_string()
 }
 
 /// How an upstream on this machine is spoken to, and whether its certificate goes unchecked.
@@ -169,9 +152,4 @@ fn loopback(upstream: &str) -> (&'static str, bool) {
         (true, "80") => ("http", false),
         (true, _) => ("http", true),
     }
-}
-
-/// The hosts among `hosts` that are asked for a tag (`by_tag`) or a digest, in order.
-pub fn ask(hosts: &[Host], by_tag: bool) -> impl Iterator<Item = &Host> {
-    hosts.iter().filter(move |host| host.may(Capability::Pull) && (!by_tag || host.may(Capability::Resolve)))
 }

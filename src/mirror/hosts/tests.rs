@@ -6,6 +6,30 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::*;
 
+impl Host {
+    /// What it is asked for an image, as containerd writes it: `kind` is `manifests` or `blobs`, `reference` a tag or a
+    /// digest. The upstream goes along as `ns` wherever another host is asked for it.
+    pub(crate) fn url(&self, upstream: &str, repository: &str, kind: &str, reference: &str) -> String {
+        let own =
+            upstream == self.authority || upstream == "docker.io" && self.authority == "registry-1.docker.io";
+        let path = go::clean(&format!("/{}/{repository}/{kind}/{reference}", self.path));
+        let query = if own { String::new() } else { format!("?ns={}", encoded(upstream)) };
+        format!("{}://{}{path}{query}", self.scheme, self.authority)
+    }
+}
+
+/// The host, as a part of a query: `[::1]:5000` has characters that a query cannot hold.
+fn encoded(upstream: &str) -> String {
+    const KEPT: percent_encoding::AsciiSet =
+        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    percent_encoding::utf8_percent_encode(upstream, &KEPT).to_string()
+}
+
+/// The hosts among `hosts` that are asked for a tag (`by_tag`) or a digest, in order.
+pub(crate) fn ask(hosts: &[Host], by_tag: bool) -> impl Iterator<Item = &Host> {
+    hosts.iter().filter(move |host| host.may(Capability::Pull) && (!by_tag || host.may(Capability::Resolve)))
+}
+
 const OLD: Version = Version::new(1, 6, 20);
 const NEW: Version = Version::NEWEST;
 

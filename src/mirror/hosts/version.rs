@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A version of containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Version {
+pub(crate) struct Version {
     major: u16,
     minor: u16,
     patch: u16,
@@ -14,22 +14,22 @@ pub struct Version {
 /// A text that is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a version of containerd: give it as 1.7 or 2.1.4 (`containerd --version` prints it)")]
-pub struct BadVersion(String);
+pub(crate) struct BadVersion(String);
 
 impl Version {
     /// The first that knows `override_path`, without which a namespace cannot be told in a `hosts.toml`.
-    pub const OVERRIDE_PATH: Self = Self::new(1, 6, 0);
+    pub(crate) const OVERRIDE_PATH: Self = Self::new(1, 6, 0);
     /// The first that takes a file without any `[host]` table, and no longer knows `tls` tables in `config.toml`.
-    pub const TWO: Self = Self::new(2, 0, 0);
+    pub(crate) const TWO: Self = Self::new(2, 0, 0);
     /// The first that knows `dial_timeout`.
-    pub const DIAL_TIMEOUT: Self = Self::new(2, 1, 0);
+    pub(crate) const DIAL_TIMEOUT: Self = Self::new(2, 1, 0);
     /// The first that knows the capability `referrers`, and that looks into `certs.d` without being told.
-    pub const REFERRERS: Self = Self::new(2, 2, 0);
+    pub(crate) const REFERRERS: Self = Self::new(2, 2, 0);
     /// The newest whose rules are known here; later ones are taken to be like it.
-    pub const NEWEST: Self = Self::REFERRERS;
+    pub(crate) const NEWEST: Self = Self::REFERRERS;
 
     /// A version of three numbers.
-    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+    pub(crate) const fn new(major: u16, minor: u16, patch: u16) -> Self {
         Self { major, minor, patch }
     }
 }

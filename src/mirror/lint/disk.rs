@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 4 << 20;
 /// Why a path cannot be looked at.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", path.display())]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// The path.
     pub path: PathBuf,
     why: String,
@@ -33,7 +33,7 @@ fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Unreadable {
 ///
 /// # Errors
 /// When something cannot be read, or a file is none that is known.
-pub fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
+pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
     let mut sources = Vec::new();
     for path in paths {
         let data = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
@@ -112,13 +112,13 @@ fn read(path: &Path) -> Result<Option<Source>, Unreadable> {
 
 /// The disk of this machine, or a copy of a node's below some folder.
 #[derive(Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     root: Option<PathBuf>,
 }
 
 impl Disk {
     /// A disk whose absolute paths begin where the settings say.
-    pub fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self { root: settings.root.clone() }
     }
 

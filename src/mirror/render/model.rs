@@ -11,7 +11,7 @@ use crate::registry::{Endpoint, Scheme, Target};
 
 /// A mirror as nodes use it. This is where a cluster file is turned into configuration: fill one for each of its mirrors.
 #[derive(Debug, Clone)]
-pub struct NodeMirror {
+pub(crate) struct NodeMirror {
     /// The registry.
     endpoint: Endpoint,
     /// What is pulled from it, in the order given; never empty.
@@ -26,7 +26,7 @@ pub struct NodeMirror {
 
 /// A registry whose images lie on the mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// `gcr.io`, `localhost:5000`.
     pub host: String,
     /// The path on the mirror below which they lie.
@@ -35,11 +35,11 @@ pub struct Upstream {
 
 /// Certificates of authorities, as PEM with nothing else in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authorities(String);
+pub(crate) struct Authorities(String);
 
 /// A user of the mirror.
 #[derive(Debug, Clone)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// The name.
     pub username: String,
     /// The password.
@@ -52,7 +52,7 @@ impl NodeMirror {
     ///
     /// # Errors
     /// When one of them is not what it should be, with the correction.
-    pub fn new(endpoint: &str, upstreams: &[impl AsRef<str>]) -> Result<Self, Refused> {
+    pub(crate) fn new(endpoint: &str, upstreams: &[impl AsRef<str>]) -> Result<Self, Refused> {
         let Target { endpoint, namespace } = parse_endpoint(endpoint)?;
         let mut found: Vec<Upstream> = Vec::new();
         for text in upstreams {
@@ -70,17 +70,17 @@ impl NodeMirror {
     }
 
     /// What is pulled from it.
-    pub fn upstreams(&self) -> &[Upstream] {
+    pub(crate) fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
     }
 
     /// `host` or `host:port`.
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         self.endpoint.authority()
     }
 
     /// The registry without a path, as `https://172.18.0.20:5000`.
-    pub fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         self.endpoint.to_string()
     }
 
@@ -90,12 +90,12 @@ impl NodeMirror {
     }
 
     /// Whether TLS is not spoken.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.endpoint.scheme() == Scheme::Http
     }
 
     /// The root of the API for an upstream: `https://H:P/v2` or `https://H:P/v2/NAMESPACE`.
-    pub fn api(&self, upstream: &Upstream) -> String {
+    pub(crate) fn api(&self, upstream: &Upstream) -> String {
         upstream.namespace.iter().fold(format!("{}/v2", self.base()), |base, path| format!("{base}/{path}"))
     }
 
@@ -249,7 +249,7 @@ fn without_userinfo(text: &str) -> String {
 
 impl Authorities {
     /// The text, ending with a newline.
-    pub fn pem(&self) -> &str {
+    pub(crate) fn pem(&self) -> &str {
         &self.0
     }
 }

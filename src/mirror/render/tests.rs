@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mirror::hosts::{Host, HostsFile, ask};
+use crate::mirror::hosts::tests::ask;
+use crate::mirror::hosts::{Host, HostsFile};
 
 const CA: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
 

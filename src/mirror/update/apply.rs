@@ -17,7 +17,7 @@ const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// An object, and what would become of it.
 #[derive(Debug)]
-pub struct Planned {
+pub(crate) struct Planned {
     object: Object,
     resource: Resource,
     namespace: String,
@@ -31,7 +31,7 @@ pub struct Planned {
 
 /// What becomes of an object.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It is not there yet.
     Created,
     /// It says so already.
@@ -48,7 +48,7 @@ impl std::fmt::Display for Planned {
 
 impl Planned {
     /// Where it will be.
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
@@ -61,7 +61,11 @@ impl Planned {
 ///
 /// # Errors
 /// What would stop it: an unknown kind, another owner, or the server refuses.
-pub async fn plan(server: &Server, objects: Vec<Object>, force: bool) -> Result<Vec<Planned>, Failure> {
+pub(crate) async fn plan(
+    server: &Server,
+    objects: Vec<Object>,
+    force: bool,
+) -> Result<Vec<Planned>, Failure> {
     let mut all: Vec<Planned> = Vec::new();
     for object in objects {
         let resource = server.resource(&object.api_version, &object.kind).await?;
@@ -104,7 +108,7 @@ pub async fn plan(server: &Server, objects: Vec<Object>, force: bool) -> Result<
 ///
 /// # Errors
 /// The first that is refused; those before it are in.
-pub async fn carry_out(server: &Server, all: &[Planned], how: How) -> Result<(), Stopped> {
+pub(crate) async fn carry_out(server: &Server, all: &[Planned], how: How) -> Result<(), Stopped> {
     if how.dry_run {
         return Ok(());
     }
@@ -125,7 +129,7 @@ pub async fn carry_out(server: &Server, all: &[Planned], how: How) -> Result<(),
 ///
 /// # Errors
 /// The time is over, or the DaemonSet is gone.
-pub async fn wait(
+pub(crate) async fn wait(
     server: &Server,
     all: &[Planned],
     timeout: Duration,

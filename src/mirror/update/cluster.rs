@@ -22,11 +22,11 @@ use super::wanted::{Version, Wanted, mirrors};
 
 mod carry_out;
 
-pub use carry_out::{Done, carry_out};
+pub(crate) use carry_out::carry_out;
 
 /// What would change.
 #[derive(Debug)]
-pub struct Planned {
+pub(crate) struct Planned {
     wanted: Wanted,
     resource: Resource,
     /// The Cluster as it was shown.
@@ -56,17 +56,17 @@ struct New {
 
 impl Planned {
     /// Secrets to bring in.
-    pub fn new_secrets(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn new_secrets(&self) -> impl Iterator<Item = &str> {
         self.new_secrets.iter().map(|new| new.name.as_str())
     }
 
     /// Secrets of ours that nothing will point at.
-    pub fn old_secrets(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn old_secrets(&self) -> impl Iterator<Item = &str> {
         self.old_secrets.iter().map(|old| old.name.as_str())
     }
 
     /// Whether there is nothing to do.
-    pub fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         !self.differs && self.new_secrets.is_empty() && self.old_secrets.is_empty()
     }
 }
@@ -75,7 +75,7 @@ impl Planned {
 ///
 /// # Errors
 /// What would stop it: there is no such cluster, somebody else owns the mirrors, or the server refuses.
-pub async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planned, Failure> {
+pub(crate) async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planned, Failure> {
     let resource = server.resource(&wanted.api_version, "Cluster").await?;
     let secrets = Secrets::list(server, &wanted).await?;
     let live = read(server, &resource, &wanted).await?;

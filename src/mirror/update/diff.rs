@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// One value that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// As `spec.nodeConfig.registryMirrors[0].endpoint`.
     pub path: String,
     /// As JSON.

@@ -9,11 +9,13 @@ use crate::exit::Exit;
 
 /// Why a cluster was not changed, or not wholly.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// This program cannot speak to clusters.
+    #[cfg_attr(feature = "kube", expect(dead_code, reason = "the other build has it"))]
     #[error("this layercast was built without the feature `kube`, which speaks to clusters")]
     NotBuilt,
     /// The file that says where the cluster is.
+    #[cfg_attr(not(feature = "kube"), expect(dead_code, reason = "the other build has it"))]
     #[error("kubeconfig {0}")]
     Kubeconfig(String),
     /// There was no answer.
@@ -95,7 +97,7 @@ pub enum Failure {
 
 /// A change that ended half-way.
 #[derive(Debug, Clone)]
-pub struct Stopped {
+pub(crate) struct Stopped {
     /// What stopped it.
     pub failure: Failure,
     /// Objects that are in already, as `Secret a`.
@@ -104,7 +106,7 @@ pub struct Stopped {
 
 impl Stopped {
     /// What the cluster has now.
-    pub fn state(&self) -> Option<String> {
+    pub(crate) fn state(&self) -> Option<String> {
         match (self.in_already.as_slice(), &self.failure) {
             // The answer may have been lost, and not the request.
             ([], Failure::Unreachable(_) | Failure::Garbled(..)) => None,
@@ -151,7 +153,7 @@ impl Failure {
     }
 
     /// One word for programs that read the log.
-    pub fn class(&self) -> &'static str {
+    pub(crate) fn class(&self) -> &'static str {
         match self {
             Self::NotBuilt | Self::Kubeconfig(_) => "usage",
             Self::Unreachable(_) | Self::Garbled(..) => "network",
@@ -166,7 +168,7 @@ impl Failure {
     }
 
     /// How a command ends by it.
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::NotBuilt
             | Self::Kubeconfig(_)
@@ -185,7 +187,7 @@ impl Failure {
     }
 
     /// What to do next.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::NotBuilt => "take a release, or build with: cargo build --release --features kube",
             Self::Kubeconfig(_) => {

@@ -8,7 +8,7 @@ use crate::mirror::cluster::yaml::{self, Node, Scalar};
 
 /// An object to apply.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Object {
+pub(crate) struct Object {
     /// `apiVersion`.
     pub api_version: String,
     /// `kind`.
@@ -24,7 +24,7 @@ pub struct Object {
 /// Why a file holds no objects.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
-pub struct Fault {
+pub(crate) struct Fault {
     /// From 1.
     pub line: usize,
     /// What is wrong.
@@ -45,7 +45,7 @@ impl std::fmt::Display for Object {
 ///
 /// # Errors
 /// It is not YAML, or a document is no object of Kubernetes.
-pub fn parse(text: &str) -> Result<Vec<Object>, Fault> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Object>, Fault> {
     let documents = yaml::read(text).map_err(|fault| Fault { line: fault.line, message: fault.message })?;
     documents.iter().map(|document| object(&document.root)).collect()
 }

@@ -26,7 +26,7 @@ pub(super) fn selector() -> String {
 
 /// A secret.
 #[derive(Debug, Clone)]
-pub struct Secret {
+pub(crate) struct Secret {
     /// Follows from the content.
     pub name: String,
     kind: &'static str,

@@ -23,7 +23,7 @@ mod kubeconfig;
 
 /// A cluster's API server.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     client: connection::Client,
     /// Where objects go that name no namespace.
     pub(super) default_namespace: String,
@@ -42,7 +42,7 @@ impl Server {
     ///
     /// # Errors
     /// The file cannot be read, or names something that cannot be used.
-    pub async fn new(kubeconfig: &Path) -> Result<Self, Failure> {
+    pub(crate) async fn new(kubeconfig: &Path) -> Result<Self, Failure> {
         let (client, default_namespace) = connection::new(kubeconfig).await?;
         Ok(Self { client, default_namespace })
     }

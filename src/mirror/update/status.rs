@@ -37,7 +37,7 @@ pub(super) enum Meaning {
 
 /// A field that somebody else has set, and wants to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The other field manager, as the server names it.
     pub manager: String,
     /// The field, as `.spec.nodeConfig.registryMirrors`.

@@ -8,7 +8,7 @@ use crate::mirror::render::NodeMirror;
 
 /// What a cluster should have.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The Cluster.
     pub name: String,
     /// Where it and its secrets are.
@@ -23,7 +23,7 @@ pub struct Wanted {
 
 impl Wanted {
     /// From a file, and from what is in the files that it names, mirror for mirror.
-    pub fn new(cluster: &ClusterMirrors, contents: &[NodeMirror]) -> Self {
+    pub(crate) fn new(cluster: &ClusterMirrors, contents: &[NodeMirror]) -> Self {
         let mut wanted = Self {
             name: cluster.name.clone(),
             namespace: cluster.namespace.clone(),

@@ -35,7 +35,7 @@ struct Config {
 ///
 /// # Errors
 /// A file that is there but cannot be read, and a helper that fails in another way than having nothing.
-pub fn find(host: &str) -> Result<Option<Credential>, RegistryError> {
+pub(crate) fn find(host: &str) -> Result<Option<Credential>, RegistryError> {
     find_in(&files(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)), host)
 }
 
@@ -43,7 +43,7 @@ pub fn find(host: &str) -> Result<Option<Credential>, RegistryError> {
 ///
 /// # Errors
 /// The file cannot be read, or a helper fails.
-pub fn from_file(path: &Path, host: &str) -> Result<Option<Credential>, RegistryError> {
+pub(crate) fn from_file(path: &Path, host: &str) -> Result<Option<Credential>, RegistryError> {
     let config = read(path).map_err(|e| bad(path, &e))?;
     look_up(&config, host).map_err(|why| bad(path, &why))
 }
@@ -52,7 +52,7 @@ pub fn from_file(path: &Path, host: &str) -> Result<Option<Credential>, Registry
 ///
 /// # Errors
 /// The file cannot be read, is no file of credentials, or its entry is none.
-pub fn has_entry(path: &Path, host: &str) -> Result<bool, RegistryError> {
+pub(crate) fn has_entry(path: &Path, host: &str) -> Result<bool, RegistryError> {
     let config = read(path).map_err(|e| bad(path, &e))?;
     if config.auths.is_none() && config.creds_store.is_none() && config.cred_helpers.is_none() {
         let why = "not a file of credentials: it has neither auths nor credsStore nor credHelpers";

@@ -18,7 +18,7 @@ const ATTEMPTS: u32 = 8;
 
 /// What was done.
 #[derive(Debug, Default)]
-pub struct Done {
+pub(crate) struct Done {
     /// Secrets that were removed.
     pub removed: Vec<String>,
     /// What should have gone and did not, with the reason.
@@ -40,7 +40,7 @@ struct BroughtIn {
 ///
 /// # Errors
 /// What stopped it, and what is in already; that does no harm.
-pub async fn carry_out(server: &Server, planned: &Planned, how: How) -> Result<Done, Stopped> {
+pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> Result<Done, Stopped> {
     let mut done = Done::default();
     if how.dry_run {
         for old in &planned.old_secrets {
