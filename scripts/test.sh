@@ -88,12 +88,18 @@ install_missing
 if ! cargo nextest --version >/dev/null 2>&1; then
     cargo install --locked cargo-nextest
 fi
+if ! cargo machete --version >/dev/null 2>&1; then
+    cargo install --locked cargo-machete
+fi
 
 heading "format"
 cargo fmt --check
 
 heading "lints"
 cargo clippy --all-targets --features kube -- -D warnings
+
+heading "dependencies that nobody uses"
+cargo machete
 
 heading "tests"
 if [ "$ci" = true ]; then

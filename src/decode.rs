@@ -9,7 +9,7 @@
 //!
 //! Everything is capped. A decoder's own memory by [`DecodeOptions::memory_bytes`]; decoded parts, and what their
 //! decoders need beside them (an xz dictionary, a zstd window), together by [`DecodeOptions::part_cache_bytes`]: a
-//! part's whole need is taken before its decoding starts. A spooling thread holds 1.5 MiB and its decoder. Declared
+//! part's whole need is taken before its decoding starts. A spooled volume holds 2 MiB and its decoder. Declared
 //! sizes are never trusted further than to refuse: more or fewer bytes than declared are a fault.
 //!
 //! Knows no tar, and nothing of what the bytes mean.
@@ -29,10 +29,11 @@ mod volume;
 mod xz;
 mod zstd;
 
+use crate::sync::Mutex;
 use std::fmt;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -59,6 +60,13 @@ struct Shared {
     cache: Arc<PartCache>,
     meter: Meter,
     cancelled: AtomicBool,
+    /// Volumes whose readers may be waiting.
+    spools: Mutex<Vec<Weak<dyn Wake>>>,
+}
+
+/// Somebody who waits, and has to look again when the decoder is told to stop.
+trait Wake: Send + Sync {
+    fn wake(&self);
 }
 
 /// What was decoded so far. Reading it costs nothing.
@@ -107,7 +115,7 @@ impl Decoder {
     pub fn new(pool: Arc<rayon::ThreadPool>, options: DecodeOptions) -> Self {
         let cache = Arc::new(PartCache::new(Arc::clone(&pool), options.part_cache_bytes));
         let (meter, cancelled) = (Meter::default(), AtomicBool::new(false));
-        Self(Arc::new(Shared { options, pool, cache, meter, cancelled }))
+        Self(Arc::new(Shared { options, pool, cache, meter, cancelled, spools: Mutex::default() }))
     }
 
     /// What was decoded so far.
@@ -118,6 +126,8 @@ impl Decoder {
     /// Ends every wait for bytes, now and later, with [`Fault::Cancelled`], and stops the spooling threads.
     pub(crate) fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
+        let spools = std::mem::take(&mut *self.0.spools.lock());
+        spools.iter().filter_map(Weak::upgrade).for_each(|spool| spool.wake());
     }
 
     /// The volume of these stored bytes. Reads the beginning and, where the format keeps one, the table of its parts;
@@ -202,6 +212,13 @@ impl fmt::Debug for Decoder {
 }
 
 impl Shared {
+    /// Wakes `spool` when the decoder is told to stop.
+    fn wake_on_cancel(&self, spool: Weak<dyn Wake>) {
+        let mut spools = self.spools.lock();
+        spools.retain(|spool| spool.strong_count() > 0);
+        spools.push(spool);
+    }
+
     fn check_cancelled(&self) -> Result<(), BundleError> {
         if self.cancelled.load(Ordering::Relaxed) { Err(cancelled()) } else { Ok(()) }
     }
@@ -283,11 +300,6 @@ fn truncated(format: &str, at: u64) -> BundleError {
 
 fn cancelled() -> BundleError {
     BundleError::new(Fault::Cancelled, "told to stop")
-}
-
-/// A lock whose holder panicked is still a lock: nothing here is left half done under one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ mod synthesis;
 pub(crate) mod verify;
 mod work;
 
+use crate::sync::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -111,7 +112,7 @@ impl Run {
     /// A full disk or the like is not the bundle's fault: it fails an image, not the run.
     fn note_damage(&self, at: usize, failure: &Failure) {
         if failure.exit == Exit::Bundle {
-            let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut damage = self.damage.lock();
             damage.entry(at).or_insert_with(|| failure.clone());
         }
     }
@@ -124,7 +125,7 @@ impl Run {
 
     /// What is wrong with images of these, by the archive that damage is confined to: the first thing for each.
     fn damage(&self, images: &[usize]) -> HashMap<Unit, Failure> {
-        let damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        let damage = self.damage.lock();
         let mut units = HashMap::new();
         for (at, failure) in images.iter().filter_map(|at| Some((at, damage.get(at)?))) {
             if let Some(image) = self.work.image(*at) {
@@ -248,7 +249,7 @@ pub(crate) async fn push(
             }
         }
     };
-    let damaged = !run.damage.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+    let damaged = !run.damage.lock().is_empty();
     Ok(Pushed { outcomes, read, layers: layers.learned(), damaged })
 }
 

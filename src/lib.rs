@@ -38,6 +38,7 @@ pub mod cli;
 
 mod error;
 mod exit;
+mod sync;
 mod units;
 
 /// What `benches/` measure. No promise to anybody else.

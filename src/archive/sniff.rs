@@ -96,9 +96,13 @@ const COMPRESSED_BITS: f64 = 7.97;
 /// Looks into a file that begins like nothing known: a damaged, split or encrypted archive begins so, too.
 pub(super) fn look_closer(space: &dyn ByteSpace, first: &[u8]) -> Result<Closer, BundleError> {
     let seems = file_seems(first);
+    // What is known by its magic number is what it says.
+    if infer::get(first).is_some() {
+        return Ok(Closer::Other(seems));
+    }
     let is_zeros = !first.is_empty() && first.iter().all(|&c| c == 0);
     let bytes = tar::read_up_to(space, 0, LOOKED_AT)?;
-    if bytes.chunks(512).skip(1).any(|block| block.len() == 512 && tar::begins_like_tar(block)) {
+    if bytes.chunks(512).skip(1).any(|block| block.len() == 512 && tar::checksum_fits(block)) {
         return Ok(Closer::Damaged("a tar whose beginning is damaged"));
     }
     if seems != UNKNOWN && !is_zeros {

@@ -298,7 +298,7 @@ fn is_zero(block: &[u8]) -> bool {
 }
 
 /// POSIX sums bytes as unsigned; some old writers summed them as signed.
-fn checksum_fits(block: &[u8]) -> bool {
+pub(super) fn checksum_fits(block: &[u8]) -> bool {
     let Some(stated) = number(&block[148..156]).and_then(|n| i64::try_from(n).ok()) else { return false };
     let bytes = block.iter().enumerate().map(|(i, &c)| if (148..156).contains(&i) { b' ' } else { c });
     let unsigned: i64 = bytes.clone().map(i64::from).sum();

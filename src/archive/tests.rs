@@ -844,7 +844,7 @@ fn what_is_no_bundle_is_told_what_it_seems_to_be() {
 
 /// A space that tells which blocks of it were read.
 #[derive(Debug)]
-struct Watched(Bytes, std::sync::Mutex<u64>);
+struct Watched(Bytes, crate::sync::Mutex<u64>);
 
 impl ByteSpace for Watched {
     fn len(&self) -> Result<u64, BundleError> {
@@ -853,7 +853,7 @@ impl ByteSpace for Watched {
 
     fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
         let chunk = self.0.chunk_at(offset, max)?;
-        *self.1.lock().unwrap() += chunk.len() as u64;
+        *self.1.lock() += chunk.len() as u64;
         Ok(chunk)
     }
 }
@@ -866,11 +866,11 @@ fn layers_are_not_read_and_the_last_of_two_members_counts() {
     let mut files = blobs.layout("", &[image]);
     let layout = files[0].clone();
     files.insert(0, (layout.0, b"not this one".to_vec()));
-    let watched = Arc::new(Watched(tar_of(&files).into(), std::sync::Mutex::default()));
+    let watched = Arc::new(Watched(tar_of(&files).into(), crate::sync::Mutex::default()));
     let space: Arc<dyn ByteSpace> = Arc::<Watched>::clone(&watched);
     let catalog = read(&space, &opener, &Limits::default(), &|_| {}).unwrap();
     assert_eq!(catalog.images.len(), 1);
-    assert!(*watched.1.lock().unwrap() < 16 << 10);
+    assert!(*watched.1.lock() < 16 << 10);
 }
 
 fn everything() -> Vec<u8> {

@@ -1,8 +1,9 @@
 //! `push images`: the drop-in for `bmctl push images`, and the main job.
 
+use crate::sync::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -137,16 +138,15 @@ struct Said(Arc<Mutex<(Vec<LeftOut>, Vec<String>)>>);
 
 impl Said {
     fn left_out(&self, left_out: &[LeftOut]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = left_out.to_vec();
+        self.0.lock().0 = left_out.to_vec();
     }
 
     fn notes(&self, notes: &[String]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.extend_from_slice(notes);
+        self.0.lock().1.extend_from_slice(notes);
     }
 
     fn write(&self, document: &mut Document) {
-        (document.left_out, document.notes) =
-            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        (document.left_out, document.notes) = std::mem::take(&mut *self.0.lock());
     }
 }
 

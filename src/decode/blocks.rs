@@ -7,18 +7,19 @@
 //! The walk over a bundle reads every part anyway, so this costs no decoding of its own. Room for one is a guess, and
 //! grows where it was too little; [`super::guessed`] is for the case that one proves too large for a part.
 
+use crate::sync::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use super::cache::{self, Decoded, PartSet};
 use super::feed::SpaceFeed;
 use super::limits::memory_exceeded;
-use super::{Format, Output, Shared, corrupt, decode, lock, xz, zstd};
+use super::{Format, Output, Shared, corrupt, decode, xz, zstd};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
 
@@ -189,7 +190,7 @@ impl Parts {
     }
 
     fn room_bytes(&self, index: usize) -> u64 {
-        lock(&self.roomier).get(&index).copied().unwrap_or(self.table[index].bytes)
+        self.roomier.lock().get(&index).copied().unwrap_or(self.table[index].bytes)
     }
 
     /// More room for a part; an error if it has all that a part may have.
@@ -200,7 +201,7 @@ impl Parts {
             self.one_is_too_large.store(true, Ordering::Relaxed);
             return Err(memory_exceeded("a part of this file", None, room));
         }
-        lock(&self.roomier).insert(index, room.saturating_mul(ROOM_GROWTH).min(limit / 2));
+        self.roomier.lock().insert(index, room.saturating_mul(ROOM_GROWTH).min(limit / 2));
         Ok(())
     }
 
@@ -328,7 +329,7 @@ impl BlockVolume {
         let count = self.set.table.len();
         loop {
             let next = {
-                let ends = lock(&self.ends);
+                let ends = self.ends.lock();
                 let index = ends.partition_point(|end| *end <= offset);
                 if index < ends.len() || index == count {
                     return Ok((index < count).then(|| (index, end_before(&ends, index))));
@@ -336,7 +337,7 @@ impl BlockVolume {
                 index
             };
             let part = self.fetch(next, true)?;
-            let mut ends = lock(&self.ends);
+            let mut ends = self.ends.lock();
             if ends.len() == next {
                 let end = end_before(&ends, next) + part.len() as u64;
                 ends.push(end);
@@ -357,7 +358,7 @@ impl BlockVolume {
 
     /// Remembers that the part was touched, and tells whether the one before it was too, not long ago.
     fn in_order(&self, index: usize) -> bool {
-        let mut recent = lock(&self.recent);
+        let mut recent = self.recent.lock();
         if !recent.contains(&index) {
             if recent.len() == REMEMBERED {
                 recent.pop_front();
@@ -376,7 +377,7 @@ fn end_before(ends: &[u64], index: usize) -> u64 {
 impl ByteSpace for BlockVolume {
     fn len(&self) -> Result<u64, BundleError> {
         self.locate(u64::MAX)?;
-        Ok(lock(&self.ends).last().copied().unwrap_or(0))
+        Ok(self.ends.lock().last().copied().unwrap_or(0))
     }
 
     fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
@@ -396,7 +397,7 @@ impl ByteSpace for BlockVolume {
 
     fn release(&self, range: Range<u64>) {
         let (first, last) = {
-            let ends = lock(&self.ends);
+            let ends = self.ends.lock();
             // A part begins where the one before it ends.
             let first = if range.start == 0 { 0 } else { ends.partition_point(|end| *end < range.start) + 1 };
             (first, ends.partition_point(|end| *end <= range.end))

@@ -11,16 +11,16 @@
 //! itself. And a part that is wanted to decode another one (an archive inside an archive, both compressed) may go past
 //! the budget by one part per thread, for waiting there could be waiting for itself.
 
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::lock;
 use crate::error::{BundleError, Fault};
 
 /// A part that nobody touched for so long is not being read.
@@ -140,7 +140,7 @@ impl PartCache {
         let key = (volume, index);
         let on_pool = self.pool.current_thread_index().is_some();
         let begun = Instant::now();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         loop {
             let Some(entry) = state.entries.get_mut(&key) else {
                 let need = set.need_bytes(index);
@@ -185,7 +185,7 @@ impl PartCache {
 
     /// The part was read to its end, or nobody will read it again.
     pub(super) fn finish(&self, key: Key) {
-        if let Some(entry) = lock(&self.state).entries.get_mut(&key) {
+        if let Some(entry) = self.state.lock().entries.get_mut(&key) {
             entry.progress = Progress::Finished;
         }
         self.changed.notify_all();
@@ -193,7 +193,7 @@ impl PartCache {
 
     /// The volume is gone, and with it all its parts.
     pub(super) fn forget(&self, volume: u64) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let State { used_bytes, entries } = &mut *state;
         entries.retain(|key, entry| {
             if key.0 != volume {
@@ -210,8 +210,9 @@ impl PartCache {
         self.changed.notify_all();
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_for(&mut state, at_most);
+        state
     }
 
     fn begin_ahead(
@@ -241,7 +242,7 @@ impl PartCache {
         self.pool.spawn(move || {
             {
                 // A reader may have taken it over, or room was needed for something more urgent.
-                let mut state = lock(&cache.state);
+                let mut state = cache.state.lock();
                 match state.entries.get_mut(&key) {
                     Some(entry) if matches!(entry.phase, Phase::Queued) => entry.phase = Phase::Running,
                     _ => return,
@@ -265,7 +266,7 @@ impl PartCache {
         }
         drop(state);
         self.run(set, key, spare);
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.stop_waiting(key);
         state
     }
@@ -286,7 +287,7 @@ impl PartCache {
             Ok(Decoded::NeedsRoom) => (None, 0),
             Err(error) => (Some(Phase::Failed(error)), 0),
         };
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let State { used_bytes, entries } = &mut *state;
         if let Some(entry) = entries.get_mut(&key) {
             *used_bytes -= entry.need_bytes;

@@ -1,4 +1,5 @@
-//! A volume that can only be decoded in order: one thread decodes ahead into a spool file, readers follow.
+//! A volume that can only be decoded in order: one thread decodes ahead, another writes what comes out into a spool file,
+//! readers follow.
 //!
 //! In: stored bytes, or a pipe. Out: copies of at most 256 KiB out of the spool file, as soon as they are there. The
 //! file has no name and is sparse: blocks of zeros are not written, and what is released is punched out again. A reader
@@ -6,25 +7,27 @@
 
 mod file;
 
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, bounded};
 
 use self::file::{BLOCK_BYTES, SpoolFile};
 use super::blocks::CHUNK_BYTES;
 use super::feed::Feed;
 use super::ranges::RangeSet;
-use super::{Format, Output, Shared, cancelled, decode, lock};
+use super::{Format, Output, Shared, Wake, cancelled, decode};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
 
-/// How often a waiting reader looks whether it should go on waiting.
-const LOOK: Duration = Duration::from_millis(200);
+/// Buffers between the thread that decodes and the one that writes: one is filled, one is written, two wait.
+const BUFFERS: usize = 4;
 /// How long dropping a volume waits for its thread; one that is stuck in a silent pipe is left behind.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -68,19 +71,74 @@ impl SpoolVolume {
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let writer = Arc::clone(&spool);
+        let waiting: Weak<Spool> = Arc::downgrade(&spool);
+        shared.wake_on_cancel(waiting);
+        let decoding = Arc::clone(&spool);
         let thread = std::thread::Builder::new()
             .name("decode-spool".into())
             .spawn(move || {
                 // If decoding panics the readers must hear of it.
-                let mut verdict = Verdict { spool: &writer, result: None };
-                let mut out = Writer::new(&writer);
-                let mut feed = Wanted { feed, spool: &writer };
-                let decoded = decode(format, &mut feed, &mut out, &writer.shared.options);
-                verdict.result = Some(decoded.and_then(|()| out.flush()));
+                let mut verdict = Verdict { spool: &decoding, result: None };
+                verdict.result = Some(decoding.fill(feed));
             })
             .map_err(|error| BundleError::io("starting a thread", &error))?;
         Ok(Self { spool, thread: Some(thread) })
+    }
+}
+
+impl Spool {
+    /// Decodes all of `feed` into the file. What has come out is written by a second thread: a decoder of one stream is
+    /// what everybody waits for, and has better to do.
+    fn fill(&self, feed: Box<dyn Feed>) -> Result<(), BundleError> {
+        let (full, to_write) = bounded::<Piece>(BUFFERS);
+        let (written, empty) = bounded::<Vec<u8>>(BUFFERS);
+        for _ in 0..BUFFERS {
+            let _ = written.try_send(vec![0; CHUNK_BYTES]);
+        }
+        std::thread::scope(|scope| {
+            let writing = std::thread::Builder::new()
+                .name("write-spool".into())
+                .spawn_scoped(scope, move || self.write_all(to_write, &written))
+                .map_err(|error| BundleError::io("starting a thread", &error))?;
+            let decoded = {
+                let mut out = Pieces { full, empty, buffer: Vec::new(), filled: 0, offset: 0 };
+                let mut feed = Wanted { feed, spool: self };
+                let decoded = decode(self.format, &mut feed, &mut out, &self.shared.options);
+                decoded.and_then(|()| out.flush())
+            };
+            let broke = |_| Err(BundleError::new(Fault::Io, "internal error while writing a spool file"));
+            // Why nothing could be written says more than that there was nobody left to write it.
+            writing.join().unwrap_or_else(broke).and(decoded)
+        })
+    }
+
+    fn write_all(&self, pieces: Receiver<Piece>, written: &Sender<Vec<u8>>) -> Result<(), BundleError> {
+        for Piece { buffer, filled, offset } in pieces {
+            self.check_wanted()?;
+            for (index, block) in buffer[..filled].chunks(BLOCK_BYTES).enumerate() {
+                let start = offset + (index * BLOCK_BYTES) as u64;
+                let range = start..start + block.len() as u64;
+                if !self.state.lock().released.covers(&range) {
+                    self.file.write(start, block)?;
+                }
+            }
+            let end = offset + filled as u64;
+            self.file.reach(end)?;
+            self.shared.meter.decoded_bytes.fetch_add(filled as u64, Ordering::Relaxed);
+            self.state.lock().watermark = end;
+            self.changed.notify_all();
+            // Nobody takes buffers any more once all is decoded.
+            let _ = written.try_send(buffer);
+        }
+        Ok(())
+    }
+}
+
+impl Wake for Spool {
+    fn wake(&self) {
+        // Whoever is between looking and waiting holds the lock.
+        drop(self.state.lock());
+        self.changed.notify_all();
     }
 }
 
@@ -114,7 +172,7 @@ impl ByteSpace for SpoolVolume {
     }
 
     fn release(&self, range: Range<u64>) {
-        let mut state = lock(&self.spool.state);
+        let mut state = self.spool.state.lock();
         let whole = state.released.insert(range);
         let end = whole.end.min(state.watermark);
         drop(state);
@@ -126,9 +184,9 @@ impl Drop for SpoolVolume {
     fn drop(&mut self) {
         self.spool.abandoned.store(true, Ordering::Relaxed);
         let begun = Instant::now();
-        let mut state = lock(&self.spool.state);
+        let mut state = self.spool.state.lock();
         while state.end.is_none() && begun.elapsed() < FAREWELL {
-            state = self.spool.wait(state, FAREWELL);
+            self.spool.changed.wait_for(&mut state, FAREWELL);
         }
         let ended = state.end.is_some();
         drop(state);
@@ -147,16 +205,12 @@ impl fmt::Debug for SpoolVolume {
 
 impl Spool {
     fn wait_until(&self, is_there: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, BundleError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         while !is_there(&state) {
             self.shared.check_cancelled()?;
-            state = self.wait(state, LOOK);
+            self.changed.wait(&mut state);
         }
         Ok(state)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, at_most).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn check_wanted(&self) -> Result<(), BundleError> {
@@ -173,7 +227,7 @@ struct Verdict<'a> {
 impl Drop for Verdict<'_> {
     fn drop(&mut self) {
         let panicked = || Err(BundleError::new(Fault::Io, "internal error while decoding"));
-        lock(&self.spool.state).end = Some(self.result.take().unwrap_or_else(panicked));
+        self.spool.state.lock().end = Some(self.result.take().unwrap_or_else(panicked));
         self.spool.changed.notify_all();
     }
 }
@@ -199,43 +253,44 @@ impl Feed for Wanted<'_> {
     }
 }
 
-/// Gathers decoded bytes and appends them to the file.
-struct Writer<'a> {
-    spool: &'a Spool,
+/// Decoded bytes on their way into the file.
+struct Piece {
     buffer: Vec<u8>,
     filled: usize,
-    /// Where the buffer belongs in the file; a multiple of its size.
+    /// Where they belong; a multiple of the buffer's size.
     offset: u64,
 }
 
-impl<'a> Writer<'a> {
-    fn new(spool: &'a Spool) -> Self {
-        Self { spool, buffer: vec![0; CHUNK_BYTES], filled: 0, offset: 0 }
-    }
+/// Gathers decoded bytes and hands them over to be written.
+struct Pieces {
+    full: Sender<Piece>,
+    empty: Receiver<Vec<u8>>,
+    /// Without bytes until room is wanted.
+    buffer: Vec<u8>,
+    filled: usize,
+    offset: u64,
+}
 
+impl Pieces {
     fn flush(&mut self) -> Result<(), BundleError> {
-        self.spool.check_wanted()?;
-        for (index, block) in self.buffer[..self.filled].chunks(BLOCK_BYTES).enumerate() {
-            let start = self.offset + (index * BLOCK_BYTES) as u64;
-            let range = start..start + block.len() as u64;
-            if !lock(&self.spool.state).released.covers(&range) {
-                self.spool.file.write(start, block)?;
-            }
+        if self.filled == 0 {
+            return Ok(());
         }
-        self.offset += self.filled as u64;
-        self.spool.file.reach(self.offset)?;
-        self.spool.shared.meter.decoded_bytes.fetch_add(self.filled as u64, Ordering::Relaxed);
+        let (buffer, filled, offset) = (std::mem::take(&mut self.buffer), self.filled, self.offset);
+        self.offset += filled as u64;
         self.filled = 0;
-        lock(&self.spool.state).watermark = self.offset;
-        self.spool.changed.notify_all();
-        Ok(())
+        // The one that writes ends early only with an error of its own.
+        self.full.send(Piece { buffer, filled, offset }).map_err(|_| cancelled())
     }
 }
 
-impl Output for Writer<'_> {
+impl Output for Pieces {
     fn room(&mut self) -> Result<&mut [u8], BundleError> {
         if self.filled == self.buffer.len() {
             self.flush()?;
+        }
+        if self.buffer.is_empty() {
+            self.buffer = self.empty.recv().map_err(|_| cancelled())?;
         }
         Ok(&mut self.buffer[self.filled..])
     }

@@ -5,8 +5,9 @@
 //! for. The hash is taken here and not on the pool of the decoders: a chunk's hash takes 0.2 ms, and queueing it behind
 //! the decoding of a block of 8 MiB would hold the socket for a tenth of a second.
 
+use crate::sync::Mutex;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -113,12 +114,12 @@ impl Check {
     }
 
     fn hashed(&self) -> u64 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).hashed
+        self.state.lock().hashed
     }
 
     /// Takes in the bytes at `offset`. The end of a blob that is not what it should be is an error for everyone.
     fn take(&self, offset: u64, chunk: &Bytes) -> Result<(), BundleError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let end = offset + chunk.len() as u64;
         if offset <= state.hashed && end > state.hashed {
             let new = chunk.slice(usize::try_from(state.hashed - offset).unwrap_or(0)..);

@@ -1,7 +1,8 @@
 //! What a mirror is known to have: which blob in which of its repositories.
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::oci::{Digest, Repository};
 
@@ -19,7 +20,7 @@ pub(super) struct Book {
 impl Book {
     /// The page of a blob.
     pub(super) fn page(&self, digest: &Digest) -> Page {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pages = self.pages.lock();
         Arc::clone(pages.entry(*digest).or_default())
     }
 

@@ -4,9 +4,10 @@
 //! What is learned of a layer (digest and size of its blob) is kept for the whole run, and by the caller beyond it: an
 //! image all of whose layers are known gets its manifest without a byte being read.
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -82,7 +83,7 @@ impl Layers {
 
     /// What is known of layers from elsewhere.
     pub(super) fn know(&self, layers: KnownLayers) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         for (layer, facts) in layers {
             // What this run found out itself is newer.
             known.entry(layer).or_insert(facts);
@@ -95,12 +96,12 @@ impl Layers {
 
     /// What was found out in this run.
     pub(super) fn learned(&self) -> KnownLayers {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.learned.lock().clone()
     }
 
     /// Whether the blobs of all of these are known, made or not.
     pub(super) fn are_known(&self, layers: &[UnpackedLayer]) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         layers.iter().all(|layer| known.contains_key(&LayerKey::of(layer)))
     }
 
@@ -114,7 +115,7 @@ impl Layers {
 
     /// An image will come that has these layers.
     pub(super) fn expect(&self, layers: &[UnpackedLayer]) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         for layer in layers {
             slots.entry(LayerKey::of(layer)).or_default().images_left += 1;
         }
@@ -122,7 +123,7 @@ impl Layers {
 
     /// Such an image has been everywhere.
     pub(super) fn release(&self, layers: &[UnpackedLayer]) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         for layer in layers {
             let key = LayerKey::of(layer);
             let Some(slot) = slots.get_mut(&key) else { continue };
@@ -135,8 +136,7 @@ impl Layers {
 
     /// The digest and size of a layer's blob; makes it where they are not known.
     pub(super) async fn facts(&self, layer: &UnpackedLayer) -> Result<LayerFacts, BundleError> {
-        let known =
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&LayerKey::of(layer)).copied();
+        let known = self.known.lock().get(&LayerKey::of(layer)).copied();
         match known {
             Some(facts) => Ok(facts),
             None => self.blob(layer).await.map(|blob| blob.facts),
@@ -151,14 +151,14 @@ impl Layers {
     async fn blob(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
         let key = LayerKey::of(layer);
         let slot = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = self.slots.lock();
             Arc::clone(&slots.entry(key).or_default().blob)
         };
         let made = slot.get_or_init(|| self.make(layer)).await.clone();
         match &made {
             Ok(blob) => {
-                self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
-                self.learned.lock().unwrap_or_else(PoisonError::into_inner).insert(key, blob.facts);
+                self.known.lock().insert(key, blob.facts);
+                self.learned.lock().insert(key, blob.facts);
             }
             // A disk that is full now has room again later: whoever asks next tries again.
             Err(error) if error.fault() == Fault::Io => self.renew(key, &slot),
@@ -169,7 +169,7 @@ impl Layers {
 
     /// Forgets a failure, unless somebody did already.
     fn renew(&self, key: LayerKey, failed: &Slot<LayerBlob>) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         if let Some(slot) = slots.get_mut(&key).filter(|slot| Arc::ptr_eq(&slot.blob, failed)) {
             slot.blob = Slot::default();
         }
@@ -202,7 +202,7 @@ impl BlobBody for LayerBody {
     }
 
     fn is_ready(&self) -> bool {
-        let slots = self.layers.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.layers.slots.lock();
         slots.get(&LayerKey::of(&self.layer)).is_some_and(|slot| slot.blob.initialized())
     }
 

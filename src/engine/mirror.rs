@@ -8,9 +8,10 @@ mod blobs;
 mod counts;
 mod manifests;
 
+use crate::sync::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -137,9 +138,9 @@ impl Actor {
     }
 
     fn tell_failures(&self, agreed: &Agreed, outcome: &mut Outcome) {
-        let mut failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut failed = std::mem::take(&mut *self.failed.lock());
         // Requests that did not end within the grace leave images that are neither complete nor failed.
-        let untold = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let untold = self.whole.lock();
         let complete: HashSet<usize> =
             untold.iter().filter(|(_, whole)| whole.complete).map(|(at, _)| *at).collect();
         for &at in agreed.images.iter().filter(|at| !complete.contains(at)) {
@@ -173,7 +174,7 @@ impl Actor {
             Ok(whole) => {
                 let (image, already) = (image.planned.name.clone(), whole.already);
                 self.run.listeners.tell(&Event::ImageWhole { mirror: self.counts.mirror, image, already });
-                self.whole.lock().unwrap_or_else(PoisonError::into_inner).insert(at, whole);
+                self.whole.lock().insert(at, whole);
             }
             Err((phase, failure)) => self.fail(at, &image, phase, failure),
         }
@@ -187,7 +188,7 @@ impl Actor {
         });
         self.run.note_damage(at, &failure);
         let failure = self.confined(image, failure);
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (phase, failure));
+        self.failed.lock().insert(at, (phase, failure));
     }
 
     /// Damage to one archive of several leaves the run incomplete; the others go on.

@@ -6,7 +6,7 @@
 //! additive increase, multiplicative decrease, as TCP does it
 //! ([Chiu and Jain, 1989](https://doi.org/10.1016/0169-7552(89)90019-6)).
 
-use std::sync::{Mutex, PoisonError};
+use crate::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -254,12 +254,12 @@ impl<C: Control> Lane<C> {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut C) -> T) -> T {
-        act(&mut self.control.lock().unwrap_or_else(PoisonError::into_inner).0)
+        act(&mut self.control.lock().0)
     }
 
     /// Lets the control decide, and makes the semaphore follow.
     fn steer(&self, act: impl FnOnce(&mut C)) {
-        let mut guard = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.control.lock();
         let (control, places) = &mut *guard;
         act(control);
         let wanted = control.limit().get();
@@ -277,7 +277,7 @@ impl<C: Control> Lane<C> {
 
     /// Whether a place that comes free is to go.
     fn pays(&self) -> bool {
-        let places = &mut self.control.lock().unwrap_or_else(PoisonError::into_inner).1;
+        let places = &mut self.control.lock().1;
         let pays = places.owed > 0;
         places.owed -= usize::from(pays);
         pays

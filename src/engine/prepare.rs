@@ -4,8 +4,9 @@
 //! one, for which the digests of its compressed layers must be known; see `layers`. What was prepared is dropped when
 //! the last mirror is through with the image, and what it took of memory and disk with it.
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::OnceCell;
 
@@ -78,7 +79,7 @@ impl Preparer {
     /// Waits for room for what is made of an image. Whoever waits may hold nothing that others need to get on.
     pub(super) async fn admit(&self, image: &WorkImage) {
         if let Content::Unpacked(unpacked) = &image.planned.content {
-            let place = Arc::clone(&image.place.lock().unwrap_or_else(PoisonError::into_inner));
+            let place = Arc::clone(&image.place.lock());
             place.get_or_init(|| self.room.take(self.layers.made_bytes(&unpacked.layers))).await;
         }
     }
@@ -90,10 +91,10 @@ impl Preparer {
         {
             self.admit(image).await;
         }
-        let slot = Arc::clone(&image.ready.lock().unwrap_or_else(PoisonError::into_inner));
+        let slot = Arc::clone(&image.ready.lock());
         let ready = slot.get_or_init(|| self.prepare(image)).await.clone();
         if ready.as_ref().is_err_and(|error| error.fault() == Fault::Io) {
-            let mut current = image.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut current = image.ready.lock();
             if Arc::ptr_eq(&current, &slot) {
                 *current = Slot::default();
             }
@@ -110,8 +111,8 @@ impl Preparer {
 
     /// What was made of this image is not needed any more.
     pub(super) fn forget(&self, image: &WorkImage) {
-        *image.ready.lock().unwrap_or_else(PoisonError::into_inner) = Slot::default();
-        *image.place.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        *image.ready.lock() = Slot::default();
+        *image.place.lock() = Arc::default();
         if let Content::Unpacked(unpacked) = &image.planned.content {
             self.layers.release(&unpacked.layers);
         }
@@ -146,7 +147,7 @@ impl Preparer {
     }
 
     fn shared_body(&self, digest: Digest, make: impl FnOnce() -> SpaceBody) -> Arc<dyn BlobBody> {
-        let mut bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bodies = self.bodies.lock();
         if let Some(body) = bodies.get(&digest).and_then(Weak::upgrade) {
             return body;
         }

@@ -3,9 +3,8 @@
 //! An image that has a manifest in the bundle must be there with that digest. One of a docker-archive must be there with
 //! its configuration and as many layers: those are what its digest follows from. `deep` reads every blob back and hashes it.
 
+use crate::sync::Mutex;
 use std::collections::HashSet;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
@@ -51,8 +50,7 @@ pub(crate) async fn mirror(
                     }),
                 }
             }
-            outcome.blobs_skipped =
-                check.seen.into_inner().unwrap_or_else(PoisonError::into_inner).len() as u64;
+            outcome.blobs_skipped = check.seen.into_inner().len() as u64;
         }
     }
     outcome.images_unchanged = outcome.images_complete;
@@ -184,7 +182,7 @@ impl Check<'_> {
 
     async fn blob(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Failure> {
         let key = (repository.clone(), blob.digest);
-        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+        if self.seen.lock().contains(&key) {
             return Ok(());
         }
         let found = if self.deep {
@@ -194,7 +192,7 @@ impl Check<'_> {
         };
         match found.map_err(|error| Failure::from(&error))? {
             Some(size) if size == blob.size => {
-                self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+                self.seen.lock().insert(key);
                 Ok(())
             }
             Some(size) => Err(incomplete(

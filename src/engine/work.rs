@@ -7,13 +7,14 @@
 //! Whoever reads the bundle is kept from running far ahead of those who compress and send: what was found and not yet
 //! read is bounded, so that an archive is read again while its decoded parts are still in memory.
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use tokio::sync::{OnceCell, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::layers::KnownLayers;
@@ -22,9 +23,6 @@ use super::room::Place;
 use crate::archive::{Catalog, Content, ContentKey};
 use crate::oci::{Repository, Tag};
 use crate::plan::{self, Plan, PlannedImage, Rules};
-
-/// How often who waits for room looks whether the run was told to stop.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// An image on its way to the mirrors.
 #[derive(Debug)]
@@ -43,13 +41,12 @@ pub(super) struct WorkImage {
 impl WorkImage {
     /// Its bytes have been read, or nobody will.
     pub(super) fn was_read(&self) {
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.unread.lock().take();
     }
 
     /// Whether [`Preparer::admit`] has nothing to wait for.
     pub(super) fn is_admitted(&self) -> bool {
-        matches!(self.planned.content, Content::Manifest(_))
-            || self.place.lock().unwrap_or_else(PoisonError::into_inner).initialized()
+        matches!(self.planned.content, Content::Manifest(_)) || self.place.lock().initialized()
     }
 
     /// A mirror is through with it; says whether it was the last one.
@@ -101,7 +98,7 @@ impl Work {
             mirrors_left: AtomicUsize::new(self.mirrors),
             unread: Mutex::new(unread),
         };
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).images.push(Arc::new(image));
+        self.state.lock().images.push(Arc::new(image));
         self.grown.send_replace(());
     }
 
@@ -109,7 +106,7 @@ impl Work {
     /// `unreadable` is whether something that may hold images could not be read.
     pub(super) fn agree(&self, plan: &Plan, catalog: &Arc<Catalog>, unreadable: bool, preparer: &Preparer) {
         let known: HashMap<_, usize> = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.state.lock();
             state.images.iter().enumerate().map(|(at, image)| (key(&image.planned), at)).collect()
         };
         let mut next = self.len();
@@ -129,22 +126,22 @@ impl Work {
         }
         let left_out = unreadable || !catalog.broken.is_empty() || !plan.left_out.is_empty();
         let agreed = Agreed { images: Arc::new(images), left_out, demanding: Arc::new(demanding) };
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).agreed = Some(agreed);
+        self.state.lock().agreed = Some(agreed);
         self.grown.send_replace(());
     }
 
     fn len(&self) -> usize {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).images.len()
+        self.state.lock().images.len()
     }
 
     /// An image of the list.
     pub(super) fn image(&self, at: usize) -> Option<Arc<WorkImage>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).images.get(at).cloned()
+        self.state.lock().images.get(at).cloned()
     }
 
     /// What the bundle came to, once it is known.
     pub(super) fn agreed(&self) -> Option<Agreed> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).agreed.clone()
+        self.state.lock().agreed.clone()
     }
 
     /// The images with their places in the list, from the first to the last that there will be.
@@ -211,43 +208,37 @@ fn bytes(content: &Content, catalog: &Catalog) -> u64 {
     }
 }
 
-/// How much was found and not yet read.
+/// How much was found and not yet read: one permit for each KiB.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    held: Mutex<u64>,
-    changed: Condvar,
-    limit: u64,
+    room: Arc<Semaphore>,
+    limit: u32,
 }
 
 /// A share of the backlog, given back on drop.
 #[derive(Debug)]
-struct Unread {
-    backlog: Arc<Backlog>,
-    bytes: u64,
-}
+struct Unread(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
 
 impl Backlog {
-    pub(super) fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { held: Mutex::new(0), changed: Condvar::new(), limit })
+    pub(super) fn new(limit_bytes: u64) -> Arc<Self> {
+        let limit = kibibytes(limit_bytes).max(1);
+        Arc::new(Self { room: Arc::new(Semaphore::new(limit as usize)), limit })
     }
 
-    /// Waits until there is room; one image alone always fits. `None` when told to stop.
-    fn enter(self: &Arc<Self>, bytes: u64, cancel: &CancellationToken) -> Option<Unread> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        while *held > 0 && *held + bytes > self.limit {
-            if cancel.is_cancelled() {
-                return None;
+    /// Waits until there is room; one image alone always fits. `None` when told to stop. Called on a thread that may wait.
+    fn enter(&self, bytes: u64, cancel: &CancellationToken) -> Option<Unread> {
+        let wanted = kibibytes(bytes).min(self.limit);
+        let room = Arc::clone(&self.room);
+        Handle::current().block_on(async {
+            tokio::select! {
+                biased;
+                permit = room.acquire_many_owned(wanted) => permit.ok().map(Unread),
+                () = cancel.cancelled() => None,
             }
-            held = self.changed.wait_timeout(held, LOOK).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *held += bytes;
-        Some(Unread { backlog: Arc::clone(self), bytes })
+        })
     }
 }
 
-impl Drop for Unread {
-    fn drop(&mut self) {
-        *self.backlog.held.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
-        self.backlog.changed.notify_all();
-    }
+fn kibibytes(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,9 @@
 //! The referrers tag schema: for registries that do not link a manifest to its subject themselves
 //! ([distribution-spec, unavailable referrers API](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#unavailable-referrers-api)).
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
@@ -61,7 +62,7 @@ fn with_entry(mut index: Value, manifest: &Manifest) -> Option<Value> {
 fn turn(key: &str) -> Arc<tokio::sync::Mutex<()>> {
     static TURNS: LazyLock<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>> =
         LazyLock::new(Mutex::default);
-    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut turns = TURNS.lock();
     Arc::clone(turns.entry(key.to_owned()).or_default())
 }
 

@@ -1,10 +1,11 @@
 //! The body of a blob on its way out: exact length, counted as it is taken, and an error of the bundle kept apart from an
 //! error of the network.
 
+use crate::sync::Mutex;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -175,7 +176,7 @@ impl http_body::Body for Metered {
             self.hold = None;
         }
         while self.piece.is_empty() {
-            let stream = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let stream = self.stream.get_mut();
             let polled = stream.as_mut().poll_next(cx);
             self.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
             self.progress.touch();

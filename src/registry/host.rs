@@ -1,8 +1,9 @@
 //! What all requests to one registry share: the pause it asked for, whether it can be reached, how many retries are left.
 
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -143,7 +144,7 @@ impl Host {
 
 /// The value is whole even if another thread died while it held it.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The client against a registry that follows a script: what is promised about faults, tokens and secrets.
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -72,7 +73,7 @@ where
             let (method, target) = (parts.method.to_string(), parts.uri.to_string());
             let path = format!("{method} {}", parts.uri.path());
             let nth = {
-                let mut counts = counts.lock().unwrap();
+                let mut counts = counts.lock();
                 let count: &mut usize = counts.entry(path).or_default();
                 *count += 1;
                 *count - 1
@@ -80,7 +81,7 @@ where
             let is_whole = read.is_ok();
             let body = read.unwrap_or_default();
             let seen = Seen { nth, method, target, headers: parts.headers, body, is_whole };
-            log.lock().unwrap().push(seen.clone());
+            log.lock().push(seen.clone());
             script(&seen, &name)
         }
     };
@@ -121,7 +122,7 @@ fn blob(text: &'static str) -> (Digest, Arc<dyn BlobBody>) {
 
 fn lines(log: &Log) -> Vec<String> {
     let bare = |target: &str| target.split('?').next().unwrap_or_default().to_owned();
-    log.lock().unwrap().iter().map(|seen| format!("{} {}", seen.method, bare(&seen.target))).collect()
+    log.lock().iter().map(|seen| format!("{} {}", seen.method, bare(&seen.target))).collect()
 }
 
 const UPLOADS: &str = "/v2/team/app/blobs/uploads/";
@@ -150,7 +151,7 @@ async fn a_blob_goes_in_with_two_requests_and_its_exact_length() {
             &format!("PUT {UPLOADS}1")
         ]
     );
-    let log = log.lock().unwrap();
+    let log = log.lock();
     assert_eq!(log[2].target, format!("{UPLOADS}1?_state=a%2Fb=&digest=sha256%3A{}", digest.hex()));
     assert_eq!((log[2].header("content-length"), log[2].header("transfer-encoding")), ("10", ""));
     assert_eq!(
@@ -208,10 +209,10 @@ async fn a_registry_that_refuses_one_put_gets_a_patch_from_then_on() {
         let (digest, body) = blob(text);
         registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
     }
-    let methods: Vec<_> = log.lock().unwrap().iter().map(|seen| seen.method.clone()).collect();
+    let methods: Vec<_> = log.lock().iter().map(|seen| seen.method.clone()).collect();
     assert_eq!(methods, ["GET", "POST", "PUT", "HEAD", "POST", "PATCH", "PUT", "POST", "PATCH", "PUT"]);
-    assert_eq!(log.lock().unwrap()[5].header("content-range"), "");
-    assert!(log.lock().unwrap()[6].target.starts_with("/v2/team/app/blobs/uploads/2?x=y&digest="));
+    assert_eq!(log.lock()[5].header("content-range"), "");
+    assert!(log.lock()[6].target.starts_with("/v2/team/app/blobs/uploads/2?x=y&digest="));
 }
 
 #[tokio::test]
@@ -235,7 +236,7 @@ async fn a_declined_mount_leaves_a_session_that_is_used() {
     let before = posts(&log);
     registry.push_blob(&repository(), &digest, &body, Some(session)).await.unwrap();
     assert_eq!(posts(&log), before);
-    assert!(log.lock().unwrap().last().unwrap().is("PUT", "/uploads/7?digest="));
+    assert!(log.lock().last().unwrap().is("PUT", "/uploads/7?digest="));
 }
 
 #[tokio::test]
@@ -273,7 +274,7 @@ async fn an_upload_is_not_led_to_another_host() {
     let error = registry.push_blob(&repository(), &digest, &body, None).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Registry);
     assert!(error.to_string().contains("another host, localhost"), "{error}");
-    assert!(stolen.lock().unwrap().is_empty());
+    assert!(stolen.lock().is_empty());
 }
 
 #[tokio::test]
@@ -292,8 +293,8 @@ async fn a_redirect_is_followed_without_the_credentials() {
     let stream = registry.get_blob(&repository(), &digest).await.unwrap();
     let pieces: Vec<_> = futures_util::TryStreamExt::try_collect(stream).await.unwrap();
     assert_eq!(pieces.concat(), b"content");
-    assert_eq!(log.lock().unwrap().last().unwrap().header("authorization"), "Basic dXNlcjpodW50ZXIy");
-    assert_eq!(seen_by_store.lock().unwrap()[0].header("authorization"), "");
+    assert_eq!(log.lock().last().unwrap().header("authorization"), "Basic dXNlcjpodW50ZXIy");
+    assert_eq!(seen_by_store.lock()[0].header("authorization"), "");
 }
 
 /// A token server beside the API: tokens are numbered and last `ttl` seconds.
@@ -330,7 +331,7 @@ async fn one_token_serves_all_who_wait_and_is_renewed_before_it_ends() {
     tokio::time::sleep(Duration::from_millis(900)).await;
     registry.head_manifest(&repository(), "1").await.unwrap();
     assert_eq!(issued.load(Ordering::SeqCst), 3);
-    let log = log.lock().unwrap();
+    let log = log.lock();
     let asked: Vec<_> = log.iter().filter(|seen| seen.target.starts_with("/token")).collect();
     assert!(
         asked[1].target.contains("service=s&scope=repository%3Ateam%2Fapp%3Apull%2Cpush&client_id=layercast")
@@ -356,7 +357,7 @@ async fn a_token_that_is_refused_is_renewed_once_and_the_body_sent_again() {
     let registry = connect(&here, with_password()).await.unwrap();
     let (digest, body) = blob("some layer");
     registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
-    let log = log.lock().unwrap();
+    let log = log.lock();
     let puts: Vec<_> = log.iter().filter(|seen| seen.method == "PUT").collect();
     assert_eq!(puts.len(), 2);
     assert_eq!(puts[0].target, puts[1].target);
@@ -411,7 +412,7 @@ async fn an_identity_token_is_traded_in() {
     let options = ClientOptions { credential: Some(Credential::IdentityToken(secret)), ..options() };
     let registry = connect(&here, options).await.unwrap();
     registry.head_manifest(&repository(), "1").await.unwrap();
-    let log = log.lock().unwrap();
+    let log = log.lock();
     let form = std::str::from_utf8(&log.iter().rfind(|seen| seen.method == "POST").unwrap().body).unwrap();
     assert!(form.contains("grant_type=refresh_token") && form.contains("refresh_token=id%2Btoken"), "{form}");
     assert!(form.contains("scope=repository%3Ateam%2Fapp%3Apull%2Cpush"), "{form}");
@@ -458,7 +459,7 @@ async fn a_damaged_blob_is_never_committed_nor_tried_again() {
     assert_eq!(error.kind(), Kind::Source);
     assert_eq!(error.source_error().unwrap().fault(), Fault::DigestMismatch);
     assert!(!error.is_retryable());
-    let log = log.lock().unwrap();
+    let log = log.lock();
     assert!(log.iter().filter(|seen| seen.method == "PUT").all(|seen| !seen.is_whole));
     assert_eq!(log.iter().filter(|seen| seen.method == "POST").count(), 1);
     assert_eq!(log.iter().filter(|seen| seen.method == "DELETE").count(), 1, "the session is cancelled");
@@ -676,7 +677,7 @@ async fn a_node_asks_below_its_root_at_once_and_says_for_whom() {
     assert_eq!(refused.status(), Some(503));
     assert!(began.elapsed() < Duration::from_secs(5), "a pause was waited out");
     let asked: Vec<String> =
-        log.lock().unwrap().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
+        log.lock().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
     let head = "HEAD /v2/ns/a/b/manifests/1?ns=localhost%3A5000";
     assert_eq!(asked[..6], [head, head, head, head, head, &head.replace("HEAD", "GET")]);
     let blob = format!("/v2/ns/a/b/blobs/{}?ns=localhost%3A5000", Digest::of(b"x"));
@@ -698,7 +699,7 @@ async fn a_nodes_headers_and_credentials_stay_with_their_host() {
     let repository = "a".parse().unwrap();
     let ask = Ask { repository: &repository, wanted: Wanted::Blob(Digest::of(b"x")), namespace: None };
     puller.ask(&ask).await.unwrap();
-    let (asked, led_to) = (log.lock().unwrap()[0].clone(), store_log.lock().unwrap()[0].clone());
+    let (asked, led_to) = (log.lock()[0].clone(), store_log.lock()[0].clone());
     assert_eq!((asked.header("authorization"), asked.header("x-key")), ("Basic c2VjcmV0", "secret"));
     assert_eq!((led_to.header("authorization"), led_to.header("x-key")), ("", ""));
     assert_eq!(
@@ -727,7 +728,7 @@ async fn a_node_asks_for_the_scope_that_it_knows_and_the_one_that_it_is_told() {
     let ask = Ask { repository: &repository, wanted: Wanted::Head("1"), namespace: Some("gcr.io") };
     let found = puller.ask(&ask).await.unwrap();
     assert_eq!(found.digest.as_deref(), Some("sha256:0"), "as it stands, for others to judge");
-    let log = log.lock().unwrap();
+    let log = log.lock();
     let token = log.iter().find(|seen| seen.is("GET", "/token")).unwrap();
     for scope in ["scope=repository%3Aa%3Apull", "scope=repository%3Ans%2Fa%3Apull"] {
         assert!(token.target.contains(scope), "{}", token.target);

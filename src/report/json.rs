@@ -1,6 +1,6 @@
 //! Events as JSON lines, for log collectors.
 
-use std::sync::{Mutex, PoisonError};
+use crate::sync::Mutex;
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ impl std::fmt::Debug for JsonLines {
 
 impl Listener for JsonLines {
     fn hear(&self, event: &Event) {
-        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirrors = self.mirrors.lock();
         if let Event::Started { mirrors: names, .. } = event {
             mirrors.clone_from(names);
         }

@@ -1,6 +1,6 @@
 //! Plain lines, for logs and pipes: what changed, one line each; no bar, no colour.
 
-use std::sync::{Mutex, PoisonError};
+use crate::sync::Mutex;
 use std::time::Instant;
 
 use super::event::{Event, Listener};
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Lines {
 
 impl Listener for Lines {
     fn hear(&self, event: &Event) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let name = |state: &State, mirror: usize| {
             state.mirrors.get(mirror).map_or(String::new(), |m| m.name.clone())
         };

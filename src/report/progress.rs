@@ -1,6 +1,6 @@
 //! Progress bars on a terminal: one for each mirror, moved by bytes that the mirror has acknowledged.
 
-use std::sync::{Mutex, PoisonError};
+use crate::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -34,7 +34,7 @@ impl Progress {
     }
 
     fn with(&self, mirror: usize, act: impl FnOnce(&mut Mirror)) {
-        let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirrors = self.mirrors.lock();
         if let Some(mirror) = mirrors.get_mut(mirror) {
             act(mirror);
         }
@@ -64,7 +64,7 @@ impl Listener for Progress {
                     bar.enable_steady_tick(Duration::from_millis(200));
                     Mirror { bar, images: 0, total: None }
                 });
-                *self.mirrors.lock().unwrap_or_else(PoisonError::into_inner) = drawn.collect();
+                *self.mirrors.lock() = drawn.collect();
             }
             Event::Wanted { mirror, bytes } => self.with(*mirror, |mirror| mirror.bar.inc_length(*bytes)),
             Event::Acknowledged { mirror, bytes, .. } => self.with(*mirror, |mirror| mirror.bar.inc(*bytes)),
@@ -83,11 +83,11 @@ impl Listener for Progress {
                 let _ = self.bars.println(format!("{what}: {why}; again in {}", human_duration(*after)));
             }
             Event::Planned { images } => {
-                let mut mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut mirrors = self.mirrors.lock();
                 mirrors.iter_mut().for_each(|mirror| mirror.total = Some(*images));
             }
             Event::Abandoned => {
-                let mirrors = self.mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+                let mirrors = self.mirrors.lock();
                 mirrors.iter().for_each(|mirror| mirror.bar.finish_and_clear());
             }
             Event::Finished { mirror, .. } => self.with(*mirror, |mirror| mirror.bar.finish()),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -76,7 +76,7 @@ pub(super) async fn delete(
     digest: Digest,
 ) -> Result<Response, Refusal> {
     let was_there = blocking(store, move |store| {
-        let _alone = store.deletions.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = store.deletions.write();
         store.remove_link(&repository, Shelf::Blobs, &digest)
     })
     .await?;

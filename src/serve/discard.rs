@@ -4,8 +4,9 @@
 //! hashed nor kept; that a blob has come is remembered, so that mounts and later questions are answered as elsewhere.
 //! Manifests stay in memory, because a push reads them back. For measurements only: nothing can be pulled from it.
 
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -59,7 +60,7 @@ impl Discard {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     /// Reads a body to its end, and tells its length.

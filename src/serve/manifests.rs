@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
@@ -115,7 +115,7 @@ pub(super) async fn store(
         answer.insert(TAGS, text_value(tags.join(", ")));
     }
     let missing = blocking(store, move |store| {
-        let _nothing_goes = store.deletions.read().unwrap_or_else(PoisonError::into_inner);
+        let _nothing_goes = store.deletions.read();
         let missing = missing(store, &repository, &manifest)?;
         if missing.is_empty() {
             store.put_content(&digest, &manifest.bytes)?;
@@ -163,7 +163,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Refusal> {
     let refusal = unknown(&target);
     let was_there = blocking(store, move |store| {
-        let _alone = store.deletions.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = store.deletions.write();
         let digest = match target {
             Target::Tag(tag) => return tags::remove(store, &repository, &tag),
             Target::Digest(digest) => digest,

@@ -1,8 +1,8 @@
 //! Counters of what was asked for, for tests and for the curious.
 
+use crate::sync::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// A kind of path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,14 +36,14 @@ impl Stats {
     #[cfg(test)]
     /// Requests of this method (`"HEAD"`) to this endpoint, whatever was answered.
     pub(crate) fn requests(&self, method: &str, endpoint: Endpoint) -> u64 {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = self.requests.lock();
         requests.get(&(endpoint, method.to_owned())).copied().unwrap_or(0)
     }
 
     #[cfg(test)]
     /// Requests in all.
     pub(crate) fn requests_in_all(&self) -> u64 {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+        self.requests.lock().values().sum()
     }
 
     #[cfg(test)]
@@ -53,7 +53,7 @@ impl Stats {
     }
 
     pub(super) fn count_request(&self, method: &str, endpoint: Endpoint) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.requests.lock();
         *requests.entry((endpoint, method.to_owned())).or_default() += 1;
     }
 

@@ -14,12 +14,13 @@
 //! No part of a repository's name begins with an underscore, so nothing here can be mistaken for another. Everything in
 //! this file blocks: it is called from threads that may wait.
 
+use crate::sync::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
@@ -188,7 +189,7 @@ impl Store {
 
     /// Makes a folder that is there after a power cut.
     pub(super) fn create_dir(&self, folder: &Path) -> io::Result<()> {
-        let _one_at_a_time = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.folders.lock();
         create_dir_durable(folder)
     }
 

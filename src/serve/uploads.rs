@@ -5,11 +5,12 @@
 //! and a half-fed hasher, only saves work. One request at a time has a session; it holds on to it until the last byte
 //! is written, even when its client has gone, so nobody ever sees a session move behind their back.
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -59,7 +60,7 @@ impl Sessions {
     /// The slot of a session, made if need be. When there are too many, those that nobody holds are forgotten; they will
     /// be hashed again from their files.
     fn slot(&self, id: &SessionId) -> Result<Slot, Refusal> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.0.lock();
         if slots.len() >= MAX_SESSIONS && !slots.contains_key(id) {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
             if slots.len() >= MAX_SESSIONS {
@@ -70,7 +71,7 @@ impl Sessions {
     }
 
     fn forget(&self, id: &SessionId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.0.lock().remove(id);
     }
 }
 

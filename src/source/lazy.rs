@@ -1,8 +1,9 @@
 //! A space that is opened when its first byte is wanted: a volume whose decoder would start to work at once.
 
+use crate::sync::Mutex;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -42,7 +43,7 @@ impl LazySpace {
     /// Tells the space what was released before it was opened.
     fn pass_on(&self) {
         if let Some(Ok(space)) = self.space.get() {
-            let released = std::mem::take(&mut *self.released.lock().unwrap_or_else(PoisonError::into_inner));
+            let released = std::mem::take(&mut *self.released.lock());
             for range in released {
                 space.release(range);
             }
@@ -60,7 +61,7 @@ impl ByteSpace for LazySpace {
     }
 
     fn release(&self, range: Range<u64>) {
-        self.released.lock().unwrap_or_else(PoisonError::into_inner).push(range);
+        self.released.lock().push(range);
         self.pass_on();
     }
 }
@@ -91,7 +92,7 @@ mod tests {
         }
 
         fn release(&self, range: Range<u64>) {
-            self.0.lock().unwrap().push(range);
+            self.0.lock().push(range);
         }
     }
 
@@ -106,7 +107,7 @@ mod tests {
             }
         });
         space.release(0..10);
-        assert!(space.space.get().is_none() && released.lock().unwrap().is_empty());
+        assert!(space.space.get().is_none() && released.lock().is_empty());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| assert_eq!(space.chunk_at(0, 1).unwrap(), "x"));
@@ -114,7 +115,7 @@ mod tests {
         });
         space.release(10..20);
         assert_eq!(opened.load(Ordering::Relaxed), 1);
-        assert_eq!(*released.lock().unwrap(), [0..10, 10..20]);
+        assert_eq!(*released.lock(), [0..10, 10..20]);
     }
 
     #[test]

@@ -9,10 +9,11 @@
 //! Not kept, so that the bundle is read again: catalogs with damaged images or unreadable archives (whether something
 //! counts as such may hang on settings, as `--decode-memory`), catalogs too large, and places that cannot be told.
 
+use crate::sync::Mutex;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -75,12 +76,12 @@ impl Openings {
 
     fn note(&self, opened: &Arc<dyn ByteSpace>, origin: Origin) {
         let space = Arc::downgrade(opened);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         all.insert(address(opened), Opened { space, origin });
     }
 
     fn of(&self, space: &Arc<dyn ByteSpace>) -> Option<Origin> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         let opened = all.get(&address(space))?;
         (opened.space.strong_count() > 0).then(|| opened.origin.clone())
     }

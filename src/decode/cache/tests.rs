@@ -70,7 +70,7 @@ fn a_failure_reaches_all_who_wait_and_stays() {
         });
         assert!(cache.fetch(&set, 1, 0, 0..0).is_err());
         assert_eq!(counts.decoded.load(Ordering::SeqCst), 1);
-        assert_eq!(lock(&cache.state).used_bytes, 0);
+        assert_eq!(cache.state.lock().used_bytes, 0);
     }
 }
 
@@ -86,7 +86,7 @@ fn the_budget_holds_however_many_readers_there_are() {
                     let part =
                         cache.fetch(set, 1, reader + index, reader + index + 1..reader + index + 5).unwrap();
                     assert_eq!(usize::from(part[0]), reader + index);
-                    assert!(lock(&cache.state).used_bytes <= 3 * SIZE as u64);
+                    assert!(cache.state.lock().used_bytes <= 3 * SIZE as u64);
                     cache.finish((1, reader + index));
                 }
             });
@@ -110,8 +110,8 @@ fn reading_ahead_drops_nothing_that_is_being_read() {
     assert_eq!(counts.decoded.load(Ordering::SeqCst), 3, "no room for part 3");
     cache.finish((1, 0));
     cache.fetch(&set, 1, 2, 3..9).unwrap();
-    assert!(lock(&cache.state).entries.contains_key(&(1, 3)));
-    assert!(!lock(&cache.state).entries.contains_key(&(1, 0)));
+    assert!(cache.state.lock().entries.contains_key(&(1, 3)));
+    assert!(!cache.state.lock().entries.contains_key(&(1, 0)));
 }
 
 #[test]
@@ -134,10 +134,10 @@ fn a_forgotten_volume_leaves_nothing() {
     cache.fetch(&set, 2, 0, 0..0).unwrap();
     cache.forget(1);
     let begun = Instant::now();
-    while lock(&cache.state).used_bytes != SIZE as u64 && begun.elapsed() < Duration::from_secs(2) {
+    while cache.state.lock().used_bytes != SIZE as u64 && begun.elapsed() < Duration::from_secs(2) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let state = lock(&cache.state);
+    let state = cache.state.lock();
     assert_eq!((state.used_bytes, state.entries.len()), (SIZE as u64, 1));
 }
 
@@ -186,5 +186,5 @@ fn a_part_that_needs_more_room_gets_it_from_the_budget_and_is_read_by_all_who_wa
             scope.spawn(|| assert_eq!(cache.fetch(&set, 2, 0, 0..0).unwrap().len(), 4 * SIZE));
         }
     });
-    assert!(lock(&cache.state).used_bytes <= 5 * SIZE as u64, "others have made room");
+    assert!(cache.state.lock().used_bytes <= 5 * SIZE as u64, "others have made room");
 }

@@ -2,18 +2,19 @@
 //!
 //! In: decoded bytes, each block once. Out: the same bytes. Every failure names the flag that can help.
 
+use crate::sync::Mutex;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 
+use crate::decode::Shared;
 use crate::decode::limits::mebibytes;
 use crate::decode::ranges::BitSet;
-use crate::decode::{Shared, lock};
 use crate::error::{BundleError, Fault};
 
 /// What is written, counted and punched out as one.
@@ -64,7 +65,7 @@ impl SpoolFile {
         }
         self.shared.meter.spool(BLOCK);
         let look = {
-            let mut blocks = lock(&self.blocks);
+            let mut blocks = self.blocks.lock();
             blocks.on_disk.insert(usize::try_from(offset / BLOCK).unwrap_or(usize::MAX));
             blocks.written += 1;
             blocks.written.is_multiple_of(LOOK_BLOCKS)
@@ -98,7 +99,7 @@ impl SpoolFile {
             return;
         }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let mut blocks = lock(&self.blocks);
+        let mut blocks = self.blocks.lock();
         if fallocate(&self.file, flags, first * BLOCK, (last - first) * BLOCK).is_ok() {
             let index = |block| usize::try_from(block).unwrap_or(usize::MAX);
             let gone = (first..last).filter(|block| blocks.on_disk.remove(index(*block))).count();
@@ -122,7 +123,7 @@ impl SpoolFile {
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        self.shared.meter.unspool(lock(&self.blocks).on_disk.count() * BLOCK);
+        self.shared.meter.unspool(self.blocks.lock().on_disk.count() * BLOCK);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The blobs of an image: known elsewhere → mount; else, or when that is declined → HEAD → upload.
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::{join, join_all};
 
@@ -58,7 +58,7 @@ struct Opened<'a> {
 
 impl<'a> Ahead<'a> {
     fn take(&self, digest: &Digest) -> Option<Begun<'a>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(digest)
+        self.0.lock().remove(digest)
     }
 }
 
@@ -90,7 +90,7 @@ impl Actor {
 
     /// Sessions that nobody needs.
     pub(super) async fn cancel(&self, repository: &Repository, ahead: Ahead<'_>) {
-        let ahead = ahead.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let ahead = ahead.0.into_inner();
         let opened = ahead.into_values().filter_map(|begun| begun.opened);
         join_all(opened.map(|opened| self.cancel_one(repository, opened))).await;
     }

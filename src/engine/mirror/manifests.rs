@@ -7,7 +7,7 @@
 //! name it is asked to give the manifest back.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
@@ -170,7 +170,7 @@ impl Actor {
                         outcome.images_unchanged +=
                             usize::from(whole.already && whole.tags_to_move.is_empty());
                         let whole = Whole { complete: true, ..whole };
-                        self.whole.lock().unwrap_or_else(PoisonError::into_inner).insert(at, whole);
+                        self.whole.lock().insert(at, whole);
                     }
                     Err((phase, failure)) => {
                         if let Some(image) = self.run.work.image(at) {
@@ -186,10 +186,10 @@ impl Actor {
     /// Why tags may not be moved: none of an archive that is damaged, and with `--atomic-tags` none of an incomplete
     /// mirror.
     fn withheld(&self, agreed: &Agreed) -> Withheld {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.lock();
         let accepted = self.run.settings.accept.digest_lost;
         let loses = |at: &usize, planned: &PlannedImage| {
-            let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+            let whole = self.whole.lock();
             !accepted && whole.get(at).is_some_and(|whole| planned.lost(&whole.held).is_some())
         };
         let mut demanding = agreed.demanding.iter();
@@ -266,7 +266,7 @@ impl Actor {
 
     /// The images of the plan that are whole, images before the indexes that list them, for the reason at `manifest`.
     fn levels(&self, agreed: &Agreed) -> Vec<Sorted> {
-        let mut whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut whole = std::mem::take(&mut *self.whole.lock());
         let mut levels: HashMap<usize, Sorted> = HashMap::new();
         for &at in agreed.images.iter() {
             if let Some(image) = whole.remove(&at) {

@@ -1,9 +1,10 @@
 //! Puts questions to the hosts of one upstream, each question once, and remembers the answers.
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use secrecy::ExposeSecret as _;
 use tokio::sync::OnceCell;
@@ -111,7 +112,7 @@ impl<'a> Asker<'a> {
         };
         let key = (host, format!("{kind} {repository} {reference}"));
         let cell = {
-            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut answers = self.answers.lock();
             Arc::clone(answers.entry(key).or_default())
         };
         cell.get_or_init(|| self.ask(host, repository, question, reference)).await.clone()

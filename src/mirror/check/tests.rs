@@ -249,7 +249,7 @@ fn a_node_pulls_what_is_for_its_platform() {
 }
 
 /// A registry with two tags of one image; gives its address and every request that it saw.
-async fn serving_two_tags() -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>, Digest) {
+async fn serving_two_tags() -> (String, std::sync::Arc<crate::sync::Mutex<Vec<String>>>, Digest) {
     use axum::body::Body;
     use axum::extract::Request;
     use axum::http::Response;
@@ -261,11 +261,11 @@ async fn serving_two_tags() -> (String, std::sync::Arc<std::sync::Mutex<Vec<Stri
         blob(b"the layer")
     );
     let root = Digest::of(manifest.as_bytes());
-    let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = std::sync::Arc::new(crate::sync::Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&log);
     let handle = move |request: Request| {
         let (method, target) = (request.method().to_string(), request.uri().to_string());
-        seen.lock().unwrap().push(format!("{method} {target}"));
+        seen.lock().push(format!("{method} {target}"));
         let (length, body) = if target.contains("/manifests/") {
             let body = if method == "GET" { manifest.clone() } else { String::new() };
             (manifest.len(), body)
@@ -323,7 +323,7 @@ async fn what_images_share_is_asked_for_once() {
             ("gcr.io/a:4", "other-image"),
         ]
     );
-    let mut log = log.lock().unwrap().clone();
+    let mut log = log.lock().clone();
     log.sort();
     let before = log.len();
     log.dedup();

@@ -1,9 +1,10 @@
 //! Tokens: fetched once however many requests wait for one, kept until shortly before they end
 //! ([token specification](https://distribution.github.io/distribution/spec/auth/token/)).
 
+use crate::sync::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;

@@ -2,7 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use std::thread;
 
 /// A server on a free port that answers every request alike, and the first lines of what it was asked.
@@ -22,7 +24,7 @@ impl Parrot {
             for mut connection in listener.incoming().flatten() {
                 let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
                 let Some(Ok(first)) = lines.next() else { continue };
-                ears.lock().unwrap().push(first);
+                ears.lock().push(first);
                 // Up to the end of the head; none of these requests has a body.
                 while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
                 let _ =
@@ -33,6 +35,6 @@ impl Parrot {
     }
 
     pub(crate) fn heard(&self) -> Vec<String> {
-        self.heard.lock().unwrap().clone()
+        self.heard.lock().clone()
     }
 }

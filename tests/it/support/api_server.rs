@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -102,7 +104,7 @@ impl ApiServer {
     }
 
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        work(&mut self.state.lock().unwrap())
+        work(&mut self.state.lock())
     }
 
     pub(crate) fn put(&self, path: &str, object: Value) {
@@ -317,7 +319,7 @@ fn serve(connection: impl Read + Write, state: &Mutex<State>) {
         body: if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() },
     };
     let (code, answer, headers) = {
-        let mut state = state.lock().unwrap();
+        let mut state = state.lock();
         let (code, answer) = state.answer(&asked);
         state.asked.push(asked);
         (code, answer, state.headers.clone())
