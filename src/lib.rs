@@ -29,7 +29,9 @@ mod state;
 
 mod report;
 
-mod mirror;
+mod node;
+
+mod cluster;
 mod serve;
 
 mod bench;

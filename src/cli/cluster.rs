@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::Stop;
 use super::output::Output;
+use crate::cluster::file::{self, ClusterError, ClusterMirrors, Expectations, Severity};
 use crate::exit::Exit;
-use crate::mirror::cluster::{self, ClusterError, ClusterMirrors, Expectations, Severity};
 
 /// What a file says of mirrors. Shows what is wrong with it.
 pub(super) fn read(path: &Path, expected: &Expectations, output: &Output) -> Result<ClusterMirrors, Stop> {
-    match cluster::read(path, expected) {
+    match file::read(path, expected) {
         Ok((mirrors, warnings)) => {
             output.findings(path, &warnings);
             Ok(mirrors)

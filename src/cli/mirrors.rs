@@ -11,8 +11,8 @@ use clap::Args;
 use super::Stop;
 use super::credentials::CredentialArgs;
 use super::output::Output;
+use crate::cluster::file::{Expectations, RegistryMirror};
 use crate::engine::MirrorSettings;
-use crate::mirror::cluster::{Expectations, RegistryMirror};
 use crate::registry::{Access, ClientOptions, Target};
 
 /// Flags about mirrors.

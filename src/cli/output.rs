@@ -7,9 +7,9 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::Stop;
+use crate::cluster::file::{Finding, Severity};
 use crate::engine::Outcome;
 use crate::error::printable;
-use crate::mirror::cluster::{Finding, Severity};
 use crate::report::json::JsonLines;
 use crate::report::lines::Lines;
 use crate::report::progress::Progress;

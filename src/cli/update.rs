@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use super::output::Output;
 use super::{Done, Stop, cluster, mirror};
+use crate::cluster::api::cluster::{Planned, carry_out, plan};
+use crate::cluster::api::{Change, Failure, How, Owner, Server, Stopped, Wanted};
+use crate::cluster::file::Expectations;
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::mirror::cluster::Expectations;
-use crate::mirror::update::cluster::{Planned, carry_out, plan};
-use crate::mirror::update::{Change, Failure, How, Owner, Server, Stopped, Wanted};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -191,7 +191,7 @@ fn the_daemonset_installs_keeps_what_was_there_and_takes_its_own_away() {
     std::fs::write(files.join("index"), index).unwrap();
     std::fs::write(tree.join("quay.io/hosts.toml"), "the administrator's").unwrap();
     std::fs::write(tree.join("other.example/hosts.toml"), "untouched").unwrap();
-    let script = std::fs::read_to_string(root().join("src/mirror/render/install.sh")).unwrap();
+    let script = std::fs::read_to_string(root().join("src/node/render/install.sh")).unwrap();
     let here = |path: &Path| path.to_str().unwrap().to_owned();
     let script = script
         .replace("/node/certs.d", &here(&tree))

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 pub(crate) const MODULES: &[&str] = &[
     "source", "decode", "archive", "plan", "probe", "registry", "publish",
     "engine", // the way of the data
-    "oci", "compress", "state", "report", "serve", "mirror", "bench", "config",
+    "oci", "compress", "state", "report", "serve", "node", "cluster", "bench", "config",
     "cli", // what stands beside it
     "error", "exit", "units", "sync", "clock", "lib", "main", // what everybody knows
 ];
@@ -74,7 +74,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("plan"),
-        modules: These("decode publish engine report serve mirror bench cli"),
+        modules: These("decode publish engine report serve node cluster bench cli"),
         paths: These(
             "std::fs std::net std::process std::env std::thread std::os tokio tokio_util reqwest rayon crossbeam \
              tempfile memmap2 rustix libc",
@@ -83,21 +83,21 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("probe publish"),
-        modules: These("source decode engine serve mirror bench cli"),
+        modules: These("source decode engine serve node cluster bench cli"),
         paths: These("rayon tar"),
         why: "it talks to a mirror: where bytes come from, and who calls it, is not its business",
     },
     Rule {
         files: In("registry"),
         modules: These(
-            "source decode archive compress plan probe publish engine report serve mirror bench cli",
+            "source decode archive compress plan probe publish engine report serve node cluster bench cli",
         ),
         paths: These("rayon tar memmap2"),
         why: "the registry client knows the protocol, and nothing of bundles",
     },
     Rule {
         files: In("engine"),
-        modules: These("serve mirror bench cli"),
+        modules: These("serve node cluster bench cli"),
         paths: Names::None,
         why: "the engine is called, it does not call back",
     },
@@ -116,13 +116,13 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("state"),
-        modules: These("decode engine publish report serve mirror bench cli"),
+        modules: These("decode engine publish report serve node cluster bench cli"),
         paths: These("reqwest rayon"),
         why: "the state remembers, it does nothing",
     },
     Rule {
         files: In("report"),
-        modules: These("source decode archive registry probe publish engine serve mirror cli"),
+        modules: These("source decode archive registry probe publish engine serve node cluster cli"),
         paths: These("reqwest rayon"),
         why: "reports listen to events, they do not ask the stages",
     },
@@ -133,27 +133,33 @@ pub(crate) const RULES: &[Rule] = &[
         why: "the embedded registry is the other end of the wire: it shares nothing with the client but the words",
     },
     Rule {
-        files: In("mirror"),
+        files: In("node"),
+        modules: These("cluster"),
+        paths: Names::None,
+        why: "what nodes are told is one thing, whatever brings it to them; clusters come after it",
+    },
+    Rule {
+        files: In("node cluster"),
         modules: These("source decode archive compress plan publish engine serve bench cli"),
         paths: These("rayon"),
         why: "node configuration has nothing to do with bundles",
     },
     Rule {
         files: In(
-            "mirror/hosts/go mirror/hosts/parse mirror/hosts/resolve mirror/hosts/version mirror/hosts/write mirror/render \
-             mirror/lint/config_toml mirror/lint/daemon_json mirror/lint/document mirror/lint/hosts_toml \
-             mirror/lint/registries_conf mirror/lint/registries_yaml mirror/lint/told mirror/lint/tree mirror/lint/url",
+            "node/hosts/go node/hosts/parse node/hosts/resolve node/hosts/version node/hosts/write node/render \
+             node/lint/config_toml node/lint/daemon_json node/lint/document node/lint/hosts_toml \
+             node/lint/registries_conf node/lint/registries_yaml node/lint/settings node/lint/tree node/lint/url",
         ),
         modules: Names::None,
         paths: These("std::fs std::process std::env std::thread std::os tokio reqwest tempfile"),
-        why: "what a runtime makes of a file, and what is written for it, are pure: only mirror/hosts/directory and \
-              mirror/lint/disk read a disk",
+        why: "what a runtime makes of a file, and what is written for it, are pure: only node/hosts/directory and \
+              node/lint/disk read a disk",
     },
     Rule {
         files: In(
-            "mirror/cluster/yaml mirror/cluster/header mirror/cluster/objects mirror/cluster/endpoint mirror/update/diff \
-             mirror/update/failure mirror/update/manifest mirror/update/old mirror/update/owners mirror/update/patience \
-             mirror/update/ready mirror/update/request mirror/update/secret mirror/update/status mirror/update/wanted",
+            "cluster/file/yaml cluster/file/header cluster/file/objects cluster/file/endpoint cluster/api/diff \
+             cluster/api/failure cluster/api/manifest cluster/api/old cluster/api/owners cluster/api/patience \
+             cluster/api/ready cluster/api/request cluster/api/secret cluster/api/status cluster/api/wanted",
         ),
         modules: Names::None,
         paths: These(
@@ -162,14 +168,14 @@ pub(crate) const RULES: &[Rule] = &[
         why: "what a cluster's file says, what its server is asked and what it means by its answer are pure",
     },
     Rule {
-        files: Outside("mirror/update/server"),
+        files: Outside("cluster/api/server"),
         modules: Names::None,
         paths: These("kube k8s_openapi hyper_util"),
         why: "one file has the connection to a cluster",
     },
     Rule {
         files: In("bench"),
-        modules: These("serve mirror cli"),
+        modules: These("serve node cluster cli"),
         paths: Names::None,
         why: "benchmarks measure the stages, not the program around them",
     },

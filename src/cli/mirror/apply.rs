@@ -8,12 +8,12 @@ use super::flags::MirrorFlags;
 use crate::cli::output::Output;
 use crate::cli::update::{self, HowArgs};
 use crate::cli::{Done, Stop};
+use crate::cluster::api::Server;
+use crate::cluster::api::apply::{Fate, Planned, carry_out, plan, wait};
+use crate::cluster::api::manifest;
+use crate::cluster::file::read_text;
 use crate::exit::Exit;
-use crate::mirror::cluster::read_text;
-use crate::mirror::render::{File, Runtime};
-use crate::mirror::update::Server;
-use crate::mirror::update::apply::{Fate, Planned, carry_out, plan, wait};
-use crate::mirror::update::manifest;
+use crate::node::render::{File, Runtime};
 
 /// Bring rendered objects into a Kubernetes cluster, and wait until every node has them
 ///

@@ -14,11 +14,11 @@ use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::{ChoiceArgs, RuleArgs};
 use crate::cli::{Done, Stop, left_out};
+use crate::cluster::file::{ClusterMirrors, Expectations};
 use crate::exit::Exit;
-use crate::mirror::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
-use crate::mirror::cluster::{ClusterMirrors, Expectations};
-use crate::mirror::hosts::{Version, directory};
-use crate::mirror::render::NodeMirror;
+use crate::node::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
+use crate::node::hosts::{Version, directory};
+use crate::node::render::NodeMirror;
 use crate::plan::Accept;
 
 /// Say for each image what a node's containerd would do: pull it from the mirror, fail over, or fail

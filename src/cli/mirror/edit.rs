@@ -7,10 +7,10 @@ use clap::Args;
 use super::named::{self, Look};
 use crate::cli::output::Output;
 use crate::cli::{Done, Stop};
+use crate::cluster::file::edit::{Change, Edit, EditError, Edited, edit_file};
+use crate::cluster::file::{self, Expectations, RegistryMirror};
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::mirror::cluster::edit::{Change, Edit, EditError, Edited, edit_file};
-use crate::mirror::cluster::{self, Expectations, RegistryMirror};
 
 /// Which entry of which file.
 #[derive(Debug, Args)]
@@ -115,7 +115,7 @@ fn look_at(change: &Change, output: &Output) -> Result<(), Stop> {
 
 /// The entries of which a change may have made that nodes have no credentials for them.
 fn changed_mirrors(edited: &Edited, change: &Change) -> Vec<RegistryMirror> {
-    let reading = cluster::parse(&edited.after, &Expectations::default());
+    let reading = file::parse(&edited.after, &Expectations::default());
     let mut mirrors = reading.mirrors.map(|cluster| cluster.mirrors).unwrap_or_default();
     mirrors.retain(|mirror| match change {
         Change::Endpoint(endpoint) => mirror.endpoint_as_written == *endpoint,

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Stop;
 use crate::cli::output::Output;
-use crate::mirror::cluster::{ClusterMirrors, Expectations, RegistryMirror};
-use crate::mirror::hosts::Version;
-use crate::mirror::render::{
+use crate::cluster::file::{ClusterMirrors, Expectations, RegistryMirror};
+use crate::node::hosts::Version;
+use crate::node::render::{
     Authorities, Credentials, NodeMirror, Options, Refused, Rendered, Runtime, render,
 };
 use crate::registry::{Credential, credentials};

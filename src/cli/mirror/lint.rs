@@ -9,9 +9,9 @@ use crate::cli::output::Output;
 use crate::cli::{Done, Stop};
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::mirror::hosts::Version;
-use crate::mirror::lint::disk::{self, Disk, Unreadable};
-use crate::mirror::lint::{Finding, Settings, Severity, Source, lint};
+use crate::node::hosts::Version;
+use crate::node::lint::disk::{self, Disk, Unreadable};
+use crate::node::lint::{Finding, Settings, Severity, Source, lint};
 
 /// Find mistakes in the configuration of nodes
 ///

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use crate::mirror::cluster::{Finding, RegistryMirror, Severity};
-use crate::mirror::render::Authorities;
+use crate::cluster::file::{Finding, RegistryMirror, Severity};
+use crate::node::render::Authorities;
 use crate::registry::credentials;
 
 /// A file of certificates has a few kilobytes.

@@ -10,8 +10,8 @@ use super::flags::MirrorFlags;
 use crate::cli::output::Output;
 use crate::cli::{Done, Stop};
 use crate::exit::Exit;
-use crate::mirror::hosts::{FILE_NAME, directory};
-use crate::mirror::render::{File, Runtime};
+use crate::node::hosts::{FILE_NAME, directory};
+use crate::node::render::{File, Runtime};
 
 /// How files begin that this command made.
 const MARK: &str = "# Made by `layercast mirror render`";

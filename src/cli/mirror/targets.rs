@@ -8,8 +8,8 @@ use serde_json::json;
 use super::named;
 use crate::cli::output::Output;
 use crate::cli::{Done, Stop, cluster};
+use crate::cluster::file::{ClusterError, ClusterMirrors, Expectations, Finding, Severity};
 use crate::exit::Exit;
-use crate::mirror::cluster::{ClusterError, ClusterMirrors, Expectations, Finding, Severity};
 use crate::registry::Target;
 
 #[derive(Debug, clap::Args)]

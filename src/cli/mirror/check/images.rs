@@ -9,7 +9,7 @@ use crate::cli::Stop;
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::ChoiceArgs;
-use crate::mirror::check::{Expected, Wanted};
+use crate::node::check::{Expected, Wanted};
 use crate::oci::Reference;
 use crate::plan::{Accept, Rules};
 use crate::report::Listeners;

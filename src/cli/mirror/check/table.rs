@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::error::printable;
-use crate::mirror::check::{Checked, Verdict};
+use crate::node::check::{Checked, Verdict};
 
 /// Reasons that are shown for one image; JSON has all.
 const MAX_REASONS: usize = 3;

@@ -11,9 +11,9 @@ mod document;
 mod hosts_toml;
 mod registries_conf;
 mod registries_yaml;
+mod settings;
 #[cfg(test)]
 mod tests;
-mod told;
 mod tree;
 mod url;
 
@@ -249,7 +249,7 @@ pub(crate) fn lint(sources: &[Source], settings: &Settings, files: &dyn Files) -
         found.append(&mut findings.found);
     }
     found.extend(tree::check(sources, files));
-    found.extend(told::check(sources, settings, files));
+    found.extend(settings::check(sources, settings, files));
     found.sort_by(|a, b| (&a.path, a.line, a.severity, a.rule).cmp(&(&b.path, b.line, b.severity, b.rule)));
     found
 }

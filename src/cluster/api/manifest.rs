@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
-use crate::mirror::cluster::yaml::{self, Node, Scalar};
+use crate::cluster::file::yaml::{self, Node, Scalar};
 
 /// An object to apply.
 #[derive(Debug, Clone, PartialEq)]

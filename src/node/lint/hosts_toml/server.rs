@@ -3,7 +3,7 @@
 use super::super::document::Node;
 use super::super::{Findings, Settings, Severity, url};
 use super::line_of;
-use crate::mirror::hosts::{Host, HostsFile, Origin};
+use crate::node::hosts::{Host, HostsFile, Origin};
 
 pub(super) fn check(
     findings: &mut Findings<'_>,

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::mirror::render::{Authorities, Credentials};
+use crate::node::render::{Authorities, Credentials};
 
 /// Says that a secret is ours, so that it may be removed when nothing points at it any more.
 pub(super) const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", super::MANAGER);

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mirror::hosts::tests::ask;
-use crate::mirror::hosts::{Host, HostsFile};
+use crate::node::hosts::tests::ask;
+use crate::node::hosts::{Host, HostsFile};
 
 const CA: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{Files, Finding, Kind, Severity, Source, url};
-use crate::mirror::hosts::{FILE_NAME, HostsFile, Version, directory};
+use crate::node::hosts::{FILE_NAME, HostsFile, Version, directory};
 
 /// What one tree holds.
 #[derive(Default)]

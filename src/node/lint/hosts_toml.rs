@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 
 use super::document::{self, Node};
 use super::{Files, Findings, Settings, url};
-use crate::mirror::hosts::{Capability, Host, HostsFile, Ignored, Origin, Version, directory};
+use crate::node::hosts::{Capability, Host, HostsFile, Ignored, Origin, Version, directory};
 
 const KEYS: [&str; 7] =
     ["capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout"];

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::course::{Answer, Content, Course, Found, Question, Settled};
-use super::verdict::{Other, Seen, verdict};
+use super::decision::{Other, Seen, verdict};
+use super::failover::{Answer, Content, Failover, Found, Question, Settled};
 use super::{Endpoint, Role, Upstream, Verdict};
-use crate::mirror::hosts::{HostsFile, Version};
+use crate::node::hosts::{HostsFile, Version};
 use crate::oci::Digest;
 
 /// A mirror at `m` and the upstream behind it.
@@ -50,12 +50,12 @@ fn silence() -> Answer {
 
 /// Who was asked, and how it ended. Asking more hosts than there are answers is an error of the test.
 fn settle(upstream: &Upstream, question: Question, answers: &[Answer]) -> (Vec<usize>, Settled) {
-    let (mut course, mut asked) = (Course::new(question, &upstream.hosts), Vec::new());
-    while let Some(host) = course.next_host() {
-        course.take(answers[asked.len()].clone());
+    let (mut failover, mut asked) = (Failover::new(question, &upstream.hosts), Vec::new());
+    while let Some(host) = failover.next_host() {
+        failover.take(answers[asked.len()].clone());
         asked.push(host);
     }
-    (asked, course.end())
+    (asked, failover.end())
 }
 
 #[test]

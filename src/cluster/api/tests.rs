@@ -13,8 +13,8 @@ use super::secret::Secret;
 use super::status::{Answer, Meaning, Owner, Refusal, meaning};
 use super::wanted::{Version, Wanted};
 use super::{How, manifest};
-use crate::mirror::cluster::{ClusterMirrors, Expectations, parse};
-use crate::mirror::render::{Credentials, NodeMirror};
+use crate::cluster::file::{ClusterMirrors, Expectations, parse};
+use crate::node::render::{Credentials, NodeMirror};
 
 const SAMPLE: &str = include_str!("../../../tests/cluster/admin1.yaml");
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::config_toml::{self, Said};
 use super::{Files, Finding, Findings, Kind, Place, Settings, Severity, Source};
-use crate::mirror::hosts::Version;
+use crate::node::hosts::Version;
 
 /// Where containerd looks from 2.2 on without being told (`internal/cri/config/config_unix.go`).
 const DEFAULT: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::{StreamExt as _, stream};
 
 use super::asker::Asker;
-use super::course::{Content, Found, Miss, Question, Settled, is_manifest};
-use super::verdict::{Checked, Other, Seen, Verdict, verdict};
+use super::decision::{Checked, Other, Seen, Verdict, verdict};
+use super::failover::{Content, Found, Miss, Question, Settled, is_manifest};
 use super::{Expected, Settings, Wanted};
 use crate::oci::manifest::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, Reference, Repository};

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use secrecy::ExposeSecret as _;
 
 use super::{File, NodeMirror, Options, Refused, Rendered};
-use crate::mirror::hosts::{Quoted, Version, directory};
+use crate::node::hosts::{Quoted, Version, directory};
 
 pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
     if !mirror.fallback {

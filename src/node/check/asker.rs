@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::course::{Answer, Course, Found, Question, Settled};
+use super::failover::{Answer, Failover, Found, Question, Settled};
 use super::{Host, Role, Settings, Upstream, is_by_name};
 use crate::oci::{Digest, Repository};
 use crate::registry::{
@@ -78,11 +78,11 @@ impl<'a> Asker<'a> {
         question: Question,
         reference: &str,
     ) -> Settled {
-        let mut course = Course::new(question, &self.upstream.hosts);
-        while let Some(host) = course.next_host() {
-            course.take(self.answer(host, repository, question, reference).await);
+        let mut failover = Failover::new(question, &self.upstream.hosts);
+        while let Some(host) = failover.next_host() {
+            failover.take(self.answer(host, repository, question, reference).await);
         }
-        course.end()
+        failover.end()
     }
 
     /// The digest of what `by` has under a tag, by fetching it: for hosts whose HEAD tells too little.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Certificate, Files, Kind, Place, Settings, Source};
-use crate::mirror::hosts::FILE_NAME;
+use crate::node::hosts::FILE_NAME;
 
 /// Folders inside folders.
 const MAX_DEPTH: usize = 12;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::document::{self, Node, Value};
 use super::{Files, Findings, Settings, Source, url};
-use crate::mirror::hosts::Version;
+use crate::node::hosts::Version;
 
 /// The plugin whose table holds the registries, before 2.0 and since.
 pub(super) const OLD: &str = "io.containerd.grpc.v1.cri";

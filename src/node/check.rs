@@ -6,10 +6,10 @@
 //! order; a blob is asked for by HEAD, and once only in each repository of a host. It never writes to a registry.
 
 mod asker;
-mod course;
+mod decision;
+mod failover;
 #[cfg(test)]
 mod tests;
-mod verdict;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::mirror::hosts::directory::Loaded;
-use crate::mirror::hosts::{self, Capability, HostsFile, Origin, Version};
+use crate::node::hosts::directory::Loaded;
+use crate::node::hosts::{self, Capability, HostsFile, Origin, Version};
 use crate::oci::{Digest, Reference};
-pub(crate) use verdict::{Checked, Verdict};
+pub(crate) use decision::{Checked, Verdict};
 pub(crate) use walk::run;
 
 /// What a node has for the images of one upstream.

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{File, NodeMirror, Refused, Rendered};
-use crate::mirror::hosts::Quoted;
+use crate::node::hosts::Quoted;
 
 #[allow(clippy::unnecessary_wraps)] // all renderers look alike
 pub(super) fn render(mirror: &NodeMirror, is_crio: bool) -> Result<Rendered, Refused> {

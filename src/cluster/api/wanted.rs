@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::secret::Secret;
-use crate::mirror::cluster::{ClusterMirrors, RegistryMirror};
-use crate::mirror::render::NodeMirror;
+use crate::cluster::file::{ClusterMirrors, RegistryMirror};
+use crate::node::render::NodeMirror;
 
 /// What a cluster should have.
 #[derive(Debug, Clone)]

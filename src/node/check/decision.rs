@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::course::Settled;
+use super::failover::Settled;
 use super::{Host, Role};
 use crate::oci::Digest;
 

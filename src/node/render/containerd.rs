@@ -9,7 +9,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{File, NodeMirror, Options, Refused, Rendered, Upstream};
-use crate::mirror::hosts::{Capability, FILE_NAME, HostsFile, Settings, Version, directory};
+use crate::node::hosts::{Capability, FILE_NAME, HostsFile, Settings, Version, directory};
 
 /// Where the tree lies on a node.
 pub(super) const ROOT: &str = "/etc/containerd/certs.d";

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 
 use super::document::{self, Node};
-use crate::mirror::render::{Credentials, NodeMirror, Options, Rendered, Runtime, render};
+use crate::node::render::{Credentials, NodeMirror, Options, Rendered, Runtime, render};
 
 fn rendered(runtime: Runtime, username: &str, password: &str) -> Rendered {
     let mut mirror = NodeMirror::new("https://m:5000/v2/ns", &["gcr.io"]).unwrap();

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 
 use super::Host;
-use crate::mirror::hosts::Capability;
+use crate::node::hosts::Capability;
 use crate::oci::{Digest, media_type};
 use crate::registry::MAX_PULLED_MANIFEST_BYTES;
 
@@ -79,7 +79,7 @@ pub(super) enum Settled {
 
 /// A question on its way from host to host.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct Failover {
     question: Question,
     waiting: std::vec::IntoIter<usize>,
     asked: Option<usize>,
@@ -105,7 +105,7 @@ impl Question {
     }
 }
 
-impl Course {
+impl Failover {
     pub(super) fn new(question: Question, hosts: &[Host]) -> Self {
         // Somebody must be able to pull, or the fetcher does not begin.
         let is_possible = hosts.iter().any(|host| host.node.may(Capability::Pull));
