@@ -4,17 +4,17 @@
 //! knows both the runtime (requests) and the pool of threads (decoding, compressing). Each mirror is an actor of its
 //! own; they share the volume and the prepared images, and nothing that a slow or dead one could hold.
 
+mod blob_locations;
 mod body;
-mod book;
+mod budget;
 pub(crate) mod bundle;
+mod concurrency;
 pub(crate) mod forecast;
-mod hunch;
 mod layers;
 mod mirror;
 pub(crate) mod outcome;
-mod pace;
 mod prepare;
-mod room;
+mod probe_heuristic;
 mod synthesis;
 pub(crate) mod verify;
 mod work;
@@ -37,14 +37,14 @@ use crate::plan::{Accept, Plan};
 use crate::registry::{ClientOptions, Target};
 use crate::report::{Event, Listeners};
 
+use budget::Budget;
 pub(crate) use bundle::{Bundle, Opening};
+use concurrency::MaxConcurrency;
 use layers::Layers;
 pub(crate) use layers::{KnownLayers, LayerKey};
 use outcome::Failure;
 pub(crate) use outcome::Outcome;
-use pace::Widths;
 use prepare::Preparer;
-use room::Room;
 pub(crate) use work::Discoveries;
 use work::{Backlog, Work, WorkImage};
 
@@ -171,7 +171,7 @@ pub(crate) async fn push(
 ) -> Result<Pushed, BundleError> {
     let started = Instant::now();
     let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
-    listeners.tell(&Event::Started { mirrors: names.clone() });
+    listeners.emit(&Event::Started { mirrors: names.clone() });
     let spill = SpillSettings {
         quota: Quota::new(settings.layer_memory_bytes),
         folder: settings.spool_folder.clone(),
@@ -179,8 +179,8 @@ pub(crate) async fn push(
     let layers = Layers::new(pool, settings.layer_workers, settings.layer_compression, spill);
     let room = settings
         .layer_memory_bytes
-        .saturating_add(room::on_disk(&settings.spool_folder, settings.spool_limit_bytes));
-    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), Room::new(room)));
+        .saturating_add(budget::on_disk(&settings.spool_folder, settings.spool_limit_bytes));
+    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), Budget::new(room)));
     let work = Arc::new(Work::new(mirrors.len()));
     let shares = mirrors.len();
     let run = Arc::new(Run { work, preparer, listeners, cancel, settings, damage: Mutex::default() });
@@ -188,8 +188,8 @@ pub(crate) async fn push(
         .into_iter()
         .enumerate()
         .map(|(number, mirror)| {
-            let widest = widths(run.settings.body_memory_bytes, shares, mirror.threads);
-            tokio::spawn(mirror::run(number, mirror, widest, Arc::clone(&run)))
+            let max = max_concurrency(run.settings.body_memory_bytes, shares, mirror.threads);
+            tokio::spawn(mirror::run(number, mirror, max, Arc::clone(&run)))
         })
         .collect();
     let stop = run.cancel.child_token();
@@ -202,7 +202,7 @@ pub(crate) async fn push(
     let agreeing = Arc::clone(&run);
     let reading = tokio::task::spawn_blocking(move || {
         let (bundle, plan) = read(&discoveries)?;
-        agreeing.listeners.tell(&Event::Planned { images: plan.images.len() });
+        agreeing.listeners.emit(&Event::Planned { images: plan.images.len() });
         let unreadable = bundle.lacks_something() && !agreeing.settings.accept.unreadable;
         agreeing.work.agree(&plan, &bundle.catalog, unreadable, &agreeing.preparer);
         Ok((bundle, plan))
@@ -234,7 +234,7 @@ pub(crate) async fn push(
             }
             Err(error) => {
                 aborts.iter().for_each(tokio::task::AbortHandle::abort);
-                run.listeners.tell(&Event::Abandoned);
+                run.listeners.emit(&Event::Abandoned);
                 return Err(error);
             }
         },
@@ -242,7 +242,7 @@ pub(crate) async fn push(
             // No mirror is left to read for. A pipe that says nothing cannot be told, and is left to itself.
             stop.cancel();
             decoder.cancel();
-            match tokio::time::timeout(FAREWELL, reading).await.map(ended) {
+            match tokio::time::timeout(SHUTDOWN_GRACE, reading).await.map(ended) {
                 Ok(Ok(read)) => (outcomes, Some(read)),
                 Ok(Err(error)) if error.fault() != Fault::Cancelled => return Err(error),
                 Ok(Err(_)) | Err(_) => (outcomes, None),
@@ -254,16 +254,16 @@ pub(crate) async fn push(
 }
 
 /// How long whoever reads the bundle may take to notice that nobody wants it any more.
-const FAREWELL: Duration = Duration::from_secs(2);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// How wide the lanes of each mirror may become: bodies share the memory, down to one for each mirror. Beyond some forty
+/// The highest limits of each mirror: bodies share the memory, down to one for each mirror. Beyond some forty
 /// mirrors it grows with their number.
-fn widths(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> Widths {
+fn max_concurrency(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> MaxConcurrency {
     let share = memory_bytes / mirrors.max(1) as u64;
     let fit = |bytes: u64, most: usize| usize::try_from(share / bytes).unwrap_or(most).clamp(1, most);
     let threads = threads.map(NonZeroUsize::get);
     let most_questions = threads.map_or(MOST_QUESTIONS, |threads| threads * QUESTIONS_PER_THREAD);
-    Widths {
+    MaxConcurrency {
         bodies: fit(body::BUFFERED_BYTES, threads.unwrap_or(MOST_BODIES)),
         questions: fit(mirror::SMALL_BYTES * 2, most_questions).max(LEAST_QUESTIONS),
     }
@@ -283,10 +283,10 @@ mod tests {
 
     #[test]
     fn bodies_of_many_mirrors_share_the_memory_until_each_has_one() {
-        let widest = |mirrors| widths(32 << 20, mirrors, None);
-        assert_eq!([1, 4, 10, 1000].map(|mirrors| widest(mirrors).bodies), [32, 10, 4, 1]);
-        assert_eq!([1, 4, 10, 1000].map(|mirrors| widest(mirrors).questions), [256, 64, 25, 4]);
-        let narrow = widths(32 << 20, 1, NonZeroUsize::new(2));
+        let max = |mirrors| max_concurrency(32 << 20, mirrors, None);
+        assert_eq!([1, 4, 10, 1000].map(|mirrors| max(mirrors).bodies), [32, 10, 4, 1]);
+        assert_eq!([1, 4, 10, 1000].map(|mirrors| max(mirrors).questions), [256, 64, 25, 4]);
+        let narrow = max_concurrency(32 << 20, 1, NonZeroUsize::new(2));
         assert_eq!((narrow.bodies, narrow.questions), (2, 8));
     }
 }

@@ -244,7 +244,7 @@ impl Rules {
 
 /// One name of one image.
 struct Draft {
-    place: naming::Place,
+    place: naming::Destination,
     content: Content,
     digests: Vec<Digest>,
     shortfall: Option<BundleError>,
@@ -253,7 +253,7 @@ struct Draft {
 
 /// What is pushed for a name of an image: the image; and of an index of which several platforms are there, but not all,
 /// each by its digest, because a tag never names an index with a missing child.
-fn drafts_of(image: &Image, place: naming::Place, accept: Accept) -> Vec<Draft> {
+fn drafts_of(image: &Image, place: naming::Destination, accept: Accept) -> Vec<Draft> {
     let digests = Vec::from_iter(place.digest);
     let draft = |place, content, digests, shortfall| Draft {
         place,
@@ -272,13 +272,14 @@ fn drafts_of(image: &Image, place: naming::Place, accept: Accept) -> Vec<Draft> 
         let shortfall = shortfall.take();
         let name =
             if shortfall.is_some() { place.name.clone() } else { format!("{} ({platform})", place.name) };
-        let place = naming::Place { name, tag: None, digest: None, repository: place.repository.clone() };
+        let place =
+            naming::Destination { name, tag: None, digest: None, repository: place.repository.clone() };
         draft(place, Content::Manifest(*digest), digests.take().unwrap_or_default(), shortfall)
     };
     partial.present.iter().map(of).collect()
 }
 
-fn partial_index(partial: &PartialIndex, place: &naming::Place) -> BundleError {
+fn partial_index(partial: &PartialIndex, place: &naming::Destination) -> BundleError {
     let tag = place.tag.as_ref().map(|tag| format!(", and the tag {tag} is not moved")).unwrap_or_default();
     let what = format!("{}; each is pushed by its digest{tag}", partial.in_words());
     BundleError::new(Fault::PartialIndex, what).hint(

@@ -204,7 +204,7 @@ impl Registry {
 
     /// How long the way there and back seems to be: what the first answer took, of which the opening of the connection
     /// was at least half, and two thirds with TLS.
-    pub(crate) fn there_and_back(&self) -> Duration {
+    pub(crate) fn round_trip(&self) -> Duration {
         let ways = if self.endpoint().scheme() == Scheme::Http { 2 } else { 3 };
         self.host().first_answer_after() / ways
     }

@@ -25,7 +25,7 @@ mod uploads;
 pub use discard::Discard;
 pub(crate) use error::ServeError;
 pub use server::{Options, Server};
-pub(crate) use stats::Endpoint;
+pub(crate) use stats::RouteKind;
 pub(crate) use store::Store;
 
 #[cfg(test)]

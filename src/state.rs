@@ -13,6 +13,7 @@
 //!
 //! Every call may wait, for the disk or for another run's transaction: call it from threads that may wait.
 
+mod catalog_codec;
 mod catalogs;
 mod folder;
 mod identity;
@@ -23,7 +24,6 @@ mod schema;
 mod store;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use crate::sync::{Mutex, MutexGuard};
 use std::path::Path;
@@ -31,13 +31,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+pub(crate) use catalog_codec::{Home, OpenVolume, Openings};
 pub(crate) use folder::default_folder;
 pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;
 pub(crate) use lock::{LockError, RunLock};
 pub(crate) use runs::{RunCounts, RunId};
 use store::Store;
-pub(crate) use wire::{Home, OpenVolume, Openings};
 
 /// What is remembered. Many threads may ask at once.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ pub(super) struct Nested<'r> {
 }
 
 /// What a file is.
-enum Opened {
+enum FileContent {
     /// A tar, compressed or not.
     Tar(Arc<dyn ByteSpace>),
     /// An archive that was read as it passed.
@@ -55,17 +55,17 @@ impl Nested<'_> {
             }
             let opened = passed
                 .remove(&file.position)
-                .map_or_else(|| self.open(file), |known| Ok(Opened::Read(known)));
+                .map_or_else(|| self.open(file), |known| Ok(FileContent::Read(known)));
             let inner = match opened {
-                Ok(Opened::Read(known)) => Ok(known),
-                Ok(Opened::Tar(space)) => self.look_into(&space, file.path),
-                Ok(Opened::Other(what)) => {
+                Ok(FileContent::Read(known)) => Ok(known),
+                Ok(FileContent::Tar(space)) => self.look_into(&space, file.path),
+                Ok(FileContent::Other(what)) => {
                     if self.others_count {
                         catalog.left_out.push(LeftOut::no_archive(file.path, what));
                     }
                     continue;
                 }
-                Ok(Opened::Unreadable(left_out)) => {
+                Ok(FileContent::Unreadable(left_out)) => {
                     catalog.left_out.push(left_out);
                     continue;
                 }
@@ -127,48 +127,48 @@ impl Nested<'_> {
         self.tree.extent(file).and_then(|extent| extent.chunk_at(0, 1)).is_ok()
     }
 
-    fn open(&self, file: File<'_>) -> Result<Opened, BundleError> {
+    fn open(&self, file: File<'_>) -> Result<FileContent, BundleError> {
         if file.len == 0 {
-            return Ok(Opened::Other("an empty file"));
+            return Ok(FileContent::Other("an empty file"));
         }
         // Not worth going back for inside an archive; in a folder it may be what is left of a download.
         if file.len < MIN_ARCHIVE_BYTES && !self.tree.is_directory() {
-            return Ok(Opened::Other("a file too short to be an archive"));
+            return Ok(FileContent::Other("a file too short to be an archive"));
         }
         let stored = self.tree.extent(file)?;
         let (format, first) = sniff::format_of(&stored)?;
         Ok(match format {
-            Format::Tar => Opened::Tar(Arc::new(stored)),
+            Format::Tar => FileContent::Tar(Arc::new(stored)),
             Format::Unreadable(container) => {
                 let why = format!("it cannot be read; next: {}", container.advice);
-                Opened::Unreadable(LeftOut::unreadable(file.path, container.what, why))
+                FileContent::Unreadable(LeftOut::unreadable(file.path, container.what, why))
             }
             Format::Compressed(_) => {
                 let space = (self.reader.open)(Arc::new(stored))?;
                 let first = sniff::first_bytes(space.as_ref())?;
                 match sniff::format(&first) {
-                    Format::Tar => Opened::Tar(space),
+                    Format::Tar => FileContent::Tar(space),
                     Format::Unreadable(container) => {
                         let what = format!("compressed, and in it {}", container.what);
                         let why = format!("it cannot be read; next: {}", container.advice);
-                        Opened::Unreadable(LeftOut::unreadable(file.path, what, why))
+                        FileContent::Unreadable(LeftOut::unreadable(file.path, what, why))
                     }
                     Format::Compressed(_) => {
                         let (what, why) = (
                             "compressed data inside compressed data",
                             "it is not read; next: decompress it once",
                         );
-                        Opened::Unreadable(LeftOut::unreadable(file.path, what, why))
+                        FileContent::Unreadable(LeftOut::unreadable(file.path, what, why))
                     }
-                    Format::Other => Opened::Other("a compressed file that is no archive"),
+                    Format::Other => FileContent::Other("a compressed file that is no archive"),
                 }
             }
             Format::Other => match sniff::look_closer(&stored, &first)? {
-                sniff::Closer::Other(what) => Opened::Other(what),
+                sniff::Closer::Other(what) => FileContent::Other(what),
                 sniff::Closer::Damaged(what) => {
                     let why = "it cannot be read; next: copy it again; join the pieces of a split archive, decrypt \
                                what is encrypted";
-                    Opened::Unreadable(LeftOut::unreadable(file.path, what, why))
+                    FileContent::Unreadable(LeftOut::unreadable(file.path, what, why))
                 }
             },
         })

@@ -26,7 +26,7 @@ const MAX_UNLISTED_BYTES: u64 = 64 << 10;
 pub(super) struct Pool<'t> {
     reader: &'t Reader<'t>,
     tree: &'t Tree<'t>,
-    places: HashMap<Digest, Vec<Place<'t>>>,
+    places: HashMap<Digest, Vec<BlobSource<'t>>>,
     manifests: HashMap<Digest, Arc<Manifest>>,
     visits: HashMap<(Digest, u64), Visit>,
     configs: HashMap<Digest, Option<BundleError>>,
@@ -36,7 +36,7 @@ pub(super) struct Pool<'t> {
 
 /// Where content lies.
 #[derive(Debug, Clone)]
-enum Place<'t> {
+enum BlobSource<'t> {
     Named(&'t str),
     /// Embedded in a document of the bundle.
     Inline(Bytes, u64),
@@ -75,10 +75,10 @@ impl Outcome {
 
 impl<'t> Pool<'t> {
     pub(super) fn new(reader: &'t Reader<'t>, tree: &'t Tree<'t>) -> Self {
-        let mut places: HashMap<Digest, Vec<Place<'t>>> = HashMap::new();
+        let mut places: HashMap<Digest, Vec<BlobSource<'t>>> = HashMap::new();
         for path in tree.paths() {
             if let Some(digest) = digest_of_path(path) {
-                places.entry(digest).or_default().push(Place::Named(path));
+                places.entry(digest).or_default().push(BlobSource::Named(path));
             }
         }
         Self {
@@ -94,7 +94,7 @@ impl<'t> Pool<'t> {
 
     /// Adds content that stands inside a document at `position`. What its digest is worth is seen when it is used.
     pub(super) fn add_inline(&mut self, digest: Digest, bytes: Bytes, position: u64) {
-        self.places.entry(digest).or_default().push(Place::Inline(bytes, position));
+        self.places.entry(digest).or_default().push(BlobSource::Inline(bytes, position));
     }
 
     /// Adds a document that has been read and verified in another way (an `index.json` that is an image itself).
@@ -107,8 +107,8 @@ impl<'t> Pool<'t> {
     /// Adds a file that is called by its digest in a way that only its format knows.
     pub(super) fn add_path(&mut self, digest: Digest, path: &'t str) {
         let places = self.places.entry(digest).or_default();
-        if !places.iter().any(|place| matches!(place, Place::Named(known) if *known == path)) {
-            places.push(Place::Named(path));
+        if !places.iter().any(|place| matches!(place, BlobSource::Named(known) if *known == path)) {
+            places.push(BlobSource::Named(path));
         }
     }
 
@@ -126,8 +126,8 @@ impl<'t> Pool<'t> {
         });
         let places = named.filter_map(|digest| self.places.get(&digest)).flatten();
         let paths = places.filter_map(|place| match place {
-            Place::Named(path) => Some(*path),
-            Place::Inline(..) => None,
+            BlobSource::Named(path) => Some(*path),
+            BlobSource::Inline(..) => None,
         });
         let real = |path: &'t str| self.tree.file(path).ok().flatten().map(|file| file.path.to_owned());
         paths.filter_map(real).collect()
@@ -268,8 +268,8 @@ impl<'t> Pool<'t> {
         let mut wrong = None;
         for place in self.fitting(descriptor)? {
             let bytes = match place {
-                Place::Inline(bytes, _) => bytes.clone(),
-                Place::Named(path) => match self.tree.file(path)? {
+                BlobSource::Inline(bytes, _) => bytes.clone(),
+                BlobSource::Named(path) => match self.tree.file(path)? {
                     Some(file) => self.tree.read(file)?,
                     None => continue,
                 },
@@ -287,7 +287,7 @@ impl<'t> Pool<'t> {
     }
 
     /// Where bytes of the right length lie; at least one place.
-    fn fitting(&self, descriptor: &Descriptor) -> Result<Vec<&Place<'t>>, BundleError> {
+    fn fitting(&self, descriptor: &Descriptor) -> Result<Vec<&BlobSource<'t>>, BundleError> {
         let digest = descriptor.digest;
         let (mut fitting, mut problem) = (Vec::new(), None);
         for place in self.places.get(&digest).into_iter().flatten() {
@@ -308,14 +308,14 @@ impl<'t> Pool<'t> {
         Ok(fitting)
     }
 
-    fn length(&self, place: &Place<'t>) -> Result<Option<u64>, BundleError> {
+    fn length(&self, place: &BlobSource<'t>) -> Result<Option<u64>, BundleError> {
         match place {
-            Place::Inline(bytes, _) => Ok(Some(bytes.len() as u64)),
-            Place::Named(path) => Ok(self.tree.file(path)?.map(|file| file.len)),
+            BlobSource::Inline(bytes, _) => Ok(Some(bytes.len() as u64)),
+            BlobSource::Named(path) => Ok(self.tree.file(path)?.map(|file| file.len)),
         }
     }
 
-    fn find(&self, descriptor: &Descriptor) -> Result<&Place<'t>, BundleError> {
+    fn find(&self, descriptor: &Descriptor) -> Result<&BlobSource<'t>, BundleError> {
         self.fitting(descriptor)?.into_iter().next().ok_or_else(|| {
             BundleError::new(Fault::MissingBlob, format!("{} is not in the bundle", descriptor.digest))
         })
@@ -392,8 +392,8 @@ impl<'t> Pool<'t> {
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob, BundleError> {
         let size = descriptor.size;
         let (extent, order) = match self.find(descriptor)? {
-            Place::Inline(bytes, position) => (Extent::new(Arc::new(bytes.clone()), 0, size), *position),
-            Place::Named(path) => {
+            BlobSource::Inline(bytes, position) => (Extent::new(Arc::new(bytes.clone()), 0, size), *position),
+            BlobSource::Named(path) => {
                 let missing = || BundleError::new(Fault::MissingBlob, format!("{path:?} is not a file"));
                 let file = self.tree.file(path)?.ok_or_else(missing)?;
                 (self.tree.extent(file)?, file.position)

@@ -85,7 +85,7 @@ impl MirrorArgs {
         }
         let given = self.credentials.given(output)?;
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        for Place { target, ca, pull_credentials } in self.places(output)? {
+        for MirrorEntry { target, ca, pull_credentials } in self.places(output)? {
             if mirrors.iter().any(|mirror| mirror.target == target) {
                 return Err(Stop::usage(format!("--private-registry {target} is given twice")));
             }
@@ -106,11 +106,11 @@ impl MirrorArgs {
         Ok(mirrors)
     }
 
-    fn places(&self, output: &Output) -> Result<Vec<Place>, Stop> {
+    fn places(&self, output: &Output) -> Result<Vec<MirrorEntry>, Stop> {
         let Some(path) = &self.cluster else {
             // Parsed here and not by clap, which would show a password that somebody put into the address.
             let targets = self.private_registry.iter().map(|text| text.parse::<Target>());
-            let place = |target| Ok(Place { target: target?, ca: None, pull_credentials: None });
+            let place = |target| Ok(MirrorEntry { target: target?, ca: None, pull_credentials: None });
             return targets.map(place).collect();
         };
         let cluster = super::cluster::read(path, &Expectations::default(), output)?;
@@ -124,14 +124,18 @@ impl MirrorArgs {
         let place = |mirror: RegistryMirror| {
             let flag = format!("{}:{}: caCertPath", path.display(), mirror.line);
             let ca = mirror.ca_cert_path.map(|ca| read_certificates(&flag, &ca)).transpose()?;
-            Ok(Place { target: mirror.target, ca, pull_credentials: mirror.pull_credential_config_path })
+            Ok(MirrorEntry {
+                target: mirror.target,
+                ca,
+                pull_credentials: mirror.pull_credential_config_path,
+            })
         };
         cluster.mirrors.into_iter().map(place).collect()
     }
 }
 
 /// A mirror with what is known of it alone.
-struct Place {
+struct MirrorEntry {
     target: Target,
     ca: Option<Vec<u8>>,
     pull_credentials: Option<PathBuf>,

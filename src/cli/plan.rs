@@ -10,7 +10,7 @@ use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, Stop, left_out};
-use crate::engine::forecast::{self, Forecast, ImageForecast, Verdict};
+use crate::engine::forecast::{self, Action, Forecast, ImageForecast};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::plan::Plan;
@@ -112,7 +112,7 @@ fn show(forecast: &Forecast) -> String {
     }
     for image in &forecast.images {
         let cost = match image.verdict {
-            Verdict::Unchanged => String::new(),
+            Action::Unchanged => String::new(),
             _ if image.missing_blobs == 0 => String::new(),
             _ => format!("  {} blobs, {}", image.missing_blobs, ByteCount(image.missing_bytes)),
         };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::output::Output;
 use super::{Done, Stop, cluster, mirror};
 use crate::cluster::api::cluster::{Planned, carry_out, plan};
-use crate::cluster::api::{Change, Failure, How, Owner, Server, Stopped, Wanted};
+use crate::cluster::api::{Change, DesiredState, Failure, How, Owner, Server, Stopped};
 use crate::cluster::file::Expectations;
 use crate::error::printable;
 use crate::exit::Exit;
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         let message = format!("{}:{}: the Cluster in it is {}", file.display(), cluster.line, cluster.name);
         return Err(Stop::usage(message).hint(format!("name: {name}, or -c {}", cluster.name)));
     }
-    let wanted = Wanted::new(&cluster, &mirror::flags::of_cluster(&cluster)?);
+    let wanted = DesiredState::new(&cluster, &mirror::flags::of_cluster(&cluster)?);
     let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| folder.join(format!("{name}-kubeconfig")));
     let how = args.how.how();
     let runtime = super::runtime()?;

@@ -1,6 +1,6 @@
 //! Telling a cluster of its mirrors: objects of Kubernetes, brought in by server-side apply.
 //!
-//! In: what a cluster's file says ([`Wanted`]) or rendered objects ([`manifest`]). Out: requests to the cluster's API server
+//! In: what a cluster's file says ([`DesiredState`]) or rendered objects ([`manifest`]). Out: requests to the cluster's API server
 //! and what became of them. What is asked, and what an answer means, is decided by pure code; only `server` has a
 //! connection, and `cluster` and `apply` say in which order things are asked. It owns what it writes under the field
 //! manager [`MANAGER`], sends nothing of a file but what is named here, and deletes nothing that it did not make.
@@ -26,7 +26,7 @@ pub(crate) use diff::Change;
 pub(crate) use failure::{Failure, Stopped};
 pub(crate) use server::Server;
 pub(crate) use status::Owner;
-pub(crate) use wanted::Wanted;
+pub(crate) use wanted::DesiredState;
 
 /// The name under which the API server remembers which fields are ours
 /// ([field management](https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers)).

@@ -29,7 +29,7 @@ use crate::source::ByteSpace;
 /// Buffers between the thread that decodes and the one that writes: one is filled, one is written, two wait.
 const BUFFERS: usize = 4;
 /// How long dropping a volume waits for its thread; one that is stuck in a silent pipe is left behind.
-const FAREWELL: Duration = Duration::from_secs(1);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// A volume in a spool file.
 pub(super) struct SpoolVolume {
@@ -78,8 +78,8 @@ impl SpoolVolume {
             .name("decode-spool".into())
             .spawn(move || {
                 // If decoding panics the readers must hear of it.
-                let mut verdict = Verdict { spool: &decoding, result: None };
-                verdict.result = Some(decoding.fill(feed));
+                let mut end = EndGuard { spool: &decoding, result: None };
+                end.result = Some(decoding.fill(feed));
             })
             .map_err(|error| BundleError::io("starting a thread", &error))?;
         Ok(Self { spool, thread: Some(thread) })
@@ -102,7 +102,7 @@ impl Spool {
                 .map_err(|error| BundleError::io("starting a thread", &error))?;
             let decoded = {
                 let mut out = Pieces { full, empty, buffer: Vec::new(), filled: 0, offset: 0 };
-                let mut feed = Wanted { feed, spool: self };
+                let mut feed = CancellableFeed { feed, spool: self };
                 let decoded = decode(self.format, &mut feed, &mut out, &self.shared.options);
                 decoded.and_then(|()| out.flush())
             };
@@ -185,8 +185,8 @@ impl Drop for SpoolVolume {
         self.spool.abandoned.store(true, Ordering::Relaxed);
         let begun = Instant::now();
         let mut state = self.spool.state.lock();
-        while state.end.is_none() && begun.elapsed() < FAREWELL {
-            self.spool.changed.wait_for(&mut state, FAREWELL);
+        while state.end.is_none() && begun.elapsed() < SHUTDOWN_GRACE {
+            self.spool.changed.wait_for(&mut state, SHUTDOWN_GRACE);
         }
         let ended = state.end.is_some();
         drop(state);
@@ -219,12 +219,12 @@ impl Spool {
 }
 
 /// Tells the readers how decoding ended, however it ended.
-struct Verdict<'a> {
+struct EndGuard<'a> {
     spool: &'a Spool,
     result: Option<Result<(), BundleError>>,
 }
 
-impl Drop for Verdict<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         let panicked = || Err(BundleError::new(Fault::Io, "internal error while decoding"));
         self.spool.state.lock().end = Some(self.result.take().unwrap_or_else(panicked));
@@ -233,12 +233,12 @@ impl Drop for Verdict<'_> {
 }
 
 /// A feed that ends when nobody wants the volume any more, even if nothing comes out of what it feeds.
-struct Wanted<'a> {
+struct CancellableFeed<'a> {
     feed: Box<dyn Feed>,
     spool: &'a Spool,
 }
 
-impl Feed for Wanted<'_> {
+impl Feed for CancellableFeed<'_> {
     fn window(&mut self) -> Result<&[u8], BundleError> {
         self.spool.check_wanted()?;
         self.feed.window()

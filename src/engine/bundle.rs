@@ -86,7 +86,7 @@ impl Bundle {
         }
         bundle.catalog = Arc::new(whole);
         if bundle.catalog.has_images() {
-            listeners.tell(&Event::Catalogued {
+            listeners.emit(&Event::Catalogued {
                 images: bundle.catalog.images.len(),
                 blobs: bundle.catalog.distinct_blobs(),
                 took: started.elapsed(),
@@ -195,7 +195,7 @@ impl Bundle {
 
     /// A file that is what it was in an earlier run. Nobody looks how it is compressed before it must be read.
     fn recalled(&mut self, path: &Path, stored_bytes: u64, listeners: &Listeners) {
-        listeners.tell(&Event::Opened {
+        listeners.emit(&Event::Opened {
             path: path.display().to_string(),
             structure: "known from an earlier run".to_owned(),
             stored_bytes: Some(stored_bytes),
@@ -214,7 +214,7 @@ impl Bundle {
         structure: Option<Structure>,
         listeners: &Listeners,
     ) {
-        listeners.tell(&Event::Opened {
+        listeners.emit(&Event::Opened {
             path: path.display().to_string(),
             structure: structure.as_ref().map_or_else(|| "a folder".to_owned(), ToString::to_string),
             stored_bytes,

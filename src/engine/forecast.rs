@@ -36,7 +36,7 @@ pub(crate) struct ImageForecast {
     /// Its name on the mirror.
     pub place: String,
     /// What would be done.
-    pub verdict: Verdict,
+    pub verdict: Action,
     /// Tags that stand for another image, each with its digest in words.
     pub replaces: Vec<(String, String)>,
     /// The digest that the tags will stand for; none where it is known only once layers are compressed.
@@ -51,7 +51,7 @@ pub(crate) struct ImageForecast {
 
 /// What would be done with an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Action {
     /// Nothing: it is there, tags and all.
     Unchanged,
     /// Only tags are moved.
@@ -62,7 +62,7 @@ pub(crate) enum Verdict {
     Compress,
 }
 
-impl Verdict {
+impl Action {
     /// The word for reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ fn sum(asked: Vec<Asked>, empty: Forecast) -> Forecast {
     let mut sent = HashSet::new();
     let missing = asked.iter().flat_map(|asked| &asked.missing);
     let bytes_to_send = missing.filter(|blob| sent.insert(blob.0)).map(|blob| blob.1).sum();
-    let exact = asked.iter().all(|asked| asked.image.verdict != Verdict::Compress);
+    let exact = asked.iter().all(|asked| asked.image.verdict != Action::Compress);
     Forecast { images: asked.into_iter().map(|asked| asked.image).collect(), bytes_to_send, exact, ..empty }
 }
 
@@ -125,21 +125,20 @@ async fn image(
             Some(others) => {
                 replaces.extend(others.into_iter().map(|(tag, from)| (tag, from.to_string())));
                 let layers = unpacked.layers.iter().map(|layer| (layer.diff_id, layer.size));
-                (Verdict::Compress, layers.collect())
+                (Action::Compress, layers.collect())
             }
-            None => (Verdict::Unchanged, Vec::new()),
+            None => (Action::Unchanged, Vec::new()),
         },
         Content::Manifest(root) => {
             let presence = probe::image(registry, &repository, &planned.tags, root).await?;
             let moves = presence.tags_to_move.iter();
             replaces.extend(moves.filter_map(|moved| Some((moved.tag.clone(), moved.replaced()?))));
             match (presence.whole, presence.tags_to_move.is_empty()) {
-                (true, true) => (Verdict::Unchanged, Vec::new()),
-                (true, false) => (Verdict::Tag, Vec::new()),
-                (false, _) => (
-                    Verdict::Push,
-                    missing(registry, &repository, &Closure::of(&bundle.catalog, root)).await?,
-                ),
+                (true, true) => (Action::Unchanged, Vec::new()),
+                (true, false) => (Action::Tag, Vec::new()),
+                (false, _) => {
+                    (Action::Push, missing(registry, &repository, &Closure::of(&bundle.catalog, root)).await?)
+                }
             }
         }
     };

@@ -14,7 +14,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use super::body::SpaceBody;
-use super::prepare::Slot;
+use super::prepare::RetryableOnce;
 use crate::archive::{Stored, UnpackedLayer};
 use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
@@ -58,7 +58,7 @@ pub(super) struct Layers {
 
 #[derive(Debug, Default)]
 struct LayerSlot {
-    blob: Slot<LayerBlob>,
+    blob: RetryableOnce<LayerBlob>,
     images_left: usize,
 }
 
@@ -168,10 +168,10 @@ impl Layers {
     }
 
     /// Forgets a failure, unless somebody did already.
-    fn renew(&self, key: LayerKey, failed: &Slot<LayerBlob>) {
+    fn renew(&self, key: LayerKey, failed: &RetryableOnce<LayerBlob>) {
         let mut slots = self.slots.lock();
         if let Some(slot) = slots.get_mut(&key).filter(|slot| Arc::ptr_eq(&slot.blob, failed)) {
-            slot.blob = Slot::default();
+            slot.blob = RetryableOnce::default();
         }
     }
 

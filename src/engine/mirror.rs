@@ -1,7 +1,7 @@
 //! The actor of one mirror: probe → upload → publish for each image, tags last.
 //!
 //! Many images are under way at once, in the order of the bundle, so that neighbours read the same decoded parts; the
-//! lanes of [`Pace`] bound what is really in flight. Images come while the bundle is still being read. Tags wait until
+//! limits of [`ConcurrencyLimiter`] bound what is in flight. Images come while the bundle is still being read. Tags wait until
 //! all of it has been.
 
 mod blobs;
@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 
 pub(super) use self::blobs::SMALL_BYTES;
-use self::blobs::{Ahead, Trust};
+use self::blobs::{Prefetch, Trust};
 use self::counts::Counts;
-use self::manifests::Whole;
-use super::book::Book;
-use super::hunch::Hunch;
+use self::manifests::Pushed;
+use super::blob_locations::BlobLocations;
+use super::concurrency::{ByDelay, ByRate, ConcurrencyLimiter, MaxConcurrency, Permit};
 use super::outcome::{Failure, ImageFailure, Outcome, Phase};
-use super::pace::{ByDelay, ByRate, Pace, Permit, Widths};
 use super::prepare::ReadyBlob;
+use super::probe_heuristic::ProbeHeuristic;
 use super::work::{Agreed, WorkImage};
 use super::{MirrorSettings, Run};
 use crate::exit::Exit;
@@ -34,18 +34,23 @@ use crate::publish;
 use crate::registry::{Kind, Observer, Registry, RegistryError};
 use crate::report::Event;
 
-/// Images under way at once. Each costs a few small requests; the lanes bound what is really in flight.
+/// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
 const IMAGES_AT_ONCE: usize = 128;
 /// How long requests in flight may take to end after the run was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Does everything on one mirror.
-pub(super) async fn run(number: usize, settings: MirrorSettings, widest: Widths, run: Arc<Run>) -> Outcome {
+pub(super) async fn run(
+    number: usize,
+    settings: MirrorSettings,
+    max: MaxConcurrency,
+    run: Arc<Run>,
+) -> Outcome {
     let started = Instant::now();
-    let pace = Arc::new(Pace::new(widest));
-    let counts = Arc::new(Counts::new(number, run.listeners.clone(), Arc::clone(&pace)));
+    let limiter = Arc::new(ConcurrencyLimiter::new(max));
+    let counts = Arc::new(Counts::new(number, run.listeners.clone(), Arc::clone(&limiter)));
     let mut outcome = Outcome::new(settings.name.clone());
-    match connect(settings, &run, &counts, pace).await {
+    match connect(settings, &run, &counts, limiter).await {
         Err(failure) => {
             outcome.error = Some(failure);
             // Nothing is kept for a mirror that will not come for it.
@@ -56,7 +61,7 @@ pub(super) async fn run(number: usize, settings: MirrorSettings, widest: Widths,
     }
     counts.write(&mut outcome);
     outcome.elapsed_seconds = started.elapsed().as_secs_f64();
-    run.listeners.tell(&Event::Finished {
+    run.listeners.emit(&Event::Finished {
         mirror: number,
         complete: outcome.images_complete,
         failed: outcome.images_failed.len(),
@@ -69,7 +74,7 @@ async fn connect(
     settings: MirrorSettings,
     run: &Arc<Run>,
     counts: &Arc<Counts>,
-    pace: Arc<Pace>,
+    limiter: Arc<ConcurrencyLimiter>,
 ) -> Result<Actor, Failure> {
     let mut client = settings.client;
     client.observer = Arc::clone(counts) as Arc<dyn Observer>;
@@ -78,23 +83,23 @@ async fn connect(
         connected = connecting => connected.map_err(|error| Failure::from(&error))?,
         () = run.cancel.cancelled() => return Err(Failure::interrupted()),
     };
-    run.listeners.tell(&Event::Connected { mirror: counts.mirror });
-    pace.expect(registry.there_and_back());
+    run.listeners.emit(&Event::Connected { mirror: counts.mirror });
+    limiter.expect(registry.round_trip());
     Ok(Actor {
         registry,
         namespace: settings.target.namespace,
         run: Arc::clone(run),
         counts: Arc::clone(counts),
-        pace,
-        book: Book::default(),
-        manifests: Book::default(),
-        has_small_blobs: Hunch::new(settings.is_new),
-        has_images_untagged: Hunch::new(settings.is_new),
+        limiter,
+        blob_locations: BlobLocations::default(),
+        manifests: BlobLocations::default(),
+        has_small_blobs: ProbeHeuristic::new(settings.is_new),
+        has_images_untagged: ProbeHeuristic::new(settings.is_new),
         lacks_images: AtomicBool::new(false),
         scouts: AtomicBool::new(settings.is_new && !run.settings.recheck),
         cancels: AtomicBool::new(true),
         gone: AtomicBool::new(false),
-        whole: Mutex::default(),
+        pushed: Mutex::default(),
         failed: Mutex::default(),
     })
 }
@@ -104,13 +109,13 @@ struct Actor {
     namespace: Option<Repository>,
     run: Arc<Run>,
     counts: Arc<Counts>,
-    pace: Arc<Pace>,
-    book: Book,
-    manifests: Book,
+    limiter: Arc<ConcurrencyLimiter>,
+    blob_locations: BlobLocations,
+    manifests: BlobLocations,
     /// Whether small blobs are there before they are sent, as a rule.
-    has_small_blobs: Hunch,
+    has_small_blobs: ProbeHeuristic,
     /// Whether images are there of which no tag is, as a rule.
-    has_images_untagged: Hunch,
+    has_images_untagged: ProbeHeuristic,
     /// Whether the image asked for last was not there: so the next will be lacking too, as a rule.
     lacks_images: AtomicBool,
     /// Whether one image is brought as if it were lacking before it is known whether any is.
@@ -120,7 +125,7 @@ struct Actor {
     /// The mirror can no longer be reached: what is left need not try.
     gone: AtomicBool,
     /// Images by their place in the list of the run.
-    whole: Mutex<HashMap<usize, Whole>>,
+    pushed: Mutex<HashMap<usize, Pushed>>,
     failed: Mutex<HashMap<usize, (Phase, Failure)>>,
 }
 
@@ -140,9 +145,9 @@ impl Actor {
     fn tell_failures(&self, agreed: &Agreed, outcome: &mut Outcome) {
         let mut failed = std::mem::take(&mut *self.failed.lock());
         // Requests that did not end within the grace leave images that are neither complete nor failed.
-        let untold = self.whole.lock();
+        let untold = self.pushed.lock();
         let complete: HashSet<usize> =
-            untold.iter().filter(|(_, whole)| whole.complete).map(|(at, _)| *at).collect();
+            untold.iter().filter(|(_, pushed)| pushed.complete).map(|(at, _)| *at).collect();
         for &at in agreed.images.iter().filter(|at| !complete.contains(at)) {
             let (phase, failure) =
                 failed.remove(&at).unwrap_or_else(|| (Phase::Upload, Failure::interrupted()));
@@ -171,17 +176,17 @@ impl Actor {
         image.was_read();
         self.run.preparer.done(&image);
         match result {
-            Ok(whole) => {
-                let (image, already) = (image.planned.name.clone(), whole.already);
-                self.run.listeners.tell(&Event::ImageWhole { mirror: self.counts.mirror, image, already });
-                self.whole.lock().insert(at, whole);
+            Ok(pushed) => {
+                let (image, already) = (image.planned.name.clone(), pushed.already);
+                self.run.listeners.emit(&Event::ImageWhole { mirror: self.counts.mirror, image, already });
+                self.pushed.lock().insert(at, pushed);
             }
             Err((phase, failure)) => self.fail(at, &image, phase, failure),
         }
     }
 
     fn fail(&self, at: usize, image: &WorkImage, phase: Phase, failure: Failure) {
-        self.run.listeners.tell(&Event::ImageFailed {
+        self.run.listeners.emit(&Event::ImageFailed {
             mirror: self.counts.mirror,
             image: image.planned.name.clone(),
             why: failure.message.clone(),
@@ -201,7 +206,7 @@ impl Actor {
     }
 
     /// Everything of an image up to its digest; no tag is touched.
-    async fn bring(&self, image: &WorkImage) -> Result<Whole, (Phase, Failure)> {
+    async fn bring(&self, image: &WorkImage) -> Result<Pushed, (Phase, Failure)> {
         let preparing = |failure| (Phase::Prepare, failure);
         self.check_going().map_err(preparing)?;
         let repository = self.repository(image).map_err(preparing)?;
@@ -220,10 +225,10 @@ impl Actor {
             .collect();
         let probed = self.probe(&repository, &image.planned.tags, root.digest, &of_children);
         // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
-        let (presence, ahead) = if self.pace.is_far() && image.is_admitted() && self.will_be_lacking() {
-            futures_util::future::join(probed, self.ask_ahead(&repository, &ready.blobs)).await
+        let (presence, prefetch) = if self.limiter.is_far() && image.is_admitted() && self.will_be_lacking() {
+            futures_util::future::join(probed, self.prefetch(&repository, &ready.blobs)).await
         } else {
-            (probed.await, Ahead::default())
+            (probed.await, Prefetch::default())
         };
         if let Ok(presence) = &presence {
             self.lacks_images.store(!presence.whole, Ordering::Relaxed);
@@ -234,8 +239,8 @@ impl Actor {
             .as_ref()
             .is_ok_and(|presence| !presence.whole && self.all_kept(image, presence).is_none());
         let sent =
-            if needs_blobs { self.send(image, &repository, &ready.blobs, &ahead).await } else { Ok(()) };
-        self.cancel(&repository, ahead).await;
+            if needs_blobs { self.send(image, &repository, &ready.blobs, &prefetch).await } else { Ok(()) };
+        self.cancel(&repository, prefetch).await;
         let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
         // Where no tag may move there is nothing to send for.
         if let Some(kept) = self.all_kept(image, &presence) {
@@ -244,13 +249,13 @@ impl Actor {
         sent.map_err(|failure| (Phase::Upload, failure))?;
         let by_tag = !presence.whole && self.is_put_by_tag(image, root);
         if presence.whole {
-            let learned = self.book.note(&repository, ready.blobs.iter().map(|blob| blob.digest));
+            let learned = self.blob_locations.note(&repository, ready.blobs.iter().map(|blob| blob.digest));
             self.counts.skipped(learned);
             self.manifests.note(&repository, ready.manifests.iter().map(|manifest| manifest.digest));
         } else {
             self.publish(&repository, &ready, by_tag).await?;
         }
-        Ok(Whole {
+        Ok(Pushed {
             repository,
             depth: publish::levels(&ready.manifests).len(),
             root: Arc::clone(root),
@@ -267,14 +272,14 @@ impl Actor {
         image: &WorkImage,
         repository: &Repository,
         blobs: &[ReadyBlob],
-        ahead: &Ahead<'_>,
+        prefetch: &Prefetch<'_>,
     ) -> Result<(), Failure> {
         let admitted = async {
             self.run.preparer.admit(image).await;
             Some(())
         };
         self.unless_cancelled(admitted).await?;
-        self.blobs(repository, blobs, Trust::Ask(ahead)).await
+        self.blobs(repository, blobs, Trust::Ask(prefetch)).await
     }
 
     /// Whether the next image is to be brought as if the mirror lacked it.
@@ -301,10 +306,10 @@ impl Actor {
         let _permit = self.question().await?;
         let by_tags = probe::tags(&self.registry, repository, tags, &root).await;
         let mut presence = by_tags.map_err(|error| self.judge(&error))?;
-        if !presence.whole && (tags.is_empty() || self.has_images_untagged.asks()) {
+        if !presence.whole && (tags.is_empty() || self.has_images_untagged.should_ask()) {
             presence.whole =
                 probe::digest(&self.registry, repository, &root).await.map_err(|error| self.judge(&error))?;
-            self.has_images_untagged.learn(presence.whole);
+            self.has_images_untagged.record(presence.whole);
         }
         for child in children {
             presence.whole = presence.whole
@@ -316,11 +321,11 @@ impl Actor {
     }
 
     async fn question(&self) -> Result<Permit<'_, ByDelay>, Failure> {
-        self.unless_cancelled(self.pace.question()).await
+        self.unless_cancelled(self.limiter.question()).await
     }
 
     async fn body(&self) -> Result<Permit<'_, ByRate>, Failure> {
-        self.unless_cancelled(self.pace.body()).await
+        self.unless_cancelled(self.limiter.body()).await
     }
 
     async fn unless_cancelled<T>(&self, permit: impl Future<Output = Option<T>>) -> Result<T, Failure> {

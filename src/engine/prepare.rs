@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 use tokio::sync::OnceCell;
 
 use super::body::SpaceBody;
+use super::budget::Budget;
 use super::layers::Layers;
-use super::room::Room;
 use super::synthesis::synthesise;
 use super::work::WorkImage;
 use crate::archive::{Catalog, Content, Unpacked};
@@ -52,7 +52,7 @@ impl std::fmt::Debug for ReadyBlob {
 }
 
 /// Something made once, well or not, however many ask for it.
-pub(super) type Slot<T> = Arc<OnceCell<Result<T, BundleError>>>;
+pub(super) type RetryableOnce<T> = Arc<OnceCell<Result<T, BundleError>>>;
 
 /// Prepares images on demand, each once.
 #[derive(Debug)]
@@ -61,12 +61,12 @@ pub(super) struct Preparer {
     pub(super) layers: Arc<Layers>,
     /// Bodies by digest: mirrors and images share their verification.
     bodies: Mutex<HashMap<Digest, Weak<dyn BlobBody>>>,
-    room: Room,
+    budget: Budget,
 }
 
 impl Preparer {
-    pub(super) fn new(layers: Arc<Layers>, room: Room) -> Self {
-        Self { layers, bodies: Mutex::default(), room }
+    pub(super) fn new(layers: Arc<Layers>, budget: Budget) -> Self {
+        Self { layers, bodies: Mutex::default(), budget }
     }
 
     /// An image will come whose layers are these.
@@ -79,8 +79,8 @@ impl Preparer {
     /// Waits for room for what is made of an image. Whoever waits may hold nothing that others need to get on.
     pub(super) async fn admit(&self, image: &WorkImage) {
         if let Content::Unpacked(unpacked) = &image.planned.content {
-            let place = Arc::clone(&image.place.lock());
-            place.get_or_init(|| self.room.take(self.layers.made_bytes(&unpacked.layers))).await;
+            let reservation = Arc::clone(&image.reservation.lock());
+            reservation.get_or_init(|| self.budget.reserve(self.layers.made_bytes(&unpacked.layers))).await;
         }
     }
 
@@ -96,7 +96,7 @@ impl Preparer {
         if ready.as_ref().is_err_and(|error| error.fault() == Fault::Io) {
             let mut current = image.ready.lock();
             if Arc::ptr_eq(&current, &slot) {
-                *current = Slot::default();
+                *current = RetryableOnce::default();
             }
         }
         ready
@@ -111,8 +111,8 @@ impl Preparer {
 
     /// What was made of this image is not needed any more.
     pub(super) fn forget(&self, image: &WorkImage) {
-        *image.ready.lock() = Slot::default();
-        *image.place.lock() = Arc::default();
+        *image.ready.lock() = RetryableOnce::default();
+        *image.reservation.lock() = Arc::default();
         if let Content::Unpacked(unpacked) = &image.planned.content {
             self.layers.release(&unpacked.layers);
         }

@@ -17,9 +17,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Reservation;
 use super::layers::KnownLayers;
-use super::prepare::{Preparer, Ready, Slot};
-use super::room::Place;
+use super::prepare::{Preparer, Ready, RetryableOnce};
 use crate::archive::{Catalog, Content, ContentKey};
 use crate::oci::{Repository, Tag};
 use crate::plan::{self, Plan, PlannedImage, Rules};
@@ -31,9 +31,9 @@ pub(super) struct WorkImage {
     /// What it is made of lies here.
     pub(super) catalog: Arc<Catalog>,
     /// What was made of it, while a mirror needs it.
-    pub(super) ready: Mutex<Slot<Arc<Ready>>>,
+    pub(super) ready: Mutex<RetryableOnce<Arc<Ready>>>,
     /// The room that this takes.
-    pub(super) place: Mutex<Arc<OnceCell<Place>>>,
+    pub(super) reservation: Mutex<Arc<OnceCell<Reservation>>>,
     mirrors_left: AtomicUsize,
     unread: Mutex<Option<Unread>>,
 }
@@ -46,7 +46,7 @@ impl WorkImage {
 
     /// Whether [`Preparer::admit`] has nothing to wait for.
     pub(super) fn is_admitted(&self) -> bool {
-        matches!(self.planned.content, Content::Manifest(_)) || self.place.lock().initialized()
+        matches!(self.planned.content, Content::Manifest(_)) || self.reservation.lock().initialized()
     }
 
     /// A mirror is through with it; says whether it was the last one.
@@ -94,7 +94,7 @@ impl Work {
             planned,
             catalog: Arc::clone(catalog),
             ready: Mutex::default(),
-            place: Mutex::default(),
+            reservation: Mutex::default(),
             mirrors_left: AtomicUsize::new(self.mirrors),
             unread: Mutex::new(unread),
         };

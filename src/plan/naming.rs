@@ -67,7 +67,7 @@ impl FromStr for GivenName {
 
 /// One place on a mirror, below its namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Destination {
     /// The name in the bundle.
     pub name: String,
     /// The repository.
@@ -81,12 +81,12 @@ pub(crate) struct Place {
 /// The places of an image, and which of its names are none.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    pub(super) valid: Vec<Place>,
+    pub(super) valid: Vec<Destination>,
     /// Text, and why it is no name.
     pub(super) invalid: Vec<(String, String)>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.repository.fmt(f)?;
         self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))
@@ -205,13 +205,13 @@ impl Naming {
         for name in &image.names {
             places.valid.push(match name {
                 ImageName::Full(reference) => self.place_of(reference)?,
-                ImageName::Hostless(repository, tag) => Place {
+                ImageName::Hostless(repository, tag) => Destination {
                     name: name.to_string(),
                     repository: self.rewrite(repository.as_str(), repository)?,
                     tag: Some(tag.clone()),
                     digest: None,
                 },
-                ImageName::HostlessDigest(repository, digest) => Place {
+                ImageName::HostlessDigest(repository, digest) => Destination {
                     name: name.to_string(),
                     repository: self.rewrite(repository.as_str(), repository)?,
                     tag: None,
@@ -237,12 +237,12 @@ impl Naming {
             && let Some(repository) = &self.repository
         {
             let by_digest = Reference { tag: None, digest: Some(digest(image)), ..repository.clone() };
-            places.valid.push(Place { digest: None, ..self.place_of(&by_digest)? });
+            places.valid.push(Destination { digest: None, ..self.place_of(&by_digest)? });
         }
         Ok(places)
     }
 
-    fn place_of(&self, name: &Reference) -> Result<Place, BundleError> {
+    fn place_of(&self, name: &Reference) -> Result<Destination, BundleError> {
         let full = format!("{}/{}", name.host, name.repository);
         let repository = self.rewrite(&full, &name.repository)?;
         // A name that says neither tag nor digest means `latest`, as everywhere.
@@ -250,7 +250,7 @@ impl Naming {
             (None, None) => Some("latest".parse()?),
             (tag, _) => tag.clone(),
         };
-        Ok(Place { name: name.to_string(), repository, tag, digest: name.digest })
+        Ok(Destination { name: name.to_string(), repository, tag, digest: name.digest })
     }
 
     fn rewrite(&self, full: &str, otherwise: &Repository) -> Result<Repository, BundleError> {

@@ -16,7 +16,7 @@ use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
 use crate::registry::host::Host;
 use crate::registry::redact::redacted;
-use crate::registry::retry::{Replay, RetryPolicy, Verdict, classify};
+use crate::registry::retry::{Replay, RetryDecision, RetryPolicy, classify};
 use crate::registry::transport::{Payload, Transport};
 use crate::registry::{Observer, headers, location};
 
@@ -156,16 +156,18 @@ impl Client {
             let last = tries >= self.policy.tries(&cause);
             let error = |cause| Err(RegistryError::new(request.method.as_str(), &url, cause));
             let delay = match classify(&cause, request.replay) {
-                Verdict::Final | Verdict::Ambiguous | Verdict::Unauthorized => return error(cause),
-                Verdict::Reconnect
+                RetryDecision::Final | RetryDecision::Ambiguous | RetryDecision::Unauthorized => {
+                    return error(cause);
+                }
+                RetryDecision::Reconnect
                     if !self.host.unreachable(Instant::now(), self.policy.connect_patience) =>
                 {
                     return error(cause);
                 }
-                Verdict::Reconnect => delay.min(MAX_RECONNECT_DELAY),
+                RetryDecision::Reconnect => delay.min(MAX_RECONNECT_DELAY),
                 // Who asks everything once only does not wait for anybody either.
-                Verdict::Pause(_) if self.policy.attempts <= 1 => return error(cause),
-                Verdict::Pause(asked) => {
+                RetryDecision::Pause(_) if self.policy.attempts <= 1 => return error(cause),
+                RetryDecision::Pause(asked) => {
                     self.host.pause(Instant::now(), asked.unwrap_or(delay));
                     if last || request.replay == Replay::Never {
                         return error(cause);
@@ -173,10 +175,10 @@ impl Client {
                     // Not everybody at once when the pause is over.
                     asked.map_or(delay, |asked| asked + delay / 4)
                 }
-                Verdict::Again if last => return error(cause),
+                RetryDecision::Again if last => return error(cause),
                 // Mostly a kept connection that the other side had closed.
-                Verdict::Again if tries == 1 && matches!(cause, Cause::Broken(_)) => Duration::ZERO,
-                Verdict::Again => delay,
+                RetryDecision::Again if tries == 1 && matches!(cause, Cause::Broken(_)) => Duration::ZERO,
+                RetryDecision::Again => delay,
             };
             if !self.host.take_retry() {
                 return error(cause);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | no connection: DNS, refused, unreachable, timeouts of it | again, until the host's patience is used up |
 //! | broken or stalled, and the request may be sent twice | again |
-//! | broken or stalled after bytes of a blob | ask first whether the blob is there ([`Verdict::Ambiguous`]) |
+//! | broken or stalled after bytes of a blob | ask first whether the blob is there ([`RetryDecision::Ambiguous`]) |
 //! | 408 425 429 499 500 502 503 504 520–524 | again; 429 and 503 pause the whole host, as long as it asks |
 //! | 401 | one fresh token, then final (accounts get locked) |
 //! | everything else: 403, 404, 405, 409, 412, 413, 507, TLS, the bundle | final |
@@ -73,7 +73,7 @@ pub(super) enum Replay {
 
 /// What to do after a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RetryDecision {
     /// Never again.
     Final,
     /// Again after a pause.
@@ -89,21 +89,21 @@ pub(super) enum Verdict {
 }
 
 /// What to do after a failed try of a request.
-pub(super) fn classify(cause: &Cause, replay: Replay) -> Verdict {
+pub(super) fn classify(cause: &Cause, replay: Replay) -> RetryDecision {
     match cause {
-        Cause::Unreachable(_) => Verdict::Reconnect,
+        Cause::Unreachable(_) => RetryDecision::Reconnect,
         Cause::Broken(_) | Cause::Stalled(_) => match replay {
-            Replay::Safe => Verdict::Again,
-            Replay::Never => Verdict::Ambiguous,
+            Replay::Safe => RetryDecision::Again,
+            Replay::Never => RetryDecision::Ambiguous,
         },
         Cause::Answer(answer) => match answer.status {
-            401 => Verdict::Unauthorized,
-            429 | 503 => Verdict::Pause(answer.retry_after),
-            status if is_transient(status) && replay == Replay::Never => Verdict::Ambiguous,
-            status if is_transient(status) => Verdict::Again,
-            _ => Verdict::Final,
+            401 => RetryDecision::Unauthorized,
+            429 | 503 => RetryDecision::Pause(answer.retry_after),
+            status if is_transient(status) && replay == Replay::Never => RetryDecision::Ambiguous,
+            status if is_transient(status) => RetryDecision::Again,
+            _ => RetryDecision::Final,
         },
-        _ => Verdict::Final,
+        _ => RetryDecision::Final,
     }
 }
 
@@ -178,23 +178,31 @@ mod tests {
         let why = String::new;
         let three = Some(Duration::from_secs(3));
         for (cause, safe, never) in [
-            (Cause::Unreachable(why()), Verdict::Reconnect, Verdict::Reconnect),
-            (Cause::Broken(why()), Verdict::Again, Verdict::Ambiguous),
-            (Cause::Stalled(Duration::ZERO), Verdict::Again, Verdict::Ambiguous),
-            (Cause::Tls { fault: TlsFault::Certificate, why: why() }, Verdict::Final, Verdict::Final),
-            (Cause::Source(BundleError::new(Fault::DigestMismatch, "x")), Verdict::Final, Verdict::Final),
-            (Cause::Protocol(why()), Verdict::Final, Verdict::Final),
-            (answered(401, ""), Verdict::Unauthorized, Verdict::Unauthorized),
-            (answered(429, ""), Verdict::Pause(three), Verdict::Pause(three)),
-            (answered(503, ""), Verdict::Pause(three), Verdict::Pause(three)),
-            (answered(500, ""), Verdict::Again, Verdict::Ambiguous),
-            (answered(524, ""), Verdict::Again, Verdict::Ambiguous),
+            (Cause::Unreachable(why()), RetryDecision::Reconnect, RetryDecision::Reconnect),
+            (Cause::Broken(why()), RetryDecision::Again, RetryDecision::Ambiguous),
+            (Cause::Stalled(Duration::ZERO), RetryDecision::Again, RetryDecision::Ambiguous),
+            (
+                Cause::Tls { fault: TlsFault::Certificate, why: why() },
+                RetryDecision::Final,
+                RetryDecision::Final,
+            ),
+            (
+                Cause::Source(BundleError::new(Fault::DigestMismatch, "x")),
+                RetryDecision::Final,
+                RetryDecision::Final,
+            ),
+            (Cause::Protocol(why()), RetryDecision::Final, RetryDecision::Final),
+            (answered(401, ""), RetryDecision::Unauthorized, RetryDecision::Unauthorized),
+            (answered(429, ""), RetryDecision::Pause(three), RetryDecision::Pause(three)),
+            (answered(503, ""), RetryDecision::Pause(three), RetryDecision::Pause(three)),
+            (answered(500, ""), RetryDecision::Again, RetryDecision::Ambiguous),
+            (answered(524, ""), RetryDecision::Again, RetryDecision::Ambiguous),
         ] {
             assert_eq!(classify(&cause, Replay::Safe), safe, "{cause:?}");
             assert_eq!(classify(&cause, Replay::Never), never, "{cause:?}");
         }
         for status in [400, 402, 403, 404, 405, 409, 412, 413, 414, 416, 501, 507] {
-            assert_eq!(classify(&answered(status, ""), Replay::Safe), Verdict::Final, "{status}");
+            assert_eq!(classify(&answered(status, ""), Replay::Safe), RetryDecision::Final, "{status}");
         }
     }
 

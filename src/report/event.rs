@@ -142,7 +142,7 @@ impl Listeners {
     }
 
     /// Tells all of them.
-    pub(crate) fn tell(&self, event: &Event) {
+    pub(crate) fn emit(&self, event: &Event) {
         for listener in &self.0 {
             listener.hear(event);
         }
@@ -150,7 +150,7 @@ impl Listeners {
 
     /// Tells all of them something for people.
     pub(crate) fn note(&self, text: impl Into<String>) {
-        self.tell(&Event::Note { text: text.into() });
+        self.emit(&Event::Note { text: text.into() });
     }
 }
 

@@ -89,7 +89,7 @@ impl Memory {
 
 async fn answer(State(sink): State<Arc<Discard>>, request: Request) -> Response {
     let route = Route::parse(request.uri().path());
-    let endpoint = route.as_ref().map_or(super::Endpoint::Other, Route::endpoint);
+    let endpoint = route.as_ref().map_or(super::RouteKind::Other, Route::endpoint);
     sink.stats.count_request(request.method().as_str(), endpoint);
     let result = match route {
         Ok(route) => dispatch(&sink, route, request).await,

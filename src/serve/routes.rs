@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 
 use super::error::{Code, Refusal, json_answer};
-use super::stats::Endpoint;
+use super::stats::RouteKind;
 use super::store::Store;
 use super::uploads::SessionId;
 use super::{blobs, manifests, referrers, tags, uploads};
@@ -70,15 +70,15 @@ impl Route {
         }
     }
 
-    pub(super) const fn endpoint(&self) -> Endpoint {
+    pub(super) const fn endpoint(&self) -> RouteKind {
         match self {
-            Self::Base => Endpoint::Base,
-            Self::Blob(..) => Endpoint::Blob,
-            Self::Uploads(_) => Endpoint::Uploads,
-            Self::Upload(..) => Endpoint::Upload,
-            Self::Manifest(..) => Endpoint::Manifest,
-            Self::Tags(_) => Endpoint::Tags,
-            Self::Referrers(..) => Endpoint::Referrers,
+            Self::Base => RouteKind::Base,
+            Self::Blob(..) => RouteKind::Blob,
+            Self::Uploads(_) => RouteKind::Uploads,
+            Self::Upload(..) => RouteKind::Upload,
+            Self::Manifest(..) => RouteKind::Manifest,
+            Self::Tags(_) => RouteKind::Tags,
+            Self::Referrers(..) => RouteKind::Referrers,
         }
     }
 }
@@ -140,7 +140,7 @@ async fn answer(State(store): State<Arc<Store>>, request: Request) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = Route::parse(&path);
-    let endpoint = route.as_ref().map_or(Endpoint::Other, Route::endpoint);
+    let endpoint = route.as_ref().map_or(RouteKind::Other, Route::endpoint);
     store.stats().count_request(method.as_str(), endpoint);
     let result = match route {
         Ok(route) => dispatch(&store, route, request).await,

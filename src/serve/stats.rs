@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A kind of path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Endpoint {
+pub(crate) enum RouteKind {
     /// `/v2/`
     Base,
     /// `blobs/<digest>`
@@ -28,14 +28,14 @@ pub(crate) enum Endpoint {
 /// How often each endpoint was asked, and how many bytes of blobs came in. All since the store was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    requests: Mutex<BTreeMap<(Endpoint, String), u64>>,
+    requests: Mutex<BTreeMap<(RouteKind, String), u64>>,
     blob_bytes_received: AtomicU64,
 }
 
 impl Stats {
     #[cfg(test)]
     /// Requests of this method (`"HEAD"`) to this endpoint, whatever was answered.
-    pub(crate) fn requests(&self, method: &str, endpoint: Endpoint) -> u64 {
+    pub(crate) fn requests(&self, method: &str, endpoint: RouteKind) -> u64 {
         let requests = self.requests.lock();
         requests.get(&(endpoint, method.to_owned())).copied().unwrap_or(0)
     }
@@ -52,7 +52,7 @@ impl Stats {
         self.blob_bytes_received.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_request(&self, method: &str, endpoint: Endpoint) {
+    pub(super) fn count_request(&self, method: &str, endpoint: RouteKind) {
         let mut requests = self.requests.lock();
         *requests.entry((endpoint, method.to_owned())).or_default() += 1;
     }

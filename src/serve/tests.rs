@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Endpoint, Options, ServeError, Server, Store};
+use super::{Options, RouteKind, ServeError, Server, Store};
 use crate::exit::Exit;
 use crate::oci::{Algorithm, Digest, Hasher, media_type};
 
@@ -153,7 +153,7 @@ async fn it_says_what_it_is() {
     let response = registry.send(Method::PUT, "/v2/").await;
     assert_eq!((response.status().as_u16(), header(&response, "allow")), (405, "GET, HEAD"));
     assert_eq!(codes(response).await, ["UNSUPPORTED"]);
-    assert_eq!(registry.store.stats().requests("PUT", Endpoint::Base), 1);
+    assert_eq!(registry.store.stats().requests("PUT", RouteKind::Base), 1);
     assert_eq!(registry.store.stats().requests_in_all(), 2);
     registry.stop().await;
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::catalog_codec::{self, Home, OpenVolume, Openings, Unkept};
 use super::identity::{BundleIdentity, FileFacts};
-use super::wire::{self, Home, OpenVolume, Openings, Unkept};
 use super::{State, now, signed};
 use crate::archive::Catalog;
 
@@ -18,7 +18,7 @@ const MARK_AFTER_SECONDS: i64 = 60 * 60;
 
 /// Who wrote a catalog: another version may find other images in the same bytes.
 fn reader() -> String {
-    format!("layercast {} format {}", env!("CARGO_PKG_VERSION"), wire::FORMAT)
+    format!("layercast {} format {}", env!("CARGO_PKG_VERSION"), catalog_codec::FORMAT)
 }
 
 struct Row {
@@ -68,7 +68,7 @@ impl State {
             };
             connection.query_row(content, [rowid], read).optional()
         })??;
-        let catalog = wire::decode(&row.content, row.raw_bytes, home, open);
+        let catalog = catalog_codec::decode(&row.content, row.raw_bytes, home, open);
         let rowid = row.rowid;
         match catalog {
             Ok(catalog) => {
@@ -100,7 +100,7 @@ impl State {
         if !self.is_kept() {
             return false;
         }
-        let (content, raw_bytes) = match wire::encode(catalog, home, openings) {
+        let (content, raw_bytes) = match catalog_codec::encode(catalog, home, openings) {
             Ok(encoded) => encoded,
             Err(Unkept::Broken) => return false,
             Err(why) => {

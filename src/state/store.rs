@@ -27,20 +27,20 @@ pub(super) struct Store {
 
 /// What became of opening it.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedStore {
     pub(super) store: Option<Store>,
     /// What was out of the ordinary, for people.
     pub(super) notes: Vec<String>,
 }
 
 /// Opens the database in a folder, and makes both where they are not there.
-pub(super) fn open(folder: &Path) -> Opened {
+pub(super) fn open(folder: &Path) -> OpenedStore {
     let mut notes = Vec::new();
     let path = folder.join(FILE);
     // Twice: a database that is set aside leaves room for a new one.
     for _ in 0..2 {
         let aside = match try_open(folder, &path) {
-            Ok(store) => return Opened { store: Some(store), notes },
+            Ok(store) => return OpenedStore { store: Some(store), notes },
             Err(Refusal::Unusable(why)) => {
                 notes.push(format!(
                     "nothing is remembered between runs: {}: {why}; --state-dir names another folder",
@@ -62,7 +62,7 @@ pub(super) fn open(folder: &Path) -> Opened {
             }
         }
     }
-    Opened { store: None, notes }
+    OpenedStore { store: None, notes }
 }
 
 enum Refusal {

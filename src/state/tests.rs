@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::wire::{self, Unkept};
+use super::catalog_codec::{self, Unkept};
 use super::*;
 use crate::archive::catalog::BrokenImage;
 use crate::archive::{self, Blob, Catalog, Content, Image, Limits};
@@ -281,19 +281,19 @@ fn never() -> Arc<OpenVolume> {
 fn what_was_kept_is_checked_before_it_is_used() {
     let (catalog, space) = many(5, 2);
     let home = Home::Volume(space);
-    let (good, raw_len) = wire::encode(&catalog, &home, &Openings::default()).unwrap();
-    assert_eq!(told(&wire::decode(&good, raw_len, &home, &never()).unwrap()), told(&catalog));
+    let (good, raw_len) = catalog_codec::encode(&catalog, &home, &Openings::default()).unwrap();
+    assert_eq!(told(&catalog_codec::decode(&good, raw_len, &home, &never()).unwrap()), told(&catalog));
     // Anywhere a byte changed, or cut anywhere.
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
-        if let Ok(loaded) = wire::decode(&bad, raw_len, &home, &never()) {
+        if let Ok(loaded) = catalog_codec::decode(&bad, raw_len, &home, &never()) {
             assert_eq!(told(&loaded), told(&catalog), "byte {at}"); // a bit of the header that means nothing
         }
-        wire::decode(&good[..at], raw_len, &home, &never()).unwrap_err();
+        catalog_codec::decode(&good[..at], raw_len, &home, &never()).unwrap_err();
     }
-    assert_eq!(wire::decode(&good, usize::MAX, &home, &never()).unwrap_err(), Unkept::TooLarge);
-    assert_eq!(wire::decode(&good, raw_len - 1, &home, &never()).unwrap_err(), Unkept::Damaged);
+    assert_eq!(catalog_codec::decode(&good, usize::MAX, &home, &never()).unwrap_err(), Unkept::TooLarge);
+    assert_eq!(catalog_codec::decode(&good, raw_len - 1, &home, &never()).unwrap_err(), Unkept::Damaged);
     // Written well, but not whole: a layer is missing, a manifest is.
     let mut lacking = catalog.clone();
     let first = *lacking.blobs.keys().next().unwrap();
@@ -302,19 +302,19 @@ fn what_was_kept_is_checked_before_it_is_used() {
     let first = *headless.manifests.keys().next().unwrap();
     headless.manifests.remove(&first);
     for bad in [lacking, headless] {
-        let (bytes, raw_len) = wire::encode(&bad, &home, &Openings::default()).unwrap();
-        assert_eq!(wire::decode(&bytes, raw_len, &home, &never()).unwrap_err(), Unkept::Damaged);
+        let (bytes, raw_len) = catalog_codec::encode(&bad, &home, &Openings::default()).unwrap();
+        assert_eq!(catalog_codec::decode(&bytes, raw_len, &home, &never()).unwrap_err(), Unkept::Damaged);
     }
     // A place in a volume, where the home is a folder.
     let folder = Home::Folder("/nowhere".into());
-    assert_eq!(wire::decode(&good, raw_len, &folder, &never()).unwrap_err(), Unkept::Damaged);
+    assert_eq!(catalog_codec::decode(&good, raw_len, &folder, &never()).unwrap_err(), Unkept::Damaged);
 }
 
 #[test]
 fn what_cannot_be_told_is_not_kept() {
     let (mut catalog, space) = many(1, 1);
     let home = Home::Volume(Arc::clone(&space));
-    let encode = |catalog: &Catalog| wire::encode(catalog, &home, &Openings::default()).map(drop);
+    let encode = |catalog: &Catalog| catalog_codec::encode(catalog, &home, &Openings::default()).map(drop);
     let error = BundleError::new(Fault::MissingBlob, "not there");
     catalog.broken.push(BrokenImage::new("x".into(), error));
     assert_eq!(encode(&catalog), Err(Unkept::Broken));

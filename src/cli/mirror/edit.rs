@@ -14,7 +14,7 @@ use crate::exit::Exit;
 
 /// Which entry of which file.
 #[derive(Debug, Args)]
-struct Place {
+struct EntryArgs {
     /// The cluster's configuration file; it is replaced in one step
     #[arg(long, value_name = "FILE")]
     cluster: PathBuf,
@@ -26,7 +26,7 @@ struct Place {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct EndpointArgs {
     #[command(flatten)]
-    place: Place,
+    place: EntryArgs,
     /// The new endpoint: https://HOST:PORT, or https://HOST:PORT/v2/NAMESPACE
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
@@ -35,7 +35,7 @@ pub(in crate::cli) struct EndpointArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CaArgs {
     #[command(flatten)]
-    place: Place,
+    place: EntryArgs,
     #[command(flatten)]
     path: PathOrNone,
 }
@@ -43,7 +43,7 @@ pub(in crate::cli) struct CaArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CredentialsArgs {
     #[command(flatten)]
-    place: Place,
+    place: EntryArgs,
     #[command(flatten)]
     path: PathOrNone,
 }
@@ -70,7 +70,7 @@ pub(super) fn credentials(args: &CredentialsArgs, output: &Output) -> Done {
     edit(&args.place, &Change::Credentials(args.path.path.clone()), output)
 }
 
-fn edit(place: &Place, change: &Change, output: &Output) -> Done {
+fn edit(place: &EntryArgs, change: &Change, output: &Output) -> Done {
     let file = place.cluster.display();
     look_at(change, output)?;
     let edited = match edit_file(&place.cluster, &Edit { of: place.of.clone(), change: change.clone() }) {

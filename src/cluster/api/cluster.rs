@@ -18,7 +18,7 @@ use super::request::{self, Resource};
 use super::secret::{Secret, selector};
 use super::server::Server;
 use super::status::Owner;
-use super::wanted::{Version, Wanted, mirrors};
+use super::wanted::{DesiredState, Version, mirrors};
 
 mod carry_out;
 
@@ -27,7 +27,7 @@ pub(crate) use carry_out::carry_out;
 /// What would change.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    wanted: Wanted,
+    wanted: DesiredState,
     resource: Resource,
     /// The Cluster as it was shown.
     live: Value,
@@ -75,7 +75,7 @@ impl Planned {
 ///
 /// # Errors
 /// What would stop it: there is no such cluster, somebody else owns the mirrors, or the server refuses.
-pub(crate) async fn plan(server: &Server, wanted: Wanted, force: bool) -> Result<Planned, Failure> {
+pub(crate) async fn plan(server: &Server, wanted: DesiredState, force: bool) -> Result<Planned, Failure> {
     let resource = server.resource(&wanted.api_version, "Cluster").await?;
     let secrets = Secrets::list(server, &wanted).await?;
     let live = read(server, &resource, &wanted).await?;
@@ -121,7 +121,7 @@ struct Tried {
 async fn try_change(
     server: &Server,
     resource: &Resource,
-    wanted: &Wanted,
+    wanted: &DesiredState,
     live: &Value,
     force: bool,
 ) -> Result<Tried, Failure> {
@@ -174,25 +174,25 @@ struct Secrets {
 impl Secrets {
     /// To be listed before clusters are read: a secret that comes in between is then not taken for one that no cluster
     /// names.
-    async fn list(server: &Server, wanted: &Wanted) -> Result<Self, Failure> {
+    async fn list(server: &Server, wanted: &DesiredState) -> Result<Self, Failure> {
         let path = Resource::secrets().collection(&wanted.namespace);
         let request = request::list_metadata(&path, &selector());
         let (list, at) = server.must_dated(request, "the list of secrets").await?;
         Ok(Self { list, at })
     }
 
-    fn old(&self, wanted: &Wanted, clusters: &[&Value], before: &Value) -> Vec<Old> {
+    fn old(&self, wanted: &DesiredState, clusters: &[&Value], before: &Value) -> Vec<Old> {
         old(&self.list, &wanted.secrets, clusters, mirrors(before), self.at)
     }
 }
 
-fn named(wanted: &Wanted) -> String {
+fn named(wanted: &DesiredState) -> String {
     format!("Cluster {}/{}", wanted.namespace, wanted.name)
 }
 
 /// The Cluster as it is; a 404 is told apart.
-async fn read(server: &Server, resource: &Resource, wanted: &Wanted) -> Result<Value, Failure> {
-    let Wanted { name, namespace, .. } = wanted;
+async fn read(server: &Server, resource: &Resource, wanted: &DesiredState) -> Result<Value, Failure> {
+    let DesiredState { name, namespace, .. } = wanted;
     let found = server.may(request::get(resource.object(namespace, name)), &named(wanted)).await?;
     match found {
         // Without it the Cluster could not be told from a later one of the same name.
@@ -217,7 +217,11 @@ async fn look(server: &Server, secret: &Secret, namespace: &str) -> Result<Optio
 }
 
 /// All clusters of the namespace: each may point at secrets there.
-async fn clusters(server: &Server, resource: &Resource, wanted: &Wanted) -> Result<Vec<Value>, Failure> {
+async fn clusters(
+    server: &Server,
+    resource: &Resource,
+    wanted: &DesiredState,
+) -> Result<Vec<Value>, Failure> {
     let list =
         server.must(request::get(resource.collection(&wanted.namespace)), "the list of clusters").await?;
     match list["items"].as_array() {

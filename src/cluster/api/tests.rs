@@ -11,7 +11,7 @@ use super::ready::{Progress, progress};
 use super::request::{self, Resource};
 use super::secret::Secret;
 use super::status::{Answer, Meaning, Owner, Refusal, meaning};
-use super::wanted::{Version, Wanted};
+use super::wanted::{DesiredState, Version};
 use super::{How, manifest};
 use crate::cluster::file::{ClusterMirrors, Expectations, parse};
 use crate::node::render::{Credentials, NodeMirror};
@@ -32,7 +32,7 @@ fn node(ca: Option<&str>, password: Option<&str>) -> NodeMirror {
 }
 
 fn names(password: &str, ca: &str) -> Vec<String> {
-    let wanted = Wanted::new(&cluster(SAMPLE), &[node(Some(ca), Some(password))]);
+    let wanted = DesiredState::new(&cluster(SAMPLE), &[node(Some(ca), Some(password))]);
     wanted.secrets.iter().map(|secret| secret.name.clone()).collect()
 }
 
@@ -53,7 +53,7 @@ fn names_of_secrets_follow_from_their_content() {
 
 #[test]
 fn mirrors_without_files_need_no_secrets_and_one_authority_is_one_secret() {
-    let wanted = Wanted::new(&cluster(SAMPLE), &[node(None, None)]);
+    let wanted = DesiredState::new(&cluster(SAMPLE), &[node(None, None)]);
     let live = json!({"metadata": {"uid": "u", "resourceVersion": "7"}});
     let patch = wanted.patch(&live, Version::Any);
     assert_eq!(
@@ -66,7 +66,7 @@ fn mirrors_without_files_need_no_secrets_and_one_authority_is_one_secret() {
 
     let mut two = cluster(SAMPLE);
     two.mirrors.extend_from_within(..);
-    let wanted = Wanted::new(&two, &[node(Some(PEM), None), node(Some(PEM), None)]);
+    let wanted = DesiredState::new(&two, &[node(Some(PEM), None), node(Some(PEM), None)]);
     assert_eq!(wanted.secrets.len(), 1);
 }
 
@@ -74,7 +74,7 @@ fn mirrors_without_files_need_no_secrets_and_one_authority_is_one_secret() {
 fn no_mirrors_are_wanted_as_an_empty_list() {
     let mut none = cluster(SAMPLE);
     none.mirrors.clear();
-    let wanted = Wanted::new(&none, &[]);
+    let wanted = DesiredState::new(&none, &[]);
     assert!(wanted.is(&json!({})) && wanted.is(&json!({"spec": {"nodeConfig": {"registryMirrors": []}}})));
     let live = json!({"spec": {"nodeConfig": {"registryMirrors": [{"endpoint": "https://a"}]}}});
     assert!(!wanted.is(&live));

@@ -8,7 +8,7 @@ use crate::node::render::NodeMirror;
 
 /// What a cluster should have.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct DesiredState {
     /// The Cluster.
     pub name: String,
     /// Where it and its secrets are.
@@ -21,7 +21,7 @@ pub(crate) struct Wanted {
     mirrors: Vec<Value>,
 }
 
-impl Wanted {
+impl DesiredState {
     /// From a file, and from what is in the files that it names, mirror for mirror.
     pub(crate) fn new(cluster: &ClusterMirrors, contents: &[NodeMirror]) -> Self {
         let mut wanted = Self {

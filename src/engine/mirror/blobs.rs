@@ -7,36 +7,36 @@ use std::sync::atomic::Ordering;
 use futures_util::future::{join, join_all};
 
 use super::{Actor, Failure};
-use crate::engine::book::{PageInUse, note};
-use crate::engine::pace::{ByRate, Permit};
+use crate::engine::blob_locations::{LocationGuard, note};
+use crate::engine::concurrency::{ByRate, Permit};
 use crate::engine::prepare::ReadyBlob;
 use crate::exit::Exit;
 use crate::oci::{Digest, Repository};
 use crate::registry::{Kind, Mount, UploadSession};
 use crate::report::Event;
 
-/// A blob up to this size may be sent without asking, and travels in the lane of questions: its bytes cost less than
-/// the way there and back.
+/// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the
+/// round trip.
 pub(in crate::engine) const SMALL_BYTES: u64 = 64 << 10;
 
 /// Whether the mirror is asked for a blob before it is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Trust<'a, 'p> {
-    /// It is, unless that was done ahead.
-    Ask(&'a Ahead<'p>),
+    /// It is, unless the prefetch did that.
+    Ask(&'a Prefetch<'p>),
     Nothing,
 }
 
-/// What was done for blobs while it was not yet known whether their image is there.
+/// Probes and sessions for the blobs of an image, made while it is not yet known whether the mirror has the image.
 #[derive(Debug, Default)]
-pub(super) struct Ahead<'a>(Mutex<HashMap<Digest, Begun<'a>>>);
+pub(super) struct Prefetch<'a>(Mutex<HashMap<Digest, PrefetchedBlob<'a>>>);
 
-/// A blob that was asked for, and perhaps a session for it.
+/// A blob that was probed, and the session opened for it, if any.
 #[derive(Debug)]
-struct Begun<'a> {
-    page: PageInUse,
+struct PrefetchedBlob<'a> {
+    location: LocationGuard,
     has: Option<Held>,
-    opened: Option<Opened<'a>>,
+    opened: Option<OpenSession<'a>>,
 }
 
 /// What a repository has under the digest of a blob.
@@ -49,15 +49,15 @@ enum Held {
     OtherSize(u64),
 }
 
-/// A session that waits for the bytes, and the place that a large body has.
+/// A session that waits for the bytes, and the permit of a large body.
 #[derive(Debug)]
-struct Opened<'a> {
+struct OpenSession<'a> {
     session: UploadSession,
     place: Option<Permit<'a, ByRate>>,
 }
 
-impl<'a> Ahead<'a> {
-    fn take(&self, digest: &Digest) -> Option<Begun<'a>> {
+impl<'a> Prefetch<'a> {
+    fn take(&self, digest: &Digest) -> Option<PrefetchedBlob<'a>> {
         self.0.lock().remove(digest)
     }
 }
@@ -65,43 +65,43 @@ impl<'a> Ahead<'a> {
 impl Actor {
     /// Asks for blobs of which nothing is known yet, and opens sessions for them meanwhile as far as their bytes could go
     /// out at once. Where the mirror says nothing, nothing is known.
-    pub(super) async fn ask_ahead(&self, repository: &Repository, blobs: &[ReadyBlob]) -> Ahead<'_> {
+    pub(super) async fn prefetch(&self, repository: &Repository, blobs: &[ReadyBlob]) -> Prefetch<'_> {
         let begun = blobs.iter().map(|blob| async {
-            let page = self.book.page(&blob.digest).try_lock_owned().ok()?;
-            if !page.is_empty() {
+            let location = self.blob_locations.location(&blob.digest).try_lock_owned().ok()?;
+            if !location.is_empty() {
                 return None;
             }
-            let (has, opened) = join(self.has(repository, blob), self.open_ahead(repository, blob)).await;
-            Some((blob.digest, Begun { page, has: has.ok(), opened }))
+            let (has, opened) = join(self.has(repository, blob), self.open_session(repository, blob)).await;
+            Some((blob.digest, PrefetchedBlob { location, has: has.ok(), opened }))
         });
-        Ahead(Mutex::new(join_all(begun).await.into_iter().flatten().collect()))
+        Prefetch(Mutex::new(join_all(begun).await.into_iter().flatten().collect()))
     }
 
-    async fn open_ahead(&self, repository: &Repository, blob: &ReadyBlob) -> Option<Opened<'_>> {
+    async fn open_session(&self, repository: &Repository, blob: &ReadyBlob) -> Option<OpenSession<'_>> {
         // A session would wait, and a place with it, while the bytes are made.
         if !blob.body.is_ready() {
             return None;
         }
-        let place = if blob.size > SMALL_BYTES { Some(self.pace.spare_body()?) } else { None };
+        let place = if blob.size > SMALL_BYTES { Some(self.limiter.spare_body()?) } else { None };
         let _permit = self.question().await.ok()?;
         let session = self.registry.start_upload(repository).await.ok()?;
-        Some(Opened { session, place })
+        Some(OpenSession { session, place })
     }
 
     /// Sessions that nobody needs.
-    pub(super) async fn cancel(&self, repository: &Repository, ahead: Ahead<'_>) {
-        let ahead = ahead.0.into_inner();
-        let opened = ahead.into_values().filter_map(|begun| begun.opened);
+    pub(super) async fn cancel(&self, repository: &Repository, prefetch: Prefetch<'_>) {
+        let prefetch = prefetch.0.into_inner();
+        let opened = prefetch.into_values().filter_map(|begun| begun.opened);
         join_all(opened.map(|opened| self.cancel_one(repository, opened))).await;
     }
 
-    async fn drop_unused(&self, repository: &Repository, opened: Option<Opened<'_>>) {
+    async fn drop_unused(&self, repository: &Repository, opened: Option<OpenSession<'_>>) {
         if let Some(opened) = opened {
             self.cancel_one(repository, opened).await;
         }
     }
 
-    async fn cancel_one(&self, repository: &Repository, opened: Opened<'_>) {
+    async fn cancel_one(&self, repository: &Repository, opened: OpenSession<'_>) {
         if let Some(place) = opened.place {
             place.unused();
         }
@@ -129,14 +129,14 @@ impl Actor {
         trust: Trust<'_, '_>,
     ) -> Result<(), Failure> {
         let begun = match trust {
-            Trust::Ask(ahead) => ahead.take(&blob.digest),
+            Trust::Ask(prefetch) => prefetch.take(&blob.digest),
             Trust::Nothing => None,
         };
-        let Begun { page: mut repositories, mut has, mut opened } = if let Some(begun) = begun {
+        let PrefetchedBlob { location: mut repositories, mut has, mut opened } = if let Some(begun) = begun {
             begun
         } else {
-            let page = self.book.page(&blob.digest).lock_owned().await;
-            Begun { page, has: None, opened: None }
+            let location = self.blob_locations.location(&blob.digest).lock_owned().await;
+            PrefetchedBlob { location, has: None, opened: None }
         };
         if matches!(trust, Trust::Ask(_)) {
             if repositories.contains(repository) {
@@ -148,14 +148,14 @@ impl Actor {
                 // Into how many repositories ever: on a long way none waits for the other.
                 drop(repositories);
                 let mounted = self.mount(repository, blob, &from).await?;
-                repositories = self.book.page(&blob.digest).lock_owned().await;
+                repositories = self.blob_locations.location(&blob.digest).lock_owned().await;
                 match mounted {
                     Mount::Done => {
                         note(&mut repositories, repository);
                         self.counts.mounted();
                         return Ok(());
                     }
-                    Mount::Session(session) => opened = Some(Opened { session, place: None }),
+                    Mount::Session(session) => opened = Some(OpenSession { session, place: None }),
                 }
                 if repositories.contains(repository) {
                     self.drop_unused(repository, opened).await;
@@ -230,7 +230,7 @@ impl Actor {
     async fn has(&self, repository: &Repository, blob: &ReadyBlob) -> Result<Held, Failure> {
         let is_small = blob.size <= SMALL_BYTES;
         // Who is told to ask for each asks for each.
-        if is_small && !self.run.settings.recheck && !self.has_small_blobs.asks() {
+        if is_small && !self.run.settings.recheck && !self.has_small_blobs.should_ask() {
             return Ok(Held::Nothing);
         }
         let _permit = self.question().await?;
@@ -242,7 +242,7 @@ impl Actor {
             Some(bytes) => Held::OtherSize(bytes),
         };
         if is_small {
-            self.has_small_blobs.learn(held != Held::Nothing);
+            self.has_small_blobs.record(held != Held::Nothing);
         }
         Ok(held)
     }
@@ -251,10 +251,10 @@ impl Actor {
         &self,
         repository: &Repository,
         blob: &ReadyBlob,
-        opened: Option<Opened<'_>>,
+        opened: Option<OpenSession<'_>>,
     ) -> Result<(), Failure> {
         let mirror = self.counts.mirror;
-        self.run.listeners.tell(&Event::Wanted { mirror, bytes: blob.size });
+        self.run.listeners.emit(&Event::Wanted { mirror, bytes: blob.size });
         if let Err(error) = blob.body.prepare().await {
             self.drop_unused(repository, opened).await;
             return Err(Failure::from(&error));
@@ -273,7 +273,7 @@ impl Actor {
         };
         pushed.map_err(|error| self.judge(&error))?;
         self.counts.sent();
-        self.run.listeners.tell(&Event::Acknowledged { mirror, digest: blob.digest, bytes: blob.size });
+        self.run.listeners.emit(&Event::Acknowledged { mirror, digest: blob.digest, bytes: blob.size });
         Ok(())
     }
 }

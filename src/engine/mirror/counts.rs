@@ -1,13 +1,13 @@
 //! What is counted on one mirror; hears of every request.
 
-use super::{Arc, AtomicU64, Duration, Event, Observer, Ordering, Outcome, Pace};
+use super::{Arc, AtomicU64, ConcurrencyLimiter, Duration, Event, Observer, Ordering, Outcome};
 use crate::report::Listeners;
 
 #[derive(Debug)]
 pub(super) struct Counts {
     pub(super) mirror: usize,
     listeners: Listeners,
-    pace: Arc<Pace>,
+    limiter: Arc<ConcurrencyLimiter>,
     blobs_sent: AtomicU64,
     blobs_skipped: AtomicU64,
     blobs_mounted: AtomicU64,
@@ -16,11 +16,11 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn new(mirror: usize, listeners: Listeners, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(mirror: usize, listeners: Listeners, limiter: Arc<ConcurrencyLimiter>) -> Self {
         Self {
             mirror,
             listeners,
-            pace,
+            limiter,
             blobs_sent: AtomicU64::new(0),
             blobs_skipped: AtomicU64::new(0),
             blobs_mounted: AtomicU64::new(0),
@@ -55,19 +55,19 @@ impl Observer for Counts {
     fn request(&self, _method: &str, status: Option<u16>) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if matches!(status, Some(429 | 503)) {
-            self.pace.overloaded();
+            self.limiter.overloaded();
         }
     }
 
     fn body_sent(&self, bytes: u64) {
         self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
-        self.pace.sent(bytes);
+        self.limiter.sent(bytes);
     }
 
     fn retry(&self, what: &str, why: &str, after: Duration) {
-        self.pace.overloaded();
+        self.limiter.overloaded();
         let (what, why) = (what.to_owned(), why.to_owned());
-        self.listeners.tell(&Event::Retried { mirror: self.mirror, what, why, after });
+        self.listeners.emit(&Event::Retried { mirror: self.mirror, what, why, after });
     }
 
     fn warning(&self, text: &str) {

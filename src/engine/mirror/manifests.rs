@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{Actor, Agreed, Failure, IMAGES_AT_ONCE, Outcome, Phase, Trust, WorkImage};
 use crate::archive::Unit;
-use crate::engine::book::note;
+use crate::engine::blob_locations::note;
 use crate::engine::outcome::TagReplaced;
 use crate::engine::prepare::{Ready, ReadyBlob};
 use crate::exit::Exit;
@@ -26,7 +26,7 @@ use crate::registry::RegistryError;
 use crate::report::Event;
 
 /// An image that lacks nothing but its tags.
-pub(super) struct Whole {
+pub(super) struct Pushed {
     pub(super) repository: Repository,
     pub(super) root: Arc<Manifest>,
     /// How deep the root nests: 1 for an image, 2 for an index of images.
@@ -39,7 +39,7 @@ pub(super) struct Whole {
     pub(super) complete: bool,
 }
 
-type Sorted = Vec<(usize, Whole)>;
+type Sorted = Vec<(usize, Pushed)>;
 
 /// Why tags may not be moved.
 struct Withheld {
@@ -93,7 +93,7 @@ impl Actor {
         let resend = ready.blobs.iter().filter(|blob| all || named.contains(&blob.digest));
         let resend: Vec<ReadyBlob> = resend.cloned().collect();
         for blob in &resend {
-            self.book.forget(&blob.digest, repository).await;
+            self.blob_locations.forget(&blob.digest, repository).await;
         }
         for manifest in &ready.manifests {
             self.manifests.forget(&manifest.digest, repository).await;
@@ -131,10 +131,10 @@ impl Actor {
         repository: &Repository,
         manifest: &Manifest,
     ) -> Result<Result<(), RegistryError>, Failure> {
-        // The permit comes first: whoever holds a page has one, and gets on.
+        // The permit comes first: whoever holds a location has one, and gets on.
         let permit = self.question().await?;
-        let page = self.manifests.page(&manifest.digest);
-        let mut repositories = page.lock().await;
+        let location = self.manifests.location(&manifest.digest);
+        let mut repositories = location.lock().await;
         if repositories.contains(repository) {
             permit.unused();
             return Ok(Ok(()));
@@ -152,25 +152,25 @@ impl Actor {
         let withheld = &withheld;
         let mut tags = 0;
         for level in self.levels(agreed) {
-            let moved = stream::iter(level).map(|(at, whole)| async move {
+            let moved = stream::iter(level).map(|(at, pushed)| async move {
                 let result = match withheld.of(self.run.work.image(at).as_deref()) {
-                    Some(failure) if !whole.tags_to_move.is_empty() => Err((Phase::Tag, failure)),
-                    _ => self.move_tags(at, &whole).await,
+                    Some(failure) if !pushed.tags_to_move.is_empty() => Err((Phase::Tag, failure)),
+                    _ => self.move_tags(at, &pushed).await,
                 };
-                let result = result.and_then(|()| self.check_complete(agreed, at, &whole));
-                (at, whole, result)
+                let result = result.and_then(|()| self.check_complete(agreed, at, &pushed));
+                (at, pushed, result)
             });
             let mut moved = moved.buffer_unordered(IMAGES_AT_ONCE);
-            while let Some((at, whole, result)) = moved.next().await {
+            while let Some((at, pushed, result)) = moved.next().await {
                 match result {
                     Ok(()) => {
                         outcome.images_complete += 1;
-                        outcome.tags_replaced.extend(self.replaced(at, &whole));
-                        tags += whole.tags_to_move.len();
+                        outcome.tags_replaced.extend(self.replaced(at, &pushed));
+                        tags += pushed.tags_to_move.len();
                         outcome.images_unchanged +=
-                            usize::from(whole.already && whole.tags_to_move.is_empty());
-                        let whole = Whole { complete: true, ..whole };
-                        self.whole.lock().insert(at, whole);
+                            usize::from(pushed.already && pushed.tags_to_move.is_empty());
+                        let pushed = Pushed { complete: true, ..pushed };
+                        self.pushed.lock().insert(at, pushed);
                     }
                     Err((phase, failure)) => {
                         if let Some(image) = self.run.work.image(at) {
@@ -180,7 +180,7 @@ impl Actor {
                 }
             }
         }
-        self.run.listeners.tell(&Event::Tagged { mirror: self.counts.mirror, tags });
+        self.run.listeners.emit(&Event::Tagged { mirror: self.counts.mirror, tags });
     }
 
     /// Why tags may not be moved: none of an archive that is damaged, and with `--atomic-tags` none of an incomplete
@@ -189,8 +189,8 @@ impl Actor {
         let failed = self.failed.lock();
         let accepted = self.run.settings.accept.digest_lost;
         let loses = |at: &usize, planned: &PlannedImage| {
-            let whole = self.whole.lock();
-            !accepted && whole.get(at).is_some_and(|whole| planned.lost(&whole.held).is_some())
+            let pushed = self.pushed.lock();
+            !accepted && pushed.get(at).is_some_and(|pushed| planned.lost(&pushed.held).is_some())
         };
         let mut demanding = agreed.demanding.iter();
         let cannot_be = demanding.any(|(at, planned)| planned.shortfall.is_some() || loses(at, planned));
@@ -201,7 +201,7 @@ impl Actor {
         let told = |(unit, failure): (Unit, Failure)| {
             let what = unit.as_deref().unwrap_or("the bundle");
             let message = format!("not tagged, because {what} is damaged: {}", failure.message);
-            let hint = Some("--allow-damaged tags the images that are whole".to_owned());
+            let hint = Some("--allow-damaged tags the images that are pushed".to_owned());
             (unit, Failure { message, hint, ..failure })
         };
         let damaged = damaged.into_iter().map(told).collect();
@@ -215,9 +215,9 @@ impl Actor {
     }
 
     /// Whether an image whose tags have moved is all that its names promise.
-    fn check_complete(&self, agreed: &Agreed, at: usize, whole: &Whole) -> Result<(), (Phase, Failure)> {
+    fn check_complete(&self, agreed: &Agreed, at: usize, pushed: &Pushed) -> Result<(), (Phase, Failure)> {
         let Some(planned) = agreed.demanding.get(&at) else { return Ok(()) };
-        let lost = planned.lost(&whole.held);
+        let lost = planned.lost(&pushed.held);
         let accepted = self.run.settings.accept.digest_lost;
         if let Some(error) = lost.as_ref().filter(|_| accepted) {
             self.run.listeners.note(format!("{error} (accepted)"));
@@ -229,8 +229,8 @@ impl Actor {
     }
 
     /// The tags of an image that stood for another one.
-    fn replaced(&self, at: usize, whole: &Whole) -> Vec<TagReplaced> {
-        let moved = whole.tags_to_move.iter().filter_map(|moved| match moved.replaces {
+    fn replaced(&self, at: usize, pushed: &Pushed) -> Vec<TagReplaced> {
+        let moved = pushed.tags_to_move.iter().filter_map(|moved| match moved.replaces {
             Replaced::Nothing => None,
             // Put once more where the registry does not tell what it has.
             Replaced::Manifest(from) => Some((moved, from)),
@@ -240,7 +240,7 @@ impl Actor {
             image.map(|image| image.planned.place_of(self.namespace.as_ref(), tag)).unwrap_or_default()
         };
         moved
-            .map(|(moved, from)| TagReplaced { place: place(&moved.tag), from, to: whole.root.digest })
+            .map(|(moved, from)| TagReplaced { place: place(&moved.tag), from, to: pushed.root.digest })
             .collect()
     }
 
@@ -266,10 +266,10 @@ impl Actor {
 
     /// The images of the plan that are whole, images before the indexes that list them, for the reason at `manifest`.
     fn levels(&self, agreed: &Agreed) -> Vec<Sorted> {
-        let mut whole = std::mem::take(&mut *self.whole.lock());
+        let mut pushed = std::mem::take(&mut *self.pushed.lock());
         let mut levels: HashMap<usize, Sorted> = HashMap::new();
         for &at in agreed.images.iter() {
-            if let Some(image) = whole.remove(&at) {
+            if let Some(image) = pushed.remove(&at) {
                 levels.entry(image.depth).or_default().push((at, image));
             }
         }
@@ -278,35 +278,35 @@ impl Actor {
         levels.into_iter().map(|level| level.1).collect()
     }
 
-    async fn move_tags(&self, at: usize, whole: &Whole) -> Result<(), (Phase, Failure)> {
+    async fn move_tags(&self, at: usize, pushed: &Pushed) -> Result<(), (Phase, Failure)> {
         let tagging = |failure| (Phase::Tag, failure);
         let mut kept = None;
-        for TagMove { tag, replaces } in &whole.tags_to_move {
+        for TagMove { tag, replaces } in &pushed.tags_to_move {
             if self.run.settings.no_overwrite
-                && let Some(failure) = self.stands_for_another(at, whole, tag).await.map_err(tagging)?
+                && let Some(failure) = self.stands_for_another(at, pushed, tag).await.map_err(tagging)?
             {
                 kept.get_or_insert(failure);
                 continue;
             }
             if let (Replaced::Manifest(_), Some(image)) = (replaces, self.run.work.image(at)) {
                 let moved = TagMove { tag: tag.clone(), replaces: *replaces };
-                self.run.listeners.tell(&Event::Replaces {
+                self.run.listeners.emit(&Event::Replaces {
                     mirror: self.counts.mirror,
                     place: image.planned.place_of(self.namespace.as_ref(), tag),
                     from: moved.replaced().unwrap_or_default(),
-                    to: whole.root.digest,
+                    to: pushed.root.digest,
                 });
             }
-            let mut moved = self.tag(whole, tag).await.map_err(tagging)?;
+            let mut moved = self.tag(pushed, tag).await.map_err(tagging)?;
             if let Err(error) = &moved
                 && let Some(unknown) = error.manifest_blob_unknown()
                 && let Some(image) = self.run.work.image(at)
             {
                 self.run.preparer.expect(&image.planned.content);
-                let mended = self.mend(whole, &image, unknown).await;
+                let mended = self.mend(pushed, &image, unknown).await;
                 self.run.preparer.forget(&image);
                 mended?;
-                moved = self.tag(whole, tag).await.map_err(tagging)?;
+                moved = self.tag(pushed, tag).await.map_err(tagging)?;
             }
             moved.map_err(|error| tagging(self.judge(&error)))?;
         }
@@ -317,12 +317,12 @@ impl Actor {
     async fn stands_for_another(
         &self,
         at: usize,
-        whole: &Whole,
+        pushed: &Pushed,
         tag: &Tag,
     ) -> Result<Option<Failure>, Failure> {
         let now = {
             let _permit = self.question().await?;
-            let now = probe::tag(&self.registry, &whole.repository, tag, &whole.root.digest).await;
+            let now = probe::tag(&self.registry, &pushed.repository, tag, &pushed.root.digest).await;
             now.map_err(|error| self.judge(&error))?
         };
         let image = self.run.work.image(at);
@@ -332,19 +332,19 @@ impl Actor {
     /// Sends once more what the mirror lacks of an image, as the registry said when its tag was to move.
     async fn mend(
         &self,
-        whole: &Whole,
+        pushed: &Pushed,
         image: &WorkImage,
         unknown: Vec<Digest>,
     ) -> Result<(), (Phase, Failure)> {
         let ready = self.run.preparer.image(image).await;
         let ready = ready.map_err(|error| (Phase::Prepare, Failure::from(&error)))?;
-        let resent = self.resend(&whole.repository, &ready, &[unknown]).await;
+        let resent = self.resend(&pushed.repository, &ready, &[unknown]).await;
         resent.map_err(|failure| (Phase::Upload, failure))?;
-        self.publish(&whole.repository, &ready, true).await
+        self.publish(&pushed.repository, &ready, true).await
     }
 
-    async fn tag(&self, whole: &Whole, tag: &Tag) -> Result<Result<(), RegistryError>, Failure> {
+    async fn tag(&self, pushed: &Pushed, tag: &Tag) -> Result<Result<(), RegistryError>, Failure> {
         let _permit = self.question().await?;
-        Ok(publish::tag(&self.registry, &whole.repository, tag, &whole.root).await)
+        Ok(publish::tag(&self.registry, &pushed.repository, tag, &pushed.root).await)
     }
 }

@@ -46,10 +46,10 @@ pub(crate) type OpenVolume =
 
 /// What was opened while a catalog was read: without it nobody can say what a space is.
 #[derive(Debug, Default)]
-pub(crate) struct Openings(Mutex<HashMap<usize, Opened>>);
+pub(crate) struct Openings(Mutex<HashMap<usize, OpenedStream>>);
 
 #[derive(Debug)]
-struct Opened {
+struct OpenedStream {
     /// Keeps the address taken, and no more than that.
     space: Weak<dyn ByteSpace>,
     origin: Origin,
@@ -77,7 +77,7 @@ impl Openings {
     fn note(&self, opened: &Arc<dyn ByteSpace>, origin: Origin) {
         let space = Arc::downgrade(opened);
         let mut all = self.0.lock();
-        all.insert(address(opened), Opened { space, origin });
+        all.insert(address(opened), OpenedStream { space, origin });
     }
 
     fn of(&self, space: &Arc<dyn ByteSpace>) -> Option<Origin> {

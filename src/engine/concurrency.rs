@@ -1,9 +1,9 @@
-//! How many requests a mirror is given at the same time: as many as it bears.
+//! Limits the number of requests that one mirror has in flight.
 //!
-//! Two lanes, so that a question never waits behind a layer: questions (HEADs, sessions, manifests, small blobs), which
-//! are bound by the way there and back, and bodies, which are bound by the link. Both begin low, grow while growing
-//! helps, and are cut in half when the mirror says that it is too much (429, 503, connections that break or stall):
-//! additive increase, multiplicative decrease, as TCP does it
+//! Questions (HEADs, sessions, manifests, small blobs) and bodies have a limiter each, so that a question never waits
+//! behind a layer. The round trip bounds questions, the link bounds bodies. Both limits start low and grow while growth
+//! helps. Overload (429, 503, connections that break or stall) halves them: additive increase, multiplicative decrease,
+//! as in TCP
 //! ([Chiu and Jain, 1989](https://doi.org/10.1016/0169-7552(89)90019-6)).
 
 use crate::sync::Mutex;
@@ -13,60 +13,60 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A mirror is far when a question takes this long: then a round trip saved is worth more than a request.
 const FAR: Duration = Duration::from_millis(20);
-/// A question that takes so many times as long as the quickest, and this on top, waits in a queue: the lane stops to grow.
-/// A small blob on a new connection takes three ways there and back.
+/// A question that takes this many times the quickest answer plus `PATIENCE` waited in a queue, and the limit stops
+/// growing. A small blob on a new connection takes three round trips.
 const SLOWER: u32 = 4;
 const PATIENCE: Duration = Duration::from_millis(5);
-/// Complaints closer together than this are one.
+/// Signs of overload closer together than this count as one.
 const CUT_APART: Duration = Duration::from_millis(250);
-/// Over how long the rate of bodies is measured.
+/// The rate of bodies is measured over this time.
 const RATE_OVER: Duration = Duration::from_secs(1);
 
-/// The lanes of one mirror.
+/// The limiters of one mirror.
 #[derive(Debug)]
-pub(super) struct Pace {
-    questions: Lane<ByDelay>,
-    bodies: Lane<ByRate>,
+pub(super) struct ConcurrencyLimiter {
+    questions: Limiter<ByDelay>,
+    bodies: Limiter<ByRate>,
 }
 
-/// How wide the lanes of a mirror may become.
+/// The highest limits of one mirror.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Widths {
+pub(super) struct MaxConcurrency {
     pub(super) questions: usize,
     pub(super) bodies: usize,
 }
 
-impl Pace {
-    pub(super) fn new(widest: Widths) -> Self {
+impl ConcurrencyLimiter {
+    pub(super) fn new(max: MaxConcurrency) -> Self {
         let now = Instant::now();
         Self {
-            questions: Lane::new(ByDelay::new(widest.questions)),
-            bodies: Lane::new(ByRate::new(widest.bodies, now)),
+            questions: Limiter::new(ByDelay::new(max.questions)),
+            bodies: Limiter::new(ByRate::new(max.bodies, now)),
         }
     }
 
-    /// A place for a question, held until it is answered.
+    /// A permit for a question, held until the answer is there.
     pub(super) async fn question(&self) -> Option<Permit<'_, ByDelay>> {
         self.questions.permit().await
     }
 
-    /// A place for a body, if one is free.
+    /// A permit for a body, if one is free.
     pub(super) fn spare_body(&self) -> Option<Permit<'_, ByRate>> {
         self.bodies.spare()
     }
 
-    /// How long the way there and back seems to be, before anything was asked. On a long way many questions are under
-    /// way at once from the beginning: to find out slowly that they may be takes longer than all of them.
-    pub(super) fn expect(&self, there_and_back: Duration) {
+    /// Sets the round trip measured while connecting. A far mirror starts with many questions in flight: growing to
+    /// that number would take longer than all the questions.
+    pub(super) fn expect(&self, round_trip: Duration) {
         self.questions.steer(|control| {
-            control.best = Some(there_and_back);
-            if there_and_back >= FAR && control.limit.last_cut.is_none() {
+            control.best = Some(round_trip);
+            if round_trip >= FAR && control.limit.last_cut.is_none() {
                 control.limit.grow(ByDelay::START_FAR - control.limit.now);
             }
         });
     }
 
-    /// A place for a body.
+    /// A permit for a body.
     pub(super) async fn body(&self) -> Option<Permit<'_, ByRate>> {
         self.bodies.permit().await
     }
@@ -76,7 +76,7 @@ impl Pace {
         self.bodies.with(|control| control.sent += bytes);
     }
 
-    /// The mirror complained.
+    /// Halves both limits: the mirror is overloaded.
     pub(super) fn overloaded(&self) {
         let now = Instant::now();
         self.questions.steer(|control| control.limit.cut(now));
@@ -86,15 +86,15 @@ impl Pace {
         });
     }
 
-    /// Whether the way to the mirror is long.
+    /// Whether the round trip is long.
     pub(super) fn is_far(&self) -> bool {
         self.questions.with(|control| control.best).is_some_and(|best| best >= FAR)
     }
 }
 
-/// What decides how wide a lane is. Pure: time comes from outside.
+/// Decides a limit. Pure: the caller gives the time.
 pub(super) trait Control {
-    /// The width.
+    /// The limit now.
     fn limit(&mut self) -> &mut Limit;
     /// A request has ended that took this long; `full` says whether all places were taken.
     fn ended(&mut self, took: Duration, full: bool, now: Instant);
@@ -207,25 +207,25 @@ impl Control for ByRate {
     }
 }
 
-/// A semaphore whose size is steered.
+/// A semaphore whose size a [`Control`] sets.
 #[derive(Debug)]
-struct Lane<C> {
+struct Limiter<C> {
     places: Semaphore,
     control: Mutex<(C, Places)>,
 }
 
-/// How many places there are, and how many of them are to go when they come free.
+/// How many permits exist, and how many of them are forgotten when they are returned.
 #[derive(Debug)]
 struct Places {
     given: usize,
     owed: usize,
 }
 
-/// A place in a lane.
+/// One request in flight.
 #[derive(Debug)]
 pub(super) struct Permit<'a, C: Control> {
     place: Option<SemaphorePermit<'a>>,
-    lane: &'a Lane<C>,
+    limiter: &'a Limiter<C>,
     since: Option<Instant>,
 }
 
@@ -236,7 +236,7 @@ impl<C: Control> Permit<'_, C> {
     }
 }
 
-impl<C: Control> Lane<C> {
+impl<C: Control> Limiter<C> {
     fn new(mut control: C) -> Self {
         let given = control.limit().get();
         let control = Mutex::new((control, Places { given, owed: 0 }));
@@ -245,12 +245,12 @@ impl<C: Control> Lane<C> {
 
     async fn permit(&self) -> Option<Permit<'_, C>> {
         let place = self.places.acquire().await.ok()?;
-        Some(Permit { place: Some(place), lane: self, since: Some(Instant::now()) })
+        Some(Permit { place: Some(place), limiter: self, since: Some(Instant::now()) })
     }
 
     fn spare(&self) -> Option<Permit<'_, C>> {
         let place = self.places.try_acquire().ok()?;
-        Some(Permit { place: Some(place), lane: self, since: Some(Instant::now()) })
+        Some(Permit { place: Some(place), limiter: self, since: Some(Instant::now()) })
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut C) -> T) -> T {
@@ -286,13 +286,13 @@ impl<C: Control> Lane<C> {
 
 impl<C: Control> Drop for Permit<'_, C> {
     fn drop(&mut self) {
-        let full = self.lane.places.available_permits() == 0;
+        let full = self.limiter.places.available_permits() == 0;
         if let Some(since) = self.since {
             let now = Instant::now();
-            self.lane.steer(|control| control.ended(now.saturating_duration_since(since), full, now));
+            self.limiter.steer(|control| control.ended(now.saturating_duration_since(since), full, now));
         }
         if let Some(place) = self.place.take()
-            && self.lane.pays()
+            && self.limiter.pays()
         {
             place.forget();
         }
@@ -308,45 +308,46 @@ mod tests {
     #[test]
     fn questions_grow_while_answers_are_quick_and_are_cut_on_complaint() {
         let start = Instant::now();
-        let mut lane = ByDelay::new(256);
+        let mut limiter = ByDelay::new(256);
         for _ in 0..500 {
-            lane.ended(80 * MILLI, true, start);
+            limiter.ended(80 * MILLI, true, start);
         }
-        assert_eq!(lane.limit.get(), 256, "a long way alone is no reason to hold back");
-        lane.limit.cut(start);
-        lane.limit.cut(start + 10 * MILLI);
-        assert_eq!(lane.limit.get(), 128, "complaints that come together are one");
-        lane.ended(80 * MILLI, true, start);
-        assert_eq!(lane.limit.get(), 128, "after a complaint it grows by one for a whole round");
-        (0..200).for_each(|_| lane.ended(400 * MILLI, true, start));
-        assert_eq!(lane.limit.get(), 128, "late answers are a queue: more would only wait in it");
+        assert_eq!(limiter.limit.get(), 256, "a long way alone is no reason to hold back");
+        limiter.limit.cut(start);
+        limiter.limit.cut(start + 10 * MILLI);
+        assert_eq!(limiter.limit.get(), 128, "complaints that come together are one");
+        limiter.ended(80 * MILLI, true, start);
+        assert_eq!(limiter.limit.get(), 128, "after a complaint it grows by one for a whole round");
+        (0..200).for_each(|_| limiter.ended(400 * MILLI, true, start));
+        assert_eq!(limiter.limit.get(), 128, "late answers are a queue: more would only wait in it");
     }
 
     #[test]
     fn bodies_grow_while_that_brings_more_bytes() {
         let start = Instant::now();
-        let mut lane = ByRate::new(32, start);
+        let mut limiter = ByRate::new(32, start);
         for second in 1..=4_u64 {
-            lane.sent = 10_000_000 * second;
-            lane.ended(MILLI, true, start + Duration::from_secs(second));
+            limiter.sent = 10_000_000 * second;
+            limiter.ended(MILLI, true, start + Duration::from_secs(second));
         }
-        assert_eq!(lane.limit.get(), 24);
+        assert_eq!(limiter.limit.get(), 24);
         for second in 5..=8 {
-            lane.sent = 40_000_000;
-            lane.ended(MILLI, true, start + Duration::from_secs(second));
+            limiter.sent = 40_000_000;
+            limiter.ended(MILLI, true, start + Duration::from_secs(second));
         }
-        assert_eq!(lane.limit.get(), 24, "the link is full");
+        assert_eq!(limiter.limit.get(), 24, "the link is full");
     }
 
     #[tokio::test]
-    async fn a_lane_narrows_when_its_places_come_free() {
-        let lane = Lane::new(ByRate::new(4, Instant::now()));
-        let held = [lane.permit().await, lane.permit().await, lane.permit().await, lane.permit().await];
-        lane.steer(|control| control.limit.cut(Instant::now()));
-        assert_eq!(lane.places.available_permits(), 0);
+    async fn a_limit_shrinks_as_its_permits_come_back() {
+        let limiter = Limiter::new(ByRate::new(4, Instant::now()));
+        let held =
+            [limiter.permit().await, limiter.permit().await, limiter.permit().await, limiter.permit().await];
+        limiter.steer(|control| control.limit.cut(Instant::now()));
+        assert_eq!(limiter.places.available_permits(), 0);
         drop(held);
-        assert_eq!(lane.places.available_permits(), 2);
-        lane.steer(|control| control.limit.grow(1.0));
-        assert_eq!(lane.places.available_permits(), 3);
+        assert_eq!(limiter.places.available_permits(), 2);
+        limiter.steer(|control| control.limit.grow(1.0));
+        assert_eq!(limiter.places.available_permits(), 3);
     }
 }
