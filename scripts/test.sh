@@ -18,6 +18,7 @@ openssl         openssl
 htpasswd        apache2-utils
 containerd      containerd
 ctr             containerd
+shellcheck      shellcheck
 "
 
 ci=${CI:-false}
@@ -80,6 +81,7 @@ install_missing() {
     printf 'still missing: %s: the tests that need them will fail\n' "${packages% }"
 }
 
+status=0
 trap 'status=$?; [ $status = 0 ] || printf "\nFAILED in: %s\n" "${step_name:-the end}" >&2' EXIT
 
 heading "programs"
@@ -95,8 +97,19 @@ fi
 heading "format"
 cargo fmt --check
 
+heading "scripts"
+shellcheck scripts/*.sh .ci/run
+
+heading "spelling"
+if command -v typos >/dev/null 2>&1; then
+    typos
+else
+    printf 'left out: typos is not installed (cargo install --locked typos-cli)\n'
+fi
+
 heading "lints"
 cargo clippy --all-targets --features kube -- -D warnings
+cargo clippy --all-targets -- -D warnings
 
 heading "dependencies that nobody uses"
 cargo machete
