@@ -89,7 +89,7 @@ pub fn read(
         early(&catalog);
         Some(catalog)
     })?;
-    sections::read(&reader, &mut tree, "", 0).map(finish)
+    reader.read_tree(&mut tree, "", 0).map(finish)
 }
 
 /// What is in a directory: a layout, an unpacked archive, archives, or a mixture. `open_file` gives the bytes of a file
@@ -105,7 +105,7 @@ pub(crate) fn read_directory(
 ) -> Result<Catalog, BundleError> {
     let reader = Reader::new(open, limits);
     let (mut tree, unreachable) = directory::scan(&reader, path, open_file)?;
-    let mut catalog = sections::read(&reader, &mut tree, "", 0)?;
+    let mut catalog = reader.read_tree(&mut tree, "", 0)?;
     catalog.left_out.extend(unreachable);
     Ok(finish(catalog))
 }
@@ -125,6 +125,11 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(open: &'a Open<'a>, limits: &'a Limits) -> Self {
         Self { open, limits, allowance: Allowance::new(limits) }
+    }
+
+    /// What is in a tree, and in the archives among its files: `sections` asks `nested` for those, which come back here.
+    fn read_tree(&self, tree: &mut Tree<'_>, origin: &str, depth: usize) -> Result<Catalog, BundleError> {
+        sections::read(self, tree, origin, depth)
     }
 }
 

@@ -23,6 +23,7 @@ mod gzip;
 mod limits;
 pub(crate) mod magic;
 mod once;
+mod outline;
 mod ranges;
 mod spool;
 mod volume;
@@ -37,12 +38,13 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use self::blocks::{BlockVolume, Outline};
+use self::blocks::BlockVolume;
 use self::cache::PartCache;
 use self::feed::{Feed, PipeFeed, SpaceFeed};
 use self::guessed::GuessedVolume;
 pub use self::limits::DecodeOptions;
 pub(crate) use self::once::Once;
+use self::outline::Outline;
 use self::spool::SpoolVolume;
 pub use self::volume::StructureKind;
 pub(crate) use self::volume::{Format, Structure, Volume};

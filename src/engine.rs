@@ -4,17 +4,20 @@
 //! knows both the runtime (requests) and the pool of threads (decoding, compressing). Each mirror is an actor of its
 //! own; they share the volume and the prepared images, and nothing that a slow or dead one could hold.
 
+mod backlog;
 mod blob_locations;
 mod body;
 mod budget;
 pub(crate) mod bundle;
 mod concurrency;
 pub(crate) mod forecast;
+mod image;
 mod layers;
 mod mirror;
 pub(crate) mod outcome;
 mod prepare;
 mod probe_heuristic;
+mod ready;
 mod synthesis;
 pub(crate) mod verify;
 mod work;
@@ -37,16 +40,18 @@ use crate::plan::{Accept, Plan};
 use crate::registry::{ClientOptions, Target};
 use crate::report::{Event, Listeners};
 
+use backlog::Backlog;
 use budget::Budget;
 pub(crate) use bundle::{Bundle, Opening};
 use concurrency::MaxConcurrency;
+use image::WorkImage;
 use layers::Layers;
 pub(crate) use layers::{KnownLayers, LayerKey};
 use outcome::Failure;
 pub(crate) use outcome::Outcome;
 use prepare::Preparer;
 pub(crate) use work::Discoveries;
-use work::{Backlog, Work, WorkImage};
+use work::Work;
 
 /// How a run behaves, whatever the mirror.
 #[derive(Debug, Clone)]

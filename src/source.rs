@@ -6,6 +6,7 @@
 mod file;
 mod folder;
 mod guard;
+mod held;
 mod late;
 mod lazy;
 mod map;

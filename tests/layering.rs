@@ -11,11 +11,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+#[path = "layering/circles.rs"]
+mod circles;
 #[path = "layering/reader.rs"]
 mod reader;
 #[path = "layering/rules.rs"]
 mod rules;
 
+use circles::circles;
 use reader::{Facts, Mention, read};
 use rules::{BOTH_WORLDS, MAX_LINES, MODULES, RULES, root};
 
@@ -91,12 +94,35 @@ fn the_layers_hold() {
     assert!(dependencies.contains("tokio") && dependencies.contains("tokio_util"), "{dependencies:?}");
     let mut files = Vec::new();
     read_sources(&root.join("src"), "", &dependencies, &mut files);
-    assert!(files.iter().any(|file| file.name == "oci/digest"));
+    let modules: BTreeSet<&str> = files.iter().map(Facts::module).collect();
+    assert_eq!(modules, MODULES.iter().copied().collect(), "MODULES and src/ are not the same");
     let list = violations(&files, &dependencies).into_iter().fold(String::new(), |mut list, violation| {
         writeln!(list, "  {violation}").unwrap();
         list
     });
     assert!(list.is_empty(), "layering:\n{list}");
+}
+
+#[test]
+fn no_files_name_each_other_in_a_circle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dependencies = dependencies(&fs::read_to_string(root.join("Cargo.toml")).unwrap());
+    let mut files = Vec::new();
+    read_sources(&root.join("src"), "", &dependencies, &mut files);
+    let found = circles(&files);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_circle_is_found_and_a_folder_with_its_head_is_none() {
+    let files = |texts: &[(&str, &str)]| -> BTreeSet<Vec<String>> {
+        let files: Vec<Facts> = texts.iter().map(|(name, text)| read(name, text, &BTreeSet::new())).collect();
+        circles(&files)
+    };
+    let (one, two) = ("use super::b::B;", "use crate::oci::c;");
+    let found = files(&[("oci/a", one), ("oci/b", two), ("oci/c", "fn f() { crate::oci::a::A::new() }")]);
+    assert_eq!(found, BTreeSet::from([["oci/a", "oci/b", "oci/c"].map(str::to_owned).to_vec()]));
+    assert!(files(&[("oci", "use self::a::A;"), ("oci/a", "use super::Kind;"), ("oci/b", one)]).is_empty());
 }
 
 /// What is said of one file with this text.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::archive::leftovers::LeftOut;
+use crate::archive::leftovers::{LeftOut, nothing_in};
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest, Platform, Reference, Repository, Tag};
 use crate::source::Extent;
@@ -372,6 +372,28 @@ impl Image {
         match &self.content {
             Content::Unpacked(unpacked) => &unpacked.layers,
             Content::Manifest(_) => &[],
+        }
+    }
+}
+
+impl Catalog {
+    /// Why there is no image in a bundle, where there is none.
+    pub(crate) fn nothing_in_it(&self) -> BundleError {
+        nothing_in(&self.left_out)
+    }
+
+    /// Says of everything in it that it lies in the bundle at `path`, of which there are `several`.
+    pub(crate) fn lie_in(&mut self, path: &str, several: bool) {
+        self.left_out = std::mem::take(&mut self.left_out).into_iter().map(|it| it.below(path)).collect();
+        let units = self.images.iter_mut().map(|image| &mut image.unit);
+        let broken = self.broken.iter_mut();
+        let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
+        for unit in units.chain(broken.flatten()) {
+            *unit = match unit.as_deref() {
+                Some("") => Some(path.into()),
+                Some(inner) => Some(format!("{path}/{inner}").into()),
+                None => several.then(|| path.into()),
+            };
         }
     }
 }

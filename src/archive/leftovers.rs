@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::catalog::Catalog;
 use crate::error::{BundleError, Fault};
 
 /// Something that was met and not taken.
@@ -65,7 +64,7 @@ impl LeftOut {
 
     /// Why there is no image in a bundle that is nothing but this.
     pub(super) fn nothing_else(self) -> BundleError {
-        Catalog { left_out: vec![self], ..Catalog::default() }.nothing_in_it()
+        nothing_in(&[self])
     }
 
     /// What is no archive.
@@ -82,45 +81,28 @@ impl LeftOut {
     }
 }
 
-impl Catalog {
-    /// Why there is no image in a bundle, where there is none.
-    pub(crate) fn nothing_in_it(&self) -> BundleError {
-        let unreadable = self.left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
-        let told: Vec<String> = unreadable
-            .map(|LeftOut { path, what, why, .. }| {
-                let path = if path.is_empty() { String::new() } else { format!("{path} is ") };
-                format!("{path}{what}: {why}")
-            })
-            .collect();
-        let error = |what: String| BundleError::new(Fault::NotABundle, what);
-        match told.as_slice() {
-            [] => {
-                let own = self.left_out.iter().find(|it| it.path.is_empty()).or(self.left_out.first());
-                let seems = own.map_or("a folder of other files", |it| it.what.as_str());
-                error(format!(
-                    "no image in it: looked for an OCI layout (index.json), a docker-archive (manifest.json), a \
-                     registry's storage (docker/registry/v2) and archives of these; it seems to be {seems}"
-                ))
-            }
-            [only] => error(format!("no image in it that can be read: {only}")),
-            [first, rest @ ..] => {
-                error(format!("no image in it that can be read: {first}; and {} more", rest.len()))
-            }
+/// Why there is no image in a bundle, where there is none.
+pub(super) fn nothing_in(left_out: &[LeftOut]) -> BundleError {
+    let unreadable = left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
+    let told: Vec<String> = unreadable
+        .map(|LeftOut { path, what, why, .. }| {
+            let path = if path.is_empty() { String::new() } else { format!("{path} is ") };
+            format!("{path}{what}: {why}")
+        })
+        .collect();
+    let error = |what: String| BundleError::new(Fault::NotABundle, what);
+    match told.as_slice() {
+        [] => {
+            let own = left_out.iter().find(|it| it.path.is_empty()).or(left_out.first());
+            let seems = own.map_or("a folder of other files", |it| it.what.as_str());
+            error(format!(
+                "no image in it: looked for an OCI layout (index.json), a docker-archive (manifest.json), a \
+                 registry's storage (docker/registry/v2) and archives of these; it seems to be {seems}"
+            ))
         }
-    }
-
-    /// Says of everything in it that it lies in the bundle at `path`, of which there are `several`.
-    pub(crate) fn lie_in(&mut self, path: &str, several: bool) {
-        self.left_out = std::mem::take(&mut self.left_out).into_iter().map(|it| it.below(path)).collect();
-        let units = self.images.iter_mut().map(|image| &mut image.unit);
-        let broken = self.broken.iter_mut();
-        let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
-        for unit in units.chain(broken.flatten()) {
-            *unit = match unit.as_deref() {
-                Some("") => Some(path.into()),
-                Some(inner) => Some(format!("{path}/{inner}").into()),
-                None => several.then(|| path.into()),
-            };
+        [only] => error(format!("no image in it that can be read: {only}")),
+        [first, rest @ ..] => {
+            error(format!("no image in it that can be read: {first}; and {} more", rest.len()))
         }
     }
 }

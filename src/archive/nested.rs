@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::archive::Reader;
 use crate::archive::catalog::{BrokenImage, Catalog};
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
 use crate::archive::pool::digest_of_path;
 use crate::archive::sniff::{self, Format};
 use crate::archive::tree::{File, Tree, base_name};
-use crate::archive::{Reader, sections};
 use crate::error::{BundleError, Fault, printable};
 use crate::source::ByteSpace;
 
@@ -228,5 +228,5 @@ fn read_archive(
         return Err(BundleError::new(Fault::LimitExceeded, what));
     }
     let mut tree = Tree::of_tar(space, reader.limits, &reader.allowance, |_, _| None)?;
-    sections::read(reader, &mut tree, origin, depth)
+    reader.read_tree(&mut tree, origin, depth)
 }

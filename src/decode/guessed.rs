@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::blocks::{BlockVolume, Outline};
+use super::blocks::BlockVolume;
 use super::feed::SpaceFeed;
+use super::outline::Outline;
 use super::spool::SpoolVolume;
 use super::{Format, Shared};
 use crate::error::BundleError;

@@ -5,8 +5,8 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::blocks::{Codec, Grouping, MAX_PARTS, Outline};
 use super::feed::{Feed, peek};
+use super::outline::{Codec, Grouping, MAX_PARTS, Outline};
 use super::{Format, Output, corrupt, truncated};
 use crate::error::BundleError;
 use crate::source::ByteSpace;

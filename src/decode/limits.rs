@@ -59,6 +59,14 @@ pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(MIB))
 }
 
+/// Makes the buffer large enough for so many bytes in all.
+pub(super) fn reserve(buffer: &mut Vec<u8>, bytes: u64) -> Result<usize, BundleError> {
+    let refused = || BundleError::new(Fault::LimitExceeded, format!("no memory for {bytes} bytes"));
+    let len = usize::try_from(bytes).map_err(|_| refused())?;
+    buffer.try_reserve_exact(len.saturating_sub(buffer.len())).map_err(|_| refused())?;
+    Ok(len)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

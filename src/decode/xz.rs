@@ -11,9 +11,9 @@ use bytes::Bytes;
 use xz2::stream::{Action, CONCATENATED, Error, Status, Stream, TELL_UNSUPPORTED_CHECK};
 
 use self::index::{FOOTER_BYTES, Footer, HEADER_BYTES, Record};
-use super::blocks::{Codec, MAX_PARTS, Outline, Part};
 use super::feed::{Feed, peek};
 use super::limits::memory_exceeded;
+use super::outline::{Codec, MAX_PARTS, Outline, Part};
 use super::{DecodeOptions, Format, Output, corrupt, truncated};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;

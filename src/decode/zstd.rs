@@ -9,10 +9,10 @@ use std::ops::Range;
 use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
 
-use super::blocks::{Codec, Grouping, MAX_PARTS, Outline, reserve};
 use super::feed::{Feed, peek};
-use super::limits::memory_exceeded;
+use super::limits::{memory_exceeded, reserve};
 use super::magic::{is_skippable, may_be_zstd};
+use super::outline::{Codec, Grouping, MAX_PARTS, Outline};
 use super::{DecodeOptions, Format, Output, corrupt, truncated};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;

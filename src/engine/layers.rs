@@ -14,7 +14,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use super::body::SpaceBody;
-use super::prepare::RetryableOnce;
+use super::ready::RetryableOnce;
 use crate::archive::{Stored, UnpackedLayer};
 use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};

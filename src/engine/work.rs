@@ -10,54 +10,18 @@
 use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{Stream, stream};
-use tokio::runtime::Handle;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::budget::Reservation;
+use super::backlog::{Backlog, Unread};
+use super::image::WorkImage;
 use super::layers::KnownLayers;
-use super::prepare::{Preparer, Ready, RetryableOnce};
+use super::prepare::Preparer;
 use crate::archive::{Catalog, Content, ContentKey};
 use crate::oci::{Repository, Tag};
 use crate::plan::{self, Plan, PlannedImage, Rules};
-
-/// An image on its way to the mirrors.
-#[derive(Debug)]
-pub(super) struct WorkImage {
-    pub(super) planned: PlannedImage,
-    /// What it is made of lies here.
-    pub(super) catalog: Arc<Catalog>,
-    /// What was made of it, while a mirror needs it.
-    pub(super) ready: Mutex<RetryableOnce<Arc<Ready>>>,
-    /// The room that this takes.
-    pub(super) reservation: Mutex<Arc<OnceCell<Reservation>>>,
-    mirrors_left: AtomicUsize,
-    unread: Mutex<Option<Unread>>,
-}
-
-impl WorkImage {
-    /// Its bytes have been read, or nobody will.
-    pub(super) fn was_read(&self) {
-        self.unread.lock().take();
-    }
-
-    /// Whether [`Preparer::admit`] has nothing to wait for.
-    pub(super) fn is_admitted(&self) -> bool {
-        matches!(self.planned.content, Content::Manifest(_)) || self.reservation.lock().initialized()
-    }
-
-    /// A mirror is through with it; says whether it was the last one.
-    pub(super) fn done(&self) -> bool {
-        let last = self.mirrors_left.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last {
-            self.was_read();
-        }
-        last
-    }
-}
 
 /// The list that all mirrors work through.
 #[derive(Debug)]
@@ -90,14 +54,7 @@ impl Work {
     }
 
     fn add(&self, planned: PlannedImage, catalog: &Arc<Catalog>, unread: Option<Unread>) {
-        let image = WorkImage {
-            planned,
-            catalog: Arc::clone(catalog),
-            ready: Mutex::default(),
-            reservation: Mutex::default(),
-            mirrors_left: AtomicUsize::new(self.mirrors),
-            unread: Mutex::new(unread),
-        };
+        let image = WorkImage::new(planned, Arc::clone(catalog), self.mirrors, unread);
         self.state.lock().images.push(Arc::new(image));
         self.grown.send_replace(());
     }
@@ -206,39 +163,4 @@ fn bytes(content: &Content, catalog: &Catalog) -> u64 {
         Content::Unpacked(image) => image.layers.iter().map(|layer| layer.size).sum(),
         Content::Manifest(root) => plan::Closure::of(catalog, root).blobs.iter().map(|blob| blob.size).sum(),
     }
-}
-
-/// How much was found and not yet read: one permit for each KiB.
-#[derive(Debug)]
-pub(super) struct Backlog {
-    room: Arc<Semaphore>,
-    limit: u32,
-}
-
-/// A share of the backlog, given back on drop.
-#[derive(Debug)]
-struct Unread(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
-
-impl Backlog {
-    pub(super) fn new(limit_bytes: u64) -> Arc<Self> {
-        let limit = kibibytes(limit_bytes).max(1);
-        Arc::new(Self { room: Arc::new(Semaphore::new(limit as usize)), limit })
-    }
-
-    /// Waits until there is room; one image alone always fits. `None` when told to stop. Called on a thread that may wait.
-    fn enter(&self, bytes: u64, cancel: &CancellationToken) -> Option<Unread> {
-        let wanted = kibibytes(bytes).min(self.limit);
-        let room = Arc::clone(&self.room);
-        Handle::current().block_on(async {
-            tokio::select! {
-                biased;
-                permit = room.acquire_many_owned(wanted) => permit.ok().map(Unread),
-                () = cancel.cancelled() => None,
-            }
-        })
-    }
-}
-
-fn kibibytes(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }

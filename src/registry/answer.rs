@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::error::printable;
 use crate::oci::Digest;
-use crate::registry::error::Kind;
+use crate::registry::kind::Kind;
 
 /// How much of the server's words a person is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 500;

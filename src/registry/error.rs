@@ -4,7 +4,6 @@
 //! (upload locations and storage URLs carry signatures in their queries).
 
 use std::fmt;
-use std::time::Duration;
 
 use url::Url;
 
@@ -12,68 +11,13 @@ use crate::error::{BundleError, printable};
 use crate::exit::Exit;
 use crate::oci::Digest;
 use crate::registry::answer::{Answer, ApiError};
+pub(super) use crate::registry::cause::{Cause, TlsFault};
+pub(crate) use crate::registry::kind::Kind;
 use crate::registry::redact::redacted;
 use crate::registry::retry;
 
 /// How much of an error's body is read, in bytes.
 pub(super) const MAX_ERROR_BYTES: u64 = 64 << 10;
-
-/// The class of a failure. Stable: it stands in reports, as [`Kind::class`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    /// The command line or a file of the user's is wrong.
-    Usage,
-    /// No credentials, or refused ones.
-    Auth,
-    /// The credentials are good, but not for this.
-    Denied,
-    /// The repository or content is not there.
-    NotFound,
-    /// No connection to the host can be made.
-    Unreachable,
-    /// The connection broke.
-    Broken,
-    /// Nothing moved for too long.
-    Stalled,
-    /// The other side's identity cannot be proven, or it speaks no TLS.
-    Tls,
-    /// The other side, or a proxy before it, takes no request that big.
-    TooLarge,
-    /// The registry refused, is overloaded, or answers what makes no sense.
-    Registry,
-    /// Content does not have its digest.
-    Integrity,
-    /// The bundle could not deliver the bytes to send.
-    Source,
-    /// A bug, or this machine refuses something.
-    Internal,
-}
-
-impl Kind {
-    /// The stable name of the class.
-    pub(crate) const fn class(self) -> &'static str {
-        match self {
-            Self::Usage => "usage",
-            Self::Auth => "auth",
-            Self::Denied => "denied",
-            Self::NotFound => "not-found",
-            Self::Unreachable => "unreachable",
-            Self::Broken => "broken-connection",
-            Self::Stalled => "stalled",
-            Self::Tls => "tls",
-            Self::TooLarge => "too-large",
-            Self::Registry => "registry",
-            Self::Integrity => "integrity",
-            Self::Source => "source",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// Whether the way to the registry is at fault rather than the registry.
-    pub(crate) const fn is_network(self) -> bool {
-        matches!(self, Self::Unreachable | Self::Broken | Self::Stalled)
-    }
-}
 
 /// A request to a registry failed, for good or after all tries that made sense.
 #[derive(Clone, thiserror::Error)]
@@ -90,39 +34,6 @@ struct Call {
     method: String,
     url: String, // already redacted
     is_http: bool,
-}
-
-/// Why.
-#[derive(Debug, Clone)]
-pub(super) enum Cause {
-    BadTarget { text: String, why: String },
-    BadFile { path: String, why: String },
-    Credentials(String),
-    Unreachable(String),
-    Broken(String),
-    Stalled(Duration),
-    Tls { fault: TlsFault, why: String },
-    Answer(Answer),
-    Protocol(String),
-    TooMuch { what: String, limit_bytes: u64 },
-    Integrity(String),
-    Source(BundleError),
-    Internal(String),
-}
-
-/// What is wrong with TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TlsFault {
-    /// The certificate is signed by nobody we trust.
-    UnknownIssuer,
-    /// The certificate is wrong in another way: name, time, use.
-    Certificate,
-    /// The other side does not accept ours, or wants one.
-    ClientCertificate,
-    /// The other side answers in something that is not TLS.
-    NotTls,
-    /// Versions and ciphers do not meet.
-    Other,
 }
 
 impl From<Cause> for RegistryError {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use crate::registry::error::Cause;
+use crate::registry::cause::Cause;
 
 /// How patient to be with a registry.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::error::{BundleError, Fault};
     use crate::registry::answer::Answer;
-    use crate::registry::error::TlsFault;
+    use crate::registry::cause::TlsFault;
 
     fn answered(status: u16, body: &str) -> Cause {
         Cause::Answer(Answer::new(status, Some(Duration::from_secs(3)), body.as_bytes()))

@@ -18,9 +18,10 @@ use futures_util::StreamExt as _;
 use super::blobs::{self, CONTENT_DIGEST, text_value};
 use super::error::{Code, Refusal, json_answer};
 use super::receive::read_small;
-use super::routes::{Query, Route, Target};
+use super::request::{Query, Route, Target};
+use super::sessions::SessionId;
 use super::stats::Stats;
-use super::uploads::{self, SessionId};
+use super::uploads;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};
 
@@ -224,7 +225,7 @@ async fn put_manifest(
     let kept =
         Kept { digest, media_type: media_type.unwrap_or_default().to_owned(), bytes: Bytes::from(bytes) };
     let kept = Arc::new(kept);
-    let tags = query.texts("tag").map(super::routes::tag).collect::<Result<Vec<_>, _>>()?;
+    let tags = query.texts("tag").map(super::request::tag).collect::<Result<Vec<_>, _>>()?;
     let mut memory = sink.memory();
     memory.check(kept.bytes.len())?;
     memory.manifest_bytes += kept.bytes.len();

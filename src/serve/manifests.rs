@@ -13,7 +13,7 @@ use super::blobs::{CONTENT_DIGEST, text_value};
 use super::error::{Code, Refusal};
 use super::receive::read_small;
 use super::referrers;
-use super::routes::{self, Query, Target};
+use super::request::{self, Query, Target};
 use super::store::{Link, Shelf, Store, blocking, found};
 use super::tags;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
@@ -84,7 +84,7 @@ pub(super) async fn store(
     let (digest, tags): (_, Vec<Tag>) = match target {
         Target::Tag(tag) => (Digest::of(&bytes), vec![tag]),
         Target::Digest(digest) if digest.matches(&bytes) => {
-            (digest, query.texts("tag").map(routes::tag).collect::<Result<_, _>>()?)
+            (digest, query.texts("tag").map(request::tag).collect::<Result<_, _>>()?)
         }
         Target::Digest(digest) => {
             return Err(Refusal::new(Code::DigestInvalid, format!("the manifest is not {digest}")));

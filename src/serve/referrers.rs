@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{Code, Refusal, json_answer};
-use super::routes::Query;
+use super::request::Query;
 use super::store::{Shelf, Store, blocking, entries};
 use crate::oci::{Digest, Repository, media_type};
 

@@ -26,8 +26,8 @@ use std::time::{Duration, SystemTime};
 use tokio_util::task::TaskTracker;
 
 use super::error::{Refusal, ServeError};
+use super::sessions::Sessions;
 use super::stats::Stats;
-use super::uploads::Sessions;
 use crate::oci::{Algorithm, Digest, Repository};
 
 /// How long a session that nobody touches is kept, as the most used registry does.

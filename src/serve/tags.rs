@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::blobs::text_value;
 use super::error::{Code, Refusal, json_answer};
-use super::routes::Query;
+use super::request::Query;
 use super::store::{Store, blocking, entries, found, remove_durable};
 use crate::oci::{Digest, Repository, Tag};
 

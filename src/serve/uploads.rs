@@ -5,10 +5,8 @@
 //! and a half-fed hasher, only saves work. One request at a time has a session; it holds on to it until the last byte
 //! is written, even when its client has gone, so nobody ever sees a session move behind their back.
 
-use crate::sync::Mutex;
-use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,59 +19,15 @@ use tokio::sync::OwnedMutexGuard;
 use super::blobs;
 use super::error::{Code, Refusal};
 use super::receive::{self, Hashed};
-use super::routes::Query;
+use super::request::Query;
+use super::sessions::SessionId;
 use super::store::{Link, Shelf, Store, blocking, found, remove_durable};
 use crate::oci::{Algorithm, Digest, Hasher, Repository};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-/// Sessions known in memory; those that only lie on the disk are not counted.
-const MAX_SESSIONS: usize = 10_000;
-
 /// How long a request waits for the one before it to let go of the session.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
-
-/// The name of a session: 128 bits of chance, in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct SessionId(String);
-
-impl SessionId {
-    pub(super) fn random() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-        Ok(Self(format!("{:032x}", u128::from_ne_bytes(bytes))))
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let valid = text.len() == 32 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-        valid.then(|| Self(text.to_owned()))
-    }
-}
-
-type Slot = Arc<tokio::sync::Mutex<Option<Hashed>>>;
-
-/// What is known of sessions beyond their files.
-#[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<SessionId, Slot>>);
-
-impl Sessions {
-    /// The slot of a session, made if need be. When there are too many, those that nobody holds are forgotten; they will
-    /// be hashed again from their files.
-    fn slot(&self, id: &SessionId) -> Result<Slot, Refusal> {
-        let mut slots = self.0.lock();
-        if slots.len() >= MAX_SESSIONS && !slots.contains_key(id) {
-            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
-            if slots.len() >= MAX_SESSIONS {
-                return Err(Refusal::new(Code::TooManyRequests, "too many uploads at once"));
-            }
-        }
-        Ok(Arc::clone(slots.entry(id.clone()).or_default()))
-    }
-
-    fn forget(&self, id: &SessionId) {
-        self.0.lock().remove(id);
-    }
-}
 
 /// A session that this request alone has.
 struct Session {
@@ -93,7 +47,7 @@ impl Session {
         let folder = store.repository(&repository).join("_uploads");
         let id = blocking(store, |_| SessionId::random()).await?;
         let mut hashed = store.sessions.slot(&id)?.lock_owned().await;
-        let path = folder.join(&id.0);
+        let path = folder.join(id.as_str());
         let file = path.clone();
         blocking(store, move |store| {
             store.create_dir(&folder)?;
@@ -189,7 +143,7 @@ impl Session {
 }
 
 fn session_path(store: &Store, repository: &Repository, id: &SessionId) -> PathBuf {
-    store.repository(repository).join("_uploads").join(&id.0)
+    store.repository(repository).join("_uploads").join(id.as_str())
 }
 
 async fn length(store: &Arc<Store>, path: PathBuf) -> Result<u64, Refusal> {
@@ -206,9 +160,9 @@ pub(super) fn session_headers(
     len: u64,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let texts = [
-        (header::LOCATION, format!("/v2/{repository}/blobs/uploads/{}", id.0)),
+        (header::LOCATION, format!("/v2/{repository}/blobs/uploads/{}", id.as_str())),
         (header::RANGE, format!("0-{}", len.saturating_sub(1))),
-        (UPLOAD_UUID, id.0.clone()),
+        (UPLOAD_UUID, id.as_str().to_owned()),
     ];
     let value = |(name, text): (_, String)| Some((name, HeaderValue::try_from(text).ok()?));
     texts.into_iter().filter_map(value).collect()
@@ -375,7 +329,7 @@ mod tests {
     #[test]
     fn session_names_are_strict() {
         let id = SessionId::random().unwrap();
-        assert_eq!(SessionId::parse(&id.0), Some(id));
+        assert_eq!(SessionId::parse(id.as_str()), Some(id));
         for text in ["", "..", "0123456789abcdef0123456789abcdeF", "0123456789abcdef0123456789abcdef0"] {
             assert_eq!(SessionId::parse(text), None);
         }

@@ -5,10 +5,11 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::ByteSpace;
+use super::held::{HeldFile, Identity, nanoseconds};
 use super::map::MappedFile;
 use super::pread::PositionedFile;
 use crate::error::{BundleError, Fault};
@@ -30,34 +31,6 @@ pub(crate) enum IoMode {
 pub(crate) struct SourceOptions {
     /// How its bytes are read.
     pub io: IoMode,
-}
-
-/// Which file it is, and whether it is still the same: a key for what is remembered about a bundle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Identity {
-    /// The device the file lies on.
-    pub device: u64,
-    /// Its inode.
-    pub inode: u64,
-    /// Its size in bytes.
-    pub size_bytes: u64,
-    /// When its content was last modified, in nanoseconds since 1970.
-    pub mtime_ns: i64,
-}
-
-impl Identity {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size_bytes: metadata.size(),
-            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
-
-const fn nanoseconds(seconds: i64, rest: i64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 /// A bundle's file, opened once and held until the end.
@@ -101,51 +74,6 @@ impl Source {
             Ok(metadata) => self.held.compare(Identity::of(&metadata)),
             Err(error) => Err(self.held.changed(&format!("its path cannot be looked up any more: {error}"))),
         }
-    }
-}
-
-/// An open file and what it was when it was opened.
-#[derive(Debug)]
-pub(super) struct HeldFile {
-    pub(super) file: File,
-    path: PathBuf,
-    pub(super) identity: Identity,
-    ctime_ns: i64,
-}
-
-impl HeldFile {
-    /// One `fstat`: cheap enough to come with every read.
-    pub(super) fn check(&self) -> Result<(), BundleError> {
-        match self.file.metadata() {
-            Ok(metadata) => self.compare(Identity::of(&metadata)),
-            Err(error) => Err(self.refused("fstat", &error)),
-        }
-    }
-
-    fn compare(&self, now: Identity) -> Result<(), BundleError> {
-        let was = self.identity;
-        if now == was {
-            Ok(())
-        } else if (now.device, now.inode) != (was.device, was.inode) {
-            Err(self.changed("another file has taken its place"))
-        } else if now.size_bytes != was.size_bytes {
-            Err(self.changed(&format!("{} bytes became {}", was.size_bytes, now.size_bytes)))
-        } else {
-            Err(self.changed("its modification time is a new one"))
-        }
-    }
-
-    pub(super) fn changed(&self, how: &str) -> BundleError {
-        BundleError::new(Fault::Changed, format!("bundle changed while it was read: {how}"))
-            .at(self.path.display())
-            .hint("wait until the bundle is written completely, then run again")
-    }
-
-    pub(super) fn refused(&self, what: &str, error: &std::io::Error) -> BundleError {
-        if error.raw_os_error() == Some(libc::ESTALE) {
-            return self.changed("the file server does not know it any more");
-        }
-        BundleError::io(what, error).at(self.path.display())
     }
 }
 

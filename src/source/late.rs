@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::file::{Identity, IoMode, SourceOptions, open};
+use super::file::{IoMode, SourceOptions, open};
+use super::held::Identity;
 use super::{ByteSpace, Source};
 use crate::error::{BundleError, Fault};
 

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use memmap2::{Advice, Mmap};
 
 use super::ByteSpace;
-use super::file::HeldFile;
 use super::guard::{self, Watch};
+use super::held::HeldFile;
 use crate::error::{BundleError, Fault};
 
 /// What is populated at once. Small, so that a walk over the headers of a big archive reads little else.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ByteSpace;
-use super::file::HeldFile;
+use super::held::HeldFile;
 use crate::error::BundleError;
 
 const CHUNK_BYTES: usize = 1 << 20;

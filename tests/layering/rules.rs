@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 pub(crate) const MODULES: &[&str] = &[
     "source", "decode", "archive", "plan", "probe", "registry", "publish",
     "engine", // the way of the data
-    "oci", "compress", "state", "report", "serve", "node", "cluster", "bench", "config",
+    "oci", "compress", "state", "report", "serve", "node", "cluster", "bench",
     "cli", // what stands beside it
-    "error", "exit", "units", "sync", "clock", "lib", "main", // what everybody knows
+    "error", "exit", "units", "sync", "lib", "main", // what everybody knows
 ];
 
 /// A file may have this many lines, its tests aside.

@@ -14,6 +14,8 @@ use super::status::{Answer, Meaning, Owner, Refusal, is_about_the_object, meanin
 use super::{How, MANAGER};
 
 #[cfg(feature = "kube")]
+mod causes;
+#[cfg(feature = "kube")]
 mod connection;
 #[cfg(not(feature = "kube"))]
 #[path = "server/no_connection.rs"]

@@ -9,7 +9,7 @@ use futures_util::future::{join, join_all};
 use super::{Actor, Failure};
 use crate::engine::blob_locations::{LocationGuard, note};
 use crate::engine::concurrency::{ByRate, Permit};
-use crate::engine::prepare::ReadyBlob;
+use crate::engine::ready::ReadyBlob;
 use crate::exit::Exit;
 use crate::oci::{Digest, Repository};
 use crate::registry::{Kind, Mount, UploadSession};

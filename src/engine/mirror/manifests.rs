@@ -16,7 +16,7 @@ use super::{Actor, Agreed, Failure, IMAGES_AT_ONCE, Outcome, Phase, Trust, WorkI
 use crate::archive::Unit;
 use crate::engine::blob_locations::note;
 use crate::engine::outcome::TagReplaced;
-use crate::engine::prepare::{Ready, ReadyBlob};
+use crate::engine::ready::{Ready, ReadyBlob};
 use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository, Tag};
 use crate::plan::PlannedImage;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use kube::client::Body;
 
+use super::causes::causes;
 use super::kubeconfig::{self, chain};
 use super::{Answer, Broken, Failure, Request};
 
@@ -90,10 +91,4 @@ fn is_about_certificates(error: &std::io::Error) -> bool {
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<std::io::Error>())
             .is_some_and(is_about_certificates)
-}
-
-pub(super) fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
 }

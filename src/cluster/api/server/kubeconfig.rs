@@ -10,7 +10,7 @@ use kube::config::{AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig,
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Failure;
-use super::connection::causes;
+use super::causes::causes;
 
 /// How a kubeconfig logs in, as far as errors tell of it.
 #[derive(Debug)]

@@ -1,0 +1,65 @@
+//! One image on its way to the mirrors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::OnceCell;
+
+use super::backlog::Unread;
+use super::budget::Reservation;
+use super::ready::{Ready, RetryableOnce};
+use crate::archive::{Catalog, Content};
+use crate::plan::PlannedImage;
+use crate::sync::Mutex;
+
+/// An image on its way to the mirrors.
+#[derive(Debug)]
+pub(super) struct WorkImage {
+    pub(super) planned: PlannedImage,
+    /// The catalog that has its parts.
+    pub(super) catalog: Arc<Catalog>,
+    /// The image ready to be sent, while a mirror needs it.
+    pub(super) ready: Mutex<RetryableOnce<Arc<Ready>>>,
+    /// What `ready` takes of the budget.
+    pub(super) reservation: Mutex<Arc<OnceCell<Reservation>>>,
+    mirrors_left: AtomicUsize,
+    unread: Mutex<Option<Unread>>,
+}
+
+impl WorkImage {
+    /// An image that so many mirrors will get.
+    pub(super) fn new(
+        planned: PlannedImage,
+        catalog: Arc<Catalog>,
+        mirrors: usize,
+        unread: Option<Unread>,
+    ) -> Self {
+        Self {
+            planned,
+            catalog,
+            ready: Mutex::default(),
+            reservation: Mutex::default(),
+            mirrors_left: AtomicUsize::new(mirrors),
+            unread: Mutex::new(unread),
+        }
+    }
+
+    /// Its bytes have been read, or nobody will.
+    pub(super) fn was_read(&self) {
+        self.unread.lock().take();
+    }
+
+    /// Whether `Preparer::admit` has nothing to wait for.
+    pub(super) fn is_admitted(&self) -> bool {
+        matches!(self.planned.content, Content::Manifest(_)) || self.reservation.lock().initialized()
+    }
+
+    /// A mirror is through with it; says whether it was the last one.
+    pub(super) fn done(&self) -> bool {
+        let last = self.mirrors_left.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last {
+            self.was_read();
+        }
+        last
+    }
+}

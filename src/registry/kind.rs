@@ -1,0 +1,58 @@
+//! The class of a failure, for programs.
+
+/// The class of a failure. Stable: it stands in reports, as [`Kind::class`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// The command line or a file of the user's is wrong.
+    Usage,
+    /// No credentials, or refused ones.
+    Auth,
+    /// The credentials are good, but not for this.
+    Denied,
+    /// The repository or content is not there.
+    NotFound,
+    /// No connection to the host can be made.
+    Unreachable,
+    /// The connection broke.
+    Broken,
+    /// Nothing moved for too long.
+    Stalled,
+    /// The other side's identity cannot be proven, or it speaks no TLS.
+    Tls,
+    /// The other side, or a proxy before it, takes no request that big.
+    TooLarge,
+    /// The registry refused, is overloaded, or answers what makes no sense.
+    Registry,
+    /// Content does not have its digest.
+    Integrity,
+    /// The bundle could not deliver the bytes to send.
+    Source,
+    /// A bug, or this machine refuses something.
+    Internal,
+}
+
+impl Kind {
+    /// The stable name of the class.
+    pub(crate) const fn class(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Auth => "auth",
+            Self::Denied => "denied",
+            Self::NotFound => "not-found",
+            Self::Unreachable => "unreachable",
+            Self::Broken => "broken-connection",
+            Self::Stalled => "stalled",
+            Self::Tls => "tls",
+            Self::TooLarge => "too-large",
+            Self::Registry => "registry",
+            Self::Integrity => "integrity",
+            Self::Source => "source",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the way to the registry is at fault rather than the registry.
+    pub(crate) const fn is_network(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Broken | Self::Stalled)
+    }
+}
