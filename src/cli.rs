@@ -26,9 +26,8 @@ use std::path::Path;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::error::BundleError;
 use crate::exit::Exit;
-use crate::registry::RegistryError;
+use crate::report::Failure;
 use output::{Output, OutputArgs};
 
 /// Pours a bundle of container images into one or many registry mirrors, sending only what each one lacks.
@@ -109,54 +108,7 @@ enum BenchWhat {
     Decode(bench::DecodeArgs),
 }
 
-/// Why a command ended without doing what it was asked.
-#[derive(Debug)]
-pub(crate) struct Stop {
-    class: &'static str,
-    exit: Exit,
-    message: String,
-    hint: Option<String>,
-}
-
-type Done = Result<Exit, Stop>;
-
-impl Stop {
-    fn new(exit: Exit, message: impl Into<String>) -> Self {
-        let class = match exit {
-            Exit::Usage => "usage",
-            Exit::Credentials => "auth",
-            _ => "internal",
-        };
-        Self { class, exit, message: message.into(), hint: None }
-    }
-
-    fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, message)
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl From<BundleError> for Stop {
-    fn from(error: BundleError) -> Self {
-        let fault = error.fault();
-        Self { class: fault.class(), exit: fault.exit(), message: error.to_string(), hint: error.hint_text() }
-    }
-}
-
-impl From<RegistryError> for Stop {
-    fn from(error: RegistryError) -> Self {
-        Self {
-            class: error.kind().class(),
-            exit: error.exit(),
-            message: error.to_string(),
-            hint: error.hint(),
-        }
-    }
-}
+type Done = Result<Exit, Failure>;
 
 /// Runs the command that `args` ask for. The first of them is the program's name: a link named `bmctl` is as good.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
@@ -189,9 +141,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Bench { what: BenchWhat::Decode(args) } => bench::decode(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),
     };
-    done.unwrap_or_else(|stop| {
-        output.stop(&stop);
-        stop.exit
+    done.unwrap_or_else(|failure| {
+        output.failed(&failure);
+        failure.exit
     })
 }
 
@@ -204,8 +156,8 @@ fn raise_descriptor_limit() {
 }
 
 /// The runtime of a command that talks to registries.
-fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).thread_name("requests").enable_all();
-    builder.build().map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))
+    builder.build().map_err(|error| Failure::new(Exit::Internal, format!("starting threads: {error}")))
 }

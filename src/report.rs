@@ -1,9 +1,13 @@
 //! What is told about a run, and to whom. Stages emit [`Event`]s; listeners draw, count or write them down.
 
 pub(crate) mod event;
+mod failure;
 pub(crate) mod json;
 pub(crate) mod lines;
+pub(crate) mod outcome;
 pub(crate) mod progress;
 pub(crate) mod rss;
 
 pub(crate) use event::{Event, Listener, Listeners};
+pub(crate) use failure::Failure;
+pub(crate) use outcome::Outcome;

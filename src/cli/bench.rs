@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
+use super::Done;
 use super::bundle::CostArgs;
 use super::output::Output;
-use super::{Done, Stop};
 use crate::bench::{self, DecodeFigures, Layers};
 use crate::decode::StructureKind;
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::report::Failure;
 use crate::source;
 use crate::units::ByteCount;
 
@@ -42,11 +43,11 @@ pub(super) fn decode(args: &DecodeArgs) -> Done {
     let threads = opener.pool.current_num_threads();
     let file = source::open(&args.path, opener.source)?;
     let figures = bench::decode(&opener.decoder, threads, file.space())
-        .map_err(|error| Stop::from(error.at(args.path.display())))?;
+        .map_err(|error| Failure::from(error.at(args.path.display())))?;
     file.check_unchanged()?;
     if args.json {
         let text = serde_json::to_string_pretty(&describe(args, &figures));
-        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
     } else {
         Output::result(&show(args, &figures));
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::Stop;
 use crate::archive::Early;
 use crate::compress::Method;
 use crate::decode::{DecodeOptions, Decoder};
@@ -13,6 +12,7 @@ use crate::engine::{Bundle, Opening, RunSettings};
 use crate::error::BundleError;
 use crate::exit::Exit;
 use crate::plan::Accept;
+use crate::report::Failure;
 use crate::report::Listeners;
 use crate::source::{IoMode, SourceOptions};
 use crate::state::{self, State};
@@ -93,10 +93,10 @@ pub(super) struct Opener {
 
 impl BundleArgs {
     /// The bundles, at least one. Standard input can be read only once.
-    pub(super) fn paths(&self, stdin_is_taken: bool) -> Result<Vec<PathBuf>, Stop> {
+    pub(super) fn paths(&self, stdin_is_taken: bool) -> Result<Vec<PathBuf>, Failure> {
         let paths: Vec<PathBuf> = self.source.iter().chain(&self.images).cloned().collect();
         if paths.is_empty() {
-            return Err(Stop::usage("no bundle is given").hint("name one: --source PATH"));
+            return Err(Failure::usage("no bundle is given").hint("name one: --source PATH"));
         }
         // A mistyped path is a wrong command line; whatever else is the matter with it, opening it will tell.
         if let Some(absent) =
@@ -104,13 +104,12 @@ impl BundleArgs {
         {
             let link = std::fs::read_link(absent).map(|to| format!(": it is a link to {}", to.display()));
             let link = link.unwrap_or_default();
-            return Err(Stop::usage(format!("there is no {}{link}", absent.display())));
+            return Err(Failure::usage(format!("there is no {}{link}", absent.display())));
         }
         let pipes = paths.iter().filter(|path| path.as_os_str() == "-").count();
         if pipes > 1 || (pipes == 1 && stdin_is_taken) {
-            return Err(
-                Stop::usage("standard input is wanted twice").hint("give the password with --password-file")
-            );
+            return Err(Failure::usage("standard input is wanted twice")
+                .hint("give the password with --password-file"));
         }
         Ok(paths)
     }
@@ -125,21 +124,21 @@ impl BundleArgs {
         !(self.source.is_empty() && self.images.is_empty())
     }
 
-    pub(super) fn opener(&self) -> Result<Opener, Stop> {
+    pub(super) fn opener(&self) -> Result<Opener, Failure> {
         self.cost.opener()
     }
 }
 
 impl CostArgs {
-    pub(super) fn opener(&self) -> Result<Opener, Stop> {
+    pub(super) fn opener(&self) -> Result<Opener, Failure> {
         self.opener_on(0)
     }
 
     /// As [`CostArgs::opener`], on so many threads; 0 stands for all cores.
-    pub(super) fn opener_on(&self, threads: usize) -> Result<Opener, Stop> {
+    pub(super) fn opener_on(&self, threads: usize) -> Result<Opener, Failure> {
         let memory = self.memory.0;
         if memory < MIN_MEMORY_BYTES {
-            return Err(Stop::usage(format!(
+            return Err(Failure::usage(format!(
                 "--memory {}: at least {} are needed",
                 self.memory,
                 ByteCount(MIN_MEMORY_BYTES)
@@ -148,8 +147,9 @@ impl CostArgs {
         let spool_folder = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         let pool = pool.thread_name(|number| format!("decode-{number}")).build();
-        let pool =
-            Arc::new(pool.map_err(|error| Stop::new(Exit::Internal, format!("starting threads: {error}")))?);
+        let pool = Arc::new(
+            pool.map_err(|error| Failure::new(Exit::Internal, format!("starting threads: {error}")))?,
+        );
         let spool_limit_bytes = self.spool_limit.map_or(u64::MAX, |limit| limit.0);
         // What is left of it: see `Opener::settings`.
         let options = DecodeOptions {
@@ -208,7 +208,7 @@ impl Opener {
     }
 
     /// Opens bundles and finds out what is in them. Blocks.
-    pub(super) fn open(&self, paths: &[PathBuf], listeners: &Listeners) -> Result<Bundle, Stop> {
+    pub(super) fn open(&self, paths: &[PathBuf], listeners: &Listeners) -> Result<Bundle, Failure> {
         Ok(self.open_and_tell(paths, listeners, &|_| {})?)
     }
 

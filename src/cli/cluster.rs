@@ -2,31 +2,31 @@
 
 use std::path::Path;
 
-use super::Stop;
 use super::output::Output;
 use crate::cluster::file::{self, ClusterError, ClusterMirrors, Expectations, Severity};
 use crate::exit::Exit;
+use crate::report::Failure;
 
 /// What a file says of mirrors. Shows what is wrong with it.
-pub(super) fn read(path: &Path, expected: &Expectations, output: &Output) -> Result<ClusterMirrors, Stop> {
+pub(super) fn read(path: &Path, expected: &Expectations, output: &Output) -> Result<ClusterMirrors, Failure> {
     match file::read(path, expected) {
         Ok((mirrors, warnings)) => {
             output.findings(path, &warnings);
             Ok(mirrors)
         }
-        Err(error) => Err(stop(error, output)),
+        Err(error) => Err(failure(error, output)),
     }
 }
 
 /// The end of a command over a file that cannot be used.
-pub(super) fn stop(error: ClusterError, output: &Output) -> Stop {
+pub(super) fn failure(error: ClusterError, output: &Output) -> Failure {
     match error {
-        ClusterError::Io { .. } => Stop::new(Exit::Usage, error.to_string()),
+        ClusterError::Io { .. } => Failure::new(Exit::Usage, error.to_string()),
         ClusterError::Wrong { path, findings } => {
             output.findings(&path, &findings);
             let errors = findings.iter().filter(|found| found.severity == Severity::Error).count();
             let (noun, these) = if errors == 1 { ("error", "it") } else { ("errors", "them") };
-            Stop::usage(format!("{}: {errors} {noun} in it; nothing was done", path.display()))
+            Failure::usage(format!("{}: {errors} {noun} in it; nothing was done", path.display()))
                 .hint(format!("correct {these} as told above"))
         }
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use secrecy::SecretString;
 
-use super::Stop;
 use super::output::Output;
 use crate::exit::Exit;
 use crate::registry::{ClientOptions, Credential, Kind, Registry, Target, credentials};
+use crate::report::Failure;
 
 /// Flags about credentials.
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
 impl CredentialArgs {
     /// The credential that flags and environment give, if any. Reads standard input at most once.
-    pub(super) fn given(&self, output: &Output) -> Result<Option<Credential>, Stop> {
+    pub(super) fn given(&self, output: &Output) -> Result<Option<Credential>, Failure> {
         if self.unneeded() {
             return Ok(None);
         }
@@ -55,11 +55,13 @@ impl CredentialArgs {
         } else if self.password_stdin {
             Some(
                 first_line(std::io::stdin())
-                    .map_err(|error| Stop::usage(format!("--password-stdin: {error}")))?,
+                    .map_err(|error| Failure::usage(format!("--password-stdin: {error}")))?,
             )
         } else if let Some(path) = &self.password_file {
             let read = std::fs::File::open(path).and_then(first_line);
-            Some(read.map_err(|error| Stop::usage(format!("--password-file {}: {error}", path.display())))?)
+            Some(
+                read.map_err(|error| Failure::usage(format!("--password-file {}: {error}", path.display())))?,
+            )
         } else {
             std::env::var("LAYERCAST_PASSWORD").ok().map(SecretString::from)
         };
@@ -68,12 +70,14 @@ impl CredentialArgs {
             (Some(user), None) if std::io::stdin().is_terminal() => {
                 let password = rpassword::prompt_password(format!("Password of {user}: "));
                 let password =
-                    password.map_err(|error| Stop::usage(format!("reading the password: {error}")))?;
+                    password.map_err(|error| Failure::usage(format!("reading the password: {error}")))?;
                 Ok(Some(Credential::Basic { user, password: password.into() }))
             }
-            (Some(user), None) => Err(Stop::new(Exit::Credentials, format!("no password for user {user}"))
-                .hint("give it with --password-stdin, --password-file or LAYERCAST_PASSWORD")),
-            (None, Some(_)) => Err(Stop::usage("a password was given, but no --username")),
+            (Some(user), None) => {
+                Err(Failure::new(Exit::Credentials, format!("no password for user {user}"))
+                    .hint("give it with --password-stdin, --password-file or LAYERCAST_PASSWORD"))
+            }
+            (None, Some(_)) => Err(Failure::usage("a password was given, but no --username")),
             (None, None) => Ok(None),
         }
     }
@@ -94,7 +98,7 @@ impl CredentialArgs {
         own: Option<&Path>,
         target: &Target,
         options: &ClientOptions,
-    ) -> Result<Option<Credential>, Stop> {
+    ) -> Result<Option<Credential>, Failure> {
         if given.is_some() || self.unneeded() {
             return Ok(given.cloned());
         }
@@ -116,7 +120,7 @@ impl CredentialArgs {
             _ => return Ok(None),
         }
         if !std::io::stdin().is_terminal() {
-            return Err(Stop::new(Exit::Credentials, format!("{host} needs credentials, and none were found")).hint(
+            return Err(Failure::new(Exit::Credentials, format!("{host} needs credentials, and none were found")).hint(
                 "give --username with --password-stdin or --password-file, set LAYERCAST_USERNAME and LAYERCAST_PASSWORD, \
                  or log in with docker or podman; --need-credential=false asks for nothing",
             ));
@@ -126,9 +130,10 @@ impl CredentialArgs {
 }
 
 /// The question of the vendor's tool: a user name and password, or the path of a docker config file.
-fn ask(host: &str) -> Result<Credential, Stop> {
-    let failed =
-        |error: std::io::Error| Stop::new(Exit::Credentials, format!("reading from the terminal: {error}"));
+fn ask(host: &str) -> Result<Credential, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Credentials, format!("reading from the terminal: {error}"))
+    };
     let answer = Output::ask(&format!("User name for {host} (or the path of a docker config file): "))
         .map_err(failed)?;
     if answer.contains('/')
@@ -136,11 +141,12 @@ fn ask(host: &str) -> Result<Credential, Stop> {
     {
         let path = PathBuf::from(&answer);
         let found = credentials::from_file(&path, host)?;
-        return found
-            .ok_or_else(|| Stop::new(Exit::Credentials, format!("{answer} has no credentials for {host}")));
+        return found.ok_or_else(|| {
+            Failure::new(Exit::Credentials, format!("{answer} has no credentials for {host}"))
+        });
     }
     if answer.is_empty() {
-        return Err(Stop::new(Exit::Credentials, "no user name was given"));
+        return Err(Failure::new(Exit::Credentials, "no user name was given"));
     }
     let password = rpassword::prompt_password(format!("Password of {answer}: ")).map_err(failed)?;
     Ok(Credential::Basic { user: answer, password: password.into() })

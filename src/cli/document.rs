@@ -4,9 +4,8 @@ use serde::Serialize;
 
 use crate::archive::LeftOut;
 use crate::decode::Decoder;
-use crate::engine::Outcome;
-use crate::engine::outcome::Failure;
 use crate::exit::Exit;
+use crate::report::{Failure, Outcome};
 
 /// The version of the schema. Fields are only ever added within one version.
 const SCHEMA_VERSION: u32 = 1;

@@ -5,16 +5,17 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::Done;
 use super::bundle::CostArgs;
 use super::left_out::{self, AcceptArgs};
 use super::output::Output;
-use super::{Done, Stop};
 use crate::archive::{Catalog, Content, Image, ImageName, Stored};
 use crate::engine::Bundle;
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::oci::Digest;
 use crate::plan::Closure;
+use crate::report::Failure;
 use crate::report::Listeners;
 use crate::units::ByteCount;
 
@@ -41,7 +42,7 @@ pub(super) fn run(args: &Args) -> Done {
     let accept = args.accept.accept();
     let paths = args.path.iter().chain(&args.source).cloned().collect::<Vec<_>>();
     if paths.is_empty() {
-        return Err(Stop::usage("no bundle is given").hint("name one: inspect PATH"));
+        return Err(Failure::usage("no bundle is given").hint("name one: inspect PATH"));
     }
     // What an earlier run knew says nothing of how the bundle is compressed and cut.
     let mut bundle = opener.without_state().open(&paths, &Listeners::default())?;
@@ -50,7 +51,7 @@ pub(super) fn run(args: &Args) -> Done {
     }
     if args.json {
         let text = serde_json::to_string_pretty(&describe(&bundle));
-        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
     } else {
         let left_out = left_out::text(&bundle.catalog.left_out, accept);
         Output::result(&format!("{}{left_out}", show(&bundle)));

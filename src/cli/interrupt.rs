@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Stop;
 use crate::exit::Exit;
+use crate::report::Failure;
 
 /// Listens for signals for as long as the process lives.
 #[derive(Debug, Clone)]
@@ -19,8 +19,8 @@ pub(super) struct Interrupt {
 
 impl Interrupt {
     /// Begins to listen, on a thread of its own: no work of ours can keep it from hearing.
-    pub(super) fn listen() -> Result<Self, Stop> {
-        let failed = |error| Stop::new(Exit::Internal, format!("listening for signals: {error}"));
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Exit::Internal, format!("listening for signals: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (interrupts, terminations) = {
             let _context = runtime.enter();

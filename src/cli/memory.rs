@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Stop;
 use crate::archive::{Catalog, Stored, UnpackedLayer};
 use crate::compress::{LayerFacts, Method};
-use crate::engine::outcome::Outcome;
 use crate::engine::{KnownLayers, LayerKey};
 use crate::exit::Exit;
 use crate::oci::{Digest, media_type};
+use crate::report::Failure;
 use crate::report::Listeners;
+use crate::report::Outcome;
 use crate::state::{BundleIdentity, KnownLayer, LockError, RunCounts, RunId, RunLock, State};
 
 /// Locks the mirrors of a run. Where the state's folder cannot be used the run goes on without: two at once waste time.
@@ -19,12 +19,12 @@ pub(super) fn lock(
     folder: Option<&Path>,
     mirrors: &[String],
     listeners: &Listeners,
-) -> Result<Option<RunLock>, Stop> {
+) -> Result<Option<RunLock>, Failure> {
     let Some(folder) = folder else { return Ok(None) };
     match RunLock::acquire(folder, mirrors) {
         Ok(lock) => Ok(Some(lock)),
         Err(error @ LockError::Held { .. }) => {
-            Err(Stop { class: "locked", ..Stop::new(error.exit(), error.to_string()) })
+            Err(Failure { class: "locked", ..Failure::new(error.exit(), error.to_string()) })
         }
         Err(error) => {
             listeners.note(error.to_string());

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Stop;
 use super::credentials::CredentialArgs;
 use super::output::Output;
 use crate::cluster::file::{Expectations, RegistryMirror};
 use crate::engine::MirrorSettings;
 use crate::registry::{Access, ClientOptions, Target};
+use crate::report::Failure;
 
 /// Flags about mirrors.
 #[derive(Debug, Args)]
@@ -67,9 +67,9 @@ impl MirrorArgs {
         runtime: &tokio::runtime::Runtime,
         access: Access,
         output: &Output,
-    ) -> Result<Vec<MirrorSettings>, Stop> {
+    ) -> Result<Vec<MirrorSettings>, Failure> {
         if self.private_registry.is_empty() && self.cluster.is_none() {
-            return Err(Stop::usage("no registry is given")
+            return Err(Failure::usage("no registry is given")
                 .hint("name one: --private-registry HOST[:PORT][/NAMESPACE]"));
         }
         let mut options = ClientOptions { access, ..ClientOptions::default() };
@@ -87,7 +87,7 @@ impl MirrorArgs {
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
         for MirrorEntry { target, ca, pull_credentials } in self.places(output)? {
             if mirrors.iter().any(|mirror| mirror.target == target) {
-                return Err(Stop::usage(format!("--private-registry {target} is given twice")));
+                return Err(Failure::usage(format!("--private-registry {target} is given twice")));
             }
             let mut options = options.clone();
             options.ca_pem.extend(ca);
@@ -106,7 +106,7 @@ impl MirrorArgs {
         Ok(mirrors)
     }
 
-    fn places(&self, output: &Output) -> Result<Vec<MirrorEntry>, Stop> {
+    fn places(&self, output: &Output) -> Result<Vec<MirrorEntry>, Failure> {
         let Some(path) = &self.cluster else {
             // Parsed here and not by clap, which would show a password that somebody put into the address.
             let targets = self.private_registry.iter().map(|text| text.parse::<Target>());
@@ -115,8 +115,8 @@ impl MirrorArgs {
         };
         let cluster = super::cluster::read(path, &Expectations::default(), output)?;
         if cluster.mirrors.is_empty() {
-            let stop = Stop::usage(format!("{}: there are no registryMirrors in it", path.display()));
-            return Err(stop.hint(format!(
+            let failure = Failure::usage(format!("{}: there are no registryMirrors in it", path.display()));
+            return Err(failure.hint(format!(
                 "layercast mirror set-endpoint --cluster {} https://HOST:PORT",
                 path.display()
             )));
@@ -142,23 +142,23 @@ struct MirrorEntry {
 }
 
 /// A file of certificates in PEM form.
-pub(super) fn read_certificates(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
+pub(super) fn read_certificates(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Failure> {
     let pem = read_pem(flag, path)?;
     if pem.windows(CERTIFICATE.len()).any(|window| window == CERTIFICATE) {
         return Ok(pem);
     }
-    Err(Stop::usage(format!("{flag} {}: no certificate in PEM form in it", path.display())))
+    Err(Failure::usage(format!("{flag} {}: no certificate in PEM form in it", path.display())))
 }
 
-fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Stop> {
-    let failed = |error: std::io::Error| Stop::usage(format!("{flag} {}: {error}", path.display()));
+fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::usage(format!("{flag} {}: {error}", path.display()));
     let mut pem = Vec::new();
     File::open(path).map_err(failed)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(failed)?;
     if pem.len() as u64 > MAX_PEM_BYTES {
-        return Err(Stop::usage(format!("{flag} {}: too large for certificates", path.display())));
+        return Err(Failure::usage(format!("{flag} {}: too large for certificates", path.display())));
     }
     if pem.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
         return Ok(pem);
     }
-    Err(Stop::usage(format!("{flag} {}: nothing in PEM form in it", path.display())))
+    Err(Failure::usage(format!("{flag} {}: nothing in PEM form in it", path.display())))
 }

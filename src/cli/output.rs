@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::Stop;
 use crate::cluster::file::{Finding, Severity};
-use crate::engine::Outcome;
 use crate::error::printable;
+use crate::report::Failure;
+use crate::report::Outcome;
 use crate::report::json::JsonLines;
 use crate::report::lines::Lines;
 use crate::report::progress::Progress;
@@ -137,16 +137,16 @@ impl Output {
     }
 
     /// Why a command ended, and what to do next.
-    pub(super) fn stop(&self, stop: &Stop) {
+    pub(super) fn failed(&self, failure: &Failure) {
         if self.json {
             let line = serde_json::json!({
-                "event": "error", "class": stop.class, "message": stop.message, "hint": stop.hint, "exit_code": stop.exit.code()
+                "event": "error", "class": failure.class, "message": failure.message, "hint": failure.hint, "exit_code": failure.exit.code()
             });
             say(&format!("{line}"));
             return;
         }
-        say(&format!("error: {} [{}]", printable(&stop.message), stop.class));
-        if let Some(hint) = &stop.hint {
+        say(&format!("error: {} [{}]", printable(&failure.message), failure.class));
+        if let Some(hint) = &failure.hint {
             say(&format!("  next: {}", printable(hint)));
         }
     }

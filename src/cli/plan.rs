@@ -9,12 +9,13 @@ use super::bundle::BundleArgs;
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::{Done, Stop, left_out};
+use super::{Done, left_out};
 use crate::engine::forecast::{self, Action, Forecast, ImageForecast};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::registry::Access;
+use crate::report::Failure;
 use crate::report::Listeners;
 use crate::units::ByteCount;
 
@@ -56,7 +57,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             "notes": notes,
         });
         let text = serde_json::to_string_pretty(&value);
-        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
     } else {
         let notes = notes.iter().fold(String::new(), |mut out, note| {
             let _ = writeln!(out, "note: {}", printable(note));

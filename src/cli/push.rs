@@ -1,5 +1,6 @@
 //! `push images`: the drop-in for `bmctl push images`, and the main job.
 
+use crate::report::Failure;
 use crate::sync::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,16 +16,16 @@ use super::memory::{self, Memory};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::{Done, Stop, left_out, summary};
+use super::{Done, left_out, summary};
 use crate::archive::LeftOut;
 use crate::compress::Method;
-use crate::engine::outcome::{self, Failure};
 use crate::engine::{self, Discoveries, Pushed, RunSettings};
 use crate::error::BundleError;
 use crate::exit::Exit;
 use crate::plan::{Plan, Rules};
 use crate::registry::Access;
 use crate::report::Listeners;
+use crate::report::outcome;
 use crate::report::rss::PeakMemory;
 
 /// Push every image of a bundle to one or more private registries
@@ -104,10 +105,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     document.peak_rss_bytes = memory.bytes();
     let exit = match &done {
         Ok(exit) => *exit,
-        Err(stop) => {
-            let (message, hint) = (stop.message.clone(), stop.hint.clone());
-            document.error = Some(Failure { class: stop.class, message, hint, exit: stop.exit });
-            stop.exit
+        Err(failure) => {
+            document.error = Some(failure.clone());
+            failure.exit
         }
     };
     document.exit_code = exit.code();
@@ -159,7 +159,7 @@ fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
     document.decode = Decode::of(&opener.decoder);
     match done {
         Ok(exit) => Ok(left_out::exit(exit, &document.left_out, args.rules.accept.accept())),
-        Err(stop) => Err(stop),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -212,15 +212,15 @@ fn push_to_mirrors(
             memory.remember(&pushed.layers, &bundles);
             let damaged = pushed.damaged;
             let done = conclude(pushed, document);
-            let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
+            let exit = done.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
             if damaged || exit == Exit::Bundle {
                 memory.doubt(&bundles);
             }
             done
         }
-        Err(error) => Err(Stop::from(error)),
+        Err(error) => Err(Failure::from(error)),
     };
-    let exit = done.as_ref().map_or_else(|stop| stop.exit, |exit| *exit);
+    let exit = done.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
     memory.end(history, exit, &document.mirrors, &listeners);
     done
 }
@@ -288,17 +288,17 @@ struct ReportFile<'a>(&'a Path);
 
 impl<'a> ReportFile<'a> {
     /// Before the run, so that a wrong path costs nothing. No file is left there meanwhile: it may be the bundle's folder.
-    fn check(path: &'a Path) -> Result<Self, Stop> {
+    fn check(path: &'a Path) -> Result<Self, Failure> {
         if path.is_dir() || path == Path::new("-") {
-            return Err(Stop::usage(format!("--report {}: name a file", path.display())));
+            return Err(Failure::usage(format!("--report {}: name a file", path.display())));
         }
         let report = Self(path);
         let refused = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => {
                 let folder = report.folder().display().to_string();
-                Stop::usage(format!("--report {}: there is no folder {folder}", path.display()))
+                Failure::usage(format!("--report {}: there is no folder {folder}", path.display()))
             }
-            kind => Stop::usage(format!("--report {}: {kind}", path.display())),
+            kind => Failure::usage(format!("--report {}: {kind}", path.display())),
         };
         report.create().map_err(refused)?;
         Ok(report)
@@ -315,8 +315,9 @@ impl<'a> ReportFile<'a> {
         tempfile::Builder::new().permissions(permissions).tempfile_in(self.folder())
     }
 
-    fn write(&self, document: &Document) -> Result<(), Stop> {
-        let failed = |why: String| Stop::new(Exit::Internal, format!("--report {}: {why}", self.0.display()));
+    fn write(&self, document: &Document) -> Result<(), Failure> {
+        let failed =
+            |why: String| Failure::new(Exit::Internal, format!("--report {}: {why}", self.0.display()));
         let mut json = serde_json::to_vec_pretty(document).map_err(|error| failed(error.to_string()))?;
         json.push(b'\n');
         let mut file = self.create().map_err(|error| failed(error.to_string()))?;

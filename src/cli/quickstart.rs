@@ -15,14 +15,16 @@ use tokio_util::sync::CancellationToken;
 use super::bundle::{CostArgs, Opener};
 use super::document::Document;
 use super::output::Output;
-use super::{Done, Stop, left_out, summary};
+use super::{Done, left_out, summary};
 use crate::compress::Method;
-use crate::engine::outcome;
-use crate::engine::{self, Bundle, MirrorSettings, Outcome, verify};
+use crate::engine::{self, Bundle, MirrorSettings, verify};
 use crate::exit::Exit;
 use crate::plan::{Accept, Plan, Rules};
 use crate::registry::ClientOptions;
+use crate::report::Failure;
 use crate::report::Listeners;
+use crate::report::Outcome;
+use crate::report::outcome;
 use crate::serve::{Options, Server, Store};
 use crate::units::{ByteCount, human_duration};
 
@@ -77,14 +79,14 @@ async fn all(
     bundle: &Arc<Bundle>,
     plan: &Arc<Plan>,
     listeners: Listeners,
-) -> Result<(SocketAddr, Outcome, Outcome), Stop> {
+) -> Result<(SocketAddr, Outcome, Outcome), Failure> {
     let shutdown = CancellationToken::new();
     let store = Arc::new(Store::open(&args.root)?);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = Server::bind(anywhere, store, Options::default(), shutdown.clone()).await?;
     let address = server.local_addr();
     let serving = tokio::spawn(server.run());
-    let target = format!("http://{address}").parse().map_err(Stop::from)?;
+    let target = format!("http://{address}").parse().map_err(Failure::from)?;
     let mirror = MirrorSettings {
         name: address.to_string(),
         target,
@@ -102,8 +104,8 @@ async fn all(
         listeners,
         CancellationToken::new(),
     );
-    let pushed = pushing.await.map_err(Stop::from)?.outcomes.into_iter().next();
-    let pushed = pushed.ok_or_else(|| Stop::new(Exit::Internal, "the push came to nothing"))?;
+    let pushed = pushing.await.map_err(Failure::from)?.outcomes.into_iter().next();
+    let pushed = pushed.ok_or_else(|| Failure::new(Exit::Internal, "the push came to nothing"))?;
     let checked = verify::mirror(bundle, plan, Accept::default(), mirror, true).await;
     shutdown.cancel();
     if let Ok(served) = serving.await {

@@ -2,11 +2,11 @@
 
 use clap::{Args, ValueEnum};
 
-use super::Stop;
 use super::left_out::AcceptArgs;
 use crate::oci::Reference;
 use crate::plan::naming::GivenName;
 use crate::plan::{Naming, OnConflict, Patterns, Rewrite, Rules};
+use crate::report::Failure;
 
 /// Flags about the choice of images.
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ enum Winner {
 
 impl ChoiceArgs {
     /// Rules that choose, and leave names as they are.
-    pub(super) fn rules(&self) -> Result<Rules, Stop> {
+    pub(super) fn rules(&self) -> Result<Rules, Failure> {
         Ok(Rules {
             include: patterns("--include", &self.include)?,
             exclude: patterns("--exclude", &self.exclude)?,
@@ -79,10 +79,10 @@ impl RuleArgs {
         .find_map(|(flag, given)| given.then_some(flag))
     }
 
-    pub(super) fn rules(&self) -> Result<Rules, Stop> {
+    pub(super) fn rules(&self) -> Result<Rules, Failure> {
         let repository = self.repository.as_deref().map(str::parse::<Reference>).transpose()?;
         if repository.as_ref().is_some_and(|name| name.tag.is_some() || name.digest.is_some()) {
-            return Err(Stop::usage("--repository takes a path without a tag or digest"));
+            return Err(Failure::usage("--repository takes a path without a tag or digest"));
         }
         Ok(Rules {
             naming: Naming {
@@ -102,6 +102,6 @@ impl RuleArgs {
     }
 }
 
-fn patterns(flag: &str, texts: &[String]) -> Result<Patterns, Stop> {
-    Patterns::new(texts).map_err(|error| Stop::usage(format!("{flag}: {error}")))
+fn patterns(flag: &str, texts: &[String]) -> Result<Patterns, Failure> {
+    Patterns::new(texts).map_err(|error| Failure::usage(format!("{flag}: {error}")))
 }

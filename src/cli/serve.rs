@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Done;
 use super::interrupt::Interrupt;
 use super::output::Output;
-use super::{Done, Stop};
 use crate::exit::Exit;
+use crate::report::Failure;
 use crate::serve::{Discard, Options, ServeError, Server, Store};
 
 /// Run a small OCI registry that keeps its files in a folder
@@ -31,7 +32,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an address and a port are wanted, as 127.0.0.1:5000 or 0.0.0.0:5000".to_owned())
 }
 
-impl From<ServeError> for Stop {
+impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         Self::new(error.exit(), error.to_string())
     }

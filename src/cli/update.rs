@@ -4,12 +4,13 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use super::output::Output;
-use super::{Done, Stop, cluster, mirror};
+use super::{Done, cluster, mirror};
 use crate::cluster::api::cluster::{Planned, carry_out, plan};
-use crate::cluster::api::{Change, DesiredState, Failure, How, Owner, Server, Stopped};
+use crate::cluster::api::{ApiFailure, Change, DesiredState, How, Owner, Server, Stopped};
 use crate::cluster::file::Expectations;
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -43,20 +44,23 @@ impl HowArgs {
     }
 
     /// Whether what was shown is to be done. Asked on the terminal; `--quiet` is the answer of those who have none.
-    pub(super) fn confirm(&self, output: &Output) -> Result<(), Stop> {
+    pub(super) fn confirm(&self, output: &Output) -> Result<(), Failure> {
         if self.dry_run || output.quiet {
             return Ok(());
         }
         if !std::io::stdin().is_terminal() {
-            return Err(Stop::usage("there is no terminal to ask on; nothing was changed")
+            return Err(Failure::usage("there is no terminal to ask on; nothing was changed")
                 .hint("say --quiet to go on without a question, or --dry-run to have it tried"));
         }
         let answer = Output::ask("Change the cluster? [y/N] ")
-            .map_err(|error| Stop::new(Exit::Internal, error.to_string()))?;
+            .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
         if matches!(answer.trim(), "y" | "Y" | "yes") {
             return Ok(());
         }
-        Err(Stop { class: "declined", ..Stop::new(Exit::Incomplete, "not confirmed; nothing was changed") })
+        Err(Failure {
+            class: "declined",
+            ..Failure::new(Exit::Incomplete, "not confirmed; nothing was changed")
+        })
     }
 }
 
@@ -64,7 +68,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let name = &args.cluster;
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(is_name) {
-        return Err(Stop::usage(format!("--cluster {name:?} is no name of a cluster"))
+        return Err(Failure::usage(format!("--cluster {name:?} is no name of a cluster"))
             .hint("give the name alone, as admin1; --workspace-dir says where its folder is"));
     }
     let folder = args.workspace_dir.join(name);
@@ -72,7 +76,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let cluster = cluster::read(&file, &Expectations::default(), output)?;
     if cluster.name != *name {
         let message = format!("{}:{}: the Cluster in it is {}", file.display(), cluster.line, cluster.name);
-        return Err(Stop::usage(message).hint(format!("name: {name}, or -c {}", cluster.name)));
+        return Err(Failure::usage(message).hint(format!("name: {name}, or -c {}", cluster.name)));
     }
     let wanted = DesiredState::new(&cluster, &mirror::flags::of_cluster(&cluster)?);
     let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| folder.join(format!("{name}-kubeconfig")));
@@ -92,16 +96,16 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             "the change is in, but another run has pointed a Cluster at what this one removed: Secret {}",
             done.missed.join(", Secret ")
         );
-        let stop = Stop { class: "conflict", ..Stop::new(Exit::Incomplete, message) };
-        return Err(stop.hint("run the other update again: it brings the secret in"));
+        let failure = Failure { class: "conflict", ..Failure::new(Exit::Incomplete, message) };
+        return Err(failure.hint("run the other update again: it brings the secret in"));
     }
     if !done.left.is_empty() {
         let state =
             if how.dry_run { "nothing was changed, and the change would be in" } else { "the change is in" };
         let left: Vec<String> = done.left.iter().map(|(what, why)| format!("{what}: {why}")).collect();
         let message = format!("{state}, but this would not go: {}", left.join("; "));
-        let stop = Stop { class: "left_over", ..Stop::new(Exit::Incomplete, message) };
-        return Err(stop.hint(
+        let failure = Failure { class: "left-over", ..Failure::new(Exit::Incomplete, message) };
+        return Err(failure.hint(
             "no Cluster uses what is left: remove it by hand, or run it again when it is an hour old",
         ));
     }
@@ -132,8 +136,8 @@ pub(super) fn taken(owners: &[Owner]) -> String {
     owners.iter().map(line).collect::<Vec<_>>().concat()
 }
 
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
+impl From<ApiFailure> for Failure {
+    fn from(failure: ApiFailure) -> Self {
         Self {
             class: failure.class(),
             exit: failure.exit(),
@@ -143,13 +147,13 @@ impl From<Failure> for Stop {
     }
 }
 
-impl From<Stopped> for Stop {
+impl From<Stopped> for Failure {
     fn from(stopped: Stopped) -> Self {
         let state = stopped.state();
-        let mut stop = Self::from(stopped.failure);
+        let mut failure = Self::from(stopped.failure);
         if let Some(state) = state {
-            stop.message = format!("{} ({state})", stop.message);
+            failure.message = format!("{} ({state})", failure.message);
         }
-        stop
+        failure
     }
 }

@@ -9,13 +9,14 @@ use super::mirror::check::{self, NodeArgs};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::{Done, Stop, left_out, summary};
-use crate::engine::outcome;
+use super::{Done, left_out, summary};
 use crate::engine::verify;
 use crate::exit::Exit;
 use crate::plan::Plan;
 use crate::registry::Access;
+use crate::report::Failure;
 use crate::report::Listeners;
+use crate::report::outcome;
 
 /// Check that every image of a bundle is complete on its mirrors
 #[derive(Debug, clap::Args)]
@@ -51,7 +52,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         );
     }
     if args.node.is_given() {
-        return Err(Stop::usage("flags about a node are for verify --as-node"));
+        return Err(Failure::usage("flags about a node are for verify --as-node"));
     }
     let started = Instant::now();
     let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
@@ -77,7 +78,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     document.exit_code = exit.code();
     if args.json {
         let text = serde_json::to_string_pretty(&document);
-        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
     } else {
         let left_out = left_out::text(&document.left_out, rules.accept);
         output.summary(&format!("{}{left_out}", summary::verified(&document)));

@@ -23,7 +23,7 @@ mod tests;
 mod wanted;
 
 pub(crate) use diff::Change;
-pub(crate) use failure::{Failure, Stopped};
+pub(crate) use failure::{ApiFailure, Stopped};
 pub(crate) use server::Server;
 pub(crate) use status::Owner;
 pub(crate) use wanted::DesiredState;

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::outcome::Failure;
 use super::{Bundle, MirrorSettings};
 use crate::archive::{Content, Unpacked};
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
@@ -12,6 +11,7 @@ use crate::oci::{Digest, Manifest, Repository, Tag};
 use crate::plan::{Closure, Plan, PlannedImage};
 use crate::probe;
 use crate::registry::{Registry, RegistryError};
+use crate::report::Failure;
 
 /// What a push would do on one mirror.
 #[derive(Debug)]

@@ -23,7 +23,6 @@ use self::manifests::Pushed;
 use super::blob_locations::BlobLocations;
 use super::concurrency::{ByDelay, ByRate, ConcurrencyLimiter, MaxConcurrency, Permit};
 use super::image::WorkImage;
-use super::outcome::{Failure, ImageFailure, Outcome, Phase};
 use super::probe_heuristic::ProbeHeuristic;
 use super::ready::ReadyBlob;
 use super::work::Agreed;
@@ -34,6 +33,8 @@ use crate::probe;
 use crate::publish;
 use crate::registry::{Kind, Observer, Registry, RegistryError};
 use crate::report::Event;
+use crate::report::Failure;
+use crate::report::outcome::{ImageFailure, Outcome, Phase};
 
 /// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
 const IMAGES_AT_ONCE: usize = 128;

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::outcome::{Failure, ImageFailure, Outcome, Phase};
 use super::{Bundle, MirrorSettings};
 use crate::archive::Content;
 use crate::error::{BundleError, Fault};
@@ -18,6 +17,8 @@ use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
 use crate::plan::{Accept, Plan, PlannedImage};
 use crate::registry::{Registry, RegistryError};
+use crate::report::Failure;
+use crate::report::outcome::{ImageFailure, Outcome, Phase};
 
 /// Images asked about at once; blobs of one image are asked about one after the other.
 const AT_ONCE: usize = 16;

@@ -44,19 +44,19 @@ pub(crate) const RULES: &[Rule] = &[
     // The way of the data.
     Rule {
         files: In("source"),
-        modules: AllBut("source error exit units sync clock"),
+        modules: AllBut("source error exit units sync"),
         paths: These("xz2 zstd zstd_safe flate2 libdeflater tar serde serde_json rayon"),
         why: "a source is bytes as stored: it knows no formats, and nothing that comes after it",
     },
     Rule {
         files: In("decode"),
-        modules: AllBut("decode source error exit units sync clock"),
+        modules: AllBut("decode source error exit units sync"),
         paths: These("tar"),
         why: "decoding turns bytes into bytes: what an archive is comes after it",
     },
     Rule {
         files: In("archive"),
-        modules: AllBut("archive decode source oci error exit units sync clock"),
+        modules: AllBut("archive decode source oci error exit units sync"),
         paths: Names::None,
         why: "a catalog says what is in a bundle: mirrors come after it",
     },
@@ -110,7 +110,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("compress"),
-        modules: AllBut("compress archive source oci error exit units sync clock"),
+        modules: AllBut("compress archive source oci error exit units sync"),
         paths: These("tar"),
         why: "compression turns a layer of the catalog into a blob",
     },
@@ -128,7 +128,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("serve"),
-        modules: AllBut("serve oci error exit units sync clock"),
+        modules: AllBut("serve oci error exit units sync"),
         paths: These("reqwest rayon"),
         why: "the embedded registry is the other end of the wire: it shares nothing with the client but the words",
     },
@@ -180,14 +180,8 @@ pub(crate) const RULES: &[Rule] = &[
         why: "benchmarks measure the stages, not the program around them",
     },
     Rule {
-        files: In("config"),
-        modules: These("source decode archive compress probe publish engine serve bench cli"),
-        paths: These("tokio reqwest rayon"),
-        why: "settings are words made into values before anything runs",
-    },
-    Rule {
-        files: In("error exit units sync clock"),
-        modules: AllBut("error exit units sync clock"),
+        files: In("error exit units sync"),
+        modules: AllBut("error exit units sync"),
         paths: These("tokio reqwest rayon"),
         why: "what everybody knows knows nobody",
     },

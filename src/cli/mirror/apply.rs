@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::flags::MirrorFlags;
+use crate::cli::Done;
 use crate::cli::output::Output;
 use crate::cli::update::{self, HowArgs};
-use crate::cli::{Done, Stop};
 use crate::cluster::api::Server;
 use crate::cluster::api::apply::{Fate, Planned, carry_out, plan, wait};
 use crate::cluster::api::manifest;
 use crate::cluster::file::read_text;
 use crate::exit::Exit;
 use crate::node::render::{File, Runtime};
+use crate::report::Failure;
 
 /// Bring rendered objects into a Kubernetes cluster, and wait until every node has them
 ///
@@ -42,7 +43,7 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     let (name, text) = match &args.file {
         Some(path) if path == Path::new("-") => ("standard input".to_owned(), stdin()?),
         Some(path) => {
-            (path.display().to_string(), read_text(path).map_err(|error| Stop::usage(error.to_string()))?)
+            (path.display().to_string(), read_text(path).map_err(|error| Failure::usage(error.to_string()))?)
         }
         None => {
             let rendered = args.mirror.render(Runtime::DaemonSet, output)?;
@@ -50,9 +51,9 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
             ("the DaemonSet".to_owned(), rendered.files.iter().map(File::text).collect())
         }
     };
-    let objects = manifest::parse(&text).map_err(|fault| Stop::usage(format!("{name}: {fault}")))?;
+    let objects = manifest::parse(&text).map_err(|fault| Failure::usage(format!("{name}: {fault}")))?;
     if objects.is_empty() {
-        return Err(Stop::usage(format!("{name}: there are no objects in it")));
+        return Err(Failure::usage(format!("{name}: there are no objects in it")));
     }
     let how = args.how.how();
     let planned = runtime.block_on(plan(&server, objects, how.force))?;
@@ -99,9 +100,9 @@ fn show(planned: &Planned) -> String {
 }
 
 /// As much as a file may have.
-fn stdin() -> Result<String, Stop> {
+fn stdin() -> Result<String, Failure> {
     let mut text = String::new();
     let read = std::io::stdin().lock().take((4 << 20) + 1).read_to_string(&mut text);
-    read.map_err(|error| Stop::usage(format!("standard input: {error}")))?;
+    read.map_err(|error| Failure::usage(format!("standard input: {error}")))?;
     Ok(text)
 }

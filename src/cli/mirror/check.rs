@@ -13,13 +13,14 @@ use crate::archive::LeftOut;
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::{ChoiceArgs, RuleArgs};
-use crate::cli::{Done, Stop, left_out};
+use crate::cli::{Done, left_out};
 use crate::cluster::file::{ClusterMirrors, Expectations};
 use crate::exit::Exit;
 use crate::node::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
 use crate::node::hosts::{Version, directory};
 use crate::node::render::NodeMirror;
 use crate::plan::Accept;
+use crate::report::Failure;
 
 /// Say for each image what a node's containerd would do: pull it from the mirror, fail over, or fail
 #[derive(Debug, clap::Args)]
@@ -102,7 +103,7 @@ pub(in crate::cli) fn run_for_bundle(
         let message = format!(
             "{flag} has no meaning for a node: it asks for images by the names that pods have for them"
         );
-        return Err(Stop::usage(message));
+        return Err(Failure::usage(message));
     }
     let node = Node::new(node, cluster, output)?;
     let accept = rules.accept.accept();
@@ -119,7 +120,7 @@ fn check(
     output: &Output,
 ) -> Done {
     if images.is_empty() {
-        return Err(Stop::usage("no image is given").hint(
+        return Err(Failure::usage("no image is given").hint(
             "name a bundle with --source, a file with --list, or images: mirror check gcr.io/path:tag",
         ));
     }
@@ -152,7 +153,7 @@ fn check(
             "left_out": not_taken, "hosts_not_covered": uncovered, "upstream_down": node.args.upstream_down, "exit_code": exit.code(),
         });
         let text = serde_json::to_string_pretty(&value);
-        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
     } else {
         let mut text = table::table(&checked);
         if !uncovered.is_empty() {
@@ -184,9 +185,9 @@ struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn new(args: &'a NodeArgs, cluster: Option<&Path>, output: &Output) -> Result<Self, Stop> {
+    fn new(args: &'a NodeArgs, cluster: Option<&Path>, output: &Output) -> Result<Self, Failure> {
         if args.is_given() && cluster.is_some() {
-            return Err(Stop::usage(
+            return Err(Failure::usage(
                 "--cluster names the mirrors: --hosts-dir and --endpoint cannot stand beside it",
             ));
         }
@@ -195,9 +196,9 @@ impl<'a> Node<'a> {
     }
 
     /// What the node has for each of the hosts.
-    fn upstreams(&self, names: &BTreeSet<&str>) -> Result<BTreeMap<String, Upstream>, Stop> {
+    fn upstreams(&self, names: &BTreeSet<&str>) -> Result<BTreeMap<String, Upstream>, Failure> {
         if !self.args.is_given() && self.cluster.is_none() {
-            return Err(Stop::usage("nothing is known of the node").hint(
+            return Err(Failure::usage("nothing is known of the node").hint(
                 "give its hosts tree with --hosts-dir, the mirror with --endpoint and --host, or its cluster's file with --cluster",
             ));
         }
@@ -205,12 +206,12 @@ impl<'a> Node<'a> {
         names.iter().map(upstream).collect()
     }
 
-    fn upstream(&self, name: &str) -> Result<Upstream, Stop> {
+    fn upstream(&self, name: &str) -> Result<Upstream, Failure> {
         let version = self.args.containerd_version;
         let mut upstream = if let Some(dirs) = &self.args.hosts_dir {
             let roots = roots(dirs)?;
             let loaded = directory::load(&roots, name, version)
-                .map_err(|error| Stop::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
+                .map_err(|error| Failure::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
             Upstream::loaded(name, loaded)
         } else {
             let endpoints = self.endpoints(name)?;
@@ -218,7 +219,7 @@ impl<'a> Node<'a> {
             let can = self.cluster.as_ref().is_none_or(|cluster| cluster.gcr_key_path.is_some());
             let fail_over = endpoints.is_empty() || can && !self.args.no_fallback;
             let mut upstream = Upstream::behind(name, &endpoints, fail_over, version)
-                .map_err(|why| Stop::usage(format!("--endpoint {why}")))?;
+                .map_err(|why| Failure::usage(format!("--endpoint {why}")))?;
             upstream.uncovered = endpoints
                 .is_empty()
                 .then(|| format!("no mirror is given for {name} ({})", self.to_cover(&[name])));
@@ -245,7 +246,7 @@ impl<'a> Node<'a> {
     }
 
     /// The mirrors of a host, each with the place that the host's images have on it.
-    fn endpoints(&self, name: &str) -> Result<Vec<Endpoint>, Stop> {
+    fn endpoints(&self, name: &str) -> Result<Vec<Endpoint>, Failure> {
         let mut endpoints = Vec::new();
         if let Some(cluster) = &self.cluster {
             let here =
@@ -270,14 +271,14 @@ impl<'a> Node<'a> {
 }
 
 /// The folders of `--hosts-dir`. A folder that is no tree would make every image one that is not mirrored, and all seem well.
-fn roots(dirs: &str) -> Result<Vec<PathBuf>, Stop> {
+fn roots(dirs: &str) -> Result<Vec<PathBuf>, Failure> {
     let roots: Vec<PathBuf> = dirs.split(':').map(PathBuf::from).collect();
     if let Some(missing) = roots.iter().find(|root| !root.is_dir()) {
-        return Err(Stop::usage(format!("--hosts-dir {}: there is no such folder", missing.display())));
+        return Err(Failure::usage(format!("--hosts-dir {}: there is no such folder", missing.display())));
     }
     for root in &roots {
         let is_tree = directory::is_tree(root);
-        if is_tree.map_err(|error| Stop::usage(format!("--hosts-dir {}: {error}", root.display())))? {
+        if is_tree.map_err(|error| Failure::usage(format!("--hosts-dir {}: {error}", root.display())))? {
             return Ok(roots);
         }
     }
@@ -287,5 +288,5 @@ fn roots(dirs: &str) -> Result<Vec<PathBuf>, Stop> {
                  at DIR/etc/containerd/certs.d"
             .to_owned(),
     };
-    Err(Stop::usage(format!("--hosts-dir {dirs}: no folder in it has a hosts.toml")).hint(hint))
+    Err(Failure::usage(format!("--hosts-dir {dirs}: no folder in it has a hosts.toml")).hint(hint))
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::named::{self, Look};
+use crate::cli::Done;
 use crate::cli::output::Output;
-use crate::cli::{Done, Stop};
 use crate::cluster::file::edit::{Change, Edit, EditError, Edited, edit_file};
 use crate::cluster::file::{self, Expectations, RegistryMirror};
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::report::Failure;
 
 /// Which entry of which file.
 #[derive(Debug, Args)]
@@ -75,8 +76,8 @@ fn edit(place: &EntryArgs, change: &Change, output: &Output) -> Done {
     look_at(change, output)?;
     let edited = match edit_file(&place.cluster, &Edit { of: place.of.clone(), change: change.clone() }) {
         Ok(edited) => edited,
-        Err(EditError::File(error)) => return Err(crate::cli::cluster::stop(error, output)),
-        Err(error) => return Err(Stop::new(Exit::Usage, format!("{file}: {error}"))),
+        Err(EditError::File(error)) => return Err(crate::cli::cluster::failure(error, output)),
+        Err(error) => return Err(Failure::new(Exit::Usage, format!("{file}: {error}"))),
     };
     if edited.before == edited.after {
         output.summary(&format!("{file}: says so already"));
@@ -94,7 +95,7 @@ fn edit(place: &EntryArgs, change: &Change, output: &Output) -> Done {
 }
 
 /// A file that is here has to be what its place is for; one that is not may be right where it is read.
-fn look_at(change: &Change, output: &Output) -> Result<(), Stop> {
+fn look_at(change: &Change, output: &Output) -> Result<(), Failure> {
     let (look, hint) = match change {
         // A path that is not whole is refused with the change.
         Change::Ca(Some(path)) if path.is_absolute() => {
@@ -108,7 +109,7 @@ fn look_at(change: &Change, output: &Output) -> Result<(), Stop> {
     match look {
         Look::Good => {}
         Look::Unseen(why) => output.warn(&why),
-        Look::Wrong(why) => return Err(Stop::usage(why).hint(hint)),
+        Look::Wrong(why) => return Err(Failure::usage(why).hint(hint)),
     }
     Ok(())
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::cli::Stop;
 use crate::cli::output::Output;
 use crate::cluster::file::{ClusterMirrors, Expectations, RegistryMirror};
 use crate::node::hosts::Version;
@@ -12,6 +11,7 @@ use crate::node::render::{
     Authorities, Credentials, NodeMirror, Options, Refused, Rendered, Runtime, render,
 };
 use crate::registry::{Credential, credentials};
+use crate::report::Failure;
 
 /// A file of certificates has a few kilobytes.
 const MAX_CA_BYTES: u64 = 1 << 20;
@@ -50,7 +50,7 @@ pub(super) struct MirrorFlags {
 
 impl MirrorFlags {
     /// What `runtime` is told of every mirror that was given.
-    pub(super) fn render(&self, runtime: Runtime, output: &Output) -> Result<Rendered, Stop> {
+    pub(super) fn render(&self, runtime: Runtime, output: &Output) -> Result<Rendered, Failure> {
         let options = Options {
             containerd: self.containerd_version,
             cluster_namespace: self.cluster_namespace.clone(),
@@ -70,7 +70,7 @@ impl MirrorFlags {
                             file.path
                         );
                         let hint = "render one mirror at a time with --endpoint and --host, and join the files by hand";
-                        return Err(Stop::usage(message).hint(hint));
+                        return Err(Failure::usage(message).hint(hint));
                     }
                 }
             }
@@ -81,11 +81,14 @@ impl MirrorFlags {
         Ok(all)
     }
 
-    fn mirrors(&self, output: &Output) -> Result<Vec<NodeMirror>, Stop> {
+    fn mirrors(&self, output: &Output) -> Result<Vec<NodeMirror>, Failure> {
         if let Some(path) = &self.cluster {
             let cluster = crate::cli::cluster::read(path, &Expectations::default(), output)?;
             if cluster.mirrors.is_empty() {
-                return Err(Stop::usage(format!("{}: there are no registryMirrors in it", path.display())));
+                return Err(Failure::usage(format!(
+                    "{}: there are no registryMirrors in it",
+                    path.display()
+                )));
             }
             let mut mirrors = of_cluster(&cluster)?;
             for mirror in &mut mirrors {
@@ -94,7 +97,7 @@ impl MirrorFlags {
             return Ok(mirrors);
         }
         let Some(endpoint) = &self.endpoint else {
-            return Err(Stop::usage("no mirror is given").hint(
+            return Err(Failure::usage("no mirror is given").hint(
                 "name it with --endpoint URL and --host HOST, or its cluster's file with --cluster FILE",
             ));
         };
@@ -107,7 +110,7 @@ impl MirrorFlags {
 
 /// The mirrors of a cluster, with what is in the files that its own file names. Without a key for gcr.io nobody meant
 /// nodes to fall back.
-pub(in crate::cli) fn of_cluster(cluster: &ClusterMirrors) -> Result<Vec<NodeMirror>, Stop> {
+pub(in crate::cli) fn of_cluster(cluster: &ClusterMirrors) -> Result<Vec<NodeMirror>, Failure> {
     let mirror = |entry: &RegistryMirror| {
         let mut mirror = NodeMirror::new(&entry.endpoint, &entry.upstreams())?;
         mirror.fallback = cluster.gcr_key_path.is_some();
@@ -119,7 +122,7 @@ pub(in crate::cli) fn of_cluster(cluster: &ClusterMirrors) -> Result<Vec<NodeMir
 }
 
 /// What is in the files that belong to a mirror.
-fn complete(mirror: &mut NodeMirror, ca: Option<&Path>, credentials: Option<&Path>) -> Result<(), Stop> {
+fn complete(mirror: &mut NodeMirror, ca: Option<&Path>, credentials: Option<&Path>) -> Result<(), Failure> {
     if let Some(path) = ca {
         mirror.authorities = Some(authorities(path)?);
     }
@@ -129,32 +132,34 @@ fn complete(mirror: &mut NodeMirror, ca: Option<&Path>, credentials: Option<&Pat
             Some(Credential::Basic { user, password }) => Some(Credentials { username: user, password }),
             Some(_) => {
                 let message = format!("{} holds a token for {authority}", path.display());
-                return Err(Stop::usage(message).hint("nodes need a user name and a password"));
+                return Err(Failure::usage(message).hint("nodes need a user name and a password"));
             }
             None => {
                 let message = format!("{} has no credentials for {authority}", path.display());
-                return Err(Stop::usage(message).hint(format!("its \"auths\" need an entry \"{authority}\"")));
+                return Err(
+                    Failure::usage(message).hint(format!("its \"auths\" need an entry \"{authority}\""))
+                );
             }
         };
     }
     Ok(())
 }
 
-fn authorities(path: &Path) -> Result<Authorities, Stop> {
-    let failed = |error: &dyn std::fmt::Display| Stop::usage(format!("CA {}: {error}", path.display()));
+fn authorities(path: &Path) -> Result<Authorities, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("CA {}: {error}", path.display()));
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CA_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| failed(&error))?;
     if bytes.len() as u64 > MAX_CA_BYTES {
-        let stop = failed(&"it is larger than 1 MiB, which is more than a cluster's secrets hold");
-        return Err(stop.hint("give only the certificates of the authority that signed the mirror's"));
+        let failure = failed(&"it is larger than 1 MiB, which is more than a cluster's secrets hold");
+        return Err(failure.hint("give only the certificates of the authority that signed the mirror's"));
     }
     let text =
         String::from_utf8(bytes).map_err(|_| failed(&"it is not text: certificates are given as PEM"))?;
     Ok(text.parse::<Authorities>()?)
 }
 
-impl From<Refused> for Stop {
+impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         Self::usage(refused.to_string()).hint(refused.hint)
     }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::cli::Done;
 use crate::cli::output::Output;
-use crate::cli::{Done, Stop};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::node::hosts::Version;
 use crate::node::lint::disk::{self, Disk, Unreadable};
 use crate::node::lint::{Finding, Settings, Severity, Source, lint};
+use crate::report::Failure;
 
 /// Find mistakes in the configuration of nodes
 ///
@@ -45,7 +46,7 @@ pub(in crate::cli) fn run(args: &Args) -> Done {
     let sources = disk::find(&args.path)?;
     if sources.is_empty() {
         let hint = "known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml and daemon.json";
-        return Err(Stop::usage("no file that tells a node of mirrors was found").hint(hint));
+        return Err(Failure::usage("no file that tells a node of mirrors was found").hint(hint));
     }
     let found = lint(&sources, &settings, &Disk::new(&settings));
     if args.json {
@@ -94,12 +95,12 @@ const fn word(severity: Severity) -> &'static str {
     }
 }
 
-impl From<Unreadable> for Stop {
+impl From<Unreadable> for Failure {
     fn from(error: Unreadable) -> Self {
-        let stop = Self::usage(error.to_string());
+        let failure = Self::usage(error.to_string());
         match error.hint {
-            Some(hint) => stop.hint(hint),
-            None => stop,
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 }

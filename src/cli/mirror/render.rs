@@ -7,11 +7,12 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::flags::MirrorFlags;
+use crate::cli::Done;
 use crate::cli::output::Output;
-use crate::cli::{Done, Stop};
 use crate::exit::Exit;
 use crate::node::hosts::{FILE_NAME, directory};
 use crate::node::render::{File, Runtime};
+use crate::report::Failure;
 
 /// How files begin that this command made.
 const MARK: &str = "# Made by `layercast mirror render`";
@@ -33,7 +34,8 @@ pub(in crate::cli) struct Args {
 
 pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     let runtime = Runtime::ALL.into_iter().find(|runtime| runtime.name() == args.runtime);
-    let runtime = runtime.ok_or_else(|| Stop::usage(format!("runtime {:?} is not known", args.runtime)))?;
+    let runtime =
+        runtime.ok_or_else(|| Failure::usage(format!("runtime {:?} is not known", args.runtime)))?;
     let rendered = args.mirror.render(runtime, output)?;
     match &args.output {
         None => Output::result(&listing(&rendered.files)),
@@ -88,7 +90,7 @@ fn left_there(folder: &Path, files: &[File]) -> Vec<String> {
 }
 
 /// What was there before is not replaced unless layercast made it: a node's `config.toml` says more than who its mirrors are.
-fn write(folder: &Path, file: &File) -> Result<PathBuf, Stop> {
+fn write(folder: &Path, file: &File) -> Result<PathBuf, Failure> {
     let path = folder.join(file.path.trim_start_matches('/'));
     let is_certificate = path.extension().is_some_and(|extension| extension == "crt");
     if let Ok(before) = std::fs::read(&path)
@@ -97,7 +99,7 @@ fn write(folder: &Path, file: &File) -> Result<PathBuf, Stop> {
         && !is_certificate
     {
         let hint = "merge the two by hand (without --output the new one is printed), or name another folder";
-        return Err(Stop::usage(format!("{}: was not made by layercast", path.display())).hint(hint));
+        return Err(Failure::usage(format!("{}: was not made by layercast", path.display())).hint(hint));
     }
     let written = || -> std::io::Result<()> {
         if let Some(parent) = path.parent() {
@@ -109,6 +111,6 @@ fn write(folder: &Path, file: &File) -> Result<PathBuf, Stop> {
         out.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
         out.write_all(file.text().as_bytes())
     };
-    written().map_err(|error| Stop::new(Exit::Internal, format!("{}: {error}", path.display())))?;
+    written().map_err(|error| Failure::new(Exit::Internal, format!("{}: {error}", path.display())))?;
     Ok(path)
 }

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::named;
 use crate::cli::output::Output;
-use crate::cli::{Done, Stop, cluster};
+use crate::cli::{Done, cluster};
 use crate::cluster::file::{ClusterError, ClusterMirrors, Expectations, Finding, Severity};
 use crate::exit::Exit;
 use crate::registry::Target;
+use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -34,12 +35,12 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let cluster = cluster::read(&args.cluster, &expected, output)?;
     let findings: Vec<Finding> = cluster.mirrors.iter().flat_map(named::findings).collect();
     if findings.iter().any(|found| found.severity == Severity::Error) {
-        return Err(cluster::stop(ClusterError::Wrong { path: args.cluster.clone(), findings }, output));
+        return Err(cluster::failure(ClusterError::Wrong { path: args.cluster.clone(), findings }, output));
     }
     output.findings(&args.cluster, &findings);
     if args.json {
         let text = serde_json::to_string_pretty(&describe(&cluster));
-        Output::result(&text.map_err(|error| Stop::new(Exit::Internal, error.to_string()))?);
+        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
     } else {
         Output::result(&show(&cluster));
     }

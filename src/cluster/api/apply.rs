@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::How;
 use super::diff::{Change, object_changes};
-use super::failure::{Failure, Stopped, check_stays};
+use super::failure::{ApiFailure, Stopped, check_stays};
 use super::manifest::Object;
 use super::ready::{Progress, progress};
 use super::request::{self, Resource};
@@ -65,7 +65,7 @@ pub(crate) async fn plan(
     server: &Server,
     objects: Vec<Object>,
     force: bool,
-) -> Result<Vec<Planned>, Failure> {
+) -> Result<Vec<Planned>, ApiFailure> {
     let mut all: Vec<Planned> = Vec::new();
     for object in objects {
         let resource = server.resource(&object.api_version, &object.kind).await?;
@@ -89,9 +89,9 @@ pub(crate) async fn plan(
             let after = match tried {
                 Ok(after) => after,
                 Err(Refusal::Missing(_)) if live.is_none() && planned.resource.namespaced => {
-                    return Err(Failure::NoPlace { what, namespace: planned.namespace });
+                    return Err(ApiFailure::NoPlace { what, namespace: planned.namespace });
                 }
-                Err(refusal) => return Err(Failure::of(refusal, &what)),
+                Err(refusal) => return Err(ApiFailure::of(refusal, &what)),
             };
             if let Some(live) = &live {
                 let changes = object_changes(live, &after);
@@ -114,8 +114,8 @@ pub(crate) async fn carry_out(server: &Server, all: &[Planned], how: How) -> Res
     }
     for (number, planned) in all.iter().enumerate() {
         let applied = server.apply(&planned.path(), &planned.object.value, how).await;
-        let applied =
-            applied.and_then(|answer| answer.map_err(|refusal| Failure::of(refusal, &planned.to_string())));
+        let applied = applied
+            .and_then(|answer| answer.map_err(|refusal| ApiFailure::of(refusal, &planned.to_string())));
         if let Err(failure) = applied {
             let in_already = all[..number].iter().map(ToString::to_string).collect();
             return Err(Stopped { failure, in_already });
@@ -133,7 +133,7 @@ pub(crate) async fn wait(
     server: &Server,
     all: &[Planned],
     timeout: Duration,
-) -> Result<Vec<(String, u64)>, Failure> {
+) -> Result<Vec<(String, u64)>, ApiFailure> {
     let began = Instant::now();
     let mut ready = Vec::new();
     for planned in all.iter().filter(|planned| planned.object.kind == "DaemonSet") {
@@ -161,7 +161,7 @@ pub(crate) async fn wait(
             };
             if began.elapsed() + ASK_EVERY > timeout {
                 let progress = seen + &trouble;
-                return Err(Failure::NotReady { what, seconds: timeout.as_secs(), progress });
+                return Err(ApiFailure::NotReady { what, seconds: timeout.as_secs(), progress });
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
@@ -175,16 +175,16 @@ async fn look(
     planned: &Planned,
     what: &str,
     within: Duration,
-) -> Result<Result<Progress, Failure>, Failure> {
+) -> Result<Result<Progress, ApiFailure>, ApiFailure> {
     let asked = server.ask_once(request::get(planned.path()));
     let Ok(answer) = tokio::time::timeout(within, asked).await else {
         let seconds = within.as_secs();
-        return Ok(Err(Failure::Unreachable(format!("nothing came within {seconds} s"))));
+        return Ok(Err(ApiFailure::Unreachable(format!("nothing came within {seconds} s"))));
     };
     match answer {
         Ok(Ok(live)) => Ok(Ok(progress(&live))),
-        Ok(Err(Refusal::Missing(_))) => Err(Failure::Ending(what.to_owned())),
-        Ok(Err(refusal)) => Ok(Err(Failure::of(refusal, what))),
+        Ok(Err(Refusal::Missing(_))) => Err(ApiFailure::Ending(what.to_owned())),
+        Ok(Err(refusal)) => Ok(Err(ApiFailure::of(refusal, what))),
         Err(failure) => Ok(Err(failure)),
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::How;
 use super::diff::{Change, changes};
-use super::failure::{Failure, check_stays};
+use super::failure::{ApiFailure, check_stays};
 use super::old::{Old, old};
 use super::owners::owners;
 use super::request::{self, Resource};
@@ -75,7 +75,7 @@ impl Planned {
 ///
 /// # Errors
 /// What would stop it: there is no such cluster, somebody else owns the mirrors, or the server refuses.
-pub(crate) async fn plan(server: &Server, wanted: DesiredState, force: bool) -> Result<Planned, Failure> {
+pub(crate) async fn plan(server: &Server, wanted: DesiredState, force: bool) -> Result<Planned, ApiFailure> {
     let resource = server.resource(&wanted.api_version, "Cluster").await?;
     let secrets = Secrets::list(server, &wanted).await?;
     let live = read(server, &resource, &wanted).await?;
@@ -124,13 +124,13 @@ async fn try_change(
     wanted: &DesiredState,
     live: &Value,
     force: bool,
-) -> Result<Tried, Failure> {
+) -> Result<Tried, ApiFailure> {
     if wanted.is(live) {
         return Ok(Tried { after: live.clone(), taken_from: Vec::new(), replaces: false });
     }
     let (path, what) = (resource.object(&wanted.namespace, &wanted.name), named(wanted));
     let (after, mut taken_from) = server.attempt(&path, &wanted.patch(live, Version::Any), force).await?;
-    let after = after.map_err(|refusal| Failure::of(refusal, &what))?;
+    let after = after.map_err(|refusal| ApiFailure::of(refusal, &what))?;
     if wanted.is(&after) {
         return Ok(Tried { after, taken_from, replaces: false });
     }
@@ -142,7 +142,7 @@ async fn try_change(
     }
     let owners = owners(&after, &alone);
     if !owners.is_empty() && !force {
-        return Err(Failure::Owned { what, owners });
+        return Err(ApiFailure::Owned { what, owners });
     }
     taken_from.extend(owners);
     Ok(Tried { after: alone, taken_from, replaces: true })
@@ -154,11 +154,11 @@ async fn try_secret(
     secret: &Secret,
     namespace: &str,
     force: bool,
-) -> Result<Vec<Owner>, Failure> {
+) -> Result<Vec<Owner>, ApiFailure> {
     let path = Resource::secrets().object(namespace, &secret.name);
     let what = format!("Secret {}", secret.name);
     let (tried, mut taken_from) = server.attempt(&path, &secret.object(namespace), force).await?;
-    tried.map_err(|refusal| Failure::of(refusal, &what))?;
+    tried.map_err(|refusal| ApiFailure::of(refusal, &what))?;
     for owner in &mut taken_from {
         owner.field = format!("{what} {}", owner.field);
     }
@@ -174,7 +174,7 @@ struct Secrets {
 impl Secrets {
     /// To be listed before clusters are read: a secret that comes in between is then not taken for one that no cluster
     /// names.
-    async fn list(server: &Server, wanted: &DesiredState) -> Result<Self, Failure> {
+    async fn list(server: &Server, wanted: &DesiredState) -> Result<Self, ApiFailure> {
         let path = Resource::secrets().collection(&wanted.namespace);
         let request = request::list_metadata(&path, &selector());
         let (list, at) = server.must_dated(request, "the list of secrets").await?;
@@ -191,24 +191,24 @@ fn named(wanted: &DesiredState) -> String {
 }
 
 /// The Cluster as it is; a 404 is told apart.
-async fn read(server: &Server, resource: &Resource, wanted: &DesiredState) -> Result<Value, Failure> {
+async fn read(server: &Server, resource: &Resource, wanted: &DesiredState) -> Result<Value, ApiFailure> {
     let DesiredState { name, namespace, .. } = wanted;
     let found = server.may(request::get(resource.object(namespace, name)), &named(wanted)).await?;
     match found {
         // Without it the Cluster could not be told from a later one of the same name.
         Some(live) if !live["metadata"]["uid"].is_string() => {
-            Err(Failure::Garbled(named(wanted), "an object without metadata.uid".to_owned()))
+            Err(ApiFailure::Garbled(named(wanted), "an object without metadata.uid".to_owned()))
         }
         Some(live) => check_stays(Some(&live), &named(wanted)).map(|()| live),
         None if server.has_namespace(namespace).await? => {
-            Err(Failure::NoCluster { name: name.clone(), namespace: namespace.clone() })
+            Err(ApiFailure::NoCluster { name: name.clone(), namespace: namespace.clone() })
         }
-        None => Err(Failure::NoNamespace(namespace.clone())),
+        None => Err(ApiFailure::NoNamespace(namespace.clone())),
     }
 }
 
 /// A secret as it is in the cluster.
-async fn look(server: &Server, secret: &Secret, namespace: &str) -> Result<Option<Value>, Failure> {
+async fn look(server: &Server, secret: &Secret, namespace: &str) -> Result<Option<Value>, ApiFailure> {
     let path = Resource::secrets().object(namespace, &secret.name);
     let what = format!("Secret {}", secret.name);
     let there = server.may(request::get(path), &what).await?;
@@ -221,11 +221,11 @@ async fn clusters(
     server: &Server,
     resource: &Resource,
     wanted: &DesiredState,
-) -> Result<Vec<Value>, Failure> {
+) -> Result<Vec<Value>, ApiFailure> {
     let list =
         server.must(request::get(resource.collection(&wanted.namespace)), "the list of clusters").await?;
     match list["items"].as_array() {
         Some(items) => Ok(items.clone()),
-        None => Err(Failure::Garbled("the list of clusters".to_owned(), "no items".to_owned())),
+        None => Err(ApiFailure::Garbled("the list of clusters".to_owned(), "no items".to_owned())),
     }
 }

@@ -9,7 +9,7 @@ use crate::exit::Exit;
 
 /// Why a cluster was not changed, or not wholly.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum ApiFailure {
     /// This program cannot speak to clusters.
     #[cfg_attr(feature = "kube", expect(dead_code, reason = "the other build has it"))]
     #[error("this layercast was built without the feature `kube`, which speaks to clusters")]
@@ -99,7 +99,7 @@ pub(crate) enum Failure {
 #[derive(Debug, Clone)]
 pub(crate) struct Stopped {
     /// What stopped it.
-    pub failure: Failure,
+    pub failure: ApiFailure,
     /// Objects that are in already, as `Secret a`.
     pub in_already: Vec<String>,
 }
@@ -109,7 +109,7 @@ impl Stopped {
     pub(crate) fn state(&self) -> Option<String> {
         match (self.in_already.as_slice(), &self.failure) {
             // The answer may have been lost, and not the request.
-            ([], Failure::Unreachable(_) | Failure::Garbled(..)) => None,
+            ([], ApiFailure::Unreachable(_) | ApiFailure::Garbled(..)) => None,
             ([], _) => Some("nothing was changed".to_owned()),
             (objects, _) => Some(format!("already in: {}", objects.join(", "))),
         }
@@ -129,16 +129,16 @@ fn owned(owners: &[Owner]) -> String {
 }
 
 /// What is being deleted is there, but not for long.
-pub(super) fn check_stays(live: Option<&Value>, what: &str) -> Result<(), Failure> {
+pub(super) fn check_stays(live: Option<&Value>, what: &str) -> Result<(), ApiFailure> {
     match live {
         Some(live) if !live["metadata"]["deletionTimestamp"].is_null() => {
-            Err(Failure::Ending(what.to_owned()))
+            Err(ApiFailure::Ending(what.to_owned()))
         }
         _ => Ok(()),
     }
 }
 
-impl Failure {
+impl ApiFailure {
     /// What a refusal means for an object.
     pub(super) fn of(refusal: Refusal, what: &str) -> Self {
         let what = what.to_owned();
@@ -156,10 +156,10 @@ impl Failure {
     pub(crate) fn class(&self) -> &'static str {
         match self {
             Self::NotBuilt | Self::Kubeconfig(_) => "usage",
-            Self::Unreachable(_) | Self::Garbled(..) => "network",
+            Self::Unreachable(_) | Self::Garbled(..) => "unreachable",
             Self::Unauthorized(_) | Self::Forbidden(_) => "auth",
             Self::NoKind { .. } | Self::NoNamespace(_) | Self::NoPlace { .. } | Self::NoCluster { .. } => {
-                "not_found"
+                "not-found"
             }
             Self::Owned { .. } | Self::Changed(_) | Self::Ending(_) => "conflict",
             Self::Refused { .. } => "refused",

@@ -7,7 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::failure::ApiFailure;
 use super::patience;
 use super::request::{self, Request, Resource};
 use super::status::{Answer, Meaning, Owner, Refusal, is_about_the_object, meaning};
@@ -34,7 +34,7 @@ pub(crate) struct Server {
 /// Why there was no answer.
 #[derive(Debug)]
 struct Broken {
-    failure: Failure,
+    failure: ApiFailure,
     /// Whether there may be one soon.
     may_pass: bool,
 }
@@ -44,20 +44,20 @@ impl Server {
     ///
     /// # Errors
     /// The file cannot be read, or names something that cannot be used.
-    pub(crate) async fn new(kubeconfig: &Path) -> Result<Self, Failure> {
+    pub(crate) async fn new(kubeconfig: &Path) -> Result<Self, ApiFailure> {
         let (client, default_namespace) = connection::new(kubeconfig).await?;
         Ok(Self { client, default_namespace })
     }
 
     /// Sends a request; gives what was answered, or what the server had against it.
-    pub(super) async fn ask(&self, request: Request) -> Result<Result<Value, Refusal>, Failure> {
+    pub(super) async fn ask(&self, request: Request) -> Result<Result<Value, Refusal>, ApiFailure> {
         let what = request.what();
         let answer = self.persist(request, &what).await?;
         understand(&answer, what)
     }
 
     /// The same, once: for those who ask again by themselves.
-    pub(super) async fn ask_once(&self, request: Request) -> Result<Result<Value, Refusal>, Failure> {
+    pub(super) async fn ask_once(&self, request: Request) -> Result<Result<Value, Refusal>, ApiFailure> {
         let what = request.what();
         tracing::debug!("{what}");
         let answer = connection::send(&self.client, request).await.map_err(|broken| broken.failure)?;
@@ -65,16 +65,16 @@ impl Server {
     }
 
     /// The same where only success will do.
-    pub(super) async fn must(&self, request: Request, what: &str) -> Result<Value, Failure> {
-        self.ask(request).await?.map_err(|refusal| Failure::of(refusal, what))
+    pub(super) async fn must(&self, request: Request, what: &str) -> Result<Value, ApiFailure> {
+        self.ask(request).await?.map_err(|refusal| ApiFailure::of(refusal, what))
     }
 
     /// The same where the object may be missing.
-    pub(super) async fn may(&self, request: Request, what: &str) -> Result<Option<Value>, Failure> {
+    pub(super) async fn may(&self, request: Request, what: &str) -> Result<Option<Value>, ApiFailure> {
         match self.ask(request).await? {
             Ok(value) => Ok(Some(value)),
             Err(Refusal::Missing(_)) => Ok(None),
-            Err(refusal) => Err(Failure::of(refusal, what)),
+            Err(refusal) => Err(ApiFailure::of(refusal, what)),
         }
     }
 
@@ -83,10 +83,10 @@ impl Server {
         &self,
         request: Request,
         what: &str,
-    ) -> Result<(Value, Timestamp), Failure> {
+    ) -> Result<(Value, Timestamp), ApiFailure> {
         let asked = request.what();
         let answer = self.persist(request, &asked).await?;
-        let value = understand(&answer, asked)?.map_err(|refusal| Failure::of(refusal, what))?;
+        let value = understand(&answer, asked)?.map_err(|refusal| ApiFailure::of(refusal, what))?;
         Ok((value, answer.date.unwrap_or_else(Timestamp::now)))
     }
 
@@ -96,7 +96,7 @@ impl Server {
         path: &str,
         object: &Value,
         force: bool,
-    ) -> Result<(Result<Value, Refusal>, Vec<Owner>), Failure> {
+    ) -> Result<(Result<Value, Refusal>, Vec<Owner>), ApiFailure> {
         let attempt = |force| self.apply(path, object, How { force, dry_run: true });
         match attempt(false).await? {
             Err(Refusal::Owned(owners)) if force => Ok((attempt(true).await?, owners)),
@@ -111,7 +111,7 @@ impl Server {
         path: &str,
         object: &Value,
         how: How,
-    ) -> Result<Result<Value, Refusal>, Failure> {
+    ) -> Result<Result<Value, Refusal>, ApiFailure> {
         match self.ask(request::apply(path, object, how)).await? {
             Err(Refusal::Owned(mut owners)) => {
                 owners.retain(|owner| owner.manager != MANAGER);
@@ -125,7 +125,7 @@ impl Server {
     }
 
     /// Where the objects of a kind are.
-    pub(super) async fn resource(&self, api_version: &str, kind: &str) -> Result<Resource, Failure> {
+    pub(super) async fn resource(&self, api_version: &str, kind: &str) -> Result<Resource, ApiFailure> {
         let list = self.may(request::get(request::root(api_version)), api_version).await?;
         if let Some(found) = list.as_ref().and_then(|list| Resource::find(list, api_version, kind)) {
             return Ok(found);
@@ -137,18 +137,18 @@ impl Server {
             let names = versions.into_iter().flatten().filter_map(|version| version["groupVersion"].as_str());
             served.extend(names.map(crate::error::printable));
         }
-        Err(Failure::NoKind { kind: kind.to_owned(), api_version: api_version.to_owned(), served })
+        Err(ApiFailure::NoKind { kind: kind.to_owned(), api_version: api_version.to_owned(), served })
     }
 
     /// Whether a namespace is there. Who may not ask is told that it is: the next answer will say more.
-    pub(super) async fn has_namespace(&self, name: &str) -> Result<bool, Failure> {
+    pub(super) async fn has_namespace(&self, name: &str) -> Result<bool, ApiFailure> {
         let request = request::get(Resource::namespaces().object("", name));
         Ok(!matches!(self.ask(request).await?, Err(Refusal::Missing(_))))
     }
 
     /// Sends a request, and again if the server is in trouble. Every request of this program may be sent twice: objects
     /// are read, applied, or replaced and deleted in the version that was seen.
-    async fn persist(&self, request: Request, what: &str) -> Result<Answer, Failure> {
+    async fn persist(&self, request: Request, what: &str) -> Result<Answer, ApiFailure> {
         let began = Instant::now();
         let mut tries = 0;
         loop {
@@ -173,11 +173,11 @@ impl Server {
 }
 
 /// What an answer means for those who asked.
-fn understand(answer: &Answer, what: String) -> Result<Result<Value, Refusal>, Failure> {
+fn understand(answer: &Answer, what: String) -> Result<Result<Value, Refusal>, ApiFailure> {
     match meaning(answer) {
         Meaning::Done(value) => Ok(Ok(value)),
         Meaning::Refused(refusal) => Ok(Err(refusal)),
-        Meaning::Away(why) => Err(Failure::Unreachable(format!("{what}: {why}"))),
-        Meaning::Strange(why) => Err(Failure::Garbled(what, why)),
+        Meaning::Away(why) => Err(ApiFailure::Unreachable(format!("{what}: {why}"))),
+        Meaning::Strange(why) => Err(ApiFailure::Garbled(what, why)),
     }
 }

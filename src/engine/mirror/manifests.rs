@@ -15,7 +15,6 @@ use futures_util::{StreamExt as _, stream};
 use super::{Actor, Agreed, Failure, IMAGES_AT_ONCE, Outcome, Phase, Trust, WorkImage};
 use crate::archive::Unit;
 use crate::engine::blob_locations::note;
-use crate::engine::outcome::TagReplaced;
 use crate::engine::ready::{Ready, ReadyBlob};
 use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository, Tag};
@@ -24,6 +23,7 @@ use crate::probe::{self, Replaced, TagMove};
 use crate::publish;
 use crate::registry::RegistryError;
 use crate::report::Event;
+use crate::report::outcome::TagReplaced;
 
 /// An image that lacks nothing but its tags.
 pub(super) struct Pushed {

@@ -135,7 +135,7 @@ fn what_cannot_be_cleared_away_is_left_and_told() {
     });
     let (exit, said) = site.update(&["--quiet"]);
     assert!(exit == 3 && said.contains("the change is in, but") && said.contains("no list"), "{said}");
-    assert!(said.contains("[left_over]") && !said.contains("nothing was changed"), "{said}");
+    assert!(said.contains("[left-over]") && !said.contains("nothing was changed"), "{said}");
 }
 
 #[test]

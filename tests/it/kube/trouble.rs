@@ -54,7 +54,7 @@ fn what_is_no_api_server_is_told_apart() {
             exit == 6 && said.contains(word) && said.contains("not that of an API server"),
             "{code}: {said}"
         );
-        assert!(said.contains("[network]") && kept(&site.server.asked()).is_empty(), "{said}");
+        assert!(said.contains("[unreachable]") && kept(&site.server.asked()).is_empty(), "{said}");
     }
     site.server.instead(&format!("GET {CLUSTER}"), |_| Some((200, json!({}))));
     let (exit, said) = site.update(&["--quiet"]);

@@ -5,41 +5,41 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::archive::{Catalog, Content, ImageName, LeftOut};
-use crate::cli::Stop;
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::ChoiceArgs;
 use crate::node::check::{Expected, Wanted};
 use crate::oci::Reference;
 use crate::plan::{Accept, Rules};
+use crate::report::Failure;
 use crate::report::Listeners;
 
 /// Longer lists are taken for a mistake.
 const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// Images by name, of which nobody knows what they ought to be.
-pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<Wanted>, Stop> {
+pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<Wanted>, Failure> {
     if let Some(file) = names.iter().find(|name| Path::new(name).is_file()) {
         let message = format!("{file} is a file here, and was given as the name of an image");
         let hint = format!(
             "--source {file} checks the images of a bundle, --list {file} those that a text names; write an image with its \
              host, as docker.io/library/NAME:TAG"
         );
-        return Err(Stop::usage(message).hint(hint));
+        return Err(Failure::usage(message).hint(hint));
     }
     let text = list.map(read).transpose()?.unwrap_or_default();
     let listed = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let all = names.iter().map(String::as_str).chain(listed.filter(|line| !line.is_empty()));
-    let wanted = |name: &str| -> Result<Wanted, Stop> {
+    let wanted = |name: &str| -> Result<Wanted, Failure> {
         let name: Reference =
-            name.parse().map_err(|error: crate::error::BundleError| Stop::usage(error.to_string()))?;
+            name.parse().map_err(|error: crate::error::BundleError| Failure::usage(error.to_string()))?;
         Ok(Wanted { name, expected: Expected::Anything })
     };
     all.map(wanted).collect()
 }
 
-fn read(path: &Path) -> Result<String, Stop> {
-    let failed = |error: std::io::Error| Stop::usage(format!("--list {}: {error}", path.display()));
+fn read(path: &Path) -> Result<String, Failure> {
+    let failed = |error: std::io::Error| Failure::usage(format!("--list {}: {error}", path.display()));
     let mut text = String::new();
     File::open(path).map_err(failed)?.take(MAX_LIST_BYTES).read_to_string(&mut text).map_err(failed)?;
     Ok(text)
@@ -52,7 +52,7 @@ pub(super) fn bundled(
     choice: &ChoiceArgs,
     accept: Accept,
     output: &Output,
-) -> Result<(Vec<Wanted>, Vec<LeftOut>), Stop> {
+) -> Result<(Vec<Wanted>, Vec<LeftOut>), Failure> {
     let paths = bundle.paths(false)?;
     let mut opened = bundle.opener()?.open(&paths, &Listeners::default())?;
     opened.settle(accept, false)?.iter().for_each(|note| output.note(note));
@@ -63,7 +63,7 @@ pub(super) fn bundled(
         ));
     }
     if wanted.is_empty() {
-        return Err(Stop::usage("no image of the bundle is left to check"));
+        return Err(Failure::usage("no image of the bundle is left to check"));
     }
     Ok((wanted, opened.catalog.left_out.clone()))
 }

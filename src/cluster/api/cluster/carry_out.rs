@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::How;
-use super::super::failure::{Failure, Stopped};
+use super::super::failure::{ApiFailure, Stopped};
 use super::super::old::{Old, names_in};
 use super::super::patience::before_rereading;
 use super::super::request::{self, Resource};
@@ -50,7 +50,7 @@ pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> R
     }
     let mut brought = BroughtIn::default();
     if let Err(failure) = bring_in(server, planned, how, &mut brought).await {
-        if matches!(failure, Failure::NoCluster { .. } | Failure::NoNamespace(_)) {
+        if matches!(failure, ApiFailure::NoCluster { .. } | ApiFailure::NoNamespace(_)) {
             give_back(server, planned, how, &mut brought).await;
         }
         return Err(Stopped { failure, in_already: brought.objects });
@@ -63,7 +63,7 @@ pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> R
 }
 
 /// Removes the secrets that nothing points at any more.
-async fn clear_away(server: &Server, planned: &Planned, how: How, done: &mut Done) -> Result<(), Failure> {
+async fn clear_away(server: &Server, planned: &Planned, how: How, done: &mut Done) -> Result<(), ApiFailure> {
     let Planned { wanted, resource, live, .. } = planned;
     let secrets = Secrets::list(server, wanted).await?;
     let all = clusters(server, resource, wanted).await?;
@@ -84,7 +84,7 @@ async fn bring_in(
     planned: &Planned,
     how: How,
     brought: &mut BroughtIn,
-) -> Result<(), Failure> {
+) -> Result<(), ApiFailure> {
     let Planned { wanted, .. } = planned;
     for new in &planned.new_secrets {
         let Some(secret) = wanted.secrets.iter().find(|secret| secret.name == new.name) else { continue };
@@ -106,14 +106,14 @@ async fn bring_in(
     Ok(())
 }
 
-async fn apply(server: &Server, secret: &Secret, namespace: &str, how: How) -> Result<Value, Failure> {
+async fn apply(server: &Server, secret: &Secret, namespace: &str, how: How) -> Result<Value, ApiFailure> {
     let path = Resource::secrets().object(namespace, &secret.name);
     let applied = server.apply(&path, &secret.object(namespace), how).await?;
-    applied.map_err(|refusal| Failure::of(refusal, &format!("Secret {}", secret.name)))
+    applied.map_err(|refusal| ApiFailure::of(refusal, &format!("Secret {}", secret.name)))
 }
 
 /// Points the Cluster at the secrets, if it still says what was shown.
-async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), Failure> {
+async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), ApiFailure> {
     let Planned { wanted, resource, live: shown, after, .. } = planned;
     let path = resource.object(&wanted.namespace, &wanted.name);
     for attempt in 0..ATTEMPTS {
@@ -131,16 +131,16 @@ async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), Failu
             match server.ask(request::merge(&path, &replacement, how)).await? {
                 Ok(value) => live = value,
                 Err(Refusal::Changed(_)) => continue,
-                Err(refusal) => return Err(Failure::of(refusal, &named(wanted))),
+                Err(refusal) => return Err(ApiFailure::of(refusal, &named(wanted))),
             }
         }
         match server.apply(&path, &wanted.patch(&live, Version::AsRead), how).await? {
             Ok(_) => return Ok(()),
             Err(Refusal::Changed(_)) => {}
-            Err(refusal) => return Err(Failure::of(refusal, &named(wanted))),
+            Err(refusal) => return Err(ApiFailure::of(refusal, &named(wanted))),
         }
     }
-    Err(Failure::Changed(named(wanted)))
+    Err(ApiFailure::Changed(named(wanted)))
 }
 
 /// Removes the secrets that this run made for a Cluster that is gone, but for those that another cluster names.
@@ -164,7 +164,7 @@ async fn remove(server: &Server, planned: &Planned, old: &Old, how: How, done: &
     let request = request::delete(&path, &old.uid, &old.resource_version, how);
     let failure = match server.ask(request).await {
         Ok(Ok(_) | Err(Refusal::Missing(_))) => return done.removed.push(old.name.clone()),
-        Ok(Err(refusal)) => Failure::of(refusal, &what),
+        Ok(Err(refusal)) => ApiFailure::of(refusal, &what),
         Err(failure) => failure,
     };
     done.left.push((what, failure.to_string()));

@@ -11,7 +11,7 @@ use kube::client::Body;
 
 use super::causes::causes;
 use super::kubeconfig::{self, chain};
-use super::{Answer, Broken, Failure, Request};
+use super::{Answer, ApiFailure, Broken, Request};
 
 /// The largest answers are lists of clusters and secrets without their contents.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-pub(super) async fn new(path: &Path) -> Result<(Client, String), Failure> {
+pub(super) async fn new(path: &Path) -> Result<(Client, String), ApiFailure> {
     let (mut config, login) = kubeconfig::read(path).await?;
     config.connect_timeout = Some(CONNECTED_WITHIN);
     config.read_timeout = Some(ANSWER_WITHIN);
@@ -80,7 +80,7 @@ fn date(text: &str) -> Option<Timestamp> {
 fn broken(error: &(dyn std::error::Error + 'static)) -> Broken {
     let is_lasting =
         causes(error).filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(is_about_certificates);
-    Broken { failure: Failure::Unreachable(chain(error)), may_pass: !is_lasting }
+    Broken { failure: ApiFailure::Unreachable(chain(error)), may_pass: !is_lasting }
 }
 
 /// Whether a secure connection failed by what was sent, as by a certificate that does not fit: the next one would fail too.

@@ -9,7 +9,7 @@ use kube::client::AuthError;
 use kube::config::{AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Failure;
+use super::ApiFailure;
 use super::causes::causes;
 
 /// How a kubeconfig logs in, as far as errors tell of it.
@@ -20,7 +20,7 @@ pub(super) struct Login {
 }
 
 /// Reads the file, and makes sure that what it names is there.
-pub(super) async fn read(path: &Path) -> Result<(kube::Config, Login), Failure> {
+pub(super) async fn read(path: &Path) -> Result<(kube::Config, Login), ApiFailure> {
     let file = Kubeconfig::read_from(path).map_err(|error| unread(path, &error))?;
     let names_proxy = names_proxy(&file);
     let authority = cluster(&file).and_then(|cluster| {
@@ -55,7 +55,7 @@ pub(super) async fn read(path: &Path) -> Result<(kube::Config, Login), Failure> 
 
 impl Login {
     /// What an error means that came up when logging in was made ready or done.
-    pub(super) fn failure(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+    pub(super) fn failure(&self, error: &(dyn std::error::Error + 'static)) -> ApiFailure {
         let program = &self.program;
         let text = match auth(error) {
             // Its arguments may hold secrets, and so may what it wrote.
@@ -76,7 +76,7 @@ impl Login {
             }
             _ => chain(error),
         };
-        Failure::Kubeconfig(format!("{}: {text}", self.path.display()))
+        ApiFailure::Kubeconfig(format!("{}: {text}", self.path.display()))
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     })
 }
 
-fn unread(path: &Path, error: &KubeconfigError) -> Failure {
+fn unread(path: &Path, error: &KubeconfigError) -> ApiFailure {
     let text = match error {
         // It would quote the lines around, with the token that stands there.
         KubeconfigError::Parse(error) => match error.location() {
@@ -112,23 +112,23 @@ fn unread(path: &Path, error: &KubeconfigError) -> Failure {
         },
         other => chain(other),
     };
-    Failure::Kubeconfig(format!("{}: {text}", path.display()))
+    ApiFailure::Kubeconfig(format!("{}: {text}", path.display()))
 }
 
 /// Files that are named and missing would show as a refusal of the server, or not at all.
-fn is_readable(kubeconfig: &Path, field: &str, named: Option<&str>) -> Result<(), Failure> {
+fn is_readable(kubeconfig: &Path, field: &str, named: Option<&str>) -> Result<(), ApiFailure> {
     named.filter(|named| !named.is_empty()).map_or(Ok(()), |named| {
         std::fs::File::open(named).map(drop).map_err(|error| cannot_read(kubeconfig, field, named, &error))
     })
 }
 
-fn cannot_read(kubeconfig: &Path, field: &str, named: &str, error: &std::io::Error) -> Failure {
-    Failure::Kubeconfig(format!("{}: its {field} {named} cannot be read: {error}", kubeconfig.display()))
+fn cannot_read(kubeconfig: &Path, field: &str, named: &str, error: &std::io::Error) -> ApiFailure {
+    ApiFailure::Kubeconfig(format!("{}: its {field} {named} cannot be read: {error}", kubeconfig.display()))
 }
 
 /// Editors end files with a line feed, which no header can have. A file without one is left to be read again when the
 /// token in it is replaced.
-fn trim_token(kubeconfig: &Path, user: &mut AuthInfo) -> Result<(), Failure> {
+fn trim_token(kubeconfig: &Path, user: &mut AuthInfo) -> Result<(), ApiFailure> {
     let Some(file) = user.token_file.as_deref().filter(|_| user.token.is_none()) else { return Ok(()) };
     let text = std::fs::read_to_string(file).map(SecretString::from);
     let text = text.map_err(|error| cannot_read(kubeconfig, "tokenFile", file, &error))?;

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use super::{Answer, Broken, Failure, Request};
+use super::{Answer, ApiFailure, Broken, Request};
 
 /// There is none.
 #[derive(Debug)]
 pub(super) enum Client {}
 
 #[expect(clippy::unused_async, reason = "as the other one")]
-pub(super) async fn new(_: &Path) -> Result<(Client, String), Failure> {
-    Err(Failure::NotBuilt)
+pub(super) async fn new(_: &Path) -> Result<(Client, String), ApiFailure> {
+    Err(ApiFailure::NotBuilt)
 }
 
 #[expect(clippy::unused_async, reason = "as the other one")]

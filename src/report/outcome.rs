@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::error::BundleError;
 use crate::exit::Exit;
 use crate::oci::Digest;
-use crate::registry::RegistryError;
+use crate::report::Failure;
 
 /// What became of one mirror.
 #[derive(Debug, Clone, Serialize)]
@@ -49,21 +48,6 @@ pub(crate) struct TagReplaced {
     pub to: Digest,
 }
 
-/// A reason, for people and for programs.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Failure {
-    /// The stable class (`credentials`, `unreachable`, `digest-mismatch`, …).
-    pub class: &'static str,
-    /// What happened.
-    pub message: String,
-    /// What to do next.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-    /// The exit code that this alone would give.
-    #[serde(skip)]
-    pub exit: Exit,
-}
-
 /// An image that is not complete.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ImageFailure {
@@ -96,42 +80,6 @@ pub(crate) enum Phase {
     Verify,
 }
 
-impl Failure {
-    /// The run was told to stop.
-    pub(crate) fn interrupted() -> Self {
-        let message = "the run was interrupted".to_owned();
-        Self {
-            class: "interrupted",
-            message,
-            hint: Some("run the same command again: it goes on from here".into()),
-            exit: Exit::Interrupted,
-        }
-    }
-
-    /// A bug of ours.
-    pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self { class: "internal", message: message.into(), hint: None, exit: Exit::Internal }
-    }
-}
-
-impl From<&BundleError> for Failure {
-    fn from(error: &BundleError) -> Self {
-        let fault = error.fault();
-        Self { class: fault.class(), message: error.to_string(), hint: error.hint_text(), exit: fault.exit() }
-    }
-}
-
-impl From<&RegistryError> for Failure {
-    fn from(error: &RegistryError) -> Self {
-        Self {
-            class: error.kind().class(),
-            message: error.to_string(),
-            hint: error.hint(),
-            exit: error.exit(),
-        }
-    }
-}
-
 impl Outcome {
     /// An outcome of a mirror of which nothing is known yet.
     pub(crate) fn new(name: String) -> Self {
@@ -152,7 +100,7 @@ impl Outcome {
     }
 
     /// The actor of a mirror is gone.
-    pub(super) fn lost(name: String, why: &str, elapsed: Duration) -> Self {
+    pub(crate) fn lost(name: String, why: &str, elapsed: Duration) -> Self {
         let error = Some(Failure::internal(format!("the mirror's task ended: {why}")));
         Self { error, elapsed_seconds: elapsed.as_secs_f64(), ..Self::new(name) }
     }
