@@ -66,7 +66,7 @@ struct Shared {
     spools: Mutex<Vec<Weak<dyn Wake>>>,
 }
 
-/// Somebody who waits, and has to look again when the decoder is told to stop.
+/// A waiting thread that checks again whether the decoder was cancelled.
 trait Wake: Send + Sync {
     fn wake(&self);
 }
@@ -214,7 +214,7 @@ impl fmt::Debug for Decoder {
 }
 
 impl Shared {
-    /// Wakes `spool` when the decoder is told to stop.
+    /// Wakes `spool` when the decoder is cancelled.
     fn wake_on_cancel(&self, spool: Weak<dyn Wake>) {
         let mut spools = self.spools.lock();
         spools.retain(|spool| spool.strong_count() > 0);

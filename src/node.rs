@@ -1,4 +1,4 @@
-//! Nodes: what a container runtime is told about its mirrors, and what it would do with that.
+//! The mirror configuration of a node: rendered for its runtime, checked by the rules of that runtime.
 //!
 //! Pure cores with the I/O at their edges. Nothing here knows of bundles or of clusters, and nothing here prints.
 

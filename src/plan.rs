@@ -251,8 +251,8 @@ struct Draft {
     unit: Unit,
 }
 
-/// What is pushed for a name of an image: the image; and of an index of which several platforms are there, but not all,
-/// each by its digest, because a tag never names an index with a missing child.
+/// The images to push for one name: the image itself, or each present platform of a partial index by its digest. A tag
+/// never names an index with a missing child.
 fn drafts_of(image: &Image, place: naming::Destination, accept: Accept) -> Vec<Draft> {
     let digests = Vec::from_iter(place.digest);
     let draft = |place, content, digests, shortfall| Draft {

@@ -49,7 +49,7 @@ pub struct Image {
 /// The archive that damage is confined to; none where the whole bundle is one.
 pub(crate) type Unit = Option<Arc<str>>;
 
-/// An index of which not all platforms were saved.
+/// An index whose bundle has only some of its platforms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartialIndex {
     /// The digest of the index, which the bundle cannot give.
@@ -186,10 +186,19 @@ pub struct BrokenImage {
 }
 
 impl BrokenImage {
-    /// An image of which nothing can be had.
+    /// A broken image without any usable part.
     pub(crate) fn new(name: String, error: BundleError) -> Self {
         Self { name, error, unit: None, part: None }
     }
+}
+
+/// Puts these images into the unit of the archive at `path`.
+fn confine(images: &mut [Image], broken: &mut [BrokenImage], path: &str) {
+    let unit: Arc<str> = path.into();
+    let broken = broken.iter_mut();
+    let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
+    let units = images.iter_mut().map(|image| &mut image.unit).chain(broken.flatten());
+    units.for_each(|place| *place = Some(Arc::clone(&unit)));
 }
 
 impl Catalog {
@@ -209,30 +218,24 @@ impl Catalog {
         !self.images.is_empty() || !self.broken.is_empty()
     }
 
-    /// Makes everything in it whole or damaged by itself, as the archive at `path`.
+    /// Makes everything in it one unit: damage to the archive at `path` stops no other.
     pub(crate) fn confine(&mut self, path: &str) {
         self.confine_from((0, 0), path);
     }
 
-    /// The same for what comes after so many whole and broken images.
+    /// Confines the images after the first `images` and the broken ones after the first `broken`.
     pub(crate) fn confine_from(&mut self, (images, broken): (usize, usize), path: &str) {
-        let unit: Arc<str> = path.into();
-        let broken = self.broken.iter_mut().skip(broken);
-        let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
-        let units = self.images.iter_mut().skip(images).map(|image| &mut image.unit);
-        units.chain(broken.flatten()).for_each(|place| *place = Some(Arc::clone(&unit)));
+        let images = self.images.get_mut(images..).unwrap_or_default();
+        confine(images, self.broken.get_mut(broken..).unwrap_or_default(), path);
     }
 
-    /// The same for what comes before so many whole and broken images.
+    /// Confines the first `images` images and the first `broken` broken ones.
     pub(crate) fn confine_to(&mut self, (images, broken): (usize, usize), path: &str) {
-        let unit: Arc<str> = path.into();
-        let broken = self.broken.iter_mut().take(broken);
-        let broken = broken.flat_map(|it| [Some(&mut it.unit), it.part.as_mut().map(|part| &mut part.unit)]);
-        let units = self.images.iter_mut().take(images).map(|image| &mut image.unit);
-        units.chain(broken.flatten()).for_each(|place| *place = Some(Arc::clone(&unit)));
+        let images = self.images.get_mut(..images).unwrap_or_default();
+        confine(images, self.broken.get_mut(..broken).unwrap_or_default(), path);
     }
 
-    /// Takes what is there of indexes that are broken only because platforms of them are missing.
+    /// Replaces indexes that are broken only because they lack platforms by the platforms that the bundle has.
     pub(crate) fn accept_parts(&mut self) {
         let (parts, broken) = std::mem::take(&mut self.broken).into_iter().partition(|it| it.part.is_some());
         self.broken = broken;
@@ -382,7 +385,7 @@ impl Catalog {
         nothing_in(&self.left_out)
     }
 
-    /// Says of everything in it that it lies in the bundle at `path`, of which there are `several`.
+    /// Puts the path of the bundle before every path in it. `several` bundles make each a unit.
     pub(crate) fn lie_in(&mut self, path: &str, several: bool) {
         self.left_out = std::mem::take(&mut self.left_out).into_iter().map(|it| it.below(path)).collect();
         let units = self.images.iter_mut().map(|image| &mut image.unit);

@@ -38,7 +38,7 @@ struct Platforms {
     incomplete: Vec<(Descriptor, Arc<Manifest>)>,
 }
 
-/// The part of an index that is there, where it is an index of which platforms were left out.
+/// The platforms that the bundle has of an index, where it lacks others.
 pub(super) fn of(pool: &mut Pool<'_>, digest: &Digest) -> Option<Part> {
     let top = pool.manifest(digest)?;
     let mut platforms = Platforms::default();

@@ -1,4 +1,4 @@
-//! What was met in bundles and not taken: how it is told, what it means for the exit code, and what the user accepts.
+//! Entries of bundles that are not pushed: their lines in the output, their exit code, and `--accept`.
 
 use std::fmt::Write as _;
 

@@ -59,7 +59,10 @@ pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(MIB))
 }
 
-/// Makes the buffer large enough for so many bytes in all.
+/// Reserves memory for `bytes` bytes in all.
+///
+/// # Errors
+/// [`Fault::LimitExceeded`] where the system has none.
 pub(super) fn reserve(buffer: &mut Vec<u8>, bytes: u64) -> Result<usize, BundleError> {
     let refused = || BundleError::new(Fault::LimitExceeded, format!("no memory for {bytes} bytes"));
     let len = usize::try_from(bytes).map_err(|_| refused())?;

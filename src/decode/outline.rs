@@ -42,7 +42,7 @@ pub(super) struct Outline {
     pub(super) parts: Vec<Part>,
     /// Whether each part decodes to exactly what the table says.
     pub(super) sizes_told: bool,
-    /// Blocks, frames or members, of which a part may hold several.
+    /// The number of blocks, frames or members. A part may hold several.
     pub(super) units: usize,
     pub(super) largest_bytes: u64,
     /// The memory that decoding one part needs beside the part, if the part is not smaller than that.

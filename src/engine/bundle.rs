@@ -287,7 +287,7 @@ impl Bundle {
         Ok(notes)
     }
 
-    /// Takes what is there of indexes of which platforms are missing.
+    /// Replaces indexes that lack platforms by the platforms that the bundle has.
     pub(crate) fn accept_parts(&mut self) {
         Arc::make_mut(&mut self.catalog).accept_parts();
     }

@@ -27,7 +27,7 @@ pub(super) struct WorkImage {
 }
 
 impl WorkImage {
-    /// An image that so many mirrors will get.
+    /// An image for `mirrors` mirrors.
     pub(super) fn new(
         planned: PlannedImage,
         catalog: Arc<Catalog>,
