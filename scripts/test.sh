@@ -108,7 +108,8 @@ else
 fi
 
 heading "lints"
-cargo clippy --all-targets --features kube -- -D warnings
+cargo clippy --all-targets --all-features -- -D warnings
+# The build without `kube` is one that people use.
 cargo clippy --all-targets -- -D warnings
 
 heading "dependencies that nobody uses"
@@ -116,13 +117,10 @@ cargo machete
 
 heading "tests"
 if [ "$ci" = true ]; then
-    cargo nextest run --profile ci
+    cargo nextest run --all-features --profile ci
 else
-    cargo nextest run
+    cargo nextest run --all-features
 fi
-
-heading "tests of the feature kube"
-cargo test --features kube --test it kube::
 
 heading "examples in the documentation"
 cargo test --doc

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke, and panics
 
 mod bench;
+mod changed_bundle;
 mod cli;
 mod credentials;
+mod damaged_state;
 mod failover;
 mod fixtures;
 mod formats;
@@ -19,5 +21,10 @@ mod memory;
 mod mirrors;
 mod node_lint;
 mod node_render;
+mod peak_memory;
+mod request_counts;
+mod secrets;
 mod support;
+mod sweep;
+mod tags;
 mod tls;

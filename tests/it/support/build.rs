@@ -1,7 +1,9 @@
 //! Small bundles, made by code: a test says only what matters to it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -76,10 +78,16 @@ impl Layout {
 
     /// An image of one layer; gives its descriptor.
     pub(crate) fn image(&mut self, seed: &str, architecture: &str) -> Value {
-        let config = self.add(config(seed, architecture), "application/vnd.oci.image.config.v1+json");
-        let layer = self.add(gzip(&layer(seed)), "application/vnd.oci.image.layer.v1.tar+gzip");
-        let manifest =
-            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        self.image_of(config(seed, architecture), vec![gzip(&layer(seed))], architecture)
+    }
+
+    /// An image of this configuration and these compressed layers; gives its descriptor.
+    fn image_of(&mut self, config: Vec<u8>, layers: Vec<Vec<u8>>, architecture: &str) -> Value {
+        let config = self.add(config, "application/vnd.oci.image.config.v1+json");
+        let layers = layers.into_iter();
+        let layers: Vec<Value> =
+            layers.map(|layer| self.add(layer, "application/vnd.oci.image.layer.v1.tar+gzip")).collect();
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
         let mut descriptor = self.add(manifest.to_string().into(), MANIFEST);
         descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
         descriptor
@@ -121,4 +129,206 @@ impl Layout {
     pub(crate) fn tar(&self) -> Vec<u8> {
         tar(&self.files())
     }
+}
+
+/// A bundle by what matters of it: its flavour, its images, the seeds of their layers.
+///
+/// Layers of one seed are one blob, so that images share what is named alike.
+#[derive(Clone)]
+pub(crate) struct Bundle {
+    flavour: Flavour,
+    images: Vec<ImageSpec>,
+    layer_bytes: usize,
+    outer: fn(Vec<u8>) -> Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Flavour {
+    DockerArchive,
+    OciLayout,
+    Archives,
+    Folder,
+}
+
+#[derive(Clone)]
+struct ImageSpec {
+    name: String,
+    seeds: Vec<String>,
+    /// More than one makes an index.
+    architectures: Vec<String>,
+}
+
+impl Bundle {
+    fn of(flavour: Flavour) -> Self {
+        Self { flavour, images: Vec::new(), layer_bytes: 0, outer: |tar| tar }
+    }
+
+    /// One archive as `docker save` writes it, with all images in it.
+    pub(crate) fn docker_archive() -> Self {
+        Self::of(Flavour::DockerArchive)
+    }
+
+    /// A tar of one OCI layout.
+    pub(crate) fn oci_layout() -> Self {
+        Self::of(Flavour::OciLayout)
+    }
+
+    /// A tar of docker-archives, one for each image.
+    pub(crate) fn archives() -> Self {
+        Self::of(Flavour::Archives)
+    }
+
+    /// A folder of docker-archives, one for each image.
+    pub(crate) fn folder() -> Self {
+        Self::of(Flavour::Folder)
+    }
+
+    /// An image with a layer for each seed.
+    pub(crate) fn image(self, name: &str, seeds: &[&str]) -> Self {
+        self.index(name, seeds, &["amd64"])
+    }
+
+    /// An image for several architectures. Only OCI layouts have them.
+    pub(crate) fn index(mut self, name: &str, seeds: &[&str], architectures: &[&str]) -> Self {
+        assert!(architectures.len() == 1 || self.flavour == Flavour::OciLayout);
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        self.images.push(ImageSpec {
+            name: name.to_owned(),
+            seeds: owned(seeds),
+            architectures: owned(architectures),
+        });
+        self
+    }
+
+    /// Each layer holds a file of this length that does not compress.
+    pub(crate) fn layer_bytes(self, layer_bytes: usize) -> Self {
+        Self { layer_bytes, ..self }
+    }
+
+    pub(crate) fn gzip(self) -> Self {
+        Self { outer: |tar| gzip(&tar), ..self }
+    }
+
+    pub(crate) fn zstd(self) -> Self {
+        Self { outer: |tar| zstd::encode_all(&tar[..], 1).unwrap(), ..self }
+    }
+
+    pub(crate) fn xz(self) -> Self {
+        let outer = |tar: Vec<u8>| {
+            let mut encoder = xz2::write::XzEncoder::new(Vec::new(), 0);
+            encoder.write_all(&tar).unwrap();
+            encoder.finish().unwrap()
+        };
+        Self { outer, ..self }
+    }
+
+    /// Writes it below a folder, and gives its path.
+    pub(crate) fn write(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("bundle");
+        if self.flavour == Flavour::Folder {
+            fs::create_dir(&path).unwrap();
+            for (name, archive) in self.archives_of_images() {
+                fs::write(path.join(name), (self.outer)(archive)).unwrap();
+            }
+            return path;
+        }
+        fs::write(&path, self.bytes()).unwrap();
+        path
+    }
+
+    /// The bytes of the file.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        (self.outer)(match self.flavour {
+            Flavour::DockerArchive => self.one_archive(&self.images),
+            Flavour::OciLayout => self.layout().tar(),
+            Flavour::Archives => tar(&self.archives_of_images()),
+            Flavour::Folder => panic!("a folder has no bytes of its own"),
+        })
+    }
+
+    /// Names of its images as a mirror shows them, `repository:tag`, in order.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.images.iter().map(|image| image.name.split_once('/').unwrap().1.to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn layer(&self, seed: &str) -> Vec<u8> {
+        let noise = noise(seed, self.layer_bytes);
+        let files = [(format!("etc/{seed}"), seed.repeat(40).into_bytes()), (format!("var/{seed}"), noise)];
+        tar(&files[..if self.layer_bytes == 0 { 1 } else { 2 }])
+    }
+
+    fn config(&self, image: &ImageSpec, architecture: &str) -> Vec<u8> {
+        let diff_ids: Vec<String> = image.seeds.iter().map(|seed| digest(&self.layer(seed))).collect();
+        let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
+        json!({"os": "linux", "architecture": architecture, "author": image.name, "rootfs": rootfs})
+            .to_string()
+            .into()
+    }
+
+    fn archives_of_images(&self) -> Vec<(String, Vec<u8>)> {
+        let archives = self.images.iter().enumerate();
+        archives
+            .map(|(number, image)| {
+                (format!("{number:03}.tar"), self.one_archive(std::slice::from_ref(image)))
+            })
+            .collect()
+    }
+
+    fn one_archive(&self, images: &[ImageSpec]) -> Vec<u8> {
+        let mut files = Vec::new();
+        let mut add = |name: String, bytes: Vec<u8>| {
+            if !files.iter().any(|(known, _)| *known == name) {
+                files.push((name.clone(), bytes));
+            }
+            name
+        };
+        let mut entries = Vec::new();
+        for image in images {
+            let config = self.config(image, "amd64");
+            let config = add(format!("{}.json", &digest(&config)[7..]), config);
+            let layers = image.seeds.iter().map(|seed| self.layer(seed));
+            let layers: Vec<String> =
+                layers.map(|layer| add(format!("{}/layer.tar", &digest(&layer)[7..]), layer)).collect();
+            entries.push(json!({"Config": config, "RepoTags": [image.name], "Layers": layers}));
+        }
+        files.push(("manifest.json".to_owned(), json!(entries).to_string().into_bytes()));
+        tar(&files)
+    }
+
+    fn layout(&self) -> Layout {
+        let mut layout = Layout::default();
+        for image in &self.images {
+            let children: Vec<Value> = image
+                .architectures
+                .iter()
+                .map(|architecture| {
+                    let layers: Vec<Vec<u8>> =
+                        image.seeds.iter().map(|seed| gzip(&self.layer(seed))).collect();
+                    layout.image_of(self.config(image, architecture), layers, architecture)
+                })
+                .collect();
+            let listed = if children.len() > 1 { layout.index(&children) } else { children[0].clone() };
+            layout.list(&listed, CONTAINERD_NAME, &image.name);
+        }
+        layout
+    }
+}
+
+/// Bytes that do not compress, the same for one seed.
+fn noise(seed: &str, len: usize) -> Vec<u8> {
+    let mut state = seed.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| {
+        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    }) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
 }

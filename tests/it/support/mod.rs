@@ -7,7 +7,11 @@ pub(crate) mod build;
 pub(crate) mod containerd;
 pub(crate) mod http;
 pub(crate) mod link;
+mod push;
 pub(crate) mod registry;
+pub(crate) mod scripted;
+
+pub(crate) use push::Push;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -78,21 +82,7 @@ pub(crate) fn push<A: AsRef<OsStr>>(args: &[A]) -> Pushed {
 }
 
 pub(crate) fn push_within<A: AsRef<OsStr>>(limit: Duration, args: &[A]) -> Pushed {
-    let folder = folder();
-    let report = folder.path().join("report.json");
-    let mut command = layercast();
-    command.args(["push", "images", "--report"]).arg(&report).args(args);
-    if args.iter().any(|arg| arg.as_ref() == "--state-dir") {
-        command.env_remove("LAYERCAST_NO_STATE");
-    }
-    let output = within(limit, command);
-    let report = std::fs::read(&report).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    Pushed {
-        exit: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        report: report.unwrap_or(Value::Null),
-    }
+    Push::bare().within(limit).flags(args).run()
 }
 
 /// Runs a command to its end, and fails the test when it has none within the limit.

@@ -1,0 +1,79 @@
+//! What a push costs in requests, for five kinds of bundles: to an empty mirror, and to one that has everything.
+//!
+//! A figure that goes up is a promise broken; one that goes down is written down here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::support::build::Bundle;
+use crate::support::scripted::{Request, ScriptedRegistry};
+use crate::support::{Push, folder};
+
+/// Requests by what they do, as `2 HEAD blob`.
+fn counted(requests: &[Request]) -> String {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for request in requests {
+        *counts.entry(request.kind()).or_default() += 1;
+    }
+    counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What the first run over a bundle costs; and what the next one does, whether it remembers the first or not.
+#[track_caller]
+fn costs(bundle: &Bundle, cold: &str, warm: &str) {
+    let (folder, registry) = (folder(), ScriptedRegistry::strict());
+    let path = bundle.write(folder.path());
+    let run = |state: &Path| {
+        // One thing after another, so that the counts do not hang on who is first.
+        let push = Push::to(&registry).source(&path).state(state).flag("--threads=1").run().complete();
+        let requests = registry.asked();
+        assert_eq!(push.mirror(0)["requests"], requests.len(), "the report counts all");
+        assert_eq!(registry.store(|store| (store.shown(), store.faults())), (bundle.shown(), vec![]));
+        counted(&requests)
+    };
+    let (state, other) = (folder.path().join("state"), folder.path().join("other"));
+    assert_eq!([run(&state), run(&state), run(&other)], [cold, warm, warm]);
+}
+
+/// A knock; each name is asked for and put; three configurations and four layers are sent, one layer is mounted twice. One
+/// blob is asked for because the question about its image was answered "no".
+const COLD: &str =
+    "1 GET base, 1 HEAD blob, 3 HEAD manifest, 2 POST mount, 7 POST upload, 3 PUT manifest, 7 PUT upload";
+const WARM: &str = "1 GET base, 3 HEAD manifest";
+
+/// Three images that share a layer, each in a repository of its own.
+fn three_images(bundle: Bundle) -> Bundle {
+    bundle
+        .image("images.example/team/app:1", &["base", "one"])
+        .image("images.example/team/tool:1", &["base", "two"])
+        .image("images.example/lib:1", &["base", "three"])
+}
+
+#[test]
+fn of_a_docker_archive() {
+    costs(&three_images(Bundle::docker_archive()), COLD, WARM);
+}
+
+#[test]
+fn of_an_oci_layout() {
+    costs(&three_images(Bundle::oci_layout()).zstd(), COLD, WARM);
+}
+
+#[test]
+fn of_an_index_for_two_architectures() {
+    let bundle =
+        Bundle::oci_layout().index("images.example/team/app:1", &["base", "one"], &["amd64", "arm64"]);
+    // Two configurations and two layers that both have; two children, and the index by its tag.
+    let cold = "1 GET base, 1 HEAD manifest, 4 POST upload, 3 PUT manifest, 4 PUT upload";
+    costs(&bundle, cold, "1 GET base, 1 HEAD manifest");
+}
+
+#[test]
+fn of_archives_in_a_compressed_archive() {
+    costs(&three_images(Bundle::archives()).xz(), COLD, WARM);
+}
+
+#[test]
+fn of_a_folder_of_archives() {
+    costs(&three_images(Bundle::folder()).gzip(), COLD, WARM);
+}

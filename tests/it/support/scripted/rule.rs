@@ -1,0 +1,77 @@
+//! Which requests meet something else than a right answer, and what.
+
+use std::sync::Arc;
+
+use super::{Answer, Request};
+
+/// What becomes of a request.
+#[derive(Clone)]
+pub(crate) enum Action {
+    /// The connection is reset before the body is read; nothing is done.
+    ResetBefore,
+    /// It is done, and the connection ends without an answer.
+    LoseAnswer,
+    /// It is not done; this is the answer.
+    Answer(Answer),
+    /// It is not done; the answer depends on the request.
+    Make(Arc<dyn Fn(&Request) -> Answer + Send + Sync>),
+    /// It is done, and this is the answer all the same.
+    DoneBut(Answer),
+    /// It is done after this was.
+    Meanwhile(Arc<dyn Fn(&Request) + Send + Sync>),
+    /// Nothing is done until the client is gone; the test can wait for the moment.
+    Hold,
+}
+
+impl Action {
+    pub(crate) fn make(make: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::Make(Arc::new(make))
+    }
+
+    pub(crate) fn meanwhile(work: impl Fn(&Request) + Send + Sync + 'static) -> Self {
+        Self::Meanwhile(Arc::new(work))
+    }
+}
+
+/// Picks requests.
+pub(crate) struct Rule {
+    method: Option<&'static str>,
+    part: String,
+    nth: Option<usize>,
+    times: usize,
+    action: Action,
+    seen: usize,
+}
+
+impl Rule {
+    /// Every request.
+    pub(crate) fn any(action: Action) -> Self {
+        Self { method: None, part: String::new(), nth: None, times: usize::MAX, action, seen: 0 }
+    }
+
+    /// Requests with this method whose path and query contain `part`.
+    pub(crate) fn on(method: &'static str, part: impl Into<String>, action: Action) -> Self {
+        Self { method: Some(method), part: part.into(), ..Self::any(action) }
+    }
+
+    /// Only the nth of them, counted from 1.
+    pub(crate) fn nth(self, nth: usize) -> Self {
+        Self { nth: Some(nth), ..self }
+    }
+
+    /// Only the first ones.
+    pub(crate) fn times(self, times: usize) -> Self {
+        Self { times, ..self }
+    }
+
+    pub(super) fn meets(&mut self, request: &Request) -> Option<Action> {
+        let fits = self.method.is_none_or(|method| method == request.method)
+            && request.target().contains(&self.part);
+        if !fits {
+            return None;
+        }
+        self.seen += 1;
+        let hits = self.nth.map_or(self.seen <= self.times, |nth| nth == self.seen);
+        hits.then(|| self.action.clone())
+    }
+}
