@@ -99,27 +99,36 @@ impl ByteSpace for Extent {
     }
 }
 
-/// All of `len` bytes from `offset` on, in one buffer. For small things: the caller has checked `len` against a limit.
-pub(crate) fn read_exact(space: &dyn ByteSpace, offset: u64, len: usize) -> Result<Bytes, BundleError> {
-    let first = space.chunk_at(offset, len)?;
-    if first.len() == len {
+/// Up to `max` bytes from `offset` on, in one buffer; fewer only where the space ends. For small things: the caller has
+/// checked `max` against a limit.
+pub(crate) fn read_up_to(space: &dyn ByteSpace, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+    let first = space.chunk_at(offset, max)?;
+    if first.len() == max || first.is_empty() {
         return Ok(first);
     }
-    let mut out = Vec::with_capacity(len);
+    let mut out = Vec::with_capacity(max);
     out.extend_from_slice(&first);
-    while out.len() < len {
-        let at = offset + out.len() as u64;
-        let chunk = space.chunk_at(at, len - out.len())?;
+    while out.len() < max {
+        let chunk = space.chunk_at(offset + out.len() as u64, max - out.len())?;
         if chunk.is_empty() {
-            let missing = len - out.len();
-            return Err(BundleError::new(
-                Fault::Truncated,
-                format!("ends at byte {at}, {missing} bytes too early"),
-            ));
+            break;
         }
         out.extend_from_slice(&chunk);
     }
     Ok(out.into())
+}
+
+/// All of `len` bytes from `offset` on; see [`read_up_to`].
+///
+/// # Errors
+/// [`Fault::Truncated`] where the space ends before.
+pub(crate) fn read_exact(space: &dyn ByteSpace, offset: u64, len: usize) -> Result<Bytes, BundleError> {
+    let bytes = read_up_to(space, offset, len)?;
+    if bytes.len() == len {
+        return Ok(bytes);
+    }
+    let (at, missing) = (offset + bytes.len() as u64, len - bytes.len());
+    Err(BundleError::new(Fault::Truncated, format!("ends at byte {at}, {missing} bytes too early")))
 }
 
 /// Bytes in memory are a space too.
@@ -132,5 +141,36 @@ impl ByteSpace for Bytes {
         let len = Self::len(self);
         let start = usize::try_from(offset).unwrap_or(len).min(len);
         Ok(self.slice(start..len.min(start.saturating_add(max))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives at most three bytes at once.
+    #[derive(Debug)]
+    struct Morsels(Bytes);
+
+    impl ByteSpace for Morsels {
+        fn len(&self) -> Result<u64, BundleError> {
+            ByteSpace::len(&self.0)
+        }
+
+        fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+            self.0.chunk_at(offset, max.min(3))
+        }
+    }
+
+    #[test]
+    fn bytes_are_put_together_as_far_as_there_are_any() {
+        let space = Morsels(Bytes::from_static(b"0123456789"));
+        assert_eq!(read_up_to(&space, 1, 7).unwrap(), "1234567");
+        assert_eq!(read_up_to(&space, 8, 7).unwrap(), "89");
+        assert!(read_up_to(&space, 10, 7).unwrap().is_empty());
+        assert_eq!(read_exact(&space, 1, 7).unwrap(), "1234567");
+        let error = read_exact(&space, 8, 7).unwrap_err();
+        assert_eq!(error.fault(), Fault::Truncated);
+        assert!(error.to_string().contains("ends at byte 10, 5 bytes too early"), "{error}");
     }
 }

@@ -1,9 +1,11 @@
 //! What bytes seem to be: to look into archives, and to tell a person what they gave us instead of a bundle.
 
+use bytes::Bytes;
+
 use crate::archive::tar;
 use crate::decode::magic::{self, Container, Magic};
 use crate::error::BundleError;
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, read_up_to};
 
 /// What bytes begin like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +22,8 @@ pub(super) enum Format {
 const ISO_9660: (u64, &[u8]) = (0x8000, b"\x01CD001");
 
 /// The first block of a space; shorter where the space is.
-pub(super) fn first_bytes(space: &dyn ByteSpace) -> Result<Vec<u8>, BundleError> {
-    tar::read_up_to(space, 0, 512)
+pub(super) fn first_bytes(space: &dyn ByteSpace) -> Result<Bytes, BundleError> {
+    read_up_to(space, 0, 512)
 }
 
 /// What bytes begin like.
@@ -37,12 +39,12 @@ pub(super) fn format(first: &[u8]) -> Format {
 }
 
 /// What a file is, whose magic number need not stand at its beginning.
-pub(super) fn format_of(space: &dyn ByteSpace) -> Result<(Format, Vec<u8>), BundleError> {
+pub(super) fn format_of(space: &dyn ByteSpace) -> Result<(Format, Bytes), BundleError> {
     let first = first_bytes(space)?;
     let format = match format(&first) {
         Format::Other if first.len() == 512 => {
             let (at, mark) = ISO_9660;
-            let is_disk = tar::read_up_to(space, at, mark.len())? == mark;
+            let is_disk = read_up_to(space, at, mark.len())? == mark;
             let what = "a disk image (ISO 9660)";
             let advice = "mount or unpack it, and give the folder";
             if is_disk { Format::Unreadable(Container { what, advice }) } else { Format::Other }
@@ -101,7 +103,7 @@ pub(super) fn look_closer(space: &dyn ByteSpace, first: &[u8]) -> Result<Closer,
         return Ok(Closer::Other(seems));
     }
     let is_zeros = !first.is_empty() && first.iter().all(|&c| c == 0);
-    let bytes = tar::read_up_to(space, 0, LOOKED_AT)?;
+    let bytes = read_up_to(space, 0, LOOKED_AT)?;
     if bytes.chunks(512).skip(1).any(|block| block.len() == 512 && tar::checksum_fits(block)) {
         return Ok(Closer::Damaged("a tar whose beginning is damaged"));
     }
@@ -109,13 +111,13 @@ pub(super) fn look_closer(space: &dyn ByteSpace, first: &[u8]) -> Result<Closer,
         return Ok(Closer::Other(seems));
     }
     let len = space.len()?;
-    if tar::read_up_to(space, len.saturating_sub(2), 2)? == b"YZ" {
+    if read_up_to(space, len.saturating_sub(2), 2)?[..] == b"YZ"[..] {
         return Ok(Closer::Damaged("xz-compressed data whose beginning is damaged"));
     }
     if is_zeros {
         let rest = (1..=64).map(|part| len / 65 * part);
         for at in rest {
-            if tar::read_up_to(space, at, 512)?.iter().any(|&c| c != 0) {
+            if read_up_to(space, at, 512)?.iter().any(|&c| c != 0) {
                 return Ok(Closer::Damaged("data that begins with zeros"));
             }
         }

@@ -7,9 +7,11 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+
 use crate::archive::limits::{Allowance, Limits, check_length};
 use crate::error::{BundleError, Fault};
-use crate::source::{ByteSpace, read_exact};
+use crate::source::{ByteSpace, read_exact, read_up_to};
 
 const BLOCK: usize = 512;
 
@@ -120,7 +122,7 @@ impl<'a> Walker<'a> {
     }
 
     /// The block at hand; `None` where the archive ends.
-    fn header_block(&mut self, extensions: &Extensions) -> Result<Option<Vec<u8>>, BundleError> {
+    fn header_block(&mut self, extensions: &Extensions) -> Result<Option<Bytes>, BundleError> {
         let block = read_up_to(self.space, self.at, BLOCK)?;
         if block.is_empty() {
             let len = self.space.len()?;
@@ -280,19 +282,6 @@ pub(super) fn begins_like_tar(bytes: &[u8]) -> bool {
     bytes.get(..BLOCK).is_some_and(|block| checksum_fits(block) || &block[257..262] == b"ustar")
 }
 
-/// Up to `max` bytes from `offset` on; fewer only where the space ends.
-pub(super) fn read_up_to(space: &dyn ByteSpace, offset: u64, max: usize) -> Result<Vec<u8>, BundleError> {
-    let mut out = Vec::with_capacity(max);
-    while out.len() < max {
-        let chunk = space.chunk_at(offset + out.len() as u64, max - out.len())?;
-        if chunk.is_empty() {
-            break;
-        }
-        out.extend_from_slice(&chunk);
-    }
-    Ok(out)
-}
-
 fn is_zero(block: &[u8]) -> bool {
     block.iter().all(|&c| c == 0)
 }
@@ -347,7 +336,6 @@ fn pax_records(mut body: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
 mod tests {
     use super::*;
     use crate::archive::build::{header, member, padded, pax, sealed};
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn walk(bytes: Vec<u8>) -> Result<(Vec<Member>, Ending), BundleError> {

@@ -24,23 +24,6 @@ pub(super) trait Feed: Send {
     fn position(&self) -> u64;
 }
 
-/// Up to `len` bytes at `offset`, fewer only at the end of the space.
-pub(super) fn peek(space: &dyn ByteSpace, offset: u64, len: usize) -> Result<Bytes, BundleError> {
-    let first = space.chunk_at(offset, len)?;
-    if first.len() == len || first.is_empty() {
-        return Ok(first);
-    }
-    let mut all = first.to_vec();
-    while all.len() < len {
-        let next = space.chunk_at(offset + all.len() as u64, len - all.len())?;
-        if next.is_empty() {
-            break;
-        }
-        all.extend_from_slice(&next);
-    }
-    Ok(all.into())
-}
-
 /// Feeds a range of a space, with a few bytes before it and after it where a format needs a frame around a part.
 #[derive(Debug)]
 pub(super) struct SpaceFeed<S> {
@@ -198,12 +181,5 @@ mod tests {
         let mut feed = SpaceFeed::all(Arc::new(Bytes::from_static(content)));
         assert_eq!(drain(&mut feed), content);
         assert_eq!(feed.position(), content.len() as u64);
-    }
-
-    #[test]
-    fn peeking_past_the_end_gives_what_is_there() {
-        let space = Bytes::from_static(b"abc");
-        assert_eq!(peek(&space, 1, 10).unwrap(), "bc");
-        assert!(peek(&space, 9, 10).unwrap().is_empty());
     }
 }

@@ -5,11 +5,11 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::feed::{Feed, peek};
+use super::feed::Feed;
 use super::outline::{Codec, Grouping, MAX_PARTS, Outline};
 use super::{Format, Output, corrupt, truncated};
 use crate::error::BundleError;
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, read_up_to};
 
 /// A BGZF member decodes to no more.
 const MAX_MEMBER_BYTES: u64 = 64 << 10;
@@ -21,7 +21,7 @@ pub(super) fn outline(stored: &dyn ByteSpace, stored_len: u64) -> Result<Outline
     let mut groups = Grouping::new(Codec::Gzip);
     let mut at = 0;
     while at < stored_len {
-        let head = peek(stored, at, 18)?;
+        let head = read_up_to(stored, at, 18)?;
         let Some(len) = bgzf_member_len(&head).filter(|_| groups.units() < MAX_MEMBERS) else {
             return Ok(Outline::stream(Format::Gzip, None));
         };
@@ -29,7 +29,7 @@ pub(super) fn outline(stored: &dyn ByteSpace, stored_len: u64) -> Result<Outline
         if end > stored_len {
             return Err(truncated("gzip", stored_len).at(format!("gzip member at byte {at}")));
         }
-        let size = peek(stored, end - 4, 4)?;
+        let size = read_up_to(stored, end - 4, 4)?;
         let size = <[u8; 4]>::try_from(&size[..]).map_or(u64::MAX, |size| u32::from_le_bytes(size).into());
         if size > MAX_MEMBER_BYTES {
             return Ok(Outline::stream(Format::Gzip, None));

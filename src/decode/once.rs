@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::blocks::{CHUNK_BYTES, Parts};
 use super::cache::{Decoded, PartSet as _};
-use super::feed::{SpaceFeed, peek};
+use super::feed::SpaceFeed;
 use super::magic;
 use super::{Decoder, Format, Output, Structure, StructureKind, Volume, decode};
 use crate::error::BundleError;
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, read_up_to};
 
 /// What decoding a file once came to.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ impl Decoder {
     /// Whatever is wrong with the file: every part is verified.
     pub(crate) fn decode_once(&self, stored: Arc<dyn ByteSpace>) -> Result<Once, BundleError> {
         let began = Instant::now();
-        let format = magic::compression(&peek(&*stored, 0, magic::HEAD_BYTES)?)?;
+        let format = magic::compression(&read_up_to(&*stored, 0, magic::HEAD_BYTES)?)?;
         if format == Format::Plain {
             let structure = Volume::plain(Arc::clone(&stored))?.structure;
             let decoded_bytes = stored.len()?;

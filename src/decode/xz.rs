@@ -11,12 +11,12 @@ use bytes::Bytes;
 use xz2::stream::{Action, CONCATENATED, Error, Status, Stream, TELL_UNSUPPORTED_CHECK};
 
 use self::index::{FOOTER_BYTES, Footer, HEADER_BYTES, Record};
-use super::feed::{Feed, peek};
+use super::feed::Feed;
 use super::limits::memory_exceeded;
 use super::outline::{Codec, MAX_PARTS, Outline, Part};
 use super::{DecodeOptions, Format, Output, corrupt, truncated};
 use crate::error::{BundleError, Fault};
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, read_up_to};
 
 /// A larger Index is not kept in memory; the file is decoded as one stream.
 const MAX_INDEX_BYTES: u64 = 4 << 20;
@@ -62,7 +62,7 @@ pub(super) fn outline(
     for stream in &streams {
         let mut start = stream.start + HEADER_BYTES;
         if !stream.records.is_empty() {
-            let head = peek(stored, start, 1024)?;
+            let head = read_up_to(stored, start, 1024)?;
             // A guess for all blocks of the stream; the limit holds for each of them in the decoder.
             dictionary = dictionary.max(index::dictionary_bytes(&head).unwrap_or(0));
         }
@@ -101,7 +101,7 @@ fn stream_before(
     let at = format!("xz stream that ends at byte {end}");
     let lies = |what: &str| corrupt(what).at(&at);
     let footer = match end.checked_sub(FOOTER_BYTES) {
-        Some(start) => Footer::parse(&peek(stored, start, 12)?),
+        Some(start) => Footer::parse(&read_up_to(stored, start, 12)?),
         None => Err(index::Flaw::NoFooter),
     };
     let footer = match footer {
@@ -121,12 +121,12 @@ fn stream_before(
     let outside = || lies("the Index does not fit into the file");
     let index_start = (end - FOOTER_BYTES).checked_sub(footer.index_bytes).ok_or_else(outside)?;
     let index_len = usize::try_from(footer.index_bytes).map_err(|_| outside())?;
-    let records = index::parse(&peek(stored, index_start, index_len)?).map_err(lies)?;
+    let records = index::parse(&read_up_to(stored, index_start, index_len)?).map_err(lies)?;
     let total = records.iter().try_fold(HEADER_BYTES, |sum, record| sum.checked_add(record.padded()));
     let start = total
         .and_then(|total| index_start.checked_sub(total))
         .ok_or_else(|| lies("the Index declares more than the file holds"))?;
-    if peek(stored, start, 12)? != index::header(footer.check)[..] {
+    if read_up_to(stored, start, 12)? != index::header(footer.check)[..] {
         return Err(lies("the Index does not lead to the header of the stream"));
     }
     Ok(Some(StreamTable { start, check: footer.check, records }))
@@ -139,7 +139,7 @@ fn zeros_before(stored: &dyn ByteSpace, end: u64) -> Result<u64, BundleError> {
     while start > 0 {
         let from = start.saturating_sub(step);
         let len = usize::try_from(start - from).unwrap_or(usize::MAX);
-        let bytes = peek(stored, from, len)?;
+        let bytes = read_up_to(stored, from, len)?;
         if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
             return Ok(end - (from + last as u64 + 1));
         }
@@ -152,7 +152,7 @@ fn zeros_before(stored: &dyn ByteSpace, end: u64) -> Result<u64, BundleError> {
 /// The end of the file is not the end of a stream: is something missing, or is something there that should not be?
 fn unfinished(stored: &dyn ByteSpace, stored_len: u64) -> Result<BundleError, BundleError> {
     let from = stored_len.saturating_sub(SEARCH_BYTES);
-    let tail = peek(stored, from, usize::try_from(SEARCH_BYTES).unwrap_or(usize::MAX))?;
+    let tail = read_up_to(stored, from, usize::try_from(SEARCH_BYTES).unwrap_or(usize::MAX))?;
     let footer_ends = |end: &usize| Footer::parse(&tail[end - 12..*end]).is_ok();
     let Some(end) = (12..=tail.len()).rev().find(footer_ends) else {
         return Ok(truncated("xz", stored_len));

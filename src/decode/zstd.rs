@@ -9,13 +9,13 @@ use std::ops::Range;
 use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
 
-use super::feed::{Feed, peek};
+use super::feed::Feed;
 use super::limits::{memory_exceeded, reserve};
 use super::magic::{is_skippable, may_be_zstd};
 use super::outline::{Codec, Grouping, MAX_PARTS, Outline};
 use super::{DecodeOptions, Format, Output, corrupt, truncated};
 use crate::error::{BundleError, Fault};
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, read_up_to};
 
 const MAX_HEADER_BYTES: usize = 18;
 /// No block decodes to more.
@@ -92,7 +92,7 @@ pub(super) fn outline(
     let mut at = 0;
     while at < stored_len {
         let place = format!("zstd frame at byte {at}");
-        let head = peek(stored, at, MAX_HEADER_BYTES)?;
+        let head = read_up_to(stored, at, MAX_HEADER_BYTES)?;
         if is_skippable(&head) {
             let len = head.get(4..8).and_then(|len| len.try_into().ok()).map(u32::from_le_bytes);
             at = match len.map(|len| at + 8 + u64::from(len)) {
@@ -148,7 +148,7 @@ fn frame_at(
     let mut at = start + header.len;
     let (mut most, mut likely) = (0, 0);
     loop {
-        let bytes = peek(stored, at, 3)?;
+        let bytes = read_up_to(stored, at, 3)?;
         let &[a, b, c] = &bytes[..] else { return Err(truncated("zstd", stored_len)) };
         let block = u32::from_le_bytes([a, b, c, 0]);
         let (kind, size) = (block >> 1 & 3, u64::from(block >> 3));
@@ -192,7 +192,7 @@ pub(super) fn decode_within(
     out: &mut Vec<u8>,
 ) -> Result<bool, BundleError> {
     let stored_bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    let frames = peek(stored, range.start, stored_bytes)?;
+    let frames = read_up_to(stored, range.start, stored_bytes)?;
     if frames.len() < stored_bytes {
         return Err(truncated("zstd", range.start + frames.len() as u64));
     }
