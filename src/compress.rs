@@ -114,8 +114,8 @@ pub(crate) fn layer(
             Ok(LayerBlob { facts, content: LayerContent::Stored(layer.extent.clone()) })
         }
         (Stored::Plain, _) => compress(pool, layer, method, settings).map_err(at_member),
-        (Stored::Gzip, _) => stored::gzip(pool, layer).map_err(at_member),
-        (Stored::Zstd, _) => stored::zstd(pool, layer).map_err(at_member),
+        (Stored::Gzip, _) => stored::gzip(layer).map_err(at_member),
+        (Stored::Zstd, _) => stored::zstd(layer).map_err(at_member),
     }
 }
 

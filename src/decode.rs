@@ -49,7 +49,7 @@ use self::spool::SpoolVolume;
 pub use self::volume::StructureKind;
 pub(crate) use self::volume::{Format, Structure, Volume};
 use crate::error::{BundleError, Fault};
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, read_up_to};
 
 /// Opens volumes. All volumes of one decoder share its pool of threads, its cache of parts and its limits.
 #[derive(Clone)]
@@ -128,6 +128,7 @@ impl Decoder {
     /// Ends every wait for bytes, now and later, with [`Fault::Cancelled`], and stops the spooling threads.
     pub(crate) fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
+        self.0.cache.cancel();
         let spools = std::mem::take(&mut *self.0.spools.lock());
         spools.iter().filter_map(Weak::upgrade).for_each(|spool| spool.wake());
     }
@@ -136,7 +137,7 @@ impl Decoder {
     /// that table is checked as a whole here, the parts when they are read. Several zstd frames that do not tell their
     /// sizes are all decoded once, to know them.
     pub fn open(&self, stored: Arc<dyn ByteSpace>) -> Result<Volume, BundleError> {
-        let format = magic::compression(&feed::peek(&*stored, 0, magic::HEAD_BYTES)?)?;
+        let format = magic::compression(&read_up_to(&*stored, 0, magic::HEAD_BYTES)?)?;
         if format == Format::Plain {
             return Volume::plain(stored);
         }

@@ -14,17 +14,15 @@ use crate::source::ByteSpace;
 const MAX_PLAIN_BYTES: u64 = 256 << 30;
 const READ_BYTES: usize = 256 << 10;
 
-pub(super) fn gzip(pool: &rayon::ThreadPool, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
-    check(layer, media_type::DOCKER_LAYER_GZIP, |stored, plain| {
-        drain(pool, MultiGzDecoder::new(stored), plain)
-    })
+pub(super) fn gzip(layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+    check(layer, media_type::DOCKER_LAYER_GZIP, |stored, plain| drain(MultiGzDecoder::new(stored), plain))
 }
 
-pub(super) fn zstd(pool: &rayon::ThreadPool, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+pub(super) fn zstd(layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
     check(layer, media_type::OCI_LAYER_ZSTD, |stored, plain| {
         let mut decoder = zstd::stream::read::Decoder::new(stored)?;
         decoder.window_log_max(27)?;
-        drain(pool, decoder, plain)
+        drain(decoder, plain)
     })
 }
 
@@ -48,15 +46,13 @@ fn check(
     Ok(LayerBlob { facts, content: LayerContent::Stored(layer.extent.clone()) })
 }
 
-fn drain(pool: &rayon::ThreadPool, mut from: impl Read + Send, plain: &mut Hasher) -> io::Result<()> {
+/// Not on the pool: the stored bytes may have to be waited for.
+fn drain(mut from: impl Read, plain: &mut Hasher) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     let mut total = 0;
     loop {
-        let n = pool.install(|| {
-            let n = from.read(&mut buffer)?;
-            plain.update(&buffer[..n]);
-            io::Result::Ok(n)
-        })?;
+        let n = from.read(&mut buffer)?;
+        plain.update(&buffer[..n]);
         total += n as u64;
         if n == 0 {
             return Ok(());

@@ -3,13 +3,15 @@
 //! In: a part that somebody wants. Out: the part, decoded once however many want it. A part's whole need is taken from
 //! the budget before its decoding starts, so no task waits for memory with work half done. Failures stay.
 //!
-//! What goes first when room is needed: parts read to their end, then parts that their readers have left, then
-//! what was decoded ahead. A part that is being read goes only after a patient wait, so that more readers than the
-//! budget has parts for take turns instead of decoding each part again for every chunk.
+//! [`eviction`] says what goes when room is needed. Whoever waits is woken by what ends the wait: a part that is there, a
+//! reader that is through with another, the end of the run.
 //!
-//! Two rules against deadlock. A thread of the pool never waits for a part that has not been begun: it decodes it
-//! itself. And a part that is wanted to decode another one (an archive inside an archive, both compressed) may go past
-//! the budget by one part per thread, for waiting there could be waiting for itself.
+//! Two rules against deadlock. A thread that decodes, be it of the pool or of a spool, never waits for a part that has
+//! not been begun: it decodes it itself. So the pool gets to every part that it was given. And a part that is
+//! wanted to decode another one (an archive inside an archive, both compressed) may go past the budget by one part
+//! per thread, for waiting there could be waiting for itself.
+
+mod eviction;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
@@ -19,16 +21,11 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use self::eviction::{Asker, Candidate, NoRoom, Standing};
+use super::cancelled;
 use crate::error::{BundleError, Fault};
-
-/// A part that nobody touched for so long is not being read.
-const IDLE: Duration = Duration::from_secs(1);
-/// How long a reader waits for others to finish theirs before one of their parts goes.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// How long a reader waits for the pool to begin its part before it decodes it itself.
-const UNBEGUN: Duration = Duration::from_millis(600);
 
 /// The parts of one volume.
 pub(super) trait PartSet: Send + Sync {
@@ -68,6 +65,9 @@ pub(super) struct PartCache {
 struct State {
     used_bytes: u64,
     entries: HashMap<Key, Entry>,
+    /// Readers that wait for room. Nobody else need hear of parts that are left.
+    short_of_room: usize,
+    cancelled: bool,
 }
 
 struct Entry {
@@ -103,20 +103,28 @@ enum Phase {
     Failed(BundleError),
 }
 
-/// How urgently room is needed, and so what may go for it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Urgency {
-    Ahead,
-    Wanted,
-    Impatient,
-}
-
 thread_local! {
-    /// How many parts this thread is decoding, one inside the other.
+    /// How much this thread is decoding, one inside the other.
     static DECODING: Cell<usize> = const { Cell::new(0) };
     /// The part this thread reads from. When it turns to another, this one has a reader less: a walk that jumps from
     /// header to header never reads a part to its end, and must not be waited for.
     static READING: Cell<Option<Key>> = const { Cell::new(None) };
+}
+
+/// Marks the thread as one that decodes, while it lives: others may wait for it, so it waits for few.
+pub(super) struct Decoding(());
+
+impl Decoding {
+    pub(super) fn begin() -> Self {
+        DECODING.set(DECODING.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Decoding {
+    fn drop(&mut self) {
+        DECODING.set(DECODING.get() - 1);
+    }
 }
 
 impl PartCache {
@@ -138,21 +146,26 @@ impl PartCache {
         mut ahead: Range<usize>,
     ) -> Result<Arc<Vec<u8>>, BundleError> {
         let key = (volume, index);
-        let on_pool = self.pool.current_thread_index().is_some();
-        let begun = Instant::now();
+        let nested = DECODING.get() > 0;
+        let decodes_itself = nested || self.pool.current_thread_index().is_some();
+        let since = Instant::now();
         let mut state = self.state.lock();
         loop {
             let Some(entry) = state.entries.get_mut(&key) else {
-                let need = set.need_bytes(index);
-                let urgency = if begun.elapsed() < PATIENCE { Urgency::Wanted } else { Urgency::Impatient };
-                let nested = DECODING.get() > 0;
-                let (fits, spare) = state.make_room(need, self.budget_bytes, urgency);
-                if !fits && !nested && state.used_bytes > 0 {
-                    state = self.wait(state, PATIENCE / 4);
-                    continue;
+                if state.cancelled {
+                    return Err(cancelled());
                 }
+                let need = set.need_bytes(index);
+                let spare = match state.make_room(need, self.budget_bytes, Asker::Reader { since }) {
+                    Ok(spare) => spare,
+                    Err(_) if nested => Vec::new(),
+                    Err(NoRoom { until }) => {
+                        state = self.wait_for_room(state, until);
+                        continue;
+                    }
+                };
                 state.insert(key, need, Phase::Queued);
-                if on_pool {
+                if decodes_itself {
                     self.begin_ahead(&mut state, set, volume, std::mem::take(&mut ahead));
                     state = self.run_here(state, &**set, key, spare);
                 } else {
@@ -166,21 +179,32 @@ impl PartCache {
                     let part = Arc::clone(part);
                     (entry.seen, entry.progress) = (true, Progress::Reading);
                     entry.touched = Instant::now();
-                    state.turn_to(key);
+                    if state.turn_to(key) {
+                        self.changed.notify_all();
+                    }
                     self.begin_ahead(&mut state, set, volume, ahead);
                     return Ok(part);
                 }
-                Phase::Queued if on_pool || begun.elapsed() >= UNBEGUN => {
+                Phase::Queued if decodes_itself => {
                     state = self.run_here(state, &**set, key, Vec::new());
                 }
                 Phase::Queued | Phase::Running => {
                     entry.waiting += 1;
                     self.begin_ahead(&mut state, set, volume, std::mem::take(&mut ahead));
-                    state = self.wait(state, UNBEGUN);
-                    state.stop_waiting(key);
+                    self.changed.wait(&mut state);
+                    self.stop_waiting(&mut state, key);
+                    if state.cancelled {
+                        return Err(cancelled());
+                    }
                 }
             }
         }
+    }
+
+    /// Ends all waits, now and later.
+    pub(super) fn cancel(&self) {
+        self.state.lock().cancelled = true;
+        self.changed.notify_all();
     }
 
     /// The part was read to its end, or nobody will read it again.
@@ -194,7 +218,7 @@ impl PartCache {
     /// The volume is gone, and with it all its parts.
     pub(super) fn forget(&self, volume: u64) {
         let mut state = self.state.lock();
-        let State { used_bytes, entries } = &mut *state;
+        let State { used_bytes, entries, .. } = &mut *state;
         entries.retain(|key, entry| {
             if key.0 != volume {
                 return true;
@@ -210,8 +234,20 @@ impl PartCache {
         self.changed.notify_all();
     }
 
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, at_most: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_for(&mut state, at_most);
+    /// Waits until a part may go that could not, at the latest until then.
+    fn wait_for_room<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        state.short_of_room += 1;
+        match until {
+            Some(until) => {
+                self.changed.wait_until(&mut state, until);
+            }
+            None => self.changed.wait(&mut state),
+        }
+        state.short_of_room -= 1;
         state
     }
 
@@ -223,15 +259,15 @@ impl PartCache {
         ahead: Range<usize>,
     ) {
         for index in ahead {
+            if state.short_of_room > 0 {
+                return;
+            }
             let key = (volume, index);
             if state.entries.contains_key(&key) {
                 continue;
             }
             let need = set.need_bytes(index);
-            let (fits, spare) = state.make_room(need, self.budget_bytes, Urgency::Ahead);
-            if !fits {
-                return;
-            }
+            let Ok(spare) = state.make_room(need, self.budget_bytes, Asker::Ahead) else { return };
             state.insert(key, need, Phase::Queued);
             self.spawn(set, key, spare);
         }
@@ -267,17 +303,26 @@ impl PartCache {
         drop(state);
         self.run(set, key, spare);
         let mut state = self.state.lock();
-        state.stop_waiting(key);
+        self.stop_waiting(&mut state, key);
         state
+    }
+
+    fn stop_waiting(&self, state: &mut State, key: Key) {
+        let Some(entry) = state.entries.get_mut(&key) else { return };
+        entry.waiting = entry.waiting.saturating_sub(1);
+        // From now on the part may go.
+        if entry.waiting == 0 && state.short_of_room > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Decodes a part whose entry is `Running`.
     fn run(&self, set: &dyn PartSet, key: Key, mut buffer: Vec<u8>) {
-        DECODING.set(DECODING.get() + 1);
+        let decoding = Decoding::begin();
         let result = catch_unwind(AssertUnwindSafe(|| set.decode(key.1, &mut buffer))).unwrap_or_else(|_| {
             Err(BundleError::new(Fault::Io, format!("internal error while decoding part {}", key.1 + 1)))
         });
-        DECODING.set(DECODING.get() - 1);
+        drop(decoding);
         let (phase, keeps) = match result {
             Ok(Decoded::Whole) => {
                 let keeps = buffer.capacity() as u64;
@@ -288,7 +333,7 @@ impl PartCache {
             Err(error) => (Some(Phase::Failed(error)), 0),
         };
         let mut state = self.state.lock();
-        let State { used_bytes, entries } = &mut *state;
+        let State { used_bytes, entries, .. } = &mut *state;
         if let Some(entry) = entries.get_mut(&key) {
             *used_bytes -= entry.need_bytes;
             match phase.filter(|_| !entry.forgotten) {
@@ -320,56 +365,35 @@ impl State {
         self.entries.insert(key, entry);
     }
 
-    /// This thread reads from `key` now.
-    fn turn_to(&mut self, key: Key) {
+    /// This thread reads from `key` now. Says whether that helps somebody who waits for room.
+    fn turn_to(&mut self, key: Key) -> bool {
         let before = READING.replace(Some(key));
         if before == Some(key) {
-            return;
+            return false;
         }
+        let mut is_left = false;
         if let Some(left) = before.and_then(|before| self.entries.get_mut(&before)) {
             left.readers = left.readers.saturating_sub(1);
             if left.readers == 0 && left.progress == Progress::Reading {
                 left.progress = Progress::Left;
+                is_left = self.short_of_room > 0;
             }
         }
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.readers += 1;
         }
+        is_left
     }
 
-    fn stop_waiting(&mut self, key: Key) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.waiting = entry.waiting.saturating_sub(1);
-        }
-    }
-
-    /// Makes room if what may go for it is enough; also gives a buffer of a part that went, to be used again.
-    fn make_room(&mut self, need_bytes: u64, budget_bytes: u64, urgency: Urgency) -> (bool, Vec<u8>) {
-        let over = (self.used_bytes + need_bytes).saturating_sub(budget_bytes);
+    /// Makes room; gives a buffer of a part that went, to be used again. What is too large for the budget gets all of it.
+    fn make_room(&mut self, need_bytes: u64, budget_bytes: u64, asker: Asker) -> Result<Vec<u8>, NoRoom> {
+        let over = (self.used_bytes + need_bytes).saturating_sub(budget_bytes).min(self.used_bytes);
         if over == 0 {
-            return (true, Vec::new());
+            return Ok(Vec::new());
         }
-        let now = Instant::now();
-        let mut candidates: Vec<_> = self
-            .entries
-            .iter()
-            .filter_map(|(key, entry)| {
-                Some((entry.rank(now, urgency)?, entry.touched, *key, entry.need_bytes))
-            })
-            .collect();
-        candidates.sort_unstable();
-        let mut freed = 0;
-        let going = candidates.iter().take_while(|(.., bytes)| {
-            let wanted = freed < over;
-            freed += if wanted { *bytes } else { 0 };
-            wanted
-        });
-        let going: Vec<Key> = going.map(|(_, _, key, _)| *key).collect();
-        if freed < over {
-            return (false, Vec::new());
-        }
+        let candidates = self.entries.iter().filter_map(|(key, entry)| entry.candidate(*key));
         let mut spare = Vec::new();
-        for key in going {
+        for key in eviction::choose(candidates, over, asker, Instant::now())? {
             let Some(entry) = self.entries.remove(&key) else { continue };
             self.used_bytes -= entry.need_bytes;
             if let Phase::Ready(part) = entry.phase
@@ -380,27 +404,27 @@ impl State {
                 spare = buffer;
             }
         }
-        (true, spare)
+        Ok(spare)
     }
 }
 
 impl Entry {
-    /// How early it goes when room is needed, the lowest first; None if it stays.
-    fn rank(&self, now: Instant, urgency: Urgency) -> Option<u8> {
+    /// The part as one that could go; None if it stays.
+    fn candidate(&self, key: Key) -> Option<Candidate<Key>> {
         if self.waiting > 0 || self.need_bytes == 0 {
             return None;
         }
-        let idle = now.saturating_duration_since(self.touched) >= IDLE;
-        let (rank, least) = match &self.phase {
-            Phase::Ready(_) if self.progress == Progress::Finished => (0, Urgency::Ahead),
-            // The walk over headers leaves parts that others are about to read: the longest left goes first.
-            Phase::Ready(_) if self.progress == Progress::Left || (self.seen && idle) => (1, Urgency::Ahead),
-            Phase::Queued => (2, Urgency::Wanted),
-            Phase::Ready(_) if idle => (3, Urgency::Wanted),
-            Phase::Ready(_) => (4, Urgency::Impatient),
+        let standing = match &self.phase {
+            Phase::Ready(_) => match self.progress {
+                Progress::Finished => Standing::Finished,
+                Progress::Left => Standing::Left,
+                Progress::Reading if self.seen => Standing::Reading,
+                Progress::Reading => Standing::Unread,
+            },
+            Phase::Queued => Standing::Queued,
             Phase::Running | Phase::Failed(_) => return None,
         };
-        (urgency >= least).then_some(rank)
+        Some(Candidate { key, bytes: self.need_bytes, standing, touched: self.touched })
     }
 }
 

@@ -20,6 +20,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use self::file::{BLOCK_BYTES, SpoolFile};
 use super::blocks::CHUNK_BYTES;
+use super::cache::Decoding;
 use super::feed::Feed;
 use super::ranges::RangeSet;
 use super::{Format, Output, Shared, Wake, cancelled, decode};
@@ -77,6 +78,7 @@ impl SpoolVolume {
         let thread = std::thread::Builder::new()
             .name("decode-spool".into())
             .spawn(move || {
+                let _decoding = Decoding::begin();
                 // If decoding panics the readers must hear of it.
                 let mut end = EndGuard { spool: &decoding, result: None };
                 end.result = Some(decoding.fill(feed));
@@ -183,11 +185,9 @@ impl ByteSpace for SpoolVolume {
 impl Drop for SpoolVolume {
     fn drop(&mut self) {
         self.spool.abandoned.store(true, Ordering::Relaxed);
-        let begun = Instant::now();
+        let deadline = Instant::now() + SHUTDOWN_GRACE;
         let mut state = self.spool.state.lock();
-        while state.end.is_none() && begun.elapsed() < SHUTDOWN_GRACE {
-            self.spool.changed.wait_for(&mut state, SHUTDOWN_GRACE);
-        }
+        while state.end.is_none() && !self.spool.changed.wait_until(&mut state, deadline).timed_out() {}
         let ended = state.end.is_some();
         drop(state);
         if let Some(thread) = self.thread.take().filter(|_| ended) {

@@ -1,5 +1,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use std::time::Duration;
+
+use super::eviction::PATIENCE;
 use super::*;
 
 const SIZE: usize = 1000;
@@ -141,16 +144,57 @@ fn a_forgotten_volume_leaves_nothing() {
     assert_eq!((state.used_bytes, state.entries.len()), (SIZE as u64, 1));
 }
 
-#[test]
-fn a_pool_that_is_busy_elsewhere_delays_a_reader_but_does_not_stop_it() {
-    let cache = cache(1, 4);
-    let (_, set) = counted(Counted::default());
-    let (free, busy) = std::sync::mpsc::channel::<()>();
+/// A pool whose only thread does something else until the sender is dropped.
+fn busy(parts: usize) -> (Arc<PartCache>, std::sync::mpsc::Sender<()>) {
+    let cache = cache(1, parts);
+    let (free, until) = std::sync::mpsc::channel::<()>();
     cache.pool.spawn(move || {
-        let _ = busy.recv();
+        let _ = until.recv();
     });
-    // A thread of the pool would wait for this one for ever if this one waited for the pool.
-    assert_eq!(cache.fetch(&set, 1, 3, 0..0).unwrap()[0], 3);
+    (cache, free)
+}
+
+#[test]
+fn a_reader_waits_for_a_busy_pool_and_a_thread_that_decodes_does_not() {
+    let (cache, free) = busy(4);
+    let (counts, set) = counted(Counted::default());
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| cache.fetch(&set, 1, 3, 0..0).unwrap()[0]);
+        while cache.state.lock().entries.values().all(|entry| entry.waiting == 0) {
+            std::thread::yield_now();
+        }
+        // The pool may wait for this one, so this one cannot wait for the pool: not even for what others want.
+        let decoder = scope.spawn(|| {
+            let _decoding = Decoding::begin();
+            cache.fetch(&set, 1, 3, 0..0).unwrap()[0]
+        });
+        assert_eq!(decoder.join().unwrap(), 3);
+        assert_eq!(reader.join().unwrap(), 3);
+        let reader = scope.spawn(|| cache.fetch(&set, 1, 5, 0..0).unwrap()[0]);
+        drop(free);
+        assert_eq!(reader.join().unwrap(), 5);
+    });
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn the_end_of_the_run_ends_every_wait() {
+    let (cache, free) = busy(1);
+    let (_, set) = counted(Counted::default());
+    std::thread::scope(|scope| {
+        let for_the_part = scope.spawn(|| cache.fetch(&set, 1, 3, 0..0).map(drop));
+        while cache.state.lock().entries.values().all(|entry| entry.waiting == 0) {
+            std::thread::yield_now();
+        }
+        let for_room = scope.spawn(|| cache.fetch(&set, 1, 4, 0..0).map(drop));
+        while cache.state.lock().short_of_room == 0 {
+            std::thread::yield_now();
+        }
+        cache.cancel();
+        for waiting in [for_the_part, for_room] {
+            assert_eq!(waiting.join().unwrap().unwrap_err().fault(), Fault::Cancelled);
+        }
+    });
     drop(free);
 }
 

@@ -1,0 +1,215 @@
+//! Which decoded parts go when room is needed. Pure: no lock, no I/O, and the time is given.
+//!
+//! In: how each part stands with its readers, and who asks for room. Out: the parts that go, or when asking again is
+//! worth it. Parts read to their end go first, then parts that their readers have left, then what was to be
+//! decoded ahead. A part that is being read goes only when its reader has paused, or when whoever asks has
+//! waited patiently: so more readers than the budget has parts for take turns, instead of decoding each part
+//! again for every chunk.
+
+use std::time::{Duration, Instant};
+
+/// A part that nobody touched for so long is not being read.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
+/// How long a reader waits for others to finish theirs before one of their parts goes.
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
+
+/// A part that could go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate<K> {
+    pub(super) key: K,
+    /// The memory that it gives back.
+    pub(super) bytes: u64,
+    pub(super) standing: Standing,
+    /// When somebody last read from it, or when it was made.
+    pub(super) touched: Instant,
+}
+
+/// How a part stands with its readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It was read to its end.
+    Finished,
+    /// All its readers have turned to other parts. The walk over headers leaves parts that others are about to read.
+    Left,
+    /// It is to be decoded ahead, and nobody has begun.
+    Queued,
+    /// It was decoded ahead, and nobody has read from it yet.
+    Unread,
+    /// Somebody reads from it.
+    Reading,
+}
+
+/// Who asks for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Somebody who would decode ahead. Nothing goes for it that anybody may still want.
+    Ahead,
+    /// A reader that has waited since then.
+    Reader { since: Instant },
+}
+
+/// Why no room can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoRoom {
+    /// When there will be room at the latest, if nothing else happens; none where something must happen first.
+    pub(super) until: Option<Instant>,
+}
+
+/// The parts that go so that `needed` bytes come free, in their order; as few as will do.
+pub(super) fn choose<K: Copy + Ord>(
+    candidates: impl IntoIterator<Item = Candidate<K>>,
+    needed: u64,
+    asker: Asker,
+    now: Instant,
+) -> Result<Vec<K>, NoRoom> {
+    let candidates = candidates.into_iter();
+    let mut parts: Vec<_> = candidates.filter_map(|part| Some((part.goes_at(asker)?, part))).collect();
+    let free: u64 = parts.iter().filter(|(at, _)| *at <= now).map(|(_, part)| part.bytes).sum();
+    let mut freed = 0;
+    if free < needed {
+        parts.sort_unstable_by_key(|(at, _)| *at);
+        let enough = parts.iter().find(|(_, part)| {
+            freed += part.bytes;
+            freed >= needed
+        });
+        return Err(NoRoom { until: enough.map(|(at, _)| *at) });
+    }
+    parts.retain(|(at, _)| *at <= now);
+    parts.sort_unstable_by_key(|(_, part)| (part.rank(now), part.touched, part.key));
+    let going = parts.into_iter().take_while(|(_, part)| {
+        let lacking = freed < needed;
+        freed += part.bytes;
+        lacking
+    });
+    Ok(going.map(|(_, part)| part.key).collect())
+}
+
+impl<K> Candidate<K> {
+    /// From when on it may go for this asker; None if never.
+    fn goes_at(&self, asker: Asker) -> Option<Instant> {
+        let idle = self.touched + IDLE;
+        match (self.standing, asker) {
+            (Standing::Finished | Standing::Left, _) | (Standing::Queued, Asker::Reader { .. }) => {
+                Some(self.touched)
+            }
+            (Standing::Reading, Asker::Ahead) => Some(idle),
+            (Standing::Queued | Standing::Unread, Asker::Ahead) => None,
+            (Standing::Unread | Standing::Reading, Asker::Reader { since }) => {
+                Some(idle.min(since + PATIENCE))
+            }
+        }
+    }
+
+    /// Its place in the order of going, the lowest first; among equals the longest untouched.
+    fn rank(&self, now: Instant) -> u8 {
+        let idle = now.saturating_duration_since(self.touched) >= IDLE;
+        match self.standing {
+            Standing::Finished => 0,
+            Standing::Left => 1,
+            Standing::Reading if idle => 1,
+            Standing::Queued => 2,
+            Standing::Unread if idle => 3,
+            Standing::Unread | Standing::Reading => 4,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STANDINGS: [Standing; 5] =
+        [Standing::Finished, Standing::Left, Standing::Queued, Standing::Unread, Standing::Reading];
+
+    /// A part of ten bytes that was touched so many milliseconds before `now`.
+    fn part(key: u8, standing: Standing, now: Instant, untouched: u64) -> Candidate<u8> {
+        Candidate { key, bytes: 10, standing, touched: before(now, untouched) }
+    }
+
+    fn before(now: Instant, millis: u64) -> Instant {
+        now.checked_sub(Duration::from_millis(millis)).expect("it is an hour from now")
+    }
+
+    /// Far enough from the machine's start that a second can be taken off.
+    fn now() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    #[test]
+    fn what_was_read_goes_before_what_was_left_before_what_was_not_begun() {
+        let now = now();
+        let parts = [
+            part(1, Standing::Queued, now, 900),
+            part(2, Standing::Left, now, 10),
+            part(3, Standing::Left, now, 20),
+            part(4, Standing::Finished, now, 0),
+            part(5, Standing::Reading, now, 100),
+        ];
+        let reader = Asker::Reader { since: now };
+        let going = |needed| choose(parts, needed, reader, now);
+        assert_eq!(going(1), Ok(vec![4]));
+        assert_eq!(going(40), Ok(vec![4, 3, 2, 1]));
+        assert_eq!(going(41), Err(NoRoom { until: Some(now + PATIENCE) }));
+        assert_eq!(going(51), Err(NoRoom { until: None }), "not even with all of them");
+    }
+
+    #[test]
+    fn nobody_loses_what_may_be_wanted_to_reading_ahead() {
+        let now = now();
+        let parts = [part(1, Standing::Queued, now, 900), part(2, Standing::Unread, now, 5000)];
+        assert_eq!(choose(parts, 1, Asker::Ahead, now), Err(NoRoom { until: None }));
+    }
+
+    #[test]
+    fn a_reader_waits_until_another_pauses_or_its_patience_ends_whatever_comes_first() {
+        let now = now();
+        let parts = [part(1, Standing::Reading, now, 900), part(2, Standing::Reading, now, 0)];
+        let reader = Asker::Reader { since: now };
+        let pause = now + Duration::from_millis(100);
+        assert_eq!(choose(parts, 10, reader, now), Err(NoRoom { until: Some(pause) }));
+        assert_eq!(choose(parts, 10, reader, pause), Ok(vec![1]));
+        assert_eq!(choose(parts, 20, reader, now), Err(NoRoom { until: Some(now + PATIENCE) }));
+        assert_eq!(choose(parts, 20, reader, now + PATIENCE), Ok(vec![1, 2]));
+    }
+
+    prop_compose! {
+        fn parts()(parts in prop::collection::vec((0_usize..5, 0_u64..2000, 1_u64..30), 0..12)) -> Vec<(Standing, u64, u64)> {
+            parts.into_iter().map(|(standing, untouched, bytes)| (STANDINGS[standing], untouched, bytes)).collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn enough_goes_and_no_more_or_the_moment_is_said(parts in parts(), needed in 1_u64..200, waited in prop::option::of(0_u64..500)) {
+            let now = now();
+            let candidates: Vec<_> = (0_u8..).zip(&parts).map(|(key, &(standing, untouched, bytes))| {
+                Candidate { bytes, ..part(key, standing, now, untouched) }
+            }).collect();
+            let asker = waited.map_or(Asker::Ahead, |ms| Asker::Reader { since: before(now, ms) });
+            let bytes = |keys: &[u8]| keys.iter().map(|key| parts[usize::from(*key)].2).sum::<u64>();
+            match choose(candidates.clone(), needed, asker, now) {
+                Ok(going) => {
+                    prop_assert!(bytes(&going) >= needed);
+                    prop_assert!(bytes(&going[..going.len() - 1]) < needed, "one too many");
+                    let rank = |key: u8| candidates[usize::from(key)].rank(now);
+                    let last = rank(going[going.len() - 1]);
+                    for it in candidates.iter().filter(|it| !going.contains(&it.key)) {
+                        let may_go = it.goes_at(asker).is_some_and(|at| at <= now);
+                        prop_assert!(!may_go || it.rank(now) >= last, "{it:?} was to go before");
+                    }
+                }
+                Err(NoRoom { until: Some(until) }) => {
+                    prop_assert!(until > now);
+                    prop_assert!(choose(candidates.clone(), needed, asker, until).is_ok());
+                    let too_early = choose(candidates, needed, asker, before(until, 1));
+                    prop_assert!(too_early.is_err(), "there was room before");
+                }
+                Err(NoRoom { until: None }) => {
+                    prop_assert!(choose(candidates, needed, asker, now + Duration::from_secs(3600)).is_err());
+                }
+            }
+        }
+    }
+}
