@@ -24,6 +24,7 @@ mod engine;
 mod probe;
 mod publish;
 mod registry;
+mod tls;
 
 mod state;
 
@@ -40,6 +41,7 @@ pub mod cli;
 
 mod error;
 mod exit;
+mod small_file;
 mod sync;
 mod units;
 

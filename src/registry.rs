@@ -26,7 +26,6 @@ mod retry;
 mod tests;
 mod tls;
 mod transport;
-mod trust;
 mod upload;
 
 use std::fmt;
@@ -56,6 +55,7 @@ use tls::Clients;
 use transport::Transport;
 
 use crate::oci::Repository;
+use crate::tls::{Authorities, ClientCertificate, system_authorities};
 
 /// Hears what a registry client does. All methods may be called from anywhere and must return at once.
 pub trait Observer: Send + Sync {
@@ -99,10 +99,10 @@ impl Default for Timeouts {
 /// All there is to say about how to talk to a registry.
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// Authorities to trust beside the system's, in PEM.
-    pub ca_pem: Vec<Vec<u8>>,
-    /// A client certificate and its key, in PEM.
-    pub identity_pem: Option<Vec<u8>>,
+    /// Authorities to trust beside the system's.
+    pub authorities: Vec<Authorities>,
+    /// Who we are to a registry that asks for a certificate.
+    pub client_certificates: Vec<ClientCertificate>,
     /// Whether any certificate will do: only to say what a node does that is set up like this.
     pub skip_verify: bool,
     /// Who we are.
@@ -126,8 +126,8 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            ca_pem: Vec::new(),
-            identity_pem: None,
+            authorities: Vec::new(),
+            client_certificates: Vec::new(),
             skip_verify: false,
             credential: None,
             access: Access::default(),
@@ -173,16 +173,16 @@ impl Registry {
     /// Knocks at the front door: settles the scheme, learns what kind of credentials are wanted, and shows them.
     pub async fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, RegistryError> {
         let scheme = match endpoint.scheme() {
-            Scheme::Unstated if options.ca_pem.is_empty() && options.identity_pem.is_none() => {
+            Scheme::Unstated if options.authorities.is_empty() && options.client_certificates.is_empty() => {
                 find_scheme(endpoint, &options).await?
             }
             Scheme::Http => Scheme::Http,
             _ => Scheme::Https,
         };
         let endpoint = endpoint.with_scheme(scheme);
-        if scheme == Scheme::Https && options.ca_pem.is_empty() && !options.skip_verify {
+        if scheme == Scheme::Https && options.authorities.is_empty() && !options.skip_verify {
             // They will be asked for in the handshake, where reading them would hold up other mirrors.
-            let read = tokio::task::spawn_blocking(|| trust::system().is_some()).await;
+            let read = tokio::task::spawn_blocking(|| system_authorities().is_some()).await;
             tracing::trace!(?read, "the system's authorities");
         }
         let clients = Clients::new(&endpoint, &options)?;

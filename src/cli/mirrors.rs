@@ -1,7 +1,5 @@
 //! Flags about mirrors: where they are and how to talk to them.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +12,7 @@ use crate::cluster::file::{Expectations, RegistryMirror};
 use crate::engine::MirrorSettings;
 use crate::registry::{Access, ClientOptions, Target};
 use crate::report::Failure;
+use crate::tls::{Authorities, BadFile, ClientCertificate};
 
 /// Flags about mirrors.
 #[derive(Debug, Args)]
@@ -45,11 +44,6 @@ pub(super) struct MirrorArgs {
     credentials: CredentialArgs,
 }
 
-/// A certificate file is small; this stops `--cacert /dev/zero`.
-const MAX_PEM_BYTES: u64 = 16 << 20;
-const PEM_BEGIN: &[u8] = b"-----BEGIN ";
-const CERTIFICATE: &[u8] = b"CERTIFICATE-----";
-
 impl MirrorArgs {
     /// Whether the password comes from standard input.
     pub(super) fn reads_stdin(&self) -> bool {
@@ -75,13 +69,10 @@ impl MirrorArgs {
         let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = Duration::from_secs(self.patience);
         for path in &self.cacert {
-            options.ca_pem.push(read_certificates("--cacert", path)?);
+            options.authorities.push(authorities(path, output)?);
         }
         if let (Some(cert), Some(key)) = (&self.client_cert, &self.client_key) {
-            let mut identity = read_pem("--client-cert", cert)?;
-            identity.push(b'\n');
-            identity.extend(read_pem("--client-key", key)?);
-            options.identity_pem = Some(identity);
+            options.client_certificates.push(ClientCertificate::read(cert, key)?);
         }
         let given = self.credentials.given(output)?;
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
@@ -90,7 +81,7 @@ impl MirrorArgs {
                 return Err(Failure::usage(format!("--private-registry {target} is given twice")));
             }
             let mut options = options.clone();
-            options.ca_pem.extend(ca);
+            options.authorities.extend(ca);
             let finding =
                 self.credentials.find(given.as_ref(), pull_credentials.as_deref(), &target, &options);
             let credential = runtime.block_on(finding)?;
@@ -122,8 +113,7 @@ impl MirrorArgs {
             )));
         }
         let place = |mirror: RegistryMirror| {
-            let flag = format!("{}:{}: caCertPath", path.display(), mirror.line);
-            let ca = mirror.ca_cert_path.map(|ca| read_certificates(&flag, &ca)).transpose()?;
+            let ca = mirror.ca_cert_path.map(|ca| authorities(&ca, output)).transpose()?;
             Ok(MirrorEntry {
                 target: mirror.target,
                 ca,
@@ -137,28 +127,23 @@ impl MirrorArgs {
 /// A mirror with what is known of it alone.
 struct MirrorEntry {
     target: Target,
-    ca: Option<Vec<u8>>,
+    ca: Option<Authorities>,
     pull_credentials: Option<PathBuf>,
 }
 
-/// A file of certificates in PEM form.
-pub(super) fn read_certificates(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Failure> {
-    let pem = read_pem(flag, path)?;
-    if pem.windows(CERTIFICATE.len()).any(|window| window == CERTIFICATE) {
-        return Ok(pem);
-    }
-    Err(Failure::usage(format!("{flag} {}: no certificate in PEM form in it", path.display())))
+/// The certificates of a file; what of it cannot be used is said.
+pub(super) fn authorities(path: &Path, output: &Output) -> Result<Authorities, Failure> {
+    let authorities = Authorities::read(path)?;
+    authorities.notes().iter().for_each(|note| output.warn(note));
+    Ok(authorities)
 }
 
-fn read_pem(flag: &str, path: &PathBuf) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| Failure::usage(format!("{flag} {}: {error}", path.display()));
-    let mut pem = Vec::new();
-    File::open(path).map_err(failed)?.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(failed)?;
-    if pem.len() as u64 > MAX_PEM_BYTES {
-        return Err(Failure::usage(format!("{flag} {}: too large for certificates", path.display())));
+impl From<BadFile> for Failure {
+    fn from(bad: BadFile) -> Self {
+        let failure = Self::usage(bad.to_string());
+        match bad.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
-    if pem.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
-        return Ok(pem);
-    }
-    Err(Failure::usage(format!("{flag} {}: nothing in PEM form in it", path.display())))
 }

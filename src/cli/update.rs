@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         let message = format!("{}:{}: the Cluster in it is {}", file.display(), cluster.line, cluster.name);
         return Err(Failure::usage(message).hint(format!("name: {name}, or -c {}", cluster.name)));
     }
-    let wanted = DesiredState::new(&cluster, &mirror::flags::of_cluster(&cluster)?);
+    let wanted = DesiredState::new(&cluster, &mirror::flags::of_cluster(&cluster, output)?);
     let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| folder.join(format!("{name}-kubeconfig")));
     let how = args.how.how();
     let runtime = super::runtime()?;

@@ -21,7 +21,7 @@ mod text;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(crate) use model::{Authorities, Credentials, NodeMirror, Upstream};
+pub(crate) use model::{Credentials, NodeMirror, Upstream};
 
 use super::hosts::Version;
 

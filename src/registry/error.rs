@@ -147,7 +147,7 @@ impl RegistryError {
     pub(crate) fn hint(&self) -> Option<String> {
         let fixed = match &self.0.cause {
             Cause::Tls { fault: TlsFault::UnknownIssuer, .. } => {
-                "if the registry's certificate comes from your own authority, give that with --cacert"
+                "if that authority is your own, give its certificate with --cacert"
             }
             Cause::Tls { fault: TlsFault::NotTls, .. } => {
                 "the port speaks plain HTTP: if that is meant, write http:// in front of the registry"

@@ -555,7 +555,7 @@ async fn plain_http_is_found_on_this_machine_only_and_never_with_an_authority() 
     let target: Target = here.parse().unwrap();
     let registry = Registry::connect(&target.endpoint, options()).await.unwrap();
     assert_eq!(registry.endpoint().to_string(), format!("http://{here}"));
-    let strict = ClientOptions { ca_pem: vec![authority().0.pem().into_bytes()], ..options() };
+    let strict = ClientOptions { authorities: vec![trusted(&authority().0)], ..options() };
     let error = Registry::connect(&target.endpoint, strict).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Tls);
     assert!(error.hint().unwrap().contains("http://"), "{error:?}");
@@ -617,6 +617,10 @@ fn authority() -> (rcgen::Certificate, rcgen::KeyPair) {
     (certificate, key)
 }
 
+fn trusted(certificate: &rcgen::Certificate) -> crate::tls::Authorities {
+    crate::tls::Authorities::parse("ca.crt", certificate.pem().as_bytes()).unwrap()
+}
+
 #[tokio::test]
 async fn a_certificate_of_nobody_we_know_is_final_until_its_authority_is_given() {
     use std::io::{Read, Write};
@@ -645,7 +649,7 @@ async fn a_certificate_of_nobody_we_know_is_final_until_its_authority_is_given()
     assert_eq!((error.kind(), error.is_retryable()), (Kind::Tls, false), "{error:?}");
     assert!(error.hint().unwrap().contains("--cacert"), "{error:?}");
     assert_eq!(connections.load(Ordering::SeqCst), 1);
-    let trusting = ClientOptions { ca_pem: vec![certificate.pem().into_bytes()], ..options.clone() };
+    let trusting = ClientOptions { authorities: vec![trusted(&certificate)], ..options.clone() };
     Registry::connect(&target.endpoint, trusting).await.unwrap();
     // Found by itself on this machine, and not taken for plain HTTP.
     let unstated: Target = here.to_string().parse().unwrap();

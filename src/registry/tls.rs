@@ -9,15 +9,13 @@ use std::error::Error as _;
 use std::io;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, Identity};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{AlertDescription, CertificateError, ClientConfig};
+use reqwest::{Client, ClientBuilder};
+use rustls::{AlertDescription, ClientConfig};
 
 use crate::registry::ClientOptions;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, RegistryError, TlsFault};
-use crate::registry::trust;
+use crate::tls::{Doubt, Trust, Untrusted, client_config};
 
 /// The clients of one registry.
 pub(super) struct Clients {
@@ -30,11 +28,13 @@ pub(super) struct Clients {
 impl Clients {
     /// Builds both.
     pub(super) fn new(endpoint: &Endpoint, options: &ClientOptions) -> Result<Self, RegistryError> {
-        let bad =
-            |path: &str, why: String| RegistryError::from(Cause::BadFile { path: path.to_owned(), why });
-        let authorities = authorities(&options.ca_pem).map_err(|why| bad("certificate authority", why))?;
-        let config = trust::configure(authorities, options.identity_pem.as_deref())
-            .map_err(|e| bad("certificates", e.to_string()))?;
+        let trust = if options.skip_verify {
+            Trust::Anybody
+        } else {
+            Trust::Authorities(options.authorities.clone())
+        };
+        let config = client_config(&trust, &options.client_certificates)
+            .map_err(|error| Cause::Internal(format!("TLS cannot be set up: {error}")))?;
         let control = build(endpoint, options, config.clone(), &[b"h2", b"http/1.1"])?;
         Ok(Self { control, data: build(endpoint, options, config, &[b"http/1.1"])? })
     }
@@ -46,36 +46,13 @@ fn build(
     mut config: ClientConfig,
     protocols: &[&[u8]],
 ) -> Result<Client, RegistryError> {
-    let bad =
-        |why: String| RegistryError::from(Cause::BadFile { path: "client certificate".to_owned(), why });
     let mut builder = base(endpoint, options);
     if !protocols.contains(&b"h2".as_slice()) {
         builder = builder.http1_only();
     }
-    let builder = if options.skip_verify {
-        if let Some(pem) = &options.identity_pem {
-            builder = builder.identity(Identity::from_pem(pem).map_err(|e| bad(causes(&e)))?);
-        }
-        builder.tls_danger_accept_invalid_certs(true)
-    } else {
-        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        builder.tls_backend_preconfigured(config)
-    };
-    let built = builder.build();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let built = builder.tls_backend_preconfigured(config).build();
     built.map_err(|e| Cause::Internal(format!("the HTTP client cannot be set up: {}", causes(&e))).into())
-}
-
-fn authorities(files: &[Vec<u8>]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let mut all = Vec::new();
-    for pem in files {
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let found = found.map_err(|e| e.to_string())?;
-        if found.is_empty() {
-            return Err("no certificate in PEM form in it".to_owned());
-        }
-        all.extend(found);
-    }
-    Ok(all)
 }
 
 fn base(endpoint: &Endpoint, options: &ClientOptions) -> ClientBuilder {
@@ -98,11 +75,14 @@ fn base(endpoint: &Endpoint, options: &ClientOptions) -> ClientBuilder {
 pub(super) fn cause_of(error: &reqwest::Error) -> Cause {
     let (tls, _) = roots(error);
     let why = causes(error);
+    if let Some(untrusted) = tls.and_then(Untrusted::of) {
+        let fault = match untrusted.doubt {
+            Doubt::Issuer => TlsFault::UnknownIssuer,
+            Doubt::Certificate => TlsFault::Certificate,
+        };
+        return Cause::Tls { fault, why: untrusted.to_string() };
+    }
     match tls.and_then(|tls| tls_fault(tls, error.is_connect())) {
-        Some(fault @ TlsFault::UnknownIssuer) => {
-            let why = format!("its certificate is signed by no authority that is known here ({why})");
-            Cause::Tls { fault, why }
-        }
         Some(fault) => Cause::Tls { fault, why },
         None if error.is_connect() => Cause::Unreachable(why),
         None if error.is_builder() => Cause::Internal(why),
@@ -145,11 +125,6 @@ fn roots(error: &reqwest::Error) -> (Option<&rustls::Error>, Option<io::ErrorKin
 fn tls_fault(error: &rustls::Error, in_handshake: bool) -> Option<TlsFault> {
     use rustls::Error as E;
     match error {
-        E::InvalidCertificate(CertificateError::UnknownIssuer) => Some(TlsFault::UnknownIssuer),
-        // The verifier's word for a certificate that signed itself; it was not given, or it would have been taken.
-        E::InvalidCertificate(CertificateError::Other(other)) if other.to_string() == "CaUsedAsEndEntity" => {
-            Some(TlsFault::UnknownIssuer)
-        }
         E::InvalidCertificate(_) | E::NoCertificatesPresented => Some(TlsFault::Certificate),
         E::AlertReceived(
             AlertDescription::CertificateRequired

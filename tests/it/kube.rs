@@ -18,8 +18,7 @@ const NAMESPACE: &str = "/api/v1/namespaces/cluster-admin1";
 const CLUSTER: &str = "/apis/baremetal.cluster.gke.io/v1/namespaces/cluster-admin1/clusters/admin1";
 const SECRETS: &str = "/api/v1/namespaces/cluster-admin1/secrets";
 
-const CERTIFICATE: &str =
-    "-----BEGIN CERTIFICATE-----\nMIIBbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
+const CERTIFICATE: &str = include_str!("support/authority.crt");
 
 /// A workspace with a cluster, and the API server on which it is.
 struct Site {

@@ -56,8 +56,7 @@ const VARIANTS: [(&str, &[&str]); 5] = [
 /// A folder with what the variants name.
 fn node() -> tempfile::TempDir {
     let folder = folder();
-    let pem = "-----BEGIN CERTIFICATE-----\nMIIBbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n";
-    std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
+    std::fs::write(folder.path().join("ca.pem"), include_str!("support/authority.crt")).unwrap();
     let auth = r#"{"auths":{"mirror.example":{"auth":"cHVsbGVyOnBhc3M6d29yZA=="}}}"#;
     std::fs::write(folder.path().join("config.json"), auth).unwrap();
     folder

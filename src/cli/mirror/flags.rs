@@ -1,20 +1,18 @@
 //! Flags that describe mirrors as nodes see them, for all that renders something of them.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::cli::output::Output;
 use crate::cluster::file::{ClusterMirrors, Expectations, RegistryMirror};
 use crate::node::hosts::Version;
-use crate::node::render::{
-    Authorities, Credentials, NodeMirror, Options, Refused, Rendered, Runtime, render,
-};
+use crate::node::render::{Credentials, NodeMirror, Options, Refused, Rendered, Runtime, render};
 use crate::registry::{Credential, credentials};
 use crate::report::Failure;
+use crate::tls::Authorities;
 
-/// A file of certificates has a few kilobytes.
-const MAX_CA_BYTES: u64 = 1 << 20;
+/// What a Secret of Kubernetes holds.
+const MAX_CA_BYTES: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct MirrorFlags {
@@ -90,7 +88,7 @@ impl MirrorFlags {
                     path.display()
                 )));
             }
-            let mut mirrors = of_cluster(&cluster)?;
+            let mut mirrors = of_cluster(&cluster, output)?;
             for mirror in &mut mirrors {
                 mirror.fallback &= !self.no_fallback;
             }
@@ -103,28 +101,36 @@ impl MirrorFlags {
         };
         let mut mirror = NodeMirror::new(endpoint, &self.host)?;
         mirror.fallback = !self.no_fallback;
-        complete(&mut mirror, self.ca.as_deref(), self.pull_credentials.as_deref())?;
+        complete(&mut mirror, self.ca.as_deref(), self.pull_credentials.as_deref(), output)?;
         Ok(vec![mirror])
     }
 }
 
 /// The mirrors of a cluster, with what is in the files that its own file names. Without a key for gcr.io nobody meant
 /// nodes to fall back.
-pub(in crate::cli) fn of_cluster(cluster: &ClusterMirrors) -> Result<Vec<NodeMirror>, Failure> {
+pub(in crate::cli) fn of_cluster(
+    cluster: &ClusterMirrors,
+    output: &Output,
+) -> Result<Vec<NodeMirror>, Failure> {
     let mirror = |entry: &RegistryMirror| {
         let mut mirror = NodeMirror::new(&entry.endpoint, &entry.upstreams())?;
         mirror.fallback = cluster.gcr_key_path.is_some();
         let (ca, credentials) = (&entry.ca_cert_path, &entry.pull_credential_config_path);
-        complete(&mut mirror, ca.as_deref(), credentials.as_deref())?;
+        complete(&mut mirror, ca.as_deref(), credentials.as_deref(), output)?;
         Ok(mirror)
     };
     cluster.mirrors.iter().map(mirror).collect()
 }
 
 /// What is in the files that belong to a mirror.
-fn complete(mirror: &mut NodeMirror, ca: Option<&Path>, credentials: Option<&Path>) -> Result<(), Failure> {
+fn complete(
+    mirror: &mut NodeMirror,
+    ca: Option<&Path>,
+    credentials: Option<&Path>,
+    output: &Output,
+) -> Result<(), Failure> {
     if let Some(path) = ca {
-        mirror.authorities = Some(authorities(path)?);
+        mirror.authorities = Some(authorities(path, output)?);
     }
     if let Some(path) = credentials {
         let authority = mirror.authority();
@@ -145,18 +151,19 @@ fn complete(mirror: &mut NodeMirror, ca: Option<&Path>, credentials: Option<&Pat
     Ok(())
 }
 
-fn authorities(path: &Path) -> Result<Authorities, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("CA {}: {error}", path.display()));
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CA_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| failed(&error))?;
-    if bytes.len() as u64 > MAX_CA_BYTES {
-        let failure = failed(&"it is larger than 1 MiB, which is more than a cluster's secrets hold");
-        return Err(failure.hint("give only the certificates of the authority that signed the mirror's"));
+fn authorities(path: &Path, output: &Output) -> Result<Authorities, Failure> {
+    let authorities = Authorities::read(path)?;
+    authorities.notes().iter().for_each(|note| output.warn(note));
+    if authorities.holds_key() {
+        let failure = Failure::usage(format!("{}: {}", path.display(), super::named::KEY_INSIDE));
+        return Err(failure.hint("give a file with certificates alone"));
     }
-    let text =
-        String::from_utf8(bytes).map_err(|_| failed(&"it is not text: certificates are given as PEM"))?;
-    Ok(text.parse::<Authorities>()?)
+    if authorities.pem().len() > MAX_CA_BYTES {
+        let text = "it is larger than 1 MiB, which is more than a cluster's secrets hold";
+        return Err(Failure::usage(format!("{}: {text}", path.display()))
+            .hint("give only the certificates of the authority that signed the mirror's"));
+    }
+    Ok(authorities)
 }
 
 impl From<Refused> for Failure {

@@ -1,15 +1,15 @@
 //! The files that a cluster's file names: whether they hold what nodes need. Looks at them, and never at a registry.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::cluster::file::{Finding, RegistryMirror, Severity};
-use crate::node::render::Authorities;
 use crate::registry::credentials;
+use crate::tls::{Authorities, BadFile};
 
-/// A file of certificates has a few kilobytes.
-const MAX_CA_BYTES: u64 = 1 << 20;
+/// Why a file with the authority's certificate cannot be given to nodes.
+pub(super) const KEY_INSIDE: &str = "a private key is in the file, which goes to every node";
 
 /// What a look at a file gave.
 #[derive(Debug)]
@@ -24,14 +24,11 @@ pub(super) enum Look {
 
 /// The authority of a registry.
 pub(super) fn ca(path: &Path) -> Look {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_CA_BYTES).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        return failed(path, &error);
-    }
-    match String::from_utf8_lossy(&bytes).parse::<Authorities>() {
+    match Authorities::read(path) {
+        Ok(file) if file.holds_key() => Look::Wrong(format!("{}: {KEY_INSIDE}", path.display())),
         Ok(_) => Look::Good,
-        Err(refused) => Look::Wrong(format!("{}: {refused}", path.display())),
+        Err(BadFile { io: Some(kind), why, .. }) => failed(path, &std::io::Error::new(kind, why)),
+        Err(bad) => Look::Wrong(bad.to_string()),
     }
 }
 

@@ -9,7 +9,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::node::render::{Authorities, Credentials};
+use crate::node::render::Credentials;
+use crate::tls::Authorities;
 
 /// Says that a secret is ours, so that it may be removed when nothing points at it any more.
 pub(super) const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", super::MANAGER);
@@ -37,7 +38,7 @@ pub(crate) struct Secret {
 
 impl Secret {
     pub(super) fn authorities(authorities: &Authorities) -> Self {
-        Self::new("ca", "Opaque", "ca.crt", authorities.pem())
+        Self::new("ca", "Opaque", "ca.crt", &authorities.pem())
     }
 
     /// Only what the registry itself wants to know: a file may hold the passwords of others too.

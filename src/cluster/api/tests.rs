@@ -15,17 +15,22 @@ use super::wanted::{DesiredState, Version};
 use super::{How, manifest};
 use crate::cluster::file::{ClusterMirrors, Expectations, parse};
 use crate::node::render::{Credentials, NodeMirror};
+use crate::tls::Authorities;
 
 const SAMPLE: &str = include_str!("../../../tests/cluster/admin1.yaml");
-const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+const PEM: &str = include_str!("../../../tests/it/support/authority.crt");
 
 fn cluster(text: &str) -> ClusterMirrors {
     parse(text, &Expectations::default()).mirrors.unwrap()
 }
 
+fn authorities(pem: &str) -> Authorities {
+    Authorities::parse("ca.crt", pem.as_bytes()).unwrap()
+}
+
 fn node(ca: Option<&str>, password: Option<&str>) -> NodeMirror {
     let mut node = NodeMirror::new("https://172.18.0.20:5000", &["gcr.io"]).unwrap();
-    node.authorities = ca.map(|pem| pem.parse().unwrap());
+    node.authorities = ca.map(authorities);
     node.credentials =
         password.map(|word| Credentials { username: "u".to_owned(), password: SecretString::from(word) });
     node
@@ -87,7 +92,7 @@ fn no_mirrors_are_wanted_as_an_empty_list() {
 
 #[test]
 fn a_secret_is_there_only_with_all_that_makes_it_work() {
-    let secret = Secret::authorities(&PEM.parse().unwrap());
+    let secret = Secret::authorities(&authorities(PEM));
     let mut live = secret.object("n");
     live["metadata"]["annotations"]["more"] = "is no harm".into();
     assert!(secret.is(&live));
@@ -111,7 +116,7 @@ fn only_ours_go_and_only_when_nothing_names_them() {
                "creationTimestamp": created}})
     };
     let (early, late) = ("2020-01-01T10:59:59Z", "2020-01-01T11:00:00Z");
-    let kept = Secret::authorities(&PEM.parse().unwrap());
+    let kept = Secret::authorities(&authorities(PEM));
     let mut going = item("g", "layercast", early);
     going["metadata"]["deletionTimestamp"] = late.into();
     let list = json!({"items": [

@@ -2,8 +2,6 @@
 
 use crate::sync::Mutex;
 use std::collections::HashMap;
-use std::io::Read as _;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use secrecy::ExposeSecret as _;
@@ -17,9 +15,7 @@ use crate::registry::{
     Access as Purpose, Ask, ClientOptions, Credential, Kind, Puller, RegistryError, Timeouts, Wanted,
     credentials,
 };
-
-/// Files of certificates are small; this stops `ca = "/dev/zero"`.
-const MAX_PEM_BYTES: u64 = 16 << 20;
+use crate::tls::{Authorities, ClientCertificate};
 
 /// The hosts of one upstream, ready to be asked.
 pub(super) struct Asker<'a> {
@@ -180,40 +176,20 @@ fn credential(host: &Host, settings: &Settings) -> Result<Option<Credential>, St
 
 fn options(host: &Host, credential: Option<Credential>) -> Result<ClientOptions, String> {
     let node = &host.node;
-    let mut ca_pem = Vec::new();
-    for path in &node.ca {
-        ca_pem.push(read(path)?);
-    }
-    let mut identity: Vec<u8> = Vec::new();
-    for (cert, key) in &node.client {
-        for path in std::iter::once(cert).chain(key) {
-            identity.extend(read(path)?);
-            identity.push(b'\n');
-        }
-    }
+    let authorities = node.ca.iter().map(|path| Authorities::read(path));
+    let authorities = authorities.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    // A file alone holds both.
+    let pairs = node.client.iter().map(|(cert, key)| (cert, key.as_ref().unwrap_or(cert)));
+    let clients = pairs.map(|(cert, key)| ClientCertificate::read(cert, key));
     Ok(ClientOptions {
-        ca_pem,
-        identity_pem: (!identity.is_empty()).then_some(identity),
+        authorities,
+        client_certificates: clients.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
         skip_verify: node.skip_verify,
         credential,
         access: Purpose::Pull,
         timeouts: Timeouts { connect: node.dial_timeout, ..Timeouts::default() },
         ..ClientOptions::default()
     })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let mut pem = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| failed(&error))?;
-    file.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(|error| failed(&error))?;
-    if pem.len() as u64 > MAX_PEM_BYTES {
-        return Err(failed(&"too large for certificates"));
-    }
-    if !pem.windows(11).any(|window| window == b"-----BEGIN ") {
-        return Err(failed(&"nothing in PEM form in it"));
-    }
-    Ok(pem)
 }
 
 /// Whether a header already says who the node is.

@@ -1,9 +1,10 @@
 //! Which directory speaks for an upstream, and what is in it. [`names`] is pure; [`load`], [`is_tree`] and [`near`] read a disk.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{FILE_NAME, Host, HostsFile, Ignored, Version};
+use crate::small_file;
 
 /// The name of the directory that speaks for all upstreams that have none.
 pub(crate) const DEFAULT: &str = "_default";
@@ -131,14 +132,11 @@ fn load_folder(folder: &Path, upstream: &str, version: Version) -> std::io::Resu
 }
 
 fn read(path: &Path) -> std::io::Result<Option<String>> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut text = String::new();
-    file.take(MAX_BYTES).read_to_string(&mut text)?;
-    Ok(Some(text))
+    match small_file::read_text(path, MAX_BYTES) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 type Pair = (PathBuf, Option<PathBuf>);

@@ -1,11 +1,12 @@
 //! Finds the files of a node, and answers what checkers ask of the disk. Reads only.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Certificate, Files, Kind, Place, Settings, Source};
 use crate::node::hosts::FILE_NAME;
+use crate::{small_file, tls};
 
 /// Folders inside folders.
 const MAX_DEPTH: usize = 12;
@@ -94,8 +95,7 @@ fn read(path: &Path) -> Result<Option<Source>, Unreadable> {
     let failed = |error: std::io::Error| unreadable(path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    let bytes = small_file::read_from(file, MAX_BYTES).map_err(failed)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let said = |needle: &str| text.lines().any(|line| line.trim_start().starts_with(needle));
     let kind = kind.or_else(|| {
@@ -144,14 +144,11 @@ impl Disk {
 
 impl Files for Disk {
     fn certificate(&self, source: &Path, path: &Path) -> Certificate {
-        let mut text = String::new();
-        let here = self.here(source, &clean(path));
-        let read = std::fs::File::open(here).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text));
-        match read {
-            Ok(_) if text.contains("-----BEGIN ") => Certificate::Good,
-            Ok(_) => Certificate::Bad("not PEM".to_owned()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Certificate::Missing,
-            Err(error) => Certificate::Bad(error.to_string()),
+        match tls::holds_pem(&self.here(source, &clean(path))) {
+            Ok(true) => Certificate::Good,
+            Ok(false) => Certificate::Bad("not PEM".to_owned()),
+            Err(error) if error.io == Some(ErrorKind::NotFound) => Certificate::Missing,
+            Err(error) => Certificate::Bad(error.why),
         }
     }
 

@@ -71,7 +71,7 @@ pub(super) fn tree(mirror: &NodeMirror, options: &Options) -> Result<Vec<File>, 
         let text = format!("{}{}", mirror.head(), file(mirror, upstream, options));
         files.push(File::new(format!("{folder}/{FILE_NAME}"), mode, text));
         if let Some(authorities) = &mirror.authorities {
-            files.push(File::new(format!("{folder}/ca.crt"), 0o644, authorities.pem().to_owned()));
+            files.push(File::new(format!("{folder}/ca.crt"), 0o644, authorities.pem()));
         }
     }
     Ok(files)

@@ -28,7 +28,7 @@ pub(super) fn render(mirror: &NodeMirror, is_crio: bool) -> Result<Rendered, Ref
         vec![File::new("/etc/containers/registries.conf.d/50-layercast-mirror.conf", 0o644, text)];
     if let Some(authorities) = &mirror.authorities {
         let path = format!("/etc/containers/certs.d/{}/ca.crt", mirror.authority());
-        files.push(File::new(path, 0o644, authorities.pem().to_owned()));
+        files.push(File::new(path, 0o644, authorities.pem()));
     }
     let mut notes = Vec::new();
     if is_crio {

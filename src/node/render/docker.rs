@@ -35,7 +35,7 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
     let mut files = vec![File::new("/etc/docker/daemon.json", 0o644, format!("{daemon:#}\n"))];
     if let Some(authorities) = &mirror.authorities {
         let path = format!("/etc/docker/certs.d/{}/ca.crt", mirror.authority());
-        files.push(File::new(path, 0o644, authorities.pem().to_owned()));
+        files.push(File::new(path, 0o644, authorities.pem()));
     }
     let mut notes = vec![
         "JSON has no comments, so the file does not say that layercast made it. Merge it into the node's daemon.json and \

@@ -43,7 +43,7 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
         }
     }
     if let Some(authorities) = &mirror.authorities {
-        let _ = write!(text, "    caCertContent: {}", block(authorities.pem(), 6));
+        let _ = write!(text, "    caCertContent: {}", block(&authorities.pem(), 6));
     }
     let mut notes = vec!["merge it into the Cluster of the cluster's own file".to_owned()];
     if text.contains("ociNamespaces") {

@@ -35,7 +35,7 @@ pub(super) fn render(mirror: &NodeMirror, product: &str) -> Result<Rendered, Ref
     if let Some(authorities) = &mirror.authorities {
         let path = format!("{folder}/layercast-mirror-ca.crt");
         let _ = write!(text, "    tls:\n      ca_file: {}\n", Yaml(&path));
-        files.push(File::new(path, 0o644, authorities.pem().to_owned()));
+        files.push(File::new(path, 0o644, authorities.pem()));
     }
     files.insert(0, File::new(format!("{folder}/registries.yaml"), 0o600, text));
     let mut notes = vec![format!("restart {product} on the node: it reads the file when it starts")];

@@ -48,7 +48,7 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
         } else {
             let _ = write!(text, "\n[{configs}.tls]\n  ca_file = {}\n", Quoted(&path));
         }
-        files.push(File::new(path, 0o644, authorities.pem().to_owned()));
+        files.push(File::new(path, 0o644, authorities.pem()));
     }
     if let Some(credentials) = &mirror.credentials {
         let password = credentials.password.expose_secret();

@@ -1,13 +1,13 @@
 //! What a mirror is to a node. Every value is checked when it is made, so that renderers can write them down.
 
 use std::fmt;
-use std::str::FromStr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Refused;
 use crate::oci::Repository;
 use crate::registry::{Endpoint, Scheme, Target};
+use crate::tls::Authorities;
 
 /// A mirror as nodes use it. This is where a cluster file is turned into configuration: fill one for each of its mirrors.
 #[derive(Debug, Clone)]
@@ -32,10 +32,6 @@ pub(crate) struct Upstream {
     /// The path on the mirror below which they lie.
     pub namespace: Option<Repository>,
 }
-
-/// Certificates of authorities, as PEM with nothing else in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Authorities(String);
 
 /// A user of the mirror.
 #[derive(Debug, Clone)]
@@ -245,53 +241,6 @@ fn is_list(text: &str) -> bool {
 
 fn without_userinfo(text: &str) -> String {
     text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("…@{host}"))
-}
-
-impl Authorities {
-    /// The text, ending with a newline.
-    pub(crate) fn pem(&self) -> &str {
-        &self.0
-    }
-}
-
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-const END: &str = "-----END CERTIFICATE-----";
-
-impl FromStr for Authorities {
-    type Err = Refused;
-
-    /// Takes the certificates out of a PEM file and leaves everything else behind. A private key in it is refused: the file
-    /// would go to every node.
-    fn from_str(text: &str) -> Result<Self, Refused> {
-        let bad = |why: &str, hint: &str| Refused::new("certificate authority", why, hint);
-        if text.contains("PRIVATE KEY-----") {
-            return Err(bad(
-                "a private key is in the file",
-                "give a file with certificates alone: it goes to every node",
-            ));
-        }
-        let hint =
-            "give the authority's certificate as PEM (openssl x509 -in FILE -inform der makes it of DER)";
-        let (mut pem, mut inside) = (String::new(), false);
-        for line in text.lines().map(str::trim) {
-            match line {
-                BEGIN if !inside => inside = true,
-                END if inside => {
-                    pem.extend([END, "\n"]);
-                    inside = false;
-                    continue;
-                }
-                _ if !inside => continue,
-                line if line.chars().all(|c| c.is_ascii_alphanumeric() || "+/=".contains(c)) => {}
-                _ => return Err(bad("damaged inside a certificate", hint)),
-            }
-            pem.extend([line, "\n"]);
-        }
-        if pem.is_empty() || inside {
-            return Err(bad("there is no whole certificate in the file", hint));
-        }
-        Ok(Self(pem))
-    }
 }
 
 impl Credentials {

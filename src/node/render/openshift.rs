@@ -44,7 +44,7 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
             "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: layercast-mirror-ca\n  namespace: openshift-config\ndata:\n  \
              {}: {}",
             Yaml(&key),
-            block(authorities.pem(), 4)
+            block(&authorities.pem(), 4)
         );
         notes.push(
             "the authority counts once the cluster's image configuration names it: oc patch \

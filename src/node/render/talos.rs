@@ -36,7 +36,7 @@ pub(super) fn documents(mirror: &NodeMirror) -> Rendered {
             text,
             "---\napiVersion: v1alpha1\nkind: RegistryTLSConfig\nname: {}\nca: {}",
             Yaml(&authority),
-            block(authorities.pem(), 2)
+            block(&authorities.pem(), 2)
         );
     }
     if let Some(credentials) = &mirror.credentials {

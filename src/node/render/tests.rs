@@ -3,8 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::node::hosts::tests::ask;
 use crate::node::hosts::{Host, HostsFile};
+use crate::tls::Authorities;
 
-const CA: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+const CA: &str = include_str!("../../../tests/it/support/authority.crt");
 
 fn mirror(endpoint: &str, hosts: &[&str]) -> NodeMirror {
     NodeMirror::new(endpoint, hosts).unwrap_or_else(|refused| panic!("{refused}"))
@@ -90,7 +91,7 @@ fn what_a_runtime_cannot_say_is_refused_with_the_reason() {
 #[test]
 fn legacy_tables_for_2_x_have_no_tls() {
     let mut mirror = mirror("https://m:5000/v2/ns", &["gcr.io"]);
-    mirror.authorities = Some(CA.parse().unwrap());
+    mirror.authorities = Some(Authorities::parse("ca.crt", CA.as_bytes()).unwrap());
     let old = render(Runtime::ContainerdLegacy, &mirror, &with("1.7")).unwrap();
     assert!(old.files[0].text().contains(".tls]"));
     let new = render(Runtime::ContainerdLegacy, &mirror, &with("2.0")).unwrap();
@@ -157,22 +158,6 @@ fn files_begin_with_where_images_come_from() {
     let line = rendered.files[0].text().lines().nth(1).unwrap();
     let places = "gcr.io, quay.io come from https://m:5000/ns, those of docker.io from https://m:5000/ns/hub";
     assert_eq!(line, format!("# Images of {places}; the upstream is asked for the rest."));
-}
-
-#[test]
-fn authorities_are_certificates_and_nothing_else() {
-    let text = format!("subject=/CN=x\n{}\r\ntrailing", CA.replace('\n', "\r\n"));
-    assert_eq!(text.parse::<Authorities>().unwrap().pem(), CA);
-    for text in [
-        "",
-        "hello",
-        "-----BEGIN CERTIFICATE-----\nMIIB\n",
-        "-----BEGIN CERTIFICATE-----\nnot: base64\n-----END CERTIFICATE-----",
-    ] {
-        assert!(text.parse::<Authorities>().is_err(), "{text}");
-    }
-    let key = format!("{CA}-----BEGIN EC PRIVATE KEY-----\nMIIB\n-----END EC PRIVATE KEY-----\n");
-    assert!(key.parse::<Authorities>().unwrap_err().to_string().contains("private key"));
 }
 
 #[test]

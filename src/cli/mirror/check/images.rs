@@ -1,7 +1,5 @@
 //! The images to check: names, a list of them, a bundle.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use crate::archive::{Catalog, Content, ImageName, LeftOut};
@@ -13,6 +11,7 @@ use crate::oci::Reference;
 use crate::plan::{Accept, Rules};
 use crate::report::Failure;
 use crate::report::Listeners;
+use crate::small_file;
 
 /// Longer lists are taken for a mistake.
 const MAX_LIST_BYTES: u64 = 16 << 20;
@@ -40,9 +39,7 @@ pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<Wanted>
 
 fn read(path: &Path) -> Result<String, Failure> {
     let failed = |error: std::io::Error| Failure::usage(format!("--list {}: {error}", path.display()));
-    let mut text = String::new();
-    File::open(path).map_err(failed)?.take(MAX_LIST_BYTES).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
+    small_file::read_text(path, MAX_LIST_BYTES).map_err(failed)
 }
 
 /// The images of a bundle under the names that pods call them by, and what of it was left out. What has no host in its
