@@ -89,6 +89,7 @@ fn catalog(images: usize) -> Catalog {
             origin: String::new(),
             annotations: BTreeMap::new(),
             partial: None,
+            attachment: None,
             unit: None,
         });
     }

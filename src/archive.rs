@@ -19,6 +19,7 @@ use crate::error::BundleError;
 use crate::oci::Digest;
 use crate::source::ByteSpace;
 
+mod attachments;
 #[cfg(test)]
 mod build;
 pub(crate) mod catalog;
@@ -44,8 +45,10 @@ mod tests;
 mod tree;
 mod views;
 
+pub(crate) use catalog::{
+    Attachment, AttachmentKind, ContentKey, PartialIndex, Stored, Unit, Unpacked, UnpackedLayer,
+};
 pub use catalog::{Blob, Catalog, Content, Image, ImageName};
-pub(crate) use catalog::{ContentKey, PartialIndex, Stored, Unit, Unpacked, UnpackedLayer};
 pub(crate) use leftovers::{LeftOut, LeftOutClass};
 pub use limits::Limits;
 
@@ -165,6 +168,8 @@ struct Listed {
     saved_in_part: bool,
     /// Another image is taken in its place.
     replaced: bool,
+    /// What it is of another image.
+    attachment: Option<Attachment>,
 }
 
 impl Listed {
@@ -179,6 +184,7 @@ impl Listed {
             part: None,
             saved_in_part: false,
             replaced: false,
+            attachment: None,
         }
     }
 

@@ -3,16 +3,18 @@
 //! In: a [`Catalog`] and [`Rules`]. Out: a [`Plan`] that names a repository and tags for each image, or the one reason
 //! why nothing may be sent: a name that is missing, not valid, or claimed by two different images.
 
+mod followers;
 pub(crate) mod graph;
 pub(crate) mod naming;
 mod patterns;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, LeftOutClass, PartialIndex, Unit};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Repository, Tag};
 
+use followers::Followers;
 pub(crate) use graph::Closure;
 pub(crate) use naming::{Naming, Rewrite};
 pub(crate) use patterns::Patterns;
@@ -111,10 +113,10 @@ impl Plan {
         let mut drafts = Vec::new();
         let mut names = Vec::new();
         let mut plan = Self::default();
-        let referrers = Referrers::of(catalog);
-        rules.naming.check(catalog, &referrers.followers)?;
+        let followers = Followers::of(catalog, &rules.naming);
+        rules.naming.check(catalog, &|image| followers.has(image))?;
         for (index, image) in catalog.images.iter().enumerate() {
-            if referrers.followers.contains(&index) {
+            if followers.has(index) {
                 continue;
             }
             let naming::Places { valid, invalid } = rules.naming.places(image)?;
@@ -140,13 +142,19 @@ impl Plan {
             let idle = patterns.idle(names.iter().map(String::as_str));
             plan.notes.extend(idle.iter().map(|pattern| format!("no image matches {flag} '{pattern}'")));
         }
+        let mut drafts = settle_conflicts(drafts, catalog, rules.on_conflict, &mut plan.notes)?;
+        let (following, homeless) = followers.places(&drafts);
+        if homeless > 0 {
+            plan.notes.push(format!(
+                "{homeless} signatures or other attachments are not pushed, because the images that they are about are not"
+            ));
+        }
+        drafts.extend(following);
         let drafts = settle_conflicts(drafts, catalog, rules.on_conflict, &mut plan.notes)?;
         plan.images = join_tags(drafts);
         for image in &mut plan.images {
             image.find_lost_digests(catalog, rules.accept, &mut plan.notes);
         }
-        let followers = referrers.places(catalog, &plan.images);
-        plan.images.extend(followers);
         Ok(plan)
     }
 }
@@ -163,7 +171,9 @@ pub(crate) fn early(part: &Catalog, rules: &Rules) -> Vec<PlannedImage> {
         }
         Content::Unpacked(_) => false,
     };
-    let is_plain = |image: &&Image| !image.names.is_empty() && image.partial.is_none() && !refers(image);
+    let is_plain = |image: &&Image| {
+        !image.names.is_empty() && image.partial.is_none() && image.attachment.is_none() && !refers(image)
+    };
     let drafts = part.images.iter().filter(is_plain).flat_map(|image| {
         let places = rules.naming.places(image).unwrap_or_default().valid.into_iter();
         let chosen = places.filter(|place| rules.chooses(&place.name));
@@ -248,6 +258,8 @@ struct Draft {
     content: Content,
     digests: Vec<Digest>,
     shortfall: Option<BundleError>,
+    /// The index that it is a part of, which the bundle does not have whole.
+    stands_for: Option<Digest>,
     unit: Unit,
 }
 
@@ -260,6 +272,7 @@ fn drafts_of(image: &Image, place: naming::Destination, accept: Accept) -> Vec<D
         content,
         digests,
         shortfall,
+        stands_for: image.partial.as_ref().map(|partial| partial.index),
         unit: image.unit.clone(),
     };
     let partial = image.partial.as_deref().filter(|it| it.present.len() > 1 && !accept.partial_index);
@@ -304,7 +317,9 @@ fn identity(content: &Content, catalog: &Catalog) -> (Digest, Option<Digest>) {
         Content::Manifest(digest) => {
             let config = catalog.manifests.get(digest).and_then(|manifest| match &manifest.kind {
                 crate::oci::manifest::Kind::Image { config, .. } => Some(config.digest),
-                crate::oci::manifest::Kind::Index { .. } => None,
+                crate::oci::manifest::Kind::Index { .. } | crate::oci::manifest::Kind::Artifact { .. } => {
+                    None
+                }
             });
             (*digest, config)
         }
@@ -372,7 +387,7 @@ fn settle_conflicts(
 fn join_tags(drafts: Vec<Draft>) -> Vec<PlannedImage> {
     let mut places: HashMap<(Repository, ContentKey), usize> = HashMap::new();
     let mut images: Vec<PlannedImage> = Vec::new();
-    for Draft { place, content, digests, shortfall, unit } in drafts {
+    for Draft { place, content, digests, shortfall, unit, .. } in drafts {
         let at = *places.entry((place.repository.clone(), content.key())).or_insert(images.len());
         if at == images.len() {
             images.push(PlannedImage {
@@ -393,71 +408,6 @@ fn join_tags(drafts: Vec<Draft>) -> Vec<PlannedImage> {
         image.shortfall = image.shortfall.take().or(shortfall);
     }
     images
-}
-
-/// Unnamed manifests about another one (signatures, SBOMs): they go where their subject goes.
-struct Referrers {
-    followers: HashSet<usize>,
-}
-
-impl Referrers {
-    fn of(catalog: &Catalog) -> Self {
-        let subject_is_here = |image: &Image| {
-            let Content::Manifest(digest) = &image.content else { return false };
-            let subject = catalog.manifests.get(digest).and_then(|manifest| manifest.subject.as_ref());
-            subject.is_some_and(|subject| catalog.manifests.contains_key(&subject.digest))
-        };
-        let unnamed = |image: &Image| image.names.is_empty();
-        let followers = (0..catalog.images.len())
-            .filter(|&index| unnamed(&catalog.images[index]) && subject_is_here(&catalog.images[index]))
-            .collect();
-        Self { followers }
-    }
-
-    /// Referrers may have referrers, so places are handed on until none is new.
-    fn places(&self, catalog: &Catalog, planned: &[PlannedImage]) -> Vec<PlannedImage> {
-        let mut homes: HashMap<Digest, Vec<Repository>> = HashMap::new();
-        for image in planned {
-            if let Content::Manifest(root) = &image.content {
-                for digest in Closure::of(catalog, root).manifests {
-                    homes.entry(digest).or_default().push(image.repository.clone());
-                }
-            }
-        }
-        let mut waiting: Vec<usize> = self.followers.iter().copied().collect();
-        waiting.sort_unstable();
-        let mut out = Vec::new();
-        loop {
-            let before = waiting.len();
-            waiting.retain(|&index| {
-                let Content::Manifest(digest) = &catalog.images[index].content else { return false };
-                let Some(manifest) = catalog.manifests.get(digest) else { return false };
-                let subject = manifest.subject.as_ref().map(|subject| subject.digest);
-                let Some(repositories) = subject.and_then(|subject| homes.get(&subject).cloned()) else {
-                    return true;
-                };
-                for repository in &repositories {
-                    if homes.get(digest).is_some_and(|known| known.contains(repository)) {
-                        continue;
-                    }
-                    out.push(PlannedImage {
-                        name: format!("{repository}@{digest}"),
-                        repository: repository.clone(),
-                        tags: Vec::new(),
-                        content: Content::Manifest(*digest),
-                        digests: Vec::new(),
-                        shortfall: None,
-                        unit: catalog.images[index].unit.clone(),
-                    });
-                }
-                homes.entry(*digest).or_default().extend(repositories);
-                false
-            });
-            if waiting.len() == before {
-                return out;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

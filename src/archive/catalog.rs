@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::archive::leftovers::{LeftOut, nothing_in};
 use crate::error::BundleError;
@@ -42,6 +43,8 @@ pub struct Image {
     pub annotations: std::collections::BTreeMap<String, String>,
     /// The index it stands for, where the bundle holds only a part of that.
     pub partial: Option<Arc<PartialIndex>>,
+    /// What it is of another image, whose places are its own.
+    pub attachment: Option<Attachment>,
     /// The archive that is whole or damaged by itself: one of a folder, or of several bundles.
     pub unit: Unit,
 }
@@ -58,6 +61,41 @@ pub struct PartialIndex {
     pub present: Vec<(Digest, String)>,
     /// The platforms that are missing, in words.
     pub missing: Vec<String>,
+}
+
+/// That something is about another image, and goes where that one goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The digest of the image that it is about.
+    pub subject: Digest,
+    /// What it is.
+    pub kind: AttachmentKind,
+}
+
+/// What is attached to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttachmentKind {
+    /// Signatures of cosign.
+    Signatures,
+    /// Attestations of cosign.
+    Attestations,
+    /// A bill of materials as cosign attaches it.
+    Sbom,
+    /// A manifest that is found by its `subject`.
+    Referrer,
+}
+
+impl Attachment {
+    /// The tag under which it is looked for; none for what is found by its subject.
+    pub(crate) fn tag(&self) -> Option<Tag> {
+        let suffix = match self.kind {
+            AttachmentKind::Signatures => "sig",
+            AttachmentKind::Attestations => "att",
+            AttachmentKind::Sbom => "sbom",
+            AttachmentKind::Referrer => return None,
+        };
+        format!("{}-{}.{suffix}", self.subject.algorithm().name(), self.subject.hex()).parse().ok()
+    }
 }
 
 /// What a bundle calls an image.
@@ -273,6 +311,11 @@ impl Catalog {
             LeftOut::unreadable(unit.as_ref(), "damaged images", why)
         }));
         self.keep_reachable();
+    }
+
+    /// Whether a member of an index is a blob, and not a manifest.
+    pub(crate) fn lists_as_blob(&self, digest: &Digest) -> bool {
+        !self.manifests.contains_key(digest) && self.blobs.contains_key(digest)
     }
 
     /// How many configurations and layers there are, those of docker-archives among them.

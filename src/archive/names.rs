@@ -31,6 +31,19 @@ pub(super) fn from_annotations(annotations: &BTreeMap<String, String>) -> Vec<Im
     names
 }
 
+/// What cosign and hauler write of the kind of an entry.
+const KIND: &str = "kind";
+
+/// The kind of an entry, where its tool tells images from what belongs to them.
+pub(super) fn kind(annotations: &BTreeMap<String, String>) -> Option<&str> {
+    annotations.get(KIND).map(String::as_str)
+}
+
+/// Whether `cosign save` wrote the entry.
+pub(super) fn is_of_cosign(annotations: &BTreeMap<String, String>) -> bool {
+    kind(annotations).is_some_and(|kind| kind.starts_with("dev.cosignproject.cosign/"))
+}
+
 /// Whether containerd, or a tool that exports its images, wrote the entry. It exports what its content store holds, which
 /// may be some platforms of an index.
 pub(super) fn is_of_containerd(annotations: &BTreeMap<String, String>) -> bool {

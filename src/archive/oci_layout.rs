@@ -3,19 +3,20 @@
 //!
 //! Out: what its `index.json` lists, each visited, whole or with what is wrong with it. Its manifests stay as they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
-use crate::archive::catalog::ImageName;
+use crate::archive::catalog::{Catalog, ImageName};
+use crate::archive::leftovers::LeftOut;
 use crate::archive::limits::check_length;
 use crate::archive::names;
 use crate::archive::pool::Pool;
 use crate::archive::tree::Tree;
 use crate::archive::{Listed, Reader};
-use crate::error::{BundleError, Fault};
+use crate::error::{BundleError, Fault, printable};
 use crate::oci::manifest::{Kind, parse_json};
-use crate::oci::{Descriptor, Manifest, media_type};
+use crate::oci::{Descriptor, Digest, Manifest, media_type};
 
 const MAX_LAYOUT_FILE_BYTES: u64 = 64 << 10;
 
@@ -25,15 +26,15 @@ struct LayoutFile {
     version: String,
 }
 
-/// What the layout at `folder` lists. `notes` gets what is odd but harmless.
+/// What the layout at `folder` lists. `catalog` gets what is odd but harmless, and what is no image.
 pub(super) fn read(
     reader: &Reader<'_>,
     tree: &Tree<'_>,
     folder: &str,
     pool: &mut Pool<'_>,
-    notes: &mut Vec<String>,
+    catalog: &mut Catalog,
 ) -> Result<Vec<Listed>, BundleError> {
-    check_version(tree, folder, notes)?;
+    check_version(tree, folder, &mut catalog.notes)?;
     let path = format!("{folder}index.json");
     let Some(bytes) = tree.read_small(&path, reader.limits.index_bytes)? else { return Ok(Vec::new()) };
     let index = Manifest::parse(bytes, media_type::OCI_INDEX).map_err(|e| e.at(&path))?;
@@ -47,14 +48,58 @@ pub(super) fn read(
     // `docker save` of several images without names is no index of one.
     let saved = tree.contains(&format!("{folder}manifest.json"));
     if !saved && is_one_image(&children, &named) {
-        notes.push(format!("{path} has no names, but platforms: taken as one multi-platform image"));
+        catalog.notes.push(format!("{path} has no names, but platforms: taken as one multi-platform image"));
         return Ok(vec![as_one_image(reader, pool, index)?]);
     }
     let mut listed = Vec::new();
     for (child, names) in children.iter().zip(named) {
-        listed.push(visit(pool, child, names)?);
+        match document(pool, child, !names.is_empty())? {
+            Some(document) => listed.push(visit(pool, &document, names)?),
+            None => catalog.left_out.push(no_image(&path, child)),
+        }
     }
-    Ok(join(listed))
+    let mut listed = join(listed);
+    // `cosign save` keeps what refers to the image among the blobs, and lists it nowhere.
+    let is_of_cosign = |image: &Listed| image.names.is_empty() && names::is_of_cosign(&image.annotations);
+    if listed.iter().any(is_of_cosign) {
+        pool.visit_unlisted(folder)?;
+        let known: HashSet<Digest> = listed.iter().map(|image| image.digest).collect();
+        for digest in pool.referrers_of(&known) {
+            listed.push(Listed::new(digest.to_string(), Vec::new(), digest));
+        }
+    }
+    Ok(listed)
+}
+
+/// An entry as the manifest that it is; none where it is no manifest. The specification lets an index list anything, and
+/// wants unknown types to be
+/// [passed over](https://github.com/opencontainers/image-spec/blob/v1.1.1/image-index.md#image-index-property-descriptions).
+fn document(
+    pool: &mut Pool<'_>,
+    entry: &Descriptor,
+    is_named: bool,
+) -> Result<Option<Descriptor>, BundleError> {
+    if media_type::may_be_manifest(&entry.media_type) {
+        return Ok(Some(entry.clone()));
+    }
+    let known =
+        pool.add_unknown(entry)?.filter(|document| is_named || pool.is_about_images(&document.digest));
+    // Whatever it is, its name would be lost with it.
+    if known.is_none() && is_named && pool.is_wrong(entry) {
+        return Ok(Some(entry.clone()));
+    }
+    Ok(known.map(|document| Descriptor {
+        annotations: entry.annotations.clone(),
+        platform: entry.platform.clone(),
+        ..document
+    }))
+}
+
+fn no_image(index: &str, entry: &Descriptor) -> LeftOut {
+    let Descriptor { media_type, digest, .. } = entry;
+    let why = "it is no manifest that a registry would take, so it is no image".to_owned();
+    let what = format!("an entry of the type {}, {digest}", printable(media_type));
+    LeftOut { why, ..LeftOut::no_image(index, what) }
 }
 
 fn check_version(tree: &Tree<'_>, folder: &str, notes: &mut Vec<String>) -> Result<(), BundleError> {

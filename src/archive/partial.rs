@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::archive::catalog::PartialIndex;
-use crate::archive::pool::{Pool, is_blob};
+use crate::archive::pool::Pool;
 use crate::error::Fault;
 use crate::oci::{Descriptor, Digest, Manifest};
 
@@ -77,7 +77,7 @@ fn collect(pool: &Pool<'_>, index: &Manifest, depth: usize, platforms: &mut Plat
         return None;
     }
     for (child, entry) in index.children().iter().zip(entries) {
-        if is_blob(child) {
+        if pool.is_blob(child).ok()? {
             pool.has_content(&child.digest).then_some(())?;
             continue;
         }

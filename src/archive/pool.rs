@@ -178,8 +178,10 @@ impl<'t> Pool<'t> {
             let manifest = Arc::clone(&frame.manifest);
             if let Some(child) = manifest.children().get(frame.next_child) {
                 frame.next_child += 1;
-                if is_blob(child) {
-                    if let Err(fault) = self.find(child) {
+                if self.is_blob(child)? {
+                    if !child.is_foreign()
+                        && let Err(fault) = self.find(child)
+                    {
                         frame.outcome.blame(inside(fault, &manifest));
                     }
                 } else if depth > self.reader.limits.index_depth {
@@ -202,6 +204,43 @@ impl<'t> Pool<'t> {
                 outcome = Some(frame.outcome);
             }
         }
+    }
+
+    /// Whether a member of an index is a blob. Clients go by its type: what is called by none of the types of manifests is
+    /// fetched as a blob. But tools write manifests under types of their own (`application/vnd.oci.descriptor.v1+json`).
+    pub(super) fn is_blob(&self, child: &Descriptor) -> Result<bool, BundleError> {
+        let media_type = &child.media_type;
+        if media_type::may_be_manifest(media_type) {
+            return Ok(false);
+        }
+        if is_called_as_blob(media_type) || child.size > self.reader.limits.manifest_bytes {
+            return Ok(true);
+        }
+        if self.manifests.contains_key(&child.digest) {
+            return Ok(false);
+        }
+        match self.read_verified(child) {
+            Ok(bytes) => Ok(Manifest::parse(bytes, media_type).is_err()),
+            Err(fault) if ends_the_bundle(fault.fault()) => Err(fault),
+            // Whatever it should be, it is not there.
+            Err(_) => Ok(true),
+        }
+    }
+
+    /// Takes a document of a type that is not known here, that a layout lists, as a manifest. None where it is no JSON, so
+    /// that no registry takes it as one.
+    pub(super) fn add_unknown(&mut self, entry: &Descriptor) -> Result<Option<Descriptor>, BundleError> {
+        if is_called_as_blob(&entry.media_type) || entry.size > self.reader.limits.manifest_bytes {
+            return Ok(None);
+        }
+        let bytes = match self.read_verified(entry) {
+            Ok(bytes) => bytes,
+            Err(fault) if ends_the_bundle(fault.fault()) => return Err(fault),
+            Err(_) => return Ok(None),
+        };
+        let known = Manifest::parse(bytes.clone(), &entry.media_type).ok();
+        let manifest = known.or_else(|| Manifest::of_unknown_type(&bytes, &entry.media_type));
+        Ok(manifest.map(|manifest| self.add_manifest(Manifest { digest: entry.digest, ..manifest })))
     }
 
     /// Begins to visit a manifest, or says how an earlier visit went.
@@ -284,6 +323,39 @@ impl<'t> Pool<'t> {
         let found = wrong.map_or_else(String::new, |digest| format!(", but has {digest}"));
         let what = format!("should have the digest {}{found}", descriptor.digest);
         Err(BundleError::new(Fault::DigestMismatch, what))
+    }
+
+    /// Whether a document that was read is an image, an index or an artifact of a known shape, or about one.
+    pub(super) fn is_about_images(&self, digest: &Digest) -> bool {
+        self.manifests.get(digest).is_some_and(|manifest| {
+            let is_known = !matches!(manifest.kind, Kind::Artifact { .. });
+            is_known || media_type::is_artifact(&manifest.media_type) || manifest.subject.is_some()
+        })
+    }
+
+    /// Whether a visit will say what is wrong with what a descriptor points at: it is missing or damaged, or JSON that is no
+    /// right manifest. What is too long to be a manifest is looked for, not at.
+    pub(super) fn is_wrong(&self, descriptor: &Descriptor) -> bool {
+        if descriptor.size > self.reader.limits.manifest_bytes {
+            return self.find(descriptor).is_err();
+        }
+        let is_json = |bytes: Bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
+        self.read_verified(descriptor).map_or(true, is_json)
+    }
+
+    /// A blob of at most `limit` bytes; none where it is not there, not right, or longer.
+    pub(super) fn small_blob(&self, descriptor: &Descriptor, limit: u64) -> Option<Bytes> {
+        (descriptor.size <= limit).then(|| self.read_verified(descriptor).ok()).flatten()
+    }
+
+    /// Images that were read and are about one of `listed`, but are none of those.
+    pub(super) fn referrers_of(&self, listed: &HashSet<Digest>) -> Vec<Digest> {
+        let about = |manifest: &Manifest| manifest.subject.as_ref().map(|subject| subject.digest);
+        let manifests = self.manifests.values().filter(|manifest| !listed.contains(&manifest.digest));
+        let refer = manifests.filter(|manifest| about(manifest).is_some_and(|it| listed.contains(&it)));
+        let mut digests: Vec<Digest> = refer.map(|manifest| manifest.digest).collect();
+        digests.sort_unstable();
+        digests
     }
 
     /// Where bytes of the right length lie; at least one place.
@@ -371,11 +443,11 @@ impl<'t> Pool<'t> {
             if catalog.manifests.insert(digest, Arc::clone(manifest)).is_some() {
                 continue;
             }
-            for descriptor in manifest.blobs().chain(manifest.children()) {
-                if self.manifests.contains_key(&descriptor.digest) {
-                    rest.push(descriptor.digest);
-                    continue;
-                }
+            let manifests = manifest.children().iter().filter(|it| self.manifests.contains_key(&it.digest));
+            rest.extend(manifests.map(|child| child.digest));
+            let is_blob = |it: &&Descriptor| !self.manifests.contains_key(&it.digest) && !it.is_foreign();
+            let blobs = manifest.children().iter().filter(is_blob);
+            for descriptor in manifest.blobs().chain(blobs) {
                 let known = catalog.blobs.get(&descriptor.digest).map(|blob| blob.size);
                 if known.is_some_and(|size| size != descriptor.size) {
                     let what = format!("{} is in the bundle with two sizes", descriptor.digest);
@@ -429,25 +501,24 @@ fn describe(manifest: &Manifest) -> Descriptor {
     Descriptor { media_type: manifest.media_type.clone(), ..Descriptor::plain(manifest.digest, size) }
 }
 
-/// A member of an index that points at no manifest, by its media type. Tools write manifests under types of their own
-/// (`application/vnd.oci.descriptor.v1+json`), so only what is surely something else counts.
-pub(super) fn is_blob(descriptor: &Descriptor) -> bool {
-    let media_type = &descriptor.media_type;
+/// A media type that is surely that of a blob.
+fn is_called_as_blob(media_type: &str) -> bool {
     !media_type::is_manifest(media_type)
-        && (media_type.contains(".layer.")
-            || media_type.contains(".config.")
-            || media_type.contains(".diff."))
+        && [".layer.", ".config.", ".diff."].iter().any(|part| media_type.contains(part))
 }
 
 /// Whether a manifest is of the kind that its descriptor says. One reader goes by the one, another by the other.
 fn agrees(descriptor: &Descriptor, manifest: &Manifest) -> Result<(), BundleError> {
     let stated = &descriptor.media_type;
-    let is_index = matches!(manifest.kind, Kind::Index { .. });
-    if !media_type::is_manifest(stated) || media_type::is_index(stated) == is_index {
+    if !media_type::is_manifest(stated) || manifest.kind.fits(stated) {
         return Ok(());
     }
-    let (is, says) = if is_index { ("an index", "an image") } else { ("an image", "an index") };
-    let what = format!("it is {is}, and what lists it says that it is {says} ({stated})");
+    let is = match manifest.kind {
+        Kind::Index { .. } => "an index",
+        Kind::Image { .. } => "an image",
+        Kind::Artifact { .. } => "an artifact",
+    };
+    let what = format!("it is {is}, and what lists it says that it is of the type {stated}");
     Err(BundleError::new(Fault::Contradiction, what))
 }
 

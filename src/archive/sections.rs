@@ -13,7 +13,8 @@ use crate::archive::tar::SPARSE;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::archive::{Listed, Reader, Section, distinct};
 use crate::archive::{
-    dir_transport, docker_archive, imgpkg, marks, nested, oc_tree, oci_layout, partial, registry_tree, views,
+    attachments, dir_transport, docker_archive, imgpkg, marks, nested, oc_tree, oci_layout, partial,
+    registry_tree, views,
 };
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Manifest};
@@ -216,7 +217,7 @@ fn section_of<'t>(
     if kind.layout {
         members.used.extend(["index.json", "oci-layout"].map(|name| format!("{folder}{name}")));
         members.shelves.push(format!("{folder}blobs/"));
-        listed.extend(oci_layout::read(reader, tree, folder, pool, &mut catalog.notes)?);
+        listed.extend(oci_layout::read(reader, tree, folder, pool, catalog)?);
         if listed.is_empty() && kind.saved.is_none() {
             members.empty_layouts.insert(folder.to_owned());
         }
@@ -257,6 +258,7 @@ fn section_of<'t>(
             extras = views::join(reader, section, pool, entries, &mut listed, catalog)?;
         }
     }
+    attachments::assign(&mut listed, pool);
     take(section, pool, listed, extras, catalog)
 }
 
@@ -349,13 +351,14 @@ fn take(
     catalog: &mut Catalog,
 ) -> Result<(), BundleError> {
     for listed in listed {
-        let Listed { label, names, digest, annotations, fault, part, saved_in_part, .. } = listed;
+        let Listed { label, names, digest, annotations, fault, part, saved_in_part, attachment, .. } = listed;
         let image = |content, partial| Image {
             names: distinct(names),
             content: Content::Manifest(content),
             origin: section.origin.clone(),
             annotations,
             partial,
+            attachment,
             unit: None,
         };
         let fault = fault.map_or_else(|| pool.admit(&digest, catalog), Err);
@@ -387,7 +390,15 @@ fn take(
             pool.admit(digest, catalog)?;
         }
         let (origin, annotations) = (section.origin.clone(), BTreeMap::new());
-        catalog.images.push(Image { names, content, origin, annotations, partial: None, unit: None });
+        catalog.images.push(Image {
+            names,
+            content,
+            origin,
+            annotations,
+            partial: None,
+            attachment: None,
+            unit: None,
+        });
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::build::{Blobs, Files, header, named, on, saved, space, tar_of};
 use super::*;
 use crate::error::Fault;
+use crate::oci::media_type;
 use crate::source::read_exact;
 
 fn opener(stored: Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> {
@@ -207,6 +208,77 @@ fn an_index_json_without_names_may_be_an_image_itself() {
     let apart = catalog(&blobs.layout("", &[base(amd.clone(), "x"), base(amd, "y"), base(arm, "z")]));
     assert_eq!(apart.images.len(), 3);
     assert!(apart.images.iter().all(|image| image.names.is_empty() && image.annotations.len() == 1));
+}
+
+#[test]
+fn what_an_index_lists_and_is_no_manifest_is_a_blob() {
+    let mut blobs = Blobs::default();
+    let image = blobs.image("a", &["one"]);
+    let layer = with(blobs.document(&json!("layer"), ""), "mediaType", json!(media_type::DOCKER_LAYER_GZIP));
+    let cache = blobs.document(
+        &json!({"layers": [{"blob": layer["digest"], "parent": -1}]}),
+        "application/vnd.buildkit.cacheconfig.v0",
+    );
+    let xml = with(blobs.document(&json!("x"), ""), "mediaType", json!("application/xml"));
+    // Tools write manifests under types of their own.
+    let odd = with(image.clone(), "mediaType", json!("application/vnd.oci.descriptor.v1+json"));
+    let index = blobs.index(&[layer.clone(), cache.clone(), xml.clone(), odd]);
+    let catalog = catalog(&blobs.layout("", &[named(index.clone(), "x.io/cache:1")]));
+    assert!(catalog.broken.is_empty(), "{:?}", catalog.broken);
+    for blob in [&layer, &cache, &xml] {
+        assert!(catalog.lists_as_blob(&digest(blob)), "{blob}");
+    }
+    assert!(catalog.manifests.contains_key(&digest(&image)));
+    blobs.0.remove(&digest(&cache).to_string());
+    let catalog = self::catalog(&blobs.layout("", &[named(index, "x.io/cache:1")]));
+    assert_eq!(broken(&catalog), [Fault::MissingBlob]);
+}
+
+/// The example of the specification of layouts has such an entry.
+#[test]
+fn entries_of_a_layout_that_are_no_manifests_are_named_and_harm_nothing() {
+    let mut blobs = Blobs::default();
+    let image = named(blobs.image("a", &["one"]), "x.io/a:1");
+    let as_type = |blob: Value, media_type: &str| with(blob, "mediaType", json!(media_type));
+    let xml = as_type(blobs.document(&json!("<xml/>"), ""), "application/xml");
+    let missing = json!({"mediaType": "application/xml", "digest": Digest::of(b"gone"), "size": 4});
+    let nameless = blobs.document(&json!({"some": "document"}), "application/vnd.example+json");
+    let catalog1 = catalog(&blobs.layout("", &[xml, image.clone(), missing.clone(), nameless.clone()]));
+    assert!(catalog1.broken.is_empty());
+    assert_eq!(names(&catalog1), set(&["x.io/a:1"]));
+    assert_eq!(left_out(&catalog1), ["index.json: no-image"; 3]);
+    // What has a name is pushed as it is, or what is wrong with it is said.
+    let catalog2 =
+        catalog(&blobs.layout("", &[named(nameless.clone(), "x.io/doc:1"), named(missing, "x.io/gone:1")]));
+    assert_eq!(names(&catalog2), set(&["x.io/doc:1"]));
+    assert_eq!(catalog2.manifests[&digest(&nameless)].media_type, "application/vnd.example+json");
+    assert_eq!(broken(&catalog2), [Fault::MissingBlob]);
+    // Documents of known shapes are not passed on because their type is not known.
+    let old = blobs.document(&json!({"schemaVersion": 1, "fsLayers": []}), media_type::DOCKER_SCHEMA1[0]);
+    let both = blobs.document(&json!({"layers": [], "manifests": []}), "application/vnd.example+json");
+    let catalog3 = catalog(&blobs.layout("", &[old, named(both, "x.io/both:1")]));
+    assert_eq!(broken(&catalog3), [Fault::Unsupported, Fault::BadJson]);
+}
+
+#[test]
+fn artifact_manifests_are_images_of_blobs() {
+    let mut blobs = Blobs::default();
+    let blob = with(blobs.document(&json!("signature"), ""), "mediaType", json!("application/jose+json"));
+    let artifact =
+        json!({"mediaType": media_type::OCI_ARTIFACT, "artifactType": "x/sig", "blobs": [blob.clone()]});
+    let artifact = blobs.document(&artifact, media_type::OCI_ARTIFACT);
+    // A blob may well be a manifest too: it is wanted as both.
+    let image = blobs.image("a", &["one"]);
+    let config = blobs.document(&json!({}), "application/vnd.oci.empty.v1+json");
+    let holder = json!({"schemaVersion": 2, "config": config, "layers": [image.clone()]});
+    let holder = blobs.document(&holder, media_type::OCI_MANIFEST);
+    let listed =
+        [named(artifact.clone(), "x.io/art:1"), named(image.clone(), "x.io/a:1"), named(holder, "x.io/h:1")];
+    let catalog = catalog(&blobs.layout("", &listed));
+    assert!(catalog.broken.is_empty(), "{:?}", catalog.broken);
+    assert_eq!(catalog.manifests[&digest(&artifact)].media_type, media_type::OCI_ARTIFACT);
+    assert!(catalog.blobs.contains_key(&digest(&blob)));
+    assert!(catalog.blobs.contains_key(&digest(&image)) && catalog.manifests.contains_key(&digest(&image)));
 }
 
 #[test]

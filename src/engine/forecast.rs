@@ -176,7 +176,7 @@ async fn others(
                 Kind::Image { config, layers } => {
                     config.digest == image.config_digest && layers.len() == image.layers.len()
                 }
-                Kind::Index { .. } => false,
+                Kind::Index { .. } | Kind::Artifact { .. } => false,
             });
         if !same {
             others.push((tag.clone(), digest));

@@ -85,10 +85,15 @@ pub enum Kind {
         /// The layers, lowest first.
         layers: Vec<Descriptor>,
     },
-    /// Other manifests.
+    /// Other manifests, and sometimes blobs (a build cache).
     Index {
-        /// The manifests, in the index's order.
+        /// What it lists, in the index's order.
         children: Vec<Descriptor>,
+    },
+    /// Blobs alone: an OCI artifact manifest, or a manifest of a type that is not known here.
+    Artifact {
+        /// The blobs that can be made out.
+        blobs: Vec<Descriptor>,
     },
 }
 
@@ -104,6 +109,7 @@ struct RawManifest {
     config: Option<RawDescriptor>,
     layers: Option<Vec<RawDescriptor>>,
     manifests: Option<Vec<RawDescriptor>>,
+    blobs: Option<Vec<RawDescriptor>>,
     subject: Option<RawDescriptor>,
     #[serde(rename = "fsLayers")]
     fs_layers: Option<serde::de::IgnoredAny>,
@@ -118,7 +124,7 @@ struct RawDescriptor {
     #[serde(default)]
     urls: Option<Vec<String>>,
     #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, Option<String>>>,
     #[serde(default)]
     platform: Option<Platform>,
 }
@@ -129,14 +135,26 @@ impl RawDescriptor {
         let size = u64::try_from(self.size).map_err(|_| {
             BundleError::new(Fault::BadJson, format!("{digest}: size {} is negative", self.size))
         })?;
+        let annotations = self.annotations.unwrap_or_default().into_iter();
         Ok(Descriptor {
             media_type: self.media_type.unwrap_or_default(),
             digest,
             size,
             urls: self.urls.unwrap_or_default(),
-            annotations: self.annotations.unwrap_or_default(),
+            annotations: annotations.map(|(key, value)| (key, value.unwrap_or_default())).collect(),
             platform: self.platform,
         })
+    }
+}
+
+impl Kind {
+    /// Whether a known media type of manifests is one of this kind.
+    pub(crate) fn fits(&self, media_type: &str) -> bool {
+        match self {
+            Self::Index { .. } => media_type::is_index(media_type),
+            Self::Artifact { .. } => media_type::is_artifact(media_type),
+            Self::Image { .. } => !media_type::is_index(media_type) && !media_type::is_artifact(media_type),
+        }
     }
 }
 
@@ -167,6 +185,10 @@ impl Manifest {
         let said = said.to_owned();
         let subject = raw.subject.map(RawDescriptor::check).transpose()?;
         let (kind, usual) = match (raw.config, raw.layers, raw.manifests) {
+            (None, None, None) if media_type::is_artifact(&said) => (
+                Kind::Artifact { blobs: check_all(raw.blobs.unwrap_or_default())? },
+                media_type::OCI_ARTIFACT,
+            ),
             (_, None, Some(children)) => {
                 (Kind::Index { children: check_all(children)? }, media_type::OCI_INDEX)
             }
@@ -183,28 +205,56 @@ impl Manifest {
             }
             _ => return Err(BundleError::new(Fault::BadJson, "has neither \"config\" nor \"manifests\"")),
         };
-        let is_index = matches!(kind, Kind::Index { .. });
-        if media_type::is_manifest(&said) && media_type::is_index(&said) != is_index {
+        if media_type::is_manifest(&said) && !kind.fits(&said) {
             let what = format!("is not what its media type {said} says");
             return Err(BundleError::new(Fault::Contradiction, what));
         }
-        let media_type =
-            if media_type::is_manifest(&said) && speaks_for_itself { said } else { usual.to_owned() };
+        // A type of its own that a manifest states is part of what it is; one that only its descriptor states is not.
+        let states_its_own = raw.media_type.is_some_and(|own| !own.is_empty());
+        let is_meant = if media_type::is_manifest(&said) && !media_type::is_artifact(&said) {
+            speaks_for_itself
+        } else {
+            states_its_own || media_type::is_artifact(&said)
+        };
+        let media_type = if is_meant { said } else { usual.to_owned() };
         Ok(Self { bytes, digest, media_type, kind, subject })
     }
 
-    /// The manifests it lists; none for an image.
+    /// A JSON document of a type that is not known here, as a manifest that is passed on as it is. None where the bytes are
+    /// no such document, or one of a known shape that [`Manifest::parse`] has something against. `stated` is the media type
+    /// its descriptor gives.
+    pub(crate) fn of_unknown_type(bytes: &Bytes, stated: &str) -> Option<Self> {
+        let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+        let fields = json.as_object()?;
+        let own = fields.get("mediaType").and_then(serde_json::Value::as_str);
+        let media_type = own.filter(|own| !own.is_empty()).unwrap_or(stated).to_owned();
+        let is_known = media_type::may_be_manifest(&media_type);
+        if is_known || ["manifests", "fsLayers"].iter().any(|key| fields.contains_key(*key)) {
+            return None;
+        }
+        let descriptor = |value: &serde_json::Value| {
+            RawDescriptor::deserialize(value).ok().and_then(|raw| raw.check().ok())
+        };
+        let listed = ["layers", "blobs"].iter().filter_map(|key| fields.get(*key)?.as_array()).flatten();
+        let blobs = fields.get("config").into_iter().chain(listed).filter_map(descriptor).collect();
+        let subject = fields.get("subject").and_then(descriptor);
+        let digest = Digest::of(bytes);
+        Some(Self { bytes: bytes.clone(), digest, media_type, kind: Kind::Artifact { blobs }, subject })
+    }
+
+    /// What an index lists; nothing for anything else. Some of it may be blobs.
     pub(crate) fn children(&self) -> &[Descriptor] {
         match &self.kind {
             Kind::Index { children } => children,
-            Kind::Image { .. } => &[],
+            Kind::Image { .. } | Kind::Artifact { .. } => &[],
         }
     }
 
-    /// The blobs it needs: configuration first, then layers, foreign ones left out.
+    /// The blobs it needs: configuration first, then layers, foreign ones left out. Those that an index lists are children.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, layers) = match &self.kind {
             Kind::Image { config, layers } => (Some(config.as_ref()), layers.as_slice()),
+            Kind::Artifact { blobs } => (None, blobs.as_slice()),
             Kind::Index { .. } => (None, &[][..]),
         };
         config.into_iter().chain(layers).filter(|descriptor| !descriptor.is_foreign())
@@ -250,6 +300,42 @@ mod tests {
     }
 
     #[test]
+    fn an_artifact_manifest_lists_its_blobs() {
+        let json = format!(
+            r#"{{"mediaType":"{}","artifactType":"x/y","blobs":[{{"mediaType":"a","digest":"{DIGEST}","size":2}}],
+            "subject":{{"digest":"{DIGEST}","size":3,"annotations":{{"empty":null}}}}}}"#,
+            media_type::OCI_ARTIFACT
+        );
+        let artifact = parse(&json).unwrap();
+        assert_eq!(artifact.blobs().map(|blob| blob.size).collect::<Vec<_>>(), [2]);
+        assert_eq!(
+            (artifact.media_type.as_str(), artifact.subject.unwrap().size),
+            (media_type::OCI_ARTIFACT, 3)
+        );
+    }
+
+    #[test]
+    fn a_document_of_an_unknown_type_keeps_its_type() {
+        let of =
+            |json: &str, stated| Manifest::of_unknown_type(&Bytes::copy_from_slice(json.as_bytes()), stated);
+        let blob = format!(r#"{{"digest":"{DIGEST}","size":7}}"#);
+        let own = of(
+            &format!(r#"{{"mediaType":"x/own","config":{blob},"blobs":[{blob},{{"digest":1}},3]}}"#),
+            "x/y",
+        );
+        let own = own.unwrap();
+        assert_eq!((own.media_type.as_str(), own.blobs().count()), ("x/own", 2));
+        assert_eq!(of("{}", "x/y").unwrap().media_type, "x/y");
+        let (known, old) = (media_type::OCI_MANIFEST, media_type::DOCKER_SCHEMA1[1]);
+        for (json, stated) in [("<x/>", "x/y"), ("[]", "x/y"), ("{}", ""), ("{}", known), ("{}", old)] {
+            assert!(of(json, stated).is_none(), "{json} {stated}");
+        }
+        // One that has the shape of an image is an image, and is sent as what it says it is.
+        let image = parse(&format!(r#"{{"mediaType":"x/own","config":{blob},"layers":[]}}"#)).unwrap();
+        assert_eq!((image.media_type.as_str(), image.blobs().count()), ("x/own", 1));
+    }
+
+    #[test]
     fn each_fault_has_its_class() {
         for (json, fault) in [
             ("{".to_owned(), Fault::BadJson),
@@ -257,6 +343,13 @@ mod tests {
             (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), Fault::Unsupported),
             (r#"{"config":{"digest":"sha256:xyz","size":1}}"#.to_owned(), Fault::BadDigest),
             (format!(r#"{{"config":{{"digest":"{DIGEST}","size":-1}}}}"#), Fault::BadJson),
+            (
+                format!(
+                    r#"{{"mediaType":"{}","config":{{"digest":"{DIGEST}","size":1}},"layers":[]}}"#,
+                    media_type::OCI_ARTIFACT
+                ),
+                Fault::Contradiction,
+            ),
             (
                 format!(r#"{{"config":{{"digest":"{DIGEST}","size":1}},"layers":[],"manifests":[]}}"#),
                 Fault::BadJson,

@@ -4,6 +4,10 @@
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// OCI artifact manifest, of the release candidates of image-spec 1.1; some tools still write it.
+pub const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
+/// The same before OCI took it over from ORAS.
+pub const ORAS_ARTIFACT: &str = "application/vnd.cncf.oras.artifact.manifest.v1+json";
 /// Docker manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Docker schema 2 manifest.
@@ -33,7 +37,7 @@ pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.ta
 /// type is not in it.
 pub const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, \
-application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
+application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.artifact.manifest.v1+json, application/vnd.cncf.oras.artifact.manifest.v1+json, */*;q=0.1";
 
 /// The name of a layer's type, where it is one that we write.
 pub(crate) fn known_layer(media_type: &str) -> Option<&'static str> {
@@ -49,7 +53,17 @@ pub(crate) fn is_index(media_type: &str) -> bool {
 
 /// Whether a descriptor of this type points at a manifest rather than a blob.
 pub(crate) fn is_manifest(media_type: &str) -> bool {
-    is_index(media_type) || matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
+    is_index(media_type) || is_artifact(media_type) || matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
+}
+
+/// Whether a manifest of this type lists blobs and has no configuration.
+pub(crate) fn is_artifact(media_type: &str) -> bool {
+    matches!(media_type, OCI_ARTIFACT | ORAS_ARTIFACT)
+}
+
+/// Whether a descriptor says nothing else than that it points at a manifest, be it one that registries still take or not.
+pub(crate) fn may_be_manifest(media_type: &str) -> bool {
+    media_type.is_empty() || is_manifest(media_type) || DOCKER_SCHEMA1.contains(&media_type)
 }
 
 /// Layers that are fetched from elsewhere and must not be pushed without being asked to

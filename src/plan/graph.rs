@@ -10,7 +10,7 @@ use crate::oci::{Descriptor, Digest};
 pub(crate) struct Closure {
     /// Manifests and indexes, each after everything it points at; the root is the last.
     pub manifests: Vec<Digest>,
-    /// Configurations and layers, each once, in the order of the bundle.
+    /// Configurations, layers and what else an index lists, each once, in the order of the bundle.
     pub blobs: Vec<Descriptor>,
 }
 
@@ -32,8 +32,13 @@ impl Closure {
             }
             let Some(manifest) = catalog.manifests.get(&digest) else { continue };
             stack.push((digest, true));
-            stack.extend(manifest.children().iter().rev().map(|child| (child.digest, false)));
-            closure.blobs.extend(manifest.blobs().filter(|blob| blobs.insert(blob.digest)).cloned());
+            let is_manifest = |child: &&Descriptor| catalog.manifests.contains_key(&child.digest);
+            let children = manifest.children().iter();
+            stack.extend(children.clone().rev().filter(is_manifest).map(|child| (child.digest, false)));
+            // Who stores a build cache makes an index of layers.
+            let listed = children.filter(|child| !is_manifest(child) && !child.is_foreign());
+            let new = manifest.blobs().chain(listed).filter(|blob| blobs.insert(blob.digest));
+            closure.blobs.extend(new.cloned());
         }
         closure.blobs.sort_by_key(|blob| catalog.blobs.get(&blob.digest).map_or(u64::MAX, |blob| blob.order));
         closure

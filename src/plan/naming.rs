@@ -1,6 +1,5 @@
 //! How a name in the bundle becomes a name on the mirror: the host is dropped, path and tag stay.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -95,8 +94,12 @@ impl fmt::Display for Destination {
 
 impl Naming {
     /// Whether every image can be given a name; the error lists those that cannot, and the flag that helps.
-    pub(super) fn check(&self, catalog: &Catalog, followers: &HashSet<usize>) -> Result<(), BundleError> {
-        let images = || catalog.images.iter().enumerate().filter(|(index, _)| !followers.contains(index));
+    pub(super) fn check(
+        &self,
+        catalog: &Catalog,
+        follows: &dyn Fn(usize) -> bool,
+    ) -> Result<(), BundleError> {
+        let images = || catalog.images.iter().enumerate().filter(|(index, _)| !follows(*index));
         let nameless: Vec<&Image> = images()
             .map(|(_, image)| image)
             .filter(|image| self.is_nameless(image) && !has_invalid_name(image))
@@ -182,6 +185,11 @@ impl Naming {
     fn given(&self, image: &Image) -> Option<&Reference> {
         let any = || self.names.iter().find(|given| given.digest.is_none()).map(|given| &given.name);
         self.given_exactly(image).or_else(any)
+    }
+
+    /// Whether the user names exactly this image, by its digest or by an annotation.
+    pub(super) fn names_exactly(&self, image: &Image) -> bool {
+        self.given_exactly(image).is_some() || self.annotated(image).is_some()
     }
 
     /// The name given for exactly this image.

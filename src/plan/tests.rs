@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::archive::ImageName;
+use crate::archive::{Attachment, AttachmentKind, ImageName};
 use crate::oci::{Manifest, Platform, media_type};
 
 fn manifest(json: &str) -> Arc<Manifest> {
@@ -23,7 +23,7 @@ fn image(manifest: &Manifest, names: &[&str]) -> Image {
     let names = names.iter().map(|name| ImageName::Full(name.parse().unwrap())).collect();
     let content = Content::Manifest(manifest.digest);
     let annotations = BTreeMap::new();
-    Image { names, content, origin: String::new(), annotations, partial: None, unit: None }
+    Image { names, content, origin: String::new(), annotations, partial: None, attachment: None, unit: None }
 }
 
 fn catalog(images: &[(&Arc<Manifest>, &[&str])]) -> Catalog {
@@ -155,6 +155,53 @@ fn referrers_follow_their_subject_and_theirs_follow_them() {
 }
 
 #[test]
+fn attachments_go_where_their_image_goes_under_tags_of_their_own() {
+    let (image, signature, other) = (simple("a"), simple("signature"), simple("b"));
+    let mut catalog =
+        catalog(&[(&signature, &[]), (&image, &["gcr.io/x/y:1", "quay.io/z:2"]), (&other, &["gcr.io/o:1"])]);
+    let attachment = Attachment { subject: image.digest, kind: AttachmentKind::Signatures };
+    catalog.images[0].attachment = Some(attachment);
+    let tag = format!("sha256-{}.sig", image.digest.hex());
+    let plan = Plan::new(&catalog, &Rules::default()).unwrap();
+    assert_eq!(
+        places(&plan),
+        ["x/y:1", "z:2", "o:1", &format!("x/y:{tag}"), &format!("z:{tag}")].map(str::to_owned)
+    );
+    // A name for the image is one for what is attached to it.
+    catalog.images[1].names.clear();
+    let naming = Naming { names: vec!["x/renamed:1".parse().unwrap()], ..Naming::default() };
+    let plan = Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap();
+    assert_eq!(places(&plan), ["x/renamed:1", "o:1", &format!("x/renamed:{tag}")].map(str::to_owned));
+    // Where the image is not wanted, nobody wants its signature; that is said.
+    catalog.images[1].names = vec![ImageName::Full("gcr.io/x/y:1".parse().unwrap())];
+    let exclude = Patterns::new(&["*/x/*"]).unwrap();
+    let plan = Plan::new(&catalog, &Rules { exclude, ..Rules::default() }).unwrap();
+    assert_eq!((places(&plan), plan.notes.len()), (vec!["o:1".to_owned()], 1));
+}
+
+#[test]
+fn what_is_listed_beside_the_index_that_holds_it_needs_no_name() {
+    let (a, b) = (simple("a"), simple("b"));
+    let child = |m: &Manifest| {
+        format!(r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#, m.media_type, m.digest, m.bytes.len())
+    };
+    let media_type = media_type::OCI_INDEX;
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{},{}]}}"#,
+        child(&a),
+        child(&b)
+    );
+    let index = manifest(&index);
+    let catalog = catalog(&[(&a, &[]), (&index, &["x/y:1"]), (&b, &[]), (&index, &[])]);
+    assert_eq!(places(&Plan::new(&catalog, &Rules::default()).unwrap()), ["x/y:1"]);
+    let naming = Naming { names: vec![format!("{}=x/a:1", a.digest).parse().unwrap()], ..Naming::default() };
+    assert_eq!(
+        places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap()),
+        ["x/a:1", "x/y:1"]
+    );
+}
+
+#[test]
 fn closures_hold_children_before_parents_and_each_once() {
     let (a, b) = (simple("a"), simple("b"));
     let child = |m: &Manifest| {
@@ -171,6 +218,12 @@ fn closures_hold_children_before_parents_and_each_once() {
     let closure = Closure::of(&catalog, &index.digest);
     assert_eq!(closure.manifests, [a.digest, b.digest, index.digest]);
     assert_eq!(closure.blobs.len(), 2);
+    // What an index lists and is no manifest is a blob that must be there before it.
+    let mut cache = catalog;
+    cache.manifests.remove(&b.digest);
+    let closure = Closure::of(&cache, &index.digest);
+    assert_eq!(closure.manifests, [a.digest, index.digest]);
+    assert!(closure.blobs.iter().any(|blob| blob.digest == b.digest));
 }
 
 #[test]

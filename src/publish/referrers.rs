@@ -44,7 +44,7 @@ fn with_entry(mut index: Value, manifest: &Manifest) -> Option<Value> {
     let mut entry = json!({"mediaType": manifest.media_type, "digest": digest, "size": manifest.bytes.len()});
     let config_type = match &manifest.kind {
         Kind::Image { config, .. } => Some(Value::from(config.media_type.clone())),
-        Kind::Index { .. } => None,
+        Kind::Index { .. } | Kind::Artifact { .. } => None,
     };
     let stated =
         body.get("artifactType").filter(|kind| kind.as_str().is_some_and(|kind| !kind.is_empty())).cloned();

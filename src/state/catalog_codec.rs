@@ -19,8 +19,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
-    Blob, Catalog, Content, Image, ImageName, LeftOut, LeftOutClass, PartialIndex, Stored, Unpacked,
-    UnpackedLayer,
+    Attachment, AttachmentKind, Blob, Catalog, Content, Image, ImageName, LeftOut, LeftOutClass,
+    PartialIndex, Stored, Unpacked, UnpackedLayer,
 };
 use crate::error::BundleError;
 use crate::oci::manifest::Kind;
@@ -29,7 +29,7 @@ use crate::source::{ByteSpace, Extent, LateFile, LazySpace, read_exact};
 
 /// Counts up with each change of the types below. Beside it the program's version is kept: another one may read bundles
 /// in another way.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// What a document may take in memory. Ten thousand images take some 30 MB.
 const MAX_RAW_BYTES: usize = 128 << 20;
@@ -164,6 +164,7 @@ struct WireImage<'a> {
     annotations: Vec<(&'a str, &'a str)>,
     #[serde(borrow)]
     partial: Option<WirePartial<'a>>,
+    attachment: Option<(&'a [u8], AttachmentKind)>,
     unit: Option<&'a str>,
 }
 
@@ -213,14 +214,21 @@ struct WireManifest<'a> {
     digest: &'a [u8],
     media_type: &'a str,
     bytes: &'a [u8],
-    /// The configuration of an image; an index has none.
     #[serde(borrow)]
-    config: Option<WireDescriptor<'a>>,
-    /// Layers, or manifests.
+    kind: WireKind<'a>,
+    /// Layers, blobs, or manifests.
     #[serde(borrow)]
     listed: Vec<WireDescriptor<'a>>,
     #[serde(borrow)]
     subject: Option<WireDescriptor<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireKind<'a> {
+    /// With its configuration.
+    Image(#[serde(borrow)] WireDescriptor<'a>),
+    Index,
+    Artifact,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -286,15 +294,16 @@ pub(super) fn encode(
 }
 
 fn wire_manifest(manifest: &Manifest) -> WireManifest<'_> {
-    let (config, listed) = match &manifest.kind {
-        Kind::Image { config, layers } => (Some(wire_descriptor(config)), layers),
-        Kind::Index { children } => (None, children),
+    let (kind, listed) = match &manifest.kind {
+        Kind::Image { config, layers } => (WireKind::Image(wire_descriptor(config)), layers),
+        Kind::Index { children } => (WireKind::Index, children),
+        Kind::Artifact { blobs } => (WireKind::Artifact, blobs),
     };
     WireManifest {
         digest: digest_bytes(&manifest.digest),
         media_type: &manifest.media_type,
         bytes: &manifest.bytes,
-        config,
+        kind,
         listed: listed.iter().map(wire_descriptor).collect(),
         subject: manifest.subject.as_ref().map(wire_descriptor),
     }
@@ -387,6 +396,7 @@ impl<'a> Places<'a> {
             origin: &image.origin,
             annotations: annotations.collect(),
             partial: image.partial.as_deref().map(wire_partial),
+            attachment: image.attachment.as_ref().map(|it| (digest_bytes(&it.subject), it.kind)),
             unit: image.unit.as_deref(),
         })
     }
@@ -514,9 +524,10 @@ fn manifest(kept: &WireManifest<'_>, raw: &Bytes) -> Result<(Digest, Arc<Manifes
         return Err(Unkept::Damaged);
     }
     let listed = kept.listed.iter().map(descriptor).collect::<Result<Vec<_>, _>>()?;
-    let kind = match &kept.config {
-        Some(config) => Kind::Image { config: Box::new(descriptor(config)?), layers: listed },
-        None => Kind::Index { children: listed },
+    let kind = match &kept.kind {
+        WireKind::Image(config) => Kind::Image { config: Box::new(descriptor(config)?), layers: listed },
+        WireKind::Index => Kind::Index { children: listed },
+        WireKind::Artifact => Kind::Artifact { blobs: listed },
     };
     let manifest = Manifest {
         bytes: raw.slice_ref(kept.bytes),
@@ -587,8 +598,12 @@ fn image(kept: WireImage<'_>, raw: &Bytes, spaces: &Spaces) -> Result<Image, Unk
     let annotations: BTreeMap<String, String> =
         kept.annotations.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let partial = kept.partial.map(partial).transpose()?.map(Arc::new);
+    let attachment = kept
+        .attachment
+        .map(|(subject, kind)| digest_of(subject).map(|subject| Attachment { subject, kind }))
+        .transpose()?;
     let (origin, unit) = (kept.origin.to_owned(), kept.unit.map(Arc::from));
-    Ok(Image { names, content, origin, annotations, partial, unit })
+    Ok(Image { names, content, origin, annotations, partial, attachment, unit })
 }
 
 fn partial(kept: WirePartial<'_>) -> Result<PartialIndex, Unkept> {
@@ -659,7 +674,8 @@ fn is_closed(catalog: &Catalog) -> bool {
     });
     let partial = catalog.images.iter().filter_map(|image| image.partial.as_ref());
     let parts = partial.flat_map(|partial| &partial.present).all(|(digest, _)| there(digest));
-    roots && parts && manifests.flat_map(|m| m.blobs().chain(m.children())).all(|below| there(&below.digest))
+    let below = manifests.flat_map(|m| m.blobs().chain(m.children()));
+    roots && parts && below.filter(|below| !below.is_foreign()).all(|below| there(&below.digest))
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Unkept> {

@@ -105,7 +105,7 @@ fn content(extent: &Extent) -> Result<Bytes, Fault> {
 fn told(catalog: &Catalog) -> BTreeMap<String, String> {
     let bytes = |extent: &Extent| format!("{:?}", content(extent).map(|bytes| Digest::of(&bytes)));
     let mut told = BTreeMap::new();
-    for (number, Image { names, content, origin, annotations, partial, unit }) in
+    for (number, Image { names, content, origin, annotations, partial, attachment, unit }) in
         catalog.images.iter().enumerate()
     {
         let content = match content {
@@ -121,7 +121,7 @@ fn told(catalog: &Catalog) -> BTreeMap<String, String> {
         };
         told.insert(
             format!("image {number}"),
-            format!("{names:?} {origin} {annotations:?} {partial:?} {unit:?} {content}"),
+            format!("{names:?} {origin} {annotations:?} {partial:?} {attachment:?} {unit:?} {content}"),
         );
     }
     for (digest, blob) in &catalog.blobs {
@@ -266,6 +266,7 @@ fn many(images: usize, layers: usize) -> (Catalog, Arc<dyn ByteSpace>) {
             origin: String::new(),
             annotations: BTreeMap::new(),
             partial: None,
+            attachment: None,
             unit: None,
         });
         catalog.manifests.insert(manifest.digest, Arc::new(manifest));

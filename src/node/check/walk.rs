@@ -230,6 +230,6 @@ fn is_other(manifest: &Manifest, wanted: &Digest, wanted_layers: usize) -> Optio
     match &manifest.kind {
         Kind::Image { config, layers } if config.digest == *wanted && layers.len() == wanted_layers => None,
         Kind::Image { config, .. } => Some(Other { found: config.digest, wanted: *wanted }),
-        Kind::Index { .. } => Some(Other { found: manifest.digest, wanted: *wanted }),
+        Kind::Index { .. } | Kind::Artifact { .. } => Some(Other { found: manifest.digest, wanted: *wanted }),
     }
 }
