@@ -30,6 +30,8 @@ mod state;
 
 mod report;
 
+mod document;
+
 mod node;
 
 mod cluster;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::output::Output;
-use crate::cluster::file::{self, ClusterError, ClusterMirrors, Expectations, Severity};
+use crate::cluster::file::{self, ClusterError, ClusterMirrors, Expectations};
+use crate::document::Severity;
 use crate::exit::Exit;
 use crate::report::Failure;
 
@@ -11,7 +12,7 @@ use crate::report::Failure;
 pub(super) fn read(path: &Path, expected: &Expectations, output: &Output) -> Result<ClusterMirrors, Failure> {
     match file::read(path, expected) {
         Ok((mirrors, warnings)) => {
-            output.findings(path, &warnings);
+            output.findings(&warnings);
             Ok(mirrors)
         }
         Err(error) => Err(failure(error, output)),
@@ -23,7 +24,7 @@ pub(super) fn failure(error: ClusterError, output: &Output) -> Failure {
     match error {
         ClusterError::Io { .. } => Failure::new(Exit::Usage, error.to_string()),
         ClusterError::Wrong { path, findings } => {
-            output.findings(&path, &findings);
+            output.findings(&findings);
             let errors = findings.iter().filter(|found| found.severity == Severity::Error).count();
             let (noun, these) = if errors == 1 { ("error", "it") } else { ("errors", "them") };
             Failure::usage(format!("{}: {errors} {noun} in it; nothing was done", path.display()))

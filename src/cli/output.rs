@@ -1,12 +1,11 @@
 //! What goes to standard output, what to standard error, and in which form. The only file that writes to either.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use crate::cluster::file::{Finding, Severity};
+use crate::document::{Finding, Severity};
 use crate::error::printable;
 use crate::report::Failure;
 use crate::report::Outcome;
@@ -152,22 +151,21 @@ impl Output {
     }
 
     /// What is wrong with a file, one line for each thing.
-    pub(super) fn findings(&self, path: &Path, findings: &[Finding]) {
+    pub(super) fn findings(&self, findings: &[Finding]) {
         for finding in findings {
-            let severity = match finding.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            };
-            let file = path.display().to_string();
+            let (severity, line) = (finding.severity, finding.line.unwrap_or(1));
+            let (message, fix) = (&finding.what, &finding.fix);
+            let file = finding.path.display().to_string();
             if self.json {
-                say(&format!(
-                    "{}",
-                    serde_json::json!({"event": "finding", "file": file, "finding": finding})
-                ));
+                let finding = serde_json::json!(
+                    {"severity": severity, "line": line, "message": message, "fix": fix}
+                );
+                let event = serde_json::json!({"event": "finding", "file": file, "finding": finding});
+                say(&event.to_string());
             } else if !self.quiet || finding.severity == Severity::Error {
-                let (message, fix) = (printable(&finding.message), printable(&finding.fix));
-                say(&format!("{}:{}: {severity}: {message}", printable(&file), finding.line));
-                say(&format!("  write: {fix}"));
+                let (file, severity) = (printable(&file), severity.name());
+                say(&format!("{file}:{line}: {severity}: {}", printable(message)));
+                say(&format!("  write: {}", printable(fix)));
             }
         }
     }

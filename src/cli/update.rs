@@ -75,7 +75,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let file = folder.join(format!("{name}.yaml"));
     let cluster = cluster::read(&file, &Expectations::default(), output)?;
     if cluster.name != *name {
-        let message = format!("{}:{}: the Cluster in it is {}", file.display(), cluster.line, cluster.name);
+        let message =
+            format!("{}:{}: the Cluster in it is {}", file.display(), cluster.at.line, cluster.name);
         return Err(Failure::usage(message).hint(format!("name: {name}, or -c {}", cluster.name)));
     }
     let wanted = DesiredState::new(&cluster, &mirror::flags::of_cluster(&cluster, output)?);

@@ -7,18 +7,14 @@
 
 pub(crate) mod edit;
 mod endpoint;
-mod finding;
 mod header;
 mod objects;
-pub(crate) mod yaml;
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-pub(crate) use finding::{Finding, Severity};
-
+use crate::document::{self, Finding, Findings, Position, Severity, yaml};
 use crate::registry::Target;
-use finding::Findings;
+use crate::small_file;
 
 /// The registry that every mirror stands for, whatever `hosts` says.
 pub(crate) const DEFAULT_UPSTREAM: &str = "gcr.io";
@@ -32,8 +28,8 @@ pub(crate) struct ClusterMirrors {
     pub namespace: String,
     /// `apiVersion` of the Cluster.
     pub api_version: String,
-    /// The line on which the Cluster begins.
-    pub line: usize,
+    /// Where the Cluster begins.
+    pub at: Position,
     /// The header's `registryMirrors`, in the order of the file.
     pub mirrors: Vec<RegistryMirror>,
     /// The header's `gcrKeyPath`: without it nodes cannot fall back to gcr.io.
@@ -59,8 +55,8 @@ pub(crate) struct RegistryMirror {
     pub pull_credential_config_path: Option<PathBuf>,
     /// Registries this is a mirror of, beside gcr.io.
     pub hosts: Vec<String>,
-    /// The line of the endpoint.
-    pub line: usize,
+    /// Where the endpoint stands.
+    pub at: Position,
 }
 
 impl RegistryMirror {
@@ -113,7 +109,7 @@ pub(crate) enum ClusterError {
 
 fn summary(findings: &[Finding]) -> String {
     let mut errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
-    let first = errors.next().map(|finding| format!("line {}: {}", finding.line, finding.message));
+    let first = errors.next().map(|finding| format!("line {}: {}", finding.line.unwrap_or(1), finding.what));
     match (first, errors.count()) {
         (None, _) => "nothing is wrong".to_owned(),
         (Some(first), 0) => first,
@@ -129,7 +125,7 @@ pub(crate) fn read(
     path: &Path,
     expected: &Expectations,
 ) -> Result<(ClusterMirrors, Vec<Finding>), ClusterError> {
-    let reading = parse(&read_text(path)?, expected);
+    let reading = parse(path, &read_text(path)?, expected);
     match reading.mirrors {
         Some(mirrors) if !reading.findings.iter().any(|found| found.severity == Severity::Error) => {
             Ok((mirrors, reading.findings))
@@ -143,21 +139,17 @@ pub(crate) fn read(
 /// # Errors
 /// The operating system refuses, the file is too long, or it is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String, ClusterError> {
-    let failed = |error| ClusterError::Io { path: path.to_owned(), error };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    // One byte more than what is read, so that the reader says that it is too long.
-    file.take(yaml::MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
+    small_file::read_text(path, document::MAX_BYTES)
+        .map_err(|error| ClusterError::Io { path: path.to_owned(), error })
 }
 
-/// Reads a text. Pure.
-pub(crate) fn parse(text: &str, expected: &Expectations) -> Reading {
-    let mut findings = Findings::default();
+/// Reads the text of the file at `path`. Pure.
+pub(crate) fn parse(path: &Path, text: &str, expected: &Expectations) -> Reading {
+    let mut findings = Findings::new(path);
     let documents = match yaml::read(text) {
         Ok(documents) => documents,
-        Err(fault) => {
-            findings.error(fault.line, fault.message, fault.fix);
+        Err(error) => {
+            findings.unreadable("not-yaml", error);
             return Reading { mirrors: None, findings: findings.sorted() };
         }
     };
@@ -168,7 +160,7 @@ pub(crate) fn parse(text: &str, expected: &Expectations) -> Reading {
         name: cluster.name,
         namespace: cluster.namespace,
         api_version: cluster.api_version,
-        line: cluster.line,
+        at: cluster.at,
         mirrors: header.mirrors,
         gcr_key_path: header.gcr_key_path,
     });
@@ -181,15 +173,12 @@ fn expect(header: &header::Header, expected: &Expectations, findings: &mut Findi
         let fix = "write gcrKeyPath: /path/of/the/service-account-key.json into the header";
         if expected.fallback {
             let message = "nodes are to fall back to gcr.io, and cannot without a gcrKeyPath";
-            findings.error(header.line, message, fix);
+            findings.error("no-fallback", header.at, (message, fix));
         } else {
             let message =
                 "without gcrKeyPath nodes cannot fall back to gcr.io: what the mirror lacks is not pulled";
-            findings.warning(
-                header.line,
-                message,
-                format!("{fix}, or leave it as it is for an isolated site"),
-            );
+            let fix = format!("{fix}, or leave it as it is for an isolated site");
+            findings.warning("no-fallback", header.at, (message, fix));
         }
     }
     for target in &expected.pushed_to {
@@ -203,14 +192,20 @@ fn expect(header: &header::Header, expected: &Expectations, findings: &mut Findi
         let place = endpoint::of(target);
         match same_host.first() {
             Some(mirror) => findings.error(
-                mirror.line,
-                format!("nodes pull from {}, and the bundle was pushed to {target}", mirror.target),
-                format!("endpoint: {place}, or push to {}", mirror.target),
+                "pushed-elsewhere",
+                mirror.at,
+                (
+                    format!("nodes pull from {}, and the bundle was pushed to {target}", mirror.target),
+                    format!("endpoint: {place}, or push to {}", mirror.target),
+                ),
             ),
             None => findings.error(
-                header.line,
-                format!("the bundle was pushed to {target}, and no endpoint is there"),
-                format!("give registryMirrors an entry with endpoint: {place}"),
+                "pushed-elsewhere",
+                header.at,
+                (
+                    format!("the bundle was pushed to {target}, and no endpoint is there"),
+                    format!("give registryMirrors an entry with endpoint: {place}"),
+                ),
             ),
         }
     }

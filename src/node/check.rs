@@ -29,7 +29,7 @@ pub(crate) struct Upstream {
     /// The host in the names of images, as `gcr.io`.
     pub name: String,
     /// The hosts that are asked, in this order.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<AskedHost>,
     /// What in the configuration is not as somebody meant it.
     pub notes: Vec<String>,
     /// That the configuration has no mirror for it, and the correction.
@@ -38,7 +38,7 @@ pub(crate) struct Upstream {
 
 /// One host that is asked for the images of an upstream.
 #[derive(Debug)]
-pub(crate) struct Host {
+pub(crate) struct AskedHost {
     /// How the node's configuration says to ask it.
     pub node: hosts::Host,
     /// What it is to the upstream.
@@ -58,7 +58,7 @@ pub(crate) enum Role {
 
 /// A mirror as people and cluster files name one.
 #[derive(Debug, Clone)]
-pub(crate) struct Endpoint {
+pub(crate) struct MirrorEndpoint {
     /// `https://mirror:5000`, with `/v2/NAMESPACE` if it has a namespace.
     pub url: String,
     /// The file with its authority.
@@ -69,7 +69,7 @@ pub(crate) struct Endpoint {
 
 /// An image to check.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct ImageToCheck {
     /// Its name. Asked for by tag, if it has one, and by digest, if that or what is expected gives one.
     pub name: Reference,
     /// What ought to be there.
@@ -94,7 +94,7 @@ pub(crate) enum Expected {
 
 /// What is asked, and how.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct CheckOptions {
     /// What the node has, by the host in the names of images.
     pub upstreams: BTreeMap<String, Upstream>,
     /// No upstream is asked: what happens on the day on which the uplink is down.
@@ -119,7 +119,7 @@ impl Upstream {
             Origin::Server => tables.is_empty() || tables.contains(&node.authority),
         };
         let role = |node: &hosts::Host| if stands_in(node) { Role::Mirror } else { Role::Upstream };
-        let host = |node: hosts::Host| Host { role: role(&node), node, pull_credentials: None };
+        let host = |node: hosts::Host| AskedHost { role: role(&node), node, pull_credentials: None };
         let hosts = nodes.into_iter().map(host).collect();
         Self { name: name.to_owned(), hosts, notes: Vec::new(), uncovered: None }
     }
@@ -136,7 +136,7 @@ impl Upstream {
         };
         if let Some(ignored) = loaded.ignored {
             let folder = loaded.folder.unwrap_or_default().join(hosts::FILE_NAME);
-            let line = ignored.line.map(|line| format!(":{line}")).unwrap_or_default();
+            let line = ignored.at.map(|at| format!(":{}", at.line)).unwrap_or_default();
             upstream.notes.push(format!("{}{line}: {ignored}", folder.display()));
         }
         upstream
@@ -149,7 +149,7 @@ impl Upstream {
     /// An endpoint that is not an `http` or `https` URL, with the reason.
     pub(crate) fn behind(
         name: &str,
-        endpoints: &[Endpoint],
+        endpoints: &[MirrorEndpoint],
         fail_over: bool,
         version: Version,
     ) -> Result<Self, String> {
@@ -165,11 +165,11 @@ impl Upstream {
             } else {
                 endpoint.url.clone()
             };
-            let settings = hosts::Settings {
+            let settings = hosts::HostSettings {
                 capabilities: vec![Capability::Pull, Capability::Resolve],
                 ca: endpoint.ca.iter().map(|path| path.display().to_string()).collect(),
                 override_path: true,
-                ..hosts::Settings::default()
+                ..hosts::HostSettings::default()
             };
             file.hosts.push((text, settings));
         }

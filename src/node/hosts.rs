@@ -37,7 +37,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub(crate) use parse::Ignored;
-pub(crate) use resolve::{Host, Origin};
+pub(crate) use resolve::{Host, Origin, is_loopback, split_port};
 pub(crate) use version::Version;
 pub(crate) use write::Quoted;
 
@@ -50,14 +50,14 @@ pub(crate) struct HostsFile {
     /// Who is asked last; the upstream itself where none is given.
     pub server: Option<String>,
     /// How the server is asked: what stands outside of the `[host]` tables.
-    pub root: Settings,
+    pub root: HostSettings,
     /// Who is asked before that, in order.
-    pub hosts: Vec<(String, Settings)>,
+    pub hosts: Vec<(String, HostSettings)>,
 }
 
 /// What is said about one host.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Settings {
+pub(crate) struct HostSettings {
     /// What it may be asked for; all that containerd knows if empty.
     pub capabilities: Vec<Capability>,
     /// Files with authorities to trust, besides those of the system.

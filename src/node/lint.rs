@@ -1,13 +1,12 @@
 //! Mistakes in the configuration of nodes, found before a pull goes the wrong way in silence.
 //!
-//! In: the files of a node, as [`Source`]s with what the disk says of them. Out: [`Finding`]s: where, what is wrong, what happens
+//! In: the files of a node, as [`NodeFile`]s with what the disk says of them. Out: [`Finding`]s: where, what is wrong, what happens
 //! because of it, and the correction. One file below for each kind of file; [`disk`] finds and reads them, and nothing
 //! is ever changed or asked over the network.
 
 mod config_toml;
 mod daemon_json;
 pub(crate) mod disk;
-mod document;
 mod hosts_toml;
 mod registries_conf;
 mod registries_yaml;
@@ -19,44 +18,12 @@ mod url;
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-use super::hosts::Version;
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Severity {
-    /// The mirror is not used, or pulls fail.
-    Error,
-    /// It works, but not as safely or as far as it seems.
-    Warning,
-    /// Right for some sites and wrong for others.
-    Note,
-}
-
-/// One mistake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// The rule's stable name.
-    pub rule: &'static str,
-    /// The file, or the folder.
-    pub path: PathBuf,
-    /// The line, from 1, if it is at one.
-    pub line: Option<usize>,
-    /// What is wrong.
-    pub what: String,
-    /// What happens because of it.
-    pub effect: String,
-    /// The correction.
-    pub fix: String,
-}
+use super::hosts::{self, Version};
+use crate::document::{Finding, Findings, Position, Severity};
 
 /// What the nodes are.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Settings {
+pub(crate) struct LintOptions {
     /// Their containerd; where it is not known, all versions since 1.6 must understand a file.
     pub containerd: Option<Version>,
     /// Whether nobody but the mirror may be asked.
@@ -67,7 +34,7 @@ pub(crate) struct Settings {
 
 /// What kind of file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FileKind {
     /// containerd's, one for each upstream.
     HostsToml,
     /// containerd's own.
@@ -82,11 +49,11 @@ pub(crate) enum Kind {
 
 /// A file that was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
+pub(crate) struct NodeFile {
     /// Where it is.
     pub path: PathBuf,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// What is in it.
     pub text: String,
     /// Whether users other than its owner may read it.
@@ -100,21 +67,21 @@ pub(crate) trait Files: std::fmt::Debug {
     /// Whether there is a folder at an absolute path of that node.
     fn is_folder(&self, source: &Path, path: &Path) -> bool;
     /// Where a file or a folder lies.
-    fn place(&self, path: &Path) -> Place;
+    fn place(&self, path: &Path) -> NodePath;
     /// The names of the folders in a folder.
     fn folders(&self, path: &Path) -> Vec<String>;
 }
 
 /// Where something lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct NodePath {
     /// The absolute path on this disk.
     pub path: PathBuf,
     /// The folder that stands for `/` of its node, if that can be told.
     pub root: Option<PathBuf>,
 }
 
-impl Place {
+impl NodePath {
     /// The path that it has on its node, or here if that is not known.
     fn shown(&self) -> String {
         let below = self.root.as_ref().and_then(|root| self.path.strip_prefix(root).ok());
@@ -134,43 +101,46 @@ pub(crate) enum Certificate {
 }
 
 /// Collects the findings of one file.
-struct Findings<'a> {
-    source: &'a Source,
-    found: Vec<Finding>,
+struct FileFindings<'a> {
+    source: &'a NodeFile,
+    found: Findings,
 }
 
-impl<'a> Findings<'a> {
-    fn new(source: &'a Source) -> Self {
-        Self { source, found: Vec::new() }
+impl<'a> FileFindings<'a> {
+    fn new(source: &'a NodeFile) -> Self {
+        Self { source, found: Findings::new(&source.path) }
     }
 
     fn add(
         &mut self,
         severity: Severity,
         rule: &'static str,
-        line: impl Into<Option<usize>>,
-        [what, effect, fix]: [String; 3],
+        at: impl Into<Option<Position>>,
+        words: [String; 3],
     ) {
-        let (path, line) = (self.source.path.clone(), line.into());
-        self.found.push(Finding { severity, rule, path, line, what, effect, fix });
+        self.found.add(severity, rule, at, words);
     }
 
-    fn error(&mut self, rule: &'static str, line: impl Into<Option<usize>>, words: [String; 3]) {
-        self.add(Severity::Error, rule, line, words);
+    fn error(&mut self, rule: &'static str, at: impl Into<Option<Position>>, words: [String; 3]) {
+        self.found.error(rule, at, words);
     }
 
-    fn warning(&mut self, rule: &'static str, line: impl Into<Option<usize>>, words: [String; 3]) {
-        self.add(Severity::Warning, rule, line, words);
+    fn warning(&mut self, rule: &'static str, at: impl Into<Option<Position>>, words: [String; 3]) {
+        self.found.warning(rule, at, words);
+    }
+
+    fn end(self) -> Vec<Finding> {
+        self.found.sorted()
     }
 
     /// A file that is there for its certificates.
-    fn certificate(&mut self, files: &dyn Files, line: usize, path: &Path, effect: &str) {
+    fn certificate(&mut self, files: &dyn Files, at: Position, path: &Path, effect: &str) {
         let shown = path.display();
         match files.certificate(&self.source.path, path) {
             Certificate::Good => {}
             Certificate::Missing => self.error(
                 "certificate-missing",
-                line,
+                at,
                 [
                     format!("{shown} does not exist"),
                     effect.to_owned(),
@@ -179,7 +149,7 @@ impl<'a> Findings<'a> {
             ),
             Certificate::Bad(why) => self.error(
                 "certificate-unusable",
-                line,
+                at,
                 [
                     format!("{shown}: {why}"),
                     effect.to_owned(),
@@ -189,13 +159,13 @@ impl<'a> Findings<'a> {
         }
     }
 
-    fn plain_http(&mut self, line: usize, url: &str) {
-        if url::is_loopback(url::parts(url).authority) {
+    fn plain_http(&mut self, at: Position, url: &str) {
+        if hosts::is_loopback(url::parts(url).authority) {
             return;
         }
         self.warning(
             "plain-http",
-            line,
+            at,
             [
                 format!("{url} is spoken to without TLS"),
                 "whoever stands between the node and the mirror can read passwords and, for tags, put other images in place"
@@ -205,10 +175,10 @@ impl<'a> Findings<'a> {
         );
     }
 
-    fn unverified(&mut self, line: usize, of: &str) {
+    fn unverified(&mut self, at: Position, of: &str) {
         self.warning(
             "unverified-tls",
-            line,
+            at,
             [
                 format!("the certificate of {of} is not checked"),
                 "anybody can pose as the mirror".to_owned(),
@@ -218,11 +188,11 @@ impl<'a> Findings<'a> {
     }
 
     /// Passwords in a file that everybody reads.
-    fn readable_password(&mut self, line: usize) {
+    fn readable_password(&mut self, at: Position) {
         if self.source.readable_by_others {
             self.error(
                 "readable-credentials",
-                line,
+                at,
                 [
                     "credentials stand in a file that every user of the node may read".to_owned(),
                     "whoever has a shell or a hostPath on the node can pull, and push if the account may"
@@ -235,21 +205,21 @@ impl<'a> Findings<'a> {
 }
 
 /// All findings about `sources`, which lie on the nodes of one kind, in the order of files and lines.
-pub(crate) fn lint(sources: &[Source], settings: &Settings, files: &dyn Files) -> Vec<Finding> {
+pub(crate) fn lint(sources: &[NodeFile], settings: &LintOptions, files: &dyn Files) -> Vec<Finding> {
     let mut found = Vec::new();
     for source in sources {
-        let mut findings = Findings::new(source);
+        let mut findings = FileFindings::new(source);
         match source.kind {
-            Kind::HostsToml => hosts_toml::check(&mut findings, settings, files),
-            Kind::ConfigToml => config_toml::check(&mut findings, settings, files),
-            Kind::RegistriesConf => registries_conf::check(&mut findings),
-            Kind::RegistriesYaml => registries_yaml::check(&mut findings, files),
-            Kind::DaemonJson => daemon_json::check(&mut findings),
+            FileKind::HostsToml => hosts_toml::check(&mut findings, settings, files),
+            FileKind::ConfigToml => config_toml::check(&mut findings, settings, files),
+            FileKind::RegistriesConf => registries_conf::check(&mut findings),
+            FileKind::RegistriesYaml => registries_yaml::check(&mut findings, files),
+            FileKind::DaemonJson => daemon_json::check(&mut findings),
         }
-        found.append(&mut findings.found);
+        found.extend(findings.end());
     }
     found.extend(tree::check(sources, files));
     found.extend(settings::check(sources, settings, files));
-    found.sort_by(|a, b| (&a.path, a.line, a.severity, a.rule).cmp(&(&b.path, b.line, b.severity, b.rule)));
+    found.sort_by(|a, b| (&a.path, a.line, a.severity, &a.rule).cmp(&(&b.path, b.line, b.severity, &b.rule)));
     found
 }

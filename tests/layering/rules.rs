@@ -18,6 +18,7 @@ pub(crate) const MODULES: &[&str] = &[
     "report",
     "tls",
     "serve",
+    "document",
     "node",
     "cluster",
     "bench",
@@ -165,6 +166,24 @@ pub(crate) const RULES: &[Rule] = &[
         why: "the embedded registry is the other end of the wire: it shares nothing with the client but the words",
     },
     Rule {
+        files: In("document"),
+        modules: AllBut("document error exit units sync"),
+        paths: These("std::fs std::net std::process std::env std::thread std::os tokio reqwest tempfile"),
+        why: "a text becomes a tree and findings: which files there are, and what they mean, comes after it",
+    },
+    Rule {
+        files: Outside("document/yaml"),
+        modules: Names::None,
+        paths: These("granit_parser"),
+        why: "one reader of YAML",
+    },
+    Rule {
+        files: Outside("document/toml"),
+        modules: Names::None,
+        paths: These("toml::de toml::Spanned toml::Table toml::Value toml::from_str"),
+        why: "one reader of TOML",
+    },
+    Rule {
         files: In("node"),
         modules: These("cluster"),
         paths: Names::None,
@@ -179,7 +198,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         files: In(
             "node/hosts/go node/hosts/parse node/hosts/resolve node/hosts/version node/hosts/write node/render \
-             node/lint/config_toml node/lint/daemon_json node/lint/document node/lint/hosts_toml \
+             node/lint/config_toml node/lint/daemon_json node/lint/hosts_toml \
              node/lint/registries_conf node/lint/registries_yaml node/lint/settings node/lint/tree node/lint/url",
         ),
         modules: Names::None,
@@ -188,11 +207,9 @@ pub(crate) const RULES: &[Rule] = &[
               node/lint/disk read a disk",
     },
     Rule {
-        files: In(
-            "cluster/file/yaml cluster/file/header cluster/file/objects cluster/file/endpoint cluster/api/diff \
+        files: In("cluster/file/header cluster/file/objects cluster/file/endpoint cluster/api/diff \
              cluster/api/failure cluster/api/manifest cluster/api/old cluster/api/owners cluster/api/patience \
-             cluster/api/ready cluster/api/request cluster/api/secret cluster/api/status cluster/api/wanted",
-        ),
+             cluster/api/ready cluster/api/request cluster/api/secret cluster/api/status cluster/api/wanted"),
         modules: Names::None,
         paths: These(
             "std::fs std::net std::process std::env std::thread std::os tokio reqwest tempfile kube http",

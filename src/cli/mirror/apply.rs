@@ -51,7 +51,7 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
             ("the DaemonSet".to_owned(), rendered.files.iter().map(File::text).collect())
         }
     };
-    let objects = manifest::parse(&text).map_err(|fault| Failure::usage(format!("{name}: {fault}")))?;
+    let objects = manifest::parse(&text).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
     if objects.is_empty() {
         return Err(Failure::usage(format!("{name}: there are no objects in it")));
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::archive::LeftOut;
 use crate::cli::bundle::BundleArgs;
@@ -16,7 +16,7 @@ use crate::cli::rules::{ChoiceArgs, RuleArgs};
 use crate::cli::{Done, left_out};
 use crate::cluster::file::{ClusterMirrors, Expectations};
 use crate::exit::Exit;
-use crate::node::check::{self, Checked, Endpoint, Settings, Upstream, Wanted};
+use crate::node::check::{self, CheckOptions, Checked, ImageToCheck, MirrorEndpoint, Upstream};
 use crate::node::hosts::{Version, directory};
 use crate::node::render::NodeMirror;
 use crate::plan::Accept;
@@ -112,7 +112,7 @@ pub(in crate::cli) fn run_for_bundle(
 }
 
 fn check(
-    images: &[Wanted],
+    images: &[ImageToCheck],
     not_taken: &[LeftOut],
     accept: Accept,
     node: &Node<'_>,
@@ -125,7 +125,7 @@ fn check(
         ));
     }
     let names: BTreeSet<&str> = images.iter().map(|image| image.name.host.as_str()).collect();
-    let settings = Settings {
+    let settings = CheckOptions {
         upstreams: node.upstreams(&names)?,
         upstream_down: node.args.upstream_down,
         platforms: node.args.platform.clone(),
@@ -142,18 +142,19 @@ fn check(
         .map(|upstream| upstream.name.as_str())
         .collect();
     if json {
-        let notes: BTreeMap<&str, &[String]> = settings
-            .upstreams
-            .values()
-            .filter(|upstream| !upstream.notes.is_empty())
-            .map(|upstream| (upstream.name.as_str(), upstream.notes.as_slice()))
-            .collect();
-        let value = json!({
-            "schema_version": 1, "images": checked, "configuration_notes": notes,
-            "left_out": not_taken, "hosts_not_covered": uncovered, "upstream_down": node.args.upstream_down, "exit_code": exit.code(),
-        });
-        let text = serde_json::to_string_pretty(&value);
-        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
+        let with_notes = settings.upstreams.values().filter(|upstream| !upstream.notes.is_empty());
+        let report = CheckReport {
+            schema_version: 1,
+            images: checked,
+            configuration_notes: with_notes
+                .map(|upstream| (upstream.name.clone(), upstream.notes.clone()))
+                .collect(),
+            left_out: not_taken.to_vec(),
+            hosts_not_covered: uncovered.into_iter().map(str::to_owned).collect(),
+            upstream_down: node.args.upstream_down,
+            exit_code: exit.code(),
+        };
+        Output::result(&super::json(&report)?);
     } else {
         let mut text = table::table(&checked);
         if !uncovered.is_empty() {
@@ -164,6 +165,19 @@ fn check(
         Output::result(&text);
     }
     Ok(exit)
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct CheckReport {
+    schema_version: u32,
+    images: Vec<Checked>,
+    /// By upstream: what in the node's configuration is not as somebody meant it.
+    configuration_notes: BTreeMap<String, Vec<String>>,
+    left_out: Vec<LeftOut>,
+    hosts_not_covered: Vec<String>,
+    upstream_down: bool,
+    exit_code: u8,
 }
 
 /// A fail-over is what the configuration promises; it is no failure while the upstream is there.
@@ -246,12 +260,12 @@ impl<'a> Node<'a> {
     }
 
     /// The mirrors of a host, each with the place that the host's images have on it.
-    fn endpoints(&self, name: &str) -> Result<Vec<Endpoint>, Failure> {
+    fn endpoints(&self, name: &str) -> Result<Vec<MirrorEndpoint>, Failure> {
         let mut endpoints = Vec::new();
         if let Some(cluster) = &self.cluster {
             let here =
                 cluster.mirrors.iter().filter(|mirror| mirror.upstreams().iter().any(|host| host == name));
-            endpoints.extend(here.map(|mirror| Endpoint {
+            endpoints.extend(here.map(|mirror| MirrorEndpoint {
                 url: mirror.endpoint.clone(),
                 ca: mirror.ca_cert_path.clone(),
                 pull_credentials: mirror.pull_credential_config_path.clone(),
@@ -260,7 +274,7 @@ impl<'a> Node<'a> {
         for url in &self.args.endpoint {
             let mirror = NodeMirror::new(url, &self.args.host)?;
             let place = mirror.upstreams().iter().find(|upstream| upstream.host == name);
-            endpoints.extend(place.map(|place| Endpoint {
+            endpoints.extend(place.map(|place| MirrorEndpoint {
                 url: mirror.api(place),
                 ca: self.args.ca.clone(),
                 pull_credentials: self.args.pull_credentials.clone(),

@@ -1,6 +1,6 @@
 //! `mirror set-endpoint`, `set-ca`, `set-credentials`: one change in the header of a cluster's file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -84,7 +84,7 @@ fn edit(place: &EntryArgs, change: &Change, output: &Output) -> Done {
     } else {
         output.summary(&format!("{file}:\n{}", changed(&edited)));
     }
-    for mirror in changed_mirrors(&edited, change) {
+    for mirror in changed_mirrors(&place.cluster, &edited, change) {
         if let Some(path) = &mirror.pull_credential_config_path
             && let Some(why) = named::without_entry(path, &mirror.host_port)
         {
@@ -115,8 +115,8 @@ fn look_at(change: &Change, output: &Output) -> Result<(), Failure> {
 }
 
 /// The entries of which a change may have made that nodes have no credentials for them.
-fn changed_mirrors(edited: &Edited, change: &Change) -> Vec<RegistryMirror> {
-    let reading = file::parse(&edited.after, &Expectations::default());
+fn changed_mirrors(file: &Path, edited: &Edited, change: &Change) -> Vec<RegistryMirror> {
+    let reading = file::parse(file, &edited.after, &Expectations::default());
     let mut mirrors = reading.mirrors.map(|cluster| cluster.mirrors).unwrap_or_default();
     mirrors.retain(|mirror| match change {
         Change::Endpoint(endpoint) => mirror.endpoint_as_written == *endpoint,

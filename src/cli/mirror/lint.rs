@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::Done;
 use crate::cli::output::Output;
+use crate::document::{Finding, Severity};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::node::hosts::Version;
 use crate::node::lint::disk::{self, Disk, Unreadable};
-use crate::node::lint::{Finding, Settings, Severity, Source, lint};
+use crate::node::lint::{LintOptions, lint};
 use crate::report::Failure;
 
 /// Find mistakes in the configuration of nodes
@@ -37,8 +38,17 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
+/// What `--json` prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct LintReport {
+    schema_version: u32,
+    /// The files that were read.
+    files: Vec<String>,
+    findings: Vec<Finding>,
+}
+
 pub(in crate::cli) fn run(args: &Args) -> Done {
-    let settings = Settings {
+    let options = LintOptions {
         containerd: args.containerd_version,
         no_fallback: args.no_fallback,
         root: args.root.clone(),
@@ -48,51 +58,39 @@ pub(in crate::cli) fn run(args: &Args) -> Done {
         let hint = "known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml and daemon.json";
         return Err(Failure::usage("no file that tells a node of mirrors was found").hint(hint));
     }
-    let found = lint(&sources, &settings, &Disk::new(&settings));
-    if args.json {
-        let files: Vec<String> = sources.iter().map(|source| source.path.display().to_string()).collect();
-        let document = json!({ "schema_version": 1, "files": files, "findings": found });
-        Output::result(&format!("{document:#}"));
-    } else {
-        Output::result(&show(&sources, &found));
-    }
-    let is_error = found.iter().any(|finding| finding.severity == Severity::Error);
+    let found = lint(&sources, &options, &Disk::new(&options));
+    let files = sources.iter().map(|source| source.path.display().to_string()).collect();
+    let report = LintReport { schema_version: 1, files, findings: found };
+    Output::result(&if args.json { super::json(&report)? } else { show(&report) });
+    let is_error = report.findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if is_error { Exit::Incomplete } else { Exit::Complete })
 }
 
-fn show(sources: &[Source], found: &[Finding]) -> String {
+fn show(LintReport { files, findings, .. }: &LintReport) -> String {
     let mut out = String::new();
-    for finding in found {
+    for finding in findings {
         let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
         let _ = writeln!(
             out,
             "{}{line}: {}: {} [{}]\n  so: {}\n  fix: {}",
             printable(&finding.path.display().to_string()),
-            word(finding.severity),
+            finding.severity.name(),
             printable(&finding.what),
             finding.rule,
             printable(&finding.effect),
             printable(&finding.fix)
         );
     }
-    let count = |severity| found.iter().filter(|finding| finding.severity == severity).count();
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let _ = writeln!(
         out,
         "{} files, {} errors, {} warnings, {} notes",
-        sources.len(),
+        files.len(),
         count(Severity::Error),
         count(Severity::Warning),
         count(Severity::Note)
     );
     out
-}
-
-const fn word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    }
 }
 
 impl From<Unreadable> for Failure {

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::cluster::file::{Finding, RegistryMirror, Severity};
+use crate::cluster::file::RegistryMirror;
+use crate::document::{Finding, Findings, Severity};
 use crate::registry::credentials;
 use crate::tls::{Authorities, BadFile};
 
@@ -59,10 +60,10 @@ fn failed(path: &Path, error: &std::io::Error) -> Look {
 }
 
 /// What is wrong with the files of a mirror, at the line of its endpoint.
-pub(super) fn findings(mirror: &RegistryMirror) -> Vec<Finding> {
-    let mut found = Vec::new();
+pub(super) fn findings(file: &Path, mirror: &RegistryMirror) -> Vec<Finding> {
+    let mut findings = Findings::new(file);
     let mut add = |severity, key: &str, message: String, fix: String| {
-        found.push(Finding { severity, line: mirror.line, message: format!("{key}: {message}"), fix });
+        findings.add(severity, "named-file", mirror.at, (format!("{key}: {message}"), fix));
     };
     let mut judge = |key: &str, look: Look, fix: String| match look {
         Look::Good => {}
@@ -88,5 +89,5 @@ pub(super) fn findings(mirror: &RegistryMirror) -> Vec<Finding> {
             add(Severity::Warning, key, why, fix);
         }
     }
-    found
+    findings.sorted()
 }

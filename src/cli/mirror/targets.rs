@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
 use super::named;
 use crate::cli::output::Output;
 use crate::cli::{Done, cluster};
-use crate::cluster::file::{ClusterError, ClusterMirrors, Expectations, Finding, Severity};
+use crate::cluster::file::{ClusterError, ClusterMirrors, Expectations};
+use crate::document::{Finding, Severity};
 use crate::exit::Exit;
 use crate::registry::Target;
-use crate::report::Failure;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -33,31 +33,54 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let pushed_to = args.pushed_to.iter().map(|text| text.parse()).collect::<Result<Vec<Target>, _>>()?;
     let expected = Expectations { fallback: args.need_fallback, pushed_to };
     let cluster = cluster::read(&args.cluster, &expected, output)?;
-    let findings: Vec<Finding> = cluster.mirrors.iter().flat_map(named::findings).collect();
+    let findings: Vec<Finding> =
+        cluster.mirrors.iter().flat_map(|mirror| named::findings(&args.cluster, mirror)).collect();
     if findings.iter().any(|found| found.severity == Severity::Error) {
         return Err(cluster::failure(ClusterError::Wrong { path: args.cluster.clone(), findings }, output));
     }
-    output.findings(&args.cluster, &findings);
-    if args.json {
-        let text = serde_json::to_string_pretty(&describe(&cluster));
-        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
-    } else {
-        Output::result(&show(&cluster));
-    }
+    output.findings(&findings);
+    Output::result(&if args.json { super::json(&TargetsReport::of(&cluster))? } else { show(&cluster) });
     Ok(Exit::Complete)
 }
 
-fn describe(cluster: &ClusterMirrors) -> serde_json::Value {
-    let mirrors = cluster.mirrors.iter().map(|mirror| {
-        json!({
-            "endpoint": mirror.endpoint, "target": mirror.target.to_string(), "upstreams": mirror.upstreams(),
-            "ca_cert_path": mirror.ca_cert_path, "pull_credential_config_path": mirror.pull_credential_config_path,
-        })
-    });
-    json!({
-        "schema_version": 1, "cluster": cluster.name, "namespace": cluster.namespace,
-        "fallback": cluster.gcr_key_path.is_some(), "mirrors": mirrors.collect::<Vec<_>>(),
-    })
+/// What `--json` prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct TargetsReport {
+    schema_version: u32,
+    cluster: String,
+    namespace: String,
+    /// Whether nodes can fall back to gcr.io.
+    fallback: bool,
+    mirrors: Vec<MirrorTarget>,
+}
+
+/// Where nodes pull from, and what a bundle is pushed to for that.
+#[derive(Debug, Serialize, Deserialize)]
+struct MirrorTarget {
+    endpoint: String,
+    target: String,
+    upstreams: Vec<String>,
+    ca_cert_path: Option<PathBuf>,
+    pull_credential_config_path: Option<PathBuf>,
+}
+
+impl TargetsReport {
+    fn of(cluster: &ClusterMirrors) -> Self {
+        let mirrors = cluster.mirrors.iter().map(|mirror| MirrorTarget {
+            endpoint: mirror.endpoint.clone(),
+            target: mirror.target.to_string(),
+            upstreams: mirror.upstreams(),
+            ca_cert_path: mirror.ca_cert_path.clone(),
+            pull_credential_config_path: mirror.pull_credential_config_path.clone(),
+        });
+        Self {
+            schema_version: 1,
+            cluster: cluster.name.clone(),
+            namespace: cluster.namespace.clone(),
+            fallback: cluster.gcr_key_path.is_some(),
+            mirrors: mirrors.collect(),
+        }
+    }
 }
 
 fn show(cluster: &ClusterMirrors) -> String {

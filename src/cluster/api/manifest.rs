@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
-use crate::cluster::file::yaml::{self, Node, Scalar};
+use crate::document::{self, Entry, Meaning, Node, Position, Scalar, yaml};
 
 /// An object to apply.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub(crate) struct Object {
 /// Why a file holds no objects.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
-pub(crate) struct Fault {
+pub(crate) struct ManifestError {
     /// From 1.
     pub line: usize,
     /// What is wrong.
@@ -45,22 +45,23 @@ impl std::fmt::Display for Object {
 ///
 /// # Errors
 /// It is not YAML, or a document is no object of Kubernetes.
-pub(crate) fn parse(text: &str) -> Result<Vec<Object>, Fault> {
-    let documents = yaml::read(text).map_err(|fault| Fault { line: fault.line, message: fault.message })?;
-    documents.iter().map(|document| object(&document.root)).collect()
+pub(crate) fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
+    let documents =
+        yaml::read(text).map_err(|error| ManifestError { line: error.at.line, message: error.message })?;
+    documents.iter().map(object).collect()
 }
 
-fn object(root: &Node) -> Result<Object, Fault> {
-    let word = |path: &[&str]| root.at(path).and_then(Node::text).map(str::to_owned);
+fn object(root: &Node) -> Result<Object, ManifestError> {
+    let word = |path: &[&str]| root.at_path(path).and_then(Node::text).map(str::to_owned);
     let need = |path: &[&str]| {
         let message = format!("an object without {}", path.join("."));
-        word(path).filter(|text| !text.is_empty()).ok_or(Fault { line: root.line, message })
+        word(path).filter(|text| !text.is_empty()).ok_or(ManifestError { line: root.at.line, message })
     };
     let (api_version, kind) = (need(&["apiVersion"])?, need(&["kind"])?);
-    if kind.ends_with("List") && root.at(&["items"]).is_some() {
+    if kind.ends_with("List") && root.at_path(&["items"]).is_some() {
         let message =
             format!("a {kind} is no object: write each of its items as a document, with --- between them");
-        return Err(Fault { line: root.line, message });
+        return Err(ManifestError { line: root.at.line, message });
     }
     let name = need(&["metadata", "name"])?;
     let mut value = json(root)?;
@@ -84,27 +85,24 @@ fn encode_string_data(secret: &mut Value) {
     }
 }
 
-fn json(node: &Node) -> Result<Value, Fault> {
+fn json(node: &Node) -> Result<Value, ManifestError> {
     match &node.value {
-        yaml::Value::Scalar(word) => scalar(word, node.line),
-        yaml::Value::Sequence(items) => items.iter().map(json).collect(),
-        yaml::Value::Mapping(mapping) => {
-            let pair = |entry: &yaml::Entry| Ok((entry.key.name.clone(), json(&entry.value)?));
+        document::Value::Scalar(word) => scalar(word, node.at),
+        document::Value::Sequence(items) => items.iter().map(json).collect(),
+        document::Value::Mapping(mapping) => {
+            let pair = |entry: &Entry| Ok((entry.key.name.clone(), json(&entry.value)?));
             mapping.entries.iter().map(pair).collect::<Result<Map<_, _>, _>>().map(Value::Object)
         }
     }
 }
 
 /// What a word without quotes means.
-fn scalar(word: &Scalar, line: usize) -> Result<Value, Fault> {
-    if word.is_null() {
-        return Ok(Value::Null);
-    }
-    if let Some(truth) = word.boolean() {
-        return Ok(Value::Bool(truth));
-    }
-    if !word.is_number() {
-        return Ok(Value::String(word.text.clone()));
+fn scalar(word: &Scalar, at: Position) -> Result<Value, ManifestError> {
+    match word.meaning {
+        Meaning::Null => return Ok(Value::Null),
+        Meaning::Boolean(truth) => return Ok(Value::Bool(truth)),
+        Meaning::Text | Meaning::Date => return Ok(Value::String(word.text.clone())),
+        Meaning::Number => {}
     }
     let text = word.text.as_str();
     // Readers of YAML 1.1 take 0644 for an octal number, and those of 1.2 do not.
@@ -113,9 +111,11 @@ fn scalar(word: &Scalar, line: usize) -> Result<Value, Fault> {
         let message = format!(
             "{text} is one number to some readers and another to others: write it in decimal, or in quotes"
         );
-        return Err(Fault { line, message });
+        return Err(ManifestError { line: at.line, message });
     }
     let number = text.parse::<i64>().map(Number::from).ok();
     let number = number.or_else(|| Number::from_f64(text.parse().ok()?));
-    number.map(Value::Number).ok_or(Fault { line, message: format!("{text} is no number that JSON has") })
+    number
+        .map(Value::Number)
+        .ok_or_else(|| ManifestError { line: at.line, message: format!("{text} is no number that JSON has") })
 }

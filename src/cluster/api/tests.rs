@@ -21,7 +21,7 @@ const SAMPLE: &str = include_str!("../../../tests/cluster/admin1.yaml");
 const PEM: &str = include_str!("../../../tests/it/support/authority.crt");
 
 fn cluster(text: &str) -> ClusterMirrors {
-    parse(text, &Expectations::default()).mirrors.unwrap()
+    parse(std::path::Path::new(""), text, &Expectations::default()).mirrors.unwrap()
 }
 
 fn authorities(pem: &str) -> Authorities {

@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::yaml::{self, Document, Entry, Key, Mapping, Node, Scalar, Style, Value};
-use super::{ClusterError, Expectations, Severity, endpoint, header};
+use super::{ClusterError, Expectations, endpoint, header};
+use crate::document::{Entry, Key, Mapping, Node, Position, Scalar, Severity, Style, Value, yaml};
 use crate::error::printable;
 
 const ENDPOINT: &str = "endpoint";
@@ -156,14 +156,14 @@ fn replace(path: &Path, before: &str, after: &str) -> io::Result<()> {
 /// See [`EditError`].
 pub(crate) fn edit(text: &str, edit: &Edit) -> Result<String, EditError> {
     let wanted = edit.change.text()?;
-    let mut documents = yaml::read(text).map_err(|fault| EditError::Unusual {
-        line: fault.line,
-        message: format!("{}; {}", fault.message, fault.fix),
+    let mut documents = yaml::read(text).map_err(|error| EditError::Unusual {
+        line: error.at.line,
+        message: format!("{}; {}", error.message, error.fix),
     })?;
     let Some(root) = header::find(&documents) else {
         return Err(EditError::Which("the file has no header to write registryMirrors into".to_owned()));
     };
-    let items = root.get(header::MIRRORS).and_then(Node::items).unwrap_or_default();
+    let items = root.get(header::MIRRORS).map(Node::items).unwrap_or_default();
     let new = if items.is_empty() && matches!(edit.change, Change::Endpoint(_)) && edit.of.is_none() {
         let new = add(text, root, &wanted)?;
         add_to(&mut documents, &wanted);
@@ -176,7 +176,7 @@ pub(crate) fn edit(text: &str, edit: &Edit) -> Result<String, EditError> {
     };
     let said = yaml::read(&new).map_err(|_| EditError::TooMuch)?;
     let same = said.len() == documents.len()
-        && said.iter().zip(&documents).all(|(said, wanted)| said.root.says_the_same(&wanted.root));
+        && said.iter().zip(&documents).all(|(said, wanted)| said.says_the_same(wanted));
     if !same {
         return Err(EditError::TooMuch);
     }
@@ -187,12 +187,12 @@ pub(crate) fn edit(text: &str, edit: &Edit) -> Result<String, EditError> {
 /// What is right by itself may be wrong beside the rest: an endpoint that is there already.
 fn no_worse(old: &str, new: &str) -> Result<(), EditError> {
     let errors = |text| {
-        let reading = super::parse(text, &Expectations::default());
+        let reading = super::parse(Path::new(""), text, &Expectations::default());
         reading.findings.into_iter().filter(|found| found.severity == Severity::Error).collect::<Vec<_>>()
     };
     let (old, new) = (errors(old), errors(new));
-    let worse = new.into_iter().find(|new| !old.iter().any(|old| old.message == new.message));
-    worse.map_or(Ok(()), |found| Err(EditError::Wish { message: found.message, fix: found.fix }))
+    let worse = new.into_iter().find(|new| !old.iter().any(|old| old.what == new.what));
+    worse.map_or(Ok(()), |found| Err(EditError::Wish { message: found.what, fix: found.fix }))
 }
 
 /// The entry that is meant.
@@ -219,26 +219,26 @@ fn which(items: &[Node], of: Option<&str>) -> Result<usize, EditError> {
 
 /// Writes a value behind its key, or the key behind the endpoint.
 fn change(text: &str, item: &Node, key: &str, wanted: &str) -> Result<String, EditError> {
-    let unusual = |line, message: &str| EditError::Unusual { line, message: message.to_owned() };
+    let unusual =
+        |at: Position, message: &str| EditError::Unusual { line: at.line, message: message.to_owned() };
     let Value::Mapping(mapping) = &item.value else {
-        return Err(unusual(item.line, "the entry has no keys"));
+        return Err(unusual(item.at, "the entry has no keys"));
     };
     if let Some(entry) = item.entry(key) {
         let Some(scalar) = entry.value.scalar() else {
-            return Err(unusual(entry.value.line, "it is more than one value"));
+            return Err(unusual(entry.value.at, "it is more than one value"));
         };
         if is_blank(scalar) && wanted.is_empty() || scalar.text == wanted && entry.value.text().is_some() {
             return Ok(text.to_owned());
         }
         if scalar.text.is_empty() && scalar.style == Style::Plain {
-            let colon =
-                colon(text, &entry.key).ok_or_else(|| unusual(entry.key.line, "no colon behind it"))?;
+            let colon = colon(text, &entry.key).ok_or_else(|| unusual(entry.key.at, "no colon behind it"))?;
             return Ok(splice(text, colon..colon, &format!(" {}", plain(wanted))));
         }
         let span = entry.value.span.clone();
         let written = &text[span.clone()];
         if written.contains('\n') || written.starts_with('*') || scalar.style == Style::Block {
-            return Err(unusual(entry.value.line, "the value is an alias, or longer than a line"));
+            return Err(unusual(entry.value.at, "the value is an alias, or longer than a line"));
         }
         let new = match written.chars().next() {
             Some('\'') => format!("'{}'", wanted.replace('\'', "''")),
@@ -251,13 +251,13 @@ fn change(text: &str, item: &Node, key: &str, wanted: &str) -> Result<String, Ed
         return Ok(text.to_owned());
     }
     let Some(beside) = item.entry(ENDPOINT).filter(|entry| entry.value.text().is_some()) else {
-        return Err(unusual(item.line, "the entry has no endpoint"));
+        return Err(unusual(item.at, "the entry has no endpoint"));
     };
     let end = beside.value.span.end;
     if mapping.flow {
         return Ok(splice(text, end..end, &format!(", {key}: {}", plain(wanted))));
     }
-    let line = format!("{}{key}: {}", " ".repeat(beside.key.column), plain(wanted));
+    let line = format!("{}{key}: {}", indent(&beside.key), plain(wanted));
     Ok(insert_line(text, end, &line))
 }
 
@@ -267,22 +267,22 @@ fn add(text: &str, root: &Node, wanted: &str) -> Result<String, EditError> {
     if let Some(entry) = root.entry(header::MIRRORS) {
         if !entry.value.is_null() {
             let message = format!("{} is not a list with entries", header::MIRRORS);
-            return Err(EditError::Unusual { line: entry.value.line, message });
+            return Err(EditError::Unusual { line: entry.value.at.line, message });
         }
-        let item = format!("{}{item}", " ".repeat(entry.key.column));
+        let item = format!("{}{item}", indent(&entry.key));
         return Ok(insert_line(text, entry.key.span.end, &item));
     }
-    let last = root.entries().and_then(<[Entry]>::last).ok_or(EditError::TooMuch)?;
+    let last = root.entries().last().ok_or(EditError::TooMuch)?;
     // Where nothing is written, the library's place for it may lie further down.
     let end = if last.value.is_null() { last.key.span.end } else { last.value.span.end };
-    let key = format!("{}{}:", " ".repeat(last.key.column), header::MIRRORS);
+    let key = format!("{}{}:", indent(&last.key), header::MIRRORS);
     let with_key = insert_line(text, end, &key);
     let key_end = end + with_key[end..].find(header::MIRRORS).unwrap_or(0) + header::MIRRORS.len();
-    Ok(insert_line(&with_key, key_end, &format!("{}{item}", " ".repeat(last.key.column))))
+    Ok(insert_line(&with_key, key_end, &format!("{}{item}", indent(&last.key))))
 }
 
 /// The same change to what the text says.
-fn change_in(documents: &mut [Document], index: usize, key: &str, wanted: String) {
+fn change_in(documents: &mut [Node], index: usize, key: &str, wanted: String) {
     let item = mirrors_of(documents).and_then(|value| match value {
         Value::Sequence(items) => items.get_mut(index),
         _ => None,
@@ -301,36 +301,41 @@ fn change_in(documents: &mut [Document], index: usize, key: &str, wanted: String
     }
 }
 
-fn add_to(documents: &mut [Document], wanted: &str) {
+fn add_to(documents: &mut [Node], wanted: &str) {
     let item = entry(ENDPOINT, quoted_node(wanted.to_owned()));
     let item = node(Value::Mapping(Mapping { flow: false, entries: vec![item] }));
     if let Some(value) = mirrors_of(documents) {
         *value = Value::Sequence(vec![item]);
-    } else if let Some(Value::Mapping(mapping)) = documents.first_mut().map(|first| &mut first.root.value) {
+    } else if let Some(Value::Mapping(mapping)) = documents.first_mut().map(|first| &mut first.value) {
         mapping.entries.push(entry(header::MIRRORS, node(Value::Sequence(vec![item]))));
     }
 }
 
-fn mirrors_of(documents: &mut [Document]) -> Option<&mut Value> {
-    let Value::Mapping(mapping) = &mut documents.first_mut()?.root.value else { return None };
+fn mirrors_of(documents: &mut [Node]) -> Option<&mut Value> {
+    let Value::Mapping(mapping) = &mut documents.first_mut()?.value else { return None };
     let entry = mapping.entries.iter_mut().find(|entry| entry.key.name == header::MIRRORS)?;
     Some(&mut entry.value.value)
 }
 
 fn node(value: Value) -> Node {
-    Node { line: 0, span: 0..0, value }
+    Node { at: Position::START, span: 0..0, value }
 }
 
 fn quoted_node(text: String) -> Node {
-    node(Value::Scalar(Scalar { text, style: Style::Quoted }))
+    node(Value::Scalar(Scalar::quoted(text)))
 }
 
 fn entry(name: &str, value: Node) -> Entry {
-    Entry { key: Key { name: name.to_owned(), line: 0, column: 0, span: 0..0 }, value }
+    Entry { key: Key { name: name.to_owned(), at: Position::START, span: 0..0 }, value }
 }
 
 fn is_blank(scalar: &Scalar) -> bool {
     scalar.is_null() || scalar.text.is_empty()
+}
+
+/// The spaces before a key.
+fn indent(key: &Key) -> String {
+    " ".repeat(key.at.column - 1)
 }
 
 /// The place behind the colon of a key.
@@ -366,8 +371,7 @@ fn plain(text: &str) -> String {
 }
 
 fn is_word(text: &str) -> bool {
-    let scalar = Scalar { text: text.to_owned(), style: Style::Plain };
-    scalar.is_null() || scalar.boolean().is_some() || scalar.is_number()
+    node(Value::Scalar(Scalar::plain(text.to_owned()))).text().is_none()
 }
 
 /// In double quotes; JSON's are YAML's.

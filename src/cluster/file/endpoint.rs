@@ -8,7 +8,7 @@ use crate::registry::Target;
 
 /// An endpoint that can be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(super) struct ParsedEndpoint {
     /// With its scheme.
     pub(super) text: String,
     pub(super) target: Target,
@@ -17,7 +17,7 @@ pub(super) struct Endpoint {
 }
 
 /// Why it cannot be used, and the correction.
-pub(super) type Fault = (String, String);
+pub(super) type Refusal = (String, String);
 
 /// The endpoint that leads nodes to where a bundle was pushed.
 pub(super) fn of(target: &Target) -> String {
@@ -27,7 +27,7 @@ pub(super) fn of(target: &Target) -> String {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Endpoint, Fault> {
+pub(super) fn parse(text: &str) -> Result<ParsedEndpoint, Refusal> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
     if rest.contains('@') {
         // Not shown: what stands before it may be a password.
@@ -66,11 +66,11 @@ pub(super) fn parse(text: &str) -> Result<Endpoint, Fault> {
     } else {
         None
     };
-    Ok(Endpoint { text: whole, target, warning })
+    Ok(ParsedEndpoint { text: whole, target, warning })
 }
 
 /// What stands behind `/v2/`.
-fn namespace(scheme: &str, authority: &str, path: Option<&str>) -> Result<Option<String>, Fault> {
+fn namespace(scheme: &str, authority: &str, path: Option<&str>) -> Result<Option<String>, Refusal> {
     let Some(path) = path else { return Ok(None) };
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let right = |parts: &[&str]| {

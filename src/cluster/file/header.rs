@@ -8,9 +8,8 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::finding::Findings;
-use super::yaml::{Document, Entry, Node};
 use super::{RegistryMirror, endpoint};
+use crate::document::{Entry, Findings, Node, Position, nearest};
 use crate::error::printable;
 
 /// Keys of the header whose value is the path of a file.
@@ -28,39 +27,42 @@ const MIRROR_KEYS: &[&str] = &["endpoint", "caCertPath", "pullCredentialConfigPa
 const PRIVATE_KEYS: &[&str] = &["host", "caCertPath", "pullCredentialConfigPath"];
 
 /// What the header says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Header {
     /// Where it begins.
-    pub(super) line: usize,
+    pub(super) at: Position,
     pub(super) mirrors: Vec<RegistryMirror>,
     pub(super) gcr_key_path: Option<PathBuf>,
-    /// The line of the first entry of `hosts`, and of the first with a port.
-    pub(super) hosts_line: Option<usize>,
-    pub(super) host_port_line: Option<usize>,
+    /// The first entry of `hosts`, and the first with a port.
+    pub(super) hosts_at: Option<Position>,
+    pub(super) host_port_at: Option<Position>,
+}
+
+impl Header {
+    fn new(at: Position) -> Self {
+        Self { at, mirrors: Vec::new(), gcr_key_path: None, hosts_at: None, host_port_at: None }
+    }
 }
 
 /// The header among documents: the first one, unless that is an object of Kubernetes.
-pub(super) fn find(documents: &[Document]) -> Option<&Node> {
-    documents.first().map(|document| &document.root).filter(|root| root.get("kind").is_none())
+pub(super) fn find(documents: &[Node]) -> Option<&Node> {
+    documents.first().filter(|root| root.get("kind").is_none())
 }
 
-pub(super) fn read(documents: &[Document], findings: &mut Findings) -> Header {
+pub(super) fn read(documents: &[Node], findings: &mut Findings) -> Header {
     let Some(root) = find(documents) else {
         let message = "there is no header before the Namespace: registryMirrors has no other place";
         let fix = "begin the file with a document of gcrKeyPath, sshPrivateKeyPath and registryMirrors";
-        findings.error(1, message, fix);
-        return Header { line: 1, ..Header::default() };
+        findings.error("no-header", Position::START, (message, fix));
+        return Header::new(Position::START);
     };
-    let mut header = Header { line: root.line, ..Header::default() };
-    let Some(entries) = root.entries() else {
-        findings.error(
-            root.line,
-            "the header is not a list of keys",
-            "write gcrKeyPath: /path/of/the/key.json",
-        );
+    let mut header = Header::new(root.at);
+    let Some(mapping) = root.mapping() else {
+        let words = ("the header is not a list of keys", "write gcrKeyPath: /path/of/the/key.json");
+        findings.error("no-header", root.at, words);
         return header;
     };
-    for entry in entries {
+    for entry in &mapping.entries {
         let name = entry.key.name.as_str();
         if PATHS.contains(&name) {
             let path = path(entry, findings);
@@ -76,11 +78,8 @@ pub(super) fn read(documents: &[Document], findings: &mut Findings) -> Header {
             });
         } else if MIRROR_KEYS.contains(&name) {
             let message = format!("{name} is no key of the header: its indentation was lost");
-            findings.error(
-                entry.key.line,
-                message,
-                format!("indent it below - endpoint: in {MIRRORS}, as in `  {name}: …`"),
-            );
+            let fix = format!("indent it below - endpoint: in {MIRRORS}, as in `  {name}: …`");
+            findings.error("lost-indentation", entry.key.at, (message, fix));
         } else {
             let all: Vec<&str> = PATHS.iter().copied().chain([MIRRORS, PRIVATE]).collect();
             unknown(entry, "the header", &all, findings);
@@ -91,16 +90,13 @@ pub(super) fn read(documents: &[Document], findings: &mut Findings) -> Header {
 
 /// The entries of a list that may be empty.
 fn each(entry: &Entry, findings: &mut Findings, mut read: impl FnMut(&Node, &mut Findings)) {
-    match entry.value.items() {
+    match entry.value.sequence() {
         Some(items) => items.iter().for_each(|item| read(item, findings)),
         None if entry.value.is_null() => {}
         None => {
             let message = format!("{} is not a list", entry.key.name);
-            findings.error(
-                entry.value.line,
-                message,
-                format!("{}:, and - before each entry", entry.key.name),
-            );
+            let fix = format!("{}:, and - before each entry", entry.key.name);
+            findings.error("wrong-type", entry.value.at, (message, fix));
         }
     }
 }
@@ -111,23 +107,20 @@ fn mirror(item: &Node, header: &mut Header, findings: &mut Findings) {
     let hosts = hosts(item, header, findings);
     let Some(entry) = item.entry("endpoint").filter(|entry| !is_blank(&entry.value)) else {
         let message = "an entry of registryMirrors without an endpoint";
-        findings.error(
-            item.line,
-            message,
-            "endpoint: https://HOST:PORT, with /v2/NAMESPACE behind it if there is one",
-        );
+        let fix = "endpoint: https://HOST:PORT, with /v2/NAMESPACE behind it if there is one";
+        findings.error("no-endpoint", item.at, (message, fix));
         return;
     };
     let Some(text) = text(entry, findings) else { return };
     match endpoint::parse(text) {
-        Err((message, fix)) => findings.error(entry.value.line, message, fix),
+        Err(words) => findings.error("wrong-endpoint", entry.value.at, words),
         Ok(endpoint) => {
-            if let Some((message, fix)) = endpoint.warning {
-                findings.warning(entry.value.line, message, fix);
+            if let Some(words) = endpoint.warning {
+                findings.warning("unsafe-endpoint", entry.value.at, words);
             }
             if header.mirrors.iter().any(|mirror| mirror.target == endpoint.target) {
                 let message = format!("the endpoint {} is given twice", endpoint.text);
-                findings.error(entry.value.line, message, "remove one, or join their hosts");
+                findings.error("duplicate", entry.value.at, (message, "remove one, or join their hosts"));
             }
             header.mirrors.push(RegistryMirror {
                 endpoint_as_written: text.to_owned(),
@@ -138,7 +131,7 @@ fn mirror(item: &Node, header: &mut Header, findings: &mut Findings) {
                 ca_cert_path,
                 pull_credential_config_path,
                 hosts,
-                line: entry.value.line,
+                at: entry.value.at,
             });
         }
     }
@@ -152,14 +145,15 @@ fn paths_of(item: &Node, findings: &mut Findings) -> (Option<PathBuf>, Option<Pa
 /// Domain names, since 1.29.300 with ports.
 fn hosts(item: &Node, header: &mut Header, findings: &mut Findings) -> Vec<String> {
     let Some(entry) = item.entry("hosts").filter(|entry| !entry.value.is_null()) else { return Vec::new() };
-    let Some(items) = entry.value.items() else {
-        findings.error(entry.value.line, "hosts is not a list", "hosts:, and - before each domain name");
+    let Some(items) = entry.value.sequence() else {
+        let words = ("hosts is not a list", "hosts:, and - before each domain name");
+        findings.error("wrong-type", entry.value.at, words);
         return Vec::new();
     };
     let mut hosts: Vec<String> = Vec::new();
     for item in items {
         let Some(host) = item.text() else {
-            findings.error(item.line, "a host that is not a name", "- quay.io");
+            findings.error("wrong-host", item.at, ("a host that is not a name", "- quay.io"));
             continue;
         };
         let url = Url::parse(&format!("https://{host}/")).ok();
@@ -170,16 +164,17 @@ fn hosts(item: &Node, header: &mut Header, findings: &mut Findings) -> Vec<Strin
             let bare = host.split_once("://").map_or(host, |(_, rest)| rest);
             let bare = bare.split('/').next().unwrap_or(bare);
             let message = format!("{} is not a domain name", printable(host));
-            findings.error(item.line, message, format!("- {}", printable(bare)));
+            findings.error("wrong-host", item.at, (message, format!("- {}", printable(bare))));
             continue;
         };
-        header.hosts_line.get_or_insert(item.line);
+        header.hosts_at.get_or_insert(item.at);
         // The port of https itself is lost in a URL, and is no less a port.
         if url.port().is_some() || host.ends_with(":443") {
-            header.host_port_line.get_or_insert(item.line);
+            header.host_port_at.get_or_insert(item.at);
         }
         if hosts.iter().any(|known| known == host) {
-            findings.warning(item.line, format!("{host} is listed twice"), "remove one of the two");
+            let words = (format!("{host} is listed twice"), "remove one of the two");
+            findings.warning("duplicate", item.at, words);
         } else {
             hosts.push(host.to_owned());
         }
@@ -194,14 +189,15 @@ fn path(entry: &Entry, findings: &mut Findings) -> Option<PathBuf> {
     }
     let name = &entry.key.name;
     let text = text(entry, findings)?;
-    let line = entry.value.line;
+    let at = entry.value.at;
     if text.starts_with('~') || text.contains('$') {
         let message = format!("{name}: {} would need a shell, and none reads this file", printable(text));
-        findings.error(line, message, format!("{name}: the absolute path, as in /root/…"));
+        let fix = format!("{name}: the absolute path, as in /root/…");
+        findings.error("relative-path", at, (message, fix));
     } else if !text.starts_with('/') {
         let message = format!("{name}: {} is not an absolute path", printable(text));
         let bare = text.trim_start_matches("./");
-        findings.error(line, message, format!("{name}: /FOLDER/{}", printable(bare)));
+        findings.error("relative-path", at, (message, format!("{name}: /FOLDER/{}", printable(bare))));
     } else {
         return Some(PathBuf::from(text));
     }
@@ -223,21 +219,17 @@ fn text<'a>(entry: &'a Entry, findings: &mut Findings) -> Option<&'a str> {
             }
             None => format!("{name}: and one value behind it"),
         };
-        findings.error(entry.value.line, format!("{name} is not text"), fix);
+        findings.error("wrong-type", entry.value.at, (format!("{name} is not text"), fix));
     }
     text
 }
 
 fn known(item: &Node, keys: &[&str], place: &str, findings: &mut Findings) {
-    let Some(entries) = item.entries() else {
-        findings.error(
-            item.line,
-            format!("an entry of {place} that has no keys"),
-            format!("- {}: …", keys[0]),
-        );
-        return;
+    let Some(mapping) = item.mapping() else {
+        let words = (format!("an entry of {place} that has no keys"), format!("- {}: …", keys[0]));
+        return findings.error("wrong-type", item.at, words);
     };
-    for entry in entries.iter().filter(|entry| !keys.contains(&entry.key.name.as_str())) {
+    for entry in mapping.entries.iter().filter(|entry| !keys.contains(&entry.key.name.as_str())) {
         unknown(entry, place, keys, findings);
     }
 }
@@ -245,32 +237,9 @@ fn known(item: &Node, keys: &[&str], place: &str, findings: &mut Findings) {
 fn unknown(entry: &Entry, place: &str, keys: &[&str], findings: &mut Findings) {
     let name = &entry.key.name;
     let message = format!("{} is no key of {place}: bmctl refuses the file", printable(name));
-    let fix = match closest(name, keys) {
+    let fix = match nearest(name, keys) {
         Some(key) => format!("{key}: …"),
         None => format!("remove it; the keys are {}", keys.join(", ")),
     };
-    findings.error(entry.key.line, message, fix);
-}
-
-/// The key that was meant, if one is near.
-fn closest<'a>(name: &str, keys: &[&'a str]) -> Option<&'a str> {
-    let best = keys.iter().map(|key| (distance(&name.to_lowercase(), &key.to_lowercase()), *key)).min()?;
-    (best.0 * 3 <= best.1.len()).then_some(best.1)
-}
-
-/// How many letters have to change (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    // A key of a hostile file may be long; a near one is not.
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(x != *y)).min(above + 1).min(row[j] + 1);
-            diagonal = above;
-        }
-    }
-    row[b.len()]
+    findings.error("unknown-key", entry.key.at, (message, fix));
 }

@@ -4,7 +4,7 @@ const SAMPLE: &str = include_str!("../../../tests/cluster/admin1.yaml");
 const DAMAGED: &str = include_str!("../../../tests/cluster/admin1-damaged.yaml");
 
 fn findings(text: &str) -> Vec<Finding> {
-    parse(text, &Expectations::default()).findings
+    parse(Path::new("x.yaml"), text, &Expectations::default()).findings
 }
 
 /// The one finding of a text, as its line, message and fix.
@@ -13,7 +13,7 @@ fn one(text: &str) -> (usize, String, String) {
     let mut found = findings(text);
     assert_eq!(found.len(), 1, "{text}\n{found:#?}");
     let found = found.remove(0);
-    (found.line, found.message, found.fix)
+    (found.line.unwrap(), found.what, found.fix)
 }
 
 fn has_errors(reading: &Reading) -> bool {
@@ -22,7 +22,8 @@ fn has_errors(reading: &Reading) -> bool {
 
 #[test]
 fn the_vendors_sample_passes_as_it_stands() {
-    let reading = parse(SAMPLE, &Expectations { fallback: true, ..Expectations::default() });
+    let reading =
+        parse(Path::new("x.yaml"), SAMPLE, &Expectations { fallback: true, ..Expectations::default() });
     assert_eq!(reading.findings, []);
     let cluster = reading.mirrors.unwrap();
     assert_eq!((cluster.name.as_str(), cluster.namespace.as_str()), ("admin1", "cluster-admin1"));
@@ -31,21 +32,21 @@ fn the_vendors_sample_passes_as_it_stands() {
     assert_eq!(mirror.ca_cert_path.as_deref(), Some(Path::new("/root/ca.crt")));
     assert_eq!(mirror.pull_credential_config_path.as_deref(), Some(Path::new("/root/.docker/config.json")));
     assert_eq!(mirror.upstreams(), ["gcr.io"]);
-    assert_eq!(mirror.line, 6);
+    assert_eq!(mirror.at.line, 6);
 }
 
 #[test]
 fn lost_indentation_is_told_line_by_line() {
-    let reading = parse(DAMAGED, &Expectations::default());
+    let reading = parse(Path::new("x.yaml"), DAMAGED, &Expectations::default());
     assert!(has_errors(&reading) && reading.mirrors.is_none());
     let lost: Vec<usize> = reading
         .findings
         .iter()
-        .filter(|found| found.message.contains("indentation"))
-        .map(|found| found.line)
+        .filter(|found| found.what.contains("indentation"))
+        .filter_map(|found| found.line)
         .collect();
     assert_eq!(lost, [7, 8, 13, 18, 19, 21, 22]);
-    let runtime = reading.findings.iter().find(|found| found.line == 22).unwrap();
+    let runtime = reading.findings.iter().find(|found| found.line == Some(22)).unwrap();
     assert!(runtime.fix.contains("spec.nodeConfig"), "{runtime:?}");
 }
 
@@ -104,7 +105,7 @@ fn every_mistake_is_found_where_it_is_with_its_correction() {
         let text = SAMPLE.replacen(from, to, 1);
         // A second finding may follow from the first; the one that is looked for has to be there.
         let found = findings(&text);
-        let hit = found.iter().any(|f| f.line == line && f.message.contains(what) && f.fix.contains(fix));
+        let hit = found.iter().any(|f| f.line == Some(line) && f.what.contains(what) && f.fix.contains(fix));
         assert!(hit, "{to}: wanted line {line}: {what}: {fix}\n{found:#?}");
     }
 }
@@ -115,7 +116,7 @@ fn blank_fields_are_none_and_other_documents_are_nobodys_business() {
         .replace("Path: /root/ca.crt", "Path:")
         .replace("/root/.docker/config.json", "\"\"")
         .replace("\n...", "\n---\napiVersion: baremetal.cluster.gke.io/v1\nkind: NodePool\nspec: {a: ~}");
-    let reading = parse(&text, &Expectations::default());
+    let reading = parse(Path::new("x.yaml"), &text, &Expectations::default());
     assert_eq!(reading.findings, []);
     let mirror = &reading.mirrors.unwrap().mirrors[0];
     assert_eq!((&mirror.ca_cert_path, &mirror.pull_credential_config_path), (&None, &None));
@@ -129,7 +130,8 @@ fn fall_back_needs_a_key_only_where_it_is_wanted() {
     );
     let (line, message, fix) = one(&text);
     assert!(line == 3 && message.contains("cannot fall back") && fix.contains("isolated site"), "{message}");
-    let reading = parse(&text, &Expectations { fallback: true, ..Expectations::default() });
+    let reading =
+        parse(Path::new("x.yaml"), &text, &Expectations { fallback: true, ..Expectations::default() });
     assert!(has_errors(&reading) && reading.findings[0].fix.contains("gcrKeyPath: /"));
 }
 
@@ -137,14 +139,14 @@ fn fall_back_needs_a_key_only_where_it_is_wanted() {
 fn where_the_bundle_was_pushed_is_where_nodes_look() {
     let check = |pushed: &str| {
         let pushed_to = vec![pushed.parse().unwrap()];
-        parse(SAMPLE, &Expectations { pushed_to, ..Expectations::default() }).findings
+        parse(Path::new("x.yaml"), SAMPLE, &Expectations { pushed_to, ..Expectations::default() }).findings
     };
     assert_eq!(check("172.18.0.20:5000"), []);
     let found = check("172.18.0.20:5000/test-namespace");
-    assert_eq!(found[0].line, 6);
+    assert_eq!(found[0].line, Some(6));
     assert!(found[0].fix.contains("https://172.18.0.20:5000/v2/test-namespace"), "{found:?}");
     let found = check("172.18.0.21:5000");
-    assert_eq!(found[0].line, 3);
+    assert_eq!(found[0].line, Some(3));
     assert!(found[0].fix.contains("endpoint: https://172.18.0.21:5000"), "{found:?}");
 }
 
@@ -154,10 +156,10 @@ fn hosts_are_held_against_the_release() {
         let text = SAMPLE
             .replace("ca.crt\n", &format!("ca.crt\n  hosts:\n  - {host}\n"))
             .replace("spec:\n", &format!("spec:\n  anthosBareMetalVersion: {version}\n"));
-        parse(&text, &Expectations::default())
+        parse(Path::new("x.yaml"), &text, &Expectations::default())
     };
-    assert!(with("1.10.2", "quay.io").findings[0].message.contains("1.11"));
-    assert!(with("1.28.0-gke.1", "quay.io:8443").findings[0].message.contains("1.29.300"));
+    assert!(with("1.10.2", "quay.io").findings[0].what.contains("1.11"));
+    assert!(with("1.28.0-gke.1", "quay.io:8443").findings[0].what.contains("1.29.300"));
     let fine = with("1.34.0-gke.566", "quay.io:8443");
     assert_eq!(fine.findings, []);
     assert_eq!(fine.mirrors.unwrap().mirrors[0].upstreams(), ["gcr.io", "quay.io:8443"]);

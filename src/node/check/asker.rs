@@ -8,8 +8,8 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::failover::{Answer, Failover, Found, Question, Settled};
-use super::{Host, Role, Settings, Upstream, is_by_name};
+use super::failover::{Failover, Found, HostAnswer, Question, Settled};
+use super::{AskedHost, CheckOptions, Role, Upstream, is_by_name};
 use crate::oci::{Digest, Repository};
 use crate::registry::{
     Access as Purpose, Ask, ClientOptions, Credential, Kind, Puller, RegistryError, Timeouts, Wanted,
@@ -26,7 +26,7 @@ pub(super) struct Asker<'a> {
 }
 
 /// Answers by host and question. Whoever asks again while one is under way waits for it.
-type Answers = HashMap<(usize, String), Arc<OnceCell<Answer>>>;
+type Answers = HashMap<(usize, String), Arc<OnceCell<HostAnswer>>>;
 
 /// The line to one host.
 struct Line {
@@ -42,8 +42,8 @@ impl<'a> Asker<'a> {
     ///
     /// # Errors
     /// What stops containerd before it asks any host: a file that cannot be read, certificates that are none.
-    pub(super) fn new(upstream: &'a Upstream, settings: &Settings) -> Result<Self, String> {
-        let line = |host: &Host| -> Result<Line, String> {
+    pub(super) fn new(upstream: &'a Upstream, settings: &CheckOptions) -> Result<Self, String> {
+        let line = |host: &AskedHost| -> Result<Line, String> {
             let credential = credential(host, settings)?;
             let has_credential = credential.is_some() || shows_credentials(host);
             let node = &host.node;
@@ -100,7 +100,7 @@ impl<'a> Asker<'a> {
         repository: &Repository,
         question: Question,
         reference: &str,
-    ) -> Answer {
+    ) -> HostAnswer {
         let kind = match question {
             Question::Tag | Question::Digest(_) => "head",
             Question::Manifest(_) => "manifest",
@@ -115,16 +115,22 @@ impl<'a> Asker<'a> {
     }
 
     /// Asks one host.
-    async fn ask(&self, at: usize, repository: &Repository, question: Question, reference: &str) -> Answer {
+    async fn ask(
+        &self,
+        at: usize,
+        repository: &Repository,
+        question: Question,
+        reference: &str,
+    ) -> HostAnswer {
         let (host, line) = (&self.upstream.hosts[at], &self.hosts[at]);
         if self.upstream_down && host.role == Role::Upstream {
-            return Answer::Silence(match &self.upstream.uncovered {
+            return HostAnswer::Silence(match &self.upstream.uncovered {
                 Some(why) => format!("{why}, and the upstream is taken to be down"),
                 None => format!("{}: the upstream is taken to be down", host.node.authority),
             });
         }
         if let Some(why) = line.down.get() {
-            return Answer::Silence(why.clone());
+            return HostAnswer::Silence(why.clone());
         }
         let wanted = match question {
             Question::Tag | Question::Digest(_) => Wanted::Head(reference),
@@ -133,7 +139,7 @@ impl<'a> Asker<'a> {
         };
         let ask = Ask { repository, wanted, namespace: line.namespace.as_deref() };
         match line.puller.ask(&ask).await {
-            Ok(found) => Answer::Found(Found {
+            Ok(found) => HostAnswer::Found(Found {
                 digest: found.digest,
                 size: found.size,
                 media_type: found.media_type,
@@ -145,19 +151,19 @@ impl<'a> Asker<'a> {
 }
 
 impl Line {
-    fn refused(&self, host: &Host, error: &RegistryError) -> Answer {
+    fn refused(&self, host: &AskedHost, error: &RegistryError) -> HostAnswer {
         let mut why = error.to_string();
         if matches!(error.kind(), Kind::Auth | Kind::Denied) && !self.has_credential {
             why = format!("{why} (no pull credentials for {})", host.node.authority);
         }
         if let Some(status) = error.status() {
-            return Answer::Status(status, why);
+            return HostAnswer::Status(status, why);
         }
         if matches!(error.kind(), Kind::Unreachable | Kind::Tls) {
             why = format!("{}: {}", host.node.authority, without_call(&why));
             let _ = self.down.set(why.clone());
         }
-        Answer::Silence(why)
+        HostAnswer::Silence(why)
     }
 }
 
@@ -166,7 +172,7 @@ fn without_call(text: &str) -> &str {
     text.split_once(": no ").map_or(text, |(call, _)| text[call.len() + 2..].trim_start())
 }
 
-fn credential(host: &Host, settings: &Settings) -> Result<Option<Credential>, String> {
+fn credential(host: &AskedHost, settings: &CheckOptions) -> Result<Option<Credential>, String> {
     let Some(path) = &host.pull_credentials else { return Ok(None) };
     if settings.upstream_down && host.role == Role::Upstream {
         return Ok(None);
@@ -174,7 +180,7 @@ fn credential(host: &Host, settings: &Settings) -> Result<Option<Credential>, St
     credentials::from_file(path, &host.node.authority).map_err(|error| error.to_string())
 }
 
-fn options(host: &Host, credential: Option<Credential>) -> Result<ClientOptions, String> {
+fn options(host: &AskedHost, credential: Option<Credential>) -> Result<ClientOptions, String> {
     let node = &host.node;
     let authorities = node.ca.iter().map(|path| Authorities::read(path));
     let authorities = authorities.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
@@ -193,7 +199,7 @@ fn options(host: &Host, credential: Option<Credential>) -> Result<ClientOptions,
 }
 
 /// Whether a header already says who the node is.
-fn shows_credentials(host: &Host) -> bool {
+fn shows_credentials(host: &AskedHost) -> bool {
     host.node.header.iter().any(|(name, values)| {
         name.eq_ignore_ascii_case("authorization")
             && values.iter().any(|value| !value.expose_secret().is_empty())

@@ -1,13 +1,13 @@
 //! From how each question ended to what that means for an image. Pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::failover::Settled;
-use super::{Host, Role};
+use super::{AskedHost, Role};
 use crate::oci::Digest;
 
 /// What a node would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub(crate) enum Verdict {
     /// Everything comes from mirrors.
@@ -44,7 +44,7 @@ pub(crate) enum Verdict {
 }
 
 /// A verdict on one name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checked {
     /// The name: `gcr.io/path:tag` or `gcr.io/path@sha256:…`.
     pub image: String,
@@ -86,7 +86,7 @@ pub(super) struct Other {
 }
 
 /// The verdict on one name. The first question is what the name stands for.
-pub(super) fn verdict(upstream: &str, hosts: &[Host], seen: &[Seen], other: Option<&Other>) -> Verdict {
+pub(super) fn verdict(upstream: &str, hosts: &[AskedHost], seen: &[Seen], other: Option<&Other>) -> Verdict {
     let mut lost = Vec::new();
     let mut from_upstream = Vec::new();
     let mut from: Vec<String> = Vec::new();

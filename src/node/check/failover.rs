@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use super::Host;
+use super::AskedHost;
 use crate::node::hosts::Capability;
 use crate::oci::{Digest, media_type};
 use crate::registry::MAX_PULLED_MANIFEST_BYTES;
@@ -40,7 +40,7 @@ pub(super) struct Content {
 
 /// What one host answered.
 #[derive(Debug, Clone)]
-pub(super) enum Answer {
+pub(super) enum HostAnswer {
     /// 2xx.
     Found(Found),
     /// Another status, after credentials were shown.
@@ -96,7 +96,7 @@ enum Step {
 
 impl Question {
     /// Whether a host is asked at all. The fetcher asks every host, also those without `pull`.
-    fn goes_to(self, host: &Host) -> bool {
+    fn goes_to(self, host: &AskedHost) -> bool {
         match self {
             Self::Tag => host.node.may(Capability::Pull) && host.node.may(Capability::Resolve),
             Self::Digest(_) => host.node.may(Capability::Pull),
@@ -106,7 +106,7 @@ impl Question {
 }
 
 impl Failover {
-    pub(super) fn new(question: Question, hosts: &[Host]) -> Self {
+    pub(super) fn new(question: Question, hosts: &[AskedHost]) -> Self {
         // Somebody must be able to pull, or the fetcher does not begin.
         let is_possible = hosts.iter().any(|host| host.node.may(Capability::Pull));
         let waiting: Vec<usize> =
@@ -121,7 +121,7 @@ impl Failover {
     }
 
     /// Takes in the answer of the host that was to be asked.
-    pub(super) fn take(&mut self, answer: Answer) {
+    pub(super) fn take(&mut self, answer: HostAnswer) {
         let Some(host) = self.asked.take() else { return };
         match judge(self.question, answer) {
             Step::Take(found) => self.served = Some((host, found)),
@@ -142,13 +142,13 @@ impl Failover {
     }
 }
 
-fn judge(question: Question, answer: Answer) -> Step {
+fn judge(question: Question, answer: HostAnswer) -> Step {
     let found = match answer {
-        Answer::Found(found) => found,
-        Answer::Status(300..=399, why) if matches!(question, Question::Tag | Question::Digest(_)) => {
+        HostAnswer::Found(found) => found,
+        HostAnswer::Status(300..=399, why) if matches!(question, Question::Tag | Question::Digest(_)) => {
             return Step::End(format!("{why}, which ends the pull"));
         }
-        Answer::Status(_, why) | Answer::Silence(why) => return Step::Next(why),
+        HostAnswer::Status(_, why) | HostAnswer::Silence(why) => return Step::Next(why),
     };
     match question {
         Question::Tag | Question::Digest(_) => {

@@ -5,8 +5,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::decision::{Other, Seen, verdict};
-use super::failover::{Answer, Content, Failover, Found, Question, Settled};
-use super::{Endpoint, Role, Upstream, Verdict};
+use super::failover::{Content, Failover, Found, HostAnswer, Question, Settled};
+use super::{MirrorEndpoint, Role, Upstream, Verdict};
 use crate::node::hosts::{HostsFile, Version};
 use crate::oci::Digest;
 
@@ -36,20 +36,20 @@ fn found() -> Found {
     }
 }
 
-fn yes() -> Answer {
-    Answer::Found(found())
+fn yes() -> HostAnswer {
+    HostAnswer::Found(found())
 }
 
-fn status(status: u16) -> Answer {
-    Answer::Status(status, format!("said {status}"))
+fn status(status: u16) -> HostAnswer {
+    HostAnswer::Status(status, format!("said {status}"))
 }
 
-fn silence() -> Answer {
-    Answer::Silence("said nothing".to_owned())
+fn silence() -> HostAnswer {
+    HostAnswer::Silence("said nothing".to_owned())
 }
 
 /// Who was asked, and how it ended. Asking more hosts than there are answers is an error of the test.
-fn settle(upstream: &Upstream, question: Question, answers: &[Answer]) -> (Vec<usize>, Settled) {
+fn settle(upstream: &Upstream, question: Question, answers: &[HostAnswer]) -> (Vec<usize>, Settled) {
     let (mut failover, mut asked) = (Failover::new(question, &upstream.hosts), Vec::new());
     while let Some(host) = failover.next_host() {
         failover.take(answers[asked.len()].clone());
@@ -89,7 +89,7 @@ fn what_a_good_answer_can_have_wrong() {
     let with = |change: fn(&mut Found)| {
         let mut found = found();
         change(&mut found);
-        Answer::Found(found)
+        HostAnswer::Found(found)
     };
     // Larger than containerd takes: the next host.
     let large = with(|found| found.size = Some(5 << 20));
@@ -150,7 +150,7 @@ fn who_stands_in_for_the_upstream() {
 
 #[test]
 fn endpoints_alone_are_asked_at_their_address() {
-    let endpoint = |url: &str| Endpoint { url: url.to_owned(), ca: None, pull_credentials: None };
+    let endpoint = |url: &str| MirrorEndpoint { url: url.to_owned(), ca: None, pull_credentials: None };
     let behind = |urls: &[&str], fail_over| {
         let endpoints: Vec<_> = urls.iter().map(|url| endpoint(url)).collect();
         let upstream = Upstream::behind("gcr.io", &endpoints, fail_over, Version::NEWEST)?;
@@ -173,7 +173,7 @@ fn endpoints_alone_are_asked_at_their_address() {
 #[test]
 fn from_answers_to_a_verdict() {
     let both = upstream(USUAL);
-    let judge = |upstream: &Upstream, questions: &[(Question, &[Answer])], other: Option<&Other>| {
+    let judge = |upstream: &Upstream, questions: &[(Question, &[HostAnswer])], other: Option<&Other>| {
         let seen = questions.iter().map(|(question, answers)| Seen {
             what: "it".to_owned(),
             settled: settle(upstream, *question, answers).1,
@@ -289,18 +289,18 @@ async fn serving_two_tags() -> (String, std::sync::Arc<crate::sync::Mutex<Vec<St
 
 #[tokio::test]
 async fn what_images_share_is_asked_for_once() {
-    use super::{Expected, Settings, Wanted, run};
+    use super::{CheckOptions, Expected, ImageToCheck, run};
 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (here, log, root) = serving_two_tags().await;
-    let endpoint = Endpoint { url: format!("http://{here}"), ca: None, pull_credentials: None };
+    let endpoint = MirrorEndpoint { url: format!("http://{here}"), ca: None, pull_credentials: None };
     let behind = Upstream::behind("gcr.io", &[endpoint], false, Version::NEWEST).unwrap();
-    let settings = Settings {
+    let settings = CheckOptions {
         upstreams: [("gcr.io".to_owned(), behind)].into(),
         upstream_down: false,
         platforms: Vec::new(),
     };
-    let wanted = |name: &str, expected: Expected| Wanted { name: name.parse().unwrap(), expected };
+    let wanted = |name: &str, expected: Expected| ImageToCheck { name: name.parse().unwrap(), expected };
     let image = Expected::Image { config: Digest::of(b"config"), layers: 1 };
     let images = [
         wanted("gcr.io/a:1", Expected::Manifest(root)),

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use super::asker::Asker;
 use super::decision::{Checked, Other, Seen, Verdict, verdict};
 use super::failover::{Content, Found, Miss, Question, Settled, is_manifest};
-use super::{Expected, Settings, Wanted};
+use super::{CheckOptions, Expected, ImageToCheck};
 use crate::oci::manifest::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
@@ -18,7 +18,7 @@ const BLOBS_AT_ONCE: usize = 4;
 /// Checks every image, by tag and by digest. The verdicts come in the order of the images.
 ///
 /// Images of an upstream that `settings` does not have are an error of the caller and get the verdict that they fail.
-pub(crate) async fn run(images: &[Wanted], settings: &Settings) -> Vec<Checked> {
+pub(crate) async fn run(images: &[ImageToCheck], settings: &CheckOptions) -> Vec<Checked> {
     let mut askers: BTreeMap<&str, Result<Asker<'_>, String>> = BTreeMap::new();
     for image in images {
         if let Some(upstream) = settings.upstreams.get(&image.name.host) {
@@ -66,7 +66,7 @@ impl std::fmt::Display for Way {
     }
 }
 
-fn ways(image: &Wanted) -> Vec<Way> {
+fn ways(image: &ImageToCheck) -> Vec<Way> {
     let Reference { host, repository, tag, digest } = &image.name;
     let way = |reference: String, by: By| Way {
         host: host.clone(),
@@ -94,7 +94,7 @@ fn ways(image: &Wanted) -> Vec<Way> {
 /// One name on its way.
 struct Walk<'a> {
     asker: &'a Asker<'a>,
-    settings: &'a Settings,
+    settings: &'a CheckOptions,
     way: &'a Way,
     seen: Vec<Seen>,
 }

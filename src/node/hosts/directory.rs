@@ -4,13 +4,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{FILE_NAME, Host, HostsFile, Ignored, Version};
-use crate::small_file;
+use crate::{document, small_file};
 
 /// The name of the directory that speaks for all upstreams that have none.
 pub(crate) const DEFAULT: &str = "_default";
-
-/// A `hosts.toml` may be this large: containerd has no limit, but nobody writes such a file.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// How far below a folder a tree is looked for: `node/etc/containerd/certs.d`, and some more.
 const MAX_DEPTH: usize = 8;
@@ -132,7 +129,7 @@ fn load_folder(folder: &Path, upstream: &str, version: Version) -> std::io::Resu
 }
 
 fn read(path: &Path) -> std::io::Result<Option<String>> {
-    match small_file::read_text(path, MAX_BYTES) {
+    match small_file::read_text(path, document::MAX_BYTES) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::{Capability, HostsFile, Settings, Version, go};
+use super::{Capability, HostSettings, HostsFile, Version, go};
 
 /// One host that containerd asks.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl HostsFile {
         client: Vec<(PathBuf, Option<PathBuf>)>,
         version: Version,
     ) -> Vec<Host> {
-        let bare = host(Origin::Upstream, "", &Settings::default(), Path::new(""), version);
+        let bare = host(Origin::Upstream, "", &HostSettings::default(), Path::new(""), version);
         vec![Host { ca, client, ..bare }.made_upstream(upstream, version)]
     }
 }
@@ -81,7 +81,7 @@ fn known(version: Version) -> Vec<Capability> {
     Capability::ALL.into_iter().filter(|capability| version >= capability.since()).collect()
 }
 
-fn host(origin: Origin, server: &str, settings: &Settings, folder: &Path, version: Version) -> Host {
+fn host(origin: Origin, server: &str, settings: &HostSettings, folder: &Path, version: Version) -> Host {
     let parsed = if server.is_empty() { None } else { go::url(&with_scheme(server)).ok() };
     let (scheme, authority, path) = parsed.map_or_else(Default::default, |url| {
         let path = match (url.path.as_str(), settings.override_path) {
@@ -139,17 +139,27 @@ impl Host {
 
 /// How an upstream on this machine is spoken to, and whether its certificate goes unchecked.
 fn loopback(upstream: &str) -> (&'static str, bool) {
-    let (host, port) = match upstream.rsplit_once(':') {
-        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) && !host.is_empty() => (host, port),
-        _ => (upstream, ""),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let here =
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    match (here, port) {
+    let port = split_port(upstream).1;
+    match (is_loopback(upstream), port) {
         (false, _) => ("https", false),
         (true, "" | "443") => ("https", true),
         (true, "80") => ("http", false),
         (true, _) => ("http", true),
+    }
+}
+
+/// Whether `host` or `host:port` is the node itself, where TLS protects nothing.
+pub(crate) fn is_loopback(authority: &str) -> bool {
+    let host = split_port(authority).0.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The host, and the port where one is written.
+pub(crate) fn split_port(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.is_empty() => {
+            (host, port)
+        }
+        _ => (authority, ""),
     }
 }

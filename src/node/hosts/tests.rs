@@ -34,8 +34,7 @@ const OLD: Version = Version::new(1, 6, 20);
 const NEW: Version = Version::NEWEST;
 
 fn parse(text: &str, version: Version) -> HostsFile {
-    HostsFile::parse(text, version)
-        .unwrap_or_else(|ignored| panic!("{ignored} at {:?}\n{text}", ignored.line))
+    HostsFile::parse(text, version).unwrap_or_else(|ignored| panic!("{ignored} at {:?}\n{text}", ignored.at))
 }
 
 fn ignored(text: &str, version: Version) -> Ignored {
@@ -151,11 +150,11 @@ fn files_that_are_ignored_and_by_whom() {
         for version in [OLD, NEW] {
             let error = ignored(text, version);
             assert!(error.why.contains(why), "{text}: {error}");
-            assert_eq!(error.line, line, "{text}: {error}");
+            assert_eq!(error.at.map(|at| at.line), line, "{text}: {error}");
         }
     }
     let referrers = "[host.\"https://m\"]\ncapabilities = [\"Pull\", \"referrers\"]";
-    assert_eq!(ignored(referrers, Version::new(2, 1, 9)).line, Some(2));
+    assert_eq!(ignored(referrers, Version::new(2, 1, 9)).at.map(|at| at.line), Some(2));
     assert!(parse(referrers, NEW).hosts[0].1.capabilities.contains(&Capability::Referrers));
     let timeout = "[host.\"https://m\"]\ndial_timeout = \"5\"";
     assert!(ignored(timeout, Version::DIAL_TIMEOUT).why.contains("missing unit"));
@@ -226,7 +225,7 @@ fn versions_are_read_as_containerd_prints_them() {
     }
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+fn settings() -> impl Strategy<Value = HostSettings> {
     let capabilities = proptest::sample::subsequence(Capability::ALL.to_vec(), 0..=4);
     let text = || ".{0,12}".prop_map(|text: String| text);
     let pair =
@@ -245,13 +244,13 @@ fn settings() -> impl Strategy<Value = Settings> {
         .prop_map(|(capabilities, ca, client, skip_verify, override_path, header, dial_timeout)| {
             let secret = |values: Vec<String>| values.into_iter().map(SecretString::from).collect();
             let header = header.into_iter().map(|(name, values)| (name, secret(values))).collect();
-            Settings { capabilities, ca, client, skip_verify, override_path, header, dial_timeout }
+            HostSettings { capabilities, ca, client, skip_verify, override_path, header, dial_timeout }
         })
 }
 
 /// All of a file as one text that compares, with the secrets in it.
 fn plain(file: &HostsFile) -> String {
-    let one = |settings: &Settings| {
+    let one = |settings: &HostSettings| {
         let header: Vec<(&String, Vec<&str>)> = settings
             .header
             .iter()

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use secrecy::ExposeSecret;
 
-use super::{HostsFile, Settings};
+use super::{HostSettings, HostsFile};
 
 /// A TOML string in double quotes, by <https://toml.io/en/v1.0.0#string>: readable by every version of go-toml.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ impl fmt::Display for HostsFile {
 }
 
 /// `header` is a table of its own, which must come last: of the root it would swallow what follows, so it is inline there.
-fn settings(f: &mut fmt::Formatter<'_>, settings: &Settings, indent: &str, table: &str) -> fmt::Result {
+fn settings(f: &mut fmt::Formatter<'_>, settings: &HostSettings, indent: &str, table: &str) -> fmt::Result {
     if !settings.capabilities.is_empty() {
         let names: Vec<&str> = settings.capabilities.iter().map(|capability| capability.name()).collect();
         writeln!(f, "{indent}capabilities = {}", List { items: &names, bare: false })?;

@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Certificate, Files, Kind, Place, Settings, Source};
+use super::{Certificate, FileKind, Files, LintOptions, NodeFile, NodePath};
+use crate::document;
 use crate::node::hosts::FILE_NAME;
 use crate::{small_file, tls};
 
@@ -12,8 +13,6 @@ use crate::{small_file, tls};
 const MAX_DEPTH: usize = 12;
 /// Files looked at; a node has some dozens.
 const MAX_FILES: usize = 20_000;
-/// Configuration has some kilobytes.
-const MAX_BYTES: u64 = 4 << 20;
 
 /// Why a path cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +33,7 @@ fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Unreadable {
 ///
 /// # Errors
 /// When something cannot be read, or a file is none that is known.
-pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
+pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<NodeFile>, Unreadable> {
     let mut sources = Vec::new();
     for path in paths {
         let data = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
@@ -54,7 +53,12 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Unreadable> {
     Ok(sources)
 }
 
-fn search(folder: &Path, depth: usize, left: &mut usize, found: &mut Vec<Source>) -> Result<(), Unreadable> {
+fn search(
+    folder: &Path,
+    depth: usize,
+    left: &mut usize,
+    found: &mut Vec<NodeFile>,
+) -> Result<(), Unreadable> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let mut entries = entries.map_err(|error| unreadable(folder, &error))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
@@ -78,14 +82,14 @@ fn search(folder: &Path, depth: usize, left: &mut usize, found: &mut Vec<Source>
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Option<Source>, Unreadable> {
+fn read(path: &Path) -> Result<Option<NodeFile>, Unreadable> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let within = |folder: &str| path.parent().is_some_and(|parent| parent.ends_with(folder));
     let kind = match name {
-        FILE_NAME => Some(Kind::HostsToml),
-        "registries.conf" => Some(Kind::RegistriesConf),
-        "registries.yaml" | "registries.yml" => Some(Kind::RegistriesYaml),
-        "daemon.json" => Some(Kind::DaemonJson),
+        FILE_NAME => Some(FileKind::HostsToml),
+        "registries.conf" => Some(FileKind::RegistriesConf),
+        "registries.yaml" | "registries.yml" => Some(FileKind::RegistriesYaml),
+        "daemon.json" => Some(FileKind::DaemonJson),
         _ if within("registries.conf.d") => None,
         _ if matches!(path.extension().and_then(|extension| extension.to_str()), Some("toml" | "conf")) => {
             None
@@ -95,19 +99,19 @@ fn read(path: &Path) -> Result<Option<Source>, Unreadable> {
     let failed = |error: std::io::Error| unreadable(path, &error);
     let file = std::fs::File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode();
-    let bytes = small_file::read_from(file, MAX_BYTES).map_err(failed)?;
+    let bytes = small_file::read_from(file, document::MAX_BYTES).map_err(failed)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let said = |needle: &str| text.lines().any(|line| line.trim_start().starts_with(needle));
     let kind = kind.or_else(|| {
         if said("[plugins") || name == "config.toml" && (said("version") || within("containerd")) {
-            Some(Kind::ConfigToml)
+            Some(FileKind::ConfigToml)
         } else if said("[[registry]]") {
-            Some(Kind::RegistriesConf)
+            Some(FileKind::RegistriesConf)
         } else {
             None
         }
     });
-    Ok(kind.map(|kind| Source { path: path.to_owned(), kind, text, readable_by_others: mode & 0o044 != 0 }))
+    Ok(kind.map(|kind| NodeFile { path: path.to_owned(), kind, text, readable_by_others: mode & 0o044 != 0 }))
 }
 
 /// The disk of this machine, or a copy of a node's below some folder.
@@ -118,7 +122,7 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// A disk whose absolute paths begin where the settings say.
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &LintOptions) -> Self {
         Self { root: settings.root.clone() }
     }
 
@@ -156,13 +160,13 @@ impl Files for Disk {
         self.here(source, path).is_dir()
     }
 
-    fn place(&self, path: &Path) -> Place {
+    fn place(&self, path: &Path) -> NodePath {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let etc =
             path.ancestors().skip(1).find(|folder| folder.file_name().is_some_and(|name| name == "etc"));
         let root = self.root.as_ref().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone()));
         let root = root.or_else(|| Some(etc?.parent()?.to_owned()));
-        Place { path, root }
+        NodePath { path, root }
     }
 
     fn folders(&self, path: &Path) -> Vec<String> {

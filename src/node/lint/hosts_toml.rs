@@ -6,8 +6,8 @@ use std::path::Path;
 
 use secrecy::ExposeSecret as _;
 
-use super::document::{self, Node};
-use super::{Files, Findings, Settings, url};
+use super::{FileFindings, Files, LintOptions, url};
+use crate::document::{Entry, Key, Node, Position, nearest, toml};
 use crate::node::hosts::{Capability, Host, HostsFile, Ignored, Origin, Version, directory};
 
 const KEYS: [&str; 7] =
@@ -15,7 +15,7 @@ const KEYS: [&str; 7] =
 
 const CA_EFFECT: &str = "containerd sets up all hosts before it asks the first: every pull from this registry fails, and does not fall back";
 
-pub(super) fn check(findings: &mut Findings<'_>, settings: &Settings, files: &dyn Files) {
+pub(super) fn check(findings: &mut FileFindings<'_>, settings: &LintOptions, files: &dyn Files) {
     let source = findings.source;
     let version = settings.containerd.unwrap_or(Version::NEWEST);
     let file = match HostsFile::parse(&source.text, version) {
@@ -28,16 +28,17 @@ pub(super) fn check(findings: &mut Findings<'_>, settings: &Settings, files: &dy
     {
         let (rule, fix) = reason(&ignored);
         let effect = "containerd before 2.2 or 2.0 only logs that and goes on as if the file were not there: pulls go to the upstream";
-        findings.warning(rule, ignored.line, [ignored.why.clone(), effect.to_owned(), fix]);
+        findings.warning(rule, ignored.at, [ignored.why.clone(), effect.to_owned(), fix]);
     }
-    let Ok(document) = document::toml(&source.text) else { return };
+    let Ok(document) = toml::read(&source.text) else { return };
     let folder = source.path.parent().unwrap_or(Path::new(""));
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let upstream = directory::upstream(name);
     let hosts = file.resolve(upstream.as_deref().unwrap_or("any.upstream"), folder, version);
     keys(findings, &document, settings);
     not_tables(findings, &document, &file, version);
-    let tables: Vec<&Node> = file.hosts.iter().filter_map(|(url, _)| document.at(&["host", url])).collect();
+    let tables: Vec<&Node> =
+        file.hosts.iter().filter_map(|(url, _)| document.at_path(&["host", url])).collect();
     for (number, host) in hosts.iter().enumerate() {
         let table = tables.get(number).copied();
         let (node, url, verbatim) = match (host.origin, table, file.hosts.get(number)) {
@@ -49,25 +50,25 @@ pub(super) fn check(findings: &mut Findings<'_>, settings: &Settings, files: &dy
             }
             _ => (&document, "", false),
         };
-        let line = if host.origin == Origin::Server { line_of(&document, "server") } else { node.line };
+        let at = if host.origin == Origin::Server { position_of(&document, "server") } else { node.at };
         if host.origin != Origin::Upstream {
-            path(findings, line, url, host, verbatim);
+            path(findings, at, url, host, verbatim);
             if host.scheme == "http" {
-                findings.plain_http(line, &url::parts(url).shown());
+                findings.plain_http(at, &url::parts(url).shown());
             }
         }
         if host.origin == Origin::Table {
             capabilities(findings, node, host);
         }
         if host.skip_verify && node.get("skip_verify").is_some_and(Node::is_true) {
-            findings.unverified(line_of(node, "skip_verify"), &host.authority);
+            findings.unverified(position_of(node, "skip_verify"), &host.authority);
         }
         for ca in &host.ca {
-            findings.certificate(files, line_of(node, "ca"), ca, CA_EFFECT);
+            findings.certificate(files, position_of(node, "ca"), ca, CA_EFFECT);
         }
         for (certificate, key) in &host.client {
             for file in std::iter::once(certificate).chain(key) {
-                findings.certificate(files, line_of(node, "client"), file, CA_EFFECT);
+                findings.certificate(files, position_of(node, "client"), file, CA_EFFECT);
             }
         }
         header(findings, node, host);
@@ -75,8 +76,8 @@ pub(super) fn check(findings: &mut Findings<'_>, settings: &Settings, files: &dy
     server::check(findings, &document, &file, &hosts, upstream.as_deref(), settings);
 }
 
-fn line_of(node: &Node, key: &str) -> usize {
-    node.get(key).map_or(node.line, |value| value.line)
+fn position_of(node: &Node, key: &str) -> Position {
+    node.get(key).map_or(node.at, |value| value.at)
 }
 
 /// A short name for why a file is ignored, and the way out.
@@ -94,7 +95,7 @@ fn reason(ignored: &Ignored) -> (&'static str, String) {
     }
 }
 
-fn unread(findings: &mut Findings<'_>, ignored: &Ignored, version: Version) {
+fn unread(findings: &mut FileFindings<'_>, ignored: &Ignored, version: Version) {
     let (rule, fix) = reason(ignored);
     let effect = if rule == "empty-file" {
         "containerd goes on as if the file were not there: pulls go to the upstream, never to a mirror"
@@ -104,20 +105,22 @@ fn unread(findings: &mut Findings<'_>, ignored: &Ignored, version: Version) {
             "containerd {version} only logs that and ignores the whole file: pulls go to the upstream, never to the mirror"
         )
     };
-    findings.error(rule, ignored.line, [ignored.why.clone(), effect, fix]);
+    findings.error(rule, ignored.at, [ignored.why.clone(), effect, fix]);
 }
 
-fn keys(findings: &mut Findings<'_>, document: &Node, settings: &Settings) {
+fn keys(findings: &mut FileFindings<'_>, document: &Node, settings: &LintOptions) {
     let hosts = document.get("host").map(Node::entries).unwrap_or_default();
-    let tables = hosts.iter().map(|(_, table)| (table, false)).chain([(document, true)]);
+    let tables = hosts.iter().map(|entry| (&entry.value, false)).chain([(document, true)]);
     for (table, is_root) in tables {
-        for (key, node) in table.entries() {
+        for Entry { key: Key { name: key, at, .. }, .. } in table.entries() {
+            let at = *at;
             let known = KEYS.contains(&key.as_str()) || is_root && matches!(key.as_str(), "server" | "host");
             if !known {
-                let meant = meant(key, &KEYS).map(|key| format!(": did you mean {key}?")).unwrap_or_default();
+                let meant =
+                    nearest(key, &KEYS).map(|key| format!(": did you mean {key}?")).unwrap_or_default();
                 findings.error(
                     "unknown-key",
-                    node.line,
+                    at,
                     [
                         format!("containerd does not know the key {key:?}"),
                         "it is passed over without a word, and what it was to say is not said".to_owned(),
@@ -144,33 +147,23 @@ fn keys(findings: &mut Findings<'_>, document: &Node, settings: &Settings) {
                     format!("upgrade containerd to {since}, or do without"),
                 ];
                 if since == Version::OVERRIDE_PATH {
-                    findings.error(rule, node.line, words);
+                    findings.error(rule, at, words);
                 } else {
-                    findings.warning(rule, node.line, words);
+                    findings.warning(rule, at, words);
                 }
             }
         }
     }
 }
 
-/// The known word that somebody who wrote `key` may have meant.
-pub(super) fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
-    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
-    let key = plain(key);
-    let near = |word: &str| {
-        let word = plain(word);
-        let shared = word.chars().zip(key.chars()).take_while(|(a, b)| a == b).count();
-        word == key || shared >= 4 || shared >= 3 && word.len().abs_diff(key.len()) <= 1
-    };
-    known.iter().copied().find(|word| near(word))
-}
-
-fn not_tables(findings: &mut Findings<'_>, document: &Node, file: &HostsFile, version: Version) {
-    for (url, node) in document.get("host").map(Node::entries).unwrap_or_default() {
+fn not_tables(findings: &mut FileFindings<'_>, document: &Node, file: &HostsFile, version: Version) {
+    for Entry { key: Key { name: url, at, .. }, .. } in
+        document.get("host").map(Node::entries).unwrap_or_default()
+    {
         if version >= Version::TWO && !file.hosts.iter().any(|(known, _)| known == url) {
             findings.error(
                 "host-not-a-table",
-                node.line,
+                *at,
                 [
                     format!("{} is not in a [host.\"…\"] line of its own", url::parts(url).shown()),
                     "containerd since 2.0 looks for hosts in such lines alone and never asks this one"
@@ -182,7 +175,7 @@ fn not_tables(findings: &mut Findings<'_>, document: &Node, file: &HostsFile, ve
     }
 }
 
-fn path(findings: &mut Findings<'_>, line: usize, url: &str, host: &Host, verbatim: bool) {
+fn path(findings: &mut FileFindings<'_>, at: Position, url: &str, host: &Host, verbatim: bool) {
     let parts = url::parts(url);
     let segments = parts.segments();
     let shown = parts.shown();
@@ -196,7 +189,7 @@ fn path(findings: &mut Findings<'_>, line: usize, url: &str, host: &Host, verbat
     if parts.userinfo.is_some() {
         findings.error(
             "password-in-url",
-            line,
+            at,
             [
                 format!("a user name stands in the URL of {}", parts.authority),
                 "containerd drops it: the mirror is asked without credentials".to_owned(),
@@ -208,11 +201,11 @@ fn path(findings: &mut Findings<'_>, line: usize, url: &str, host: &Host, verbat
         let effect = format!(
             "containerd asks {asked}, which the registry does not know: 404, and the upstream is asked"
         );
-        findings.error("double-v2", line, [format!("{shown} has /v2 twice"), effect, correct()]);
+        findings.error("double-v2", at, [format!("{shown} has /v2 twice"), effect, correct()]);
     } else if verbatim && !segments.contains(&"v2") {
         findings.error(
             "missing-v2",
-            line,
+            at,
             [
                 format!("override_path takes the path of {shown} as it stands, and there is no /v2 in it"),
                 format!(
@@ -224,7 +217,7 @@ fn path(findings: &mut Findings<'_>, line: usize, url: &str, host: &Host, verbat
     } else if !verbatim && !segments.is_empty() && segments.last() != Some(&"v2") {
         findings.error(
             "missing-override-path",
-            line,
+            at,
             [
                 format!("{shown} has a path, and override_path is not set"),
                 format!("containerd puts /v2 behind it and asks {asked}: 404, and the upstream is asked"),
@@ -234,13 +227,13 @@ fn path(findings: &mut Findings<'_>, line: usize, url: &str, host: &Host, verbat
     }
 }
 
-fn capabilities(findings: &mut Findings<'_>, node: &Node, host: &Host) {
-    let line = line_of(node, "capabilities");
+fn capabilities(findings: &mut FileFindings<'_>, node: &Node, host: &Host) {
+    let at = position_of(node, "capabilities");
     let fix = || "write capabilities = [\"pull\", \"resolve\"]".to_owned();
     if !host.may(Capability::Pull) {
         findings.error(
             "no-pull",
-            line,
+            at,
             [
                 format!("{} may not be asked to pull", host.authority),
                 "containerd never pulls from it".to_owned(),
@@ -250,7 +243,7 @@ fn capabilities(findings: &mut Findings<'_>, node: &Node, host: &Host) {
     } else if !host.may(Capability::Resolve) {
         findings.warning(
             "no-resolve",
-            line,
+            at,
             [
                 format!("{} may not resolve tags", host.authority),
                 "an image named by its tag is asked of the upstream alone, and not found where there is none"
@@ -261,7 +254,7 @@ fn capabilities(findings: &mut Findings<'_>, node: &Node, host: &Host) {
     }
 }
 
-fn header(findings: &mut Findings<'_>, node: &Node, host: &Host) {
+fn header(findings: &mut FileFindings<'_>, node: &Node, host: &Host) {
     let is_secret = |name: &str| {
         matches!(
             name.to_ascii_lowercase().as_str(),
@@ -274,12 +267,12 @@ fn header(findings: &mut Findings<'_>, node: &Node, host: &Host) {
     if !secret {
         return;
     }
-    let line = line_of(node, "header");
-    findings.readable_password(line);
+    let at = position_of(node, "header");
+    findings.readable_password(at);
     if host.origin == Origin::Upstream {
         findings.error(
             "credentials-to-upstream",
-            line,
+            at,
             [
                 "the header stands outside of the [host] tables, and there is no server".to_owned(),
                 format!("containerd sends these credentials to {}", host.authority),

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::config_toml::{self, Said};
-use super::{Files, Finding, Findings, Kind, Place, Settings, Severity, Source};
+use super::{FileFindings, FileKind, Files, LintOptions, NodeFile, NodePath};
+use crate::document::{Finding, Severity};
 use crate::node::hosts::Version;
 
 /// Where containerd looks from 2.2 on without being told (`internal/cri/config/config_unix.go`).
@@ -18,34 +19,34 @@ const NOBODY: &str = "no mirror is asked: every pull goes to its upstream";
 
 /// A `config.toml`, or a file that one imports.
 struct Config<'a> {
-    source: &'a Source,
-    place: Place,
+    source: &'a NodeFile,
+    place: NodePath,
     said: Said,
 }
 
 /// What lies on one node.
 struct Node<'a> {
     configs: Vec<&'a Config<'a>>,
-    trees: Vec<&'a Place>,
-    settings: &'a Settings,
+    trees: Vec<&'a NodePath>,
+    settings: &'a LintOptions,
     files: &'a dyn Files,
 }
 
-pub(super) fn check(sources: &[Source], settings: &Settings, files: &dyn Files) -> Vec<Finding> {
+pub(super) fn check(sources: &[NodeFile], settings: &LintOptions, files: &dyn Files) -> Vec<Finding> {
     let of = |kind| sources.iter().filter(move |source| source.kind == kind);
     let config =
         |source| Some(Config { source, place: files.place(&source.path), said: config_toml::said(source)? });
     // What cannot be read is told of elsewhere, and may have said anything.
-    let Some(configs) = of(Kind::ConfigToml).map(config).collect::<Option<Vec<_>>>() else {
+    let Some(configs) = of(FileKind::ConfigToml).map(config).collect::<Option<Vec<_>>>() else {
         return Vec::new();
     };
     let folders: BTreeSet<&Path> =
-        of(Kind::HostsToml).filter_map(|source| source.path.parent()?.parent()).collect();
-    let trees: Vec<Place> = folders.into_iter().map(|folder| files.place(folder)).collect();
+        of(FileKind::HostsToml).filter_map(|source| source.path.parent()?.parent()).collect();
+    let trees: Vec<NodePath> = folders.into_iter().map(|folder| files.place(folder)).collect();
     let roots: BTreeSet<&Option<PathBuf>> = configs.iter().map(|config| &config.place.root).collect();
     let mut found = Vec::new();
     for root in &roots {
-        let mut here: Vec<&Place> = trees.iter().filter(|tree| tree.root == **root).collect();
+        let mut here: Vec<&NodePath> = trees.iter().filter(|tree| tree.root == **root).collect();
         if here.is_empty() {
             // One that has yet to be installed, as `mirror render --output` leaves it.
             here = trees.iter().filter(|tree| !roots.contains(&tree.root)).collect();
@@ -57,13 +58,13 @@ pub(super) fn check(sources: &[Source], settings: &Settings, files: &dyn Files) 
 }
 
 /// Whether a tree is, or will be, at a path of its node.
-fn is_at(tree: &Place, path: &str) -> bool {
+fn is_at(tree: &NodePath, path: &str) -> bool {
     let below = path.trim_start_matches('/');
     !below.is_empty() && tree.path.ends_with(below)
 }
 
 impl Config<'_> {
-    fn names(&self, tree: &Place) -> bool {
+    fn names(&self, tree: &NodePath) -> bool {
         self.said.folders().any(|folder| is_at(tree, folder))
     }
 }
@@ -78,8 +79,8 @@ impl Node<'_> {
     }
 
     /// A tree whose place is known and that no `config_path` names.
-    fn unread(&self) -> Option<&Place> {
-        let is_read = |tree: &&&Place| self.configs.iter().any(|config| config.names(tree));
+    fn unread(&self) -> Option<&NodePath> {
+        let is_read = |tree: &&&NodePath| self.configs.iter().any(|config| config.names(tree));
         if self.trees.iter().any(|tree| is_read(&tree)) {
             return None;
         }
@@ -87,8 +88,8 @@ impl Node<'_> {
     }
 
     fn with_config_path(&self, config: &Config<'_>) -> Vec<Finding> {
-        let mut findings = Findings::new(config.source);
-        let Some((folders, line)) = &config.said.config_path else { return findings.found };
+        let mut findings = FileFindings::new(config.source);
+        let Some((folders, line)) = &config.said.config_path else { return Vec::new() };
         let exists =
             config.said.folders().any(|folder| self.files.is_folder(&config.source.path, Path::new(folder)));
         let unread = self.unread();
@@ -115,7 +116,7 @@ impl Node<'_> {
             };
             findings.add(severity, "config-path-missing", *line, [what, NOBODY.to_owned(), fix]);
         }
-        findings.found
+        findings.end()
     }
 
     /// Whether all of the node is there to be looked at: it is this machine, or somebody said so.
@@ -127,7 +128,7 @@ impl Node<'_> {
         let main = self.configs.iter().find(|config| config.source.path.ends_with(MAIN));
         // A file that is imported need not say anything.
         let Some(main) = main else { return Vec::new() };
-        let mut findings = Findings::new(main.source);
+        let mut findings = FileFindings::new(main.source);
         let version = self.settings.containerd;
         let tree = self.trees.first().copied();
         if let Some(config) = self.configs.iter().find(|config| config.said.mirrors.is_some()) {
@@ -135,15 +136,15 @@ impl Node<'_> {
                 let what = format!("mirrors stand here, and a tree of hosts.toml lies at {}", tree.shown());
                 let effect = "containerd asks the mirrors of this file alone and never reads the tree";
                 let fix = "write each mirror into the tree, remove mirrors, and set config_path".to_owned();
-                let mut findings = Findings::new(config.source);
+                let mut findings = FileFindings::new(config.source);
                 findings.warning("tree-not-read", config.said.mirrors, [what, effect.to_owned(), fix]);
-                return findings.found;
+                return findings.end();
             }
             return Vec::new();
         }
         let blank = self.configs.iter().find_map(|config| config.said.config_path.as_ref());
         if version.is_some_and(|version| version >= Version::REFERRERS) {
-            let is_default = |tree: &Place| DEFAULT.iter().any(|path| is_at(tree, path));
+            let is_default = |tree: &NodePath| DEFAULT.iter().any(|path| is_at(tree, path));
             let elsewhere = self.trees.iter().find(|tree| tree.root.is_some());
             if let Some(tree) = elsewhere
                 && blank.is_none()
@@ -153,7 +154,7 @@ impl Node<'_> {
                 let effect = format!("containerd looks into {} alone: its mirrors are not asked", DEFAULT[0]);
                 findings.error("tree-not-read", None, [what, effect, main.set(&tree.shown(), version)]);
             }
-            return findings.found;
+            return findings.end();
         }
         let who = version.map_or_else(|| "before 2.2".to_owned(), |version| version.to_string());
         let line = blank.map(|(_, line)| *line);
@@ -163,7 +164,7 @@ impl Node<'_> {
             );
             let words = ["no config_path".to_owned(), effect, main.set(DEFAULT[0], version)];
             findings.add(Severity::Note, "no-config-path", line, words);
-            return findings.found;
+            return findings.end();
         };
         let imports = self.configs.iter().any(|config| config.said.imports);
         let severity = if version.is_some() && !imports { Severity::Error } else { Severity::Warning };
@@ -175,7 +176,7 @@ impl Node<'_> {
             main.set(&place, version),
         ];
         findings.add(severity, "no-config-path", line, words);
-        findings.found
+        findings.end()
     }
 }
 

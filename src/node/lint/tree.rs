@@ -3,21 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Files, Finding, Kind, Severity, Source, url};
+use super::{FileKind, Files, NodeFile, url};
+use crate::document::{Finding, Findings, Severity};
 use crate::node::hosts::{FILE_NAME, HostsFile, Version, directory};
 
 /// What one tree holds.
 #[derive(Default)]
 struct Tree<'a> {
     /// Each directory's file.
-    files: BTreeMap<String, &'a Source>,
+    files: BTreeMap<String, &'a NodeFile>,
     /// All directories, those without a file too.
     folders: BTreeSet<String>,
 }
 
-pub(super) fn check(sources: &[Source], files: &dyn Files) -> Vec<Finding> {
+pub(super) fn check(sources: &[NodeFile], files: &dyn Files) -> Vec<Finding> {
     let mut trees: BTreeMap<PathBuf, Tree<'_>> = BTreeMap::new();
-    for source in sources.iter().filter(|source| source.kind == Kind::HostsToml) {
+    for source in sources.iter().filter(|source| source.kind == FileKind::HostsToml) {
         let folder = source.path.parent();
         let name = folder.and_then(Path::file_name).and_then(|name| name.to_str());
         let (Some(root), Some(name)) = (folder.and_then(Path::parent), name) else { continue };
@@ -33,9 +34,11 @@ pub(super) fn check(sources: &[Source], files: &dyn Files) -> Vec<Finding> {
 impl Tree<'_> {
     fn check(&self, root: &Path) -> Vec<Finding> {
         let mut found = Vec::new();
-        let mut add = |severity, rule, name: &str, [what, effect, fix]: [String; 3]| {
+        let mut add = |severity, rule, name: &str, words: [String; 3]| {
             let file = self.files.get(name).map_or_else(|| root.join(name), |source| source.path.clone());
-            found.push(Finding { severity, rule, path: file, line: None, what, effect, fix });
+            let mut findings = Findings::new(&file);
+            findings.add(severity, rule, None, words);
+            found.extend(findings.sorted());
         };
         for name in self.files.keys() {
             if let Some((why, right)) = wrong_name(name) {

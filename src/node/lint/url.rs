@@ -1,5 +1,7 @@
 //! A URL as people write it into configuration, taken apart without any judgement.
 
+use crate::node::hosts::split_port;
+
 /// The parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parts<'a> {
@@ -69,18 +71,5 @@ pub(super) fn other_port<'a>(name: &str, endpoints: &[&'a str]) -> Option<&'a st
     if endpoints.contains(&name) {
         return None;
     }
-    endpoints.iter().copied().find(|endpoint| without_port(endpoint) == without_port(name))
-}
-
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
-}
-
-/// Whether it is the node itself, where TLS protects nothing.
-pub(super) fn is_loopback(authority: &str) -> bool {
-    let host = without_port(authority).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    endpoints.iter().copied().find(|endpoint| split_port(endpoint).0 == split_port(name).0)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{File, NodeMirror, Options, Refused, Rendered, Upstream};
-use crate::node::hosts::{Capability, FILE_NAME, HostsFile, Settings, Version, directory};
+use crate::node::hosts::{Capability, FILE_NAME, HostSettings, HostsFile, Version, directory};
 
 /// Where the tree lies on a node.
 pub(super) const ROOT: &str = "/etc/containerd/certs.d";
@@ -101,7 +101,7 @@ fn file(mirror: &NodeMirror, upstream: &Upstream, options: &Options) -> HostsFil
         let server = if upstream.host == "docker.io" { "registry-1.docker.io" } else { &upstream.host };
         return HostsFile {
             server: Some(format!("https://{server}")),
-            root: Settings::default(),
+            root: HostSettings::default(),
             hosts: vec![(url, settings)],
         };
     }
@@ -115,7 +115,7 @@ fn file(mirror: &NodeMirror, upstream: &Upstream, options: &Options) -> HostsFil
     HostsFile { server: Some(url), root: settings, hosts: tables }
 }
 
-fn settings(mirror: &NodeMirror, options: &Options) -> Settings {
+fn settings(mirror: &NodeMirror, options: &Options) -> HostSettings {
     let since = |version: Version| options.containerd.is_some_and(|given| given >= version);
     let mut capabilities = vec![Capability::Pull, Capability::Resolve];
     if since(Version::REFERRERS) {
@@ -125,13 +125,13 @@ fn settings(mirror: &NodeMirror, options: &Options) -> Settings {
         let basic = SecretString::from(format!("Basic {}", credentials.basic().expose_secret()));
         BTreeMap::from([("Authorization".to_owned(), vec![basic])])
     });
-    Settings {
+    HostSettings {
         capabilities,
         // Relative to the file's folder: the tree may be tried out anywhere.
         ca: mirror.authorities.iter().map(|_| "ca.crt".to_owned()).collect(),
         override_path: true,
         dial_timeout: since(Version::DIAL_TIMEOUT).then_some(DIAL_TIMEOUT),
         header: header.unwrap_or_default(),
-        ..Settings::default()
+        ..HostSettings::default()
     }
 }

@@ -6,7 +6,7 @@ use crate::archive::{Catalog, Content, ImageName, LeftOut};
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::ChoiceArgs;
-use crate::node::check::{Expected, Wanted};
+use crate::node::check::{Expected, ImageToCheck};
 use crate::oci::Reference;
 use crate::plan::{Accept, Rules};
 use crate::report::Failure;
@@ -17,7 +17,7 @@ use crate::small_file;
 const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// Images by name, of which nobody knows what they ought to be.
-pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<Wanted>, Failure> {
+pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<ImageToCheck>, Failure> {
     if let Some(file) = names.iter().find(|name| Path::new(name).is_file()) {
         let message = format!("{file} is a file here, and was given as the name of an image");
         let hint = format!(
@@ -29,10 +29,10 @@ pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<Wanted>
     let text = list.map(read).transpose()?.unwrap_or_default();
     let listed = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let all = names.iter().map(String::as_str).chain(listed.filter(|line| !line.is_empty()));
-    let wanted = |name: &str| -> Result<Wanted, Failure> {
+    let wanted = |name: &str| -> Result<ImageToCheck, Failure> {
         let name: Reference =
             name.parse().map_err(|error: crate::error::BundleError| Failure::usage(error.to_string()))?;
-        Ok(Wanted { name, expected: Expected::Anything })
+        Ok(ImageToCheck { name, expected: Expected::Anything })
     };
     all.map(wanted).collect()
 }
@@ -49,7 +49,7 @@ pub(super) fn bundled(
     choice: &ChoiceArgs,
     accept: Accept,
     output: &Output,
-) -> Result<(Vec<Wanted>, Vec<LeftOut>), Failure> {
+) -> Result<(Vec<ImageToCheck>, Vec<LeftOut>), Failure> {
     let paths = bundle.paths(false)?;
     let mut opened = bundle.opener()?.open(&paths, &Listeners::default())?;
     opened.settle(accept, false)?.iter().for_each(|note| output.note(note));
@@ -65,7 +65,7 @@ pub(super) fn bundled(
     Ok((wanted, opened.catalog.left_out.clone()))
 }
 
-fn of_catalog(catalog: &Catalog, rules: &Rules) -> (Vec<Wanted>, usize) {
+fn of_catalog(catalog: &Catalog, rules: &Rules) -> (Vec<ImageToCheck>, usize) {
     let (mut wanted, mut nameless) = (Vec::new(), 0);
     for image in &catalog.images {
         let expected = match &image.content {
@@ -77,7 +77,7 @@ fn of_catalog(catalog: &Catalog, rules: &Rules) -> (Vec<Wanted>, usize) {
         for name in &image.names {
             match name {
                 ImageName::Full(name) if rules.chooses(&name.to_string()) => {
-                    wanted.push(Wanted { name: name.clone(), expected: expected.clone() });
+                    wanted.push(ImageToCheck { name: name.clone(), expected: expected.clone() });
                 }
                 ImageName::Full(_) | ImageName::Invalid { .. } => {}
                 ImageName::Hostless(..) | ImageName::HostlessDigest(..) | ImageName::TagOnly(_) => {

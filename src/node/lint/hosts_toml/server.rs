@@ -1,20 +1,20 @@
 //! Who is asked last: a `server` that makes a fall-back impossible, unwanted, or wrong.
 
-use super::super::document::Node;
-use super::super::{Findings, Settings, Severity, url};
-use super::line_of;
+use super::super::{FileFindings, LintOptions, url};
+use super::position_of;
+use crate::document::{Node, Position, Severity};
 use crate::node::hosts::{Host, HostsFile, Origin};
 
 pub(super) fn check(
-    findings: &mut Findings<'_>,
+    findings: &mut FileFindings<'_>,
     document: &Node,
     file: &HostsFile,
     hosts: &[Host],
     upstream: Option<&str>,
-    settings: &Settings,
+    settings: &LintOptions,
 ) {
     let Some(last) = hosts.last() else { return };
-    let line = line_of(document, "server");
+    let at = position_of(document, "server");
     let own = |authority: &str| {
         let docker = |host: &str| host == "docker.io" || url::is_docker_alias(host);
         upstream.is_some_and(|upstream| authority == upstream || docker(upstream) && docker(authority))
@@ -25,7 +25,7 @@ pub(super) fn check(
     if settings.no_fallback && is_upstream && has_mirror {
         findings.error(
             "unwanted-fallback",
-            if last.origin == Origin::Server { line } else { 1 },
+            if last.origin == Origin::Server { at } else { Position::START },
             [
                 format!("{} is asked last", last.authority),
                 "a pull that the mirror cannot serve goes out of the site, or waits 30 s for nothing".to_owned(),
@@ -39,7 +39,7 @@ pub(super) fn check(
     if file.hosts.is_empty() && is_upstream && !says_how {
         findings.warning(
             "no-mirror",
-            line,
+            at,
             [
                 "no mirror is named".to_owned(),
                 "every pull goes to the upstream".to_owned(),
@@ -50,7 +50,7 @@ pub(super) fn check(
     if last.origin == Origin::Server && upstream.is_none() && !is_mirror && !file.hosts.is_empty() {
         findings.error(
             "foreign-server",
-            line,
+            at,
             [
                 format!("_default names the server {}", last.authority),
                 "where the mirror fails, that registry is asked for images of every other: they are not there, or not the same"
@@ -72,12 +72,12 @@ pub(super) fn check(
                     "right for a site without a way out; else server = \"https://{}\"",
                     upstream.unwrap_or_default()
                 );
-                findings.add(Severity::Note, "no-fallback", line, [what, effect, fix]);
+                findings.add(Severity::Note, "no-fallback", at, [what, effect, fix]);
             }
         } else {
             findings.error(
                 "foreign-server",
-                line,
+                at,
                 [
                     format!("the server {} is neither {} nor one of the mirrors", last.authority, upstream.unwrap_or_default()),
                     "where the mirror fails, another registry is asked for images of this one: they are not there, or not the same".to_owned(),
@@ -90,10 +90,10 @@ pub(super) fn check(
         // Alone, it is how certificates of the registry itself are named.
         let before_a_mirror = hosts[number + 1..file.hosts.len()].iter().any(|other| !own(&other.authority));
         if own(&host.authority) && before_a_mirror {
-            let line = document.at(&["host", table]).map_or(1, |node| node.line);
+            let at = document.at_path(&["host", table]).map_or(Position::START, |node| node.at);
             findings.warning(
                 "upstream-among-mirrors",
-                line,
+                at,
                 [
                     format!("{} is its own mirror", host.authority),
                     "hosts are asked in the order of the file: mirrors below it are asked only when it fails"
