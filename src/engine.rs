@@ -5,18 +5,15 @@
 //! own; they share the volume and the prepared images, and nothing that a slow or dead one could hold.
 
 mod backlog;
-mod blob_locations;
 mod body;
 mod budget;
 pub(crate) mod bundle;
-mod concurrency;
 mod failure;
 pub(crate) mod forecast;
 mod image;
 mod layers;
 mod mirror;
 mod prepare;
-mod probe_heuristic;
 mod ready;
 mod synthesis;
 pub(crate) mod verify;
@@ -43,10 +40,10 @@ use crate::report::{Event, Failure, Listeners, Outcome};
 use backlog::Backlog;
 use budget::Budget;
 pub(crate) use bundle::{Bundle, Opening};
-use concurrency::MaxConcurrency;
 use image::WorkImage;
 use layers::Layers;
 pub(crate) use layers::{KnownLayers, LayerKey};
+use mirror::MaxConcurrency;
 use prepare::Preparer;
 pub(crate) use work::Discoveries;
 use work::Work;

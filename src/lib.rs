@@ -21,8 +21,6 @@ mod plan;
 mod compress;
 mod engine;
 
-mod probe;
-mod publish;
 mod registry;
 mod tls;
 

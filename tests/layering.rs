@@ -156,7 +156,7 @@ fn a_violation_is_found_wherever_it_hides() {
         ("decode/xz", "unsafe impl Send for A {}", "1: names unsafe: "),
         ("error", "use crate::cli;", "1: names crate::cli: "),
         ("sorcery", "", ": a new module: "),
-        ("probe", &"\n".repeat(801), ": 801 lines without tests"),
+        ("engine", &"\n".repeat(801), ": 801 lines without tests"),
         (
             "bench",
             "use tokio::time;\nuse rayon::scope;",
@@ -184,7 +184,7 @@ fn what_is_allowed_is_not_found() {
         ("plan/order", "pub(super) fn f() { tracing::info!(a != b) }"),
         ("engine", "use tokio::sync; use rayon::scope;"),
         ("cli/push", "use indicatif::ProgressBar; fn f() { println!(\"{}\", anyhow::anyhow!(\"x\")) }"),
-        ("probe", &format!("#[cfg(test)]\nmod tests {{\n{}}}", "\n".repeat(900))),
+        ("engine", &format!("#[cfg(test)]\nmod tests {{\n{}}}", "\n".repeat(900))),
     ] {
         let said = judge(file, text);
         assert!(said.is_empty(), "{text:?}\n{said:#?}");

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::mirror::probe;
 use super::{Bundle, MirrorSettings};
 use crate::archive::{Content, Unpacked};
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Digest, Manifest, Repository, Tag};
 use crate::plan::{Closure, Plan, PlannedImage};
-use crate::probe;
 use crate::registry::{Registry, RegistryError};
 use crate::report::Failure;
 

@@ -19,7 +19,7 @@ pub(super) struct WorkImage {
     /// The catalog that has its parts.
     pub(super) catalog: Arc<Catalog>,
     /// The image ready to be sent, while a mirror needs it.
-    pub(super) ready: Mutex<RetryableOnce<Arc<Ready>>>,
+    pub(super) ready: RetryableOnce<Arc<Ready>>,
     /// What `ready` takes of the budget.
     pub(super) reservation: Mutex<Arc<OnceCell<Reservation>>>,
     mirrors_left: AtomicUsize,
@@ -37,7 +37,7 @@ impl WorkImage {
         Self {
             planned,
             catalog,
-            ready: Mutex::default(),
+            ready: RetryableOnce::default(),
             reservation: Mutex::default(),
             mirrors_left: AtomicUsize::new(mirrors),
             unread: Mutex::new(unread),

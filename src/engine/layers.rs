@@ -58,7 +58,7 @@ pub(super) struct Layers {
 
 #[derive(Debug, Default)]
 struct LayerSlot {
-    blob: RetryableOnce<LayerBlob>,
+    blob: Arc<RetryableOnce<LayerBlob>>,
     images_left: usize,
 }
 
@@ -154,25 +154,12 @@ impl Layers {
             let mut slots = self.slots.lock();
             Arc::clone(&slots.entry(key).or_default().blob)
         };
-        let made = slot.get_or_init(|| self.make(layer)).await.clone();
-        match &made {
-            Ok(blob) => {
-                self.known.lock().insert(key, blob.facts);
-                self.learned.lock().insert(key, blob.facts);
-            }
-            // A disk that is full now has room again later: whoever asks next tries again.
-            Err(error) if error.fault() == Fault::Io => self.renew(key, &slot),
-            Err(_) => {}
+        let made = slot.get_or_make(self.make(layer)).await;
+        if let Ok(blob) = &made {
+            self.known.lock().insert(key, blob.facts);
+            self.learned.lock().insert(key, blob.facts);
         }
         made
-    }
-
-    /// Forgets a failure, unless somebody did already.
-    fn renew(&self, key: LayerKey, failed: &RetryableOnce<LayerBlob>) {
-        let mut slots = self.slots.lock();
-        if let Some(slot) = slots.get_mut(&key).filter(|slot| Arc::ptr_eq(&slot.blob, failed)) {
-            slot.blob = RetryableOnce::default();
-        }
     }
 
     async fn make(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
@@ -203,7 +190,7 @@ impl BlobBody for LayerBody {
 
     fn is_ready(&self) -> bool {
         let slots = self.layers.slots.lock();
-        slots.get(&LayerKey::of(&self.layer)).is_some_and(|slot| slot.blob.initialized())
+        slots.get(&LayerKey::of(&self.layer)).is_some_and(|slot| slot.blob.is_made())
     }
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), BundleError>> {

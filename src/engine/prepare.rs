@@ -12,7 +12,7 @@ use super::body::SpaceBody;
 use super::budget::Budget;
 use super::image::WorkImage;
 use super::layers::Layers;
-use super::ready::{Ready, ReadyBlob, RetryableOnce};
+use super::ready::{Ready, ReadyBlob};
 use super::synthesis::synthesise;
 use crate::archive::{Catalog, Content, Unpacked};
 use crate::error::{BundleError, Fault};
@@ -57,15 +57,7 @@ impl Preparer {
         {
             self.admit(image).await;
         }
-        let slot = Arc::clone(&image.ready.lock());
-        let ready = slot.get_or_init(|| self.prepare(image)).await.clone();
-        if ready.as_ref().is_err_and(|error| error.fault() == Fault::Io) {
-            let mut current = image.ready.lock();
-            if Arc::ptr_eq(&current, &slot) {
-                *current = RetryableOnce::default();
-            }
-        }
-        ready
+        image.ready.get_or_make(self.prepare(image)).await
     }
 
     /// A mirror is through with this image, well or not.
@@ -77,7 +69,7 @@ impl Preparer {
 
     /// What was made of this image is not needed any more.
     pub(super) fn forget(&self, image: &WorkImage) {
-        *image.ready.lock() = RetryableOnce::default();
+        image.ready.clear();
         *image.reservation.lock() = Arc::default();
         if let Content::Unpacked(unpacked) = &image.planned.content {
             self.layers.release(&unpacked.layers);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use crate::error::BundleError;
+use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Manifest};
 use crate::registry::BlobBody;
+use crate::sync::Mutex;
 
 /// An image that can be sent.
 #[derive(Debug)]
@@ -38,5 +39,62 @@ impl std::fmt::Debug for ReadyBlob {
     }
 }
 
-/// Something made once, well or not, however many ask for it.
-pub(super) type RetryableOnce<T> = Arc<OnceCell<Result<T, BundleError>>>;
+/// Something made once, well or not, however many ask for it. Where this machine was at fault (a disk that is full now
+/// has room again later), whoever asks next tries again. The only place that decides it.
+#[derive(Debug)]
+pub(super) struct RetryableOnce<T>(Mutex<Cell<T>>);
+
+type Cell<T> = Arc<OnceCell<Result<T, BundleError>>>;
+
+impl<T> Default for RetryableOnce<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> RetryableOnce<T> {
+    /// What was made, or what `make` makes of it.
+    pub(super) async fn get_or_make(
+        &self,
+        make: impl Future<Output = Result<T, BundleError>>,
+    ) -> Result<T, BundleError> {
+        let cell = Arc::clone(&self.0.lock());
+        let made = cell.get_or_init(|| make).await.clone();
+        if made.as_ref().is_err_and(|error| error.fault() == Fault::Io) {
+            let mut current = self.0.lock();
+            // Unless somebody did already.
+            if Arc::ptr_eq(&current, &cell) {
+                *current = Cell::default();
+            }
+        }
+        made
+    }
+
+    /// Whether it was made.
+    pub(super) fn is_made(&self) -> bool {
+        self.0.lock().initialized()
+    }
+
+    /// Gives back what was made.
+    pub(super) fn clear(&self) {
+        *self.0.lock() = Cell::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_made_stays_and_only_a_fault_of_the_machine_is_tried_again() {
+        let once = RetryableOnce::default();
+        let failed = |fault| async move { Err::<u32, _>(BundleError::new(fault, "x")) };
+        assert_eq!(once.get_or_make(failed(Fault::Io)).await.unwrap_err().fault(), Fault::Io);
+        assert!(!once.is_made());
+        assert_eq!(once.get_or_make(async { Ok(1) }).await.unwrap(), 1);
+        assert_eq!(once.get_or_make(async { Ok(2) }).await.unwrap(), 1);
+        once.clear();
+        assert_eq!(once.get_or_make(failed(Fault::Truncated)).await.unwrap_err().fault(), Fault::Truncated);
+        assert_eq!(once.get_or_make(async { Ok(3) }).await.unwrap_err().fault(), Fault::Truncated);
+    }
+}

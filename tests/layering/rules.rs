@@ -8,9 +8,7 @@ pub(crate) const MODULES: &[&str] = &[
     "decode",
     "archive",
     "plan",
-    "probe",
     "registry",
-    "publish",
     "engine", // the way of the data
     "oci",
     "compress",
@@ -95,7 +93,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("plan"),
-        modules: These("decode publish engine report serve node cluster bench cli"),
+        modules: These("decode engine report serve node cluster bench cli"),
         paths: These(
             "std::fs std::net std::process std::env std::thread std::os tokio tokio_util reqwest rayon crossbeam \
              tempfile memmap2 rustix libc",
@@ -103,16 +101,14 @@ pub(crate) const RULES: &[Rule] = &[
         why: "planning is pure and comes before anything is done: the same input gives the same plan",
     },
     Rule {
-        files: In("probe publish"),
-        modules: These("source decode engine serve node cluster bench cli"),
+        files: In("engine/mirror/probe engine/mirror/publish"),
+        modules: These("source decode serve node cluster bench cli"),
         paths: These("rayon tar"),
         why: "it talks to a mirror: where bytes come from, and who calls it, is not its business",
     },
     Rule {
         files: In("registry"),
-        modules: These(
-            "source decode archive compress plan probe publish engine report serve node cluster bench cli",
-        ),
+        modules: These("source decode archive compress plan engine report serve node cluster bench cli"),
         paths: These("rayon tar memmap2"),
         why: "the registry client knows the protocol, and nothing of bundles",
     },
@@ -155,7 +151,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("report"),
-        modules: These("source decode archive registry probe publish engine serve node cluster cli"),
+        modules: These("source decode archive registry engine serve node cluster cli"),
         paths: These("reqwest rayon"),
         why: "reports listen to events, they do not ask the stages",
     },
@@ -191,7 +187,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("node cluster"),
-        modules: These("source decode archive compress plan publish engine serve bench cli"),
+        modules: These("source decode archive compress plan engine serve bench cli"),
         paths: These("rayon"),
         why: "node configuration has nothing to do with bundles",
     },
@@ -248,7 +244,7 @@ pub(crate) const RULES: &[Rule] = &[
         why: "stages emit events; what people see is drawn by listeners in report and cli",
     },
     Rule {
-        files: In("source decode archive compress plan probe registry publish engine"),
+        files: In("source decode archive compress plan registry engine"),
         modules: These("report::progress report::json report::html report::plots"),
         paths: Names::None,
         why: "stages emit events through one trait and never see who draws them",

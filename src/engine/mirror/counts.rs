@@ -1,7 +1,12 @@
-//! What is counted on one mirror; hears of every request.
+//! What is counted on one mirror. Hears of every request.
 
-use super::{Arc, AtomicU64, ConcurrencyLimiter, Duration, Event, Observer, Ordering, Outcome};
-use crate::report::Listeners;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::limiter::ConcurrencyLimiter;
+use crate::registry::Observer;
+use crate::report::{Event, Listeners, Outcome};
 
 #[derive(Debug)]
 pub(super) struct Counts {

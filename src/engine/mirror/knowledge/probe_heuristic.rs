@@ -1,9 +1,7 @@
-//! Decides from recent answers whether a probe is worth its request.
+//! Decides from recent answers whether a probe is worth its request. Pure.
 //!
 //! An empty mirror answers every probe with "no". Where a wrong guess costs little more than the probe, only one in
 //! `ASK_EVERY` is sent after `SURE_AFTER` answers of "no" in a row, and every one again after the first "yes".
-
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// After this many answers of "no" in a row the next is assumed.
 const SURE_AFTER: u32 = 12;
@@ -12,30 +10,30 @@ const ASK_EVERY: u32 = 16;
 
 /// The number of answers of "no" in a row, assumed ones included.
 #[derive(Debug, Default)]
-pub(super) struct ProbeHeuristic(AtomicU32);
+pub(crate) struct ProbeHeuristic(u32);
 
 impl ProbeHeuristic {
     /// Starts by assuming "no" if `sure`.
     pub(super) fn new(sure: bool) -> Self {
-        Self(AtomicU32::new(if sure { SURE_AFTER } else { 0 }))
+        Self(if sure { SURE_AFTER } else { 0 })
     }
 
     /// Whether to send the probe. One that is not sent counts as another "no".
-    pub(super) fn should_ask(&self) -> bool {
-        let noes = self.0.load(Ordering::Relaxed);
-        if noes < SURE_AFTER {
+    pub(crate) fn should_ask(&mut self) -> bool {
+        if self.0 < SURE_AFTER {
             return true;
         }
-        let noes = self.0.fetch_add(1, Ordering::Relaxed);
+        let noes = self.0;
+        self.0 = noes.wrapping_add(1).max(SURE_AFTER);
         noes.is_multiple_of(ASK_EVERY)
     }
 
     /// Records the answer of a probe.
-    pub(super) fn record(&self, yes: bool) {
+    pub(crate) fn record(&mut self, yes: bool) {
         if yes {
-            self.0.store(0, Ordering::Relaxed);
-        } else if self.0.load(Ordering::Relaxed) < SURE_AFTER {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.0 = 0;
+        } else if self.0 < SURE_AFTER {
+            self.0 += 1;
         }
     }
 }
@@ -46,7 +44,7 @@ mod tests {
 
     #[test]
     fn it_asks_until_it_is_sure_and_again_after_a_yes() {
-        let heuristic = ProbeHeuristic::default();
+        let mut heuristic = ProbeHeuristic::default();
         for _ in 0..SURE_AFTER {
             assert!(heuristic.should_ask());
             heuristic.record(false);

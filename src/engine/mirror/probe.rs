@@ -3,9 +3,12 @@
 //! In: an image's tags and root digest. Out: which tags already point at it, and whether it is there at all. A tag that
 //! answers with the right digest settles both with one request; that is the whole cost of an image that has not changed.
 
+use super::knowledge::Knowledge;
+use super::link::Link;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag};
 use crate::registry::{ManifestHead, Registry, RegistryError};
+use crate::report::Failure;
 
 /// What a mirror says about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +48,33 @@ impl TagMove {
     }
 }
 
+/// Asks about an image, by its digest only as far as that pays. It is whole if `children` are there as well.
+pub(super) async fn presence(
+    link: &Link,
+    knowledge: &Knowledge,
+    repository: &Repository,
+    tags: &[Tag],
+    root: Digest,
+    children: &[Digest],
+) -> Result<Presence, Failure> {
+    let _permit = link.question().await?;
+    let by_tags = self::tags(&link.registry, repository, tags, &root).await;
+    let mut presence = by_tags.map_err(|error| link.judge(&error))?;
+    let has = async |digest| {
+        self::digest(&link.registry, repository, digest).await.map_err(|error| link.judge(&error))
+    };
+    if !presence.whole && (tags.is_empty() || knowledge.expectations().untagged_images.should_ask()) {
+        presence.whole = has(&root).await?;
+        knowledge.expectations().untagged_images.record(presence.whole);
+    }
+    for child in children {
+        presence.whole = presence.whole && has(child).await?;
+    }
+    Ok(presence)
+}
+
 /// Asks about an image by its tags. Whether it is there under its digest alone is not known then.
-pub(crate) async fn tags(
+async fn tags(
     registry: &Registry,
     repository: &Repository,
     tags: &[Tag],
@@ -59,11 +87,7 @@ pub(crate) async fn tags(
 }
 
 /// Whether an image is there by its digest.
-pub(crate) async fn digest(
-    registry: &Registry,
-    repository: &Repository,
-    root: &Digest,
-) -> Result<bool, RegistryError> {
+async fn digest(registry: &Registry, repository: &Repository, root: &Digest) -> Result<bool, RegistryError> {
     Ok(registry.head_manifest(repository, &root.to_string()).await?.is_some())
 }
 

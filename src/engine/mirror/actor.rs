@@ -1,0 +1,256 @@
+//! The task of one mirror.
+//!
+//! Many images are under way at once, in the order of the bundle, so that neighbours read the same decoded parts; the
+//! limiter bounds what is in flight. Images come while the bundle is still being read. Tags wait until all of it has been.
+//! What became of the images belongs to the task alone: each comes back with its result.
+
+mod tags;
+mod withheld;
+
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, future};
+
+use super::counts::Counts;
+use super::knowledge::Knowledge;
+use super::link::Link;
+use super::probe::{self, Presence, TagMove};
+use super::publish::{self, Publisher};
+use super::transfer::{Prefetch, Transfer, Trust};
+use crate::engine::Run;
+use crate::engine::image::WorkImage;
+use crate::engine::ready::ReadyBlob;
+use crate::engine::work::Agreed;
+use crate::exit::Exit;
+use crate::oci::{Digest, Manifest, Repository};
+use crate::report::outcome::{ImageFailure, Outcome, Phase};
+use crate::report::{Event, Failure};
+
+/// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
+const IMAGES_AT_ONCE: usize = 128;
+/// How long requests in flight may take to end after the run was told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Does the work of one mirror.
+pub(super) struct Actor {
+    pub(super) namespace: Option<Repository>,
+    pub(super) run: Arc<Run>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) link: Arc<Link>,
+    pub(super) knowledge: Arc<Knowledge>,
+    pub(super) transfer: Arc<Transfer>,
+    pub(super) publisher: Publisher,
+}
+
+/// What became of the images of one mirror, by their places in the list of the run.
+#[derive(Default)]
+struct Results {
+    untagged: HashMap<usize, Untagged>,
+    complete: HashSet<usize>,
+    failed: HashMap<usize, (Phase, Failure)>,
+}
+
+/// An image that lacks nothing but its tags.
+struct Untagged {
+    repository: Repository,
+    root: Arc<Manifest>,
+    /// How deep the root nests: 1 for an image, 2 for an index of images.
+    depth: usize,
+    /// The digests of its manifests; its own is the last.
+    held: Vec<Digest>,
+    already: bool,
+    tags_to_move: Vec<TagMove>,
+}
+
+impl Actor {
+    pub(super) async fn work(&self, outcome: &mut Outcome) {
+        let mut results = Results::default();
+        let images = self.run.work.follow().take_until(self.run.cancel.cancelled());
+        let brought = images
+            .map(|(at, image)| async move { (at, self.image(&image).await, image) })
+            .buffer_unordered(IMAGES_AT_ONCE);
+        let all = async {
+            let mut brought = pin!(brought);
+            while let Some((at, brought, image)) = brought.next().await {
+                match brought {
+                    Ok(untagged) => {
+                        self.run.listeners.emit(&Event::ImageWhole {
+                            mirror: self.counts.mirror,
+                            image: image.planned.name.clone(),
+                            already: untagged.already,
+                        });
+                        results.untagged.insert(at, untagged);
+                    }
+                    Err((phase, failure)) => self.fail(&mut results, at, &image, phase, failure),
+                }
+            }
+        };
+        self.until_cancelled(all).await;
+        let Some(agreed) = self.run.work.agreed() else {
+            outcome.error = Some(Failure::interrupted());
+            return;
+        };
+        self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
+        self.report_failures(&agreed, results, outcome);
+    }
+
+    fn report_failures(&self, agreed: &Agreed, mut results: Results, outcome: &mut Outcome) {
+        for &at in agreed.images.iter().filter(|at| !results.complete.contains(at)) {
+            // Requests that did not end within the grace leave images that are neither complete nor failed.
+            let (phase, failure) =
+                results.failed.remove(&at).unwrap_or_else(|| (Phase::Upload, Failure::interrupted()));
+            let Some(image) = self.run.work.image(at) else { continue };
+            outcome.images_failed.push(ImageFailure {
+                image: image.planned.name.clone(),
+                place: image.planned.place(self.namespace.as_ref()),
+                phase,
+                failure,
+            });
+        }
+    }
+
+    /// Work notices the cancellation at its next request; this bounds how long the present ones may take.
+    async fn until_cancelled(&self, work: impl Future<Output = ()>) {
+        let grace = async {
+            self.run.cancel.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! { () = work => {}, () = grace => {} }
+    }
+
+    async fn image(&self, image: &Arc<WorkImage>) -> Result<Untagged, (Phase, Failure)> {
+        let brought = self.bring(image).await;
+        // Whoever is first is not held up by the others: they may have to decode some of it again.
+        image.was_read();
+        self.run.preparer.done(image);
+        brought
+    }
+
+    fn fail(&self, results: &mut Results, at: usize, image: &WorkImage, phase: Phase, failure: Failure) {
+        self.run.listeners.emit(&Event::ImageFailed {
+            mirror: self.counts.mirror,
+            image: image.planned.name.clone(),
+            why: failure.message.clone(),
+        });
+        self.run.note_damage(at, &failure);
+        let failure = self.confined(image, failure);
+        results.failed.insert(at, (phase, failure));
+    }
+
+    /// Damage to one archive of several leaves the run incomplete; the others go on.
+    fn confined(&self, image: &WorkImage, failure: Failure) -> Failure {
+        if failure.exit != Exit::Bundle || image.planned.unit.is_none() {
+            return failure;
+        }
+        let accepted = self.run.settings.accept.unreadable;
+        Failure { exit: if accepted { Exit::Complete } else { Exit::Incomplete }, ..failure }
+    }
+
+    /// Everything of an image up to its digest; no tag is touched.
+    async fn bring(&self, image: &WorkImage) -> Result<Untagged, (Phase, Failure)> {
+        let preparing = |failure| (Phase::Prepare, failure);
+        self.link.check().map_err(preparing)?;
+        let repository = self.repository(image).map_err(preparing)?;
+        let ready = self.link.unless_lost(self.run.preparer.image(image)).await.map_err(preparing)?;
+        let ready = ready.map_err(|error| preparing(Failure::from(&error)))?;
+        let Some(root) = ready.root() else {
+            return Err(preparing(Failure::internal("an image without a manifest")));
+        };
+        // The digest of a platform in a name: that the tag is right does not say that it is there.
+        let children = image.planned.digests.iter().filter(|digest| **digest != root.digest);
+        let children: Vec<_> =
+            children.filter(|it| ready.manifests.iter().any(|held| held.digest == **it)).copied().collect();
+        let tags = &image.planned.tags;
+        let probed = probe::presence(&self.link, &self.knowledge, &repository, tags, root.digest, &children);
+        // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
+        let ahead = self.link.limiter.is_far()
+            && image.is_admitted()
+            && self.knowledge.expectations().next_image_is_lacking();
+        let (presence, prefetch) = if ahead {
+            future::join(probed, self.transfer.prefetch(&repository, &ready.blobs)).await
+        } else {
+            (probed.await, Prefetch::default())
+        };
+        if let Ok(presence) = &presence {
+            self.knowledge.expectations().asked_for_image(presence.whole);
+        }
+        let presence =
+            presence.map(|found| Presence { whole: found.whole && !self.run.settings.recheck, ..found });
+        let needs_blobs = presence
+            .as_ref()
+            .is_ok_and(|presence| !presence.whole && self.all_kept(image, presence).is_none());
+        let sent =
+            if needs_blobs { self.send(image, &repository, &ready.blobs, &prefetch).await } else { Ok(()) };
+        self.transfer.cancel(&repository, prefetch).await;
+        let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
+        // Where no tag may move there is nothing to send for.
+        if let Some(kept) = self.all_kept(image, &presence) {
+            return Err((Phase::Probe, kept));
+        }
+        sent.map_err(|failure| (Phase::Upload, failure))?;
+        if presence.whole {
+            let blobs = ready.blobs.iter().map(|blob| blob.digest);
+            self.counts.skipped(self.knowledge.blobs.note(&repository, blobs));
+            self.knowledge.manifests.note(&repository, ready.manifests.iter().map(|held| held.digest));
+        } else {
+            let by_tag = self.is_put_by_tag(image, root);
+            self.publisher.publish(&repository, &ready, by_tag).await?;
+        }
+        Ok(Untagged {
+            repository,
+            depth: publish::levels(&ready.manifests).len(),
+            root: Arc::clone(root),
+            held: ready.manifests.iter().map(|manifest| manifest.digest).collect(),
+            already: presence.whole,
+            tags_to_move: presence.tags_to_move,
+        })
+    }
+
+    /// The blobs that the mirror lacks, when there is room for what must be made of them.
+    async fn send(
+        &self,
+        image: &WorkImage,
+        repository: &Repository,
+        blobs: &[ReadyBlob],
+        prefetch: &Prefetch<'_>,
+    ) -> Result<(), Failure> {
+        self.link.unless_lost(self.run.preparer.admit(image)).await?;
+        self.transfer.blobs(repository, blobs, Trust::Mirror, prefetch).await
+    }
+
+    fn repository(&self, image: &WorkImage) -> Result<Repository, Failure> {
+        let repository = &image.planned.repository;
+        match &self.namespace {
+            Some(namespace) => repository.below(namespace).map_err(|error| Failure::from(&error)),
+            None => Ok(repository.clone()),
+        }
+    }
+
+    /// Whether the root is put when its tags move and not before.
+    fn is_put_by_tag(&self, image: &WorkImage, root: &Manifest) -> bool {
+        !image.planned.tags.is_empty() && root.subject.is_none() && !self.run.settings.atomic_tags
+    }
+
+    /// Why `--no-overwrite` keeps all tags of an image as they are; none where one of them may move.
+    fn all_kept(&self, image: &WorkImage, presence: &Presence) -> Option<Failure> {
+        let mut kept = presence.tags_to_move.iter().map(|moved| self.kept(image, moved));
+        let first = kept.next()?;
+        let all = presence.tags_to_move.len() == image.planned.tags.len();
+        first.filter(|_| all && kept.all(|kept| kept.is_some()))
+    }
+
+    /// Why `--no-overwrite` keeps a tag as it is.
+    fn kept(&self, image: &WorkImage, moved: &TagMove) -> Option<Failure> {
+        let now = moved.replaced().filter(|_| self.run.settings.no_overwrite)?;
+        let place = image.planned.place_of(self.namespace.as_ref(), &moved.tag);
+        Some(Failure {
+            class: "tag-exists",
+            message: format!("{place} stands for {now}, and --no-overwrite keeps it"),
+            hint: Some("leave the image out with --exclude, or push without --no-overwrite".to_owned()),
+            exit: Exit::Incomplete,
+        })
+    }
+}

@@ -1,0 +1,46 @@
+//! The repositories of one mirror in which each blob or manifest is known to be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::oci::{Digest, Repository};
+use crate::sync::Mutex;
+
+/// The repositories that have one blob or manifest. The lock is held while it is probed or sent, so each is sent once.
+pub(crate) type Location = Arc<tokio::sync::Mutex<Vec<Repository>>>;
+/// A location whose content is being probed or sent.
+pub(crate) type LocationGuard = tokio::sync::OwnedMutexGuard<Vec<Repository>>;
+
+/// Where the blobs, or the manifests, of one mirror are.
+#[derive(Debug, Default)]
+pub(crate) struct Locations(Mutex<HashMap<Digest, Location>>);
+
+impl Locations {
+    /// The location of a digest, empty at first.
+    pub(crate) fn location(&self, digest: &Digest) -> Location {
+        Arc::clone(self.0.lock().entry(*digest).or_default())
+    }
+
+    /// Notes what an image that is complete in this repository has, and returns how much was not known to be there. A
+    /// location whose lock is held is skipped: its holder finds out by itself.
+    pub(crate) fn note(&self, repository: &Repository, digests: impl Iterator<Item = Digest>) -> u64 {
+        let learned = digests.filter(|digest| {
+            self.location(digest).try_lock().is_ok_and(|mut repositories| note(&mut repositories, repository))
+        });
+        learned.count() as u64
+    }
+
+    /// Forgets what the mirror turned out not to have, so that it is sent.
+    pub(crate) async fn forget(&self, digest: &Digest, repository: &Repository) {
+        self.location(digest).lock().await.retain(|known| known != repository);
+    }
+}
+
+/// Adds a repository, and says whether it is new.
+pub(crate) fn note(repositories: &mut Vec<Repository>, repository: &Repository) -> bool {
+    let new = !repositories.contains(repository);
+    if new {
+        repositories.push(repository.clone());
+    }
+    new
+}

@@ -1,0 +1,193 @@
+//! Limits the number of requests that one mirror has in flight.
+//!
+//! Questions (HEADs, sessions, manifests, small blobs) and bodies have a limiter each, so that a question never waits
+//! behind a layer. The round trip bounds questions, the link bounds bodies. Both limits start low and grow while growth
+//! helps; overload halves them. How is decided by a [`Controller`]; here are the clock and the permits.
+
+mod control;
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub(super) use self::control::{ByDelay, ByRate};
+use self::control::{Controller, Observation};
+use crate::sync::Mutex;
+
+/// The limiters of one mirror.
+#[derive(Debug)]
+pub(super) struct ConcurrencyLimiter {
+    questions: Limiter<ByDelay>,
+    bodies: Limiter<ByRate>,
+}
+
+/// The highest limits of one mirror.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct MaxConcurrency {
+    pub(in crate::engine) questions: usize,
+    pub(in crate::engine) bodies: usize,
+}
+
+impl ConcurrencyLimiter {
+    pub(super) fn new(max: MaxConcurrency) -> Self {
+        let now = Instant::now();
+        Self {
+            questions: Limiter::new(ByDelay::new(max.questions)),
+            bodies: Limiter::new(ByRate::new(max.bodies, now)),
+        }
+    }
+
+    /// A permit for a question, held until the answer is there.
+    pub(super) async fn question(&self) -> Option<Permit<'_, ByDelay>> {
+        self.questions.permit().await
+    }
+
+    /// A permit for a body.
+    pub(super) async fn body(&self) -> Option<Permit<'_, ByRate>> {
+        self.bodies.permit().await
+    }
+
+    /// A permit for a body, if one is free.
+    pub(super) fn spare_body(&self) -> Option<Permit<'_, ByRate>> {
+        self.bodies.spare()
+    }
+
+    /// The round trip measured while connecting.
+    pub(super) fn connected(&self, round_trip: Duration) {
+        self.questions.observe(Observation::Connected(round_trip));
+    }
+
+    /// Body bytes went out.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.bodies.observe(Observation::Sent(bytes));
+    }
+
+    /// Halves both limits: the mirror is overloaded.
+    pub(super) fn overloaded(&self) {
+        self.questions.observe(Observation::Overloaded);
+        self.bodies.observe(Observation::Overloaded);
+    }
+
+    /// Whether the round trip is long.
+    pub(super) fn is_far(&self) -> bool {
+        self.questions.control.lock().0.is_far()
+    }
+}
+
+/// A semaphore whose size a [`Controller`] sets.
+#[derive(Debug)]
+struct Limiter<C> {
+    places: Semaphore,
+    control: Mutex<(C, Places)>,
+}
+
+/// How many permits exist, and how many of them are forgotten when they are returned.
+#[derive(Debug)]
+struct Places {
+    given: usize,
+    owed: usize,
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub(super) struct Permit<'a, C: Controller> {
+    place: Option<SemaphorePermit<'a>>,
+    limiter: &'a Limiter<C>,
+    since: Option<Instant>,
+}
+
+impl<C: Controller> Permit<'_, C> {
+    /// Nothing was asked: how long it was held says nothing of the mirror.
+    pub(super) fn unused(mut self) {
+        self.since = None;
+    }
+}
+
+impl<C: Controller> Limiter<C> {
+    fn new(control: C) -> Self {
+        let given = control.limit();
+        let control = Mutex::new((control, Places { given, owed: 0 }));
+        Self { places: Semaphore::new(given), control }
+    }
+
+    async fn permit(&self) -> Option<Permit<'_, C>> {
+        let place = self.places.acquire().await.ok()?;
+        Some(Permit { place: Some(place), limiter: self, since: Some(Instant::now()) })
+    }
+
+    fn spare(&self) -> Option<Permit<'_, C>> {
+        let place = self.places.try_acquire().ok()?;
+        Some(Permit { place: Some(place), limiter: self, since: Some(Instant::now()) })
+    }
+
+    /// Lets the controller decide, and makes the semaphore follow.
+    fn observe(&self, observation: Observation) {
+        let mut guard = self.control.lock();
+        let (control, places) = &mut *guard;
+        control.observe(observation, Instant::now());
+        let wanted = control.limit();
+        if wanted > places.given {
+            let more = wanted - places.given;
+            let waived = more.min(places.owed);
+            places.owed -= waived;
+            self.places.add_permits(more - waived);
+        } else {
+            let fewer = places.given - wanted;
+            places.owed += fewer - self.places.forget_permits(fewer);
+        }
+        places.given = wanted;
+    }
+
+    /// Whether a place that comes free is to go.
+    fn pays(&self) -> bool {
+        let places = &mut self.control.lock().1;
+        let pays = places.owed > 0;
+        places.owed -= usize::from(pays);
+        pays
+    }
+}
+
+impl<C: Controller> Drop for Permit<'_, C> {
+    fn drop(&mut self) {
+        let full = self.limiter.places.available_permits() == 0;
+        if let Some(since) = self.since {
+            self.limiter.observe(Observation::Ended { took: since.elapsed(), full });
+        }
+        if let Some(place) = self.place.take()
+            && self.limiter.pays()
+        {
+            place.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The limits that it is told, one for each observation.
+    struct Scripted(Vec<usize>);
+
+    impl Controller for Scripted {
+        fn limit(&self) -> usize {
+            *self.0.last().unwrap()
+        }
+
+        fn observe(&mut self, _observation: Observation, _now: Instant) {
+            self.0.pop();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_shrinks_as_its_permits_come_back() {
+        let limiter = Limiter::new(Scripted(vec![3, 2, 4]));
+        let held =
+            [limiter.permit().await, limiter.permit().await, limiter.permit().await, limiter.permit().await];
+        limiter.observe(Observation::Overloaded);
+        assert_eq!(limiter.places.available_permits(), 0);
+        held.into_iter().flatten().for_each(Permit::unused);
+        assert_eq!(limiter.places.available_permits(), 2);
+        limiter.observe(Observation::Overloaded);
+        assert_eq!(limiter.places.available_permits(), 3);
+    }
+}

@@ -1,0 +1,78 @@
+//! The way to one mirror: permits for requests, the end of the run, and what a failure means for what is left.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::limiter::{ByDelay, ByRate, ConcurrencyLimiter, Permit};
+use crate::exit::Exit;
+use crate::registry::{Kind, Registry, RegistryError};
+use crate::report::Failure;
+
+/// The way to one mirror.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) registry: Registry,
+    pub(super) limiter: Arc<ConcurrencyLimiter>,
+    run: CancellationToken,
+    /// Ends when the mirror can no longer be reached, or the run ends: what is left need not try.
+    lost: CancellationToken,
+}
+
+impl Link {
+    /// A link that ends with `run`.
+    pub(super) fn new(registry: Registry, limiter: Arc<ConcurrencyLimiter>, run: &CancellationToken) -> Self {
+        Self { registry, limiter, run: run.clone(), lost: run.child_token() }
+    }
+
+    /// A permit for a question, held until the answer is there.
+    pub(super) async fn question(&self) -> Result<Permit<'_, ByDelay>, Failure> {
+        Self::permitted(self.unless_lost(self.limiter.question()).await?)
+    }
+
+    /// A permit for the body of a large blob.
+    pub(super) async fn body(&self) -> Result<Permit<'_, ByRate>, Failure> {
+        Self::permitted(self.unless_lost(self.limiter.body()).await?)
+    }
+
+    fn permitted<T>(permit: Option<T>) -> Result<T, Failure> {
+        permit.ok_or_else(|| Failure::internal("the permits are gone"))
+    }
+
+    /// Waits for something, but not for longer than there is a mirror to wait for.
+    pub(super) async fn unless_lost<T>(&self, wait: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.lost.cancelled() => Err(self.why_lost()),
+            ready = wait => Ok(ready),
+        }
+    }
+
+    /// Whether to go on.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.lost.is_cancelled() { Err(self.why_lost()) } else { Ok(()) }
+    }
+
+    fn why_lost(&self) -> Failure {
+        if self.run.is_cancelled() {
+            return Failure::interrupted();
+        }
+        Failure {
+            class: Kind::Unreachable.class(),
+            message: "the mirror could no longer be reached".to_owned(),
+            hint: None,
+            exit: Exit::Unreachable,
+        }
+    }
+
+    /// What an error means for the rest of the mirror, and for the run.
+    pub(super) fn judge(&self, error: &RegistryError) -> Failure {
+        if let Some(bundle) = error.source_error() {
+            return Failure::from(bundle);
+        }
+        if error.kind() == Kind::Unreachable {
+            self.lost.cancel();
+        }
+        Failure::from(error)
+    }
+}

@@ -1,0 +1,186 @@
+//! Making an image visible, in the one order that is safe
+//! ([distribution-spec, pushing manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests)):
+//! blobs are there → children by digest → parents by digest → and only then tags.
+//!
+//! An image with a tag is put by its tags alone, when they move: that stores its manifest as well and saves a request
+//! for each image. Indexes need their children by digest, `--atomic-tags` wants to know that every manifest was taken
+//! before the first tag moves, and a referrer must be known by its digest; those are put by digest first. Either way
+//! the registry checks that what the manifest names is there, and names the digest of what it stored.
+
+mod manifest;
+mod referrers;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+pub(super) use self::manifest::tag;
+use super::knowledge::note;
+use super::transfer::{Prefetch, Transfer, Trust};
+use crate::engine::ready::{Ready, ReadyBlob};
+use crate::oci::{Digest, Manifest, Repository};
+use crate::registry::RegistryError;
+use crate::report::Failure;
+use crate::report::outcome::Phase;
+
+/// Puts manifests on one mirror.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    transfer: Arc<Transfer>,
+}
+
+impl Publisher {
+    pub(super) fn new(transfer: Arc<Transfer>) -> Self {
+        Self { transfer }
+    }
+
+    /// Puts manifests by digest, the root too unless `by_tag`; mends what the mirror says it lacks.
+    pub(super) async fn publish(
+        &self,
+        repository: &Repository,
+        ready: &Ready,
+        by_tag: bool,
+    ) -> Result<(), (Phase, Failure)> {
+        let mut failed = self.put_all(repository, ready, by_tag).await?;
+        let unknown: Vec<Vec<Digest>> =
+            failed.iter().filter_map(RegistryError::manifest_blob_unknown).collect();
+        if !unknown.is_empty() {
+            self.resend(repository, ready, &unknown).await.map_err(|failure| (Phase::Upload, failure))?;
+            failed = self.put_all(repository, ready, by_tag).await?;
+        }
+        match failed.first() {
+            Some(error) => Err((Phase::Publish, self.transfer.link.judge(error))),
+            None => Ok(()),
+        }
+    }
+
+    /// The mirror lied, or lost something since: what it names (or all of the image) is sent without asking.
+    pub(super) async fn resend(
+        &self,
+        repository: &Repository,
+        ready: &Ready,
+        unknown: &[Vec<Digest>],
+    ) -> Result<(), Failure> {
+        let knowledge = &self.transfer.knowledge;
+        let named: Vec<Digest> = unknown.iter().flatten().copied().collect();
+        let all = unknown.iter().any(Vec::is_empty);
+        let resend = ready.blobs.iter().filter(|blob| all || named.contains(&blob.digest));
+        let resend: Vec<ReadyBlob> = resend.cloned().collect();
+        for blob in &resend {
+            knowledge.blobs.forget(&blob.digest, repository).await;
+        }
+        for manifest in &ready.manifests {
+            knowledge.manifests.forget(&manifest.digest, repository).await;
+        }
+        self.transfer.blobs(repository, &resend, Trust::Nothing, &Prefetch::default()).await
+    }
+
+    /// Manifests, level by level. Comes back with what failed on the first level that failed.
+    async fn put_all(
+        &self,
+        repository: &Repository,
+        ready: &Ready,
+        by_tag: bool,
+    ) -> Result<Vec<RegistryError>, (Phase, Failure)> {
+        let root = ready.root().filter(|_| by_tag).map(|root| root.digest);
+        for level in levels(&ready.manifests) {
+            let wanted = level.iter().filter(|manifest| Some(manifest.digest) != root);
+            let puts = join_all(wanted.map(|manifest| self.put(repository, manifest))).await;
+            let puts = puts
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|failure| (Phase::Publish, failure))?;
+            let failed: Vec<RegistryError> = puts.into_iter().filter_map(Result::err).collect();
+            if !failed.is_empty() {
+                return Ok(failed);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// One manifest into one repository, once: a registry that writes its links in place (distribution 2.8) refuses an
+    /// index while one of its children is put again.
+    async fn put(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<Result<(), RegistryError>, Failure> {
+        let Transfer { link, knowledge, .. } = self.transfer.as_ref();
+        // The permit comes first: whoever holds a location has one, and gets on.
+        let permit = link.question().await?;
+        let location = knowledge.manifests.location(&manifest.digest);
+        let mut repositories = location.lock().await;
+        if repositories.contains(repository) {
+            permit.unused();
+            return Ok(Ok(()));
+        }
+        let put = manifest::put(&link.registry, repository, manifest).await;
+        if put.is_ok() {
+            note(&mut repositories, repository);
+        }
+        Ok(put)
+    }
+}
+
+/// Images first, then indexes of images, then indexes of those. Within a level nothing depends on another.
+pub(super) fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
+    let mut depth = HashMap::new();
+    let mut levels: Vec<Vec<&Arc<Manifest>>> = Vec::new();
+    for manifest in manifests {
+        let children = manifest.children().iter();
+        let level = children
+            .filter_map(|child| depth.get(&child.digest))
+            .max()
+            .map_or(0, |deepest: &usize| deepest + 1);
+        depth.insert(manifest.digest, level);
+        if levels.len() <= level {
+            levels.resize_with(level + 1, Vec::new);
+        }
+        levels[level].push(manifest);
+    }
+    levels
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::oci::media_type;
+
+    fn manifest(json: String) -> Arc<Manifest> {
+        Arc::new(Manifest::parse(Bytes::from(json), media_type::OCI_MANIFEST).unwrap())
+    }
+
+    fn index(children: &[&Arc<Manifest>]) -> Arc<Manifest> {
+        let list: Vec<_> = children
+            .iter()
+            .map(|m| {
+                format!(
+                    r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#,
+                    m.media_type,
+                    m.digest,
+                    m.bytes.len()
+                )
+            })
+            .collect();
+        let media_type = media_type::OCI_INDEX;
+        manifest(format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{}]}}"#,
+            list.join(",")
+        ))
+    }
+
+    #[test]
+    fn children_come_in_an_earlier_level_than_their_parents() {
+        let digest = crate::oci::Digest::of(b"");
+        let leaf = manifest(format!(r#"{{"schemaVersion":2,"config":{{"digest":"{digest}","size":0}}}}"#));
+        let inner = index(&[&leaf]);
+        let root = index(&[&leaf, &inner]);
+        let all = [Arc::clone(&leaf), Arc::clone(&inner), Arc::clone(&root)];
+        let levels: Vec<Vec<_>> =
+            levels(&all).into_iter().map(|level| level.into_iter().map(|m| m.digest).collect()).collect();
+        assert_eq!(levels, [vec![leaf.digest], vec![inner.digest], vec![root.digest]]);
+    }
+}

@@ -1,0 +1,201 @@
+//! What is sent to one mirror: the blobs of images, step by step.
+
+mod prefetch;
+mod step;
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+pub(super) use self::prefetch::Prefetch;
+use self::prefetch::{Begun, OpenSession};
+pub(super) use self::step::Trust;
+use self::step::{Held, Step};
+use super::counts::Counts;
+use super::knowledge::{Knowledge, LocationGuard, note};
+use super::link::Link;
+use crate::engine::ready::ReadyBlob;
+use crate::exit::Exit;
+use crate::oci::Repository;
+use crate::registry::{Kind, Mount};
+use crate::report::{Event, Failure, Listeners};
+
+/// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the
+/// round trip.
+pub(in crate::engine) const SMALL_BYTES: u64 = 64 << 10;
+
+/// Sends blobs to one mirror.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) link: Arc<Link>,
+    pub(super) knowledge: Arc<Knowledge>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) listeners: Listeners,
+    /// Whether each blob is asked for, whatever is to be expected.
+    pub(super) asks_for_each: bool,
+}
+
+impl Transfer {
+    /// Brings blobs into a repository, as far as it lacks them.
+    pub(super) async fn blobs(
+        &self,
+        repository: &Repository,
+        blobs: &[ReadyBlob],
+        trust: Trust,
+        prefetch: &Prefetch<'_>,
+    ) -> Result<(), Failure> {
+        // What is under way is finished even when another blob has failed: it need not be sent again.
+        let sends = blobs.iter().map(|blob| async move {
+            let Begun { location, held, mut session } = match prefetch.take(&blob.digest) {
+                Some(begun) => begun,
+                None => Begun { location: self.location(blob).await, held: None, session: None },
+            };
+            let brought = self.blob(repository, blob, trust, location, held, &mut session).await;
+            if let Some(needless) = session {
+                self.cancel_one(repository, needless).await;
+            }
+            brought
+        });
+        join_all(sends).await.into_iter().collect()
+    }
+
+    async fn location(&self, blob: &ReadyBlob) -> LocationGuard {
+        self.knowledge.blobs.location(&blob.digest).lock_owned().await
+    }
+
+    /// Goes from step to step. A session that is left in the end was not needed.
+    async fn blob<'a>(
+        &'a self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        trust: Trust,
+        mut location: LocationGuard,
+        mut held: Option<Held>,
+        session: &mut Option<OpenSession<'a>>,
+    ) -> Result<(), Failure> {
+        let mut declined = false;
+        loop {
+            match Step::next(repository, &location, trust, declined, held) {
+                Step::Known => {
+                    if note(&mut location, repository) {
+                        self.counts.skipped(1);
+                    }
+                    return Ok(());
+                }
+                Step::Mount(from) => {
+                    // Into however many repositories: on a long way none waits for the other.
+                    drop(location);
+                    let mounted = self.mount(repository, blob, &from).await?;
+                    location = self.location(blob).await;
+                    match mounted {
+                        Mount::Done => {
+                            note(&mut location, repository);
+                            self.counts.mounted();
+                            return Ok(());
+                        }
+                        Mount::Session(opened) => {
+                            *session = Some(OpenSession { session: opened, permit: None });
+                            declined = true;
+                        }
+                    }
+                }
+                Step::Ask => held = Some(self.ask(repository, blob).await?),
+                Step::Upload => {
+                    self.upload(repository, blob, session).await?;
+                    if let Some(Held::OtherSize(bytes)) = held {
+                        self.check_mended(repository, blob, bytes).await?;
+                    }
+                    note(&mut location, repository);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn mount(
+        &self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        from: &Repository,
+    ) -> Result<Mount, Failure> {
+        let _permit = self.link.question().await?;
+        let mounted = self.link.registry.mount(repository, &blob.digest, from).await;
+        mounted.map_err(|error| self.link.judge(&error))
+    }
+
+    /// What the mirror has of a blob; nothing, without a question, of a small one that it is not expected to have.
+    async fn ask(&self, repository: &Repository, blob: &ReadyBlob) -> Result<Held, Failure> {
+        let is_small = blob.size <= SMALL_BYTES;
+        if is_small && !self.asks_for_each && !self.knowledge.expectations().small_blobs.should_ask() {
+            return Ok(Held::Nothing);
+        }
+        let _permit = self.link.question().await?;
+        let found = self.link.registry.head_blob(repository, &blob.digest).await;
+        let held = match found.map_err(|error| self.link.judge(&error))? {
+            None => Held::Nothing,
+            Some(bytes) if bytes == blob.size => Held::Blob,
+            Some(bytes) => Held::OtherSize(bytes),
+        };
+        if is_small {
+            self.knowledge.expectations().small_blobs.record(held != Held::Nothing);
+        }
+        Ok(held)
+    }
+
+    async fn upload<'a>(
+        &'a self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        session: &mut Option<OpenSession<'a>>,
+    ) -> Result<(), Failure> {
+        let mirror = self.counts.mirror;
+        self.listeners.emit(&Event::Wanted { mirror, bytes: blob.size });
+        blob.body.prepare().await.map_err(|error| Failure::from(&error))?;
+        let (session, permit) = session.take().map_or((None, None), |open| (Some(open.session), open.permit));
+        let pushing = self.link.registry.push_blob(repository, &blob.digest, &blob.body, session);
+        let pushed = if blob.size <= SMALL_BYTES {
+            let _permit = self.link.question().await?;
+            pushing.await
+        } else {
+            let _permit = match permit {
+                Some(permit) => permit,
+                None => self.link.body().await?,
+            };
+            pushing.await
+        };
+        pushed.map_err(|error| self.link.judge(&error))?;
+        self.counts.sent();
+        self.listeners.emit(&Event::Acknowledged { mirror, digest: blob.digest, bytes: blob.size });
+        Ok(())
+    }
+
+    /// A registry may take an upload of a blob that it has already and keep its own, damaged copy.
+    async fn check_mended(
+        &self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        before: u64,
+    ) -> Result<(), Failure> {
+        let found = {
+            let _permit = self.link.question().await?;
+            let found = self.link.registry.head_blob(repository, &blob.digest).await;
+            found.map_err(|error| self.link.judge(&error))?
+        };
+        if found == Some(blob.size) {
+            return Ok(());
+        }
+        let now = found.map_or_else(|| "nothing".to_owned(), |bytes| format!("{bytes} bytes"));
+        let ReadyBlob { digest, size, .. } = blob;
+        Err(Failure {
+            class: Kind::Integrity.class(),
+            message: format!(
+                "{repository}@{digest}: the registry had {before} bytes under this digest, was sent all {size}, and \
+                 still says that it has {now}"
+            ),
+            hint: Some(
+                "delete the blob at the registry, or its file, and push again with --recheck".to_owned(),
+            ),
+            exit: Exit::Incomplete,
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! Questions and sessions for the blobs of an image, made while it is not yet known whether the mirror has the image.
+
+use std::collections::HashMap;
+
+use futures_util::future::{join, join_all};
+
+use super::step::Held;
+use super::{SMALL_BYTES, Transfer};
+use crate::engine::mirror::knowledge::LocationGuard;
+use crate::engine::mirror::limiter::{ByRate, Permit};
+use crate::engine::ready::ReadyBlob;
+use crate::oci::{Digest, Repository};
+use crate::registry::UploadSession;
+use crate::sync::Mutex;
+
+/// Blobs that were asked for ahead.
+#[derive(Debug, Default)]
+pub(crate) struct Prefetch<'a>(Mutex<HashMap<Digest, Begun<'a>>>);
+
+/// A blob on its way: its location, what the repository was found to hold, and the session opened for it, if any.
+#[derive(Debug)]
+pub(super) struct Begun<'a> {
+    pub(super) location: LocationGuard,
+    pub(super) held: Option<Held>,
+    pub(super) session: Option<OpenSession<'a>>,
+}
+
+/// A session that waits for the bytes, and the permit of a large body.
+#[derive(Debug)]
+pub(super) struct OpenSession<'a> {
+    pub(super) session: UploadSession,
+    pub(super) permit: Option<Permit<'a, ByRate>>,
+}
+
+impl<'a> Prefetch<'a> {
+    pub(super) fn take(&self, digest: &Digest) -> Option<Begun<'a>> {
+        self.0.lock().remove(digest)
+    }
+}
+
+impl Transfer {
+    /// Asks for blobs of which nothing is known yet, and opens sessions for them meanwhile as far as their bytes could go
+    /// out at once. Where the mirror says nothing, nothing is known.
+    pub(crate) async fn prefetch(&self, repository: &Repository, blobs: &[ReadyBlob]) -> Prefetch<'_> {
+        let begun = blobs.iter().map(|blob| async {
+            let location = self.knowledge.blobs.location(&blob.digest).try_lock_owned().ok()?;
+            if !location.is_empty() {
+                return None;
+            }
+            let (held, session) = join(self.ask(repository, blob), self.open(repository, blob)).await;
+            Some((blob.digest, Begun { location, held: held.ok(), session }))
+        });
+        Prefetch(Mutex::new(join_all(begun).await.into_iter().flatten().collect()))
+    }
+
+    async fn open(&self, repository: &Repository, blob: &ReadyBlob) -> Option<OpenSession<'_>> {
+        // A session would wait, and a permit with it, while the bytes are made.
+        if !blob.body.is_ready() {
+            return None;
+        }
+        let permit = if blob.size > SMALL_BYTES { Some(self.link.limiter.spare_body()?) } else { None };
+        let _question = self.link.question().await.ok()?;
+        let session = self.link.registry.start_upload(repository).await.ok()?;
+        Some(OpenSession { session, permit })
+    }
+
+    /// Cancels the sessions that nobody needs.
+    pub(crate) async fn cancel(&self, repository: &Repository, prefetch: Prefetch<'_>) {
+        let begun = prefetch.0.into_inner().into_values();
+        let needless = begun.filter_map(|begun| begun.session);
+        join_all(needless.map(|session| self.cancel_one(repository, session))).await;
+    }
+
+    pub(super) async fn cancel_one(&self, repository: &Repository, needless: OpenSession<'_>) {
+        if let Some(permit) = needless.permit {
+            permit.unused();
+        }
+        let Ok(_question) = self.link.question().await else { return };
+        if !self.link.registry.cancel_upload(repository, needless.session).await {
+            self.knowledge.expectations().sessions_stay();
+        }
+    }
+}
