@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use layercast::measured::{Accept, Plan, Rules};
 use layercast::measured::{Blob, Catalog, Content, Image, ImageName, Limits, read_archive};
 use layercast::measured::{ByteSpace, Extent};
 use layercast::measured::{Digest, Manifest, Reference, media_type};
-use layercast::measured::{Plan, Rules};
 use serde_json::{Value, json};
 
 const WALKED_IMAGES: usize = 1_000;
@@ -116,7 +116,7 @@ fn plan(c: &mut Criterion) {
     group.throughput(Throughput::Elements(PLANNED_IMAGES as u64)).sample_size(10);
     group.bench_function("images", |b| {
         b.iter(|| {
-            let plan = Plan::new(&catalog, &rules).unwrap();
+            let plan = Plan::new(&catalog, &rules, Accept::default()).unwrap();
             assert_eq!(plan.images.len(), PLANNED_IMAGES);
             plan
         });

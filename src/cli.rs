@@ -8,7 +8,6 @@ mod document;
 mod inspect;
 mod interrupt;
 mod left_out;
-mod memory;
 mod mirror;
 mod mirrors;
 mod output;

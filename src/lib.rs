@@ -1,10 +1,10 @@
 //! layercast pours a bundle of container images into one or many registry mirrors.
 //!
 //! ```text
-//!  path ─► source ─► decode ─► archive ─► plan ─► engine ┬► mirror A: probe ─► upload ─► publish ─► verify
-//!         bytes as   one big   catalog    per mirror,    ├► mirror B: …
-//!         stored     decoded   of images  pure           └► mirror C: …            ─► report
-//!                    volume    and blobs
+//!  path ─► source ─► decode ─► archive ─► bundle ─► plan ─► engine ┬► mirror A: probe ─► upload ─► publish
+//!         bytes as   one big   catalog    opened,    per mirror,    ├► mirror B: …
+//!         stored     decoded   of images  identified pure           └► mirror C: …            ─► report
+//!                    volume    and blobs  and recalled
 //! ```
 //!
 //! The modules below stand in the order in which a byte meets them.
@@ -15,6 +15,8 @@ mod decode;
 
 mod archive;
 mod oci;
+
+mod bundle;
 
 mod plan;
 
@@ -49,6 +51,7 @@ mod units;
 #[doc(hidden)]
 pub mod measured {
     pub use crate::archive::{Blob, Catalog, Content, Image, ImageName, Limits, read as read_archive};
+    pub use crate::bundle::Accept;
     pub use crate::compress::{Method, compress_member};
     pub use crate::decode::{DecodeOptions, Decoder, StructureKind};
     pub use crate::oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, media_type};

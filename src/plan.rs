@@ -5,22 +5,25 @@
 
 mod followers;
 pub(crate) mod graph;
+mod groups;
 pub(crate) mod naming;
 mod patterns;
 
 use std::collections::HashMap;
 
 use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, LeftOutClass, PartialIndex, Unit};
+use crate::bundle::Accept;
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Repository, Tag};
 
 use followers::Followers;
 pub(crate) use graph::Closure;
+pub(crate) use groups::{Groups, Plans};
 pub(crate) use naming::{Naming, Rewrite};
 pub(crate) use patterns::Patterns;
 
 /// What the user decided about names and the choice of images.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Rules {
     /// How the bundle's names become names on a mirror.
     pub naming: Naming,
@@ -30,19 +33,6 @@ pub struct Rules {
     pub exclude: Patterns,
     /// Which of two different images wins a name.
     pub on_conflict: OnConflict,
-    /// What is no failure.
-    pub accept: Accept,
-}
-
-/// What the user knows and accepts: it is noted, and the run may be complete all the same.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Accept {
-    /// A name carries a digest that the bundle cannot give.
-    pub digest_lost: bool,
-    /// The bundle holds several platforms of an index and not all: the tag names an index of those that are there.
-    pub partial_index: bool,
-    /// Something that holds or may hold images could not be read.
-    pub unreadable: bool,
 }
 
 /// Which of two different images wins a name.
@@ -109,7 +99,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Fault::NoName`], [`Fault::BadReference`] or [`Fault::Conflict`]: nothing may be sent.
-    pub fn new(catalog: &Catalog, rules: &Rules) -> Result<Self, BundleError> {
+    pub fn new(catalog: &Catalog, rules: &Rules, accept: Accept) -> Result<Self, BundleError> {
         let mut drafts = Vec::new();
         let mut names = Vec::new();
         let mut plan = Self::default();
@@ -124,7 +114,7 @@ impl Plan {
             names.extend(invalid.iter().map(|(text, _)| text.clone()));
             for place in valid {
                 if rules.chooses(&place.name) {
-                    drafts.extend(drafts_of(image, place, rules.accept));
+                    drafts.extend(drafts_of(image, place, accept));
                 } else {
                     plan.not_chosen += 1;
                 }
@@ -153,7 +143,7 @@ impl Plan {
         let drafts = settle_conflicts(drafts, catalog, rules.on_conflict, &mut plan.notes)?;
         plan.images = join_tags(drafts);
         for image in &mut plan.images {
-            image.find_lost_digests(catalog, rules.accept, &mut plan.notes);
+            image.find_lost_digests(catalog, accept, &mut plan.notes);
         }
         Ok(plan)
     }
@@ -162,7 +152,7 @@ impl Plan {
 /// The images of a part of the bundle with the places they will have unless the whole bundle says otherwise: it may give
 /// a name twice, or name an image once more. Nothing may be made public by this. An image whose place is not certain
 /// by itself is left for the plan.
-pub(crate) fn early(part: &Catalog, rules: &Rules) -> Vec<PlannedImage> {
+pub(crate) fn early(part: &Catalog, rules: &Rules, accept: Accept) -> Vec<PlannedImage> {
     // What refers to another image may need a tag of its own, and tags wait.
     let refers = |image: &Image| match &image.content {
         Content::Manifest(root) => {
@@ -177,7 +167,7 @@ pub(crate) fn early(part: &Catalog, rules: &Rules) -> Vec<PlannedImage> {
     let drafts = part.images.iter().filter(is_plain).flat_map(|image| {
         let places = rules.naming.places(image).unwrap_or_default().valid.into_iter();
         let chosen = places.filter(|place| rules.chooses(&place.name));
-        chosen.flat_map(|place| drafts_of(image, place, rules.accept))
+        chosen.flat_map(|place| drafts_of(image, place, accept))
     });
     join_tags(drafts.collect())
 }

@@ -26,7 +26,7 @@ mod store;
 mod tests;
 
 use crate::sync::{Mutex, MutexGuard};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -42,6 +42,8 @@ use store::Store;
 /// What is remembered. Many threads may ask at once.
 #[derive(Debug)]
 pub(crate) struct State {
+    /// None where nothing is kept, nor locked.
+    folder: Option<PathBuf>,
     store: Mutex<Option<Store>>,
     notes: Mutex<Vec<String>>,
 }
@@ -50,12 +52,24 @@ impl State {
     /// The state in this folder; made where it is not there. Never fails: see [`State::take_notes`].
     pub(crate) fn open(folder: &Path) -> Self {
         let opened = store::open(folder);
-        Self { store: Mutex::new(opened.store), notes: Mutex::new(opened.notes) }
+        Self {
+            folder: Some(folder.to_owned()),
+            store: Mutex::new(opened.store),
+            notes: Mutex::new(opened.notes),
+        }
     }
 
     /// Remembers nothing, and has nothing to say about it.
     pub(crate) fn none() -> Self {
-        Self { store: Mutex::default(), notes: Mutex::default() }
+        Self { folder: None, store: Mutex::default(), notes: Mutex::default() }
+    }
+
+    /// Locks these mirrors for a run. `None` where nothing is kept.
+    ///
+    /// # Errors
+    /// As [`RunLock::acquire`].
+    pub(crate) fn lock(&self, mirrors: &[String]) -> Result<Option<RunLock>, LockError> {
+        self.folder.as_deref().map(|folder| RunLock::acquire(folder, mirrors)).transpose()
     }
 
     /// Whether anything is remembered at all.

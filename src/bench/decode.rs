@@ -1,10 +1,12 @@
 //! A bundle decoded once, and the rates of what comes after decoding, measured on a sample of its own bytes.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::bundle::Opener;
 use crate::compress::{Method, compress_member};
 use crate::decode::{Decoder, Once, StructureKind};
 use crate::error::BundleError;
@@ -88,15 +90,17 @@ pub(crate) struct Budget {
     pub bottleneck: Stage,
 }
 
-/// Decodes `stored` once with `decoder`, which has `threads` threads, and measures the other stages on one core.
-pub(crate) fn decode(
-    decoder: &Decoder,
-    threads: usize,
-    stored: Arc<dyn ByteSpace>,
-) -> Result<DecodeFigures, BundleError> {
-    let once = decoder.decode_once(Arc::clone(&stored))?;
-    let rates = rates(&sample(decoder, stored, &once)?)?;
-    Ok(DecodeFigures { once, threads, rates })
+/// Decodes the bundle at `path` once, on all threads of the opener, and measures the other stages on one core.
+pub(crate) fn decode(opener: &Opener, path: &Path) -> Result<DecodeFigures, BundleError> {
+    let file = opener.file(path)?;
+    let measured = || {
+        let once = opener.decoder.decode_once(file.space())?;
+        let rates = rates(&sample(&opener.decoder, file.space(), &once)?)?;
+        Ok(DecodeFigures { once, threads: opener.pool.current_num_threads(), rates })
+    };
+    let figures = measured().map_err(|error: BundleError| error.at(path.display()))?;
+    file.check_unchanged()?;
+    Ok(figures)
 }
 
 impl DecodeFigures {

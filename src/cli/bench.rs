@@ -13,7 +13,6 @@ use crate::decode::StructureKind;
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::report::Failure;
-use crate::source;
 use crate::units::ByteCount;
 
 /// Decode a bundle once, keep nothing, and say where a push would spend its time
@@ -40,11 +39,7 @@ const WAYS: [(Layers, &str, &str); 3] = [
 
 pub(super) fn decode(args: &DecodeArgs) -> Done {
     let opener = args.cost.opener_on(args.threads.map_or(0, usize::from))?;
-    let threads = opener.pool.current_num_threads();
-    let file = source::open(&args.path, opener.source)?;
-    let figures = bench::decode(&opener.decoder, threads, file.space())
-        .map_err(|error| Failure::from(error.at(args.path.display())))?;
-    file.check_unchanged()?;
+    let figures = bench::decode(&opener, &args.path)?;
     if args.json {
         let text = serde_json::to_string_pretty(&describe(args, &figures));
         Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);

@@ -10,7 +10,7 @@ use super::bundle::CostArgs;
 use super::left_out::{self, AcceptArgs};
 use super::output::Output;
 use crate::archive::{Catalog, Content, Image, ImageName, Stored};
-use crate::engine::Bundle;
+use crate::bundle::{Bundle, Input};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::oci::Digest;
@@ -45,7 +45,8 @@ pub(super) fn run(args: &Args) -> Done {
         return Err(Failure::usage("no bundle is given").hint("name one: inspect PATH"));
     }
     // What an earlier run knew says nothing of how the bundle is compressed and cut.
-    let mut bundle = opener.without_state().open(&paths, &Listeners::default())?;
+    let inputs: Vec<Input> = paths.into_iter().map(Input::Path).collect();
+    let mut bundle = opener.without_state().open(&inputs, &Listeners::default(), &|_| {})?;
     if accept.partial_index {
         bundle.accept_parts();
     }
@@ -60,7 +61,7 @@ pub(super) fn run(args: &Args) -> Done {
     // One damaged archive of several leaves the others as they are.
     let confined = bundle.catalog.broken.iter().all(|broken| broken.unit.is_some());
     Ok(match (bundle.catalog.broken.is_empty(), confined && !bundle.catalog.images.is_empty()) {
-        (true, _) => left_out::exit(Exit::Complete, &bundle.catalog.left_out, accept),
+        (true, _) => accept.exit(Exit::Complete, &bundle.catalog.left_out),
         (false, true) if accept.unreadable => Exit::Complete,
         (false, true) => Exit::Incomplete,
         (false, false) => Exit::Bundle,

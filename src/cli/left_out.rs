@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 
 use super::output::Output;
 use crate::archive::{LeftOut, LeftOutClass};
+use crate::bundle::Accept;
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::plan::Accept;
 
 /// Entries without images that are shown; the report has all of them.
 const MAX_SHOWN: usize = 20;
@@ -39,16 +39,6 @@ impl AcceptArgs {
             partial_index: has(Acceptable::PartialIndex),
             unreadable: has(Acceptable::Unreadable),
         }
-    }
-}
-
-/// The exit code of a command that ended with `exit` apart from what was left out.
-pub(super) fn exit(exit: Exit, left_out: &[LeftOut], accept: Accept) -> Exit {
-    let any = |class| left_out.iter().any(|it| it.class == class);
-    match exit {
-        Exit::Complete if any(LeftOutClass::Unreadable) && !accept.unreadable => Exit::Incomplete,
-        Exit::Complete if any(LeftOutClass::BadReference) => Exit::Usage,
-        exit => exit,
     }
 }
 
@@ -88,7 +78,7 @@ impl Output {
                     serde_json::json!({"event": "left_out", "time": jiff::Timestamp::now().to_string(), "path": path,
                                        "what": what, "why": why, "class": class})
                 ));
-            } else if self.quiet && exit(Exit::Complete, std::slice::from_ref(it), accept) != Exit::Complete {
+            } else if self.quiet && accept.exit(Exit::Complete, std::slice::from_ref(it)) != Exit::Complete {
                 Self::say(&format!("error: {}", line(it, accept)));
             }
         }

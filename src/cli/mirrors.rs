@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use super::credentials::CredentialArgs;
 use super::output::Output;
 use crate::cluster::file::{Expectations, RegistryMirror};
 use crate::engine::MirrorSettings;
+use crate::plan::Rules;
 use crate::registry::{Access, ClientOptions, Target};
 use crate::report::Failure;
 use crate::tls::{Authorities, BadFile, ClientCertificate};
@@ -55,11 +57,12 @@ impl MirrorArgs {
         self.cluster.as_deref()
     }
 
-    /// The mirrors with their credentials; may ask on the terminal.
+    /// The mirrors with their credentials, all with these rules; may ask on the terminal.
     pub(super) fn resolve(
         &self,
         runtime: &tokio::runtime::Runtime,
         access: Access,
+        rules: &Arc<Rules>,
         output: &Output,
     ) -> Result<Vec<MirrorSettings>, Failure> {
         if self.private_registry.is_empty() && self.cluster.is_none() {
@@ -89,6 +92,7 @@ impl MirrorArgs {
             mirrors.push(MirrorSettings {
                 name: target.to_string(),
                 target: target.clone(),
+                rules: Arc::clone(rules),
                 client,
                 threads: self.threads.and_then(|threads| NonZeroUsize::new(threads.into())),
                 is_new: false,

@@ -10,13 +10,12 @@ use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, left_out};
+use crate::engine::Met;
 use crate::engine::forecast::{self, Action, Forecast, ImageForecast};
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::plan::Plan;
 use crate::registry::Access;
 use crate::report::Failure;
-use crate::report::Listeners;
 use crate::units::ByteCount;
 
 /// Show what `push images` would do, without sending anything
@@ -37,20 +36,13 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
-    let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
+    let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
-    let rules = args.rules.rules()?;
+    let (rules, accept) = (Arc::new(args.rules.rules()?), args.rules.accept.accept());
     let runtime = super::runtime()?;
-    let mirrors = args.mirrors.resolve(&runtime, Access::Pull, output)?;
-    let mut bundle = opener.open(&paths, &Listeners::default())?;
-    let notes = bundle.settle(rules.accept, false)?;
-    let bundle = Arc::new(bundle);
-    let plan = Plan::new(&bundle.catalog, &rules)?;
-    plan.check_not_empty()?;
-    let notes = [notes.as_slice(), &bundle.catalog.notes, &plan.notes].concat();
-    let left_out = [bundle.catalog.left_out.as_slice(), &plan.left_out].concat();
-    let forecasts = mirrors.into_iter().map(|mirror| forecast::mirror(&bundle, &plan, mirror));
-    let forecasts = runtime.block_on(futures_util::future::join_all(forecasts));
+    let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
+    let (forecasts, Met { left_out, notes }) =
+        runtime.block_on(forecast::forecast(inputs, opener, mirrors, accept))?;
     if args.json {
         let value = json!({
             "schema_version": 1, "mirrors": forecasts.iter().map(describe).collect::<Vec<_>>(), "left_out": left_out,
@@ -64,7 +56,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             out
         });
         let shown: String = forecasts.iter().map(show).collect();
-        Output::result(&format!("{shown}{}{notes}", left_out::text(&left_out, rules.accept)));
+        Output::result(&format!("{shown}{}{notes}", left_out::text(&left_out, accept)));
     }
     let failed: Vec<Exit> =
         forecasts.iter().filter_map(|forecast| forecast.error.as_ref()).map(|failure| failure.exit).collect();
@@ -73,7 +65,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let complete = if forecasts.iter().any(|forecast| forecast.images.iter().any(short)) {
         Exit::Incomplete
     } else {
-        left_out::exit(Exit::Complete, &left_out, rules.accept)
+        accept.exit(Exit::Complete, &left_out)
     };
     Ok(match failed.as_slice() {
         [] => complete,

@@ -1,7 +1,5 @@
 //! `push images`: the drop-in for `bmctl push images`, and the main job.
 
-use crate::report::Failure;
-use crate::sync::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,23 +7,19 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
-use super::bundle::{BundleArgs, Opener};
+use super::bundle::BundleArgs;
 use super::document::{Decode, Document};
 use super::interrupt::Interrupt;
-use super::memory::{self, Memory};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, left_out, summary};
-use crate::archive::LeftOut;
+use crate::bundle::Accept;
 use crate::compress::Method;
-use crate::engine::{self, Discoveries, Pushed, RunSettings};
-use crate::error::BundleError;
+use crate::engine::{self, Pushed, Run, RunSettings};
 use crate::exit::Exit;
-use crate::plan::{Plan, Rules};
 use crate::registry::Access;
-use crate::report::Listeners;
-use crate::report::outcome;
+use crate::report::Failure;
 use crate::report::rss::PeakMemory;
 
 /// Push every image of a bundle to one or more private registries
@@ -79,18 +73,18 @@ enum LayerCompression {
 }
 
 impl RunArgs {
-    fn settings(&self, opener: &Opener) -> RunSettings {
-        let method = match self.layer_compression {
-            LayerCompression::Gzip => Method::Gzip,
-            LayerCompression::Zstd => Method::Zstd,
-            LayerCompression::None => Method::None,
-        };
+    fn settings(&self, accept: Accept) -> RunSettings {
         RunSettings {
+            layer_compression: match self.layer_compression {
+                LayerCompression::Gzip => Method::Gzip,
+                LayerCompression::Zstd => Method::Zstd,
+                LayerCompression::None => Method::None,
+            },
             allow_damaged: self.allow_damaged,
             atomic_tags: self.atomic_tags,
             recheck: self.recheck,
             no_overwrite: self.no_overwrite,
-            ..opener.settings(method)
+            accept,
         }
     }
 }
@@ -132,155 +126,31 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     }
 }
 
-/// What was said of the bundles while they were read: the report has it, however the run ends.
-#[derive(Debug, Clone, Default)]
-struct Said(Arc<Mutex<(Vec<LeftOut>, Vec<String>)>>);
-
-impl Said {
-    fn left_out(&self, left_out: &[LeftOut]) {
-        self.0.lock().0 = left_out.to_vec();
-    }
-
-    fn notes(&self, notes: &[String]) {
-        self.0.lock().1.extend_from_slice(notes);
-    }
-
-    fn write(&self, document: &mut Document) {
-        (document.left_out, document.notes) = std::mem::take(&mut *self.0.lock());
-    }
-}
-
 fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
-    let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
+    let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
-    let said = Said::default();
-    let done = push_to_mirrors(args, &paths, output, &opener, &said, document);
-    said.write(document);
-    document.decode = Decode::of(&opener.decoder);
-    match done {
-        Ok(exit) => Ok(left_out::exit(exit, &document.left_out, args.rules.accept.accept())),
-        Err(failure) => Err(failure),
-    }
-}
-
-fn push_to_mirrors(
-    args: &Args,
-    paths: &[PathBuf],
-    output: &Output,
-    opener: &Opener,
-    said: &Said,
-    document: &mut Document,
-) -> Done {
-    let rules = args.rules.rules()?;
+    let rules = Arc::new(args.rules.rules()?);
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
-    let mut mirrors = args.mirrors.resolve(&runtime, Access::PullPush, output)?;
-    let listeners = output.listeners();
-    let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
-    let _lock = memory::lock(opener.state_folder.as_deref(), &names, &listeners)?;
-    let settings = RunSettings { accept: rules.accept, ..args.run.settings(opener) };
-    let memory = Memory::new(&opener.state, settings.layer_compression);
-    for mirror in &mut mirrors {
-        mirror.is_new = memory.is_new(&mirror.name);
-    }
-    let history = memory.begin(&document.sources, &names);
-    interrupt.sending();
-    let reading = {
-        let (paths, opener, listeners) = (paths.to_vec(), opener.clone(), listeners.clone());
-        let (memory, said, allow_damaged) = (memory.clone(), said.clone(), args.run.allow_damaged);
-        move |discoveries: &Discoveries| {
-            let reading =
-                Reading { rules: &rules, allow_damaged, listeners: &listeners, memory: &memory, said: &said };
-            reading.read(&paths, &opener, discoveries)
-        }
-    };
-    let pushing = engine::push(
-        reading,
-        opener.decoder.clone(),
+    let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output)?;
+    let decoder = opener.decoder.clone();
+    let run = Run {
+        inputs,
+        opener,
         mirrors,
-        settings,
-        Arc::clone(&opener.pool),
-        listeners.clone(),
-        interrupt.token.clone(),
-    );
-    let pushed = runtime.block_on(pushing);
+        settings: args.run.settings(args.rules.accept.accept()),
+        listeners: output.listeners(),
+        cancel: interrupt.token.clone(),
+    };
+    interrupt.sending();
+    let Pushed { outcomes, read, met, ended } = runtime.block_on(engine::push(run));
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
-    let done = match pushed {
-        Ok(pushed) => {
-            let bundles = pushed.read.as_ref().map(|read| read.0.identities().to_vec()).unwrap_or_default();
-            memory.remember(&pushed.layers, &bundles);
-            let damaged = pushed.damaged;
-            let done = conclude(pushed, document);
-            let exit = done.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
-            if damaged || exit == Exit::Bundle {
-                memory.doubt(&bundles);
-            }
-            done
-        }
-        Err(error) => Err(Failure::from(error)),
-    };
-    let exit = done.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
-    memory.end(history, exit, &document.mirrors, &listeners);
-    done
-}
-
-/// What reading the bundles needs to know, and whom it tells.
-struct Reading<'a> {
-    rules: &'a Rules,
-    allow_damaged: bool,
-    listeners: &'a Listeners,
-    memory: &'a Memory,
-    said: &'a Said,
-}
-
-impl Reading<'_> {
-    /// What is in the bundles, and what goes where. Archives go to the mirrors as they are found.
-    fn read(
-        &self,
-        paths: &[PathBuf],
-        opener: &Opener,
-        discoveries: &Discoveries,
-    ) -> Result<engine::Read, BundleError> {
-        let Self { rules, memory, said, .. } = self;
-        let mut bundle = opener.open_and_tell(paths, self.listeners, &|part| {
-            discoveries.know(memory.layers(part, &[]));
-            discoveries.found(part, rules);
-        })?;
-        said.notes(&bundle.catalog.notes);
-        said.left_out(&bundle.catalog.left_out);
-        self.note(&bundle.settle(rules.accept, self.allow_damaged)?);
-        let plan = Plan::new(&bundle.catalog, rules)?;
-        let damaged = bundle
-            .catalog
-            .broken
-            .iter()
-            .map(|broken| LeftOut::unreadable(&broken.name, "a damaged image", broken.error.to_string()));
-        let damaged: Vec<LeftOut> = damaged.collect();
-        said.left_out(&[bundle.catalog.left_out.as_slice(), &plan.left_out, &damaged].concat());
-        plan.check_not_empty()?;
-        self.note(&plan.notes);
-        discoveries.know(memory.layers(&bundle.catalog, bundle.identities()));
-        Ok((Arc::new(bundle), Arc::new(plan)))
-    }
-
-    fn note(&self, notes: &[String]) {
-        self.said.notes(notes);
-        for note in notes {
-            self.listeners.note(note);
-        }
-    }
-}
-
-/// What the run as a whole comes to, apart from what was left out.
-fn conclude(pushed: Pushed, document: &mut Document) -> Done {
-    let exit = outcome::exit(&pushed.outcomes);
-    document.mirrors = pushed.outcomes;
-    let Some((bundle, plan)) = pushed.read else { return Ok(exit) };
-    document.images = plan.images.len();
-    bundle.check_unchanged()?;
-    let damaged = bundle.catalog.broken.iter().any(|broken| broken.unit.is_none());
-    Ok(if damaged { exit.max(Exit::Bundle) } else { exit })
+    document.images = read.map_or(0, |read| read.plans.most_images());
+    document.mirrors = outcomes;
+    (document.left_out, document.notes) = (met.left_out, met.notes);
+    document.decode = Decode::of(&decoder);
+    ended
 }
 
 /// A report that takes its name when it is whole; something may be waiting for it.

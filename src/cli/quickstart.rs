@@ -12,14 +12,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::bundle::{CostArgs, Opener};
+use super::bundle::CostArgs;
 use super::document::Document;
 use super::output::Output;
 use super::{Done, left_out, summary};
-use crate::compress::Method;
-use crate::engine::{self, Bundle, MirrorSettings, verify};
-use crate::exit::Exit;
-use crate::plan::{Accept, Plan, Rules};
+use crate::archive::LeftOut;
+use crate::bundle::{Accept, Input, Opener};
+use crate::engine::{self, MirrorSettings, Pushed, Run, RunSettings, verify};
+use crate::plan::Plan;
 use crate::registry::ClientOptions;
 use crate::report::Failure;
 use crate::report::Listeners;
@@ -46,40 +46,35 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
-    let opener = args.cost.opener()?;
-    let listeners = output.listeners();
-    let mut bundle = match &args.bundle {
-        Some(path) => opener.open(std::slice::from_ref(path), &listeners)?,
-        None => Bundle::in_memory(
-            "(the sample inside this program)",
-            Bytes::from_static(SAMPLE),
-            &opener.decoder,
-            &listeners,
-        )?,
+    let input = match &args.bundle {
+        Some(path) => Input::Path(path.clone()),
+        None => Input::Memory("(the sample inside this program)", Bytes::from_static(SAMPLE)),
     };
-    bundle.settle(Accept::default(), false)?;
-    let plan = Arc::new(Plan::new(&bundle.catalog, &Rules::default())?);
-    let bundle = Arc::new(bundle);
+    // Nobody pushes to this registry again.
+    let opener = args.cost.opener()?.without_state();
     let runtime = super::runtime()?;
-    let (address, pushed, checked) = runtime.block_on(all(args, &opener, &bundle, &plan, listeners))?;
-    let left_out = [bundle.catalog.left_out.as_slice(), &plan.left_out].concat();
-    let exit = outcome::exit(&[pushed.clone(), checked.clone()]);
-    let exit = left_out::exit(exit, &left_out, Accept::default());
-    Output::result(&tell(args, &plan, address, &pushed, &checked, started));
+    let tried = runtime.block_on(all(args, input, opener, output.listeners()))?;
+    let Tried { left_out, .. } = &tried;
+    let exit = outcome::exit(&[tried.pushed.clone(), tried.checked.clone()]);
+    let exit = Accept::default().exit(exit, left_out);
+    Output::result(&tell(args, &tried, started));
     if !left_out.is_empty() {
-        Output::result(&left_out::text(&left_out, Accept::default()));
+        Output::result(&left_out::text(left_out, Accept::default()));
     }
     Ok(exit)
 }
 
+/// What came of it.
+struct Tried {
+    address: SocketAddr,
+    plan: Arc<Plan>,
+    pushed: Outcome,
+    checked: Outcome,
+    left_out: Vec<LeftOut>,
+}
+
 /// Serve, push, read back.
-async fn all(
-    args: &Args,
-    opener: &Opener,
-    bundle: &Arc<Bundle>,
-    plan: &Arc<Plan>,
-    listeners: Listeners,
-) -> Result<(SocketAddr, Outcome, Outcome), Failure> {
+async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) -> Result<Tried, Failure> {
     let shutdown = CancellationToken::new();
     let store = Arc::new(Store::open(&args.root)?);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -90,38 +85,35 @@ async fn all(
     let mirror = MirrorSettings {
         name: address.to_string(),
         target,
+        rules: Arc::default(),
         client: ClientOptions::default(),
         threads: None,
         is_new: true,
     };
-    let read = (Arc::clone(bundle), Arc::clone(plan));
-    let pushing = engine::push(
-        move |_| Ok(read),
-        opener.decoder.clone(),
-        vec![mirror.clone()],
-        opener.settings(Method::Gzip),
-        Arc::clone(&opener.pool),
+    let run = Run {
+        inputs: vec![input],
+        opener,
+        mirrors: vec![mirror.clone()],
+        settings: RunSettings::default(),
         listeners,
-        CancellationToken::new(),
-    );
-    let pushed = pushing.await.map_err(Failure::from)?.outcomes.into_iter().next();
-    let pushed = pushed.ok_or_else(|| Failure::new(Exit::Internal, "the push came to nothing"))?;
-    let checked = verify::mirror(bundle, plan, Accept::default(), mirror, true).await;
+        cancel: CancellationToken::new(),
+    };
+    let Pushed { outcomes, read, met, ended } = engine::push(run).await;
+    ended?;
+    let lost = || Failure::internal("the push came to nothing");
+    let (read, pushed) = read.zip(outcomes.into_iter().next()).ok_or_else(lost)?;
+    let plan = Arc::clone(read.plans.of_mirror(0).map_err(Failure::from)?);
+    let checked = verify::mirrors_of(&read, vec![mirror], Accept::default(), true).await;
+    let checked = checked.into_iter().next().ok_or_else(lost)?;
     shutdown.cancel();
     if let Ok(served) = serving.await {
         served?;
     }
-    Ok((address, pushed, checked))
+    Ok(Tried { address, plan, pushed, checked, left_out: met.left_out })
 }
 
-fn tell(
-    args: &Args,
-    plan: &Plan,
-    address: SocketAddr,
-    pushed: &Outcome,
-    checked: &Outcome,
-    started: Instant,
-) -> String {
+fn tell(args: &Args, tried: &Tried, started: Instant) -> String {
+    let Tried { address, plan, pushed, checked, .. } = tried;
     let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
     let mut out = format!(
         "Served a registry on http://{address} from {}, pushed {}/{} images to it ({} blobs, {}) and read {} back \

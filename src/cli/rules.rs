@@ -96,7 +96,6 @@ impl RuleArgs {
                 Winner::First => OnConflict::First,
                 Winner::Last => OnConflict::Last,
             },
-            accept: self.accept.accept(),
             ..self.choice.rules()?
         })
     }

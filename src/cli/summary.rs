@@ -13,7 +13,7 @@ const MAX_SHOWN: usize = 20;
 
 /// A line for each mirror, then what failed and why.
 pub(super) fn table(document: &Document) -> String {
-    let rows = document.mirrors.iter().map(|mirror| row(mirror, document.images));
+    let rows = document.mirrors.iter().map(row);
     let header =
         ["MIRROR", "IMAGES", "UNCHANGED", "SENT", "BYTES", "SKIPPED", "MOUNTED", "TIME"].map(str::to_owned);
     let rows: Vec<[String; 8]> = std::iter::once(header).chain(rows).collect();
@@ -35,7 +35,7 @@ pub(super) fn table(document: &Document) -> String {
 pub(super) fn verified(document: &Document) -> String {
     let mut out = String::new();
     for mirror in &document.mirrors {
-        let (name, complete, images) = (&mirror.name, mirror.images_complete, document.images);
+        let (name, complete, images) = (&mirror.name, mirror.images_complete, mirror.images);
         let _ = writeln!(
             out,
             "{name}: {complete}/{images} images complete, {} blobs checked",
@@ -46,10 +46,10 @@ pub(super) fn verified(document: &Document) -> String {
     out
 }
 
-fn row(mirror: &Outcome, images: usize) -> [String; 8] {
+fn row(mirror: &Outcome) -> [String; 8] {
     [
         mirror.name.clone(),
-        format!("{}/{images}", mirror.images_complete),
+        format!("{}/{}", mirror.images_complete, mirror.images),
         mirror.images_unchanged.to_string(),
         format!("{} blobs", mirror.blobs_sent),
         ByteCount(mirror.bytes_sent).to_string(),

@@ -10,12 +10,10 @@ use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, left_out, summary};
-use crate::engine::verify;
+use crate::engine::verify::{self, Verified};
 use crate::exit::Exit;
-use crate::plan::Plan;
 use crate::registry::Access;
 use crate::report::Failure;
-use crate::report::Listeners;
 use crate::report::outcome;
 
 /// Check that every image of a bundle is complete on its mirrors
@@ -55,23 +53,18 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         return Err(Failure::usage("flags about a node are for verify --as-node"));
     }
     let started = Instant::now();
-    let paths = args.bundle.paths(args.mirrors.reads_stdin())?;
-    let mut document = Document::begin(paths.iter().map(|path| path.display().to_string()).collect());
+    let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
+    let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
     let opener = args.bundle.opener()?;
-    let rules = args.rules.rules()?;
+    let (rules, accept) = (Arc::new(args.rules.rules()?), args.rules.accept.accept());
     let runtime = super::runtime()?;
-    let mirrors = args.mirrors.resolve(&runtime, Access::Pull, output)?;
-    let mut bundle = opener.open(&paths, &Listeners::default())?;
-    bundle.settle(rules.accept, false)?.iter().for_each(|note| output.note(note));
-    let bundle = Arc::new(bundle);
-    let plan = Plan::new(&bundle.catalog, &rules)?;
-    plan.check_not_empty()?;
-    let check = |mirror| verify::mirror(&bundle, &plan, rules.accept, mirror, args.deep);
-    let checks = mirrors.into_iter().map(check);
-    let outcomes = runtime.block_on(futures_util::future::join_all(checks));
-    document.left_out = [bundle.catalog.left_out.as_slice(), &plan.left_out].concat();
-    let exit = left_out::exit(outcome::exit(&outcomes), &document.left_out, rules.accept);
-    document.images = plan.images.len();
+    let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
+    let verifying = verify::verify(inputs, opener.clone(), mirrors, accept, args.deep);
+    let Verified { outcomes, read, met } = runtime.block_on(verifying)?;
+    met.notes.iter().for_each(|note| output.note(note));
+    (document.left_out, document.notes) = (met.left_out, met.notes);
+    let exit = accept.exit(outcome::exit(&outcomes), &document.left_out);
+    document.images = read.plans.most_images();
     document.mirrors = outcomes;
     document.decode = Decode::of(&opener.decoder);
     document.elapsed_seconds = started.elapsed().as_secs_f64();
@@ -80,10 +73,10 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         let text = serde_json::to_string_pretty(&document);
         Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
     } else {
-        let left_out = left_out::text(&document.left_out, rules.accept);
+        let left_out = left_out::text(&document.left_out, accept);
         output.summary(&format!("{}{left_out}", summary::verified(&document)));
         output.failures(&document.mirrors);
-        output.left_out(&document.left_out, rules.accept);
+        output.left_out(&document.left_out, accept);
     }
     Ok(exit)
 }

@@ -6,6 +6,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::sync::Mutex;
+
 /// How much was found and not yet read: one permit for each KiB.
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -13,9 +15,17 @@ pub(super) struct Backlog {
     limit: u32,
 }
 
-/// A share of the backlog, given back on drop.
-#[derive(Debug)]
-pub(super) struct Unread(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+/// A share of the backlog, given back when the bytes have been read, or on drop. All that read the same bytes have it
+/// together: the first sets the pace.
+#[derive(Debug, Clone)]
+pub(super) struct Unread(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Unread {
+    /// The bytes have been read, or nobody will.
+    pub(super) fn was_read(&self) {
+        self.0.lock().take();
+    }
+}
 
 impl Backlog {
     pub(super) fn new(limit_bytes: u64) -> Arc<Self> {
@@ -30,7 +40,7 @@ impl Backlog {
         Handle::current().block_on(async {
             tokio::select! {
                 biased;
-                permit = room.acquire_many_owned(wanted) => permit.ok().map(Unread),
+                permit = room.acquire_many_owned(wanted) => permit.ok().map(|permit| Unread(Arc::new(Mutex::new(Some(permit))))),
                 () = cancel.cancelled() => None,
             }
         })

@@ -1,15 +1,20 @@
 //! What a push would do on a mirror: the same questions, and no answers acted on.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::MirrorSettings;
 use super::mirror::probe;
-use super::{Bundle, MirrorSettings};
+use super::reading::{self, Met};
 use crate::archive::{Content, Unpacked};
+use crate::bundle::{Accept, Bundle, Input, Opener};
+use crate::error::BundleError;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Digest, Manifest, Repository, Tag};
-use crate::plan::{Closure, Plan, PlannedImage};
+use crate::plan::{Closure, Groups, Plan, PlannedImage};
 use crate::registry::{Registry, RegistryError};
 use crate::report::Failure;
 
@@ -77,10 +82,34 @@ impl Action {
 /// Questions in flight.
 const AT_ONCE: usize = 16;
 
-/// Asks one mirror about every image of the plan.
-pub(crate) async fn mirror(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Forecast {
+/// Opens bundles, plans, and asks every mirror about each image of its plan.
+///
+/// # Errors
+/// The bundles cannot be read, or no mirror would get anything of them.
+pub(crate) async fn forecast(
+    inputs: Vec<Input>,
+    opener: Opener,
+    mirrors: Vec<MirrorSettings>,
+    accept: Accept,
+) -> Result<(Vec<Forecast>, Met), BundleError> {
+    let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
+    let (read, met) = reading::read_for_questions(inputs, opener, groups, accept).await?;
+    let asked = mirrors.into_iter().zip(read.plans.by_mirror());
+    let asked = asked.map(|(settings, plan)| mirror(&read.bundle, plan, settings));
+    Ok((join_all(asked).await, met))
+}
+
+async fn mirror(
+    bundle: &Bundle,
+    plan: &Result<Arc<Plan>, BundleError>,
+    settings: MirrorSettings,
+) -> Forecast {
     let name = settings.name.clone();
     let empty = Forecast { name, images: Vec::new(), bytes_to_send: 0, exact: true, error: None };
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => return Forecast { error: Some(Failure::from(error)), ..empty },
+    };
     match ask(bundle, plan, settings).await {
         Err(error) => Forecast { error: Some(Failure::from(&error)), ..empty },
         Ok(asked) => sum(asked, empty),

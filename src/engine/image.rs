@@ -23,7 +23,7 @@ pub(super) struct WorkImage {
     /// What `ready` takes of the budget.
     pub(super) reservation: Mutex<Arc<OnceCell<Reservation>>>,
     mirrors_left: AtomicUsize,
-    unread: Mutex<Option<Unread>>,
+    unread: Option<Unread>,
 }
 
 impl WorkImage {
@@ -40,13 +40,15 @@ impl WorkImage {
             ready: RetryableOnce::default(),
             reservation: Mutex::default(),
             mirrors_left: AtomicUsize::new(mirrors),
-            unread: Mutex::new(unread),
+            unread,
         }
     }
 
     /// Its bytes have been read, or nobody will.
     pub(super) fn was_read(&self) {
-        self.unread.lock().take();
+        if let Some(unread) = &self.unread {
+            unread.was_read();
+        }
     }
 
     /// Whether `Preparer::admit` has nothing to wait for.

@@ -16,31 +16,10 @@ use tokio::sync::Semaphore;
 use super::body::SpaceBody;
 use super::ready::RetryableOnce;
 use crate::archive::{Stored, UnpackedLayer};
+use crate::bundle::{KnownLayers, LayerKey};
 use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
-use crate::oci::Digest;
 use crate::registry::{BlobBody, BodyStream};
-
-/// The same layer may be stored in several ways, and each makes another blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct LayerKey {
-    /// The digest of its plain tar.
-    pub diff_id: Digest,
-    /// How the bundle stores it.
-    pub stored: Stored,
-    /// In how many bytes.
-    pub size: u64,
-}
-
-impl LayerKey {
-    /// The key of a layer.
-    pub(crate) const fn of(layer: &UnpackedLayer) -> Self {
-        Self { diff_id: layer.diff_id, stored: layer.stored, size: layer.size }
-    }
-}
-
-/// What is known of the blobs that layers become.
-pub(crate) type KnownLayers = HashMap<LayerKey, LayerFacts>;
 
 /// All layers of a run.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use self::link::Link;
 use self::publish::Publisher;
 pub(super) use self::transfer::SMALL_BYTES;
 use self::transfer::Transfer;
-use super::{MirrorSettings, Run};
+use super::{Context, MirrorSettings};
 use crate::registry::{Observer, Registry};
 use crate::report::{Event, Failure, Outcome};
 
@@ -35,7 +35,7 @@ pub(super) async fn run(
     number: usize,
     settings: MirrorSettings,
     max: MaxConcurrency,
-    run: Arc<Run>,
+    run: Arc<Context>,
 ) -> Outcome {
     let started = Instant::now();
     let limiter = Arc::new(ConcurrencyLimiter::new(max));
@@ -63,7 +63,7 @@ pub(super) async fn run(
 
 async fn connect(
     settings: MirrorSettings,
-    run: &Arc<Run>,
+    run: &Arc<Context>,
     counts: &Arc<Counts>,
     limiter: Arc<ConcurrencyLimiter>,
 ) -> Result<Actor, Failure> {

@@ -7,15 +7,18 @@ use crate::sync::Mutex;
 use std::collections::HashSet;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
-use super::{Bundle, MirrorSettings};
+use super::MirrorSettings;
+use super::reading::{self, Met, Read};
 use crate::archive::Content;
+use crate::bundle::{Accept, Bundle, Input, Opener};
 use crate::error::{BundleError, Fault};
 use crate::exit::Exit;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
-use crate::plan::{Accept, Plan, PlannedImage};
+use crate::plan::{Groups, Plan, PlannedImage};
 use crate::registry::{Registry, RegistryError};
 use crate::report::Failure;
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
@@ -23,8 +26,52 @@ use crate::report::outcome::{ImageFailure, Outcome, Phase};
 /// Images asked about at once; blobs of one image are asked about one after the other.
 const AT_ONCE: usize = 16;
 
-/// Checks every image of the plan on one mirror.
-pub(crate) async fn mirror(
+/// What verifying came to.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    /// What is on each mirror.
+    pub outcomes: Vec<Outcome>,
+    /// The bundles and their plans.
+    pub read: Read,
+    /// What was met in the bundles.
+    pub met: Met,
+}
+
+/// Opens bundles, plans, and checks every image of each mirror's plan there.
+///
+/// # Errors
+/// The bundles cannot be read, or no mirror would get anything of them.
+pub(crate) async fn verify(
+    inputs: Vec<Input>,
+    opener: Opener,
+    mirrors: Vec<MirrorSettings>,
+    accept: Accept,
+    deep: bool,
+) -> Result<Verified, BundleError> {
+    let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
+    let (read, met) = reading::read_for_questions(inputs, opener, groups, accept).await?;
+    let outcomes = mirrors_of(&read, mirrors, accept, deep).await;
+    Ok(Verified { outcomes, read, met })
+}
+
+/// The same for bundles that are open.
+pub(crate) async fn mirrors_of(
+    read: &Read,
+    mirrors: Vec<MirrorSettings>,
+    accept: Accept,
+    deep: bool,
+) -> Vec<Outcome> {
+    let checks = mirrors.into_iter().zip(read.plans.by_mirror());
+    join_all(checks.map(|(settings, plan)| async move {
+        match plan {
+            Ok(plan) => mirror(&read.bundle, plan, accept, settings, deep).await,
+            Err(error) => Outcome { error: Some(Failure::from(error)), ..Outcome::new(settings.name) },
+        }
+    }))
+    .await
+}
+
+async fn mirror(
     bundle: &Bundle,
     plan: &Plan,
     accept: Accept,
@@ -33,6 +80,7 @@ pub(crate) async fn mirror(
 ) -> Outcome {
     let started = Instant::now();
     let mut outcome = Outcome::new(settings.name.clone());
+    outcome.images = plan.images.len();
     match Registry::connect(&settings.target.endpoint, settings.client).await {
         Err(error) => outcome.error = Some(Failure::from(&error)),
         Ok(registry) => {

@@ -1,11 +1,8 @@
 //! The images of a run, as they become known: some while the bundle is still being read, all when it has been.
 //!
-//! In: parts of the catalog with the places their images will have ([`Discoveries`]), and in the end the plan. Out: for
-//! each mirror the same list, which grows until the plan is agreed on. What is on the list may be brought to a mirror at
-//! once; only what the plan holds is made public there.
-//!
-//! Whoever reads the bundle is kept from running far ahead of those who compress and send: what was found and not yet
-//! read is bounded, so that an archive is read again while its decoded parts are still in memory.
+//! In: images with the places that they will have, and in the end the plan. Out: for each mirror of the plan the same
+//! list, which grows until the plan is agreed on. What is on the list may be brought to a mirror at once; only what the
+//! plan holds is made public there.
 
 use crate::sync::Mutex;
 use std::collections::HashMap;
@@ -13,17 +10,16 @@ use std::sync::Arc;
 
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::backlog::{Backlog, Unread};
+use super::backlog::Unread;
 use super::image::WorkImage;
-use super::layers::KnownLayers;
 use super::prepare::Preparer;
-use crate::archive::{Catalog, Content, ContentKey};
+use crate::archive::{Catalog, ContentKey};
 use crate::oci::{Repository, Tag};
-use crate::plan::{self, Plan, PlannedImage, Rules};
+use crate::plan::{Plan, PlannedImage};
+use crate::report::Failure;
 
-/// The list that all mirrors work through.
+/// The list that all mirrors of one plan work through.
 #[derive(Debug)]
 pub(super) struct Work {
     state: Mutex<State>,
@@ -34,7 +30,7 @@ pub(super) struct Work {
 #[derive(Debug, Default)]
 struct State {
     images: Vec<Arc<WorkImage>>,
-    agreed: Option<Agreed>,
+    agreed: Option<Result<Agreed, Failure>>,
 }
 
 /// What the whole bundle came to.
@@ -53,7 +49,8 @@ impl Work {
         Self { state: Mutex::default(), grown: watch::Sender::new(()), mirrors }
     }
 
-    fn add(&self, planned: PlannedImage, catalog: &Arc<Catalog>, unread: Option<Unread>) {
+    /// An image that will be in the plan, as far as is known.
+    pub(super) fn add(&self, planned: PlannedImage, catalog: &Arc<Catalog>, unread: Option<Unread>) {
         let image = WorkImage::new(planned, Arc::clone(catalog), self.mirrors, unread);
         self.state.lock().images.push(Arc::new(image));
         self.grown.send_replace(());
@@ -83,6 +80,15 @@ impl Work {
         }
         let left_out = unreadable || !catalog.broken.is_empty() || !plan.left_out.is_empty();
         let agreed = Agreed { images: Arc::new(images), left_out, demanding: Arc::new(demanding) };
+        self.close(Ok(agreed));
+    }
+
+    /// There is no plan for these mirrors. Nothing may be made public on them.
+    pub(super) fn refuse(&self, failure: Failure) {
+        self.close(Err(failure));
+    }
+
+    fn close(&self, agreed: Result<Agreed, Failure>) {
         self.state.lock().agreed = Some(agreed);
         self.grown.send_replace(());
     }
@@ -96,8 +102,8 @@ impl Work {
         self.state.lock().images.get(at).cloned()
     }
 
-    /// What the bundle came to, once it is known.
-    pub(super) fn agreed(&self) -> Option<Agreed> {
+    /// What the bundle came to for these mirrors, once it is known.
+    pub(super) fn agreed(&self) -> Option<Result<Agreed, Failure>> {
         self.state.lock().agreed.clone()
     }
 
@@ -123,44 +129,4 @@ fn key(planned: &PlannedImage) -> (Repository, Vec<Tag>, ContentKey) {
     let mut tags = planned.tags.clone();
     tags.sort_unstable();
     (planned.repository.clone(), tags, planned.content.key())
-}
-
-/// Takes in what is found while the bundle is being read.
-#[derive(Debug, Clone)]
-pub(crate) struct Discoveries {
-    pub(super) work: Arc<Work>,
-    pub(super) preparer: Arc<Preparer>,
-    pub(super) backlog: Arc<Backlog>,
-    pub(super) cancel: CancellationToken,
-}
-
-impl Discoveries {
-    /// What is known from elsewhere of layers that will be found.
-    pub(crate) fn know(&self, layers: KnownLayers) {
-        self.preparer.layers.know(layers);
-    }
-
-    /// An archive of the bundle: its images go to the mirrors from now on. Waits while too much is found and unread.
-    pub(crate) fn found(&self, part: &Catalog, rules: &Rules) {
-        let images = plan::early(part, rules);
-        if images.is_empty() {
-            return;
-        }
-        let part = Arc::new(part.clone());
-        for planned in images {
-            let Some(unread) = self.backlog.enter(bytes(&planned.content, &part), &self.cancel) else {
-                return;
-            };
-            self.preparer.expect(&planned.content);
-            self.work.add(planned, &part, Some(unread));
-        }
-    }
-}
-
-/// What must be read for an image.
-fn bytes(content: &Content, catalog: &Catalog) -> u64 {
-    match content {
-        Content::Unpacked(image) => image.layers.iter().map(|layer| layer.size).sum(),
-        Content::Manifest(root) => plan::Closure::of(catalog, root).blobs.iter().map(|blob| blob.size).sum(),
-    }
 }

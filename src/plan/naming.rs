@@ -10,7 +10,7 @@ use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Reference, Repository, Tag};
 
 /// What the user says about names.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Naming {
     /// The first rule that matches decides; none leaves the path as it is.
     pub rewrites: Vec<Rewrite>,
@@ -30,6 +30,13 @@ pub struct Rewrite {
     replacement: String,
 }
 
+/// Rules of one text are one rule.
+impl PartialEq for Rewrite {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 impl FromStr for Rewrite {
     type Err = String;
 
@@ -42,7 +49,7 @@ impl FromStr for Rewrite {
 }
 
 /// `NAME`, or `DIGEST=NAME` where several images lack one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GivenName {
     digest: Option<Digest>,
     name: Reference,

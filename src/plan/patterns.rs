@@ -9,6 +9,13 @@ pub struct Patterns {
     set: GlobSet,
 }
 
+/// Patterns of the same texts match the same names.
+impl PartialEq for Patterns {
+    fn eq(&self, other: &Self) -> bool {
+        self.texts == other.texts
+    }
+}
+
 impl Patterns {
     /// These patterns.
     ///

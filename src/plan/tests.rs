@@ -47,7 +47,7 @@ fn the_host_is_dropped_and_path_and_tag_stay() {
     ]);
     let mut with_tag = catalog;
     with_tag.images[1].names = vec![ImageName::Full("busybox:1.36".parse().unwrap())];
-    let plan = Plan::new(&with_tag, &Rules::default()).unwrap();
+    let plan = Plan::new(&with_tag, &Rules::default(), Accept::default()).unwrap();
     assert_eq!(places(&plan), ["kubernetes-e2e-test-images/nautilus:1.0", "library/busybox:1.36"]);
     let namespace: Repository = "test-namespace".parse().unwrap();
     assert_eq!(
@@ -60,16 +60,18 @@ fn the_host_is_dropped_and_path_and_tag_stay() {
 fn two_images_on_one_name_are_refused_unless_the_user_says_which_wins() {
     let (a, b) = (simple("a"), simple("b"));
     let catalog = catalog(&[(&a, &["gcr.io/x/y:1"]), (&b, &["quay.io/x/y:1"])]);
-    let error = Plan::new(&catalog, &Rules::default()).unwrap_err();
+    let error = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap_err();
     assert_eq!(error.fault(), Fault::Conflict);
     assert!(error.to_string().contains("x/y:1") && error.to_string().contains(&b.digest.to_string()));
     for (rule, winner) in [(OnConflict::First, &a), (OnConflict::Last, &b)] {
-        let plan = Plan::new(&catalog, &Rules { on_conflict: rule, ..Rules::default() }).unwrap();
+        let plan =
+            Plan::new(&catalog, &Rules { on_conflict: rule, ..Rules::default() }, Accept::default()).unwrap();
         assert_eq!(plan.images.len(), 1);
         assert!(matches!(plan.images[0].content, Content::Manifest(digest) if digest == winner.digest));
     }
     let rewrite = Naming { rewrites: vec!["quay.io/(.*)=quay/$1".parse().unwrap()], ..Naming::default() };
-    let plan = Plan::new(&catalog, &Rules { naming: rewrite, ..Rules::default() }).unwrap();
+    let plan =
+        Plan::new(&catalog, &Rules { naming: rewrite, ..Rules::default() }, Accept::default()).unwrap();
     assert_eq!(places(&plan), ["x/y:1", "quay/x/y:1"]);
 }
 
@@ -77,7 +79,7 @@ fn two_images_on_one_name_are_refused_unless_the_user_says_which_wins() {
 fn one_image_under_two_names_is_pushed_once_with_two_tags() {
     let a = simple("a");
     let catalog = catalog(&[(&a, &["gcr.io/x/y:1", "gcr.io/x/y:latest"]), (&a, &["gcr.io/x/y:1"])]);
-    let plan = Plan::new(&catalog, &Rules::default()).unwrap();
+    let plan = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap();
     assert_eq!(plan.images.len(), 1);
     assert_eq!(plan.images[0].tags.len(), 2);
 }
@@ -94,7 +96,7 @@ fn the_same_image_with_and_without_a_manifest_keeps_the_manifest() {
     };
     let twin = Image { content: Content::Unpacked(Arc::new(unpacked)), ..catalog.images[0].clone() };
     catalog.images.insert(0, twin);
-    let plan = Plan::new(&catalog, &Rules::default()).unwrap();
+    let plan = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap();
     assert_eq!(plan.images.len(), 1);
     assert!(matches!(plan.images[0].content, Content::Manifest(_)));
 }
@@ -103,16 +105,22 @@ fn the_same_image_with_and_without_a_manifest_keeps_the_manifest() {
 fn what_has_no_name_says_which_flag_gives_one() {
     let a = simple("a");
     let mut catalog = catalog(&[(&a, &[])]);
-    let error = Plan::new(&catalog, &Rules::default()).unwrap_err();
+    let error = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap_err();
     assert!(error.hint_text().unwrap().contains("--name REPOSITORY:TAG"));
     let naming = Naming { names: vec!["gcr.io/x/y:1".parse().unwrap()], ..Naming::default() };
-    assert_eq!(places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap()), ["x/y:1"]);
+    assert_eq!(
+        places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }, Accept::default()).unwrap()),
+        ["x/y:1"]
+    );
 
     catalog.images[0].names = vec![ImageName::TagOnly("v1".parse().unwrap())];
-    let error = Plan::new(&catalog, &Rules::default()).unwrap_err();
+    let error = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap_err();
     assert!(error.hint_text().unwrap().contains("--repository"));
     let naming = Naming { repository: Some("gcr.io/x/y".parse().unwrap()), ..Naming::default() };
-    assert_eq!(places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap()), ["x/y:v1"]);
+    assert_eq!(
+        places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }, Accept::default()).unwrap()),
+        ["x/y:v1"]
+    );
 }
 
 #[test]
@@ -122,18 +130,21 @@ fn several_without_a_name_are_named_by_digest_or_annotation() {
     for (image, name) in catalog.images.iter_mut().zip(["ghcr.io/x/a:1", "ghcr.io/x/b:1"]) {
         image.annotations.insert("org.opencontainers.image.base.name".into(), name.into());
     }
-    let error = Plan::new(&catalog, &Rules::default()).unwrap_err();
+    let error = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap_err();
     assert!(error.hint_text().unwrap().contains("--name-annotation org.opencontainers.image.base.name"));
     let naming =
         Naming { annotation: Some("org.opencontainers.image.base.name".into()), ..Naming::default() };
     assert_eq!(
-        places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap()),
+        places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }, Accept::default()).unwrap()),
         ["x/a:1", "x/b:1"]
     );
     let names =
         [&a, &b].map(|m| format!("{}=x/{}:1", m.digest, &m.digest.hex()[..4]).parse().unwrap()).to_vec();
     let naming = Naming { names, ..Naming::default() };
-    assert_eq!(Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap().images.len(), 2);
+    assert_eq!(
+        Plan::new(&catalog, &Rules { naming, ..Rules::default() }, Accept::default()).unwrap().images.len(),
+        2
+    );
 }
 
 #[test]
@@ -148,7 +159,7 @@ fn referrers_follow_their_subject_and_theirs_follow_them() {
     let signature = about(subject.digest, subject.bytes.len());
     let second = about(signature.digest, signature.bytes.len());
     let catalog = catalog(&[(&second, &[]), (&signature, &[]), (&subject, &["gcr.io/x/y:1"])]);
-    let plan = Plan::new(&catalog, &Rules::default()).unwrap();
+    let plan = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap();
     let order: Vec<_> = plan.images.iter().map(|image| identity(&image.content, &catalog).0).collect();
     assert_eq!(order, [subject.digest, signature.digest, second.digest]);
     assert!(plan.images.iter().all(|image| image.repository.as_str() == "x/y"));
@@ -162,7 +173,7 @@ fn attachments_go_where_their_image_goes_under_tags_of_their_own() {
     let attachment = Attachment { subject: image.digest, kind: AttachmentKind::Signatures };
     catalog.images[0].attachment = Some(attachment);
     let tag = format!("sha256-{}.sig", image.digest.hex());
-    let plan = Plan::new(&catalog, &Rules::default()).unwrap();
+    let plan = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap();
     assert_eq!(
         places(&plan),
         ["x/y:1", "z:2", "o:1", &format!("x/y:{tag}"), &format!("z:{tag}")].map(str::to_owned)
@@ -170,12 +181,12 @@ fn attachments_go_where_their_image_goes_under_tags_of_their_own() {
     // A name for the image is one for what is attached to it.
     catalog.images[1].names.clear();
     let naming = Naming { names: vec!["x/renamed:1".parse().unwrap()], ..Naming::default() };
-    let plan = Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap();
+    let plan = Plan::new(&catalog, &Rules { naming, ..Rules::default() }, Accept::default()).unwrap();
     assert_eq!(places(&plan), ["x/renamed:1", "o:1", &format!("x/renamed:{tag}")].map(str::to_owned));
     // Where the image is not wanted, nobody wants its signature; that is said.
     catalog.images[1].names = vec![ImageName::Full("gcr.io/x/y:1".parse().unwrap())];
     let exclude = Patterns::new(&["*/x/*"]).unwrap();
-    let plan = Plan::new(&catalog, &Rules { exclude, ..Rules::default() }).unwrap();
+    let plan = Plan::new(&catalog, &Rules { exclude, ..Rules::default() }, Accept::default()).unwrap();
     assert_eq!((places(&plan), plan.notes.len()), (vec!["o:1".to_owned()], 1));
 }
 
@@ -193,10 +204,10 @@ fn what_is_listed_beside_the_index_that_holds_it_needs_no_name() {
     );
     let index = manifest(&index);
     let catalog = catalog(&[(&a, &[]), (&index, &["x/y:1"]), (&b, &[]), (&index, &[])]);
-    assert_eq!(places(&Plan::new(&catalog, &Rules::default()).unwrap()), ["x/y:1"]);
+    assert_eq!(places(&Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap()), ["x/y:1"]);
     let naming = Naming { names: vec![format!("{}=x/a:1", a.digest).parse().unwrap()], ..Naming::default() };
     assert_eq!(
-        places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }).unwrap()),
+        places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }, Accept::default()).unwrap()),
         ["x/a:1", "x/y:1"]
     );
 }
@@ -230,12 +241,15 @@ fn closures_hold_children_before_parents_and_each_once() {
 fn include_and_exclude_choose_by_the_name_in_the_bundle() {
     let catalog = catalog(&[(&simple("a"), &["gcr.io/x/y:1"]), (&simple("b"), &["quay.io/x/z:1"])]);
     let globs = |glob: &str| Patterns::new(&[glob]).unwrap();
-    let plan = Plan::new(&catalog, &Rules { include: globs("gcr.io/*"), ..Rules::default() }).unwrap();
+    let plan =
+        Plan::new(&catalog, &Rules { include: globs("gcr.io/*"), ..Rules::default() }, Accept::default())
+            .unwrap();
     assert_eq!((places(&plan), plan.not_chosen), (vec!["x/y:1".to_owned()], 1));
-    let plan = Plan::new(&catalog, &Rules { exclude: globs("*/y:*"), ..Rules::default() }).unwrap();
+    let plan = Plan::new(&catalog, &Rules { exclude: globs("*/y:*"), ..Rules::default() }, Accept::default())
+        .unwrap();
     assert_eq!(places(&plan), ["x/z:1"]);
     let include = Patterns::new(&["quay.io/*", "quay.io/x/Z:1"]).unwrap();
-    let plan = Plan::new(&catalog, &Rules { include, ..Rules::default() }).unwrap();
+    let plan = Plan::new(&catalog, &Rules { include, ..Rules::default() }, Accept::default()).unwrap();
     assert_eq!(
         (places(&plan).len(), plan.notes),
         (1, vec!["no image matches --include 'quay.io/x/Z:1'".to_owned()])
@@ -246,8 +260,29 @@ fn include_and_exclude_choose_by_the_name_in_the_bundle() {
 fn a_name_by_digest_alone_stays_one() {
     let a = simple("a");
     let name = format!("gcr.io/x/y@{}", a.digest);
-    let plan = Plan::new(&catalog(&[(&a, &[name.as_str()])]), &Rules::default()).unwrap();
+    let plan = Plan::new(&catalog(&[(&a, &[name.as_str()])]), &Rules::default(), Accept::default()).unwrap();
     assert_eq!((plan.images.len(), plan.images[0].tags.len()), (1, 0));
 }
 
 use crate::archive::Unpacked;
+
+#[test]
+fn mirrors_with_equal_rules_share_a_plan_and_one_that_fits_none_leaves_the_others() {
+    let rules = |rewrite: &str| {
+        let naming = Naming { rewrites: vec![rewrite.parse().unwrap()], ..Naming::default() };
+        Arc::new(Rules { naming, ..Rules::default() })
+    };
+    let mirrors = [rules("(.*)=a/$1"), Arc::default(), rules("(.*)=a/$1"), rules(".*=clash")];
+    let groups = Groups::by_rules(&mirrors);
+    assert_eq!(groups.rules().len(), 3);
+    assert_eq!([0, 1, 2, 3].map(|mirror| groups.of_mirror(mirror)), [0, 1, 0, 2]);
+    assert_eq!([0, 1, 2].map(|group| groups.mirrors_in(group)), [2, 1, 1]);
+
+    let catalog = catalog(&[(&simple("a"), &["x.io/p:1"]), (&simple("b"), &["y.io/q:1"])]);
+    let plans = groups.plan(&catalog, Accept::default()).check().unwrap();
+    assert_eq!(places(plans.of_mirror(2).unwrap()), ["a/x.io/p:1", "a/y.io/q:1"]);
+    assert!(Arc::ptr_eq(plans.of_mirror(0).unwrap(), plans.of_mirror(2).unwrap()));
+    assert_eq!(plans.of_mirror(3).unwrap_err().fault(), Fault::Conflict);
+    let alone = Groups::by_rules(&mirrors[3..]).plan(&catalog, Accept::default());
+    assert_eq!(alone.check().unwrap_err().fault(), Fault::Conflict);
+}

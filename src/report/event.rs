@@ -34,8 +34,8 @@ pub(crate) enum Event {
     },
     /// The bundle has been read, and it is known what goes where.
     Planned {
-        /// Images for each mirror.
-        images: usize,
+        /// Images for each mirror, in order.
+        images: Vec<usize>,
     },
     /// The bundle could not be read, so the run ends.
     Abandoned,

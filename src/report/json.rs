@@ -52,7 +52,7 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
             ("catalogued", json!({"images": images, "blobs": blobs, "seconds": took.as_secs_f64()}))
         }
         Event::Started { mirrors } => ("started", json!({"mirrors": mirrors})),
-        Event::Planned { images } => ("planned", json!({"images": images})),
+        Event::Planned { images } => ("planned", json!({"images": images.iter().max()})),
         Event::Abandoned => ("abandoned", json!({})),
         Event::Connected { mirror } => ("connected", json!({"mirror": name(mirror)})),
         Event::Acknowledged { mirror, digest, bytes } => {

@@ -18,8 +18,6 @@ pub(crate) struct Lines {
 
 struct State {
     mirrors: Vec<Mirror>,
-    /// Images for each mirror, once that is known.
-    images: Option<usize>,
     last_progress: Instant,
 }
 
@@ -27,6 +25,8 @@ struct State {
 struct Mirror {
     name: String,
     images: usize,
+    /// Images that it gets, once that is known.
+    total: Option<usize>,
     acknowledged: u64,
 }
 
@@ -36,7 +36,7 @@ const PROGRESS_SECONDS: u64 = 10;
 impl Lines {
     /// Lines to this sink.
     pub(crate) fn new(sink: Sink) -> Self {
-        let state = State { mirrors: Vec::new(), images: None, last_progress: Instant::now() };
+        let state = State { mirrors: Vec::new(), last_progress: Instant::now() };
         Self { sink, state: Mutex::new(state) }
     }
 }
@@ -59,7 +59,9 @@ impl Listener for Lines {
                 Some(format!("{}: {place} replaces {from} → {to}", name(&state, *mirror)))
             }
             Event::Planned { images } => {
-                state.images = Some(*images);
+                for (mirror, images) in state.mirrors.iter_mut().zip(images) {
+                    mirror.total = Some(*images);
+                }
                 None
             }
             Event::Started { mirrors } => {
@@ -69,9 +71,9 @@ impl Listener for Lines {
             }
             Event::Connected { mirror } => Some(format!("{}: connected", name(&state, *mirror))),
             Event::ImageWhole { mirror, image, already } => {
-                let total = state.images.map(|images| format!("/{images}")).unwrap_or_default();
                 let told = state.mirrors.get_mut(*mirror).map(|mirror| {
                     mirror.images += 1;
+                    let total = mirror.total.map(|images| format!("/{images}")).unwrap_or_default();
                     let how = if *already { "unchanged" } else { "uploaded" };
                     format!("{}: {}{total} {} {how}", mirror.name, mirror.images, printable(image))
                 });

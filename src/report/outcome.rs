@@ -13,6 +13,8 @@ use crate::report::Failure;
 pub(crate) struct Outcome {
     /// The mirror.
     pub name: String,
+    /// Images that it was to get; 0 where that never became known.
+    pub images: usize,
     /// Images that are there, whole, with their tags.
     pub images_complete: usize,
     /// Of those, how many were there before.
@@ -85,6 +87,7 @@ impl Outcome {
     pub(crate) fn new(name: String) -> Self {
         Self {
             name,
+            images: 0,
             images_complete: 0,
             images_unchanged: 0,
             images_failed: Vec::new(),

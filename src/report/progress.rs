@@ -84,7 +84,7 @@ impl Listener for Progress {
             }
             Event::Planned { images } => {
                 let mut mirrors = self.mirrors.lock();
-                mirrors.iter_mut().for_each(|mirror| mirror.total = Some(*images));
+                mirrors.iter_mut().zip(images).for_each(|(mirror, images)| mirror.total = Some(*images));
             }
             Event::Abandoned => {
                 let mirrors = self.mirrors.lock();

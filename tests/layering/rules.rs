@@ -7,6 +7,7 @@ pub(crate) const MODULES: &[&str] = &[
     "source",
     "decode",
     "archive",
+    "bundle",
     "plan",
     "registry",
     "engine", // the way of the data
@@ -92,6 +93,12 @@ pub(crate) const RULES: &[Rule] = &[
         why: "nothing of a bundle is ever unpacked to a path",
     },
     Rule {
+        files: In("bundle"),
+        modules: AllBut("bundle archive decode source compress oci state report error exit units sync"),
+        paths: These("tar tokio reqwest"),
+        why: "a bundle is opened, identified and recalled before it is planned for any mirror",
+    },
+    Rule {
         files: In("plan"),
         modules: These("decode engine report serve node cluster bench cli"),
         paths: These(
@@ -102,13 +109,15 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("engine/mirror/probe engine/mirror/publish"),
-        modules: These("source decode serve node cluster bench cli"),
+        modules: These("source decode bundle serve node cluster bench cli"),
         paths: These("rayon tar"),
         why: "it talks to a mirror: where bytes come from, and who calls it, is not its business",
     },
     Rule {
         files: In("registry"),
-        modules: These("source decode archive compress plan engine report serve node cluster bench cli"),
+        modules: These(
+            "source decode archive bundle compress plan engine report serve node cluster bench cli",
+        ),
         paths: These("rayon tar memmap2"),
         why: "the registry client knows the protocol, and nothing of bundles",
     },
@@ -145,13 +154,13 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("state"),
-        modules: These("decode engine publish report serve node cluster bench cli"),
+        modules: These("decode bundle engine publish report serve node cluster bench cli"),
         paths: These("reqwest rayon"),
         why: "the state remembers, it does nothing",
     },
     Rule {
         files: In("report"),
-        modules: These("source decode archive registry engine serve node cluster cli"),
+        modules: These("source decode archive bundle registry engine serve node cluster cli"),
         paths: These("reqwest rayon"),
         why: "reports listen to events, they do not ask the stages",
     },
@@ -187,7 +196,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("node cluster"),
-        modules: These("source decode archive compress plan engine serve bench cli"),
+        modules: These("source decode archive bundle compress plan engine serve bench cli"),
         paths: These("rayon"),
         why: "node configuration has nothing to do with bundles",
     },
@@ -232,7 +241,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     // The whole crate.
     Rule {
-        files: In("source decode archive compress plan"),
+        files: In("source decode archive bundle compress plan"),
         modules: Names::None,
         paths: These("tokio tokio_util futures_util reqwest axum"),
         why: "up to the plan all is plain synchronous code; only the engine brings it to the network",
@@ -244,7 +253,7 @@ pub(crate) const RULES: &[Rule] = &[
         why: "stages emit events; what people see is drawn by listeners in report and cli",
     },
     Rule {
-        files: In("source decode archive compress plan registry engine"),
+        files: In("source decode archive bundle compress plan registry engine"),
         modules: These("report::progress report::json report::html report::plots"),
         paths: Names::None,
         why: "stages emit events through one trait and never see who draws them",

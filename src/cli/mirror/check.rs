@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::LeftOut;
+use crate::bundle::Accept;
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::{ChoiceArgs, RuleArgs};
@@ -19,7 +20,6 @@ use crate::exit::Exit;
 use crate::node::check::{self, CheckOptions, Checked, ImageToCheck, MirrorEndpoint, Upstream};
 use crate::node::hosts::{Version, directory};
 use crate::node::render::NodeMirror;
-use crate::plan::Accept;
 use crate::report::Failure;
 
 /// Say for each image what a node's containerd would do: pull it from the mirror, fail over, or fail
@@ -134,7 +134,7 @@ fn check(
         upstream.notes.iter().for_each(|note| output.warn(note));
     }
     let checked = crate::cli::runtime()?.block_on(check::run(images, &settings));
-    let exit = left_out::exit(exit(&checked), not_taken, accept);
+    let exit = accept.exit(exit(&checked), not_taken);
     let uncovered: Vec<&str> = settings
         .upstreams
         .values()

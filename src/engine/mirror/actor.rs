@@ -20,7 +20,7 @@ use super::link::Link;
 use super::probe::{self, Presence, TagMove};
 use super::publish::{self, Publisher};
 use super::transfer::{Prefetch, Transfer, Trust};
-use crate::engine::Run;
+use crate::engine::Context;
 use crate::engine::image::WorkImage;
 use crate::engine::ready::ReadyBlob;
 use crate::engine::work::Agreed;
@@ -37,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Does the work of one mirror.
 pub(super) struct Actor {
     pub(super) namespace: Option<Repository>,
-    pub(super) run: Arc<Run>,
+    pub(super) run: Arc<Context>,
     pub(super) counts: Arc<Counts>,
     pub(super) link: Arc<Link>,
     pub(super) knowledge: Arc<Knowledge>,
@@ -89,9 +89,12 @@ impl Actor {
             }
         };
         self.until_cancelled(all).await;
-        let Some(agreed) = self.run.work.agreed() else {
-            outcome.error = Some(Failure::interrupted());
-            return;
+        let agreed = match self.run.work.agreed().unwrap_or_else(|| Err(Failure::interrupted())) {
+            Ok(agreed) => agreed,
+            Err(failure) => {
+                outcome.error = Some(failure);
+                return;
+            }
         };
         self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
         self.report_failures(&agreed, results, outcome);
@@ -135,7 +138,7 @@ impl Actor {
             image: image.planned.name.clone(),
             why: failure.message.clone(),
         });
-        self.run.note_damage(at, &failure);
+        self.run.note_damage(image, &failure);
         let failure = self.confined(image, failure);
         results.failed.insert(at, (phase, failure));
     }

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use crate::archive::{Catalog, Content, ImageName, LeftOut};
+use crate::bundle::Accept;
 use crate::cli::bundle::BundleArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::ChoiceArgs;
 use crate::node::check::{Expected, ImageToCheck};
 use crate::oci::Reference;
-use crate::plan::{Accept, Rules};
+use crate::plan::Rules;
 use crate::report::Failure;
 use crate::report::Listeners;
 use crate::small_file;
@@ -50,8 +51,8 @@ pub(super) fn bundled(
     accept: Accept,
     output: &Output,
 ) -> Result<(Vec<ImageToCheck>, Vec<LeftOut>), Failure> {
-    let paths = bundle.paths(false)?;
-    let mut opened = bundle.opener()?.open(&paths, &Listeners::default())?;
+    let inputs = bundle.inputs(false)?;
+    let mut opened = bundle.opener()?.open(&inputs, &Listeners::default(), &|_| {})?;
     opened.settle(accept, false)?.iter().for_each(|note| output.note(note));
     let (wanted, nameless) = of_catalog(&opened.catalog, &choice.rules()?);
     if nameless > 0 {

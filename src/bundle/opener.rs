@@ -1,0 +1,98 @@
+//! What opening bundles takes, made once for a command.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Bundle, Input, Shares};
+use crate::archive::Early;
+use crate::decode::{DecodeOptions, Decoder};
+use crate::error::{BundleError, Fault};
+use crate::report::Listeners;
+use crate::source::{self, IoMode, Source, SourceOptions};
+use crate::state::State;
+
+/// What reading bundles may cost.
+#[derive(Debug, Clone)]
+pub(crate) struct Resources {
+    /// Memory for decoded parts, compressed layers and bodies of requests: see [`Shares`].
+    pub memory_bytes: u64,
+    /// Memory that one decoder may take for itself.
+    pub decode_memory_bytes: u64,
+    /// The folder for what does not fit.
+    pub spool_folder: PathBuf,
+    /// The most that may be put there.
+    pub spool_limit_bytes: u64,
+    /// Threads that decode; 0 stands for all cores.
+    pub threads: usize,
+    /// How files are read.
+    pub io: IoMode,
+}
+
+/// Opens bundles.
+#[derive(Debug, Clone)]
+pub(crate) struct Opener {
+    /// The threads that decode and compress.
+    pub pool: Arc<rayon::ThreadPool>,
+    /// Opens what is compressed.
+    pub decoder: Decoder,
+    /// What earlier runs found in the same bundles.
+    pub state: Arc<State>,
+    /// What reading may cost.
+    pub resources: Resources,
+}
+
+impl Opener {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system has no threads for us.
+    pub(crate) fn new(resources: Resources, state: State) -> Result<Self, BundleError> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(resources.threads);
+        let pool = pool.thread_name(|number| format!("decode-{number}")).build();
+        let pool = Arc::new(
+            pool.map_err(|error| BundleError::new(Fault::Io, format!("starting threads: {error}")))?,
+        );
+        let options = DecodeOptions {
+            memory_bytes: resources.decode_memory_bytes,
+            part_cache_bytes: Shares::of(resources.memory_bytes, pool.current_num_threads()).part_bytes,
+            spool_dir: resources.spool_folder.clone(),
+            spool_limit_bytes: resources.spool_limit_bytes,
+        };
+        let decoder = Decoder::new(Arc::clone(&pool), options);
+        Ok(Self { pool, decoder, state: Arc::new(state), resources })
+    }
+
+    /// How the memory is shared.
+    pub(crate) fn shares(&self) -> Shares {
+        Shares::of(self.resources.memory_bytes, self.pool.current_num_threads())
+    }
+
+    /// The same, and nothing is known from earlier runs.
+    #[must_use]
+    pub(crate) fn without_state(self) -> Self {
+        Self { state: Arc::new(State::none()), ..self }
+    }
+
+    /// A bundle's file as it is stored.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn file(&self, path: &Path) -> Result<Source, BundleError> {
+        source::open(path, SourceOptions { io: self.resources.io })
+    }
+
+    /// Opens bundles and finds out what is in them. Blocks, for what must be decoded to know. `early` hears of archives
+    /// in them as they are found.
+    ///
+    /// # Errors
+    /// What is wrong with an input that is the only one and cannot be read. One of several is left out.
+    pub(crate) fn open(
+        &self,
+        inputs: &[Input],
+        listeners: &Listeners,
+        early: &Early<'_>,
+    ) -> Result<Bundle, BundleError> {
+        self.state.take_notes().iter().for_each(|note| listeners.note(note));
+        Bundle::open(inputs, self, listeners, early)
+    }
+}

@@ -1,0 +1,64 @@
+//! What the mirrors of a run share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::RunSettings;
+use super::image::WorkImage;
+use super::prepare::Preparer;
+use super::work::Work;
+use crate::archive::{ContentKey, Unit};
+use crate::exit::Exit;
+use crate::report::{Failure, Listeners};
+use crate::sync::Mutex;
+
+/// What the mirrors of one plan share with each other, and but for `work` with all others.
+pub(super) struct Context {
+    /// The images of the plan.
+    pub(super) work: Arc<Work>,
+    pub(super) preparer: Arc<Preparer>,
+    pub(super) listeners: Listeners,
+    pub(super) cancel: CancellationToken,
+    pub(super) settings: RunSettings,
+    pub(super) damage: Arc<Damage>,
+}
+
+/// What was found wrong with images of the bundle while they were read. No tag is moved where one of them is in the plan.
+#[derive(Debug, Default)]
+pub(super) struct Damage(Mutex<HashMap<ContentKey, Failure>>);
+
+impl Damage {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
+
+impl Context {
+    /// A full disk or the like is not the bundle's fault: it fails an image, not the run.
+    pub(super) fn note_damage(&self, image: &WorkImage, failure: &Failure) {
+        if failure.exit == Exit::Bundle {
+            let mut damage = self.damage.0.lock();
+            damage.entry(image.planned.content.key()).or_insert_with(|| failure.clone());
+        }
+    }
+
+    /// A mirror needs nothing of this image.
+    pub(super) fn pass(&self, image: &Arc<WorkImage>) -> std::future::Ready<()> {
+        self.preparer.done(image);
+        std::future::ready(())
+    }
+
+    /// What is wrong with images of these, by the archive that damage is confined to: the first thing for each.
+    pub(super) fn damage(&self, images: &[usize]) -> HashMap<Unit, Failure> {
+        let damage = self.damage.0.lock();
+        let mut units = HashMap::new();
+        for image in images.iter().filter_map(|at| self.work.image(*at)) {
+            if let Some(failure) = damage.get(&image.planned.content.key()) {
+                units.entry(image.planned.unit.clone()).or_insert_with(|| failure.clone());
+            }
+        }
+        units
+    }
+}

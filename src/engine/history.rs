@@ -1,0 +1,62 @@
+//! The history of runs, and that no two runs are at one mirror: what a push asks the state and leaves there.
+
+use std::sync::Arc;
+
+use crate::exit::Exit;
+use crate::report::{Failure, Listeners, Outcome};
+use crate::state::{LockError, RunCounts, RunId, RunLock, State};
+
+/// A run that has begun. Its mirrors stay locked until this is dropped.
+#[derive(Debug)]
+pub(super) struct History {
+    state: Arc<State>,
+    run: Option<RunId>,
+    _lock: Option<RunLock>,
+}
+
+impl History {
+    /// Locks the mirrors and notes that the run begins. Where the folder of the state cannot be used, the run goes on
+    /// without a lock: two at once waste time, no more.
+    ///
+    /// # Errors
+    /// Another run is at one of the mirrors.
+    pub(super) fn begin(
+        state: &Arc<State>,
+        bundles: &str,
+        mirrors: &[String],
+        listeners: &Listeners,
+    ) -> Result<Self, Failure> {
+        let lock = match state.lock(mirrors) {
+            Ok(lock) => lock,
+            Err(error @ LockError::Held { .. }) => {
+                return Err(Failure { class: "locked", ..Failure::new(error.exit(), error.to_string()) });
+            }
+            Err(error) => {
+                listeners.note(error.to_string());
+                None
+            }
+        };
+        let run = state.begin_run(bundles, &mirrors.join(" "));
+        Ok(Self { state: Arc::clone(state), run, _lock: lock })
+    }
+
+    /// Whether nothing was ever brought to this mirror, as far as is remembered.
+    pub(super) fn is_new(&self, mirror: &str) -> bool {
+        self.state.is_kept() && !self.state.has_filled(mirror)
+    }
+
+    /// Notes how the run ended.
+    pub(super) fn end(self, exit: Exit, outcomes: &[Outcome], listeners: &Listeners) {
+        let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum();
+        let counts = RunCounts {
+            images_complete: sum(|outcome| outcome.images_complete as u64),
+            images_incomplete: sum(|outcome| outcome.images_failed.len() as u64),
+            blobs_sent: sum(|outcome| outcome.blobs_sent),
+            bytes_sent: sum(|outcome| outcome.bytes_sent),
+        };
+        if let Some(run) = self.run {
+            self.state.end_run(run, exit, counts);
+        }
+        self.state.take_notes().iter().for_each(|note| listeners.note(note));
+    }
+}

@@ -1,0 +1,261 @@
+//! A push from beginning to end: reading and feeding at the same time, and what both came to.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::backlog::Backlog;
+use super::budget::{self, Budget};
+use super::context::{Context, Damage};
+use super::history::History;
+use super::layers::Layers;
+use super::mirror::MaxConcurrency;
+use super::prepare::Preparer;
+use super::reading::{self, Met, Read, ReadSettings, Reader};
+use super::work::Work;
+use super::{Run, body, mirror};
+use crate::bundle::{Accept, KnownLayers, LayerRecall};
+use crate::compress::{Quota, SpillSettings};
+use crate::error::{BundleError, Fault};
+use crate::exit::Exit;
+use crate::plan::Groups;
+use crate::report::{Event, Failure, Outcome, outcome};
+
+/// What a push came to.
+#[derive(Debug)]
+pub(crate) struct Pushed {
+    /// What became of each mirror; none where the run ended before it came to them.
+    pub outcomes: Vec<Outcome>,
+    /// The bundles and their plans; none where they could not be read, or no mirror was left to read for.
+    pub read: Option<Read>,
+    /// What was met in the bundles.
+    pub met: Met,
+    /// How the run ended.
+    pub ended: Result<Exit, Failure>,
+}
+
+impl Pushed {
+    fn nothing(failure: Failure) -> Self {
+        Self { outcomes: Vec::new(), read: None, met: Met::default(), ended: Err(failure) }
+    }
+
+    /// The exit code of the run.
+    pub(crate) fn exit(&self) -> Exit {
+        self.ended.as_ref().map_or_else(|failure| failure.exit, |exit| *exit)
+    }
+}
+
+/// Reads bundles and pushes what is found in them to every mirror, the one while the other goes on. Comes back when each
+/// mirror is done, given up, or the run was told to stop. Nothing is published where the bundles cannot be read.
+pub(crate) async fn push(mut run: Run) -> Pushed {
+    let names: Vec<String> = run.mirrors.iter().map(|mirror| mirror.name.clone()).collect();
+    let bundles = run.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let (state, listeners) = (Arc::clone(&run.opener.state), run.listeners.clone());
+    let begun = blocking({
+        let (state, listeners, names) = (Arc::clone(&state), listeners.clone(), names.clone());
+        move || {
+            let history = History::begin(&state, &bundles, &names, &listeners)?;
+            let new: Vec<bool> = names.iter().map(|name| history.is_new(name)).collect();
+            Ok((history, new))
+        }
+    });
+    let (history, new) = match begun.await.and_then(|begun| begun) {
+        Ok(begun) => begun,
+        Err(failure) => return Pushed::nothing(failure),
+    };
+    run.mirrors.iter_mut().zip(new).for_each(|(mirror, new)| mirror.is_new |= new);
+    let recall = LayerRecall::new(&state, run.settings.layer_compression);
+    let accept = run.settings.accept;
+    let fed = feed(run, names, recall.clone()).await;
+    let ended = blocking(move || {
+        let Fed { mut outcomes, met, read, layers, damaged } = fed;
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let failure = Failure::from(error);
+                history.end(failure.exit, &[], &listeners);
+                return Pushed { met, ..Pushed::nothing(failure) };
+            }
+        };
+        let bundle = read.as_ref().map(|read| Arc::clone(&read.bundle));
+        recall.remember(&layers, bundle.as_ref().map_or(&[], |bundle| bundle.identities()));
+        if let Some(read) = &read {
+            for (outcome, plan) in outcomes.iter_mut().zip(read.plans.by_mirror()) {
+                outcome.images = plan.as_ref().map_or(0, |plan| plan.images.len());
+            }
+        }
+        let ended = conclude(&outcomes, read.as_ref(), &met, accept);
+        let pushed = Pushed { outcomes, read, met, ended };
+        if let Some(bundle) = bundle.filter(|_| damaged || pushed.exit() == Exit::Bundle) {
+            bundle.forget(&state);
+        }
+        history.end(pushed.exit(), &pushed.outcomes, &listeners);
+        pushed
+    });
+    ended.await.unwrap_or_else(Pushed::nothing)
+}
+
+/// Does what may wait for a disk, away from the threads of the runtime.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure::internal(format!("a thread ended: {error}")))
+}
+
+/// What the run as a whole comes to.
+fn conclude(outcomes: &[Outcome], read: Option<&Read>, met: &Met, accept: Accept) -> Result<Exit, Failure> {
+    let mut exit = outcome::exit(outcomes);
+    if let Some(Read { bundle, .. }) = read {
+        bundle.check_unchanged()?;
+        if bundle.catalog.broken.iter().any(|broken| broken.unit.is_none()) {
+            exit = exit.max(Exit::Bundle);
+        }
+    }
+    Ok(accept.exit(exit, &met.left_out))
+}
+
+/// What reading and feeding came to.
+struct Fed {
+    outcomes: Vec<Outcome>,
+    met: Met,
+    /// None where no mirror was left to read for, or the run was told to stop.
+    read: Result<Option<Read>, BundleError>,
+    /// What was found out of the blobs that layers become.
+    layers: KnownLayers,
+    /// Content of the bundle proved damaged while it was read.
+    damaged: bool,
+}
+
+async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
+    let started = Instant::now();
+    let Run { inputs, opener, mirrors, settings, listeners, cancel } = run;
+    listeners.emit(&Event::Started { mirrors: names.clone() });
+    let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
+    let (shares, resources) = (opener.shares(), &opener.resources);
+    let spill =
+        SpillSettings { quota: Quota::new(shares.layer_bytes), folder: resources.spool_folder.clone() };
+    let room = budget::on_disk(&resources.spool_folder, resources.spool_limit_bytes);
+    let room = shares.layer_bytes.saturating_add(room);
+    let pool = Arc::clone(&opener.pool);
+    let layers = Layers::new(pool, shares.layer_workers, settings.layer_compression, spill);
+    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), Budget::new(room)));
+    let damage = Arc::new(Damage::default());
+    let context = |group| {
+        let work = Arc::new(Work::new(groups.mirrors_in(group)));
+        Arc::new(Context {
+            work,
+            preparer: Arc::clone(&preparer),
+            listeners: listeners.clone(),
+            cancel: cancel.clone(),
+            settings: settings.clone(),
+            damage: Arc::clone(&damage),
+        })
+    };
+    let contexts: Vec<Arc<Context>> = (0..groups.rules().len()).map(context).collect();
+    let all = mirrors.len();
+    let actors: Vec<_> = mirrors
+        .into_iter()
+        .enumerate()
+        .map(|(number, mirror)| {
+            let max = max_concurrency(shares.body_bytes, all, mirror.threads);
+            let context = Arc::clone(&contexts[groups.of_mirror(number)]);
+            tokio::spawn(mirror::run(number, mirror, max, context))
+        })
+        .collect();
+    let stop = cancel.child_token();
+    let decoder = opener.decoder.clone();
+    let reader = Reader {
+        inputs,
+        opener,
+        groups,
+        settings: ReadSettings { accept: settings.accept, allow_damaged: settings.allow_damaged },
+        listeners: listeners.clone(),
+        works: contexts.iter().map(|context| Arc::clone(&context.work)).collect(),
+        preparer,
+        backlog: Backlog::new(shares.backlog_bytes),
+        recall,
+        cancel: stop.clone(),
+    };
+    let reading = tokio::task::spawn_blocking(move || reader.read());
+    let aborts: Vec<_> = actors.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+    let feeding = async {
+        let mut outcomes = Vec::with_capacity(actors.len());
+        for (actor, name) in actors.into_iter().zip(names) {
+            // A panic takes down one mirror, not the run.
+            outcomes.push(
+                actor
+                    .await
+                    .unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())),
+            );
+        }
+        outcomes
+    };
+    tokio::pin!(feeding, reading);
+    let read = |joined: Result<(Met, Result<Read, BundleError>), tokio::task::JoinError>| {
+        joined.unwrap_or_else(|error| (Met::default(), Err(reading::panicked(&error))))
+    };
+    let (outcomes, met, read) = tokio::select! {
+        biased;
+        joined = &mut reading => match read(joined) {
+            (met, Ok(read)) => (feeding.await, met, Ok(Some(read))),
+            (met, Err(error)) if cancel.is_cancelled() => {
+                tracing::debug!(%error, "reading ended because the run was told to stop");
+                (feeding.await, met, Ok(None))
+            }
+            (met, Err(error)) => {
+                aborts.iter().for_each(tokio::task::AbortHandle::abort);
+                listeners.emit(&Event::Abandoned);
+                (Vec::new(), met, Err(error))
+            }
+        },
+        outcomes = &mut feeding => {
+            // No mirror is left to read for. A pipe that says nothing cannot be told, and is left to itself.
+            stop.cancel();
+            decoder.cancel();
+            match tokio::time::timeout(SHUTDOWN_GRACE, reading).await.map(read) {
+                Ok((met, Ok(read))) => (outcomes, met, Ok(Some(read))),
+                Ok((met, Err(error))) if error.fault() != Fault::Cancelled => (outcomes, met, Err(error)),
+                Ok((met, Err(_))) => (outcomes, met, Ok(None)),
+                Err(_) => (outcomes, Met::default(), Ok(None)),
+            }
+        }
+    };
+    Fed { outcomes, met, read, layers: layers.learned(), damaged: !damage.is_empty() }
+}
+
+/// How long whoever reads the bundle may take to notice that nobody wants it any more.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// The highest limits of each mirror: bodies share the memory, down to one for each mirror. Beyond some forty
+/// mirrors it grows with their number.
+fn max_concurrency(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> MaxConcurrency {
+    let share = memory_bytes / mirrors.max(1) as u64;
+    let fit = |bytes: u64, most: usize| usize::try_from(share / bytes).unwrap_or(most).clamp(1, most);
+    let threads = threads.map(NonZeroUsize::get);
+    let most_questions = threads.map_or(MOST_QUESTIONS, |threads| threads * QUESTIONS_PER_THREAD);
+    MaxConcurrency {
+        bodies: fit(body::BUFFERED_BYTES, threads.unwrap_or(MOST_BODIES)),
+        questions: fit(mirror::SMALL_BYTES * 2, most_questions).max(LEAST_QUESTIONS),
+    }
+}
+
+/// Bodies on their way to one mirror at the same time.
+const MOST_BODIES: usize = 32;
+/// Questions to one mirror at the same time.
+const MOST_QUESTIONS: usize = 256;
+const LEAST_QUESTIONS: usize = 4;
+/// Questions for each upload that `--threads` allows.
+const QUESTIONS_PER_THREAD: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_many_mirrors_share_the_memory_until_each_has_one() {
+        let max = |mirrors| max_concurrency(32 << 20, mirrors, None);
+        assert_eq!([1, 4, 10, 1000].map(|mirrors| max(mirrors).bodies), [32, 10, 4, 1]);
+        assert_eq!([1, 4, 10, 1000].map(|mirrors| max(mirrors).questions), [256, 64, 25, 4]);
+        let narrow = max_concurrency(32 << 20, 1, NonZeroUsize::new(2));
+        assert_eq!((narrow.bodies, narrow.questions), (2, 8));
+    }
+}

@@ -1,0 +1,180 @@
+//! The side of a run that reads: opens the bundles, plans, and for a push hands on what is found on the way.
+//!
+//! An archive that was found goes to the mirrors before the bundle has been read to its end. Whoever reads is kept from
+//! running far ahead of those who compress and send: what was found and not yet read is bounded, so that an archive is
+//! read again while its decoded parts are still in memory.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::backlog::{Backlog, Unread};
+use super::prepare::Preparer;
+use super::work::Work;
+use crate::archive::{Catalog, Content, ContentKey, Early, LeftOut};
+use crate::bundle::{Accept, Bundle, Input, LayerRecall, Opener};
+use crate::error::{BundleError, Fault};
+use crate::plan::{self, Groups, Plans};
+use crate::report::{Event, Failure, Listeners};
+
+/// What was met in the bundles that people should know of, however reading them ended.
+#[derive(Debug, Default)]
+pub(crate) struct Met {
+    /// What was met and not taken.
+    pub left_out: Vec<LeftOut>,
+    /// What else there is to say.
+    pub notes: Vec<String>,
+}
+
+/// Bundles that were read, and what goes where.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub bundle: Arc<Bundle>,
+    pub plans: Plans,
+}
+
+/// How bundles are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReadSettings {
+    pub(super) accept: Accept,
+    pub(super) allow_damaged: bool,
+}
+
+/// Opens bundles and plans them for all mirrors. Blocks. Of what there is to say `listeners` hear at once, and `met`
+/// has it all.
+pub(super) fn read(
+    inputs: &[Input],
+    opener: &Opener,
+    groups: &Groups,
+    settings: ReadSettings,
+    listeners: &Listeners,
+    early: &Early<'_>,
+    met: &mut Met,
+) -> Result<Read, BundleError> {
+    let ReadSettings { accept, allow_damaged } = settings;
+    let mut bundle = opener.open(inputs, listeners, early)?;
+    met.notes.clone_from(&bundle.catalog.notes);
+    met.left_out.clone_from(&bundle.catalog.left_out);
+    let note = |met: &mut Met, notes: Vec<String>| {
+        for note in &notes {
+            listeners.note(note);
+        }
+        met.notes.extend(notes);
+    };
+    note(met, bundle.settle(accept, allow_damaged)?);
+    let plans = groups.plan(&bundle.catalog, accept);
+    let damaged = bundle.catalog.broken.iter();
+    let damaged = damaged
+        .map(|broken| LeftOut::unreadable(&broken.name, "a damaged image", broken.error.to_string()))
+        .collect::<Vec<_>>();
+    met.left_out = [bundle.catalog.left_out.as_slice(), &plans.left_out(), &damaged].concat();
+    let plans = plans.check()?;
+    note(met, plans.notes());
+    Ok(Read { bundle: Arc::new(bundle), plans })
+}
+
+/// The same for those who only ask the mirrors, on a thread that may wait.
+pub(super) async fn read_for_questions(
+    inputs: Vec<Input>,
+    opener: Opener,
+    groups: Groups,
+    accept: Accept,
+) -> Result<(Read, Met), BundleError> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut met, settings) = (Met::default(), ReadSettings { accept, allow_damaged: false });
+        let listeners = Listeners::default();
+        let read = read(&inputs, &opener, &groups, settings, &listeners, &|_| {}, &mut met)?;
+        Ok((read, met))
+    });
+    reading.await.unwrap_or_else(|error| Err(panicked(&error)))
+}
+
+/// The thread that read the bundle is gone.
+pub(super) fn panicked(error: &tokio::task::JoinError) -> BundleError {
+    BundleError::new(Fault::Io, format!("reading the bundle: {error}"))
+}
+
+/// Reads for a push.
+pub(super) struct Reader {
+    pub(super) inputs: Vec<Input>,
+    pub(super) opener: Opener,
+    pub(super) groups: Groups,
+    pub(super) settings: ReadSettings,
+    pub(super) listeners: Listeners,
+    /// The list of each group of mirrors.
+    pub(super) works: Vec<Arc<Work>>,
+    pub(super) preparer: Arc<Preparer>,
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) recall: LayerRecall,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Reader {
+    /// Reads everything and lets the mirrors know what there is, at last what each one's plan holds. Blocks.
+    pub(super) fn read(self) -> (Met, Result<Read, BundleError>) {
+        let mut met = Met::default();
+        let early = |part: &Catalog| {
+            self.preparer.layers.know(self.recall.layers(part, &[]));
+            self.found(part);
+        };
+        let Self { inputs, opener, groups, settings, listeners, .. } = &self;
+        let read = read(inputs, opener, groups, *settings, listeners, &early, &mut met);
+        if let Ok(read) = &read {
+            self.preparer.layers.know(self.recall.layers(&read.bundle.catalog, read.bundle.identities()));
+            self.agree(read);
+        }
+        (met, read)
+    }
+
+    fn agree(&self, Read { bundle, plans }: &Read) {
+        let images = |plan: &Result<Arc<plan::Plan>, _>| plan.as_ref().map_or(0, |plan| plan.images.len());
+        self.listeners.emit(&Event::Planned { images: plans.by_mirror().map(images).collect() });
+        let unreadable = bundle.lacks_something() && !self.settings.accept.unreadable;
+        for (work, plan) in self.works.iter().zip(plans.by_group()) {
+            match plan {
+                Ok(plan) => work.agree(plan, &bundle.catalog, unreadable, &self.preparer),
+                Err(error) => work.refuse(Failure::from(error)),
+            }
+        }
+    }
+
+    /// An archive of the bundle: its images go to the mirrors from now on. Waits while too much is found and unread.
+    fn found(&self, part: &Catalog) {
+        let order: HashMap<ContentKey, usize> =
+            part.images.iter().enumerate().map(|(at, image)| (image.content.key(), at)).collect();
+        let mut images: Vec<(&Arc<Work>, plan::PlannedImage)> = Vec::new();
+        for (work, rules) in self.works.iter().zip(self.groups.rules()) {
+            let early = plan::early(part, rules, self.settings.accept);
+            images.extend(early.into_iter().map(|planned| (work, planned)));
+        }
+        if images.is_empty() {
+            return;
+        }
+        // Nobody waits for an image until others have all of the archive.
+        images.sort_by_key(|(_, planned)| order.get(&planned.content.key()).copied());
+        let part = Arc::new(part.clone());
+        let mut unread: HashMap<ContentKey, Unread> = HashMap::new();
+        for (work, planned) in images {
+            let unread = match unread.entry(planned.content.key()) {
+                Entry::Occupied(entered) => entered.get().clone(),
+                Entry::Vacant(place) => {
+                    let entered = self.backlog.enter(bytes(&planned.content, &part), &self.cancel);
+                    let Some(entered) = entered else { return };
+                    place.insert(entered).clone()
+                }
+            };
+            self.preparer.expect(&planned.content);
+            work.add(planned, &part, Some(unread));
+        }
+    }
+}
+
+/// What must be read for an image.
+fn bytes(content: &Content, catalog: &Catalog) -> u64 {
+    match content {
+        Content::Unpacked(image) => image.layers.iter().map(|layer| layer.size).sum(),
+        Content::Manifest(root) => plan::Closure::of(catalog, root).blobs.iter().map(|blob| blob.size).sum(),
+    }
+}
