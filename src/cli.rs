@@ -4,7 +4,6 @@ mod bench;
 mod bundle;
 mod cluster;
 mod credentials;
-mod document;
 mod inspect;
 mod interrupt;
 mod left_out;
@@ -158,5 +157,5 @@ fn raise_descriptor_limit() {
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).thread_name("requests").enable_all();
-    builder.build().map_err(|error| Failure::new(Exit::Internal, format!("starting threads: {error}")))
+    builder.build().map_err(|error| Failure::io("starting threads", &error))
 }

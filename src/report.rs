@@ -1,5 +1,7 @@
 //! What is told about a run, and to whom. Stages emit [`Event`]s; listeners draw, count or write them down.
 
+mod class;
+pub(crate) mod document;
 pub(crate) mod event;
 mod failure;
 pub(crate) mod json;
@@ -8,6 +10,8 @@ pub(crate) mod outcome;
 pub(crate) mod progress;
 pub(crate) mod rss;
 
+pub(crate) use class::Class;
+pub(crate) use document::Document;
 pub(crate) use event::{Event, Listener, Listeners};
 pub(crate) use failure::Failure;
 pub(crate) use outcome::Outcome;

@@ -189,7 +189,8 @@ pub struct UnpackedLayer {
 }
 
 /// How a layer is stored in a bundle, by its first bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stored {
     /// A tar as it is.
     Plain,

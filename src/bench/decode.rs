@@ -11,6 +11,7 @@ use crate::compress::{Method, compress_member};
 use crate::decode::{Decoder, Once, StructureKind};
 use crate::error::BundleError;
 use crate::oci::{Algorithm, Hasher};
+use crate::report::document::{CoreSeconds, PushBudget, Stage};
 use crate::source::{ByteSpace, read_exact};
 
 /// Taken from the bundle for the other rates. Real files differ much from one place to the next.
@@ -57,39 +58,6 @@ pub(crate) enum Layers {
     Zstd,
 }
 
-/// A stage of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Decoding the bundle.
-    Decode,
-    /// Hashing layers and blobs.
-    Sha256,
-    /// Compressing layers.
-    Compress,
-}
-
-impl Stage {
-    /// Its name, for people and reports.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Decode => "decode",
-            Self::Sha256 => "sha256",
-            Self::Compress => "compress",
-        }
-    }
-}
-
-/// What a push would cost this machine at the least, whatever the network and the registry add.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Budget {
-    /// Core-seconds by stage.
-    pub core_seconds: [(Stage, f64); 3],
-    /// The time it takes if no core ever waits.
-    pub seconds: f64,
-    /// The stage that this time hangs on.
-    pub bottleneck: Stage,
-}
-
 /// Decodes the bundle at `path` once, on all threads of the opener, and measures the other stages on one core.
 pub(crate) fn decode(opener: &Opener, path: &Path) -> Result<DecodeFigures, BundleError> {
     let file = opener.file(path)?;
@@ -115,7 +83,7 @@ impl DecodeFigures {
     }
 
     /// What a push of it would cost.
-    pub(crate) fn budget(&self, layers: Layers) -> Budget {
+    pub(crate) fn budget(&self, layers: Layers) -> PushBudget {
         let bytes = self.once.decoded_bytes as f64;
         let (compress, ratio) = match layers {
             Layers::AsStored => (0.0, 0.0),
@@ -125,16 +93,16 @@ impl DecodeFigures {
         // A layer that is compressed has two digests: of what goes in and of what comes out.
         let sha256 = bytes * (1.0 + ratio) / self.rates.sha256;
         let decode = self.once.busy.as_secs_f64();
-        let core_seconds = [(Stage::Decode, decode), (Stage::Sha256, sha256), (Stage::Compress, compress)];
+        let core_seconds = CoreSeconds { decode, sha256, compress };
         let shared = (decode + sha256 + compress) / self.threads.max(1) as f64;
         // What cannot be cut into parts keeps one core from beginning to end.
         let alone = if self.once.structure.kind == StructureKind::Spool { decode } else { 0.0 };
-        let largest = core_seconds.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
+        let largest = core_seconds.by_stage().into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
         let bottleneck = match largest {
             Some((stage, _)) if alone < shared => stage,
             _ => Stage::Decode,
         };
-        Budget { core_seconds, seconds: shared.max(alone), bottleneck }
+        PushBudget { bottleneck, seconds_at_best: shared.max(alone), core_seconds }
     }
 }
 
@@ -211,17 +179,17 @@ mod tests {
     fn parts_share_all_cores_and_the_dearest_stage_is_named() {
         let budget = figures(StructureKind::Blocks, 8).budget(Layers::Gzip);
         assert_eq!(budget.bottleneck, Stage::Compress);
-        assert!((budget.seconds - (8.0 + 1.5 + 10.0) / 2.0).abs() < 1e-9);
+        assert!((budget.seconds_at_best - (8.0 + 1.5 + 10.0) / 2.0).abs() < 1e-9);
         let budget = figures(StructureKind::Blocks, 8).budget(Layers::AsStored);
         assert_eq!(budget.bottleneck, Stage::Decode);
-        assert!((budget.seconds - 4.5).abs() < 1e-9, "one digest, nothing compressed");
+        assert!((budget.seconds_at_best - 4.5).abs() < 1e-9, "one digest, nothing compressed");
     }
 
     #[test]
     fn what_is_one_stream_is_never_faster_than_its_decoder() {
         let budget = figures(StructureKind::Spool, 10).budget(Layers::Zstd);
         assert_eq!(budget.bottleneck, Stage::Decode);
-        assert!((budget.seconds - 10.0).abs() < 1e-9);
+        assert!((budget.seconds_at_best - 10.0).abs() < 1e-9);
         // With so much to compress, two cores are busy for longer than the decoder.
         let budget = figures(StructureKind::Spool, 5).budget(Layers::Gzip);
         assert_eq!(budget.bottleneck, Stage::Compress);

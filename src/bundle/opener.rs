@@ -8,6 +8,7 @@ use crate::archive::Early;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{BundleError, Fault};
 use crate::report::Listeners;
+use crate::report::document::Decoded;
 use crate::source::{self, IoMode, Source, SourceOptions};
 use crate::state::State;
 
@@ -65,6 +66,16 @@ impl Opener {
     /// How the memory is shared.
     pub(crate) fn shares(&self) -> Shares {
         Shares::of(self.resources.memory_bytes, self.pool.current_num_threads())
+    }
+
+    /// What was decoded so far.
+    pub(crate) fn decoded(&self) -> Decoded {
+        let meter = self.decoder.meter();
+        Decoded {
+            bytes: meter.decoded_bytes(),
+            parts: meter.parts_decoded(),
+            spool_peak_bytes: meter.spool_high_water_bytes(),
+        }
     }
 
     /// The same, and nothing is known from earlier runs.

@@ -3,8 +3,6 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
-
 use super::Done;
 use super::bundle::CostArgs;
 use super::output::Output;
@@ -12,7 +10,7 @@ use crate::bench::{self, DecodeFigures, Layers};
 use crate::decode::StructureKind;
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::report::Failure;
+use crate::report::document::{CoreRates, DecodeDocument, PushBudgets, SchemaVersion};
 use crate::units::ByteCount;
 
 /// Decode a bundle once, keep nothing, and say where a push would spend its time
@@ -31,59 +29,55 @@ pub(super) struct DecodeArgs {
     json: bool,
 }
 
-const WAYS: [(Layers, &str, &str); 3] = [
-    (Layers::AsStored, "as_stored", "layers pushed as they are stored"),
-    (Layers::Gzip, "gzip", "plain layers pushed with gzip"),
-    (Layers::Zstd, "zstd", "plain layers pushed with zstd"),
+const WAYS: [(Layers, &str); 3] = [
+    (Layers::AsStored, "layers pushed as they are stored"),
+    (Layers::Gzip, "plain layers pushed with gzip"),
+    (Layers::Zstd, "plain layers pushed with zstd"),
 ];
 
 pub(super) fn decode(args: &DecodeArgs) -> Done {
     let opener = args.cost.opener_on(args.threads.map_or(0, usize::from))?;
     let figures = bench::decode(&opener, &args.path)?;
     if args.json {
-        let text = serde_json::to_string_pretty(&describe(args, &figures));
-        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
+        Output::document(&describe(args, &figures))?;
     } else {
         Output::result(&show(args, &figures));
     }
     Ok(Exit::Complete)
 }
 
-fn describe(args: &DecodeArgs, figures: &DecodeFigures) -> Value {
+fn describe(args: &DecodeArgs, figures: &DecodeFigures) -> DecodeDocument {
     let (once, rates) = (&figures.once, &figures.rates);
     let structure = &once.structure;
-    let way = |(layers, key, _): &(Layers, &str, &str)| {
-        let budget = figures.budget(*layers);
-        let stages: Map<String, Value> =
-            budget.core_seconds.iter().map(|(stage, cost)| (stage.name().to_owned(), json!(cost))).collect();
-        let told = json!({
-            "bottleneck": budget.bottleneck.name(), "seconds_at_best": budget.seconds, "core_seconds": stages,
-        });
-        ((*key).to_owned(), told)
-    };
-    json!({
-        "schema_version": 1,
-        "path": args.path,
-        "format": structure.format.name(),
-        "kind": format!("{:?}", structure.kind).to_lowercase(),
-        "parts": structure.parts,
-        "largest_part_bytes": structure.largest_part_bytes,
-        "stored_bytes": structure.stored_bytes,
-        "decoded_bytes": once.decoded_bytes,
-        "threads": figures.threads,
-        "seconds": once.elapsed.as_secs_f64(),
-        "busy_seconds": once.busy.as_secs_f64(),
-        "bytes_per_second": figures.decode_rate(),
-        "bytes_per_second_per_core": figures.decode_rate_per_core(),
-        "one_core": {
-            "sha256_bytes_per_second": rates.sha256,
-            "gzip_bytes_per_second": rates.gzip,
-            "gzip_ratio": rates.gzip_ratio,
-            "zstd_bytes_per_second": rates.zstd,
-            "zstd_ratio": rates.zstd_ratio,
+    // What was too fast to measure has no number in JSON.
+    let finite = |rate: f64| rate.is_finite().then_some(rate);
+    DecodeDocument {
+        schema_version: SchemaVersion,
+        path: args.path.clone(),
+        format: structure.format.name().to_owned(),
+        kind: structure.kind.name().to_owned(),
+        parts: structure.parts,
+        largest_part_bytes: structure.largest_part_bytes,
+        stored_bytes: structure.stored_bytes,
+        decoded_bytes: once.decoded_bytes,
+        threads: figures.threads,
+        seconds: once.elapsed.as_secs_f64(),
+        busy_seconds: once.busy.as_secs_f64(),
+        bytes_per_second: figures.decode_rate(),
+        bytes_per_second_per_core: figures.decode_rate_per_core(),
+        one_core: CoreRates {
+            sha256_bytes_per_second: finite(rates.sha256),
+            gzip_bytes_per_second: finite(rates.gzip),
+            gzip_ratio: rates.gzip_ratio,
+            zstd_bytes_per_second: finite(rates.zstd),
+            zstd_ratio: rates.zstd_ratio,
         },
-        "push": WAYS.iter().map(way).collect::<Map<String, Value>>(),
-    })
+        push: PushBudgets {
+            as_stored: figures.budget(Layers::AsStored),
+            gzip: figures.budget(Layers::Gzip),
+            zstd: figures.budget(Layers::Zstd),
+        },
+    }
 }
 
 fn show(args: &DecodeArgs, figures: &DecodeFigures) -> String {
@@ -116,15 +110,16 @@ fn show(args: &DecodeArgs, figures: &DecodeFigures) -> String {
         rates.zstd_ratio * 100.0,
     );
     let _ = writeln!(out, "what a push costs on {} threads, registry and network aside:", figures.threads);
-    for (layers, _, what) in WAYS {
+    for (layers, what) in WAYS {
         let budget = figures.budget(layers);
-        let stages = budget.core_seconds.map(|(stage, seconds)| format!("{} {seconds:.2}", stage.name()));
+        let stages = budget.core_seconds.by_stage();
+        let stages = stages.map(|(stage, seconds)| format!("{stage} {seconds:.2}"));
         let _ = writeln!(
             out,
             "  {what:34} {:7.2} s at best; core-seconds: {}; bottleneck: {}",
-            budget.seconds,
+            budget.seconds_at_best,
             stages.join(", "),
-            budget.bottleneck.name(),
+            budget.bottleneck,
         );
     }
     out

@@ -5,7 +5,6 @@ use std::path::Path;
 use super::output::Output;
 use crate::cluster::file::{self, ClusterError, ClusterMirrors, Expectations};
 use crate::document::Severity;
-use crate::exit::Exit;
 use crate::report::Failure;
 
 /// What a file says of mirrors. Shows what is wrong with it.
@@ -22,7 +21,7 @@ pub(super) fn read(path: &Path, expected: &Expectations, output: &Output) -> Res
 /// The end of a command over a file that cannot be used.
 pub(super) fn failure(error: ClusterError, output: &Output) -> Failure {
     match error {
-        ClusterError::Io { .. } => Failure::new(Exit::Usage, error.to_string()),
+        ClusterError::Io { .. } => Failure::usage(error.to_string()),
         ClusterError::Wrong { path, findings } => {
             output.findings(&findings);
             let errors = findings.iter().filter(|found| found.severity == Severity::Error).count();

@@ -9,9 +9,8 @@ use clap::Args;
 use secrecy::SecretString;
 
 use super::output::Output;
-use crate::exit::Exit;
 use crate::registry::{ClientOptions, Credential, Kind, Registry, Target, credentials};
-use crate::report::Failure;
+use crate::report::{Class, Failure};
 
 /// Flags about credentials.
 #[derive(Debug, Args)]
@@ -73,10 +72,8 @@ impl CredentialArgs {
                     password.map_err(|error| Failure::usage(format!("reading the password: {error}")))?;
                 Ok(Some(Credential::Basic { user, password: password.into() }))
             }
-            (Some(user), None) => {
-                Err(Failure::new(Exit::Credentials, format!("no password for user {user}"))
-                    .hint("give it with --password-stdin, --password-file or LAYERCAST_PASSWORD"))
-            }
+            (Some(user), None) => Err(Failure::new(Class::Auth, format!("no password for user {user}"))
+                .hint("give it with --password-stdin, --password-file or LAYERCAST_PASSWORD")),
             (None, Some(_)) => Err(Failure::usage("a password was given, but no --username")),
             (None, None) => Ok(None),
         }
@@ -120,7 +117,7 @@ impl CredentialArgs {
             _ => return Ok(None),
         }
         if !std::io::stdin().is_terminal() {
-            return Err(Failure::new(Exit::Credentials, format!("{host} needs credentials, and none were found")).hint(
+            return Err(Failure::new(Class::Auth, format!("{host} needs credentials, and none were found")).hint(
                 "give --username with --password-stdin or --password-file, set LAYERCAST_USERNAME and LAYERCAST_PASSWORD, \
                  or log in with docker or podman; --need-credential=false asks for nothing",
             ));
@@ -131,9 +128,8 @@ impl CredentialArgs {
 
 /// The question of the vendor's tool: a user name and password, or the path of a docker config file.
 fn ask(host: &str) -> Result<Credential, Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::new(Exit::Credentials, format!("reading from the terminal: {error}"))
-    };
+    let failed =
+        |error: std::io::Error| Failure::new(Class::Auth, format!("reading from the terminal: {error}"));
     let answer = Output::ask(&format!("User name for {host} (or the path of a docker config file): "))
         .map_err(failed)?;
     if answer.contains('/')
@@ -141,12 +137,11 @@ fn ask(host: &str) -> Result<Credential, Failure> {
     {
         let path = PathBuf::from(&answer);
         let found = credentials::from_file(&path, host)?;
-        return found.ok_or_else(|| {
-            Failure::new(Exit::Credentials, format!("{answer} has no credentials for {host}"))
-        });
+        return found
+            .ok_or_else(|| Failure::new(Class::Auth, format!("{answer} has no credentials for {host}")));
     }
     if answer.is_empty() {
-        return Err(Failure::new(Exit::Credentials, "no user name was given"));
+        return Err(Failure::new(Class::Auth, "no user name was given"));
     }
     let password = rpassword::prompt_password(format!("Password of {answer}: ")).map_err(failed)?;
     Ok(Credential::Basic { user: answer, password: password.into() })

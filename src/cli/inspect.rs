@@ -3,20 +3,20 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
-
 use super::Done;
 use super::bundle::CostArgs;
 use super::left_out::{self, AcceptArgs};
 use super::output::Output;
-use crate::archive::{Catalog, Content, Image, ImageName, Stored};
-use crate::bundle::{Bundle, Input};
+use crate::archive::{Catalog, Content, Image, ImageName};
+use crate::bundle::{Bundle, Input, OpenedSource};
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::oci::Digest;
 use crate::plan::Closure;
-use crate::report::Failure;
-use crate::report::Listeners;
+use crate::report::document::{
+    BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry, SchemaVersion, SourceEntry,
+    StructureEntry,
+};
+use crate::report::{Failure, Listeners};
 use crate::units::ByteCount;
 
 /// Show what is in a bundle
@@ -50,12 +50,12 @@ pub(super) fn run(args: &Args) -> Done {
     if accept.partial_index {
         bundle.accept_parts();
     }
+    let document = describe(&bundle);
     if args.json {
-        let text = serde_json::to_string_pretty(&describe(&bundle));
-        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
+        Output::document(&document)?;
     } else {
         let left_out = left_out::text(&bundle.catalog.left_out, accept);
-        Output::result(&format!("{}{left_out}", show(&bundle)));
+        Output::result(&format!("{}{left_out}", show(&bundle, &document)));
     }
     bundle.check_has_images()?;
     // One damaged archive of several leaves the others as they are.
@@ -68,165 +68,172 @@ pub(super) fn run(args: &Args) -> Done {
     })
 }
 
-/// What an image comes to.
-struct Facts {
-    digest: Option<Digest>,
-    config: Option<Digest>,
-    platforms: Vec<String>,
-    blobs: Vec<(Digest, u64)>,
+fn describe(bundle: &Bundle) -> BundleDocument {
+    let catalog = &bundle.catalog;
+    let images: Vec<ImageEntry> = catalog.images.iter().map(|image| entry(image, catalog)).collect();
+    let broken = catalog.broken.iter().map(|broken| BrokenEntry {
+        name: broken.name.clone(),
+        class: broken.error.fault().into(),
+        message: broken.error.to_string(),
+    });
+    let (distinct_bytes, referenced_bytes) = sharing(&images);
+    BundleDocument {
+        schema_version: SchemaVersion,
+        sources: bundle.parts.iter().map(source).collect(),
+        images,
+        broken: broken.collect(),
+        left_out: catalog.left_out.clone(),
+        notes: catalog.notes.clone(),
+        distinct_bytes,
+        referenced_bytes,
+    }
 }
 
-fn facts(image: &Image, catalog: &Catalog) -> Facts {
+fn source(part: &OpenedSource) -> SourceEntry {
+    let structure = part.structure.as_ref().map(|structure| StructureEntry {
+        format: structure.format.name().to_owned(),
+        kind: structure.kind.name().to_owned(),
+        parts: structure.parts,
+        largest_part_bytes: structure.largest_part_bytes,
+        decoded_bytes: structure.decoded_bytes,
+    });
+    SourceEntry { path: part.path.clone(), stored_bytes: part.stored_bytes, structure }
+}
+
+fn entry(image: &Image, catalog: &Catalog) -> ImageEntry {
+    let mut described = ImageEntry {
+        names: image.names.iter().map(ToString::to_string).collect(),
+        names_not_valid: image.names.iter().filter_map(invalid).collect(),
+        missing_platforms: image.partial.as_ref().map(|partial| partial.missing.clone()),
+        origin: image.origin.clone(),
+        digest: None,
+        config_digest: None,
+        platforms: Vec::new(),
+        bytes: 0,
+        blobs: Vec::new(),
+        unpacked_layers: Vec::new(),
+    };
     match &image.content {
         Content::Manifest(root) => {
             let closure = Closure::of(catalog, root);
             let children = closure.manifests.iter().filter_map(|digest| catalog.manifests.get(digest));
             let platforms = children.flat_map(|manifest| manifest.children());
-            let platforms =
-                platforms.filter_map(|child| child.platform.as_ref()).map(ToString::to_string).collect();
-            let blobs = closure.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
-            Facts { digest: Some(*root), config: None, platforms, blobs }
+            let platforms = platforms.filter_map(|child| child.platform.as_ref()).map(ToString::to_string);
+            described.platforms = platforms.collect();
+            described.digest = Some(*root);
+            let blobs = closure.blobs.iter();
+            described.blobs = blobs.map(|blob| BlobEntry { digest: blob.digest, bytes: blob.size }).collect();
         }
         Content::Unpacked(unpacked) => {
-            let layers = unpacked.layers.iter().map(|layer| (layer.diff_id, layer.size));
-            let config = (unpacked.config_digest, unpacked.config.len() as u64);
-            let platforms = vec![unpacked.platform.to_string()];
-            let blobs = std::iter::once(config).chain(layers).collect();
-            Facts { digest: None, config: Some(unpacked.config_digest), platforms, blobs }
+            described.platforms = vec![unpacked.platform.to_string()];
+            described.config_digest = Some(unpacked.config_digest);
+            let config = BlobEntry { digest: unpacked.config_digest, bytes: unpacked.config.len() as u64 };
+            let layers = unpacked.layers.iter();
+            let layers = layers.map(|layer| BlobEntry { digest: layer.diff_id, bytes: layer.size });
+            described.blobs = std::iter::once(config).chain(layers).collect();
+            let layers = unpacked.layers.iter();
+            let layers = layers.map(|layer| LayerEntry {
+                diff_id: layer.diff_id,
+                bytes: layer.size,
+                stored: layer.stored,
+            });
+            described.unpacked_layers = layers.collect();
         }
     }
+    described.bytes = described.blobs.iter().map(|blob| blob.bytes).sum();
+    described
 }
 
-fn describe(bundle: &Bundle) -> Value {
-    let catalog = &bundle.catalog;
-    let sources: Vec<Value> = bundle
-        .parts
-        .iter()
-        .map(|part| {
-            let structure = part.structure.as_ref().map(|structure| {
-                json!({
-                    "format": structure.format.name(),
-                    "kind": format!("{:?}", structure.kind).to_lowercase(),
-                    "parts": structure.parts,
-                    "largest_part_bytes": structure.largest_part_bytes,
-                    "decoded_bytes": structure.decoded_bytes,
-                })
-            });
-            json!({"path": part.path, "stored_bytes": part.stored_bytes, "structure": structure})
-        })
-        .collect();
-    let images: Vec<Value> = catalog.images.iter().map(|image| {
-        let facts = facts(image, catalog);
-        let layers = match &image.content {
-            Content::Unpacked(unpacked) => unpacked.layers.iter().map(|layer| json!({
-                "diff_id": layer.diff_id, "bytes": layer.size, "stored": stored(layer.stored),
-            })).collect(),
-            Content::Manifest(_) => Vec::new(),
-        };
-        json!({
-            "names": image.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "names_not_valid": image.names.iter().filter_map(|name| match name {
-                ImageName::Invalid { text, why } => Some(json!({"text": text, "why": why})),
-                _ => None,
-            }).collect::<Vec<_>>(),
-            "missing_platforms": image.partial.as_ref().map(|partial| &partial.missing),
-            "origin": image.origin,
-            "digest": facts.digest,
-            "config_digest": facts.config,
-            "platforms": facts.platforms,
-            "bytes": facts.blobs.iter().map(|blob| blob.1).sum::<u64>(),
-            "blobs": facts.blobs.iter().map(|blob| json!({"digest": blob.0, "bytes": blob.1})).collect::<Vec<_>>(),
-            "unpacked_layers": layers,
-        })
-    }).collect();
-    let broken: Vec<Value> = catalog.broken.iter().map(|broken| json!({
-        "name": broken.name, "class": broken.error.fault().class(), "message": broken.error.to_string(),
-    })).collect();
-    let (distinct, referenced) = sharing(catalog);
-    json!({
-        "schema_version": 1,
-        "sources": sources,
-        "images": images,
-        "broken": broken,
-        "left_out": catalog.left_out,
-        "notes": catalog.notes,
-        "distinct_bytes": distinct,
-        "referenced_bytes": referenced,
-    })
-}
-
-const fn stored(how: Stored) -> &'static str {
-    match how {
-        Stored::Plain => "plain",
-        Stored::Gzip => "gzip",
-        Stored::Zstd => "zstd",
+fn invalid(name: &ImageName) -> Option<InvalidName> {
+    match name {
+        ImageName::Invalid { text, why } => Some(InvalidName { text: text.clone(), why: why.clone() }),
+        _ => None,
     }
 }
 
 /// Bytes of all blobs once, and as often as images name them.
-fn sharing(catalog: &Catalog) -> (u64, u64) {
+fn sharing(images: &[ImageEntry]) -> (u64, u64) {
     let mut seen = HashSet::new();
-    catalog.images.iter().flat_map(|image| facts(image, catalog).blobs).fold(
-        (0, 0),
-        |(distinct, referenced), blob| {
-            let new = if seen.insert(blob.0) { blob.1 } else { 0 };
-            (distinct + new, referenced + blob.1)
-        },
-    )
+    images.iter().flat_map(|image| &image.blobs).fold((0, 0), |(distinct, referenced), blob| {
+        let new = if seen.insert(blob.digest) { blob.bytes } else { 0 };
+        (distinct + new, referenced + blob.bytes)
+    })
 }
 
-fn show(bundle: &Bundle) -> String {
-    let catalog = &bundle.catalog;
+fn show(bundle: &Bundle, document: &BundleDocument) -> String {
     let mut out = String::new();
     for part in &bundle.parts {
         let size = part.stored_bytes.map(|bytes| format!("{}, ", ByteCount(bytes))).unwrap_or_default();
         let structure = part.structure.as_ref().map_or_else(|| "a folder".to_owned(), ToString::to_string);
         let _ = writeln!(out, "{}: {size}{structure}", printable(&part.path.display().to_string()));
     }
-    let (distinct, referenced) = sharing(catalog);
+    let (distinct, referenced) = (document.distinct_bytes, document.referenced_bytes);
     let shared = if referenced > distinct {
         format!(", {} without sharing", ByteCount(referenced))
     } else {
         String::new()
     };
-    let _ = writeln!(out, "{} images, {} of blobs{shared}\n", catalog.images.len(), ByteCount(distinct));
-    for image in &catalog.images {
-        let facts = facts(image, catalog);
-        let identity = match (facts.digest, facts.config) {
-            (Some(digest), _) => digest.to_string(),
-            (None, config) => {
-                format!("config {}", config.map(|digest| digest.to_string()).unwrap_or_default())
-            }
-        };
-        let named = |name: &ImageName| match name {
-            ImageName::Invalid { text, why } => {
-                format!("{} (not valid: {})", printable(text), printable(why))
-            }
-            name => printable(&name.to_string()),
+    let _ = writeln!(out, "{} images, {} of blobs{shared}\n", document.images.len(), ByteCount(distinct));
+    for image in &document.images {
+        let config = || image.config_digest.map(|digest| digest.to_string()).unwrap_or_default();
+        let identity =
+            image.digest.map_or_else(|| format!("config {}", config()), |digest| digest.to_string());
+        let named = |name: &String| match image.names_not_valid.iter().find(|it| it.text == *name) {
+            Some(InvalidName { why, .. }) => format!("{} (not valid: {})", printable(name), printable(why)),
+            None => printable(name),
         };
         let names: Vec<String> = image.names.iter().map(named).collect();
         let name = if names.is_empty() { "(no name)".to_owned() } else { names.join(", ") };
-        let bytes: u64 = facts.blobs.iter().map(|blob| blob.1).sum();
+        let (platforms, blobs) = (image.platforms.join(","), image.blobs.len());
         let _ = writeln!(out, "{name}");
-        let _ = writeln!(
-            out,
-            "  {identity}  {}  {} blobs  {}",
-            facts.platforms.join(","),
-            facts.blobs.len(),
-            ByteCount(bytes)
-        );
+        let _ = writeln!(out, "  {identity}  {platforms}  {blobs} blobs  {}", ByteCount(image.bytes));
     }
-    for broken in &catalog.broken {
-        let _ = writeln!(
-            out,
-            "damaged: {}: {} [{}]",
-            printable(&broken.name),
-            broken.error,
-            broken.error.fault().class()
-        );
+    for BrokenEntry { name, class, message } in &document.broken {
+        let _ = writeln!(out, "damaged: {}: {message} [{class}]", printable(name));
     }
-    for note in &catalog.notes {
+    for note in &document.notes {
         let _ = writeln!(out, "note: {}", printable(note));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::{Opener, Resources};
+    use crate::source::IoMode;
+    use crate::state::State;
+
+    #[test]
+    fn a_bundle_is_described_as_it_was_when_version_1_was_made() {
+        let resources = Resources {
+            memory_bytes: 64 << 20,
+            decode_memory_bytes: 64 << 20,
+            spool_folder: std::env::temp_dir(),
+            spool_limit_bytes: u64::MAX,
+            threads: 1,
+            io: IoMode::Auto,
+        };
+        let opener = Opener::new(resources, State::none()).unwrap();
+        for (fixture, written) in [
+            ("podman-docker-two-names", include_str!("../report/document/tests/docker_archive.json")),
+            ("ci-delete-one", include_str!("../report/document/tests/broken.json")),
+        ] {
+            // Tests run in the root of the repository.
+            let input = Input::Path(format!("tests/fixtures/{fixture}").into());
+            let bundle = opener.open(&[input], &Listeners::default(), &|_| {}).unwrap();
+            // Words for people may change.
+            let essence = |document: BundleDocument| {
+                let mut value = serde_json::to_value(document).unwrap();
+                value["left_out"] = value["left_out"].as_array().unwrap().len().into();
+                value["broken"].as_array_mut().unwrap().iter_mut().for_each(|it| it["message"] = "".into());
+                value
+            };
+            assert_eq!(
+                essence(describe(&bundle)),
+                essence(serde_json::from_str(written).unwrap()),
+                "{fixture}"
+            );
+        }
+    }
 }

@@ -20,7 +20,7 @@ pub(super) struct Interrupt {
 impl Interrupt {
     /// Begins to listen, on a thread of its own: no work of ours can keep it from hearing.
     pub(super) fn listen() -> Result<Self, Failure> {
-        let failed = |error| Failure::new(Exit::Internal, format!("listening for signals: {error}"));
+        let failed = |error: std::io::Error| Failure::io("listening for signals", &error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (interrupts, terminations) = {
             let _context = runtime.enter();

@@ -82,6 +82,13 @@ impl Output {
             .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
     }
 
+    /// The same as JSON.
+    pub(super) fn document(document: &impl serde::Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(document);
+        Self::result(&text.map_err(|error| Failure::internal(error.to_string()))?);
+        Ok(())
+    }
+
     /// A closing summary: a result that nobody asked for by name.
     pub(super) fn summary(&self, text: &str) {
         if !self.quiet && !self.json && !text.is_empty() {

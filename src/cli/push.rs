@@ -8,7 +8,6 @@ use std::time::Instant;
 use clap::ValueEnum;
 
 use super::bundle::BundleArgs;
-use super::document::{Decode, Document};
 use super::interrupt::Interrupt;
 use super::mirrors::MirrorArgs;
 use super::output::Output;
@@ -19,8 +18,8 @@ use crate::compress::Method;
 use crate::engine::{self, Pushed, Run, RunSettings};
 use crate::exit::Exit;
 use crate::registry::Access;
-use crate::report::Failure;
 use crate::report::rss::PeakMemory;
+use crate::report::{Document, Failure};
 
 /// Push every image of a bundle to one or more private registries
 #[derive(Debug, clap::Args)]
@@ -133,10 +132,9 @@ fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output)?;
-    let decoder = opener.decoder.clone();
     let run = Run {
         inputs,
-        opener,
+        opener: opener.clone(),
         mirrors,
         settings: args.run.settings(args.rules.accept.accept()),
         listeners: output.listeners(),
@@ -149,7 +147,7 @@ fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
     document.images = read.map_or(0, |read| read.plans.most_images());
     document.mirrors = outcomes;
     (document.left_out, document.notes) = (met.left_out, met.notes);
-    document.decode = Decode::of(&decoder);
+    document.decode = opener.decoded();
     ended
 }
 
@@ -186,13 +184,12 @@ impl<'a> ReportFile<'a> {
     }
 
     fn write(&self, document: &Document) -> Result<(), Failure> {
-        let failed =
-            |why: String| Failure::new(Exit::Internal, format!("--report {}: {why}", self.0.display()));
-        let mut json = serde_json::to_vec_pretty(document).map_err(|error| failed(error.to_string()))?;
+        let failed = |error: io::Error| Failure::io(format!("--report {}", self.0.display()), &error);
+        let mut json = serde_json::to_vec_pretty(document).map_err(|error| failed(error.into()))?;
         json.push(b'\n');
-        let mut file = self.create().map_err(|error| failed(error.to_string()))?;
-        std::io::Write::write_all(&mut file, &json).map_err(|error| failed(error.to_string()))?;
-        file.persist(self.0).map_err(|error| failed(error.to_string()))?;
+        let mut file = self.create().map_err(failed)?;
+        io::Write::write_all(&mut file, &json).map_err(failed)?;
+        file.persist(self.0).map_err(|error| failed(error.error))?;
         Ok(())
     }
 }

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::CostArgs;
-use super::document::Document;
 use super::output::Output;
 use super::{Done, left_out, summary};
 use crate::archive::LeftOut;
@@ -23,8 +22,8 @@ use crate::plan::Plan;
 use crate::registry::ClientOptions;
 use crate::report::Failure;
 use crate::report::Listeners;
-use crate::report::Outcome;
 use crate::report::outcome;
+use crate::report::{Document, Outcome};
 use crate::serve::{Options, Server, Store};
 use crate::units::{ByteCount, human_duration};
 

@@ -8,7 +8,7 @@ use super::Done;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use crate::exit::Exit;
-use crate::report::Failure;
+use crate::report::{Class, Failure};
 use crate::serve::{Discard, Options, ServeError, Server, Store};
 
 /// Run a small OCI registry that keeps its files in a folder
@@ -34,7 +34,12 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        Self::new(error.exit(), error.to_string())
+        let class = match &error {
+            ServeError::NotLoopback(_) => Class::Usage,
+            ServeError::Locked(_) => Class::Locked,
+            ServeError::Io { .. } => Class::Io,
+        };
+        Self::new(class, error.to_string())
     }
 }
 

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::document::Document;
 use crate::error::printable;
-use crate::report::Outcome;
+use crate::report::{Document, Outcome};
 use crate::units::{ByteCount, human_duration};
 
 /// Failures that are shown; the report has all of them.

@@ -10,7 +10,7 @@ use crate::cluster::api::{ApiFailure, Change, DesiredState, How, Owner, Server, 
 use crate::cluster::file::Expectations;
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::report::Failure;
+use crate::report::{Class, Failure};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -53,14 +53,11 @@ impl HowArgs {
                 .hint("say --quiet to go on without a question, or --dry-run to have it tried"));
         }
         let answer = Output::ask("Change the cluster? [y/N] ")
-            .map_err(|error| Failure::new(Exit::Internal, error.to_string()))?;
+            .map_err(|error| Failure::io("asking on the terminal", &error))?;
         if matches!(answer.trim(), "y" | "Y" | "yes") {
             return Ok(());
         }
-        Err(Failure {
-            class: "declined",
-            ..Failure::new(Exit::Incomplete, "not confirmed; nothing was changed")
-        })
+        Err(Failure::new(Class::Declined, "not confirmed; nothing was changed"))
     }
 }
 
@@ -97,7 +94,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             "the change is in, but another run has pointed a Cluster at what this one removed: Secret {}",
             done.missed.join(", Secret ")
         );
-        let failure = Failure { class: "conflict", ..Failure::new(Exit::Incomplete, message) };
+        let failure = Failure::new(Class::Conflict, message).exit(Exit::Incomplete);
         return Err(failure.hint("run the other update again: it brings the secret in"));
     }
     if !done.left.is_empty() {
@@ -105,7 +102,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             if how.dry_run { "nothing was changed, and the change would be in" } else { "the change is in" };
         let left: Vec<String> = done.left.iter().map(|(what, why)| format!("{what}: {why}")).collect();
         let message = format!("{state}, but this would not go: {}", left.join("; "));
-        let failure = Failure { class: "left-over", ..Failure::new(Exit::Incomplete, message) };
+        let failure = Failure::new(Class::LeftOver, message);
         return Err(failure.hint(
             "no Cluster uses what is left: remove it by hand, or run it again when it is an hour old",
         ));

@@ -4,17 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::bundle::BundleArgs;
-use super::document::{Decode, Document};
 use super::mirror::check::{self, NodeArgs};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, left_out, summary};
 use crate::engine::verify::{self, Verified};
-use crate::exit::Exit;
 use crate::registry::Access;
-use crate::report::Failure;
-use crate::report::outcome;
+use crate::report::{Document, Failure, outcome};
 
 /// Check that every image of a bundle is complete on its mirrors
 #[derive(Debug, clap::Args)]
@@ -66,12 +63,11 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let exit = accept.exit(outcome::exit(&outcomes), &document.left_out);
     document.images = read.plans.most_images();
     document.mirrors = outcomes;
-    document.decode = Decode::of(&opener.decoder);
+    document.decode = opener.decoded();
     document.elapsed_seconds = started.elapsed().as_secs_f64();
     document.exit_code = exit.code();
     if args.json {
-        let text = serde_json::to_string_pretty(&document);
-        Output::result(&text.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
+        Output::document(&document)?;
     } else {
         let left_out = left_out::text(&document.left_out, accept);
         output.summary(&format!("{}{left_out}", summary::verified(&document)));

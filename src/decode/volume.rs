@@ -107,6 +107,17 @@ pub enum StructureKind {
     Spool,
 }
 
+impl StructureKind {
+    /// Its name, for reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Blocks => "blocks",
+            Self::Spool => "spool",
+        }
+    }
+}
+
 impl fmt::Display for Structure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {

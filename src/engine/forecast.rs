@@ -17,67 +17,7 @@ use crate::oci::{Digest, Manifest, Repository, Tag};
 use crate::plan::{Closure, Groups, Plan, PlannedImage};
 use crate::registry::{Registry, RegistryError};
 use crate::report::Failure;
-
-/// What a push would do on one mirror.
-#[derive(Debug)]
-pub(crate) struct Forecast {
-    /// The mirror.
-    pub name: String,
-    /// Its images, in order.
-    pub images: Vec<ImageForecast>,
-    /// Blob bytes that would go over the wire; each blob once, for it is mounted where it is wanted again.
-    pub bytes_to_send: u64,
-    /// Whether that is the exact figure: layers that are yet to be compressed count as they are.
-    pub exact: bool,
-    /// Why nothing is known.
-    pub error: Option<Failure>,
-}
-
-/// What would happen to one image.
-#[derive(Debug)]
-pub(crate) struct ImageForecast {
-    /// Its name in the bundle.
-    pub name: String,
-    /// Its name on the mirror.
-    pub place: String,
-    /// What would be done.
-    pub verdict: Action,
-    /// Tags that stand for another image, each with its digest in words.
-    pub replaces: Vec<(String, String)>,
-    /// The digest that the tags will stand for; none where it is known only once layers are compressed.
-    pub digest: Option<Digest>,
-    /// Why it cannot be complete.
-    pub shortfall: Option<Failure>,
-    /// Blobs that the repository lacks.
-    pub missing_blobs: usize,
-    /// Their bytes.
-    pub missing_bytes: u64,
-}
-
-/// What would be done with an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Nothing: it is there, tags and all.
-    Unchanged,
-    /// Only tags are moved.
-    Tag,
-    /// It is sent.
-    Push,
-    /// It has no manifest yet, so whether it is there is known only once its layers are compressed.
-    Compress,
-}
-
-impl Action {
-    /// The word for reports.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Unchanged => "unchanged",
-            Self::Tag => "tag",
-            Self::Push => "push",
-            Self::Compress => "compress",
-        }
-    }
-}
+use crate::report::document::{Action, Forecast, ImageForecast, Replacement};
 
 /// Questions in flight.
 const AT_ONCE: usize = 16;
@@ -105,7 +45,7 @@ async fn mirror(
     settings: MirrorSettings,
 ) -> Forecast {
     let name = settings.name.clone();
-    let empty = Forecast { name, images: Vec::new(), bytes_to_send: 0, exact: true, error: None };
+    let empty = Forecast { name, images: Vec::new(), bytes_to_send: 0, bytes_are_exact: true, error: None };
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => return Forecast { error: Some(Failure::from(error)), ..empty },
@@ -126,8 +66,13 @@ fn sum(asked: Vec<Asked>, empty: Forecast) -> Forecast {
     let mut sent = HashSet::new();
     let missing = asked.iter().flat_map(|asked| &asked.missing);
     let bytes_to_send = missing.filter(|blob| sent.insert(blob.0)).map(|blob| blob.1).sum();
-    let exact = asked.iter().all(|asked| asked.image.verdict != Action::Compress);
-    Forecast { images: asked.into_iter().map(|asked| asked.image).collect(), bytes_to_send, exact, ..empty }
+    let bytes_are_exact = asked.iter().all(|asked| asked.image.action != Action::Compress);
+    Forecast {
+        images: asked.into_iter().map(|asked| asked.image).collect(),
+        bytes_to_send,
+        bytes_are_exact,
+        ..empty
+    }
 }
 
 async fn ask(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Result<Vec<Asked>, RegistryError> {
@@ -149,7 +94,7 @@ async fn image(
         None => planned.repository.clone(),
     };
     let mut replaces = Vec::new();
-    let (verdict, missing) = match &planned.content {
+    let (action, missing) = match &planned.content {
         Content::Unpacked(unpacked) => match others(registry, &repository, &planned.tags, unpacked).await? {
             Some(others) => {
                 replaces.extend(others.into_iter().map(|(tag, from)| (tag, from.to_string())));
@@ -173,15 +118,14 @@ async fn image(
     };
     let missing_bytes = missing.iter().map(|blob: &(Digest, u64)| blob.1).sum();
     let (name, missing_blobs) = (planned.name.clone(), missing.len());
-    let named = |(tag, from)| (planned.place_of(namespace, &tag), from);
-    let replaces = replaces.into_iter().map(named).collect();
-    let digest = match planned.content {
+    let to = match planned.content {
         Content::Manifest(root) => Some(root),
         Content::Unpacked(_) => None,
     };
+    let moved = |(tag, from)| Replacement { place: planned.place_of(namespace, &tag), from, to };
+    let replaces = replaces.into_iter().map(moved).collect();
     let shortfall = planned.shortfall.as_ref().map(Failure::from);
-    let image =
-        ImageForecast { name, place, verdict, replaces, digest, shortfall, missing_blobs, missing_bytes };
+    let image = ImageForecast { name, place, action, replaces, shortfall, missing_blobs, missing_bytes };
     Ok(Asked { image, missing })
 }
 

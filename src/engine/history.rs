@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::exit::Exit;
-use crate::report::{Failure, Listeners, Outcome};
+use crate::report::{Class, Failure, Listeners, Outcome};
 use crate::state::{LockError, RunCounts, RunId, RunLock, State};
 
 /// A run that has begun. Its mirrors stay locked until this is dropped.
@@ -29,7 +29,7 @@ impl History {
         let lock = match state.lock(mirrors) {
             Ok(lock) => lock,
             Err(error @ LockError::Held { .. }) => {
-                return Err(Failure { class: "locked", ..Failure::new(error.exit(), error.to_string()) });
+                return Err(Failure::new(Class::Locked, error.to_string()));
             }
             Err(error) => {
                 listeners.note(error.to_string());

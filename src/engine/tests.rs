@@ -12,7 +12,7 @@ use crate::bundle::{Accept, Input, Opener, Resources};
 use crate::exit::Exit;
 use crate::plan::{Naming, Patterns, Rules};
 use crate::registry::ClientOptions;
-use crate::report::{Listeners, Outcome};
+use crate::report::{Class, Listeners, Outcome};
 use crate::serve::{Options, Server, Store};
 use crate::source::IoMode;
 use crate::state::State;
@@ -112,7 +112,7 @@ async fn rules_that_do_not_fit_the_bundle_cost_only_their_own_mirror() {
     assert_eq!(pushed.exit(), Exit::Incomplete);
     assert_eq!(pushed.outcomes[0].images_complete, 12);
     let error = pushed.outcomes[1].error.as_ref().unwrap();
-    assert_eq!((error.class, pushed.outcomes[1].images_complete), ("conflict", 0));
+    assert_eq!((error.class, pushed.outcomes[1].images_complete), (Class::Conflict, 0));
 
     let pushed = push_sample(opener(folder.path()), &[clash]).await;
     assert_eq!(pushed.exit(), Exit::Usage, "with no plan at all nothing is pushed");

@@ -15,13 +15,12 @@ use super::reading::{self, Met, Read};
 use crate::archive::Content;
 use crate::bundle::{Accept, Bundle, Input, Opener};
 use crate::error::{BundleError, Fault};
-use crate::exit::Exit;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
 use crate::plan::{Groups, Plan, PlannedImage};
 use crate::registry::{Registry, RegistryError};
-use crate::report::Failure;
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
+use crate::report::{Class, Failure};
 
 /// Images asked about at once; blobs of one image are asked about one after the other.
 const AT_ONCE: usize = 16;
@@ -131,7 +130,7 @@ impl Check<'_> {
             let told = "it has neither a tag nor a manifest in the bundle, so there is nothing to ask the mirror for";
             return Err(Failure {
                 hint: Some("name it: --name REPOSITORY:TAG".to_owned()),
-                ..incomplete("unverifiable", told.to_owned())
+                ..Failure::new(Class::Unverifiable, told)
             });
         }
         for reference in tags.iter().chain(&by_digest) {
@@ -156,16 +155,17 @@ impl Check<'_> {
     fn is_the_bundles(planned: &PlannedImage, reference: &str, found: &Manifest) -> Result<(), Failure> {
         match (&planned.content, &found.kind) {
             (Content::Manifest(root), _) if found.digest == *root => Ok(()),
-            (Content::Manifest(root), _) => {
-                Err(incomplete("stale", format!("{reference} is {}, the bundle has {root}", found.digest)))
-            }
+            (Content::Manifest(root), _) => Err(Failure::new(
+                Class::Stale,
+                format!("{reference} is {}, the bundle has {root}", found.digest),
+            )),
             (Content::Unpacked(image), Kind::Image { config, layers })
                 if config.digest == image.config_digest && layers.len() == image.layers.len() =>
             {
                 Ok(())
             }
-            (Content::Unpacked(image), _) => Err(incomplete(
-                "stale",
+            (Content::Unpacked(image), _) => Err(Failure::new(
+                Class::Stale,
                 format!(
                     "{reference} is another image than the bundle's (configuration {})",
                     image.config_digest
@@ -233,9 +233,10 @@ impl Check<'_> {
         let manifest =
             manifest.map_err(|error| Failure::from(&error.at(format!("{repository}:{reference}"))))?;
         match reference.parse::<Digest>() {
-            Ok(digest) if !digest.matches(&manifest.bytes) => {
-                Err(incomplete("digest-mismatch", format!("{repository}@{reference}: other bytes came back")))
-            }
+            Ok(digest) if !digest.matches(&manifest.bytes) => Err(Failure::new(
+                Class::Integrity,
+                format!("{repository}@{reference}: other bytes came back"),
+            )),
             _ => Ok(manifest),
         }
     }
@@ -255,8 +256,8 @@ impl Check<'_> {
                 self.seen.lock().insert(key);
                 Ok(())
             }
-            Some(size) => Err(incomplete(
-                "size-mismatch",
+            Some(size) => Err(Failure::new(
+                Class::Integrity,
                 format!("{repository}@{}: has {size} bytes, the manifest says {}", blob.digest, blob.size),
             )),
             None => Err(missing(repository, &blob.digest.to_string())),
@@ -291,10 +292,6 @@ impl Check<'_> {
 fn missing(repository: &Repository, what: &str) -> Failure {
     Failure {
         hint: Some("push again with --recheck, and the same namespace and --rewrite: what is missing is sent, and nothing else".to_owned()),
-        ..incomplete("missing", format!("{repository} lacks {what}"))
+        ..Failure::new(Class::Missing, format!("{repository} lacks {what}"))
     }
-}
-
-fn incomplete(class: &'static str, message: String) -> Failure {
-    Failure { class, message, hint: None, exit: Exit::Incomplete }
 }

@@ -226,7 +226,7 @@ impl fmt::Display for RegistryError {
 
 impl fmt::Debug for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {self}", self.kind().class())
+        write!(f, "[{:?}] {self}", self.kind())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The class of a failure, for programs.
 
-/// The class of a failure. Stable: it stands in reports, as [`Kind::class`].
+/// The class of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// The command line or a file of the user's is wrong.
@@ -32,25 +32,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The stable name of the class.
-    pub(crate) const fn class(self) -> &'static str {
-        match self {
-            Self::Usage => "usage",
-            Self::Auth => "auth",
-            Self::Denied => "denied",
-            Self::NotFound => "not-found",
-            Self::Unreachable => "unreachable",
-            Self::Broken => "broken-connection",
-            Self::Stalled => "stalled",
-            Self::Tls => "tls",
-            Self::TooLarge => "too-large",
-            Self::Registry => "registry",
-            Self::Integrity => "integrity",
-            Self::Source => "source",
-            Self::Internal => "internal",
-        }
-    }
-
     /// Whether the way to the registry is at fault rather than the registry.
     pub(crate) const fn is_network(self) -> bool {
         matches!(self, Self::Unreachable | Self::Broken | Self::Stalled)

@@ -1,39 +1,70 @@
 //! Why a command, a mirror or an image did not come to its end.
 
-use serde::Serialize;
+use std::fmt;
+use std::io;
 
+use serde::{Deserialize, Serialize};
+
+use super::Class;
 use crate::error::BundleError;
 use crate::exit::Exit;
 
 /// A reason, for people and for programs.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written")]
 pub(crate) struct Failure {
-    /// The stable class (`credentials`, `unreachable`, `digest-mismatch`, …).
-    pub class: &'static str,
+    /// The stable class.
+    pub class: Class,
     /// What happened.
     pub message: String,
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The exit code that this alone would give.
+    /// The exit code that this alone would give. Of a failure that was read from a document: that of its class.
     #[serde(skip)]
     pub exit: Exit,
 }
 
+/// What stands in documents.
+#[derive(Deserialize)]
+struct Written {
+    class: Class,
+    message: String,
+    #[serde(default)]
+    hint: Option<String>,
+}
+
+impl From<Written> for Failure {
+    fn from(Written { class, message, hint }: Written) -> Self {
+        Self { class, message, hint, exit: class.exit() }
+    }
+}
+
 impl Failure {
-    /// A failure of this machine or of its user, whose class follows from the exit code.
-    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        let class = match exit {
-            Exit::Usage => "usage",
-            Exit::Credentials => "auth",
-            _ => "internal",
-        };
-        Self { class, message: message.into(), hint: None, exit }
+    /// A failure of this class, with its exit code.
+    pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), hint: None, exit: class.exit() }
     }
 
     /// The command line or a file that it names is wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, message)
+        Self::new(Class::Usage, message)
+    }
+
+    /// The operating system refused. `what` was to be done.
+    pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
+        Self::new(Class::Io, format!("{what}: {error}"))
+    }
+
+    /// The run was told to stop.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Class::Interrupted, "the run was interrupted")
+            .hint("run the same command again: it goes on from here")
+    }
+
+    /// A bug of ours.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(Class::Internal, message)
     }
 
     /// What to do next.
@@ -43,27 +74,17 @@ impl Failure {
         self
     }
 
-    /// The run was told to stop.
-    pub(crate) fn interrupted() -> Self {
-        let message = "the run was interrupted".to_owned();
-        Self {
-            class: "interrupted",
-            message,
-            hint: Some("run the same command again: it goes on from here".into()),
-            exit: Exit::Interrupted,
-        }
-    }
-
-    /// A bug of ours.
-    pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self::new(Exit::Internal, message)
+    /// Another exit code than that of its class.
+    #[must_use]
+    pub(crate) fn exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
     }
 }
 
 impl From<&BundleError> for Failure {
     fn from(error: &BundleError) -> Self {
         let fault = error.fault();
-        Self { class: fault.class(), message: error.to_string(), hint: error.hint_text(), exit: fault.exit() }
+        Self { class: fault.into(), message: error.to_string(), hint: error.hint_text(), exit: fault.exit() }
     }
 }
 

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::oci::Digest;
 use crate::report::Failure;
 
 /// What became of one mirror.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// The mirror.
     pub name: String,
     /// Images that it was to get; 0 where that never became known.
+    #[serde(default)]
     pub images: usize,
     /// Images that are there, whole, with their tags.
     pub images_complete: usize,
@@ -40,7 +41,7 @@ pub(crate) struct Outcome {
 }
 
 /// A tag that was moved from one image to another.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TagReplaced {
     /// The name on the mirror, tag included.
     pub place: String,
@@ -51,7 +52,7 @@ pub(crate) struct TagReplaced {
 }
 
 /// An image that is not complete.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ImageFailure {
     /// Its name in the bundle.
     pub image: String,
@@ -65,7 +66,7 @@ pub(crate) struct ImageFailure {
 }
 
 /// The steps of an image on its way to a mirror.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
     /// Reading it from the bundle.
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     fn failed(exit: Exit) -> Outcome {
-        Outcome { error: Some(Failure { exit, ..Failure::internal("x") }), ..Outcome::new("m".into()) }
+        Outcome { error: Some(Failure::internal("x").exit(exit)), ..Outcome::new("m".into()) }
     }
 
     #[test]

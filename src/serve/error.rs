@@ -9,7 +9,6 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::exit::Exit;
 use crate::oci::Digest;
 
 /// The registry cannot be started, or had to end.
@@ -38,15 +37,6 @@ impl ServeError {
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
-    }
-
-    /// The exit code of a command that ended for this reason.
-    pub(crate) const fn exit(&self) -> Exit {
-        match self {
-            Self::NotLoopback(_) => Exit::Usage,
-            Self::Locked(_) => Exit::Locked,
-            Self::Io { .. } => Exit::Internal,
-        }
     }
 }
 

@@ -9,7 +9,6 @@ use std::path::Path;
 
 use super::folder;
 use crate::error::printable;
-use crate::exit::Exit;
 use crate::oci::Digest;
 
 /// The locks of a run; given back when it is dropped.
@@ -47,16 +46,6 @@ pub(crate) enum LockError {
 
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
-}
-
-impl LockError {
-    /// The exit code of a run that ends for this.
-    pub(crate) const fn exit(&self) -> Exit {
-        match self {
-            Self::Held { .. } => Exit::Locked,
-            Self::Unusable { .. } => Exit::Internal,
-        }
-    }
 }
 
 impl RunLock {
@@ -119,7 +108,6 @@ mod tests {
         let first =
             RunLock::acquire(folder.path(), &names(&["a.example/ns", "b.example", "b.example/"])).unwrap();
         let error = RunLock::acquire(folder.path(), &names(&["c.example", "B.example"])).unwrap_err();
-        assert_eq!(error.exit(), Exit::Locked);
         let pid = std::process::id();
         assert!(matches!(&error, LockError::Held { pid: Some(holder), .. } if *holder == pid), "{error}");
         assert!(error.to_string().contains(&format!("(process {pid})")), "{error}");

@@ -160,9 +160,9 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("report"),
-        modules: These("source decode archive bundle registry engine serve node cluster cli"),
+        modules: These("source decode bundle registry engine serve node cluster cli"),
         paths: These("reqwest rayon"),
-        why: "reports listen to events, they do not ask the stages",
+        why: "reports listen to events and hold what was met; they do not ask the stages",
     },
     Rule {
         files: In("serve"),

@@ -77,7 +77,7 @@ fn edit(place: &EntryArgs, change: &Change, output: &Output) -> Done {
     let edited = match edit_file(&place.cluster, &Edit { of: place.of.clone(), change: change.clone() }) {
         Ok(edited) => edited,
         Err(EditError::File(error)) => return Err(crate::cli::cluster::failure(error, output)),
-        Err(error) => return Err(Failure::new(Exit::Usage, format!("{file}: {error}"))),
+        Err(error) => return Err(Failure::usage(format!("{file}: {error}"))),
     };
     if edited.before == edited.after {
         output.summary(&format!("{file}: says so already"));

@@ -111,6 +111,6 @@ fn write(folder: &Path, file: &File) -> Result<PathBuf, Failure> {
         out.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
         out.write_all(file.text().as_bytes())
     };
-    written().map_err(|error| Failure::new(Exit::Internal, format!("{}: {error}", path.display())))?;
+    written().map_err(|error| Failure::io(path.display(), &error))?;
     Ok(path)
 }

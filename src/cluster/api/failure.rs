@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::status::{Owner, Refusal, UNTYPED};
 use crate::exit::Exit;
+use crate::report::Class;
 
 /// Why a cluster was not changed, or not wholly.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -153,17 +154,17 @@ impl ApiFailure {
     }
 
     /// One word for programs that read the log.
-    pub(crate) fn class(&self) -> &'static str {
+    pub(crate) fn class(&self) -> Class {
         match self {
-            Self::NotBuilt | Self::Kubeconfig(_) => "usage",
-            Self::Unreachable(_) | Self::Garbled(..) => "unreachable",
-            Self::Unauthorized(_) | Self::Forbidden(_) => "auth",
+            Self::NotBuilt | Self::Kubeconfig(_) => Class::Usage,
+            Self::Unreachable(_) | Self::Garbled(..) => Class::Unreachable,
+            Self::Unauthorized(_) | Self::Forbidden(_) => Class::Auth,
             Self::NoKind { .. } | Self::NoNamespace(_) | Self::NoPlace { .. } | Self::NoCluster { .. } => {
-                "not-found"
+                Class::NotFound
             }
-            Self::Owned { .. } | Self::Changed(_) | Self::Ending(_) => "conflict",
-            Self::Refused { .. } => "refused",
-            Self::NotReady { .. } => "timeout",
+            Self::Owned { .. } | Self::Changed(_) | Self::Ending(_) => Class::Conflict,
+            Self::Refused { .. } => Class::Refused,
+            Self::NotReady { .. } => Class::Timeout,
         }
     }
 

@@ -27,7 +27,7 @@ use crate::engine::work::Agreed;
 use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository};
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
-use crate::report::{Event, Failure};
+use crate::report::{Class, Event, Failure};
 
 /// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
 const IMAGES_AT_ONCE: usize = 128;
@@ -249,11 +249,10 @@ impl Actor {
     fn kept(&self, image: &WorkImage, moved: &TagMove) -> Option<Failure> {
         let now = moved.replaced().filter(|_| self.run.settings.no_overwrite)?;
         let place = image.planned.place_of(self.namespace.as_ref(), &moved.tag);
-        Some(Failure {
-            class: "tag-exists",
-            message: format!("{place} stands for {now}, and --no-overwrite keeps it"),
-            hint: Some("leave the image out with --exclude, or push without --no-overwrite".to_owned()),
-            exit: Exit::Incomplete,
-        })
+        let message = format!("{place} stands for {now}, and --no-overwrite keeps it");
+        Some(
+            Failure::new(Class::TagExists, message)
+                .hint("leave the image out with --exclude, or push without --no-overwrite"),
+        )
     }
 }

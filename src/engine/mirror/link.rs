@@ -5,9 +5,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::limiter::{ByDelay, ByRate, ConcurrencyLimiter, Permit};
-use crate::exit::Exit;
 use crate::registry::{Kind, Registry, RegistryError};
-use crate::report::Failure;
+use crate::report::{Class, Failure};
 
 /// The way to one mirror.
 #[derive(Debug)]
@@ -57,19 +56,11 @@ impl Link {
         if self.run.is_cancelled() {
             return Failure::interrupted();
         }
-        Failure {
-            class: Kind::Unreachable.class(),
-            message: "the mirror could no longer be reached".to_owned(),
-            hint: None,
-            exit: Exit::Unreachable,
-        }
+        Failure::new(Class::Unreachable, "the mirror could no longer be reached")
     }
 
     /// What an error means for the rest of the mirror, and for the run.
     pub(super) fn judge(&self, error: &RegistryError) -> Failure {
-        if let Some(bundle) = error.source_error() {
-            return Failure::from(bundle);
-        }
         if error.kind() == Kind::Unreachable {
             self.lost.cancel();
         }

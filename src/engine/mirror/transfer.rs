@@ -15,10 +15,9 @@ use super::counts::Counts;
 use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::Link;
 use crate::engine::ready::ReadyBlob;
-use crate::exit::Exit;
 use crate::oci::Repository;
-use crate::registry::{Kind, Mount};
-use crate::report::{Event, Failure, Listeners};
+use crate::registry::Mount;
+use crate::report::{Class, Event, Failure, Listeners};
 
 /// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the
 /// round trip.
@@ -186,16 +185,11 @@ impl Transfer {
         }
         let now = found.map_or_else(|| "nothing".to_owned(), |bytes| format!("{bytes} bytes"));
         let ReadyBlob { digest, size, .. } = blob;
-        Err(Failure {
-            class: Kind::Integrity.class(),
-            message: format!(
-                "{repository}@{digest}: the registry had {before} bytes under this digest, was sent all {size}, and \
-                 still says that it has {now}"
-            ),
-            hint: Some(
-                "delete the blob at the registry, or its file, and push again with --recheck".to_owned(),
-            ),
-            exit: Exit::Incomplete,
-        })
+        let message = format!(
+            "{repository}@{digest}: the registry had {before} bytes under this digest, was sent all {size}, and still \
+             says that it has {now}"
+        );
+        Err(Failure::new(Class::Integrity, message)
+            .hint("delete the blob at the registry, or its file, and push again with --recheck"))
     }
 }

@@ -6,9 +6,8 @@ use super::{Actor, Results};
 use crate::archive::Unit;
 use crate::engine::image::WorkImage;
 use crate::engine::work::Agreed;
-use crate::exit::Exit;
 use crate::plan::PlannedImage;
-use crate::report::Failure;
+use crate::report::{Class, Failure};
 
 /// Why tags may not be moved.
 pub(super) struct Withheld {
@@ -45,11 +44,10 @@ impl Actor {
             (unit, Failure { message, hint, ..failure })
         };
         let damaged = damaged.into_iter().map(of_unit).collect();
-        let incomplete = (incomplete && self.run.settings.atomic_tags).then(|| Failure {
-            class: "withheld",
-            message: "not tagged, because other images of this mirror are not complete".to_owned(),
-            hint: Some("run again when the others can be completed, or without --atomic-tags".to_owned()),
-            exit: Exit::Incomplete,
+        let incomplete = (incomplete && self.run.settings.atomic_tags).then(|| {
+            let message = "not tagged, because other images of this mirror are not complete";
+            Failure::new(Class::Withheld, message)
+                .hint("run again when the others can be completed, or without --atomic-tags")
         });
         Withheld { damaged, incomplete }
     }

@@ -1,0 +1,72 @@
+//! The report of a run: what `push images --report` writes and `verify --json` prints.
+
+use serde::{Deserialize, Serialize};
+
+use super::SchemaVersion;
+use crate::archive::LeftOut;
+use crate::exit::Exit;
+use crate::report::{Failure, Outcome};
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Document {
+    /// The version of the schema.
+    pub schema_version: SchemaVersion,
+    /// The version of the program.
+    pub layercast_version: String,
+    /// When the run began, RFC 3339.
+    pub started: String,
+    /// The bundles.
+    pub sources: Vec<String>,
+    /// Images in the plan.
+    pub images: usize,
+    /// What was met in the bundles and not taken.
+    pub left_out: Vec<LeftOut>,
+    /// What people should know of the bundles, and what they accepted.
+    pub notes: Vec<String>,
+    /// One entry for each mirror.
+    pub mirrors: Vec<Outcome>,
+    /// What was decoded to know and to send all this.
+    pub decode: Decoded,
+    /// From the first look at the bundle to the last answer.
+    pub elapsed_seconds: f64,
+    /// Largest resident memory, pages of mapped files left out.
+    pub peak_rss_bytes: u64,
+    /// Why the run as a whole failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// The exit code.
+    pub exit_code: u8,
+}
+
+/// What was decoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Decoded {
+    /// Bytes that came out of decoders. A part that is decoded twice counts twice; plain bundles decode nothing.
+    pub bytes: u64,
+    /// Parts (xz blocks, zstd frames) decoded.
+    pub parts: u64,
+    /// Largest size of spool files on disk.
+    pub spool_peak_bytes: u64,
+}
+
+impl Document {
+    /// A document of a run that began now.
+    pub(crate) fn begin(sources: Vec<String>) -> Self {
+        Self {
+            schema_version: SchemaVersion,
+            layercast_version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: jiff::Timestamp::now().to_string(),
+            sources,
+            images: 0,
+            left_out: Vec::new(),
+            notes: Vec::new(),
+            mirrors: Vec::new(),
+            decode: Decoded::default(),
+            elapsed_seconds: 0.0,
+            peak_rss_bytes: 0,
+            error: None,
+            exit_code: Exit::Complete.code(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Documents as the program wrote them when version 1 was made: they are read, and written again as they were.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::*;
+use crate::exit::Exit;
+use crate::report::{Class, Failure};
+
+macro_rules! written {
+    ($name:literal) => {
+        include_str!(concat!("tests/", $name, ".json"))
+    };
+}
+
+/// Reads a document, and holds what is written of it against what stood there. Fields may have been added: their paths.
+#[track_caller]
+fn read_and_write<T: Serialize + DeserializeOwned>(text: &str) -> (T, Vec<String>) {
+    let read: T = serde_json::from_str(text).unwrap();
+    let mut added = Vec::new();
+    compare("", &serde_json::from_str(text).unwrap(), &serde_json::to_value(&read).unwrap(), &mut added);
+    (read, added)
+}
+
+#[track_caller]
+fn compare(path: &str, before: &Value, after: &Value, added: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            for (key, value) in before {
+                let now = after.get(key).unwrap_or_else(|| panic!("{path}.{key} is gone"));
+                compare(&format!("{path}.{key}"), value, now, added);
+            }
+            added.extend(
+                after.keys().filter(|key| !before.contains_key(*key)).map(|key| format!("{path}.{key}")),
+            );
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            assert_eq!(before.len(), after.len(), "{path}");
+            before.iter().zip(after).for_each(|(before, after)| compare(path, before, after, added));
+        }
+        _ => assert_eq!(before, after, "{path}"),
+    }
+}
+
+#[test]
+fn a_report_is_read_and_written_as_it_was() {
+    let (push, added) = read_and_write::<Document>(written!("push"));
+    assert_eq!(added, [".mirrors.images", ".mirrors.images"]);
+    assert_eq!(push.mirrors[0].images_complete, 12);
+    let error = push.mirrors[1].error.as_ref().unwrap();
+    assert_eq!((error.class, error.exit), (Class::Unreachable, Exit::Unreachable));
+
+    let (verify, _) = read_and_write::<Document>(written!("verify"));
+    let failed = &verify.mirrors[1].images_failed[0];
+    assert_eq!((failed.failure.class, failed.failure.exit), (Class::Missing, Exit::Incomplete));
+
+    let (failed, added) = read_and_write::<Document>(written!("failed"));
+    assert_eq!((failed.error, added.len()), (Some(Failure::usage("there is no nothere.tar")), 0));
+}
+
+#[test]
+fn documents_of_plan_inspect_and_bench_are_read_and_written_as_they_were() {
+    let (plan, added) = read_and_write::<PlanDocument>(written!("plan"));
+    assert_eq!((plan.mirrors[0].images[0].action, added.len()), (Action::Push, 0));
+    for text in [written!("inspect"), written!("docker_archive"), written!("broken")] {
+        assert!(read_and_write::<BundleDocument>(text).1.is_empty());
+    }
+    let (bench, added) = read_and_write::<DecodeDocument>(written!("bench"));
+    assert_eq!((bench.push.gzip.bottleneck, added.len()), (Stage::Decode, 0));
+}
+
+#[test]
+fn a_document_of_another_version_is_refused() {
+    let other = written!("failed").replace(r#""schema_version": 1"#, r#""schema_version": 2"#);
+    let error = serde_json::from_str::<Document>(&other).unwrap_err().to_string();
+    assert!(error.contains("schema_version 2 is not known"), "{error}");
+}
