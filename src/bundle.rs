@@ -7,7 +7,6 @@ mod accept;
 mod open;
 mod opener;
 mod recall;
-mod shares;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +22,6 @@ use crate::state::{BundleIdentity, State};
 pub use accept::Accept;
 pub(crate) use opener::{Opener, Resources};
 pub(crate) use recall::{KnownLayers, LayerKey, LayerRecall};
-pub(crate) use shares::Shares;
 
 /// Something to open.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ use crate::error::{BundleError, Fault};
 use crate::oci::{Algorithm, Digest, Hasher, media_type};
 use crate::source::{ByteSpace, Extent, read_exact};
 
-pub(crate) use spill::{Quota, Spill, SpillSettings};
+pub(crate) use spill::{Spill, SpillSettings};
 
 /// How plain layers are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -8,7 +8,7 @@
 //!   ahead into an unlinked, sparse file.
 //!
 //! Everything is capped. A decoder's own memory by [`DecodeOptions::memory_bytes`]; decoded parts, and what their
-//! decoders need beside them (an xz dictionary, a zstd window), together by [`DecodeOptions::part_cache_bytes`]: a
+//! decoders need beside them (an xz dictionary, a zstd window), together by the run's [`crate::budget::Budget`]: a
 //! part's whole need is taken before its decoding starts. A spooled volume holds 2 MiB and its decoder. Declared
 //! sizes are never trusted further than to refuse: more or fewer bytes than declared are a fault.
 //!
@@ -92,6 +92,7 @@ impl Meter {
     }
 
     /// Disk space that the spool files hold now.
+    #[cfg(test)]
     pub(crate) fn spooled_bytes(&self) -> u64 {
         self.spooled_bytes.load(Ordering::Relaxed)
     }
@@ -115,7 +116,7 @@ impl Meter {
 impl Decoder {
     /// A decoder whose parts are decoded on `pool`.
     pub fn new(pool: Arc<rayon::ThreadPool>, options: DecodeOptions) -> Self {
-        let cache = Arc::new(PartCache::new(Arc::clone(&pool), options.part_cache_bytes));
+        let cache = Arc::new(PartCache::new(Arc::clone(&pool), options.part_cache_bytes()));
         let (meter, cancelled) = (Meter::default(), AtomicBool::new(false));
         Self(Arc::new(Shared { options, pool, cache, meter, cancelled, spools: Mutex::default() }))
     }

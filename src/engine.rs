@@ -7,7 +7,6 @@
 
 mod backlog;
 mod body;
-mod budget;
 mod context;
 mod failure;
 pub(crate) mod forecast;

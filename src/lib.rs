@@ -41,6 +41,7 @@ mod bench;
 
 pub mod cli;
 
+mod budget;
 mod error;
 mod exit;
 mod small_file;

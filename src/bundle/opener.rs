@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Bundle, Input, Shares};
+use super::{Bundle, Input};
 use crate::archive::Early;
+use crate::budget::{Budget, Shares};
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{BundleError, Fault};
 use crate::report::Listeners;
@@ -15,7 +16,7 @@ use crate::state::State;
 /// What reading bundles may cost.
 #[derive(Debug, Clone)]
 pub(crate) struct Resources {
-    /// Memory for decoded parts, compressed layers and bodies of requests: see [`Shares`].
+    /// Memory for decoded parts, compressed layers and bodies of requests.
     pub memory_bytes: u64,
     /// Memory that one decoder may take for itself.
     pub decode_memory_bytes: u64,
@@ -29,6 +30,9 @@ pub(crate) struct Resources {
     pub io: IoMode,
 }
 
+/// A layer in work reads from one part while the next is decoded; with less, workers decode each other's parts anew.
+const WORKER_BYTES: u64 = 48 << 20;
+
 /// Opens bundles.
 #[derive(Debug, Clone)]
 pub(crate) struct Opener {
@@ -40,6 +44,8 @@ pub(crate) struct Opener {
     pub state: Arc<State>,
     /// What reading may cost.
     pub resources: Resources,
+    /// What of it is taken.
+    pub budget: Arc<Budget>,
 }
 
 impl Opener {
@@ -53,19 +59,22 @@ impl Opener {
         let pool = Arc::new(
             pool.map_err(|error| BundleError::new(Fault::Io, format!("starting threads: {error}")))?,
         );
+        let disk = resources.spool_limit_bytes;
+        let layers_on_disk = disk.min(free_bytes(&resources.spool_folder) / 2);
+        let budget = Budget::new(Shares::of(resources.memory_bytes, disk, layers_on_disk));
         let options = DecodeOptions {
             memory_bytes: resources.decode_memory_bytes,
-            part_cache_bytes: Shares::of(resources.memory_bytes, pool.current_num_threads()).part_bytes,
+            budget: Arc::clone(&budget),
             spool_dir: resources.spool_folder.clone(),
-            spool_limit_bytes: resources.spool_limit_bytes,
         };
         let decoder = Decoder::new(Arc::clone(&pool), options);
-        Ok(Self { pool, decoder, state: Arc::new(state), resources })
+        Ok(Self { pool, decoder, state: Arc::new(state), resources, budget })
     }
 
-    /// How the memory is shared.
-    pub(crate) fn shares(&self) -> Shares {
-        Shares::of(self.resources.memory_bytes, self.pool.current_num_threads())
+    /// Layers that are compressed at the same time; each reads another place of the bundle.
+    pub(crate) fn layer_workers(&self) -> usize {
+        let workers = usize::try_from(self.resources.memory_bytes / WORKER_BYTES).unwrap_or(1);
+        workers.clamp(1, self.pool.current_num_threads() + 1)
     }
 
     /// What was decoded so far.
@@ -106,4 +115,9 @@ impl Opener {
         self.state.take_notes().iter().for_each(|note| listeners.note(note));
         Bundle::open(inputs, self, listeners, early)
     }
+}
+
+/// The free space of a folder's file system. One that does not report it reports when it is full.
+fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }

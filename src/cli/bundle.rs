@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::bundle::{Input, Opener, Resources, Shares};
+use crate::budget::MIN_MEMORY_BYTES;
+use crate::bundle::{Input, Opener, Resources};
 use crate::report::Failure;
 use crate::source::IoMode;
 use crate::state::{self, State};
@@ -37,8 +38,8 @@ pub(super) struct CostArgs {
     /// Folder for what cannot be kept in memory; its files have no name and vanish with the process
     #[arg(long, value_name = "DIR", env = "LAYERCAST_SPOOL_DIR")]
     spool_dir: Option<PathBuf>,
-    /// Most disk space that spooled bundles may take, and compressed layers that wait for a mirror [default: what is free,
-    /// and half of it]
+    /// Most disk space that spooled bundles and compressed layers that wait for a mirror may take together [default: what is
+    /// free; layers at most half of it]
     #[arg(long, value_name = "BYTES")]
     spool_limit: Option<ByteCount>,
     /// Folder for what is remembered between runs [default: as XDG and systemd have it; see README]
@@ -108,11 +109,11 @@ impl CostArgs {
     /// As [`CostArgs::opener`], on this number of threads; 0 stands for all cores.
     pub(super) fn opener_on(&self, threads: usize) -> Result<Opener, Failure> {
         let memory = self.memory.0;
-        if memory < Shares::MIN_BYTES {
+        if memory < MIN_MEMORY_BYTES {
             return Err(Failure::usage(format!(
                 "--memory {}: at least {} are needed",
                 self.memory,
-                ByteCount(Shares::MIN_BYTES)
+                ByteCount(MIN_MEMORY_BYTES)
             )));
         }
         let resources = Resources {

@@ -1,156 +1,143 @@
-//! Where compressed layers wait for their upload: in memory while the quota lasts, else in an unlinked file.
+//! Where compressed layers wait for their upload: in memory as far as there is some, the rest in an unlinked file.
 //!
-//! Nothing ever waits for the quota, so layers in work cannot block each other.
+//! Nothing here ever waits, so layers in work cannot block each other: room was promised to their image before.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use crate::budget::{Budget, LayerBytes, LayerRoom, NoRoom};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
+use crate::units::ByteCount;
 
-/// Bytes of memory that all compressed layers together may take.
-#[derive(Debug)]
-pub(crate) struct Quota {
-    left: AtomicU64,
-}
-
-impl Quota {
-    /// A quota of this many bytes.
-    pub(crate) fn new(bytes: u64) -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(bytes) })
-    }
-
-    /// Bytes that are not in use.
-    #[cfg(test)]
-    pub(crate) fn left(&self) -> u64 {
-        self.left.load(Ordering::Acquire)
-    }
-
-    fn take(&self, bytes: u64) -> bool {
-        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(bytes)).is_ok()
-    }
-}
+const READ_BYTES: usize = 256 << 10;
 
 /// Where layers may wait.
 #[derive(Debug, Clone)]
 pub(crate) struct SpillSettings {
-    /// Memory for them.
-    pub quota: Arc<Quota>,
-    /// The folder for those that do not fit.
+    /// What they may take.
+    pub budget: Arc<Budget>,
+    /// What was promised to the image that a layer is made for.
+    pub room: Option<Arc<LayerRoom>>,
+    /// The folder for what does not fit into memory.
     pub folder: PathBuf,
 }
 
-/// A finished compressed layer. Its memory or disk is given back when it is dropped.
+/// A finished compressed layer. Its memory and disk are given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Spill {
-    body: Body,
+    /// With the offset at which each begins.
+    pieces: Vec<(u64, Piece)>,
+    len: u64,
+    file: Option<File>,
     /// Kept for its drop.
-    _held: Held,
+    _taken: LayerBytes,
 }
 
 #[derive(Debug)]
-enum Body {
-    /// Members with the offset at which each begins.
-    Memory(Vec<(u64, Bytes)>, u64),
-    File(File, u64),
-}
-
-/// Bytes of the quota in use; given back on drop, on every way out.
-#[derive(Debug)]
-struct Held {
-    quota: Arc<Quota>,
-    bytes: u64,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.quota.left.fetch_add(self.bytes, Ordering::AcqRel);
-    }
+enum Piece {
+    Memory(Bytes),
+    /// From this offset of the file on.
+    Disk(u64),
 }
 
 /// Collects the members of one layer.
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     settings: &'a SpillSettings,
-    body: Body,
-    held: Held,
+    pieces: Vec<(u64, Piece)>,
+    len: u64,
+    /// The file and its length.
+    file: Option<(File, u64)>,
+    taken: LayerBytes,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(settings: &'a SpillSettings) -> Self {
-        let held = Held { quota: Arc::clone(&settings.quota), bytes: 0 };
-        Self { settings, body: Body::Memory(Vec::new(), 0), held }
+        let taken = settings.budget.layer(settings.room.clone());
+        Self { settings, pieces: Vec::new(), len: 0, file: None, taken }
     }
 
     pub(super) fn append(&mut self, member: Vec<u8>) -> Result<(), BundleError> {
         let bytes = member.len() as u64;
-        if let Body::Memory(members, len) = &mut self.body {
-            if self.held.quota.take(bytes) {
-                self.held.bytes += bytes;
-                members.push((*len, member.into()));
-                *len += bytes;
-                return Ok(());
-            }
-            self.move_to_file()?;
+        let in_memory = self.taken.grow(bytes).map_err(no_room)?;
+        let start = self.len;
+        self.len += bytes;
+        if in_memory == bytes {
+            self.pieces.push((start, Piece::Memory(member.into())));
+            return Ok(());
         }
-        let Body::File(file, len) = &mut self.body else { return Ok(()) };
-        *len += bytes;
-        let written = file.write_all(&member);
-        written.map_err(|error| self.failed(&error))
+        let (first, rest) = member.split_at(usize::try_from(in_memory).unwrap_or(0));
+        if !first.is_empty() {
+            self.pieces.push((start, Piece::Memory(Bytes::copy_from_slice(first))));
+        }
+        self.write(start + in_memory, rest).map_err(|error| {
+            let folder = self.settings.folder.display();
+            BundleError::io(&format!("keeping a compressed layer in {folder}"), &error)
+                .hint("give a folder with more room with --spool-dir, or more memory with --memory")
+        })
     }
 
-    fn move_to_file(&mut self) -> Result<(), BundleError> {
-        let Body::Memory(members, len) = &self.body else { return Ok(()) };
-        let mut file = tempfile::tempfile_in(&self.settings.folder).map_err(|error| self.failed(&error))?;
-        for (_, member) in members {
-            file.write_all(member).map_err(|error| self.failed(&error))?;
+    fn write(&mut self, start: u64, bytes: &[u8]) -> std::io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some((tempfile::tempfile_in(&self.settings.folder)?, 0));
         }
-        self.body = Body::File(file, *len);
-        self.held = Held { quota: Arc::clone(&self.settings.quota), bytes: 0 };
+        let Some((file, len)) = &mut self.file else { return Ok(()) };
+        file.write_all(bytes)?;
+        // What follows on disk what is on disk is one piece with it.
+        if !matches!(self.pieces.last(), Some((_, Piece::Disk(_)))) {
+            self.pieces.push((start, Piece::Disk(*len)));
+        }
+        *len += bytes.len() as u64;
         Ok(())
     }
 
-    fn failed(&self, error: &std::io::Error) -> BundleError {
-        BundleError::io(&format!("keeping a compressed layer in {}", self.settings.folder.display()), error)
-            .hint("give a folder with more room with --spool-dir, or more memory with --memory")
-    }
-
     pub(super) fn finish(self) -> Spill {
-        Spill { body: self.body, _held: self.held }
+        let Self { pieces, len, file, taken, .. } = self;
+        Spill { pieces, len, file: file.map(|(file, _)| file), _taken: taken }
     }
+}
+
+fn no_room(NoRoom { limit }: NoRoom) -> BundleError {
+    let limit = ByteCount(limit);
+    BundleError::new(Fault::Io, format!("the compressed layers of an image need more room than the {limit} there is"))
+        .hint("raise --memory, of which they have a quarter, or --spool-limit, or give a folder with more room with --spool-dir")
 }
 
 impl ByteSpace for Spill {
     fn len(&self) -> Result<u64, BundleError> {
-        match &self.body {
-            Body::Memory(_, len) | Body::File(_, len) => Ok(*len),
-        }
+        Ok(self.len)
     }
 
     fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
-        match &self.body {
-            Body::Memory(members, len) if offset < *len => {
-                let at = members.partition_point(|(start, _)| *start <= offset) - 1;
-                let (start, member) = &members[at];
-                let from = usize::try_from(offset - start)
-                    .map_err(|_| BundleError::new(Fault::LimitExceeded, "a member of 4 GiB"))?;
-                Ok(member.slice(from..member.len().min(from.saturating_add(max))))
+        if offset >= self.len {
+            return Ok(Bytes::new());
+        }
+        let next = self.pieces.partition_point(|(start, _)| *start <= offset);
+        let end = self.pieces.get(next).map_or(self.len, |(start, _)| *start);
+        let (start, piece) = &self.pieces[next - 1];
+        let into = offset - start;
+        match piece {
+            Piece::Memory(bytes) => {
+                let from = usize::try_from(into).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(bytes.slice(from..bytes.len().min(from.saturating_add(max))))
             }
-            Body::File(file, len) if offset < *len => {
-                const READ_BYTES: u64 = 256 << 10;
-                let n = usize::try_from((*len - offset).min(READ_BYTES)).unwrap_or(0).min(max);
-                let mut buffer = vec![0; n];
-                file.read_exact_at(&mut buffer, offset)
+            Piece::Disk(at) => {
+                let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
+                let mut buffer = vec![0; left.min(max).min(READ_BYTES)];
+                let file = self
+                    .file
+                    .as_ref()
+                    .ok_or_else(|| BundleError::new(Fault::Io, "a layer's file is gone"))?;
+                file.read_exact_at(&mut buffer, at + into)
                     .map_err(|error| BundleError::io("reading a compressed layer back", &error))?;
                 Ok(buffer.into())
             }
-            _ => Ok(Bytes::new()),
         }
     }
 }

@@ -3,6 +3,7 @@ use std::io::Read;
 use bytes::Bytes;
 
 use super::*;
+use crate::budget::{Budget, Shares};
 use crate::source::Extent;
 
 fn pool(threads: usize) -> rayon::ThreadPool {
@@ -32,7 +33,8 @@ fn unpacked(bytes: &[u8], diff_id: Digest, stored: Stored) -> UnpackedLayer {
 }
 
 fn settings(quota: u64) -> SpillSettings {
-    SpillSettings { quota: Quota::new(quota), folder: std::env::temp_dir() }
+    let budget = Budget::new(Shares { layers: quota, ..Shares::default() });
+    SpillSettings { budget, room: None, folder: std::env::temp_dir() }
 }
 
 fn content(blob: &LayerBlob) -> Vec<u8> {
@@ -84,18 +86,33 @@ fn what_was_compressed_reads_back_whole() {
 }
 
 #[test]
-fn past_the_quota_it_goes_to_disk_and_the_quota_comes_back() {
+fn what_memory_does_not_hold_lies_on_disk_and_both_come_back() {
     let plain = sample(5_000_000);
     let layer_in = unpacked(&plain, Digest::of(&plain), Stored::Plain);
     let (roomy, tight) = (settings(10_000_000), settings(1_000_000));
     let in_memory = layer(&pool(2), &layer_in, Method::Gzip, &roomy).unwrap();
     let on_disk = layer(&pool(2), &layer_in, Method::Gzip, &tight).unwrap();
-    assert!(roomy.quota.left() < 10_000_000, "one lies in memory");
-    assert_eq!(tight.quota.left(), 1_000_000, "the other on disk");
+    let left = |settings: &SpillSettings| {
+        let mut probe = settings.budget.layer(None);
+        (0..1000).take_while(|_| probe.grow(100_000) == Ok(100_000)).count()
+    };
+    assert!((1..100).contains(&left(&roomy)), "one lies in memory");
+    assert_eq!(left(&tight), 0, "the other as far as it fits");
     assert!(content(&in_memory) == content(&on_disk));
     drop((in_memory, on_disk));
-    assert_eq!(roomy.quota.left(), 10_000_000);
-    assert_eq!(tight.quota.left(), 1_000_000);
+    assert_eq!((left(&roomy), left(&tight)), (100, 10));
+}
+
+#[test]
+fn a_layer_that_finds_no_room_says_what_there_is() {
+    let plain = sample(3_000_000);
+    let layer_in = unpacked(&plain, Digest::of(&plain), Stored::Plain);
+    let shares = Shares { layers: 1 << 20, disk: 1 << 16, ..Shares::default() };
+    let settings = SpillSettings { budget: Budget::new(shares), ..settings(0) };
+    let error = layer(&pool(2), &layer_in, Method::Gzip, &settings).unwrap_err();
+    assert_eq!(error.fault(), Fault::Io);
+    assert!(error.to_string().contains("1.1 MiB"), "{error}");
+    assert!(error.hint_text().unwrap().contains("--spool-limit"));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What decoding may cost, and how a limit is reported.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::budget::{Budget, Shares};
 use crate::error::{BundleError, Fault};
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -11,30 +13,32 @@ pub(super) const MIB: u64 = 1 << 20;
 pub struct DecodeOptions {
     /// The most memory that one decoder may take for itself: an xz dictionary, or twice a zstd window.
     pub memory_bytes: u64,
-    /// The memory for decoded parts and for the decoders at work on them.
-    pub part_cache_bytes: u64,
+    /// The memory for decoded parts and the disk for spool files.
+    pub(crate) budget: Arc<Budget>,
     /// Where spool files are made. They have no name and vanish with the process.
     pub spool_dir: PathBuf,
-    /// The most disk space that all spool files may hold together.
-    pub spool_limit_bytes: u64,
 }
 
 impl Default for DecodeOptions {
     fn default() -> Self {
         Self {
             memory_bytes: 256 * MIB,
-            part_cache_bytes: 128 * MIB,
+            budget: Budget::new(Shares::default()),
             spool_dir: std::env::temp_dir(),
-            spool_limit_bytes: u64::MAX,
         }
     }
 }
 
 impl DecodeOptions {
+    /// The memory for decoded parts and for the decoders at work on them.
+    pub(super) fn part_cache_bytes(&self) -> u64 {
+        self.budget.shares().parts
+    }
+
     /// The largest part, its decoder's memory included, that is decoded as a part: two of them can be in work at once.
     /// With more threads fewer of the largest parts are in work than could be, but no disk is needed.
     pub(super) fn part_limit_bytes(&self) -> u64 {
-        self.part_cache_bytes / 2
+        self.part_cache_bytes() / 2
     }
 
     /// The largest zstd window as a power of two: half of the memory, 27 by default as in `zstd` itself.

@@ -110,7 +110,9 @@ impl Spool {
             };
             let broke = |_| Err(BundleError::new(Fault::Io, "internal error while writing a spool file"));
             // Why nothing could be written says more than that there was nobody left to write it.
-            writing.join().unwrap_or_else(broke).and(decoded)
+            writing.join().unwrap_or_else(broke).and(decoded)?;
+            self.file.complete();
+            Ok(())
         })
     }
 

@@ -10,12 +10,27 @@ use xz2::stream::{Action, Check, Status, Stream};
 use zstd_safe::{CCtx, CParameter};
 
 use super::{DecodeOptions, Decoder, Volume};
+use crate::budget::{Budget, Shares};
 use crate::error::BundleError;
 use crate::source::ByteSpace;
 
 pub(super) fn decoder(threads: usize, options: DecodeOptions) -> Decoder {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     Decoder::new(Arc::new(pool), options)
+}
+
+/// With so much memory for parts.
+pub(super) fn with_parts(bytes: u64) -> DecodeOptions {
+    options(Shares { parts: bytes, ..Shares::default() })
+}
+
+/// With so much disk for spools.
+pub(super) fn with_spool_limit(bytes: u64) -> DecodeOptions {
+    options(Shares { disk: bytes, ..Shares::default() })
+}
+
+fn options(shares: Shares) -> DecodeOptions {
+    DecodeOptions { budget: Budget::new(shares), ..DecodeOptions::default() }
 }
 
 /// Bytes that compress a little, different for each seed.

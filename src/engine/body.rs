@@ -18,9 +18,29 @@ use crate::oci::{Digest, Hasher};
 use crate::registry::{BlobBody, BodyStream};
 use crate::source::ByteSpace;
 
-const CHUNK_BYTES: u64 = 256 << 10;
+/// What a body hands over at once, where memory allows it, and where many mirrors share it.
+const CHUNK_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=256 << 10;
 /// Chunks between a feeder and the network: one in the feeder's hand, one waiting, one being written.
-pub(super) const BUFFERED_BYTES: u64 = 3 * CHUNK_BYTES;
+const BUFFERED_CHUNKS: u64 = 3;
+
+/// How bodies share their memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Buffering {
+    chunk_bytes: u64,
+}
+
+impl Buffering {
+    /// Each of so many mirrors has one body at least: where that is too much, it is cut smaller.
+    pub(super) fn new(memory_bytes: u64, mirrors: usize) -> Self {
+        let share = memory_bytes / mirrors.max(1) as u64 / BUFFERED_CHUNKS;
+        Self { chunk_bytes: share.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end()) }
+    }
+
+    /// What one body holds of memory.
+    pub(super) fn bytes(self) -> u64 {
+        BUFFERED_CHUNKS * self.chunk_bytes
+    }
+}
 
 /// A blob that is sent as it lies in a space.
 #[derive(Debug)]
@@ -28,17 +48,23 @@ pub(super) struct SpaceBody {
     space: Arc<dyn ByteSpace>,
     size: u64,
     check: Option<Arc<Check>>,
+    buffering: Buffering,
 }
 
 impl SpaceBody {
     /// `size` bytes of `space`; they must have this digest, or the last of them are not given out.
-    pub(super) fn verified(space: Arc<dyn ByteSpace>, size: u64, digest: Digest) -> Self {
-        Self { space, size, check: Some(Arc::new(Check::new(digest, size))) }
+    pub(super) fn verified(
+        space: Arc<dyn ByteSpace>,
+        size: u64,
+        digest: Digest,
+        buffering: Buffering,
+    ) -> Self {
+        Self { space, size, check: Some(Arc::new(Check::new(digest, size))), buffering }
     }
 
     /// Bytes that were made and hashed by us; the registry hashes them once more.
-    pub(super) fn made(space: Arc<dyn ByteSpace>, size: u64) -> Self {
-        Self { space, size, check: None }
+    pub(super) fn made(space: Arc<dyn ByteSpace>, size: u64, buffering: Buffering) -> Self {
+        Self { space, size, check: None, buffering }
     }
 }
 
@@ -49,9 +75,12 @@ impl BlobBody for SpaceBody {
 
     fn open(&self, range: Range<u64>) -> BodyStream {
         let (space, check) = (Arc::clone(&self.space), self.check.clone());
+        let chunk_bytes = self.buffering.chunk_bytes;
         let start = async move {
             let (sender, mut receiver) = mpsc::channel(1);
-            tokio::task::spawn_blocking(move || feed(space.as_ref(), check.as_deref(), range, &sender));
+            tokio::task::spawn_blocking(move || {
+                feed(space.as_ref(), check.as_deref(), range, chunk_bytes, &sender);
+            });
             stream::poll_fn(move |context| receiver.poll_recv(context))
         };
         start.into_stream().flatten().boxed()
@@ -62,12 +91,13 @@ fn feed(
     space: &dyn ByteSpace,
     check: Option<&Check>,
     range: Range<u64>,
+    chunk_bytes: u64,
     sender: &mpsc::Sender<Result<Bytes, BundleError>>,
 ) {
     // A request that goes on in the middle still has the bytes before it hashed, once.
     let mut offset = check.map_or(range.start, |check| range.start.min(check.hashed()));
     while offset < range.end {
-        let max = usize::try_from((range.end - offset).min(CHUNK_BYTES)).unwrap_or(0);
+        let max = usize::try_from((range.end - offset).min(chunk_bytes)).unwrap_or(0);
         let max = if offset < range.start {
             max.min(usize::try_from(range.start - offset).unwrap_or(max))
         } else {
@@ -155,7 +185,8 @@ mod tests {
     }
 
     fn body(bytes: &Bytes, digest: Digest) -> SpaceBody {
-        SpaceBody::verified(Arc::new(bytes.clone()), bytes.len() as u64, digest)
+        let buffering = Buffering::new(32 << 20, 1);
+        SpaceBody::verified(Arc::new(bytes.clone()), bytes.len() as u64, digest, buffering)
     }
 
     #[tokio::test]
@@ -166,6 +197,13 @@ mod tests {
         assert!(collect(&body, 3_000_000..len).await.unwrap() == bytes[3_000_000..]);
         assert!(collect(&body, 0..len).await.unwrap() == bytes);
         assert!(collect(&body, 5..7).await.unwrap() == bytes[5..7]);
+    }
+
+    #[test]
+    fn bodies_of_many_mirrors_are_cut_smaller() {
+        let bytes = |mirrors| Buffering::new(32 << 20, mirrors).bytes();
+        assert_eq!([1, 40].map(bytes), [768 << 10, 768 << 10]);
+        assert!(bytes(100) * 100 <= 32 << 20 && bytes(600) * 600 <= 32 << 20);
     }
 
     #[tokio::test]

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::OnceCell;
-
 use super::backlog::Unread;
-use super::budget::Reservation;
+use super::layers::Room;
 use super::ready::{Ready, RetryableOnce};
 use crate::archive::{Catalog, Content};
 use crate::plan::PlannedImage;
@@ -20,8 +18,8 @@ pub(super) struct WorkImage {
     pub(super) catalog: Arc<Catalog>,
     /// The image ready to be sent, while a mirror needs it.
     pub(super) ready: RetryableOnce<Arc<Ready>>,
-    /// What `ready` takes of the budget.
-    pub(super) reservation: Mutex<Arc<OnceCell<Reservation>>>,
+    /// Room for what `ready` needs to be made.
+    pub(super) room: Mutex<Room>,
     mirrors_left: AtomicUsize,
     unread: Option<Unread>,
 }
@@ -38,7 +36,7 @@ impl WorkImage {
             planned,
             catalog,
             ready: RetryableOnce::default(),
-            reservation: Mutex::default(),
+            room: Mutex::default(),
             mirrors_left: AtomicUsize::new(mirrors),
             unread,
         }
@@ -53,7 +51,7 @@ impl WorkImage {
 
     /// Whether `Preparer::admit` has nothing to wait for.
     pub(super) fn is_admitted(&self) -> bool {
-        matches!(self.planned.content, Content::Manifest(_)) || self.reservation.lock().initialized()
+        matches!(self.planned.content, Content::Manifest(_)) || self.room.lock().initialized()
     }
 
     /// A mirror is through with it; says whether it was the last one.

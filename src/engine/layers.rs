@@ -11,15 +11,19 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
-use super::body::SpaceBody;
+use super::body::{Buffering, SpaceBody};
 use super::ready::RetryableOnce;
 use crate::archive::{Stored, UnpackedLayer};
+use crate::budget::LayerRoom;
 use crate::bundle::{KnownLayers, LayerKey};
 use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
 use crate::registry::{BlobBody, BodyStream};
+
+/// The room for the layers of an image, once it is promised.
+pub(super) type Room = Arc<OnceCell<Arc<LayerRoom>>>;
 
 /// All layers of a run.
 #[derive(Debug)]
@@ -33,12 +37,23 @@ pub(super) struct Layers {
     workers: Arc<Semaphore>,
     method: Method,
     spill: SpillSettings,
+    buffering: Buffering,
 }
 
 #[derive(Debug, Default)]
 struct LayerSlot {
     blob: Arc<RetryableOnce<LayerBlob>>,
     images_left: usize,
+    /// Of those, images that were admitted: they are on their way.
+    images_admitted: usize,
+}
+
+impl LayerSlot {
+    fn drop_unused(&mut self) {
+        if self.images_admitted == 0 && self.blob.is_made() {
+            self.blob.clear();
+        }
+    }
 }
 
 impl Layers {
@@ -47,6 +62,7 @@ impl Layers {
         workers: usize,
         method: Method,
         spill: SpillSettings,
+        buffering: Buffering,
     ) -> Arc<Self> {
         let (slots, known, learned) = (Mutex::default(), Mutex::default(), Mutex::default());
         Arc::new(Self {
@@ -57,6 +73,7 @@ impl Layers {
             workers: Arc::new(Semaphore::new(workers)),
             method,
             spill,
+            buffering,
         })
     }
 
@@ -84,6 +101,13 @@ impl Layers {
         layers.iter().all(|layer| known.contains_key(&LayerKey::of(layer)))
     }
 
+    /// Whether the blobs of all of these are made.
+    pub(super) fn are_made(&self, layers: &[UnpackedLayer]) -> bool {
+        let slots = self.slots.lock();
+        let is_made = |layer| slots.get(&LayerKey::of(layer)).is_some_and(|slot| slot.blob.is_made());
+        layers.iter().all(is_made)
+    }
+
     /// What these layers may take, made: compressed ones are sent as they lie in the bundle.
     pub(super) fn made_bytes(&self, layers: &[UnpackedLayer]) -> u64 {
         if self.method == Method::None {
@@ -100,40 +124,64 @@ impl Layers {
         }
     }
 
+    /// Such an image is on its way: what is made of these layers stays until it is through.
+    pub(super) fn admit(&self, layers: &[UnpackedLayer]) {
+        let mut slots = self.slots.lock();
+        for layer in layers {
+            slots.entry(LayerKey::of(layer)).or_default().images_admitted += 1;
+        }
+    }
+
     /// Such an image has been everywhere.
-    pub(super) fn release(&self, layers: &[UnpackedLayer]) {
+    pub(super) fn release(&self, layers: &[UnpackedLayer], was_admitted: bool) {
+        let is_short = self.spill.budget.is_short();
         let mut slots = self.slots.lock();
         for layer in layers {
             let key = LayerKey::of(layer);
             let Some(slot) = slots.get_mut(&key) else { continue };
             slot.images_left = slot.images_left.saturating_sub(1);
+            slot.images_admitted -= usize::from(was_admitted && slot.images_admitted > 0);
             if slot.images_left == 0 {
                 slots.remove(&key);
+            } else if is_short {
+                slot.drop_unused();
             }
         }
     }
 
+    /// Drops what is made of layers that only later images have. Most of them find it on their mirrors; for the others it is
+    /// made again.
+    pub(super) fn drop_unused(&self) {
+        self.slots.lock().values_mut().for_each(LayerSlot::drop_unused);
+    }
+
     /// The digest and size of a layer's blob; makes it where they are not known.
-    pub(super) async fn facts(&self, layer: &UnpackedLayer) -> Result<LayerFacts, BundleError> {
+    pub(super) async fn facts(&self, layer: &UnpackedLayer, room: &Room) -> Result<LayerFacts, BundleError> {
         let known = self.known.lock().get(&LayerKey::of(layer)).copied();
         match known {
             Some(facts) => Ok(facts),
-            None => self.blob(layer).await.map(|blob| blob.facts),
+            None => self.blob(layer, room).await.map(|blob| blob.facts),
         }
     }
 
     /// The blob of a layer, which is made when its first byte is wanted.
-    pub(super) fn body(this: &Arc<Self>, layer: &UnpackedLayer, facts: &LayerFacts) -> Arc<dyn BlobBody> {
-        Arc::new(LayerBody { layers: Arc::clone(this), layer: layer.clone(), facts: *facts })
+    pub(super) fn body(
+        this: &Arc<Self>,
+        layer: &UnpackedLayer,
+        facts: &LayerFacts,
+        room: &Room,
+    ) -> Arc<dyn BlobBody> {
+        let (layers, room) = (Arc::clone(this), Arc::clone(room));
+        Arc::new(LayerBody { layers, layer: layer.clone(), facts: *facts, room })
     }
 
-    async fn blob(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+    async fn blob(&self, layer: &UnpackedLayer, room: &Room) -> Result<LayerBlob, BundleError> {
         let key = LayerKey::of(layer);
         let slot = {
             let mut slots = self.slots.lock();
             Arc::clone(&slots.entry(key).or_default().blob)
         };
-        let made = slot.get_or_make(self.make(layer)).await;
+        let made = slot.get_or_make(self.make(layer, room)).await;
         if let Ok(blob) = &made {
             self.known.lock().insert(key, blob.facts);
             self.learned.lock().insert(key, blob.facts);
@@ -141,10 +189,10 @@ impl Layers {
         made
     }
 
-    async fn make(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+    async fn make(&self, layer: &UnpackedLayer, room: &Room) -> Result<LayerBlob, BundleError> {
         let worker = Arc::clone(&self.workers).acquire_owned().await;
-        let (pool, layer, method, spill) =
-            (Arc::clone(&self.pool), layer.clone(), self.method, self.spill.clone());
+        let spill = SpillSettings { room: room.get().cloned(), ..self.spill.clone() };
+        let (pool, layer, method) = (Arc::clone(&self.pool), layer.clone(), self.method);
         let work = tokio::task::spawn_blocking(move || {
             // Work that nobody waits for any more goes on, and keeps its place.
             let _worker = worker;
@@ -160,6 +208,7 @@ struct LayerBody {
     layers: Arc<Layers>,
     layer: UnpackedLayer,
     facts: LayerFacts,
+    room: Room,
 }
 
 impl BlobBody for LayerBody {
@@ -168,18 +217,22 @@ impl BlobBody for LayerBody {
     }
 
     fn is_ready(&self) -> bool {
-        let slots = self.layers.slots.lock();
-        slots.get(&LayerKey::of(&self.layer)).is_some_and(|slot| slot.blob.is_made())
+        self.layers.are_made(std::slice::from_ref(&self.layer))
     }
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), BundleError>> {
-        async { self.layers.blob(&self.layer).await.map(drop) }.boxed()
+        async { self.layers.blob(&self.layer, &self.room).await.map(drop) }.boxed()
     }
 
     fn open(&self, range: Range<u64>) -> BodyStream {
         let (layers, layer, facts) = (Arc::clone(&self.layers), self.layer.clone(), self.facts);
+        let room = Arc::clone(&self.room);
         let start = async move {
-            match layers.blob(&layer).await.and_then(|blob| as_known(&layer, facts, blob)) {
+            match layers
+                .blob(&layer, &room)
+                .await
+                .and_then(|blob| as_known(&layer, facts, blob, layers.buffering))
+            {
                 Ok(body) => body.open(range),
                 Err(error) => stream::iter([Err(error)]).boxed(),
             }
@@ -189,7 +242,12 @@ impl BlobBody for LayerBody {
 }
 
 /// The blob must be the one that its manifest names, which may have been made from what an earlier run knew.
-fn as_known(layer: &UnpackedLayer, facts: LayerFacts, blob: LayerBlob) -> Result<SpaceBody, BundleError> {
+fn as_known(
+    layer: &UnpackedLayer,
+    facts: LayerFacts,
+    blob: LayerBlob,
+    buffering: Buffering,
+) -> Result<SpaceBody, BundleError> {
     if (blob.facts.digest, blob.facts.size) != (facts.digest, facts.size) {
         let told = format!(
             "{}: became {} of {} bytes, but was remembered as {} of {} bytes",
@@ -198,7 +256,9 @@ fn as_known(layer: &UnpackedLayer, facts: LayerFacts, blob: LayerBlob) -> Result
         return Err(BundleError::new(Fault::Io, told).hint("run again: the right one is remembered now"));
     }
     Ok(match blob.content {
-        LayerContent::Made(spill) => SpaceBody::made(spill, facts.size),
-        LayerContent::Stored(extent) => SpaceBody::verified(Arc::new(extent), facts.size, facts.digest),
+        LayerContent::Made(spill) => SpaceBody::made(spill, facts.size, buffering),
+        LayerContent::Stored(extent) => {
+            SpaceBody::verified(Arc::new(extent), facts.size, facts.digest, buffering)
+        }
     })
 }

@@ -8,13 +8,15 @@ use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use super::body::SpaceBody;
-use super::budget::Budget;
+use futures_util::FutureExt as _;
+
+use super::body::{Buffering, SpaceBody};
 use super::image::WorkImage;
-use super::layers::Layers;
+use super::layers::{Layers, Room};
 use super::ready::{Ready, ReadyBlob};
 use super::synthesis::synthesise;
-use crate::archive::{Catalog, Content, Unpacked};
+use crate::archive::{Catalog, Content, Unpacked, UnpackedLayer};
+use crate::budget::{Budget, LayerRoom};
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 use crate::plan::Closure;
@@ -27,27 +29,44 @@ pub(super) struct Preparer {
     pub(super) layers: Arc<Layers>,
     /// Bodies by digest: mirrors and images share their verification.
     bodies: Mutex<HashMap<Digest, Weak<dyn BlobBody>>>,
-    budget: Budget,
+    buffering: Buffering,
+    budget: Arc<Budget>,
 }
 
 impl Preparer {
-    pub(super) fn new(layers: Arc<Layers>, budget: Budget) -> Self {
-        Self { layers, bodies: Mutex::default(), budget }
+    pub(super) fn new(layers: Arc<Layers>, buffering: Buffering, budget: Arc<Budget>) -> Self {
+        Self { layers, bodies: Mutex::default(), buffering, budget }
     }
 
     /// An image will come whose layers are these.
     pub(super) fn expect(&self, content: &Content) {
         if let Content::Unpacked(image) = content {
             self.layers.expect(&image.layers);
+            let largest =
+                image.layers.iter().map(|layer| self.layers.made_bytes(std::slice::from_ref(layer))).max();
+            self.budget.expect_layer(largest.unwrap_or(0));
         }
     }
 
     /// Waits for room for what is made of an image. Whoever waits may hold nothing that others need to get on.
     pub(super) async fn admit(&self, image: &WorkImage) {
         if let Content::Unpacked(unpacked) = &image.planned.content {
-            let reservation = Arc::clone(&image.reservation.lock());
-            reservation.get_or_init(|| self.budget.reserve(self.layers.made_bytes(&unpacked.layers))).await;
+            let room = Arc::clone(&image.room.lock());
+            room.get_or_init(|| self.reserve(&unpacked.layers)).await;
         }
+    }
+
+    async fn reserve(&self, layers: &[UnpackedLayer]) -> Arc<LayerRoom> {
+        let mut admitted = Box::pin(self.budget.admit(self.layers.made_bytes(layers)));
+        let room = if let Some(room) = (&mut admitted).now_or_never() {
+            room
+        } else {
+            // Whoever is first in the queue waits for images that are on their way, and for nothing else.
+            self.layers.drop_unused();
+            admitted.await
+        };
+        self.layers.admit(layers);
+        room
     }
 
     /// The image, ready to be sent, but for the bytes of layers of which all is known that its manifest says.
@@ -70,9 +89,9 @@ impl Preparer {
     /// What was made of this image is not needed any more.
     pub(super) fn forget(&self, image: &WorkImage) {
         image.ready.clear();
-        *image.reservation.lock() = Arc::default();
+        let room = std::mem::take(&mut *image.room.lock());
         if let Content::Unpacked(unpacked) = &image.planned.content {
-            self.layers.release(&unpacked.layers);
+            self.layers.release(&unpacked.layers, room.initialized());
         }
     }
 
@@ -80,8 +99,14 @@ impl Preparer {
         match &image.planned.content {
             Content::Manifest(root) => self.collect(&image.catalog, root).map(Arc::new),
             Content::Unpacked(unpacked) => {
-                let made = self.make(unpacked).await;
+                let room = Arc::clone(&image.room.lock());
+                let made = self.make(unpacked, &room).await;
                 image.was_read();
+                if let Some(room) = room.get()
+                    && self.layers.are_made(&unpacked.layers)
+                {
+                    room.settle();
+                }
                 made.map(Arc::new)
             }
         }
@@ -97,7 +122,12 @@ impl Preparer {
         let blobs = closure.blobs.iter().map(|descriptor| {
             let blob = catalog.blobs.get(&descriptor.digest).ok_or_else(|| missing(&descriptor.digest))?;
             let body = self.shared_body(descriptor.digest, || {
-                SpaceBody::verified(Arc::new(blob.extent.clone()), blob.size, descriptor.digest)
+                SpaceBody::verified(
+                    Arc::new(blob.extent.clone()),
+                    blob.size,
+                    descriptor.digest,
+                    self.buffering,
+                )
             });
             Ok(ReadyBlob { digest: descriptor.digest, size: blob.size, body })
         });
@@ -114,8 +144,8 @@ impl Preparer {
         body
     }
 
-    async fn make(&self, image: &Unpacked) -> Result<Ready, BundleError> {
-        let facts = image.layers.iter().map(|layer| self.layers.facts(layer));
+    async fn make(&self, image: &Unpacked, room: &Room) -> Result<Ready, BundleError> {
+        let facts = image.layers.iter().map(|layer| self.layers.facts(layer, room));
         let facts = futures_util::future::try_join_all(facts).await?;
         let manifest = synthesise(image, &facts, self.layers.method())?;
         let (config, size) = (image.config.clone(), image.config.len() as u64);
@@ -124,7 +154,7 @@ impl Preparer {
             if blobs.iter().any(|known| known.digest == facts.digest) {
                 continue; // the empty layer comes many times in one image
             }
-            let body = Layers::body(&self.layers, layer, facts);
+            let body = Layers::body(&self.layers, layer, facts, room);
             blobs.push(ReadyBlob { digest: facts.digest, size: facts.size, body });
         }
         Ok(Ready { manifests: vec![Arc::new(manifest)], blobs })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
-use super::budget::{self, Budget};
+use super::body::Buffering;
 use super::context::{Context, Damage};
 use super::history::History;
 use super::layers::Layers;
@@ -13,9 +13,9 @@ use super::mirror::MaxConcurrency;
 use super::prepare::Preparer;
 use super::reading::{self, Met, Read, ReadSettings, Reader};
 use super::work::Work;
-use super::{Run, body, mirror};
+use super::{Run, mirror};
 use crate::bundle::{Accept, KnownLayers, LayerRecall};
-use crate::compress::{Quota, SpillSettings};
+use crate::compress::SpillSettings;
 use crate::error::{BundleError, Fault};
 use crate::exit::Exit;
 use crate::plan::Groups;
@@ -130,14 +130,14 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
     let Run { inputs, opener, mirrors, settings, listeners, cancel } = run;
     listeners.emit(&Event::Started { mirrors: names.clone() });
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
-    let (shares, resources) = (opener.shares(), &opener.resources);
-    let spill =
-        SpillSettings { quota: Quota::new(shares.layer_bytes), folder: resources.spool_folder.clone() };
-    let room = budget::on_disk(&resources.spool_folder, resources.spool_limit_bytes);
-    let room = shares.layer_bytes.saturating_add(room);
-    let pool = Arc::clone(&opener.pool);
-    let layers = Layers::new(pool, shares.layer_workers, settings.layer_compression, spill);
-    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), Budget::new(room)));
+    let (budget, pool) = (Arc::clone(&opener.budget), Arc::clone(&opener.pool));
+    let body_bytes = budget.shares().bodies;
+    let buffering = Buffering::new(body_bytes, mirrors.len());
+    let folder = opener.resources.spool_folder.clone();
+    let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
+    let layers = Layers::new(pool, opener.layer_workers(), settings.layer_compression, spill, buffering);
+    let backlog = Backlog::new(budget.unread_bytes());
+    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget));
     let damage = Arc::new(Damage::default());
     let context = |group| {
         let work = Arc::new(Work::new(groups.mirrors_in(group)));
@@ -156,7 +156,7 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
         .into_iter()
         .enumerate()
         .map(|(number, mirror)| {
-            let max = max_concurrency(shares.body_bytes, all, mirror.threads);
+            let max = max_concurrency(body_bytes, all, mirror.threads);
             let context = Arc::clone(&contexts[groups.of_mirror(number)]);
             tokio::spawn(mirror::run(number, mirror, max, context))
         })
@@ -171,7 +171,7 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
         listeners: listeners.clone(),
         works: contexts.iter().map(|context| Arc::clone(&context.work)).collect(),
         preparer,
-        backlog: Backlog::new(shares.backlog_bytes),
+        backlog,
         recall,
         cancel: stop.clone(),
     };
@@ -225,15 +225,14 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
 /// How long whoever reads the bundle may take to notice that nobody wants it any more.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// The highest limits of each mirror: bodies share the memory, down to one for each mirror. Beyond some forty
-/// mirrors it grows with their number.
+/// The highest limits of each mirror: bodies share the memory, down to one for each mirror.
 fn max_concurrency(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> MaxConcurrency {
     let share = memory_bytes / mirrors.max(1) as u64;
     let fit = |bytes: u64, most: usize| usize::try_from(share / bytes).unwrap_or(most).clamp(1, most);
     let threads = threads.map(NonZeroUsize::get);
     let most_questions = threads.map_or(MOST_QUESTIONS, |threads| threads * QUESTIONS_PER_THREAD);
     MaxConcurrency {
-        bodies: fit(body::BUFFERED_BYTES, threads.unwrap_or(MOST_BODIES)),
+        bodies: fit(Buffering::new(memory_bytes, mirrors).bytes(), threads.unwrap_or(MOST_BODIES)),
         questions: fit(mirror::SMALL_BYTES * 2, most_questions).max(LEAST_QUESTIONS),
     }
 }

@@ -8,9 +8,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::mirrors::inspect;
+use crate::support::build::Bundle;
 use crate::support::link;
 use crate::support::registry::Registry;
-use crate::support::{Pushed, bundle, folder, judge, layercast, push, within};
+use crate::support::{Push, Pushed, bundle, folder, judge, layercast, push, within};
 
 /// Forms that are read in different ways: parts, a stream, archives in archives, a folder.
 const FORMS: [(&str, &str, &str); 5] = [
@@ -163,8 +164,23 @@ fn layers_that_wait_for_a_slow_mirror_take_no_more_disk_than_they_may() {
     };
     assert_eq!(exit.code(), Some(0));
     judge(&registry.url(), &source);
-    // What may wait in memory may come to the disk with what did not fit.
-    assert!((MIB..=16 * MIB).contains(&most), "{most} bytes");
+    assert!((MIB..=8 * MIB).contains(&most), "{most} bytes");
+}
+
+/// The bundle tells its size, which is more than may be spooled.
+#[test]
+fn a_limit_that_is_too_small_is_said_before_anything_is_decoded_with_the_number_that_is_needed() {
+    let folder = folder();
+    let source = Bundle::archives()
+        .image("images.example/one:1", &["one"])
+        .layer_bytes(3 << 20)
+        .xz()
+        .write(folder.path());
+    let registry = Registry::docker();
+    let refused = Push::to(&registry).source(&source).flag("--spool-limit=1MiB").run();
+    assert_eq!(refused.exit, 5, "{}", refused.said());
+    assert!(refused.said().contains("--spool-limit BYTES` to 4 MiB or more"), "{}", refused.said());
+    assert_eq!(refused.report["decode"]["bytes"], 0);
 }
 
 /// What a process keeps in files that have no name any more.

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use xz2::stream::Check;
 
-use crate::decode::testing::{bgzf, content, decoder, drain, space, xz, zstd_frames};
+use crate::decode::testing::{bgzf, content, decoder, drain, space, with_parts, xz, zstd_frames};
 use crate::decode::{DecodeOptions, Decoder, StructureKind, Volume};
 use crate::error::Fault;
 use crate::source::{IoMode, SourceOptions, open};
@@ -66,7 +66,7 @@ fn readers_side_by_side_decode_each_part_once() {
 
 #[test]
 fn a_cache_of_three_parts_serves_more_readers_than_that() {
-    let options = DecodeOptions { part_cache_bytes: 7 * BLOCK as u64, ..DecodeOptions::default() };
+    let options = with_parts(7 * BLOCK as u64);
     let decoder = decoder(2, options);
     let (volume, data) = volume(&decoder);
     std::thread::scope(|scope| {
@@ -102,7 +102,7 @@ fn a_volume_inside_a_volume_needs_no_second_cache() {
     let data = content(BLOCK * BLOCKS, 4);
     let inner = xz(&data, BLOCK, Check::Crc32);
     let outer = xz(&inner, BLOCK, Check::Crc32);
-    let options = DecodeOptions { part_cache_bytes: 7 * BLOCK as u64, ..DecodeOptions::default() };
+    let options = with_parts(7 * BLOCK as u64);
     let decoder = decoder(2, options);
     let outer = decoder.open(space(&outer)).unwrap();
     let inner = decoder.open(std::sync::Arc::clone(&outer.space)).unwrap();
@@ -148,7 +148,7 @@ fn small_frames_and_members_share_parts() {
 
 #[test]
 fn large_parts_are_spooled() {
-    let options = DecodeOptions { part_cache_bytes: 3 * BLOCK as u64, ..DecodeOptions::default() };
+    let options = with_parts(3 * BLOCK as u64);
     let decoder = decoder(2, options);
     let data = content(BLOCK * 3, 7);
     let volume = decoder.open(space(&xz(&data, BLOCK, Check::Crc64))).unwrap();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 
+use crate::budget::{NoDisk, SpoolRoom};
 use crate::decode::Shared;
 use crate::decode::limits::mebibytes;
 use crate::decode::ranges::BitSet;
@@ -31,6 +32,7 @@ static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 pub(super) struct SpoolFile {
     shared: Arc<Shared>,
     file: File,
+    room: SpoolRoom,
     blocks: Mutex<Blocks>,
 }
 
@@ -38,14 +40,17 @@ pub(super) struct SpoolFile {
 struct Blocks {
     on_disk: BitSet,
     written: u64,
+    /// Bytes of the blocks on the disk.
+    held: u64,
 }
 
 impl SpoolFile {
-    /// Makes the file, if what will at least be in it fits where it lies.
+    /// Makes the file, if what will at least be in it fits where it lies, and takes the room for that.
     pub(super) fn create(shared: &Arc<Shared>, at_least_bytes: u64) -> Result<Self, BundleError> {
         let file = tempfile::tempfile_in(&shared.options.spool_dir)
             .map_err(|error| refused(shared, "a spool file cannot be made", &error))?;
-        let spool = Self { shared: Arc::clone(shared), file, blocks: Mutex::default() };
+        let room = shared.options.budget.spool(at_least_bytes.next_multiple_of(BLOCK)).map_err(no_disk)?;
+        let spool = Self { shared: Arc::clone(shared), file, room, blocks: Mutex::default() };
         spool.check_free(at_least_bytes)?;
         Ok(spool)
     }
@@ -55,21 +60,17 @@ impl SpoolFile {
         if *block == ZEROS[..block.len()] {
             return Ok(());
         }
-        if self.shared.meter.spooled_bytes() + BLOCK > self.shared.options.spool_limit_bytes {
-            let limit = mebibytes(self.shared.options.spool_limit_bytes);
-            return Err(BundleError::new(
-                Fault::LimitExceeded,
-                format!("decoding needs more spool space than the limit of {limit}"),
-            )
-            .hint("raise it with `--spool-limit BYTES`"));
-        }
         self.shared.meter.spool(BLOCK);
-        let look = {
+        let (look, lacking) = {
             let mut blocks = self.blocks.lock();
             blocks.on_disk.insert(usize::try_from(offset / BLOCK).unwrap_or(usize::MAX));
             blocks.written += 1;
-            blocks.written.is_multiple_of(LOOK_BLOCKS)
+            blocks.held += BLOCK;
+            (blocks.written.is_multiple_of(LOOK_BLOCKS), blocks.held.saturating_sub(self.room.bytes()))
         };
+        if lacking > 0 {
+            self.room.grow(lacking).map_err(no_disk)?;
+        }
         if look {
             self.check_free(FLOOR_BYTES)?;
         }
@@ -81,6 +82,12 @@ impl SpoolFile {
     /// The file is so long now, whatever was left out.
     pub(super) fn reach(&self, len: u64) -> Result<(), BundleError> {
         self.file.set_len(len).map_err(|error| refused(&self.shared, "writing a spool file", &error))
+    }
+
+    /// Nothing more will be written: gives back what was not needed.
+    pub(super) fn complete(&self) {
+        let held = self.blocks.lock().held;
+        self.room.give_back(self.room.bytes().saturating_sub(held));
     }
 
     /// Bytes that are in the file.
@@ -102,8 +109,11 @@ impl SpoolFile {
         let mut blocks = self.blocks.lock();
         if fallocate(&self.file, flags, first * BLOCK, (last - first) * BLOCK).is_ok() {
             let index = |block| usize::try_from(block).unwrap_or(usize::MAX);
-            let gone = (first..last).filter(|block| blocks.on_disk.remove(index(*block))).count();
-            self.shared.meter.unspool(gone as u64 * BLOCK);
+            let gone =
+                (first..last).filter(|block| blocks.on_disk.remove(index(*block))).count() as u64 * BLOCK;
+            blocks.held -= gone;
+            self.shared.meter.unspool(gone);
+            self.room.give_back(gone);
         }
     }
 
@@ -125,6 +135,15 @@ impl Drop for SpoolFile {
     fn drop(&mut self) {
         self.shared.meter.unspool(self.blocks.lock().on_disk.count() * BLOCK);
     }
+}
+
+fn no_disk(NoDisk { needed, limit }: NoDisk) -> BundleError {
+    let (needed, limit) = (mebibytes(needed), mebibytes(limit));
+    let what = format!(
+        "decoding needs more spool space than the limit of {limit}: at least {needed}, with the room for layers"
+    );
+    BundleError::new(Fault::LimitExceeded, what)
+        .hint(format!("raise it with `--spool-limit BYTES` to {needed} or more"))
 }
 
 fn refused(shared: &Shared, what: &str, error: &io::Error) -> BundleError {

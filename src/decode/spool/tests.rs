@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use xz2::stream::Check;
 
-use crate::decode::testing::{content, decoder, drain, gzip, space, xz, zstd};
+use crate::decode::testing::{content, decoder, drain, gzip, space, with_spool_limit, xz, zstd};
 use crate::decode::{DecodeOptions, StructureKind};
 use crate::error::Fault;
 
@@ -13,8 +13,8 @@ const MIB: usize = 1 << 20;
 fn zeros_cost_no_disk() {
     let mut data = vec![0; 24 * MIB];
     data[10 * MIB] = 1;
-    let decoder = decoder(1, DecodeOptions { spool_limit_bytes: 128 << 10, ..DecodeOptions::default() });
-    let volume = decoder.open(space(&zstd(&data, true))).unwrap();
+    let decoder = decoder(1, with_spool_limit(128 << 10));
+    let volume = decoder.open(space(&zstd(&data, false))).unwrap();
     assert_eq!(volume.structure.kind, StructureKind::Spool);
     assert!(drain(&volume).unwrap() == data);
     assert_eq!(decoder.meter().spool_high_water_bytes(), 64 << 10);
@@ -23,7 +23,7 @@ fn zeros_cost_no_disk() {
 
 #[test]
 fn the_limit_is_on_what_all_files_hold() {
-    let decoder = decoder(1, DecodeOptions { spool_limit_bytes: MIB as u64, ..DecodeOptions::default() });
+    let decoder = decoder(1, with_spool_limit(MIB as u64));
     let data = content(700_000, 1);
     let first = decoder.open(space(&gzip(&data))).unwrap();
     assert!(drain(&first).unwrap() == data);

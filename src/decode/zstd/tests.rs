@@ -1,4 +1,4 @@
-use crate::decode::testing::{content, decoder, drain, skippable, space, zstd};
+use crate::decode::testing::{content, decoder, drain, skippable, space, with_parts, zstd};
 use crate::decode::{DecodeOptions, Decoder, StructureKind, Volume};
 use crate::error::Fault;
 
@@ -64,7 +64,7 @@ fn readers_side_by_side_find_the_same_bytes_in_frames_without_sizes() {
 /// Where parts must go for others, those that are found again are decoded again, and still right.
 #[test]
 fn frames_without_sizes_are_read_in_any_order_with_little_room() {
-    let options = DecodeOptions { part_cache_bytes: 10 * FRAME as u64, ..DecodeOptions::default() };
+    let options = with_parts(10 * FRAME as u64);
     let decoder = decoder(2, options);
     let (volume, data) = opened(&decoder);
     assert_eq!(volume.structure.kind, StructureKind::Blocks);
@@ -141,7 +141,7 @@ fn frames_that_decode_to_more_than_was_guessed_are_given_more_room() {
 
 #[test]
 fn where_a_frame_proves_too_large_for_a_part_the_rest_is_decoded_in_order() {
-    let options = DecodeOptions { part_cache_bytes: 8 << 20, ..DecodeOptions::default() };
+    let options = with_parts(8 << 20);
     let data = [content(FRAME / 2, 8), content(1000, 9).repeat(64 << 10)].concat();
     let stored = [zstd(&data[..FRAME / 2], false), zstd(&data[FRAME / 2..], false)].concat();
     let decoder = decoder(1, options);

@@ -1,0 +1,284 @@
+//! The one owner of what a run may take: memory for decoded parts, compressed layers and bodies of requests; disk for
+//! spools and waiting layers together.
+//!
+//! In: [`Shares`], set once. Out: reservations, which give back what they hold when they are dropped.
+//! * [`LayerRoom`] is the promise to one image that its compressed layers will find room, in memory or on disk. It is made
+//!   before the first of them is, for all of them, in the order of asking; one image always gets its turn.
+//! * [`LayerBytes`] is what one layer really takes of what was promised, memory first.
+//! * [`SpoolRoom`] is the disk of one spool. What a spool is known to need is taken whole before it starts; it never waits,
+//!   so layers that lie in it can always be read.
+
+mod ledger;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use self::ledger::Ledger;
+use crate::sync::Mutex;
+
+/// Less memory does not hold a part for each of two cores.
+pub(crate) const MIN_MEMORY_BYTES: u64 = 32 << 20;
+
+/// How much of what a run may take, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shares {
+    /// Memory for decoded parts and the decoders at work on them.
+    pub parts: u64,
+    /// Memory for compressed layers.
+    pub layers: u64,
+    /// Memory for bodies of requests, of all mirrors together.
+    pub bodies: u64,
+    /// Disk for spools and compressed layers together.
+    pub disk: u64,
+    /// What compressed layers may take of that at the most.
+    pub layers_on_disk: u64,
+}
+
+impl Shares {
+    /// Five eighths of the memory for decoded parts, a quarter for compressed layers, the rest for bodies.
+    pub(crate) fn of(memory: u64, disk: u64, layers_on_disk: u64) -> Self {
+        Self { parts: memory / 8 * 5, layers: memory / 4, bodies: memory / 8, disk, layers_on_disk }
+    }
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self::of(256 << 20, u64::MAX, u64::MAX)
+    }
+}
+
+/// What a run may take, and what is taken.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    shares: Shares,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ledger: Ledger,
+    /// Images that wait for room, in the order of asking.
+    queue: VecDeque<(u64, Option<Waker>)>,
+    next_ticket: u64,
+}
+
+/// A spool finds no room on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoDisk {
+    /// The limit that would do, as far as is known.
+    pub needed: u64,
+    pub limit: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(shares: Shares) -> Arc<Self> {
+        let ledger = Ledger::new(shares.layers, shares.disk, shares.layers_on_disk);
+        let state = State { ledger, queue: VecDeque::new(), next_ticket: 0 };
+        Arc::new(Self { shares, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// What was found in the bundle and not yet read may be so much: half of the memory for parts.
+    pub(crate) fn unread_bytes(&self) -> u64 {
+        self.shares.parts / 2
+    }
+
+    /// A layer of this size will be compressed: spools leave it room.
+    pub(crate) fn expect_layer(&self, bytes: u64) {
+        self.state.lock().ledger.expect_layer(bytes);
+    }
+
+    /// Waits until the layers of an image, of so many bytes together, are sure to find room. What is more than there can
+    /// be gets all that there is.
+    pub(crate) async fn admit(self: &Arc<Self>, bytes: u64) -> Arc<LayerRoom> {
+        let mut place = Place { budget: self, ticket: None };
+        poll_fn(|context| place.poll(bytes, context)).await
+    }
+
+    /// Whether an image waits for room.
+    pub(crate) fn is_short(&self) -> bool {
+        !self.state.lock().queue.is_empty()
+    }
+
+    /// What a layer takes of the room of its image, nothing yet.
+    pub(crate) fn layer(self: &Arc<Self>, room: Option<Arc<LayerRoom>>) -> LayerBytes {
+        LayerBytes { budget: Arc::clone(self), room, in_memory: 0, on_disk: 0 }
+    }
+
+    /// Disk for a spool that needs at least so many bytes.
+    ///
+    /// # Errors
+    /// There is not so much.
+    pub(crate) fn spool(self: &Arc<Self>, at_least: u64) -> Result<SpoolRoom, NoDisk> {
+        let room = SpoolRoom { budget: Arc::clone(self), bytes: AtomicU64::new(0) };
+        room.grow(at_least)?;
+        Ok(room)
+    }
+
+    /// Gives something back, and wakes who may get on now.
+    fn give_back(&self, change: impl FnOnce(&mut Ledger)) {
+        let next = {
+            let mut state = self.state.lock();
+            change(&mut state.ledger);
+            state.wake_first()
+        };
+        next.inspect(Waker::wake_by_ref);
+    }
+}
+
+impl State {
+    fn wake_first(&mut self) -> Option<Waker> {
+        self.queue.front_mut().and_then(|(_, waker)| waker.take())
+    }
+}
+
+/// A place in the queue of images. One that is given up lets the next one try.
+struct Place<'a> {
+    budget: &'a Arc<Budget>,
+    ticket: Option<u64>,
+}
+
+impl Place<'_> {
+    fn poll(&mut self, bytes: u64, context: &Context<'_>) -> Poll<Arc<LayerRoom>> {
+        let mut state = self.budget.state.lock();
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            state.next_ticket += 1;
+            let ticket = state.next_ticket;
+            state.queue.push_back((ticket, None));
+            ticket
+        });
+        let is_first = state.queue.front().is_some_and(|(first, _)| *first == ticket);
+        if is_first && let Some(bytes) = state.ledger.promise(bytes) {
+            drop(state);
+            // Dropping the place takes it out of the queue.
+            let (budget, untaken) = (Arc::clone(self.budget), AtomicU64::new(bytes));
+            return Poll::Ready(Arc::new(LayerRoom { budget, untaken }));
+        }
+        if let Some((_, waker)) = state.queue.iter_mut().find(|(it, _)| *it == ticket) {
+            *waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let next = {
+            let mut state = self.budget.state.lock();
+            state.queue.retain(|(it, _)| *it != ticket);
+            state.wake_first()
+        };
+        next.inspect(Waker::wake_by_ref);
+    }
+}
+
+/// Room that the compressed layers of one image are sure to find.
+#[derive(Debug)]
+pub(crate) struct LayerRoom {
+    budget: Arc<Budget>,
+    /// What no layer has taken yet. Changes only while the budget is locked.
+    untaken: AtomicU64,
+}
+
+impl LayerRoom {
+    /// All layers of the image are made: what they did not take is for others.
+    pub(crate) fn settle(&self) {
+        self.budget.give_back(|ledger| ledger.take_back(self.untaken.swap(0, Ordering::Relaxed)));
+    }
+}
+
+impl Drop for LayerRoom {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+/// What one compressed layer takes of memory and disk.
+#[derive(Debug)]
+pub(crate) struct LayerBytes {
+    budget: Arc<Budget>,
+    room: Option<Arc<LayerRoom>>,
+    in_memory: u64,
+    on_disk: u64,
+}
+
+/// No room is left for a layer, in memory and on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoRoom {
+    /// What there is for all layers.
+    pub limit: u64,
+}
+
+impl LayerBytes {
+    /// Takes more, and says how much of it is memory: the rest is disk.
+    ///
+    /// # Errors
+    /// There is not so much. What keeps to its room never comes to that.
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<u64, NoRoom> {
+        let mut state = self.budget.state.lock();
+        let untaken = self.room.as_ref().map_or(0, |room| room.untaken.load(Ordering::Relaxed));
+        let promised = untaken.min(bytes);
+        let Some(in_memory) = state.ledger.take(bytes, promised) else {
+            return Err(NoRoom { limit: state.ledger.layer_room() });
+        };
+        if let Some(room) = &self.room {
+            room.untaken.store(untaken - promised, Ordering::Relaxed);
+        }
+        self.in_memory += in_memory;
+        self.on_disk += bytes - in_memory;
+        Ok(in_memory)
+    }
+}
+
+impl Drop for LayerBytes {
+    fn drop(&mut self) {
+        self.budget.give_back(|ledger| ledger.give_back(self.in_memory, self.on_disk));
+    }
+}
+
+/// The disk of one spool.
+#[derive(Debug)]
+pub(crate) struct SpoolRoom {
+    budget: Arc<Budget>,
+    bytes: AtomicU64,
+}
+
+impl SpoolRoom {
+    /// Bytes that are reserved.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes more.
+    ///
+    /// # Errors
+    /// There is not so much.
+    pub(crate) fn grow(&self, bytes: u64) -> Result<(), NoDisk> {
+        let limit = self.budget.shares.disk;
+        self.budget.state.lock().ledger.spool(bytes).map_err(|needed| NoDisk { needed, limit })?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Does not need so many any more.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.give_back(|ledger| ledger.unspool(bytes));
+    }
+}
+
+impl Drop for SpoolRoom {
+    fn drop(&mut self) {
+        self.budget.give_back(|ledger| ledger.unspool(*self.bytes.get_mut()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+use futures_util::FutureExt as _;
+
+use super::*;
+
+fn budget(layers: u64, disk: u64) -> Arc<Budget> {
+    Budget::new(Shares { parts: 0, layers, bodies: 0, disk, layers_on_disk: disk })
+}
+
+#[test]
+fn images_are_admitted_in_order_and_one_too_large_gets_all() {
+    let budget = budget(4, 6);
+    let small = budget.admit(1).now_or_never().expect("there is room");
+    let mut huge = Box::pin(budget.admit(1 << 40));
+    assert!((&mut huge).now_or_never().is_none(), "the small one has its room");
+    let mut next = Box::pin(budget.admit(1));
+    assert!((&mut next).now_or_never().is_none(), "nobody overtakes");
+    drop(small);
+    let huge = huge.now_or_never().expect("nobody else has any");
+    assert!((&mut next).now_or_never().is_none());
+    drop(huge);
+    assert!(next.now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn whoever_gives_up_waiting_lets_the_next_one_in() {
+    let budget = budget(10, 0);
+    let held = budget.admit(5).await;
+    let mut large = Box::pin(budget.admit(10));
+    assert!((&mut large).now_or_never().is_none());
+    let asking = Arc::clone(&budget);
+    let small = tokio::spawn(async move { asking.admit(5).await });
+    tokio::task::yield_now().await;
+    assert!(!small.is_finished());
+    drop(large);
+    drop(small.await.unwrap());
+    drop(held);
+}
+
+#[test]
+fn layers_take_memory_before_disk_and_give_both_back() {
+    let budget = budget(4, 6);
+    let (mut one, mut other) = (budget.layer(None), budget.layer(None));
+    assert_eq!(one.grow(3), Ok(3));
+    assert_eq!(other.grow(3), Ok(1), "two on disk");
+    assert_eq!(other.grow(5), Err(NoRoom { limit: 10 }));
+    drop(one);
+    assert_eq!(other.grow(5), Ok(3));
+    assert_eq!(budget.spool(3).unwrap_err(), NoDisk { needed: 7, limit: 6 });
+    drop(other);
+    assert_eq!(budget.spool(6).unwrap().bytes(), 6);
+}
+
+#[test]
+fn a_layer_takes_what_was_promised_to_its_image_and_others_do_not() {
+    let budget = budget(0, 10);
+    let room = budget.admit(6).now_or_never().unwrap();
+    let (mut layer, mut stranger) = (budget.layer(Some(Arc::clone(&room))), budget.layer(None));
+    assert!(stranger.grow(5).is_err());
+    assert!(budget.spool(5).is_err());
+    let spool = budget.spool(4).unwrap();
+    assert_eq!(layer.grow(4), Ok(0));
+    assert!(budget.admit(1).now_or_never().is_none());
+    room.settle();
+    assert!(budget.admit(2).now_or_never().is_some(), "the layers turned out smaller");
+    // A layer that other images have too outlives the room that it was made in.
+    drop(room);
+    assert_eq!(spool.grow(3), Err(NoDisk { needed: 11, limit: 10 }));
+    drop(layer);
+    assert_eq!(spool.grow(3), Ok(()));
+    spool.give_back(5);
+    assert!(budget.admit(8).now_or_never().is_some());
+}
