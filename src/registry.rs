@@ -6,12 +6,14 @@
 //! trying again can help. Retries happen here and nowhere above. Knows nothing of bundles, plans or state; never sends
 //! credentials to a host that was not named, never falls back from TLS, never holds a blob.
 
-mod answer;
+mod attempts;
 mod auth;
 mod blobs;
 mod body;
+mod breaker;
 mod cause;
 mod client;
+mod connect;
 mod endpoint;
 mod error;
 mod headers;
@@ -20,20 +22,21 @@ mod kind;
 mod location;
 mod manifests;
 mod puller;
+mod quirks;
 mod redact;
+mod refusal;
+mod resolver;
 mod retry;
 #[cfg(test)]
-mod tests;
+mod testing;
 mod tls;
 mod transport;
 mod upload;
+mod webpage;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-use reqwest::Method;
-use reqwest::header::HeaderMap;
 
 pub(crate) use auth::{Access, Credential, credentials};
 pub(crate) use blobs::Mount;
@@ -49,8 +52,7 @@ pub(crate) use upload::UploadSession;
 
 use auth::{Auth, Scopes};
 use client::{Client, Reply, Request};
-use error::Cause;
-use host::Host;
+use host::HostState;
 use tls::Clients;
 use transport::Transport;
 
@@ -172,13 +174,7 @@ impl fmt::Debug for Registry {
 impl Registry {
     /// Knocks at the front door: settles the scheme, learns what kind of credentials are wanted, and shows them.
     pub async fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, RegistryError> {
-        let scheme = match endpoint.scheme() {
-            Scheme::Unstated if options.authorities.is_empty() && options.client_certificates.is_empty() => {
-                find_scheme(endpoint, &options).await?
-            }
-            Scheme::Http => Scheme::Http,
-            _ => Scheme::Https,
-        };
+        let scheme = connect::scheme(endpoint, &options).await?;
         let endpoint = endpoint.with_scheme(scheme);
         if scheme == Scheme::Https && options.authorities.is_empty() && !options.skip_verify {
             // They will be asked for in the handshake, where reading them would hold up other mirrors.
@@ -187,12 +183,10 @@ impl Registry {
         }
         let clients = Clients::new(&endpoint, &options)?;
         let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
-        let (host, policy, observer) = (Host::new(), options.retry, options.observer);
-        let client = Client { endpoint, transport, host, policy, observer };
+        let client = Client::new(endpoint, transport, options.retry, options.observer);
         let auth = Auth::new(options.credential, options.auth_realms);
-        let front_door = Request::new(Method::GET, client.endpoint.url("")?);
-        match client.exchange(&front_door, None).await {
-            Ok(_) => {}
+        match connect::knock(&client).await {
+            Ok(()) => {}
             Err(error) if error.status() == Some(401) => auth.learn(&client, error).await?,
             Err(error) => return Err(error),
         }
@@ -220,7 +214,7 @@ impl Registry {
         &self.0.client.transport
     }
 
-    fn host(&self) -> &Host {
+    fn host(&self) -> &HostState {
         &self.0.client.host
     }
 
@@ -249,36 +243,11 @@ impl Registry {
     }
 
     async fn call_with(&self, scopes: &Scopes, request: &Request<'_>) -> Result<Reply, RegistryError> {
-        self.0.client.call(&self.0.auth, scopes, request).await
-    }
-}
-
-/// Whether a registry on this machine, named without a scheme, speaks TLS. Only there, where nobody can listen in, is
-/// plain HTTP taken without being asked for, and only when the other side does not speak TLS at all.
-async fn find_scheme(endpoint: &Endpoint, options: &ClientOptions) -> Result<Scheme, RegistryError> {
-    let mut options = options.clone();
-    // A server that waits for a line of text would otherwise hold us up for the whole time.
-    options.timeouts.connect = options.timeouts.connect.min(Duration::from_secs(3));
-    let clients = Clients::new(endpoint, &options)?;
-    let url = endpoint.url("")?;
-    let host = Host::new();
-    let mut delays = options.retry.delays();
-    loop {
-        let request = clients.control.get(url.clone()).headers(HeaderMap::new());
-        let sent = tokio::time::timeout(options.timeouts.response, request.send()).await;
-        let Ok(Err(error)) = sent else { return Ok(Scheme::Https) };
-        if tls::speaks_no_tls(&error) {
-            return Ok(Scheme::Http);
+        let reply = self.0.client.call(&self.0.auth, scopes, request).await?;
+        if self.0.access == Access::Pull {
+            // Who only asks gets on with each answer.
+            self.host().breaker().acknowledged();
         }
-        let cause = tls::cause_of(&error);
-        if !matches!(cause, Cause::Unreachable(_)) {
-            return Ok(Scheme::Https);
-        }
-        if !host.unreachable(tokio::time::Instant::now(), options.retry.connect_patience) {
-            return Err(RegistryError::new("GET", &url, cause));
-        }
-        let delay = delays.next().unwrap_or_default().min(Duration::from_secs(2));
-        options.observer.retry(&format!("GET {url}"), "no connection", delay);
-        tokio::time::sleep(delay).await;
+        Ok(reply)
     }
 }

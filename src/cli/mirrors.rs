@@ -38,7 +38,7 @@ pub(super) struct MirrorArgs {
     #[arg(long, value_name = "N", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// How long a registry may refuse connections before it is given up (it may be restarting)
+    /// How long a registry may be away, or ask to be left alone, before it is given up (it may be restarting)
     #[arg(long, value_name = "SECONDS", default_value = "20", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u64).range(0..=86_400))]
     patience: u64,

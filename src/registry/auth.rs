@@ -80,15 +80,4 @@ impl Scopes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_target_comes_first_and_a_challenge_only_adds() {
-        let scopes = Scopes::of(&"a/b".parse().unwrap(), Access::PullPush).reading(&"c".parse().unwrap());
-        assert_eq!(
-            scopes.with(Some("repository:a/b:pull repository:prefix/a/b:push")),
-            ["repository:a/b:pull,push", "repository:c:pull", "repository:prefix/a/b:push"]
-        );
-    }
-}
+mod tests;

@@ -69,16 +69,16 @@ impl Registry {
         digest: &Digest,
         from: &Repository,
     ) -> Result<Mount, RegistryError> {
-        if self.host().can_mount() {
+        if self.host().quirks().mounts() {
             match self.try_mount(repository, digest, from).await {
                 Ok(mount) => {
-                    self.host().learn_mount(true);
+                    self.host().quirks().learn_mount(true);
                     return Ok(mount);
                 }
                 Err(error) if error.kind().is_network() || error.kind() == Kind::Tls => return Err(error),
                 Err(error) => {
                     tracing::debug!(%error, "mount failed; the blob is sent instead");
-                    self.host().learn_mount(false);
+                    self.host().quirks().learn_mount(false);
                 }
             }
         }
@@ -97,8 +97,9 @@ impl Registry {
         let scopes = self.scopes(repository).reading(from);
         let reply = self.call_with(&scopes, &request).await?;
         if reply.status == 202 {
-            return self.session(&request, &reply).map(Mount::Session);
+            return self.session(repository, &request, &reply).map(Mount::Session);
         }
+        self.host().breaker().acknowledged();
         Ok(Mount::Done)
     }
 
@@ -106,3 +107,6 @@ impl Registry {
         self.url(&format!("{repository}/blobs/{digest}"))
     }
 }
+
+#[cfg(test)]
+mod tests;

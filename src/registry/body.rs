@@ -17,7 +17,6 @@ use tokio::time::{Instant, Sleep};
 
 use crate::error::{BundleError, Fault};
 use crate::registry::Observer;
-use crate::registry::host::locked;
 
 /// The largest piece handed to the network at once: only what is taken in small pieces shows that something moves.
 const MAX_PIECE_BYTES: usize = 256 << 10;
@@ -106,7 +105,26 @@ impl Progress {
 
     /// What the bundle did wrong, if that is why the body ended.
     pub(super) fn fault(&self) -> Option<BundleError> {
-        locked(&self.fault).clone()
+        self.fault.lock().clone()
+    }
+}
+
+/// What the network took of a blob, all tries together.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    bytes: AtomicU64,
+    /// When the last byte of the present try was taken.
+    whole_since: Mutex<Option<Instant>>,
+}
+
+impl Taken {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Since when the network has had all bytes of the last try, if it got them all.
+    pub(super) fn whole_since(&self) -> Option<Instant> {
+        *self.whole_since.lock()
     }
 }
 
@@ -120,7 +138,7 @@ pub(super) struct Metered {
     /// Nothing is given before this ends.
     hold: Option<Pin<Box<Sleep>>>,
     progress: Arc<Progress>,
-    taken: Arc<AtomicU64>,
+    taken: Arc<Taken>,
     observer: Arc<dyn Observer>,
 }
 
@@ -129,12 +147,13 @@ impl Metered {
     /// refuses it can say so before bytes that it does not read make it reset the connection.
     pub(super) fn new(
         body: &dyn BlobBody,
-        taken: Arc<AtomicU64>,
+        taken: Arc<Taken>,
         hold: Duration,
         observer: Arc<dyn Observer>,
     ) -> (Self, Arc<Progress>) {
         let left = body.len();
         let progress = Arc::new(Progress::new(left == 0));
+        *taken.whole_since.lock() = None;
         let stream = Mutex::new(body.open(0..left));
         let hold = (!hold.is_zero()).then(|| Box::pin(tokio::time::sleep(hold)));
         (
@@ -152,7 +171,7 @@ impl Metered {
     }
 
     fn fail(&mut self, error: BundleError) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
-        *locked(&self.progress.fault) = Some(error.clone());
+        *self.progress.fault.lock() = Some(error.clone());
         Poll::Ready(Some(Err(error)))
     }
 }
@@ -197,7 +216,10 @@ impl http_body::Body for Metered {
         let size = self.piece.len().min(MAX_PIECE_BYTES);
         let piece = self.piece.split_to(size);
         self.left -= size as u64;
-        self.taken.fetch_add(size as u64, Ordering::Relaxed);
+        self.taken.bytes.fetch_add(size as u64, Ordering::Relaxed);
+        if self.left == 0 {
+            *self.taken.whole_since.lock() = Some(Instant::now());
+        }
         self.progress.touch();
         self.progress.is_complete.store(self.left == 0, Ordering::Release);
         self.observer.body_sent(size as u64);

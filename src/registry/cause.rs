@@ -1,23 +1,52 @@
-//! Why a request failed, as the client saw it.
+//! Why a request failed, as the client saw it, and what follows from that alone.
 
 use std::time::Duration;
 
 use crate::error::BundleError;
-use crate::registry::answer::Answer;
+use crate::registry::kind::Kind;
+use crate::registry::refusal::Refusal;
 
 /// Why.
 #[derive(Debug, Clone)]
 pub(super) enum Cause {
-    BadTarget { text: String, why: String },
-    BadFile { path: String, why: String },
+    BadTarget {
+        text: String,
+        why: String,
+    },
+    BadFile {
+        path: String,
+        why: String,
+    },
     Credentials(String),
     Unreachable(String),
+    /// The resolver answered that the name does not exist, which is not an outage.
+    NoSuchName(String),
     Broken(String),
     Stalled(Duration),
-    Tls { fault: TlsFault, why: String },
-    Answer(Answer),
+    /// A document that trickles: what came of it in that time.
+    TooSlow {
+        bytes: u64,
+        after: Duration,
+    },
+    Tls {
+        fault: TlsFault,
+        why: String,
+    },
+    /// The port is addressed with http:// and speaks TLS.
+    SpeaksTls,
+    Answer(Refusal),
+    /// The registry asks to be left alone for longer than there is patience.
+    Busy {
+        refusal: Refusal,
+        asked: Duration,
+    },
+    /// Something answers that is no registry: a web page, a login page, another protocol.
+    NotRegistry(String),
     Protocol(String),
-    TooMuch { what: String, limit_bytes: u64 },
+    TooMuch {
+        what: String,
+        limit_bytes: u64,
+    },
     Integrity(String),
     Source(BundleError),
     Internal(String),
@@ -36,4 +65,49 @@ pub(super) enum TlsFault {
     NotTls,
     /// Versions and ciphers do not meet.
     Other,
+}
+
+impl Cause {
+    /// The class, for programs.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::BadTarget { .. } | Self::BadFile { .. } => Kind::Usage,
+            Self::Credentials(_) => Kind::Auth,
+            Self::Unreachable(_) | Self::NoSuchName(_) => Kind::Unreachable,
+            Self::Broken(_) => Kind::Broken,
+            Self::Stalled(_) | Self::TooSlow { .. } => Kind::Stalled,
+            Self::Tls { .. } | Self::SpeaksTls => Kind::Tls,
+            Self::Answer(refusal) | Self::Busy { refusal, .. } => refusal.kind(),
+            Self::NotRegistry(_) | Self::Protocol(_) | Self::TooMuch { .. } => Kind::Registry,
+            Self::Integrity(_) => Kind::Integrity,
+            Self::Source(_) => Kind::Source,
+            Self::Internal(_) => Kind::Internal,
+        }
+    }
+
+    /// The answer of the registry, where there was one.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Answer(refusal) | Self::Busy { refusal, .. } => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) | Self::Stalled(_) | Self::TooSlow { .. } => true,
+            Self::Answer(refusal) => refusal.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// Whether it may say that the host is away, rather than something of the request.
+    pub(super) fn says_away(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::NoSuchName(_) | Self::Broken(_) | Self::Stalled(_) => true,
+            Self::Answer(refusal) => refusal.is_of_gateway(),
+            _ => false,
+        }
+    }
 }

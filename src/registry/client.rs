@@ -1,6 +1,7 @@
-//! A request with everything that belongs to it: credentials, redirects, pauses, retries. The rules of the tries are
-//! `retry`'s; here they are carried out.
+//! A request with everything that belongs to it: credentials, redirects, and the hosts it meets. When it is tried again
+//! is the business of `retry` and `attempts`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,19 +11,25 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHE
 use reqwest::{Method, Response, Url};
 use tokio::time::Instant;
 
-use crate::registry::answer::Answer;
+use crate::registry::attempts::Attempts;
 use crate::registry::auth::{Auth, Scopes};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
-use crate::registry::host::Host;
+use crate::registry::host::HostState;
 use crate::registry::redact::redacted;
-use crate::registry::retry::{Replay, RetryDecision, RetryPolicy, classify};
+use crate::registry::refusal::Refusal;
+use crate::registry::retry::{Replay, RetryPolicy};
 use crate::registry::transport::{Payload, Transport};
 use crate::registry::{Observer, headers, location};
+use crate::sync::Mutex;
 
 const MAX_REDIRECTS: u32 = 5;
 /// A host that comes back is noticed this soon.
-const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
+const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
+/// The last look at a host may take this long at least.
+const MIN_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Other hosts (token servers, object stores) whose state is kept; those beyond share one.
+const MAX_OTHER_HOSTS: usize = 64;
 
 /// What a request asks for and how it may be treated.
 pub(super) struct Request<'a> {
@@ -38,6 +45,9 @@ pub(super) struct Request<'a> {
     pub(super) also: &'a [u16],
     /// Whether a GET or HEAD may be led elsewhere.
     pub(super) follows: bool,
+    /// Within which time the answer must begin, if not within the usual one. What takes longer counts from its beginning
+    /// as time for which the host was away.
+    pub(super) deadline: Option<Duration>,
 }
 
 /// What is to become of the body of a good answer.
@@ -45,6 +55,8 @@ pub(super) struct Request<'a> {
 pub(super) enum Want {
     /// Nobody needs it.
     Nothing,
+    /// Its beginning, up to so many bytes.
+    Beginning(u64),
     /// Whole, up to so many bytes.
     Whole(u64),
     /// Piece by piece.
@@ -64,6 +76,7 @@ impl<'a> Request<'a> {
             want: Want::Nothing,
             also: &[],
             follows,
+            deadline: None,
         }
     }
 
@@ -108,12 +121,25 @@ pub(super) struct Reply {
 pub(super) struct Client {
     pub(super) endpoint: Endpoint,
     pub(super) transport: Transport,
-    pub(super) host: Host,
     pub(super) policy: RetryPolicy,
     pub(super) observer: Arc<dyn Observer>,
+    /// The registry's own host.
+    pub(super) host: Arc<HostState>,
+    /// By origin.
+    others: Mutex<HashMap<String, Arc<HostState>>>,
 }
 
 impl Client {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        transport: Transport,
+        policy: RetryPolicy,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let host = Arc::new(HostState::new(policy.connect_patience));
+        Self { endpoint, transport, policy, observer, host, others: Mutex::default() }
+    }
+
     /// Sends a request with the credentials that `scopes` need. A 401 is met with one fresh token, never with more.
     pub(super) async fn call(
         &self,
@@ -143,50 +169,79 @@ impl Client {
         request: &Request<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, RegistryError> {
-        self.host.admit().await;
-        let mut delays = self.policy.delays();
-        let mut tries = 0;
+        let what = format!("{} {}", request.method, redacted(&request.url));
+        let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
+        let host = self.host_of(&request.url);
+        host.pay_in();
         loop {
-            tries += 1;
+            self.ready(&request.url).await?;
+            let began = Instant::now();
             let (cause, url) = match self.attempt(request, authorization).await {
                 Ok(reply) => return Ok(reply),
                 Err(failed) => failed,
             };
-            let delay = delays.next().unwrap_or(self.policy.max_delay);
-            let last = tries >= self.policy.tries(&cause);
-            let error = |cause| Err(RegistryError::new(request.method.as_str(), &url, cause));
-            let delay = match classify(&cause, request.replay) {
-                RetryDecision::Final | RetryDecision::Ambiguous | RetryDecision::Unauthorized => {
-                    return error(cause);
+            let failing = self.host_of(&url);
+            let waited = if request.deadline.is_some() { began.elapsed() } else { Duration::ZERO };
+            failing.breaker().failed(&cause, waited);
+            let error = RegistryError::new(request.method.as_str(), &url, cause);
+            attempts.retry(&failing, request.replay, error).await?;
+        }
+    }
+
+    /// Waits until the host that a URL leads to may be talked to.
+    pub(super) async fn ready(&self, url: &Url) -> Result<(), RegistryError> {
+        // Who asks everything once only waits for nobody.
+        if self.policy.attempts <= 1 {
+            return Ok(());
+        }
+        let host = self.host_of(url);
+        let ready = host.ready(|| self.look(&host, url)).await;
+        ready.map_err(|cause| RegistryError::new("GET", url, cause))
+    }
+
+    /// What is known of the host that a URL leads to.
+    fn host_of(&self, url: &Url) -> Arc<HostState> {
+        if self.endpoint.is_origin_of(url) {
+            return Arc::clone(&self.host);
+        }
+        let mut others = self.others.lock();
+        let origin =
+            if others.len() < MAX_OTHER_HOSTS { url.origin().ascii_serialization() } else { String::new() };
+        let new = || Arc::new(HostState::new(self.policy.connect_patience));
+        Arc::clone(others.entry(origin).or_insert_with(new))
+    }
+
+    /// Looks whether a host is back until it is, or until there is no patience left with it.
+    async fn look(&self, host: &HostState, url: &Url) -> Result<(), Cause> {
+        let mut at = url.clone();
+        at.set_path(if self.endpoint.is_origin_of(url) { "/v2/" } else { "/" });
+        at.set_query(None);
+        let what = format!("GET {}", redacted(&at));
+        let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
+        loop {
+            let (left, why) = {
+                let mut breaker = host.breaker();
+                let left = breaker.left();
+                if left.is_zero() {
+                    return Err(breaker.give_up());
                 }
-                RetryDecision::Reconnect
-                    if !self.host.unreachable(Instant::now(), self.policy.connect_patience) =>
-                {
-                    return error(cause);
-                }
-                RetryDecision::Reconnect => delay.min(MAX_RECONNECT_DELAY),
-                // Who asks everything once only does not wait for anybody either.
-                RetryDecision::Pause(_) if self.policy.attempts <= 1 => return error(cause),
-                RetryDecision::Pause(asked) => {
-                    self.host.pause(Instant::now(), asked.unwrap_or(delay));
-                    if last || request.replay == Replay::Never {
-                        return error(cause);
-                    }
-                    // Not everybody at once when the pause is over.
-                    asked.map_or(delay, |asked| asked + delay / 4)
-                }
-                RetryDecision::Again if last => return error(cause),
-                // Mostly a kept connection that the other side had closed.
-                RetryDecision::Again if tries == 1 && matches!(cause, Cause::Broken(_)) => Duration::ZERO,
-                RetryDecision::Again => delay,
+                (left, breaker.why())
             };
-            if !self.host.take_retry() {
-                return error(cause);
+            let began = Instant::now();
+            let delay = attempts.delay().min(MAX_PROBE_DELAY).min(left);
+            attempts.wait(host, delay, &why).await;
+            let deadline = left.saturating_sub(began.elapsed()).max(MIN_PROBE_TIMEOUT);
+            let door = Request::new(Method::GET, at.clone());
+            let door = Request { deadline: Some(deadline), follows: false, ..door };
+            let looked = self.attempt(&door, None).await;
+            let mut breaker = host.breaker();
+            match looked {
+                Err((cause, _)) if cause.says_away() => breaker.failed(&cause, began.elapsed()),
+                _ => {
+                    breaker.is_back(began.elapsed());
+                    return Ok(());
+                }
             }
-            let what = format!("{} {}", request.method, redacted(&url));
-            self.observer.retry(&what, &why(&cause), delay);
-            tokio::time::sleep(delay).await;
-            self.host.wait_out_pause().await;
         }
     }
 
@@ -206,9 +261,11 @@ impl Client {
                 }
             }
             let asked = Instant::now();
-            let sent = self.transport.send(&request.method, &url, headers, &request.payload).await;
-            let answer = sent.map_err(|cause| (cause, url.clone()))?;
-            self.host.reached(asked.elapsed());
+            let sent =
+                self.transport.send(&request.method, &url, headers, &request.payload, request.deadline);
+            let answer = sent.await.map_err(|cause| (cause, url.clone()))?;
+            let host = self.host_of(&url);
+            host.answered(asked.elapsed());
             let status = answer.status().as_u16();
             if request.follows && matches!(status, 301 | 302 | 303 | 307 | 308) {
                 let text = headers::text(answer.headers(), LOCATION).unwrap_or_default();
@@ -218,7 +275,7 @@ impl Client {
                 continue;
             }
             for text in headers::warnings(answer.headers()) {
-                if self.host.is_news(&text) {
+                if host.is_news(&text) {
                     self.observer.warning(&format!(
                         "{} says: {}",
                         self.endpoint,
@@ -229,12 +286,16 @@ impl Client {
             if !answer.status().is_success() && !request.also.contains(&status) {
                 return Err((Cause::Answer(self.refusal(answer).await), url));
             }
+            host.breaker().answered();
             let (status_is_success, headers) = (answer.status().is_success(), answer.headers().clone());
             let (body, response) = match request.want {
                 Want::Whole(max_bytes) if status_is_success => (
                     self.transport.read(answer, max_bytes).await.map_err(|cause| (cause, url.clone()))?,
                     None,
                 ),
+                Want::Beginning(max_bytes) if status_is_success => {
+                    (self.transport.read_some(answer, max_bytes).await, None)
+                }
                 Want::Stream if status_is_success => (Bytes::new(), Some(answer)),
                 // Read to its end, the connection can be used again.
                 _ => (self.transport.read_some(answer, MAX_ERROR_BYTES).await, None),
@@ -244,20 +305,15 @@ impl Client {
         Err((Cause::Protocol(format!("more than {MAX_REDIRECTS} redirects")), url))
     }
 
-    async fn refusal(&self, answer: Response) -> Answer {
+    async fn refusal(&self, answer: Response) -> Refusal {
         let status = answer.status().as_u16();
         let retry_after = headers::retry_after(answer.headers(), Timestamp::now());
         let values = answer.headers().get_all(WWW_AUTHENTICATE);
         let challenges = values.iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
         let body = self.transport.read_some(answer, MAX_ERROR_BYTES).await;
-        Answer { challenges, ..Answer::new(status, retry_after, &body) }
+        Refusal { challenges, ..Refusal::new(status, retry_after, &body) }
     }
 }
 
-/// A cause in few words.
-fn why(cause: &Cause) -> String {
-    match cause {
-        Cause::Answer(answer) => answer.to_string(),
-        other => RegistryError::from(other.clone()).to_string(),
-    }
-}
+#[cfg(test)]
+mod tests;

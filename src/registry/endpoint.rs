@@ -88,6 +88,12 @@ impl Endpoint {
         Self { scheme, ..self.clone() }
     }
 
+    /// The same host on another port.
+    #[must_use]
+    pub(super) fn with_port(&self, port: u16) -> Self {
+        Self { port: Some(port), ..self.clone() }
+    }
+
     /// The URL of a path of the API, as `manifests/x` below `/v2/`.
     ///
     /// # Errors

@@ -4,17 +4,17 @@
 //! (upload locations and storage URLs carry signatures in their queries).
 
 use std::fmt;
+use std::time::Duration;
 
 use url::Url;
 
 use crate::error::{BundleError, printable};
 use crate::exit::Exit;
 use crate::oci::Digest;
-use crate::registry::answer::{Answer, ApiError};
 pub(super) use crate::registry::cause::{Cause, TlsFault};
 pub(crate) use crate::registry::kind::Kind;
 use crate::registry::redact::redacted;
-use crate::registry::retry;
+use crate::registry::refusal::{ApiError, Refusal};
 
 /// How much of an error's body is read, in bytes.
 pub(super) const MAX_ERROR_BYTES: u64 = 64 << 10;
@@ -59,11 +59,21 @@ impl RegistryError {
     }
 
     /// The answer of the registry, where there was one.
-    pub(super) fn answer(&self) -> Option<&Answer> {
-        match &self.0.cause {
-            Cause::Answer(answer) => Some(answer),
-            _ => None,
+    pub(super) fn answer(&self) -> Option<&Refusal> {
+        self.0.cause.refusal()
+    }
+
+    /// Why, in few words: without what was asked.
+    pub(super) fn why(&self) -> String {
+        Self::from(self.0.cause.clone()).to_string()
+    }
+
+    /// The same, and final: the host asks to be left alone for longer than there is patience.
+    pub(super) fn too_long(mut self, asked: Duration) -> Self {
+        if let Cause::Answer(refusal) = &self.0.cause {
+            self.0.cause = Cause::Busy { refusal: refusal.clone(), asked };
         }
+        self
     }
 
     /// Content came back that is not what was asked for.
@@ -78,19 +88,7 @@ impl RegistryError {
 
     /// The class, for programs.
     pub(crate) fn kind(&self) -> Kind {
-        match &self.0.cause {
-            Cause::BadTarget { .. } | Cause::BadFile { .. } => Kind::Usage,
-            Cause::Credentials(_) => Kind::Auth,
-            Cause::Unreachable(_) => Kind::Unreachable,
-            Cause::Broken(_) => Kind::Broken,
-            Cause::Stalled(_) => Kind::Stalled,
-            Cause::Tls { .. } => Kind::Tls,
-            Cause::Answer(answer) => answer.kind(),
-            Cause::Protocol(_) | Cause::TooMuch { .. } => Kind::Registry,
-            Cause::Integrity(_) => Kind::Integrity,
-            Cause::Source(_) => Kind::Source,
-            Cause::Internal(_) => Kind::Internal,
-        }
+        self.0.cause.kind()
     }
 
     /// The status of the answer, if there was one.
@@ -108,11 +106,7 @@ impl RegistryError {
 
     /// Whether the same request may succeed later without anybody changing anything.
     pub(crate) fn is_retryable(&self) -> bool {
-        match &self.0.cause {
-            Cause::Unreachable(_) | Cause::Broken(_) | Cause::Stalled(_) => true,
-            Cause::Answer(answer) => retry::is_transient(answer.status),
-            _ => false,
-        }
+        self.0.cause.may_pass()
     }
 
     /// The blobs a manifest needs and the registry says it lacks, even if it said before that it has them. Empty when it
@@ -161,17 +155,25 @@ impl RegistryError {
             Cause::Unreachable(_) => {
                 "is the registry running, and are host and port right? Without a port it is 443 (80 with http://)"
             }
+            Cause::NoSuchName(_) => {
+                "is the name spelt right, and does this machine ask the DNS server that knows it (getent hosts NAME)?"
+            }
+            Cause::NotRegistry(_) => {
+                "is the host or the port another one, or does a proxy or a login page answer in the registry's place?"
+            }
+            Cause::SpeaksTls => "write https:// in front of the registry, or no scheme at all",
+            Cause::Busy { .. } => "run again later, or allow the wait with --patience SECONDS",
             Cause::Integrity(_) => {
                 "what the registry keeps is damaged: delete that blob or its repository there, then push with --recheck"
             }
             Cause::Source(error) => return error.hint_text(),
-            Cause::Answer(answer) => return self.hint_of_answer(answer).map(str::to_owned),
+            Cause::Answer(refusal) => return self.hint_of_answer(refusal).map(str::to_owned),
             _ => return None,
         };
         Some(fixed.to_owned())
     }
 
-    fn hint_of_answer(&self, answer: &Answer) -> Option<&'static str> {
+    fn hint_of_answer(&self, answer: &Refusal) -> Option<&'static str> {
         let call = self.0.call.as_ref();
         let starts_upload =
             call.is_some_and(|call| call.method == "POST" && call.url.contains("/blobs/uploads/"));
@@ -211,15 +213,28 @@ impl fmt::Display for RegistryError {
             Cause::Credentials(why) | Cause::Integrity(why) | Cause::Protocol(why) | Cause::Internal(why) => {
                 f.write_str(&printable(why))
             }
+            Cause::NotRegistry(why) => write!(f, "this is no container registry: {}", printable(why)),
             Cause::Unreachable(why) => write!(f, "no connection: {}", printable(why)),
+            Cause::NoSuchName(why) => write!(f, "the name does not exist: {}", printable(why)),
             Cause::Broken(why) => write!(f, "the connection broke: {}", printable(why)),
             Cause::Stalled(after) => write!(f, "nothing moved for {} s", after.as_secs_f32()),
+            Cause::TooSlow { bytes, after } => {
+                write!(f, "only {bytes} bytes of a document came in {} s", after.as_secs_f32())
+            }
             Cause::Tls { why, .. } => write!(f, "no secure connection: {}", printable(why)),
             Cause::TooMuch { what, limit_bytes } => {
                 write!(f, "{} is longer than {limit_bytes} bytes", printable(what))
             }
             Cause::Source(error) => write!(f, "the bundle: {error}"),
-            Cause::Answer(answer) => fmt::Display::fmt(answer, f),
+            Cause::SpeaksTls => f.write_str("the port speaks TLS, and http:// is written in front of it"),
+            Cause::Answer(refusal) => fmt::Display::fmt(refusal, f),
+            Cause::Busy { refusal, asked } => {
+                let seconds = asked.as_secs();
+                write!(
+                    f,
+                    "{refusal}; it asks to be left alone for {seconds} s, longer than --patience allows"
+                )
+            }
         }
     }
 }
@@ -235,7 +250,7 @@ mod tests {
     use super::*;
 
     fn answered(method: &str, url: &str, status: u16, body: &str) -> RegistryError {
-        let answer = Answer::new(status, None, body.as_bytes());
+        let answer = Refusal::new(status, None, body.as_bytes());
         RegistryError::new(method, &Url::parse(url).unwrap(), Cause::Answer(answer))
     }
 

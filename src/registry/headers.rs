@@ -21,9 +21,14 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     } else {
         let at =
             jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok()?;
-        Duration::from_secs(u64::try_from(at.duration_since(now).as_secs()).unwrap_or(0))
+        // A date has whole seconds: not before all of the present one has passed.
+        Duration::try_from(at.duration_since(now)).map_or(Duration::ZERO, whole_seconds)
     };
     Some(asked.clamp(RETRY_AFTER_RANGE.0, RETRY_AFTER_RANGE.1))
+}
+
+fn whole_seconds(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }
 
 /// The texts of `Warning: 299 - "text"`, which registries send to say something to people
@@ -74,6 +79,7 @@ mod tests {
             ("86400", Some(900)),
             ("99999999999999999999999", Some(900)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37)),
+            ("Sun, 06 Nov 1994 08:49:03 GMT", Some(3)),
             ("Mon, 06 Nov 1994 08:49:37 GMT", Some(37)),
             ("Sun, 06 Nov 1994 08:00:00 GMT", Some(1)),
             ("soon", None),
@@ -83,6 +89,9 @@ mod tests {
             let found = retry_after(&with(RETRY_AFTER, value), now);
             assert_eq!(found, seconds.map(Duration::from_secs), "{value}");
         }
+        let late = "1994-11-06T08:49:00.3Z".parse().unwrap();
+        let date = with(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:03 GMT");
+        assert_eq!(retry_after(&date, late), Some(Duration::from_secs(3)), "and not 2");
     }
 
     #[test]

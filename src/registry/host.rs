@@ -1,85 +1,113 @@
-//! What all requests to one registry share: the pause it asked for, whether it can be reached, how many retries are left.
+//! What all requests to one host share: the pause it asked for, its circuit breaker, how many retries are left, its
+//! quirks.
 
-use crate::sync::{Mutex, MutexGuard};
 use std::collections::HashSet;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::registry::breaker::Breaker;
+use crate::registry::cause::Cause;
+use crate::registry::quirks::Quirks;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Retries there are to begin with, and at most.
 const BUDGET: (f64, f64) = (100.0, 200.0);
 /// Retries that each new request adds: an overloaded registry sees at most half as many requests again.
 const BUDGET_PER_REQUEST: f64 = 0.5;
-/// Mounts that failed one after the other before they are no longer tried.
-const HOPELESS_MOUNTS: u32 = 5;
 
 /// The state of one host.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(super) struct HostState {
     paused_until: Mutex<Option<Instant>>,
-    outage: Mutex<Option<Outage>>,
+    breaker: Mutex<Breaker>,
+    /// Held by the one that looks whether the host is back.
+    probe: tokio::sync::Mutex<()>,
     budget: Mutex<f64>,
     warned: Mutex<HashSet<String>>,
-    patches: AtomicBool,
-    failed_mounts: AtomicU32,
+    quirks: Mutex<Quirks>,
     first_answer_after: OnceLock<Duration>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Outage {
-    since: Instant,
-    last: Instant,
-}
-
-impl Host {
-    pub(super) fn new() -> Self {
+impl HostState {
+    pub(super) fn new(patience: Duration) -> Self {
         Self {
             paused_until: Mutex::default(),
-            outage: Mutex::default(),
+            breaker: Mutex::new(Breaker::new(patience)),
+            probe: tokio::sync::Mutex::default(),
             budget: Mutex::new(BUDGET.0),
             warned: Mutex::default(),
-            patches: AtomicBool::new(false),
-            failed_mounts: AtomicU32::new(0),
+            quirks: Mutex::default(),
             first_answer_after: OnceLock::new(),
         }
     }
 
-    /// Waits as long as the host asked everybody to, and pays in for one request.
-    pub(super) async fn admit(&self) {
-        {
-            let mut budget = locked(&self.budget);
-            *budget = (*budget + BUDGET_PER_REQUEST).min(BUDGET.1);
-        }
-        self.wait_out_pause().await;
-    }
-
-    /// Waits as long as the host asked everybody to.
-    pub(super) async fn wait_out_pause(&self) {
+    /// Waits until this host may be talked to: as long as it asked for, and through an outage, whose end `look` finds.
+    /// Of all who wait one looks; should it be cancelled, the next one does. An error is why the host was given up.
+    pub(super) async fn ready<F>(&self, look: impl Fn() -> F) -> Result<(), Cause>
+    where
+        F: Future<Output = Result<(), Cause>>,
+    {
         loop {
-            match self.pause_left(Instant::now()) {
-                Some(left) => tokio::time::sleep(left).await,
-                None => return,
+            if let Some(left) = self.pause_left(Instant::now()) {
+                tokio::time::sleep(left).await;
+            } else if self.breaker().is_open()? {
+                let _probe = self.probe.lock().await;
+                if self.breaker().is_open()? {
+                    look().await?;
+                }
+            } else {
+                return Ok(());
             }
         }
     }
 
-    fn pause_left(&self, now: Instant) -> Option<Duration> {
-        let until = (*locked(&self.paused_until))?;
+    /// The circuit breaker. Never held over a wait.
+    pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock()
+    }
+
+    /// What the host was seen to do. Never held over a wait.
+    pub(super) fn quirks(&self) -> MutexGuard<'_, Quirks> {
+        self.quirks.lock()
+    }
+
+    /// How long this host is still to be left alone.
+    pub(super) fn pause_left(&self, now: Instant) -> Option<Duration> {
+        let until = (*self.paused_until.lock())?;
         until.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 
     /// Nobody talks to this host for `delay` from `now` on.
     pub(super) fn pause(&self, now: Instant, delay: Duration) {
         let until = now + delay;
-        let mut paused = locked(&self.paused_until);
+        let mut paused = self.paused_until.lock();
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
+    }
+
+    /// The same because the host asks for it, which is booked as waiting. False, and no pause, where there is not as much
+    /// patience left.
+    pub(super) fn pause_as_asked(&self, now: Instant, asked: Duration) -> bool {
+        let longer = asked.saturating_sub(self.pause_left(now).unwrap_or_default());
+        let mut breaker = self.breaker();
+        let granted = longer <= breaker.left();
+        if granted {
+            breaker.book(longer);
+            self.pause(now, asked);
+        }
+        granted
+    }
+
+    /// Pays into the budget of retries for one request.
+    pub(super) fn pay_in(&self) {
+        let mut budget = self.budget.lock();
+        *budget = (*budget + BUDGET_PER_REQUEST).min(BUDGET.1);
     }
 
     /// Takes one retry from the budget, if there is one.
     pub(super) fn take_retry(&self) -> bool {
-        let mut budget = locked(&self.budget);
+        let mut budget = self.budget.lock();
         let enough = *budget >= 1.0;
         if enough {
             *budget -= 1.0;
@@ -88,9 +116,8 @@ impl Host {
     }
 
     /// The host answered something, so long after it was asked.
-    pub(super) fn reached(&self, after: Duration) {
+    pub(super) fn answered(&self, after: Duration) {
         self.first_answer_after.get_or_init(|| after);
-        *locked(&self.outage) = None;
     }
 
     /// How long the first answer took, whatever it was, from the opening of its connection; no time if there was none.
@@ -98,51 +125,14 @@ impl Host {
         self.first_answer_after.get().copied().unwrap_or_default()
     }
 
-    /// The host took no connection. Whether there is patience left with it: the clock starts with the first failure,
-    /// whoever met it, so that a dead host holds up a run once and not once per request.
-    pub(super) fn unreachable(&self, now: Instant, patience: Duration) -> bool {
-        let mut outage = locked(&self.outage);
-        let since = match *outage {
-            // An outage that nobody saw the end of is a new one after some time.
-            Some(known) if now - known.last <= patience.max(Duration::from_secs(5)) * 2 => known.since,
-            _ => now,
-        };
-        *outage = Some(Outage { since, last: now });
-        now - since < patience
-    }
-
     /// Whether a text was not yet shown. Bounded, as the texts are the server's.
     pub(super) fn is_news(&self, text: &str) -> bool {
-        let mut warned = locked(&self.warned);
+        let mut warned = self.warned.lock();
         warned.len() < 64 && warned.insert(text.to_owned())
-    }
-
-    /// Whether the bytes of blobs must come in a PATCH here.
-    pub(super) fn wants_patch(&self) -> bool {
-        self.patches.load(Ordering::Relaxed)
-    }
-
-    /// Remembers which way blobs got in after the other had failed.
-    pub(super) fn learn_patch(&self, patch: bool) {
-        self.patches.store(patch, Ordering::Relaxed);
-    }
-
-    /// Whether mounting ever works here.
-    pub(super) fn can_mount(&self) -> bool {
-        self.failed_mounts.load(Ordering::Relaxed) < HOPELESS_MOUNTS
-    }
-
-    /// Remembers how a mount ended.
-    pub(super) fn learn_mount(&self, understood: bool) {
-        if understood {
-            self.failed_mounts.store(0, Ordering::Relaxed);
-        } else {
-            self.failed_mounts.fetch_add(1, Ordering::Relaxed);
-        }
     }
 }
 
-/// The value is whole even if another thread died while it held it.
+/// The lock of a mutex.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
@@ -150,10 +140,14 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     #[test]
     fn the_longest_pause_counts() {
-        let (host, now) = (Host::new(), Instant::now());
+        let (host, now) = (HostState::new(PATIENCE), Instant::now());
         host.pause(now, Duration::from_secs(9));
         host.pause(now, Duration::from_secs(3));
         assert_eq!(host.pause_left(now + Duration::from_secs(2)), Some(Duration::from_secs(7)));
@@ -161,28 +155,56 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_used_up_once_for_all_and_comes_back() {
-        let (host, start) = (Host::new(), Instant::now());
-        let is_waited_for =
-            |seconds| host.unreachable(start + Duration::from_secs(seconds), Duration::from_secs(20));
-        assert!(is_waited_for(0));
-        assert!(is_waited_for(19));
-        assert!(!is_waited_for(21));
-        assert!(!is_waited_for(22));
-        host.reached(Duration::ZERO);
-        assert!(is_waited_for(23));
-        assert!(!is_waited_for(44));
-        assert!(is_waited_for(300));
+    fn pauses_that_are_asked_for_use_up_patience() {
+        let (host, now) = (HostState::new(PATIENCE), Instant::now());
+        assert!(!host.pause_as_asked(now, Duration::from_secs(21)));
+        assert_eq!(host.pause_left(now), None);
+        assert!(host.pause_as_asked(now, Duration::from_secs(12)));
+        assert!(host.pause_as_asked(now, Duration::from_secs(12)), "the same pause, told to two requests");
+        let later = now + Duration::from_secs(12);
+        assert!(!host.pause_as_asked(later, Duration::from_secs(9)));
+        assert!(host.pause_as_asked(later, Duration::from_secs(8)));
+        host.breaker().acknowledged();
+        assert!(host.pause_as_asked(later + Duration::from_secs(8), Duration::from_secs(20)));
     }
 
     #[tokio::test]
     async fn retries_have_a_budget() {
-        let host = Host::new();
+        let host = HostState::new(PATIENCE);
         let granted = std::iter::repeat_with(|| host.take_retry()).take(150).filter(|&x| x).count();
         assert_eq!(granted, 100);
-        host.admit().await;
-        host.admit().await;
+        host.pay_in();
+        host.pay_in();
         assert!(host.take_retry());
         assert!(!host.take_retry());
+    }
+
+    #[tokio::test]
+    async fn one_looks_for_the_end_of_an_outage_and_another_takes_over_when_it_is_cancelled() {
+        let host = Arc::new(HostState::new(PATIENCE));
+        let refused = Cause::Unreachable(String::new());
+        host.breaker().failed(&refused, Duration::ZERO);
+        let looks = Arc::new(AtomicU32::new(0));
+        let wait = || {
+            let (host, looks) = (Arc::clone(&host), Arc::clone(&looks));
+            tokio::spawn(async move {
+                let look = || async {
+                    looks.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    host.breaker().is_back(Duration::ZERO);
+                    Ok(())
+                };
+                host.ready(look).await
+            })
+        };
+        let first = wait();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let others: Vec<_> = (0..40).map(|_| wait()).collect();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        first.abort();
+        for other in others {
+            other.await.unwrap().unwrap();
+        }
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
     }
 }

@@ -13,7 +13,7 @@ use crate::registry::client::{Request, Want};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
-use crate::registry::{Registry, headers};
+use crate::registry::{Registry, headers, webpage};
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -99,11 +99,18 @@ impl Registry {
         if reply.status == 404 {
             return Ok(None);
         }
+        if let Some(page) = webpage::in_place_of_registry(&reply.headers, &reply.body) {
+            return Err(request.failed(Cause::NotRegistry(page)));
+        }
         if reference.parse::<Digest>().is_ok_and(|digest| !digest.matches(&reply.body)) {
             let found = Digest::of(&reply.body);
             return Err(
                 request.failed(Cause::Integrity(format!("the registry serves other content, {found}")))
             );
+        }
+        if !is_document(&reply.body) {
+            let why = "it answers a question for a manifest with something that is none";
+            return Err(request.failed(Cause::NotRegistry(why.to_owned())));
         }
         let media_type =
             headers::text(&reply.headers, CONTENT_TYPE).map(headers::media_type).unwrap_or_default();
@@ -123,6 +130,7 @@ impl Registry {
             .header(CONTENT_TYPE, media_type)
             .payload(Payload::Bytes(bytes.clone()), Replay::Safe);
         let reply = self.call(repository, &request).await?;
+        self.host().breaker().acknowledged();
         let told =
             headers::text(&reply.headers, DOCKER_CONTENT_DIGEST).and_then(|text| text.parse::<Digest>().ok());
         if let Some(told) = told.filter(|digest| !digest.matches(&bytes)) {
@@ -141,3 +149,15 @@ impl Registry {
         self.url(&format!("{repository}/manifests/{reference}"))
     }
 }
+
+/// Whether it can be a manifest: each is a JSON object that names its version or its type. What is damaged on the way may be
+/// anything, but is no whole document of another kind.
+fn is_document(body: &[u8]) -> bool {
+    match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(document) => document.get("schemaVersion").is_some() || document.get("mediaType").is_some(),
+        Err(_) => body.trim_ascii_start().starts_with(b"{"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,6 @@ use crate::registry::auth::{Auth, Scopes};
 use crate::registry::client::{Client, Reply, Request, Want};
 use crate::registry::endpoint::Target;
 use crate::registry::error::{Cause, RegistryError};
-use crate::registry::host::Host;
 use crate::registry::tls::Clients;
 use crate::registry::transport::Transport;
 use crate::registry::{Access, ClientOptions, RetryPolicy, headers};
@@ -106,7 +105,7 @@ impl Puller {
         }
         let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
         Ok(Self {
-            client: Client { endpoint, transport, host: Host::new(), policy, observer: options.observer },
+            client: Client::new(endpoint, transport, policy, options.observer),
             auth: Auth::new(options.credential, options.auth_realms),
             root: root.path().trim_end_matches('/').to_owned(),
             headers: private,
@@ -190,3 +189,6 @@ fn found(reply: Reply) -> Found {
 
 /// The largest manifest that containerd takes (`MaxManifestSize`; the odd number is theirs).
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 * 1048 * 1048;
+
+#[cfg(test)]
+mod tests;

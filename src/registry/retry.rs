@@ -2,18 +2,23 @@
 //!
 //! | outcome | verdict |
 //! |---|---|
-//! | no connection: DNS, refused, unreachable, timeouts of it | again, until the host's patience is used up |
+//! | no connection: resolver, refused, unreachable, timeouts of it | again, when one has found that the host is back |
 //! | broken or stalled, and the request may be sent twice | again |
 //! | broken or stalled after bytes of a blob | ask first whether the blob is there ([`RetryDecision::Ambiguous`]) |
 //! | 408 425 429 499 500 502 503 504 520–524 | again; 429 and 503 pause the whole host, as long as it asks |
 //! | 401 | one fresh token, then final (accounts get locked) |
 //! | everything else: 403, 404, 405, 409, 412, 413, 507, TLS, the bundle | final |
+//!
+//! How long a host that is away is waited for is the business of its circuit breaker (`breaker`).
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::registry::cause::Cause;
+
+/// How often a document is asked for that trickles.
+const SLOW_DOCUMENT_TRIES: u32 = 2;
 
 /// How patient to be with a registry.
 #[derive(Debug, Clone)]
@@ -24,7 +29,7 @@ pub struct RetryPolicy {
     pub min_delay: Duration,
     /// The longest pause that we choose ourselves.
     pub max_delay: Duration,
-    /// How long a host that takes no connections is waited for.
+    /// How long a host that is away is waited for, or that asks to be left alone, until it takes something again.
     pub connect_patience: Duration,
     /// How often the upload of one blob starts anew after its connection broke.
     pub restarts: u32,
@@ -43,16 +48,18 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How often a request that fails this way is tried. A 500 is as often a bug as a passing fault.
+    /// How often a request that fails this way is tried. A 500 is as often a bug as a passing fault; a document that
+    /// trickles has taken long enough.
     pub(super) fn tries(&self, cause: &Cause) -> u32 {
         match cause {
-            Cause::Answer(answer) if answer.status == 500 => self.attempts.div_ceil(2),
+            Cause::Answer(refusal) if refusal.status == 500 => self.attempts.div_ceil(2),
+            Cause::TooSlow { .. } => self.attempts.min(SLOW_DOCUMENT_TRIES),
             _ => self.attempts,
         }
     }
 
     /// The pauses between the tries of one request, each between half and the whole of a doubling span.
-    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+    pub(super) fn delays(&self) -> ExponentialBackoff {
         ExponentialBuilder::new()
             .with_jitter()
             .with_min_delay(self.min_delay / 2)
@@ -91,25 +98,20 @@ pub(super) enum RetryDecision {
 /// What to do after a failed try of a request.
 pub(super) fn classify(cause: &Cause, replay: Replay) -> RetryDecision {
     match cause {
-        Cause::Unreachable(_) => RetryDecision::Reconnect,
-        Cause::Broken(_) | Cause::Stalled(_) => match replay {
+        Cause::Unreachable(_) | Cause::NoSuchName(_) => RetryDecision::Reconnect,
+        Cause::Broken(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => match replay {
             Replay::Safe => RetryDecision::Again,
             Replay::Never => RetryDecision::Ambiguous,
         },
-        Cause::Answer(answer) => match answer.status {
+        Cause::Answer(refusal) => match refusal.status {
             401 => RetryDecision::Unauthorized,
-            429 | 503 => RetryDecision::Pause(answer.retry_after),
-            status if is_transient(status) && replay == Replay::Never => RetryDecision::Ambiguous,
-            status if is_transient(status) => RetryDecision::Again,
+            429 | 503 => RetryDecision::Pause(refusal.retry_after),
+            _ if refusal.is_transient() && replay == Replay::Never => RetryDecision::Ambiguous,
+            _ if refusal.is_transient() => RetryDecision::Again,
             _ => RetryDecision::Final,
         },
         _ => RetryDecision::Final,
     }
-}
-
-/// Whether a status says "not now" rather than "no".
-pub(super) const fn is_transient(status: u16) -> bool {
-    matches!(status, 408 | 425 | 429 | 499 | 500 | 502 | 503 | 504 | 520..=524)
 }
 
 /// What the upload of one blob has been through.
@@ -139,23 +141,24 @@ pub(super) enum Next {
 /// Decides how the upload of a blob goes on, and counts.
 pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Trials) -> Next {
     let (count, limit) = match cause {
-        Cause::Broken(_) | Cause::Stalled(_) => (&mut trials.broken, policy.restarts),
-        Cause::Answer(answer) if answer.has_code("DIGEST_INVALID") || answer.has_code("SIZE_INVALID") => {
+        Cause::Broken(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => (&mut trials.broken, policy.restarts),
+        Cause::Answer(refusal) if refusal.has_code("DIGEST_INVALID") || refusal.has_code("SIZE_INVALID") => {
             (&mut trials.mangled, 2)
         }
         // The session is gone. That says nothing of the method, unless it happens again.
-        Cause::Answer(answer) if answer.has_code("BLOB_UPLOAD_UNKNOWN") && trials.broken == 0 => {
+        Cause::Answer(refusal) if refusal.has_code("BLOB_UPLOAD_UNKNOWN") && trials.broken == 0 => {
             (&mut trials.broken, policy.restarts)
         }
-        Cause::Answer(answer) if is_transient(answer.status) => (&mut trials.refused, policy.tries(cause)),
-        Cause::Answer(answer)
-            if matches!(answer.status, 400 | 404 | 405 | 411 | 413 | 415 | 416 | 501) && !trials.switched =>
+        Cause::Answer(refusal) if refusal.is_transient() => (&mut trials.refused, policy.tries(cause)),
+        Cause::Answer(refusal)
+            if matches!(refusal.status, 400 | 404 | 405 | 411 | 413 | 415 | 416 | 501)
+                && !trials.switched =>
         {
             trials.switched = true;
             return Next::Switch;
         }
         // Both methods had their turn, so the session is to blame.
-        Cause::Answer(answer) if answer.status == 404 => (&mut trials.broken, policy.restarts),
+        Cause::Answer(refusal) if refusal.status == 404 => (&mut trials.broken, policy.restarts),
         _ => return Next::GiveUp,
     };
     *count += 1;
@@ -166,11 +169,11 @@ pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Tri
 mod tests {
     use super::*;
     use crate::error::{BundleError, Fault};
-    use crate::registry::answer::Answer;
     use crate::registry::cause::TlsFault;
+    use crate::registry::refusal::Refusal;
 
     fn answered(status: u16, body: &str) -> Cause {
-        Cause::Answer(Answer::new(status, Some(Duration::from_secs(3)), body.as_bytes()))
+        Cause::Answer(Refusal::new(status, Some(Duration::from_secs(3)), body.as_bytes()))
     }
 
     #[test]

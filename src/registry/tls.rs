@@ -15,6 +15,7 @@ use rustls::{AlertDescription, ClientConfig};
 use crate::registry::ClientOptions;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, RegistryError, TlsFault};
+use crate::registry::resolver::{ResolveError, SystemResolver};
 use crate::tls::{Doubt, Trust, Untrusted, client_config};
 
 /// The clients of one registry.
@@ -62,6 +63,7 @@ fn base(endpoint: &Endpoint, options: &ClientOptions) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
+        .dns_resolver(SystemResolver)
         .connect_timeout(timeouts.connect)
         .tcp_user_timeout(timeouts.tcp_user)
         // Many proxies close idle connections after a minute: be first.
@@ -84,6 +86,7 @@ pub(super) fn cause_of(error: &reqwest::Error) -> Cause {
     }
     match tls.and_then(|tls| tls_fault(tls, error.is_connect())) {
         Some(fault) => Cause::Tls { fault, why },
+        None if names_nothing(error) => Cause::NoSuchName(why),
         None if error.is_connect() => Cause::Unreachable(why),
         None if error.is_builder() => Cause::Internal(why),
         None => Cause::Broken(why),
@@ -99,6 +102,13 @@ pub(super) fn speaks_no_tls(error: &reqwest::Error) -> bool {
         (None, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)) => true,
         (None, _) => error.is_timeout(),
     }
+}
+
+/// Whether the name of the host does not exist.
+fn names_nothing(error: &reqwest::Error) -> bool {
+    let sources = std::iter::successors(error.source(), |&error| error.source());
+    let mut found = sources.filter_map(|error| error.downcast_ref::<ResolveError>());
+    found.any(ResolveError::is_permanent)
 }
 
 /// The errors at the bottom: of TLS, of the operating system.

@@ -4,7 +4,6 @@
 //! once all are, an answer must come within a time that grows with the body (registries hash before they answer).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +13,7 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
 use tokio::time::Instant;
 
-use crate::registry::body::{BlobBody, Metered, Progress};
+use crate::registry::body::{BlobBody, Metered, Progress, Taken};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::redact::redacted;
 use crate::registry::tls::{Clients, cause_of};
@@ -22,6 +21,12 @@ use crate::registry::{Observer, Timeouts};
 
 /// A registry that hashes what it got does this many bytes a second or more.
 const COMMIT_BYTES_PER_SECOND: u64 = 10_000_000;
+/// What is read comes at this many bytes a second or more, after a time of grace.
+const LEAST_BYTES_PER_SECOND: u64 = 4096;
+/// The time of grace for a document: most come in one piece.
+const DOCUMENT_GRACE: Duration = Duration::from_secs(30);
+/// What is only shown to a person is not waited for any longer.
+const GLANCE: Duration = Duration::from_secs(10);
 
 /// What a request carries.
 #[derive(Clone)]
@@ -31,7 +36,7 @@ pub(super) enum Payload<'a> {
     /// A document.
     Bytes(Bytes),
     /// A blob; what is taken of it is added up. Its first byte waits for `hold`.
-    Blob { body: &'a dyn BlobBody, taken: &'a Arc<AtomicU64>, hold: Duration },
+    Blob { body: &'a dyn BlobBody, taken: &'a Arc<Taken>, hold: Duration },
 }
 
 /// Bytes of a blob on their way in.
@@ -49,13 +54,24 @@ impl Transport {
         Self { clients, timeouts, observer }
     }
 
-    /// Sends one request and waits for the head of its answer, whatever its status.
+    /// Until a connection stands.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.timeouts.connect
+    }
+
+    /// How long a registry may take to answer once it has all of a blob.
+    pub(super) fn commit_timeout(&self, bytes: u64) -> Duration {
+        self.timeouts.response + Duration::from_secs(bytes / COMMIT_BYTES_PER_SECOND)
+    }
+
+    /// Sends one request and waits for the head of its answer, whatever its status; within `deadline`, if there is one.
     pub(super) async fn send(
         &self,
         method: &Method,
         url: &Url,
         mut headers: HeaderMap,
         payload: &Payload<'_>,
+        deadline: Option<Duration>,
     ) -> Result<Response, Cause> {
         // The front door is knocked at over HTTP/1.1: a server that wants another client certificate says so after the
         // handshake, and HTTP/2's implementation loses what it said.
@@ -67,7 +83,7 @@ impl Transport {
         };
         let client = if over_http1 { &self.clients.data } else { &self.clients.control };
         let mut progress = None;
-        let mut wait = self.timeouts.response;
+        let mut wait = deadline.unwrap_or(self.timeouts.response);
         let body = match payload {
             Payload::Empty => {
                 if !matches!(*method, Method::GET | Method::HEAD) {
@@ -81,7 +97,7 @@ impl Transport {
                 None
             }
             Payload::Blob { body, taken, hold } => {
-                wait += Duration::from_secs(body.len() / COMMIT_BYTES_PER_SECOND);
+                wait = self.commit_timeout(body.len());
                 let (metered, watched) =
                     Metered::new(*body, Arc::clone(taken), *hold, Arc::clone(&self.observer));
                 progress = Some(watched);
@@ -131,12 +147,13 @@ impl Transport {
         }
     }
 
-    /// Reads a body whole, if it is no longer than `max_bytes`.
+    /// Reads a document whole, if it is no longer than `max_bytes` and does not trickle.
     pub(super) async fn read(&self, mut answer: Response, max_bytes: u64) -> Result<Bytes, Cause> {
-        let mut whole = BytesMut::new();
+        let (mut whole, start) = (BytesMut::new(), Instant::now());
         loop {
-            match tokio::time::timeout(self.timeouts.stall, answer.chunk()).await {
-                Err(_) => return Err(Cause::Stalled(self.timeouts.stall)),
+            let end = start + DOCUMENT_GRACE.min(self.timeouts.stall) + seconds_for(whole.len() as u64);
+            match tokio::time::timeout_at(end, answer.chunk()).await {
+                Err(_) => return Err(Cause::TooSlow { bytes: whole.len() as u64, after: start.elapsed() }),
                 Ok(Err(error)) => return Err(cause_of(&error)),
                 Ok(Ok(None)) => return Ok(whole.freeze()),
                 Ok(Ok(Some(chunk))) if (whole.len() + chunk.len()) as u64 > max_bytes => {
@@ -150,7 +167,7 @@ impl Transport {
     /// Reads the beginning of a body that may be anything; what cannot be read is left out.
     pub(super) async fn read_some(&self, mut answer: Response, max_bytes: u64) -> Bytes {
         let mut some = BytesMut::new();
-        let end = Instant::now() + self.timeouts.stall;
+        let end = Instant::now() + GLANCE.min(self.timeouts.stall);
         while (some.len() as u64) < max_bytes {
             match tokio::time::timeout_at(end, answer.chunk()).await {
                 Ok(Ok(Some(chunk))) => some.extend_from_slice(&chunk),
@@ -161,22 +178,55 @@ impl Transport {
         some.freeze()
     }
 
-    /// The body of an answer, piece by piece.
+    /// The body of an answer, piece by piece. It may neither stall nor trickle.
     pub(super) fn stream(&self, answer: Response) -> BlobStream {
         let (stall, url) = (self.timeouts.stall, answer.url().clone());
         let failed = move |cause| RegistryError::new("GET", &url, cause);
-        let pieces = futures_util::stream::unfold(Some(answer), move |answer| {
+        let pieces = futures_util::stream::unfold(Some((answer, Window::new(stall))), move |state| {
             let failed = failed.clone();
             async move {
-                let mut answer = answer?;
-                match tokio::time::timeout(stall, answer.chunk()).await {
+                let (mut answer, mut window) = state?;
+                match tokio::time::timeout_at(window.end(), answer.chunk()).await {
                     Err(_) => Some((Err(failed(Cause::Stalled(stall))), None)),
                     Ok(Err(error)) => Some((Err(failed(cause_of(&error))), None)),
                     Ok(Ok(None)) => None,
-                    Ok(Ok(Some(chunk))) => Some((Ok(chunk), Some(answer))),
+                    Ok(Ok(Some(chunk))) => {
+                        window.took(chunk.len() as u64);
+                        Some((Ok(chunk), Some((answer, window))))
+                    }
                 }
             }
         });
         pieces.boxed()
+    }
+}
+
+/// How long so many bytes may take.
+fn seconds_for(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / LEAST_BYTES_PER_SECOND)
+}
+
+/// The present stretch of a body that is read piece by piece: it ends with the time that may pass without anything, or
+/// anew with as many bytes as must come in that time.
+struct Window {
+    stall: Duration,
+    start: Instant,
+    bytes: u64,
+}
+
+impl Window {
+    fn new(stall: Duration) -> Self {
+        Self { stall, start: Instant::now(), bytes: 0 }
+    }
+
+    fn end(&self) -> Instant {
+        self.start + self.stall
+    }
+
+    fn took(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if seconds_for(self.bytes) >= self.stall {
+            *self = Self::new(self.stall);
+        }
     }
 }

@@ -12,13 +12,14 @@ use serde_json::Value;
 use crate::error::printable;
 use crate::oci::Digest;
 use crate::registry::kind::Kind;
+use crate::registry::webpage;
 
 /// How much of the server's words a person is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 500;
 
 /// An answer that is not a success.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) errors: Vec<ApiError>,
     /// The body, where it is not the errors of the specification.
@@ -37,7 +38,7 @@ pub(super) struct ApiError {
     pub(super) digests: Vec<Digest>,
 }
 
-impl Answer {
+impl Refusal {
     /// Reads what it can from a body; any body will do.
     pub(super) fn new(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         let errors: Vec<ApiError> = serde_json::from_slice::<Value>(body)
@@ -46,8 +47,7 @@ impl Answer {
                 value.get("errors")?.as_array().map(|list| list.iter().take(16).map(api_error).collect())
             })
             .unwrap_or_default();
-        let text =
-            if errors.is_empty() { String::from_utf8_lossy(body).trim().to_owned() } else { String::new() };
+        let text = if errors.is_empty() { webpage::words(body) } else { String::new() };
         Self {
             status,
             errors,
@@ -68,6 +68,16 @@ impl Answer {
             413 => Kind::TooLarge,
             _ => Kind::Registry,
         }
+    }
+
+    /// Whether it says "not now" rather than "no".
+    pub(super) const fn is_transient(&self) -> bool {
+        matches!(self.status, 408 | 425 | 429 | 499 | 500 | 502 | 503 | 504 | 520..=524)
+    }
+
+    /// Whether a proxy says it of a registry behind it, which it could not reach or did not wait for.
+    pub(super) const fn is_of_gateway(&self) -> bool {
+        matches!(self.status, 499 | 502 | 503 | 504 | 520..=524)
     }
 
     /// Whether one of the errors has this code.
@@ -103,7 +113,7 @@ fn collect_digests(value: &Value, depth: u8, found: &mut Vec<Digest>) {
     found.retain(|digest| seen.insert(*digest));
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
         if let Some(reason) =

@@ -1,0 +1,87 @@
+//! The tries of one thing, a request or the upload of a blob: what `retry` decided is carried out here and nowhere else.
+
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+use tokio::time::Instant;
+
+use crate::registry::Observer;
+use crate::registry::cause::Cause;
+use crate::registry::error::RegistryError;
+use crate::registry::host::HostState;
+use crate::registry::retry::{Replay, RetryDecision, RetryPolicy, classify};
+
+/// Tries so far, and the pauses between those to come.
+pub(super) struct Attempts<'a> {
+    policy: &'a RetryPolicy,
+    observer: &'a dyn Observer,
+    what: String,
+    made: u32,
+    delays: ExponentialBackoff,
+}
+
+impl<'a> Attempts<'a> {
+    /// `what` is what a person reads of it.
+    pub(super) fn new(policy: &'a RetryPolicy, observer: &'a dyn Observer, what: String) -> Self {
+        Self { policy, observer, what, made: 0, delays: policy.delays() }
+    }
+
+    /// After a failed try of a request: waits until the next, or gives the error back because there is none.
+    pub(super) async fn retry(
+        &mut self,
+        host: &HostState,
+        replay: Replay,
+        error: RegistryError,
+    ) -> Result<(), RegistryError> {
+        self.made += 1;
+        let delay = self.delay();
+        let decision = classify(error.cause(), replay);
+        // Who asks everything once only does not wait for anybody either.
+        if self.policy.attempts > 1
+            && let RetryDecision::Pause(asked) = decision
+        {
+            let now = Instant::now();
+            match asked {
+                None => host.pause(now, delay),
+                Some(asked) if host.pause_as_asked(now, asked) => {}
+                Some(asked) => return Err(error.too_long(asked)),
+            }
+        }
+        if self.made >= self.policy.tries(error.cause()) {
+            return Err(error);
+        }
+        match decision {
+            RetryDecision::Final | RetryDecision::Ambiguous | RetryDecision::Unauthorized => Err(error),
+            // Everybody waits for the one that looks whether the host is back: not a retry of this request's own.
+            RetryDecision::Reconnect => Ok(()),
+            // Mostly a kept connection that the other side had closed: nothing to tell anybody.
+            RetryDecision::Again if self.made == 1 && matches!(error.cause(), Cause::Broken(_)) => Ok(()),
+            // The caller has something to ask first, and that waits too.
+            RetryDecision::Pause(_) if replay == Replay::Never => {
+                self.wait(host, delay, &error.why()).await;
+                Err(error)
+            }
+            RetryDecision::Again | RetryDecision::Pause(_) if !host.take_retry() => Err(error),
+            RetryDecision::Again | RetryDecision::Pause(_) => {
+                self.wait(host, delay, &error.why()).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// The next pause of our own choice.
+    pub(super) fn delay(&mut self) -> Duration {
+        self.delays.next().unwrap_or(self.policy.max_delay)
+    }
+
+    /// Waits, at least for as long as the host is to be left alone, and says so.
+    pub(super) async fn wait(&self, host: &HostState, delay: Duration, why: &str) {
+        let delay = match host.pause_left(Instant::now()) {
+            // Not everybody at once when the pause is over.
+            Some(left) => delay.max(left + delay / 4),
+            None => delay,
+        };
+        self.observer.retry(&self.what, why, delay);
+        tokio::time::sleep(delay).await;
+    }
+}

@@ -1,0 +1,156 @@
+//! Tokens and logins against a registry and a token server that follow a script.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Response;
+use secrecy::SecretString;
+
+use super::{Access, Scopes};
+use crate::registry::testing::{
+    Seen, answer, blob, connect, lines, options, registry, repository, with_password,
+};
+use crate::registry::{ClientOptions, Credential, Kind};
+
+/// A token server beside the API: tokens are numbered and last `ttl` seconds.
+fn with_tokens(seen: &Seen, here: &str, issued: &AtomicU32, ttl: &str) -> Result<u32, Box<Response<Body>>> {
+    if seen.target.starts_with("/token") {
+        std::thread::sleep(Duration::from_millis(20));
+        let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
+        return Err(Box::new(answer(200, &[], &format!(r#"{{"token":"t{number}","expires_in":{ttl}}}"#))));
+    }
+    let challenge = format!("Bearer realm=\"http://{here}/token\",service=\"s\",error=\"invalid_token\"");
+    let denied = || Box::new(answer(401, &[("www-authenticate", &challenge)], ""));
+    seen.header("authorization").strip_prefix("Bearer t").and_then(|n| n.parse().ok()).ok_or_else(denied)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_token_serves_all_who_wait_and_is_renewed_before_it_ends() {
+    let issued = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&issued);
+    let (here, log) = registry(move |seen, here| match with_tokens(seen, here, &counter, "1") {
+        Ok(_) => answer(200, &[], ""),
+        Err(other) => *other,
+    })
+    .await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    assert_eq!(issued.load(Ordering::SeqCst), 1, "the credentials are shown when connecting");
+    let heads = (0..8).map(|_| {
+        let registry = registry.clone();
+        tokio::spawn(async move { registry.head_manifest(&repository(), "1").await.unwrap() })
+    });
+    for head in heads.collect::<Vec<_>>() {
+        head.await.unwrap();
+    }
+    assert_eq!(issued.load(Ordering::SeqCst), 2);
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    registry.head_manifest(&repository(), "1").await.unwrap();
+    assert_eq!(issued.load(Ordering::SeqCst), 3);
+    let log = log.lock();
+    let asked: Vec<_> = log.iter().filter(|seen| seen.target.starts_with("/token")).collect();
+    assert!(
+        asked[1].target.contains("service=s&scope=repository%3Ateam%2Fapp%3Apull%2Cpush&client_id=layercast")
+    );
+    assert!(asked.iter().all(|seen| seen.header("authorization") == "Basic dXNlcjpodW50ZXIy"));
+    // Renewed in time, so nothing but the front door was ever refused.
+    assert_eq!(log.iter().filter(|seen| seen.header("authorization").is_empty()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_renewed_once_and_the_body_sent_again() {
+    let issued = Arc::new(AtomicU32::new(0));
+    let (here, log) = registry(move |seen, here| match with_tokens(seen, here, &issued, "300") {
+        Err(other) => *other,
+        Ok(2) if seen.method == "PUT" => {
+            let challenge = format!("Bearer realm=\"http://{here}/token\",service=\"s\"");
+            answer(401, &[("www-authenticate", &challenge)], "")
+        }
+        Ok(_) if seen.method == "POST" => answer(202, &[("location", "1")], ""),
+        Ok(_) => answer(201, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    let (digest, body) = blob("some layer");
+    registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
+    let log = log.lock();
+    let puts: Vec<_> = log.iter().filter(|seen| seen.method == "PUT").collect();
+    assert_eq!(puts.len(), 2);
+    assert_eq!(puts[0].target, puts[1].target);
+    assert_eq!((puts[1].header("authorization"), &puts[1].body[..]), ("Bearer t3", &b"some layer"[..]));
+}
+
+#[tokio::test]
+async fn refused_credentials_are_shown_once() {
+    let basic = [("www-authenticate", "Basic realm=\"r\"")];
+    let (here, log) = registry(move |_, _| answer(401, &basic, "")).await;
+    let error = connect(&here, with_password()).await.unwrap_err();
+    assert_eq!((error.kind(), error.exit()), (Kind::Auth, crate::exit::Exit::Credentials));
+    assert!(error.hint().unwrap().contains("--username"));
+    assert_eq!(lines(&log).len(), 2);
+    let error = connect(&here, options()).await.unwrap_err();
+    assert!(error.to_string().contains("none were given"), "{error}");
+    assert_eq!(lines(&log).len(), 3);
+}
+
+#[tokio::test]
+async fn a_second_401_is_final() {
+    let issued = Arc::new(AtomicU32::new(0));
+    let (here, log) = registry(move |seen, here| match with_tokens(seen, here, &issued, "300") {
+        Ok(_) if seen.target == "/v2/" => answer(200, &[], ""),
+        Err(other) if seen.target.starts_with("/token") => *other,
+        _ => answer(
+            401,
+            &[("www-authenticate", &format!("Bearer realm=\"http://{here}/token\",service=\"s\""))],
+            "",
+        ),
+    })
+    .await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    let error = registry.head_manifest(&repository(), "1").await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (Kind::Auth, false));
+    assert_eq!(lines(&log).iter().filter(|line| line.starts_with("HEAD")).count(), 2);
+}
+
+#[tokio::test]
+async fn an_identity_token_is_traded_in() {
+    let (here, log) = registry(|seen, here| match seen.header("authorization") {
+        _ if seen.is("POST", "/token") => answer(200, &[], r#"{"access_token":"abc"}"#),
+        "Bearer abc" => answer(200, &[], ""),
+        _ => answer(
+            401,
+            &[("www-authenticate", &format!("Bearer realm=\"http://{here}/token\",service=\"s\""))],
+            "",
+        ),
+    })
+    .await;
+    let secret = SecretString::from("id+token");
+    let options = ClientOptions { credential: Some(Credential::IdentityToken(secret)), ..options() };
+    let registry = connect(&here, options).await.unwrap();
+    registry.head_manifest(&repository(), "1").await.unwrap();
+    let log = log.lock();
+    let form = std::str::from_utf8(&log.iter().rfind(|seen| seen.method == "POST").unwrap().body).unwrap();
+    assert!(form.contains("grant_type=refresh_token") && form.contains("refresh_token=id%2Btoken"), "{form}");
+    assert!(form.contains("scope=repository%3Ateam%2Fapp%3Apull%2Cpush"), "{form}");
+}
+
+#[tokio::test]
+async fn a_token_server_elsewhere_gets_nothing() {
+    let (here, log) = registry(|_, _| {
+        answer(401, &[("www-authenticate", "Bearer realm=\"http://169.254.169.254/token\"")], "")
+    })
+    .await;
+    let error = connect(&here, with_password()).await.unwrap_err();
+    assert!(error.to_string().contains("is not trusted"), "{error}");
+    assert_eq!(lines(&log).len(), 1);
+}
+
+#[test]
+fn the_target_comes_first_and_a_challenge_only_adds() {
+    let scopes = Scopes::of(&"a/b".parse().unwrap(), Access::PullPush).reading(&"c".parse().unwrap());
+    assert_eq!(
+        scopes.with(Some("repository:a/b:pull repository:prefix/a/b:push")),
+        ["repository:a/b:pull,push", "repository:c:pull", "repository:prefix/a/b:push"]
+    );
+}

@@ -1,0 +1,197 @@
+//! Pauses, redirects, and what may cross threads.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::Response;
+use bytes::Bytes;
+
+use crate::oci::{Digest, Repository};
+use crate::registry::testing::{
+    Seen, Told, answer, blob, connect, lines, options, raw_server, registry, registry_at, repository,
+    request_head, with_password,
+};
+use crate::registry::{Access, BlobBody, ClientOptions, Kind, Registry};
+
+fn patient() -> ClientOptions {
+    let mut options = options();
+    options.retry.connect_patience = Duration::from_secs(5);
+    options
+}
+
+#[tokio::test]
+async fn the_pause_that_a_registry_asks_for_is_kept_by_everybody() {
+    let (here, log) = registry(|seen, _| match seen.nth {
+        0 if seen.is("HEAD", "/manifests/busy") => answer(429, &[("retry-after", "1")], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, patient()).await.unwrap();
+    let start = Instant::now();
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        registry.head_manifest(&repository(), "other").await.unwrap();
+        start.elapsed()
+    };
+    let busy = repository();
+    let (busy, other) = tokio::join!(registry.head_manifest(&busy, "busy"), other);
+    assert!(busy.unwrap().is_some());
+    assert!(other >= Duration::from_secs(1) && start.elapsed() >= Duration::from_secs(1), "{other:?}");
+    assert_eq!(lines(&log).len(), 4);
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_without_the_credentials() {
+    let (store, seen_by_store) = registry(|_, _| answer(200, &[], "content")).await;
+    let (here, log) = registry(move |seen, _| match seen.header("authorization") {
+        "" => answer(401, &[("www-authenticate", "Basic realm=\"r\"")], ""),
+        _ if seen.target.contains("/blobs/") => {
+            answer(307, &[("location", &format!("http://{store}/x?sig=1"))], "")
+        }
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    let digest = Digest::of(b"content");
+    let stream = registry.get_blob(&repository(), &digest).await.unwrap();
+    let pieces: Vec<_> = futures_util::TryStreamExt::try_collect(stream).await.unwrap();
+    assert_eq!(pieces.concat(), b"content");
+    assert_eq!(log.lock().last().unwrap().header("authorization"), "Basic dXNlcjpodW50ZXIy");
+    assert_eq!(seen_by_store.lock()[0].header("authorization"), "");
+}
+
+#[test]
+fn everything_can_run_on_any_thread() {
+    fn check<T: Send>(_: impl FnOnce(Registry, Repository, Digest, Arc<dyn BlobBody>) -> T) {}
+    check(|r, n, d, b| async move { r.push_blob(&n, &d, &b, None).await.map(drop) });
+    check(|r, n, d, _| async move { r.mount(&n, &d, &n).await.map(drop) });
+    check(|r, n, d, _| async move { r.get_blob(&n, &d).await.map(drop) });
+    check(|r, n, _, _| async move { r.put_manifest(&n, "1", "a/b", Bytes::new()).await.map(drop) });
+    check(
+        |r, _, _, _| async move { Registry::connect(r.endpoint(), ClientOptions::default()).await.map(drop) },
+    );
+}
+
+/// Of each connection one request is answered, so that a registry that goes takes no connection along.
+fn closing(seen: &Seen) -> Response<Body> {
+    match seen.method.as_str() {
+        "POST" => answer(202, &[("location", "1"), ("connection", "close")], ""),
+        "PUT" => answer(201, &[("connection", "close")], ""),
+        "HEAD" if seen.target.contains("/blobs/") => answer(404, &[("connection", "close")], ""),
+        _ => answer(200, &[("connection", "close")], ""),
+    }
+}
+
+#[tokio::test]
+async fn an_outage_shorter_than_patience_loses_nothing_and_one_looks_for_its_end() {
+    for access in [Access::PullPush, Access::Pull] {
+        let (here, _, serving) = registry_at("127.0.0.1:0", |seen, _| closing(seen)).await;
+        let told = Arc::new(Told::default());
+        let registry =
+            connect(&here, ClientOptions { access, observer: told.clone(), ..patient() }).await.unwrap();
+        serving.abort();
+        let _ = serving.await;
+        let many = (0..150).map(|n| {
+            let registry = registry.clone();
+            tokio::spawn(async move {
+                if n % 10 > 0 || access == Access::Pull {
+                    return registry.head_manifest(&repository(), &n.to_string()).await.map(drop);
+                }
+                let (digest, body) = blob("some layer");
+                registry.push_blob(&repository(), &digest, &body, None).await.map(drop)
+            })
+        });
+        let many: Vec<_> = many.collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let (_, log, _serving) = registry_at(&here, |seen, _| closing(seen)).await;
+        for one in many {
+            one.await.unwrap().unwrap();
+        }
+        assert_eq!(lines(&log).iter().filter(|line| *line == "GET /v2/").count(), 1);
+        let retries = told.retries();
+        assert!(!retries.is_empty() && retries.len() < 20, "{retries:?}");
+        assert!(retries.iter().all(|(what, ..)| what.ends_with("/v2/")), "{retries:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_stays_away_is_given_up_once_for_all() {
+    let (here, _, serving) = registry_at("127.0.0.1:0", |seen, _| closing(seen)).await;
+    let registry = connect(&here, options()).await.unwrap();
+    serving.abort();
+    let _ = serving.await;
+    let start = Instant::now();
+    let many: Vec<_> = (0..40)
+        .map(|_| {
+            let registry = registry.clone();
+            tokio::spawn(async move { registry.head_manifest(&repository(), "1").await.unwrap_err() })
+        })
+        .collect();
+    for one in many {
+        assert_eq!(one.await.unwrap().kind(), Kind::Unreachable);
+    }
+    assert!(start.elapsed() >= Duration::from_millis(100));
+    // It is not asked again, even if it is back by now.
+    let (_, log, _serving) = registry_at(&here, |seen, _| closing(seen)).await;
+    assert_eq!(registry.head_manifest(&repository(), "1").await.unwrap_err().kind(), Kind::Unreachable);
+    assert!(lines(&log).is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_that_hangs_up_on_everybody_for_a_while_is_waited_for() {
+    let start = Instant::now();
+    let (here, _) = registry(move |seen, _| {
+        let away = (200..700).contains(&start.elapsed().as_millis());
+        if away { answer(if seen.nth % 2 == 0 { 0 } else { 502 }, &[], "") } else { closing(seen) }
+    })
+    .await;
+    let registry = connect(&here, patient()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let many = (0..150).map(|n| {
+        let registry = registry.clone();
+        tokio::spawn(async move { registry.head_manifest(&repository(), &n.to_string()).await })
+    });
+    for one in many.collect::<Vec<_>>() {
+        one.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_exceeds_patience_is_said_and_not_waited_out() {
+    let (here, log) = registry(|seen, _| match seen.method.as_str() {
+        "HEAD" => answer(429, &[("retry-after", "900")], ""),
+        _ => closing(seen),
+    })
+    .await;
+    let registry = connect(&here, patient()).await.unwrap();
+    for _ in 0..2 {
+        let error = registry.head_manifest(&repository(), "1").await.unwrap_err();
+        assert!(error.to_string().contains("left alone for 900 s"), "{error}");
+        assert!(error.hint().unwrap().contains("--patience"), "{error}");
+    }
+    assert_eq!(lines(&log).len(), 3);
+}
+
+#[tokio::test]
+async fn a_document_that_trickles_is_given_up() {
+    let here = raw_server(|mut socket| {
+        loop {
+            let head = request_head(&mut socket)?;
+            if !head.windows(10).any(|part| part == b"/manifests") {
+                write!(socket, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+                continue;
+            }
+            write!(socket, "HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n")?;
+            for _ in 0..500 {
+                socket.write_all(b"{")?;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    });
+    let registry = connect(&here.to_string(), patient()).await.unwrap();
+    let error = registry.get_manifest(&repository(), "1", 1000).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Stalled);
+    assert!(error.to_string().contains("bytes of a document came in 0.5"), "{error}");
+}

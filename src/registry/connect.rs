@@ -1,0 +1,108 @@
+//! The first words with a host: which scheme it speaks, whether a registry answers at all.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+
+use crate::registry::attempts::Attempts;
+use crate::registry::cause::{Cause, TlsFault};
+use crate::registry::client::{Client, Request, Want};
+use crate::registry::endpoint::{Endpoint, Scheme};
+use crate::registry::error::{MAX_ERROR_BYTES, RegistryError};
+use crate::registry::retry::Replay;
+use crate::registry::tls::{self, Clients};
+use crate::registry::transport::Transport;
+use crate::registry::{ClientOptions, webpage};
+
+/// A server on this machine answers a handshake within this time, or waits for a line of text.
+const LOCAL_HANDSHAKE: Duration = Duration::from_secs(3);
+/// A port that is addressed in clear text and says nothing for so long may wait for a handshake.
+const CLEAR_TEXT_SILENCE: Duration = Duration::from_secs(1);
+
+/// The scheme to speak. Only to a registry on this machine, where nobody can listen in, is plain HTTP spoken without being
+/// written, and only when the other side does not speak TLS at all.
+pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Result<Scheme, RegistryError> {
+    match endpoint.scheme() {
+        Scheme::Unstated if options.authorities.is_empty() && options.client_certificates.is_empty() => {}
+        Scheme::Http => return Ok(Scheme::Http),
+        _ => return Ok(Scheme::Https),
+    }
+    let mut options = options.clone();
+    options.timeouts.connect = options.timeouts.connect.min(LOCAL_HANDSHAKE);
+    let clients = Clients::new(endpoint, &options)?;
+    let url = endpoint.url("")?;
+    let handshakes = clients.control.clone();
+    let transport = Transport::new(clients, options.timeouts.clone(), options.observer.clone());
+    let client = Client::new(endpoint.clone(), transport, options.retry, options.observer);
+    let what = format!("GET {url}");
+    let mut attempts = Attempts::new(&client.policy, client.observer.as_ref(), what);
+    loop {
+        client.ready(&url).await?;
+        let request = handshakes.get(url.clone()).headers(HeaderMap::new());
+        let sent = tokio::time::timeout(options.timeouts.response, request.send()).await;
+        let Ok(Err(error)) = sent else { return Ok(Scheme::Https) };
+        if tls::speaks_no_tls(&error) {
+            return Ok(Scheme::Http);
+        }
+        let cause = tls::cause_of(&error);
+        if !matches!(cause, Cause::Unreachable(_)) {
+            return Ok(Scheme::Https);
+        }
+        client.host.breaker().failed(&cause, Duration::ZERO);
+        let error = RegistryError::new("GET", &url, cause);
+        attempts.retry(&client.host, Replay::Safe, error).await?;
+    }
+}
+
+/// Knocks at the front door. A 401 comes back as an error: it says what credentials are wanted.
+pub(super) async fn knock(client: &Client) -> Result<(), RegistryError> {
+    let deadline = client.policy.connect_patience.max(client.transport.connect_timeout());
+    let door = Request::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
+    let door = Request { deadline: Some(deadline), ..door };
+    let reply = tokio::select! {
+        reply = client.exchange(&door, None) => reply?,
+        () = waits_for_handshake(client) => return Err(door.failed(Cause::SpeaksTls)),
+    };
+    match webpage::in_place_of_registry(&reply.headers, &reply.body) {
+        None => Ok(()),
+        Some(what) if client.endpoint.is_host_of(&reply.url) => Err(door.failed(Cause::NotRegistry(what))),
+        Some(what) => {
+            let host = reply.url.host_str().unwrap_or_default();
+            Err(door.failed(Cause::NotRegistry(format!("it leads to {host}, where {what}"))))
+        }
+    }
+}
+
+/// Comes back when a port that is addressed in clear text and does not answer proves to speak TLS; else never.
+async fn waits_for_handshake(client: &Client) {
+    if client.endpoint.scheme() == Scheme::Http {
+        tokio::time::sleep(CLEAR_TEXT_SILENCE).await;
+        if speaks_tls(client).await.unwrap_or(false) {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Whether the other side can be shaken hands with. Nothing is shown to it, so it need not prove who it is.
+async fn speaks_tls(client: &Client) -> Result<bool, RegistryError> {
+    let endpoint = client.endpoint.with_scheme(Scheme::Https).with_port(client.endpoint.port());
+    let mut options = ClientOptions { skip_verify: true, ..ClientOptions::default() };
+    options.timeouts.connect = CLEAR_TEXT_SILENCE;
+    let clients = Clients::new(&endpoint, &options)?;
+    let asked = clients.data.get(endpoint.url("")?).send();
+    Ok(match tokio::time::timeout(CLEAR_TEXT_SILENCE, asked).await {
+        Ok(Ok(_)) => true,
+        Ok(Err(error)) => match tls::cause_of(&error) {
+            Cause::Tls { fault, .. } => fault != TlsFault::NotTls,
+            // The handshake was made, and then it hung up.
+            Cause::Broken(_) => true,
+            _ => false,
+        },
+        Err(_) => false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! What is there and what is not.
+
+use super::ManifestHead;
+use crate::oci::Digest;
+use crate::registry::Kind;
+use crate::registry::testing::{answer, connect, options, registry, repository};
+
+#[tokio::test]
+async fn what_is_there_and_what_is_not() {
+    let (here, _) = registry(|seen, _| {
+        let found = [
+            ("content-length", "3"),
+            ("content-type", "a/b; charset=x"),
+            ("docker-content-digest", "nonsense"),
+        ];
+        match (seen.method.as_str(), seen.target.rsplit('/').next().unwrap_or_default()) {
+            ("HEAD", "no-head") => answer(405, &[], ""),
+            ("HEAD" | "GET", "missing") => answer(404, &[], ""),
+            ("HEAD", "present") => answer(200, &found, ""),
+            ("GET", "no-head") => answer(200, &[("content-type", "a/b")], r#"{"schemaVersion":2}"#),
+            ("GET", part) if part.starts_with("sha256") => answer(200, &[], "not what was asked for"),
+            ("PUT", _) => answer(201, &[("docker-content-digest", &Digest::of(b"other").to_string())], ""),
+            _ => answer(200, &[], ""),
+        }
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let head = async |reference: &str| registry.head_manifest(&repository(), reference).await.unwrap();
+    assert_eq!(head("missing").await, None);
+    let present = ManifestHead { digest: None, size: Some(3), media_type: "a/b".into() };
+    assert_eq!(head("present").await, Some(present));
+    assert_eq!(head("no-head").await.unwrap().digest, Some(Digest::of(br#"{"schemaVersion":2}"#)));
+    let by_digest = Digest::of(br#"{"schemaVersion":2}"#).to_string();
+    let error = registry.get_manifest(&repository(), &by_digest, 1000).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Integrity);
+    let error = registry.get_manifest(&repository(), "no-head", 2).await.unwrap_err();
+    assert!(error.to_string().contains("longer than 2 bytes"), "{error}");
+    let error = registry.put_manifest(&repository(), "1", "a/b", "{}".into()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Integrity);
+    let error = registry.head_manifest(&repository(), "../x").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal);
+}

@@ -1,0 +1,164 @@
+//! An upload session: a place at the registry that waits for the bytes of one blob.
+//!
+//! It is closed in one of three ways: it was committed, the registry has lost it, or it is cancelled; what is dropped is
+//! cancelled in the background.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::LOCATION;
+use reqwest::{Method, Url};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::oci::Repository;
+use crate::registry::client::{Reply, Request};
+use crate::registry::error::{Cause, RegistryError};
+use crate::registry::retry::Replay;
+use crate::registry::transport::Payload;
+use crate::registry::{Registry, headers, location};
+
+/// How long a courtesy may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where an upload stands at the registry. Its location is a permission to write, and so a secret.
+#[derive(Debug, Clone)]
+struct SessionState {
+    repository: Repository,
+    location: SecretString,
+}
+
+/// An upload that the registry waits for.
+pub struct UploadSession {
+    registry: Registry,
+    /// None once it is closed.
+    state: Option<SessionState>,
+}
+
+impl fmt::Debug for UploadSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UploadSession").field(&self.state).finish()
+    }
+}
+
+impl UploadSession {
+    fn new(registry: &Registry, repository: &Repository, location: Url) -> Self {
+        let state = SessionState { repository: repository.clone(), location: String::from(location).into() };
+        Self { registry: registry.clone(), state: Some(state) }
+    }
+
+    /// Where the next request goes.
+    pub(super) fn location(&self) -> Result<Url, RegistryError> {
+        let state = self.state.as_ref().ok_or_else(|| RegistryError::internal("a session that is closed"))?;
+        state.url()
+    }
+
+    /// The next request goes elsewhere: registries keep the state of a session in its location.
+    pub(super) fn goes_on_at(&mut self, location: &Url) {
+        if let Some(state) = &mut self.state {
+            state.location = location.as_str().into();
+        }
+    }
+
+    /// The blob is there: there is nothing left to cancel.
+    pub(super) fn finished(mut self) {
+        self.state = None;
+    }
+
+    /// The registry has lost it, or cannot be reached: it expires there.
+    pub(super) fn abandoned(&mut self) {
+        self.state = None;
+    }
+
+    /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire. False
+    /// if the registry does not take such requests from this account.
+    pub(super) async fn cancel(mut self) -> bool {
+        match self.state.take() {
+            Some(state) => state.cancel(&self.registry).await,
+            None => true,
+        }
+    }
+}
+
+impl Drop for UploadSession {
+    fn drop(&mut self) {
+        let Some(state) = self.state.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.registry.host().quirks().keeps_sessions {
+            return;
+        }
+        let registry = self.registry.clone();
+        runtime.spawn(async move { state.cancel(&registry).await });
+    }
+}
+
+impl SessionState {
+    fn url(&self) -> Result<Url, RegistryError> {
+        let url = Url::parse(self.location.expose_secret());
+        url.map_err(|error| RegistryError::internal(format!("the location of a session: {error}")))
+    }
+
+    async fn cancel(self, registry: &Registry) -> bool {
+        let Ok(url) = self.url() else { return true };
+        let request = Request::new(Method::DELETE, url).payload(Payload::Empty, Replay::Never);
+        match tokio::time::timeout(CANCEL_TIMEOUT, registry.call(&self.repository, &request)).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the upload was not cancelled and will expire");
+                let refused = matches!(error.status(), Some(401 | 403 | 405));
+                registry.host().quirks().keeps_sessions |= refused;
+                !refused
+            }
+            Err(_) => {
+                tracing::debug!("the upload was not cancelled in time and will expire");
+                true
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Opens a session, to be used or cancelled.
+    pub(crate) async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
+        let request = Request::new(Method::POST, self.url(&format!("{repository}/blobs/uploads/"))?);
+        let reply = self.call(repository, &request).await?;
+        self.session(repository, &request, &reply)
+    }
+
+    /// The session that an answer opened.
+    pub(in crate::registry) fn session(
+        &self,
+        repository: &Repository,
+        request: &Request<'_>,
+        reply: &Reply,
+    ) -> Result<UploadSession, RegistryError> {
+        let location = self.location(request, reply)?;
+        let missing =
+            || request.failed(Cause::Protocol("an upload was opened without a Location".to_owned()));
+        Ok(UploadSession::new(self, repository, location.ok_or_else(missing)?))
+    }
+
+    /// Cancels a session that nobody needs. False if the registry does not take such requests from this account.
+    pub(crate) async fn cancel_upload(&self, _repository: &Repository, session: UploadSession) -> bool {
+        session.cancel().await
+    }
+
+    /// Where the next request of an upload goes, if an answer says so.
+    pub(super) fn location(
+        &self,
+        request: &Request<'_>,
+        reply: &Reply,
+    ) -> Result<Option<Url>, RegistryError> {
+        let Some(text) = headers::text(&reply.headers, LOCATION) else { return Ok(None) };
+        let resolved = location::upload(&reply.url, text, self.endpoint(), self.allows_foreign_uploads());
+        let url = resolved.map_err(|why| {
+            request.failed(Cause::Protocol(format!("an upload location that is not used: {why}")))
+        })?;
+        let downgraded =
+            reply.url.scheme() == "https" && text.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("http:"));
+        let text = "calls itself http:// behind TLS (set its external URL or X-Forwarded-Proto)";
+        if downgraded && self.host().is_news(text) {
+            self.observer().warning(&format!("{} {text}", self.endpoint()));
+        }
+        Ok(Some(url))
+    }
+}

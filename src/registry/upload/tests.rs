@@ -1,0 +1,299 @@
+//! How blobs get in, and what is done when they do not.
+
+use std::io::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Pushed;
+use crate::error::{BundleError, Fault};
+use crate::oci::Digest;
+use crate::registry::testing::{
+    Log, Seen, Told, UPLOADS, answer, blob, connect, late, lines, options, raw_server, registry, repository,
+    request_head, with_password,
+};
+use crate::registry::{BlobBody, BodyStream, ClientOptions, Kind};
+
+#[tokio::test]
+async fn a_blob_goes_in_with_two_requests_and_its_exact_length() {
+    let (here, log) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", "/v2/team/app/blobs/uploads/1?_state=a%2Fb=")], ""),
+        "PUT" => answer(201, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let (digest, body) = blob("some layer");
+    let pushed = registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
+    assert_eq!(pushed, Pushed { bytes_sent: 10 });
+    let (empty_digest, empty) = blob("");
+    registry.push_blob(&repository(), &empty_digest, &empty, None).await.unwrap();
+    assert_eq!(
+        lines(&log),
+        [
+            "GET /v2/",
+            &format!("POST {UPLOADS}"),
+            &format!("PUT {UPLOADS}1"),
+            &format!("POST {UPLOADS}"),
+            &format!("PUT {UPLOADS}1")
+        ]
+    );
+    let log = log.lock();
+    assert_eq!(log[2].target, format!("{UPLOADS}1?_state=a%2Fb=&digest=sha256%3A{}", digest.hex()));
+    assert_eq!((log[2].header("content-length"), log[2].header("transfer-encoding")), ("10", ""));
+    assert_eq!(
+        (&log[2].body[..], log[2].header("content-type")),
+        (&b"some layer"[..], "application/octet-stream")
+    );
+    assert_eq!(log[4].header("content-length"), "0");
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_commit_is_a_success_if_the_blob_is_there() {
+    let (here, log) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", "1")], ""),
+        "PUT" => answer(0, &[], ""),
+        "HEAD" => answer(200, &[("content-length", "10")], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let (digest, body) = blob("some layer");
+    let pushed = registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
+    assert_eq!(pushed.bytes_sent, 10);
+    assert_eq!(lines(&log).last().unwrap(), &format!("HEAD /v2/team/app/blobs/{digest}"));
+}
+
+#[tokio::test]
+async fn a_broken_upload_begins_anew_with_a_new_session() {
+    let (here, log) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", &seen.nth.to_string())], ""),
+        "PUT" if seen.target.contains("/uploads/2?") => answer(201, &[], ""),
+        "PUT" => answer(0, &[], ""),
+        "HEAD" => answer(404, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let (digest, body) = blob("some layer");
+    assert_eq!(registry.push_blob(&repository(), &digest, &body, None).await.unwrap().bytes_sent, 30);
+    assert_eq!(lines(&log).iter().filter(|line| line.starts_with("POST")).count(), 3);
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_one_put_gets_a_patch_from_then_on() {
+    let (here, log) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", "1")], ""),
+        "PATCH" => answer(202, &[("location", "2?x=y")], ""),
+        "PUT" if seen.body.is_empty() => answer(201, &[], ""),
+        "PUT" => answer(405, &[], ""),
+        "HEAD" => answer(404, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    for text in ["first", "second"] {
+        let (digest, body) = blob(text);
+        registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
+    }
+    let methods: Vec<_> = log.lock().iter().map(|seen| seen.method.clone()).collect();
+    assert_eq!(methods, ["GET", "POST", "PUT", "HEAD", "POST", "PATCH", "PUT", "POST", "PATCH", "PUT"]);
+    assert_eq!(log.lock()[5].header("content-range"), "");
+    assert!(log.lock()[6].target.starts_with("/v2/team/app/blobs/uploads/2?x=y&digest="));
+}
+
+#[tokio::test]
+async fn an_upload_is_not_led_to_another_host() {
+    let (evil, stolen) = registry(|_, _| answer(201, &[], "")).await;
+    let elsewhere = evil.replace("127.0.0.1", "localhost");
+    let (here, _) = registry(move |seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", &format!("http://{elsewhere}/v2/x"))], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    let (digest, body) = blob("some layer");
+    let error = registry.push_blob(&repository(), &digest, &body, None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Registry);
+    assert!(error.to_string().contains("another host, localhost"), "{error}");
+    assert!(stolen.lock().is_empty());
+}
+
+/// A blob whose end turns out to be wrong.
+struct Damaged;
+
+impl BlobBody for Damaged {
+    fn len(&self) -> u64 {
+        100
+    }
+
+    fn open(&self, _range: Range<u64>) -> BodyStream {
+        let pieces = [
+            Ok(Bytes::from_static(&[7; 90])),
+            Err(BundleError::new(Fault::DigestMismatch, "layer is damaged")),
+        ];
+        Box::pin(futures_util::stream::iter(pieces))
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_never_committed_nor_tried_again() {
+    let (here, log) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", "1")], ""),
+        _ => answer(if seen.is_whole { 201 } else { 400 }, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let body: Arc<dyn BlobBody> = Arc::new(Damaged);
+    let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Source);
+    assert_eq!(error.source_error().unwrap().fault(), Fault::DigestMismatch);
+    assert!(!error.is_retryable());
+    let log = log.lock();
+    assert!(log.iter().filter(|seen| seen.method == "PUT").all(|seen| !seen.is_whole));
+    assert_eq!(log.iter().filter(|seen| seen.method == "POST").count(), 1);
+    assert_eq!(log.iter().filter(|seen| seen.method == "DELETE").count(), 1, "the session is cancelled");
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_more_bytes_is_left() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = listener.local_addr().unwrap();
+    let (here, _) = registry(move |seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", &format!("http://{dead}/v2/stuck"))], ""),
+        "HEAD" => answer(404, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let mut options = options();
+    options.timeouts.stall = Duration::from_millis(100);
+    options.retry.restarts = 0;
+    let registry = connect(&here, options).await.unwrap();
+    let body: Arc<dyn BlobBody> = Arc::new(Bytes::from(vec![0; 16 << 20]));
+    let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, None).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (Kind::Stalled, true));
+    drop(listener);
+}
+
+/// What proxies do with a request that is too large: they answer at once and hang up on the rest.
+#[tokio::test]
+async fn a_refusal_that_got_lost_in_a_reset_is_heard_at_the_second_try() {
+    let here = raw_server(|mut socket| {
+        loop {
+            let head = request_head(&mut socket)?;
+            let answer = match head[0] {
+                b'G' => "200 OK",
+                b'H' => "404 Not Found\r\nconnection: close",
+                _ if head.starts_with(b"POST") => "202 Accepted\r\nlocation: 1",
+                _ => "413 Too Large\r\nconnection: close",
+            };
+            write!(socket, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\n\r\n")?;
+            if answer.contains("close") {
+                return Ok(());
+            }
+        }
+    });
+    let registry = connect(&here.to_string(), options()).await.unwrap();
+    let body: Arc<dyn BlobBody> = Arc::new(Bytes::from(vec![0; 32 << 20]));
+    let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, None).await.unwrap_err();
+    assert_eq!((error.kind(), error.status()), (Kind::TooLarge, Some(413)), "{error:?}");
+    assert!(error.hint().unwrap().contains("proxy"));
+    assert_eq!(registry.host().quirks().refused_bytes, Some(32 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_switch_at_the_same_time_do_not_turn_each_other_back() {
+    for status in [404, 405, 413] {
+        let (here, _) = registry(move |seen, _| match seen.method.as_str() {
+            "POST" => answer(202, &[("location", &format!("{}?of={}", seen.nth, seen.nth))], ""),
+            "PATCH" => answer(202, &[("location", "2?x=y")], ""),
+            "PUT" if seen.body.is_empty() => answer(201, &[], ""),
+            "PUT" => answer(status, &[], ""),
+            "HEAD" => answer(404, &[], ""),
+            _ => answer(200, &[], ""),
+        })
+        .await;
+        let registry = connect(&here, options()).await.unwrap();
+        let pushes = (0..12).map(|n| {
+            let registry = registry.clone();
+            tokio::spawn(async move {
+                let bytes = Bytes::from(vec![n; 1000]);
+                let (digest, body): (_, Arc<dyn BlobBody>) = (Digest::of(&bytes), Arc::new(bytes));
+                registry.push_blob(&repository(), &digest, &body, None).await
+            })
+        });
+        for push in pushes.collect::<Vec<_>>() {
+            push.await.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_commit_is_asked_for_and_its_bytes_are_not_sent_again() {
+    for by_patch in [false, true] {
+        let done = Instant::now() + Duration::from_millis(900);
+        let (here, log) = registry(move |seen, _| match seen.method.as_str() {
+            "POST" => answer(202, &[("location", "1")], ""),
+            "PUT" if by_patch && !seen.body.is_empty() => answer(405, &[], ""),
+            "PATCH" => answer(202, &[("location", "2")], ""),
+            // A proxy before it waits for 300 ms, and the registry needs longer.
+            "PUT" => late(Duration::from_millis(300), answer(if by_patch { 504 } else { 0 }, &[], "")),
+            "HEAD" if Instant::now() >= done => answer(200, &[("content-length", "10")], ""),
+            "HEAD" => answer(404, &[], ""),
+            _ => answer(200, &[], ""),
+        })
+        .await;
+        let mut options = options();
+        options.timeouts.response = Duration::from_secs(3);
+        let registry = connect(&here, options).await.unwrap();
+        let (digest, body) = blob("some layer");
+        registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
+        let is_commit = |seen: &&Seen| seen.method == "PUT" && (seen.body.is_empty() == by_patch);
+        assert_eq!(log.lock().iter().filter(is_commit).count(), 1, "{:?}", lines(&log));
+    }
+}
+
+#[tokio::test]
+async fn the_wait_that_a_registry_asks_of_an_upload_is_told_as_it_is() {
+    let (here, _) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", &seen.nth.to_string())], ""),
+        "PUT" if seen.target.contains("/uploads/0?") => answer(429, &[("retry-after", "1")], ""),
+        "PUT" => answer(201, &[], ""),
+        "HEAD" => answer(404, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let told = Arc::new(Told::default());
+    let mut options = ClientOptions { observer: told.clone(), ..options() };
+    options.retry.connect_patience = Duration::from_secs(5);
+    let registry = connect(&here, options).await.unwrap();
+    let (digest, body) = blob("some layer");
+    let start = Instant::now();
+    registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
+    let waited = start.elapsed();
+    let [(_, _, after)] = &told.retries()[..] else { panic!("{:?}", told.retries()) };
+    assert!(*after > Duration::from_millis(900) && *after <= waited, "{after:?} of {waited:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_is_cancelled_where_the_account_may() {
+    let (here, log) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", &seen.nth.to_string())], ""),
+        "DELETE" => answer(405, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let session = registry.start_upload(&repository()).await.unwrap();
+    assert!(!format!("{session:?}").contains("uploads"), "its location is a secret: {session:?}");
+    drop(session);
+    let cancelled = |log: &Log| lines(log).iter().filter(|line| line.starts_with("DELETE")).count();
+    while cancelled(&log) == 0 || !registry.host().quirks().keeps_sessions {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(registry.start_upload(&repository()).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(cancelled(&log), 1, "a registry that refused is not asked again");
+}
