@@ -99,7 +99,13 @@ impl Registry {
         if reply.status == 404 {
             return Ok(None);
         }
-        if let Some(page) = webpage::in_place_of_registry(&reply.headers, &reply.body) {
+        let media_type =
+            headers::text(&reply.headers, CONTENT_TYPE).map(headers::media_type).unwrap_or_default();
+        // A document of any other type is what somebody stored.
+        let may_be_anything = is_general(&media_type);
+        if let Some(page) = webpage::in_place_of_registry(&reply.headers, &reply.body)
+            && may_be_anything
+        {
             return Err(request.failed(Cause::NotRegistry(page)));
         }
         if reference.parse::<Digest>().is_ok_and(|digest| !digest.matches(&reply.body)) {
@@ -108,12 +114,10 @@ impl Registry {
                 request.failed(Cause::Integrity(format!("the registry serves other content, {found}")))
             );
         }
-        if !is_document(&reply.body) {
+        if may_be_anything && !is_manifest(&reply.body) {
             let why = "it answers a question for a manifest with something that is none";
             return Err(request.failed(Cause::NotRegistry(why.to_owned())));
         }
-        let media_type =
-            headers::text(&reply.headers, CONTENT_TYPE).map(headers::media_type).unwrap_or_default();
         Ok(Some(ManifestBytes { bytes: reply.body, media_type }))
     }
 
@@ -150,13 +154,25 @@ impl Registry {
     }
 }
 
-/// Whether it can be a manifest: each is a JSON object that names its version or its type. What is damaged on the way may be
-/// anything, but is no whole document of another kind.
-fn is_document(body: &[u8]) -> bool {
+/// Whether it can be a manifest: each is a JSON object that names its version or its type. One that was damaged on its way
+/// is none as a whole, and still looks like one.
+fn is_manifest(body: &[u8]) -> bool {
     match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(document) => document.get("schemaVersion").is_some() || document.get("mediaType").is_some(),
         Err(_) => body.trim_ascii_start().starts_with(b"{"),
     }
+}
+
+/// Whether a media type says nothing of what is in a document.
+fn is_general(media_type: &str) -> bool {
+    media_type.starts_with("text/")
+        || matches!(
+            media_type,
+            "" | "application/json"
+                | "application/octet-stream"
+                | "application/xhtml+xml"
+                | "application/xml"
+        )
 }
 
 #[cfg(test)]
