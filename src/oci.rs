@@ -12,5 +12,5 @@ pub(crate) mod reference;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use manifest::Manifest;
 pub(crate) use manifest::{Descriptor, Platform};
-pub(crate) use reference::Tag;
+pub(crate) use reference::{Mended, Tag};
 pub use reference::{Reference, Repository};

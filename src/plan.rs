@@ -7,6 +7,7 @@ mod followers;
 pub(crate) mod graph;
 mod groups;
 pub(crate) mod naming;
+mod order;
 mod patterns;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, LeftOutClass, PartialIndex, Unit};
 use crate::bundle::Accept;
 use crate::error::{BundleError, Fault};
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Digest, Mended, Repository, Tag};
 
 use followers::Followers;
 pub(crate) use graph::Closure;
@@ -75,6 +76,8 @@ pub struct PlannedImage {
     pub digests: Vec<Digest>,
     /// Why it cannot be complete, even when all that the bundle has of it is there.
     pub shortfall: Option<BundleError>,
+    /// How many images must be brought one after the other before this one: it refers to the last of them. 0 if to none.
+    pub after_subjects: usize,
     /// The archive that damage is confined to.
     pub unit: Unit,
 }
@@ -109,7 +112,9 @@ impl Plan {
             if followers.has(index) {
                 continue;
             }
-            let naming::Places { valid, invalid } = rules.naming.places(image)?;
+            let naming::Places { valid, invalid, mended } = rules.naming.places(image)?;
+            let mended = mended.iter().filter(|(text, _)| rules.chooses(text));
+            plan.notes.extend(mended.map(|(text, name)| format!("{text} becomes {name} (--fix-tags)")));
             names.extend(valid.iter().map(|place| place.name.clone()));
             names.extend(invalid.iter().map(|(text, _)| text.clone()));
             for place in valid {
@@ -145,6 +150,7 @@ impl Plan {
         for image in &mut plan.images {
             image.find_lost_digests(catalog, accept, &mut plan.notes);
         }
+        order::subjects_first(&mut plan.images, catalog);
         Ok(plan)
     }
 }
@@ -292,7 +298,10 @@ fn partial_index(partial: &PartialIndex, place: &naming::Destination) -> BundleE
 
 /// A whole image with a name that is none.
 fn not_a_name(image: &Image, text: String, why: &str) -> LeftOut {
-    let why = format!("{why}; next: --name {}=REPOSITORY:TAG, or --exclude", naming::digest(image));
+    let fix = Mended::of(&text).map(|_| "--fix-tags, which writes `_` for `+` as Helm does, ");
+    let next =
+        format!("{}--name {}=REPOSITORY:TAG, or --exclude", fix.unwrap_or_default(), naming::digest(image));
+    let why = format!("{why}; next: {next}");
     LeftOut {
         path: text,
         what: "an image whose name is not valid".into(),
@@ -387,6 +396,7 @@ fn join_tags(drafts: Vec<Draft>) -> Vec<PlannedImage> {
                 content,
                 digests: Vec::new(),
                 shortfall: None,
+                after_subjects: 0,
                 unit,
             });
         }

@@ -24,7 +24,12 @@ pub(super) fn scan<'a>(
         match kind {
             FolderEntryKind::File(facts) => tree.add_file(&name, path, facts.len),
             FolderEntryKind::Alias(of) => tree.add_alias(&name, &of),
-            FolderEntryKind::Unreachable { what, why } => left_out.push(LeftOut::unreadable(name, what, why)),
+            FolderEntryKind::Unreachable { what, why, target } => {
+                if let Some(target) = target {
+                    tree.add_dangling(&name, target);
+                }
+                left_out.push(LeftOut::unreadable(name, what, why));
+            }
             FolderEntryKind::Odd(what) => left_out.push(LeftOut::no_image(name, what)),
         }
     }

@@ -51,6 +51,8 @@ struct RootFs {
 pub(super) struct Saved {
     pub(super) names: Vec<ImageName>,
     pub(super) config_digest: Digest,
+    /// The digest that the name of the configuration claims, where it is another one.
+    pub(super) claimed: Option<Digest>,
     config: Bytes,
     layers: Vec<String>,
 }
@@ -95,15 +97,16 @@ impl Entry {
         check_length("the configuration", file.len, reader.limits.config_bytes)?;
         let config = tree.read(file)?;
         let config_digest = Digest::of(&config);
-        if let Some(claimed) = claimed_digest(&self.config)
-            && !claimed.matches(&config)
-        {
+        let claimed = claimed_digest(&self.config).filter(|claimed| !claimed.matches(&config));
+        // A blob is what its name says. Elsewhere the name is only a name: people edit configurations, and Docker, podman
+        // and crane take them as they are.
+        if let Some(claimed) = claimed.filter(|_| digest_of_path(&self.config).is_some()) {
             let what = format!("should have the digest {claimed}, but has {config_digest}");
             return Err(
                 BundleError::new(Fault::DigestMismatch, what).at(format!("configuration {:?}", self.config))
             );
         }
-        Ok(Saved { names, config_digest, config, layers: self.layers.unwrap_or_default() })
+        Ok(Saved { names, config_digest, claimed, config, layers: self.layers.unwrap_or_default() })
     }
 }
 
@@ -141,7 +144,18 @@ fn find<'t>(tree: &'t Tree<'_>, folder: &str, name: &str) -> Result<File<'t>, Bu
         let what = format!("the name {name:?} leaves the bundle");
         return Err(BundleError::new(Fault::UnsafePath, what));
     };
-    let missing = || BundleError::new(Fault::MissingBlob, format!("{name:?} is not in the bundle"));
+    let missing = || {
+        let is = tree
+            .link_target(&path)
+            .map(|target| format!(" is a link to {target:?}, which"))
+            .unwrap_or_default();
+        let what = if name.is_empty() {
+            "an empty name, as for a layer that was not saved, is no file".to_owned()
+        } else {
+            format!("{name:?}{is} is not in the bundle")
+        };
+        BundleError::new(Fault::MissingBlob, what)
+    };
     tree.file(&path)?.ok_or_else(missing)
 }
 

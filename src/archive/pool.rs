@@ -374,10 +374,21 @@ impl<'t> Pool<'t> {
             }
         }
         if fitting.is_empty() {
-            let missing = || BundleError::new(Fault::MissingBlob, format!("{digest} is not in the bundle"));
-            return Err(problem.unwrap_or_else(missing));
+            return Err(problem.unwrap_or_else(|| self.missing(&digest)));
         }
         Ok(fitting)
+    }
+
+    fn missing(&self, digest: &Digest) -> BundleError {
+        let link = self.places.get(digest).into_iter().flatten().find_map(|place| match place {
+            BlobSource::Named(path) => self.tree.link_target(path).map(|target| (path, target)),
+            BlobSource::Inline(..) => None,
+        });
+        let is = link.map(|(path, target)| format!(": {path:?} is a link to {target:?}, which is not in it"));
+        BundleError::new(
+            Fault::MissingBlob,
+            format!("{digest} is not in the bundle{}", is.unwrap_or_default()),
+        )
     }
 
     fn length(&self, place: &BlobSource<'t>) -> Result<Option<u64>, BundleError> {
@@ -388,9 +399,7 @@ impl<'t> Pool<'t> {
     }
 
     fn find(&self, descriptor: &Descriptor) -> Result<&BlobSource<'t>, BundleError> {
-        self.fitting(descriptor)?.into_iter().next().ok_or_else(|| {
-            BundleError::new(Fault::MissingBlob, format!("{} is not in the bundle", descriptor.digest))
-        })
+        self.fitting(descriptor)?.into_iter().next().ok_or_else(|| self.missing(&descriptor.digest))
     }
 
     /// Everything an image needs must be there, and its configuration must be what it claims to be.

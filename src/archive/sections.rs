@@ -153,10 +153,14 @@ fn members_not_read(tree: &Tree<'_>, has_images: bool, belongs: &dyn Fn(&str) ->
     let mut found = Vec::new();
     // A tar of sources has links of all kinds.
     if has_images {
-        let why =
-            "it leads to nothing in the bundle; next: pack the files themselves, as with `tar --dereference`";
-        let links = tree.dangling().filter(|path| other(path));
-        found.extend(links.map(|path| LeftOut::unreadable(path, "a link", why)));
+        let why = |target| {
+            format!(
+                "it leads to {target:?}, which is not in the bundle; next: pack the files themselves, as with \
+                 `tar --dereference`"
+            )
+        };
+        let links = tree.dangling().filter(|(path, _)| !tree.is_directory() && other(path));
+        found.extend(links.map(|(path, target)| LeftOut::unreadable(path, "a link", why(target))));
     }
     for (path, what) in tree.odd().filter(|(path, what)| *what == SPARSE && other(path)) {
         let why = "it cannot be read as it is packed; next: pack it without --sparse";

@@ -352,8 +352,21 @@ fn repeated_layers_are_links_inside_the_bundle_and_nowhere_else() {
         assert_eq!(&read_exact(&image.layers[1].extent, 0, 3).unwrap()[..], b"one");
     }
     for target in ["/etc/passwd", "../../etc/passwd"] {
-        assert_eq!(broken(&outcome(b'2', target)), [Fault::UnsafePath]);
+        let catalog = outcome(b'2', target);
+        assert_eq!(broken(&catalog), [Fault::UnsafePath]);
+        assert!(catalog.broken[0].error.to_string().contains(target));
     }
+    // Both are named: what is to be packed is the target.
+    let told = outcome(b'2', "../gone/layer.tar").broken[0].error.to_string();
+    assert!(told.contains(&format!("{second:?} is a link to \"../gone/layer.tar\"")), "{told}");
+    let mut blobs = Blobs::default();
+    let image = named(blobs.image("a", &["one"]), "x.io/a:1");
+    let mut files = blobs.layout("", &[image]);
+    let layer = format!("blobs/sha256/{}", Digest::of(b"one").hex());
+    files.retain(|(name, _)| *name != layer);
+    let told = read_tar([header(&layer, 0, b'2', "../../cas/one"), tar_of(&files)].concat()).unwrap();
+    let told = told.broken[0].error.to_string();
+    assert!(told.contains(&layer) && told.contains("\"../../cas/one\""), "{told}");
 }
 
 #[test]
@@ -370,11 +383,36 @@ fn a_saved_image_that_does_not_fit_together_is_broken() {
         manifest.to_string().into_bytes()
     };
     assert_eq!(outcome(&|files| drop(files.remove(1))), [Fault::MissingBlob]);
-    assert_eq!(outcome(&|files| files[0].1.push(b' ')), [Fault::DigestMismatch]);
     assert_eq!(outcome(&|files| files[3].1 = entry("Layers", json!([good[1].0]))), [Fault::BadJson]);
     assert_eq!(outcome(&|files| files[3].1 = entry("Config", json!("../../x"))), [Fault::UnsafePath]);
     assert!(outcome(&|files| files[3].1 = entry("RepoTags", json!(["A:1"]))).is_empty());
     assert!(outcome(&|files| files[3].1 = entry("RepoTags", Value::Null)).is_empty());
+}
+
+/// Somebody has edited the configuration in place, or renamed it: Docker, podman and crane take it as it is.
+#[test]
+fn a_configuration_is_what_its_bytes_are_unless_it_is_a_blob() {
+    let edited = |config_name: Option<&str>| {
+        let mut files = saved("a:1", &["one"]);
+        files[0].1.push(b' ');
+        if let Some(name) = config_name {
+            let mut manifest: Value = serde_json::from_slice(&files[2].1).unwrap();
+            manifest[0]["Config"] = json!(name);
+            (files[0].0, files[2].1) = (name.to_owned(), manifest.to_string().into_bytes());
+        }
+        (Digest::of(&files[0].1), catalog(&files))
+    };
+    let hex = Digest::of(b"another").hex();
+    for name in [None, Some(format!("sha256:{hex}")), Some(format!("conf/{hex}.json"))] {
+        let (digest, catalog) = edited(name.as_deref());
+        let Content::Unpacked(image) = &catalog.images[0].content else { panic!("{name:?}") };
+        assert_eq!(image.config_digest, digest);
+        assert!(catalog.notes[0].contains(&digest.to_string()), "{:?}", catalog.notes);
+    }
+    let (_, catalog) = edited(Some(&format!("blobs/sha256/{hex}")));
+    assert_eq!(broken(&catalog), [Fault::DigestMismatch]);
+    let (_, catalog) = edited(Some("config.json"));
+    assert!(catalog.notes.is_empty(), "{:?}", catalog.notes);
 }
 
 #[test]
@@ -515,6 +553,7 @@ fn links_of_a_tar_that_lead_to_nothing_are_named() {
     let catalog = read_tar([links, good].concat()).unwrap();
     assert_eq!(catalog.images.len(), 1);
     assert_eq!(left_out(&catalog), ["abs.tar: unreadable", "gone.tar: unreadable"]);
+    assert!(catalog.left_out[1].why.contains("\"../store/gone.tar\""), "{:?}", catalog.left_out[1]);
 }
 
 #[test]

@@ -23,6 +23,9 @@ const MAX_LINKS: usize = 8;
 /// How many notes of one tree a person would read.
 const MAX_NOTES: usize = 20;
 
+/// No file has this name: names of files are without slashes at their ends.
+const NOWHERE: &str = "/";
+
 /// The members of a tar, or the files of a directory.
 pub(super) struct Tree<'a> {
     entries: BTreeMap<String, Entry>,
@@ -59,8 +62,11 @@ enum Kind {
         path: PathBuf,
         len: u64,
     },
-    /// A link; `None` where it leads out of the bundle.
-    Link(Option<String>),
+    /// A link: its target as it is written, and where that is in the bundle; `None` where it leads out.
+    Link {
+        target: String,
+        to: Option<String>,
+    },
     Odd(&'static str),
 }
 
@@ -100,8 +106,14 @@ impl<'a> Tree<'a> {
             tree.insert(&member.name, member.offset, |path| match member.kind {
                 MemberKind::Directory => None,
                 MemberKind::File => Some(Kind::Member { offset: member.offset, len: member.len }),
-                MemberKind::Symlink(target) => Some(Kind::Link(normalise(parent(path), &target))),
-                MemberKind::Hardlink(target) => Some(Kind::Link(Some(member_path(&target)))),
+                MemberKind::Symlink(target) => {
+                    let to = normalise(parent(path), &target);
+                    Some(Kind::Link { target, to })
+                }
+                MemberKind::Hardlink(target) => {
+                    let to = Some(member_path(&target));
+                    Some(Kind::Link { target, to })
+                }
                 MemberKind::Odd(what) => Some(Kind::Odd(what)),
             });
             let looked = tree.file_at(&member.name, member.offset).and_then(|file| passing(&tree, file));
@@ -141,7 +153,7 @@ impl<'a> Tree<'a> {
     /// A second name of a file of this tree.
     pub(super) fn add_alias(&mut self, name: &str, of: &str) {
         let position = self.entries.len() as u64;
-        self.insert(name, position, |_| Some(Kind::Link(normalise("", of))));
+        self.insert(name, position, |_| Some(Kind::Link { target: of.to_owned(), to: normalise("", of) }));
     }
 
     /// A document about images that comes once more says the same, or there is no telling which of them is meant: one
@@ -196,16 +208,16 @@ impl<'a> Tree<'a> {
     }
 
     /// Links that lead to nothing of this tree: out of it, round and round, or to what was not packed with them.
-    pub(super) fn dangling(&self) -> impl Iterator<Item = &str> {
-        let is_link = |entry: &Entry| matches!(entry.kind, Kind::Link(_));
-        let links = self.entries.iter().filter(move |(_, entry)| is_link(entry));
-        links.map(|(path, _)| path.as_str()).filter(|path| {
-            let leads_to_a_folder = match &self.entries[*path].kind {
-                Kind::Link(Some(target)) => self.below(&format!("{target}/")).next().is_some(),
-                _ => false,
-            };
+    pub(super) fn dangling(&self) -> impl Iterator<Item = (&str, &str)> {
+        let links = self.entries.iter().filter_map(|(path, entry)| match &entry.kind {
+            Kind::Link { target, to } => Some((path.as_str(), target.as_str(), to.as_deref())),
+            _ => None,
+        });
+        let links = links.filter(|(path, _, to)| {
+            let leads_to_a_folder = to.is_some_and(|to| self.below(&format!("{to}/")).next().is_some());
             !leads_to_a_folder && !matches!(self.file(path), Ok(Some(_)))
-        })
+        });
+        links.map(|(path, target, _)| (path, target))
     }
 
     /// What cannot be read as a file, and what it is.
@@ -258,9 +270,9 @@ impl<'a> Tree<'a> {
             let Some((path_here, entry)) = self.entries.get_key_value(&path) else { return Ok(None) };
             match &entry.kind {
                 Kind::Member { .. } | Kind::OnDisk { .. } => return Ok(entry.file(path_here)),
-                Kind::Link(Some(target)) => path.clone_from(target),
-                Kind::Link(None) => {
-                    let why = format!("the link {path:?} leaves the bundle");
+                Kind::Link { to: Some(to), .. } => path.clone_from(to),
+                Kind::Link { target, to: None } => {
+                    let why = format!("the link {path:?} leads to {target:?}, out of the bundle");
                     return Err(BundleError::new(Fault::UnsafePath, why));
                 }
                 Kind::Odd(what) => {
@@ -271,6 +283,20 @@ impl<'a> Tree<'a> {
         }
         let why = format!("the link {name:?} leads through more than {MAX_LINKS} links");
         Err(BundleError::new(Fault::MissingBlob, why))
+    }
+
+    /// Where a link leads, as it is written; none for what is no link.
+    pub(super) fn link_target(&self, path: &str) -> Option<&str> {
+        match &self.entries.get(path)?.kind {
+            Kind::Link { target, .. } => Some(target),
+            Kind::Member { .. } | Kind::OnDisk { .. } | Kind::Odd(_) => None,
+        }
+    }
+
+    /// A link of a folder that leads to nothing.
+    pub(super) fn add_dangling(&mut self, name: &str, target: String) {
+        let position = self.entries.len() as u64;
+        self.insert(name, position, |_| Some(Kind::Link { target, to: Some(NOWHERE.to_owned()) }));
     }
 
     /// Where the bytes of a file lie.
@@ -307,7 +333,7 @@ impl Entry {
             Kind::Member { len, .. } | Kind::OnDisk { len, .. } => {
                 Some(File { path, len, position: self.position })
             }
-            Kind::Link(_) | Kind::Odd(_) => None,
+            Kind::Link { .. } | Kind::Odd(_) => None,
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn join(
     let mut looked_for_unlisted = false;
     for entry in entries {
         let label = entry.label();
-        let mut break_with = |error: BundleError| {
+        let break_with = |error: BundleError, catalog: &mut Catalog| {
             if ends_the_bundle(error.fault()) {
                 return Err(error);
             }
@@ -48,10 +48,17 @@ pub(super) fn join(
         let saved = match entry.read(reader, tree, folder) {
             Ok(saved) => saved,
             Err(error) => {
-                break_with(error)?;
+                break_with(error, catalog)?;
                 continue;
             }
         };
+        if let Some(claimed) = saved.claimed {
+            let digest = saved.config_digest;
+            catalog.notes.push(format!(
+                "image {label}: its configuration is called {claimed} and is {digest}, as after an edit by hand; it is \
+                 taken as it is"
+            ));
+        }
         if pool.images_of_config(&saved.config_digest).is_empty() && !looked_for_unlisted {
             pool.visit_unlisted(folder)?;
             looked_for_unlisted = true;
@@ -70,7 +77,7 @@ pub(super) fn join(
             None => match saved.unpacked(tree, folder) {
                 Ok(image) => Content::Unpacked(Arc::new(image)),
                 Err(error) if sparse.is_empty() || ends_the_bundle(error.fault()) => {
-                    break_with(error)?;
+                    break_with(error, catalog)?;
                     continue;
                 }
                 Err(_) => continue, // the error of the index stands for both

@@ -40,6 +40,9 @@ pub(super) struct RuleArgs {
     /// Take names from this annotation of index.json entries
     #[arg(long, value_name = "KEY")]
     name_annotation: Option<String>,
+    /// Write `_` for `+` in tags, as Helm does: registries take no `+`
+    #[arg(long)]
+    fix_tags: bool,
     /// Which of two different images gets a name that both claim
     #[arg(long, value_enum, default_value_t = Winner::Refuse, value_name = "WHICH")]
     on_conflict: Winner,
@@ -74,6 +77,7 @@ impl RuleArgs {
             ("--repository", self.repository.is_some()),
             ("--name", !self.name.is_empty()),
             ("--name-annotation", self.name_annotation.is_some()),
+            ("--fix-tags", self.fix_tags),
         ]
         .into_iter()
         .find_map(|(flag, given)| given.then_some(flag))
@@ -90,6 +94,7 @@ impl RuleArgs {
                 repository,
                 names: self.name.clone(),
                 annotation: self.name_annotation.clone(),
+                fix_tags: self.fix_tags,
             },
             on_conflict: match self.on_conflict {
                 Winner::Refuse => OnConflict::Refuse,

@@ -11,7 +11,7 @@ pub(super) const MIB: u64 = 1 << 20;
 /// What decoding may cost.
 #[derive(Debug, Clone)]
 pub struct DecodeOptions {
-    /// The most memory that one decoder may take for itself: an xz dictionary, or twice a zstd window.
+    /// The most memory that one decoder may take for itself: an xz dictionary, or a zstd window.
     pub memory_bytes: u64,
     /// The memory for decoded parts and the disk for spool files.
     pub(crate) budget: Arc<Budget>,
@@ -41,21 +41,24 @@ impl DecodeOptions {
         self.part_cache_bytes() / 2
     }
 
-    /// The largest zstd window as a power of two: half of the memory, 27 by default as in `zstd` itself.
+    /// The largest zstd window as a power of two. `zstd --long=31` makes the largest that there is.
     pub(super) fn zstd_window_log(&self) -> u32 {
-        (self.memory_bytes / 2).max(1).ilog2().clamp(10, 31)
+        self.memory_bytes.max(1).ilog2().clamp(10, 31)
     }
 }
 
 /// A stream asks for more memory than it may have.
 pub(super) fn memory_exceeded(what: &str, needed: Option<u64>, limit: u64) -> BundleError {
     let limit = mebibytes(limit);
-    let detail = match needed {
-        Some(needed) => format!("{what} of {} is over the limit of {limit}", mebibytes(needed)),
-        None => format!("{what} is over the limit of {limit}"),
+    let (detail, bytes) = match needed {
+        Some(needed) => (
+            format!("{what} of {} is over the limit of {limit}", mebibytes(needed)),
+            format!("{}MiB", needed.div_ceil(MIB)),
+        ),
+        None => (format!("{what} is over the limit of {limit}"), "BYTES".to_owned()),
     };
     BundleError::new(Fault::LimitExceeded, detail)
-        .hint("raise it with `--decode-memory BYTES` if the bundle is trusted")
+        .hint(format!("raise it with `--decode-memory {bytes}` if the bundle is trusted"))
 }
 
 /// A size for people, rounded up.
@@ -79,8 +82,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_memory_allows_the_window_that_zstd_allows() {
-        assert_eq!(DecodeOptions::default().zstd_window_log(), 27);
+    fn a_window_of_the_size_of_the_memory_is_read() {
+        let log = |memory_bytes| DecodeOptions { memory_bytes, ..DecodeOptions::default() }.zstd_window_log();
+        assert!(DecodeOptions::default().zstd_window_log() >= 27, "what zstd itself reads by default");
+        assert_eq!([128 * MIB, 2048 * MIB, 9 << 40].map(log), [27, 31, 31]);
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl FromStr for Tag {
             [] => "it is empty",
             bytes if bytes.len() > 128 => "longer than 128 characters",
             [first, ..] if !word(*first) => "it must begin with a letter, a digit or an underscore",
+            bytes if bytes.contains(&b'+') => "registries take no `+` in a tag",
             bytes if !bytes.iter().all(|&c| word(c) || matches!(c, b'.' | b'-')) => {
                 "it holds a character that is not allowed"
             }
@@ -128,9 +129,38 @@ impl FromStr for Tag {
     }
 }
 
+impl Tag {
+    /// The tag that Helm makes of a version with a `+`, which registries do not take: a `_` stands for it.
+    fn without_plus(text: &str) -> Option<Self> {
+        text.contains('+').then(|| text.replace('+', "_").parse().ok()).flatten()
+    }
+}
+
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A name, or a tag alone, whose tag is valid when a `_` stands for each `+` in it, as Helm writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mended {
+    /// A whole name.
+    Name(Reference),
+    /// A tag alone.
+    Tag(Tag),
+}
+
+impl Mended {
+    /// Mends a text that is not valid; none where a `+` in the tag is not all that is wrong with it.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        if !text.contains(['/', ':', '@']) {
+            return Tag::without_plus(text).map(Self::Tag);
+        }
+        let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+        let (path, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+        let digest = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        format!("{path}:{}{digest}", Tag::without_plus(tag)?).parse().ok().map(Self::Name)
     }
 }
 
@@ -255,6 +285,21 @@ mod tests {
         }
         assert!(format!("gcr.io/a:{}", "t".repeat(129)).parse::<Reference>().is_err());
         assert!(format!("gcr.io/{}", "a".repeat(300)).parse::<Reference>().is_err());
+    }
+
+    #[test]
+    fn a_plus_in_a_tag_becomes_an_underscore_and_nothing_else_is_mended() {
+        let name = |text: &str| Some(Mended::Name(text.parse().unwrap()));
+        assert_eq!(Mended::of("1.2.3+build.5"), Some(Mended::Tag("1.2.3_build.5".parse().unwrap())));
+        assert_eq!(Mended::of("gcr.io/c/app:1+2+3"), name("gcr.io/c/app:1_2_3"));
+        let digest = format!("@sha256:{}", "0".repeat(64));
+        assert_eq!(Mended::of(&format!("app:1+x{digest}")), name(&format!("app:1_x{digest}")));
+        for text in
+            ["gcr.io/c/a+b:1", "gcr.io/C/app:1+2", "gcr.io/c/app:1", "app+x", "+x:1", "gcr.io/c:1+2/x"]
+        {
+            let is_tag = text == "app+x";
+            assert_eq!(Mended::of(text).is_some(), is_tag, "{text}");
+        }
     }
 
     proptest! {

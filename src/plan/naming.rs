@@ -1,5 +1,6 @@
 //! How a name in the bundle becomes a name on the mirror: the host is dropped, path and tag stay.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,7 +8,7 @@ use regex::Regex;
 
 use crate::archive::{Catalog, Content, Image, ImageName};
 use crate::error::{BundleError, Fault};
-use crate::oci::{Digest, Reference, Repository, Tag};
+use crate::oci::{Digest, Mended, Reference, Repository, Tag};
 
 /// What the user says about names.
 #[derive(Debug, Default, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Naming {
     pub names: Vec<GivenName>,
     /// The annotation of `index.json` entries that holds the name, where a tool has its own.
     pub annotation: Option<String>,
+    /// A `_` stands for each `+` in a tag, as Helm writes it.
+    pub fix_tags: bool,
 }
 
 /// `PATTERN=REPLACEMENT` on `host/path`, without the tag. The pattern must match it whole.
@@ -90,6 +93,8 @@ pub(super) struct Places {
     pub(super) valid: Vec<Destination>,
     /// Text, and why it is no name.
     pub(super) invalid: Vec<(String, String)>,
+    /// Text, and the name that was made of it.
+    pub(super) mended: Vec<(String, String)>,
 }
 
 impl fmt::Display for Destination {
@@ -109,7 +114,7 @@ impl Naming {
         let images = || catalog.images.iter().enumerate().filter(|(index, _)| !follows(*index));
         let nameless: Vec<&Image> = images()
             .map(|(_, image)| image)
-            .filter(|image| self.is_nameless(image) && !has_invalid_name(image))
+            .filter(|image| self.is_nameless(image) && !self.has_invalid_name(image))
             .collect();
         let single = self.names.iter().filter(|given| given.digest.is_none()).count();
         if single > 0 && (single > 1 || nameless.len() > 1) && self.repository.is_none() {
@@ -163,14 +168,15 @@ impl Naming {
             }
             ImageName::TagOnly(_) | ImageName::Invalid { .. } => String::new(),
         };
-        let names: Vec<String> = catalog.images.iter().flat_map(|image| &image.names).map(full).collect();
+        let names = catalog.images.iter().flat_map(|image| &image.names);
+        let names: Vec<String> = names.map(|name| full(&self.mended(name))).collect();
         let given = self.names.iter().map(|given| format!("{}/{}", given.name.host, given.name.repository));
         let known: Vec<String> =
             names.into_iter().chain(given).chain(self.repository.iter().map(ToString::to_string)).collect();
         let idle = self.rewrites.iter().filter(|rule| !known.iter().any(|name| rule.pattern.is_match(name)));
         let mut notes: Vec<String> =
             idle.map(|rule| format!("no image matches --rewrite '{}'", rule.text)).collect();
-        let wants_name = |image: &Image| self.is_nameless(image) || has_invalid_name(image);
+        let wants_name = |image: &Image| self.is_nameless(image) || self.has_invalid_name(image);
         if !self.names.is_empty() && !catalog.images.iter().any(wants_name) {
             notes.push("--name changes nothing: every image of the bundle has a name".to_owned());
         }
@@ -178,15 +184,34 @@ impl Naming {
     }
 
     fn is_nameless(&self, image: &Image) -> bool {
-        self.annotated(image).is_none()
-            && image
-                .names
-                .iter()
-                .all(|name| matches!(name, ImageName::TagOnly(_) | ImageName::Invalid { .. }))
+        let is_none = |name: &ImageName| matches!(name, ImageName::TagOnly(_) | ImageName::Invalid { .. });
+        self.annotated(image).is_none() && image.names.iter().all(|name| is_none(&self.mended(name)))
     }
 
     fn annotated(&self, image: &Image) -> Option<Reference> {
-        image.annotations.get(self.annotation.as_ref()?)?.parse().ok()
+        let text = image.annotations.get(self.annotation.as_ref()?)?;
+        let mended = || match Mended::of(text).filter(|_| self.fix_tags)? {
+            Mended::Name(name) => Some(name),
+            Mended::Tag(_) => None,
+        };
+        text.parse().ok().or_else(mended)
+    }
+
+    /// A name as it is taken: with `_` for `+`, where that is wanted and makes it valid.
+    fn mended<'n>(&self, name: &'n ImageName) -> Cow<'n, ImageName> {
+        match name {
+            ImageName::Invalid { text, .. } if self.fix_tags => match Mended::of(text) {
+                Some(Mended::Name(name)) => Cow::Owned(ImageName::Full(name)),
+                Some(Mended::Tag(tag)) => Cow::Owned(ImageName::TagOnly(tag)),
+                None => Cow::Borrowed(name),
+            },
+            _ => Cow::Borrowed(name),
+        }
+    }
+
+    /// Whether an image has a name that is none, even when it is mended.
+    fn has_invalid_name(&self, image: &Image) -> bool {
+        image.names.iter().any(|name| matches!(*self.mended(name), ImageName::Invalid { .. }))
     }
 
     fn given(&self, image: &Image) -> Option<&Reference> {
@@ -207,7 +232,7 @@ impl Naming {
 
     /// Every place of an image, one for each of its names.
     pub(super) fn places(&self, image: &Image) -> Result<Places, BundleError> {
-        let only = |place| Places { valid: vec![place], invalid: Vec::new() };
+        let only = |place| Places { valid: vec![place], ..Places::default() };
         if self.is_nameless(image)
             && let Some(name) = self.given(image)
         {
@@ -218,7 +243,8 @@ impl Naming {
         }
         let mut places = Places::default();
         for name in &image.names {
-            places.valid.push(match name {
+            let mended = self.mended(name);
+            places.valid.push(match &*mended {
                 ImageName::Full(reference) => self.place_of(reference)?,
                 ImageName::Hostless(repository, tag) => Destination {
                     name: name.to_string(),
@@ -246,6 +272,15 @@ impl Naming {
                     }
                 }
             });
+            if let (Cow::Owned(mended), ImageName::Invalid { text, .. }) = (&mended, name)
+                && let Some(place) = places.valid.last_mut()
+            {
+                // What the bundle calls it stays its name for people and patterns.
+                if matches!(mended, ImageName::Full(_)) {
+                    place.name.clone_from(text);
+                }
+                places.mended.push((text.clone(), mended.to_string()));
+            }
         }
         if places.valid.is_empty()
             && places.invalid.is_empty()
@@ -278,10 +313,6 @@ impl Naming {
         };
         to.parse().map_err(why)
     }
-}
-
-fn has_invalid_name(image: &Image) -> bool {
-    image.names.iter().any(|name| matches!(name, ImageName::Invalid { .. }))
 }
 
 /// The digest that `--name DIGEST=NAME` calls an image by.

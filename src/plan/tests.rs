@@ -191,6 +191,39 @@ fn attachments_go_where_their_image_goes_under_tags_of_their_own() {
 }
 
 #[test]
+fn a_plus_in_a_tag_is_written_as_helm_writes_it_where_that_is_wanted() {
+    let (full, short) = (simple("a"), simple("b"));
+    let mut catalog = catalog(&[(&full, &[]), (&short, &[])]);
+    let invalid = |text: &str| ImageName::Invalid { text: text.to_owned(), why: "no tag".to_owned() };
+    catalog.images[0].names = vec![invalid("gcr.io/c/app:1+2")];
+    catalog.images[1].names = vec![invalid("3+4")];
+    let plan = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap();
+    let told: Vec<&str> = plan.left_out.iter().map(|it| it.why.as_str()).collect();
+    assert_eq!((plan.images.len(), told.len()), (0, 2));
+    assert!(told.iter().all(|why| why.contains("--fix-tags")), "{told:?}");
+
+    let fix = |repository: Option<&str>| Naming {
+        fix_tags: true,
+        repository: repository.map(|name| name.parse().unwrap()),
+        ..Naming::default()
+    };
+    let error =
+        Plan::new(&catalog, &Rules { naming: fix(None), ..Rules::default() }, Accept::default()).unwrap_err();
+    assert!(error.hint_text().unwrap().contains("--repository"), "a tag alone is still one: {error}");
+    let plan =
+        Plan::new(&catalog, &Rules { naming: fix(Some("gcr.io/d")), ..Rules::default() }, Accept::default())
+            .unwrap();
+    assert_eq!(places(&plan), ["c/app:1_2", "d:3_4"]);
+    assert_eq!((plan.images[0].name.as_str(), plan.notes.len()), ("gcr.io/c/app:1+2", 2));
+    // What is wrong with a name in another way stays wrong.
+    catalog.images[1].names = vec![invalid("gcr.io/C/app:1+2")];
+    let plan =
+        Plan::new(&catalog, &Rules { naming: fix(None), ..Rules::default() }, Accept::default()).unwrap();
+    assert_eq!((plan.images.len(), plan.left_out.len()), (1, 1));
+    assert!(!plan.left_out[0].why.contains("--fix-tags"));
+}
+
+#[test]
 fn what_is_listed_beside_the_index_that_holds_it_needs_no_name() {
     let (a, b) = (simple("a"), simple("b"));
     let child = |m: &Manifest| {
@@ -210,6 +243,25 @@ fn what_is_listed_beside_the_index_that_holds_it_needs_no_name() {
         places(&Plan::new(&catalog, &Rules { naming, ..Rules::default() }, Accept::default()).unwrap()),
         ["x/a:1", "x/y:1"]
     );
+}
+
+#[test]
+fn subjects_come_before_what_refers_to_them_under_a_name_of_its_own() {
+    let subject = simple("a");
+    let about = manifest(&format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"c","digest":"{0}","size":1}},"layers":[],
+        "subject":{{"mediaType":"m","digest":"{0}","size":1}}}}"#,
+        subject.digest
+    ));
+    let elsewhere = catalog(&[(&about, &["gcr.io/x/bill:1"]), (&subject, &["gcr.io/x/y:1"])]);
+    assert_eq!(
+        places(&Plan::new(&elsewhere, &Rules::default(), Accept::default()).unwrap()),
+        ["x/bill:1", "x/y:1"]
+    );
+    let beside = catalog(&[(&about, &["gcr.io/x/y:bill"]), (&subject, &["gcr.io/x/y:1"])]);
+    let plan = Plan::new(&beside, &Rules::default(), Accept::default()).unwrap();
+    assert_eq!(places(&plan), ["x/y:1", "x/y:bill"]);
+    assert_eq!(plan.images.iter().map(|image| image.after_subjects).collect::<Vec<_>>(), [0, 1]);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(crate) enum FolderEntryKind {
         what: &'static str,
         /// Why it cannot be reached.
         why: String,
+        /// Where it leads, if it is a link to nothing.
+        target: Option<String>,
     },
     /// Nothing that content lies in, and what it is.
     Odd(&'static str),
@@ -164,7 +166,8 @@ impl Scan {
                     io::ErrorKind::NotFound => format!("it leads to {target}, which does not exist"),
                     _ => format!("it leads to {target} and cannot be followed: {error}"),
                 };
-                self.add(name, path, unreachable("a symbolic link", why));
+                let target = (error.kind() == io::ErrorKind::NotFound).then_some(target);
+                self.add(name, path, FolderEntryKind::Unreachable { what: "a symbolic link", why, target });
                 Ok(())
             }
             // Packages of one workspace link to each other: without this there would be a name for each way through them.
@@ -261,7 +264,7 @@ fn id(facts: &Metadata) -> (u64, u64) {
 }
 
 fn unreachable(what: &'static str, why: String) -> FolderEntryKind {
-    FolderEntryKind::Unreachable { what, why }
+    FolderEntryKind::Unreachable { what, why, target: None }
 }
 
 fn ctime_ns(facts: &Metadata) -> i64 {

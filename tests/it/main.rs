@@ -4,6 +4,7 @@
 //! of this machine. A missing server or tool fails the test; `scripts/test.sh` installs them.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke, and panics
 
+mod artifacts;
 mod bench;
 mod changed_bundle;
 mod cli;

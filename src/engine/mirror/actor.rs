@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, future};
+use futures_util::{Stream, StreamExt as _, future, stream};
 
 use super::counts::Counts;
 use super::knowledge::Knowledge;
@@ -28,6 +28,7 @@ use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository};
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
 use crate::report::{Class, Event, Failure};
+use crate::sync::Mutex;
 
 /// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
 const IMAGES_AT_ONCE: usize = 128;
@@ -68,27 +69,22 @@ struct Untagged {
 impl Actor {
     pub(super) async fn work(&self, outcome: &mut Outcome) {
         let mut results = Results::default();
-        let images = self.run.work.follow().take_until(self.run.cancel.cancelled());
-        let brought = images
-            .map(|(at, image)| async move { (at, self.image(&image).await, image) })
-            .buffer_unordered(IMAGES_AT_ONCE);
-        let all = async {
-            let mut brought = pin!(brought);
-            while let Some((at, brought, image)) = brought.next().await {
-                match brought {
-                    Ok(untagged) => {
-                        self.run.listeners.emit(&Event::ImageWhole {
-                            mirror: self.counts.mirror,
-                            image: image.planned.name.clone(),
-                            already: untagged.already,
-                        });
-                        results.untagged.insert(at, untagged);
-                    }
-                    Err((phase, failure)) => self.fail(&mut results, at, &image, phase, failure),
-                }
+        // What refers to other images comes after those.
+        let referring = Mutex::new(Vec::new());
+        let images = self.run.work.follow().take_until(self.run.cancel.cancelled()).filter(|(at, image)| {
+            let refers = image.planned.after_subjects > 0;
+            if refers {
+                referring.lock().push((*at, Arc::clone(image)));
             }
-        };
-        self.until_cancelled(all).await;
+            future::ready(!refers)
+        });
+        self.until_cancelled(self.images(images, &mut results)).await;
+        let mut referring = referring.into_inner();
+        let step = |(_, image): &(usize, Arc<WorkImage>)| image.planned.after_subjects;
+        referring.sort_by_key(step);
+        for images in referring.chunk_by(|a, b| step(a) == step(b)) {
+            self.until_cancelled(self.images(stream::iter(images.to_vec()), &mut results)).await;
+        }
         let agreed = match self.run.work.agreed().unwrap_or_else(|| Err(Failure::interrupted())) {
             Ok(agreed) => agreed,
             Err(failure) => {
@@ -98,6 +94,27 @@ impl Actor {
         };
         self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
         self.report_failures(&agreed, results, outcome);
+    }
+
+    /// Brings images, many at once.
+    async fn images(&self, images: impl Stream<Item = (usize, Arc<WorkImage>)>, results: &mut Results) {
+        let brought = images
+            .map(|(at, image)| async move { (at, self.image(&image).await, image) })
+            .buffer_unordered(IMAGES_AT_ONCE);
+        let mut brought = pin!(brought);
+        while let Some((at, brought, image)) = brought.next().await {
+            match brought {
+                Ok(untagged) => {
+                    self.run.listeners.emit(&Event::ImageWhole {
+                        mirror: self.counts.mirror,
+                        image: image.planned.name.clone(),
+                        already: untagged.already,
+                    });
+                    results.untagged.insert(at, untagged);
+                }
+                Err((phase, failure)) => self.fail(results, at, &image, phase, failure),
+            }
+        }
     }
 
     fn report_failures(&self, agreed: &Agreed, mut results: Results, outcome: &mut Outcome) {
@@ -200,6 +217,10 @@ impl Actor {
             self.knowledge.manifests.note(&repository, ready.manifests.iter().map(|held| held.digest));
         } else {
             let by_tag = self.is_put_by_tag(image, root);
+            if image.planned.after_subjects > 0 {
+                let put = self.publisher.subjects(&repository, &ready, &image.catalog).await;
+                put.map_err(|failure| (Phase::Publish, failure))?;
+            }
             self.publisher.publish(&repository, &ready, by_tag).await?;
         }
         Ok(Untagged {

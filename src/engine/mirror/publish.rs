@@ -10,7 +10,7 @@
 mod manifest;
 mod referrers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -18,6 +18,7 @@ use futures_util::future::join_all;
 pub(super) use self::manifest::tag;
 use super::knowledge::note;
 use super::transfer::{Prefetch, Transfer, Trust};
+use crate::archive::Catalog;
 use crate::engine::ready::{Ready, ReadyBlob};
 use crate::oci::{Digest, Manifest, Repository};
 use crate::registry::RegistryError;
@@ -33,6 +34,24 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(transfer: Arc<Transfer>) -> Self {
         Self { transfer }
+    }
+
+    /// Puts the images that this one refers to by their digests, where only their tags would have been put, and those later:
+    /// a registry may refuse what refers to a manifest that it does not have. One that cannot be put fails by itself.
+    pub(super) async fn subjects(
+        &self,
+        repository: &Repository,
+        ready: &Ready,
+        catalog: &Catalog,
+    ) -> Result<(), Failure> {
+        let held: HashSet<Digest> = ready.manifests.iter().map(|manifest| manifest.digest).collect();
+        let subjects = ready.manifests.iter().filter_map(|manifest| manifest.subject.as_ref());
+        for subject in subjects.filter(|subject| !held.contains(&subject.digest)) {
+            if let Some(subject) = catalog.manifests.get(&subject.digest) {
+                let _ = self.put(repository, subject).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts manifests by digest, the root too unless `by_tag`; mends what the mirror says it lacks.
@@ -123,21 +142,37 @@ impl Publisher {
     }
 }
 
-/// Images first, then indexes of images, then indexes of those. Within a level nothing depends on another.
+/// Images first, then indexes of images, then indexes of those; a subject before what refers to it. Within a level nothing
+/// depends on another.
 pub(super) fn levels(manifests: &[Arc<Manifest>]) -> Vec<Vec<&Arc<Manifest>>> {
-    let mut depth = HashMap::new();
-    let mut levels: Vec<Vec<&Arc<Manifest>>> = Vec::new();
-    for manifest in manifests {
-        let children = manifest.children().iter();
-        let level = children
-            .filter_map(|child| depth.get(&child.digest))
-            .max()
-            .map_or(0, |deepest: &usize| deepest + 1);
-        depth.insert(manifest.digest, level);
-        if levels.len() <= level {
-            levels.resize_with(level + 1, Vec::new);
+    let positions: HashMap<Digest, usize> =
+        manifests.iter().enumerate().map(|(at, manifest)| (manifest.digest, at)).collect();
+    let needed_by = |at: usize| {
+        let needed = manifests[at].children().iter().chain(&manifests[at].subject);
+        needed.filter_map(|it| positions.get(&it.digest).copied()).filter(move |it| *it != at)
+    };
+    let mut depths: Vec<Option<usize>> = vec![None; manifests.len()];
+    let mut seen = vec![false; manifests.len()];
+    for start in 0..manifests.len() {
+        // (manifest, whether what it needs is done)
+        let mut stack = vec![(start, false)];
+        while let Some((at, done)) = stack.pop() {
+            if done {
+                let deepest = needed_by(at).filter_map(|it| depths[it]).max();
+                depths[at] = Some(deepest.map_or(0, |deepest| deepest + 1));
+            } else if !std::mem::replace(&mut seen[at], true) {
+                stack.push((at, true));
+                stack.extend(needed_by(at).map(|it| (it, false)));
+            }
         }
-        levels[level].push(manifest);
+    }
+    let mut levels: Vec<Vec<&Arc<Manifest>>> = Vec::new();
+    for (manifest, depth) in manifests.iter().zip(depths) {
+        let depth = depth.unwrap_or_default();
+        if levels.len() <= depth {
+            levels.resize_with(depth + 1, Vec::new);
+        }
+        levels[depth].push(manifest);
     }
     levels
 }
@@ -170,6 +205,23 @@ mod tests {
             r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{}]}}"#,
             list.join(",")
         ))
+    }
+
+    #[test]
+    fn a_subject_comes_in_an_earlier_level_than_what_refers_to_it() {
+        let config = format!(r#"{{"digest":"{}","size":0}}"#, Digest::of(b""));
+        let image = manifest(format!(r#"{{"schemaVersion":2,"config":{config}}}"#));
+        let about = |subject: &Arc<Manifest>| {
+            let subject = format!(r#"{{"digest":"{}","size":{}}}"#, subject.digest, subject.bytes.len());
+            manifest(format!(r#"{{"schemaVersion":2,"config":{config},"subject":{subject}}}"#))
+        };
+        let attestation = about(&image);
+        let signature = about(&attestation);
+        let root = index(&[&signature, &attestation, &image]);
+        let all = [&signature, &attestation, &image, &root].map(Arc::clone);
+        let levels: Vec<Vec<_>> =
+            levels(&all).into_iter().map(|level| level.into_iter().map(|m| m.digest).collect()).collect();
+        assert_eq!(levels, [&image, &attestation, &signature, &root].map(|it| vec![it.digest]));
     }
 
     #[test]

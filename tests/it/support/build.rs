@@ -70,7 +70,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    fn add(&mut self, bytes: Vec<u8>, media_type: &str) -> Value {
+    /// Any blob; gives its descriptor.
+    pub(crate) fn blob(&mut self, bytes: Vec<u8>, media_type: &str) -> Value {
         let descriptor = json!({"mediaType": media_type, "digest": digest(&bytes), "size": bytes.len()});
         self.blobs.insert(digest(&bytes), bytes);
         descriptor
@@ -83,12 +84,12 @@ impl Layout {
 
     /// An image of this configuration and these compressed layers; gives its descriptor.
     fn image_of(&mut self, config: Vec<u8>, layers: Vec<Vec<u8>>, architecture: &str) -> Value {
-        let config = self.add(config, "application/vnd.oci.image.config.v1+json");
+        let config = self.blob(config, "application/vnd.oci.image.config.v1+json");
         let layers = layers.into_iter();
         let layers: Vec<Value> =
-            layers.map(|layer| self.add(layer, "application/vnd.oci.image.layer.v1.tar+gzip")).collect();
+            layers.map(|layer| self.blob(layer, "application/vnd.oci.image.layer.v1.tar+gzip")).collect();
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
-        let mut descriptor = self.add(manifest.to_string().into(), MANIFEST);
+        let mut descriptor = self.blob(manifest.to_string().into(), MANIFEST);
         descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
         descriptor
     }
@@ -96,13 +97,18 @@ impl Layout {
     /// An index of images; gives its descriptor.
     pub(crate) fn index(&mut self, images: &[Value]) -> Value {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": images});
-        self.add(index.to_string().into(), INDEX)
+        self.blob(index.to_string().into(), INDEX)
     }
 
     /// Lists an image in `index.json` under a name.
     pub(crate) fn list(&mut self, descriptor: &Value, key: &str, name: &str) {
+        self.list_with(descriptor, &json!({ key: name }));
+    }
+
+    /// Lists something in `index.json` with these annotations.
+    pub(crate) fn list_with(&mut self, descriptor: &Value, annotations: &Value) {
         let mut entry = descriptor.clone();
-        entry["annotations"] = json!({ key: name });
+        entry["annotations"] = annotations.clone();
         self.listed.push(entry);
     }
 
