@@ -8,27 +8,37 @@
 //! folder synced, in this order. It never asks who is there, so it binds to the loopback unless told otherwise; it never
 //! redirects, and it never answers from memory what a file should say. [`Discard`] is its opposite, for measurements.
 
+mod access;
+mod admission;
 mod blobs;
+mod catalog;
+mod collect;
+mod connection;
 mod discard;
+mod disk;
+mod durable;
 mod error;
 mod gate;
+mod limits;
 mod manifests;
+mod named;
+mod pace;
+mod pages;
 mod receive;
 mod referrers;
 mod request;
 mod routes;
 mod server;
 mod sessions;
-mod stats;
 mod store;
 mod tags;
 mod uploads;
 
+pub(crate) use access::{Access, AccessLog};
 pub use discard::Discard;
 pub(crate) use error::ServeError;
 pub use server::{Options, Server};
-pub(crate) use stats::RouteKind;
-pub(crate) use store::Store;
+pub(crate) use store::{Store, StoreOptions};
 
 #[cfg(test)]
 mod tests;

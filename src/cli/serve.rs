@@ -7,12 +7,18 @@ use std::sync::Arc;
 use super::Done;
 use super::interrupt::Interrupt;
 use super::output::Output;
+use crate::error::printable;
 use crate::exit::Exit;
 use crate::report::{Class, Failure};
-use crate::serve::{Discard, Options, ServeError, Server, Store};
+use crate::serve::{Access, AccessLog, Discard, Options, ServeError, Server, Store, StoreOptions};
+use crate::units::{ByteCount, human_duration};
 
 /// Run a small OCI registry that keeps its files in a folder
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of the user that have nothing to do with each other"
+)]
 pub(super) struct Args {
     /// Folder of its files; made if it does not exist
     #[arg(long, value_name = "DIR", required_unless_present = "discard")]
@@ -23,6 +29,15 @@ pub(super) struct Args {
     /// Serve everyone who can reach an address that is not of this machine alone
     #[arg(long)]
     anonymous: bool,
+    /// Refuse everything that changes what is there; several such processes may serve one folder
+    #[arg(long, conflicts_with = "discard")]
+    read_only: bool,
+    /// Most bytes that blobs, manifests and uploads may take on the disk [default: all there are]
+    #[arg(long, value_name = "BYTES", conflicts_with_all = ["discard", "read_only"])]
+    max_disk: Option<ByteCount>,
+    /// Write a line for each request to standard error: peer, request, status, bytes, duration
+    #[arg(long)]
+    access_log: bool,
     /// Throw away everything that is pushed, unchecked: for measurements of clients only
     #[arg(long, conflicts_with = "root")]
     discard: bool,
@@ -47,12 +62,16 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
     interrupt.sending();
-    let options = Options { anonymous: args.anonymous };
+    let is_json = output.is_json();
+    let log = args.access_log.then(|| AccessLog::new(move |access| Output::say(&line(access, is_json))));
+    let options = Options::new(args.anonymous, args.read_only, log);
     let shutdown = interrupt.token.clone();
     runtime.block_on(async {
         let (server, what) = if let Some(root) = &args.root {
-            let store = Arc::new(Store::open(root)?);
-            (Server::bind(args.listen, store, options, shutdown).await?, root.display().to_string())
+            let max_disk = args.max_disk.map(|bytes| bytes.0);
+            let store = Store::open_with(root, StoreOptions { read_only: args.read_only, max_disk })?;
+            let server = Server::bind(args.listen, Arc::new(store), options, shutdown).await?;
+            (server, root.display().to_string())
         } else {
             output.warn("whatever is pushed here is thrown away, unchecked: this is for measurements only");
             let sink = Arc::new(Discard::default());
@@ -62,4 +81,46 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         server.run().await?;
         Ok(Exit::Complete)
     })
+}
+
+/// A line of the access log.
+fn line(access: &Access, is_json: bool) -> String {
+    let Access { peer, method, path, status, received_bytes, sent_bytes, elapsed } = access;
+    let time = jiff::Timestamp::now();
+    if is_json {
+        let line = serde_json::json!({
+            "event": "request", "time": time.to_string(), "peer": peer.to_string(), "method": method, "path": path,
+            "status": status, "received_bytes": received_bytes, "sent_bytes": sent_bytes,
+            "elapsed_seconds": elapsed.as_secs_f64(),
+        });
+        return line.to_string();
+    }
+    let (method, path, elapsed) = (printable(method), printable(path), human_duration(*elapsed));
+    format!("{time:.3} {peer} {method} {path} {status} received={received_bytes} sent={sent_bytes} {elapsed}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_line_has_what_an_operator_looks_for() {
+        let access = Access {
+            peer: "10.0.0.7:40022".parse().unwrap(),
+            method: "PUT".to_owned(),
+            path: "/v2/a/manifests/1".to_owned(),
+            status: 201,
+            received_bytes: 512,
+            sent_bytes: 0,
+            elapsed: Duration::from_millis(7),
+        };
+        let text = line(&access, false);
+        assert!(
+            text.ends_with(" 10.0.0.7:40022 PUT /v2/a/manifests/1 201 received=512 sent=0 7 ms"),
+            "{text}"
+        );
+        let json: serde_json::Value = serde_json::from_str(&line(&access, true)).unwrap();
+        assert_eq!((&json["peer"], &json["elapsed_seconds"]), (&"10.0.0.7:40022".into(), &0.007.into()));
+    }
 }

@@ -1,7 +1,12 @@
 //! Blobs that are there: fetched whole or in part, mounted from another repository, deleted.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,17 +14,15 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 
+use super::durable::found;
 use super::error::{Code, Refusal};
-use super::store::{Link, Shelf, Store, blocking, found};
+use super::limits::SEND_BYTES;
+use super::store::{Link, Shelf, Store, blocking};
 use crate::oci::{Digest, Repository};
 
 /// The digest of what is sent or was stored.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// What is read and sent at once.
-const CHUNK_BYTES: usize = 1 << 18;
 
 fn unknown(digest: &Digest) -> Refusal {
     Refusal::new(Code::BlobUnknown, format!("{digest} is not in this repository"))
@@ -52,7 +55,7 @@ pub(super) async fn fetch(
     };
     let length = range.end - range.start;
     let body = match file {
-        Some(file) => file_body(file, range.clone()).await?,
+        Some(file) => file_body(file, range.clone()),
         None => Body::empty(),
     };
     let mut response = (status, body).into_response();
@@ -98,11 +101,13 @@ pub(super) async fn mount(
     };
     let target = repository.clone();
     let mounted = blocking(store, move |store| {
-        let size = match from {
-            Some(from) => store.link(&from, Shelf::Blobs, &digest)?.map(|link| link.size),
-            None => found(std::fs::metadata(store.content_path(&digest)))?.map(|content| content.len()),
+        let _nothing_goes = store.deletions.read();
+        // Whichever repository it is: only a link knows how long the content has to be.
+        let link = match from {
+            Some(from) => store.link(&from, Shelf::Blobs, &digest)?,
+            None => store.any_link(Shelf::Blobs, &digest)?,
         };
-        let Some(size) = size else { return Ok(false) };
+        let Some(Link { size, .. }) = link else { return Ok(false) };
         store.put_link(&target, Shelf::Blobs, &digest, &Link { size, media_type: None })?;
         Ok(true)
     })
@@ -124,24 +129,21 @@ pub(super) fn text_value(text: String) -> HeaderValue {
 
 /// A body that reads a range of a file while it is sent. A file that ends too early breaks the connection off, which is
 /// what the client must see.
-async fn file_body(file: File, range: Range<u64>) -> Result<Body, Refusal> {
-    let mut file = tokio::fs::File::from_std(file);
-    if range.start > 0 {
-        file.seek(SeekFrom::Start(range.start)).await?;
-    }
-    let chunks = stream::try_unfold((file, range.end - range.start), |(mut file, left)| async move {
-        if left == 0 {
+pub(super) fn file_body(file: File, range: Range<u64>) -> Body {
+    let chunks = stream::try_unfold((file, range), |(file, range)| async move {
+        if range.is_empty() {
             return Ok(None);
         }
-        let mut chunk = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES)];
-        let read = file.read(&mut chunk).await?;
-        if read == 0 {
-            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
-        }
-        chunk.truncate(read);
-        Ok(Some((Bytes::from(chunk), (file, left - read as u64))))
+        let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let read = move || {
+            let mut chunk = vec![0; left.min(SEND_BYTES)];
+            file.read_exact_at(&mut chunk, range.start)?;
+            let next = range.start + chunk.len() as u64..range.end;
+            Ok::<_, io::Error>(Some((Bytes::from(chunk), (file, next))))
+        };
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
     });
-    Ok(Body::from_stream(chunks))
+    Body::from_stream(chunks)
 }
 
 /// What a `Range` header asks for.
@@ -172,27 +174,4 @@ fn byte_range(header: Option<&str>, size: u64) -> Asked {
         Some(if range.start < range.end { Asked::Part(range) } else { Asked::Nothing })
     };
     header.and_then(part).unwrap_or(Asked::Whole)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_of_a_blob() {
-        let ask = |header| byte_range(Some(header), 10);
-        assert_eq!(ask("bytes=0-0"), Asked::Part(0..1));
-        assert_eq!(ask("bytes=2-"), Asked::Part(2..10));
-        assert_eq!(ask("bytes=2-99"), Asked::Part(2..10));
-        assert_eq!(ask("bytes=-3"), Asked::Part(7..10));
-        assert_eq!(ask("bytes=-99"), Asked::Part(0..10));
-        for nothing in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
-            assert_eq!(ask(nothing), Asked::Nothing, "{nothing}");
-        }
-        for ignored in ["", "bytes=", "bytes=-", "bytes=3-2", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2"] {
-            assert_eq!(ask(ignored), Asked::Whole, "{ignored}");
-        }
-        assert_eq!(byte_range(Some("bytes=0-0"), 0), Asked::Nothing);
-        assert_eq!(byte_range(None, 0), Asked::Whole);
-    }
 }

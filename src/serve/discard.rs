@@ -8,31 +8,28 @@ use crate::sync::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 
 use super::blobs::{self, CONTENT_DIGEST, text_value};
 use super::error::{Code, Refusal, json_answer};
-use super::receive::read_small;
+use super::receive::receive_document;
 use super::request::{Query, Route, Target};
 use super::sessions::SessionId;
-use super::stats::Stats;
 use super::uploads;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};
 
 /// What is remembered has a limit too: names of blobs and sessions, and bytes of manifests.
-const MAX_REMEMBERED: usize = 1 << 20;
-const MAX_MANIFESTS_BYTES: usize = 256 << 20;
+const MAX_REMEMBERED: usize = 1 << 18;
+const MAX_MANIFESTS_BYTES: usize = 64 << 20;
 
 /// Reads bodies and throws them away.
 #[derive(Debug, Default)]
 pub struct Discard {
-    stats: Stats,
     memory: Mutex<Memory>,
 }
 
@@ -55,24 +52,18 @@ struct Kept {
 }
 
 impl Discard {
-    /// The sink as a service.
-    pub(super) fn router(self: &Arc<Self>) -> Router {
-        Router::new().fallback(answer).with_state(Arc::clone(self))
-    }
-
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock()
     }
 
     /// Reads a body to its end, and tells its length.
-    async fn drain(&self, body: Body) -> Result<u64, Refusal> {
+    async fn drain(body: Body) -> Result<u64, Refusal> {
         let mut stream = body.into_data_stream();
         let mut len = 0;
         while let Some(chunk) = stream.next().await {
-            let chunk =
-                chunk.map_err(|_| Refusal::new(Code::BlobUploadInvalid, "the body broke off"))?.len() as u64;
-            self.stats.count_blob_bytes(chunk);
-            len += chunk;
+            let broke_off =
+                |_| Refusal::new(Code::BlobUploadInvalid, "the body broke off, or came too slowly");
+            len += chunk.map_err(broke_off)?.len() as u64;
         }
         Ok(len)
     }
@@ -88,32 +79,26 @@ impl Memory {
     }
 }
 
-async fn answer(State(sink): State<Arc<Discard>>, request: Request) -> Response {
-    let route = Route::parse(request.uri().path());
-    let endpoint = route.as_ref().map_or(super::RouteKind::Other, Route::endpoint);
-    sink.stats.count_request(request.method().as_str(), endpoint);
-    let result = match route {
-        Ok(route) => dispatch(&sink, route, request).await,
+/// The answer of the sink.
+pub(super) async fn answer(sink: &Arc<Discard>, request: Request) -> Response {
+    let result = match Route::parse(request.uri().path()) {
+        Ok(route) => dispatch(sink, route, request).await,
         Err(refusal) => Err(refusal),
     };
-    let mut response = result.unwrap_or_else(IntoResponse::into_response);
-    response
-        .headers_mut()
-        .insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
-    response
+    result.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn dispatch(sink: &Arc<Discard>, route: Route, request: Request) -> Result<Response, Refusal> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let (head, body) = request.into_parts();
     match (route, head.method) {
-        (Route::Base, Method::GET | Method::HEAD) => {
+        (Route::Base | Route::Health, Method::GET | Method::HEAD) => {
             Ok(json_answer("application/json", &serde_json::json!({})))
         }
         (Route::Blob(repository, digest), Method::HEAD) => has_blob(sink, repository, digest),
         (Route::Uploads(repository), Method::POST) => start(sink, repository, &query, body).await,
         (Route::Upload(repository, id), Method::PATCH) => {
-            let len = sink.drain(body).await?;
+            let len = Discard::drain(body).await?;
             advance(sink, &repository, &id, len, StatusCode::ACCEPTED)
         }
         (Route::Upload(repository, id), Method::GET) => {
@@ -123,7 +108,7 @@ async fn dispatch(sink: &Arc<Discard>, route: Route, request: Request) -> Result
             let digest = query.digest("digest")?.ok_or_else(|| {
                 Refusal::new(Code::DigestInvalid, "a digest must be given to finish an upload")
             })?;
-            let len = sink.drain(body).await?;
+            let len = Discard::drain(body).await?;
             let mut memory = sink.memory();
             let before = memory.sessions.remove(&id).ok_or_else(no_session)?;
             memory.blobs.insert((repository.clone(), digest), before + len);
@@ -175,7 +160,7 @@ async fn start(
         }
     }
     if let Some(digest) = query.digest("digest")? {
-        let len = sink.drain(body).await?;
+        let len = Discard::drain(body).await?;
         let mut memory = sink.memory();
         memory.check(0)?;
         memory.blobs.insert((repository.clone(), digest), len);
@@ -217,9 +202,10 @@ async fn put_manifest(
     body: Body,
 ) -> Result<Response, Refusal> {
     let limit = usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX);
-    let bytes = read_small(body, limit)
+    let document = receive_document(body, limit, tempfile::tempfile)
         .await?
         .ok_or_else(|| Refusal::new(Code::ManifestInvalid, "the manifest is too large"))?;
+    let bytes = document.read()?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let digest = Digest::of(&bytes);
     let kept =

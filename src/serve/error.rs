@@ -40,12 +40,13 @@ impl ServeError {
     }
 }
 
-/// The codes of the specification, and the five that its most used implementation adds.
+/// The codes of the specification, and those that its most used implementation adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
     BlobUnknown,
     BlobUploadInvalid,
     BlobUploadUnknown,
+    Denied,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -68,6 +69,7 @@ impl Code {
             Self::BlobUnknown => "BLOB_UNKNOWN",
             Self::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
             Self::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
+            Self::Denied => "DENIED",
             Self::DigestInvalid => "DIGEST_INVALID",
             Self::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
             Self::ManifestInvalid => "MANIFEST_INVALID",
@@ -90,6 +92,7 @@ impl Code {
             Self::BlobUnknown | Self::BlobUploadUnknown | Self::ManifestUnknown | Self::NameUnknown => {
                 StatusCode::NOT_FOUND
             }
+            Self::Denied => StatusCode::FORBIDDEN,
             Self::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
@@ -155,7 +158,7 @@ impl From<io::Error> for Refusal {
         tracing::error!(%error, "file work failed");
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::new(Code::Unavailable, "the registry's disk is full")
+                Self::new(Code::Unavailable, "the registry has no room left")
             }
             _ => Self::new(Code::Unknown, "the registry's file system refused"),
         }

@@ -1,176 +1,189 @@
-//! The door: how many may be inside, and how long they may stand still.
+//! The door: how many may be inside, and who has to go when somebody else wants in.
 //!
-//! There is no limit on how long a request takes, only on how long nothing moves: a big blob over a poor link is what
-//! this registry is for, a connection that sends half a header and falls silent is not.
+//! A connection that waits for a request, or has sent half of its head, does no harm as long as there is room. When there
+//! is none, the one that has waited longest is closed: clients open another one when they need it, and whoever fills the
+//! house with silent connections finds only those of his own kind thrown out.
 
-use std::future::Future as _;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
-/// Connections at once; more wait in the system's queue.
-const MAX_CONNECTIONS: usize = 1024;
+use crate::sync::Mutex;
 
-/// How long a connection may move no byte in either direction.
-const STALL: Duration = Duration::from_secs(300);
+/// A peer that lost its power is noticed after a minute of silence and three questions.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_PROBES: u32 = 3;
 
-/// A listener whose connections are counted, watched, and cut when `cut` says so.
+/// How long nobody is let in after the system refused to.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A listener that counts those inside.
 #[derive(Debug)]
 pub(super) struct Gate {
     listener: TcpListener,
     places: Arc<Semaphore>,
-    stall: Duration,
-    cut: CancellationToken,
+    lobby: Arc<Lobby>,
+}
+
+/// A connection that was let in.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) place: Place,
 }
 
 impl Gate {
-    pub(super) fn new(listener: TcpListener, cut: CancellationToken) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)), stall: STALL, cut }
-    }
-}
-
-impl Listener for Gate {
-    type Io = Watched<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        // The semaphore is never closed; without a place the connection would merely not be counted.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        (Watched::new(stream, place, self.stall, self.cut.clone()), address)
+    pub(super) fn new(listener: TcpListener, connections: usize) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(connections)), lobby: Arc::default() }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection under watch.
-#[derive(Debug)]
-pub(super) struct Watched<S> {
-    stream: S,
-    _place: Option<OwnedSemaphorePermit>,
-    stall: Duration,
-    moved: Instant,
-    alarm: Pin<Box<Sleep>>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl<S> Watched<S> {
-    fn new(stream: S, place: Option<OwnedSemaphorePermit>, stall: Duration, cut: CancellationToken) -> Self {
-        Self {
-            stream,
-            _place: place,
-            stall,
-            moved: Instant::now(),
-            alarm: Box::pin(tokio::time::sleep(stall)),
-            cut: Box::pin(cut.cancelled_owned()),
-        }
-    }
-
-    /// Notes movement, or looks at the clock when there was none.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if progress.is_ready() {
-            self.moved = Instant::now();
-            return progress;
-        }
-        if self.cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+    /// The next connection.
+    pub(super) async fn accept(&self) -> Guest {
         loop {
-            ready!(self.alarm.as_mut().poll(cx));
-            // Set once per silence rather than once per packet.
-            let end = self.moved + self.stall;
-            if end <= Instant::now() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if !is_of_the_peer(&error) {
+                        tracing::warn!(%error, "no connection can be taken");
+                        self.lobby.close_oldest();
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    continue;
+                }
+            };
+            set_up(&stream);
+            if self.places.available_permits() == 0 {
+                self.lobby.close_oldest();
             }
-            self.alarm.as_mut().reset(end);
+            // The semaphore is never closed; without a permit the connection would merely not be counted.
+            let permit = Arc::clone(&self.places).acquire_owned().await.ok();
+            let place = Place {
+                lobby: Arc::clone(&self.lobby),
+                waiting: Mutex::default(),
+                close: CancellationToken::new(),
+                _permit: permit,
+            };
+            place.wait();
+            return Guest { stream, peer, place };
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let progress = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.watch(cx, progress)
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+fn set_up(stream: &TcpStream) {
+    let set = || -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(stream, true)?;
+        sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(stream, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
+        Ok(())
+    };
+    if let Err(error) = set() {
+        tracing::debug!(%error, "cannot set an option of a connection");
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, progress)
+/// Connections that wait for a request, the oldest first.
+#[derive(Debug, Default)]
+struct Lobby(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    tokens: BTreeMap<u64, CancellationToken>,
+}
+
+impl Lobby {
+    fn close_oldest(&self) {
+        if let Some((_, token)) = self.0.lock().tokens.pop_first() {
+            token.cancel();
+        }
+    }
+}
+
+/// The place of one connection; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    lobby: Arc<Lobby>,
+    waiting: Mutex<Option<u64>>,
+    /// Cancelled when the connection has to go.
+    pub(super) close: CancellationToken,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// The connection waits for its next request.
+    pub(super) fn wait(&self) {
+        let mut waiting = self.waiting.lock();
+        if waiting.is_none() {
+            let mut lobby = self.lobby.0.lock();
+            let number = lobby.next;
+            lobby.next += 1;
+            lobby.tokens.insert(number, self.close.clone());
+            *waiting = Some(number);
+        }
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let progress = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, progress)
+    /// Whether no request is being answered.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.lock().is_some()
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    /// A request is there: from now on nobody takes the place away.
+    pub(super) fn work(&self) {
+        if let Some(number) = self.waiting.lock().take() {
+            self.lobby.0.lock().tokens.remove(&number);
+        }
     }
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let progress = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, progress)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let progress = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, progress)
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.work();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
-    async fn silence_ends_a_connection_and_slowness_does_not() {
-        let (mut client, server) = tokio::io::duplex(64);
-        let mut watched = Watched::new(server, None, Duration::from_millis(300), CancellationToken::new());
-        let drip = tokio::spawn(async move {
-            for _ in 0..8 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                client.write_all(b"x").await.unwrap();
-            }
-            client
-        });
-        let mut bytes = [0; 8];
-        watched.read_exact(&mut bytes).await.unwrap();
-        let _client = drip.await.unwrap();
-        assert_eq!(watched.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    }
-
-    #[tokio::test]
-    async fn a_cut_ends_a_connection() {
-        let (_client, server) = tokio::io::duplex(64);
-        let cut = CancellationToken::new();
-        let mut watched = Watched::new(server, None, STALL, cut.clone());
-        cut.cancel();
-        assert_eq!(watched.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    async fn whoever_waited_longest_makes_room_and_whoever_works_stays() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gate = Gate::new(listener, 3);
+        let mut clients = Vec::new();
+        let mut guests = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+            guests.push(gate.accept().await);
+        }
+        guests[0].place.work();
+        clients.push(TcpStream::connect(address).await.unwrap());
+        let fourth = tokio::spawn(async move { (gate.accept().await, gate) });
+        guests[1].place.close.cancelled().await;
+        assert!(!guests[0].place.close.is_cancelled() && !guests[2].place.close.is_cancelled());
+        drop(guests.remove(1));
+        let (fourth, gate) = fourth.await.unwrap();
+        // A request that has ended waits again, behind the others.
+        guests[0].place.wait();
+        gate.lobby.close_oldest();
+        assert!(guests[1].place.close.is_cancelled() && !guests[0].place.close.is_cancelled());
+        gate.lobby.close_oldest();
+        assert!(fourth.place.close.is_cancelled() && !guests[0].place.close.is_cancelled());
     }
 }

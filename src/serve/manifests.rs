@@ -1,23 +1,28 @@
 //! Manifests: taken byte for byte, and only when everything they name is there
 //! ([distribution-spec, pushing manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests)).
 
-use std::fs;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 
-use super::blobs::{CONTENT_DIGEST, text_value};
+use super::blobs::{CONTENT_DIGEST, file_body, text_value};
 use super::error::{Code, Refusal};
-use super::receive::read_small;
+use super::named::needed_by;
+use super::receive::receive_document;
 use super::referrers;
 use super::request::{self, Query, Target};
-use super::store::{Link, Shelf, Store, blocking, found};
-use super::tags;
+use super::store::{Link, Shelf, Store, blocking};
+use super::{pages, tags};
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
-use crate::oci::{Digest, Manifest, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag, media_type};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAGS: HeaderName = HeaderName::from_static("oci-tag");
@@ -49,13 +54,14 @@ pub(super) async fn fetch(
     let with_bytes = method == Method::GET;
     let read = blocking(store, move |store| {
         let Some(digest) = resolve(store, &repository, &target)? else { return Ok(None) };
-        let Some(link) = store.link(&repository, Shelf::Manifests, &digest)? else { return Ok(None) };
-        let bytes = if with_bytes { found(fs::read(store.content_path(&digest)))? } else { None };
-        Ok(Some((digest, link, bytes)))
+        let Some(link) = store.manifest_link(&repository, &digest)? else { return Ok(None) };
+        let file = if with_bytes { Some(File::open(store.content_path(&digest))?) } else { None };
+        Ok(Some((digest, link, file)))
     })
     .await?;
-    let (digest, link, bytes) = read.ok_or(refusal)?;
-    let mut response = Body::from(bytes.unwrap_or_default()).into_response();
+    let (digest, link, file) = read.ok_or(refusal)?;
+    let body = file.map_or_else(Body::empty, |file| file_body(file, 0..link.size));
+    let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, text_value(link.media_type.unwrap_or_default()));
     headers.insert(header::CONTENT_LENGTH, link.size.into());
@@ -76,11 +82,16 @@ pub(super) async fn store(
 ) -> Result<Response, Refusal> {
     let invalid = |why: String| Refusal::new(Code::ManifestInvalid, why);
     let limit = usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX);
-    let bytes = read_small(body, limit).await?.ok_or_else(|| {
+    let too_long = || {
         invalid(format!("a manifest may have {MAX_MANIFEST_BYTES} bytes"))
             .status(StatusCode::PAYLOAD_TOO_LARGE)
-    })?;
-    let bytes = Bytes::from(bytes);
+    };
+    let sent_as = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::trim);
+    let sent_as = sent_as.filter(|sent| !sent.is_empty()).map(str::to_owned);
+    let document = receive_document(body, limit, || store.nameless_file()).await?.ok_or_else(too_long)?;
+    let sent_as = sent_as.ok_or_else(|| invalid("a manifest needs a Content-Type".to_owned()))?;
+    let _turn = pages::turn(store).await?;
+    let bytes = Bytes::from(document.read()?);
     let (digest, tags): (_, Vec<Tag>) = match target {
         Target::Tag(tag) => (Digest::of(&bytes), vec![tag]),
         Target::Digest(digest) if digest.matches(&bytes) => {
@@ -90,18 +101,8 @@ pub(super) async fn store(
             return Err(Refusal::new(Code::DigestInvalid, format!("the manifest is not {digest}")));
         }
     };
-    let sent_as = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = sent_as.and_then(|sent| sent.split(';').next()).map_or("", str::trim);
-    let manifest = Manifest::parse(bytes, essence).map_err(|error| invalid(error.to_string()))?;
-    let claimed = referrers::Claims::read(&manifest.bytes)?;
-    if let Some(says) = claimed.media_type.as_deref()
-        && !essence.is_empty()
-        && says != essence
-    {
-        return Err(invalid(format!("sent as {essence:?}, but says of itself that it is {says:?}")));
-    }
-    let media_type = sent_as.map_or_else(|| manifest.media_type.clone(), str::to_owned);
-    let subject = manifest.subject.as_ref().map(|subject| subject.digest);
+    let manifest = Received::read(bytes, &sent_as)?;
+    let subject = manifest.subject;
 
     let mut response = StatusCode::CREATED.into_response();
     let answer = response.headers_mut();
@@ -116,14 +117,14 @@ pub(super) async fn store(
     }
     let missing = blocking(store, move |store| {
         let _nothing_goes = store.deletions.read();
-        let missing = missing(store, &repository, &manifest)?;
+        let missing = manifest.missing(store, &repository)?;
         if missing.is_empty() {
             store.put_content(&digest, &manifest.bytes)?;
             if let Some(subject) = subject {
-                let descriptor = claimed.descriptor(&media_type, &digest, manifest.bytes.len());
+                let descriptor = manifest.claims.descriptor(&sent_as, &digest, manifest.bytes.len());
                 referrers::write(store, &repository, &subject, &digest, &descriptor)?;
             }
-            let link = Link { size: manifest.bytes.len() as u64, media_type: Some(media_type) };
+            let link = Link { size: manifest.bytes.len() as u64, media_type: Some(sent_as) };
             store.put_link(&repository, Shelf::Manifests, &digest, &link)?;
             // Tags are last: they never stand for what is not there.
             for tag in &tags {
@@ -136,23 +137,63 @@ pub(super) async fn store(
     if missing.is_empty() { Ok(response) } else { Err(Refusal::missing_blobs(&missing)) }
 }
 
-/// What a manifest names and the repository has not. Its subject may be missing, it may come later.
-fn missing(store: &Store, repository: &Repository, manifest: &Manifest) -> io::Result<Vec<Digest>> {
-    let mut missing = Vec::new();
-    for blob in manifest.blobs() {
-        if store.link(repository, Shelf::Blobs, &blob.digest)?.is_none() {
-            missing.push(blob.digest);
+/// A manifest that came in, and what it takes to store it.
+struct Received {
+    bytes: Bytes,
+    claims: referrers::Claims,
+    subject: Option<Digest>,
+    /// What the repository must have as blobs, and what it must have in either way.
+    blobs: Vec<Digest>,
+    children: Vec<Digest>,
+}
+
+impl Received {
+    /// A kind that is not known is stored as it is, when it is a JSON object and what it names is there.
+    fn read(bytes: Bytes, sent_as: &str) -> Result<Self, Refusal> {
+        let invalid = |why: String| Refusal::new(Code::ManifestInvalid, why);
+        let essence = sent_as.split(';').next().map_or("", str::trim);
+        let claims = referrers::Claims::read(&bytes)?;
+        if let Some(says) = claims.media_type.as_deref()
+            && says != essence
+        {
+            return Err(invalid(format!("sent as {essence:?}, but says of itself that it is {says:?}")));
         }
-    }
-    for child in manifest.children().iter().filter(|child| !child.is_foreign()) {
-        // An index may list what is not a manifest.
-        let shelves = [Shelf::Manifests, Shelf::Blobs];
-        let mut links = shelves.into_iter().map(|shelf| store.link(repository, shelf, &child.digest));
-        if !links.try_fold(false, |found, link| link.map(|link| found || link.is_some()))? {
-            missing.push(child.digest);
+        if !media_type::is_manifest(essence) && !media_type::DOCKER_SCHEMA1.contains(&essence) {
+            let document: Value =
+                serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+            let subject = document["subject"]["digest"].as_str().map(request::digest).transpose()?;
+            let children = needed_by(&document);
+            return Ok(Self { bytes, claims, subject, blobs: Vec::new(), children });
         }
+        let manifest = Manifest::parse(bytes, essence).map_err(|error| invalid(error.to_string()))?;
+        let here = |child: &&Descriptor| !child.is_foreign();
+        Ok(Self {
+            claims,
+            subject: manifest.subject.as_ref().map(|subject| subject.digest),
+            blobs: manifest.blobs().map(|blob| blob.digest).collect(),
+            children: manifest.children().iter().filter(here).map(|child| child.digest).collect(),
+            bytes: manifest.bytes,
+        })
     }
-    Ok(missing)
+
+    /// What it names and the repository has not. Its subject may be missing, it may come later.
+    fn missing(&self, store: &Store, repository: &Repository) -> io::Result<Vec<Digest>> {
+        let mut missing = Vec::new();
+        for blob in &self.blobs {
+            if store.link(repository, Shelf::Blobs, blob)?.is_none() {
+                missing.push(*blob);
+            }
+        }
+        for child in &self.children {
+            // An index may list what is not a manifest.
+            if store.manifest_link(repository, child)?.is_none()
+                && store.link(repository, Shelf::Blobs, child)?.is_none()
+            {
+                missing.push(*child);
+            }
+        }
+        Ok(missing)
+    }
 }
 
 /// `DELETE manifests/<tag or digest>`: a tag alone, or a manifest with the tags that stand for it.
@@ -173,7 +214,7 @@ pub(super) async fn delete(
                 tags::remove(store, &repository, &tag)?;
             }
         }
-        store.remove_link(&repository, Shelf::Manifests, &digest)
+        store.delete_manifest(&repository, &digest)
     })
     .await?;
     if was_there { Ok(StatusCode::ACCEPTED.into_response()) } else { Err(refusal) }

@@ -1,136 +1,271 @@
 //! The body of a request becomes bytes in a session's file, hashed as they pass.
 //!
 //! In: a body, and the file it is appended to. Out: the new length. Writing and hashing happen on threads that may block,
-//! one batch behind the network; a slow client holds memory for two batches, and no thread. When a client goes away in
-//! the middle, what has arrived stays: that is what it will resume from.
+//! one batch behind the network: what arrives while a batch is written is the next one. A slow client holds what it has just
+//! sent, and no thread; all clients together hold no more than a budget. When a client goes away in the middle, what has
+//! arrived stays: that is what it will resume from.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use futures_util::StreamExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 
 use super::error::{Code, Refusal};
-use super::stats::Stats;
-use crate::oci::{Digest, Hasher};
+use super::limits::SMALL_BYTES;
+use super::sessions::Hashed;
+use super::store::{Store, hash};
+use crate::oci::Digest;
 
 /// How much is written and hashed at once.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// What is read at once when a file is hashed again.
-const REHASH_BYTES: usize = 1 << 18;
-
-/// A hasher that has seen the first `len` bytes of a session. Worth nothing for a file of another length.
-#[derive(Debug)]
-pub(super) struct Hashed {
-    pub(super) hasher: Hasher,
-    pub(super) len: u64,
-}
-
 /// A session's file, open for appending.
 struct Appender {
+    store: Arc<Store>,
     file: File,
     hashed: Option<Hashed>,
 }
 
 impl Appender {
-    fn open(path: &Path, hashed: Option<Hashed>) -> io::Result<Self> {
+    fn open(store: Arc<Store>, path: &Path, hashed: Option<Hashed>) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).open(path)?;
         let len = file.metadata()?.len();
         // After a restart, or a write that failed half way: the file is hashed when it is finished.
-        Ok(Self { file, hashed: hashed.filter(|hashed| hashed.len == len) })
+        Ok(Self { store, file, hashed: hashed.filter(|hashed| hashed.len == len) })
     }
 
-    fn append(mut self, batch: &[Bytes]) -> (Self, io::Result<()>) {
-        let mut work = || {
-            for bytes in batch {
-                self.file.write_all(bytes)?;
-                if let Some(hashed) = &mut self.hashed {
-                    hashed.hasher.update(bytes);
-                    hashed.len += bytes.len() as u64;
-                }
+    fn append(mut self, batch: &Batch) -> (Self, io::Result<()>) {
+        let result = batch.chunks.iter().try_for_each(|bytes| {
+            self.write(bytes)?;
+            if let Some(hashed) = &mut self.hashed {
+                hashed.hasher.update(bytes);
+                hashed.len += bytes.len() as u64;
             }
             Ok(())
-        };
-        let result = work();
+        });
         (self, result)
+    }
+
+    /// Writes all of it. On a full disk room is made, once.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let wanted = bytes.len() as u64;
+        if self.store.disk.take(wanted).is_err() {
+            self.store.make_room();
+            self.store.disk.take(wanted)?;
+        }
+        let mut written = 0;
+        let mut made_room = false;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_full(&error) && !made_room => {
+                    made_room = true;
+                    self.store.make_room();
+                }
+                Err(error) => {
+                    self.store.disk.give_back(wanted - written as u64);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Bytes that wait to be written, with what they take of the budget.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<Bytes>,
+    len: usize,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl Batch {
+    async fn push(&mut self, store: &Store, bytes: Bytes) -> Result<(), Refusal> {
+        let wanted = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        // What is being written meanwhile gives its share back by itself.
+        let share = Arc::clone(&store.buffers).acquire_many_owned(wanted).await;
+        let share = share.map_err(|_| Refusal::new(Code::Unknown, "the registry ends"))?;
+        match &mut self.share {
+            Some(all) => all.merge(share),
+            none => *none = Some(share),
+        }
+        self.len += bytes.len();
+        self.chunks.push(bytes);
+        Ok(())
     }
 }
 
 /// Appends a body to the file at `path`. More than `limit` bytes are an error, and none past it are kept. `hashed` is
 /// taken, and put back when it still fits the file.
 pub(super) async fn append(
+    store: &Arc<Store>,
     path: &Path,
     hashed: &mut Option<Hashed>,
     body: Body,
     limit: u64,
-    stats: &Stats,
 ) -> Result<(), Refusal> {
-    let (path, before) = (path.to_owned(), hashed.take());
-    let open = tokio::task::spawn_blocking(move || Appender::open(&path, before));
-    let mut appender = open.await.map_err(io::Error::other)??;
+    let (owned, path, before) = (Arc::clone(store), path.to_owned(), hashed.take());
+    let open = tokio::task::spawn_blocking(move || Appender::open(owned, &path, before));
+    let mut writing = Writing::Idle(Box::new(open.await.map_err(io::Error::other)??));
     let mut stream = body.into_data_stream();
-    let mut batch = Vec::new();
-    let mut left = limit;
-    loop {
-        let write = tokio::task::spawn_blocking(move || appender.append(&batch));
-        let (next, end) = gather(&mut stream, &mut left).await;
-        stats.count_blob_bytes(next.iter().map(|bytes| bytes.len() as u64).sum());
-        let (written, result) = write.await.map_err(io::Error::other)?;
-        result?;
-        (appender, batch) = (written, next);
-        if let Some(end) = end {
-            let last = tokio::task::spawn_blocking(move || appender.append(&batch));
-            let (written, result) = last.await.map_err(io::Error::other)?;
-            result?;
-            *hashed = written.hashed;
-            return end;
+    let (mut batch, mut left) = (Batch::default(), limit);
+    let end = loop {
+        if batch.len > 0 && writing.is_idle() {
+            writing = writing.begin(std::mem::take(&mut batch)).await?;
+        }
+        tokio::select! {
+            biased;
+            done = writing.done(), if !writing.is_idle() => writing = done?,
+            next = next_chunk(&mut stream, &mut left), if batch.len < BATCH_BYTES => match next {
+                Ok(Some(bytes)) => batch.push(store, bytes).await?,
+                Ok(None) => break Ok(()),
+                Err(refusal) => break Err(refusal),
+            },
+        }
+    };
+    let appender = writing.begin(batch).await?.finish().await?;
+    *hashed = appender.hashed;
+    end
+}
+
+/// Who has the file.
+enum Writing {
+    Idle(Box<Appender>),
+    Busy(JoinHandle<(Appender, io::Result<()>)>),
+}
+
+impl Writing {
+    const fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle(_))
+    }
+
+    /// Writes a batch, after the one before.
+    async fn begin(self, batch: Batch) -> Result<Self, Refusal> {
+        let appender = self.finish().await?;
+        Ok(Self::Busy(tokio::task::spawn_blocking(move || appender.append(&batch))))
+    }
+
+    /// Waits for the batch that is being written. Nothing is lost when nobody waits to the end.
+    async fn done(&mut self) -> Result<Self, Refusal> {
+        match self {
+            Self::Idle(_) => std::future::pending().await,
+            Self::Busy(write) => {
+                let (appender, result) = write.await.map_err(io::Error::other)?;
+                result?;
+                Ok(Self::Idle(Box::new(appender)))
+            }
+        }
+    }
+
+    async fn finish(mut self) -> Result<Appender, Refusal> {
+        loop {
+            match self {
+                Self::Idle(appender) => return Ok(*appender),
+                Self::Busy(_) => self = self.done().await?,
+            }
         }
     }
 }
 
-/// The next batch of a body, and how the body ended if it did.
-async fn gather(stream: &mut BodyDataStream, left: &mut u64) -> (Vec<Bytes>, Option<Result<(), Refusal>>) {
-    let (mut batch, mut len) = (Vec::new(), 0);
-    while len < BATCH_BYTES {
-        match stream.next().await {
-            None => return (batch, Some(Ok(()))),
-            Some(Err(error)) => {
-                tracing::debug!(%error, "a body broke off");
-                let refusal = Refusal::new(Code::BlobUploadInvalid, "the body broke off");
-                return (batch, Some(Err(refusal)));
-            }
-            Some(Ok(bytes)) if bytes.len() as u64 > *left => {
-                let why = "the body is longer than its Content-Range";
-                return (batch, Some(Err(Refusal::new(Code::SizeInvalid, why))));
-            }
-            Some(Ok(bytes)) => {
-                *left -= bytes.len() as u64;
-                len += bytes.len();
-                batch.push(bytes);
+async fn next_chunk(stream: &mut BodyDataStream, left: &mut u64) -> Result<Option<Bytes>, Refusal> {
+    match stream.next().await {
+        None => Ok(None),
+        Some(Err(error)) => {
+            tracing::debug!(%error, "a body broke off");
+            Err(Refusal::new(Code::BlobUploadInvalid, "the body broke off, or came too slowly"))
+        }
+        Some(Ok(bytes)) if bytes.len() as u64 > *left => {
+            Err(Refusal::new(Code::SizeInvalid, "the body is longer than its Content-Range"))
+        }
+        Some(Ok(bytes)) => {
+            *left -= bytes.len() as u64;
+            Ok(Some(bytes))
+        }
+    }
+}
+
+/// A document that has arrived: in memory when it is small, else in a file without a name.
+pub(super) enum Document {
+    Small(Vec<u8>),
+    Large(File),
+}
+
+impl Document {
+    /// All of it, in memory.
+    pub(super) fn read(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Small(bytes) => Ok(bytes),
+            Self::Large(mut file) => {
+                let mut bytes = Vec::new();
+                file.rewind()?;
+                file.read_to_end(&mut bytes)?;
+                Ok(bytes)
             }
         }
     }
-    (batch, None)
 }
 
-/// A small body as a whole; `None` when it is longer than `limit`. Of a longer one some more is read and forgotten, so
-/// that the client is still there to hear the answer.
-pub(super) async fn read_small(body: Body, limit: usize) -> Result<Option<Vec<u8>>, Refusal> {
+/// Receives a document; `None` when it is longer than `limit`. Of a longer one some more is read and forgotten, so that the
+/// client is still there to hear the answer. `file` makes one without a name.
+pub(super) async fn receive_document(
+    body: Body,
+    limit: usize,
+    file: impl Fn() -> io::Result<File>,
+) -> Result<Option<Document>, Refusal> {
     let mut stream = body.into_data_stream();
-    let (mut bytes, mut total) = (Vec::new(), 0);
+    let (mut document, mut total) = (Document::Small(Vec::new()), 0);
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| Refusal::new(Code::ManifestInvalid, "the body broke off"))?;
+        let broke_off = |_| Refusal::new(Code::ManifestInvalid, "the body broke off, or came too slowly");
+        let chunk = chunk.map_err(broke_off)?;
         total += chunk.len();
         if total > limit * 4 {
             break;
         }
-        if total <= limit {
-            bytes.extend_from_slice(&chunk);
+        if total > limit {
+            continue;
         }
+        document = match document {
+            Document::Small(mut bytes) if bytes.len() + chunk.len() <= SMALL_BYTES => {
+                bytes.extend_from_slice(&chunk);
+                Document::Small(bytes)
+            }
+            Document::Small(bytes) => {
+                let mut file = file()?;
+                write_beside(move || {
+                    file.write_all(&bytes)?;
+                    file.write_all(&chunk)?;
+                    Ok(file)
+                })
+                .await?
+            }
+            Document::Large(mut file) => {
+                write_beside(move || {
+                    file.write_all(&chunk)?;
+                    Ok(file)
+                })
+                .await?
+            }
+        };
     }
-    Ok((total <= limit).then_some(bytes))
+    Ok((total <= limit).then_some(document))
+}
+
+async fn write_beside(
+    write: impl FnOnce() -> io::Result<File> + Send + 'static,
+) -> Result<Document, Refusal> {
+    let file = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+    Ok(Document::Large(file))
 }
 
 /// The digest of a session's synced file: from what was hashed on the way, else by reading it. `expected` names the
@@ -141,12 +276,5 @@ pub(super) fn digest_of(file: &mut File, hashed: Option<Hashed>, expected: &Dige
     if let Some(digest) = so_far.filter(|digest| digest.algorithm() == expected.algorithm()) {
         return Ok(digest);
     }
-    let mut hasher = expected.hasher();
-    let mut buffer = vec![0; REHASH_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
+    hash(file, expected)
 }

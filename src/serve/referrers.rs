@@ -4,6 +4,9 @@
 //! The descriptor of each such manifest is written once, when the manifest comes in; a list is those files, less the ones
 //! whose manifest has gone.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -14,10 +17,15 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::error::{Code, Refusal, json_answer};
+use super::durable::entries;
+use super::error::{Code, Refusal};
+use super::pages::{self, MAX_PAGE, Page};
 use super::request::Query;
-use super::store::{Shelf, Store, blocking, entries};
+use super::store::{Shelf, Store, blocking};
 use crate::oci::{Digest, Repository, media_type};
+
+/// A page of a list is full when it is that long, whatever it holds.
+const PAGE_BYTES: usize = 1 << 20;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -75,19 +83,39 @@ pub(super) fn write(
     store.write_durable(&path, descriptor.to_string().as_bytes())
 }
 
-fn read(store: &Store, repository: &Repository, subject: &Digest) -> io::Result<Vec<Value>> {
-    let mut files = entries(&folder(store, repository, subject))?;
-    files.sort_by_key(fs::DirEntry::file_name);
-    let mut descriptors = Vec::new();
-    for file in files {
-        let digest = file.file_name().to_str().and_then(|name| name.replacen('-', ":", 1).parse().ok());
-        let Some(digest) = digest else { continue };
-        if store.link(repository, Shelf::Manifests, &digest)?.is_some() {
-            let text = fs::read(file.path())?;
-            descriptors.push(serde_json::from_slice(&text).map_err(io::Error::other)?);
+/// A page of the list: the descriptors, and the name of the last one looked at when more may follow.
+fn read(store: &Store, wanted: &Wanted) -> io::Result<(Vec<Value>, Option<String>)> {
+    let Wanted { repository, subject, artifact_type, after, len } = wanted;
+    let names = entries(&folder(store, repository, subject))?.into_iter();
+    let mut names: Vec<String> = names.filter_map(|file| file.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    let after = after.as_deref().unwrap_or_default();
+    let (mut descriptors, mut bytes, mut last) = (Vec::new(), 0, None);
+    for name in names.into_iter().filter(|name| name.as_str() > after) {
+        if descriptors.len() >= *len || bytes >= PAGE_BYTES {
+            return Ok((descriptors, last));
         }
+        let Ok(digest) = name.replacen('-', ":", 1).parse() else { continue };
+        if store.link(repository, Shelf::Manifests, &digest)?.is_some() {
+            let text = fs::read(folder(store, repository, subject).join(&name))?;
+            let descriptor: Value = serde_json::from_slice(&text).map_err(io::Error::other)?;
+            if artifact_type.as_ref().is_none_or(|filter| descriptor["artifactType"] == **filter) {
+                bytes += text.len();
+                descriptors.push(descriptor);
+            }
+        }
+        last = Some(name);
     }
-    Ok(descriptors)
+    Ok((descriptors, None))
+}
+
+/// What is asked of a list.
+struct Wanted {
+    repository: Repository,
+    subject: Digest,
+    artifact_type: Option<String>,
+    after: Option<String>,
+    len: usize,
 }
 
 /// `GET referrers/<digest>`: an index, empty where nobody refers to it.
@@ -97,15 +125,30 @@ pub(super) async fn list(
     subject: Digest,
     query: &Query,
 ) -> Result<Response, Refusal> {
-    let mut manifests = blocking(store, move |store| read(store, &repository, &subject)).await?;
-    let filter = query.text("artifactType").filter(|filter| !filter.is_empty());
-    if let Some(filter) = filter {
-        manifests.retain(|descriptor| descriptor["artifactType"] == filter);
-    }
+    let page = Page::of(query)?;
+    let filter = query.text("artifactType").filter(|filter| !filter.is_empty()).map(str::to_owned);
+    let wanted = Wanted {
+        repository: repository.clone(),
+        subject,
+        artifact_type: filter.clone(),
+        after: page.last.map(str::to_owned),
+        len: page.len.unwrap_or(MAX_PAGE),
+    };
+    let len = wanted.len;
+    let _turn = pages::turn(store).await?;
+    let (manifests, last) = blocking(store, move |store| read(store, &wanted)).await?;
     let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests });
-    let mut response = json_answer(media_type::OCI_INDEX, &index);
+    let mut response = pages::document(store, media_type::OCI_INDEX, &index).await?;
     if filter.is_some() {
         response.headers_mut().insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    if let Some(last) = last {
+        let mut next = url::form_urlencoded::Serializer::new(String::new());
+        next.append_pair("n", &len.to_string()).append_pair("last", &last);
+        if let Some(filter) = &filter {
+            next.append_pair("artifactType", filter);
+        }
+        pages::link_next(&mut response, &format!("/v2/{repository}/referrers/{subject}?{}", next.finish()));
     }
     Ok(response)
 }

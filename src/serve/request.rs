@@ -7,13 +7,14 @@ use percent_encoding::percent_decode_str;
 
 use super::error::{Code, Refusal};
 use super::sessions::SessionId;
-use super::stats::RouteKind;
 use crate::oci::{Digest, Repository, Tag};
 
 /// A path of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
     Base,
+    Health,
+    Catalog,
     Blob(Repository, Digest),
     Uploads(Repository),
     Upload(Repository, SessionId),
@@ -39,6 +40,8 @@ impl Route {
         let path = percent_decode_str(raw).decode_utf8().map_err(|_| Refusal::no_such_path())?;
         let rest = match path.as_ref() {
             "/v2" | "/v2/" => return Ok(Self::Base),
+            "/v2/_catalog" => return Ok(Self::Catalog),
+            "/healthz" => return Ok(Self::Health),
             path => path.strip_prefix("/v2/").ok_or_else(Refusal::no_such_path)?,
         };
         if let Some(name) =
@@ -59,18 +62,6 @@ impl Route {
             ("referrers", _) => Ok(Self::Referrers(repository(name)?, digest(last)?)),
             ("tags", "list") => Ok(Self::Tags(repository(name)?)),
             _ => Err(Refusal::no_such_path()),
-        }
-    }
-
-    pub(super) const fn endpoint(&self) -> RouteKind {
-        match self {
-            Self::Base => RouteKind::Base,
-            Self::Blob(..) => RouteKind::Blob,
-            Self::Uploads(_) => RouteKind::Uploads,
-            Self::Upload(..) => RouteKind::Upload,
-            Self::Manifest(..) => RouteKind::Manifest,
-            Self::Tags(_) => RouteKind::Tags,
-            Self::Referrers(..) => RouteKind::Referrers,
         }
     }
 }

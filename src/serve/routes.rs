@@ -2,39 +2,23 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method};
+use axum::extract::Request;
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{Refusal, json_answer};
 use super::request::{Query, Route};
-use super::stats::RouteKind;
 use super::store::Store;
-use super::{blobs, manifests, referrers, tags, uploads};
+use super::{blobs, catalog, manifests, referrers, tags, uploads};
 
-/// The registry as a service, for a server of one's own choice.
-pub(crate) fn router(store: Arc<Store>) -> Router {
-    Router::new().fallback(answer).with_state(store)
-}
-
-async fn answer(State(store): State<Arc<Store>>, request: Request) -> Response {
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let route = Route::parse(&path);
-    let endpoint = route.as_ref().map_or(RouteKind::Other, Route::endpoint);
-    store.stats().count_request(method.as_str(), endpoint);
+/// The answer of the registry.
+pub(super) async fn answer(store: &Arc<Store>, request: Request) -> Response {
+    let route = Route::parse(request.uri().path());
     let result = match route {
-        Ok(route) => dispatch(&store, route, request).await,
+        Ok(route) => dispatch(store, route, request).await,
         Err(refusal) => Err(refusal),
     };
-    let mut response = result.unwrap_or_else(IntoResponse::into_response);
-    tracing::debug!(%method, path, status = response.status().as_u16(), "request");
-    // Docker's clients look for it before they believe that this is a registry.
-    response
-        .headers_mut()
-        .insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
-    response
+    result.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn dispatch(store: &Arc<Store>, route: Route, request: Request) -> Result<Response, Refusal> {
@@ -45,6 +29,14 @@ async fn dispatch(store: &Arc<Store>, route: Route, request: Request) -> Result<
         Route::Base => match method {
             Method::GET | Method::HEAD => Ok(json_answer("application/json", &serde_json::json!({}))),
             _ => Err(Refusal::method("GET, HEAD")),
+        },
+        Route::Health => match method {
+            Method::GET | Method::HEAD => catalog::health(store).await,
+            _ => Err(Refusal::method("GET, HEAD")),
+        },
+        Route::Catalog => match method {
+            Method::GET => catalog::list(store, &query).await,
+            _ => Err(Refusal::method("GET")),
         },
         Route::Blob(repository, digest) => match method {
             Method::GET | Method::HEAD => blobs::fetch(store, repository, digest, &method, &headers).await,

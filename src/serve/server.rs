@@ -1,29 +1,47 @@
 //! A listening socket with the registry behind it, and its orderly end.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::access::AccessLog;
+use super::admission::Standing;
+use super::connection::{House, Service};
 use super::discard::Discard;
 use super::error::ServeError;
 use super::gate::Gate;
-use super::routes::router;
+use super::limits::Limits;
 use super::store::{Store, blocking};
 
 /// How long requests in flight may go on after the word to end.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How often the store looks for sessions that nobody will finish.
-const TIDY_EVERY: Duration = Duration::from_secs(3600);
+/// How often the store looks for what nobody needs any more.
+const TIDY_EVERY: Duration = Duration::from_secs(600);
 
 /// What the operator allows.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Serve also on addresses that others can reach, although nobody is asked who they are.
-    pub anonymous: bool,
+    pub(super) anonymous: bool,
+    /// Refuse everything that changes what is there.
+    pub(super) read_only: bool,
+    /// Hears of every request.
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) limits: Limits,
+}
+
+impl Options {
+    pub(crate) fn new(anonymous: bool, read_only: bool, access_log: Option<AccessLog>) -> Self {
+        Self { anonymous, read_only, access_log, limits: Limits::default() }
+    }
 }
 
 /// A registry that is bound, and runs when told to.
@@ -31,16 +49,7 @@ pub struct Options {
 pub struct Server {
     gate: Gate,
     address: SocketAddr,
-    service: Service,
-    shutdown: CancellationToken,
-    cut: CancellationToken,
-}
-
-/// What answers behind the door.
-#[derive(Debug)]
-enum Service {
-    Store(Arc<Store>),
-    Discard(Arc<Discard>),
+    house: Arc<House>,
 }
 
 impl Server {
@@ -74,14 +83,22 @@ impl Server {
         options: Options,
         shutdown: CancellationToken,
     ) -> Result<Self, ServeError> {
-        if !address.ip().to_canonical().is_loopback() && !options.anonymous {
+        let is_loopback = address.ip().to_canonical().is_loopback();
+        if !is_loopback && !options.anonymous {
             return Err(ServeError::NotLoopback(address));
         }
         let failed = || ServeError::io(format!("cannot listen on {address}"));
         let listener = TcpListener::bind(address).await.map_err(failed())?;
         let address = listener.local_addr().map_err(failed())?;
-        let cut = CancellationToken::new();
-        Ok(Self { gate: Gate::new(listener, cut.clone()), address, service, shutdown, cut })
+        let house = House {
+            service,
+            standing: Standing { is_loopback, read_only: options.read_only },
+            limits: options.limits,
+            log: options.access_log,
+            shutdown,
+            cut: CancellationToken::new(),
+        };
+        Ok(Self { gate: Gate::new(listener, options.limits.connections), address, house: Arc::new(house) })
     }
 
     /// Where it listens.
@@ -92,38 +109,49 @@ impl Server {
     /// Serves until told to end. Requests in flight then have a few seconds; what is being written is written to its end,
     /// and half an upload stays where a client can go on with it.
     pub async fn run(self) -> Result<(), ServeError> {
-        let Self { gate, address, service, shutdown, cut } = self;
-        let (routes, store) = match service {
-            Service::Store(store) => (router(Arc::clone(&store)), Some(store)),
-            Service::Discard(sink) => (sink.router(), None),
+        let Self { gate, house, .. } = self;
+        let store = match &house.service {
+            Service::Store(store) => Some(Arc::clone(store)),
+            Service::Discard(_) => None,
         };
-        let serving = axum::serve(gate, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        let timing = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(GRACE).await;
-            cut.cancel();
-            std::future::pending::<()>().await;
-        };
-        let result = tokio::select! {
-            result = serving.into_future() => result,
-            () = tidy(store.as_ref()) => Ok(()),
-            () = timing => Ok(()),
-        };
+        let mut connections = JoinSet::new();
+        {
+            let tidying = tidy(store.as_ref());
+            tokio::pin!(tidying);
+            loop {
+                tokio::select! {
+                    () = house.shutdown.cancelled() => break,
+                    guest = gate.accept() => {
+                        connections.spawn(Arc::clone(&house).serve(guest));
+                    }
+                    Some(_) = connections.join_next() => {}
+                    () = &mut tidying => {}
+                }
+            }
+        }
+        drop(gate);
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, ended).await.is_err() {
+            house.cut.cancel();
+        }
+        while connections.join_next().await.is_some() {}
         if let Some(store) = store {
             store.tasks.close();
             store.tasks.wait().await;
         }
-        result.map_err(ServeError::io(format!("serving on {address}")))
+        Ok(())
     }
 }
 
-/// Drops dead sessions now and then, for as long as it is polled.
+/// Removes what nobody needs now and then, for as long as it is polled.
 async fn tidy(store: Option<&Arc<Store>>) {
-    let Some(store) = store else { return std::future::pending().await };
+    let Some(store) = store.filter(|store| !store.is_read_only()) else {
+        return std::future::pending().await;
+    };
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
-        if blocking(store, Store::expire_sessions).await.is_err() {
-            tracing::warn!("cannot look for dead upload sessions");
+        if blocking(store, Store::tidy).await.is_err() {
+            tracing::warn!("cannot look for what nobody needs any more");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use super::error::{Code, Refusal};
-use super::receive::Hashed;
+use crate::oci::Hasher;
 use crate::sync::Mutex;
 
 /// Sessions known in memory; those that only lie on the disk are not counted.
@@ -33,6 +33,13 @@ impl SessionId {
     }
 }
 
+/// A hasher that has seen the first `len` bytes of a session. Worth nothing for a file of another length.
+#[derive(Debug)]
+pub(super) struct Hashed {
+    pub(super) hasher: Hasher,
+    pub(super) len: u64,
+}
+
 pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Hashed>>>;
 
 /// What is known of sessions beyond their files.
@@ -51,6 +58,11 @@ impl Sessions {
             }
         }
         Ok(Arc::clone(slots.entry(id.clone()).or_default()))
+    }
+
+    /// Whether a request has the session now.
+    pub(super) fn is_held(&self, id: &SessionId) -> bool {
+        self.0.lock().get(id).is_some_and(|slot| Arc::strong_count(slot) > 1)
     }
 
     pub(super) fn forget(&self, id: &SessionId) {

@@ -2,47 +2,69 @@
 //!
 //! ```text
 //! lock                                        held while the store is open
-//! tmp/                                        emptied at the start
+//! tmp/                                        emptied at the start; also blobs that come with one request
 //! blobs/sha256/ab/ab12…                       content of blobs and manifests, shared by all repositories
 //! repositories/<name>/_blobs/sha256/ab12…     link: the size
 //!                     _manifests/sha256/ab12… link: the size and the media type as it was sent
 //!                     _tags/<tag>             the digest
 //!                     _referrers/sha256/<subject>/sha256-ab12…   the descriptor of a manifest with that subject
 //!                     _uploads/<session>      what has arrived so far: its length is the session's offset
+//!                     _deleted/sha256/ab12…   link of a manifest that was deleted, until its blobs are collected
 //! ```
 //!
 //! No part of a repository's name begins with an underscore, so nothing here can be mistaken for another. Everything in
 //! this file blocks: it is called from threads that may wait.
 
-use crate::sync::{Mutex, RwLock};
-use std::collections::HashSet;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::disk::Disk;
+use super::durable::{create_dir_durable, entries, found, parent, remove_durable, sync_dir};
 use super::error::{Refusal, ServeError};
+use super::limits::{BUFFERED_BYTES, DOCUMENTS};
 use super::sessions::Sessions;
-use super::stats::Stats;
-use crate::oci::{Algorithm, Digest, Repository};
+use crate::oci::manifest::MAX_MANIFEST_BYTES;
+use crate::oci::{Digest, Repository};
+use crate::sync::{Mutex, RwLock};
 
-/// How long a session that nobody touches is kept, as the most used registry does.
-const SESSION_LIFETIME: Duration = Duration::from_secs(168 * 3600);
+/// What is read at once when a file is hashed.
+const HASH_BYTES: usize = 1 << 16;
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StoreOptions {
+    /// Nothing in the folder is changed, and others may read it at the same time.
+    pub(crate) read_only: bool,
+    /// What blobs, manifests and uploads may take together.
+    pub(crate) max_disk: Option<u64>,
+}
 
 /// The files of a registry. One process at a time.
 #[derive(Debug)]
 pub(crate) struct Store {
-    root: PathBuf,
-    _lock: File,
-    stats: Stats,
+    pub(super) root: PathBuf,
+    _lock: Option<File>,
+    read_only: bool,
+    pub(super) disk: Disk,
     pub(super) sessions: Sessions,
+    /// Turns to read or make a document.
+    pub(super) documents: Semaphore,
+    /// Bytes of blobs that may wait to be written.
+    pub(super) buffers: Arc<Semaphore>,
+    /// When room was last made on a full disk.
+    pub(super) made_room: Mutex<Option<tokio::time::Instant>>,
     /// Work that goes on when the client has gone.
     pub(super) tasks: TaskTracker,
-    /// Read while a manifest is stored, written while something is deleted: what was found to be there stays there.
+    /// Read while what is there is built upon, written while something is deleted: what was found to be there stays there.
     pub(super) deletions: RwLock<()>,
     /// Held while a folder is made, so that nobody builds on one that is not synced yet.
     folders: Mutex<()>,
@@ -67,32 +89,75 @@ impl Store {
     /// Opens the folder `root`, making it if need be; clears what an earlier process left half done, and content that no
     /// repository links to any more.
     pub(crate) fn open(root: &Path) -> Result<Self, ServeError> {
+        Self::open_with(root, StoreOptions::default())
+    }
+
+    pub(crate) fn open_with(root: &Path, options: StoreOptions) -> Result<Self, ServeError> {
         let at = |step: &str| format!("{}: {step}", root.display());
-        for folder in ["blobs", "repositories", "tmp"] {
-            create_dir_durable(&root.join(folder)).map_err(ServeError::io(at("cannot make the folder")))?;
-        }
-        let lock = File::create(root.join("lock")).map_err(ServeError::io(at("cannot make the lock")))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ServeError::Locked(root.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(ServeError::io(at("cannot lock it"))(error)),
+        if options.read_only {
+            fs::read_dir(root).map_err(ServeError::io(at("cannot be read")))?;
+        } else {
+            for folder in ["blobs", "repositories", "tmp"] {
+                create_dir_durable(&root.join(folder))
+                    .map_err(ServeError::io(at("cannot make the folder")))?;
+            }
         }
         let store = Self {
             root: root.to_owned(),
-            _lock: lock,
-            stats: Stats::default(),
+            _lock: Self::lock(root, options.read_only)?,
+            read_only: options.read_only,
+            disk: Disk::new(options.max_disk),
             sessions: Sessions::default(),
+            documents: Semaphore::new(DOCUMENTS),
+            buffers: Arc::new(Semaphore::new(BUFFERED_BYTES)),
+            made_room: Mutex::default(),
             tasks: TaskTracker::new(),
             deletions: RwLock::new(()),
             folders: Mutex::new(()),
         };
-        store.scrub().map_err(ServeError::io(at("cannot clear what is left of an earlier process")))?;
+        if !options.read_only {
+            store.scrub().map_err(ServeError::io(at("cannot clear what is left of an earlier process")))?;
+        }
         Ok(store)
     }
 
-    /// What was asked for since the store was opened.
-    pub(crate) fn stats(&self) -> &Stats {
-        &self.stats
+    fn lock(root: &Path, read_only: bool) -> Result<Option<File>, ServeError> {
+        let at = |step: &str| format!("{}: {step}", root.display());
+        let path = root.join("lock");
+        let locked = if read_only {
+            // Nobody can write to a folder without one, or on a file system that is read-only itself.
+            let Ok(lock) = File::open(path) else { return Ok(None) };
+            lock.try_lock_shared().map(|()| lock)
+        } else {
+            let lock = File::create(path).map_err(ServeError::io(at("cannot make the lock")))?;
+            lock.try_lock().map(|()| lock)
+        };
+        match locked {
+            Ok(lock) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Err(ServeError::Locked(root.to_owned())),
+            Err(TryLockError::Error(error)) => Err(ServeError::io(at("cannot lock it"))(error)),
+        }
+    }
+
+    pub(super) const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Whether the store can be used.
+    pub(super) fn check(&self) -> io::Result<()> {
+        fs::read_dir(self.root.join("repositories"))?;
+        if !self.read_only {
+            if self.disk.is_full() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.nameless_file()?.write_all(b"ok")?;
+        }
+        Ok(())
+    }
+
+    /// A file that vanishes with its last handle.
+    pub(super) fn nameless_file(&self) -> io::Result<File> {
+        if self.read_only { tempfile::tempfile() } else { tempfile::tempfile_in(self.root.join("tmp")) }
     }
 
     /// The folder of a repository.
@@ -149,15 +214,12 @@ impl Store {
         digest: &Digest,
         link: &Link,
     ) -> io::Result<()> {
-        let path = self.link_path(repository, shelf, digest);
-        let text = link.text();
-        if found(fs::read_to_string(&path))?.is_some_and(|old| old == text) {
-            return sync_dir(parent(&path)?);
-        }
-        self.write_durable(&path, text.as_bytes())
+        // Written also where it is there already: its time says when the content was last wanted.
+        self.write_durable(&self.link_path(repository, shelf, digest), link.text().as_bytes())
     }
 
-    /// Takes content out of a repository; whether it was there. The content itself goes at the next start.
+    /// Takes content out of a repository; whether it was there. The content itself goes
+    /// when it is collected.
     pub(super) fn remove_link(
         &self,
         repository: &Repository,
@@ -167,13 +229,53 @@ impl Store {
         remove_durable(&self.link_path(repository, shelf, digest))
     }
 
+    /// The link of some repository to this content, if there is one that holds.
+    pub(super) fn any_link(&self, shelf: Shelf, digest: &Digest) -> io::Result<Option<Link>> {
+        let mut found = None;
+        self.walk_repositories(&mut |folder| {
+            if found.is_none()
+                && let Some(repository) = self.name_of(folder)
+            {
+                found = self.link(&repository, shelf, digest)?;
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// What the repository knows of a manifest. One whose bytes have changed on the disk is as good as absent.
+    pub(super) fn manifest_link(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Link>> {
+        let Some(link) = self.link(repository, Shelf::Manifests, digest)? else { return Ok(None) };
+        // Not read as a whole: a hundred requests may look at the same time.
+        if let Some(mut file) = found(File::open(self.content_path(digest)))?
+            && hash(&mut file, digest)? == *digest
+        {
+            return Ok(Some(link));
+        }
+        tracing::error!(%repository, %digest, "the manifest has other bytes than it had");
+        Ok(None)
+    }
+
+    /// The bytes of a manifest, whatever became of them.
+    pub(super) fn read_manifest(&self, digest: &Digest) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        if let Some(file) = found(File::open(self.content_path(digest)))? {
+            file.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
     /// Puts bytes in memory into place as content.
     pub(super) fn put_content(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.content_path(digest);
-        match found(fs::metadata(&path))? {
-            Some(old) if old.len() == bytes.len() as u64 => sync_dir(parent(&path)?),
-            _ => self.write_durable(&path, bytes),
+        let old = found(fs::read(&path))?;
+        if old.as_ref().is_some_and(|old| old == bytes) {
+            return sync_dir(parent(&path)?);
         }
+        self.disk.take(bytes.len() as u64)?;
+        self.write_durable(&path, bytes)?;
+        self.disk.give_back(old.map_or(0, |old| old.len() as u64));
+        Ok(())
     }
 
     /// Moves a finished, synced and checked file into place as content. One that is there already is replaced: this one
@@ -183,7 +285,9 @@ impl Store {
         let folder = parent(&path)?;
         self.create_dir(folder)?;
         fs::set_permissions(file, fs::Permissions::from_mode(0o444))?;
+        let old = found(fs::metadata(&path))?.map_or(0, |old| old.len());
         fs::rename(file, &path)?;
+        self.disk.give_back(old);
         sync_dir(folder)
     }
 
@@ -206,39 +310,33 @@ impl Store {
         sync_dir(folder)
     }
 
-    /// Drops sessions that nobody has touched for a week.
-    pub(super) fn expire_sessions(&self) -> io::Result<()> {
-        self.walk_repositories(&mut |folder| expire_sessions(&folder.join("_uploads")))
+    /// Takes a manifest out of a repository; whether it was there. What it alone needed goes when it is collected.
+    pub(super) fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
+        let path = self.link_path(repository, Shelf::Manifests, digest);
+        let Some(text) = found(fs::read_to_string(&path))? else { return Ok(false) };
+        let tombstone = self.repository(repository).join("_deleted").join(digest.algorithm().name());
+        self.write_durable(&tombstone.join(digest.hex()), text.as_bytes())?;
+        remove_durable(&path)
     }
 
-    fn scrub(&self) -> io::Result<()> {
-        for entry in fs::read_dir(self.root.join("tmp"))? {
-            fs::remove_file(entry?.path())?;
-        }
-        let mut linked = HashSet::new();
+    /// The names of all repositories that ever had an image, in no order.
+    pub(super) fn repositories(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
         self.walk_repositories(&mut |folder| {
-            expire_sessions(&folder.join("_uploads"))?;
-            for part in ["_blobs", "_manifests"] {
-                linked.extend(digests_in(&folder.join(part))?);
+            if folder.join("_manifests").is_dir() {
+                names.extend(self.name_of(folder).map(|name| name.to_string()));
             }
             Ok(())
         })?;
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for bucket in entries(&self.root.join("blobs").join(algorithm.name()))? {
-                for content in entries(&bucket.path())? {
-                    let name = content.file_name();
-                    let digest = format!("{}:{}", algorithm.name(), name.to_string_lossy()).parse();
-                    if digest.is_ok_and(|digest: Digest| !linked.contains(&digest)) {
-                        fs::remove_file(content.path())?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        Ok(names)
+    }
+
+    fn name_of(&self, folder: &Path) -> Option<Repository> {
+        folder.strip_prefix(self.root.join("repositories")).ok()?.to_str()?.parse().ok()
     }
 
     /// Calls `visit` with each folder that may be a repository.
-    fn walk_repositories(&self, visit: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn walk_repositories(&self, visit: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
         let mut waiting = vec![self.root.join("repositories")];
         while let Some(folder) = waiting.pop() {
             visit(&folder)?;
@@ -250,6 +348,18 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+/// The digest of the rest of a file, with the algorithm of `expected`.
+pub(super) fn hash(file: &mut File, expected: &Digest) -> io::Result<Digest> {
+    let mut hasher = expected.hasher();
+    let mut buffer = vec![0; HASH_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            n => hasher.update(&buffer[..n]),
+        }
     }
 }
 
@@ -277,78 +387,4 @@ where
     let owned = Arc::clone(store);
     let done = store.tasks.spawn_blocking(move || work(&owned)).await.map_err(io::Error::other)?;
     Ok(done?)
-}
-
-/// `None` where there is no such file.
-pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// The entries of a folder; none where there is no folder.
-pub(super) fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
-    found(fs::read_dir(folder))?.map_or_else(|| Ok(Vec::new()), Iterator::collect)
-}
-
-/// Removes a file for good; whether it was there.
-pub(super) fn remove_durable(path: &Path) -> io::Result<bool> {
-    if found(fs::remove_file(path))?.is_none() {
-        return Ok(false);
-    }
-    sync_dir(parent(path)?)?;
-    Ok(true)
-}
-
-/// Makes a folder and those above it, each of them synced into the one above.
-fn create_dir_durable(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    if let Some(above) = folder.parent().filter(|above| !above.as_os_str().is_empty()) {
-        create_dir_durable(above)?;
-    }
-    fs::create_dir(folder)?;
-    sync_dir(parent(folder)?)
-}
-
-fn sync_dir(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-fn parent(path: &Path) -> io::Result<&Path> {
-    match path.parent() {
-        Some(above) if above.as_os_str().is_empty() => Ok(Path::new(".")),
-        Some(above) => Ok(above),
-        None => Err(io::Error::other("the path has no folder above it")),
-    }
-}
-
-fn expire_sessions(folder: &Path) -> io::Result<()> {
-    for session in entries(folder)? {
-        // A session may end while we look.
-        let Some(metadata) = found(session.metadata())? else { continue };
-        let age = SystemTime::now().duration_since(metadata.modified()?).unwrap_or_default();
-        if age > SESSION_LIFETIME {
-            found(fs::remove_file(session.path()))?;
-        }
-    }
-    Ok(())
-}
-
-/// The digests whose links lie in a folder of links.
-fn digests_in(folder: &Path) -> io::Result<Vec<Digest>> {
-    let mut digests = Vec::new();
-    for algorithm in entries(folder)? {
-        for link in entries(&algorithm.path())? {
-            let (algorithm, hex) = (algorithm.file_name(), link.file_name());
-            let text = format!("{}:{}", algorithm.to_string_lossy(), hex.to_string_lossy());
-            digests.extend(text.parse::<Digest>());
-        }
-    }
-    Ok(digests)
 }

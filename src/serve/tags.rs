@@ -1,23 +1,23 @@
 //! Tags: the only names here that change what they stand for, and the list of them
 //! ([distribution-spec, listing tags](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags)).
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::http::header;
 use axum::response::Response;
 use serde_json::json;
 
-use super::blobs::text_value;
-use super::error::{Code, Refusal, json_answer};
+use super::durable::{entries, found, remove_durable};
+use super::error::{Code, Refusal};
+use super::pages::{self, Page};
 use super::request::Query;
-use super::store::{Store, blocking, entries, found, remove_durable};
+use super::store::{Store, blocking};
 use crate::oci::{Digest, Repository, Tag};
-
-/// The longest page that is given when a page is asked for.
-const MAX_PAGE: usize = 1000;
 
 fn path(store: &Store, repository: &Repository, tag: &Tag) -> PathBuf {
     store.repository(repository).join("_tags").join(tag.as_str())
@@ -50,16 +50,8 @@ pub(super) async fn list(
     repository: Repository,
     query: &Query,
 ) -> Result<Response, Refusal> {
-    let page = match query.text("n") {
-        None => usize::MAX,
-        Some(n) if !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()) => {
-            n.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE)
-        }
-        Some(n) => {
-            let why = format!("n must be a number, not {n:?}");
-            return Err(Refusal::new(Code::PaginationNumberInvalid, why));
-        }
-    };
+    let page = Page::of(query)?;
+    let _turn = pages::turn(store).await?;
     let name = repository.clone();
     let all = blocking(store, move |store| {
         Ok(if store.has_repository(&name) { Some(all(store, &name)?) } else { None })
@@ -68,11 +60,12 @@ pub(super) async fn list(
     let Some(all) = all else {
         return Err(Refusal::new(Code::NameUnknown, format!("there is no repository {repository}")));
     };
-    let (tags, more) = page_of(&all, page, query.text("last"));
-    let mut response = json_answer("application/json", &json!({ "name": repository.as_str(), "tags": tags }));
+    let len = page.len.unwrap_or(usize::MAX);
+    let (tags, more) = page_of(&all, len, page.last);
+    let list = json!({ "name": repository.as_str(), "tags": tags });
+    let mut response = pages::document(store, "application/json", &list).await?;
     if let Some(last) = tags.last().filter(|_| more) {
-        let link = format!("</v2/{repository}/tags/list?n={page}&last={last}>; rel=\"next\"");
-        response.headers_mut().insert(header::LINK, text_value(link));
+        pages::link_next(&mut response, &format!("/v2/{repository}/tags/list?n={len}&last={last}"));
     }
     Ok(response)
 }
@@ -89,29 +82,4 @@ fn page_of(tags: &[Tag], page: usize, last: Option<&str>) -> (Vec<String>, bool)
     let more = keys.len() > page;
     keys.truncate(page);
     (keys.into_iter().map(|(_, tag)| tag).collect(), more)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_follow_each_other_and_miss_nothing() {
-        let tags = || ["b", "C", "a", "B", "c1"].map(|tag| tag.parse().unwrap()).to_vec();
-        let order = ["a", "B", "b", "C", "c1"];
-        assert_eq!(page_of(&tags(), usize::MAX, None), (order.map(str::to_owned).to_vec(), false));
-        let (mut seen, mut last) = (Vec::<String>::new(), None);
-        loop {
-            let (page, more) = page_of(&tags(), 2, last.as_deref());
-            last = page.last().cloned();
-            seen.extend(page);
-            if !more {
-                break;
-            }
-        }
-        assert_eq!(seen, order);
-        assert_eq!(page_of(&tags(), 0, None), (vec![], true));
-        assert_eq!(page_of(&tags(), 5, Some("bb")).0, ["C", "c1"]);
-        assert_eq!(page_of(&tags(), 5, Some("zz")), (vec![], false));
-    }
 }

@@ -5,6 +5,9 @@
 //! and a half-fed hasher, only saves work. One request at a time has a session; it holds on to it until the last byte
 //! is written, even when its client has gone, so nobody ever sees a session move behind their back.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
@@ -17,17 +20,26 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedMutexGuard;
 
 use super::blobs;
+use super::durable::found;
 use super::error::{Code, Refusal};
-use super::receive::{self, Hashed};
+use super::receive;
 use super::request::Query;
-use super::sessions::SessionId;
-use super::store::{Link, Shelf, Store, blocking, found, remove_durable};
+use super::sessions::{Hashed, SessionId};
+use super::store::{Link, Shelf, Store, blocking};
 use crate::oci::{Algorithm, Digest, Hasher, Repository};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// How long a request waits for the one before it to let go of the session.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether the client learns the name of a session.
+#[derive(Debug, Clone, Copy)]
+enum Name {
+    Told,
+    /// The blob comes with the request.
+    Unknown,
+}
 
 /// A session that this request alone has.
 struct Session {
@@ -43,8 +55,13 @@ impl Session {
         store: &Arc<Store>,
         repository: Repository,
         algorithm: Algorithm,
+        name: Name,
     ) -> Result<Self, Refusal> {
-        let folder = store.repository(&repository).join("_uploads");
+        let folder = match name {
+            Name::Told => store.repository(&repository).join("_uploads"),
+            // Emptied at the next start: nobody could go on with it.
+            Name::Unknown => store.root.join("tmp"),
+        };
         let id = blocking(store, |_| SessionId::random()).await?;
         let mut hashed = store.sessions.slot(&id)?.lock_owned().await;
         let path = folder.join(id.as_str());
@@ -94,7 +111,7 @@ impl Session {
             }
         }
         let limit = range.map_or(u64::MAX, |range| range.len);
-        receive::append(&self.path, &mut self.hashed, body, limit, self.store.stats()).await?;
+        receive::append(&self.store, &self.path, &mut self.hashed, body, limit).await?;
         self.length().await
     }
 
@@ -110,7 +127,7 @@ impl Session {
                 store.adopt_content(&digest, &path)?;
                 store.put_link(&repository, Shelf::Blobs, &digest, &link)?;
             } else {
-                fs::remove_file(&path)?;
+                store.remove_content(&path)?;
             }
             Ok(actual)
         })
@@ -128,7 +145,7 @@ impl Session {
     async fn discard(self) -> Result<(), Refusal> {
         let path = self.path.clone();
         self.store.sessions.forget(&self.id);
-        blocking(&self.store, move |_| remove_durable(&path)).await.map(drop)
+        blocking(&self.store, move |store| store.remove_content(&path)).await
     }
 
     fn headers(&self, len: u64) -> Vec<(HeaderName, HeaderValue)> {
@@ -189,7 +206,8 @@ pub(super) async fn start(
             return Err(Refusal::new(Code::DigestInvalid, "the algorithm is neither sha256 nor sha512"));
         }
     };
-    let mut session = Session::create(store, repository, algorithm).await?;
+    let name = if digest.is_some() { Name::Unknown } else { Name::Told };
+    let mut session = Session::create(store, repository, algorithm, name).await?;
     let Some(digest) = digest else { return Ok(session.answer(StatusCode::ACCEPTED, 0)) };
     to_its_end(store, async move {
         match session.receive(None, body).await {
@@ -248,8 +266,16 @@ pub(super) async fn finish(
         .ok_or_else(|| Refusal::new(Code::DigestInvalid, "a digest must be given to finish an upload"))?;
     let mut session = Session::take(store, repository, id).await?;
     to_its_end(store, async move {
-        session.receive(range, body).await?;
-        session.commit(digest).await
+        let was_empty = session.length().await? == 0;
+        match session.receive(range, body).await {
+            Ok(_) => session.commit(digest).await,
+            // The whole blob finds no room. What came of it would only take it from others.
+            Err(refusal) if was_empty && refusal.status == StatusCode::INSUFFICIENT_STORAGE => {
+                session.discard().await?;
+                Err(refusal)
+            }
+            Err(refusal) => Err(refusal),
+        }
     })
     .await
 }
@@ -300,38 +326,5 @@ impl ContentRange {
         let (first, last) = text.split_once('-')?;
         let (first, last) = (number(first)?, number(last)?);
         Some(Self { first, len: last.checked_sub(first)?.checked_add(1)? })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_ranges() {
-        let range = |first, len| Some(ContentRange { first, len });
-        assert_eq!(ContentRange::parse("0-9"), range(0, 10));
-        assert_eq!(ContentRange::parse("7-7"), range(7, 1));
-        for text in [
-            "",
-            "-",
-            "3-2",
-            "+1-2",
-            "bytes 0-9/10",
-            "0-9/10",
-            "0-18446744073709551615",
-            "1-99999999999999999999",
-        ] {
-            assert_eq!(ContentRange::parse(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn session_names_are_strict() {
-        let id = SessionId::random().unwrap();
-        assert_eq!(SessionId::parse(id.as_str()), Some(id));
-        for text in ["", "..", "0123456789abcdef0123456789abcdeF", "0123456789abcdef0123456789abcdef0"] {
-            assert_eq!(SessionId::parse(text), None);
-        }
     }
 }

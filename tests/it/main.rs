@@ -25,6 +25,7 @@ mod node_render;
 mod peak_memory;
 mod request_counts;
 mod secrets;
+mod serve;
 mod support;
 mod sweep;
 mod tags;

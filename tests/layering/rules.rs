@@ -227,8 +227,14 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         files: Outside("cluster/api/server"),
         modules: Names::None,
-        paths: These("kube k8s_openapi hyper_util"),
+        paths: These("kube k8s_openapi"),
         why: "one file has the connection to a cluster",
+    },
+    Rule {
+        files: Outside("cluster/api/server serve/connection"),
+        modules: Names::None,
+        paths: These("hyper hyper_util"),
+        why: "one file has the connection to a cluster, one has those of the embedded registry",
     },
     Rule {
         files: In("bench"),

@@ -85,15 +85,30 @@ impl Registry {
         Self::serve(&["--discard".as_ref()])
     }
 
-    fn serve(args: &[&std::ffi::OsStr]) -> Self {
+    /// The embedded registry with these flags.
+    pub(crate) fn serve(args: &[&std::ffi::OsStr]) -> Self {
+        Self::serve_with(Stdio::null(), args)
+    }
+
+    /// The same, with its standard error in a file.
+    pub(crate) fn serve_logging_to(log: &std::path::Path, args: &[&std::ffi::OsStr]) -> Self {
+        Self::serve_with(Stdio::from(fs::File::create(log).unwrap()), args)
+    }
+
+    fn serve_with(stderr: Stdio, args: &[&std::ffi::OsStr]) -> Self {
         let mut command = layercast();
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
         let port = port.unwrap_or_else(|| panic!("serve said {line:?}"));
         Self { child, port, folder: None }
+    }
+
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// `127.0.0.1:PORT`.

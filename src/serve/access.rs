@@ -1,0 +1,166 @@
+//! What each request came to, for whoever keeps a log of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::http::{Method, StatusCode, Uri};
+use http_body::{Body, Frame, SizeHint};
+
+use super::gate::Place;
+
+/// One request, when its answer has been sent or has failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    /// Who asked.
+    pub(crate) peer: SocketAddr,
+    /// The method as it was sent.
+    pub(crate) method: String,
+    /// The path. The name of an upload is left out: whoever has it may write.
+    pub(crate) path: String,
+    /// The answer's status.
+    pub(crate) status: u16,
+    /// Bytes of the request's body.
+    pub(crate) received_bytes: u64,
+    /// Bytes of the answer's body.
+    pub(crate) sent_bytes: u64,
+    /// From the end of the request's head to the end of the answer.
+    pub(crate) elapsed: Duration,
+}
+
+/// Where each [`Access`] goes.
+#[derive(Clone)]
+pub(crate) struct AccessLog(Arc<dyn Fn(&Access) + Send + Sync>);
+
+impl AccessLog {
+    /// Calls `write` for each request, on the threads that serve.
+    pub(crate) fn new(write: impl Fn(&Access) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(write))
+    }
+}
+
+impl fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessLog(…)")
+    }
+}
+
+/// A request that is being answered. It counts as such until it is dropped.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    place: Arc<Place>,
+    log: Option<AccessLog>,
+    began: Instant,
+    access: Access,
+    received: Arc<AtomicU64>,
+}
+
+impl Exchange {
+    pub(super) fn begin(
+        place: &Arc<Place>,
+        log: Option<&AccessLog>,
+        peer: SocketAddr,
+        method: &Method,
+        uri: &Uri,
+    ) -> Self {
+        place.work();
+        let access = Access {
+            peer,
+            method: method.to_string(),
+            path: shown(uri.path()),
+            // Whoever goes away before there is an answer never hears this.
+            status: 499,
+            received_bytes: 0,
+            sent_bytes: 0,
+            elapsed: Duration::ZERO,
+        };
+        Self {
+            place: Arc::clone(place),
+            log: log.cloned(),
+            began: Instant::now(),
+            access,
+            received: Arc::default(),
+        }
+    }
+
+    /// Counts the body of the request.
+    pub(super) fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.access.status = status.as_u16();
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.place.wait();
+        self.access.received_bytes = self.received.load(Ordering::Relaxed);
+        self.access.elapsed = self.began.elapsed();
+        if let Some(log) = &self.log {
+            (log.0)(&self.access);
+        }
+    }
+}
+
+fn shown(path: &str) -> String {
+    match path.split_once("/blobs/uploads/") {
+        Some((repository, session)) if !session.is_empty() => format!("{repository}/blobs/uploads/…"),
+        _ => path.to_owned(),
+    }
+}
+
+/// The body of an answer; with it the exchange ends.
+#[derive(Debug)]
+pub(super) struct LoggedBody<B> {
+    body: B,
+    exchange: Exchange,
+}
+
+impl<B> LoggedBody<B> {
+    pub(super) const fn new(body: B, exchange: Exchange) -> Self {
+        Self { body, exchange }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for LoggedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.exchange.access.sent_bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_not_named() {
+        assert_eq!(shown("/v2/a/blobs/uploads/0123"), "/v2/a/blobs/uploads/…");
+        assert_eq!(shown("/v2/a/blobs/uploads/"), "/v2/a/blobs/uploads/");
+        assert_eq!(shown("/v2/a/manifests/x"), "/v2/a/manifests/x");
+    }
+}

@@ -1,0 +1,230 @@
+//! What nobody needs any more goes: at the start, now and then, and at once when the disk is full.
+//!
+//! ```text
+//! an upload that nobody goes on with          goes after two days, on a full disk after ten minutes
+//! blobs that only a deleted manifest named    their links go after ten minutes
+//! content that no repository links to         goes after ten minutes
+//! ```
+//!
+//! A client that pushes the same again meanwhile finds everything as it was. Blobs that never had a manifest stay: one may
+//! be on its way to them for as long as its upload takes.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use axum::body::Bytes;
+
+use super::durable::{entries, found, remove_durable};
+use super::named::named_by;
+use super::sessions::SessionId;
+use super::store::Store;
+use crate::oci::{Algorithm, Digest};
+
+/// How long an upload is kept that nobody goes on with.
+const UPLOAD_LIFETIME: Duration = Duration::from_secs(48 * 3600);
+
+/// How long whatever else is kept that nobody needs; and an upload when there is no room.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// On a disk that stays full nobody looks for room more often than that.
+const ROOM_EVERY: Duration = Duration::from_secs(10);
+
+impl Store {
+    /// Removes what nobody needs any more.
+    pub(super) fn tidy(&self) -> io::Result<()> {
+        self.collect(UPLOAD_LIFETIME, GRACE)
+    }
+
+    /// Makes room on a full disk, if that was not tried just now.
+    pub(super) fn make_room(&self) {
+        {
+            let mut last = self.made_room.lock();
+            if last.is_some_and(|last| last.elapsed() < ROOM_EVERY) {
+                return;
+            }
+            *last = Some(tokio::time::Instant::now());
+        }
+        tracing::warn!("the disk is full: removing uploads that were given up, and what nobody links to");
+        if let Err(error) = self.collect(GRACE, GRACE) {
+            tracing::error!(%error, "cannot make room");
+        }
+    }
+
+    /// Clears what an earlier process left. Nobody else is there yet.
+    pub(super) fn scrub(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.root.join("tmp"))? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        self.walk_repositories(&mut |folder| {
+            for upload in entries(&folder.join("_uploads"))? {
+                self.disk.found(upload.metadata()?.len());
+            }
+            Ok(())
+        })?;
+        self.each_content(&mut |_, path| {
+            self.disk.found(fs::metadata(path)?.len());
+            Ok(())
+        })?;
+        self.collect(UPLOAD_LIFETIME, Duration::ZERO)
+    }
+
+    pub(super) fn collect(&self, upload_lifetime: Duration, grace: Duration) -> io::Result<()> {
+        let mut linked = HashSet::new();
+        self.walk_repositories(&mut |folder| {
+            self.expire_uploads(&folder.join("_uploads"), upload_lifetime)?;
+            self.unlink_blobs_of_deleted(folder, grace)?;
+            linked.extend(links_of(folder)?);
+            Ok(())
+        })?;
+        let mut unlinked = Vec::new();
+        self.each_content(&mut |digest, path| {
+            if !linked.contains(&digest) && is_older(changed(path)?, grace) {
+                unlinked.push((digest, path.to_owned()));
+            }
+            Ok(())
+        })?;
+        for (digest, path) in unlinked {
+            let _alone = self.deletions.write();
+            if !self.is_linked(&digest)? {
+                self.remove_content(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expire_uploads(&self, folder: &Path, lifetime: Duration) -> io::Result<()> {
+        for upload in entries(folder)? {
+            // It may end while we look.
+            let Some(metadata) = found(upload.metadata())? else { continue };
+            let id = upload.file_name().to_str().and_then(SessionId::parse);
+            if !is_older(metadata.modified().ok(), lifetime)
+                || id.as_ref().is_some_and(|id| self.sessions.is_held(id))
+            {
+                continue;
+            }
+            if let Some(id) = id {
+                self.sessions.forget(&id);
+            }
+            self.remove_content(&upload.path())?;
+        }
+        Ok(())
+    }
+
+    /// Takes the blobs that only deleted manifests of a repository named out of it.
+    fn unlink_blobs_of_deleted(&self, folder: &Path, grace: Duration) -> io::Result<()> {
+        let tombstones = files_of(&folder.join("_deleted"))?;
+        let mut expired = Vec::new();
+        for (digest, path) in tombstones {
+            let Some(metadata) = found(fs::metadata(&path))? else { continue };
+            if let Ok(deleted) = metadata.modified()
+                && is_older(Some(deleted), grace)
+            {
+                expired.push((digest, path, deleted));
+            }
+        }
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let _alone = self.deletions.write();
+        let mut needed = HashSet::new();
+        for (digest, _) in files_of(&folder.join("_manifests"))? {
+            needed.extend(named_by(&Bytes::from(self.read_manifest(&digest)?)));
+        }
+        for (digest, path, deleted) in expired {
+            for blob in named_by(&Bytes::from(self.read_manifest(&digest)?)) {
+                if needed.contains(&blob) {
+                    continue;
+                }
+                let link = folder.join("_blobs").join(blob.algorithm().name()).join(blob.hex());
+                // One that came again after the deletion is there for something new.
+                let pushed = found(fs::metadata(&link))?.and_then(|link| link.modified().ok());
+                if pushed.is_some_and(|pushed| pushed <= deleted) {
+                    remove_durable(&link)?;
+                }
+            }
+            remove_durable(&path)?;
+        }
+        Ok(())
+    }
+
+    fn is_linked(&self, digest: &Digest) -> io::Result<bool> {
+        let mut linked = false;
+        self.walk_repositories(&mut |folder| {
+            for part in LINKS {
+                linked |= folder.join(part).join(digest.algorithm().name()).join(digest.hex()).exists();
+            }
+            Ok(())
+        })?;
+        Ok(linked)
+    }
+
+    /// Removes a file that was counted.
+    pub(super) fn remove_content(&self, path: &Path) -> io::Result<()> {
+        let len = found(fs::metadata(path))?.map_or(0, |metadata| metadata.len());
+        if remove_durable(path)? {
+            self.disk.give_back(len);
+        }
+        Ok(())
+    }
+
+    fn each_content(&self, visit: &mut dyn FnMut(Digest, &Path) -> io::Result<()>) -> io::Result<()> {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            for bucket in entries(&self.root.join("blobs").join(algorithm.name()))? {
+                for content in entries(&bucket.path())? {
+                    let name = content.file_name();
+                    if let Ok(digest) = format!("{}:{}", algorithm.name(), name.to_string_lossy()).parse() {
+                        visit(digest, &content.path())?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where links to content lie.
+const LINKS: [&str; 3] = ["_blobs", "_manifests", "_deleted"];
+
+fn links_of(folder: &Path) -> io::Result<Vec<Digest>> {
+    let mut digests = Vec::new();
+    for part in LINKS {
+        digests.extend(files_of(&folder.join(part))?.into_iter().map(|(digest, _)| digest));
+    }
+    Ok(digests)
+}
+
+/// The digests whose links lie in a folder of links.
+fn files_of(folder: &Path) -> io::Result<Vec<(Digest, PathBuf)>> {
+    let mut files = Vec::new();
+    for algorithm in entries(folder)? {
+        for link in entries(&algorithm.path())? {
+            let (algorithm, hex) = (algorithm.file_name(), link.file_name());
+            let text = format!("{}:{}", algorithm.to_string_lossy(), hex.to_string_lossy());
+            files.extend(text.parse().ok().map(|digest| (digest, link.path())));
+        }
+    }
+    Ok(files)
+}
+
+/// When a file came to where it lies.
+fn changed(path: &Path) -> io::Result<Option<SystemTime>> {
+    let since = |metadata: fs::Metadata| Duration::from_secs(u64::try_from(metadata.ctime()).unwrap_or(0));
+    Ok(found(fs::metadata(path))?.map(|metadata| SystemTime::UNIX_EPOCH + since(metadata)))
+}
+
+/// Whether it was that long ago. Unknown is not.
+fn is_older(then: Option<SystemTime>, age: Duration) -> bool {
+    then.is_some_and(|then| SystemTime::now().duration_since(then).is_ok_and(|since| since >= age))
+}

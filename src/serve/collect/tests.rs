@@ -1,0 +1,120 @@
+//! What goes, and what stays.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use reqwest::Method;
+use tempfile::TempDir;
+
+use super::super::tests::{Registry, codes, files, header, with_registry};
+use super::super::{Store, StoreOptions};
+use crate::oci::Digest;
+
+#[tokio::test]
+async fn what_nobody_links_to_goes_at_the_next_start() {
+    let (folder, registry) = with_registry().await;
+    registry.blob("a", b"kept").await;
+    registry.blob("a", b"deleted").await;
+    let path = |bytes: &[u8]| registry.store.content_path(&Digest::of(bytes));
+    let (kept, deleted) = (path(b"kept"), path(b"deleted"));
+    registry.send(Method::DELETE, &format!("a/blobs/{}", Digest::of(b"deleted"))).await;
+    registry.stop().await;
+    let left_over = folder.path().join("tmp/left/over");
+    fs::create_dir_all(&left_over).unwrap();
+    fs::write(folder.path().join("tmp/x"), b"x").unwrap();
+    Store::open(folder.path()).unwrap();
+    assert_eq!((kept.exists(), deleted.exists(), left_over.exists()), (true, false, false));
+}
+
+/// As if the last change of these files were an hour old.
+fn age(path: &Path) {
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    File::options().append(true).open(path).unwrap().set_modified(hour_ago).unwrap();
+}
+
+#[tokio::test]
+async fn a_deleted_image_takes_along_what_it_alone_needed() {
+    let (_folder, registry) = with_registry().await;
+    let image = registry.image("a", "gone").await;
+    registry.image("a", "kept").await;
+    registry.blob("a", b"on its way to a manifest").await;
+    let manifest = image.to_string();
+    let digest = Digest::of(manifest.as_bytes());
+    registry.send(Method::DELETE, &format!("a/manifests/{digest}")).await;
+    let there = |bytes: &[u8]| registry.store.content_path(&Digest::of(bytes)).exists();
+    registry.store.tidy().unwrap();
+    assert!(there(b"gone"), "there is a grace");
+    registry.store.collect(Duration::MAX, Duration::ZERO).unwrap();
+    let left = [b"gone".as_slice(), manifest.as_bytes(), b"kept", b"{}", b"on its way to a manifest"];
+    assert_eq!(left.map(there), [false, false, true, true, true]);
+    assert_eq!(registry.send(Method::GET, "a/manifests/kept").await.status(), 200);
+    // It can come again.
+    registry.image("a", "gone").await;
+    registry.store.collect(Duration::MAX, Duration::ZERO).unwrap();
+    assert!(there(b"gone"));
+    registry.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_that_comes_again_before_it_is_collected_stays() {
+    let (_folder, registry) = with_registry().await;
+    let image = registry.image("a", "v1").await;
+    let digest = Digest::of(image.to_string().as_bytes());
+    registry.send(Method::DELETE, &format!("a/manifests/{digest}")).await;
+    assert_eq!(registry.manifest("a", "v1", &image).await.status(), 201);
+    registry.store.collect(Duration::MAX, Duration::ZERO).unwrap();
+    assert_eq!(registry.send(Method::GET, "a/manifests/v1").await.status(), 200);
+    let blob = format!("a/blobs/{}", Digest::of(b"v1"));
+    assert_eq!(registry.send(Method::HEAD, &blob).await.status(), 200);
+    registry.stop().await;
+}
+
+#[tokio::test]
+async fn uploads_that_were_given_up_make_room_when_there_is_none() {
+    let folder = TempDir::new().unwrap();
+    let options = StoreOptions { read_only: false, max_disk: Some(1000) };
+    let registry = Registry::start_on(Store::open_with(folder.path(), options).unwrap()).await;
+    let given_up = registry.session("a").await;
+    assert_eq!(registry.patch(&given_up, None, &[1; 600]).await.status(), 202);
+    age(&folder
+        .path()
+        .join("repositories")
+        .join(given_up.strip_prefix("/v2/").unwrap().replace("blobs/uploads", "_uploads")));
+    let goes_on = registry.session("a").await;
+    assert_eq!(registry.patch(&goes_on, None, &[2; 300]).await.status(), 202);
+    registry.blob("a", &[3; 500]).await;
+    assert_eq!(registry.send(Method::GET, &given_up).await.status(), 404);
+    assert_eq!(header(&registry.send(Method::GET, &goes_on).await, "range"), "0-299");
+    // Now there is nothing left to remove.
+    let full = registry.patch(&goes_on, None, &[4; 300]).await;
+    assert_eq!((full.status().as_u16(), codes(full).await), (507, vec!["UNAVAILABLE".to_owned()]));
+    registry.send(Method::DELETE, &goes_on).await;
+    registry.blob("a", &[5; 400]).await;
+    registry.stop().await;
+    // What is there counts from the start.
+    let registry = Registry::start_on(Store::open_with(folder.path(), options).unwrap()).await;
+    let session = registry.session("a").await;
+    assert_eq!(registry.patch(&session, None, &[6; 200]).await.status(), 507);
+    registry.stop().await;
+}
+
+#[tokio::test]
+async fn a_blob_that_came_with_one_request_and_half_leaves_nothing() {
+    use tokio::io::AsyncWriteExt as _;
+    let (folder, registry) = with_registry().await;
+    let mut raw = tokio::net::TcpStream::connect(registry.address).await.unwrap();
+    let path = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"01234567"));
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n0123");
+    raw.write_all(head.as_bytes()).await.unwrap();
+    while files(folder.path()).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Killed now, it would lie where the next start clears up.
+    assert!(files(folder.path())[0].contains("/tmp/"));
+    drop(raw);
+    while !files(folder.path()).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    registry.stop().await;
+}

@@ -1,0 +1,68 @@
+//! How much of the disk the store takes, and how much it may take.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of blobs, manifests and uploads. Links and tags are not counted.
+#[derive(Debug)]
+pub(super) struct Disk {
+    most: u64,
+    used: AtomicU64,
+}
+
+impl Disk {
+    pub(super) const fn new(most: Option<u64>) -> Self {
+        let most = match most {
+            Some(most) => most,
+            None => u64::MAX,
+        };
+        Self { most, used: AtomicU64::new(0) }
+    }
+
+    /// Takes room that is about to be filled.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] where there is not as much left.
+    pub(super) fn take(&self, bytes: u64) -> io::Result<()> {
+        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.most);
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map(drop).map_err(|_| {
+            io::Error::new(io::ErrorKind::StorageFull, "the store is as large as it may become (--max-disk)")
+        })
+    }
+
+    /// Room that is filled already, whether it may be or not.
+    pub(super) fn found(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Room that is free again.
+    pub(super) fn give_back(&self, bytes: u64) {
+        let less = |used: u64| Some(used.saturating_sub(bytes));
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_there_is() {
+        let disk = Disk::new(Some(10));
+        disk.take(7).unwrap();
+        assert_eq!(disk.take(4).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        disk.take(3).unwrap();
+        assert!(disk.is_full());
+        disk.give_back(7);
+        disk.take(7).unwrap();
+        // A limit that came later than the files.
+        disk.found(90);
+        disk.take(1).unwrap_err();
+        Disk::new(None).take(1 << 40).unwrap();
+    }
+}

@@ -1,0 +1,95 @@
+//! Who is let in, and what they hear.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::super::limits::Limits;
+use super::super::tests::{Registry, codes, header, with_registry};
+use super::super::{Options, ServeError, Server, Store};
+
+#[tokio::test]
+async fn it_says_what_it_is() {
+    let (_folder, registry) = with_registry().await;
+    let response = registry.send(Method::GET, "/v2/").await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(header(&response, "docker-distribution-api-version"), "registry/2.0");
+    let response = registry.send(Method::PUT, "/v2/").await;
+    assert_eq!((response.status().as_u16(), header(&response, "allow")), (405, "GET, HEAD"));
+    assert_eq!(codes(response).await, ["UNSUPPORTED"]);
+    registry.stop().await;
+}
+
+#[tokio::test]
+async fn others_are_let_in_only_when_that_is_said() {
+    let folder = TempDir::new().unwrap();
+    let store = Arc::new(Store::open(folder.path()).unwrap());
+    let everywhere = "0.0.0.0:0".parse().unwrap();
+    let bind = |options| Server::bind(everywhere, Arc::clone(&store), options, CancellationToken::new());
+    let error = bind(Options::default()).await.unwrap_err();
+    assert!(error.to_string().contains("--anonymous"), "{error}");
+    assert!(matches!(error, ServeError::NotLoopback(_)), "{error}");
+    bind(Options::new(true, false, None)).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_answer_forbids_to_guess_its_type() {
+    let (_folder, registry) = with_registry().await;
+    for path in ["/v2/", "/healthz", "/v2/_catalog", "/nothing", "/v2/a/blobs/sha256:00"] {
+        let response = registry.send(Method::GET, path).await;
+        assert_eq!(header(&response, "x-content-type-options"), "nosniff", "{path}");
+    }
+    let response = registry.ask(Method::GET, "/v2/").header("origin", "https://evil.example");
+    assert_eq!(codes(response.send().await.unwrap()).await, ["DENIED"]);
+    registry.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_here_and_whether_it_is_well() {
+    let (folder, registry) = with_registry().await;
+    let list = async |query: &str| {
+        let response = registry.send(Method::GET, &format!("/v2/_catalog{query}")).await;
+        let link = header(&response, "link").to_owned();
+        let body: serde_json::Value = response.json().await.unwrap();
+        (body["repositories"].clone(), link)
+    };
+    assert_eq!(list("").await.0, serde_json::json!([]));
+    for repository in ["b", "a/x", "a"] {
+        registry.image(repository, "1").await;
+    }
+    assert_eq!(list("").await, (serde_json::json!(["a", "a/x", "b"]), String::new()));
+    let (first, link) = list("?n=2").await;
+    assert_eq!(
+        (first, link.as_str()),
+        (serde_json::json!(["a", "a/x"]), "</v2/_catalog?n=2&last=a/x>; rel=\"next\"")
+    );
+    assert_eq!(list("?n=2&last=a/x").await, (serde_json::json!(["b"]), String::new()));
+    assert_eq!(registry.send(Method::GET, "/healthz").await.status(), 200);
+    std::fs::remove_dir_all(folder.path().join("tmp")).unwrap();
+    assert_eq!(registry.send(Method::GET, "/healthz").await.status(), 503);
+    registry.stop().await;
+}
+
+/// A client that lost its power in the middle of a chunk says no more, and its end is never heard of.
+#[tokio::test]
+async fn a_client_that_died_gives_its_upload_free() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let folder = TempDir::new().unwrap();
+    let short = std::time::Duration::from_millis(200);
+    let limits = Limits { connections: 10, head: short, span: short, least: 1 };
+    let registry = Registry::start_with(folder.path(), Options { limits, ..Options::default() }).await;
+    let session = registry.session("a").await;
+    let mut dead = tokio::net::TcpStream::connect(registry.address).await.unwrap();
+    let head = format!("PATCH {session} HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n0123");
+    dead.write_all(head.as_bytes()).await.unwrap();
+    let mut silent = tokio::net::TcpStream::connect(registry.address).await.unwrap();
+    silent.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\nx-half").await.unwrap();
+    let mut heard = Vec::new();
+    dead.read_to_end(&mut heard).await.unwrap();
+    assert!(heard.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&heard));
+    silent.read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(registry.patch(&session, Some("4-7"), b"4567").await.status(), 202);
+    registry.stop().await;
+}
