@@ -16,6 +16,7 @@ mod layers;
 mod mirror;
 mod prepare;
 mod push;
+mod read_back;
 mod reading;
 mod ready;
 mod synthesis;
@@ -73,8 +74,22 @@ pub(crate) struct RunSettings {
     pub recheck: bool,
     /// Move no tag that stands for another image.
     pub no_overwrite: bool,
+    /// How far it is looked after that the images are there.
+    pub verification: Verification,
     /// What is no failure.
     pub accept: Accept,
+}
+
+/// How far it is checked that the images of a run are on a mirror, beyond its word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Verification {
+    /// What the mirror acknowledges counts.
+    None,
+    /// Before tags move: children of indexes are asked for, and of blobs that were found some are asked for a byte.
+    #[default]
+    Sample,
+    /// Before tags move everything of every image is read back and hashed.
+    Pull,
 }
 
 /// One mirror and how to talk to it.

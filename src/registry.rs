@@ -27,6 +27,7 @@ mod redact;
 mod refusal;
 mod resolver;
 mod retry;
+mod sample;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -44,10 +45,13 @@ pub use body::BlobBody;
 pub(crate) use body::BodyStream;
 pub use endpoint::Target;
 pub(crate) use endpoint::{Endpoint, Scheme};
+#[cfg(test)]
+pub(crate) use error::refused;
 pub(crate) use error::{Kind, RegistryError};
 pub(crate) use manifests::ManifestHead;
 pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
 pub(crate) use retry::RetryPolicy;
+pub(crate) use sample::Sampled;
 pub(crate) use upload::UploadSession;
 
 use auth::{Auth, Scopes};

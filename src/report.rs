@@ -1,5 +1,6 @@
 //! What is told about a run, and to whom. Stages emit [`Event`]s; listeners draw, count or write them down.
 
+pub(crate) mod alike;
 mod class;
 pub(crate) mod document;
 pub(crate) mod event;

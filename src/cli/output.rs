@@ -9,6 +9,7 @@ use crate::document::{Finding, Severity};
 use crate::error::printable;
 use crate::report::Failure;
 use crate::report::Outcome;
+use crate::report::alike::alike;
 use crate::report::json::JsonLines;
 use crate::report::lines::Lines;
 use crate::report::progress::Progress;
@@ -99,23 +100,22 @@ impl Output {
     /// What a closing summary would have said of failures, where there is none.
     pub(super) fn failures(&self, mirrors: &[Outcome]) {
         for mirror in mirrors {
-            let whole = mirror.error.iter().map(|failure| (None, failure));
-            let images = mirror.images_failed.iter().map(|failed| (Some(&failed.image), &failed.failure));
-            for (image, failure) in whole.chain(images) {
-                if self.json {
+            if self.json {
+                let whole = mirror.error.iter().map(|failure| (None, failure));
+                let images = mirror.images_failed.iter().map(|failed| (Some(&failed.image), &failed.failure));
+                for (image, failure) in whole.chain(images) {
                     let line = serde_json::json!({
                         "event": "failed", "time": jiff::Timestamp::now().to_string(), "mirror": mirror.name,
                         "image": image, "class": failure.class, "message": failure.message, "hint": failure.hint
                     });
                     say(&format!("{line}"));
-                } else if self.quiet {
-                    let image = image.map(|image| format!("{}: ", printable(image))).unwrap_or_default();
-                    say(&format!(
-                        "error: {}: {image}{} [{}]",
-                        mirror.name,
-                        printable(&failure.message),
-                        failure.class
-                    ));
+                }
+            } else if self.quiet {
+                let whole = mirror.error.iter().map(|failure| (failure.message.clone(), failure));
+                let groups = alike(&mirror.images_failed);
+                let images = groups.iter().map(|group| (group.in_words(), &group.first.failure));
+                for (words, failure) in whole.chain(images) {
+                    say(&format!("error: {}: {} [{}]", mirror.name, printable(&words), failure.class));
                     if let Some(hint) = &failure.hint {
                         say(&format!("  next: {}", printable(hint)));
                     }

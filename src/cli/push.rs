@@ -15,7 +15,7 @@ use super::rules::RuleArgs;
 use super::{Done, left_out, summary};
 use crate::bundle::Accept;
 use crate::compress::Method;
-use crate::engine::{self, Pushed, Run, RunSettings};
+use crate::engine::{self, Pushed, Run, RunSettings, Verification};
 use crate::exit::Exit;
 use crate::registry::Access;
 use crate::report::rss::PeakMemory;
@@ -53,6 +53,9 @@ pub(super) struct RunArgs {
     /// Move no tag that stands for another image
     #[arg(long)]
     no_overwrite: bool,
+    /// How far it is checked that images are there before their tags move
+    #[arg(long, value_enum, default_value_t = Verify::Sample, value_name = "LEVEL")]
+    verify: Verify,
     /// Push the whole images of a bundle in which others are damaged
     #[arg(long)]
     allow_damaged: bool,
@@ -71,6 +74,16 @@ enum LayerCompression {
     None,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Verify {
+    /// What the registry acknowledges counts
+    None,
+    /// Children of indexes are asked for, and of blobs that were found some are asked for a byte
+    Sample,
+    /// Everything of every image is read back and hashed
+    Pull,
+}
+
 impl RunArgs {
     fn settings(&self, accept: Accept) -> RunSettings {
         RunSettings {
@@ -78,6 +91,11 @@ impl RunArgs {
                 LayerCompression::Gzip => Method::Gzip,
                 LayerCompression::Zstd => Method::Zstd,
                 LayerCompression::None => Method::None,
+            },
+            verification: match self.verify {
+                Verify::None => Verification::None,
+                Verify::Sample => Verification::Sample,
+                Verify::Pull => Verification::Pull,
             },
             allow_damaged: self.allow_damaged,
             atomic_tags: self.atomic_tags,

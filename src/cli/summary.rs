@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::error::printable;
+use crate::report::alike::alike;
 use crate::report::{Document, Outcome};
 use crate::units::{ByteCount, human_duration};
 
-/// Failures that are shown; the report has all of them.
+/// Causes that are shown; the report has all failures.
 const MAX_SHOWN: usize = 20;
 
 /// A line for each mirror, then what failed and why.
@@ -65,19 +66,18 @@ fn failures(mirror: &Outcome, out: &mut String) {
         let _ = writeln!(out, "{name}: {} [{}]", printable(&error.message), error.class);
         hints.extend(error.hint.clone());
     }
-    for failed in mirror.images_failed.iter().take(MAX_SHOWN) {
-        let (image, failure) = (printable(&failed.image), &failed.failure);
-        let _ = writeln!(
-            out,
-            "{name}: {image} is not complete: {} [{}]",
-            printable(&failure.message),
-            failure.class
-        );
+    let groups = alike(&mirror.images_failed);
+    for group in groups.iter().take(MAX_SHOWN) {
+        let failure = &group.first.failure;
+        let _ = writeln!(out, "{name}: {} [{}]", printable(&group.in_words()), failure.class);
+        for detail in group.details() {
+            let _ = writeln!(out, "  {}", printable(&detail));
+        }
         hints.extend(failure.hint.clone());
     }
-    if mirror.images_failed.len() > MAX_SHOWN {
-        let _ =
-            writeln!(out, "{name}: and {} more (--report has all)", mirror.images_failed.len() - MAX_SHOWN);
+    if groups.len() > MAX_SHOWN {
+        let more: usize = groups[MAX_SHOWN..].iter().map(|group| group.images.len()).sum();
+        let _ = writeln!(out, "{name}: and {more} more (--report has all)");
     }
     hints.dedup();
     hints.iter().take(3).for_each(|hint| {

@@ -136,12 +136,8 @@ pub(super) fn taken(owners: &[Owner]) -> String {
 
 impl From<ApiFailure> for Failure {
     fn from(failure: ApiFailure) -> Self {
-        Self {
-            class: failure.class(),
-            exit: failure.exit(),
-            message: failure.to_string(),
-            hint: failure.hint().map(str::to_owned),
-        }
+        let told = Self::new(failure.class(), failure.to_string()).exit(failure.exit());
+        Self { hint: failure.hint().map(str::to_owned), ..told }
     }
 }
 

@@ -1,5 +1,6 @@
 //! An error of a registry as a [`Failure`] of a run: the report knows no registries.
 
+use crate::exit::Exit;
 use crate::registry::{Kind, RegistryError};
 use crate::report::{Class, Failure};
 
@@ -34,6 +35,7 @@ impl From<&RegistryError> for Failure {
             message: error.to_string(),
             hint: error.hint(),
             exit: error.exit(),
+            cause: error.status().map(|status| shared_cause(status, error)),
         }
     }
 }
@@ -41,5 +43,58 @@ impl From<&RegistryError> for Failure {
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
         Self::from(&error)
+    }
+}
+
+/// Why a mirror cannot be talked to at all. Whatever is wrong at its front door (TLS, a login page, a proxy that answers for
+/// it), no registry was reached there.
+pub(super) fn of_connection(error: &RegistryError) -> Failure {
+    let failure = Failure::from(error);
+    let exit = match (failure.exit, error.kind()) {
+        (Exit::Incomplete, Kind::Denied) => Exit::Credentials,
+        (Exit::Incomplete, _) => Exit::Unreachable,
+        (exit, _) => exit,
+    };
+    Failure { exit, ..failure }
+}
+
+/// What an answer says of the registry, whatever was asked for.
+fn shared_cause(status: u16, error: &RegistryError) -> String {
+    let answer = error.answer_in_short().unwrap_or_default();
+    let said = error.to_string().to_lowercase();
+    let is_full = status == 507
+        || ["no space left", "quota", "insufficient storage"].iter().any(|it| said.contains(it));
+    if is_full { format!("no room on the registry ({answer})") } else { answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::refused;
+
+    #[test]
+    fn the_front_door_tells_credentials_from_a_registry_that_is_not_there() {
+        for (status, exit) in [
+            (401, Exit::Credentials),
+            (403, Exit::Credentials),
+            (404, Exit::Unreachable),
+            (502, Exit::Unreachable),
+        ] {
+            let error = refused("GET", "https://r.example/v2/", status, "");
+            assert_eq!(of_connection(&error).exit, exit, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_no_part_of_the_cause() {
+        let cause = |repository: &str, status, body: &str| {
+            let url = format!("https://r.example/v2/{repository}/blobs/uploads/");
+            Failure::from(refused("POST", &url, status, body)).cause.unwrap()
+        };
+        let denied = r#"{"errors":[{"code":"DENIED","message":"a quota of 3 GiB"}]}"#;
+        assert_eq!(cause("a", 403, denied), "no room on the registry (403 forbidden DENIED)");
+        assert_eq!(cause("a", 403, denied), cause("b", 403, denied));
+        assert_eq!(cause("a", 500, "<html>"), "500 internal server error");
+        assert_eq!(cause("a", 507, ""), "no room on the registry (507 insufficient storage)");
     }
 }

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::MirrorSettings;
+use super::failure;
 use super::mirror::probe;
 use super::reading::{self, Met};
 use crate::archive::{Content, Unpacked};
@@ -51,7 +52,7 @@ async fn mirror(
         Err(error) => return Forecast { error: Some(Failure::from(error)), ..empty },
     };
     match ask(bundle, plan, settings).await {
-        Err(error) => Forecast { error: Some(Failure::from(&error)), ..empty },
+        Err(failure) => Forecast { error: Some(failure), ..empty },
         Ok(asked) => sum(asked, empty),
     }
 }
@@ -75,11 +76,13 @@ fn sum(asked: Vec<Asked>, empty: Forecast) -> Forecast {
     }
 }
 
-async fn ask(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Result<Vec<Asked>, RegistryError> {
-    let registry = Registry::connect(&settings.target.endpoint, settings.client).await?;
+async fn ask(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Result<Vec<Asked>, Failure> {
+    let registry = Registry::connect(&settings.target.endpoint, settings.client).await;
+    let registry = registry.map_err(|error| failure::of_connection(&error))?;
     let namespace = settings.target.namespace.as_ref();
     let asked = plan.images.iter().map(|planned| image(&registry, bundle, planned, namespace));
-    stream::iter(asked).buffered(AT_ONCE).try_collect().await
+    let asked: Result<Vec<Asked>, RegistryError> = stream::iter(asked).buffered(AT_ONCE).try_collect().await;
+    asked.map_err(Failure::from)
 }
 
 async fn image(

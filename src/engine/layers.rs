@@ -101,6 +101,11 @@ impl Layers {
         layers.iter().all(|layer| known.contains_key(&LayerKey::of(layer)))
     }
 
+    /// What is known of the blob of a layer.
+    pub(super) fn known(&self, layer: &UnpackedLayer) -> Option<LayerFacts> {
+        self.known.lock().get(&LayerKey::of(layer)).copied()
+    }
+
     /// Whether the blobs of all of these are made.
     pub(super) fn are_made(&self, layers: &[UnpackedLayer]) -> bool {
         let slots = self.slots.lock();
@@ -157,8 +162,7 @@ impl Layers {
 
     /// The digest and size of a layer's blob; makes it where they are not known.
     pub(super) async fn facts(&self, layer: &UnpackedLayer, room: &Room) -> Result<LayerFacts, BundleError> {
-        let known = self.known.lock().get(&LayerKey::of(layer)).copied();
-        match known {
+        match self.known(layer) {
             Some(facts) => Ok(facts),
             None => self.blob(layer, room).await.map(|blob| blob.facts),
         }
@@ -221,7 +225,11 @@ impl BlobBody for LayerBody {
     }
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), BundleError>> {
-        async { self.layers.blob(&self.layer, &self.room).await.map(drop) }.boxed()
+        async {
+            let blob = self.layers.blob(&self.layer, &self.room).await?;
+            as_known(&self.layer, self.facts, blob, self.layers.buffering).map(drop)
+        }
+        .boxed()
     }
 
     fn open(&self, range: Range<u64>) -> BodyStream {
@@ -241,7 +249,8 @@ impl BlobBody for LayerBody {
     }
 }
 
-/// The blob must be the one that its manifest names, which may have been made from what an earlier run knew.
+/// The blob must be the one that its manifest names, which may have been made from what an earlier run remembered. Where it
+/// is not, the image is made ready once more: see `Preparer::is_disproved`.
 fn as_known(
     layer: &UnpackedLayer,
     facts: LayerFacts,
@@ -253,7 +262,7 @@ fn as_known(
             "{}: became {} of {} bytes, but was remembered as {} of {} bytes",
             layer.member, blob.facts.digest, blob.facts.size, facts.digest, facts.size
         );
-        return Err(BundleError::new(Fault::Io, told).hint("run again: the right one is remembered now"));
+        return Err(BundleError::new(Fault::Io, told));
     }
     Ok(match blob.content {
         LayerContent::Made(spill) => SpaceBody::made(spill, facts.size, buffering),

@@ -1,7 +1,8 @@
-//! One mirror: probe → upload → publish for each image, tags last.
+//! One mirror: probe → upload → publish → verify for each image, tags last.
 //!
 //! [`actor`] is the task of the mirror and owns what became of its images. What it knows of the mirror is in [`knowledge`],
-//! what it sends in [`transfer`] and [`publish`], and how many requests are in flight at once is the [`limiter`]'s to say.
+//! what it sends in [`transfer`] and [`publish`], what it looks at before tags move in [`verify`]; how many requests are in
+//! flight at once is the [`limiter`]'s to say.
 
 mod actor;
 mod counts;
@@ -11,6 +12,7 @@ mod link;
 pub(super) mod probe;
 mod publish;
 mod transfer;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +28,8 @@ use self::link::Link;
 use self::publish::Publisher;
 pub(super) use self::transfer::SMALL_BYTES;
 use self::transfer::Transfer;
-use super::{Context, MirrorSettings};
+use self::verify::Verifier;
+use super::{Context, MirrorSettings, failure};
 use crate::registry::{Observer, Registry};
 use crate::report::{Event, Failure, Outcome};
 
@@ -71,7 +74,7 @@ async fn connect(
     client.observer = Arc::clone(counts) as Arc<dyn Observer>;
     let connecting = Registry::connect(&settings.target.endpoint, client);
     let registry = tokio::select! {
-        connected = connecting => connected.map_err(|error| Failure::from(&error))?,
+        connected = connecting => connected.map_err(|error| failure::of_connection(&error))?,
         () = run.cancel.cancelled() => return Err(Failure::interrupted()),
     };
     run.listeners.emit(&Event::Connected { mirror: counts.mirror });
@@ -87,6 +90,7 @@ async fn connect(
         asks_for_each: run.settings.recheck,
     });
     let publisher = Publisher::new(Arc::clone(&transfer));
+    let verifier = Verifier::new(Arc::clone(&transfer), run.settings.verification);
     Ok(Actor {
         namespace: settings.target.namespace,
         run: Arc::clone(run),
@@ -95,5 +99,6 @@ async fn connect(
         knowledge,
         transfer,
         publisher,
+        verifier,
     })
 }

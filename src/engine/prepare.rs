@@ -17,6 +17,7 @@ use super::ready::{Ready, ReadyBlob};
 use super::synthesis::synthesise;
 use crate::archive::{Catalog, Content, Unpacked, UnpackedLayer};
 use crate::budget::{Budget, LayerRoom};
+use crate::compress::LayerFacts;
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 use crate::plan::Closure;
@@ -77,6 +78,20 @@ impl Preparer {
             self.admit(image).await;
         }
         image.ready.get_or_make(self.prepare(image)).await
+    }
+
+    /// Whether an image was made ready from what was remembered of its layers, and a layer became something else since. It
+    /// is made ready once more when it is asked for again.
+    pub(super) fn is_disproved(&self, image: &WorkImage, ready: &Ready) -> bool {
+        let Content::Unpacked(unpacked) = &image.planned.content else { return false };
+        let names = |facts: LayerFacts| {
+            ready.blobs.iter().any(|it| (it.digest, it.size) == (facts.digest, facts.size))
+        };
+        let disproved = unpacked.layers.iter().any(|layer| !self.layers.known(layer).is_none_or(names));
+        if disproved {
+            image.ready.clear();
+        }
+        disproved
     }
 
     /// A mirror is through with this image, well or not.

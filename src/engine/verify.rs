@@ -10,15 +10,15 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
-use super::MirrorSettings;
 use super::reading::{self, Met, Read};
+use super::{MirrorSettings, failure, read_back};
 use crate::archive::Content;
 use crate::bundle::{Accept, Bundle, Input, Opener};
 use crate::error::{BundleError, Fault};
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
 use crate::plan::{Groups, Plan, PlannedImage};
-use crate::registry::{Registry, RegistryError};
+use crate::registry::Registry;
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
 use crate::report::{Class, Failure};
 
@@ -81,7 +81,7 @@ async fn mirror(
     let mut outcome = Outcome::new(settings.name.clone());
     outcome.images = plan.images.len();
     match Registry::connect(&settings.target.endpoint, settings.client).await {
-        Err(error) => outcome.error = Some(Failure::from(&error)),
+        Err(error) => outcome.error = Some(failure::of_connection(&error)),
         Ok(registry) => {
             let check = Check { registry, bundle, accept, deep, seen: Mutex::default() };
             let namespace = settings.target.namespace;
@@ -247,7 +247,7 @@ impl Check<'_> {
             return Ok(());
         }
         let found = if self.deep {
-            self.read(repository, &blob.digest).await
+            read_back::blob(&self.registry, repository, &blob.digest).await
         } else {
             self.registry.head_blob(repository, &blob.digest).await
         };
@@ -262,30 +262,6 @@ impl Check<'_> {
             )),
             None => Err(missing(repository, &blob.digest.to_string())),
         }
-    }
-
-    /// The blob's size once all of it was read and found to have its digest.
-    async fn read(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, RegistryError> {
-        let mut body = match self.registry.get_blob(repository, digest).await {
-            Ok(body) => body,
-            Err(error) if error.kind() == crate::registry::Kind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let (mut hasher, mut size) = (digest.hasher(), 0);
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk?;
-            size += chunk.len() as u64;
-            // Off the runtime's threads: a blob can be gigabytes.
-            let hashed = tokio::task::spawn_blocking(move || {
-                hasher.update(&chunk);
-                hasher
-            });
-            hasher = hashed.await.map_err(|error| RegistryError::internal(error.to_string()))?;
-        }
-        if hasher.finish() == *digest {
-            return Ok(Some(size));
-        }
-        Err(RegistryError::integrity(format!("{repository}@{digest}: other bytes came back")))
     }
 }
 

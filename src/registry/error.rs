@@ -96,6 +96,16 @@ impl RegistryError {
         self.answer().map(|answer| answer.status)
     }
 
+    /// The answer without what was asked for, and without the server's free text: `403 forbidden DENIED`.
+    pub(crate) fn answer_in_short(&self) -> Option<String> {
+        let answer = self.answer()?;
+        let status = reqwest::StatusCode::from_u16(answer.status).ok();
+        let reason = status.and_then(|status| status.canonical_reason()).unwrap_or_default().to_lowercase();
+        let codes = answer.errors.iter().take(3).map(|error| printable(&error.code));
+        let words = [answer.status.to_string(), reason].into_iter().chain(codes);
+        Some(words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
+    }
+
     /// The error of the bundle, if that is what ended the request.
     pub(crate) fn source_error(&self) -> Option<&BundleError> {
         match &self.0.cause {
@@ -245,14 +255,17 @@ impl fmt::Debug for RegistryError {
     }
 }
 
+/// An error with an answer, for tests.
+#[cfg(test)]
+pub(crate) fn refused(method: &str, url: &str, status: u16, body: &str) -> RegistryError {
+    let answer = Refusal::new(status, None, body.as_bytes());
+    RegistryError::new(method, &Url::parse(url).unwrap(), Cause::Answer(answer))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::refused as answered;
     use super::*;
-
-    fn answered(method: &str, url: &str, status: u16, body: &str) -> RegistryError {
-        let answer = Refusal::new(status, None, body.as_bytes());
-        RegistryError::new(method, &Url::parse(url).unwrap(), Cause::Answer(answer))
-    }
 
     #[test]
     fn the_servers_words_are_kept_and_escaped() {

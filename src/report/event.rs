@@ -77,6 +77,8 @@ pub(crate) enum Event {
         image: String,
         /// Why.
         why: String,
+        /// What other images that fail alike share.
+        cause: String,
     },
     /// A request is tried again.
     Retried {

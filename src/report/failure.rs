@@ -23,6 +23,9 @@ pub(crate) struct Failure {
     /// The exit code that this alone would give. Of a failure that was read from a document: that of its class.
     #[serde(skip)]
     pub exit: Exit,
+    /// What is wrong whatever was asked for; images that fail alike share it.
+    #[serde(skip)]
+    pub cause: Option<String>,
 }
 
 /// What stands in documents.
@@ -36,14 +39,14 @@ struct Written {
 
 impl From<Written> for Failure {
     fn from(Written { class, message, hint }: Written) -> Self {
-        Self { class, message, hint, exit: class.exit() }
+        Self { hint, ..Self::new(class, message) }
     }
 }
 
 impl Failure {
     /// A failure of this class, with its exit code.
     pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), hint: None, exit: class.exit() }
+        Self { class, message: message.into(), hint: None, exit: class.exit(), cause: None }
     }
 
     /// The command line or a file that it names is wrong.
@@ -74,6 +77,13 @@ impl Failure {
         self
     }
 
+    /// What is wrong whatever was asked for.
+    #[must_use]
+    pub(crate) fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
     /// Another exit code than that of its class.
     #[must_use]
     pub(crate) fn exit(self, exit: Exit) -> Self {
@@ -84,7 +94,8 @@ impl Failure {
 impl From<&BundleError> for Failure {
     fn from(error: &BundleError) -> Self {
         let fault = error.fault();
-        Self { class: fault.into(), message: error.to_string(), hint: error.hint_text(), exit: fault.exit() }
+        let failure = Self::new(fault.into(), error.to_string()).exit(fault.exit());
+        Self { hint: error.hint_text(), ..failure }
     }
 }
 

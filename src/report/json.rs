@@ -61,7 +61,7 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
         Event::ImageWhole { mirror, image, already } => {
             ("image", json!({"mirror": name(mirror), "image": image, "already": already}))
         }
-        Event::ImageFailed { mirror, image, why } => {
+        Event::ImageFailed { mirror, image, why, .. } => {
             ("image_failed", json!({"mirror": name(mirror), "image": image, "why": why}))
         }
         Event::Retried { mirror, what, why, after } => (

@@ -3,6 +3,7 @@
 use crate::sync::Mutex;
 use std::time::Instant;
 
+use super::alike::Causes;
 use super::event::{Event, Listener};
 use crate::error::printable;
 use crate::units::{ByteCount, human_duration};
@@ -28,6 +29,7 @@ struct Mirror {
     /// Images that it gets, once that is known.
     total: Option<usize>,
     acknowledged: u64,
+    causes: Causes,
 }
 
 /// How often progress is told while blobs arrive, in seconds.
@@ -90,8 +92,12 @@ impl Listener for Lines {
                 });
                 told.filter(|_| due)
             }
-            Event::ImageFailed { mirror, image, why } => {
-                Some(format!("{}: {} failed: {why}", name(&state, *mirror), printable(image)))
+            Event::ImageFailed { mirror, image, why, cause } => {
+                let mirror = state.mirrors.get_mut(*mirror);
+                mirror.and_then(|mirror| {
+                    let line = format!("{}: {} failed: {why}", mirror.name, printable(image));
+                    mirror.causes.is_new(cause).then_some(line)
+                })
             }
             Event::Retried { mirror, what, why, after } => {
                 Some(format!("{}: {what}: {why}; again in {}", name(&state, *mirror), human_duration(*after)))
@@ -101,7 +107,12 @@ impl Listener for Lines {
                 let took = human_duration(*took);
                 let complete =
                     if *complete == 0 { "no image".to_owned() } else { format!("{complete} images") };
-                Some(format!("{}: {complete} complete{failed} after {took}", name(&state, *mirror)))
+                let name = name(&state, *mirror);
+                let causes = state.mirrors.get(*mirror).map(|mirror| &mirror.causes);
+                let shared = causes.into_iter().flat_map(Causes::shared);
+                let shared = shared.map(|shared| format!("{name}: {}\n", printable(&shared)));
+                let shared: String = shared.collect();
+                Some(format!("{shared}{name}: {complete} complete{failed} after {took}"))
             }
             Event::Wanted { .. } | Event::Tagged { .. } | Event::Abandoned => None,
         };

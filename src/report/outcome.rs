@@ -20,6 +20,9 @@ pub(crate) struct Outcome {
     pub images_complete: usize,
     /// Of those, how many were there before.
     pub images_unchanged: usize,
+    /// Images that are complete, each with how far that was checked.
+    #[serde(default)]
+    pub images_verified: Vec<VerifiedImage>,
     /// Images that are not complete, each with its reason.
     pub images_failed: Vec<ImageFailure>,
     /// Tags that stood for another image before this run.
@@ -38,6 +41,29 @@ pub(crate) struct Outcome {
     pub elapsed_seconds: f64,
     /// Why the mirror as a whole failed, if it did.
     pub error: Option<Failure>,
+}
+
+/// An image that is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VerifiedImage {
+    /// Its name in the bundle.
+    pub image: String,
+    /// Where on the mirror it is.
+    pub place: String,
+    /// How far that was checked.
+    pub verified: Verified,
+}
+
+/// How far it was checked that an image is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verified {
+    /// The mirror says so: it answered a HEAD, or acknowledged what was sent.
+    Head,
+    /// It also has the children of an index, and gave out bytes of blobs that were found there.
+    Sample,
+    /// Everything was read back and has its digest.
+    Pull,
 }
 
 /// A tag that was moved from one image to another.
@@ -91,6 +117,7 @@ impl Outcome {
             images: 0,
             images_complete: 0,
             images_unchanged: 0,
+            images_verified: Vec::new(),
             images_failed: Vec::new(),
             tags_replaced: Vec::new(),
             blobs_sent: 0,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::alike::Causes;
 use super::event::{Event, Listener};
 use super::lines;
 use crate::error::printable;
@@ -22,6 +23,7 @@ struct Mirror {
     bar: ProgressBar,
     images: usize,
     total: Option<usize>,
+    causes: Causes,
 }
 
 /// More bars than this scroll away; the rest of the mirrors are told of at the end.
@@ -62,7 +64,7 @@ impl Listener for Progress {
                     let bar = self.bars.add(ProgressBar::new(0)).with_style(style.clone());
                     bar.set_prefix(name.clone());
                     bar.enable_steady_tick(Duration::from_millis(200));
-                    Mirror { bar, images: 0, total: None }
+                    Mirror { bar, images: 0, total: None, causes: Causes::default() }
                 });
                 *self.mirrors.lock() = drawn.collect();
             }
@@ -73,8 +75,13 @@ impl Listener for Progress {
                 let total = mirror.total.map(|total| format!("/{total}")).unwrap_or_default();
                 mirror.bar.set_message(format!("{}{total} images", mirror.images));
             }),
-            Event::ImageFailed { image, why, .. } => {
-                let _ = self.bars.println(format!("{} failed: {why}", printable(image)));
+            Event::ImageFailed { mirror, image, why, cause } => {
+                // A mirror without a bar has its failures in the closing table.
+                self.with(*mirror, |mirror| {
+                    if mirror.causes.is_new(cause) {
+                        let _ = self.bars.println(format!("{} failed: {why}", printable(image)));
+                    }
+                });
             }
             Event::Replaces { place, from, to, .. } => {
                 let _ = self.bars.println(format!("{place} replaces {from} → {to}"));
@@ -90,7 +97,12 @@ impl Listener for Progress {
                 let mirrors = self.mirrors.lock();
                 mirrors.iter().for_each(|mirror| mirror.bar.finish_and_clear());
             }
-            Event::Finished { mirror, .. } => self.with(*mirror, |mirror| mirror.bar.finish()),
+            Event::Finished { mirror, .. } => self.with(*mirror, |mirror| {
+                for shared in mirror.causes.shared() {
+                    let _ = self.bars.println(format!("{}: {}", mirror.bar.prefix(), printable(&shared)));
+                }
+                mirror.bar.finish();
+            }),
             _ => {}
         }
     }

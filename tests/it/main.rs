@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod bench;
+mod causes;
 mod changed_bundle;
 mod cli;
 mod credentials;
@@ -30,3 +31,4 @@ mod support;
 mod sweep;
 mod tags;
 mod tls;
+mod verified;

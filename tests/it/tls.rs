@@ -117,7 +117,7 @@ fn the_systems_authorities_are_trusted_too_beside_a_given_one_of_the_same_name()
         assert_eq!(pushed.status.code(), Some(0), "{flags:?}: {}", String::from_utf8_lossy(&pushed.stderr));
     }
     let refused = push(&secured.file("other.crt"), &["--cacert", &old]);
-    assert_eq!(refused.status.code(), Some(3), "neither of them vouches");
+    assert_eq!(refused.status.code(), Some(6), "neither of them vouches");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn the_wrong_authority_is_an_error_and_nothing_is_sent_in_clear() {
     let other = secured.file("other.crt");
     for flags in [&["--cacert", &other][..], &[][..]] {
         let refused = secured.push(&[flags, &["--username=pusher", "--password=secret"]].concat());
-        assert_eq!(refused.exit, 3, "{}", refused.said());
+        assert_eq!(refused.exit, 6, "{}", refused.said());
         assert!(
             refused.said().contains("[tls]") && refused.said().contains("--cacert"),
             "{}",
@@ -186,7 +186,7 @@ fn a_client_certificate_opens_a_registry_that_wants_one() {
         &ca,
     ];
     let refused = push(&flags);
-    assert_eq!(refused.exit, 3, "{}", refused.said());
+    assert_eq!(refused.exit, 6, "{}", refused.said());
     assert!(refused.said().contains("--client-cert"), "{}", refused.said());
     push(&[&flags[..], &["--client-cert", &cert, "--client-key", &key]].concat()).complete();
 }

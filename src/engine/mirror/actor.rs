@@ -20,9 +20,10 @@ use super::link::Link;
 use super::probe::{self, Presence, TagMove};
 use super::publish::{self, Publisher};
 use super::transfer::{Prefetch, Transfer, Trust};
+use super::verify::{Needs, Sized, Verifier};
 use crate::engine::Context;
 use crate::engine::image::WorkImage;
-use crate::engine::ready::ReadyBlob;
+use crate::engine::ready::{Ready, ReadyBlob};
 use crate::engine::work::Agreed;
 use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository};
@@ -44,6 +45,7 @@ pub(super) struct Actor {
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) transfer: Arc<Transfer>,
     pub(super) publisher: Publisher,
+    pub(super) verifier: Verifier,
 }
 
 /// What became of the images of one mirror, by their places in the list of the run.
@@ -62,8 +64,20 @@ struct Untagged {
     depth: usize,
     /// The digests of its manifests; its own is the last.
     held: Vec<Digest>,
+    blobs: Vec<Sized>,
     already: bool,
     tags_to_move: Vec<TagMove>,
+}
+
+impl Untagged {
+    /// Whether it was there before the run, tags and all.
+    fn is_unchanged(&self) -> bool {
+        self.already && self.tags_to_move.is_empty()
+    }
+
+    fn needs(&self) -> Needs<'_> {
+        Needs { repository: &self.repository, manifests: &self.held, blobs: &self.blobs }
+    }
 }
 
 impl Actor {
@@ -154,6 +168,7 @@ impl Actor {
             mirror: self.counts.mirror,
             image: image.planned.name.clone(),
             why: failure.message.clone(),
+            cause: failure.cause.clone().unwrap_or_else(|| failure.message.clone()),
         });
         self.run.note_damage(image, &failure);
         let failure = self.confined(image, failure);
@@ -169,15 +184,25 @@ impl Actor {
         Failure { exit: if accepted { Exit::Complete } else { Exit::Incomplete }, ..failure }
     }
 
-    /// Everything of an image up to its digest; no tag is touched.
+    /// Everything of an image up to its digest; no tag is touched. What was remembered of its layers and proves wrong on the
+    /// way is forgotten, and the image is brought as it is: once more for each such layer at most.
     async fn bring(&self, image: &WorkImage) -> Result<Untagged, (Phase, Failure)> {
         let preparing = |failure| (Phase::Prepare, failure);
-        self.link.check().map_err(preparing)?;
-        let repository = self.repository(image).map_err(preparing)?;
-        let ready = self.link.unless_lost(self.run.preparer.image(image)).await.map_err(preparing)?;
-        let ready = ready.map_err(|error| preparing(Failure::from(&error)))?;
+        loop {
+            self.link.check().map_err(preparing)?;
+            let ready = self.link.unless_lost(self.run.preparer.image(image)).await.map_err(preparing)?;
+            let ready = ready.map_err(|error| preparing(Failure::from(&error)))?;
+            let brought = self.bring_ready(image, &ready).await;
+            if !self.run.preparer.is_disproved(image, &ready) {
+                return brought;
+            }
+        }
+    }
+
+    async fn bring_ready(&self, image: &WorkImage, ready: &Ready) -> Result<Untagged, (Phase, Failure)> {
+        let repository = self.repository(image).map_err(|failure| (Phase::Prepare, failure))?;
         let Some(root) = ready.root() else {
-            return Err(preparing(Failure::internal("an image without a manifest")));
+            return Err((Phase::Prepare, Failure::internal("an image without a manifest")));
         };
         // The digest of a platform in a name: that the tag is right does not say that it is there.
         let children = image.planned.digests.iter().filter(|digest| **digest != root.digest);
@@ -215,19 +240,26 @@ impl Actor {
             let blobs = ready.blobs.iter().map(|blob| blob.digest);
             self.counts.skipped(self.knowledge.blobs.note(&repository, blobs));
             self.knowledge.manifests.note(&repository, ready.manifests.iter().map(|held| held.digest));
-        } else {
+        }
+        let unchanged = presence.whole && presence.tags_to_move.is_empty();
+        if !unchanged {
+            let sampled = self.verifier.sample(&repository, &ready.blobs).await;
+            sampled.map_err(|failure| (Phase::Verify, failure))?;
+        }
+        if !presence.whole {
             let by_tag = self.is_put_by_tag(image, root);
             if image.planned.after_subjects > 0 {
-                let put = self.publisher.subjects(&repository, &ready, &image.catalog).await;
+                let put = self.publisher.subjects(&repository, ready, &image.catalog).await;
                 put.map_err(|failure| (Phase::Publish, failure))?;
             }
-            self.publisher.publish(&repository, &ready, by_tag).await?;
+            self.publisher.publish(&repository, ready, by_tag).await?;
         }
         Ok(Untagged {
             repository,
             depth: publish::levels(&ready.manifests).len(),
             root: Arc::clone(root),
             held: ready.manifests.iter().map(|manifest| manifest.digest).collect(),
+            blobs: ready.blobs.iter().map(|blob| (blob.digest, blob.size)).collect(),
             already: presence.whole,
             tags_to_move: presence.tags_to_move,
         })
@@ -255,7 +287,10 @@ impl Actor {
 
     /// Whether the root is put when its tags move and not before.
     fn is_put_by_tag(&self, image: &WorkImage, root: &Manifest) -> bool {
-        !image.planned.tags.is_empty() && root.subject.is_none() && !self.run.settings.atomic_tags
+        !image.planned.tags.is_empty()
+            && root.subject.is_none()
+            && !self.run.settings.atomic_tags
+            && !self.verifier.needs_root_by_digest(!root.children().is_empty())
     }
 
     /// Why `--no-overwrite` keeps all tags of an image as they are; none where one of them may move.
@@ -273,7 +308,8 @@ impl Actor {
         let message = format!("{place} stands for {now}, and --no-overwrite keeps it");
         Some(
             Failure::new(Class::TagExists, message)
-                .hint("leave the image out with --exclude, or push without --no-overwrite"),
+                .hint("leave the image out with --exclude, or push without --no-overwrite")
+                .cause("--no-overwrite keeps tags that stand for another image"),
         )
     }
 }

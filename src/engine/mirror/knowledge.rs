@@ -3,9 +3,13 @@
 mod expectations;
 mod locations;
 mod probe_heuristic;
+mod sampling;
 
 pub(super) use self::expectations::Expectations;
 pub(super) use self::locations::{LocationGuard, Locations, note};
+use std::collections::HashSet;
+
+use crate::oci::{Digest, Repository};
 use crate::sync::{Mutex, MutexGuard};
 
 /// What is known of one mirror.
@@ -15,6 +19,7 @@ pub(super) struct Knowledge {
     pub(super) blobs: Locations,
     /// The repositories that have each manifest.
     pub(super) manifests: Locations,
+    proven: Mutex<HashSet<(Repository, Digest)>>,
     expectations: Mutex<Expectations>,
 }
 
@@ -23,6 +28,7 @@ impl Knowledge {
         Self {
             blobs: Locations::default(),
             manifests: Locations::default(),
+            proven: Mutex::default(),
             expectations: Mutex::new(expectations),
         }
     }
@@ -31,5 +37,15 @@ impl Knowledge {
     /// while something is awaited.
     pub(super) fn expectations(&self) -> MutexGuard<'_, Expectations> {
         self.expectations.lock()
+    }
+
+    /// The mirror has acknowledged a blob in this run, or given out bytes of it.
+    pub(super) fn prove(&self, repository: &Repository, digest: Digest) {
+        self.proven.lock().insert((repository.clone(), digest));
+    }
+
+    /// Whether more than the word of a HEAD says that a blob is there.
+    pub(super) fn is_proven(&self, repository: &Repository, digest: Digest) -> bool {
+        self.proven.lock().contains(&(repository.clone(), digest))
     }
 }

@@ -16,7 +16,7 @@ use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::Link;
 use crate::engine::ready::ReadyBlob;
 use crate::oci::Repository;
-use crate::registry::Mount;
+use crate::registry::{Mount, Sampled};
 use crate::report::{Class, Event, Failure, Listeners};
 
 /// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the
@@ -89,6 +89,9 @@ impl Transfer {
                     match mounted {
                         Mount::Done => {
                             note(&mut location, repository);
+                            if self.knowledge.is_proven(&from, blob.digest) {
+                                self.knowledge.prove(repository, blob.digest);
+                            }
                             self.counts.mounted();
                             return Ok(());
                         }
@@ -105,6 +108,7 @@ impl Transfer {
                         self.check_mended(repository, blob, bytes).await?;
                     }
                     note(&mut location, repository);
+                    self.knowledge.prove(repository, blob.digest);
                     return Ok(());
                 }
             }
@@ -129,6 +133,16 @@ impl Transfer {
             return Ok(Held::Nothing);
         }
         let _permit = self.link.question().await?;
+        if !self.knowledge.expectations().sampling.trusts_heads() {
+            match self.link.registry.sample_blob(repository, &blob.digest, blob.size).await {
+                Sampled::There => {
+                    self.knowledge.prove(repository, blob.digest);
+                    return Ok(Held::Blob);
+                }
+                Sampled::Lost => return Ok(Held::Nothing),
+                Sampled::Unknown(_) => {}
+            }
+        }
         let found = self.link.registry.head_blob(repository, &blob.digest).await;
         let held = match found.map_err(|error| self.link.judge(&error))? {
             None => Held::Nothing,

@@ -230,6 +230,7 @@ impl Bundle {
 
     /// Writes it below a folder, and gives its path.
     pub(crate) fn write(&self, folder: &Path) -> PathBuf {
+        fs::create_dir_all(folder).unwrap();
         let path = folder.join("bundle");
         if self.flavour == Flavour::Folder {
             fs::create_dir(&path).unwrap();
@@ -258,6 +259,13 @@ impl Bundle {
             self.images.iter().map(|image| image.name.split_once('/').unwrap().1.to_owned()).collect();
         names.sort();
         names
+    }
+
+    /// The blobs of its images with their sizes, as an OCI layout has them.
+    pub(crate) fn sizes(&self) -> Vec<(String, u64)> {
+        let blobs = self.layout().blobs.into_iter();
+        let blobs = blobs.filter(|(_, bytes)| !String::from_utf8_lossy(bytes).contains("\"schemaVersion\""));
+        blobs.map(|(digest, bytes)| (digest, bytes.len() as u64)).collect()
     }
 
     fn layer(&self, seed: &str) -> Vec<u8> {

@@ -11,7 +11,7 @@ use crate::engine::mirror::publish;
 use crate::engine::work::Agreed;
 use crate::oci::{Digest, Tag};
 use crate::registry::RegistryError;
-use crate::report::outcome::{Outcome, Phase, TagReplaced};
+use crate::report::outcome::{Outcome, Phase, TagReplaced, Verified, VerifiedImage};
 use crate::report::{Event, Failure};
 
 /// Images with their places in the list.
@@ -27,20 +27,25 @@ impl Actor {
             let moves = stream::iter(level).map(|(at, untagged)| async move {
                 let moved = match withheld.of(self.run.work.image(at).as_deref()) {
                     Some(failure) if !untagged.tags_to_move.is_empty() => Err((Phase::Tag, failure)),
-                    _ => self.move_tags(at, &untagged).await,
+                    _ => self.verify_and_tag(at, &untagged).await,
                 };
-                let moved = moved.and_then(|()| self.check_complete(agreed, at, &untagged));
+                let checked = |verified| self.check_complete(agreed, at, &untagged).map(|()| verified);
+                let moved = moved.and_then(checked);
                 (at, untagged, moved)
             });
             let mut moves = moves.buffer_unordered(IMAGES_AT_ONCE);
             while let Some((at, untagged, moved)) = moves.next().await {
                 match moved {
-                    Ok(()) => {
+                    Ok(verified) => {
                         outcome.images_complete += 1;
                         outcome.tags_replaced.extend(self.replaced(at, &untagged));
                         tags += untagged.tags_to_move.len();
-                        outcome.images_unchanged +=
-                            usize::from(untagged.already && untagged.tags_to_move.is_empty());
+                        outcome.images_unchanged += usize::from(untagged.is_unchanged());
+                        outcome.images_verified.extend(self.run.work.image(at).map(|image| VerifiedImage {
+                            image: image.planned.name.clone(),
+                            place: image.planned.place(self.namespace.as_ref()),
+                            verified,
+                        }));
                         results.complete.insert(at);
                     }
                     Err((phase, failure)) => {
@@ -87,6 +92,33 @@ impl Actor {
         moved
             .map(|(moved, from)| TagReplaced { place: place(&moved.tag), from, to: untagged.root.digest })
             .collect()
+    }
+
+    async fn verify_and_tag(&self, at: usize, untagged: &Untagged) -> Result<Verified, (Phase, Failure)> {
+        let verified = self.verify(at, untagged).await?;
+        self.move_tags(at, untagged).await?;
+        Ok(verified)
+    }
+
+    /// Looks whether an image is there as far as was asked for, and sends again what is not.
+    async fn verify(&self, at: usize, untagged: &Untagged) -> Result<Verified, (Phase, Failure)> {
+        let verifying = |failure| (Phase::Verify, failure);
+        let needs = untagged.needs();
+        let verified = self.verifier.image(&needs, !untagged.is_unchanged()).await.map_err(verifying)?;
+        let (missing, image) = match (verified, self.run.work.image(at)) {
+            (Ok(verified), _) => return Ok(verified),
+            (Err(missing), Some(image)) => (missing, image),
+            (Err(_), None) => return Err(verifying(Failure::internal("an image that is not listed"))),
+        };
+        self.run.preparer.expect(&image.planned.content);
+        let mended = async {
+            let ready = self.run.preparer.image(&image).await;
+            let ready = ready.map_err(|error| (Phase::Prepare, Failure::from(&error)))?;
+            self.verifier.mend(&self.publisher, &needs, &ready, missing).await
+        };
+        let mended = mended.await;
+        self.run.preparer.forget(&image);
+        mended
     }
 
     async fn move_tags(&self, at: usize, untagged: &Untagged) -> Result<(), (Phase, Failure)> {

@@ -4,6 +4,7 @@
 //! nothing is left unsent because of one.
 
 use super::probe_heuristic::ProbeHeuristic;
+use super::sampling::Sampling;
 
 /// What to expect of a mirror.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct Expectations {
     pub(crate) small_blobs: ProbeHeuristic,
     /// Whether images are there that none of their tags names.
     pub(crate) untagged_images: ProbeHeuristic,
+    /// Which of the blobs that it says it has are asked for.
+    pub(crate) sampling: Sampling,
     lacks_images: bool,
     scouts: bool,
     sessions_end: bool,
@@ -24,6 +27,7 @@ impl Expectations {
         Self {
             small_blobs: ProbeHeuristic::new(is_new),
             untagged_images: ProbeHeuristic::new(is_new),
+            sampling: Sampling::default(),
             lacks_images: false,
             scouts,
             sessions_end: true,

@@ -180,6 +180,23 @@ impl Store {
         self.shown_incomplete.iter().cloned().chain(now).collect()
     }
 
+    /// Loses a manifest that is no index, with the blobs that no other manifest names; the first is 0.
+    pub(crate) fn lose_manifest(&mut self, number: usize) {
+        let is_image = |bytes: &[u8]| !String::from_utf8_lossy(bytes).contains("\"manifests\"");
+        let mut images = self.manifests.iter().filter(|(_, kept)| is_image(&kept.1));
+        let Some((name, _)) = images.nth(number) else { return };
+        let name = name.clone();
+        self.manifests.remove(&name);
+        let named: String = self.manifests.values().map(|kept| String::from_utf8_lossy(&kept.1)).collect();
+        self.blobs.retain(|(_, digest)| named.contains(digest));
+        self.content.retain(|digest, _| named.contains(digest));
+    }
+
+    /// Turns a bit in every blob.
+    pub(crate) fn rot(&mut self) {
+        self.content.values_mut().filter_map(|content| content.first_mut()).for_each(|byte| *byte ^= 1);
+    }
+
     /// Loses everything but its name.
     pub(crate) fn empty(&mut self) {
         *self = Self { is_strict: self.is_strict, ..Self::default() };

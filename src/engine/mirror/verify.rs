@@ -1,0 +1,300 @@
+//! Before tags move: is what they will show there, beyond the mirror's word?
+//!
+//! A HEAD may be answered from a cache or a database that has outlived the bytes; a registry that looks at nothing takes
+//! an index whose children it has collected meanwhile. So children are asked for, and of the blobs that were found and not
+//! sent some are asked for a byte: how many is bounded. What proves lost is sent again, and asked for again. An image that
+//! was found unchanged costs nothing here, unless everything is to be read back.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::knowledge::Locations;
+use super::knowledge::note;
+use super::publish::Publisher;
+use super::transfer::{Prefetch, Transfer, Trust};
+use crate::engine::ready::{Ready, ReadyBlob};
+use crate::engine::{Verification, read_back};
+use crate::oci::manifest::MAX_MANIFEST_BYTES;
+use crate::oci::{Digest, Repository};
+use crate::registry::{Kind, RegistryError, Sampled};
+use crate::report::outcome::{Phase, Verified};
+use crate::report::{Class, Failure};
+
+/// Checks what is on one mirror.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    transfer: Arc<Transfer>,
+    level: Verification,
+    /// Blobs that were read back whole. In other repositories they are asked for a byte.
+    read: Locations,
+}
+
+/// A blob by its digest and size.
+pub(super) type Sized = (Digest, u64);
+
+/// What an image needs in one repository.
+pub(super) struct Needs<'a> {
+    pub(super) repository: &'a Repository,
+    /// Its manifests; the root is the last.
+    pub(super) manifests: &'a [Digest],
+    pub(super) blobs: &'a [Sized],
+}
+
+/// What the mirror turned out not to have.
+#[derive(Debug, Default)]
+struct Lost {
+    manifests: Vec<Digest>,
+    blobs: Vec<Digest>,
+}
+
+impl Lost {
+    fn first(&self) -> Option<&Digest> {
+        self.manifests.first().or(self.blobs.first())
+    }
+}
+
+impl Verifier {
+    pub(super) fn new(transfer: Arc<Transfer>, level: Verification) -> Self {
+        Self { transfer, level, read: Locations::default() }
+    }
+
+    /// Whether the root of an image must be there by its digest before its tags move.
+    pub(super) fn needs_root_by_digest(&self, has_children: bool) -> bool {
+        match self.level {
+            Verification::None => false,
+            Verification::Sample => has_children,
+            Verification::Pull => true,
+        }
+    }
+
+    /// Asks for a byte of blobs that were found, as far as that is due, and sends again what is lost.
+    pub(super) async fn sample(&self, repository: &Repository, blobs: &[ReadyBlob]) -> Result<(), Failure> {
+        if self.level == Verification::None {
+            return Ok(());
+        }
+        let sized: Vec<Sized> = blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+        // Each turn sends what the one before has shown to be lost, and what was sent is not asked for again.
+        loop {
+            let lost = self.lost_blobs(repository, &sized).await?;
+            if lost.is_empty() {
+                return Ok(());
+            }
+            self.send_again(repository, blobs, &lost).await?;
+        }
+    }
+
+    /// What is lost of an image whose tags are to move. `is_new` is whether they are: all of an image that was found
+    /// unchanged is there by the mirror's word.
+    async fn lost(&self, needs: &Needs<'_>, is_new: bool) -> Result<Lost, Failure> {
+        let Needs { repository, manifests, blobs } = needs;
+        match self.level {
+            Verification::Pull => self.pull(needs).await,
+            Verification::Sample if is_new => {
+                let children = manifests.split_last().map_or(&[][..], |(_, children)| children);
+                let manifests = self.lost_manifests(repository, children).await?;
+                // An earlier sample of this image was taken before another one showed that the mirror's word counts little.
+                let doubts = !self.transfer.knowledge.expectations().sampling.trusts_heads();
+                let blobs = if doubts { self.lost_blobs(repository, blobs).await? } else { Vec::new() };
+                Ok(Lost { manifests, blobs })
+            }
+            Verification::Sample | Verification::None => Ok(Lost::default()),
+        }
+    }
+
+    /// Whether all of an image is there. Gives how far that was checked, or nothing where something was lost.
+    pub(super) async fn image(
+        &self,
+        needs: &Needs<'_>,
+        is_new: bool,
+    ) -> Result<Result<Verified, Missing>, Failure> {
+        let lost = self.lost(needs, is_new).await?;
+        Ok(if lost.first().is_some() { Err(Missing(lost)) } else { Ok(self.reached(needs, is_new)) })
+    }
+
+    fn reached(&self, needs: &Needs<'_>, is_new: bool) -> Verified {
+        let knowledge = &self.transfer.knowledge;
+        match self.level {
+            Verification::Pull => Verified::Pull,
+            Verification::Sample if is_new => {
+                let mut blobs = needs.blobs.iter();
+                let open = knowledge.expectations().sampling.is_open();
+                let proven = open || blobs.all(|blob| knowledge.is_proven(needs.repository, blob.0));
+                if proven { Verified::Sample } else { Verified::Head }
+            }
+            Verification::Sample | Verification::None => Verified::Head,
+        }
+    }
+
+    /// Sends again what an image lacks, and looks again.
+    pub(super) async fn mend(
+        &self,
+        publisher: &Publisher,
+        needs: &Needs<'_>,
+        ready: &Ready,
+        missing: Missing,
+    ) -> Result<Verified, (Phase, Failure)> {
+        let verifying = |failure| (Phase::Verify, failure);
+        let (knowledge, repository) = (&self.transfer.knowledge, needs.repository);
+        let Missing(lost) = missing;
+        self.send_again(repository, &ready.blobs, &lost.blobs).await.map_err(verifying)?;
+        if !lost.manifests.is_empty() {
+            // Who has lost a manifest may have lost what it names.
+            for blob in &ready.blobs {
+                knowledge.blobs.forget(&blob.digest, repository).await;
+            }
+            let nothing = Prefetch::default();
+            let sent = self.transfer.blobs(repository, &ready.blobs, Trust::Mirror, &nothing).await;
+            sent.map_err(|failure| (Phase::Upload, failure))?;
+            for manifest in &ready.manifests {
+                knowledge.manifests.forget(&manifest.digest, repository).await;
+            }
+        }
+        publisher.publish(repository, ready, false).await?;
+        let lost = self.lost(needs, true).await.map_err(verifying)?;
+        match lost.first() {
+            Some(digest) => Err(verifying(not_kept(repository, digest))),
+            None => Ok(self.reached(needs, true)),
+        }
+    }
+
+    async fn lost_manifests(
+        &self,
+        repository: &Repository,
+        manifests: &[Digest],
+    ) -> Result<Vec<Digest>, Failure> {
+        let link = &self.transfer.link;
+        let asked = manifests.iter().map(|digest| async move {
+            let _permit = link.question().await?;
+            let found = link.registry.head_manifest(repository, &digest.to_string()).await;
+            let found = found.map_err(|error| link.judge(&error))?;
+            Ok(found.is_none().then_some(*digest))
+        });
+        lost_of(join_all(asked).await)
+    }
+
+    /// Asks for a byte of those blobs whose turn it is.
+    async fn lost_blobs(&self, repository: &Repository, blobs: &[Sized]) -> Result<Vec<Digest>, Failure> {
+        let knowledge = &self.transfer.knowledge;
+        let mut found: Vec<Sized> =
+            blobs.iter().filter(|blob| !knowledge.is_proven(repository, blob.0)).copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        let picked = knowledge.expectations().sampling.pick(found.len());
+        let asked = picked.into_iter().map(|place| {
+            let (digest, size) = found[place];
+            async move { Ok((!self.has_bytes(repository, digest, size).await?).then_some(digest)) }
+        });
+        let lost = lost_of(join_all(asked).await)?;
+        if !lost.is_empty() {
+            knowledge.expectations().sampling.was_wrong();
+        }
+        Ok(lost)
+    }
+
+    /// Whether a byte of a blob can be had; taken for granted where nothing can be read from here.
+    async fn has_bytes(&self, repository: &Repository, digest: Digest, size: u64) -> Result<bool, Failure> {
+        let Transfer { link, knowledge, listeners, .. } = self.transfer.as_ref();
+        let sampled = {
+            let permit = link.question().await?;
+            if !knowledge.expectations().sampling.is_open() {
+                permit.unused();
+                return Ok(true);
+            }
+            link.registry.sample_blob(repository, &digest, size).await
+        };
+        match sampled {
+            Sampled::There => {
+                knowledge.prove(repository, digest);
+                Ok(true)
+            }
+            Sampled::Lost => Ok(false),
+            Sampled::Unknown(error) => {
+                if knowledge.expectations().sampling.close() {
+                    listeners.note(format!("blobs that were found are not read to check them: {error}"));
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Sends blobs that are lost, and asks whether they are there now.
+    async fn send_again(
+        &self,
+        repository: &Repository,
+        blobs: &[ReadyBlob],
+        lost: &[Digest],
+    ) -> Result<(), Failure> {
+        let lost: Vec<ReadyBlob> = blobs.iter().filter(|blob| lost.contains(&blob.digest)).cloned().collect();
+        for blob in &lost {
+            self.transfer.knowledge.blobs.forget(&blob.digest, repository).await;
+        }
+        self.transfer.blobs(repository, &lost, Trust::Nothing, &Prefetch::default()).await?;
+        for blob in &lost {
+            if !self.has_bytes(repository, blob.digest, blob.size).await? {
+                return Err(not_kept(repository, &blob.digest));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads everything of an image back.
+    async fn pull(&self, needs: &Needs<'_>) -> Result<Lost, Failure> {
+        let Needs { repository, manifests, blobs } = needs;
+        let link = &self.transfer.link;
+        let mut lost = Lost::default();
+        for digest in *manifests {
+            let _permit = link.question().await?;
+            let got = link.registry.get_manifest(repository, &digest.to_string(), MAX_MANIFEST_BYTES).await;
+            if self.is_lost(got.map(|got| got.map(drop)))? {
+                lost.manifests.push(*digest);
+            }
+        }
+        let reads = blobs.iter().map(|&(digest, size)| async move {
+            let mut read_in = self.read.location(&digest).lock_owned().await;
+            if !read_in.is_empty() {
+                if !read_in.contains(repository) {
+                    if !self.has_bytes(repository, digest, size).await? {
+                        return Ok(Some(digest));
+                    }
+                    note(&mut read_in, repository);
+                }
+                return Ok(None);
+            }
+            let _permit = link.body().await?;
+            let got = read_back::blob(&link.registry, repository, &digest).await;
+            if self.is_lost(got.map(|got| got.filter(|got| *got == size)))? {
+                return Ok(Some(digest));
+            }
+            note(&mut read_in, repository);
+            self.transfer.knowledge.prove(repository, digest);
+            Ok(None)
+        });
+        lost.blobs = lost_of(join_all(reads).await)?;
+        Ok(lost)
+    }
+
+    /// Whether what was read is not there, or is not what it should be.
+    fn is_lost<T>(&self, read: Result<Option<T>, RegistryError>) -> Result<bool, Failure> {
+        match read {
+            Ok(found) => Ok(found.is_none()),
+            Err(error) if matches!(error.kind(), Kind::Integrity | Kind::NotFound) => Ok(true),
+            Err(error) => Err(self.transfer.link.judge(&error)),
+        }
+    }
+}
+
+/// What the mirror turned out not to have, to be mended.
+#[derive(Debug)]
+pub(super) struct Missing(Lost);
+
+fn lost_of(asked: Vec<Result<Option<Digest>, Failure>>) -> Result<Vec<Digest>, Failure> {
+    asked.into_iter().filter_map(Result::transpose).collect()
+}
+
+fn not_kept(repository: &Repository, digest: &Digest) -> Failure {
+    let message = format!("{repository}@{digest}: the registry acknowledged it and cannot give it back");
+    Failure::new(Class::Integrity, message)
+        .hint("look at the registry's log, storage and garbage collection, then push again")
+        .cause("the registry cannot give back what it acknowledged")
+}

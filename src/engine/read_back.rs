@@ -1,0 +1,34 @@
+//! Reading a blob back from a mirror and hashing it.
+
+use futures_util::StreamExt as _;
+
+use crate::oci::{Digest, Repository};
+use crate::registry::{Kind, Registry, RegistryError};
+
+/// The size of a blob, once all of it was read and found to have its digest. None where it is not there.
+pub(super) async fn blob(
+    registry: &Registry,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Option<u64>, RegistryError> {
+    let mut body = match registry.get_blob(repository, digest).await {
+        Ok(body) => body,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (mut hasher, mut size) = (digest.hasher(), 0);
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk?;
+        size += chunk.len() as u64;
+        // Off the runtime's threads: a blob can be gigabytes.
+        let hashed = tokio::task::spawn_blocking(move || {
+            hasher.update(&chunk);
+            hasher
+        });
+        hasher = hashed.await.map_err(|error| RegistryError::internal(error.to_string()))?;
+    }
+    if hasher.finish() == *digest {
+        return Ok(Some(size));
+    }
+    Err(RegistryError::integrity(format!("{repository}@{digest}: other bytes came back")))
+}

@@ -1,0 +1,131 @@
+//! Failures of images that have one cause, so that it is told once.
+
+use std::collections::HashMap;
+
+use super::outcome::ImageFailure;
+use super::{Class, Failure};
+
+/// Images whose names are shown of those that failed alike.
+const MAX_NAMED: usize = 3;
+
+/// Images that failed for one reason.
+#[derive(Debug)]
+pub(crate) struct Alike<'a> {
+    /// The first of them.
+    pub first: &'a ImageFailure,
+    /// All of them.
+    pub images: Vec<&'a ImageFailure>,
+}
+
+/// What two failures have in common if they are alike.
+fn key(failure: &Failure) -> (Class, &str) {
+    (failure.class, failure.cause.as_deref().unwrap_or(&failure.message))
+}
+
+/// Puts failures with one cause together, in the order of their first ones.
+pub(crate) fn alike(failed: &[ImageFailure]) -> Vec<Alike<'_>> {
+    let mut places: HashMap<_, usize> = HashMap::new();
+    let mut groups: Vec<Alike<'_>> = Vec::new();
+    for image in failed {
+        let place = *places.entry(key(&image.failure)).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.images.push(image),
+            None => groups.push(Alike { first: image, images: vec![image] }),
+        }
+    }
+    groups
+}
+
+impl Alike<'_> {
+    /// What failed and why, in one line: `12 images are not complete: no room on the registry (…)`.
+    pub(crate) fn in_words(&self) -> String {
+        let (first, failure) = (&self.first.image, &self.first.failure);
+        match self.images.len() {
+            1 => format!("{first} is not complete: {}", failure.message),
+            count => {
+                let cause = failure.cause.as_deref().unwrap_or(&failure.message);
+                format!("{count} images are not complete: {cause}")
+            }
+        }
+    }
+
+    /// Which images they are, in full for the first; nothing where the line says it.
+    pub(crate) fn details(&self) -> Vec<String> {
+        let Some((first, others)) = self.images.split_first().filter(|(_, others)| !others.is_empty()) else {
+            return Vec::new();
+        };
+        let named: Vec<&str> = others.iter().take(MAX_NAMED).map(|image| image.image.as_str()).collect();
+        let more = others.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more (--report has all)") } else { String::new() };
+        let mut details = Vec::new();
+        if first.failure.cause.is_some() {
+            details.push(format!("the first: {}: {}", first.image, first.failure.message));
+        } else {
+            details.push(format!("the first: {}", first.image));
+        }
+        details.push(format!("the others: {}{more}", named.join(", ")));
+        details
+    }
+}
+
+/// How often each cause was met on one mirror, while a run goes on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Causes(Vec<(String, usize)>);
+
+impl Causes {
+    /// Takes in a failure, and says whether its cause is new.
+    pub(crate) fn is_new(&mut self, cause: &str) -> bool {
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| known == cause) {
+            *count += 1;
+            return false;
+        }
+        self.0.push((cause.to_owned(), 1));
+        true
+    }
+
+    /// Causes that more than one image has: `12 images: no room on the registry (…)`.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = String> {
+        let shared = self.0.iter().filter(|(_, count)| *count > 1);
+        shared.map(|(cause, count)| format!("{count} images: {cause}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::outcome::Phase;
+
+    fn failed(image: &str, message: &str, cause: Option<&str>) -> ImageFailure {
+        let cause = cause.map(str::to_owned);
+        let failure = Failure { cause, ..Failure::internal(message) };
+        ImageFailure { image: image.to_owned(), place: String::new(), phase: Phase::Upload, failure }
+    }
+
+    #[test]
+    fn a_cause_is_told_once_with_the_images_that_share_it() {
+        let full = Some("no room on the registry");
+        let all: Vec<ImageFailure> = ["a", "b", "c", "d", "e", "f"]
+            .map(|name| failed(name, &format!("POST /v2/{name}/: 507"), full))
+            .into_iter()
+            .chain([failed("x", "something else", None)])
+            .collect();
+        let groups = alike(&all);
+        let words: Vec<String> = groups.iter().map(Alike::in_words).collect();
+        assert_eq!(
+            words,
+            ["6 images are not complete: no room on the registry", "x is not complete: something else"]
+        );
+        assert_eq!(
+            groups[0].details(),
+            ["the first: a: POST /v2/a/: 507", "the others: b, c, d and 2 more (--report has all)"]
+        );
+        assert_eq!(groups[1].details(), [""; 0]);
+    }
+
+    #[test]
+    fn while_a_run_goes_on_a_cause_is_news_once() {
+        let mut causes = Causes::default();
+        assert_eq!(["x", "y", "x", "x"].map(|cause| causes.is_new(cause)), [true, true, false, false]);
+        assert_eq!(causes.shared().collect::<Vec<_>>(), ["3 images: x"]);
+    }
+}

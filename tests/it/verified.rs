@@ -1,0 +1,174 @@
+//! Exit code 0 means that the images are there, whatever the registry says of what it has.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::support::build::Bundle;
+use crate::support::scripted::{Action, Answer, Request, Rule, ScriptedRegistry, Store};
+use crate::support::{Push, Pushed, folder};
+
+fn images() -> Bundle {
+    Bundle::oci_layout()
+        .image("images.example/a/one:1", &["base", "one"])
+        .image("images.example/a/two:1", &["base", "two"])
+        .image("images.example/b/three:1", &["base", "three"])
+}
+
+fn index() -> Bundle {
+    Bundle::oci_layout().index("images.example/team/app:1", &["base", "one"], &["amd64", "arm64"])
+}
+
+/// How far each image was checked.
+fn levels(pushed: &Pushed) -> Vec<&str> {
+    let images = pushed.mirror(0)["images_verified"].as_array().unwrap();
+    images.iter().map(|image| image["verified"].as_str().unwrap()).collect()
+}
+
+fn count(registry: &ScriptedRegistry, kind: &str) -> usize {
+    registry.asked().iter().filter(|request| request.kind() == kind).count()
+}
+
+/// Says of every blob that it is there, with the length that a manifest states, and takes whatever manifest.
+fn liar(sizes: Vec<(String, u64)>) -> ScriptedRegistry {
+    let registry = ScriptedRegistry::start();
+    let lie = move |request: &Request| {
+        let size = sizes.iter().find(|(digest, _)| request.path.ends_with(digest.as_str()));
+        let size = size.map_or(0, |(_, size)| *size);
+        Answer::status(200).header("Content-Length", &size.to_string())
+    };
+    registry.on(Rule::on("HEAD", "/blobs/", Action::make(lie)));
+    registry
+}
+
+#[test]
+fn a_registry_whose_head_finds_everything_is_found_out_and_filled() {
+    let folder = folder();
+    for bundle in [images(), index()] {
+        let path = bundle.write(&folder.path().join(bundle.shown().len().to_string()));
+        let registry = liar(bundle.sizes());
+        let pushed = Push::to(&registry).source(&path).flag("--recheck").run().complete();
+        assert_eq!(registry.store(|store| (store.shown(), store.faults())), (bundle.shown(), vec![]));
+        assert_eq!(levels(&pushed), vec!["sample"; bundle.shown().len()]);
+    }
+}
+
+#[test]
+fn without_verification_the_word_of_the_registry_counts() {
+    let folder = folder();
+    let path = images().write(folder.path());
+    let registry = liar(images().sizes());
+    let push = Push::to(&registry).source(&path).flags(&["--recheck", "--verify=none"]);
+    let pushed = push.run().complete();
+    assert_ne!(registry.store(|store| store.faults()), [""; 0]);
+    assert_eq!(levels(&pushed), ["head"; 3]);
+}
+
+#[test]
+fn children_that_were_collected_are_put_again_before_the_tag_moves() {
+    let folder = folder();
+    let path = index().write(folder.path());
+    let registry = ScriptedRegistry::start();
+    let push = Push::to(&registry).source(&path);
+    push.run().complete();
+    // A collection takes a child with all that is its own; the index is still there, and its tag is gone.
+    registry.store(|store| {
+        store.tags.clear();
+        store.lose_manifest(1);
+    });
+    let pushed = push.run().complete();
+    assert_eq!(registry.store(|store| (store.shown(), store.faults())), (index().shown(), vec![]));
+    assert_eq!(levels(&pushed), ["sample"]);
+}
+
+#[test]
+fn a_child_that_the_registry_does_not_keep_fails_its_image() {
+    let folder = folder();
+    let path = index().write(folder.path());
+    let registry = ScriptedRegistry::start();
+    // Every manifest is taken and lost.
+    registry.on(Rule::on("HEAD", "/manifests/sha256:", Action::Answer(Answer::status(404))));
+    let pushed = Push::to(&registry).source(&path).run();
+    assert_eq!(pushed.exit, 3, "{}", pushed.said());
+    let failed = &pushed.mirror(0)["images_failed"][0];
+    assert_eq!((&failed["phase"], &failed["class"]), (&Value::from("verify"), &Value::from("integrity")));
+    assert_eq!(registry.store(|store| store.shown()), [""; 0], "no tag shows it");
+}
+
+#[test]
+fn an_image_that_is_unchanged_costs_one_request_and_one_that_is_new_a_byte_of_what_was_found() {
+    let folder = folder();
+    let path = images().write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    let push = Push::to(&registry).source(&path).flag("--threads=1");
+    assert_eq!(levels(&push.run().complete()), ["sample"; 3]);
+    assert_eq!(count(&registry, "GET blob"), 0, "what was sent is not asked for");
+
+    let unchanged = push.run().complete();
+    assert_eq!(levels(&unchanged), ["head"; 3]);
+    assert_eq!(unchanged.mirror(0)["requests"], 4);
+
+    let newer = Bundle::oci_layout().image("images.example/a/one:2", &["base", "one", "more"]);
+    let more = crate::support::folder();
+    registry.asked();
+    let pushed = Push::to(&registry).source(&newer.write(more.path())).flag("--threads=1").run().complete();
+    assert_eq!(levels(&pushed), ["sample"]);
+    assert_eq!(count(&registry, "GET blob"), 2);
+}
+
+#[test]
+fn an_account_that_may_not_read_is_told_how_far_was_checked() {
+    let folder = folder();
+    let path = images().write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    Push::to(&registry).source(&path).run().complete();
+    registry.store(|store| store.tags.clear());
+    let denied = Answer::error(403, "DENIED", "no reading here");
+    registry.on(Rule::on("GET", "/blobs/sha256", Action::Answer(denied)));
+    registry.asked();
+    let pushed = Push::to(&registry).source(&path).flags(&["--recheck", "--threads=1"]).run().complete();
+    assert!(levels(&pushed).iter().all(|level| *level == "head"), "{:?}", levels(&pushed));
+    assert!(pushed.stderr.contains("not read to check them"), "{}", pushed.said());
+    assert!(count(&registry, "GET blob") <= 4, "nothing is asked for once it is known");
+}
+
+#[test]
+fn everything_is_read_back_where_that_is_asked_for_and_rot_is_mended() {
+    let folder = folder();
+    // One layer of the images is in three repositories.
+    for (bundle, repeats) in [(images(), 2), (index(), 0)] {
+        let path = bundle.write(&folder.path().join(repeats.to_string()));
+        let registry = ScriptedRegistry::strict();
+        let push = Push::to(&registry).source(&path);
+        let pulls = push.clone().flag("--verify=pull");
+        let all = vec!["pull"; bundle.shown().len()];
+        assert_eq!(levels(&pulls.run().complete()), all);
+        let reads = bundle.sizes().len() + repeats;
+        let asked: Vec<String> =
+            registry.asked().iter().filter(|it| it.kind() == "GET blob").map(Request::target).collect();
+        assert_eq!(asked.len(), reads, "each is read once, and asked for a byte elsewhere: {asked:#?}");
+        registry.store(Store::rot);
+        push.run().complete();
+        assert_ne!(registry.store(|store| store.faults()), [""; 0], "nobody reads it otherwise");
+        assert_eq!(levels(&pulls.run().complete()), all);
+        assert_eq!(registry.store(|store| store.faults()), [""; 0]);
+    }
+}
+
+/// A registry that forgets untagged manifests while the run goes on, as garbage collectors do.
+#[test]
+fn what_is_collected_during_the_run_is_there_when_the_tag_moves() {
+    let folder = folder();
+    let path = index().write(folder.path());
+    let registry = Arc::new(ScriptedRegistry::start());
+    let weak = Arc::downgrade(&registry);
+    // Once the index has come, the collector takes the children.
+    let collect = move |_: &Request| {
+        if let Some(registry) = weak.upgrade() {
+            registry.store(|store| store.lose_manifest(1));
+        }
+    };
+    registry.on(Rule::on("PUT", "/manifests/sha256:", Action::meanwhile(collect)).nth(3));
+    Push::to(registry.as_ref()).source(&path).run().complete();
+    assert_eq!(registry.store(|store| (store.shown(), store.faults())), (index().shown(), vec![]));
+}
