@@ -7,6 +7,8 @@ mod accept;
 mod open;
 mod opener;
 mod recall;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -253,13 +253,17 @@ fn decode(
     out: &mut dyn Output,
     options: &DecodeOptions,
 ) -> Result<(), BundleError> {
-    match format {
+    let decoded = match format {
         Format::Plain => copy(feed, out),
         Format::Xz => xz::decode(feed, out, options),
         Format::Zstd => zstd::decode(feed, out, options),
         Format::Gzip | Format::Bgzf => gzip::decode(feed, out),
         Format::Bzip2 => bzip2::decode(feed, out),
-    }
+    };
+    decoded.map_err(|error| match error.fault() {
+        Fault::CorruptCompression => error.at(format!("found at byte {}", feed.position())),
+        _ => error,
+    })
 }
 
 /// Nothing but zeros may follow the last member or stream of a format.

@@ -55,15 +55,22 @@ pub(crate) enum Fault {
     Changed,
     /// The operating system refused.
     Io,
+    /// A disk, or what may be used of it, is full.
+    NoSpace,
     /// The reader was told to stop.
     Cancelled,
 }
 
 impl Fault {
+    /// Whether this machine is at fault and not the bundle: another try may have more luck.
+    pub(crate) const fn is_of_machine(self) -> bool {
+        matches!(self, Self::Io | Self::NoSpace)
+    }
+
     /// The exit code of a command that failed for this reason alone.
     pub(crate) const fn exit(self) -> Exit {
         match self {
-            Self::Io => Exit::Internal,
+            Self::Io | Self::NoSpace => Exit::Internal,
             Self::Cancelled => Exit::Interrupted,
             Self::DigestLost | Self::PartialIndex => Exit::Incomplete,
             Self::Conflict | Self::NoName | Self::BadReference => Exit::Usage,
@@ -92,7 +99,8 @@ impl BundleError {
 
     /// The operating system refused: `what` is the call or the step.
     pub(crate) fn io(what: &str, error: &io::Error) -> Self {
-        Self::new(Fault::Io, format!("{what}: {error}"))
+        let fault = if is_full(error) { Fault::NoSpace } else { Fault::Io };
+        Self::new(fault, format!("{what}: {error}"))
     }
 
     /// Adds where it happened; called from the inside out (`block 3`, then `images/etcd.tar`, then the file).
@@ -141,6 +149,11 @@ impl fmt::Debug for BundleError {
 
 impl std::error::Error for BundleError {}
 
+/// Whether a disk, or a quota on it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Text from outside, made safe for a terminal: control characters and the like are escaped.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
@@ -164,5 +177,12 @@ mod tests {
         let error = BundleError::new(Fault::Truncated, "ends at byte 7").at("a\x1b[2J.tar").at("b.tar.xz");
         assert_eq!(error.to_string(), "b.tar.xz: a\\u{1b}[2J.tar: ends at byte 7");
         assert_eq!(error.fault(), Fault::Truncated);
+    }
+
+    #[test]
+    fn a_full_disk_is_no_damage() {
+        let error = BundleError::io("writing", &io::ErrorKind::StorageFull.into());
+        assert_eq!((error.fault(), error.fault().exit()), (Fault::NoSpace, Exit::Internal));
+        assert_eq!(BundleError::io("reading", &io::ErrorKind::NotFound.into()).fault(), Fault::Io);
     }
 }

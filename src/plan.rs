@@ -107,7 +107,13 @@ impl Plan {
         let mut names = Vec::new();
         let mut plan = Self::default();
         let followers = Followers::of(catalog, &rules.naming);
-        rules.naming.check(catalog, &|image| followers.has(image))?;
+        let nameless = rules.naming.nameless(catalog, &|image| followers.has(image))?;
+        // Who chooses by names has chosen nothing that has none.
+        if rules.include.is_empty() {
+            plan.left_out.extend(nameless);
+        } else {
+            plan.not_chosen += nameless.len();
+        }
         for (index, image) in catalog.images.iter().enumerate() {
             if followers.has(index) {
                 continue;
@@ -191,7 +197,7 @@ impl Plan {
         if let Some(LeftOut { path, why, .. }) = self.left_out.first() {
             let more = match self.left_out.len() {
                 1 => String::new(),
-                count => format!(", and {} more names are not valid", count - 1),
+                count => format!(", and {} more", count - 1),
             };
             return Err(BundleError::new(
                 Fault::BadReference,

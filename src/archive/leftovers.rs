@@ -25,6 +25,8 @@ pub enum LeftOutClass {
     Unreadable,
     /// A whole image whose name in the bundle is not valid, so that it has no place on a mirror.
     BadReference,
+    /// A whole image without a name, which has no place on a mirror either. The run is not complete.
+    NoName,
     /// It was read to its end, or is of a kind that holds none: there is no image in it.
     NoImage,
 }
@@ -35,6 +37,7 @@ impl LeftOutClass {
         match self {
             Self::Unreadable => "unreadable",
             Self::BadReference => "bad-reference",
+            Self::NoName => "no-name",
             Self::NoImage => "no-image",
         }
     }

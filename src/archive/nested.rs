@@ -108,7 +108,7 @@ impl Nested<'_> {
             Fault::Io if self.is_a_bundle_of_its_own() && !self.can_be_read(file) => {
                 catalog.left_out.push(LeftOut::failed(path, "a file that cannot be read", &error));
             }
-            Fault::Io | Fault::Cancelled | Fault::Changed => return Err(error.at(path)),
+            Fault::Io | Fault::NoSpace | Fault::Cancelled | Fault::Changed => return Err(error.at(path)),
             Fault::Unsupported => catalog.left_out.push(LeftOut::failed(path, "an archive", &error)),
             _ if self.is_a_bundle_of_its_own() => {
                 let error = join_hint(error);

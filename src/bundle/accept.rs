@@ -20,6 +20,7 @@ impl Accept {
         let any = |class| left_out.iter().any(|it| it.class == class);
         match exit {
             Exit::Complete if any(LeftOutClass::Unreadable) && !self.unreadable => Exit::Incomplete,
+            Exit::Complete if any(LeftOutClass::NoName) => Exit::Incomplete,
             Exit::Complete if any(LeftOutClass::BadReference) => Exit::Usage,
             exit => exit,
         }

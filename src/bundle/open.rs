@@ -63,9 +63,10 @@ impl Bundle {
                 }
                 // Of several bundles each stands for itself, as the archives of a folder do.
                 Err(error) if several && is_its_own(path, &error) => {
+                    let error = what_to_compare(error, path);
                     whole.left_out.push(LeftOut::failed(shown.clone(), "a bundle", &error));
                 }
-                Err(error) => return Err(error.at(&shown)),
+                Err(error) => return Err(what_to_compare(error, path).at(&shown)),
             }
         }
         bundle.catalog = Arc::new(whole);
@@ -94,7 +95,8 @@ impl Bundle {
         let volume = decoder.open(Arc::new(bytes.clone()))?;
         self.opened(path, Some(bytes.len() as u64), Some(volume.structure), listeners);
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-        let catalog = archive::read(&volume.space, &open, &archive::Limits::default(), early)?;
+        let catalog = archive::read(&volume.space, &open, &archive::Limits::default(), early);
+        let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
         self.measured(&volume.space)?;
         Ok(catalog)
     }
@@ -112,7 +114,8 @@ impl Bundle {
             let volume = decoder.open_reader(source::stdin()?)?;
             self.opened(path, None, Some(volume.structure), listeners);
             let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-            let catalog = archive::read(&volume.space, &open, &limits, early)?;
+            let catalog = archive::read(&volume.space, &open, &limits, early);
+            let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
             self.measured(&volume.space)?;
             return Ok(catalog);
         }
@@ -163,7 +166,8 @@ impl Bundle {
         }
         let volume = decoder.open(file.space())?;
         self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
-        let catalog = archive::read(&volume.space, &open, &limits, early)?;
+        let catalog = archive::read(&volume.space, &open, &limits, early);
+        let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
         self.measured(&volume.space)?;
         if let Some(identity) = identity.filter(|_| catalog.has_images()) {
             file.check_unchanged()?;
@@ -212,10 +216,34 @@ impl Bundle {
     }
 }
 
+/// Many formats give out bytes before their checksum has been seen. Where what came out makes no sense, the decoder is
+/// asked first whether it was whole.
+fn damage_first(error: BundleError, space: &dyn ByteSpace) -> BundleError {
+    match error.fault() {
+        Fault::NotABundle | Fault::CorruptTar | Fault::BadJson => space.len().err().unwrap_or(error),
+        _ => error,
+    }
+}
+
+/// A file that did not arrive as it was sent: how that shows without this program.
+fn what_to_compare(error: BundleError, path: &Path) -> BundleError {
+    if !matches!(error.fault(), Fault::CorruptCompression | Fault::Truncated) {
+        return error;
+    }
+    let size = match fs::metadata(path) {
+        Ok(facts) if facts.is_file() => format!("its {} bytes", facts.len()),
+        _ => "its size".to_owned(),
+    };
+    let cause = error.hint_text().map(|cause| format!("{cause}; ")).unwrap_or_default();
+    error.hint(format!(
+        "{cause}compare {size} and its sha256sum with those of the original, and fetch it again"
+    ))
+}
+
 /// Whether an error says something of this bundle alone, and not of the machine or the run.
 fn is_its_own(path: &Path, error: &BundleError) -> bool {
     match error.fault() {
-        Fault::Cancelled | Fault::Changed => false,
+        Fault::Cancelled | Fault::Changed | Fault::NoSpace => false,
         Fault::Io => fs::File::open(path).and_then(|file| file.metadata()).is_err(),
         _ => true,
     }

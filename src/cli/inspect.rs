@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::Done;
 use super::bundle::CostArgs;
@@ -11,13 +12,19 @@ use crate::archive::{Catalog, Content, Image, ImageName};
 use crate::bundle::{Bundle, Input, OpenedSource};
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::oci::manifest::Kind;
+use crate::oci::{Manifest, Platform};
 use crate::plan::Closure;
 use crate::report::document::{
     BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry, SchemaVersion, SourceEntry,
     StructureEntry,
 };
 use crate::report::{Failure, Listeners};
+use crate::source::read_exact;
 use crate::units::ByteCount;
+
+/// Larger configurations are not read to know a platform.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 /// Show what is in a bundle
 #[derive(Debug, clap::Args)]
@@ -116,10 +123,14 @@ fn entry(image: &Image, catalog: &Catalog) -> ImageEntry {
     match &image.content {
         Content::Manifest(root) => {
             let closure = Closure::of(catalog, root);
-            let children = closure.manifests.iter().filter_map(|digest| catalog.manifests.get(digest));
-            let platforms = children.flat_map(|manifest| manifest.children());
-            let platforms = platforms.filter_map(|child| child.platform.as_ref()).map(ToString::to_string);
+            let manifests = closure.manifests.iter().filter_map(|digest| catalog.manifests.get(digest));
+            let manifests: Vec<&Arc<Manifest>> = manifests.collect();
+            let children = manifests.iter().flat_map(|manifest| manifest.children());
+            let platforms = children.filter_map(|child| child.platform.as_ref()).map(ToString::to_string);
             described.platforms = platforms.collect();
+            if let [only] = manifests.as_slice() {
+                described.platforms.extend(platform(only, catalog).map(|platform| platform.to_string()));
+            }
             described.digest = Some(*root);
             let blobs = closure.blobs.iter();
             described.blobs = blobs.map(|blob| BlobEntry { digest: blob.digest, bytes: blob.size }).collect();
@@ -142,6 +153,19 @@ fn entry(image: &Image, catalog: &Catalog) -> ImageEntry {
     }
     described.bytes = described.blobs.iter().map(|blob| blob.bytes).sum();
     described
+}
+
+/// The machine that an image without an index is for, as its configuration says.
+fn platform(manifest: &Manifest, catalog: &Catalog) -> Option<Platform> {
+    let Kind::Image { config, .. } = &manifest.kind else { return None };
+    if config.size > MAX_CONFIG_BYTES {
+        return None;
+    }
+    let blob = catalog.blobs.get(&config.digest)?;
+    let bytes = read_exact(&blob.extent, 0, usize::try_from(blob.size).ok()?).ok()?;
+    let platform: Platform = serde_json::from_slice(&bytes).ok()?;
+    // Configurations of artifacts say nothing of machines.
+    Some(platform).filter(|platform| !platform.os.is_empty() && !platform.architecture.is_empty())
 }
 
 fn invalid(name: &ImageName) -> Option<InvalidName> {
@@ -204,8 +228,7 @@ mod tests {
     use crate::source::IoMode;
     use crate::state::State;
 
-    #[test]
-    fn a_bundle_is_described_as_it_was_when_version_1_was_made() {
+    fn opener() -> Opener {
         let resources = Resources {
             memory_bytes: 64 << 20,
             decode_memory_bytes: 64 << 20,
@@ -214,7 +237,22 @@ mod tests {
             threads: 1,
             io: IoMode::Auto,
         };
-        let opener = Opener::new(resources, State::none()).unwrap();
+        Opener::new(resources, State::none()).unwrap()
+    }
+
+    #[test]
+    fn an_image_without_an_index_has_the_platform_of_its_configuration() {
+        // Tests run in the root of the repository.
+        let input = Input::Path("tests/fixtures/dive-oci-gzip".into());
+        let bundle = opener().open(&[input], &Listeners::default(), &|_| {}).unwrap();
+        let platforms: Vec<Vec<String>> =
+            describe(&bundle).images.into_iter().map(|image| image.platforms).collect();
+        assert_eq!(platforms, [["linux/arm64"]]);
+    }
+
+    #[test]
+    fn a_bundle_is_described_as_it_was_when_version_1_was_made() {
+        let opener = opener();
         for (fixture, written) in [
             ("podman-docker-two-names", include_str!("../report/document/tests/docker_archive.json")),
             ("ci-delete-one", include_str!("../report/document/tests/broken.json")),

@@ -62,6 +62,7 @@ fn line(LeftOut { path, what, why, class }: &LeftOut, accept: Accept) -> String 
         LeftOutClass::Unreadable if accept.unreadable => "not read (accepted)",
         LeftOutClass::Unreadable => "not read",
         LeftOutClass::BadReference => "no valid name",
+        LeftOutClass::NoName => "no name",
         LeftOutClass::NoImage => "not taken",
     };
     format!("{how}: {}: {}: {} [{}]", printable(path), printable(what), printable(why), class.name())
@@ -70,7 +71,8 @@ fn line(LeftOut { path, what, why, class }: &LeftOut, accept: Accept) -> String 
 impl Output {
     /// Says what was left out: as JSON lines, or with `--quiet` only what makes the run incomplete. Else a summary has it.
     pub(super) fn left_out(&self, left_out: &[LeftOut], accept: Accept) {
-        for it in left_out {
+        let grave = |it: &&LeftOut| accept.exit(Exit::Complete, std::slice::from_ref(*it)) != Exit::Complete;
+        for it in left_out.iter().filter(|it| !self.quiet || grave(it)) {
             if self.is_json() {
                 let LeftOut { path, what, why, class } = it;
                 Self::say(&format!(
@@ -78,7 +80,7 @@ impl Output {
                     serde_json::json!({"event": "left_out", "time": jiff::Timestamp::now().to_string(), "path": path,
                                        "what": what, "why": why, "class": class})
                 ));
-            } else if self.quiet && accept.exit(Exit::Complete, std::slice::from_ref(it)) != Exit::Complete {
+            } else if self.quiet {
                 Self::say(&format!("error: {}", line(it, accept)));
             }
         }

@@ -67,8 +67,8 @@ impl Output {
     pub(super) fn listeners(&self) -> Listeners {
         let line = || Box::new(say);
         let listener: Arc<dyn Listener> = match (self.json, self.quiet) {
-            (true, _) => Arc::new(JsonLines::new(line())),
-            (false, true) => return Listeners::default(),
+            (_, true) => return Listeners::default(),
+            (true, false) => Arc::new(JsonLines::new(line())),
             (false, false) if std::io::stderr().is_terminal() => Arc::new(Progress::new()),
             (false, false) => Arc::new(Lines::new(line())),
         };
@@ -126,20 +126,21 @@ impl Output {
 
     /// Something that goes on all the same.
     pub(super) fn warn(&self, text: &str) {
-        self.tell("warning", text);
+        if !self.quiet {
+            self.tell("warning", text);
+        }
     }
 
     /// The same for what nobody should miss, whatever they want to be spared.
     pub(super) fn alarm(&self, text: &str) {
-        if self.json || !self.quiet {
-            return self.warn(text);
-        }
-        say(&format!("warning: {}", printable(text)));
+        self.tell("warning", text);
     }
 
     /// What is worth knowing besides.
     pub(super) fn note(&self, text: &str) {
-        self.tell("note", text);
+        if !self.quiet {
+            self.tell("note", text);
+        }
     }
 
     /// Why a command ended, and what to do next.
@@ -180,7 +181,7 @@ impl Output {
     fn tell(&self, what: &str, text: &str) {
         if self.json {
             say(&format!("{}", serde_json::json!({"event": what, "message": text})));
-        } else if !self.quiet {
+        } else {
             say(&format!("{what}: {}", printable(text)));
         }
     }

@@ -1,5 +1,6 @@
 //! `serve`: the embedded registry.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,12 +50,24 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        let class = match &error {
-            ServeError::NotLoopback(_) => Class::Usage,
-            ServeError::Locked(_) => Class::Locked,
-            ServeError::Io { .. } => Class::Io,
-        };
-        Self::new(class, error.to_string())
+        match &error {
+            ServeError::NotLoopback(_) => Self::usage(error.to_string()),
+            ServeError::Locked(_) => Self::new(Class::Locked, error.to_string()),
+            ServeError::Io { what, source } => {
+                let failure = Self::io(what, source);
+                match source.kind() {
+                    ErrorKind::AddrInUse => failure.hint(
+                        "another program listens there: stop it, or name another address with --listen",
+                    ),
+                    ErrorKind::AddrNotAvailable => failure
+                        .hint("no network of this machine has this address: name another with --listen"),
+                    ErrorKind::PermissionDenied if what.contains("listen") => {
+                        failure.hint("ports below 1024 are for root: name another with --listen")
+                    }
+                    _ => failure,
+                }
+            }
+        }
     }
 }
 

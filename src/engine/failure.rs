@@ -30,13 +30,9 @@ impl From<&RegistryError> for Failure {
         if let Some(bundle) = error.source_error() {
             return Self::from(bundle);
         }
-        Self {
-            class: error.kind().into(),
-            message: error.to_string(),
-            hint: error.hint(),
-            exit: error.exit(),
-            cause: error.status().map(|status| shared_cause(status, error)),
-        }
+        let failure = Self::new(error.kind().into(), error.to_string());
+        let cause = error.status().map(|status| shared_cause(status, error));
+        Self { hint: error.hint(), cause, ..failure }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use crate::error::{BundleError, Fault};
+use crate::error::BundleError;
 use crate::oci::{Digest, Manifest};
 use crate::registry::BlobBody;
 use crate::sync::Mutex;
@@ -60,7 +60,7 @@ impl<T: Clone> RetryableOnce<T> {
     ) -> Result<T, BundleError> {
         let cell = Arc::clone(&self.0.lock());
         let made = cell.get_or_init(|| make).await.clone();
-        if made.as_ref().is_err_and(|error| error.fault() == Fault::Io) {
+        if made.as_ref().is_err_and(|error| error.fault().is_of_machine()) {
             let mut current = self.0.lock();
             // Unless somebody did already.
             if Arc::ptr_eq(&current, &cell) {
@@ -84,6 +84,7 @@ impl<T: Clone> RetryableOnce<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Fault;
 
     #[tokio::test]
     async fn what_was_made_stays_and_only_a_fault_of_the_machine_is_tried_again() {

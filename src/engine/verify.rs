@@ -230,8 +230,8 @@ impl Check<'_> {
             return Ok(Manifest::clone(known));
         }
         let manifest = Manifest::parse(got.bytes, &got.media_type);
-        let manifest =
-            manifest.map_err(|error| Failure::from(&error.at(format!("{repository}:{reference}"))))?;
+        // What the mirror sends says nothing of the bundle.
+        let manifest = manifest.map_err(|error| no_manifest(repository, reference, &error))?;
         match reference.parse::<Digest>() {
             Ok(digest) if !digest.matches(&manifest.bytes) => Err(Failure::new(
                 Class::Integrity,
@@ -263,6 +263,13 @@ impl Check<'_> {
             None => Err(missing(repository, &blob.digest.to_string())),
         }
     }
+}
+
+/// The mirror sent something else than a manifest: a login page, or what a proxy says.
+fn no_manifest(repository: &Repository, reference: &str, error: &BundleError) -> Failure {
+    let message = format!("{repository}:{reference}: what the registry sent is no manifest: {error}");
+    Failure::new(Class::Registry, message)
+        .hint("is it a registry, and not a web page or a proxy with a login before it? Ask it with curl")
 }
 
 fn missing(repository: &Repository, what: &str) -> Failure {

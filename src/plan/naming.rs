@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use regex::Regex;
 
-use crate::archive::{Catalog, Content, Image, ImageName};
+use crate::archive::{Catalog, Content, Image, ImageName, LeftOut, LeftOutClass};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Mended, Reference, Repository, Tag};
 
@@ -105,17 +105,19 @@ impl fmt::Display for Destination {
 }
 
 impl Naming {
-    /// Whether every image can be given a name; the error lists those that cannot, and the flag that helps.
-    pub(super) fn check(
+    /// The images that no name and no flag gives a place, each with the flag that helps.
+    ///
+    /// # Errors
+    /// [`Fault::NoName`] where no image has a place, or `--name` does not say which one it means.
+    pub(super) fn nameless(
         &self,
         catalog: &Catalog,
         follows: &dyn Fn(usize) -> bool,
-    ) -> Result<(), BundleError> {
-        let images = || catalog.images.iter().enumerate().filter(|(index, _)| !follows(*index));
-        let nameless: Vec<&Image> = images()
-            .map(|(_, image)| image)
-            .filter(|image| self.is_nameless(image) && !self.has_invalid_name(image))
-            .collect();
+    ) -> Result<Vec<LeftOut>, BundleError> {
+        let images = catalog.images.iter().enumerate().filter(|(index, _)| !follows(*index));
+        let images: Vec<&Image> = images.map(|(_, image)| image).collect();
+        let nameless = images.iter().filter(|image| self.is_nameless(image) && !self.has_invalid_name(image));
+        let nameless: Vec<&Image> = nameless.copied().collect();
         let single = self.names.iter().filter(|given| given.digest.is_none()).count();
         if single > 0 && (single > 1 || nameless.len() > 1) && self.repository.is_none() {
             let digests: Vec<_> =
@@ -127,36 +129,20 @@ impl Naming {
             return Err(BundleError::new(Fault::NoName, told)
                 .hint(format!("say which is which: {}", digests.join(" "))));
         }
-        // By digest alone only a manifest can be found again, and an image of a docker-archive has none yet.
-        let findable = |image: &Image| {
-            self.repository.is_some()
-                && (!image.names.is_empty() || matches!(image.content, Content::Manifest(_)))
-        };
-        let Some(first) = nameless.iter().find(|image| self.given(image).is_none() && !findable(image))
-        else {
-            return Ok(());
-        };
-        let count = nameless.len();
-        let tags: Vec<String> = first.names.iter().map(ToString::to_string).collect();
-        if !tags.is_empty() {
-            let told = format!(
-                "{count} image(s) have a tag but no repository (the first is tagged {})",
-                tags.join(", ")
-            );
-            return Err(
-                BundleError::new(Fault::NoName, told).hint("name their repository: --repository HOST/PATH")
-            );
+        let placeless: Vec<&Image> = nameless
+            .into_iter()
+            .filter(|image| self.given(image).is_none() && !self.is_findable(image))
+            .collect();
+        match placeless.first() {
+            Some(first) if placeless.len() == images.len() => Err(no_names(first, placeless.len())),
+            _ => Ok(placeless.into_iter().map(no_name).collect()),
         }
-        let place = Some(&first.origin).filter(|origin| !origin.is_empty());
-        let place = place.map(|origin| format!(" in {origin}")).unwrap_or_default();
-        let told = format!("{count} image(s) have no name (the first is {}{place})", digest(first));
-        let hint = match full_name_annotation(first) {
-            Some(key) => format!("their index entries name them under another key: --name-annotation {key}"),
-            None if count == 1 => "name it: --name REPOSITORY:TAG".to_owned(),
-            None => "name each: --name DIGEST=REPOSITORY:TAG, or put all into one: --repository HOST/PATH"
-                .to_owned(),
-        };
-        Err(BundleError::new(Fault::NoName, told).hint(hint))
+    }
+
+    /// By digest alone only a manifest can be found again, and an image of a docker-archive has none yet.
+    fn is_findable(&self, image: &Image) -> bool {
+        self.repository.is_some()
+            && (!image.names.is_empty() || matches!(image.content, Content::Manifest(_)))
     }
 
     /// Flags that change nothing: likely a typo.
@@ -312,6 +298,45 @@ impl Naming {
             BundleError::new(Fault::NoName, format!("--rewrite makes {to:?} of {full}: {error}"))
         };
         to.parse().map_err(why)
+    }
+}
+
+/// Why nothing can be pushed of a bundle without a name.
+fn no_names(first: &Image, count: usize) -> BundleError {
+    let tags: Vec<String> = first.names.iter().map(ToString::to_string).collect();
+    if !tags.is_empty() {
+        let tags = tags.join(", ");
+        let told = format!("{count} image(s) have a tag but no repository (the first is tagged {tags})");
+        return BundleError::new(Fault::NoName, told).hint("name their repository: --repository HOST/PATH");
+    }
+    let place = Some(&first.origin).filter(|origin| !origin.is_empty());
+    let place = place.map(|origin| format!(" in {origin}")).unwrap_or_default();
+    let told = format!("{count} image(s) have no name (the first is {}{place})", digest(first));
+    let hint = match full_name_annotation(first) {
+        Some(key) => format!("their index entries name them under another key: --name-annotation {key}"),
+        None if count == 1 => "name it: --name REPOSITORY:TAG".to_owned(),
+        None => {
+            "name each: --name DIGEST=REPOSITORY:TAG, or put all into one: --repository HOST/PATH".to_owned()
+        }
+    };
+    BundleError::new(Fault::NoName, told).hint(hint)
+}
+
+/// One image without a name, among others that have one.
+fn no_name(image: &Image) -> LeftOut {
+    let (digest, tags) = (digest(image), image.names.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let (why, next) = match full_name_annotation(image) {
+        _ if !tags.is_empty() => {
+            (format!("it has the tag {} and no repository", tags.join(", ")), "--repository HOST/PATH".into())
+        }
+        Some(key) => (format!("{digest} is named under another key"), format!("--name-annotation {key}")),
+        None => (format!("{digest} has no name"), format!("--name {digest}=REPOSITORY:TAG")),
+    };
+    LeftOut {
+        path: if image.origin.is_empty() { digest.to_string() } else { image.origin.clone() },
+        what: "an image without a name".to_owned(),
+        why: format!("{why}; next: {next}"),
+        class: LeftOutClass::NoName,
     }
 }
 

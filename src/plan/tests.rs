@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::archive::{Attachment, AttachmentKind, ImageName};
+use crate::exit::Exit;
 use crate::oci::{Manifest, Platform, media_type};
 
 fn manifest(json: &str) -> Arc<Manifest> {
@@ -337,4 +338,21 @@ fn mirrors_with_equal_rules_share_a_plan_and_one_that_fits_none_leaves_the_other
     assert_eq!(plans.of_mirror(3).unwrap_err().fault(), Fault::Conflict);
     let alone = Groups::by_rules(&mirrors[3..]).plan(&catalog, Accept::default());
     assert_eq!(alone.check().unwrap_err().fault(), Fault::Conflict);
+}
+
+#[test]
+fn an_image_without_a_name_is_left_out_and_the_others_are_planned() {
+    let (named, nameless) = (simple("a"), simple("b"));
+    let catalog = catalog(&[(&named, &["x.io/p:1"]), (&nameless, &[])]);
+    let plan = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap();
+    assert_eq!(places(&plan), ["p:1"]);
+    let [left_out] = plan.left_out.as_slice() else { panic!("{:?}", plan.left_out) };
+    assert_eq!(left_out.class, LeftOutClass::NoName);
+    let flag = format!("--name {}=REPOSITORY:TAG", nameless.digest);
+    assert!(left_out.why.contains(&flag), "{}", left_out.why);
+    assert_eq!(Accept::default().exit(Exit::Complete, &plan.left_out), Exit::Incomplete);
+
+    let include = Patterns::new(&["x.io/*"]).unwrap();
+    let chosen = Plan::new(&catalog, &Rules { include, ..Rules::default() }, Accept::default()).unwrap();
+    assert!(chosen.left_out.is_empty(), "who chooses by names has not asked for it");
 }

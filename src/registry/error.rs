@@ -9,7 +9,6 @@ use std::time::Duration;
 use url::Url;
 
 use crate::error::{BundleError, printable};
-use crate::exit::Exit;
 use crate::oci::Digest;
 pub(super) use crate::registry::cause::{Cause, TlsFault};
 pub(crate) use crate::registry::kind::Kind;
@@ -133,18 +132,6 @@ impl RegistryError {
 
     fn is_manifest_put(&self) -> bool {
         self.0.call.as_ref().is_some_and(|call| call.method == "PUT" && call.url.contains("/manifests/"))
-    }
-
-    /// The exit code of a command that failed for this reason alone.
-    pub(crate) fn exit(&self) -> Exit {
-        match self.kind() {
-            Kind::Usage => Exit::Usage,
-            Kind::Auth => Exit::Credentials,
-            Kind::Unreachable => Exit::Unreachable,
-            Kind::Internal => Exit::Internal,
-            Kind::Source => self.source_error().map_or(Exit::Internal, |error| error.fault().exit()),
-            _ => Exit::Incomplete,
-        }
     }
 
     /// What the operator can do about it.

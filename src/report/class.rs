@@ -87,11 +87,11 @@ classes! {
     /// No connection to the host can be made.
     Unreachable => Unreachable,
     /// The connection broke.
-    BrokenConnection => Incomplete,
+    BrokenConnection => Unreachable,
     /// Nothing moved for too long.
-    Stalled => Incomplete,
+    Stalled => Unreachable,
     /// The other side's identity cannot be proven, or it speaks no TLS.
-    Tls => Incomplete,
+    Tls => Unreachable,
     /// The registry, or a proxy before it, takes no request that big.
     TooLarge => Incomplete,
     /// The registry refused, is overloaded, or answers what makes no sense.
@@ -128,6 +128,8 @@ classes! {
     Interrupted => Interrupted,
     /// The operating system refused.
     Io => Internal,
+    /// A disk, or what may be used of it, is full.
+    NoSpace => Internal,
     /// A bug.
     Internal => Internal,
 }
@@ -161,6 +163,7 @@ impl From<Fault> for Class {
             Fault::PartialIndex => Self::PartialIndex,
             Fault::Changed => Self::Changed,
             Fault::Io => Self::Io,
+            Fault::NoSpace => Self::NoSpace,
             Fault::Cancelled => Self::Interrupted,
         }
     }

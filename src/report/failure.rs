@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::Class;
-use crate::error::BundleError;
+use crate::error::{BundleError, is_full};
 use crate::exit::Exit;
 
 /// A reason, for people and for programs.
@@ -56,7 +56,8 @@ impl Failure {
 
     /// The operating system refused. `what` was to be done.
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
-        Self::new(Class::Io, format!("{what}: {error}"))
+        let class = if is_full(error) { Class::NoSpace } else { Class::Io };
+        Self::new(class, format!("{what}: {error}"))
     }
 
     /// The run was told to stop.

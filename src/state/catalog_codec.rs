@@ -29,7 +29,7 @@ use crate::source::{ByteSpace, Extent, LateFile, LazySpace, read_exact};
 
 /// Counts up with each change of the types below. Beside it the program's version is kept: another one may read bundles
 /// in another way.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 /// What a document may take in memory. Ten thousand images take some 30 MB.
 const MAX_RAW_BYTES: usize = 128 << 20;

@@ -263,6 +263,10 @@ fn failures_are_told_whatever_the_form_of_the_output() {
         text(command)
     };
     assert_eq!(run(&["--quiet"], &registry.host()), "exit 0\n");
+    assert_eq!(run(&["--quiet", "--log-format=json"], &registry.host()), "exit 0\n");
+    let both = run(&["--quiet", "--log-format=json"], "127.0.0.1:1");
+    let lines: Vec<&str> = both.lines().skip(1).collect();
+    assert!(lines.len() == 1 && lines[0].contains(r#""class":"unreachable""#), "only the error: {both}");
     let quiet = run(&["--quiet"], "127.0.0.1:1");
     assert!(quiet.starts_with("exit 6\nerror: 127.0.0.1:1: ") && quiet.contains("[unreachable]"), "{quiet}");
     let json = run(&["--log-format=json"], "127.0.0.1:1");
@@ -278,6 +282,18 @@ fn failures_are_told_whatever_the_form_of_the_output() {
         command.args(["--private-registry", &target]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_address_that_is_taken_is_no_bug() {
+    let folder = folder();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = layercast();
+    command
+        .args(["serve", "--listen", &taken.local_addr().unwrap().to_string(), "--root"])
+        .arg(folder.path());
+    let told = text(command);
+    assert!(told.contains("[io]") && told.contains("--listen") && !told.contains("[internal]"), "{told}");
 }
 
 #[test]

@@ -126,8 +126,11 @@ impl SpoolFile {
         }
         let dir = self.shared.options.spool_dir.display();
         let (needed, free) = (mebibytes(needed_bytes), mebibytes(free));
-        Err(BundleError::new(Fault::Io, format!("decoding needs {needed} in {dir}, where {free} are free"))
-            .hint("name a folder with more space with `--spool-dir DIR`"))
+        Err(BundleError::new(
+            Fault::NoSpace,
+            format!("decoding needs {needed} in {dir}, where {free} are free"),
+        )
+        .hint("name a folder with more space with `--spool-dir DIR`"))
     }
 }
 
@@ -142,7 +145,7 @@ fn no_disk(NoDisk { needed, limit }: NoDisk) -> BundleError {
     let what = format!(
         "decoding needs more spool space than the limit of {limit}: at least {needed}, with the room for layers"
     );
-    BundleError::new(Fault::LimitExceeded, what)
+    BundleError::new(Fault::NoSpace, what)
         .hint(format!("raise it with `--spool-limit BYTES` to {needed} or more"))
 }
 

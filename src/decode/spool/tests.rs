@@ -29,7 +29,7 @@ fn the_limit_is_on_what_all_files_hold() {
     assert!(drain(&first).unwrap() == data);
     let second = decoder.open(space(&gzip(&data))).unwrap();
     let error = drain(&second).unwrap_err();
-    assert_eq!(error.fault(), Fault::LimitExceeded);
+    assert_eq!(error.fault(), Fault::NoSpace);
     assert!(error.hint_text().unwrap().contains("--spool-limit"));
     // What was decoded before can still be read, and room that is given back can be used.
     assert_eq!(second.space.chunk_at(100, 10).unwrap()[..], data[100..110]);
