@@ -10,6 +10,7 @@ mod recall;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -70,6 +71,12 @@ impl Bundle {
         self.files
             .iter()
             .try_for_each(|file| file.check_unchanged().map_err(|error| error.at(file.path().display())))
+    }
+
+    /// The files whose paths have other files now, or none, where nothing else became of any: what was read is right.
+    pub(crate) fn replaced(&self) -> Option<Vec<&Path>> {
+        let changed = || self.files.iter().filter(|file| file.check_unchanged().is_err());
+        changed().all(Source::is_replaced).then(|| changed().map(Source::path).collect())
     }
 
     /// Leaves out what is damaged, and what the user does not accept. Gives what people should know of it.

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
 use super::RunSettings;
 use super::image::WorkImage;
 use super::prepare::Preparer;
-use super::work::Work;
+use super::work::{Agreed, Work};
 use crate::archive::{ContentKey, Unit};
 use crate::exit::Exit;
 use crate::report::{Failure, Listeners};
@@ -27,11 +28,19 @@ pub(super) struct Context {
 
 /// What was found wrong with images of the bundle while they were read. No tag is moved where one of them is in the plan.
 #[derive(Debug, Default)]
-pub(super) struct Damage(Mutex<HashMap<ContentKey, Failure>>);
+pub(super) struct Damage {
+    content: Mutex<HashMap<ContentKey, Failure>>,
+    /// A file of the bundle was not what it had been while a mirror still lacked something.
+    changed: AtomicBool,
+}
 
 impl Damage {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+        self.content.lock().is_empty()
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
     }
 }
 
@@ -39,8 +48,15 @@ impl Context {
     /// A full disk or the like is not the bundle's fault: it fails an image, not the run.
     pub(super) fn note_damage(&self, image: &WorkImage, failure: &Failure) {
         if failure.exit == Exit::Bundle {
-            let mut damage = self.damage.0.lock();
+            let mut damage = self.damage.content.lock();
             damage.entry(image.planned.content.key()).or_insert_with(|| failure.clone());
+        }
+    }
+
+    /// All is sent to a mirror. Whether the files are still what they were then says whether a later change matters.
+    pub(super) fn note_change(&self, agreed: &Agreed) {
+        if agreed.bundle.check_unchanged().is_err() {
+            self.damage.changed.store(true, Ordering::Relaxed);
         }
     }
 
@@ -52,7 +68,7 @@ impl Context {
 
     /// What is wrong with images of these, by the archive that damage is confined to: the first thing for each.
     pub(super) fn damage(&self, images: &[usize]) -> HashMap<Unit, Failure> {
-        let damage = self.damage.0.lock();
+        let damage = self.damage.content.lock();
         let mut units = HashMap::new();
         for image in images.iter().filter_map(|at| self.work.image(*at)) {
             if let Some(failure) = damage.get(&image.planned.content.key()) {

@@ -68,7 +68,7 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
     let accept = run.settings.accept;
     let fed = feed(run, names, recall.clone()).await;
     let ended = blocking(move || {
-        let Fed { mut outcomes, met, read, layers, damaged } = fed;
+        let Fed { mut outcomes, mut met, read, layers, damaged, changed } = fed;
         let read = match read {
             Ok(read) => read,
             Err(error) => {
@@ -84,7 +84,9 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
                 outcome.images = plan.as_ref().map_or(0, |plan| plan.images.len());
             }
         }
-        let ended = conclude(&outcomes, read.as_ref(), &met, accept);
+        let known = met.notes.len();
+        let ended = conclude(&outcomes, read.as_ref(), &mut met, accept, changed);
+        met.notes[known..].iter().for_each(|note| listeners.note(note));
         let pushed = Pushed { outcomes, read, met, ended };
         if let Some(bundle) = bundle.filter(|_| damaged || pushed.exit() == Exit::Bundle) {
             bundle.forget(&state);
@@ -102,10 +104,23 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// What the run as a whole comes to.
-fn conclude(outcomes: &[Outcome], read: Option<&Read>, met: &Met, accept: Accept) -> Result<Exit, Failure> {
+fn conclude(
+    outcomes: &[Outcome],
+    read: Option<&Read>,
+    met: &mut Met,
+    accept: Accept,
+    changed: bool,
+) -> Result<Exit, Failure> {
     let mut exit = outcome::exit(outcomes);
     if let Some(Read { bundle, .. }) = read {
-        bundle.check_unchanged()?;
+        // What takes the name of a bundle when every mirror has all of it changes nothing of that.
+        let replaced = if exit == Exit::Complete && !changed { bundle.replaced() } else { None };
+        match replaced {
+            None => bundle.check_unchanged()?,
+            Some(paths) => met.notes.extend(paths.into_iter().map(|path| {
+                format!("{}: another file took its name after all of it was pushed", path.display())
+            })),
+        }
         if bundle.catalog.broken.iter().any(|broken| broken.unit.is_none()) {
             exit = exit.max(Exit::Bundle);
         }
@@ -123,6 +138,8 @@ struct Fed {
     layers: KnownLayers,
     /// Content of the bundle proved damaged while it was read.
     damaged: bool,
+    /// A file of the bundle changed before every mirror had all of it.
+    changed: bool,
 }
 
 async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
@@ -219,7 +236,14 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
             }
         }
     };
-    Fed { outcomes, met, read, layers: layers.learned(), damaged: !damage.is_empty() }
+    Fed {
+        outcomes,
+        met,
+        read,
+        layers: layers.learned(),
+        damaged: !damage.is_empty(),
+        changed: damage.has_changed(),
+    }
 }
 
 /// How long whoever reads the bundle may take to notice that nobody wants it any more.

@@ -134,7 +134,7 @@ impl Reader {
         let unreadable = bundle.lacks_something() && !self.settings.accept.unreadable;
         for (work, plan) in self.works.iter().zip(plans.by_group()) {
             match plan {
-                Ok(plan) => work.agree(plan, &bundle.catalog, unreadable, &self.preparer),
+                Ok(plan) => work.agree(plan, bundle, unreadable, &self.preparer),
                 Err(error) => work.refuse(Failure::from(error)),
             }
         }

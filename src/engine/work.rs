@@ -15,6 +15,7 @@ use super::backlog::Unread;
 use super::image::WorkImage;
 use super::prepare::Preparer;
 use crate::archive::{Catalog, ContentKey};
+use crate::bundle::Bundle;
 use crate::oci::{Repository, Tag};
 use crate::plan::{Plan, PlannedImage};
 use crate::report::Failure;
@@ -42,6 +43,8 @@ pub(super) struct Agreed {
     pub(super) left_out: bool,
     /// Images whose names carry digests, or that cannot be complete, by their places in the list, as the plan has them.
     pub(super) demanding: Arc<HashMap<usize, PlannedImage>>,
+    /// What they are read from.
+    pub(super) bundle: Arc<Bundle>,
 }
 
 impl Work {
@@ -58,7 +61,8 @@ impl Work {
 
     /// The plan of the whole bundle. What it holds and was not found early is added to the list, which is whole then.
     /// `unreadable` is whether something that may hold images could not be read.
-    pub(super) fn agree(&self, plan: &Plan, catalog: &Arc<Catalog>, unreadable: bool, preparer: &Preparer) {
+    pub(super) fn agree(&self, plan: &Plan, bundle: &Arc<Bundle>, unreadable: bool, preparer: &Preparer) {
+        let catalog = &bundle.catalog;
         let known: HashMap<_, usize> = {
             let state = self.state.lock();
             state.images.iter().enumerate().map(|(at, image)| (key(&image.planned), at)).collect()
@@ -79,7 +83,8 @@ impl Work {
             }
         }
         let left_out = unreadable || !catalog.broken.is_empty() || !plan.left_out.is_empty();
-        let agreed = Agreed { images: Arc::new(images), left_out, demanding: Arc::new(demanding) };
+        let (images, demanding) = (Arc::new(images), Arc::new(demanding));
+        let agreed = Agreed { images, left_out, demanding, bundle: Arc::clone(bundle) };
         self.close(Ok(agreed));
     }
 

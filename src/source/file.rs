@@ -77,6 +77,16 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Whether its path has another file now, or none, while the one that was opened is what it was: all that was read of it
+    /// is right.
+    pub(crate) fn is_replaced(&self) -> bool {
+        let there = std::fs::metadata(&self.held.path);
+        let same = there.is_ok_and(|metadata| self.held.compare(Identity::of(&metadata)).is_ok());
+        !same && self.held.check().is_ok() && self.space.chunk_at(0, 1).is_ok()
+    }
+}
+
 /// Opens the regular file at `path`.
 ///
 /// # Errors
@@ -224,6 +234,7 @@ mod tests {
             file.as_file().set_len(50_000).unwrap();
             assert_eq!(source.space().chunk_at(10, 10).unwrap_err().fault(), Fault::Changed);
             assert_eq!(source.check_unchanged().unwrap_err().fault(), Fault::Changed);
+            assert!(!source.is_replaced());
         }
     }
 
@@ -236,7 +247,9 @@ mod tests {
         std::fs::write(folder.path().join("next"), "other").unwrap();
         std::fs::rename(folder.path().join("next"), &path).unwrap();
         assert_eq!(source.check_unchanged().unwrap_err().fault(), Fault::Changed);
+        assert!(source.is_replaced());
         std::fs::remove_file(&path).unwrap();
         assert_eq!(source.check_unchanged().unwrap_err().fault(), Fault::Changed);
+        assert!(source.is_replaced());
     }
 }

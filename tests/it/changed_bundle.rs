@@ -39,6 +39,32 @@ fn another_file_takes_its_name() {
     }
 }
 
+/// What every mirror has by then is what was asked for: the next bundle may take the name.
+#[test]
+fn another_file_takes_its_name_when_all_of_it_is_pushed() {
+    let (folder, registry) = (folder(), ScriptedRegistry::start());
+    let path = bundle().write(folder.path());
+    let changed = path.clone();
+    let replace = Action::meanwhile(move |_| {
+        let next = changed.with_extension("next");
+        fs::write(&next, bundle().image("images.example/b/two:1", &["four"]).bytes()).unwrap();
+        fs::rename(next, &changed).unwrap();
+    });
+    registry.on(Rule::on("PUT", "/manifests/1", replace));
+    let pushed = Push::to(&registry).source(&path).run().complete();
+    assert!(
+        pushed.stderr.contains("another file took its name after all of it was pushed"),
+        "{}",
+        pushed.said()
+    );
+    assert!(
+        pushed.report["notes"][0].as_str().unwrap().contains("took its name"),
+        "{}",
+        pushed.report["notes"]
+    );
+    assert_eq!(registry.store(|store| (store.shown(), store.faults())), (bundle().shown(), vec![]));
+}
+
 #[test]
 fn it_is_truncated() {
     for io in ["map", "pread"] {

@@ -106,6 +106,7 @@ impl Actor {
                 return;
             }
         };
+        self.run.note_change(&agreed);
         self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
         self.report_failures(&agreed, results, outcome);
     }
