@@ -183,7 +183,14 @@ impl Verifier {
         let picked = knowledge.expectations().sampling.pick(found.len());
         let asked = picked.into_iter().map(|place| {
             let (digest, size) = found[place];
-            async move { Ok((!self.has_bytes(repository, digest, size).await?).then_some(digest)) }
+            async move {
+                // Who sends it, or asks for it for another image, is waited for: that may have proven it.
+                let location = knowledge.blobs.location(&digest);
+                let _turn = location.lock().await;
+                let there = knowledge.is_proven(repository, digest)
+                    || self.has_bytes(repository, digest, size).await?;
+                Ok((!there).then_some(digest))
+            }
         });
         let lost = lost_of(join_all(asked).await)?;
         if !lost.is_empty() {
