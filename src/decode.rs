@@ -303,7 +303,10 @@ fn corrupt(detail: impl Into<String>) -> BundleError {
 
 fn truncated(format: &str, at: u64) -> BundleError {
     BundleError::new(Fault::Truncated, format!("{format} data ends too early, at byte {at}"))
-        .hint("the file was not copied or downloaded completely")
+        .hint(
+            "the file was not copied or downloaded completely; if it is the first piece of a split archive, join the \
+             pieces: cat PIECES | layercast … --source -",
+        )
 }
 
 fn cancelled() -> BundleError {

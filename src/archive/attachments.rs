@@ -22,15 +22,15 @@ use crate::oci::manifest::Kind;
 use crate::oci::{Digest, Manifest};
 
 /// A signature takes some hundred bytes; what is longer need not say what it is about.
-const MAX_STATEMENT_BYTES: u64 = 256 << 10;
+const MAX_STATEMENT_BYTES: u64 = 64 << 10;
 
 /// What an entry seems to be.
 struct Claim {
     kind: AttachmentKind,
     /// Its annotation says so.
     is_declared: bool,
-    /// The image that its bytes name.
-    stated: Option<Digest>,
+    /// The `subject` of the manifest.
+    refers_to: Option<Digest>,
 }
 
 /// An image that others may be about.
@@ -61,16 +61,10 @@ pub(super) fn assign(listed: &mut [Listed], pool: &Pool<'_>) {
 fn claim(image: &Listed, pool: &Pool<'_>) -> Option<Claim> {
     let manifest = pool.manifest(&image.digest);
     let refers_to = manifest.as_ref().and_then(|it| it.subject.as_ref()).map(|subject| subject.digest);
-    if let Some(kind) = names::kind(&image.annotations).and_then(declared) {
-        let stated = refers_to.or_else(|| manifest.and_then(|manifest| stated(&manifest, pool)));
-        return Some(Claim { kind, is_declared: true, stated });
-    }
-    if refers_to.is_some() {
-        return Some(Claim { kind: AttachmentKind::Referrer, is_declared: false, stated: refers_to });
-    }
-    let manifest = manifest?;
-    let kind = by_layers(&manifest)?;
-    Some(Claim { kind, is_declared: false, stated: stated(&manifest, pool) })
+    let declared = names::kind(&image.annotations).and_then(declared);
+    let referrer = refers_to.map(|_| AttachmentKind::Referrer);
+    let kind = declared.or(referrer).or_else(|| by_layers(manifest.as_deref()?))?;
+    Some(Claim { kind, is_declared: declared.is_some(), refers_to })
 }
 
 /// The word of an annotation `dev.cosignproject.cosign/sigs`, `dev.hauler/referrers/<hex>` and the like.
@@ -127,14 +121,16 @@ fn subject_of(image: &Listed, claim: &Claim, mains: &[Main], pool: &Pool<'_>) ->
     if claim.kind == AttachmentKind::Referrer {
         // Without a name of another one it is found by its subject, wherever in the bundle that is.
         let is_under_another_name = claim.is_declared || !shared.is_empty();
-        return claim.stated.or(only(&shared)).filter(|_| is_under_another_name);
+        return claim.refers_to.or(only(&shared)).filter(|_| is_under_another_name);
     }
     if let Some(only) = only(&shared) {
         return Some(only);
     }
     let is_known = |digest: &Digest| shared.contains(digest) || pool.manifest(digest).is_some();
+    let stated =
+        || claim.refers_to.or_else(|| pool.manifest(&image.digest).and_then(|it| self::stated(&it, pool)));
     if (!shared.is_empty() || image.names.is_empty())
-        && let Some(stated) = claim.stated.filter(is_known)
+        && let Some(stated) = stated().filter(is_known)
     {
         return Some(stated);
     }

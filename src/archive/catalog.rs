@@ -85,6 +85,18 @@ pub enum AttachmentKind {
     Referrer,
 }
 
+impl AttachmentKind {
+    /// The stable word for reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Signatures => "signatures",
+            Self::Attestations => "attestations",
+            Self::Sbom => "sbom",
+            Self::Referrer => "referrer",
+        }
+    }
+}
+
 impl Attachment {
     /// The tag under which it is looked for; none for what is found by its subject.
     pub(crate) fn tag(&self) -> Option<Tag> {

@@ -115,6 +115,7 @@ impl Document {
             urls: Vec::new(),
             annotations: BTreeMap::new(),
             platform: None,
+            data: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::archive::catalog::{Catalog, ImageName};
 use crate::archive::leftovers::LeftOut;
 use crate::archive::limits::check_length;
 use crate::archive::names;
-use crate::archive::pool::Pool;
+use crate::archive::pool::{Pool, Unknown};
 use crate::archive::tree::Tree;
 use crate::archive::{Listed, Reader};
 use crate::error::{BundleError, Fault, printable};
@@ -82,23 +82,23 @@ fn document(
     if media_type::may_be_manifest(&entry.media_type) {
         return Ok(Some(entry.clone()));
     }
-    let known =
-        pool.add_unknown(entry)?.filter(|document| is_named || pool.is_about_images(&document.digest));
-    // Whatever it is, its name would be lost with it.
-    if known.is_none() && is_named && pool.is_wrong(entry) {
-        return Ok(Some(entry.clone()));
-    }
-    Ok(known.map(|document| Descriptor {
-        annotations: entry.annotations.clone(),
-        platform: entry.platform.clone(),
-        ..document
-    }))
+    Ok(match pool.unknown(entry)? {
+        Unknown::Manifest(document) if is_named || pool.is_about_images(&document.digest) => {
+            let (annotations, platform) = (entry.annotations.clone(), entry.platform.clone());
+            Some(Descriptor { annotations, platform, ..*document })
+        }
+        // Whatever it is, its name would be lost with it.
+        Unknown::Wrong if is_named => Some(entry.clone()),
+        Unknown::Manifest(_) | Unknown::Wrong | Unknown::Other => None,
+    })
 }
 
 fn no_image(index: &str, entry: &Descriptor) -> LeftOut {
     let Descriptor { media_type, digest, .. } = entry;
     let why = "it is no manifest that a registry would take, so it is no image".to_owned();
-    let what = format!("an entry of the type {}, {digest}", printable(media_type));
+    let called = names::label(&entry.annotations).map(|name| format!(" called {name}"));
+    let what =
+        format!("an entry of the type {}{}, {digest}", printable(media_type), called.unwrap_or_default());
     LeftOut { why, ..LeftOut::no_image(index, what) }
 }
 

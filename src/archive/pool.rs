@@ -7,6 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::archive::Reader;
@@ -30,8 +32,22 @@ pub(super) struct Pool<'t> {
     manifests: HashMap<Digest, Arc<Manifest>>,
     visits: HashMap<(Digest, u64), Visit>,
     configs: HashMap<Digest, Option<BundleError>>,
+    /// Members of indexes that were looked at, and whether they are blobs.
+    members: HashMap<Digest, bool>,
+    unknown: HashMap<(Digest, u64), Unknown>,
     /// Whole images by the digest of their configuration, in the order they were visited.
     by_config: HashMap<Digest, Vec<Digest>>,
+}
+
+/// What an entry of a layout is whose type is not known here.
+#[derive(Debug, Clone)]
+pub(super) enum Unknown {
+    /// A manifest of a known kind, or a JSON document that is passed on as it is.
+    Manifest(Box<Descriptor>),
+    /// It is missing or damaged, or JSON that is no right manifest: a visit says what is wrong.
+    Wrong,
+    /// Nothing that a registry takes as a manifest.
+    Other,
 }
 
 /// Where content lies.
@@ -88,6 +104,8 @@ impl<'t> Pool<'t> {
             manifests: HashMap::new(),
             visits: HashMap::new(),
             configs: HashMap::new(),
+            members: HashMap::new(),
+            unknown: HashMap::new(),
             by_config: HashMap::new(),
         }
     }
@@ -100,8 +118,24 @@ impl<'t> Pool<'t> {
     /// Adds a document that has been read and verified in another way (an `index.json` that is an image itself).
     pub(super) fn add_manifest(&mut self, manifest: Manifest) -> Descriptor {
         let descriptor = describe(&manifest);
-        self.manifests.insert(manifest.digest, Arc::new(manifest));
+        self.keep(manifest);
         descriptor
+    }
+
+    /// Keeps a manifest, and the content that its descriptors embed, which need not lie among the blobs
+    /// ([image-spec, embedded content](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#embedded-content)).
+    fn keep(&mut self, mut manifest: Manifest) -> Arc<Manifest> {
+        for (digest, data) in manifest.take_embedded() {
+            if let Ok(data) = STANDARD.decode(data)
+                && !self.has_content(&digest)
+                && digest.matches(&data)
+            {
+                self.add_inline(digest, data.into(), 0);
+            }
+        }
+        let manifest = Arc::new(manifest);
+        self.manifests.insert(manifest.digest, Arc::clone(&manifest));
+        manifest
     }
 
     /// Adds a file that is called by its digest in a way that only its format knows.
@@ -178,7 +212,10 @@ impl<'t> Pool<'t> {
             let manifest = Arc::clone(&frame.manifest);
             if let Some(child) = manifest.children().get(frame.next_child) {
                 frame.next_child += 1;
-                if self.is_blob(child)? {
+                let is_blob = self.is_blob(child)?;
+                self.members.insert(child.digest, is_blob);
+                let Some(frame) = stack.last_mut() else { return Ok(Ok(())) };
+                if is_blob {
                     if !child.is_foreign()
                         && let Err(fault) = self.find(child)
                     {
@@ -216,6 +253,9 @@ impl<'t> Pool<'t> {
         if is_called_as_blob(media_type) || child.size > self.reader.limits.manifest_bytes {
             return Ok(true);
         }
+        if let Some(is_blob) = self.members.get(&child.digest) {
+            return Ok(*is_blob);
+        }
         if self.manifests.contains_key(&child.digest) {
             return Ok(false);
         }
@@ -227,20 +267,34 @@ impl<'t> Pool<'t> {
         }
     }
 
-    /// Takes a document of a type that is not known here, that a layout lists, as a manifest. None where it is no JSON, so
-    /// that no registry takes it as one.
-    pub(super) fn add_unknown(&mut self, entry: &Descriptor) -> Result<Option<Descriptor>, BundleError> {
-        if is_called_as_blob(&entry.media_type) || entry.size > self.reader.limits.manifest_bytes {
-            return Ok(None);
+    /// What an entry of a layout is whose type is not known here. Looked at once, however often it is listed.
+    pub(super) fn unknown(&mut self, entry: &Descriptor) -> Result<Unknown, BundleError> {
+        let key = (entry.digest, entry.size);
+        if let Some(known) = self.unknown.get(&key) {
+            return Ok(known.clone());
+        }
+        let unknown = self.look_at_unknown(entry)?;
+        self.unknown.insert(key, unknown.clone());
+        Ok(unknown)
+    }
+
+    fn look_at_unknown(&mut self, entry: &Descriptor) -> Result<Unknown, BundleError> {
+        let media_type = &entry.media_type;
+        if is_called_as_blob(media_type) || entry.size > self.reader.limits.manifest_bytes {
+            return Ok(if self.find(entry).is_ok() { Unknown::Other } else { Unknown::Wrong });
         }
         let bytes = match self.read_verified(entry) {
             Ok(bytes) => bytes,
             Err(fault) if ends_the_bundle(fault.fault()) => return Err(fault),
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Unknown::Wrong),
         };
-        let known = Manifest::parse(bytes.clone(), &entry.media_type).ok();
-        let manifest = known.or_else(|| Manifest::of_unknown_type(&bytes, &entry.media_type));
-        Ok(manifest.map(|manifest| self.add_manifest(Manifest { digest: entry.digest, ..manifest })))
+        let known = Manifest::parse(bytes.clone(), media_type).ok();
+        if let Some(manifest) = known.or_else(|| Manifest::of_unknown_type(&bytes, media_type)) {
+            let document = self.add_manifest(Manifest { digest: entry.digest, ..manifest });
+            return Ok(Unknown::Manifest(Box::new(document)));
+        }
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
+        Ok(if is_json { Unknown::Wrong } else { Unknown::Other })
     }
 
     /// Begins to visit a manifest, or says how an earlier visit went.
@@ -296,8 +350,7 @@ impl<'t> Pool<'t> {
         let bytes = self.read_verified(descriptor).map_err(|e| e.at(&what))?;
         let manifest = Manifest::parse(bytes, &descriptor.media_type).map_err(|e| e.at(&what))?;
         // `parse` hashes with SHA-256; the name a manifest goes by may be of another algorithm.
-        let manifest = Arc::new(Manifest { digest, ..manifest });
-        self.manifests.insert(digest, Arc::clone(&manifest));
+        let manifest = self.keep(Manifest { digest, ..manifest });
         agrees(descriptor, &manifest).map_err(|e| e.at(&what))?;
         Ok(manifest)
     }
@@ -331,16 +384,6 @@ impl<'t> Pool<'t> {
             let is_known = !matches!(manifest.kind, Kind::Artifact { .. });
             is_known || media_type::is_artifact(&manifest.media_type) || manifest.subject.is_some()
         })
-    }
-
-    /// Whether a visit will say what is wrong with what a descriptor points at: it is missing or damaged, or JSON that is no
-    /// right manifest. What is too long to be a manifest is looked for, not at.
-    pub(super) fn is_wrong(&self, descriptor: &Descriptor) -> bool {
-        if descriptor.size > self.reader.limits.manifest_bytes {
-            return self.find(descriptor).is_err();
-        }
-        let is_json = |bytes: Bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
-        self.read_verified(descriptor).map_or(true, is_json)
     }
 
     /// A blob of at most `limit` bytes; none where it is not there, not right, or longer.

@@ -282,6 +282,24 @@ fn artifact_manifests_are_images_of_blobs() {
 }
 
 #[test]
+fn content_that_a_descriptor_embeds_is_content_if_it_is_right() {
+    let outcome = |data: &str| {
+        let mut blobs = Blobs::default();
+        let empty = blobs.document(&json!({}), "application/vnd.oci.empty.v1+json");
+        let embedded = with(empty.clone(), "data", json!(data));
+        let artifact = json!({"schemaVersion": 2, "config": embedded, "layers": [embedded]});
+        let artifact = blobs.document(&artifact, media_type::OCI_MANIFEST);
+        blobs.0.remove(&digest(&empty).to_string());
+        (digest(&empty), catalog(&blobs.layout("", &[named(artifact, "x.io/a:1")])))
+    };
+    let (empty, whole) = outcome("e30=");
+    assert_eq!(&read_exact(&whole.blobs[&empty].extent, 0, 2).unwrap()[..], b"{}");
+    for wrong in ["W10=", "?"] {
+        assert_eq!(broken(&outcome(wrong).1), [Fault::MissingBlob]);
+    }
+}
+
+#[test]
 fn depth_breadth_and_size_are_limited() {
     let mut blobs = Blobs::default();
     let image = blobs.image("a", &["one"]);
@@ -342,7 +360,7 @@ fn repeated_layers_are_links_inside_the_bundle_and_nowhere_else() {
         let rest = [files[0].clone(), files[1].clone(), files[3].clone()];
         read_tar([link, tar_of(&rest)].concat()).unwrap()
     };
-    for (flag, target) in [(b'2', format!("../{first}")), (b'1', first), (b'2', second.clone())] {
+    for (flag, target) in [(b'2', format!("../{first}")), (b'1', first.clone()), (b'2', second.clone())] {
         let catalog = outcome(flag, &target);
         if target == second {
             assert_eq!(broken(&catalog), [Fault::MissingBlob]);
@@ -356,6 +374,9 @@ fn repeated_layers_are_links_inside_the_bundle_and_nowhere_else() {
         assert_eq!(broken(&catalog), [Fault::UnsafePath]);
         assert!(catalog.broken[0].error.to_string().contains(target));
     }
+    // `tar -P` of a folder with absolute links: from the root of the archive, as `docker load` follows them.
+    let inside = outcome(b'2', &format!("/{first}"));
+    assert!(inside.broken.is_empty() && inside.images.len() == 1, "{:?}", inside.broken);
     // Both are named: what is to be packed is the target.
     let told = outcome(b'2', "../gone/layer.tar").broken[0].error.to_string();
     assert!(told.contains(&format!("{second:?} is a link to \"../gone/layer.tar\"")), "{told}");

@@ -271,6 +271,12 @@ impl<'a> Tree<'a> {
             match &entry.kind {
                 Kind::Member { .. } | Kind::OnDisk { .. } => return Ok(entry.file(path_here)),
                 Kind::Link { to: Some(to), .. } => path.clone_from(to),
+                // From an archive with absolute names, as `docker load` follows them: from the root of the archive.
+                Kind::Link { target, to: None }
+                    if target.starts_with('/') && self.entries.contains_key(&member_path(target)) =>
+                {
+                    path = member_path(target);
+                }
                 Kind::Link { target, to: None } => {
                     let why = format!("the link {path:?} leads to {target:?}, out of the bundle");
                     return Err(BundleError::new(Fault::UnsafePath, why));

@@ -16,8 +16,8 @@ use crate::oci::manifest::Kind;
 use crate::oci::{Manifest, Platform};
 use crate::plan::Closure;
 use crate::report::document::{
-    BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry, SchemaVersion, SourceEntry,
-    StructureEntry,
+    AttachmentEntry, BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry,
+    SchemaVersion, SourceEntry, StructureEntry,
 };
 use crate::report::{Failure, Listeners};
 use crate::source::read_exact;
@@ -111,6 +111,10 @@ fn entry(image: &Image, catalog: &Catalog) -> ImageEntry {
     let mut described = ImageEntry {
         names: image.names.iter().map(ToString::to_string).collect(),
         names_not_valid: image.names.iter().filter_map(invalid).collect(),
+        attachment: image.attachment.as_ref().map(|attachment| AttachmentEntry {
+            kind: attachment.kind.name().to_owned(),
+            subject: attachment.subject,
+        }),
         missing_platforms: image.partial.as_ref().map(|partial| partial.missing.clone()),
         origin: image.origin.clone(),
         digest: None,
@@ -207,7 +211,11 @@ fn show(bundle: &Bundle, document: &BundleDocument) -> String {
             None => printable(name),
         };
         let names: Vec<String> = image.names.iter().map(named).collect();
-        let name = if names.is_empty() { "(no name)".to_owned() } else { names.join(", ") };
+        let name = match (&names[..], &image.attachment) {
+            ([], Some(AttachmentEntry { kind, subject })) => format!("({kind} of {subject})"),
+            ([], None) => "(no name)".to_owned(),
+            _ => names.join(", "),
+        };
         let (platforms, blobs) = (image.platforms.join(","), image.blobs.len());
         let _ = writeln!(out, "{name}");
         let _ = writeln!(out, "  {identity}  {platforms}  {blobs} blobs  {}", ByteCount(image.bytes));

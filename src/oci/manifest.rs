@@ -24,13 +24,15 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
     /// For which machines, in an index.
     pub platform: Option<Platform>,
+    /// The content itself in Base64, where the descriptor holds it; not verified yet.
+    pub data: Option<String>,
 }
 
 impl Descriptor {
     /// A digest and a size, and nothing else.
     pub(crate) fn plain(digest: Digest, size: u64) -> Self {
         let (urls, annotations) = (Vec::new(), BTreeMap::new());
-        Self { media_type: String::new(), digest, size, urls, annotations, platform: None }
+        Self { media_type: String::new(), digest, size, urls, annotations, platform: None, data: None }
     }
 
     /// Whether the content is fetched from elsewhere, and so neither needed in a bundle nor pushed.
@@ -127,6 +129,8 @@ struct RawDescriptor {
     annotations: Option<BTreeMap<String, Option<String>>>,
     #[serde(default)]
     platform: Option<Platform>,
+    #[serde(default)]
+    data: Option<String>,
 }
 
 impl RawDescriptor {
@@ -143,6 +147,7 @@ impl RawDescriptor {
             urls: self.urls.unwrap_or_default(),
             annotations: annotations.map(|(key, value)| (key, value.unwrap_or_default())).collect(),
             platform: self.platform,
+            data: self.data,
         })
     }
 }
@@ -240,6 +245,17 @@ impl Manifest {
         let subject = fields.get("subject").and_then(descriptor);
         let digest = Digest::of(bytes);
         Some(Self { bytes: bytes.clone(), digest, media_type, kind: Kind::Artifact { blobs }, subject })
+    }
+
+    /// Takes out the content that descriptors embed, with its digests: in Base64 still, and not verified.
+    pub(crate) fn take_embedded(&mut self) -> Vec<(Digest, String)> {
+        let descriptors: Vec<&mut Descriptor> = match &mut self.kind {
+            Kind::Image { config, layers } => std::iter::once(config.as_mut()).chain(layers).collect(),
+            Kind::Index { children } => children.iter_mut().collect(),
+            Kind::Artifact { blobs } => blobs.iter_mut().collect(),
+        };
+        let all = descriptors.into_iter().chain(&mut self.subject);
+        all.filter_map(|descriptor| Some((descriptor.digest, descriptor.data.take()?))).collect()
     }
 
     /// What an index lists; nothing for anything else. Some of it may be blobs.

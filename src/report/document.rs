@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use bench::{CoreRates, CoreSeconds, DecodeDocument, PushBudget, PushBudgets, Stage};
 pub(crate) use inspect::{
-    BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry, SourceEntry, StructureEntry,
+    AttachmentEntry, BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry,
+    SourceEntry, StructureEntry,
 };
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use run::{Decoded, Document};

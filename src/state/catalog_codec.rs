@@ -310,7 +310,8 @@ fn wire_manifest(manifest: &Manifest) -> WireManifest<'_> {
 }
 
 fn wire_descriptor(descriptor: &Descriptor) -> WireDescriptor<'_> {
-    let Descriptor { media_type, digest, size, urls, annotations, platform } = descriptor;
+    // What a descriptor embeds is kept as the blob that it is.
+    let Descriptor { media_type, digest, size, urls, annotations, platform, data: _ } = descriptor;
     WireDescriptor {
         media_type,
         digest: digest_bytes(digest),
@@ -552,6 +553,7 @@ fn descriptor(kept: &WireDescriptor<'_>) -> Result<Descriptor, Unkept> {
             .map(|&(key, value)| (key.to_owned(), value.to_owned()))
             .collect(),
         platform,
+        data: None,
     })
 }
 

@@ -128,6 +128,9 @@ fn documents_of_other_types_are_pushed_as_they_are_or_named() {
     }
     let sent = |it: &&Request| it.method == "PUT" && it.query.contains(&digest_of(&blob)[7..]);
     assert_eq!(asked.iter().filter(sent).count(), 1, "the blob that the documents name");
+    let served = Registry::embedded(&folder.path().join("served"));
+    Push::to(&served).source(&write(folder.path(), &layout)).run().complete();
+    assert_eq!(get(&served.url(), "team/app/manifests/thing").json()["mediaType"], types[1]);
 }
 
 /// GitLab refuses a manifest whose subject it does not have; whatever is listed first, and whether the subject has only a

@@ -114,8 +114,10 @@ pub(crate) async fn tag(
 ) -> Result<Option<TagMove>, RegistryError> {
     let found = match registry.head_manifest(repository, tag.as_str()).await? {
         None => return Ok(Some(TagMove { tag: tag.clone(), replaces: Replaced::Nothing })),
-        Some(ManifestHead { digest: Some(digest), .. }) => Some(digest),
-        // A registry that does not tell what it has is asked for it.
+        Some(ManifestHead { digest: Some(digest), .. }) if digest.algorithm() == root.algorithm() => {
+            Some(digest)
+        }
+        // A registry that does not tell what it has is asked for it, and one that calls it by a digest of another kind.
         Some(_) => {
             let manifest = registry.get_manifest(repository, tag.as_str(), MAX_MANIFEST_BYTES).await?;
             manifest.map(|manifest| root.of_same_kind(&manifest.bytes))

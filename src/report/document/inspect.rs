@@ -56,6 +56,15 @@ pub(crate) struct StructureEntry {
     pub decoded_bytes: Option<u64>,
 }
 
+/// What an image is of another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AttachmentEntry {
+    /// `signatures`, `attestations`, `sbom` or `referrer`.
+    pub kind: String,
+    /// The digest of the other image.
+    pub subject: Digest,
+}
+
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ImageEntry {
@@ -65,6 +74,9 @@ pub(crate) struct ImageEntry {
     pub names_not_valid: Vec<InvalidName>,
     /// Platforms of its index that the bundle lacks, where it has only a part of that.
     pub missing_platforms: Option<Vec<String>>,
+    /// What it is of another image, whose places are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<AttachmentEntry>,
     /// The archive of the bundle that it lies in; empty for the bundle itself.
     pub origin: String,
     /// The digest of its manifest; none for an image of a docker-archive.
