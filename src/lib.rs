@@ -9,6 +9,8 @@
 //!
 //! The modules below stand in the order in which a byte meets them.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests may look at the clock
+
 mod source;
 
 mod decode;
@@ -42,6 +44,7 @@ mod bench;
 pub mod cli;
 
 mod budget;
+mod clock;
 mod error;
 mod exit;
 mod small_file;

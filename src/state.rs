@@ -25,9 +25,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use crate::clock;
 use crate::sync::{Mutex, MutexGuard};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -120,7 +121,7 @@ impl State {
 
 /// Seconds since 1970.
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::bundle::Opener;
+use crate::clock::Instant;
 use crate::compress::{Method, compress_member};
 use crate::decode::{Decoder, Once, StructureKind};
 use crate::error::BundleError;

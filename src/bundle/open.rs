@@ -4,12 +4,12 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::{Bundle, Input, OpenedSource, Opener};
 use crate::archive::{self, Catalog, LeftOut};
+use crate::clock::Instant;
 use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
 use crate::report::{Event, Listeners};

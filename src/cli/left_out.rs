@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::output::Output;
 use crate::archive::{LeftOut, LeftOutClass};
 use crate::bundle::Accept;
+use crate::clock;
 use crate::error::printable;
 use crate::exit::Exit;
 
@@ -77,7 +78,7 @@ impl Output {
                 let LeftOut { path, what, why, class } = it;
                 Self::say(&format!(
                     "{}",
-                    serde_json::json!({"event": "left_out", "time": jiff::Timestamp::now().to_string(), "path": path,
+                    serde_json::json!({"event": "left_out", "time": clock::timestamp().to_string(), "path": path,
                                        "what": what, "why": why, "class": class})
                 ));
             } else if self.quiet {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use crate::clock;
 use crate::document::{Finding, Severity};
 use crate::error::printable;
 use crate::report::Failure;
@@ -105,7 +106,7 @@ impl Output {
                 let images = mirror.images_failed.iter().map(|failed| (Some(&failed.image), &failed.failure));
                 for (image, failure) in whole.chain(images) {
                     let line = serde_json::json!({
-                        "event": "failed", "time": jiff::Timestamp::now().to_string(), "mirror": mirror.name,
+                        "event": "failed", "time": clock::timestamp().to_string(), "mirror": mirror.name,
                         "image": image, "class": failure.class, "message": failure.message, "hint": failure.hint
                     });
                     say(&format!("{line}"));

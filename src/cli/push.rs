@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use clap::ValueEnum;
 
@@ -14,6 +13,7 @@ use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, left_out, summary};
 use crate::bundle::Accept;
+use crate::clock::Instant;
 use crate::compress::Method;
 use crate::engine::{self, Pushed, Run, RunSettings, Verification};
 use crate::exit::Exit;

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +16,7 @@ use super::output::Output;
 use super::{Done, left_out, summary};
 use crate::archive::LeftOut;
 use crate::bundle::{Accept, Input, Opener};
+use crate::clock::Instant;
 use crate::engine::{self, MirrorSettings, Pushed, Run, RunSettings, verify};
 use crate::plan::Plan;
 use crate::registry::ClientOptions;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Done;
 use super::interrupt::Interrupt;
 use super::output::Output;
+use crate::clock;
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::report::{Class, Failure};
@@ -99,7 +100,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
 /// A line of the access log.
 fn line(access: &Access, is_json: bool) -> String {
     let Access { peer, method, path, status, received_bytes, sent_bytes, elapsed } = access;
-    let time = jiff::Timestamp::now();
+    let time = clock::timestamp();
     if is_json {
         let line = serde_json::json!({
             "event": "request", "time": time.to_string(), "peer": peer.to_string(), "method": method, "path": path,

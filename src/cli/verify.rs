@@ -1,7 +1,6 @@
 //! `verify`: is every image of a bundle complete on its mirrors?
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::bundle::BundleArgs;
 use super::mirror::check::{self, NodeArgs};
@@ -9,6 +8,7 @@ use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::{Done, left_out, summary};
+use crate::clock::Instant;
 use crate::engine::verify::{self, Verified};
 use crate::registry::Access;
 use crate::report::{Document, Failure, outcome};

@@ -13,6 +13,7 @@
 
 mod eviction;
 
+use crate::clock::Instant;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -21,7 +22,6 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use self::eviction::{Asker, Candidate, NoRoom, Standing};
 use super::cancelled;
@@ -243,7 +243,7 @@ impl PartCache {
         state.short_of_room += 1;
         match until {
             Some(until) => {
-                self.changed.wait_until(&mut state, until);
+                self.changed.wait_until(&mut state, until.into_std());
             }
             None => self.changed.wait(&mut state),
         }

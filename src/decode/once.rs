@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::blocks::{CHUNK_BYTES, Parts};
 use super::cache::{Decoded, PartSet as _};
 use super::feed::SpaceFeed;
 use super::magic;
 use super::{Decoder, Format, Output, Structure, StructureKind, Volume, decode};
+use crate::clock::Instant;
 use crate::error::BundleError;
 use crate::source::{ByteSpace, read_up_to};
 

@@ -7,13 +7,14 @@
 
 mod file;
 
+use crate::clock::Instant;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -189,7 +190,9 @@ impl Drop for SpoolVolume {
         self.spool.abandoned.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + SHUTDOWN_GRACE;
         let mut state = self.spool.state.lock();
-        while state.end.is_none() && !self.spool.changed.wait_until(&mut state, deadline).timed_out() {}
+        while state.end.is_none()
+            && !self.spool.changed.wait_until(&mut state, deadline.into_std()).timed_out()
+        {}
         let ended = state.end.is_some();
         drop(state);
         if let Some(thread) = self.thread.take().filter(|_| ended) {

@@ -15,7 +15,6 @@ mod transfer;
 mod verify;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::StreamExt as _;
 
@@ -30,6 +29,7 @@ pub(super) use self::transfer::SMALL_BYTES;
 use self::transfer::Transfer;
 use self::verify::Verifier;
 use super::{Context, MirrorSettings, failure};
+use crate::clock::Instant;
 use crate::registry::{Observer, Registry};
 use crate::report::{Event, Failure, Outcome};
 

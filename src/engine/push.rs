@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::backlog::Backlog;
 use super::body::Buffering;
@@ -15,6 +15,7 @@ use super::reading::{self, Met, Read, ReadSettings, Reader};
 use super::work::Work;
 use super::{Run, mirror};
 use crate::bundle::{Accept, KnownLayers, LayerRecall};
+use crate::clock::Instant;
 use crate::compress::SpillSettings;
 use crate::error::{BundleError, Fault};
 use crate::exit::Exit;

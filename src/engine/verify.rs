@@ -5,7 +5,6 @@
 
 use crate::sync::Mutex;
 use std::collections::HashSet;
-use std::time::Instant;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
@@ -14,6 +13,7 @@ use super::reading::{self, Met, Read};
 use super::{MirrorSettings, failure, read_back};
 use crate::archive::Content;
 use crate::bundle::{Accept, Bundle, Input, Opener};
+use crate::clock::Instant;
 use crate::error::{BundleError, Fault};
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};

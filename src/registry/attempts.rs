@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
-use tokio::time::Instant;
 
+use crate::clock::Instant;
 use crate::registry::Observer;
 use crate::registry::cause::Cause;
 use crate::registry::error::RegistryError;

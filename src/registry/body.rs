@@ -1,6 +1,7 @@
 //! The body of a blob on its way out: exact length, counted as it is taken, and an error of the bundle kept apart from an
 //! error of the network.
 
+use crate::clock::Instant;
 use crate::sync::Mutex;
 use std::ops::Range;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use crate::error::{BundleError, Fault};
 use crate::registry::Observer;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, Url};
-use tokio::time::Instant;
 
+use crate::clock::{self, Instant};
 use crate::registry::attempts::Attempts;
 use crate::registry::auth::{Auth, Scopes};
 use crate::registry::endpoint::Endpoint;
@@ -307,7 +306,7 @@ impl Client {
 
     async fn refusal(&self, answer: Response) -> Refusal {
         let status = answer.status().as_u16();
-        let retry_after = headers::retry_after(answer.headers(), Timestamp::now());
+        let retry_after = headers::retry_after(answer.headers(), clock::timestamp());
         let values = answer.headers().get_all(WWW_AUTHENTICATE);
         let challenges = values.iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
         let body = self.transport.read_some(answer, MAX_ERROR_BYTES).await;

@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use crate::clock::Instant;
 use crate::registry::breaker::Breaker;
 use crate::registry::cause::Cause;
 use crate::registry::quirks::Quirks;

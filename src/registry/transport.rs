@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
-use tokio::time::Instant;
 
+use crate::clock::Instant;
 use crate::registry::body::{BlobBody, Metered, Progress, Taken};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::redact::redacted;

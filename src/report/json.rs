@@ -1,5 +1,6 @@
 //! Events as JSON lines, for log collectors.
 
+use crate::clock;
 use crate::sync::Mutex;
 
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ impl Listener for JsonLines {
         let Some((kind, mut value)) = describe(event, name) else { return };
         drop(mirrors);
         value["event"] = Value::from(kind);
-        value["time"] = Value::from(jiff::Timestamp::now().to_string());
+        value["time"] = Value::from(clock::timestamp().to_string());
         (self.sink)(&value.to_string());
     }
 }

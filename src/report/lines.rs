@@ -1,7 +1,7 @@
 //! Plain lines, for logs and pipes: what changed, one line each; no bar, no colour.
 
+use crate::clock::Instant;
 use crate::sync::Mutex;
-use std::time::Instant;
 
 use super::alike::Causes;
 use super::event::{Event, Listener};

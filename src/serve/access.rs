@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 
 use super::gate::Place;
+use crate::clock::Instant;
 
 /// One request, when its answer has been sent or has failed.
 #[derive(Debug, Clone)]

@@ -25,6 +25,7 @@ use super::durable::{entries, found, remove_durable};
 use super::named::named_by;
 use super::sessions::SessionId;
 use super::store::Store;
+use crate::clock;
 use crate::oci::{Algorithm, Digest};
 
 /// How long an upload is kept that nobody goes on with.
@@ -226,5 +227,5 @@ fn changed(path: &Path) -> io::Result<Option<SystemTime>> {
 
 /// Whether it was that long ago. Unknown is not.
 fn is_older(then: Option<SystemTime>, age: Duration) -> bool {
-    then.is_some_and(|then| SystemTime::now().duration_since(then).is_ok_and(|since| since >= age))
+    then.is_some_and(|then| clock::wall().duration_since(then).is_ok_and(|since| since >= age))
 }

@@ -13,9 +13,10 @@ use std::task::{Context, Poll};
 use axum::body::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Duration, Instant, Sleep};
+use tokio::time::{Duration, Sleep};
 
 use super::limits::Limits;
+use crate::clock::Instant;
 
 /// Time that was waited for a peer, and what came of it.
 #[derive(Debug)]

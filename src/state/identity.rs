@@ -15,6 +15,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::clock;
 use crate::error::BundleError;
 use crate::oci::{Algorithm, Digest, Hasher};
 use crate::source::{
@@ -132,7 +133,7 @@ impl BundleIdentity {
 fn settled(changed_ns: i64, whole_seconds: bool) -> bool {
     let tick = if whole_seconds { COARSE_TICK } else { TICK };
     let changed = Duration::from_nanos(u64::try_from(changed_ns).unwrap_or(0));
-    let Ok(now) = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) else { return false };
+    let Ok(now) = clock::wall().duration_since(SystemTime::UNIX_EPOCH) else { return false };
     let wait = (changed + tick).saturating_sub(now);
     if wait > TICK {
         return false; // whole seconds, or a file server whose clock is ahead

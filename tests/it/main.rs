@@ -3,6 +3,7 @@
 //! The servers are Debian's `docker-registry` and the embedded one, each started by the test that needs it, on a free port
 //! of this machine. A missing server or tool fails the test; `scripts/test.sh` installs them.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test says what broke, and panics
+#![allow(clippy::disallowed_methods)] // and may look at the clock
 
 mod artifacts;
 mod bench;

@@ -1,6 +1,6 @@
 //! `mirror apply`: objects are applied in their order, and DaemonSets among them waited for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::How;
 use super::diff::{Change, object_changes};
@@ -10,6 +10,7 @@ use super::ready::{Progress, progress};
 use super::request::{self, Resource};
 use super::server::Server;
 use super::status::{Owner, Refusal};
+use crate::clock::Instant;
 
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// How long one look may take; the time that is left may be shorter.

@@ -2,7 +2,6 @@
 //! All that it knows of Kubernetes is how to log in; the feature `kube` brings that.
 
 use std::path::Path;
-use std::time::Instant;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -12,6 +11,7 @@ use super::patience;
 use super::request::{self, Request, Resource};
 use super::status::{Answer, Meaning, Owner, Refusal, is_about_the_object, meaning};
 use super::{How, MANAGER};
+use crate::clock::{self, Instant};
 
 #[cfg(feature = "kube")]
 mod causes;
@@ -87,7 +87,7 @@ impl Server {
         let asked = request.what();
         let answer = self.persist(request, &asked).await?;
         let value = understand(&answer, asked)?.map_err(|refusal| ApiFailure::of(refusal, what))?;
-        Ok((value, answer.date.unwrap_or_else(Timestamp::now)))
+        Ok((value, answer.date.unwrap_or_else(clock::timestamp)))
     }
 
     /// Has the server try an object and keep nothing. With `force` fields of others are taken over, and it is told whose.

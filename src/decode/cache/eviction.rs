@@ -6,7 +6,9 @@
 //! waited patiently: so more readers than the budget has parts for take turns, instead of decoding each part
 //! again for every chunk.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Instant;
 
 /// A part that nobody touched for so long is not being read.
 pub(super) const IDLE: Duration = Duration::from_secs(1);

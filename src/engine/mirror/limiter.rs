@@ -6,12 +6,13 @@
 
 mod control;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(super) use self::control::{ByDelay, ByRate};
 use self::control::{Controller, Observation};
+use crate::clock::Instant;
 use crate::sync::Mutex;
 
 /// The limiters of one mirror.

@@ -1,6 +1,7 @@
 //! Tokens: fetched once however many requests wait for one, kept until shortly before they end
 //! ([token specification](https://distribution.github.io/distribution/spec/auth/token/)).
 
+use crate::clock::Instant;
 use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use tokio::time::Instant;
 use url::form_urlencoded::Serializer;
 
 use super::challenge::{Bearer, Challenge, check_realm, choose};

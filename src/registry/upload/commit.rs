@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
-use tokio::time::Instant;
 
 use super::{Upload, UploadSession};
+use crate::clock::Instant;
 use crate::registry::attempts::Attempts;
 use crate::registry::cause::Cause;
 use crate::registry::client::Request;

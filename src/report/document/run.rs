@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SchemaVersion;
 use crate::archive::LeftOut;
+use crate::clock;
 use crate::exit::Exit;
 use crate::report::{Failure, Outcome};
 
@@ -56,7 +57,7 @@ impl Document {
         Self {
             schema_version: SchemaVersion,
             layercast_version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: jiff::Timestamp::now().to_string(),
+            started: clock::timestamp().to_string(),
             sources,
             images: 0,
             left_out: Vec::new(),

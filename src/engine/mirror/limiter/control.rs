@@ -4,7 +4,9 @@
 //! Pure: a [`Controller`] turns observations and the times at which they were made into a limit. It has no clock, no lock
 //! and no semaphore; those are the limiter's.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Instant;
 
 /// A mirror is far when a question takes this long: then a round trip saved is worth more than a request.
 const FAR: Duration = Duration::from_millis(20);
