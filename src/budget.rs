@@ -9,6 +9,7 @@
 //!   so layers that lie in it can always be read.
 
 mod ledger;
+mod machine;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use self::ledger::Ledger;
+pub(crate) use self::machine::default_memory_bytes;
 use crate::sync::Mutex;
 
 /// Less memory does not hold a part for each of two cores.

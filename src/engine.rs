@@ -13,6 +13,7 @@ pub(crate) mod forecast;
 mod history;
 mod image;
 mod layers;
+mod line;
 mod mirror;
 mod prepare;
 mod push;

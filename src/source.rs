@@ -42,6 +42,13 @@ pub trait ByteSpace: Send + Sync + fmt::Debug {
     /// Nobody will ask for this range again: what is kept of it may go.
     fn release(&self, _range: Range<u64>) {}
 
+    /// Somebody will read this range: of what is kept, it is not what goes first. Taken back by as many calls of
+    /// [`ByteSpace::will_not_read`]; see [`Intent`].
+    fn will_read(&self, _range: Range<u64>) {}
+
+    /// The opposite of [`ByteSpace::will_read`]: it was read, or will not be.
+    fn will_not_read(&self, _range: Range<u64>) {}
+
     /// The space that this one is a range of, and where in it it begins; none for a space of its own.
     fn within(&self) -> Option<(&Arc<dyn ByteSpace>, u64)> {
         None
@@ -65,6 +72,19 @@ impl Extent {
     /// The `len` bytes of `space` from `offset` on; they need not be there yet.
     pub fn new(space: Arc<dyn ByteSpace>, offset: u64, len: u64) -> Self {
         Self { space, offset, len }
+    }
+
+    fn within_space(&self, range: Range<u64>) -> Range<u64> {
+        self.offset + range.start..self.offset + range.end.min(self.len)
+    }
+
+    /// Where it begins in the space that is a range of no other.
+    pub(crate) fn root_offset(&self) -> u64 {
+        let (mut space, mut offset) = (&self.space, self.offset);
+        while let Some((outer, at)) = space.within() {
+            (space, offset) = (outer, offset + at);
+        }
+        offset
     }
 }
 
@@ -95,7 +115,32 @@ impl ByteSpace for Extent {
     }
 
     fn release(&self, range: Range<u64>) {
-        self.space.release(self.offset + range.start..self.offset + range.end.min(self.len));
+        self.space.release(self.within_space(range));
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        self.space.will_read(self.within_space(range));
+    }
+
+    fn will_not_read(&self, range: Range<u64>) {
+        self.space.will_not_read(self.within_space(range));
+    }
+}
+
+/// Says of an extent that it will be read, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Intent(Extent);
+
+impl Intent {
+    pub(crate) fn to_read(extent: &Extent) -> Self {
+        extent.will_read(0..extent.len);
+        Self(extent.clone())
+    }
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        self.0.will_not_read(0..self.0.len);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::archive::catalog::{ImageName, Stored, Unpacked, UnpackedLayer};
 use crate::archive::limits::check_length;
 use crate::archive::names;
 use crate::archive::pool::digest_of_path;
-use crate::archive::sniff::{self, Format};
+use crate::archive::sniff::Format;
 use crate::archive::tree::{File, Tree, base_name, normalise, parent};
 use crate::decode::Format as Compression;
 use crate::error::{BundleError, Fault, printable};
@@ -128,7 +128,7 @@ impl Saved {
             layers.push(UnpackedLayer {
                 diff_id: diff_id.parse().map_err(at)?,
                 member: name.clone(),
-                stored: stored_as(&sniff::first_bytes(&extent)?).map_err(|e| e.at(file.path))?,
+                stored: stored_as(tree.format(file)?).map_err(|e| e.at(file.path))?,
                 extent,
                 size: file.len,
                 order: file.position,
@@ -167,8 +167,8 @@ fn claimed_digest(name: &str) -> Option<Digest> {
     hex.parse().ok().or_else(|| format!("sha256:{hex}").parse().ok()).or_else(|| digest_of_path(name))
 }
 
-fn stored_as(first: &[u8]) -> Result<Stored, BundleError> {
-    match sniff::format(first) {
+fn stored_as(format: Format) -> Result<Stored, BundleError> {
+    match format {
         Format::Compressed(Compression::Gzip | Compression::Bgzf) => Ok(Stored::Gzip),
         Format::Compressed(Compression::Zstd) => Ok(Stored::Zstd),
         Format::Compressed(_) => {

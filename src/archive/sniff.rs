@@ -26,6 +26,12 @@ pub(super) fn first_bytes(space: &dyn ByteSpace) -> Result<Bytes, BundleError> {
     read_up_to(space, 0, 512)
 }
 
+/// What `len` bytes of a tar begin like; None where that cannot be read, which whoever needs them is told.
+pub(super) fn format_at(space: &dyn ByteSpace, offset: u64, len: u64) -> Option<Format> {
+    let first = read_up_to(space, offset, usize::try_from(len.min(512)).unwrap_or(512)).ok()?;
+    (first.len() as u64 == len.min(512)).then(|| format(&first))
+}
+
 /// What bytes begin like.
 pub(super) fn format(first: &[u8]) -> Format {
     if tar::begins_like_tar(first) {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::archive::OpenFile;
 use crate::archive::catalog::Catalog;
 use crate::archive::limits::{Allowance, Limits, check_length};
+use crate::archive::sniff::{self, Format};
 use crate::archive::tar::{Ending, Member, MemberKind, Walker};
 use crate::error::{BundleError, Fault};
 use crate::source::{ByteSpace, Extent, read_exact};
@@ -57,6 +58,8 @@ enum Kind {
     Member {
         offset: u64,
         len: u64,
+        /// What it begins like, seen while its first bytes were at hand.
+        format: Option<Format>,
     },
     OnDisk {
         path: PathBuf,
@@ -105,7 +108,10 @@ impl<'a> Tree<'a> {
             tree.compare_with_earlier(&member, limits)?;
             tree.insert(&member.name, member.offset, |path| match member.kind {
                 MemberKind::Directory => None,
-                MemberKind::File => Some(Kind::Member { offset: member.offset, len: member.len }),
+                MemberKind::File => {
+                    let format = sniff::format_at(space.as_ref(), member.offset, member.len);
+                    Some(Kind::Member { offset: member.offset, len: member.len, format })
+                }
                 MemberKind::Symlink(target) => {
                     let to = normalise(parent(path), &target);
                     Some(Kind::Link { target, to })
@@ -308,13 +314,21 @@ impl<'a> Tree<'a> {
     /// Where the bytes of a file lie.
     pub(super) fn extent(&self, file: File<'_>) -> Result<Extent, BundleError> {
         match (&self.home, self.entries.get(file.path).map(|entry| &entry.kind)) {
-            (Home::Tar(space), Some(Kind::Member { offset, len })) => {
+            (Home::Tar(space), Some(Kind::Member { offset, len, .. })) => {
                 Ok(Extent::new(Arc::clone(space), *offset, *len))
             }
             (Home::Directory(open), Some(Kind::OnDisk { path, len })) => {
                 Ok(Extent::new(open(path)?, 0, *len))
             }
             _ => Err(BundleError::new(Fault::MissingBlob, format!("{:?} is not a file", file.path))),
+        }
+    }
+
+    /// What a file begins like.
+    pub(super) fn format(&self, file: File<'_>) -> Result<Format, BundleError> {
+        match self.entries.get(file.path).map(|entry| &entry.kind) {
+            Some(Kind::Member { format: Some(format), .. }) => Ok(*format),
+            _ => Ok(sniff::format(&sniff::first_bytes(&self.extent(file)?)?)),
         }
     }
 

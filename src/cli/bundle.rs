@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::budget::MIN_MEMORY_BYTES;
+use crate::budget::{MIN_MEMORY_BYTES, default_memory_bytes};
 use crate::bundle::{Input, Opener, Resources};
 use crate::report::Failure;
 use crate::source::IoMode;
@@ -29,9 +29,10 @@ pub(super) struct BundleArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bundle")]
 pub(super) struct CostArgs {
-    /// Memory for decoded parts and compressed layers
-    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
-    memory: ByteCount,
+    /// Memory for decoded parts and compressed layers [default: a quarter of the machine's or the container's, from 256 MiB to
+    /// 1 GiB, and at most half of the container's]
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<ByteCount>,
     /// Memory that one decoder may take for itself (xz dictionary, zstd window)
     #[arg(long, value_name = "BYTES", default_value = "256MiB")]
     decode_memory: ByteCount,
@@ -108,11 +109,11 @@ impl CostArgs {
 
     /// As [`CostArgs::opener`], on this number of threads; 0 stands for all cores.
     pub(super) fn opener_on(&self, threads: usize) -> Result<Opener, Failure> {
-        let memory = self.memory.0;
+        let memory = self.memory.map_or_else(default_memory_bytes, |memory| memory.0);
         if memory < MIN_MEMORY_BYTES {
             return Err(Failure::usage(format!(
                 "--memory {}: at least {} are needed",
-                self.memory,
+                ByteCount(memory),
                 ByteCount(MIN_MEMORY_BYTES)
             )));
         }

@@ -220,6 +220,14 @@ impl BlockVolume {
         cache.fetch(&self.parts, self.id, index, index + 1..last)
     }
 
+    /// The parts that the range reaches into, as far as it is known where they lie.
+    fn parts_in(&self, range: &Range<u64>) -> Range<usize> {
+        let ends = self.ends.lock();
+        let first = ends.partition_point(|end| *end <= range.start);
+        let last = ends.partition_point(|end| *end < range.end);
+        if range.is_empty() { 0..0 } else { first..(last + 1).min(ends.len()).max(first) }
+    }
+
     /// Remembers that the part was touched, and tells whether the one before it was too, not long ago.
     fn in_order(&self, index: usize) -> bool {
         let mut recent = self.recent.lock();
@@ -257,6 +265,14 @@ impl ByteSpace for BlockVolume {
             self.set.shared.cache.finish((self.id, index));
         }
         Ok(Bytes::copy_from_slice(&part[from..to]))
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        self.set.shared.cache.want(self.id, self.parts_in(&range));
+    }
+
+    fn will_not_read(&self, range: Range<u64>) {
+        self.set.shared.cache.unwant(self.id, self.parts_in(&range));
     }
 
     fn release(&self, range: Range<u64>) {

@@ -17,6 +17,7 @@ use crate::clock::Instant;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,13 +65,15 @@ pub(super) struct PartCache {
 #[derive(Default)]
 struct State {
     used_bytes: u64,
-    entries: HashMap<Key, Entry>,
+    entries: HashMap<Key, Held>,
+    /// How many said of a part, decoded or not, that they will read it.
+    wanted: HashMap<Key, u32>,
     /// Readers that wait for room. Nobody else need hear of parts that are left.
     short_of_room: usize,
     cancelled: bool,
 }
 
-struct Entry {
+struct Held {
     phase: Phase,
     need_bytes: u64,
     /// Threads that wait for it; it stays until they have it.
@@ -156,7 +159,7 @@ impl PartCache {
                     return Err(cancelled());
                 }
                 let need = set.need_bytes(index);
-                let spare = match state.make_room(need, self.budget_bytes, Asker::Reader { since }) {
+                let spare = match state.make_room(key, need, self.budget_bytes, Asker::Reader { since }) {
                     Ok(spare) => spare,
                     Err(_) if nested => Vec::new(),
                     Err(NoRoom { until }) => {
@@ -215,10 +218,32 @@ impl PartCache {
         self.changed.notify_all();
     }
 
+    /// Somebody will read these parts.
+    pub(super) fn want(&self, volume: u64, parts: Range<usize>) {
+        let mut state = self.state.lock();
+        for index in parts {
+            *state.wanted.entry((volume, index)).or_default() += 1;
+        }
+    }
+
+    /// Somebody who said so will not, or has.
+    pub(super) fn unwant(&self, volume: u64, parts: Range<usize>) {
+        let mut state = self.state.lock();
+        for index in parts {
+            if let Entry::Occupied(mut wanted) = state.wanted.entry((volume, index)) {
+                *wanted.get_mut() -= 1;
+                if *wanted.get() == 0 {
+                    wanted.remove();
+                }
+            }
+        }
+    }
+
     /// The volume is gone, and with it all its parts.
     pub(super) fn forget(&self, volume: u64) {
         let mut state = self.state.lock();
-        let State { used_bytes, entries, .. } = &mut *state;
+        let State { used_bytes, entries, wanted, .. } = &mut *state;
+        wanted.retain(|key, _| key.0 != volume);
         entries.retain(|key, entry| {
             if key.0 != volume {
                 return true;
@@ -267,7 +292,7 @@ impl PartCache {
                 continue;
             }
             let need = set.need_bytes(index);
-            let Ok(spare) = state.make_room(need, self.budget_bytes, Asker::Ahead) else { return };
+            let Ok(spare) = state.make_room(key, need, self.budget_bytes, Asker::Ahead) else { return };
             state.insert(key, need, Phase::Queued);
             self.spawn(set, key, spare);
         }
@@ -352,7 +377,7 @@ impl PartCache {
 impl State {
     fn insert(&mut self, key: Key, need_bytes: u64, phase: Phase) {
         self.used_bytes += need_bytes;
-        let entry = Entry {
+        let entry = Held {
             phase,
             need_bytes,
             waiting: 0,
@@ -386,14 +411,23 @@ impl State {
     }
 
     /// Makes room; gives a buffer of a part that went, to be used again. What is too large for the budget gets all of it.
-    fn make_room(&mut self, need_bytes: u64, budget_bytes: u64, asker: Asker) -> Result<Vec<u8>, NoRoom> {
+    fn make_room(
+        &mut self,
+        key: Key,
+        need_bytes: u64,
+        budget_bytes: u64,
+        asker: Asker,
+    ) -> Result<Vec<u8>, NoRoom> {
         let over = (self.used_bytes + need_bytes).saturating_sub(budget_bytes).min(self.used_bytes);
         if over == 0 {
             return Ok(Vec::new());
         }
-        let candidates = self.entries.iter().filter_map(|(key, entry)| entry.candidate(*key));
+        let candidates = self
+            .entries
+            .iter()
+            .filter_map(|(key, entry)| entry.candidate(*key, self.wanted.contains_key(key)));
         let mut spare = Vec::new();
-        for key in eviction::choose(candidates, over, asker, Instant::now())? {
+        for key in eviction::choose(candidates, over, asker, key, Instant::now())? {
             let Some(entry) = self.entries.remove(&key) else { continue };
             self.used_bytes -= entry.need_bytes;
             if let Phase::Ready(part) = entry.phase
@@ -408,9 +442,9 @@ impl State {
     }
 }
 
-impl Entry {
+impl Held {
     /// The part as one that could go; None if it stays.
-    fn candidate(&self, key: Key) -> Option<Candidate<Key>> {
+    fn candidate(&self, key: Key, wanted: bool) -> Option<Candidate<Key>> {
         if self.waiting > 0 || self.need_bytes == 0 {
             return None;
         }
@@ -424,7 +458,7 @@ impl Entry {
             Phase::Queued => Standing::Queued,
             Phase::Running | Phase::Failed(_) => return None,
         };
-        Some(Candidate { key, bytes: self.need_bytes, standing, touched: self.touched })
+        Some(Candidate { key, bytes: self.need_bytes, standing, wanted, touched: self.touched })
     }
 }
 

@@ -56,6 +56,14 @@ impl ByteSpace for GuessedVolume {
         self.read(|space| space.chunk_at(offset, max))
     }
 
+    fn will_read(&self, range: Range<u64>) {
+        self.blocks.will_read(range);
+    }
+
+    fn will_not_read(&self, range: Range<u64>) {
+        self.blocks.will_not_read(range);
+    }
+
     fn release(&self, range: Range<u64>) {
         self.blocks.release(range.clone());
         if let Some(Ok(stream)) = self.stream.get() {

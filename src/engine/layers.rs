@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use super::body::{Buffering, SpaceBody};
+use super::line::WorkerLine;
 use super::ready::RetryableOnce;
 use crate::archive::{Stored, UnpackedLayer};
 use crate::budget::LayerRoom;
@@ -21,6 +22,7 @@ use crate::bundle::{KnownLayers, LayerKey};
 use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
 use crate::registry::{BlobBody, BodyStream};
+use crate::source::Intent;
 
 /// The room for the layers of an image, once it is promised.
 pub(super) type Room = Arc<OnceCell<Arc<LayerRoom>>>;
@@ -34,7 +36,7 @@ pub(super) struct Layers {
     learned: Mutex<KnownLayers>,
     pool: Arc<rayon::ThreadPool>,
     /// Layers in work at the same time.
-    workers: Arc<Semaphore>,
+    workers: Arc<WorkerLine>,
     method: Method,
     spill: SpillSettings,
     buffering: Buffering,
@@ -46,6 +48,8 @@ struct LayerSlot {
     images_left: usize,
     /// Of those, images that were admitted: they are on their way.
     images_admitted: usize,
+    /// That the layer will be read, until it was.
+    intent: Option<Intent>,
 }
 
 impl LayerSlot {
@@ -70,7 +74,7 @@ impl Layers {
             known,
             learned,
             pool,
-            workers: Arc::new(Semaphore::new(workers)),
+            workers: WorkerLine::new(workers),
             method,
             spill,
             buffering,
@@ -123,10 +127,21 @@ impl Layers {
 
     /// An image will come that has these layers.
     pub(super) fn expect(&self, layers: &[UnpackedLayer]) {
-        let mut slots = self.slots.lock();
+        let (known, mut slots) = (self.known.lock(), self.slots.lock());
         for layer in layers {
-            slots.entry(LayerKey::of(layer)).or_default().images_left += 1;
+            let key = LayerKey::of(layer);
+            let will_be_read = !known.contains_key(&key) && self.is_read(layer);
+            let first = || LayerSlot {
+                intent: will_be_read.then(|| Intent::to_read(&layer.extent)),
+                ..LayerSlot::default()
+            };
+            slots.entry(key).or_insert_with(first).images_left += 1;
         }
+    }
+
+    /// Whether a layer must be read to know its blob.
+    fn is_read(&self, layer: &UnpackedLayer) -> bool {
+        layer.stored != Stored::Plain || self.method != Method::None
     }
 
     /// Such an image is on its way: what is made of these layers stays until it is through.
@@ -186,6 +201,9 @@ impl Layers {
             Arc::clone(&slots.entry(key).or_default().blob)
         };
         let made = slot.get_or_make(self.make(layer, room)).await;
+        if let Some(slot) = self.slots.lock().get_mut(&key) {
+            slot.intent = None;
+        }
         if let Ok(blob) = &made {
             self.known.lock().insert(key, blob.facts);
             self.learned.lock().insert(key, blob.facts);
@@ -194,7 +212,7 @@ impl Layers {
     }
 
     async fn make(&self, layer: &UnpackedLayer, room: &Room) -> Result<LayerBlob, BundleError> {
-        let worker = Arc::clone(&self.workers).acquire_owned().await;
+        let worker = self.workers.worker(layer.extent.root_offset()).await;
         let spill = SpillSettings { room: room.get().cloned(), ..self.spill.clone() };
         let (pool, layer, method) = (Arc::clone(&self.pool), layer.clone(), self.method);
         let work = tokio::task::spawn_blocking(move || {

@@ -64,6 +64,19 @@ impl ByteSpace for LazySpace {
         self.released.lock().push(range);
         self.pass_on();
     }
+
+    // What is said before it is opened is of no use: nothing is kept of it then.
+    fn will_read(&self, range: Range<u64>) {
+        if let Some(Ok(space)) = self.space.get() {
+            space.will_read(range);
+        }
+    }
+
+    fn will_not_read(&self, range: Range<u64>) {
+        if let Some(Ok(space)) = self.space.get() {
+            space.will_not_read(range);
+        }
+    }
 }
 
 impl fmt::Debug for LazySpace {

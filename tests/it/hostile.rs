@@ -27,6 +27,8 @@ fn check(registry: &Registry, folder: &Path, name: &str, case: &Value) -> Vec<St
         "--need-credential=false".as_ref(),
         "--spool-dir".as_ref(),
         spool.as_os_str(),
+        // What the limits are for.
+        "--memory=256MiB".as_ref(),
     ];
     println!("{name}"); // which one, when it never ends
     let pushed = push_within(Duration::from_secs(seconds), &args);

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use xz2::stream::Check;
@@ -5,7 +6,7 @@ use xz2::stream::Check;
 use crate::decode::testing::{bgzf, content, decoder, drain, space, with_parts, xz, zstd_frames};
 use crate::decode::{DecodeOptions, Decoder, StructureKind, Volume};
 use crate::error::Fault;
-use crate::source::{IoMode, SourceOptions, open};
+use crate::source::{Extent, Intent, IoMode, SourceOptions, open, read_exact};
 
 const BLOCK: usize = 20_000;
 const BLOCKS: usize = 12;
@@ -62,6 +63,30 @@ fn readers_side_by_side_decode_each_part_once() {
     });
     assert_eq!(decoder.meter().parts_decoded(), BLOCKS as u64);
     assert_eq!(decoder.meter().decoded_bytes(), data.len() as u64);
+}
+
+/// A walk over headers that goes on while what it found in the first parts is not yet read.
+#[test]
+fn what_will_be_read_stays_while_others_go_on() {
+    const FOUND: usize = 5;
+    let decodings = |says_so: bool| {
+        let decoder = decoder(2, with_parts(9 * BLOCK as u64));
+        let (volume, data) = volume(&decoder);
+        let walk = |parts: std::ops::Range<usize>| {
+            parts.for_each(|part| drop(volume.space.chunk_at((part * BLOCK) as u64, 10).unwrap()));
+        };
+        walk(0..FOUND);
+        let layer = Extent::new(Arc::clone(&volume.space), 0, (FOUND * BLOCK) as u64);
+        let intent = says_so.then(|| Intent::to_read(&layer));
+        walk(FOUND..BLOCKS);
+        let before = decoder.meter().parts_decoded();
+        assert!(read_exact(&layer, 0, FOUND * BLOCK).unwrap() == data[..FOUND * BLOCK]);
+        drop(intent);
+        decoder.meter().parts_decoded() - before
+    };
+    assert!(decodings(false) >= 3, "the longest left went first");
+    // Two parts behind it are decoded ahead.
+    assert!(decodings(true) <= 2, "what will be read went");
 }
 
 #[test]

@@ -2,10 +2,12 @@
 //!
 //! In: how each part stands with its readers, and who asks for room. Out: the parts that go, or when asking again is
 //! worth it. Parts read to their end go first, then parts that their readers have left, then what was to be
-//! decoded ahead. A part that is being read goes only when its reader has paused, or when whoever asks has
+//! decoded ahead, then what somebody said that he will read, the last part first: what is read goes from the first to
+//! the last. A part that is being read goes only when its reader has paused, or when whoever asks has
 //! waited patiently: so more readers than the budget has parts for take turns, instead of decoding each part
 //! again for every chunk.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -22,6 +24,8 @@ pub(super) struct Candidate<K> {
     /// The memory that it gives back.
     pub(super) bytes: u64,
     pub(super) standing: Standing,
+    /// Somebody said that it will be read.
+    pub(super) wanted: bool,
     /// When somebody last read from it, or when it was made.
     pub(super) touched: Instant,
 }
@@ -44,7 +48,7 @@ pub(super) enum Standing {
 /// Who asks for room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asker {
-    /// Somebody who would decode ahead. Nothing goes for it that anybody may still want.
+    /// Somebody who would decode ahead. Nothing goes for it that anybody may want as soon.
     Ahead,
     /// A reader that has waited since then.
     Reader { since: Instant },
@@ -57,15 +61,16 @@ pub(super) struct NoRoom {
     pub(super) until: Option<Instant>,
 }
 
-/// The parts that go so that `needed` bytes come free, in their order; as few as will do.
+/// The parts that go so that `needed` bytes come free for `part`, in their order; as few as will do.
 pub(super) fn choose<K: Copy + Ord>(
     candidates: impl IntoIterator<Item = Candidate<K>>,
     needed: u64,
     asker: Asker,
+    part: K,
     now: Instant,
 ) -> Result<Vec<K>, NoRoom> {
     let candidates = candidates.into_iter();
-    let mut parts: Vec<_> = candidates.filter_map(|part| Some((part.goes_at(asker)?, part))).collect();
+    let mut parts: Vec<_> = candidates.filter_map(|it| Some((it.goes_at(asker, part)?, it))).collect();
     let free: u64 = parts.iter().filter(|(at, _)| *at <= now).map(|(_, part)| part.bytes).sum();
     let mut freed = 0;
     if free < needed {
@@ -77,7 +82,7 @@ pub(super) fn choose<K: Copy + Ord>(
         return Err(NoRoom { until: enough.map(|(at, _)| *at) });
     }
     parts.retain(|(at, _)| *at <= now);
-    parts.sort_unstable_by_key(|(_, part)| (part.rank(now), part.touched, part.key));
+    parts.sort_unstable_by_key(|(_, part)| part.place(now));
     let going = parts.into_iter().take_while(|(_, part)| {
         let lacking = freed < needed;
         freed += part.bytes;
@@ -86,10 +91,13 @@ pub(super) fn choose<K: Copy + Ord>(
     Ok(going.map(|(_, part)| part.key).collect())
 }
 
-impl<K> Candidate<K> {
-    /// From when on it may go for this asker; None if never.
-    fn goes_at(&self, asker: Asker) -> Option<Instant> {
+impl<K: Copy + Ord> Candidate<K> {
+    /// From when on it may go for this asker and part; None if never.
+    fn goes_at(&self, asker: Asker, part: K) -> Option<Instant> {
         let idle = self.touched + IDLE;
+        if self.wanted && asker == Asker::Ahead && self.key < part {
+            return None;
+        }
         match (self.standing, asker) {
             (Standing::Finished | Standing::Left, _) | (Standing::Queued, Asker::Reader { .. }) => {
                 Some(self.touched)
@@ -102,16 +110,21 @@ impl<K> Candidate<K> {
         }
     }
 
-    /// Its place in the order of going, the lowest first; among equals the longest untouched.
+    /// Its place in the order of going: among what is wanted the last, else the longest untouched.
+    fn place(&self, now: Instant) -> (u8, Option<Reverse<K>>, Instant, K) {
+        (self.rank(now), self.wanted.then_some(Reverse(self.key)), self.touched, self.key)
+    }
+
+    /// The lowest goes first.
     fn rank(&self, now: Instant) -> u8 {
         let idle = now.saturating_duration_since(self.touched) >= IDLE;
         match self.standing {
-            Standing::Finished => 0,
-            Standing::Left => 1,
-            Standing::Reading if idle => 1,
             Standing::Queued => 2,
-            Standing::Unread if idle => 3,
-            Standing::Unread | Standing::Reading => 4,
+            Standing::Unread | Standing::Reading if !idle => 5,
+            _ if self.wanted => 3,
+            Standing::Finished => 0,
+            Standing::Left | Standing::Reading => 1,
+            Standing::Unread => 4,
         }
     }
 }
@@ -127,7 +140,7 @@ mod tests {
 
     /// A part of ten bytes that was touched so many milliseconds before `now`.
     fn part(key: u8, standing: Standing, now: Instant, untouched: u64) -> Candidate<u8> {
-        Candidate { key, bytes: 10, standing, touched: before(now, untouched) }
+        Candidate { key, bytes: 10, standing, wanted: false, touched: before(now, untouched) }
     }
 
     fn before(now: Instant, millis: u64) -> Instant {
@@ -150,7 +163,7 @@ mod tests {
             part(5, Standing::Reading, now, 100),
         ];
         let reader = Asker::Reader { since: now };
-        let going = |needed| choose(parts, needed, reader, now);
+        let going = |needed| choose(parts, needed, reader, 0, now);
         assert_eq!(going(1), Ok(vec![4]));
         assert_eq!(going(40), Ok(vec![4, 3, 2, 1]));
         assert_eq!(going(41), Err(NoRoom { until: Some(now + PATIENCE) }));
@@ -161,7 +174,24 @@ mod tests {
     fn nobody_loses_what_may_be_wanted_to_reading_ahead() {
         let now = now();
         let parts = [part(1, Standing::Queued, now, 900), part(2, Standing::Unread, now, 5000)];
-        assert_eq!(choose(parts, 1, Asker::Ahead, now), Err(NoRoom { until: None }));
+        assert_eq!(choose(parts, 1, Asker::Ahead, 0, now), Err(NoRoom { until: None }));
+    }
+
+    #[test]
+    fn what_will_be_read_goes_after_what_will_not_and_the_last_of_it_first() {
+        let now = now();
+        let wanted = |it: Candidate<u8>| Candidate { wanted: true, ..it };
+        let parts = [
+            wanted(part(1, Standing::Finished, now, 900)),
+            wanted(part(2, Standing::Left, now, 500)),
+            wanted(part(3, Standing::Left, now, 20)),
+            part(4, Standing::Left, now, 0),
+        ];
+        let reader = Asker::Reader { since: now };
+        assert_eq!(choose(parts, 40, reader, 0, now), Ok(vec![4, 3, 2, 1]));
+        // Reading ahead takes nothing that comes before what it would bring.
+        assert_eq!(choose(parts, 20, Asker::Ahead, 2, now), Ok(vec![4, 3]));
+        assert_eq!(choose(parts, 40, Asker::Ahead, 2, now), Err(NoRoom { until: None }));
     }
 
     #[test]
@@ -170,15 +200,15 @@ mod tests {
         let parts = [part(1, Standing::Reading, now, 900), part(2, Standing::Reading, now, 0)];
         let reader = Asker::Reader { since: now };
         let pause = now + Duration::from_millis(100);
-        assert_eq!(choose(parts, 10, reader, now), Err(NoRoom { until: Some(pause) }));
-        assert_eq!(choose(parts, 10, reader, pause), Ok(vec![1]));
-        assert_eq!(choose(parts, 20, reader, now), Err(NoRoom { until: Some(now + PATIENCE) }));
-        assert_eq!(choose(parts, 20, reader, now + PATIENCE), Ok(vec![1, 2]));
+        assert_eq!(choose(parts, 10, reader, 0, now), Err(NoRoom { until: Some(pause) }));
+        assert_eq!(choose(parts, 10, reader, 0, pause), Ok(vec![1]));
+        assert_eq!(choose(parts, 20, reader, 0, now), Err(NoRoom { until: Some(now + PATIENCE) }));
+        assert_eq!(choose(parts, 20, reader, 0, now + PATIENCE), Ok(vec![1, 2]));
     }
 
     prop_compose! {
-        fn parts()(parts in prop::collection::vec((0_usize..5, 0_u64..2000, 1_u64..30), 0..12)) -> Vec<(Standing, u64, u64)> {
-            parts.into_iter().map(|(standing, untouched, bytes)| (STANDINGS[standing], untouched, bytes)).collect()
+        fn parts()(parts in prop::collection::vec((0_usize..5, 0_u64..2000, 1_u64..30, any::<bool>()), 0..12)) -> Vec<(Standing, u64, u64, bool)> {
+            parts.into_iter().map(|(standing, untouched, bytes, wanted)| (STANDINGS[standing], untouched, bytes, wanted)).collect()
         }
     }
 
@@ -186,30 +216,30 @@ mod tests {
         #[test]
         fn enough_goes_and_no_more_or_the_moment_is_said(parts in parts(), needed in 1_u64..200, waited in prop::option::of(0_u64..500)) {
             let now = now();
-            let candidates: Vec<_> = (0_u8..).zip(&parts).map(|(key, &(standing, untouched, bytes))| {
-                Candidate { bytes, ..part(key, standing, now, untouched) }
+            let candidates: Vec<_> = (0_u8..).zip(&parts).map(|(key, &(standing, untouched, bytes, wanted))| {
+                Candidate { bytes, wanted, ..part(key, standing, now, untouched) }
             }).collect();
             let asker = waited.map_or(Asker::Ahead, |ms| Asker::Reader { since: before(now, ms) });
             let bytes = |keys: &[u8]| keys.iter().map(|key| parts[usize::from(*key)].2).sum::<u64>();
-            match choose(candidates.clone(), needed, asker, now) {
+            match choose(candidates.clone(), needed, asker, 6, now) {
                 Ok(going) => {
                     prop_assert!(bytes(&going) >= needed);
                     prop_assert!(bytes(&going[..going.len() - 1]) < needed, "one too many");
                     let rank = |key: u8| candidates[usize::from(key)].rank(now);
                     let last = rank(going[going.len() - 1]);
                     for it in candidates.iter().filter(|it| !going.contains(&it.key)) {
-                        let may_go = it.goes_at(asker).is_some_and(|at| at <= now);
+                        let may_go = it.goes_at(asker, 6).is_some_and(|at| at <= now);
                         prop_assert!(!may_go || it.rank(now) >= last, "{it:?} was to go before");
                     }
                 }
                 Err(NoRoom { until: Some(until) }) => {
                     prop_assert!(until > now);
-                    prop_assert!(choose(candidates.clone(), needed, asker, until).is_ok());
-                    let too_early = choose(candidates, needed, asker, before(until, 1));
+                    prop_assert!(choose(candidates.clone(), needed, asker, 6, until).is_ok());
+                    let too_early = choose(candidates, needed, asker, 6, before(until, 1));
                     prop_assert!(too_early.is_err(), "there was room before");
                 }
                 Err(NoRoom { until: None }) => {
-                    prop_assert!(choose(candidates, needed, asker, now + Duration::from_secs(3600)).is_err());
+                    prop_assert!(choose(candidates, needed, asker, 6, now + Duration::from_secs(3600)).is_err());
                 }
             }
         }

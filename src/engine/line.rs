@@ -1,0 +1,97 @@
+//! The line of layers that wait to be compressed: a free worker takes the one that lies first in the bundle.
+//!
+//! Layers lie in an image in another order than in the bundle. Compressed in the order of images, each part of the bundle
+//! would be decoded again for every layer that reaches into it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::sync::Mutex;
+
+/// Workers, and those who wait for one.
+#[derive(Debug)]
+pub(super) struct WorkerLine(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    next_ticket: u64,
+    /// By where what they will read begins; the ticket keeps equals apart.
+    waiting: BTreeMap<(u64, u64), oneshot::Sender<Worker>>,
+}
+
+/// A worker; dropping it gives the next in line its turn.
+#[derive(Debug)]
+pub(super) struct Worker(Arc<WorkerLine>);
+
+impl WorkerLine {
+    pub(super) fn new(workers: usize) -> Arc<Self> {
+        let state = State { free: workers.max(1), next_ticket: 0, waiting: BTreeMap::new() };
+        Arc::new(Self(Mutex::new(state)))
+    }
+
+    /// A worker for what begins at `offset`; None if the line was given up.
+    pub(super) async fn worker(self: &Arc<Self>, offset: u64) -> Option<Worker> {
+        let turn = {
+            let mut state = self.0.lock();
+            if state.free > 0 {
+                state.free -= 1;
+                return Some(Worker(Arc::clone(self)));
+            }
+            let (sender, turn) = oneshot::channel();
+            state.next_ticket += 1;
+            let ticket = state.next_ticket;
+            state.waiting.insert((offset, ticket), sender);
+            turn
+        };
+        turn.await.ok()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let line = Arc::clone(&self.0);
+        let next = {
+            let mut state = line.0.lock();
+            // Whoever has gone away is passed over.
+            let next =
+                std::iter::from_fn(|| state.waiting.pop_first()).find(|(_, sender)| !sender.is_closed());
+            if next.is_none() {
+                state.free += 1;
+            }
+            next
+        };
+        if let Some((_, sender)) = next {
+            // One that is gone by now drops its worker, and so it comes back here.
+            drop(sender.send(Worker(Arc::clone(&line))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_first_in_the_bundle_comes_first_and_whoever_gives_up_holds_up_nobody() {
+        let line = WorkerLine::new(1);
+        let busy = line.worker(50).now_or_never().flatten().expect("one is free");
+        let mut far = Box::pin(line.worker(90));
+        let mut gone = Box::pin(line.worker(10));
+        let mut near = Box::pin(line.worker(20));
+        for waiting in [&mut far, &mut gone, &mut near] {
+            assert!(waiting.now_or_never().is_none());
+        }
+        drop(gone);
+        drop(busy);
+        assert!((&mut far).now_or_never().is_none());
+        let near = near.now_or_never().flatten().expect("it is first");
+        drop(near);
+        drop(far.now_or_never().flatten().expect("nobody else waits"));
+        assert_eq!(line.0.lock().free, 1);
+    }
+}
