@@ -6,6 +6,7 @@
 //! trying again can help. Retries happen here and nowhere above. Knows nothing of bundles, plans or state; never sends
 //! credentials to a host that was not named, never falls back from TLS, never holds a blob.
 
+mod api_path;
 mod attempts;
 mod auth;
 mod blobs;
@@ -16,6 +17,7 @@ mod client;
 mod connect;
 mod endpoint;
 mod error;
+mod error_response;
 mod headers;
 mod host;
 mod kind;
@@ -24,7 +26,6 @@ mod manifests;
 mod puller;
 mod quirks;
 mod redact;
-mod refusal;
 mod resolver;
 mod retry;
 mod sample;
@@ -39,6 +40,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use api_path::{ApiPathFault, namespace_of};
 pub(crate) use auth::{Access, Credential, credentials};
 pub(crate) use blobs::Mount;
 pub use body::BlobBody;

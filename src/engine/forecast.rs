@@ -92,10 +92,7 @@ async fn image(
     namespace: Option<&Repository>,
 ) -> Result<Asked, RegistryError> {
     let place = planned.place(namespace);
-    let repository = match namespace {
-        Some(namespace) => planned.repository.below(namespace).map_err(RegistryError::from)?,
-        None => planned.repository.clone(),
-    };
+    let repository = planned.repository.below(namespace)?;
     let mut replaces = Vec::new();
     let (action, missing) = match &planned.content {
         Content::Unpacked(unpacked) => match others(registry, &repository, &planned.tags, unpacked).await? {

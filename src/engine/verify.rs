@@ -117,10 +117,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     async fn image(&self, planned: &PlannedImage, namespace: Option<&Repository>) -> Result<(), Failure> {
-        let repository = match namespace {
-            Some(namespace) => planned.repository.below(namespace).map_err(|error| Failure::from(&error))?,
-            None => planned.repository.clone(),
-        };
+        let repository = planned.repository.below(namespace)?;
         let tags: Vec<String> = planned.tags.iter().map(ToString::to_string).collect();
         let by_digest = match &planned.content {
             Content::Manifest(root) if tags.is_empty() => vec![root.to_string()],
@@ -213,10 +210,12 @@ impl Check<'_> {
                 .head_manifest(repository, reference)
                 .await
                 .map_err(|error| Failure::from(&error))?;
-            return match head {
-                Some(_) => Ok(Manifest::clone(known)),
-                None => Err(missing(repository, reference)),
-            };
+            match head {
+                Some(head) if head.digest.is_some() => return Ok(Manifest::clone(known)),
+                // A server that says yes to everything names no digest: what it has is asked for.
+                Some(_) => {}
+                None => return Err(missing(repository, reference)),
+            }
         }
         let got = self.registry.get_manifest(repository, reference, MAX_MANIFEST_BYTES).await;
         let Some(got) = got.map_err(|error| Failure::from(&error))? else {

@@ -48,8 +48,11 @@ impl Repository {
     ///
     /// # Errors
     /// [`Fault::BadReference`] when the two together are too long.
-    pub(crate) fn below(&self, namespace: &Self) -> Result<Self, BundleError> {
-        format!("{namespace}/{self}").parse()
+    pub(crate) fn below(&self, namespace: Option<&Self>) -> Result<Self, BundleError> {
+        match namespace {
+            Some(namespace) => format!("{namespace}/{self}").parse(),
+            None => Ok(self.clone()),
+        }
     }
 }
 

@@ -175,7 +175,7 @@ fn sign_of(cause: &Cause) -> Sign {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::refusal::Refusal;
+    use crate::registry::error_response::ErrorResponse;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_host_that_hangs_up_is_down_after_five_in_a_row() {
-        let gateway = |status| Cause::Answer(Refusal::new(status, None, b""));
+        let gateway = |status| Cause::Answer(ErrorResponse::new(status, None, b""));
         for (cause, opens_after) in [
             (refused(), 1),
             (Cause::Stalled(PATIENCE), 1),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::error::BundleError;
+use crate::registry::error_response::ErrorResponse;
 use crate::registry::kind::Kind;
-use crate::registry::refusal::Refusal;
 
 /// Why.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub(super) enum Cause {
     /// The resolver answered that the name does not exist, which is not an outage.
     NoSuchName(String),
     Broken(String),
+    /// What came back is no HTTP.
+    NotHttp(String),
     Stalled(Duration),
     /// A document that trickles: what came of it in that time.
     TooSlow {
@@ -34,10 +36,10 @@ pub(super) enum Cause {
     },
     /// The port is addressed with http:// and speaks TLS.
     SpeaksTls,
-    Answer(Refusal),
+    Answer(ErrorResponse),
     /// The registry asks to be left alone for longer than there is patience.
     Busy {
-        refusal: Refusal,
+        refusal: ErrorResponse,
         asked: Duration,
     },
     /// Something answers that is no registry: a web page, a login page, another protocol.
@@ -74,7 +76,7 @@ impl Cause {
             Self::BadTarget { .. } | Self::BadFile { .. } => Kind::Usage,
             Self::Credentials(_) => Kind::Auth,
             Self::Unreachable(_) | Self::NoSuchName(_) => Kind::Unreachable,
-            Self::Broken(_) => Kind::Broken,
+            Self::Broken(_) | Self::NotHttp(_) => Kind::Broken,
             Self::Stalled(_) | Self::TooSlow { .. } => Kind::Stalled,
             Self::Tls { .. } | Self::SpeaksTls => Kind::Tls,
             Self::Answer(refusal) | Self::Busy { refusal, .. } => refusal.kind(),
@@ -86,7 +88,7 @@ impl Cause {
     }
 
     /// The answer of the registry, where there was one.
-    pub(super) fn refusal(&self) -> Option<&Refusal> {
+    pub(super) fn refusal(&self) -> Option<&ErrorResponse> {
         match self {
             Self::Answer(refusal) | Self::Busy { refusal, .. } => Some(refusal),
             _ => None,
@@ -96,7 +98,8 @@ impl Cause {
     /// Whether the same request may succeed later without anybody changing anything.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Broken(_) | Self::Stalled(_) | Self::TooSlow { .. } => true,
+            Self::Unreachable(_) | Self::Broken(_) | Self::NotHttp(_) => true,
+            Self::Stalled(_) | Self::TooSlow { .. } => true,
             Self::Answer(refusal) => refusal.is_transient(),
             _ => false,
         }

@@ -14,9 +14,9 @@ use crate::registry::attempts::Attempts;
 use crate::registry::auth::{Auth, Scopes};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
+use crate::registry::error_response::ErrorResponse;
 use crate::registry::host::HostState;
 use crate::registry::redact::redacted;
-use crate::registry::refusal::Refusal;
 use crate::registry::retry::{Replay, RetryPolicy};
 use crate::registry::transport::{Payload, Transport};
 use crate::registry::{Observer, headers, location};
@@ -304,13 +304,13 @@ impl Client {
         Err((Cause::Protocol(format!("more than {MAX_REDIRECTS} redirects")), url))
     }
 
-    async fn refusal(&self, answer: Response) -> Refusal {
+    async fn refusal(&self, answer: Response) -> ErrorResponse {
         let status = answer.status().as_u16();
         let retry_after = headers::retry_after(answer.headers(), clock::timestamp());
         let values = answer.headers().get_all(WWW_AUTHENTICATE);
         let challenges = values.iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
         let body = self.transport.read_some(answer, MAX_ERROR_BYTES).await;
-        Refusal { challenges, ..Refusal::new(status, retry_after, &body) }
+        ErrorResponse { challenges, ..ErrorResponse::new(status, retry_after, &body) }
     }
 }
 

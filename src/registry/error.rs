@@ -11,9 +11,9 @@ use url::Url;
 use crate::error::{BundleError, printable};
 use crate::oci::Digest;
 pub(super) use crate::registry::cause::{Cause, TlsFault};
+use crate::registry::error_response::{ApiError, ErrorResponse};
 pub(crate) use crate::registry::kind::Kind;
 use crate::registry::redact::redacted;
-use crate::registry::refusal::{ApiError, Refusal};
 
 /// How much of an error's body is read, in bytes.
 pub(super) const MAX_ERROR_BYTES: u64 = 64 << 10;
@@ -58,7 +58,7 @@ impl RegistryError {
     }
 
     /// The answer of the registry, where there was one.
-    pub(super) fn answer(&self) -> Option<&Refusal> {
+    pub(super) fn answer(&self) -> Option<&ErrorResponse> {
         self.0.cause.refusal()
     }
 
@@ -155,6 +155,7 @@ impl RegistryError {
             Cause::NoSuchName(_) => {
                 "is the name spelt right, and does this machine ask the DNS server that knows it (getent hosts NAME)?"
             }
+            Cause::NotHttp(_) => "another service may listen there: is the port right?",
             Cause::NotRegistry(_) => {
                 "is the host or the port another one, or does a proxy or a login page answer in the registry's place?"
             }
@@ -170,7 +171,7 @@ impl RegistryError {
         Some(fixed.to_owned())
     }
 
-    fn hint_of_answer(&self, answer: &Refusal) -> Option<&'static str> {
+    fn hint_of_answer(&self, answer: &ErrorResponse) -> Option<&'static str> {
         let call = self.0.call.as_ref();
         let starts_upload =
             call.is_some_and(|call| call.method == "POST" && call.url.contains("/blobs/uploads/"));
@@ -213,6 +214,7 @@ impl fmt::Display for RegistryError {
             Cause::NotRegistry(why) => write!(f, "this is no container registry: {}", printable(why)),
             Cause::Unreachable(why) => write!(f, "no connection: {}", printable(why)),
             Cause::NoSuchName(why) => write!(f, "the name does not exist: {}", printable(why)),
+            Cause::NotHttp(why) => write!(f, "what answers there does not speak HTTP: {}", printable(why)),
             Cause::Broken(why) => write!(f, "the connection broke: {}", printable(why)),
             Cause::Stalled(after) => write!(f, "nothing moved for {} s", after.as_secs_f32()),
             Cause::TooSlow { bytes, after } => {
@@ -245,7 +247,7 @@ impl fmt::Debug for RegistryError {
 /// An error with an answer, for tests.
 #[cfg(test)]
 pub(crate) fn refused(method: &str, url: &str, status: u16, body: &str) -> RegistryError {
-    let answer = Refusal::new(status, None, body.as_bytes());
+    let answer = ErrorResponse::new(status, None, body.as_bytes());
     RegistryError::new(method, &Url::parse(url).unwrap(), Cause::Answer(answer))
 }
 

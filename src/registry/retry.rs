@@ -19,6 +19,8 @@ use crate::registry::cause::Cause;
 
 /// How often a document is asked for that trickles.
 const SLOW_DOCUMENT_TRIES: u32 = 2;
+/// How often a request is sent that is answered in another protocol: damage on the way looks like that too.
+const GARBLED_TRIES: u32 = 3;
 
 /// How patient to be with a registry.
 #[derive(Debug, Clone)]
@@ -54,6 +56,7 @@ impl RetryPolicy {
         match cause {
             Cause::Answer(refusal) if refusal.status == 500 => self.attempts.div_ceil(2),
             Cause::TooSlow { .. } => self.attempts.min(SLOW_DOCUMENT_TRIES),
+            Cause::NotHttp(_) => self.attempts.min(GARBLED_TRIES),
             _ => self.attempts,
         }
     }
@@ -99,7 +102,7 @@ pub(super) enum RetryDecision {
 pub(super) fn classify(cause: &Cause, replay: Replay) -> RetryDecision {
     match cause {
         Cause::Unreachable(_) | Cause::NoSuchName(_) => RetryDecision::Reconnect,
-        Cause::Broken(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => match replay {
+        Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => match replay {
             Replay::Safe => RetryDecision::Again,
             Replay::Never => RetryDecision::Ambiguous,
         },
@@ -141,7 +144,9 @@ pub(super) enum Next {
 /// Decides how the upload of a blob goes on, and counts.
 pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Trials) -> Next {
     let (count, limit) = match cause {
-        Cause::Broken(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => (&mut trials.broken, policy.restarts),
+        Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => {
+            (&mut trials.broken, policy.restarts)
+        }
         Cause::Answer(refusal) if refusal.has_code("DIGEST_INVALID") || refusal.has_code("SIZE_INVALID") => {
             (&mut trials.mangled, 2)
         }
@@ -170,10 +175,10 @@ mod tests {
     use super::*;
     use crate::error::{BundleError, Fault};
     use crate::registry::cause::TlsFault;
-    use crate::registry::refusal::Refusal;
+    use crate::registry::error_response::ErrorResponse;
 
     fn answered(status: u16, body: &str) -> Cause {
-        Cause::Answer(Refusal::new(status, Some(Duration::from_secs(3)), body.as_bytes()))
+        Cause::Answer(ErrorResponse::new(status, Some(Duration::from_secs(3)), body.as_bytes()))
     }
 
     #[test]

@@ -88,6 +88,7 @@ pub(super) fn cause_of(error: &reqwest::Error) -> Cause {
         Some(fault) => Cause::Tls { fault, why },
         None if names_nothing(error) => Cause::NoSuchName(why),
         None if error.is_connect() => Cause::Unreachable(why),
+        None if is_not_http(error) => Cause::NotHttp(why),
         None if error.is_builder() => Cause::Internal(why),
         None => Cause::Broken(why),
     }
@@ -106,9 +107,18 @@ pub(super) fn speaks_no_tls(error: &reqwest::Error) -> bool {
 
 /// Whether the name of the host does not exist.
 fn names_nothing(error: &reqwest::Error) -> bool {
-    let sources = std::iter::successors(error.source(), |&error| error.source());
-    let mut found = sources.filter_map(|error| error.downcast_ref::<ResolveError>());
-    found.any(ResolveError::is_permanent)
+    sources::<ResolveError>(error).any(ResolveError::is_permanent)
+}
+
+/// Whether what came back could not be read as HTTP.
+fn is_not_http(error: &reqwest::Error) -> bool {
+    sources::<hyper::Error>(error).any(hyper::Error::is_parse)
+}
+
+/// The causes that are of one type.
+fn sources<E: std::error::Error + 'static>(error: &reqwest::Error) -> impl Iterator<Item = &E> {
+    let all = std::iter::successors(error.source(), |&error| error.source());
+    all.filter_map(|error| error.downcast_ref::<E>())
 }
 
 /// The errors at the bottom: of TLS, of the operating system.

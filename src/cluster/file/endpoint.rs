@@ -1,10 +1,6 @@
 //! An endpoint of a mirror: `https://HOST[:PORT][/v2/NAMESPACE]` becomes a place to push to.
-//!
-//! containerd uses the path of an endpoint as it stands: a request is `ENDPOINT/REPOSITORY/manifests/TAG`, and only an
-//! endpoint without any path gets `/v2` ([registry.md](https://github.com/containerd/containerd/blob/v1.7.0/docs/cri/registry.md)).
-//! Hence `/v2` has to be written before a namespace, and `https://HOST/` is not `https://HOST`.
 
-use crate::registry::Target;
+use crate::registry::{ApiPathFault, Target, namespace_of};
 
 /// An endpoint that can be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,27 +67,22 @@ pub(super) fn parse(text: &str) -> Result<ParsedEndpoint, Refusal> {
 
 /// What stands behind `/v2/`.
 fn namespace(scheme: &str, authority: &str, path: Option<&str>) -> Result<Option<String>, Refusal> {
-    let Some(path) = path else { return Ok(None) };
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let right = |parts: &[&str]| {
-        let rest = parts.join("/");
-        let slash = if rest.is_empty() { "" } else { "/" };
-        format!("endpoint: {scheme}://{authority}/v2{slash}{rest}")
+    let right = |namespace: &str| {
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        format!("endpoint: {scheme}://{authority}/v2{slash}{namespace}")
     };
-    match parts.as_slice() {
-        [] => Err((
+    namespace_of(path).map_err(|fault| match fault {
+        ApiPathFault::Root => (
             "an endpoint that ends in / is asked for paths without /v2, which no registry has".to_owned(),
             format!("endpoint: {scheme}://{authority}"),
-        )),
-        ["v2", "v2", rest @ ..] => Err(("/v2 stands in it twice".to_owned(), right(rest))),
-        ["v2"] => Ok(None),
-        ["v2", rest @ ..] => Ok(Some(rest.join("/"))),
-        [before @ .., "v2"] => Err(("/v2 comes before the namespace".to_owned(), right(before))),
-        rest => Err((
-            format!("/v2 is missing before the namespace {}: every pull would end in 404", rest.join("/")),
-            right(rest),
-        )),
-    }
+        ),
+        ApiPathFault::Twice(namespace) => ("/v2 stands in it twice".to_owned(), right(&namespace)),
+        ApiPathFault::Behind(namespace) => ("/v2 comes before the namespace".to_owned(), right(&namespace)),
+        ApiPathFault::Missing(namespace) => (
+            format!("/v2 is missing before the namespace {namespace}: every pull would end in 404"),
+            right(&namespace),
+        ),
+    })
 }
 
 #[cfg(test)]

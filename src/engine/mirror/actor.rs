@@ -279,11 +279,7 @@ impl Actor {
     }
 
     fn repository(&self, image: &WorkImage) -> Result<Repository, Failure> {
-        let repository = &image.planned.repository;
-        match &self.namespace {
-            Some(namespace) => repository.below(namespace).map_err(|error| Failure::from(&error)),
-            None => Ok(repository.clone()),
-        }
+        Ok(image.planned.repository.below(self.namespace.as_ref())?)
     }
 
     /// Whether the root is put when its tags move and not before.

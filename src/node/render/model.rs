@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Refused;
 use crate::oci::Repository;
-use crate::registry::{Endpoint, Scheme, Target};
+use crate::registry::{ApiPathFault, Endpoint, Scheme, Target, namespace_of};
 use crate::tls::Authorities;
 
 /// A mirror as nodes use it. This is where a cluster file is turned into configuration: fill one for each of its mirrors.
@@ -176,16 +176,20 @@ fn parse_endpoint(text: &str) -> Result<Target, Refused> {
     let Some((scheme @ ("https" | "http"), rest)) = text.split_once("://") else {
         return Err(bad("it does not begin with https:// or http://", form()));
     };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let namespace = match path.split_once('/') {
-        Some(("v2", namespace)) => namespace,
-        None if matches!(path, "" | "v2") => "",
-        _ => {
-            let hint =
-                format!("containerd takes a path as it stands: write {scheme}://{authority}/v2/{path}");
-            return Err(bad("/v2 is missing before the namespace", hint));
-        }
+    let (authority, path) =
+        rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
+    let misplaced = |why: &str, namespace: &str| {
+        let hint =
+            format!("containerd takes a path as it stands: write {scheme}://{authority}/v2/{namespace}");
+        bad(why, hint)
+    };
+    let namespace = match namespace_of(path) {
+        Ok(namespace) => namespace.unwrap_or_default(),
+        // The rendered files have no slash at the end, whoever wrote one here.
+        Err(ApiPathFault::Root) => String::new(),
+        Err(ApiPathFault::Twice(it)) => return Err(misplaced("/v2 stands in it twice", &it)),
+        Err(ApiPathFault::Behind(it)) => return Err(misplaced("/v2 comes before the namespace", &it)),
+        Err(ApiPathFault::Missing(it)) => return Err(misplaced("/v2 is missing before the namespace", &it)),
     };
     format!("{scheme}://{authority}/{namespace}")
         .parse()
@@ -227,7 +231,7 @@ fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Ref
         (Some(path), base) => {
             let path: Result<Repository, _> = path.parse();
             let path = path.map_err(|error| bad(&error.to_string(), "write HOST=PATH, as quay.io=quay"))?;
-            let full = base.map_or_else(|| Ok(path.clone()), |base| path.below(base));
+            let full = path.below(base);
             Some(full.map_err(|error| bad(&error.to_string(), "shorten it"))?)
         }
     };

@@ -113,6 +113,19 @@ async fn a_registry_that_takes_connections_and_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_service_that_speaks_no_http_is_told_soon() {
+    let here = raw_server(|mut socket| std::io::Write::write_all(&mut socket, b"SSH-2.0-OpenSSH_9.2\r\n"));
+    for address in [here.to_string(), format!("http://{here}")] {
+        let target: Target = address.parse().unwrap();
+        let mut options = options();
+        options.retry.connect_patience = Duration::from_secs(20);
+        let error = Registry::connect(&target.endpoint, options).await.unwrap_err();
+        assert!(error.to_string().contains("does not speak HTTP"), "{error}");
+        assert!(error.hint().unwrap().contains("is the port right"), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn clear_text_at_a_port_that_speaks_tls_is_told_soon() {
     use std::io::Read as _;
     let _ = options();

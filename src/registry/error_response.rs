@@ -19,7 +19,7 @@ const MAX_SHOWN_CHARS: usize = 500;
 
 /// An answer that is not a success.
 #[derive(Debug, Clone)]
-pub(super) struct Refusal {
+pub(super) struct ErrorResponse {
     pub(super) status: u16,
     pub(super) errors: Vec<ApiError>,
     /// The body, where it is not the errors of the specification.
@@ -38,7 +38,7 @@ pub(super) struct ApiError {
     pub(super) digests: Vec<Digest>,
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// Reads what it can from a body; any body will do.
     pub(super) fn new(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         let errors: Vec<ApiError> = serde_json::from_slice::<Value>(body)
@@ -113,7 +113,7 @@ fn collect_digests(value: &Value, depth: u8, found: &mut Vec<Digest>) {
     found.retain(|digest| seen.insert(*digest));
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status)?;
         if let Some(reason) =
