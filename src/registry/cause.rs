@@ -98,10 +98,8 @@ impl Cause {
     /// Whether the same request may succeed later without anybody changing anything.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Broken(_) | Self::NotHttp(_) => true,
-            Self::Stalled(_) | Self::TooSlow { .. } => true,
             Self::Answer(refusal) => refusal.is_transient(),
-            _ => false,
+            _ => self.kind().is_network() && !matches!(self, Self::NoSuchName(_)),
         }
     }
 

@@ -184,6 +184,8 @@ impl Client {
             failing.breaker().failed(&cause, waited);
             let error = RegistryError::new(request.method.as_str(), &url, cause);
             attempts.retry(&failing, request.replay, error).await?;
+            // Where it was led to another host, that is the one to wait for.
+            self.ready(&url).await?;
         }
     }
 
@@ -230,6 +232,7 @@ impl Client {
             let delay = attempts.delay().min(MAX_PROBE_DELAY).min(left);
             attempts.wait(host, delay, &why).await;
             let deadline = left.saturating_sub(began.elapsed()).max(MIN_PROBE_TIMEOUT);
+            let deadline = deadline.min(self.transport.commit_timeout(0));
             let door = Request::new(Method::GET, at.clone());
             let door = Request { deadline: Some(deadline), follows: false, ..door };
             let looked = self.attempt(&door, None).await;

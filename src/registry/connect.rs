@@ -58,6 +58,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
 /// Knocks at the front door. A 401 comes back as an error: it says what credentials are wanted.
 pub(super) async fn knock(client: &Client) -> Result<(), RegistryError> {
     let deadline = client.policy.connect_patience.max(client.transport.connect_timeout());
+    let deadline = deadline.min(client.transport.commit_timeout(0));
     let door = Request::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
     let door = Request { deadline: Some(deadline), ..door };
     let reply = tokio::select! {

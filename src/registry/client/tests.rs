@@ -117,6 +117,25 @@ async fn an_outage_shorter_than_patience_loses_nothing_and_one_looks_for_its_end
 }
 
 #[tokio::test]
+async fn a_store_that_requests_are_led_to_is_waited_for_as_well() {
+    let (store, _, serving) = registry_at("127.0.0.1:0", |seen, _| closing(seen)).await;
+    let away = format!("http://{store}/x");
+    let (here, log) = registry(move |seen, _| match seen.method.as_str() {
+        "HEAD" => answer(307, &[("location", &away)], ""),
+        _ => closing(seen),
+    })
+    .await;
+    let registry = connect(&here, patient()).await.unwrap();
+    serving.abort();
+    let _ = serving.await;
+    let asking = tokio::spawn(async move { registry.head_manifest(&repository(), "1").await });
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let (_, _, _serving) = registry_at(&store, |seen, _| closing(seen)).await;
+    asking.await.unwrap().unwrap();
+    assert_eq!(lines(&log).iter().filter(|line| line.starts_with("HEAD")).count(), 2);
+}
+
+#[tokio::test]
 async fn a_registry_that_stays_away_is_given_up_once_for_all() {
     let (here, _, serving) = registry_at("127.0.0.1:0", |seen, _| closing(seen)).await;
     let registry = connect(&here, options()).await.unwrap();
