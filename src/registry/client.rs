@@ -18,7 +18,7 @@ use crate::registry::error_response::ErrorResponse;
 use crate::registry::host::HostState;
 use crate::registry::redact::redacted;
 use crate::registry::retry::{Replay, RetryPolicy};
-use crate::registry::transport::{Payload, Transport};
+use crate::registry::transport::{Payload, Probe, Transport};
 use crate::registry::{Observer, headers, location};
 use crate::sync::Mutex;
 
@@ -44,9 +44,8 @@ pub(super) struct Request<'a> {
     pub(super) also: &'a [u16],
     /// Whether a GET or HEAD may be led elsewhere.
     pub(super) follows: bool,
-    /// Within which time the answer must begin, if not within the usual one. What takes longer counts from its beginning
-    /// as time for which the host was away.
-    pub(super) deadline: Option<Duration>,
+    /// Whether it finds out if a host is there: the time of one that fails counts as waiting for the host.
+    pub(super) probe: Option<Probe>,
 }
 
 /// What is to become of the body of a good answer.
@@ -75,7 +74,7 @@ impl<'a> Request<'a> {
             want: Want::Nothing,
             also: &[],
             follows,
-            deadline: None,
+            probe: None,
         }
     }
 
@@ -180,7 +179,7 @@ impl Client {
                 Err(failed) => failed,
             };
             let failing = self.host_of(&url);
-            let waited = if request.deadline.is_some() { began.elapsed() } else { Duration::ZERO };
+            let waited = if request.probe.is_some() { began.elapsed() } else { Duration::ZERO };
             failing.breaker().failed(&cause, waited);
             let error = RegistryError::new(request.method.as_str(), &url, cause);
             attempts.retry(&failing, request.replay, error).await?;
@@ -234,7 +233,8 @@ impl Client {
             let deadline = left.saturating_sub(began.elapsed()).max(MIN_PROBE_TIMEOUT);
             let deadline = deadline.min(self.transport.commit_timeout(0));
             let door = Request::new(Method::GET, at.clone());
-            let door = Request { deadline: Some(deadline), follows: false, ..door };
+            let probe = Probe { deadline, afresh: true };
+            let door = Request { probe: Some(probe), follows: false, ..door };
             let looked = self.attempt(&door, None).await;
             let mut breaker = host.breaker();
             match looked {
@@ -263,8 +263,7 @@ impl Client {
                 }
             }
             let asked = Instant::now();
-            let sent =
-                self.transport.send(&request.method, &url, headers, &request.payload, request.deadline);
+            let sent = self.transport.send(&request.method, &url, headers, &request.payload, request.probe);
             let answer = sent.await.map_err(|cause| (cause, url.clone()))?;
             let host = self.host_of(&url);
             host.answered(asked.elapsed());

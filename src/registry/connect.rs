@@ -12,7 +12,7 @@ use crate::registry::endpoint::{Endpoint, Scheme};
 use crate::registry::error::{MAX_ERROR_BYTES, RegistryError};
 use crate::registry::retry::Replay;
 use crate::registry::tls::{self, Clients};
-use crate::registry::transport::Transport;
+use crate::registry::transport::{Probe, Transport};
 use crate::registry::{ClientOptions, webpage};
 
 /// A server on this machine answers a handshake within this time, or waits for a line of text.
@@ -60,7 +60,7 @@ pub(super) async fn knock(client: &Client) -> Result<(), RegistryError> {
     let deadline = client.policy.connect_patience.max(client.transport.connect_timeout());
     let deadline = deadline.min(client.transport.commit_timeout(0));
     let door = Request::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
-    let door = Request { deadline: Some(deadline), ..door };
+    let door = Request { probe: Some(Probe { deadline, afresh: false }), ..door };
     let reply = tokio::select! {
         reply = client.exchange(&door, None) => reply?,
         () = waits_for_handshake(client) => return Err(door.failed(Cause::SpeaksTls)),
@@ -77,23 +77,27 @@ pub(super) async fn knock(client: &Client) -> Result<(), RegistryError> {
 
 /// Comes back when a port that is addressed in clear text and does not answer proves to speak TLS; else never.
 async fn waits_for_handshake(client: &Client) {
-    if client.endpoint.scheme() == Scheme::Http {
-        tokio::time::sleep(CLEAR_TEXT_SILENCE).await;
-        if speaks_tls(client).await.unwrap_or(false) {
+    if client.endpoint.scheme() != Scheme::Http {
+        std::future::pending::<()>().await;
+    }
+    let mut silence = CLEAR_TEXT_SILENCE;
+    loop {
+        tokio::time::sleep(silence).await;
+        if speaks_tls(client, silence).await.unwrap_or(false) {
             return;
         }
+        silence = (silence * 2).min(client.transport.connect_timeout());
     }
-    std::future::pending::<()>().await;
 }
 
 /// Whether the other side can be shaken hands with. Nothing is shown to it, so it need not prove who it is.
-async fn speaks_tls(client: &Client) -> Result<bool, RegistryError> {
+async fn speaks_tls(client: &Client, within: Duration) -> Result<bool, RegistryError> {
     let endpoint = client.endpoint.with_scheme(Scheme::Https).with_port(client.endpoint.port());
     let mut options = ClientOptions { skip_verify: true, ..ClientOptions::default() };
-    options.timeouts.connect = CLEAR_TEXT_SILENCE;
+    options.timeouts.connect = within;
     let clients = Clients::new(&endpoint, &options)?;
     let asked = clients.data.get(endpoint.url("")?).send();
-    Ok(match tokio::time::timeout(CLEAR_TEXT_SILENCE, asked).await {
+    Ok(match tokio::time::timeout(within, asked).await {
         Ok(Ok(_)) => true,
         Ok(Err(error)) => match tls::cause_of(&error) {
             Cause::Tls { fault, .. } => fault != TlsFault::NotTls,

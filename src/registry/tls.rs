@@ -24,6 +24,8 @@ pub(super) struct Clients {
     pub(super) control: Client,
     /// For blobs.
     pub(super) data: Client,
+    /// For looking whether a host takes connections: it makes a new one each time.
+    pub(super) probe: Client,
 }
 
 impl Clients {
@@ -37,7 +39,9 @@ impl Clients {
         let config = client_config(&trust, &options.client_certificates)
             .map_err(|error| Cause::Internal(format!("TLS cannot be set up: {error}")))?;
         let control = build(endpoint, options, config.clone(), &[b"h2", b"http/1.1"])?;
-        Ok(Self { control, data: build(endpoint, options, config, &[b"http/1.1"])? })
+        let data = build(endpoint, options, config.clone(), &[b"http/1.1"])?;
+        let keep_none = ClientOptions { max_idle_connections: 0, ..options.clone() };
+        Ok(Self { control, data, probe: build(endpoint, &keep_none, config, &[b"http/1.1"])? })
     }
 }
 

@@ -39,6 +39,15 @@ pub(super) enum Payload<'a> {
     Blob { body: &'a dyn BlobBody, taken: &'a Arc<Taken>, hold: Duration },
 }
 
+/// A request that finds out whether a host is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Probe {
+    /// Within this time the answer must begin.
+    pub(super) deadline: Duration,
+    /// Over a connection of its own: that one from earlier still stands says nothing of new ones.
+    pub(super) afresh: bool,
+}
+
 /// Bytes of a blob on their way in.
 pub(crate) type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 
@@ -64,14 +73,14 @@ impl Transport {
         self.timeouts.response + Duration::from_secs(bytes / COMMIT_BYTES_PER_SECOND)
     }
 
-    /// Sends one request and waits for the head of its answer, whatever its status; within `deadline`, if there is one.
+    /// Sends one request and waits for the head of its answer, whatever its status; as a `probe`, if it is one.
     pub(super) async fn send(
         &self,
         method: &Method,
         url: &Url,
         mut headers: HeaderMap,
         payload: &Payload<'_>,
-        deadline: Option<Duration>,
+        probe: Option<Probe>,
     ) -> Result<Response, Cause> {
         // The front door is knocked at over HTTP/1.1: a server that wants another client certificate says so after the
         // handshake, and HTTP/2's implementation loses what it said.
@@ -81,9 +90,13 @@ impl Transport {
             Payload::Empty => *method == Method::POST || url.path() == "/v2/",
             Payload::Bytes(_) => false,
         };
-        let client = if over_http1 { &self.clients.data } else { &self.clients.control };
+        let client = match probe {
+            Some(Probe { afresh: true, .. }) => &self.clients.probe,
+            _ if over_http1 => &self.clients.data,
+            _ => &self.clients.control,
+        };
         let mut progress = None;
-        let mut wait = deadline.unwrap_or(self.timeouts.response);
+        let mut wait = probe.map_or(self.timeouts.response, |probe| probe.deadline);
         let body = match payload {
             Payload::Empty => {
                 if !matches!(*method, Method::GET | Method::HEAD) {

@@ -116,6 +116,26 @@ async fn an_outage_shorter_than_patience_loses_nothing_and_one_looks_for_its_end
     }
 }
 
+/// As when a proxy is drained: connections that stand are served to their end.
+#[tokio::test]
+async fn a_connection_that_still_stands_does_not_pass_for_a_host_that_is_back() {
+    let (here, kept, serving) = registry_at("127.0.0.1:0", |_, _| answer(200, &[], "")).await;
+    let registry = connect(&here, patient()).await.unwrap();
+    serving.abort();
+    let _ = serving.await;
+    let many = (0..20).map(|n: u32| {
+        let registry = registry.clone();
+        tokio::spawn(async move { registry.head_manifest(&repository(), &n.to_string()).await })
+    });
+    let many: Vec<_> = many.collect();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let (_, _, _serving) = registry_at(&here, |_, _| answer(200, &[], "")).await;
+    for one in many {
+        one.await.unwrap().unwrap();
+    }
+    assert_eq!(lines(&kept).iter().filter(|line| *line == "GET /v2/").count(), 1, "the knock alone");
+}
+
 #[tokio::test]
 async fn a_store_that_requests_are_led_to_is_waited_for_as_well() {
     let (store, _, serving) = registry_at("127.0.0.1:0", |seen, _| closing(seen)).await;
