@@ -62,8 +62,16 @@ pub(super) async fn knock(client: &Client) -> Result<(), RegistryError> {
     let door = Request::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
     let door = Request { probe: Some(Probe { deadline, afresh: false }), ..door };
     let reply = tokio::select! {
-        reply = client.exchange(&door, None) => reply?,
+        reply = client.exchange(&door, None) => reply,
         () = waits_for_handshake(client) => return Err(door.failed(Cause::SpeaksTls)),
+    };
+    let reply = match reply {
+        // An alert of TLS is no HTTP.
+        Err(error) if error.status().is_none() && client.endpoint.scheme() == Scheme::Http => {
+            let speaks_tls = speaks_tls(client, CLEAR_TEXT_SILENCE).await.unwrap_or(false);
+            return Err(if speaks_tls { door.failed(Cause::SpeaksTls) } else { error });
+        }
+        reply => reply?,
     };
     match webpage::in_place_of_registry(&reply.headers, &reply.body) {
         None => Ok(()),
