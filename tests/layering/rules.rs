@@ -232,10 +232,10 @@ pub(crate) const RULES: &[Rule] = &[
         why: "one file has the connection to a cluster",
     },
     Rule {
-        files: Outside("cluster/api/server serve/connection"),
+        files: Outside("cluster/api/server serve/connection registry/tls"),
         modules: Names::None,
         paths: These("hyper hyper_util"),
-        why: "one file has the connection to a cluster, one has those of the embedded registry",
+        why: "one file has the connection to a cluster, one has those of the embedded registry, one reads the client's errors",
     },
     Rule {
         files: In("bench"),
