@@ -62,12 +62,3 @@ fn provider() -> Arc<CryptoProvider> {
     let installed = CryptoProvider::get_default().cloned();
     installed.unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
-
-/// Whether there is any block of PEM in a file that can be read, whatever it is.
-///
-/// # Errors
-/// The file cannot be read.
-pub(crate) fn holds_pem(path: &Path) -> Result<bool, BadFile> {
-    let blocks = pem::blocks(&read(path)?);
-    Ok(blocks.iter().any(|block| !matches!(block.content, pem::Content::Damaged(_))))
-}

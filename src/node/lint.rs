@@ -4,20 +4,24 @@
 //! because of it, and the correction. One file below for each kind of file; [`disk`] finds and reads them, and nothing
 //! is ever changed or asked over the network.
 
+mod by_version;
+mod config_path;
+mod config_set;
 mod config_toml;
 mod daemon_json;
 pub(crate) mod disk;
 mod hosts_toml;
 mod registries_conf;
 mod registries_yaml;
-mod settings;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod url;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::containerd;
 use super::hosts::{self, Version};
 use crate::document::{Finding, Findings, Position, Severity};
 
@@ -45,6 +49,8 @@ pub(crate) enum FileKind {
     RegistriesYaml,
     /// Docker.
     DaemonJson,
+    /// What lies in a tree of `hosts.toml` under another name.
+    Stray,
 }
 
 /// A file that was read.
@@ -60,16 +66,30 @@ pub(crate) struct NodeFile {
     pub readable_by_others: bool,
 }
 
-/// What checkers ask of a disk, so that they can be tried without one.
+/// What checkers ask of a disk, so that they can be tried without one. Paths of a node are absolute and belong to the node
+/// that `file` is of.
 pub(crate) trait Files: std::fmt::Debug {
-    /// What is at an absolute path of the node that `source` belongs to.
-    fn certificate(&self, source: &Path, path: &Path) -> Certificate;
-    /// Whether there is a folder at an absolute path of that node.
-    fn is_folder(&self, source: &Path, path: &Path) -> bool;
+    /// A file of certificates of authorities.
+    fn authorities(&self, file: &Path, path: &Path) -> Certificate;
+    /// A client certificate and its key, which may be the same file.
+    fn client(&self, file: &Path, certificate: &Path, key: &Path) -> Certificate;
+    /// Whether there is a folder at a path.
+    fn is_folder(&self, file: &Path, path: &Path) -> bool;
+    /// The files here that a path or a pattern of a node stands for, by name.
+    fn matching(&self, file: &Path, pattern: &str) -> Vec<PathBuf>;
+    /// A file of this disk.
+    fn read(&self, path: &Path, kind: FileKind) -> Option<NodeFile>;
     /// Where a file or a folder lies.
     fn place(&self, path: &Path) -> NodePath;
-    /// The names of the folders in a folder.
-    fn folders(&self, path: &Path) -> Vec<String>;
+    /// What is in a folder of this disk, by name.
+    fn entries(&self, path: &Path) -> Vec<DirEntry>;
+}
+
+/// What is in a folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DirEntry {
+    pub name: String,
+    pub is_folder: bool,
 }
 
 /// Where something lies.
@@ -92,11 +112,11 @@ impl NodePath {
 /// What is at the path of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Certificate {
-    /// PEM.
+    /// It can be used.
     Good,
-    /// Nothing.
-    Missing,
-    /// Something else, or something that may not be read.
+    /// There is nothing at this path.
+    Missing(PathBuf),
+    /// It is something else, or may not be read.
     Bad(String),
 }
 
@@ -133,29 +153,46 @@ impl<'a> FileFindings<'a> {
         self.found.sorted()
     }
 
-    /// A file that is there for its certificates.
-    fn certificate(&mut self, files: &dyn Files, at: Position, path: &Path, effect: &str) {
-        let shown = path.display();
-        match files.certificate(&self.source.path, path) {
+    /// A file with certificates of authorities.
+    fn authority(&mut self, files: &dyn Files, at: Position, path: &Path, effect: &str) {
+        let found = files.authorities(&self.source.path, path);
+        self.certificate(found, at, effect, "put the authority's certificate there as PEM");
+    }
+
+    /// A client certificate and the file with its key.
+    fn client(
+        &mut self,
+        files: &dyn Files,
+        at: Position,
+        certificate: &Path,
+        key: Option<&Path>,
+        effect: &str,
+    ) {
+        let found = files.client(&self.source.path, certificate, key.unwrap_or(certificate));
+        let fix = match key {
+            Some(_) => "write the file with the certificate first and the one with its key second",
+            None => {
+                "put both the certificate and its key into the file, or name a pair: client = [[\"CERTIFICATE\", \"KEY\"]]"
+            }
+        };
+        self.certificate(found, at, effect, fix);
+    }
+
+    fn certificate(&mut self, found: Certificate, at: Position, effect: &str, fix: &str) {
+        match found {
             Certificate::Good => {}
-            Certificate::Missing => self.error(
+            Certificate::Missing(path) => self.error(
                 "certificate-missing",
                 at,
                 [
-                    format!("{shown} does not exist"),
+                    format!("{} does not exist", path.display()),
                     effect.to_owned(),
                     "put the certificate there, or correct the path".to_owned(),
                 ],
             ),
-            Certificate::Bad(why) => self.error(
-                "certificate-unusable",
-                at,
-                [
-                    format!("{shown}: {why}"),
-                    effect.to_owned(),
-                    "put the authority's certificate there as PEM".to_owned(),
-                ],
-            ),
+            Certificate::Bad(why) => {
+                self.error("certificate-unusable", at, [why, effect.to_owned(), fix.to_owned()]);
+            }
         }
     }
 
@@ -205,21 +242,59 @@ impl<'a> FileFindings<'a> {
 }
 
 /// All findings about `sources`, which lie on the nodes of one kind, in the order of files and lines.
-pub(crate) fn lint(sources: &[NodeFile], settings: &LintOptions, files: &dyn Files) -> Vec<Finding> {
+pub(crate) fn lint(sources: &[NodeFile], options: &LintOptions, files: &dyn Files) -> Vec<Finding> {
+    let sets = config_set::gather(sources, files);
+    let trees = tree::find(sources, &sets, files);
     let mut found = Vec::new();
     for source in sources {
         let mut findings = FileFindings::new(source);
         match source.kind {
-            FileKind::HostsToml => hosts_toml::check(&mut findings, settings, files),
-            FileKind::ConfigToml => config_toml::check(&mut findings, settings, files),
+            FileKind::HostsToml if trees.is_in_place(&source.path) => {
+                hosts_toml::check(&mut findings, options, files);
+            }
+            // Told of with the trees.
+            FileKind::HostsToml | FileKind::Stray => {}
+            FileKind::ConfigToml => found.extend(config_toml::check_syntax(source)),
             FileKind::RegistriesConf => registries_conf::check(&mut findings),
             FileKind::RegistriesYaml => registries_yaml::check(&mut findings, files),
             FileKind::DaemonJson => daemon_json::check(&mut findings),
         }
         found.extend(findings.end());
     }
-    found.extend(tree::check(sources, files));
-    found.extend(settings::check(sources, settings, files));
+    found.extend(trees.check(options, files));
+    if !sets.is_damaged {
+        found.extend(check_sets(&sets, &trees, options, files));
+    }
     found.sort_by(|a, b| (&a.path, a.line, a.severity, &a.rule).cmp(&(&b.path, b.line, b.severity, &b.rule)));
+    found.dedup();
+    found
+}
+
+/// What containerd makes of its main files, for each version that may read them.
+fn check_sets(
+    sets: &config_set::ConfigSets,
+    trees: &tree::Trees<'_>,
+    options: &LintOptions,
+    files: &dyn Files,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let not_imported = sets.not_imported.iter();
+    found.extend(not_imported.flat_map(|(file, main)| config_toml::check_not_imported(file, main)));
+    let roots: BTreeSet<&Option<PathBuf>> = sets.sets.iter().map(|set| &set.place.root).collect();
+    for set in &sets.sets {
+        let here = trees.of_node(set.place.root.as_deref(), &roots);
+        let check = |version: Version| {
+            let effective = containerd::read(&set.parsed, version);
+            let mut findings = config_toml::SetFindings::new(set);
+            if config_toml::check(&mut findings, &effective, version, files) {
+                let check =
+                    config_path::Check { set, effective: &effective, version, trees: &here, options, files };
+                check.run(&mut findings);
+            }
+            (version, findings.end())
+        };
+        let candidates = by_version::candidates(&set.parsed, options);
+        found.extend(by_version::join(candidates.into_iter().map(check).collect()));
+    }
     found
 }

@@ -111,9 +111,9 @@ fn a_clusters_file_gets_nothing_that_nodes_cannot_use() {
     for (verb, value, why) in [
         ("set-endpoint", "10.0.0.1:5000".to_owned(), "give it as https://10.0.0.1:5000"),
         ("set-endpoint", "https://a,https://b".to_owned(), "more than one address"),
-        ("set-ca", path("text"), "no whole certificate"),
+        ("set-ca", path("text"), "no certificate in PEM form"),
         ("set-ca", path("."), "directory"),
-        ("set-ca", path("docker.json"), "no whole certificate"),
+        ("set-ca", path("docker.json"), "no certificate in PEM form"),
         ("set-credentials", path("text"), "not a file of credentials"),
         ("set-credentials", path("key.json"), "neither auths nor"),
         ("set-credentials", path("ca.crt"), "not a file of credentials"),

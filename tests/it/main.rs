@@ -22,6 +22,7 @@ mod kube;
 mod left_out;
 mod memory;
 mod mirrors;
+mod node_containerd;
 mod node_lint;
 mod node_render;
 mod peak_memory;

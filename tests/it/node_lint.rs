@@ -73,7 +73,7 @@ const CASES: &[Case] = &[
     Case { folder: "config-path-to-nowhere", args: &[], rule: "config-path-missing", path: "etc/containerd/config.toml", line: Some(3), effect: "every pull goes to its upstream" },
     Case { folder: "config-path-misspelt", args: &[], rule: "config-path-missing", path: "etc/containerd/config.toml", line: Some(3), effect: "every pull goes to its upstream" },
     Case { folder: "config-path-elsewhere", args: &[], rule: "tree-not-read", path: "etc/containerd/config.toml", line: Some(3), effect: "its mirrors are not asked" },
-    Case { folder: "config-without-config-path", args: &["--containerd-version", "2.1"], rule: "no-config-path", path: "etc/containerd/config.toml", line: None, effect: "containerd 2.1 does not read the tree" },
+    Case { folder: "config-without-config-path", args: &["--containerd-version", "2.1"], rule: "no-config-path", path: "etc/containerd/config.toml", line: None, effect: "containerd 2.1 reads no hosts.toml without it" },
     Case { folder: "tree-beside-mirrors", args: &[], rule: "tree-not-read", path: "etc/containerd/config.toml", line: Some(2), effect: "never reads the tree" },
     Case { folder: "star-beside-others", args: &[], rule: "default-shadowed", path: "etc/containerd/config.toml", line: Some(2), effect: "nothing is merged" },
     Case { folder: "legacy-config-on-another-port", args: &[], rule: "config-for-nobody", path: "etc/containerd/config.toml", line: Some(4), effect: "not used for that endpoint" },
@@ -217,19 +217,31 @@ fn a_tree_that_containerd_is_not_told_of_is_an_error_where_that_is_certain() {
     let [old, new] = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"]
         .map(|plugin| format!("[plugins.\"{plugin}\".registry]\n  config_path = "));
     let (warning, error) = ((0, vec!["warning: no-config-path"]), (3, vec!["error: no-config-path"]));
-    let none = (0, Vec::new());
+    let (none, list) = ((0, Vec::new()), (0, vec!["warning: config-path-list"]));
+    let (too_new, is_list) = ((3, vec!["error: unsupported-version"]), (3, vec!["error: config-path-list"]));
     for (text, unknown, seven, two) in [
-        ("version = 2\n".to_owned(), &warning, &error, &none),
-        (String::new(), &warning, &error, &none),
-        (format!("version = 2\n{old}\"\"\n"), &warning, &error, &none),
+        ("version = 2\n".to_owned(), &error, &error, &error),
+        (String::new(), &error, &error, &error),
+        (format!("version = 2\n{old}\"\"\n"), &error, &error, &error),
         (
             "version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n".to_owned(),
             &warning,
             &warning,
-            &none,
+            &warning,
         ),
         (format!("version = 2\n{old}\"/etc/containerd/certs.d\"\n"), &none, &none, &none),
-        (format!("version = 3\n{new}\"/etc/docker/certs.d:/etc/containerd/certs.d\"\n"), &none, &none, &none),
+        (
+            format!("version = 2\n{old}\"/etc/docker/certs.d:/etc/containerd/certs.d\"\n"),
+            &none,
+            &none,
+            &is_list,
+        ),
+        (
+            format!("version = 3\n{new}\"/etc/docker/certs.d:/etc/containerd/certs.d\"\n"),
+            &list,
+            &too_new,
+            &is_list,
+        ),
     ] {
         std::fs::write(&config, &text).unwrap();
         let versions: [(&[&str], _); 3] =
@@ -243,7 +255,7 @@ fn a_tree_that_containerd_is_not_told_of_is_an_error_where_that_is_certain() {
     std::fs::write(&config, "version = 2\n").unwrap();
     std::fs::rename(disk.path().join("etc/containerd/certs.d"), disk.path().join("certs.d")).unwrap();
     assert_eq!(said(&config, &["--containerd-version=1.7"]), (0, vec!["note: no-config-path".to_owned()]));
-    assert_eq!(said(&config, &["--containerd-version=2.2"]), (0, Vec::new()));
+    assert_eq!(said(&config, &["--containerd-version=2.2"]), (0, vec!["note: no-config-path".to_owned()]));
     // The tree alone, and a tree that has yet to go where the node's file says it is.
     assert_eq!(said(&disk.path().join("certs.d"), &["--containerd-version=1.7"]), (0, Vec::new()));
     let rendered = disk.path().join("rendered/etc/containerd");

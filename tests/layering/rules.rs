@@ -206,9 +206,9 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In(
-            "node/hosts/go node/hosts/parse node/hosts/resolve node/hosts/version node/hosts/write node/render \
-             node/lint/config_toml node/lint/daemon_json node/lint/hosts_toml \
-             node/lint/registries_conf node/lint/registries_yaml node/lint/settings node/lint/tree node/lint/url",
+            "node/containerd node/hosts/go node/hosts/parse node/hosts/resolve node/hosts/version node/hosts/write node/render \
+             node/lint/by_version node/lint/config_path node/lint/config_set node/lint/config_toml node/lint/daemon_json node/lint/hosts_toml \
+             node/lint/registries_conf node/lint/registries_yaml node/lint/tree node/lint/url",
         ),
         modules: Names::None,
         paths: These("std::fs std::process std::env std::thread std::os tokio reqwest tempfile"),

@@ -205,6 +205,15 @@ impl<'a> Node<'a> {
                 "--cluster names the mirrors: --hosts-dir and --endpoint cannot stand beside it",
             ));
         }
+        if let Some(dirs) = args.hosts_dir.as_ref().filter(|dirs| dirs.contains(':'))
+            && args.containerd_version >= Version::TRANSFER
+        {
+            output.warn(&format!(
+                "--hosts-dir {dirs}: containerd {} takes a list in config_path for the name of one folder where it pulls as it \
+                 does by default; the folders are checked as 1.x and 2.0 read them",
+                args.containerd_version
+            ));
+        }
         let read = |path| crate::cli::cluster::read(path, &Expectations::default(), output);
         Ok(Self { args, cluster: cluster.map(read).transpose()? })
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::cluster::file::RegistryMirror;
 use crate::document::{Finding, Findings, Severity};
+use crate::node::render::NodeMirror;
 use crate::registry::credentials;
 use crate::tls::{Authorities, BadFile};
 
@@ -65,6 +66,10 @@ pub(super) fn findings(file: &Path, mirror: &RegistryMirror) -> Vec<Finding> {
     let mut add = |severity, key: &str, message: String, fix: String| {
         findings.add(severity, "named-file", mirror.at, (format!("{key}: {message}"), fix));
     };
+    // What no node can be told of.
+    if let Err(refused) = NodeMirror::new(&mirror.endpoint, &mirror.upstreams()) {
+        add(Severity::Error, "hosts", refused.to_string(), refused.hint.clone());
+    }
     let mut judge = |key: &str, look: Look, fix: String| match look {
         Look::Good => {}
         Look::Unseen(why) => {

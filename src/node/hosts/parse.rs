@@ -1,6 +1,7 @@
 //! From the text of a `hosts.toml` to a [`HostsFile`], with the strictness of one version of containerd.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -21,6 +22,7 @@ pub(crate) struct Ignored {
 struct Reader<'i> {
     text: &'i str,
     version: Version,
+    faults: Vec<Ignored>,
 }
 
 impl HostsFile {
@@ -29,52 +31,68 @@ impl HostsFile {
     /// # Errors
     /// When this version would ignore the file. An empty one is ignored by all.
     pub(crate) fn parse(text: &str, version: Version) -> Result<Self, Ignored> {
+        let (file, faults) = Self::parse_all(text, version);
+        faults.into_iter().next().map_or(Ok(file), Err)
+    }
+
+    /// Reads a file as far as it can be read, with every fault for which `version` would ignore the whole.
+    pub(crate) fn parse_all(text: &str, version: Version) -> (Self, Vec<Ignored>) {
         if text.is_empty() {
-            return Err(Ignored { at: None, why: "it is empty".to_owned() });
+            return (Self::default(), vec![Ignored { at: None, why: "it is empty".to_owned() }]);
         }
-        let reader = Reader { text, version };
-        let document =
-            toml::read(text).map_err(|error| Ignored { at: Some(error.at), why: error.message })?;
-        reader.file(&document)
+        let document = match toml::read(text) {
+            Ok(document) => document,
+            Err(error) => return (Self::default(), vec![Ignored { at: Some(error.at), why: error.message }]),
+        };
+        let mut reader = Reader { text, version, faults: Vec::new() };
+        let file = reader.file(&document);
+        (file, reader.faults)
     }
 }
 
 impl Reader<'_> {
-    fn file(&self, document: &Node) -> Result<HostsFile, Ignored> {
-        let server = document.get("server").map(|value| string(value, "server")).transpose()?;
-        if let (Some(server), Some(value)) = (&server, document.get("server")) {
-            url(value, server)?;
-        }
-        let root = self.settings(document)?;
+    /// What was read, if it could be.
+    fn keep<T>(&mut self, found: Result<T, Ignored>) -> Option<T> {
+        found.map_err(|fault| self.faults.push(fault)).ok()
+    }
+
+    fn file(&mut self, document: &Node) -> HostsFile {
+        let server = document.get("server").and_then(|value| {
+            let server = self.keep(string(value, "server"))?;
+            self.keep(url(value, &server)).map(|()| server)
+        });
+        let root = self.settings(document);
         let hosts = match document.get("host") {
             // https://github.com/containerd/containerd/blob/v1.7.20/remotes/docker/config/hosts.go#L459
             None if self.version < Version::TWO => {
                 let why = "it has no [host] table, which containerd before 2.0 insists on".to_owned();
-                return Err(Ignored { at: None, why });
+                self.faults.push(Ignored { at: None, why });
+                Vec::new()
             }
             None => Vec::new(),
-            Some(value) => self.hosts(value)?,
+            Some(value) => self.hosts(value),
         };
-        Ok(HostsFile { server: server.filter(|server| !server.is_empty()), root, hosts })
+        HostsFile { server: server.filter(|server| !server.is_empty()), root, hosts }
     }
 
-    fn hosts(&self, value: &Node) -> Result<Vec<(String, HostSettings)>, Ignored> {
+    fn hosts(&mut self, value: &Node) -> Vec<(String, HostSettings)> {
         if value.mapping().is_none() {
-            return ignored(value, "`host` is not a table");
+            self.keep(ignored::<()>(value, "`host` is not a table"));
         }
         let mut found = Vec::new();
         for Entry { key, value } in value.entries() {
             if value.mapping().is_none() {
-                return ignored(value, format!("`host.{}` is not a table", key.name));
+                self.keep(ignored::<()>(value, format!("`host.{}` is not a table", key.name)));
+                continue;
             }
-            url(value, &key.name)?;
-            let settings = self.settings(value)?;
+            self.keep(url(value, &key.name));
+            let settings = self.settings(value);
             // containerd 2.x looks for hosts in table headers alone.
             if self.version < Version::TWO || self.is_header(key.span.start) {
                 found.push((key.name.clone(), settings));
             }
         }
-        Ok(found)
+        found
     }
 
     /// Whether what stands there is part of a `[table]` line.
@@ -83,28 +101,27 @@ impl Reader<'_> {
         self.text[start..at].trim_start().starts_with('[')
     }
 
-    fn settings(&self, table: &Node) -> Result<HostSettings, Ignored> {
+    fn settings(&mut self, table: &Node) -> HostSettings {
         let mut settings = HostSettings::default();
         for Entry { key, value } in table.entries() {
             match key.name.as_str() {
-                "capabilities" => settings.capabilities = self.capabilities(value)?,
-                "ca" => settings.ca = strings(value, "ca")?,
-                "client" => settings.client = clients(value)?,
-                "skip_verify" => settings.skip_verify = Some(boolean(value, "skip_verify")?),
-                "override_path" if self.version >= Version::OVERRIDE_PATH => {
-                    settings.override_path = boolean(value, "override_path")?;
+                "capabilities" => {
+                    settings.capabilities = self.keep(self.capabilities(value)).unwrap_or_default();
                 }
-                "header" => settings.header = header(value)?,
+                "ca" => settings.ca = self.keep(strings(value, "ca")).unwrap_or_default(),
+                "client" => settings.client = self.keep(clients(value)).unwrap_or_default(),
+                "skip_verify" => settings.skip_verify = self.keep(boolean(value, "skip_verify")),
+                "override_path" if self.version >= Version::OVERRIDE_PATH => {
+                    settings.override_path = self.keep(boolean(value, "override_path")).unwrap_or_default();
+                }
+                "header" => settings.header = self.keep(header(value)).unwrap_or_default(),
                 "dial_timeout" if self.version >= Version::DIAL_TIMEOUT => {
-                    let text = string(value, "dial_timeout")?;
-                    if !text.is_empty() {
-                        settings.dial_timeout = Some(go::duration(&text).or_else(|why| ignored(value, why))?);
-                    }
+                    settings.dial_timeout = self.keep(dial_timeout(value)).flatten();
                 }
                 _ => {} // what it does not know does not disturb it
             }
         }
-        Ok(settings)
+        settings
     }
 
     fn capabilities(&self, value: &Node) -> Result<Vec<Capability>, Ignored> {
@@ -131,6 +148,14 @@ fn ignored<T>(value: &Node, why: impl Into<String>) -> Result<T, Ignored> {
 fn url(value: &Node, text: &str) -> Result<(), Ignored> {
     let spelled = super::resolve::with_scheme(text);
     go::url(&spelled).map(|_| ()).or_else(|why| ignored(value, format!("{text:?} is not a URL: {why}")))
+}
+
+fn dial_timeout(value: &Node) -> Result<Option<Duration>, Ignored> {
+    let text = string(value, "dial_timeout")?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    go::duration(&text).map(Some).or_else(|why| ignored(value, why))
 }
 
 fn clients(value: &Node) -> Result<Vec<ClientPair>, Ignored> {

@@ -17,27 +17,42 @@ pub(crate) struct Version {
 pub(crate) struct BadVersion(String);
 
 impl Version {
+    /// Stands for the newest patch where none is given.
+    const ANY_PATCH: u16 = u16::MAX;
     /// The first that knows `override_path`, without which a namespace cannot be told in a `hosts.toml`.
     pub(crate) const OVERRIDE_PATH: Self = Self::new(1, 6, 0);
     /// The first that takes a file without any `[host]` table, and no longer knows `tls` tables in `config.toml`.
     pub(crate) const TWO: Self = Self::new(2, 0, 0);
     /// The first that knows `dial_timeout`.
     pub(crate) const DIAL_TIMEOUT: Self = Self::new(2, 1, 0);
-    /// The first that knows the capability `referrers`, and that looks into `certs.d` without being told.
+    /// The first that pulls through the transfer service, which takes a list in `config_path` for one folder.
+    pub(crate) const TRANSFER: Self = Self::new(2, 1, 0);
+    /// The first that knows the capability `referrers`.
     pub(crate) const REFERRERS: Self = Self::new(2, 2, 0);
+    /// The first that sets `config_path` by itself.
+    pub(crate) const DEFAULT_FOLDERS: Self = Self::new(2, 2, 0);
+    /// The first that does not do so beside `mirrors`.
+    pub(crate) const DEFAULT_WITHOUT_MIRRORS: Self = Self::new(2, 2, 2);
+    /// The first that brings each imported file to the newest form before it joins them.
+    pub(crate) const MIGRATES_FILES: Self = Self::new(2, 3, 0);
     /// The newest whose rules are known here; later ones are taken to be like it.
-    pub(crate) const NEWEST: Self = Self::REFERRERS;
+    pub(crate) const NEWEST: Self = Self::MIGRATES_FILES;
 
     /// A version of three numbers.
     pub(crate) const fn new(major: u16, minor: u16, patch: u16) -> Self {
         Self { major, minor, patch }
+    }
+
+    /// `1.7` of 1.7.24.
+    pub(crate) const fn line(self) -> (u16, u16) {
+        (self.major, self.minor)
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)?;
-        if self.patch == 0 { Ok(()) } else { write!(f, ".{}", self.patch) }
+        if matches!(self.patch, 0 | Self::ANY_PATCH) { Ok(()) } else { write!(f, ".{}", self.patch) }
     }
 }
 
@@ -56,7 +71,8 @@ impl FromStr for Version {
         let numbers: Vec<u16> =
             numbers.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|_| bad())?;
         match numbers[..] {
-            [major, minor] => Ok(Self::new(major, minor, 0)),
+            // The newest of its line, which most nodes have.
+            [major, minor] => Ok(Self::new(major, minor, Self::ANY_PATCH)),
             [major, minor, patch] => Ok(Self::new(major, minor, patch)),
             _ => Err(bad()),
         }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Certificate, FileKind, Files, LintOptions, NodeFile, NodePath};
+use super::{Certificate, DirEntry, FileKind, Files, LintOptions, NodeFile, NodePath};
 use crate::document;
 use crate::node::hosts::FILE_NAME;
 use crate::{small_file, tls};
@@ -84,6 +84,7 @@ fn search(
 
 fn read(path: &Path) -> Result<Option<NodeFile>, Unreadable> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let in_tree = path.ancestors().skip(1).take(2).any(|folder| folder.ends_with("certs.d"));
     let within = |folder: &str| path.parent().is_some_and(|parent| parent.ends_with(folder));
     let kind = match name {
         FILE_NAME => Some(FileKind::HostsToml),
@@ -91,16 +92,13 @@ fn read(path: &Path) -> Result<Option<NodeFile>, Unreadable> {
         "registries.yaml" | "registries.yml" => Some(FileKind::RegistriesYaml),
         "daemon.json" => Some(FileKind::DaemonJson),
         _ if within("registries.conf.d") => None,
+        _ if in_tree => None,
         _ if matches!(path.extension().and_then(|extension| extension.to_str()), Some("toml" | "conf")) => {
             None
         }
         _ => return Ok(None),
     };
-    let failed = |error: std::io::Error| unreadable(path, &error);
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode();
-    let bytes = small_file::read_from(file, document::MAX_BYTES).map_err(failed)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (text, readable_by_others) = read_text(path).map_err(|error| unreadable(path, &error))?;
     let said = |needle: &str| text.lines().any(|line| line.trim_start().starts_with(needle));
     let kind = kind.or_else(|| {
         if said("[plugins") || name == "config.toml" && (said("version") || within("containerd")) {
@@ -108,10 +106,10 @@ fn read(path: &Path) -> Result<Option<NodeFile>, Unreadable> {
         } else if said("[[registry]]") {
             Some(FileKind::RegistriesConf)
         } else {
-            None
+            in_tree.then_some(FileKind::Stray)
         }
     });
-    Ok(kind.map(|kind| NodeFile { path: path.to_owned(), kind, text, readable_by_others: mode & 0o044 != 0 }))
+    Ok(kind.map(|kind| NodeFile { path: path.to_owned(), kind, text, readable_by_others }))
 }
 
 /// The disk of this machine, or a copy of a node's below some folder.
@@ -126,38 +124,77 @@ impl Disk {
         Self { root: settings.root.clone() }
     }
 
-    /// Where an absolute path of a node lies here: below the folder that holds the `etc` of the file that names it.
-    fn here(&self, source: &Path, path: &Path) -> PathBuf {
+    /// Where an absolute path of a node lies here: below the folder that stands for `/` of the node of the file that names it.
+    fn here(&self, file: &Path, path: &Path) -> PathBuf {
         // What a file's own folder was put in front of is here already.
-        let folder = source.parent();
+        let folder = file.parent();
         if folder.is_some_and(|folder| path.starts_with(folder)) {
             return path.to_owned();
         }
         let Ok(below) = path.strip_prefix("/") else { return path.to_owned() };
-        // A copy of k3s's has an `etc` far below the node's root: what lies beside the file on the node does so here.
+        // Both the file and the path lie below some folder of the node, which need not be a part of the root's `etc`.
         if self.root.is_none()
-            && let (Some(folder), Some(own), Some(name)) = (folder, below.parent(), below.file_name())
-            && !own.as_os_str().is_empty()
-            && folder.ends_with(own)
+            && let Some(folder) = folder
         {
-            return folder.join(name);
+            let parents = below.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+            let above =
+                folder.ancestors().flat_map(|above| parents.clone().map(move |parent| (above, parent)));
+            if let Some((above, parent)) = above.into_iter().find(|(above, parent)| above.ends_with(parent))
+                && let Some(root) = above.ancestors().nth(parent.components().count())
+            {
+                return root.join(below);
+            }
         }
-        self.place(source).root.map_or_else(|| path.to_owned(), |root| root.join(below))
+        self.place(file).root.map_or_else(|| path.to_owned(), |root| root.join(below))
     }
 }
 
 impl Files for Disk {
-    fn certificate(&self, source: &Path, path: &Path) -> Certificate {
-        match tls::holds_pem(&self.here(source, &clean(path))) {
-            Ok(true) => Certificate::Good,
-            Ok(false) => Certificate::Bad("not PEM".to_owned()),
-            Err(error) if error.io == Some(ErrorKind::NotFound) => Certificate::Missing,
-            Err(error) => Certificate::Bad(error.why),
-        }
+    fn authorities(&self, file: &Path, path: &Path) -> Certificate {
+        looked_at(tls::Authorities::read(&self.here(file, &clean(path))).map(drop), path)
     }
 
-    fn is_folder(&self, source: &Path, path: &Path) -> bool {
-        self.here(source, path).is_dir()
+    fn client(&self, file: &Path, certificate: &Path, key: &Path) -> Certificate {
+        let here = |path| self.here(file, &clean(path));
+        let (certificate_here, key_here) = (here(certificate), here(key));
+        let missing = if certificate_here.exists() { key } else { certificate };
+        looked_at(tls::ClientCertificate::read(&certificate_here, &key_here).map(drop), missing)
+    }
+
+    fn is_folder(&self, file: &Path, path: &Path) -> bool {
+        self.here(file, path).is_dir()
+    }
+
+    fn matching(&self, file: &Path, pattern: &str) -> Vec<PathBuf> {
+        let pattern = Path::new(pattern);
+        let pattern = match file.parent() {
+            Some(folder) if pattern.is_relative() => folder.join(pattern),
+            _ => self.here(file, pattern),
+        };
+        let mut found = vec![PathBuf::new()];
+        for part in clean(&pattern).components() {
+            let name = part.as_os_str().to_string_lossy();
+            let wanted = name.contains(['*', '?', '[']).then(|| globset::Glob::new(&name).ok());
+            found = match wanted {
+                None => found.into_iter().map(|path| path.join(part)).filter(|path| path.exists()).collect(),
+                Some(None) => Vec::new(),
+                Some(Some(glob)) => {
+                    let glob = glob.compile_matcher();
+                    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| glob.is_match(name));
+                    let inside = |path: PathBuf| {
+                        let names = self.entries(&path).into_iter().map(move |entry| path.join(entry.name));
+                        names.filter(fits).collect::<Vec<_>>()
+                    };
+                    found.into_iter().flat_map(inside).take(MAX_FILES).collect()
+                }
+            };
+        }
+        found
+    }
+
+    fn read(&self, path: &Path, kind: FileKind) -> Option<NodeFile> {
+        let (text, readable_by_others) = read_text(path).ok()?;
+        Some(NodeFile { path: path.to_owned(), kind, text, readable_by_others })
     }
 
     fn place(&self, path: &Path) -> NodePath {
@@ -169,11 +206,33 @@ impl Files for Disk {
         NodePath { path, root }
     }
 
-    fn folders(&self, path: &Path) -> Vec<String> {
+    fn entries(&self, path: &Path) -> Vec<DirEntry> {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let folders = entries.filter(|entry| entry.path().is_dir());
-        folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        let entry = |entry: std::fs::DirEntry| {
+            let is_folder = entry.path().is_dir();
+            Some(DirEntry { name: entry.file_name().into_string().ok()?, is_folder })
+        };
+        let mut entries: Vec<DirEntry> = entries.filter_map(entry).collect();
+        entries.sort();
+        entries
     }
+}
+
+/// What a look at a certificate gave; `path` is what the node calls it.
+fn looked_at(read: Result<(), tls::BadFile>, path: &Path) -> Certificate {
+    match read {
+        Ok(()) => Certificate::Good,
+        Err(error) if error.io == Some(ErrorKind::NotFound) => Certificate::Missing(path.to_owned()),
+        Err(error) => Certificate::Bad(error.to_string()),
+    }
+}
+
+/// The text of a file, and whether others than its owner may read it.
+fn read_text(path: &Path) -> std::io::Result<(String, bool)> {
+    let file = std::fs::File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    let bytes = small_file::read_from(file, document::MAX_BYTES)?;
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), mode & 0o044 != 0))
 }
 
 /// The path without `..`, as Go's `filepath.Join` makes it.

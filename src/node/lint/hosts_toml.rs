@@ -1,5 +1,8 @@
 //! `hosts.toml`: what containerd makes of it, against what its writer meant.
 
+mod certificates;
+mod keys;
+mod path;
 mod server;
 
 use std::path::Path;
@@ -7,52 +10,50 @@ use std::path::Path;
 use secrecy::ExposeSecret as _;
 
 use super::{FileFindings, Files, LintOptions, url};
-use crate::document::{Entry, Key, Node, Position, nearest, toml};
-use crate::node::hosts::{Capability, Host, HostsFile, Ignored, Origin, Version, directory};
+use crate::document::{Node, Position, toml};
+use crate::node::hosts::{Capability, Host, HostSettings, HostsFile, Ignored, Origin, Version, directory};
 
-const KEYS: [&str; 7] =
-    ["capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout"];
-
-const CA_EFFECT: &str = "containerd sets up all hosts before it asks the first: every pull from this registry fails, and does not fall back";
-
-pub(super) fn check(findings: &mut FileFindings<'_>, settings: &LintOptions, files: &dyn Files) {
+pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, files: &dyn Files) {
     let source = findings.source;
-    let version = settings.containerd.unwrap_or(Version::NEWEST);
-    let file = match HostsFile::parse(&source.text, version) {
-        Ok(file) => file,
-        Err(ignored) => return unread(findings, &ignored, version),
-    };
-    // What is wrong for older ones, where it is not said which it is.
-    if settings.containerd.is_none()
-        && let Err(ignored) = HostsFile::parse(&source.text, Version::OVERRIDE_PATH)
-    {
-        let (rule, fix) = reason(&ignored);
-        let effect = "containerd before 2.2 or 2.0 only logs that and goes on as if the file were not there: pulls go to the upstream";
-        findings.warning(rule, ignored.at, [ignored.why.clone(), effect.to_owned(), fix]);
+    let version = options.containerd.unwrap_or(Version::NEWEST);
+    let (file, faults) = HostsFile::parse_all(&source.text, version);
+    let document = toml::read(&source.text).ok();
+    // What is misplaced among the headers is told as that.
+    let is_cause =
+        |fault: &&Ignored| document.as_ref().is_none_or(|document| !keys::is_swallowed(document, fault.at));
+    for fault in faults.iter().filter(is_cause) {
+        unread(findings, fault, version);
     }
-    let Ok(document) = toml::read(&source.text) else { return };
+    // What is wrong for older ones, where it is not said which it is.
+    if options.containerd.is_none() {
+        let (_, older) = HostsFile::parse_all(&source.text, Version::OVERRIDE_PATH);
+        for fault in older.iter().filter(|fault| !faults.contains(fault)).filter(is_cause) {
+            let (rule, fix) = reason(fault);
+            let effect = "containerd before 2.2 or 2.0 only logs that and goes on as if the file were not there: pulls go to the upstream";
+            findings.warning(rule, fault.at, [fault.why.clone(), effect.to_owned(), fix]);
+        }
+    }
+    let Some(document) = document else { return };
+    keys::check(findings, &document, options);
+    // Of a file that does not count, what it says is told where it stands; what would come of it is nothing.
+    if !faults.is_empty() {
+        return;
+    }
+    keys::not_tables(findings, &document, &file, version);
     let folder = source.path.parent().unwrap_or(Path::new(""));
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let upstream = directory::upstream(name);
     let hosts = file.resolve(upstream.as_deref().unwrap_or("any.upstream"), folder, version);
-    keys(findings, &document, settings);
-    not_tables(findings, &document, &file, version);
-    let tables: Vec<&Node> =
-        file.hosts.iter().filter_map(|(url, _)| document.at_path(&["host", url])).collect();
+    let mut garbled = false;
     for (number, host) in hosts.iter().enumerate() {
-        let table = tables.get(number).copied();
-        let (node, url, verbatim) = match (host.origin, table, file.hosts.get(number)) {
-            (Origin::Table, Some(table), Some((url, settings))) => {
-                (table, url.as_str(), settings.override_path)
-            }
-            (Origin::Server, ..) => {
-                (&document, file.server.as_deref().unwrap_or_default(), file.root.override_path)
-            }
-            _ => (&document, "", false),
-        };
+        let Written { node, url, settings } = Written::of(&document, &file, number);
         let at = if host.origin == Origin::Server { position_of(&document, "server") } else { node.at };
         if host.origin != Origin::Upstream {
-            path(findings, at, url, host, verbatim);
+            if path::is_garbled(findings, at, url, host, upstream.as_deref()) {
+                garbled |= host.origin == Origin::Server;
+                continue;
+            }
+            path::check(findings, at, url, host, settings.override_path);
             if host.scheme == "http" {
                 findings.plain_http(at, &url::parts(url).shown());
             }
@@ -63,17 +64,35 @@ pub(super) fn check(findings: &mut FileFindings<'_>, settings: &LintOptions, fil
         if host.skip_verify && node.get("skip_verify").is_some_and(Node::is_true) {
             findings.unverified(position_of(node, "skip_verify"), &host.authority);
         }
-        for ca in &host.ca {
-            findings.certificate(files, position_of(node, "ca"), ca, CA_EFFECT);
-        }
-        for (certificate, key) in &host.client {
-            for file in std::iter::once(certificate).chain(key) {
-                findings.certificate(files, position_of(node, "client"), file, CA_EFFECT);
-            }
-        }
+        certificates::check(findings, node, host, settings, files);
         header(findings, node, host);
     }
-    server::check(findings, &document, &file, &hosts, upstream.as_deref(), settings);
+    keys::for_the_server(findings, &document, &hosts, upstream.as_deref());
+    if !garbled {
+        server::check(findings, &document, &file, &hosts, upstream.as_deref(), options);
+    }
+}
+
+/// What is written of the host at a place among those that are asked.
+struct Written<'a> {
+    /// Its table; the whole document for the last one.
+    node: &'a Node,
+    url: &'a str,
+    settings: &'a HostSettings,
+}
+
+impl<'a> Written<'a> {
+    fn of(document: &'a Node, file: &'a HostsFile, number: usize) -> Self {
+        let table = file.hosts.get(number);
+        let found = table.and_then(|(url, settings)| {
+            Some(Self { node: document.at_path(&["host", url])?, url, settings })
+        });
+        found.unwrap_or(Self {
+            node: document,
+            url: file.server.as_deref().unwrap_or_default(),
+            settings: &file.root,
+        })
+    }
 }
 
 fn position_of(node: &Node, key: &str) -> Position {
@@ -106,125 +125,6 @@ fn unread(findings: &mut FileFindings<'_>, ignored: &Ignored, version: Version) 
         )
     };
     findings.error(rule, ignored.at, [ignored.why.clone(), effect, fix]);
-}
-
-fn keys(findings: &mut FileFindings<'_>, document: &Node, settings: &LintOptions) {
-    let hosts = document.get("host").map(Node::entries).unwrap_or_default();
-    let tables = hosts.iter().map(|entry| (&entry.value, false)).chain([(document, true)]);
-    for (table, is_root) in tables {
-        for Entry { key: Key { name: key, at, .. }, .. } in table.entries() {
-            let at = *at;
-            let known = KEYS.contains(&key.as_str()) || is_root && matches!(key.as_str(), "server" | "host");
-            if !known {
-                let meant =
-                    nearest(key, &KEYS).map(|key| format!(": did you mean {key}?")).unwrap_or_default();
-                findings.error(
-                    "unknown-key",
-                    at,
-                    [
-                        format!("containerd does not know the key {key:?}"),
-                        "it is passed over without a word, and what it was to say is not said".to_owned(),
-                        format!("known are {}{meant}", KEYS.join(", ")),
-                    ],
-                );
-                continue;
-            }
-            let since = match key.as_str() {
-                "override_path" => Version::OVERRIDE_PATH,
-                "dial_timeout" => Version::DIAL_TIMEOUT,
-                _ => continue,
-            };
-            if let Some(version) = settings.containerd.filter(|&version| version < since) {
-                let rule = "key-too-new";
-                let effect = if since == Version::OVERRIDE_PATH {
-                    "it is passed over: /v2 is put behind the path, and the mirror answers 404"
-                } else {
-                    "it is passed over: a mirror that does not answer is waited for 30 s"
-                };
-                let words = [
-                    format!("containerd {version} does not know {key}, which came with {since}"),
-                    effect.to_owned(),
-                    format!("upgrade containerd to {since}, or do without"),
-                ];
-                if since == Version::OVERRIDE_PATH {
-                    findings.error(rule, at, words);
-                } else {
-                    findings.warning(rule, at, words);
-                }
-            }
-        }
-    }
-}
-
-fn not_tables(findings: &mut FileFindings<'_>, document: &Node, file: &HostsFile, version: Version) {
-    for Entry { key: Key { name: url, at, .. }, .. } in
-        document.get("host").map(Node::entries).unwrap_or_default()
-    {
-        if version >= Version::TWO && !file.hosts.iter().any(|(known, _)| known == url) {
-            findings.error(
-                "host-not-a-table",
-                *at,
-                [
-                    format!("{} is not in a [host.\"…\"] line of its own", url::parts(url).shown()),
-                    "containerd since 2.0 looks for hosts in such lines alone and never asks this one"
-                        .to_owned(),
-                    format!("write [host.\"{}\"] and its keys below", url::parts(url).shown()),
-                ],
-            );
-        }
-    }
-}
-
-fn path(findings: &mut FileFindings<'_>, at: Position, url: &str, host: &Host, verbatim: bool) {
-    let parts = url::parts(url);
-    let segments = parts.segments();
-    let shown = parts.shown();
-    let asked = format!("{}://{}{}/NAME/manifests/TAG", host.scheme, host.authority, host.path);
-    let correct = || {
-        let namespace = parts.namespace();
-        let path = if namespace.is_empty() { String::new() } else { format!("/{namespace}") };
-        let scheme = if parts.scheme == Some("http") { "http" } else { "https" };
-        format!("write {scheme}://{}/v2{path} with override_path = true", parts.authority)
-    };
-    if parts.userinfo.is_some() {
-        findings.error(
-            "password-in-url",
-            at,
-            [
-                format!("a user name stands in the URL of {}", parts.authority),
-                "containerd drops it: the mirror is asked without credentials".to_owned(),
-                "use a header, containerd's config.toml or an image pull secret".to_owned(),
-            ],
-        );
-    }
-    if segments.iter().filter(|&&segment| segment == "v2").count() > 1 {
-        let effect = format!(
-            "containerd asks {asked}, which the registry does not know: 404, and the upstream is asked"
-        );
-        findings.error("double-v2", at, [format!("{shown} has /v2 twice"), effect, correct()]);
-    } else if verbatim && !segments.contains(&"v2") {
-        findings.error(
-            "missing-v2",
-            at,
-            [
-                format!("override_path takes the path of {shown} as it stands, and there is no /v2 in it"),
-                format!(
-                    "containerd asks {asked}, which is not the registry's API: 404, and the upstream is asked"
-                ),
-                correct(),
-            ],
-        );
-    } else if !verbatim && !segments.is_empty() && segments.last() != Some(&"v2") {
-        findings.error(
-            "missing-override-path",
-            at,
-            [
-                format!("{shown} has a path, and override_path is not set"),
-                format!("containerd puts /v2 behind it and asks {asked}: 404, and the upstream is asked"),
-                correct(),
-            ],
-        );
-    }
 }
 
 fn capabilities(findings: &mut FileFindings<'_>, node: &Node, host: &Host) {

@@ -159,12 +159,16 @@ fn config_name(findings: &mut FileFindings<'_>, host: &str, at: Position, author
 
 fn check_tls(findings: &mut FileFindings<'_>, tls: &Node, host: &str, files: &dyn Files) {
     unknown(findings, tls, &["ca_file", "cert_file", "key_file", "insecure_skip_verify"]);
-    for key in ["ca_file", "cert_file", "key_file"] {
-        if let Some((path, node)) =
-            tls.get(key).and_then(|node| Some((node.text()?, node))).filter(|(path, _)| !path.is_empty())
-        {
-            findings.certificate(files, node.at, Path::new(path), "pulls that would use this mirror fail");
-        }
+    let path = |key: &str| {
+        let node = tls.get(key)?;
+        Some((Path::new(node.text().filter(|path| !path.is_empty())?), node.at))
+    };
+    let effect = "pulls that would use this mirror fail";
+    if let Some((path, at)) = path("ca_file") {
+        findings.authority(files, at, path, effect);
+    }
+    if let (Some((certificate, at)), Some((key, _))) = (path("cert_file"), path("key_file")) {
+        findings.client(files, at, certificate, Some(key), effect);
     }
     if let Some(node) = tls.get("insecure_skip_verify").filter(|node| node.is_true()) {
         findings.unverified(node.at, host);

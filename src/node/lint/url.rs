@@ -61,6 +61,43 @@ pub(super) fn is_docker_alias(host: &str) -> bool {
     )
 }
 
+/// Names of Docker Hub that no registry answers under, or that redirect to a web site.
+pub(super) fn is_docker_web_site(host: &str) -> bool {
+    matches!(host, "docker.io" | "www.docker.io" | "hub.docker.com" | "docker.com" | "www.docker.com")
+}
+
+/// The server that has the images of a registry by its name in images.
+pub(super) fn server_of(upstream: &str) -> &str {
+    if upstream == "docker.io" { "registry-1.docker.io" } else { upstream }
+}
+
+/// Why a URL's host is none: several addresses in one, a wildcard, a port that is missing.
+pub(super) fn garbled(text: &str) -> Option<&'static str> {
+    let Parts { authority, path, .. } = parts(text);
+    if authority.contains('*') {
+        return Some("a wildcard is no host");
+    }
+    if text.contains([',', ';', ' ']) || path.contains("://") || text.matches("://").count() > 1 {
+        return Some("several addresses are run together");
+    }
+    if authority.ends_with(':') || authority.is_empty() {
+        return Some("the host or its port is missing");
+    }
+    // containerd takes what begins with http for a whole URL, and `httpd:5000` for a scheme.
+    (text.starts_with("http") && !text.contains("://")).then_some("it begins like a scheme")
+}
+
+/// The root of the API of a registry that is known to have it below a path: Nexus and Artifactory.
+pub(super) fn api_below(parts: &Parts<'_>) -> Option<String> {
+    let segments: Vec<&str> = parts.segments().into_iter().filter(|segment| *segment != "v2").collect();
+    match segments[..] {
+        ["repository", name] => Some(format!("/repository/{name}/v2")),
+        ["artifactory", "api", "docker", name] => Some(format!("/artifactory/api/docker/{name}/v2")),
+        ["api", "docker", name] => Some(format!("/api/docker/{name}/v2")),
+        _ => None,
+    }
+}
+
 /// Whether runtimes take the first part of an image's name for a registry.
 pub(super) fn is_registry_name(host: &str) -> bool {
     host.contains(['.', ':']) || host == "localhost"

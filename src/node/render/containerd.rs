@@ -40,13 +40,17 @@ pub(super) fn notes(mirror: &NodeMirror, options: &Options) -> Vec<String> {
         )
     };
     match options.containerd {
-        Some(version) if version >= Version::REFERRERS => {}
+        Some(version) if version >= Version::DEFAULT_FOLDERS => notes.push(format!(
+            "containerd {version} has a list of two folders by itself, and takes it for the name of one where it pulls as it \
+             does by default: name one folder, {}",
+            set(table(true))
+        )),
         Some(version) => notes.push(format!(
             "containerd {version} reads the tree only where it is told to: {}",
             set(table(version >= Version::TWO))
         )),
         None => notes.push(format!(
-            "containerd before 2.2 reads the tree only where it is told to: {} ({} in 2.x)",
+            "containerd reads the tree only where it is told of this one folder: {} ({} in 2.x)",
             set(table(false)),
             table(true)
         )),
