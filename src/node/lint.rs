@@ -30,6 +30,8 @@ use crate::document::{Finding, Findings, Position, Severity};
 pub(crate) struct LintOptions {
     /// Their containerd; where it is not known, all versions since 1.6 must understand a file.
     pub containerd: Option<Version>,
+    /// Their Podman, or what else reads registries.conf with the same library.
+    pub podman: Option<Version>,
     /// Whether nobody but the mirror may be asked.
     pub no_fallback: bool,
     /// The folder that stands for `/` where files name absolute paths; found from an `etc` above the file if not given.
@@ -227,7 +229,7 @@ impl<'a> FileFindings<'a> {
     /// Passwords in a file that everybody reads.
     fn readable_password(&mut self, at: Position) {
         if self.source.readable_by_others {
-            self.error(
+            self.warning(
                 "readable-credentials",
                 at,
                 [
@@ -255,7 +257,7 @@ pub(crate) fn lint(sources: &[NodeFile], options: &LintOptions, files: &dyn File
             // Told of with the trees.
             FileKind::HostsToml | FileKind::Stray => {}
             FileKind::ConfigToml => found.extend(config_toml::check_syntax(source)),
-            FileKind::RegistriesConf => registries_conf::check(&mut findings),
+            FileKind::RegistriesConf => registries_conf::check(&mut findings, options),
             FileKind::RegistriesYaml => registries_yaml::check(&mut findings, files),
             FileKind::DaemonJson => daemon_json::check(&mut findings),
         }

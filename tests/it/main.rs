@@ -24,6 +24,7 @@ mod memory;
 mod mirrors;
 mod node_containerd;
 mod node_lint;
+mod node_registries;
 mod node_render;
 mod peak_memory;
 mod request_counts;

@@ -27,6 +27,9 @@ pub(in crate::cli) struct Args {
     /// The containerd of the nodes, as 1.7 or 2.1.4 [default: every one since 1.6]
     #[arg(long, value_name = "VERSION")]
     containerd_version: Option<Version>,
+    /// The Podman of the nodes, as 5.8: from 6.0 on the first form of registries.conf is refused
+    #[arg(long, value_name = "VERSION")]
+    podman_version: Option<Version>,
     /// Nobody but the mirror may be asked: find what would ask the upstream
     #[arg(long)]
     no_fallback: bool,
@@ -50,6 +53,7 @@ struct LintReport {
 pub(in crate::cli) fn run(args: &Args) -> Done {
     let options = LintOptions {
         containerd: args.containerd_version,
+        podman: args.podman_version,
         no_fallback: args.no_fallback,
         root: args.root.clone(),
     };

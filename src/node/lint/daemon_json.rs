@@ -72,9 +72,14 @@ fn check_mirror(findings: &mut FileFindings<'_>, mirror: &str, at: Position) {
         findings.error("password-in-url", at, words);
     } else if !parts.segments().is_empty() {
         let double = parts.segments().contains(&"v2");
+        let effect = if double {
+            "the daemon does not start again before 24.0; later ones put another /v2 behind the path, which no registry has"
+        } else {
+            "the daemon does not start again before 24.0; later ones ask below the path, where some registries answer (Nexus) and most do not"
+        };
         let words = [
             format!("{} has a path", parts.shown()),
-            "the daemon puts /v2 behind it, and the mirror answers 404: docker.io is asked".to_owned(),
+            effect.to_owned(),
             "give docker.io a host or port of its own on the mirror, and name its root".to_owned(),
         ];
         findings.error(if double { "double-v2" } else { "mirror-with-path" }, at, words);

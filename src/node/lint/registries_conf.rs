@@ -1,36 +1,85 @@
-//! `registries.conf` of CRI-O, Podman, Buildah and Skopeo.
+//! `registries.conf` of CRI-O, Podman, Buildah and Skopeo, with its drop-ins: what `sysregistriesv2` of containers/image makes
+//! of each file. Most of what is wrong there makes the library refuse everything, and then every pull on the node fails.
 //!
 //! <https://github.com/containers/image/blob/main/docs/containers-registries.conf.5.md>
 
-use super::{FileFindings, url};
+mod registry;
+
+use super::{FileFindings, LintOptions, url};
 use crate::document::{Entry, Key, Node, Position, Severity, nearest, toml};
+use crate::node::hosts::Version;
 
-const KEYS: [&str; 6] = ["prefix", "location", "insecure", "blocked", "mirror-by-digest-only", "mirror"];
-const MIRROR_KEYS: [&str; 3] = ["location", "insecure", "pull-from-mirror"];
+const TOP_KEYS: [&str; 6] = [
+    "registry",
+    "unqualified-search-registries",
+    "short-name-mode",
+    "credential-helpers",
+    "additional-layer-store-auth-helper",
+    "aliases",
+];
+const MODES: [&str; 3] = ["enforcing", "permissive", "disabled"];
+/// The tables of the first form.
+const FIRST: [&str; 3] = ["search", "insecure", "block"];
+const REFUSED: &str = "the runtime refuses the whole configuration, and every pull fails on the node";
 
-pub(super) fn check(findings: &mut FileFindings<'_>) {
+pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions) {
     let document = match toml::read(&findings.source.text) {
         Ok(document) => document,
         Err(error) => {
-            let effect = "every pull on the node fails: the runtime refuses the whole configuration";
-            return findings.error("not-toml", error.at, [error.message, effect.to_owned(), error.fix]);
+            return findings.error("not-toml", error.at, [error.message, REFUSED.to_owned(), error.fix]);
         }
     };
-    drop_in_name(findings);
-    if let (Some(old), Some(_)) = (document.get("registries"), document.get("registry")) {
-        let words = [
-            "tables of the first form ([registries.…]) stand beside those of the second".to_owned(),
-            "the runtime refuses a file that mixes them, and every pull fails".to_owned(),
-            "keep [[registry]] alone; search registries are unqualified-search-registries = […]".to_owned(),
-        ];
-        findings.error("both-styles", old.at, words);
+    let is_drop_in = drop_in_name(findings);
+    first_form(findings, &document, is_drop_in, options);
+    for Entry { key: Key { name, at, .. }, .. } in document.entries() {
+        if !TOP_KEYS.contains(&name.as_str()) && name != "registries" {
+            unknown(findings, *at, name, &TOP_KEYS);
+        }
     }
-    for registry in document.get("registry").map(Node::items).unwrap_or_default() {
-        check_registry(findings, registry);
+    search_registries(findings, &document);
+    if let Some(node) = document.get("short-name-mode") {
+        let mode = node.text().unwrap_or("?");
+        if !mode.is_empty() && !MODES.contains(&mode) {
+            refused(
+                findings,
+                "unknown-value",
+                node.at,
+                format!("short-name-mode = {mode:?} is not known"),
+                format!("write {}", MODES.join(", ")),
+            );
+        }
+    }
+    aliases(findings, &document);
+    let Some(Entry { key, value }) = document.entry("registry") else { return };
+    match value.sequence() {
+        Some(registries) => registry::check(findings, registries),
+        None if value
+            .mapping()
+            .is_some_and(|table| table.entries.iter().any(|entry| entry.key.name == "mirror")) =>
+        {
+            let what = "[[registry.mirror]] stands here without a [[registry]] above it".to_owned();
+            refused(
+                findings,
+                "mirror-without-registry",
+                key.at,
+                what,
+                "write [[registry]] with its prefix and location above it".to_owned(),
+            );
+        }
+        None => {
+            let what = "registry is not a list of tables".to_owned();
+            refused(findings, "wrong-type", key.at, what, "write [[registry]] with two brackets".to_owned());
+        }
     }
 }
 
-fn drop_in_name(findings: &mut FileFindings<'_>) {
+/// Something that makes the library refuse everything.
+fn refused(findings: &mut FileFindings<'_>, rule: &'static str, at: Position, what: String, fix: String) {
+    findings.error(rule, at, [what, REFUSED.to_owned(), fix]);
+}
+
+/// Whether the file is a drop-in; one whose name does not end in `.conf` is none.
+fn drop_in_name(findings: &mut FileFindings<'_>) -> bool {
     let path = &findings.source.path;
     let in_folder = path.parent().is_some_and(|folder| folder.ends_with("registries.conf.d"));
     if in_folder && path.extension().is_none_or(|extension| extension != "conf") {
@@ -41,178 +90,105 @@ fn drop_in_name(findings: &mut FileFindings<'_>) {
         ];
         findings.error("drop-in-name", None, words);
     }
+    in_folder
 }
 
-fn check_registry(findings: &mut FileFindings<'_>, registry: &Node) {
-    unknown(findings, registry, &KEYS);
-    let text = |key: &str| registry.get(key).and_then(|node| Some((node.text()?, node.at)));
-    let mirrors = registry.get("mirror").map(Node::items).unwrap_or_default();
-    if text("prefix").is_none() && text("location").is_none() {
-        let words = [
-            "a [[registry]] with neither prefix nor location".to_owned(),
-            "the runtime refuses the whole configuration, and every pull fails".to_owned(),
-            "write prefix = \"gcr.io\" and location = \"gcr.io\"".to_owned(),
-        ];
-        findings.error("no-location", registry.at, words);
-    }
-    if let Some((prefix, at)) = text("prefix") {
-        prefix_form(findings, prefix, at);
-    }
-    if let Some((location, at)) = text("location") {
-        place(findings, location, at);
-    }
-    if let Some(node) = registry.get("blocked").filter(|node| node.is_true() && !mirrors.is_empty()) {
-        let words = [
-            "a registry that is blocked has mirrors".to_owned(),
-            "images of it are refused before any mirror is asked".to_owned(),
-            "to keep the upstream out, write the mirror as its location, and no [[registry.mirror]]"
-                .to_owned(),
-        ];
-        findings.error("blocked-with-mirrors", node.at, words);
-    }
-    if let Some(node) = registry.get("insecure").filter(|node| node.is_true()) {
-        insecure(findings, node, text("location").map_or("the registry", |(location, _)| location));
-    }
-    let by_digest = registry.get("mirror-by-digest-only").filter(|node| node.is_true());
-    for mirror in mirrors {
-        unknown(findings, mirror, &MIRROR_KEYS);
-        let location = mirror.get("location").and_then(Node::text);
-        if let Some(location) = location {
-            place(findings, location, mirror.get("location").map_or(mirror.at, |node| node.at));
-        } else {
-            let words = [
-                "a mirror without a location".to_owned(),
-                "the runtime refuses the whole configuration, and every pull fails".to_owned(),
-                "write location = \"HOST:PORT[/NAMESPACE]\"".to_owned(),
-            ];
-            findings.error("no-location", mirror.at, words);
-        }
-        if let Some(node) = mirror.get("insecure").filter(|node| node.is_true()) {
-            insecure(findings, node, location.unwrap_or("the mirror"));
-        }
-        let Some((from, node)) = mirror.get("pull-from-mirror").and_then(|node| Some((node.text()?, node)))
-        else {
-            continue;
-        };
-        if let Some(both) = by_digest {
-            let words = [
-                format!("pull-from-mirror stands beside mirror-by-digest-only (line {})", both.at.line),
-                "the runtime refuses the whole configuration, and every pull fails".to_owned(),
-                "keep pull-from-mirror alone".to_owned(),
-            ];
-            findings.error("both-styles", node.at, words);
-        } else if from == "digest-only" {
-            digest_only(findings, node.at);
-        } else if !matches!(from, "all" | "tag-only") {
-            let words = [
-                format!("pull-from-mirror = {from:?} is not known"),
-                "the runtime refuses the whole configuration, and every pull fails".to_owned(),
-                "write \"all\", \"digest-only\" or \"tag-only\"".to_owned(),
-            ];
-            findings.error("unknown-value", node.at, words);
-        }
-    }
-    if let Some(node) = by_digest.filter(|_| {
-        !mirrors.is_empty() && mirrors.iter().all(|mirror| mirror.get("pull-from-mirror").is_none())
-    }) {
-        digest_only(findings, node.at);
-    }
-}
-
-fn digest_only(findings: &mut FileFindings<'_>, at: Position) {
-    let words = [
-        "the mirror is asked for digests alone".to_owned(),
-        "an image named by its tag goes to the upstream, and is not found where there is none".to_owned(),
-        "leave it out, or write pull-from-mirror = \"all\"".to_owned(),
-    ];
-    findings.warning("digest-only", at, words);
-}
-
-fn insecure(findings: &mut FileFindings<'_>, node: &Node, of: &str) {
-    let words = [
-        format!("{of} is insecure"),
-        "its certificate is not checked, and plain HTTP is good enough: anybody can pose as the mirror"
-            .to_owned(),
-        "put the authority's certificate into /etc/containers/certs.d/HOST:PORT/ca.crt instead".to_owned(),
-    ];
-    findings.warning("unverified-tls", node.at, words);
-}
-
-fn unknown(findings: &mut FileFindings<'_>, table: &Node, known: &[&str]) {
-    for Entry { key: Key { name: key, at, .. }, .. } in table.entries() {
-        if known.contains(&key.as_str()) {
-            continue;
-        }
-        let meant = nearest(key, known).map(|key| format!(": did you mean {key}?")).unwrap_or_default();
-        let words = [
-            format!("the runtime does not know the key {key:?} here"),
-            "it is passed over without a word".to_owned(),
-            format!("known are {}{meant}", known.join(", ")),
-        ];
-        findings.error("unknown-key", *at, words);
-    }
-}
-
-fn prefix_form(findings: &mut FileFindings<'_>, prefix: &str, at: Position) {
-    let never = "no image matches it: the mirror is never asked".to_owned();
-    let parts = url::parts(prefix);
-    if parts.scheme.is_some() {
-        let words = [
-            format!("the prefix {prefix} has a scheme"),
-            never,
-            format!("write {:?}", format!("{}{}", parts.authority, parts.path)),
-        ];
-        findings.error("scheme-in-location", at, words);
-    } else if prefix.contains('*') && !prefix.starts_with("*.") {
-        let words = [
-            format!("a wildcard stands in the prefix {prefix:?} where it may not"),
-            "the runtime refuses the whole configuration, and every pull fails".to_owned(),
-            "a wildcard comes first, for subdomains alone, as *.gcr.io".to_owned(),
-        ];
-        findings.error("bad-wildcard", at, words);
-    } else if url::is_docker_alias(parts.authority) {
-        findings.error(
-            "wrong-registry-name",
-            at,
-            [
-                format!("runtimes call {} docker.io", parts.authority),
-                never,
-                "write prefix = \"docker.io\"".to_owned(),
-            ],
+/// `[registries.search]` and so on.
+fn first_form(findings: &mut FileFindings<'_>, document: &Node, is_drop_in: bool, options: &LintOptions) {
+    let Some(Entry { key, value }) = document.entry("registries") else { return };
+    let says =
+        |table: &str| value.at_path(&[table, "registries"]).is_some_and(|list| !list.items().is_empty());
+    let fix =
+        "write unqualified-search-registries = […] at the top, and [[registry]] with insecure or blocked"
+            .to_owned();
+    if document.entries().iter().any(|entry| TOP_KEYS.contains(&entry.key.name.as_str())) {
+        let what = "tables of the first form ([registries.…]) stand beside those of the second".to_owned();
+        refused(findings, "both-styles", key.at, what, fix);
+    } else if is_drop_in {
+        refused(
+            findings,
+            "first-form",
+            key.at,
+            "a drop-in in the first form ([registries.…])".to_owned(),
+            fix,
         );
-    } else if parts.authority == "docker.io" && parts.segments().len() == 1 && parts.segments() != ["library"]
-    {
-        let words = [
-            format!("{prefix} is the image docker.io/library{} to the runtime", parts.path),
-            "the prefix matches only images of that user or organisation: for an official image, none"
-                .to_owned(),
-            format!("for the official image, write prefix = \"docker.io/library{}\"", parts.path),
-        ];
-        findings.add(Severity::Note, "library-missing", at, words);
+    } else if FIRST.into_iter().any(says) {
+        let what = "the file has the first form (version 1, [registries.search] and so on)".to_owned();
+        match options.podman {
+            Some(podman) if podman >= Version::new(6, 0, 0) => {
+                refused(findings, "first-form", key.at, what, fix);
+            }
+            _ => {
+                let effect = "it is converted, has no mirrors, and is refused from Podman 6 (containers/image 5.40) on: every pull fails then";
+                findings.warning("first-form", key.at, [what, effect.to_owned(), fix]);
+            }
+        }
     }
 }
 
-/// A place of images: no scheme, and no path of the API.
-fn place(findings: &mut FileFindings<'_>, location: &str, at: Position) {
-    let parts = url::parts(location);
-    let right = || {
-        let namespace = parts.namespace();
-        let namespace = if namespace.is_empty() { namespace } else { format!("/{namespace}") };
-        format!("write location = \"{}{namespace}\"", parts.authority)
-    };
-    if parts.scheme.is_some() {
-        let words = [
-            format!("{} has a scheme", parts.shown()),
-            "the runtime refuses the whole configuration, and every pull fails".to_owned(),
-            right(),
-        ];
-        findings.error("scheme-in-location", at, words);
-    } else if parts.segments().contains(&"v2") {
-        let effect = "the runtime puts /v2 in front by itself: it asks for a repository whose name begins with v2, which is not there".to_owned();
-        findings.error(
-            "double-v2",
-            at,
-            [format!("{} holds the path of the API", parts.shown()), effect, right()],
-        );
+fn search_registries(findings: &mut FileFindings<'_>, document: &Node) {
+    for (name, at) in document.get("unqualified-search-registries").map(Node::texts).unwrap_or_default() {
+        let parts = url::parts(name);
+        let bare = parts.authority.to_owned();
+        if parts.scheme.is_some() || !parts.path.trim_end_matches('/').is_empty() || bare.is_empty() {
+            let why = if parts.scheme.is_some() { "a scheme" } else { "a path" };
+            let what = format!(
+                "unqualified-search-registries has {name:?}, and takes names of registries without {why}"
+            );
+            let fix = if parts.path.len() > 1 {
+                format!("write {bare:?}, and a [[registry]] with a prefix for the path")
+            } else {
+                format!("write {bare:?}")
+            };
+            refused(findings, "search-registry", at, what, fix);
+        }
     }
+}
+
+fn aliases(findings: &mut FileFindings<'_>, document: &Node) {
+    for Entry { key, value } in document.get("aliases").map(Node::entries).unwrap_or_default() {
+        let Some(name) = value.text().filter(|name| !name.is_empty()) else { continue };
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let is_whole = name.split_once('/').is_some_and(|(host, _)| url::is_registry_name(host));
+        if !is_whole || last.contains(':') || name.contains('@') {
+            let what = format!(
+                "the alias {:?} stands for {name:?}, which is not a whole name without a tag",
+                key.name
+            );
+            refused(
+                findings,
+                "bad-alias",
+                key.at,
+                what,
+                format!("write \"REGISTRY/{}\"", last.split(':').next().unwrap_or(last)),
+            );
+        }
+    }
+}
+
+fn unknown(findings: &mut FileFindings<'_>, at: Position, key: &str, known: &[&str]) {
+    let meant = nearest(key, known).map(|key| format!(": did you mean {key}?")).unwrap_or_default();
+    let words = [
+        format!("the runtime does not know the key {key:?} here"),
+        "it is passed over without a word".to_owned(),
+        format!("known are {}{meant}", known.join(", ")),
+    ];
+    findings.error("unknown-key", at, words);
+}
+
+/// A key that stands below a line that begins another table.
+fn misplaced(
+    findings: &mut FileFindings<'_>,
+    severity: Severity,
+    key: &Key,
+    table: &str,
+    begins: Position,
+    to: &str,
+) {
+    let words = [
+        format!("{} stands below {table} (line {}), and belongs to that table", key.name, begins.line),
+        "it is passed over without a word".to_owned(),
+        format!("move {} {to}", key.name),
+    ];
+    findings.add(severity, "misplaced-key", key.at, words);
 }

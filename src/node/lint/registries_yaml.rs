@@ -7,46 +7,59 @@ use std::path::Path;
 use super::{FileFindings, Files, config_toml, url};
 use crate::document::{Entry, Key, Node, Position, nearest, yaml};
 
+const STOPS: &str = "the node's k3s or RKE2 does not start again";
+
 pub(super) fn check(findings: &mut FileFindings<'_>, files: &dyn Files) {
     let documents = match yaml::read(&findings.source.text) {
         Ok(documents) => documents,
         Err(error) => {
-            let effect = "the node's k3s or RKE2 does not start again".to_owned();
-            return findings.error("not-yaml", error.at, [error.message, effect, error.fix]);
+            return findings.error("not-yaml", error.at, [error.message, STOPS.to_owned(), error.fix]);
         }
     };
     let Some(document) = documents.first() else { return };
-    unknown(findings, document, &["mirrors", "configs"]);
-    let mirrors = document.get("mirrors").map(Node::entries).unwrap_or_default();
-    let mut authorities = Vec::new();
-    for Entry { key: Key { name: host, at, .. }, value: mirror } in mirrors {
-        unknown(findings, mirror, &["endpoint", "rewrite"]);
+    if document.mapping().is_none() {
+        return wrong_type(findings, document.at, "the file", "a mapping with mirrors: and configs:");
+    }
+    unknown(findings, document, &["mirrors", "configs", "auths"]);
+    let mut asked: Vec<Mirror<'_>> = Vec::new();
+    for Entry { key: Key { name: host, at, .. }, value: mirror } in table(findings, document, "mirrors") {
         name(findings, host, *at);
-        let endpoints = mirror.get("endpoint").map(Node::texts).unwrap_or_default();
-        for (endpoint, at) in &endpoints {
-            let parts = url::parts(endpoint);
-            authorities.push(parts.authority);
-            config_toml::check_endpoint(findings, endpoint, *at);
-            if parts.scheme.is_none() {
-                let words = [
-                    format!("the endpoint {endpoint} has no scheme"),
-                    "what stands before the port may be taken for one: the mirror is not asked".to_owned(),
-                    format!("write https://{endpoint}"),
-                ];
-                findings.error("no-scheme", *at, words);
-            }
+        if mirror.is_null() {
+            continue;
         }
+        if mirror.mapping().is_none() {
+            wrong_type(
+                findings,
+                mirror.at,
+                &format!("mirrors.{host}"),
+                "a mapping with endpoint: and a list below it",
+            );
+            continue;
+        }
+        unknown(findings, mirror, &["endpoint", "rewrite"]);
+        let endpoints = endpoints(findings, host, mirror);
         if let Some(rewrite) = mirror.get("rewrite") {
             let with_path =
                 endpoints.iter().find(|(endpoint, _)| !url::parts(endpoint).namespace().is_empty());
             check_rewrite(findings, rewrite, with_path.copied());
         }
+        asked.push(Mirror {
+            host,
+            endpoints: endpoints.iter().map(|(endpoint, _)| url::parts(endpoint).authority).collect(),
+        });
     }
-    for Entry { key: Key { name: host, at, .. }, value: config } in
-        document.get("configs").map(Node::entries).unwrap_or_default()
-    {
+    let configs = table(findings, document, "configs");
+    let named: Vec<&str> = configs.iter().map(|entry| entry.key.name.as_str()).collect();
+    for Entry { key: Key { name: host, at, .. }, value: config } in configs {
+        if config.is_null() {
+            continue;
+        }
+        if config.mapping().is_none() {
+            wrong_type(findings, config.at, &format!("configs.{host}"), "a mapping with auth: and tls:");
+            continue;
+        }
         unknown(findings, config, &["auth", "tls"]);
-        config_name(findings, host, *at, &authorities);
+        config_name(findings, host, *at, config, &asked, &named);
         if let Some(Entry { key, value: auth }) = config.entry("auth") {
             unknown(
                 findings,
@@ -61,6 +74,64 @@ pub(super) fn check(findings: &mut FileFindings<'_>, files: &dyn Files) {
     }
 }
 
+/// A registry with the hosts that are asked for it.
+struct Mirror<'a> {
+    host: &'a str,
+    endpoints: Vec<&'a str>,
+}
+
+/// The entries of a table that may be left out.
+fn table<'a>(findings: &mut FileFindings<'_>, document: &'a Node, key: &str) -> &'a [Entry] {
+    let Some(Entry { key: at, value }) = document.entry(key) else { return &[] };
+    if value.mapping().is_none() && !value.is_null() {
+        wrong_type(
+            findings,
+            at.at,
+            key,
+            "a mapping, with the name of a registry before each entry and no hyphen",
+        );
+    }
+    value.entries()
+}
+
+/// The endpoints of a mirror. k3s completes those without a scheme, and takes a slash or /v2 at the end.
+fn endpoints<'a>(findings: &mut FileFindings<'_>, host: &str, mirror: &'a Node) -> Vec<(&'a str, Position)> {
+    let Some(Entry { key, value }) = mirror.entry("endpoint") else { return Vec::new() };
+    if value.sequence().is_none() && !value.is_null() {
+        wrong_type(
+            findings,
+            key.at,
+            &format!("mirrors.{host}.endpoint"),
+            "a list: a hyphen before each endpoint",
+        );
+        return Vec::new();
+    }
+    let found: Vec<(&str, Position)> =
+        value.items().iter().filter_map(|item| Some((item.text()?, item.at))).collect();
+    for (number, (endpoint, at)) in found.iter().enumerate() {
+        if found[..number].iter().any(|(other, _)| other == endpoint) {
+            let words = [
+                format!("the endpoint {} stands here twice", url::parts(endpoint).shown()),
+                "k3s and RKE2 before March 2024 write a hosts.toml of it that containerd ignores; later ones skip it".to_owned(),
+                "remove one of the two".to_owned(),
+            ];
+            findings.warning("duplicate-endpoint", *at, words);
+        } else if url::parts(endpoint).path != "/" {
+            config_toml::check_endpoint(findings, endpoint, *at);
+        }
+    }
+    found
+}
+
+fn wrong_type(findings: &mut FileFindings<'_>, at: Position, what: &str, wanted: &str) {
+    let words = [
+        format!("{what} is not {}", wanted.split([',', ':']).next().unwrap_or(wanted)),
+        STOPS.to_owned(),
+        format!("write {wanted}"),
+    ];
+    findings.error("wrong-type", at, words);
+}
+
 fn unknown(findings: &mut FileFindings<'_>, table: &Node, known: &[&str]) {
     for Entry { key: Key { name: key, at, .. }, .. } in table.entries() {
         if known.contains(&key.as_str()) {
@@ -69,7 +140,7 @@ fn unknown(findings: &mut FileFindings<'_>, table: &Node, known: &[&str]) {
         let meant = nearest(key, known).map(|key| format!(": did you mean {key}?")).unwrap_or_default();
         let words = [
             format!("the key {key:?} is not known here"),
-            "it is passed over without a word, or the node does not start".to_owned(),
+            "it is passed over without a word, and what it was to say is not said".to_owned(),
             format!("known are {}{meant}", known.join(", ")),
         ];
         findings.error("unknown-key", *at, words);
@@ -137,23 +208,39 @@ fn check_rewrite(findings: &mut FileFindings<'_>, rewrite: &Node, with_path: Opt
     }
 }
 
-fn config_name(findings: &mut FileFindings<'_>, host: &str, at: Position, authorities: &[&str]) {
+/// Settings for a host that is not asked: endpoints are looked up by their own host and port.
+fn config_name(
+    findings: &mut FileFindings<'_>,
+    host: &str,
+    at: Position,
+    config: &Node,
+    mirrors: &[Mirror<'_>],
+    named: &[&str],
+) {
     let parts = url::parts(host);
     let effect = "its certificates and credentials are not used for any mirror".to_owned();
+    let authorities: Vec<&str> = mirrors.iter().flat_map(|mirror| mirror.endpoints.iter().copied()).collect();
     if parts.scheme.is_some() || !parts.path.is_empty() {
+        let what = format!("configs has {}, which is not HOST or HOST:PORT", parts.shown());
+        findings.error("config-for-nobody", at, [what, effect, format!("write {}", parts.authority)]);
+        return;
+    }
+    let mirror = mirrors.iter().find(|mirror| mirror.host == host);
+    let bare = mirror.and_then(|mirror| {
+        mirror.endpoints.iter().find(|endpoint| **endpoint != host && !named.contains(endpoint))
+    });
+    if let Some(endpoint) = bare.filter(|_| config.get("tls").is_some_and(|tls| !tls.is_null())) {
         let words = [
-            format!("configs has {}, which is not HOST or HOST:PORT", parts.shown()),
-            effect,
-            format!("write {}", parts.authority),
+            format!(
+                "configs.{host} has tls, and what is asked for {host} is {endpoint}, which configs does not name"
+            ),
+            format!("it is used where {host} itself is asked: the mirror's certificate is not trusted"),
+            format!("write configs.{endpoint:?}"),
         ];
         findings.error("config-for-nobody", at, words);
-    } else if let Some(endpoint) = url::other_port(host, authorities) {
-        let words = [
-            format!("configs has {host}, and the endpoint is {endpoint}"),
-            effect,
-            format!("write {endpoint}"),
-        ];
-        findings.warning("config-for-nobody", at, words);
+    } else if let Some(endpoint) = url::other_port(host, &authorities).filter(|_| mirror.is_none()) {
+        let what = format!("configs has {host}, and the endpoint is {endpoint}");
+        findings.warning("config-for-nobody", at, [what, effect, format!("write {endpoint}")]);
     }
 }
 
