@@ -208,9 +208,10 @@ fn a_plus_in_a_tag_is_written_as_helm_writes_it_where_that_is_wanted() {
         repository: repository.map(|name| name.parse().unwrap()),
         ..Naming::default()
     };
-    let error =
-        Plan::new(&catalog, &Rules { naming: fix(None), ..Rules::default() }, Accept::default()).unwrap_err();
-    assert!(error.hint_text().unwrap().contains("--repository"), "a tag alone is still one: {error}");
+    let plan =
+        Plan::new(&catalog, &Rules { naming: fix(None), ..Rules::default() }, Accept::default()).unwrap();
+    assert_eq!(places(&plan), ["c/app:1_2"]);
+    assert!(plan.left_out[0].why.contains("--repository"), "a tag alone is still one: {:?}", plan.left_out);
     let plan =
         Plan::new(&catalog, &Rules { naming: fix(Some("gcr.io/d")), ..Rules::default() }, Accept::default())
             .unwrap();
