@@ -38,6 +38,7 @@ mod partial;
 mod pool;
 mod registry_tree;
 mod sections;
+mod shared;
 mod sniff;
 mod tar;
 #[cfg(test)]
@@ -45,9 +46,7 @@ mod tests;
 mod tree;
 mod views;
 
-pub(crate) use catalog::{
-    Attachment, AttachmentKind, ContentKey, PartialIndex, Stored, Unit, Unpacked, UnpackedLayer,
-};
+pub(crate) use catalog::{Attachment, ContentKey, PartialIndex, Stored, Unit, Unpacked, UnpackedLayer};
 pub use catalog::{Blob, Catalog, Content, Image, ImageName};
 pub(crate) use leftovers::{LeftOut, LeftOutClass};
 pub use limits::Limits;

@@ -62,5 +62,5 @@ pub mod measured {
     pub use crate::plan::{Plan, Rules};
     pub use crate::registry::{BlobBody, ClientOptions, Registry, Target};
     pub use crate::serve::{Discard, Options, Server};
-    pub use crate::source::{ByteSpace, Extent};
+    pub use crate::source::{ByteSpace, Extent, Origin};
 }

@@ -7,6 +7,7 @@
 pub(crate) mod digest;
 pub(crate) mod manifest;
 pub mod media_type;
+pub(crate) mod raw;
 pub(crate) mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher};

@@ -12,6 +12,7 @@ mod lazy;
 mod map;
 mod pread;
 mod stdin;
+mod traced;
 
 use std::fmt;
 use std::ops::Range;
@@ -25,6 +26,8 @@ pub(crate) use self::folder::{FileFacts, FolderEntry, FolderEntryKind, scan_fold
 pub(crate) use self::late::LateFile;
 pub(crate) use self::lazy::LazySpace;
 pub(crate) use self::stdin::stdin;
+pub use self::traced::Origin;
+pub(crate) use self::traced::Traced;
 use crate::error::{BundleError, Fault};
 
 /// A finite space of bytes that many readers can read anywhere, at once.
@@ -51,6 +54,11 @@ pub trait ByteSpace: Send + Sync + fmt::Debug {
 
     /// The space that this one is a range of, and where in it it begins; none for a space of its own.
     fn within(&self) -> Option<(&Arc<dyn ByteSpace>, u64)> {
+        None
+    }
+
+    /// Where the space comes from, if it was told.
+    fn origin(&self) -> Option<&Origin> {
         None
     }
 
@@ -85,6 +93,13 @@ impl Extent {
             (space, offset) = (outer, offset + at);
         }
         offset
+    }
+}
+
+/// Nowhere: what stands in the place of an extent that is still to be told.
+impl Default for Extent {
+    fn default() -> Self {
+        Self { space: Arc::new(Bytes::new()), offset: 0, len: 0 }
     }
 }
 

@@ -11,7 +11,8 @@
 //! * what could make a run claim too much, the catalog of an earlier bundle in the place of a later one, is what
 //!   [`BundleIdentity`] is strict about.
 //!
-//! Every call may wait, for the disk or for another run's transaction: call it from threads that may wait.
+//! One thread has the database, and writes are sent to it. Whoever asks for something waits, for the disk or for another
+//! run's transaction: ask from threads that may wait.
 
 mod catalog_codec;
 mod catalogs;
@@ -22,47 +23,46 @@ mod lock;
 mod runs;
 mod schema;
 mod store;
-#[cfg(test)]
-mod tests;
+mod worker;
 
 use crate::clock;
-use crate::sync::{Mutex, MutexGuard};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-pub(crate) use catalog_codec::{Home, OpenVolume, Openings};
+pub(crate) use catalog_codec::{Home, OpenVolume};
 pub(crate) use folder::default_folder;
 pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;
 pub(crate) use lock::{LockError, RunLock};
 pub(crate) use runs::{RunCounts, RunId};
-use store::Store;
+use worker::{Notes, Worker};
 
 /// What is remembered. Many threads may ask at once.
 #[derive(Debug)]
 pub(crate) struct State {
     /// None where nothing is kept, nor locked.
     folder: Option<PathBuf>,
-    store: Mutex<Option<Store>>,
-    notes: Mutex<Vec<String>>,
+    /// None where nothing is remembered from the start.
+    worker: Option<Worker>,
+    notes: Notes,
 }
 
 impl State {
     /// The state in this folder; made where it is not there. Never fails: see [`State::take_notes`].
     pub(crate) fn open(folder: &Path) -> Self {
-        let opened = store::open(folder);
-        Self {
-            folder: Some(folder.to_owned()),
-            store: Mutex::new(opened.store),
-            notes: Mutex::new(opened.notes),
-        }
+        let notes = Notes::default();
+        let worker = Worker::start(folder, &notes);
+        let worker = worker.map_err(|error| {
+            notes.lock().push(format!("nothing is remembered in this run: no thread for the state: {error}"));
+        });
+        Self { folder: Some(folder.to_owned()), worker: worker.ok(), notes }
     }
 
     /// Remembers nothing, and has nothing to say about it.
     pub(crate) fn none() -> Self {
-        Self { folder: None, store: Mutex::default(), notes: Mutex::default() }
+        Self { folder: None, worker: None, notes: Notes::default() }
     }
 
     /// Locks these mirrors for a run. `None` where nothing is kept.
@@ -75,48 +75,55 @@ impl State {
 
     /// Whether anything is remembered at all.
     pub(crate) fn is_kept(&self) -> bool {
-        self.store().is_some()
+        self.worker.as_ref().is_some_and(Worker::is_kept)
     }
 
     /// What was out of the ordinary since this was last asked, for people. To be asked after opening and at the end.
     pub(crate) fn take_notes(&self) -> Vec<String> {
+        // What was sent may have something to say.
+        self.is_kept();
         std::mem::take(&mut *self.notes.lock())
-    }
-
-    fn store(&self) -> MutexGuard<'_, Option<Store>> {
-        self.store.lock()
     }
 
     fn note(&self, note: String) {
         self.notes.lock().push(note);
     }
 
-    /// Asks the database. After an error it is not asked again in this run.
-    fn ask<T>(&self, ask: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
-        let mut guard = self.store();
-        let error = match ask(&mut guard.as_mut()?.connection) {
-            Ok(answer) => return Some(answer),
-            Err(error) => error,
-        };
-        let store = guard.take()?;
-        drop(guard);
-        self.note(if store::is_damage(&error) {
-            store.give_up(&error.to_string())
-        } else {
-            format!("nothing more is remembered in this run: the state says: {error}")
-        });
-        None
+    /// Asks the database, and waits. After an error it is not asked again in this run.
+    fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        self.worker.as_ref()?.ask(ask)
     }
 
-    /// Writes to the database, all or nothing.
-    fn write<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Option<T> {
-        self.ask(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let answer = write(&transaction)?;
-            transaction.commit()?;
-            Ok(answer)
-        })
+    /// Writes to the database, all or nothing, and does not wait for it.
+    fn write<T: 'static>(
+        &self,
+        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) {
+        if let Some(worker) = &self.worker {
+            worker.tell(|connection| all_or_nothing(connection, write));
+        }
     }
+
+    /// Writes to the database, and waits for what comes of it.
+    fn write_and_wait<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        self.ask(|connection| all_or_nothing(connection, write))
+    }
+}
+
+fn all_or_nothing<T>(
+    connection: &mut Connection,
+    write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let answer = write(&transaction)?;
+    transaction.commit()?;
+    Ok(answer)
 }
 
 /// Seconds since 1970.

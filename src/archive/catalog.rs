@@ -14,15 +14,17 @@ use crate::oci::{Digest, Manifest, Platform, Reference, Repository, Tag};
 use crate::source::Extent;
 
 /// What is in a bundle. Nothing in it has been extracted: blobs are ranges of volumes.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Catalog {
     /// The images that are whole, in the order of the bundle.
     pub images: Vec<Image>,
-    /// Manifests and indexes by digest, each verified against it.
+    /// Manifests and indexes by digest, each verified against it. Written down beside the catalog, one by one.
+    #[serde(skip)]
     pub manifests: HashMap<Digest, Arc<Manifest>>,
     /// Configurations and layers by digest. Their bytes are verified when they are read, not here.
     pub blobs: HashMap<Digest, Blob>,
-    /// Images that cannot be pushed, and why.
+    /// Images that cannot be pushed, and why. Never written down: a catalog with one is read again.
+    #[serde(skip)]
     pub broken: Vec<BrokenImage>,
     /// What was met and not taken, and why.
     pub left_out: Vec<LeftOut>,
@@ -31,7 +33,7 @@ pub struct Catalog {
 }
 
 /// One image as the bundle holds it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Image {
     /// What the bundle calls it; empty where the bundle gives no name.
     pub names: Vec<ImageName>,
@@ -42,10 +44,12 @@ pub struct Image {
     /// The annotations of its entry in an `index.json`, where tools hide names under keys of their own.
     pub annotations: std::collections::BTreeMap<String, String>,
     /// The index it stands for, where the bundle holds only a part of that.
+    #[serde(with = "super::shared::option")]
     pub partial: Option<Arc<PartialIndex>>,
     /// What it is of another image, whose places are its own.
     pub attachment: Option<Attachment>,
     /// The archive that is whole or damaged by itself: one of a folder, or of several bundles.
+    #[serde(with = "super::shared::option")]
     pub unit: Unit,
 }
 
@@ -53,7 +57,7 @@ pub struct Image {
 pub(crate) type Unit = Option<Arc<str>>;
 
 /// An index whose bundle has only some of its platforms.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartialIndex {
     /// The digest of the index, which the bundle cannot give.
     pub index: Digest,
@@ -64,7 +68,7 @@ pub struct PartialIndex {
 }
 
 /// That something is about another image, and goes where that one goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// The digest of the image that it is about.
     pub subject: Digest,
@@ -111,7 +115,7 @@ impl Attachment {
 }
 
 /// What a bundle calls an image.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ImageName {
     /// Host, repository, and tag or digest.
     Full(Reference),
@@ -143,12 +147,12 @@ impl fmt::Display for ImageName {
 }
 
 /// What an image is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Content {
     /// A manifest or index of [`Catalog::manifests`], with everything below it in the catalog.
     Manifest(Digest),
     /// A docker-archive's image, which has no registry manifest yet.
-    Unpacked(Arc<Unpacked>),
+    Unpacked(#[serde(with = "super::shared")] Arc<Unpacked>),
 }
 
 /// What makes two images of a bundle one.
@@ -171,9 +175,10 @@ impl Content {
 }
 
 /// An image of a docker-archive: a configuration and layers, from which a manifest is made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Unpacked {
     /// The configuration, byte for byte.
+    #[serde(with = "crate::oci::raw")]
     pub config: Bytes,
     /// Its digest.
     pub config_digest: Digest,
@@ -184,13 +189,14 @@ pub struct Unpacked {
 }
 
 /// A layer of a docker-archive.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct UnpackedLayer {
     /// The digest of the layer's plain tar, as the configuration states it. Not verified yet.
     pub diff_id: Digest,
     /// The member that holds it, for messages.
     pub member: String,
-    /// Its bytes as stored.
+    /// Its bytes as stored. Written down beside the catalog: see `state::catalog_codec`.
+    #[serde(skip)]
     pub extent: Extent,
     /// How many they are.
     pub size: u64,
@@ -213,11 +219,12 @@ pub enum Stored {
 }
 
 /// Where the bytes of a blob lie.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Blob {
     /// How many bytes.
     pub size: u64,
-    /// The bytes.
+    /// The bytes. Written down beside the catalog, as those of layers.
+    #[serde(skip)]
     pub extent: Extent,
     /// Its place in the order of the bundle: reading in this order reads the bundle once, front to back.
     pub order: u64,

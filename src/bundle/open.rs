@@ -13,8 +13,8 @@ use crate::clock::Instant;
 use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
 use crate::report::{Event, Listeners};
-use crate::source::{self, ByteSpace, LateFile, LazySpace};
-use crate::state::{BundleIdentity, Home, OpenVolume, Openings};
+use crate::source::{self, ByteSpace, LateFile, LazySpace, Traced};
+use crate::state::{BundleIdentity, Home, OpenVolume};
 
 impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,11 +120,9 @@ impl Bundle {
             return Ok(catalog);
         }
         let late = late_opener(decoder);
-        let openings = Openings::default();
         let open = |stored: Arc<dyn ByteSpace>| {
             let space = decoder.open(Arc::clone(&stored))?.space;
-            openings.volume(&stored, &space);
-            Ok(space)
+            Ok(Traced::decoded(stored, space))
         };
         let kind = fs::metadata(path).map_err(|error| BundleError::io("cannot be opened", &error))?;
         if kind.is_dir() {
@@ -137,8 +135,7 @@ impl Bundle {
             }
             let open_file = |file: &Path| {
                 let space: Arc<dyn ByteSpace> = Arc::new(LateFile::new(file)?);
-                openings.file(file, &space);
-                Ok(space)
+                Ok(Traced::file(file, space))
             };
             let catalog = archive::read_directory(path, &open_file, &open, &limits)?;
             if !catalog.has_images() {
@@ -146,7 +143,7 @@ impl Bundle {
             }
             if let Some(identity) = identity.filter(|it| BundleIdentity::of_folder(path).as_ref() == Some(it))
             {
-                state.save_catalog(&identity, &catalog, &home, &openings);
+                state.save_catalog(&identity, &catalog, &home);
                 self.identities.push(identity);
             }
             return Ok(catalog);
@@ -166,12 +163,13 @@ impl Bundle {
         }
         let volume = decoder.open(file.space())?;
         self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
-        let catalog = archive::read(&volume.space, &open, &limits, early);
-        let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
-        self.measured(&volume.space)?;
+        let space = Traced::bundle(volume.space);
+        let catalog = archive::read(&space, &open, &limits, early);
+        let catalog = catalog.map_err(|error| damage_first(error, &*space))?;
+        self.measured(&space)?;
         if let Some(identity) = identity.filter(|_| catalog.has_images()) {
             file.check_unchanged()?;
-            state.save_catalog(&identity, &catalog, &Home::Volume(volume.space), &openings);
+            state.save_catalog(&identity, &catalog, &Home::Volume(space));
             self.identities.push(identity);
         }
         self.files.push(file);

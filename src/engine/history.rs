@@ -36,7 +36,7 @@ impl History {
                 None
             }
         };
-        let run = state.begin_run(bundles, &mirrors.join(" "));
+        let run = state.begin_run(bundles, mirrors);
         Ok(Self { state: Arc::clone(state), run, _lock: lock })
     }
 
@@ -47,15 +47,15 @@ impl History {
 
     /// Notes how the run ended.
     pub(super) fn end(self, exit: Exit, outcomes: &[Outcome], listeners: &Listeners) {
-        let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum();
-        let counts = RunCounts {
-            images_complete: sum(|outcome| outcome.images_complete as u64),
-            images_incomplete: sum(|outcome| outcome.images_failed.len() as u64),
-            blobs_sent: sum(|outcome| outcome.blobs_sent),
-            bytes_sent: sum(|outcome| outcome.bytes_sent),
-        };
         if let Some(run) = self.run {
-            self.state.end_run(run, exit, counts);
+            let counts = |outcome: &Outcome| RunCounts {
+                images_complete: outcome.images_complete as u64,
+                images_incomplete: outcome.images_failed.len() as u64,
+                blobs_sent: outcome.blobs_sent,
+                bytes_sent: outcome.bytes_sent,
+            };
+            let mirrors = outcomes.iter().map(|outcome| (outcome.name.clone(), counts(outcome)));
+            self.state.end_run(run, exit, mirrors.collect());
         }
         self.state.take_notes().iter().for_each(|note| listeners.note(note));
     }

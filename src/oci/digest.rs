@@ -100,16 +100,30 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// Text for people, its bytes elsewhere.
 impl serde::Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() {
+            return serializer.collect_str(self);
+        }
+        serializer.serialize_bytes(match self {
+            Self::Sha256(bytes) => bytes,
+            Self::Sha512(bytes) => bytes,
+        })
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        if deserializer.is_human_readable() {
+            let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+            return text.parse().map_err(serde::de::Error::custom);
+        }
+        // Its length tells the algorithm.
+        let bytes = <&[u8]>::deserialize(deserializer)?;
+        let sha512 = || bytes.try_into().map(Self::Sha512);
+        let digest = bytes.try_into().map(Self::Sha256).or_else(|_| sha512());
+        digest.map_err(|_| serde::de::Error::invalid_length(bytes.len(), &"the bytes of a digest"))
     }
 }
 

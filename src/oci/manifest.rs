@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, media_type};
 
 /// What points at content: its type, digest and size
 /// ([image-spec, descriptors](https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md)).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// Media type of the content.
     pub media_type: String,
@@ -24,7 +24,8 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
     /// For which machines, in an index.
     pub platform: Option<Platform>,
-    /// The content itself in Base64, where the descriptor holds it; not verified yet.
+    /// The content itself in Base64, where the descriptor holds it; not verified yet. It is kept as the blob that it is.
+    #[serde(skip)]
     pub data: Option<String>,
 }
 
@@ -42,7 +43,7 @@ impl Descriptor {
 }
 
 /// The machines an image runs on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// `linux`, `windows`, …
     #[serde(default)]
@@ -63,9 +64,10 @@ impl std::fmt::Display for Platform {
 }
 
 /// The bytes of a manifest or index with a view on them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
     /// The bytes, exactly as they are stored and sent.
+    #[serde(with = "crate::oci::raw")]
     pub bytes: Bytes,
     /// Their digest.
     pub digest: Digest,
@@ -78,7 +80,7 @@ pub struct Manifest {
 }
 
 /// What a manifest points at.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Kind {
     /// One image: a configuration and layers, or an artefact of the same shape.
     Image {

@@ -7,19 +7,24 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 
 /// A repository path without its host, as `library/busybox`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Repository(String);
 
 /// A tag.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Tag(String);
 
 /// A full name. Docker's short forms are made long: `busybox` is `docker.io/library/busybox`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Reference {
     /// `gcr.io`, `localhost:5000`, …
     pub host: String,
@@ -30,6 +35,26 @@ pub struct Reference {
     /// The digest, if it has one.
     pub digest: Option<Digest>,
 }
+
+/// Names are written as text, and read by their grammar.
+macro_rules! as_text {
+    ($($name:ty),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = BundleError;
+
+            fn try_from(text: String) -> Result<Self, BundleError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.to_string()
+            }
+        }
+    )*};
+}
+as_text!(Repository, Tag, Reference);
 
 /// The host that names without one belong to.
 pub(crate) const DEFAULT_HOST: &str = "docker.io";

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::archive::{Attachment, AttachmentKind, ImageName};
+use crate::archive::catalog::AttachmentKind;
+use crate::archive::{Attachment, ImageName};
 use crate::exit::Exit;
 use crate::oci::{Manifest, Platform, media_type};
 

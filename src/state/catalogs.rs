@@ -1,10 +1,13 @@
 //! What is in bundles: the table of catalogs, bounded by what they take together.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::catalog_codec::{self, Home, OpenVolume, Openings, Unkept};
+use super::catalog_codec::{self, Home, OpenVolume, Unkept};
 use super::identity::{BundleIdentity, FileFacts};
 use super::{State, now, signed};
 use crate::archive::Catalog;
@@ -37,7 +40,8 @@ impl State {
         home: &Home,
         open: &Arc<OpenVolume>,
     ) -> Option<Catalog> {
-        let row = self.ask(|connection| {
+        let bundle = bundle.clone();
+        let row = self.ask(move |connection| {
             let mut query = connection.prepare(
                 "SELECT rowid, device, inode, ctime_ns FROM catalogs WHERE key = ?1 AND reader = ?2
                  ORDER BY (device = ?3 AND inode = ?4) DESC, used_at DESC",
@@ -74,13 +78,13 @@ impl State {
             Ok(catalog) => {
                 if row.used_at < now() - MARK_AFTER_SECONDS {
                     let mark = "UPDATE catalogs SET used_at = ?1 WHERE rowid = ?2";
-                    self.write(|transaction| transaction.execute(mark, [now(), rowid]));
+                    self.write(move |transaction| transaction.execute(mark, [now(), rowid]));
                 }
                 Some(catalog)
             }
             Err(why) => {
                 self.note(format!("what was remembered of the bundle is not used: {why}"));
-                self.write(|transaction| {
+                self.write(move |transaction| {
                     transaction.execute("DELETE FROM catalogs WHERE rowid = ?1", [rowid])
                 });
                 None
@@ -89,18 +93,12 @@ impl State {
     }
 
     /// Remembers what is in a bundle. `bundle` must have been found out before the catalog was read, and the bundle must
-    /// have been seen unchanged since. Whether it was kept; a catalog with damaged images is not.
-    pub(crate) fn save_catalog(
-        &self,
-        bundle: &BundleIdentity,
-        catalog: &Catalog,
-        home: &Home,
-        openings: &Openings,
-    ) -> bool {
+    /// have been seen unchanged since. Whether it is kept; a catalog with damaged images is not.
+    pub(crate) fn save_catalog(&self, bundle: &BundleIdentity, catalog: &Catalog, home: &Home) -> bool {
         if !self.is_kept() {
             return false;
         }
-        let (content, raw_bytes) = match catalog_codec::encode(catalog, home, openings) {
+        let (content, raw_bytes) = match catalog_codec::encode(catalog, home) {
             Ok(encoded) => encoded,
             Err(Unkept::Broken) => return false,
             Err(why) => {
@@ -113,14 +111,15 @@ impl State {
             return false;
         }
         let FileFacts { device, inode, ctime_ns } = bundle.file;
-        let saved = self.write(|transaction| {
+        let key = bundle.key.to_string();
+        self.write(move |transaction| {
             transaction.execute("DELETE FROM catalogs WHERE reader <> ?1", [reader()])?;
             make_room(transaction, MAX_TOTAL_BYTES - content.len())?;
             transaction.execute(
                 "INSERT OR REPLACE INTO catalogs (key, device, inode, ctime_ns, reader, saved_at, used_at, raw_bytes,
                  stored_bytes, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
                 params![
-                    bundle.key.to_string(),
+                    key,
                     device.cast_signed(),
                     inode.cast_signed(),
                     ctime_ns,
@@ -132,14 +131,13 @@ impl State {
                 ],
             )
         });
-        saved.is_some()
+        true
     }
 
     /// Forgets what is in a bundle: its bytes proved not to be what was remembered.
     pub(crate) fn forget_catalog(&self, bundle: &BundleIdentity) {
-        self.write(|transaction| {
-            transaction.execute("DELETE FROM catalogs WHERE key = ?1", [bundle.key.to_string()])
-        });
+        let key = bundle.key.to_string();
+        self.write(move |transaction| transaction.execute("DELETE FROM catalogs WHERE key = ?1", [key]));
     }
 }
 

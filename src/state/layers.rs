@@ -1,5 +1,8 @@
 //! What plain layers of docker-archives became: a later run need neither compress nor send them to know their digests.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::collections::HashMap;
 
 use rusqlite::params;
@@ -30,13 +33,13 @@ impl State {
         if diff_ids.is_empty() {
             return HashMap::new();
         }
-        let wanted = list(diff_ids);
-        let found = self.ask(|connection| {
+        let (wanted, of_recipe) = (list(diff_ids), recipe.to_owned());
+        let found = self.ask(move |connection| {
             let mut query = connection.prepare(
                 "SELECT diff_id, digest, size, media_type, used_at FROM layers
                  WHERE recipe = ?1 AND diff_id IN (SELECT value FROM json_each(?2))",
             )?;
-            let rows = query.query_map(params![recipe, wanted], |row| {
+            let rows = query.query_map(params![of_recipe, wanted], |row| {
                 let texts: (String, String) = (row.get(0)?, row.get(1)?);
                 Ok((texts, row.get::<_, i64>(2)?, row.get::<_, String>(3)?, row.get::<_, i64>(4)?))
             })?;
@@ -45,7 +48,8 @@ impl State {
         let found = found.unwrap_or_default();
         let long_ago = now() - MARK_AFTER_SECONDS;
         if found.iter().any(|(.., used_at)| *used_at < long_ago) {
-            self.write(|transaction| {
+            let (wanted, recipe) = (list(diff_ids), recipe.to_owned());
+            self.write(move |transaction| {
                 transaction.execute(
                     "UPDATE layers SET used_at = ?1
                      WHERE recipe = ?2 AND diff_id IN (SELECT value FROM json_each(?3))",
@@ -65,12 +69,13 @@ impl State {
         if layers.is_empty() {
             return;
         }
-        self.write(|transaction| {
+        let (recipe, layers) = (recipe.to_owned(), layers.to_vec());
+        self.write(move |transaction| {
             let mut insert = transaction.prepare(
                 "INSERT OR REPLACE INTO layers (diff_id, recipe, digest, size, media_type, used_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
-            for (diff_id, layer) in layers {
+            for (diff_id, layer) in &layers {
                 insert.execute(params![
                     diff_id.to_string(),
                     recipe,
@@ -101,26 +106,4 @@ fn trim(transaction: &rusqlite::Transaction<'_>, rows: i64) -> rusqlite::Result<
 fn list(digests: &[Digest]) -> String {
     let quoted: Vec<String> = digests.iter().map(|digest| format!("\"{digest}\"")).collect();
     format!("[{}]", quoted.join(","))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_least_used_layers_go() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State::open(folder.path());
-        let layer = |text: &str| {
-            let digest = Digest::of(text.as_bytes());
-            (digest, KnownLayer { digest, size: 1, media_type: "x".into() })
-        };
-        let (old, new) = (layer("old"), layer("new"));
-        state.remember_layers("gzip", &[old.clone(), new.clone()]);
-        state.write(|t| {
-            t.execute("UPDATE layers SET used_at = 5 WHERE diff_id = ?1", [old.0.to_string()])?;
-            trim(t, 1)
-        });
-        assert_eq!(state.layers("gzip", &[old.0, new.0]), HashMap::from([new]));
-    }
 }

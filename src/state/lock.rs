@@ -3,6 +3,9 @@
 //! A lock is a file below the state's folder, locked by the kernel and released by it however the process ends. The
 //! file stays: to remove it would let a third run lock a file that a second one still waits for.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
@@ -92,35 +95,4 @@ fn holder_of(file: &mut File) -> Option<u32> {
     file.rewind().ok()?;
     file.take(4096).read_to_string(&mut told).ok()?;
     told.lines().next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(mirrors: &[&str]) -> Vec<String> {
-        mirrors.iter().map(|&mirror| mirror.to_owned()).collect()
-    }
-
-    #[test]
-    fn a_mirror_is_locked_once_and_says_by_whom() {
-        let folder = tempfile::tempdir().unwrap();
-        let first =
-            RunLock::acquire(folder.path(), &names(&["a.example/ns", "b.example", "b.example/"])).unwrap();
-        let error = RunLock::acquire(folder.path(), &names(&["c.example", "B.example"])).unwrap_err();
-        let pid = std::process::id();
-        assert!(matches!(&error, LockError::Held { pid: Some(holder), .. } if *holder == pid), "{error}");
-        assert!(error.to_string().contains(&format!("(process {pid})")), "{error}");
-        // Neither another namespace nor what the second did not get in the end is locked.
-        let _other = RunLock::acquire(folder.path(), &names(&["a.example", "c.example"])).unwrap();
-        drop(first);
-        let _second = RunLock::acquire(folder.path(), &names(&["a.example/ns"])).unwrap();
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_used_is_told_from_a_lock_that_is_held() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let error = RunLock::acquire(file.path(), &names(&["a.example"])).unwrap_err();
-        assert!(matches!(error, LockError::Unusable { .. }), "{error}");
-    }
 }

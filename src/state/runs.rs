@@ -1,5 +1,8 @@
 //! The history of runs: what operators ask when something was different last week.
 
+#[cfg(test)]
+mod tests;
+
 use rusqlite::params;
 
 use super::{State, now, signed};
@@ -12,14 +15,14 @@ const MAX_RUNS: i64 = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunId(i64);
 
-/// What a run came to.
+/// What a run came to at one mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RunCounts {
-    /// Images complete on all mirrors.
+    /// Images that are complete.
     pub images_complete: u64,
     /// Images that are not.
     pub images_incomplete: u64,
-    /// Blobs that were sent, over all mirrors.
+    /// Blobs that were sent.
     pub blobs_sent: u64,
     /// Their bytes on the wire.
     pub bytes_sent: u64,
@@ -39,51 +42,60 @@ pub(crate) struct Run {
     pub pid: u32,
     /// The bundles' paths.
     pub bundle: String,
-    /// The mirrors, without credentials.
-    pub mirrors: String,
-    /// What it came to.
-    pub counts: RunCounts,
+    /// The mirrors, without credentials, and what it came to at each.
+    pub mirrors: Vec<(String, RunCounts)>,
 }
 
 impl State {
-    /// A run begins. `bundle` and `mirrors` are for people.
-    pub(crate) fn begin_run(&self, bundle: &str, mirrors: &str) -> Option<RunId> {
-        self.write(|transaction| {
+    /// A run begins. `bundle` is for people.
+    pub(crate) fn begin_run(&self, bundle: &str, mirrors: &[String]) -> Option<RunId> {
+        let (bundle, mirrors) = (bundle.to_owned(), mirrors.to_vec());
+        self.write_and_wait(move |transaction| {
             transaction.execute(
-                "INSERT INTO runs (started_at, pid, version, bundle, mirrors) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![now(), std::process::id(), env!("CARGO_PKG_VERSION"), bundle, mirrors],
+                "INSERT INTO runs (started_at, pid, version, bundle) VALUES (?1, ?2, ?3, ?4)",
+                params![now(), std::process::id(), env!("CARGO_PKG_VERSION"), bundle],
             )?;
             let id = transaction.last_insert_rowid();
+            let mut insert =
+                transaction.prepare("INSERT OR IGNORE INTO run_mirrors (run, mirror) VALUES (?1, ?2)")?;
+            for mirror in &mirrors {
+                insert.execute(params![id, mirror])?;
+            }
+            transaction.execute("DELETE FROM run_mirrors WHERE run <= ?1", [id - MAX_RUNS])?;
             transaction.execute("DELETE FROM runs WHERE id <= ?1", [id - MAX_RUNS])?;
             Ok(RunId(id))
         })
     }
 
-    /// A run has ended.
-    pub(crate) fn end_run(&self, run: RunId, exit: Exit, counts: RunCounts) {
-        self.write(|transaction| {
-            transaction.execute(
-                "UPDATE runs SET ended_at = ?1, exit = ?2, images_complete = ?3, images_incomplete = ?4,
-                 blobs_sent = ?5, bytes_sent = ?6 WHERE id = ?7",
-                params![
-                    now(),
-                    exit.code(),
+    /// A run has ended, with this at each of its mirrors.
+    pub(crate) fn end_run(&self, run: RunId, exit: Exit, mirrors: Vec<(String, RunCounts)>) {
+        self.write(move |transaction| {
+            let end = "UPDATE runs SET ended_at = ?1, exit = ?2 WHERE id = ?3";
+            transaction.execute(end, params![now(), exit.code(), run.0])?;
+            let mut update = transaction.prepare(
+                "UPDATE run_mirrors SET images_complete = ?1, images_incomplete = ?2, blobs_sent = ?3,
+                 bytes_sent = ?4 WHERE run = ?5 AND mirror = ?6",
+            )?;
+            for (mirror, counts) in &mirrors {
+                update.execute(params![
                     signed(counts.images_complete),
                     signed(counts.images_incomplete),
                     signed(counts.blobs_sent),
                     signed(counts.bytes_sent),
-                    run.0
-                ],
-            )
+                    run.0,
+                    mirror
+                ])?;
+            }
+            Ok(())
         });
     }
 
     /// Whether a run is remembered that brought images to this mirror.
     pub(crate) fn has_filled(&self, mirror: &str) -> bool {
-        let found = self.ask(|connection| {
+        let mirror = mirror.to_owned();
+        let found = self.ask(move |connection| {
             connection.query_row(
-                "SELECT EXISTS (SELECT 1 FROM runs WHERE images_complete > 0
-                 AND instr(' ' || mirrors || ' ', ' ' || ?1 || ' ') > 0)",
+                "SELECT EXISTS (SELECT 1 FROM run_mirrors WHERE mirror = ?1 AND images_complete > 0)",
                 [mirror],
                 |row| row.get(0),
             )
@@ -94,29 +106,35 @@ impl State {
     /// The last runs, the latest first.
     #[cfg(test)]
     pub(crate) fn runs(&self, limit: u32) -> Vec<Run> {
-        let runs = self.ask(|connection| {
+        let runs = self.ask(move |connection| {
             let mut query = connection.prepare(
-                "SELECT started_at, ended_at, exit, pid, bundle, mirrors, coalesce(images_complete, 0),
-                 coalesce(images_incomplete, 0), coalesce(blobs_sent, 0), coalesce(bytes_sent, 0)
-                 FROM runs ORDER BY id DESC LIMIT ?1",
+                "SELECT id, started_at, ended_at, exit, pid, bundle FROM runs ORDER BY id DESC LIMIT ?1",
+            )?;
+            let mut mirrors = connection.prepare(
+                "SELECT mirror, coalesce(images_complete, 0), coalesce(images_incomplete, 0),
+                 coalesce(blobs_sent, 0), coalesce(bytes_sent, 0) FROM run_mirrors WHERE run = ?1 ORDER BY mirror",
             )?;
             let rows = query.query_map([limit], |row| {
-                let count = |column: usize| -> rusqlite::Result<u64> {
-                    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+                let id: i64 = row.get(0)?;
+                let of_mirror = |row: &rusqlite::Row<'_>| {
+                    let count = |column: usize| -> rusqlite::Result<u64> {
+                        Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+                    };
+                    let counts = RunCounts {
+                        images_complete: count(1)?,
+                        images_incomplete: count(2)?,
+                        blobs_sent: count(3)?,
+                        bytes_sent: count(4)?,
+                    };
+                    Ok((row.get::<_, String>(0)?, counts))
                 };
                 Ok(Run {
-                    started_at: row.get(0)?,
-                    ended_at: row.get(1)?,
-                    exit: row.get(2)?,
-                    pid: row.get(3)?,
-                    bundle: row.get(4)?,
-                    mirrors: row.get(5)?,
-                    counts: RunCounts {
-                        images_complete: count(6)?,
-                        images_incomplete: count(7)?,
-                        blobs_sent: count(8)?,
-                        bytes_sent: count(9)?,
-                    },
+                    started_at: row.get(1)?,
+                    ended_at: row.get(2)?,
+                    exit: row.get(3)?,
+                    pid: row.get(4)?,
+                    bundle: row.get(5)?,
+                    mirrors: mirrors.query_map([id], of_mirror)?.collect::<rusqlite::Result<_>>()?,
                 })
             })?;
             rows.collect()

@@ -48,6 +48,31 @@ pub(super) const STEPS: &[&str] = &[
         blobs_sent INTEGER,
         bytes_sent INTEGER
     );",
+    // 3: what runs came to at each mirror. Names of mirrors have no blanks, and were joined with them.
+    "CREATE TABLE run_mirrors (
+        run INTEGER NOT NULL,
+        mirror TEXT NOT NULL,
+        images_complete INTEGER,
+        images_incomplete INTEGER,
+        blobs_sent INTEGER,
+        bytes_sent INTEGER,
+        PRIMARY KEY (run, mirror)
+    ) WITHOUT ROWID;
+    CREATE INDEX run_mirrors_by_mirror ON run_mirrors (mirror);
+    INSERT OR IGNORE INTO run_mirrors
+        WITH RECURSIVE split (run, mirror, rest) AS (
+            SELECT id, '', mirrors || ' ' FROM runs
+            UNION ALL
+            SELECT run, substr(rest, 1, instr(rest, ' ') - 1), substr(rest, instr(rest, ' ') + 1)
+            FROM split WHERE rest <> ''
+        )
+        SELECT run, mirror, images_complete, images_incomplete, blobs_sent, bytes_sent
+        FROM split JOIN runs ON runs.id = split.run WHERE mirror <> '';
+    ALTER TABLE runs DROP COLUMN mirrors;
+    ALTER TABLE runs DROP COLUMN images_complete;
+    ALTER TABLE runs DROP COLUMN images_incomplete;
+    ALTER TABLE runs DROP COLUMN blobs_sent;
+    ALTER TABLE runs DROP COLUMN bytes_sent;",
 ];
 
 /// What kind of file was found.
@@ -111,6 +136,24 @@ mod tests {
     }
 
     #[test]
+    fn mirrors_of_earlier_runs_become_rows() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &STEPS[..2]).unwrap();
+        let runs = "INSERT INTO runs (id, started_at, pid, version, bundle, mirrors, images_complete) VALUES
+            (1, 0, 1, '0', 'b', 'one.example/ns', 3), (2, 0, 1, '0', 'b', 'one.example/ns two.example', NULL)";
+        connection.execute(runs, []).unwrap();
+        migrate(&mut connection, STEPS).unwrap();
+        let mut query =
+            connection.prepare("SELECT run, mirror, images_complete FROM run_mirrors ORDER BY 1, 2").unwrap();
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let rows: Vec<(i64, String, Option<i64>)> = rows.collect::<rusqlite::Result<_>>().unwrap();
+        let row = |run, mirror: &str, complete| (run, mirror.to_owned(), complete);
+        let expected =
+            [row(1, "one.example/ns", Some(3)), row(2, "one.example/ns", None), row(2, "two.example", None)];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
     fn a_step_that_fails_takes_none() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, &STEPS[..1]).unwrap();
@@ -123,8 +166,9 @@ mod tests {
     #[test]
     fn what_is_newer_or_not_ours_stays_untouched() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, &[STEPS[0], STEPS[1], "CREATE TABLE later (a);"]).unwrap();
-        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(3));
+        let newer = [STEPS, &["CREATE TABLE later (a);"]].concat();
+        migrate(&mut connection, &newer).unwrap();
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(4));
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE recipes (a)").unwrap();
         assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Foreign);

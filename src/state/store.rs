@@ -1,5 +1,8 @@
 //! The database file: opening it, and setting aside one that cannot be used.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,105 @@
+//! Two processes do not harm each other.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::super::layers::tests::layer;
+use super::super::{LockError, RunLock, State};
+use crate::exit::Exit;
+
+const CHILD: &str = "LAYERCAST_TEST_STATE_FOLDER";
+
+/// This test once more, as another process that finds its folder in the environment.
+fn child(test: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", &format!("state::lock::tests::{test}"), "--nocapture"]);
+    command.env(CHILD, folder).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn processes_write_at_once() {
+    let write = |folder: &Path, process: &str| {
+        let state = State::open(folder);
+        for number in 0..50 {
+            let run = state.begin_run(process, &[]).unwrap();
+            state.remember_layers("gzip", &[layer(&format!("{process} {number}"))]);
+            state.end_run(run, Exit::Complete, Vec::new());
+        }
+        assert_eq!(state.take_notes(), [""; 0]);
+    };
+    if let Some(folder) = std::env::var_os(CHILD) {
+        return write(Path::new(&folder), &std::process::id().to_string());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let children: Vec<_> =
+        (0..3).map(|_| child("processes_write_at_once", folder.path()).spawn().unwrap()).collect();
+    write(folder.path(), "parent");
+    let mut names = vec!["parent".to_owned()];
+    for child in children {
+        names.push(child.id().to_string());
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+    let state = State::open(folder.path());
+    let runs = state.runs(1000);
+    assert_eq!(runs.len(), 200);
+    assert!(runs.iter().all(|run| run.exit == Some(0)));
+    let all: Vec<_> = names
+        .iter()
+        .flat_map(|name| (0..50).map(move |number| layer(&format!("{name} {number}")).0))
+        .collect();
+    assert_eq!(state.layers("gzip", &all).len(), 200);
+}
+
+#[test]
+fn a_lock_holds_against_another_process_and_ends_with_it() {
+    let mirrors = ["registry.example:5000/ns".to_owned()];
+    if let Some(folder) = std::env::var_os(CHILD) {
+        let _lock = RunLock::acquire(Path::new(&folder), &mirrors).unwrap();
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(b"\nlocked\n").unwrap();
+        stdout.flush().unwrap();
+        loop {
+            std::thread::park(); // until it is killed
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut holder =
+        child("a_lock_holds_against_another_process_and_ends_with_it", folder.path()).spawn().unwrap();
+    let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "locked"));
+    let error = RunLock::acquire(folder.path(), &mirrors).unwrap_err();
+    assert!(matches!(error, LockError::Held { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains(&format!("process {}", holder.id())) && said.contains(&mirrors[0]), "{said}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let _lock = RunLock::acquire(folder.path(), &mirrors).unwrap();
+}
+
+fn names(mirrors: &[&str]) -> Vec<String> {
+    mirrors.iter().map(|&mirror| mirror.to_owned()).collect()
+}
+
+#[test]
+fn a_mirror_is_locked_once_and_says_by_whom() {
+    let folder = tempfile::tempdir().unwrap();
+    let first =
+        RunLock::acquire(folder.path(), &names(&["a.example/ns", "b.example", "b.example/"])).unwrap();
+    let error = RunLock::acquire(folder.path(), &names(&["c.example", "B.example"])).unwrap_err();
+    let pid = std::process::id();
+    assert!(matches!(&error, LockError::Held { pid: Some(holder), .. } if *holder == pid), "{error}");
+    assert!(error.to_string().contains(&format!("(process {pid})")), "{error}");
+    // Neither another namespace nor what the second did not get in the end is locked.
+    let _other = RunLock::acquire(folder.path(), &names(&["a.example", "c.example"])).unwrap();
+    drop(first);
+    let _second = RunLock::acquire(folder.path(), &names(&["a.example/ns"])).unwrap();
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_told_from_a_lock_that_is_held() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = RunLock::acquire(file.path(), &names(&["a.example"])).unwrap_err();
+    assert!(matches!(error, LockError::Unusable { .. }), "{error}");
+}
