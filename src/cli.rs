@@ -10,6 +10,7 @@ mod left_out;
 mod mirror;
 mod mirrors;
 mod output;
+mod per_mirror;
 mod plan;
 mod push;
 mod quickstart;

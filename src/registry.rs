@@ -23,6 +23,7 @@ mod host;
 mod kind;
 mod location;
 mod manifests;
+mod proxy;
 mod puller;
 mod quirks;
 mod redact;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use api_path::{ApiPathFault, namespace_of};
-pub(crate) use auth::{Access, Credential, credentials};
+pub(crate) use auth::{Access, Accounts, Credential, CredentialSource, Proof, credentials, program};
 pub(crate) use blobs::Mount;
 pub use body::BlobBody;
 pub(crate) use body::BodyStream;
@@ -52,6 +53,7 @@ pub(crate) use error::refused;
 pub(crate) use error::{Kind, RegistryError};
 pub(crate) use manifests::ManifestHead;
 pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
+pub(crate) use redact::SecretWords;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
 pub(crate) use upload::UploadSession;
@@ -119,6 +121,10 @@ pub struct ClientOptions {
     pub access: Access,
     /// Token servers of other domains that may see the credentials.
     pub auth_realms: Vec<String>,
+    /// The accounts of the run, so that none gets locked.
+    pub accounts: Arc<Accounts>,
+    /// What must not be shown, whoever says it.
+    pub secrets: Arc<SecretWords>,
     /// Whether uploads may be led to another host (never with credentials).
     pub allow_foreign_uploads: bool,
     /// Time limits.
@@ -140,6 +146,8 @@ impl Default for ClientOptions {
             credential: None,
             access: Access::default(),
             auth_realms: Vec::new(),
+            accounts: Arc::default(),
+            secrets: Arc::default(),
             allow_foreign_uploads: false,
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
@@ -188,9 +196,9 @@ impl Registry {
             tracing::trace!(?read, "the system's authorities");
         }
         let clients = Clients::new(&endpoint, &options)?;
+        let auth = Auth::new(&options);
         let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
         let client = Client::new(endpoint, transport, options.retry, options.observer);
-        let auth = Auth::new(options.credential, options.auth_realms);
         match connect::knock(&client).await {
             Ok(()) => {}
             Err(error) if error.status() == Some(401) => auth.learn(&client, error).await?,

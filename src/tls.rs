@@ -13,7 +13,7 @@ mod untrusted;
 
 pub(crate) use authorities::Authorities;
 pub(crate) use client_certificate::ClientCertificate;
-pub(crate) use trust::{Trust, client_config, system_authorities};
+pub(crate) use trust::{TrustedBy, client_config, system_authorities};
 pub(crate) use untrusted::{Doubt, Untrusted};
 
 use std::path::Path;

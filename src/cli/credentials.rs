@@ -1,16 +1,24 @@
 //! Credentials, in the order in which people expect them to be found: flags, environment, files and helpers, a question
 //! on the terminal, and else an error that says all this.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::collections::HashMap;
+use std::env::VarError;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use secrecy::SecretString;
 
 use super::output::Output;
-use crate::registry::{ClientOptions, Credential, Kind, Registry, Target, credentials};
+use super::per_mirror::Mirrors;
+use crate::registry::{
+    ClientOptions, Credential, CredentialSource, Kind, Registry, Target, credentials, program,
+};
 use crate::report::{Class, Failure};
+use crate::small_file;
 
 /// Flags about credentials.
 #[derive(Debug, Args)]
@@ -23,89 +31,175 @@ pub(super) struct CredentialArgs {
     /// The same as --need-credential=false
     #[arg(long)]
     no_registry_credential: bool,
-    /// User name
-    #[arg(long, env = "LAYERCAST_USERNAME", value_name = "NAME")]
-    username: Option<String>,
+    /// User name (repeatable: MIRROR=NAME is for one mirror)
+    #[arg(long, env = USERNAME, value_name = "[MIRROR=]NAME")]
+    username: Vec<String>,
     /// Password; other users of this machine can see it (ps): prefer --password-stdin or --password-file
-    #[arg(long, value_name = "PASSWORD", conflicts_with_all = ["password_stdin", "password_file"])]
+    #[arg(long, value_name = "PASSWORD", conflicts_with_all = ["password_stdin", "password_file", "password_command"])]
     password: Option<SecretString>,
     /// Read the password from standard input
-    #[arg(long, conflicts_with = "password_file")]
+    #[arg(long, conflicts_with_all = ["password_file", "password_command"])]
     password_stdin: bool,
-    /// Read the password from the first line of a file
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    /// A docker config.json to take credentials from, instead of the usual ones
-    #[arg(long, value_name = "FILE")]
-    credential_file: Option<PathBuf>,
+    /// Read the password from the first line of a file (repeatable: MIRROR=FILE)
+    #[arg(long, value_name = "[MIRROR=]FILE", conflicts_with = "password_command")]
+    password_file: Vec<String>,
+    /// Read the password from the first line of what a command of the shell writes (repeatable: MIRROR=COMMAND)
+    #[arg(long, value_name = "[MIRROR=]COMMAND")]
+    password_command: Vec<String>,
+    /// A docker config.json or podman auth.json to take credentials from, instead of the usual files (repeatable:
+    /// MIRROR=FILE)
+    #[arg(long, value_name = "[MIRROR=]FILE")]
+    credential_file: Vec<String>,
+    /// Host of a token server that may be shown the credentials, although it is not of the registry's own domain
+    /// (repeatable)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    auth_realm: Vec<String>,
 }
 
+const USERNAME: &str = "LAYERCAST_USERNAME";
+const PASSWORD: &str = "LAYERCAST_PASSWORD";
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
+/// A password store may have to be unlocked first.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Passwords that are read once for all mirrors.
+#[derive(Default)]
+pub(super) struct Passwords {
+    stdin: Option<SecretString>,
+    asked: HashMap<String, SecretString>,
+}
 
 impl CredentialArgs {
-    /// The credential that flags and environment give, if any. Reads standard input at most once.
-    pub(super) fn given(&self, output: &Output) -> Result<Option<Credential>, Failure> {
-        if self.unneeded() {
-            return Ok(None);
-        }
-        let password = if let Some(password) = &self.password {
-            output.warn("--password shows in the process list; --password-stdin and --password-file do not");
-            Some(password.clone())
-        } else if self.password_stdin {
-            Some(
-                first_line(std::io::stdin())
-                    .map_err(|error| Failure::usage(format!("--password-stdin: {error}")))?,
-            )
-        } else if let Some(path) = &self.password_file {
-            let read = std::fs::File::open(path).and_then(first_line);
-            Some(
-                read.map_err(|error| Failure::usage(format!("--password-file {}: {error}", path.display())))?,
-            )
-        } else {
-            std::env::var("LAYERCAST_PASSWORD").ok().map(SecretString::from)
-        };
-        match (self.username.clone(), password) {
-            (Some(user), Some(password)) => Ok(Some(Credential::Basic { user, password })),
-            (Some(user), None) if std::io::stdin().is_terminal() => {
-                let password = rpassword::prompt_password(format!("Password of {user}: "));
-                let password =
-                    password.map_err(|error| Failure::usage(format!("reading the password: {error}")))?;
-                Ok(Some(Credential::Basic { user, password: password.into() }))
-            }
-            (Some(user), None) => Err(Failure::new(Class::Auth, format!("no password for user {user}"))
-                .hint("give it with --password-stdin, --password-file or LAYERCAST_PASSWORD")),
-            (None, Some(_)) => Err(Failure::usage("a password was given, but no --username")),
-            (None, None) => Ok(None),
-        }
-    }
-
     /// Whether the password comes from standard input.
     pub(super) fn reads_stdin(&self) -> bool {
         self.password_stdin
+    }
+
+    /// Token servers that may see credentials.
+    pub(super) fn auth_realms(&self) -> &[String] {
+        &self.auth_realm
     }
 
     fn unneeded(&self) -> bool {
         !self.need_credential || self.no_registry_credential
     }
 
-    /// The credential for one mirror; `own` is the docker config.json that belongs to this mirror alone.
+    /// Says what is unwise of what was given.
+    pub(super) fn warn(&self, output: &Output) {
+        if self.password.is_some() && !self.unneeded() {
+            output.warn("--password shows in the process list; --password-stdin and --password-file do not");
+        }
+    }
+
+    /// The credential that flags and environment give for one mirror, if any.
+    fn given(
+        &self,
+        mirrors: &Mirrors<'_>,
+        target: &Target,
+        passwords: &mut Passwords,
+    ) -> Result<Option<Credential>, Failure> {
+        let user = mirrors.value(&self.username, target).map(str::to_owned);
+        let from = match std::env::var(USERNAME) {
+            Ok(value) if self.username == [value.as_str()] => USERNAME,
+            _ => "--username",
+        };
+        let fixed = |password| Some((password, CredentialSource::fixed(from)));
+        let found = if let Some(password) = &self.password {
+            fixed(password.clone())
+        } else if self.password_stdin {
+            if passwords.stdin.is_none() {
+                let read = first_line(std::io::stdin())
+                    .map_err(|why| Failure::usage(format!("--password-stdin: {why}")))?;
+                passwords.stdin = Some(read);
+            }
+            passwords.stdin.clone().and_then(fixed)
+        } else if let Some(path) = mirrors.value(&self.password_file, target) {
+            let read = |path: &str| {
+                std::fs::File::open(path).map_err(|error| error.to_string()).and_then(first_line)
+            };
+            let password =
+                read(path).map_err(|why| Failure::usage(format!("--password-file {path}: {why}")))?;
+            Some((password, again(from, user.as_ref(), path, move |path| read(path).ok())))
+        } else if let Some(command) = mirrors.value(&self.password_command, target) {
+            let password = run(command)
+                .map_err(|why| Failure::new(Class::Auth, format!("--password-command {command}: {why}")))?;
+            Some((password, again(from, user.as_ref(), command, |command| run(command).ok())))
+        } else {
+            match std::env::var(PASSWORD) {
+                Ok(password) => fixed(password.into()),
+                Err(VarError::NotPresent) => None,
+                Err(VarError::NotUnicode(_)) => {
+                    return Err(Failure::usage(format!("{PASSWORD} is not UTF-8 text")));
+                }
+            }
+        };
+        match (user, found) {
+            (Some(user), Some((password, origin))) => Ok(Some(Credential::password(user, password, origin))),
+            (Some(user), None) if std::io::stdin().is_terminal() => {
+                if !passwords.asked.contains_key(&user) {
+                    let password = rpassword::prompt_password(format!("Password of {user}: "));
+                    let password =
+                        password.map_err(|error| Failure::usage(format!("reading the password: {error}")))?;
+                    passwords.asked.insert(user.clone(), password.into());
+                }
+                let password = passwords.asked.get(&user).cloned().unwrap_or_default();
+                Ok(Some(Credential::password(user, password, CredentialSource::fixed(from))))
+            }
+            (Some(user), None) => Err(Failure::new(
+                Class::Auth,
+                format!("no password for user {user} of {target}"),
+            )
+            .hint(
+                "give it with --password-stdin, --password-file, --password-command or LAYERCAST_PASSWORD",
+            )),
+            (None, Some(_)) => {
+                Err(Failure::usage(format!("a password was given for {target}, but no --username")))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The credential for one mirror; `own` is the docker config.json that belongs to this mirror alone. May ask on the
+    /// terminal.
     pub(super) async fn find(
         &self,
-        given: Option<&Credential>,
+        mirrors: &Mirrors<'_>,
+        passwords: &mut Passwords,
         own: Option<&Path>,
         target: &Target,
         options: &ClientOptions,
+        output: &Output,
     ) -> Result<Option<Credential>, Failure> {
-        if given.is_some() || self.unneeded() {
-            return Ok(given.cloned());
+        if self.unneeded() {
+            return Ok(None);
         }
-        let host = target.endpoint.authority();
-        let found = match self.credential_file.as_deref().or(own) {
-            Some(path) => credentials::from_file(path, &host)?,
-            None => credentials::find(&host)?,
+        let given = self.given(mirrors, target, passwords)?;
+        if given.is_some() {
+            return Ok(given);
+        }
+        let name = target.to_string();
+        let file = mirrors.value(&self.credential_file, target).map(Path::new).or(own);
+        let found = match file {
+            Some(path) => credentials::from_file(path, &name)?,
+            None => credentials::find(&name),
         };
-        if found.is_some() {
-            return Ok(found);
+        found.troubles.iter().for_each(|trouble| output.warn(trouble));
+        if let Some(credential) = found.credential {
+            output.note(&format!("{name}: {}", credential.who()));
+            return Ok(Some(credential));
+        }
+        match file {
+            Some(path) if found.troubles.is_empty() => {
+                output.warn(&format!(
+                    "{} has no credentials for {name}{}",
+                    path.display(),
+                    near(&found.near)
+                ));
+            }
+            None if !found.near.is_empty() => {
+                output.note(&format!("no credentials for {name} were found{}", near(&found.near)));
+            }
+            _ => {}
         }
         // Nothing is known. Many mirrors want nothing: ask them before asking a person.
         let mut options = options.clone();
@@ -117,13 +211,39 @@ impl CredentialArgs {
             _ => return Ok(None),
         }
         if !std::io::stdin().is_terminal() {
-            return Err(Failure::new(Class::Auth, format!("{host} needs credentials, and none were found")).hint(
-                "give --username with --password-stdin or --password-file, set LAYERCAST_USERNAME and LAYERCAST_PASSWORD, \
-                 or log in with docker or podman; --need-credential=false asks for nothing",
+            let text = format!("{name} needs credentials, and none were found{}", near(&found.near));
+            return Err(Failure::new(Class::Auth, text).hint(
+                "give --username with --password-stdin, --password-file or --password-command, set LAYERCAST_USERNAME and \
+                 LAYERCAST_PASSWORD, or log in with docker or podman; --need-credential=false asks for nothing",
             ));
         }
-        ask(&host).map(Some)
+        ask(&name).map(Some)
     }
+}
+
+/// A source that is asked again after a refusal: it may have changed meanwhile.
+fn again(
+    words: &str,
+    user: Option<&String>,
+    source: &str,
+    read: impl Fn(&str) -> Option<SecretString> + Send + Sync + 'static,
+) -> CredentialSource {
+    let (user, source, from) = (user.cloned().unwrap_or_default(), source.to_owned(), words.to_owned());
+    let reader = move || {
+        Some(Credential::password(user.clone(), read(&source)?, CredentialSource::fixed(from.clone())))
+    };
+    CredentialSource::again(words, Arc::new(reader))
+}
+
+/// Entries that may have been meant.
+fn near(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (there is one for {})", names.join(", ")) }
+}
+
+/// The first line of what a command of the shell writes.
+fn run(command: &str) -> Result<SecretString, String> {
+    let written = program::output_of(Command::new("sh").args(["-c", command]), COMMAND_TIMEOUT)?;
+    first_line(&written[..])
 }
 
 /// The question of the vendor's tool: a user name and password, or the path of a docker config file.
@@ -138,21 +258,62 @@ fn ask(host: &str) -> Result<Credential, Failure> {
         let path = PathBuf::from(&answer);
         let found = credentials::from_file(&path, host)?;
         return found
+            .credential
             .ok_or_else(|| Failure::new(Class::Auth, format!("{answer} has no credentials for {host}")));
     }
     if answer.is_empty() {
         return Err(Failure::new(Class::Auth, "no user name was given"));
     }
     let password = rpassword::prompt_password(format!("Password of {answer}: ")).map_err(failed)?;
-    Ok(Credential::Basic { user: answer, password: password.into() })
+    Ok(Credential::password(answer, password.into(), CredentialSource::fixed("the terminal")))
 }
 
-fn first_line(from: impl std::io::Read) -> std::io::Result<SecretString> {
-    let mut text = String::new();
-    from.take(MAX_PASSWORD_BYTES).read_to_string(&mut text)?;
-    let line = text.lines().next().unwrap_or_default();
+/// The first line, with all that is in it but the end of the line.
+fn first_line(from: impl std::io::Read) -> Result<SecretString, String> {
+    let bytes = small_file::read_from(from, MAX_PASSWORD_BYTES).map_err(|error| error.to_string())?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("it is UTF-16 text: save it as UTF-8".to_owned());
+    }
+    // Editors of Windows put a mark before UTF-8.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
+    let line = text.lines().next().unwrap_or_default().trim_end_matches('\r');
     if line.is_empty() {
-        return Err(std::io::Error::other("it is empty"));
+        return Err("its first line is empty".to_owned());
     }
     Ok(line.to_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret as _;
+
+    #[test]
+    fn a_password_is_the_whole_first_line() {
+        for (text, expected) in [
+            (&b"secret\n"[..], "secret"),
+            (b"secret\r\nmore\n", "secret"),
+            (b" a:b  ", " a:b  "),
+            (b"\xef\xbb\xbfsecret\n", "secret"),
+            ("pässwörd€\n".as_bytes(), "pässwörd€"),
+        ] {
+            assert_eq!(first_line(text).unwrap().expose_secret(), expected);
+        }
+        for text in [&b""[..], b"\nsecret", b"\xff\xfes\0", b"\xff"] {
+            assert!(first_line(text).is_err(), "{text:?}");
+        }
+        assert!(first_line(std::io::repeat(b'x')).is_err());
+    }
+
+    #[test]
+    fn a_command_tells_a_password() {
+        assert_eq!(run("echo secret; echo more").unwrap().expose_secret(), "secret");
+        assert!(
+            run("echo 'the store is locked' >&2; exit 2")
+                .unwrap_err()
+                .contains("exit code 2: the store is locked")
+        );
+        assert!(run("true").unwrap_err().contains("empty"));
+    }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::credentials::CredentialArgs;
+use super::credentials::{CredentialArgs, Passwords};
 use super::output::Output;
+use super::per_mirror::Mirrors;
 use crate::cluster::file::{Expectations, RegistryMirror};
 use crate::engine::MirrorSettings;
 use crate::plan::Rules;
@@ -25,15 +26,16 @@ pub(super) struct MirrorArgs {
     /// Take registries, CAs and credentials from registryMirrors of a cluster's configuration file instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["private_registry", "cacert"], help_heading = "Mirrors")]
     cluster: Option<PathBuf>,
-    /// CA certificates (PEM) to trust besides the system's, for a registry with a private certificate (repeatable)
-    #[arg(long, value_name = "FILE", help_heading = "Mirrors")]
-    cacert: Vec<PathBuf>,
-    /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "client_key", help_heading = "Mirrors")]
-    client_cert: Option<PathBuf>,
-    /// Key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = "Mirrors")]
-    client_key: Option<PathBuf>,
+    /// CA certificates (PEM) to trust besides the system's, for a registry with a private certificate (repeatable:
+    /// MIRROR=FILE is for one mirror)
+    #[arg(long, value_name = "[MIRROR=]FILE", help_heading = "Mirrors")]
+    cacert: Vec<String>,
+    /// Client certificate (PEM; repeatable: MIRROR=FILE)
+    #[arg(long, value_name = "[MIRROR=]FILE", help_heading = "Mirrors")]
+    client_cert: Vec<String>,
+    /// Key of the client certificate (PEM; repeatable: MIRROR=FILE) [default: it is in the certificate's file]
+    #[arg(long, value_name = "[MIRROR=]FILE", requires = "client_cert", help_heading = "Mirrors")]
+    client_key: Vec<String>,
     /// Most uploads at the same time to each mirror [default: as many as it bears, up to 32]
     #[arg(long, value_name = "N", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -71,22 +73,25 @@ impl MirrorArgs {
         }
         let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = Duration::from_secs(self.patience);
-        for path in &self.cacert {
-            options.authorities.push(authorities(path, output)?);
-        }
-        if let (Some(cert), Some(key)) = (&self.client_cert, &self.client_key) {
-            options.client_certificates.push(ClientCertificate::read(cert, key)?);
-        }
-        let given = self.credentials.given(output)?;
+        options.auth_realms = self.credentials.auth_realms().to_vec();
+        self.credentials.warn(output);
+        let places = self.places(output)?;
+        let targets: Vec<Target> = places.iter().map(|place| place.target.clone()).collect();
+        let named = Mirrors(&targets);
+        let mut passwords = Passwords::default();
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        for MirrorEntry { target, ca, pull_credentials } in self.places(output)? {
+        for MirrorEntry { target, ca, pull_credentials } in places {
             if mirrors.iter().any(|mirror| mirror.target == target) {
                 return Err(Failure::usage(format!("--private-registry {target} is given twice")));
             }
             let mut options = options.clone();
+            for path in named.values(&self.cacert, &target) {
+                options.authorities.push(authorities(Path::new(path), output)?);
+            }
             options.authorities.extend(ca);
-            let finding =
-                self.credentials.find(given.as_ref(), pull_credentials.as_deref(), &target, &options);
+            options.client_certificates.extend(self.client_certificate(&named, &target)?);
+            let own = pull_credentials.as_deref();
+            let finding = self.credentials.find(&named, &mut passwords, own, &target, &options, output);
             let credential = runtime.block_on(finding)?;
             let client = ClientOptions { credential, ..options };
             mirrors.push(MirrorSettings {
@@ -99,6 +104,24 @@ impl MirrorArgs {
             });
         }
         Ok(mirrors)
+    }
+
+    fn client_certificate(
+        &self,
+        mirrors: &Mirrors<'_>,
+        target: &Target,
+    ) -> Result<Option<ClientCertificate>, Failure> {
+        let certificate = mirrors.value(&self.client_cert, target);
+        let key = mirrors.value(&self.client_key, target).or(certificate);
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                Ok(Some(ClientCertificate::read(Path::new(certificate), Path::new(key))?))
+            }
+            (None, Some(_)) => {
+                Err(Failure::usage(format!("--client-key is given for {target}, but no --client-cert")))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn places(&self, output: &Output) -> Result<Vec<MirrorEntry>, Failure> {

@@ -98,7 +98,8 @@ impl Output {
         }
     }
 
-    /// What a closing summary would have said of failures, where there is none.
+    /// What goes wrong with a whole mirror, on standard error too, and all that a closing summary would have said of
+    /// failures where there is none.
     pub(super) fn failures(&self, mirrors: &[Outcome]) {
         for mirror in mirrors {
             if self.json {
@@ -111,9 +112,9 @@ impl Output {
                     });
                     say(&format!("{line}"));
                 }
-            } else if self.quiet {
+            } else {
                 let whole = mirror.error.iter().map(|failure| (failure.message.clone(), failure));
-                let groups = alike(&mirror.images_failed);
+                let groups = if self.quiet { alike(&mirror.images_failed) } else { Vec::new() };
                 let images = groups.iter().map(|group| (group.in_words(), &group.first.failure));
                 for (words, failure) in whole.chain(images) {
                     say(&format!("error: {}: {} [{}]", mirror.name, printable(&words), failure.class));

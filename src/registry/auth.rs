@@ -1,42 +1,26 @@
 //! Credentials: what a registry asks for, tokens that last a while, and where secrets may go.
 //!
 //! Secrets live in types that do not show them; they go to the scheme, host and port they are for and to a token server
-//! that passes the rule in `challenge`, never elsewhere.
+//! that passes the rule in `realm`, never elsewhere. `credentials` finds them in files (`document`, `keys`) and asks helper
+//! programs (`helper`, `program`); `account` keeps accounts from being locked.
 
+mod account;
 pub(super) mod challenge;
+mod credential;
 pub(crate) mod credentials;
+mod document;
+mod helper;
+mod keys;
+pub(crate) mod program;
+mod realm;
 mod token;
 
-use std::fmt;
-
-use secrecy::SecretString;
-
+pub(crate) use account::Accounts;
+pub(crate) use credential::Credential;
+pub(crate) use credential::{CredentialSource, Proof};
 pub(super) use token::Auth;
 
 use crate::oci::Repository;
-
-/// Who we are to a registry.
-#[derive(Clone)]
-pub enum Credential {
-    /// A user and a password.
-    Basic {
-        /// The user.
-        user: String,
-        /// The password.
-        password: SecretString,
-    },
-    /// A token that is traded for access tokens (`identitytoken` of Docker's configuration).
-    IdentityToken(SecretString),
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Basic { .. } => f.write_str("Basic(…)"),
-            Self::IdentityToken(_) => f.write_str("IdentityToken(…)"),
-        }
-    }
-}
 
 /// What is asked of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -18,6 +18,21 @@ pub(super) enum Cause {
         why: String,
     },
     Credentials(String),
+    /// A login that the registry or its token server does not take: whose, and what was said to it.
+    LoginRefused {
+        who: String,
+        why: String,
+    },
+    /// A token server that is not trusted with a password, and the host to allow if it may be.
+    ForeignRealm {
+        why: String,
+        allow: Option<String>,
+    },
+    /// A proxy on the way, and not the registry.
+    Proxy {
+        why: String,
+        may_pass: bool,
+    },
     Unreachable(String),
     /// The resolver answered that the name does not exist, which is not an outage.
     NoSuchName(String),
@@ -74,8 +89,8 @@ impl Cause {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::BadTarget { .. } | Self::BadFile { .. } => Kind::Usage,
-            Self::Credentials(_) => Kind::Auth,
-            Self::Unreachable(_) | Self::NoSuchName(_) => Kind::Unreachable,
+            Self::Credentials(_) | Self::LoginRefused { .. } | Self::ForeignRealm { .. } => Kind::Auth,
+            Self::Unreachable(_) | Self::NoSuchName(_) | Self::Proxy { .. } => Kind::Unreachable,
             Self::Broken(_) | Self::NotHttp(_) => Kind::Broken,
             Self::Stalled(_) | Self::TooSlow { .. } => Kind::Stalled,
             Self::Tls { .. } | Self::SpeaksTls => Kind::Tls,
@@ -98,6 +113,7 @@ impl Cause {
     /// Whether the same request may succeed later without anybody changing anything.
     pub(super) fn may_pass(&self) -> bool {
         match self {
+            Self::Proxy { may_pass, .. } => *may_pass,
             Self::Answer(refusal) => refusal.is_transient(),
             _ => self.kind().is_network() && !matches!(self, Self::NoSuchName(_)),
         }
@@ -107,6 +123,7 @@ impl Cause {
     pub(super) fn says_away(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NoSuchName(_) | Self::Broken(_) | Self::Stalled(_) => true,
+            Self::Proxy { may_pass, .. } => *may_pass,
             Self::Answer(refusal) => refusal.is_of_gateway(),
             _ => false,
         }

@@ -155,10 +155,11 @@ impl Client {
                 auth.accepted(used.as_ref());
                 return Ok(reply);
             }
-            outcome => return outcome,
+            outcome => return outcome.map_err(|error| auth.blame(error)),
         };
         let fresh = auth.renewed(self, scopes, used.as_ref(), refused).await?;
-        self.exchange(request, Some(&fresh)).await
+        let outcome = self.exchange(request, Some(&fresh)).await;
+        outcome.inspect(|_| auth.accepted(Some(&fresh))).map_err(|error| auth.blame(error))
     }
 
     /// Sends a request until it is answered for good. The credentials go to the origin of the request and nowhere else.
@@ -271,6 +272,7 @@ impl Client {
             if request.follows && matches!(status, 301 | 302 | 303 | 307 | 308) {
                 let text = headers::text(answer.headers(), LOCATION).unwrap_or_default();
                 url = location::redirect(&url, text, &self.endpoint).map_err(|why| {
+                    let why = self.transport.shown(&url, why.as_bytes());
                     (Cause::Protocol(format!("a redirect that is not followed: {why}")), url.clone())
                 })?;
                 continue;
@@ -280,12 +282,12 @@ impl Client {
                     self.observer.warning(&format!(
                         "{} says: {}",
                         self.endpoint,
-                        crate::error::printable(&text)
+                        crate::error::printable(&self.transport.shown(&url, text.as_bytes()))
                     ));
                 }
             }
             if !answer.status().is_success() && !request.also.contains(&status) {
-                return Err((Cause::Answer(self.refusal(answer).await), url));
+                return Err((Cause::Answer(self.refusal(answer, &url).await), url));
             }
             host.breaker().answered();
             let (status_is_success, headers) = (answer.status().is_success(), answer.headers().clone());
@@ -306,13 +308,16 @@ impl Client {
         Err((Cause::Protocol(format!("more than {MAX_REDIRECTS} redirects")), url))
     }
 
-    async fn refusal(&self, answer: Response) -> ErrorResponse {
+    async fn refusal(&self, answer: Response, url: &Url) -> ErrorResponse {
         let status = answer.status().as_u16();
         let retry_after = headers::retry_after(answer.headers(), clock::timestamp());
         let values = answer.headers().get_all(WWW_AUTHENTICATE);
-        let challenges = values.iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
+        // A realm may be written in any language.
+        let challenges =
+            values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
         let body = self.transport.read_some(answer, MAX_ERROR_BYTES).await;
-        ErrorResponse { challenges, ..ErrorResponse::new(status, retry_after, &body) }
+        let shown = self.transport.shown(url, &body);
+        ErrorResponse { challenges, ..ErrorResponse::new(status, retry_after, shown.as_bytes()) }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct RegistryError(Box<Inner>);
 #[derive(Clone)]
 struct Inner {
     call: Option<Call>,
+    /// Who asked, where that matters.
+    account: Option<String>,
     cause: Cause,
 }
 
@@ -37,7 +39,7 @@ struct Call {
 
 impl From<Cause> for RegistryError {
     fn from(cause: Cause) -> Self {
-        Self(Box::new(Inner { call: None, cause }))
+        Self(Box::new(Inner { call: None, account: None, cause }))
     }
 }
 
@@ -50,7 +52,13 @@ impl From<BundleError> for RegistryError {
 impl RegistryError {
     pub(super) fn new(method: &str, url: &Url, cause: Cause) -> Self {
         let call = Call { method: method.to_owned(), url: redacted(url), is_http: url.scheme() == "http" };
-        Self(Box::new(Inner { call: Some(call), cause }))
+        Self(Box::new(Inner { call: Some(call), account: None, cause }))
+    }
+
+    /// The same, said of somebody: `user pusher (from --username)`.
+    pub(super) fn of_account(mut self, who: String) -> Self {
+        self.0.account = Some(who);
+        self
     }
 
     pub(super) fn cause(&self) -> &Cause {
@@ -149,6 +157,20 @@ impl RegistryError {
             Cause::Credentials(_) => {
                 "give credentials with --username and --password-stdin, or log in with docker or podman"
             }
+            Cause::ForeignRealm { allow, .. } => {
+                let host = allow.as_ref()?;
+                return Some(format!("if that is the right token server, allow it with --auth-realm {host}"));
+            }
+            Cause::LoginRefused { .. } => {
+                "is the password right and still valid, and may this account log in there? --username with \
+                 --password-stdin or --password-file gives another one"
+            }
+            Cause::Proxy { may_pass: false, .. } => {
+                "give the proxy's user and password in the variable: http://USER:PASSWORD@HOST:PORT"
+            }
+            Cause::Proxy { .. } => {
+                "is the proxy running, and its address right? What needs no proxy is named in NO_PROXY"
+            }
             Cause::Unreachable(_) => {
                 "is the registry running, and are host and port right? Without a port it is 443 (80 with http://)"
             }
@@ -165,16 +187,31 @@ impl RegistryError {
                 "what the registry keeps is damaged: delete that blob or its repository there, then push with --recheck"
             }
             Cause::Source(error) => return error.hint_text(),
-            Cause::Answer(refusal) => return self.hint_of_answer(refusal).map(str::to_owned),
+            Cause::Answer(refusal) => return self.hint_of_answer(refusal),
             _ => return None,
         };
         Some(fixed.to_owned())
     }
 
-    fn hint_of_answer(&self, answer: &ErrorResponse) -> Option<&'static str> {
+    fn hint_of_answer(&self, answer: &ErrorResponse) -> Option<String> {
+        match (&self.0.account, answer.status) {
+            (Some(who), 401) => {
+                Some(format!("{who} was refused: is the password right, and may the account do this there?"))
+            }
+            (Some(who), 403) if !self.starts_upload() => {
+                Some(format!("{who} is not allowed to do this in that repository"))
+            }
+            _ => self.fixed_hint_of_answer(answer).map(str::to_owned),
+        }
+    }
+
+    fn starts_upload(&self) -> bool {
         let call = self.0.call.as_ref();
-        let starts_upload =
-            call.is_some_and(|call| call.method == "POST" && call.url.contains("/blobs/uploads/"));
+        call.is_some_and(|call| call.method == "POST" && call.url.contains("/blobs/uploads/"))
+    }
+
+    fn fixed_hint_of_answer(&self, answer: &ErrorResponse) -> Option<&'static str> {
+        let call = self.0.call.as_ref();
         match answer.status {
             401 => {
                 Some("give credentials with --username and --password-stdin, or log in with docker or podman")
@@ -188,7 +225,7 @@ impl RegistryError {
             404 if call.is_some_and(|call| call.url.ends_with("/v2/")) => {
                 Some("something answers there, but it is no registry: is the host or the port another one?")
             }
-            403 | 404 if starts_upload => {
+            403 | 404 if self.starts_upload() => {
                 Some("the project or namespace must exist and the account must be allowed to push to it")
             }
             403 => Some("the account is not allowed to do this in that repository"),
@@ -212,6 +249,10 @@ impl fmt::Display for RegistryError {
                 f.write_str(&printable(why))
             }
             Cause::NotRegistry(why) => write!(f, "this is no container registry: {}", printable(why)),
+            Cause::LoginRefused { who, why } => {
+                write!(f, "{} was refused: {}", printable(who), printable(why))
+            }
+            Cause::Proxy { why, .. } | Cause::ForeignRealm { why, .. } => f.write_str(&printable(why)),
             Cause::Unreachable(why) => write!(f, "no connection: {}", printable(why)),
             Cause::NoSuchName(why) => write!(f, "the name does not exist: {}", printable(why)),
             Cause::NotHttp(why) => write!(f, "what answers there does not speak HTTP: {}", printable(why)),

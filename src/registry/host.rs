@@ -131,11 +131,6 @@ impl HostState {
     }
 }
 
-/// The lock of a mutex.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

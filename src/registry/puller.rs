@@ -103,10 +103,14 @@ impl Puller {
             value.set_sensitive(true);
             private.append(name, value);
         }
+        for (_, value) in headers {
+            options.secrets.remember(value);
+        }
+        let auth = Auth::new(&options);
         let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
         Ok(Self {
             client: Client::new(endpoint, transport, policy, options.observer),
-            auth: Auth::new(options.credential, options.auth_realms),
+            auth,
             root: root.path().trim_end_matches('/').to_owned(),
             headers: private,
         })

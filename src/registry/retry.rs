@@ -101,7 +101,9 @@ pub(super) enum RetryDecision {
 /// What to do after a failed try of a request.
 pub(super) fn classify(cause: &Cause, replay: Replay) -> RetryDecision {
     match cause {
-        Cause::Unreachable(_) | Cause::NoSuchName(_) => RetryDecision::Reconnect,
+        Cause::Unreachable(_) | Cause::NoSuchName(_) | Cause::Proxy { may_pass: true, .. } => {
+            RetryDecision::Reconnect
+        }
         Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => match replay {
             Replay::Safe => RetryDecision::Again,
             Replay::Never => RetryDecision::Ambiguous,

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 
 use crate::oci::{Digest, Repository};
+use crate::registry::CredentialSource;
 use crate::registry::{
     BlobBody, ClientOptions, Credential, Registry, RegistryError, RetryPolicy, Target, Timeouts,
 };
@@ -121,7 +122,7 @@ pub(super) fn options() -> ClientOptions {
 }
 
 pub(super) fn with_password() -> ClientOptions {
-    let credential = Credential::Basic { user: "user".into(), password: "hunter2".into() };
+    let credential = Credential::password("user", "hunter2".into(), CredentialSource::fixed("a test"));
     ClientOptions { credential: Some(credential), ..options() }
 }
 

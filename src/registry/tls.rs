@@ -7,16 +7,20 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use rustls::{AlertDescription, ClientConfig};
+use url::Url;
 
 use crate::registry::ClientOptions;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, RegistryError, TlsFault};
+use crate::registry::proxy::Proxies;
+use crate::registry::redact::SecretWords;
 use crate::registry::resolver::{ResolveError, SystemResolver};
-use crate::tls::{Doubt, Trust, Untrusted, client_config};
+use crate::tls::{Doubt, TrustedBy, Untrusted, client_config};
 
 /// The clients of one registry.
 pub(super) struct Clients {
@@ -26,32 +30,75 @@ pub(super) struct Clients {
     pub(super) data: Client,
     /// For looking whether a host takes connections: it makes a new one each time.
     pub(super) probe: Client,
+    /// What must not be shown of what servers say.
+    pub(super) secrets: Arc<SecretWords>,
+    proxies: Proxies,
 }
 
 impl Clients {
     /// Builds both.
     pub(super) fn new(endpoint: &Endpoint, options: &ClientOptions) -> Result<Self, RegistryError> {
         let trust = if options.skip_verify {
-            Trust::Anybody
+            TrustedBy::Anybody
         } else {
-            Trust::Authorities(options.authorities.clone())
+            TrustedBy::Authorities(options.authorities.clone())
         };
         let config = client_config(&trust, &options.client_certificates)
             .map_err(|error| Cause::Internal(format!("TLS cannot be set up: {error}")))?;
-        let control = build(endpoint, options, config.clone(), &[b"h2", b"http/1.1"])?;
-        let data = build(endpoint, options, config.clone(), &[b"http/1.1"])?;
+        // As everybody does: a proxy of the environment is not for this machine itself.
+        let proxies = if endpoint.is_loopback() { Proxies::default() } else { Proxies::from_environment()? };
+        proxies.secrets().for_each(|secret| options.secrets.remember(&secret));
+        let control = build(base(&proxies, options), config.clone(), &[b"h2", b"http/1.1"])?;
+        let data = build(base(&proxies, options), config.clone(), &[b"http/1.1"])?;
         let keep_none = ClientOptions { max_idle_connections: 0, ..options.clone() };
-        Ok(Self { control, data, probe: build(endpoint, &keep_none, config, &[b"http/1.1"])? })
+        let probe = build(base(&proxies, &keep_none), config, &[b"http/1.1"])?;
+        Ok(Self { control, data, probe, secrets: Arc::clone(&options.secrets), proxies })
+    }
+
+    /// What became of a request: an answer of the other side, or why there is none. What a proxy on the way says or does is
+    /// not the registry's doing.
+    pub(super) fn understand(
+        &self,
+        sent: Result<Response, reqwest::Error>,
+        url: &Url,
+    ) -> Result<Response, Cause> {
+        let Some(proxy) = self.proxies.of(url) else { return sent.map_err(|error| cause_of(&error)) };
+        let refuses = || Cause::Proxy {
+            why: format!("{proxy} wants a user and a password, or does not take those in its address (407)"),
+            may_pass: false,
+        };
+        match sent {
+            Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(refuses()),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(match cause_of(&error) {
+                // The HTTP client has no types for what a proxy answers.
+                Cause::Unreachable(why) if why.contains("proxy authorization required") => refuses(),
+                Cause::Unreachable(why) if why.contains("tunnel error: unsuccessful") => Cause::Proxy {
+                    why: format!(
+                        "{proxy} does not connect to {}: it may not, or cannot reach it",
+                        host_of(url)
+                    ),
+                    may_pass: true,
+                },
+                Cause::Unreachable(why) | Cause::NoSuchName(why) => {
+                    Cause::Proxy { why: format!("{proxy} cannot be used: {why}"), may_pass: true }
+                }
+                other => other,
+            }),
+        }
     }
 }
 
+fn host_of(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}:{port}", url.host_str().unwrap_or_default())
+}
+
 fn build(
-    endpoint: &Endpoint,
-    options: &ClientOptions,
+    mut builder: ClientBuilder,
     mut config: ClientConfig,
     protocols: &[&[u8]],
 ) -> Result<Client, RegistryError> {
-    let mut builder = base(endpoint, options);
     if !protocols.contains(&b"h2".as_slice()) {
         builder = builder.http1_only();
     }
@@ -60,21 +107,22 @@ fn build(
     built.map_err(|e| Cause::Internal(format!("the HTTP client cannot be set up: {}", causes(&e))).into())
 }
 
-fn base(endpoint: &Endpoint, options: &ClientOptions) -> ClientBuilder {
+fn base(proxies: &Proxies, options: &ClientOptions) -> ClientBuilder {
     let timeouts = &options.timeouts;
-    let builder = Client::builder()
+    let chosen = proxies.clone();
+    Client::builder()
         .user_agent(concat!("layercast/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
         .dns_resolver(SystemResolver)
+        // Also keeps the HTTP client from reading the environment in its own way.
+        .proxy(reqwest::Proxy::custom(move |url| chosen.of(url).map(|proxy| proxy.url().clone())))
         .connect_timeout(timeouts.connect)
         .tcp_user_timeout(timeouts.tcp_user)
         // Many proxies close idle connections after a minute: be first.
         .pool_idle_timeout(Duration::from_secs(50))
-        .pool_max_idle_per_host(options.max_idle_connections);
-    // As everybody does: a proxy of the environment is not for this machine itself.
-    if endpoint.is_loopback() { builder.no_proxy() } else { builder }
+        .pool_max_idle_per_host(options.max_idle_connections)
 }
 
 /// What an error of the HTTP client means. The causes are told apart by their types, as their texts may change.

@@ -15,7 +15,7 @@ use reqwest::{Method, Response, Url};
 use crate::clock::Instant;
 use crate::registry::body::{BlobBody, Metered, Progress, Taken};
 use crate::registry::error::{Cause, RegistryError};
-use crate::registry::redact::redacted;
+use crate::registry::redact::{hidden, redacted};
 use crate::registry::tls::{Clients, cause_of};
 use crate::registry::{Observer, Timeouts};
 
@@ -123,7 +123,7 @@ impl Transport {
         }
         tracing::trace!(%method, url = redacted(url), "request");
         let sent = tokio::select! {
-            sent = request.send() => sent.map_err(|e| cause_of(&e)),
+            sent = request.send() => self.clients.understand(sent, url),
             after = self.watch(progress.as_deref(), wait) => Err(Cause::Stalled(after)),
         };
         let fault = progress.as_ref().and_then(|progress| progress.fault());
@@ -140,6 +140,13 @@ impl Transport {
         tracing::debug!(%method, url = redacted(url), status, cause = outcome.as_ref().err().map(tracing::field::debug));
         self.observer.request(method.as_str(), status);
         outcome
+    }
+
+    /// The words of a server about a request to `url`, without the secrets of the run and those in the address.
+    pub(super) fn shown(&self, url: &Url, words: &[u8]) -> String {
+        let secrets = &self.clients.secrets;
+        let _kept: Vec<_> = hidden(url).map(|part| secrets.remember_while(&part.into())).collect();
+        secrets.blank(&String::from_utf8_lossy(words))
     }
 
     /// Returns when nothing has moved for too long, with how long that was.

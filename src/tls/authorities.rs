@@ -6,7 +6,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
 use super::facts::{Facts, Name};
-use super::pem::{self, Block, Content};
+use super::pem::{self, Block, BlockContent};
 use super::{BadFile, mistaken};
 
 /// How many certificates of a file are named in messages.
@@ -36,22 +36,25 @@ impl Authorities {
     /// There is no certificate in it that can be used.
     pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Self, BadFile> {
         let blocks = pem::blocks(bytes);
-        let holds_key = blocks.iter().any(|it| matches!(it.content, Content::Key(_) | Content::EncryptedKey));
+        let holds_key =
+            blocks.iter().any(|it| matches!(it.content, BlockContent::Key(_) | BlockContent::EncryptedKey));
         let (mut certificates, mut notes) = (Vec::new(), Vec::new());
         for Block { line, label, content } in blocks {
             let unusable = match content {
-                Content::Certificate(certificate) => match RootCertStore::empty().add(certificate.clone()) {
-                    Ok(()) => {
-                        certificates.push(certificate);
-                        continue;
+                BlockContent::Certificate(certificate) => {
+                    match RootCertStore::empty().add(certificate.clone()) {
+                        Ok(()) => {
+                            certificates.push(certificate);
+                            continue;
+                        }
+                        Err(error) => match Facts::read(&certificate) {
+                            Some(facts) => format!("the certificate of {}: {error}", facts.subject),
+                            None => "the certificate is cut or damaged".to_owned(),
+                        },
                     }
-                    Err(error) => match Facts::read(&certificate) {
-                        Some(facts) => format!("the certificate of {}: {error}", facts.subject),
-                        None => "the certificate is cut or damaged".to_owned(),
-                    },
-                },
-                Content::Damaged(why) => format!("the block {label}: {why}"),
-                Content::Key(_) | Content::EncryptedKey | Content::Other => continue,
+                }
+                BlockContent::Damaged(why) => format!("the block {label}: {why}"),
+                BlockContent::Key(_) | BlockContent::EncryptedKey | BlockContent::Other => continue,
             };
             notes.push(format!("{name}:{line}: {unusable}"));
         }

@@ -15,7 +15,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::facts::Facts;
-use super::pem::{self, Content};
+use super::pem::{self, BlockContent};
 use super::{BadFile, mistaken};
 
 /// A client certificate with its chain and its key.
@@ -75,14 +75,15 @@ impl std::fmt::Display for ClientCertificate {
 
 fn chain(name: &str, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, BadFile> {
     let blocks = pem::blocks(bytes);
-    let is_key = |content: &Content| matches!(content, Content::Key(_) | Content::EncryptedKey);
+    let is_key =
+        |content: &BlockContent| matches!(content, BlockContent::Key(_) | BlockContent::EncryptedKey);
     let holds_key = blocks.iter().any(|block| is_key(&block.content));
     let mut chain = Vec::new();
     for block in blocks {
         match block.content {
-            Content::Certificate(der) => chain.push(der),
+            BlockContent::Certificate(der) => chain.push(der),
             // A chain with a hole is refused by the server, and nobody would know why.
-            Content::Damaged(why) => {
+            BlockContent::Damaged(why) => {
                 return Err(BadFile::new(
                     &format!("{name}:{}", block.line),
                     format!("the block {}: {why}", block.label),
@@ -107,16 +108,16 @@ fn private_key(name: &str, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, BadFi
     let (mut holds_certificate, mut is_encrypted) = (false, false);
     for block in pem::blocks(bytes) {
         match block.content {
-            Content::Key(key) => return Ok(key),
-            Content::EncryptedKey => is_encrypted = true,
-            Content::Certificate(_) => holds_certificate = true,
-            Content::Damaged(why) => {
+            BlockContent::Key(key) => return Ok(key),
+            BlockContent::EncryptedKey => is_encrypted = true,
+            BlockContent::Certificate(_) => holds_certificate = true,
+            BlockContent::Damaged(why) => {
                 return Err(BadFile::new(
                     &format!("{name}:{}", block.line),
                     format!("the block {}: {why}", block.label),
                 ));
             }
-            Content::Other => {}
+            BlockContent::Other => {}
         }
     }
     if is_encrypted {

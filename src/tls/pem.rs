@@ -24,11 +24,11 @@ pub(super) struct Block {
     pub(super) line: usize,
     /// What it says it is, as `CERTIFICATE`.
     pub(super) label: String,
-    pub(super) content: Content,
+    pub(super) content: BlockContent,
 }
 
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum BlockContent {
     Certificate(CertificateDer<'static>),
     Key(PrivateKeyDer<'static>),
     /// A key that only a passphrase opens.
@@ -75,7 +75,7 @@ pub(super) fn blocks(bytes: &[u8]) -> Vec<Block> {
 
 impl Block {
     fn damaged(line: usize, label: String, why: &'static str) -> Self {
-        Self { line, label, content: Content::Damaged(why) }
+        Self { line, label, content: BlockContent::Damaged(why) }
     }
 
     fn new(line: usize, label: String, body: &[&str]) -> Self {
@@ -85,17 +85,17 @@ impl Block {
         let encoded: String = body[headers..].concat();
         let decoded = BASE64.decode(encoded.split_whitespace().collect::<String>());
         let content = match (label.as_str(), decoded) {
-            ("ENCRYPTED PRIVATE KEY", _) => Content::EncryptedKey,
-            (label, _) if is_encrypted && label.ends_with("PRIVATE KEY") => Content::EncryptedKey,
+            ("ENCRYPTED PRIVATE KEY", _) => BlockContent::EncryptedKey,
+            (label, _) if is_encrypted && label.ends_with("PRIVATE KEY") => BlockContent::EncryptedKey,
             (
                 "CERTIFICATE" | "X509 CERTIFICATE" | "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY",
                 Err(_),
-            ) => Content::Damaged("what it holds is not base64"),
-            ("CERTIFICATE" | "X509 CERTIFICATE", Ok(der)) => Content::Certificate(der.into()),
-            ("PRIVATE KEY", Ok(der)) => Content::Key(PrivateKeyDer::Pkcs8(der.into())),
-            ("RSA PRIVATE KEY", Ok(der)) => Content::Key(PrivateKeyDer::Pkcs1(der.into())),
-            ("EC PRIVATE KEY", Ok(der)) => Content::Key(PrivateKeyDer::Sec1(der.into())),
-            _ => Content::Other,
+            ) => BlockContent::Damaged("what it holds is not base64"),
+            ("CERTIFICATE" | "X509 CERTIFICATE", Ok(der)) => BlockContent::Certificate(der.into()),
+            ("PRIVATE KEY", Ok(der)) => BlockContent::Key(PrivateKeyDer::Pkcs8(der.into())),
+            ("RSA PRIVATE KEY", Ok(der)) => BlockContent::Key(PrivateKeyDer::Pkcs1(der.into())),
+            ("EC PRIVATE KEY", Ok(der)) => BlockContent::Key(PrivateKeyDer::Sec1(der.into())),
+            _ => BlockContent::Other,
         };
         Self { line, label, content }
     }
@@ -122,12 +122,12 @@ mod tests {
 
     /// Labels, lines and kinds in few words.
     fn shape(text: &str) -> Vec<String> {
-        let kind = |content: &Content| match content {
-            Content::Certificate(der) => format!("certificate of {}", der.len()),
-            Content::Key(_) => "key".to_owned(),
-            Content::EncryptedKey => "encrypted".to_owned(),
-            Content::Other => "other".to_owned(),
-            Content::Damaged(why) => (*why).to_owned(),
+        let kind = |content: &BlockContent| match content {
+            BlockContent::Certificate(der) => format!("certificate of {}", der.len()),
+            BlockContent::Key(_) => "key".to_owned(),
+            BlockContent::EncryptedKey => "encrypted".to_owned(),
+            BlockContent::Other => "other".to_owned(),
+            BlockContent::Damaged(why) => (*why).to_owned(),
         };
         blocks(text.as_bytes())
             .iter()
@@ -193,7 +193,7 @@ mod tests {
         let text = text([&der].into_iter());
         assert!(text.lines().all(|line| line.len() <= 64));
         assert!(
-            matches!(&blocks(text.as_bytes())[..], [Block { content: Content::Certificate(read), .. }] if *read == der)
+            matches!(&blocks(text.as_bytes())[..], [Block { content: BlockContent::Certificate(read), .. }] if *read == der)
         );
     }
 }

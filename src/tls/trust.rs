@@ -26,7 +26,7 @@ use super::untrusted::explain;
 
 /// Whose certificates are taken.
 #[derive(Debug, Clone)]
-pub(crate) enum Trust {
+pub(crate) enum TrustedBy {
     /// Those signed by one of these, or by one of the system's.
     Authorities(Vec<Authorities>),
     /// Anybody's: only to say what a node does that is set up like this.
@@ -37,11 +37,11 @@ pub(crate) enum Trust {
 ///
 /// # Errors
 /// The TLS library refuses the set-up.
-pub(crate) fn client_config(trust: &Trust, clients: &[ClientCertificate]) -> Result<ClientConfig, Error> {
+pub(crate) fn client_config(trust: &TrustedBy, clients: &[ClientCertificate]) -> Result<ClientConfig, Error> {
     let provider = provider();
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Authorities(given) => Arc::new(Vouched::new(given.clone(), Arc::clone(&provider))?),
-        Trust::Anybody => Arc::new(Anybody(Arc::clone(&provider))),
+        TrustedBy::Authorities(given) => Arc::new(Vouched::new(given.clone(), Arc::clone(&provider))?),
+        TrustedBy::Anybody => Arc::new(Anybody(Arc::clone(&provider))),
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

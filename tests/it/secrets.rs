@@ -68,7 +68,6 @@ fn of_a_push_that_fails_in_the_middle_of_an_upload() {
 
 /// A proxy that shows a failed request to whoever made it, as debugging pages do.
 #[test]
-#[ignore = "broken: the text of a server is shown as it came"]
 fn that_a_server_echoes() {
     let registry = ScriptedRegistry::start().asks_for(LOGIN);
     let echo = |request: &Request| {

@@ -7,7 +7,7 @@ use crate::cli::output::Output;
 use crate::cluster::file::{ClusterMirrors, Expectations, RegistryMirror};
 use crate::node::hosts::Version;
 use crate::node::render::{Credentials, NodeMirror, Options, Refused, Rendered, Runtime, render};
-use crate::registry::{Credential, credentials};
+use crate::registry::{Credential, Proof, credentials};
 use crate::report::Failure;
 use crate::tls::Authorities;
 
@@ -134,8 +134,12 @@ fn complete(
     }
     if let Some(path) = credentials {
         let authority = mirror.authority();
-        mirror.credentials = match credentials::from_file(path, &authority)? {
-            Some(Credential::Basic { user, password }) => Some(Credentials { username: user, password }),
+        let found = credentials::from_file(path, &authority)?;
+        found.troubles.iter().for_each(|trouble| output.warn(trouble));
+        mirror.credentials = match found.credential.as_ref().map(Credential::proof) {
+            Some(Proof::Password { user, password }) => {
+                Some(Credentials { username: user.clone(), password: password.clone() })
+            }
             Some(_) => {
                 let message = format!("{} holds a token for {authority}", path.display());
                 return Err(Failure::usage(message).hint("nodes need a user name and a password"));

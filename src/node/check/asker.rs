@@ -177,7 +177,9 @@ fn credential(host: &AskedHost, settings: &CheckOptions) -> Result<Option<Creden
     if settings.upstream_down && host.role == Role::Upstream {
         return Ok(None);
     }
-    credentials::from_file(path, &host.node.authority).map_err(|error| error.to_string())
+    let found = credentials::from_file(path, &host.node.authority).map_err(|error| error.to_string())?;
+    found.troubles.iter().for_each(|trouble| tracing::warn!("{trouble}"));
+    Ok(found.credential)
 }
 
 fn options(host: &AskedHost, credential: Option<Credential>) -> Result<ClientOptions, String> {

@@ -9,6 +9,7 @@ use axum::http::Response;
 use secrecy::SecretString;
 
 use super::{Access, Scopes};
+use super::{CredentialSource, Proof};
 use crate::registry::testing::{
     Seen, answer, blob, connect, lines, options, registry, repository, with_password,
 };
@@ -126,7 +127,10 @@ async fn an_identity_token_is_traded_in() {
     })
     .await;
     let secret = SecretString::from("id+token");
-    let options = ClientOptions { credential: Some(Credential::IdentityToken(secret)), ..options() };
+    let options = ClientOptions {
+        credential: Some(Credential::new(Proof::IdentityToken(secret), CredentialSource::fixed("a test"))),
+        ..options()
+    };
     let registry = connect(&here, options).await.unwrap();
     registry.head_manifest(&repository(), "1").await.unwrap();
     let log = log.lock();
@@ -142,7 +146,7 @@ async fn a_token_server_elsewhere_gets_nothing() {
     })
     .await;
     let error = connect(&here, with_password()).await.unwrap_err();
-    assert!(error.to_string().contains("is not trusted"), "{error}");
+    assert!(error.to_string().contains("which is not asked"), "{error}");
     assert_eq!(lines(&log).len(), 1);
 }
 

@@ -5,7 +5,7 @@ use crate::clock::Instant;
 use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,27 +16,33 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
-use super::challenge::{Bearer, Challenge, check_realm, choose};
-use super::{Credential, Scopes};
+use super::account::{Account, Accounts, MAX_REFUSALS};
+use super::challenge::{Bearer, Challenge, choose};
+use super::realm::check_realm;
+use super::{Credential, Proof, Scopes};
+use crate::registry::ClientOptions;
 use crate::registry::client::{Client, Request, Want};
 use crate::registry::error::{Cause, RegistryError};
-use crate::registry::host::locked;
+use crate::registry::redact::{Remembered, SecretWords};
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
 /// What a token lasts if its server does not say.
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
-/// Refused logins before we stop asking: accounts get locked.
-const MAX_REFUSALS: u32 = 3;
 
 /// Who we are to one registry, and the tokens it gave us.
 pub(in crate::registry) struct Auth {
-    credential: Option<Credential>,
+    credential: Mutex<Option<Credential>>,
+    /// Whether the source of the credential was read again.
+    was_read_again: tokio::sync::Mutex<bool>,
     realms: Vec<String>,
+    accounts: Arc<Accounts>,
+    secrets: Arc<SecretWords>,
     known: Mutex<Option<Challenge>>,
+    /// The login that goes along with each request, where the registry wants that.
+    login: Mutex<Option<(HeaderValue, Arc<Account>)>>,
     slots: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<Slot>>>>,
-    refusals: AtomicU32,
     is_proven: AtomicBool,
 }
 
@@ -50,16 +56,22 @@ struct Slot {
 struct Token {
     header: HeaderValue,
     renew_at: Instant,
+    /// That it is not shown to anybody while it is good for something.
+    _remembered: Remembered,
 }
 
 impl Auth {
-    pub(in crate::registry) fn new(credential: Option<Credential>, realms: Vec<String>) -> Self {
+    pub(in crate::registry) fn new(options: &ClientOptions) -> Self {
+        options.credential.iter().for_each(|credential| remember(&options.secrets, credential));
         Self {
-            credential,
-            realms,
+            credential: Mutex::new(options.credential.clone()),
+            was_read_again: tokio::sync::Mutex::default(),
+            realms: options.auth_realms.clone(),
+            accounts: Arc::clone(&options.accounts),
+            secrets: Arc::clone(&options.secrets),
             known: Mutex::default(),
+            login: Mutex::default(),
             slots: Mutex::default(),
-            refusals: AtomicU32::new(0),
             is_proven: AtomicBool::new(false),
         }
     }
@@ -73,24 +85,28 @@ impl Auth {
         let Some(challenge) = choose_from(&refused) else {
             return Err(refused);
         };
-        *locked(&self.known) = Some(challenge.clone());
+        *self.known.lock() = Some(challenge.clone());
         match challenge {
-            Challenge::Bearer(_) if self.credential.is_none() => Ok(()),
+            Challenge::Bearer(_) if self.credential.lock().is_none() => Ok(()),
             Challenge::Bearer(bearer) => {
                 let slot = self.slot(&Scopes::default());
                 let mut slot = slot.lock().await;
                 self.fetch(client, &Scopes::default(), &bearer, &mut slot).await.map(drop)
             }
             Challenge::Basic => {
-                let header = self.basic()?;
                 let front_door = Request::new(Method::GET, client.endpoint.url("")?);
-                match client.exchange(&front_door, Some(&header)).await {
-                    Ok(_) => {
-                        self.accepted(Some(&header));
-                        Ok(())
+                let mut header = self.basic(client)?;
+                loop {
+                    match client.exchange(&front_door, Some(&header)).await {
+                        Ok(_) => {
+                            self.accepted(Some(&header));
+                            return Ok(());
+                        }
+                        Err(error) if error.status() == Some(401) => {
+                            header = self.after_refusal(client, &header, error).await?;
+                        }
+                        Err(error) => return Err(error),
                     }
-                    Err(error) if error.status() == Some(401) => Err(refused_login(&error)),
-                    Err(error) => Err(error),
                 }
             }
         }
@@ -102,10 +118,10 @@ impl Auth {
         client: &Client,
         scopes: &Scopes,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let known = locked(&self.known).clone();
+        let known = self.known.lock().clone();
         match known {
             None => Ok(None),
-            Some(Challenge::Basic) => self.basic().map(Some),
+            Some(Challenge::Basic) => self.basic(client).map(Some),
             Some(Challenge::Bearer(default)) => {
                 let slot = self.slot(scopes);
                 let mut slot = slot.lock().await;
@@ -126,18 +142,17 @@ impl Auth {
         used: Option<&HeaderValue>,
         refused: RegistryError,
     ) -> Result<HeaderValue, RegistryError> {
-        let known = locked(&self.known).clone();
+        let known = self.known.lock().clone();
         // Some registries challenge on their front door only.
         let Some(challenge) = choose_from(&refused).or(known) else {
             return Err(refused);
         };
-        locked(&self.known).get_or_insert_with(|| challenge.clone());
+        self.known.lock().get_or_insert_with(|| challenge.clone());
         match challenge {
             Challenge::Basic => {
-                let header = self.basic()?;
+                let header = self.basic(client)?;
                 if used == Some(&header) {
-                    self.count_refusal();
-                    return Err(refused);
+                    return self.after_refusal(client, &header, refused).await;
                 }
                 Ok(header)
             }
@@ -154,45 +169,89 @@ impl Auth {
 
     /// The registry took what we sent.
     pub(in crate::registry) fn accepted(&self, used: Option<&HeaderValue>) {
-        if used.is_some() {
+        if let Some(used) = used {
             self.is_proven.store(true, Ordering::Relaxed);
+            let login = self.login.lock();
+            if let Some((_, account)) = login.as_ref().filter(|(header, _)| header == used) {
+                account.was_taken();
+            }
+        }
+    }
+
+    /// The same error, with whom the registry refused in it.
+    pub(in crate::registry) fn blame(&self, error: RegistryError) -> RegistryError {
+        match (error.status(), &*self.credential.lock()) {
+            (Some(401 | 403), Some(credential)) => error.of_account(credential.who()),
+            _ => error,
         }
     }
 
     fn slot(&self, scopes: &Scopes) -> Arc<tokio::sync::Mutex<Slot>> {
-        Arc::clone(locked(&self.slots).entry(scopes.clone()).or_default())
+        Arc::clone(self.slots.lock().entry(scopes.clone()).or_default())
     }
 
-    /// A refusal counts only while the credentials have never worked: later ones are about rights, not about who we are.
-    fn count_refusal(&self) {
-        if !self.is_proven.load(Ordering::Relaxed) {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn check_lockout(&self) -> Result<(), RegistryError> {
-        if self.credential.is_some() && self.refusals.load(Ordering::Relaxed) >= MAX_REFUSALS {
-            return Err(Cause::Credentials(
-                "credentials were refused too often; not asking again".to_owned(),
-            )
-            .into());
-        }
-        Ok(())
-    }
-
-    fn basic(&self) -> Result<HeaderValue, RegistryError> {
-        self.check_lockout()?;
-        match &self.credential {
-            Some(Credential::Basic { user, password }) => basic_header(user, password),
-            Some(Credential::IdentityToken(_)) => Err(Cause::Credentials(
-                "the registry wants a password, and there is only an identity token".to_owned(),
-            )
-            .into()),
-            None => {
-                Err(Cause::Credentials("the registry wants credentials, and none were given".to_owned())
-                    .into())
+    /// The login that goes along with each request.
+    fn basic(&self, client: &Client) -> Result<HeaderValue, RegistryError> {
+        let credential = self.credential.lock().clone();
+        let Some(credential) = credential else {
+            let why = "the registry wants credentials, and none were given".to_owned();
+            return Err(Cause::Credentials(why).into());
+        };
+        let mut login = self.login.lock();
+        if let Some((header, account)) = &*login {
+            if account.is_blocked() {
+                return Err(blocked(&credential));
             }
+            return Ok(header.clone());
         }
+        let Proof::Password { user, password } = credential.proof() else {
+            let why = "the registry wants a password, and there is only an identity token".to_owned();
+            return Err(Cause::Credentials(why).into());
+        };
+        let account = self.accounts.of(&client.endpoint.authority(), &credential);
+        if account.is_blocked() {
+            return Err(blocked(&credential));
+        }
+        let header = basic_header(user, password)?;
+        *login = Some((header.clone(), account));
+        Ok(header)
+    }
+
+    /// What to try after a login that went along with a request was refused: that of a source which has changed.
+    async fn after_refusal(
+        &self,
+        client: &Client,
+        used: &HeaderValue,
+        refused: RegistryError,
+    ) -> Result<HeaderValue, RegistryError> {
+        let credential = self.credential.lock().clone();
+        let Some(credential) = credential else { return Err(refused) };
+        if let Some((_, account)) = self.login.lock().as_ref().filter(|(header, _)| header == used) {
+            account.was_refused();
+        }
+        if self.read_again(&credential).await.is_some() {
+            return self.basic(client);
+        }
+        // Once it was taken, a refusal may be about rights and not about who we are.
+        let is_proven = self.is_proven.load(Ordering::Relaxed);
+        Err(if is_proven { refused } else { login_refused(&credential, &refused) })
+    }
+
+    /// What the source of a refused credential says now, if it says something else. Each source is asked once.
+    async fn read_again(&self, refused: &Credential) -> Option<Credential> {
+        let mut was_read = self.was_read_again.lock().await;
+        let current = self.credential.lock().clone()?;
+        if *was_read {
+            return (!current.is_same(refused)).then_some(current);
+        }
+        *was_read = true;
+        let source = refused.clone();
+        let found = tokio::task::spawn_blocking(move || source.read_again()).await.ok().flatten()?;
+        tracing::info!("{} is tried now", found.who());
+        remember(&self.secrets, &found);
+        *self.credential.lock() = Some(found.clone());
+        *self.login.lock() = None;
+        Some(found)
     }
 
     /// Fetches a token into its slot.
@@ -203,37 +262,83 @@ impl Auth {
         bearer: &Bearer,
         slot: &mut Slot,
     ) -> Result<HeaderValue, RegistryError> {
-        self.check_lockout()?;
-        check_realm(&bearer.realm, &client.endpoint, &self.realms, self.credential.is_some())
-            .map_err(|why| RegistryError::new("GET", &bearer.realm, Cause::Protocol(why)))?;
-        let body = match self.ask(client, scopes, bearer).await {
-            Err(error) if matches!(error.status(), Some(400 | 401 | 403)) && self.credential.is_some() => {
-                self.count_refusal();
-                return Err(if error.status() == Some(401) { refused_login(&error) } else { error });
+        let mut credential = self.credential.lock().clone();
+        let protocol = |why| RegistryError::new("GET", &bearer.realm, Cause::Protocol(why));
+        let is_trusted = check_realm(&bearer.realm, &client.endpoint, &self.realms, credential.is_some());
+        is_trusted.map_err(|foreign| Cause::ForeignRealm { why: foreign.why, allow: foreign.allow })?;
+        let body = loop {
+            let Some(known) = credential else { break self.ask(client, scopes, bearer, None).await? };
+            let account = self.accounts.of(&host_of(bearer), &known);
+            let Some(login) = account.log_in().await else {
+                // Another request may have found out what holds now.
+                credential = Some(self.read_again(&known).await.ok_or_else(|| blocked(&known))?);
+                continue;
+            };
+            match self.ask(client, scopes, bearer, Some(&known)).await {
+                Ok(body) => {
+                    login.taken();
+                    break body;
+                }
+                Err(error) if self.is_refusal(&known, &error) => {
+                    login.refused();
+                    let Some(again) = self.read_again(&known).await else {
+                        return Err(login_refused(&known, &error));
+                    };
+                    credential = Some(again);
+                }
+                Err(error) if matches!(error.status(), Some(300..=399)) => {
+                    let why = format!(
+                        "the token server {} leads elsewhere, where no password is sent",
+                        host_of(bearer)
+                    );
+                    return Err(Cause::ForeignRealm { why, allow: None }.into());
+                }
+                Err(error) => return Err(error.of_account(known.who())),
             }
-            asked => asked?,
         };
-        let (secret, ttl) = read_token(&body).ok_or_else(|| {
-            RegistryError::new("GET", &bearer.realm, Cause::Protocol("no token in the answer".to_owned()))
-        })?;
+        let (secret, ttl) = read_token(&body).ok_or_else(|| protocol("no token in the answer".to_owned()))?;
         let header = secret_header(&format!("Bearer {}", secret.expose_secret()))?;
-        self.accepted(self.credential.as_ref().map(|_| &header));
+        if self.credential.lock().is_some() {
+            self.is_proven.store(true, Ordering::Relaxed);
+        }
         slot.bearer = Some(bearer.clone());
-        slot.token = Some(Token { header: header.clone(), renew_at: Instant::now() + ttl.mul_f64(0.85) });
+        slot.token = Some(Token {
+            header: header.clone(),
+            renew_at: Instant::now() + ttl.mul_f64(0.85),
+            _remembered: self.secrets.remember_while(&secret),
+        });
         Ok(header)
     }
 
-    async fn ask(&self, client: &Client, scopes: &Scopes, bearer: &Bearer) -> Result<Bytes, RegistryError> {
+    /// Whether a token server says by its answer that it does not know us. What it says beside 401 may be about rights, once
+    /// it has known us.
+    fn is_refusal(&self, credential: &Credential, error: &RegistryError) -> bool {
+        let is_proven = self.is_proven.load(Ordering::Relaxed);
+        match error.status() {
+            Some(401) => true,
+            Some(400) => !is_proven || matches!(credential.proof(), Proof::IdentityToken(_)),
+            Some(403) => !is_proven,
+            _ => false,
+        }
+    }
+
+    async fn ask(
+        &self,
+        client: &Client,
+        scopes: &Scopes,
+        bearer: &Bearer,
+        credential: Option<&Credential>,
+    ) -> Result<Bytes, RegistryError> {
         let scopes = scopes.with(bearer.scope.as_deref());
-        let (user, password) = match &self.credential {
-            Some(Credential::IdentityToken(token)) => {
+        let (user, password) = match credential.map(Credential::proof) {
+            Some(Proof::IdentityToken(token)) => {
                 match post(client, bearer, &scopes, token).await {
                     // Servers that know the older way only.
                     Err(error) if matches!(error.status(), Some(404 | 405)) => (Some("<token>"), Some(token)),
                     outcome => return outcome,
                 }
             }
-            Some(Credential::Basic { user, password }) => (Some(user.as_str()), Some(password)),
+            Some(Proof::Password { user, password }) => (Some(user.as_str()), Some(password)),
             None => (None, None),
         };
         let mut url = bearer.realm.clone();
@@ -279,13 +384,31 @@ fn form(bearer: &Bearer, scopes: &[String], token: &SecretString) -> String {
     form.finish()
 }
 
+/// The secret alone, and as it stands in a header.
+fn remember(secrets: &SecretWords, credential: &Credential) {
+    secrets.remember(credential.secret());
+    if let Proof::Password { user, password } = credential.proof() {
+        secrets.remember(&format!("{user}:{}", password.expose_secret()).into());
+    }
+}
+
+fn host_of(bearer: &Bearer) -> String {
+    let host = bearer.realm.host_str().unwrap_or_default();
+    format!("{host}:{}", bearer.realm.port_or_known_default().unwrap_or_default())
+}
+
 fn choose_from(refused: &RegistryError) -> Option<Challenge> {
     choose(&refused.answer()?.challenges)
 }
 
 /// The same error, as one about who we are whatever the code in it.
-fn refused_login(error: &RegistryError) -> RegistryError {
-    Cause::Credentials(format!("the credentials were refused ({error})")).into()
+fn login_refused(credential: &Credential, error: &RegistryError) -> RegistryError {
+    Cause::LoginRefused { who: credential.who(), why: error.to_string() }.into()
+}
+
+fn blocked(credential: &Credential) -> RegistryError {
+    let why = format!("{MAX_REFUSALS} logins in a row; it is not asked again, because accounts get locked");
+    Cause::LoginRefused { who: credential.who(), why }.into()
 }
 
 fn basic_header(user: &str, password: &SecretString) -> Result<HeaderValue, RegistryError> {
@@ -314,6 +437,7 @@ fn read_token(body: &[u8]) -> Option<(SecretString, Duration)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::auth::CredentialSource;
 
     #[test]
     fn tokens_are_read_whatever_the_server_calls_them() {
@@ -338,7 +462,7 @@ mod tests {
         let header = basic_header("user", &"hunter2".into()).unwrap();
         assert_eq!(header.to_str().unwrap(), "Basic dXNlcjpodW50ZXIy");
         assert_eq!(format!("{header:?}"), "Sensitive");
-        let credential = Credential::Basic { user: "user".into(), password: "hunter2".into() };
+        let credential = Credential::password("user", "hunter2".into(), CredentialSource::fixed("a test"));
         assert!(!format!("{credential:?}").contains("hunter2"));
         assert!(secret_header("Bearer a\nb").is_err());
     }

@@ -1,0 +1,60 @@
+//! Values of flags that are for all mirrors of a run, or for one: `VALUE`, or `MIRROR=VALUE` with the name of a mirror as it
+//! was given. Pure.
+
+use crate::registry::Target;
+
+/// The mirrors of a run, by which a value is told from a mirror's name before it: file names have `=` in them too.
+pub(super) struct Mirrors<'a>(pub(super) &'a [Target]);
+
+impl Mirrors<'_> {
+    /// Those of `values` that are for `target`: its own, or those for all if it has none.
+    pub(super) fn values<'v>(&self, values: &'v [String], target: &Target) -> Vec<&'v str> {
+        let split = values.iter().map(|value| self.split(value));
+        let (own, for_all): (Vec<_>, Vec<_>) = split.partition(|(name, _)| name.is_some());
+        let own: Vec<&str> = own
+            .into_iter()
+            .filter(|(name, _)| name.is_some_and(|name| is_name_of(name, target)))
+            .map(|(_, value)| value)
+            .collect();
+        if own.is_empty() { for_all.into_iter().map(|(_, value)| value).collect() } else { own }
+    }
+
+    /// The one that counts of [`values`](Self::values): the last.
+    pub(super) fn value<'v>(&self, values: &'v [String], target: &Target) -> Option<&'v str> {
+        self.values(values, target).pop()
+    }
+
+    fn split<'v>(&self, value: &'v str) -> (Option<&'v str>, &'v str) {
+        match value.split_once('=') {
+            Some((name, rest)) if self.0.iter().any(|target| is_name_of(name, target)) => (Some(name), rest),
+            _ => (None, value),
+        }
+    }
+}
+
+/// Whether a text names a mirror: as a whole or by its host alone.
+fn is_name_of(name: &str, target: &Target) -> bool {
+    let bare = name.split_once("://").map_or(name, |(_, rest)| rest).trim_end_matches('/');
+    bare.eq_ignore_ascii_case(&target.to_string()) || bare.eq_ignore_ascii_case(&target.endpoint.authority())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_has_its_own_values_or_those_of_all() {
+        let targets: Vec<Target> =
+            ["a.example:5000/team", "b.example"].iter().map(|text| text.parse().unwrap()).collect();
+        let mirrors = Mirrors(&targets);
+        let values = |list: &[&str], of: usize| {
+            let list: Vec<String> = list.iter().map(|&value| value.to_owned()).collect();
+            mirrors.values(&list, &targets[of]).join(" ")
+        };
+        let list = ["all.crt", "a.example:5000=a.crt", "https://b.example/=b=1.crt", "c.example=c.crt"];
+        assert_eq!(values(&list, 0), "a.crt");
+        assert_eq!(values(&list, 1), "b=1.crt");
+        assert_eq!(values(&["all.crt", "a.example:5000/team=a.crt"], 1), "all.crt");
+        assert_eq!(values(&["x=y.crt", "more.crt"], 0), "x=y.crt more.crt");
+    }
+}

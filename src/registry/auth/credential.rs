@@ -1,0 +1,107 @@
+//! Who we are to a registry, where that was found, and where it can be found again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// Who we are to a registry.
+#[derive(Clone)]
+pub struct Credential {
+    proof: Proof,
+    origin: CredentialSource,
+}
+
+/// What proves who we are.
+#[derive(Clone)]
+pub(crate) enum Proof {
+    /// A user and a password.
+    Password {
+        /// The user.
+        user: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// A token that is traded for access tokens (`identitytoken` of Docker's configuration).
+    IdentityToken(SecretString),
+}
+
+/// Where a credential was found.
+#[derive(Clone)]
+pub(crate) struct CredentialSource {
+    words: String,
+    again: Option<Arc<Rereader>>,
+}
+
+/// Finds the credential once more, where it was found. Blocks.
+type Rereader = dyn Fn() -> Option<Credential> + Send + Sync;
+
+impl CredentialSource {
+    /// A source that gives nothing new, as a flag.
+    pub(crate) fn fixed(words: impl Into<String>) -> Self {
+        Self { words: words.into(), again: None }
+    }
+
+    /// A source that may have changed when it is asked again, as a file or a program.
+    pub(crate) fn again(words: impl Into<String>, again: Arc<Rereader>) -> Self {
+        Self { words: words.into(), again: Some(again) }
+    }
+}
+
+impl Credential {
+    pub(crate) fn new(proof: Proof, origin: CredentialSource) -> Self {
+        Self { proof, origin }
+    }
+
+    /// A user and a password.
+    pub(crate) fn password(
+        user: impl Into<String>,
+        password: SecretString,
+        origin: CredentialSource,
+    ) -> Self {
+        Self::new(Proof::Password { user: user.into(), password }, origin)
+    }
+
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// The user, if it is not a token that stands for one.
+    pub(super) fn user(&self) -> Option<&str> {
+        match &self.proof {
+            Proof::Password { user, .. } => Some(user),
+            Proof::IdentityToken(_) => None,
+        }
+    }
+
+    /// What must not be shown.
+    pub(super) fn secret(&self) -> &SecretString {
+        match &self.proof {
+            Proof::Password { password, .. } | Proof::IdentityToken(password) => password,
+        }
+    }
+
+    /// Who it is and where that comes from, for people: `user pusher (from --username)`.
+    pub(crate) fn who(&self) -> String {
+        match self.user() {
+            Some(user) => format!("user {user} (from {})", self.origin.words),
+            None => format!("the identity token (from {})", self.origin.words),
+        }
+    }
+
+    /// What its source says now, if that is something else. Blocks.
+    pub(crate) fn read_again(&self) -> Option<Self> {
+        let found = self.origin.again.as_ref()?()?;
+        (!found.is_same(self)).then_some(found)
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.user() == other.user() && self.secret().expose_secret() == other.secret().expose_secret()
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credential({})", self.who())
+    }
+}

@@ -1,0 +1,58 @@
+//! Credential helpers: the programs `docker-credential-NAME`
+//! ([protocol](https://github.com/docker/docker-credential-helpers#development)).
+
+use std::process::Command;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::{Proof, program};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a helper answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HelperAnswer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: SecretString,
+}
+
+/// The name of the program.
+pub(super) fn label(helper: &str) -> String {
+    format!("docker-credential-{helper}")
+}
+
+/// Asks for what it has of `server`; `None` if it has nothing.
+///
+/// # Errors
+/// Why it did not answer, with its last words.
+pub(super) fn ask(helper: &str, server: &str) -> Result<Option<Proof>, String> {
+    use secrecy::ExposeSecret as _;
+    if helper.contains(['/', '\\', '\0']) {
+        return Err("that is not the name of a credential helper".to_owned());
+    }
+    let finished = program::run(Command::new(label(helper)).arg("get"), server.as_bytes(), TIMEOUT)?;
+    if !finished.status.success() {
+        return if has_nothing(&finished.stdout) { Ok(None) } else { Err(finished.failure()) };
+    }
+    // The text of the parser's error may quote a secret.
+    let answer: HelperAnswer = serde_json::from_slice(&finished.stdout)
+        .map_err(|_| "what it answered is not the JSON of a credential helper".to_owned())?;
+    Ok(match (answer.username.as_str(), answer.secret.expose_secret()) {
+        (_, "") => None,
+        ("<token>", _) => Some(Proof::IdentityToken(answer.secret)),
+        _ => Some(Proof::Password { user: answer.username, password: answer.secret }),
+    })
+}
+
+/// The words of the protocol for "not found", which all helpers share.
+fn has_nothing(stdout: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(stdout);
+    ["credentials not found", "no credentials server URL", "no credentials username"]
+        .iter()
+        .any(|words| text.contains(words))
+}
