@@ -91,6 +91,9 @@ fn read(path: &Path) -> Result<Option<NodeFile>, Unreadable> {
         "registries.conf" => Some(FileKind::RegistriesConf),
         "registries.yaml" | "registries.yml" => Some(FileKind::RegistriesYaml),
         "daemon.json" => Some(FileKind::DaemonJson),
+        _ if within("registries.conf.d") && path.extension().is_some_and(|found| found == "conf") => {
+            Some(FileKind::RegistriesConf)
+        }
         _ if within("registries.conf.d") => None,
         _ if in_tree => None,
         _ if matches!(path.extension().and_then(|extension| extension.to_str()), Some("toml" | "conf")) => {
