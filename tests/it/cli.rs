@@ -209,7 +209,7 @@ fn proxies_of_the_environment_are_used() {
     assert!(unproxied.starts_with("exit 6"), "{unproxied}");
     assert_eq!(proxy.seen(), 0);
     let proxied = run("http://mirror.invalid:5000", None);
-    assert!(proxied.starts_with("exit 3") && proxied.contains("403"), "{proxied}");
+    assert!(proxied.starts_with("exit 4") && proxied.contains("403"), "{proxied}");
     assert!(proxy.seen() > 0);
 }
 
