@@ -165,7 +165,7 @@ fn a_command_tells_the_password_and_its_last_words_are_heard() {
 #[test]
 fn each_mirror_of_a_run_may_have_its_own_account() {
     let folder = folder();
-    let other = Login { user: "other", password: "an0ther-word", token: "canary-token-2" };
+    let other = Login { user: "other", password: "another-word", token: "canary-token-2" };
     let registries = [&LOGIN, &other].map(|login| ScriptedRegistry::start().asks_for(login.clone()));
     let mut push = Push::bare().source(&one_image(folder.path()));
     for (registry, login) in registries.iter().zip([&LOGIN, &other]) {
