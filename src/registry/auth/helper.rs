@@ -37,7 +37,7 @@ pub(super) fn ask(helper: &str, server: &str) -> Result<Option<Proof>, String> {
     }
     let finished = program::run(Command::new(label(helper)).arg("get"), server.as_bytes(), TIMEOUT)?;
     if !finished.status.success() {
-        return if has_nothing(&finished.stdout) { Ok(None) } else { Err(finished.failure()) };
+        return if has_nothing(&finished.stdout) { Ok(None) } else { Err(finished.failure_of_helper()) };
     }
     // The text of the parser's error may quote a secret.
     let answer: HelperAnswer = serde_json::from_slice(&finished.stdout)

@@ -31,15 +31,23 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    /// How it ended, with its last words. What it wrote to standard output may be a secret: it is not shown unless the
-    /// program failed and said nothing elsewhere.
+    /// How it ended, with its last words on standard error. Standard output may hold the secret, whole or in part, also where
+    /// the program failed: it is never shown.
     pub(super) fn failure(&self) -> String {
+        self.ended(last_words(&self.stderr))
+    }
+
+    /// The same of a program whose protocol writes errors to standard output, as credential helpers do.
+    pub(super) fn failure_of_helper(&self) -> String {
+        self.ended(last_words(&self.stderr).or_else(|| last_words(&self.stdout)))
+    }
+
+    fn ended(&self, words: Option<String>) -> String {
         let how = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => format!("it ended with exit code {code}"),
             (None, Some(signal)) => format!("it was ended by signal {signal}"),
             (None, None) => "it failed".to_owned(),
         };
-        let words = last_words(&self.stderr).or_else(|| last_words(&self.stdout));
         words.map_or_else(|| format!("{how}, and said nothing"), |words| format!("{how}: {words}"))
     }
 }
@@ -160,6 +168,9 @@ mod tests {
             shell("echo secret; echo first >&2; echo 'the store is locked' >&2; exit 3", second).unwrap();
         assert_eq!(bad.failure(), "it ended with exit code 3: the store is locked");
         assert_eq!(shell("exit 1", second).unwrap().failure(), "it ended with exit code 1, and said nothing");
+        let silent = shell("echo secret; exit 1", second).unwrap();
+        assert_eq!(silent.failure(), "it ended with exit code 1, and said nothing");
+        assert_eq!(silent.failure_of_helper(), "it ended with exit code 1: secret");
         assert!(shell("head -c 3000000 /dev/zero", second).is_err(), "endless output");
         let missing = run(&mut Command::new("no-such-helper"), b"", second).err().unwrap();
         assert!(missing.contains("not installed"), "{missing}");
