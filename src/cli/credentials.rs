@@ -98,6 +98,11 @@ impl CredentialArgs {
         target: &Target,
         passwords: &mut Passwords,
     ) -> Result<Option<Credential>, Failure> {
+        if let Some(name) = self.username.iter().find_map(|value| mirrors.unknown(value)) {
+            // Taken for a user name, it would be sent to every mirror with the password.
+            let failure = Failure::usage(format!("--username: {name} is none of the mirrors of this run"));
+            return Err(failure.hint("name a mirror as it was given, or leave it out: [MIRROR=]USER"));
+        }
         let user = mirrors.value(&self.username, target).map(str::to_owned);
         let from = match std::env::var(USERNAME) {
             Ok(value) if self.username == [value.as_str()] => USERNAME,

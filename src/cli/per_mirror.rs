@@ -24,6 +24,14 @@ impl Mirrors<'_> {
         self.values(values, target).pop()
     }
 
+    /// The mirror that a value is for by its looks, although no such mirror was given. Only for values that are never file
+    /// names; a user name has no colon (RFC 7617), and one with a dot before a `=` is taken for a mistyped mirror.
+    pub(super) fn unknown<'v>(&self, value: &'v str) -> Option<&'v str> {
+        let (name, _) = value.split_once('=')?;
+        let is_host = name.contains([':', '.']) && name.parse::<Target>().is_ok();
+        (is_host && self.split(value).0.is_none()).then_some(name)
+    }
+
     fn split<'v>(&self, value: &'v str) -> (Option<&'v str>, &'v str) {
         match value.split_once('=') {
             Some((name, rest)) if self.0.iter().any(|target| is_name_of(name, target)) => (Some(name), rest),
@@ -56,5 +64,17 @@ mod tests {
         assert_eq!(values(&list, 1), "b=1.crt");
         assert_eq!(values(&["all.crt", "a.example:5000/team=a.crt"], 1), "all.crt");
         assert_eq!(values(&["x=y.crt", "more.crt"], 0), "x=y.crt more.crt");
+    }
+
+    #[test]
+    fn a_mistyped_mirror_is_no_user_name() {
+        let targets: Vec<Target> = vec!["a.example:5000/team".parse().unwrap()];
+        let mirrors = Mirrors(&targets);
+        assert_eq!(mirrors.unknown("a.example:5001=pusher"), Some("a.example:5001"));
+        assert_eq!(mirrors.unknown("a.example:5000/other=pusher"), Some("a.example:5000/other"));
+        assert_eq!(mirrors.unknown("b.example=pusher"), Some("b.example"));
+        for good in ["a.example:5000=pusher", "a.example:5000/team=x", "pusher", "first.last", "robot$a=b"] {
+            assert_eq!(mirrors.unknown(good), None, "{good}");
+        }
     }
 }
