@@ -96,8 +96,8 @@ impl Budget {
         self.state.lock().ledger.expect_layer(bytes);
     }
 
-    /// Waits until the layers of an image, of so many bytes together, are sure to find room. What is more than there can
-    /// be gets all that there is.
+    /// Waits until there is room for all layers of an image, `bytes` together. An image larger than the whole budget gets
+    /// the whole budget.
     pub(crate) async fn admit(self: &Arc<Self>, bytes: u64) -> Arc<LayerRoom> {
         let mut place = Place { budget: self, ticket: None };
         poll_fn(|context| place.poll(bytes, context)).await

@@ -26,7 +26,7 @@ pub(super) fn first_bytes(space: &dyn ByteSpace) -> Result<Bytes, BundleError> {
     read_up_to(space, 0, 512)
 }
 
-/// What `len` bytes of a tar begin like; None where that cannot be read, which whoever needs them is told.
+/// The format that `len` bytes of a tar begin with. None where they cannot be read: the reader that needs them gets the error.
 pub(super) fn format_at(space: &dyn ByteSpace, offset: u64, len: u64) -> Option<Format> {
     let first = read_up_to(space, offset, usize::try_from(len.min(512)).unwrap_or(512)).ok()?;
     (first.len() as u64 == len.min(512)).then(|| format(&first))
