@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::http::{Method, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 
-use super::gate::Place;
+use super::connection_limit::Permit;
 use crate::clock::Instant;
 
 /// One request, when its answer has been sent or has failed.
@@ -54,7 +54,7 @@ impl fmt::Debug for AccessLog {
 /// A request that is being answered. It counts as such until it is dropped.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    place: Arc<Place>,
+    permit: Arc<Permit>,
     log: Option<AccessLog>,
     began: Instant,
     access: Access,
@@ -63,13 +63,13 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin(
-        place: &Arc<Place>,
+        permit: &Arc<Permit>,
         log: Option<&AccessLog>,
         peer: SocketAddr,
         method: &Method,
         uri: &Uri,
     ) -> Self {
-        place.work();
+        permit.begin_request();
         let access = Access {
             peer,
             method: method.to_string(),
@@ -81,7 +81,7 @@ impl Exchange {
             elapsed: Duration::ZERO,
         };
         Self {
-            place: Arc::clone(place),
+            permit: Arc::clone(permit),
             log: log.cloned(),
             began: Instant::now(),
             access,
@@ -101,7 +101,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.place.wait();
+        self.permit.end_request();
         self.access.received_bytes = self.received.load(Ordering::Relaxed);
         self.access.elapsed = self.began.elapsed();
         if let Some(log) = &self.log {

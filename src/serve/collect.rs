@@ -123,28 +123,51 @@ impl Store {
         Ok(())
     }
 
-    /// Takes the blobs that only deleted manifests of a repository named out of it.
+    /// Takes the blobs that only deleted manifests of a repository named out of it. Where a manifest cannot be read, nobody
+    /// knows what it needs: then all blobs stay.
     fn unlink_blobs_of_deleted(&self, folder: &Path, grace: Duration) -> io::Result<()> {
         let tombstones = files_of(&folder.join("_deleted"))?;
-        let mut expired = Vec::new();
-        for (digest, path) in tombstones {
-            let Some(metadata) = found(fs::metadata(&path))? else { continue };
-            if let Ok(deleted) = metadata.modified()
-                && is_older(Some(deleted), grace)
-            {
-                expired.push((digest, path, deleted));
+        if tombstones.is_empty() {
+            return Ok(());
+        }
+        let _alone = self.deletions.write();
+        let (mut expired, mut kept) = (Vec::new(), Vec::new());
+        for (digest, tombstone) in tombstones {
+            let Some(metadata) = found(fs::metadata(&tombstone))? else { continue };
+            match metadata.modified() {
+                Ok(deleted) if is_older(Some(deleted), grace) => expired.push((digest, tombstone, deleted)),
+                _ => kept.push((digest, tombstone)),
             }
         }
         if expired.is_empty() {
             return Ok(());
         }
-        let _alone = self.deletions.write();
+        kept.extend(files_of(&folder.join("_manifests"))?);
         let mut needed = HashSet::new();
-        for (digest, _) in files_of(&folder.join("_manifests"))? {
-            needed.extend(named_by(&Bytes::from(self.read_manifest(&digest)?)));
+        for (digest, _) in kept {
+            match self.read_manifest(&digest) {
+                Ok(manifest) => needed.extend(named_by(&Bytes::from(manifest))),
+                Err(error) => {
+                    tracing::error!(
+                        repository = %folder.display(), manifest = %digest, %error,
+                        "cannot read a manifest, so nothing of its repository is collected; push it again, or delete it"
+                    );
+                    return Ok(());
+                }
+            }
         }
-        for (digest, path, deleted) in expired {
-            for blob in named_by(&Bytes::from(self.read_manifest(&digest)?)) {
+        for (digest, tombstone, deleted) in expired {
+            let named = match self.read_manifest(&digest) {
+                Ok(manifest) => named_by(&Bytes::from(manifest)),
+                Err(error) => {
+                    tracing::warn!(
+                        repository = %folder.display(), manifest = %digest, %error,
+                        "cannot read a deleted manifest; the blobs that it named stay until they are deleted"
+                    );
+                    Vec::new()
+                }
+            };
+            for blob in named {
                 if needed.contains(&blob) {
                     continue;
                 }
@@ -155,7 +178,7 @@ impl Store {
                     remove_durable(&link)?;
                 }
             }
-            remove_durable(&path)?;
+            remove_durable(&tombstone)?;
         }
         Ok(())
     }

@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{AccessLog, Exchange, LoggedBody};
 use super::admission::{Standing, admit};
+use super::connection_limit::Permit;
 use super::discard::Discard;
-use super::gate::Guest;
 use super::limits::{Limits, READ_BYTES};
+use super::listener::Accepted;
 use super::pace::{PacedBody, PacedStream};
 use super::store::Store;
 use super::{discard, routes};
@@ -45,23 +46,27 @@ pub(super) struct House {
 
 impl House {
     /// Serves a connection to its end.
-    pub(super) async fn serve(self: Arc<Self>, guest: Guest) {
-        let Guest { stream, peer, place } = guest;
-        let place = Arc::new(place);
+    pub(super) async fn serve(self: Arc<Self>, accepted: Accepted) {
+        let Accepted { stream, peer, permit } = accepted;
+        let permit = Arc::new(permit);
         let answers = {
-            let (house, place) = (Arc::clone(&self), Arc::clone(&place));
+            let (house, permit) = (Arc::clone(&self), Arc::clone(&permit));
             hyper::service::service_fn(move |request: Request<Incoming>| {
                 let exchange =
-                    Exchange::begin(&place, house.log.as_ref(), peer, request.method(), request.uri());
+                    Exchange::begin(&permit, house.log.as_ref(), peer, request.method(), request.uri());
                 let house = Arc::clone(&house);
                 async move { Ok::<_, Infallible>(house.answer(request, exchange).await) }
             })
+        };
+        let flushed = {
+            let permit = Arc::clone(&permit);
+            move || permit.flushed()
         };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head)
             .max_buf_size(READ_BYTES)
-            .serve_connection(TokioIo::new(PacedStream::new(stream, self.limits)), answers);
+            .serve_connection(TokioIo::new(PacedStream::new(stream, self.limits, flushed)), answers);
         tokio::pin!(connection);
         let mut is_ending = false;
         loop {
@@ -73,8 +78,8 @@ impl House {
                     return;
                 }
                 () = self.cut.cancelled() => return,
-                () = ending(&self.shutdown, &place.close), if !is_ending => {
-                    if place.is_waiting() {
+                () = ending(&self.shutdown, &permit), if !is_ending => {
+                    if permit.is_idle() {
                         return;
                     }
                     is_ending = true;
@@ -106,9 +111,9 @@ impl House {
     }
 }
 
-/// Nobody wants the next request of this connection any more.
-async fn ending(shutdown: &CancellationToken, close: &CancellationToken) {
-    tokio::select! { () = shutdown.cancelled() => {}, () = close.cancelled() => {} }
+/// The connection is to take no further request.
+async fn ending(shutdown: &CancellationToken, permit: &Permit) {
+    tokio::select! { () = shutdown.cancelled() => {}, () = permit.closing() => {} }
 }
 
 fn log_end(peer: SocketAddr, error: &hyper::Error) {

@@ -113,14 +113,16 @@ where
 
 /// A connection that ends when its peer does not read.
 #[derive(Debug)]
-pub(super) struct PacedStream<S> {
+pub(super) struct PacedStream<S, F> {
     stream: S,
     pace: Pace,
+    flushed: F,
 }
 
-impl<S> PacedStream<S> {
-    pub(super) fn new(stream: S, limits: Limits) -> Self {
-        Self { stream, pace: Pace::new(limits) }
+impl<S, F: Fn()> PacedStream<S, F> {
+    /// Calls `flushed` whenever everything that was written has been taken by the system.
+    pub(super) fn new(stream: S, limits: Limits, flushed: F) -> Self {
+        Self { stream, pace: Pace::new(limits), flushed }
     }
 
     fn written(
@@ -141,7 +143,7 @@ impl<S> PacedStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for PacedStream<S> {
+impl<S: AsyncRead + Unpin, F: Fn() + Unpin> AsyncRead for PacedStream<S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -151,7 +153,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PacedStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for PacedStream<S> {
+impl<S: AsyncWrite + Unpin, F: Fn() + Unpin> AsyncWrite for PacedStream<S, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(cx, progress, bytes.len())
@@ -171,7 +173,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PacedStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = flushed {
+            (self.flushed)();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -220,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_that_is_not_the_peers_does_not_count() {
         let (mut client, server) = tokio::io::duplex(10);
-        let mut stream = PacedStream::new(server, limits());
+        let mut stream = PacedStream::new(server, limits(), || {});
         // The first ten bytes go at once; then nobody reads for a while, then somebody does.
         let reader = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(50)).await;

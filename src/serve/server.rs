@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::access::AccessLog;
 use super::admission::Standing;
 use super::connection::{House, Service};
 use super::discard::Discard;
 use super::error::ServeError;
-use super::gate::Gate;
 use super::limits::Limits;
+use super::listener::Listener;
 use super::store::{Store, blocking};
 
 /// How long requests in flight may go on after the word to end.
@@ -47,7 +47,7 @@ impl Options {
 /// A registry that is bound, and runs when told to.
 #[derive(Debug)]
 pub struct Server {
-    gate: Gate,
+    listener: Listener,
     address: SocketAddr,
     house: Arc<House>,
 }
@@ -88,8 +88,8 @@ impl Server {
             return Err(ServeError::NotLoopback(address));
         }
         let failed = || ServeError::io(format!("cannot listen on {address}"));
-        let listener = TcpListener::bind(address).await.map_err(failed())?;
-        let address = listener.local_addr().map_err(failed())?;
+        let socket = TcpListener::bind(address).await.map_err(failed())?;
+        let address = socket.local_addr().map_err(failed())?;
         let house = House {
             service,
             standing: Standing { is_loopback, read_only: options.read_only },
@@ -98,7 +98,11 @@ impl Server {
             shutdown,
             cut: CancellationToken::new(),
         };
-        Ok(Self { gate: Gate::new(listener, options.limits.connections), address, house: Arc::new(house) })
+        Ok(Self {
+            listener: Listener::new(socket, options.limits.connections),
+            address,
+            house: Arc::new(house),
+        })
     }
 
     /// Where it listens.
@@ -109,32 +113,30 @@ impl Server {
     /// Serves until told to end. Requests in flight then have a few seconds; what is being written is written to its end,
     /// and half an upload stays where a client can go on with it.
     pub async fn run(self) -> Result<(), ServeError> {
-        let Self { gate, house, .. } = self;
+        let Self { listener, house, .. } = self;
         let store = match &house.service {
             Service::Store(store) => Some(Arc::clone(store)),
             Service::Discard(_) => None,
         };
-        let mut connections = JoinSet::new();
-        {
-            let tidying = tidy(store.as_ref());
-            tokio::pin!(tidying);
+        let connections = TaskTracker::new();
+        // One future to the end: dropped half-way, it would take an accepted connection along.
+        let accepting = async {
             loop {
-                tokio::select! {
-                    () = house.shutdown.cancelled() => break,
-                    guest = gate.accept() => {
-                        connections.spawn(Arc::clone(&house).serve(guest));
-                    }
-                    Some(_) = connections.join_next() => {}
-                    () = &mut tidying => {}
-                }
+                let accepted = listener.accept().await;
+                connections.spawn(Arc::clone(&house).serve(accepted));
             }
+        };
+        tokio::select! {
+            () = house.shutdown.cancelled() => {}
+            () = accepting => {}
+            () = tidy(store.as_ref()) => {}
         }
-        drop(gate);
-        let ended = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, ended).await.is_err() {
+        drop(listener);
+        connections.close();
+        if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
             house.cut.cancel();
         }
-        while connections.join_next().await.is_some() {}
+        connections.wait().await;
         if let Some(store) = store {
             store.tasks.close();
             store.tasks.wait().await;
@@ -151,7 +153,7 @@ async fn tidy(store: Option<&Arc<Store>>) {
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
         if blocking(store, Store::tidy).await.is_err() {
-            tracing::warn!("cannot look for what nobody needs any more");
+            tracing::warn!("cannot remove what nobody needs any more; the line before says why");
         }
     }
 }

@@ -256,13 +256,17 @@ impl Store {
         Ok(None)
     }
 
-    /// The bytes of a manifest, whatever became of them.
+    /// The bytes of a manifest.
+    ///
+    /// # Errors
+    /// Also where it is missing, or has other bytes than it had.
     pub(super) fn read_manifest(&self, digest: &Digest) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        if let Some(file) = found(File::open(self.content_path(digest)))? {
-            file.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes)?;
+        File::open(self.content_path(digest))?.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes)?;
+        if digest.matches(&bytes) {
+            return Ok(bytes);
         }
-        Ok(bytes)
+        Err(io::Error::new(io::ErrorKind::InvalidData, "its bytes have changed on the disk"))
     }
 
     /// Puts bytes in memory into place as content.

@@ -124,6 +124,8 @@ impl Session {
             let actual = receive::digest_of(&mut file, hashed, &digest)?;
             if actual == digest {
                 let link = Link { size: file.metadata()?.len(), media_type: None };
+                // Content without a link may be collected, and this content may lie there without one already.
+                let _nothing_goes = store.deletions.read();
                 store.adopt_content(&digest, &path)?;
                 store.put_link(&repository, Shelf::Blobs, &digest, &link)?;
             } else {

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use reqwest::Method;
@@ -67,6 +69,59 @@ async fn an_image_that_comes_again_before_it_is_collected_stays() {
     assert_eq!(registry.send(Method::GET, "a/manifests/v1").await.status(), 200);
     let blob = format!("a/blobs/{}", Digest::of(b"v1"));
     assert_eq!(registry.send(Method::HEAD, &blob).await.status(), 200);
+    registry.stop().await;
+}
+
+/// Changes a file in place, as a failing disk does.
+fn rot(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Nobody knows what a manifest needs whose bytes have changed. It may come again, and then it needs its blobs.
+#[tokio::test]
+async fn blobs_stay_where_a_manifest_cannot_be_read() {
+    let (_folder, registry) = with_registry().await;
+    let gone = registry.image("a", "shared").await;
+    let mut kept = gone.clone();
+    kept["annotations"] = serde_json::json!({ "of": "another image with the same blobs" });
+    assert_eq!(registry.manifest("a", "kept", &kept).await.status(), 201);
+    registry.send(Method::DELETE, &format!("a/manifests/{}", Digest::of(gone.to_string().as_bytes()))).await;
+    rot(&registry.store.content_path(&Digest::of(kept.to_string().as_bytes())));
+    registry.store.collect(Duration::MAX, Duration::ZERO).unwrap();
+    assert_eq!(registry.manifest("a", "kept", &kept).await.status(), 201);
+    let blob = format!("a/blobs/{}", Digest::of(b"shared"));
+    assert_eq!(registry.send(Method::GET, &blob).await.status(), 200);
+    // Now that it can be read again, what nobody needs goes.
+    let content = registry.store.content_path(&Digest::of(gone.to_string().as_bytes()));
+    registry.store.collect(Duration::MAX, Duration::ZERO).unwrap();
+    assert!(!content.exists());
+    assert_eq!(registry.send(Method::GET, &blob).await.status(), 200);
+    registry.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_was_acknowledged_is_never_collected() {
+    let (_folder, registry) = with_registry().await;
+    let blob = format!("a/blobs/{}", Digest::of(b"again and again"));
+    let (store, done) = (Arc::clone(&registry.store), Arc::new(AtomicBool::new(false)));
+    let collecting = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                store.collect(Duration::MAX, Duration::ZERO).unwrap();
+            }
+        }
+    });
+    for _ in 0..50 {
+        registry.blob("a", b"again and again").await;
+        assert_eq!(registry.send(Method::GET, &blob).await.status(), 200);
+        assert_eq!(registry.send(Method::DELETE, &blob).await.status(), 202);
+    }
+    done.store(true, Ordering::Relaxed);
+    collecting.join().unwrap();
     registry.stop().await;
 }
 

@@ -1,9 +1,12 @@
 //! Who is let in, and what they hear.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::super::limits::Limits;
@@ -75,9 +78,8 @@ async fn what_is_here_and_whether_it_is_well() {
 /// A client that lost its power in the middle of a chunk says no more, and its end is never heard of.
 #[tokio::test]
 async fn a_client_that_died_gives_its_upload_free() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let folder = TempDir::new().unwrap();
-    let short = std::time::Duration::from_millis(200);
+    let short = Duration::from_millis(200);
     let limits = Limits { connections: 10, head: short, span: short, least: 1 };
     let registry = Registry::start_with(folder.path(), Options { limits, ..Options::default() }).await;
     let session = registry.session("a").await;
@@ -91,5 +93,50 @@ async fn a_client_that_died_gives_its_upload_free() {
     assert!(heard.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&heard));
     silent.read_to_end(&mut Vec::new()).await.unwrap();
     assert_eq!(registry.patch(&session, Some("4-7"), b"4567").await.status(), 202);
+    registry.stop().await;
+}
+
+/// Requests that wait for a place get their answer, and none of them takes the place of another.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_place_is_served() {
+    let folder = TempDir::new().unwrap();
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let registry = Registry::start_with(folder.path(), Options { limits, ..Options::default() }).await;
+    let ask = async |_| {
+        let mut stream = tokio::net::TcpStream::connect(registry.address).await.unwrap();
+        stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for answer in join_all((0..30).map(ask)).await {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    registry.stop().await;
+}
+
+/// A client that keeps its connection open after an upload does not keep others out.
+#[tokio::test]
+async fn a_connection_that_becomes_idle_gives_its_place_to_one_that_waits() {
+    let folder = TempDir::new().unwrap();
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let registry = Registry::start_with(folder.path(), Options { limits, ..Options::default() }).await;
+    let session = registry.session("a").await;
+    let upload = format!("PATCH {session} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n01");
+    let mut busy = tokio::net::TcpStream::connect(registry.address).await.unwrap();
+    busy.write_all(upload.as_bytes()).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut stream = tokio::net::TcpStream::connect(registry.address).await.unwrap();
+        stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        waiting.push(stream);
+    }
+    busy.write_all(b"23").await.unwrap();
+    for stream in waiting.iter_mut().chain([&mut busy]) {
+        let mut start = [0; 10];
+        let answer = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut start));
+        answer.await.unwrap().unwrap();
+        assert!(start.starts_with(b"HTTP/1.1 2"), "{start:?}");
+    }
     registry.stop().await;
 }

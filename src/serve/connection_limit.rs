@@ -1,0 +1,286 @@
+//! How many connections are served at once, and which one closes when another needs its place.
+//!
+//! A connection without a request does no harm while there is room. When all places are taken, a new connection takes the
+//! place of an idle one at once, and the longest idle closes first: a client opens another connection when it needs one,
+//! and somebody who opens a thousand silent ones loses those. A new connection keeps its place for a second, because its
+//! request may be on its way: without that, of many new connections each would close the one before it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Instant;
+use crate::sync::Mutex;
+
+/// How long a new connection may be silent before it has to give way to another one.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// The limit on connections, shared by all of them.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionLimit(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    occupancy: Mutex<Occupancy>,
+    /// A place became free, or a connection became idle, or one that had to close did not.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Occupancy {
+    free: usize,
+    next: u64,
+    /// The longest idle first.
+    idle: BTreeMap<u64, IdleConnection>,
+    /// The connection that has to close. It is idle until it has, unless a request came first.
+    closing: Option<u64>,
+}
+
+#[derive(Debug)]
+struct IdleConnection {
+    close: CancellationToken,
+    /// From when on it gives way.
+    yields_at: Instant,
+}
+
+/// What became of asking for a place.
+#[derive(Debug, PartialEq, Eq)]
+enum Attempt {
+    Taken,
+    /// Try again after a change, or at this time.
+    Wait(Option<Instant>),
+}
+
+impl Occupancy {
+    /// Takes a place. Where none is free, an idle connection is told to close.
+    fn take(&mut self, now: Instant) -> Attempt {
+        if self.free > 0 {
+            self.free -= 1;
+            return Attempt::Taken;
+        }
+        Attempt::Wait(self.close_idle(now))
+    }
+
+    /// Tells the longest idle connection to close, if none is doing so already. Where there is none yet: from when on there is.
+    fn close_idle(&mut self, now: Instant) -> Option<Instant> {
+        if self.closing.is_some_and(|number| self.idle.contains_key(&number)) {
+            return None;
+        }
+        let found = self.idle.iter().find(|(_, connection)| connection.yields_at <= now);
+        self.closing = found.map(|(number, _)| *number);
+        match found {
+            Some((_, connection)) => {
+                connection.close.cancel();
+                None
+            }
+            None => self.idle.values().map(|connection| connection.yields_at).min(),
+        }
+    }
+
+    fn add_idle(&mut self, close: CancellationToken, yields_at: Instant) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.idle.insert(number, IdleConnection { close, yields_at });
+        number
+    }
+}
+
+impl ConnectionLimit {
+    pub(super) fn new(connections: usize) -> Self {
+        let occupancy = Occupancy { free: connections, next: 0, idle: BTreeMap::new(), closing: None };
+        Self(Arc::new(Shared { occupancy: Mutex::new(occupancy), changed: Notify::new() }))
+    }
+
+    /// Waits for a place. One task waits at a time.
+    pub(super) async fn acquire(&self) -> Permit {
+        loop {
+            let attempt = self.0.occupancy.lock().take(Instant::now());
+            match attempt {
+                Attempt::Taken => return Permit::new(self.clone()),
+                Attempt::Wait(None) => self.0.changed.notified().await,
+                Attempt::Wait(Some(until)) => {
+                    tokio::select! {
+                        () = self.0.changed.notified() => {}
+                        () = tokio::time::sleep_until(until) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has an idle connection close, to free its descriptor.
+    pub(super) fn close_idle(&self) {
+        self.0.occupancy.lock().close_idle(Instant::now());
+    }
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+enum Activity {
+    /// It waits for a request; its number in the list.
+    Idle(u64),
+    Answering,
+    /// The answer is complete, and part of it may not be sent yet.
+    Flushing,
+}
+
+/// The place of one connection; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    limit: ConnectionLimit,
+    activity: Mutex<Activity>,
+    /// Cancelled when the connection has to close, after the request that it may have.
+    close: CancellationToken,
+}
+
+impl Permit {
+    fn new(limit: ConnectionLimit) -> Self {
+        let close = CancellationToken::new();
+        let number = limit.0.occupancy.lock().add_idle(close.clone(), Instant::now() + FIRST_REQUEST_GRACE);
+        Self { limit, activity: Mutex::new(Activity::Idle(number)), close }
+    }
+
+    /// The connection has to close.
+    pub(super) async fn closing(&self) {
+        self.close.cancelled().await;
+    }
+
+    /// A request is there: from now on nobody takes the place away.
+    pub(super) fn begin_request(&self) {
+        let mut activity = self.activity.lock();
+        if let Activity::Idle(number) = *activity {
+            let mut occupancy = self.limit.0.occupancy.lock();
+            occupancy.idle.remove(&number);
+            if occupancy.closing == Some(number) {
+                // It goes on, so another one has to close.
+                self.limit.0.changed.notify_one();
+            }
+        }
+        *activity = Activity::Answering;
+    }
+
+    /// The whole answer was handed to the connection.
+    pub(super) fn end_request(&self) {
+        let mut activity = self.activity.lock();
+        if matches!(*activity, Activity::Answering) {
+            *activity = Activity::Flushing;
+        }
+    }
+
+    /// All that was handed to the connection was sent. After an answer it is idle: closing it cuts nothing off.
+    pub(super) fn flushed(&self) {
+        let mut activity = self.activity.lock();
+        if matches!(*activity, Activity::Flushing) {
+            let number = self.limit.0.occupancy.lock().add_idle(self.close.clone(), Instant::now());
+            *activity = Activity::Idle(number);
+            self.limit.0.changed.notify_one();
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(*self.activity.lock(), Activity::Idle(_))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut occupancy = self.limit.0.occupancy.lock();
+        if let Activity::Idle(number) = *self.activity.get_mut() {
+            occupancy.idle.remove(&number);
+        }
+        occupancy.free += 1;
+        drop(occupancy);
+        self.limit.0.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// Permits of connections that have a request.
+    async fn busy(limit: &ConnectionLimit, number: usize) -> Vec<Permit> {
+        let mut permits = Vec::new();
+        for _ in 0..number {
+            let permit = limit.acquire().await;
+            permit.begin_request();
+            permits.push(permit);
+        }
+        permits
+    }
+
+    fn becomes_idle(permit: &Permit) {
+        permit.end_request();
+        permit.flushed();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_idle_connection_closes_and_a_busy_one_stays() {
+        let limit = ConnectionLimit::new(3);
+        let mut permits = busy(&limit, 3).await;
+        becomes_idle(&permits[2]);
+        becomes_idle(&permits[1]);
+        {
+            let newcomer = limit.acquire();
+            tokio::pin!(newcomer);
+            assert!(newcomer.as_mut().now_or_never().is_none());
+            let closed: Vec<_> = permits.iter().map(|permit| permit.close.is_cancelled()).collect();
+            assert_eq!(closed, [false, false, true]);
+            permits.remove(2);
+            newcomer.await.begin_request();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_becomes_idle_gives_way_to_one_that_waits() {
+        let limit = ConnectionLimit::new(2);
+        let mut permits = busy(&limit, 2).await;
+        let newcomer = limit.acquire();
+        tokio::pin!(newcomer);
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        permits[1].end_request();
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        assert!(!permits[1].close.is_cancelled(), "part of its answer may not be sent yet");
+        permits[1].flushed();
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        assert!(permits[1].close.is_cancelled());
+        permits.pop();
+        assert!(newcomer.now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_came_first_makes_another_connection_close() {
+        let limit = ConnectionLimit::new(2);
+        let permits = busy(&limit, 2).await;
+        permits.iter().for_each(becomes_idle);
+        let newcomer = limit.acquire();
+        tokio::pin!(newcomer);
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        assert!(permits[0].close.is_cancelled() && !permits[1].close.is_cancelled());
+        permits[0].begin_request();
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        assert!(permits[1].close.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_has_a_moment_for_its_first_request() {
+        let limit = ConnectionLimit::new(1);
+        let first = limit.acquire().await;
+        let newcomer = limit.acquire();
+        tokio::pin!(newcomer);
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        tokio::time::advance(FIRST_REQUEST_GRACE / 2).await;
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        assert!(!first.close.is_cancelled());
+        tokio::time::advance(FIRST_REQUEST_GRACE).await;
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        assert!(first.close.is_cancelled());
+        drop(first);
+        assert!(newcomer.now_or_never().is_some());
+    }
+}
