@@ -60,17 +60,11 @@ pub(crate) struct Run {
 
 /// How a run behaves, whatever the mirror.
 #[derive(Debug, Clone, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "switches of the user that have nothing to do with each other"
-)]
 pub(crate) struct RunSettings {
     /// How layers of docker-archives are compressed.
     pub layer_compression: Method,
     /// Push the whole images of a damaged bundle.
     pub allow_damaged: bool,
-    /// Move no tag of a mirror unless every image of it is complete.
-    pub atomic_tags: bool,
     /// Ask for every blob, also of images whose manifest is there: a mirror may have lost some.
     pub recheck: bool,
     /// Move no tag that stands for another image.
@@ -106,6 +100,8 @@ pub(crate) struct MirrorSettings {
     pub client: ClientOptions,
     /// The most uploads at the same time; as many as the mirror bears where none is given.
     pub threads: Option<NonZeroUsize>,
+    /// Move no tag unless every image is complete.
+    pub atomic_tags: bool,
     /// Nothing was ever brought to it, as far as is known. A guess that saves waiting, no more.
     pub is_new: bool,
 }

@@ -100,6 +100,7 @@ impl MirrorArgs {
                 rules: Arc::clone(rules),
                 client,
                 threads: self.threads.and_then(|threads| NonZeroUsize::new(threads.into())),
+                atomic_tags: false,
                 is_new: false,
             });
         }

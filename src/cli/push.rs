@@ -98,7 +98,6 @@ impl RunArgs {
                 Verify::Pull => Verification::Pull,
             },
             allow_damaged: self.allow_damaged,
-            atomic_tags: self.atomic_tags,
             recheck: self.recheck,
             no_overwrite: self.no_overwrite,
             accept,
@@ -149,7 +148,10 @@ fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
     let rules = Arc::new(args.rules.rules()?);
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
-    let mirrors = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output)?;
+    let mut mirrors = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output)?;
+    for mirror in &mut mirrors {
+        mirror.atomic_tags = args.run.atomic_tags;
+    }
     let run = Run {
         inputs,
         opener: opener.clone(),

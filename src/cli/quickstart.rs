@@ -87,6 +87,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
         rules: Arc::default(),
         client: ClientOptions::default(),
         threads: None,
+        atomic_tags: false,
         is_new: true,
     };
     let run = Run {

@@ -93,6 +93,7 @@ async fn connect(
     let verifier = Verifier::new(Arc::clone(&transfer), run.settings.verification);
     Ok(Actor {
         namespace: settings.target.namespace,
+        atomic_tags: settings.atomic_tags,
         run: Arc::clone(run),
         counts: Arc::clone(counts),
         link,

@@ -49,6 +49,7 @@ fn mirror(address: SocketAddr, rules: Rules) -> MirrorSettings {
         rules: Arc::new(rules),
         client: ClientOptions::default(),
         threads: None,
+        atomic_tags: false,
         is_new: false,
     }
 }

@@ -51,6 +51,31 @@ fn with_atomic_tags_no_tag_moves_unless_every_image_is_complete() {
     assert_eq!(registry.store(|store| (store.shown(), store.faults())), (two_images().shown(), vec![]));
 }
 
+/// The registry loses a child of an index that it took, which shows when all is sent and the tags are about to move.
+#[test]
+fn with_atomic_tags_no_tag_moves_when_an_image_proves_lost_at_the_last_look() {
+    let folder = folder();
+    let bundle = two_images().index("images.example/c/three:1", &["base", "three"], &["amd64", "arm64"]);
+    let path = bundle.write(folder.path());
+    let registry = ScriptedRegistry::start();
+    registry.on(Rule::on("HEAD", "/v2/c/three/manifests/sha256:", Action::Answer(Answer::status(404))));
+    let push = Push::to(&registry).source(&path);
+    let pushed = push.clone().flag("--atomic-tags").run();
+    assert_eq!(pushed.exit, 3, "{}", pushed.said());
+    assert_eq!(registry.store(|store| store.shown()), [""; 0]);
+    let mut failed: Vec<&str> = pushed.mirror(0)["images_failed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["class"].as_str().unwrap())
+        .collect();
+    failed.sort_unstable();
+    assert_eq!(failed, ["integrity", "withheld", "withheld"]);
+
+    assert_eq!(push.run().exit, 3);
+    assert_eq!(registry.store(|store| store.shown()), ["a/one:1", "b/two:1"]);
+}
+
 #[test]
 fn with_atomic_tags_manifests_go_by_digest_and_all_tags_after_them() {
     let folder = folder();

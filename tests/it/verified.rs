@@ -150,7 +150,9 @@ fn everything_is_read_back_where_that_is_asked_for_and_rot_is_mended() {
         registry.store(Store::rot);
         push.run().complete();
         assert_ne!(registry.store(|store| store.faults()), [""; 0], "nobody reads it otherwise");
-        assert_eq!(levels(&pulls.run().complete()), all);
+        let mended = pulls.run().complete();
+        assert_eq!(levels(&mended), all);
+        assert_eq!(mended.mirror(0)["images_unchanged"], 0, "what was sent again is not unchanged");
         assert_eq!(registry.store(|store| store.faults()), [""; 0]);
     }
 }

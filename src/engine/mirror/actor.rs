@@ -39,6 +39,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Does the work of one mirror.
 pub(super) struct Actor {
     pub(super) namespace: Option<Repository>,
+    /// No tag moves unless every image of the mirror is complete.
+    pub(super) atomic_tags: bool,
     pub(super) run: Arc<Context>,
     pub(super) counts: Arc<Counts>,
     pub(super) link: Arc<Link>,
@@ -286,7 +288,7 @@ impl Actor {
     fn is_put_by_tag(&self, image: &WorkImage, root: &Manifest) -> bool {
         !image.planned.tags.is_empty()
             && root.subject.is_none()
-            && !self.run.settings.atomic_tags
+            && !self.atomic_tags
             && !self.verifier.needs_root_by_digest(!root.children().is_empty())
     }
 

@@ -1,13 +1,15 @@
 //! The last step on a mirror: tags, when the whole bundle has been read and all that can be whole is whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::{StreamExt as _, stream};
 
+use super::withheld::Withheld;
 use super::{Actor, IMAGES_AT_ONCE, Results, Untagged};
 use crate::engine::image::WorkImage;
 use crate::engine::mirror::probe::{self, Replaced, TagMove};
 use crate::engine::mirror::publish;
+use crate::engine::mirror::verify::Missing;
 use crate::engine::work::Agreed;
 use crate::oci::{Digest, Tag};
 use crate::registry::RegistryError;
@@ -17,34 +19,48 @@ use crate::report::{Event, Failure};
 /// Images with their places in the list.
 type Level = Vec<(usize, Untagged)>;
 
+/// An image that is there.
+#[derive(Debug, Clone, Copy)]
+struct Checked {
+    level: Verified,
+    /// Something of it was lost, and was sent again.
+    mended: bool,
+}
+
 impl Actor {
-    /// Moves tags. A damaged bundle moves none; half a release is worse than none.
+    /// Looks whether all that is to be shown is there, and then moves tags. A damaged bundle moves none; half a release is
+    /// worse than none.
     pub(super) async fn publish_tags(&self, agreed: &Agreed, results: &mut Results, outcome: &mut Outcome) {
+        let withheld = self.withheld(agreed, results);
+        let mut verified = self.verify_all(agreed, &withheld, results).await;
+        // What was verified may have shown that the mirror lacks something, or that the bundle is damaged.
         let withheld = self.withheld(agreed, results);
         let withheld = &withheld;
         let mut tags = 0;
         for level in levels(agreed, std::mem::take(&mut results.untagged)) {
-            let moves = stream::iter(level).map(|(at, untagged)| async move {
-                let moved = match withheld.of(self.run.work.image(at).as_deref()) {
-                    Some(failure) if !untagged.tags_to_move.is_empty() => Err((Phase::Tag, failure)),
-                    _ => self.verify_and_tag(at, &untagged).await,
+            let level = level.into_iter().map(|(at, untagged)| (at, untagged, verified.remove(&at)));
+            let moves = stream::iter(level).map(|(at, untagged, checked)| async move {
+                let moved = match (withheld.of(self.run.work.image(at).as_deref()), checked) {
+                    (Some(failure), _) if !untagged.tags_to_move.is_empty() => Err((Phase::Tag, failure)),
+                    (_, Some(checked)) => self.move_tags(at, &untagged).await.map(|()| checked),
+                    (_, None) => Err((Phase::Verify, Failure::interrupted())),
                 };
-                let checked = |verified| self.check_complete(agreed, at, &untagged).map(|()| verified);
-                let moved = moved.and_then(checked);
+                let complete = |checked| self.check_complete(agreed, at, &untagged).map(|()| checked);
+                let moved = moved.and_then(complete);
                 (at, untagged, moved)
             });
             let mut moves = moves.buffer_unordered(IMAGES_AT_ONCE);
             while let Some((at, untagged, moved)) = moves.next().await {
                 match moved {
-                    Ok(verified) => {
+                    Ok(checked) => {
                         outcome.images_complete += 1;
                         outcome.tags_replaced.extend(self.replaced(at, &untagged));
                         tags += untagged.tags_to_move.len();
-                        outcome.images_unchanged += usize::from(untagged.is_unchanged());
+                        outcome.images_unchanged += usize::from(untagged.is_unchanged() && !checked.mended);
                         outcome.images_verified.extend(self.run.work.image(at).map(|image| VerifiedImage {
                             image: image.planned.name.clone(),
                             place: image.planned.place(self.namespace.as_ref()),
-                            verified,
+                            verified: checked.level,
                         }));
                         results.complete.insert(at);
                     }
@@ -57,6 +73,66 @@ impl Actor {
             }
         }
         self.run.listeners.emit(&Event::Tagged { mirror: self.counts.mirror, tags });
+    }
+
+    /// Looks at all images but those whose tags are withheld anyway, and sends again what is lost. An image that is not there
+    /// in the end has failed. Those that nest least are mended first: see [`levels`].
+    async fn verify_all(
+        &self,
+        agreed: &Agreed,
+        withheld: &Withheld,
+        results: &mut Results,
+    ) -> HashMap<usize, Checked> {
+        let (mut checked, mut failed) = (HashMap::new(), Vec::new());
+        let (mut looked_at, mut lacking) = (HashMap::new(), BTreeMap::<usize, Vec<_>>::new());
+        let mut looks = Vec::new();
+        let mut untagged = std::mem::take(&mut results.untagged);
+        for (at, untagged) in agreed.images.iter().filter_map(|at| Some((*at, untagged.remove(at)?))) {
+            let image = self.run.work.image(at);
+            if untagged.tags_to_move.is_empty() || withheld.of(image.as_deref()).is_none() {
+                looks.push((at, untagged));
+            } else {
+                looked_at.insert(at, untagged);
+            }
+        }
+        let looks = looks.into_iter().map(|(at, untagged)| async move {
+            let found = self.look(at, &untagged).await;
+            (at, untagged, found)
+        });
+        let mut looks = stream::iter(looks).buffer_unordered(IMAGES_AT_ONCE);
+        while let Some((at, untagged, found)) = looks.next().await {
+            match found {
+                Ok(Ok(level)) => {
+                    checked.insert(at, Checked { level, mended: false });
+                    looked_at.insert(at, untagged);
+                }
+                Ok(Err(missing)) => lacking.entry(untagged.depth).or_default().push((at, untagged, missing)),
+                Err(failure) => failed.push((at, failure)),
+            }
+        }
+        for level in lacking.into_values() {
+            let mends = level.into_iter().map(|(at, untagged, missing)| async move {
+                let mended = self.mend_missing(at, &untagged, missing).await;
+                (at, untagged, mended)
+            });
+            let mut mends = stream::iter(mends).buffer_unordered(IMAGES_AT_ONCE);
+            while let Some((at, untagged, mended)) = mends.next().await {
+                match mended {
+                    Ok(level) => {
+                        checked.insert(at, Checked { level, mended: true });
+                        looked_at.insert(at, untagged);
+                    }
+                    Err(failure) => failed.push((at, failure)),
+                }
+            }
+        }
+        results.untagged = looked_at;
+        for (at, (phase, failure)) in failed {
+            if let Some(image) = self.run.work.image(at) {
+                self.fail(results, at, &image, phase, failure);
+            }
+        }
+        checked
     }
 
     /// Whether an image whose tags have moved is all that its names promise.
@@ -94,27 +170,39 @@ impl Actor {
             .collect()
     }
 
-    async fn verify_and_tag(&self, at: usize, untagged: &Untagged) -> Result<Verified, (Phase, Failure)> {
-        let verified = self.verify(at, untagged).await?;
-        self.move_tags(at, untagged).await?;
-        Ok(verified)
+    /// Looks whether an image is there as far as was asked for, and with `--atomic-tags` whether its tags may move.
+    async fn look(
+        &self,
+        at: usize,
+        untagged: &Untagged,
+    ) -> Result<Result<Verified, Missing>, (Phase, Failure)> {
+        if self.atomic_tags && self.run.settings.no_overwrite {
+            for TagMove { tag, .. } in &untagged.tags_to_move {
+                let kept = self.stands_for_another(at, untagged, tag).await;
+                if let Some(kept) = kept.map_err(|failure| (Phase::Tag, failure))? {
+                    return Err((Phase::Tag, kept));
+                }
+            }
+        }
+        let looked = self.verifier.image(&untagged.needs(), !untagged.is_unchanged()).await;
+        looked.map_err(|failure| (Phase::Verify, failure))
     }
 
-    /// Looks whether an image is there as far as was asked for, and sends again what is not.
-    async fn verify(&self, at: usize, untagged: &Untagged) -> Result<Verified, (Phase, Failure)> {
-        let verifying = |failure| (Phase::Verify, failure);
-        let needs = untagged.needs();
-        let verified = self.verifier.image(&needs, !untagged.is_unchanged()).await.map_err(verifying)?;
-        let (missing, image) = match (verified, self.run.work.image(at)) {
-            (Ok(verified), _) => return Ok(verified),
-            (Err(missing), Some(image)) => (missing, image),
-            (Err(_), None) => return Err(verifying(Failure::internal("an image that is not listed"))),
+    /// Sends again what an image was found to lack.
+    async fn mend_missing(
+        &self,
+        at: usize,
+        untagged: &Untagged,
+        missing: Missing,
+    ) -> Result<Verified, (Phase, Failure)> {
+        let Some(image) = self.run.work.image(at) else {
+            return Err((Phase::Verify, Failure::internal("an image that is not listed")));
         };
         self.run.preparer.expect(&image.planned.content);
         let mended = async {
             let ready = self.run.preparer.image(&image).await;
             let ready = ready.map_err(|error| (Phase::Prepare, Failure::from(&error)))?;
-            self.verifier.mend(&self.publisher, &needs, &ready, missing).await
+            self.verifier.mend(&self.publisher, &untagged.needs(), &ready, missing).await
         };
         let mended = mended.await;
         self.run.preparer.forget(&image);

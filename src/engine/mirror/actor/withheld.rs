@@ -44,7 +44,7 @@ impl Actor {
             (unit, Failure { message, hint, ..failure })
         };
         let damaged = damaged.into_iter().map(of_unit).collect();
-        let incomplete = (incomplete && self.run.settings.atomic_tags).then(|| {
+        let incomplete = (incomplete && self.atomic_tags).then(|| {
             let message = "not tagged, because other images of this mirror are not complete";
             Failure::new(Class::Withheld, message)
                 .hint("run again when the others can be completed, or without --atomic-tags")
