@@ -26,6 +26,7 @@ pub(crate) mod catalog;
 mod dir_transport;
 mod directory;
 mod docker_archive;
+mod file_name;
 mod imgpkg;
 mod leftovers;
 mod limits;
@@ -83,7 +84,11 @@ pub fn read(
         if first.len() < 512 {
             space.len()?; // a stream cut this early is cut, whatever its first bytes look like
         }
-        return Err(LeftOut::no_image("", sniff::file_seems(&first)).nothing_else());
+        return Err(match sniff::look_closer(space.as_ref(), &first)? {
+            sniff::Closer::Other(what) => LeftOut::no_image("", what),
+            sniff::Closer::Damaged(what) => LeftOut::unreadable("", what, sniff::MEND),
+        }
+        .nothing_else());
     }
     let reader = Reader::new(open, limits);
     let mut tree = Tree::of_tar(space, limits, &reader.allowance, |tree, file| {
@@ -91,6 +96,9 @@ pub fn read(
         early(&catalog);
         Some(catalog)
     })?;
+    if zero_block && tree.len() == 0 && tree.another_tar.is_none() {
+        return Err(LeftOut::no_image("", sniff::file_seems(&first)).nothing_else());
+    }
     reader.read_tree(&mut tree, "", 0).map(finish)
 }
 

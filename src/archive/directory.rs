@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::archive::file_name::{self, NameSays};
 use crate::archive::leftovers::LeftOut;
 use crate::archive::limits::check_length;
 use crate::archive::tree::Tree;
@@ -30,7 +31,13 @@ pub(super) fn scan<'a>(
                 }
                 left_out.push(LeftOut::unreadable(name, what, why));
             }
-            FolderEntryKind::Odd(what) => left_out.push(LeftOut::no_image(name, what)),
+            FolderEntryKind::Odd(what) if file_name::says(&name) == Some(NameSays::Archive) => {
+                let why = "its name says that it is an archive; next: put the file itself there";
+                left_out.push(LeftOut::unreadable(name, what, why));
+            }
+            FolderEntryKind::NotFollowed(what) | FolderEntryKind::Odd(what) => {
+                left_out.push(LeftOut::no_image(name, what));
+            }
         }
     }
     Ok((tree, left_out))

@@ -3,11 +3,12 @@
 //! A plain tar is a range of what it lies in; a compressed one is opened as a space of its own. A damaged archive is
 //! named and costs the others nothing. What is no archive, and what has no image in it, is left out with its reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::archive::Reader;
 use crate::archive::catalog::{BrokenImage, Catalog};
+use crate::archive::file_name::{self, NameSays};
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
 use crate::archive::pool::digest_of_path;
 use crate::archive::sniff::{self, Format};
@@ -17,6 +18,11 @@ use crate::source::ByteSpace;
 
 /// What holds an image is longer than this, compressed or not.
 const MIN_ARCHIVE_BYTES: u64 = 64;
+
+const COMPRESSED: &str = "a compressed file that is no archive";
+const TOO_SHORT: &str = "a file too short to be an archive";
+const PIECE: &str = "a piece of a split archive";
+const JOIN: &str = "it cannot be read alone; next: join the pieces: cat PIECES | layercast … --source -";
 
 /// The files of one tree, to be looked into.
 pub(super) struct Nested<'r> {
@@ -49,20 +55,19 @@ impl Nested<'_> {
         catalog: &mut Catalog,
     ) -> Result<Vec<(u64, Catalog)>, BundleError> {
         let mut found = Vec::new();
+        let mut others = Vec::new();
         for file in self.tree.files() {
             if belongs(file.path) {
                 continue;
             }
             let opened = passed
                 .remove(&file.position)
-                .map_or_else(|| self.open(file), |known| Ok(FileContent::Read(known)));
+                .map_or_else(|| self.open_as_called(file), |known| Ok(FileContent::Read(known)));
             let inner = match opened {
                 Ok(FileContent::Read(known)) => Ok(known),
                 Ok(FileContent::Tar(space)) => self.look_into(&space, file.path),
                 Ok(FileContent::Other(what)) => {
-                    if self.others_count {
-                        catalog.left_out.push(LeftOut::no_archive(file.path, what));
-                    }
+                    others.push((file.path, what));
                     continue;
                 }
                 Ok(FileContent::Unreadable(left_out)) => {
@@ -76,7 +81,46 @@ impl Nested<'_> {
                 Err(error) => self.fail(file, error, catalog)?,
             }
         }
+        self.name_others(others, catalog);
         Ok(found)
+    }
+
+    /// Names what is no archive. Where the first piece of a split archive was met, what follows it is the rest of it.
+    fn name_others(&self, others: Vec<(&str, &'static str)>, catalog: &mut Catalog) {
+        let damaged = catalog.left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
+        let damaged =
+            damaged.map(|it| it.path.as_str()).chain(catalog.broken.iter().map(|it| it.name.as_str()));
+        let cut: HashSet<(String, bool)> = damaged
+            .filter_map(|path| file_name::series(path).filter(|it| it.first))
+            .map(|it| (it.stem.to_owned(), it.by_letters))
+            .collect();
+        for (path, what) in others {
+            let series = file_name::series(path).map(|it| (it.stem.to_owned(), it.by_letters));
+            if series.is_some_and(|series| cut.contains(&series)) {
+                catalog.left_out.push(LeftOut::unreadable(path, PIECE, JOIN));
+            } else if self.others_count {
+                catalog.left_out.push(LeftOut::no_archive(path, what));
+            }
+        }
+    }
+
+    /// What a file is. What is no archive and is called one has not arrived.
+    fn open_as_called(&self, file: File<'_>) -> Result<FileContent, BundleError> {
+        let content = self.open(file)?;
+        let (FileContent::Other(what), Some(says)) = (&content, file_name::says(file.path)) else {
+            return Ok(content);
+        };
+        let why = match says {
+            NameSays::Archive => "its name says that it is an archive; next: fetch it again, or remove it",
+            NameSays::Compressed if *what != COMPRESSED => {
+                "its name says that it is compressed data; next: fetch it again, or remove it"
+            }
+            NameSays::Piece => JOIN,
+            NameSays::PerhapsPiece if ![sniff::TEXT, TOO_SHORT].contains(what) => JOIN,
+            NameSays::Compressed | NameSays::PerhapsPiece => return Ok(content),
+        };
+        let what = if why == JOIN { PIECE } else { what };
+        Ok(FileContent::Unreadable(LeftOut::unreadable(file.path, what, why)))
     }
 
     /// What was found in an archive, with its path wherever something is said of it.
@@ -133,7 +177,8 @@ impl Nested<'_> {
         }
         // Not worth going back for inside an archive; in a folder it may be what is left of a download.
         if file.len < MIN_ARCHIVE_BYTES && !self.tree.is_directory() {
-            return Ok(FileContent::Other("a file too short to be an archive"));
+            let is_compressed = matches!(self.tree.format(file)?, Format::Compressed(_));
+            return Ok(FileContent::Other(if is_compressed { COMPRESSED } else { TOO_SHORT }));
         }
         let stored = self.tree.extent(file)?;
         let (format, first) = sniff::format_of(&stored)?;
@@ -160,15 +205,19 @@ impl Nested<'_> {
                         );
                         FileContent::Unreadable(LeftOut::unreadable(file.path, what, why))
                     }
-                    Format::Other => FileContent::Other("a compressed file that is no archive"),
+                    Format::Other => match sniff::look_at_start(space.as_ref(), &first)? {
+                        sniff::Closer::Other(_) => FileContent::Other(COMPRESSED),
+                        sniff::Closer::Damaged(what) => {
+                            let what = format!("compressed, and in it {what}");
+                            FileContent::Unreadable(LeftOut::unreadable(file.path, what, sniff::MEND))
+                        }
+                    },
                 }
             }
             Format::Other => match sniff::look_closer(&stored, &first)? {
                 sniff::Closer::Other(what) => FileContent::Other(what),
                 sniff::Closer::Damaged(what) => {
-                    let why = "it cannot be read; next: copy it again; join the pieces of a split archive, decrypt \
-                               what is encrypted";
-                    FileContent::Unreadable(LeftOut::unreadable(file.path, what, why))
+                    FileContent::Unreadable(LeftOut::unreadable(file.path, what, sniff::MEND))
                 }
             },
         })

@@ -79,11 +79,15 @@ pub(super) fn file_seems(first: &[u8]) -> &'static str {
         _ if begins(b"<?xml") => "an XML document, perhaps the error page of a download",
         _ if begins(b"{") || begins(b"[") => "a JSON document",
         _ if first.iter().all(|&c| c == 0) => "nothing but zeros",
-        _ if is_text(first) => "a text file",
+        _ if first.starts_with(b"version https://git-lfs.github.com/spec/") => {
+            "a pointer of Git LFS, without the file that it stands for"
+        }
+        _ if is_text(first) => TEXT,
         _ => infer::get(first).map_or(UNKNOWN, |kind| kind.mime_type()),
     }
 }
 
+pub(super) const TEXT: &str = "a text file";
 const UNKNOWN: &str = "neither a tar nor compressed in a known way";
 
 /// What a file is that begins like nothing known.
@@ -95,26 +99,25 @@ pub(super) enum Closer {
     Damaged(&'static str),
 }
 
+/// Why such a file cannot be read, and what to do.
+pub(super) const MEND: &str = "it cannot be read; next: copy it again; join the pieces of a split archive, decrypt what is \
+                               encrypted";
+
 /// How far headers of a tar are looked for behind a damaged beginning.
 const LOOKED_AT: usize = 64 << 10;
-/// Bits for each byte from which on data looks compressed or encrypted. Of 64 KiB of it that is 7.99; programs have some 6,
-/// indexes of git 7.8, keyrings 7.9.
-const COMPRESSED_BITS: f64 = 7.97;
+/// Bits for each byte by which data that looks compressed or encrypted may fall short of random bytes. Of 64 KiB, programs
+/// fall short by 2, indexes of git by 0.2, keyrings by 0.1.
+const SHORT_OF_RANDOM: f64 = 0.027;
+/// Of fewer bytes nobody can tell keys and signatures from a piece of an archive.
+const FEWEST_LOOKED_AT: usize = 1 << 10;
 
 /// Looks into a file that begins like nothing known: a damaged, split or encrypted archive begins so, too.
 pub(super) fn look_closer(space: &dyn ByteSpace, first: &[u8]) -> Result<Closer, BundleError> {
-    let seems = file_seems(first);
-    // What is known by its magic number is what it says.
-    if infer::get(first).is_some() {
-        return Ok(Closer::Other(seems));
-    }
+    let at_start = look_at_start(space, first)?;
+    let Closer::Other(seems) = at_start else { return Ok(at_start) };
     let is_zeros = !first.is_empty() && first.iter().all(|&c| c == 0);
-    let bytes = read_up_to(space, 0, LOOKED_AT)?;
-    if bytes.chunks(512).skip(1).any(|block| block.len() == 512 && tar::checksum_fits(block)) {
-        return Ok(Closer::Damaged("a tar whose beginning is damaged"));
-    }
     if seems != UNKNOWN && !is_zeros {
-        return Ok(Closer::Other(seems));
+        return Ok(at_start);
     }
     let len = space.len()?;
     if read_up_to(space, len.saturating_sub(2), 2)?[..] == b"YZ"[..] {
@@ -127,14 +130,39 @@ pub(super) fn look_closer(space: &dyn ByteSpace, first: &[u8]) -> Result<Closer,
                 return Ok(Closer::Damaged("data that begins with zeros"));
             }
         }
+    }
+    Ok(at_start)
+}
+
+/// The same by the first bytes alone, so that of a compressed file no more is decoded than these.
+pub(super) fn look_at_start(space: &dyn ByteSpace, first: &[u8]) -> Result<Closer, BundleError> {
+    let seems = file_seems(first);
+    // What is known by its magic number is what it says.
+    if infer::get(first).is_some() {
         return Ok(Closer::Other(seems));
     }
-    let looks_compressed = bytes.len() == LOOKED_AT && bits_of_a_byte(&bytes) >= COMPRESSED_BITS;
+    let bytes = read_up_to(space, 0, LOOKED_AT)?;
+    if tar::holds_header(&bytes) {
+        return Ok(Closer::Damaged("a tar whose beginning is damaged"));
+    }
+    let looks_compressed = seems == UNKNOWN && looks_random(&bytes) && !is_der(&bytes);
     Ok(if looks_compressed {
         Closer::Damaged("data that looks compressed or encrypted, in no known way")
     } else {
         Closer::Other(seems)
     })
+}
+
+/// Whether bytes are as even as random ones, of which a few show fewer bits each than many do.
+fn looks_random(bytes: &[u8]) -> bool {
+    let of_random = 8.0 - 255.0 / (2.0 * std::f64::consts::LN_2 * bytes.len() as f64);
+    bytes.len() >= FEWEST_LOOKED_AT && bits_of_a_byte(bytes) >= of_random - SHORT_OF_RANDOM
+}
+
+/// A certificate or key in DER: one sequence, as long as the file.
+fn is_der(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x30, 0x82, high, low, ..]
+        if usize::from(u16::from_be_bytes([*high, *low])) + 4 == bytes.len())
 }
 
 /// The information in each byte: eight bits where every value is as frequent as every other.

@@ -282,6 +282,14 @@ pub(super) fn begins_like_tar(bytes: &[u8]) -> bool {
     bytes.get(..BLOCK).is_some_and(|block| checksum_fits(block) || &block[257..262] == b"ustar")
 }
 
+/// Whether a header stands anywhere in bytes, at a multiple of its length or, with its magic number, between two.
+pub(super) fn holds_header(bytes: &[u8]) -> bool {
+    let magic = bytes.windows(5).enumerate().filter(|(_, window)| window == b"ustar");
+    let with_magic = magic.filter_map(|(at, _)| at.checked_sub(257));
+    let starts = (BLOCK..bytes.len()).step_by(BLOCK).chain(with_magic);
+    starts.filter_map(|at| bytes.get(at..at + BLOCK)).any(checksum_fits)
+}
+
 fn is_zero(block: &[u8]) -> bool {
     block.iter().all(|&c| c == 0)
 }

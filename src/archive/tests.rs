@@ -611,12 +611,85 @@ fn damaged_beginnings_and_unknown_data_are_no_other_files() {
     ];
     let expected = [
         "headless: unreadable",
-        "hex: no-image",
         "random: unreadable",
         "zeroed: unreadable",
+        "hex: no-image",
         "zeros: no-image",
     ];
     assert_eq!(left_out(&catalog(&files)), expected);
+}
+
+/// Bytes that look compressed.
+fn noise(len: usize) -> Vec<u8> {
+    let blocks = (0u32..).flat_map(|n| Digest::of(&n.to_le_bytes()).hex().into_bytes());
+    let digits: Vec<u8> = blocks.take(2 * len).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+#[test]
+fn what_is_called_an_archive_and_is_none_has_not_arrived() {
+    let good = ("good.tar".to_owned(), tar_of(&saved("a:1", &["one"])));
+    let page = b"<!DOCTYPE html><html>502</html>".repeat(9);
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n".to_vec();
+    let entry = |name: &str, bytes: &[u8]| (name.to_owned(), bytes.to_vec());
+    let not_arrived = [
+        entry("empty.tar.xz", b""),
+        entry("zeros.tgz", &[0; 4096]),
+        entry("zeros.tar", &[0; 10240]),
+        entry("page.tar.zst", &page),
+        entry("page.xz", &page),
+        entry("pointer.tar.gz", &pointer),
+        entry("short.tar", b"Not found"),
+        entry("text.tar.gz", &gzip(b"no such key")),
+        entry("begun.tar.xz.part", &[0; 2048]),
+        entry("piece.tar.002", b"any thing"),
+        entry("piece.tar.xz.ac", &noise(300)),
+        entry("ad", &noise(2000)),
+    ];
+    let others = [
+        entry("empty", b""),
+        entry("page.html", &page),
+        entry("good.tar.sha256", b"00  good.tar"),
+        entry("good.tar.md", b"# What is in it"),
+        entry("notes.gz", &gzip(b"notes")),
+        entry("._good.tar", b"\0\x05\x16\x07"),
+        entry("key.der", &[b"\x30\x82\x07\xd0".as_slice(), &noise(2000)].concat()),
+        entry("signature", &noise(512)),
+    ];
+    let files = [vec![good], not_arrived.to_vec(), others.to_vec()].concat();
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in &files {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let read = read_directory(folder.path(), &open_file, &opener, &Limits::default()).unwrap();
+    let expected = |class: &str, files: &[(String, Vec<u8>)]| -> BTreeSet<String> {
+        files.iter().map(|(name, _)| format!("{name}: {class}")).collect()
+    };
+    let told: BTreeSet<_> = left_out(&read).into_iter().collect();
+    assert_eq!(told, &expected("unreadable", &not_arrived) | &expected("no-image", &others));
+    // In an archive nobody goes back for what is too short to be one, but its name counts all the same.
+    let told: BTreeSet<_> = left_out(&catalog(&files)).into_iter().collect();
+    assert_eq!(told, &expected("unreadable", &not_arrived) | &expected("no-image", &others));
+    for (name, bytes) in not_arrived {
+        assert_eq!(read_tar(bytes).unwrap_err().fault(), Fault::NotABundle, "{name} alone");
+    }
+}
+
+#[test]
+fn what_follows_the_first_piece_of_a_split_archive_is_the_rest_of_it() {
+    let whole = tar_of(&saved("cut:1", &["one"]));
+    let folder = tempfile::tempdir().unwrap();
+    for (piece, name) in whole.chunks(1300).zip(["xaa", "xab", "xac", "xad", "xae"]) {
+        fs::write(folder.path().join(name), piece).unwrap();
+    }
+    fs::write(folder.path().join("good.tar"), tar_of(&saved("good:1", &["two"]))).unwrap();
+    fs::write(folder.path().join("yab"), "of another").unwrap();
+    let read = read_directory(folder.path(), &open_file, &opener, &Limits::default()).unwrap();
+    let told: BTreeSet<_> = left_out(&read).into_iter().collect();
+    let pieces = whole.chunks(1300).zip(["xaa", "xab", "xac", "xad", "xae"]);
+    let pieces = pieces.map(|(_, name)| format!("{name}: unreadable"));
+    assert_eq!(told, pieces.chain(["yab: no-image".to_owned()]).collect());
 }
 
 #[test]

@@ -43,7 +43,9 @@ pub(crate) enum FolderEntryKind {
         /// Where it leads, if it is a link to nothing.
         target: Option<String>,
     },
-    /// Nothing that content lies in, and what it is.
+    /// A link to a folder whose content is listed under another name, or must not be.
+    NotFollowed(&'static str),
+    /// No file: a pipe, a socket, a device.
     Odd(&'static str),
 }
 
@@ -175,12 +177,16 @@ impl Scan {
                 self.add(
                     name,
                     path,
-                    FolderEntryKind::Odd("a symbolic link to a folder that was listed already"),
+                    FolderEntryKind::NotFollowed("a symbolic link to a folder that was listed already"),
                 );
                 Ok(())
             }
             Ok(facts) if facts.is_dir() && is_of_the_kernel(&path) => {
-                self.add(name, path, FolderEntryKind::Odd("a symbolic link to a file system of the kernel"));
+                self.add(
+                    name,
+                    path,
+                    FolderEntryKind::NotFollowed("a symbolic link to a file system of the kernel"),
+                );
                 Ok(())
             }
             Ok(facts) if facts.is_dir() => match self.below(name, path, &above, &facts, true) {
@@ -205,7 +211,7 @@ impl Scan {
     ) -> Option<Pending> {
         let id = id(facts);
         if above.contains(&id) {
-            self.add(name, path, FolderEntryKind::Odd("a symbolic link to a folder that it lies in"));
+            self.add(name, path, FolderEntryKind::NotFollowed("a symbolic link to a folder that it lies in"));
             return None;
         }
         if above.len() > MAX_DEPTH {
@@ -294,7 +300,7 @@ mod tests {
             FolderEntryKind::File(_) => (entry.name, "file"),
             FolderEntryKind::Alias(of) => (format!("{} = {of}", entry.name), "alias"),
             FolderEntryKind::Unreachable { .. } => (entry.name, "unreachable"),
-            FolderEntryKind::Odd(what) => (entry.name, what),
+            FolderEntryKind::NotFollowed(what) | FolderEntryKind::Odd(what) => (entry.name, what),
         };
         entries.map(kind).collect()
     }

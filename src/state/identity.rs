@@ -116,7 +116,7 @@ impl BundleIdentity {
                 }
                 FolderEntryKind::Alias(of) => text(b'a', of),
                 FolderEntryKind::Unreachable { why, .. } => text(b'u', why),
-                FolderEntryKind::Odd(what) => text(b'o', what),
+                FolderEntryKind::NotFollowed(what) | FolderEntryKind::Odd(what) => text(b'o', what),
             }
         }
         Some(Self { key: hasher.finish(), file: FileFacts::default(), copies_count: false })

@@ -162,6 +162,25 @@ fn several_sources_stand_for_themselves() {
 }
 
 #[test]
+fn what_is_called_an_archive_and_has_not_arrived_is_no_success() {
+    let (folder, registry) = (folder(), Registry::docker());
+    let at = |name: &str| folder.path().join("bundle").join(name);
+    let good = write(at("good.tar"), docker_archive("good", "images.example/team/good:1"));
+    let empty = write(at("x.tar.xz"), "");
+    let zeros = write(at("y.tar"), [0; 10240]);
+    write(at("z.tgz"), "<!DOCTYPE html><html><body>Proxy error</body></html>");
+    let pushed = push_to(&registry, "folder", &folder.path().join("bundle"), &[]);
+    let expected = ["x.tar.xz", "y.tar", "z.tgz"].map(str::to_owned);
+    assert_eq!((pushed.exit, unreadable(&pushed)), (3, expected.into()), "{}", pushed.said());
+    assert_eq!(tags(&registry.url(), "folder"), ["folder/team/good:1"]);
+    for bad in [&empty, &zeros] {
+        assert_eq!(push_to(&registry, "alone", bad, &[]).exit, 5);
+        let beside = push_to(&registry, "beside", &good, &["--source", bad.to_str().unwrap()]);
+        assert_eq!(beside.exit, 3, "{}", beside.said());
+    }
+}
+
+#[test]
 fn links_of_a_folder_are_followed_and_remembered() {
     let (folder, registry) = (folder(), Registry::docker());
     let store =
