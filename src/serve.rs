@@ -28,6 +28,7 @@ mod pages;
 mod receive;
 mod referrers;
 mod request;
+mod root;
 mod routes;
 mod server;
 mod sessions;

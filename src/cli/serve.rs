@@ -22,7 +22,7 @@ use crate::units::{ByteCount, human_duration};
     reason = "switches of the user that have nothing to do with each other"
 )]
 pub(super) struct Args {
-    /// Folder of its files; made if it does not exist
+    /// Folder of its files; made if it does not exist. One with other files in it is refused
     #[arg(long, value_name = "DIR", required_unless_present = "discard")]
     root: Option<PathBuf>,
     /// Address to listen on; port 0 takes a free one
@@ -31,7 +31,8 @@ pub(super) struct Args {
     /// Serve everyone who can reach an address that is not of this machine alone
     #[arg(long)]
     anonymous: bool,
-    /// Refuse everything that changes what is there; several such processes may serve one folder
+    /// Refuse everything that changes what is there; several such processes may serve one folder, also beside the one that
+    /// writes to it
     #[arg(long, conflicts_with = "discard")]
     read_only: bool,
     /// Most bytes that blobs, manifests and uploads may take on the disk [default: all there are]
@@ -53,7 +54,15 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         match &error {
             ServeError::NotLoopback(_) => Self::usage(error.to_string()),
-            ServeError::Locked(_) => Self::new(Class::Locked, error.to_string()),
+            ServeError::Locked(_) => Self::new(Class::Locked, error.to_string())
+                .hint("stop it, name another folder with --root, or read beside it with --read-only"),
+            ServeError::Foreign(..) => Self::usage(error.to_string())
+                .hint("name an empty folder with --root, or one that `layercast serve` made"),
+            ServeError::NoStore(_) => Self::usage(error.to_string())
+                .hint("`layercast serve` without --read-only makes one; or name another folder with --root"),
+            ServeError::Newer(..) => {
+                Self::usage(error.to_string()).hint("start that version, or name another folder with --root")
+            }
             ServeError::Io { what, source } => {
                 let failure = Self::io(what, source);
                 match source.kind() {

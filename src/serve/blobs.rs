@@ -40,7 +40,9 @@ pub(super) async fn fetch(
     let opened = blocking(store, move |store| {
         let Some(link) = store.link(&repository, Shelf::Blobs, &digest)? else { return Ok(None) };
         let path: PathBuf = store.content_path(&digest);
-        Ok(Some((link.size, if with_file { found(File::open(path))? } else { None })))
+        // Another process may just have removed it.
+        let file = if with_file { found(File::open(path))? } else { None };
+        Ok((file.is_some() || !with_file).then_some((link.size, file)))
     })
     .await?;
     let (size, file) = opened.ok_or_else(|| unknown(&digest))?;

@@ -20,9 +20,18 @@ pub enum ServeError {
          with --anonymous"
     )]
     NotLoopback(SocketAddr),
-    /// Another registry uses the folder.
-    #[error("{0}: another registry is serving this folder")]
+    /// Another process writes to the folder.
+    #[error("{0}: another process serves this folder and writes to it")]
     Locked(PathBuf),
+    /// The folder holds something else.
+    #[error("{0}: this folder holds other files ({1}) and no store of layercast")]
+    Foreign(PathBuf, String),
+    /// There is nothing to read.
+    #[error("{0}: there is no store in this folder")]
+    NoStore(PathBuf),
+    /// A later version made the store.
+    #[error("{0}: a later version of layercast made this store (layout {1:?})")]
+    Newer(PathBuf, String),
     /// The operating system refused.
     #[error("{what}: {source}")]
     Io {

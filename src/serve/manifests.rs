@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::blobs::{CONTENT_DIGEST, file_body, text_value};
+use super::durable::found;
 use super::error::{Code, Refusal};
 use super::named::needed_by;
 use super::receive::receive_document;
@@ -55,8 +56,9 @@ pub(super) async fn fetch(
     let read = blocking(store, move |store| {
         let Some(digest) = resolve(store, &repository, &target)? else { return Ok(None) };
         let Some(link) = store.manifest_link(&repository, &digest)? else { return Ok(None) };
-        let file = if with_bytes { Some(File::open(store.content_path(&digest))?) } else { None };
-        Ok(Some((digest, link, file)))
+        // Another process may just have removed it.
+        let file = if with_bytes { found(File::open(store.content_path(&digest)))? } else { None };
+        Ok((file.is_some() || !with_bytes).then_some((digest, link, file)))
     })
     .await?;
     let (digest, link, file) = read.ok_or(refusal)?;

@@ -1,7 +1,8 @@
 //! Where things lie on the disk, and how a change of them survives a power cut.
 //!
 //! ```text
-//! lock                                        held while the store is open
+//! layercast-store                             says that the folder is a store, and the version of its layout
+//! lock                                        held by the process that writes
 //! tmp/                                        emptied at the start; also blobs that come with one request
 //! blobs/sha256/ab/ab12…                       content of blobs and manifests, shared by all repositories
 //! repositories/<name>/_blobs/sha256/ab12…     link: the size
@@ -18,7 +19,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use super::disk::Disk;
 use super::durable::{create_dir_durable, entries, found, parent, remove_durable, sync_dir};
 use super::error::{Refusal, ServeError};
 use super::limits::{BUFFERED_BYTES, DOCUMENTS};
+use super::root;
 use super::sessions::Sessions;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};
@@ -42,13 +44,13 @@ const HASH_BYTES: usize = 1 << 16;
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StoreOptions {
-    /// Nothing in the folder is changed, and others may read it at the same time.
+    /// Nothing in the folder is changed. Others may read it at the same time, and one may write to it.
     pub(crate) read_only: bool,
     /// What blobs, manifests and uploads may take together.
     pub(crate) max_disk: Option<u64>,
 }
 
-/// The files of a registry. One process at a time.
+/// The files of a registry. One process at a time writes to them.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(super) root: PathBuf,
@@ -86,25 +88,22 @@ pub(super) enum Shelf {
 }
 
 impl Store {
-    /// Opens the folder `root`, making it if need be; clears what an earlier process left half done, and content that no
+    /// Opens the store in the folder `root`, and makes one where there is nothing; clears what an earlier process left half done, and content that no
     /// repository links to any more.
     pub(crate) fn open(root: &Path) -> Result<Self, ServeError> {
         Self::open_with(root, StoreOptions::default())
     }
 
     pub(crate) fn open_with(root: &Path, options: StoreOptions) -> Result<Self, ServeError> {
-        let at = |step: &str| format!("{}: {step}", root.display());
-        if options.read_only {
-            fs::read_dir(root).map_err(ServeError::io(at("cannot be read")))?;
+        let lock = if options.read_only {
+            root::check(root)?;
+            None
         } else {
-            for folder in ["blobs", "repositories", "tmp"] {
-                create_dir_durable(&root.join(folder))
-                    .map_err(ServeError::io(at("cannot make the folder")))?;
-            }
-        }
+            Some(root::take(root)?)
+        };
         let store = Self {
             root: root.to_owned(),
-            _lock: Self::lock(root, options.read_only)?,
+            _lock: lock,
             read_only: options.read_only,
             disk: Disk::new(options.max_disk),
             sessions: Sessions::default(),
@@ -116,27 +115,10 @@ impl Store {
             folders: Mutex::new(()),
         };
         if !options.read_only {
-            store.scrub().map_err(ServeError::io(at("cannot clear what is left of an earlier process")))?;
+            let what = format!("{}: cannot clear what is left of an earlier process", root.display());
+            store.scrub().map_err(ServeError::io(what))?;
         }
         Ok(store)
-    }
-
-    fn lock(root: &Path, read_only: bool) -> Result<Option<File>, ServeError> {
-        let at = |step: &str| format!("{}: {step}", root.display());
-        let path = root.join("lock");
-        let locked = if read_only {
-            // Nobody can write to a folder without one, or on a file system that is read-only itself.
-            let Ok(lock) = File::open(path) else { return Ok(None) };
-            lock.try_lock_shared().map(|()| lock)
-        } else {
-            let lock = File::create(path).map_err(ServeError::io(at("cannot make the lock")))?;
-            lock.try_lock().map(|()| lock)
-        };
-        match locked {
-            Ok(lock) => Ok(Some(lock)),
-            Err(TryLockError::WouldBlock) => Err(ServeError::Locked(root.to_owned())),
-            Err(TryLockError::Error(error)) => Err(ServeError::io(at("cannot lock it"))(error)),
-        }
     }
 
     pub(super) const fn is_read_only(&self) -> bool {

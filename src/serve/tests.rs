@@ -134,13 +134,13 @@ pub(super) async fn codes(response: Response) -> Vec<String> {
     errors.iter().map(|error| error["code"].as_str().unwrap().to_owned()).collect()
 }
 
-/// All files below a folder that have bytes in them.
+/// All files below a folder that have bytes in them, but for what marks it as a store.
 pub(super) fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
             found.extend(files(&entry.path()));
-        } else if entry.metadata().unwrap().len() > 0 {
+        } else if entry.metadata().unwrap().len() > 0 && entry.file_name() != "layercast-store" {
             found.push(entry.path().display().to_string());
         }
     }

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -12,7 +11,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use crate::support::build::Bundle;
 use crate::support::http::{get, tags};
 use crate::support::registry::Registry;
-use crate::support::{Push, folder};
+use crate::support::{Push, folder, layercast, within};
 
 const MIB: u64 = 1 << 20;
 const MOST_MEMORY: u64 = 200 * MIB;
@@ -221,7 +220,6 @@ fn a_read_only_registry_serves_and_takes_nothing_and_logs_who_asked() {
     let path = bundle.write(folder.path());
     let writable = Registry::embedded(&root);
     Push::to(&writable).source(&path).run().complete();
-    drop(writable);
     let log = folder.path().join("log");
     let flags = ["--root".as_ref(), root.as_os_str(), "--read-only".as_ref(), "--access-log".as_ref()];
     let registry = Registry::serve_logging_to(&log, &flags);
@@ -231,9 +229,14 @@ fn a_read_only_registry_serves_and_takes_nothing_and_logs_who_asked() {
         Push::to(registry).source(&path).run().complete();
     }
     let new = Bundle::oci_layout().image("images.example/app:2", &["two"]);
-    let refused = Push::to(&registry).source(&new_path(folder.path(), &new)).run();
+    fs::create_dir(folder.path().join("new")).unwrap();
+    let new = new.write(&folder.path().join("new"));
+    let refused = Push::to(&registry).source(&new).run();
     assert_eq!(refused.exit, 3, "{}", refused.said());
     assert!(refused.said().contains("read-only"), "{}", refused.said());
+    // What comes in beside them is seen at once.
+    Push::to(&writable).source(&new).run().complete();
+    assert_eq!(get(&second.url(), "app/manifests/2").status, 200);
     drop(registry);
     let log = fs::read_to_string(log).unwrap();
     let line = log.lines().find(|line| line.contains(" HEAD /v2/app/manifests/1 200 ")).unwrap();
@@ -241,8 +244,17 @@ fn a_read_only_registry_serves_and_takes_nothing_and_logs_who_asked() {
     assert!(log.contains(" POST /v2/app/blobs/uploads/ 405 "), "{log}");
 }
 
-fn new_path(folder: &Path, bundle: &Bundle) -> std::path::PathBuf {
-    let folder = folder.join("new");
-    fs::create_dir(&folder).unwrap();
-    bundle.write(&folder)
+#[test]
+fn a_folder_of_somebody_else_is_refused_with_what_to_do() {
+    let folder = folder();
+    fs::write(folder.path().join("index.json"), "{}").unwrap();
+    for flag in ["--anonymous", "--read-only"] {
+        let mut command = layercast();
+        command.args(["serve", "--listen=127.0.0.1:0", flag, "--root"]).arg(folder.path());
+        let output = within(Duration::from_secs(20), command);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("index.json") && said.contains("--root"), "{said}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

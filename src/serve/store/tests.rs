@@ -3,20 +3,9 @@
 use std::fs;
 
 use reqwest::Method;
-use tempfile::TempDir;
 
 use super::super::tests::with_registry;
-use super::super::{ServeError, Store, StoreOptions};
 use crate::oci::Digest;
-
-#[tokio::test]
-async fn one_process_at_a_time() {
-    let folder = TempDir::new().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    assert!(matches!(Store::open(folder.path()), Err(ServeError::Locked(_))));
-    drop(store);
-    Store::open(folder.path()).unwrap();
-}
 
 #[tokio::test]
 async fn content_that_was_cut_short_is_absent_until_it_comes_again() {
@@ -50,18 +39,4 @@ async fn a_manifest_that_rotted_is_absent_until_it_comes_again() {
     let response = registry.send(Method::GET, "a/manifests/v1").await;
     assert_eq!(response.text().await.unwrap(), image.to_string());
     registry.stop().await;
-}
-
-#[tokio::test]
-async fn many_may_read_what_one_may_write() {
-    let folder = TempDir::new().unwrap();
-    drop(Store::open(folder.path()).unwrap());
-    let read_only = StoreOptions { read_only: true, max_disk: None };
-    let first = Store::open_with(folder.path(), read_only).unwrap();
-    let second = Store::open_with(folder.path(), read_only).unwrap();
-    assert!(matches!(Store::open(folder.path()), Err(ServeError::Locked(_))));
-    drop((first, second));
-    let _writer = Store::open(folder.path()).unwrap();
-    assert!(matches!(Store::open_with(folder.path(), read_only), Err(ServeError::Locked(_))));
-    assert!(Store::open_with(&folder.path().join("nowhere"), read_only).is_err());
 }

@@ -1,0 +1,109 @@
+//! The root folder of a store: whether a folder is one, and the lock of the process that writes to it.
+//!
+//! Opening a store removes what is left in it of an earlier process. So a folder of somebody else is never opened: it is
+//! refused, unless it is empty.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use super::durable::{create_dir_durable, sync_dir};
+use super::error::ServeError;
+
+/// The file that says that a folder is a store, and the version of its layout.
+const MARKER: &str = "layercast-store";
+const VERSION: u64 = 1;
+
+/// The folders of a store.
+const FOLDERS: [&str; 3] = ["blobs", "repositories", "tmp"];
+const LOCK: &str = "lock";
+
+/// What every new file system has, and nobody put there.
+const OF_THE_FILE_SYSTEM: &str = "lost+found";
+
+/// What a folder holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Contents {
+    Nothing,
+    Store,
+    /// A store of a version that did not mark it.
+    Unmarked,
+    /// A store of a later version.
+    Newer(String),
+    /// Files of somebody else, some of them by name.
+    Foreign(String),
+}
+
+/// Makes a folder a store that this process alone writes to, as long as it keeps the file.
+pub(super) fn take(root: &Path) -> Result<File, ServeError> {
+    let at = |step: &str| format!("{}: {step}", root.display());
+    create_dir_durable(root).map_err(ServeError::io(at("cannot make the folder")))?;
+    let is_marked = match contents(root).map_err(ServeError::io(at("cannot read the folder")))? {
+        Contents::Store => true,
+        Contents::Nothing | Contents::Unmarked => false,
+        Contents::Newer(version) => return Err(ServeError::Newer(root.to_owned(), version)),
+        Contents::Foreign(names) => return Err(ServeError::Foreign(root.to_owned(), names)),
+    };
+    if !is_marked {
+        mark(root).map_err(ServeError::io(at("cannot mark the folder")))?;
+    }
+    for folder in FOLDERS {
+        create_dir_durable(&root.join(folder)).map_err(ServeError::io(at("cannot make the folder")))?;
+    }
+    let lock = File::create(root.join(LOCK)).map_err(ServeError::io(at("cannot make the lock")))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(ServeError::Locked(root.to_owned())),
+        Err(TryLockError::Error(error)) => Err(ServeError::io(at("cannot lock it"))(error)),
+    }
+}
+
+/// Checks that a folder is a store. Reading needs no lock: the one that writes replaces files, and never changes them.
+pub(super) fn check(root: &Path) -> Result<(), ServeError> {
+    match contents(root).map_err(ServeError::io(format!("{}: cannot read the folder", root.display())))? {
+        Contents::Store | Contents::Unmarked => Ok(()),
+        Contents::Nothing => Err(ServeError::NoStore(root.to_owned())),
+        Contents::Newer(version) => Err(ServeError::Newer(root.to_owned(), version)),
+        Contents::Foreign(names) => Err(ServeError::Foreign(root.to_owned(), names)),
+    }
+}
+
+fn contents(root: &Path) -> io::Result<Contents> {
+    let mut names: Vec<String> = fs::read_dir(root)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<_>>()?;
+    names.retain(|name| name != OF_THE_FILE_SYSTEM);
+    names.sort_unstable();
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    if has(MARKER) {
+        let mut version = String::new();
+        File::open(root.join(MARKER))?.take(64).read_to_string(&mut version)?;
+        // Empty: a process was killed between making the file and writing to it.
+        return Ok(match version.trim() {
+            "" => Contents::Store,
+            known if known == VERSION.to_string() => Contents::Store,
+            other => Contents::Newer(other.to_owned()),
+        });
+    }
+    if names.is_empty() {
+        return Ok(Contents::Nothing);
+    }
+    // The data of Docker's registry is called `blobs` and `repositories` too; it has no lock.
+    let is_folder = |name: &str| root.join(name).is_dir();
+    if is_folder("blobs") && is_folder("repositories") && root.join(LOCK).is_file() {
+        return Ok(Contents::Unmarked);
+    }
+    let more = if names.len() > 3 { ", …" } else { "" };
+    names.truncate(3);
+    Ok(Contents::Foreign(names.join(", ") + more))
+}
+
+fn mark(root: &Path) -> io::Result<()> {
+    let mut marker = File::create(root.join(MARKER))?;
+    marker.write_all(format!("{VERSION}\n").as_bytes())?;
+    marker.sync_all()?;
+    sync_dir(root)
+}
