@@ -49,6 +49,8 @@ mod error;
 mod exit;
 mod small_file;
 mod sync;
+#[cfg(test)]
+mod testing;
 mod units;
 
 /// What `benches/` measure. No promise to anybody else.

@@ -248,6 +248,10 @@ impl Registry {
         self.endpoint().url(path)
     }
 
+    fn failed(&self, request: &Request<'_>, cause: error::Cause) -> RegistryError {
+        self.0.client.failed(request, cause)
+    }
+
     fn scopes(&self, repository: &Repository) -> Scopes {
         Scopes::of(repository, self.0.access)
     }

@@ -27,8 +27,11 @@ pub(super) async fn blob(
         });
         hasher = hashed.await.map_err(|error| RegistryError::internal(error.to_string()))?;
     }
-    if hasher.finish() == *digest {
+    let found = hasher.finish();
+    if found == *digest {
         return Ok(Some(size));
     }
-    Err(RegistryError::integrity(format!("{repository}@{digest}: other bytes came back")))
+    Err(RegistryError::integrity(format!(
+        "{repository}@{digest}: other bytes came back, with digest {found}"
+    )))
 }

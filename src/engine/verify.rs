@@ -210,12 +210,10 @@ impl Check<'_> {
                 .head_manifest(repository, reference)
                 .await
                 .map_err(|error| Failure::from(&error))?;
-            match head {
-                Some(head) if head.digest.is_some() => return Ok(Manifest::clone(known)),
-                // A server that says yes to everything names no digest: what it has is asked for.
-                Some(_) => {}
-                None => return Err(missing(repository, reference)),
-            }
+            return match head {
+                Some(_) => Ok(Manifest::clone(known)),
+                None => Err(missing(repository, reference)),
+            };
         }
         let got = self.registry.get_manifest(repository, reference, MAX_MANIFEST_BYTES).await;
         let Some(got) = got.map_err(|error| Failure::from(&error))? else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::BundleError;
 use crate::registry::error_response::ErrorResponse;
 use crate::registry::kind::Kind;
+use crate::registry::redact::SecretWords;
 
 /// Why.
 #[derive(Debug, Clone)]
@@ -65,6 +66,11 @@ pub(super) enum Cause {
         limit_bytes: u64,
     },
     Integrity(String),
+    /// Something else is kept where an index of referrers has to be.
+    NotReferrers {
+        tag: String,
+        why: String,
+    },
     Source(BundleError),
     Internal(String),
 }
@@ -95,11 +101,47 @@ impl Cause {
             Self::Stalled(_) | Self::TooSlow { .. } => Kind::Stalled,
             Self::Tls { .. } | Self::SpeaksTls => Kind::Tls,
             Self::Answer(refusal) | Self::Busy { refusal, .. } => refusal.kind(),
-            Self::NotRegistry(_) | Self::Protocol(_) | Self::TooMuch { .. } => Kind::Registry,
+            Self::NotRegistry(_) | Self::Protocol(_) | Self::TooMuch { .. } | Self::NotReferrers { .. } => {
+                Kind::Registry
+            }
             Self::Integrity(_) => Kind::Integrity,
             Self::Source(_) => Kind::Source,
             Self::Internal(_) => Kind::Internal,
         }
+    }
+
+    /// The same without the secrets of the run in anything that a server may have said.
+    pub(super) fn blanked(mut self, secrets: &SecretWords) -> Self {
+        match &mut self {
+            Self::Credentials(text)
+            | Self::LoginRefused { why: text, .. }
+            | Self::Proxy { why: text, .. }
+            | Self::Unreachable(text)
+            | Self::NoSuchName(text)
+            | Self::Broken(text)
+            | Self::NotHttp(text)
+            | Self::Tls { why: text, .. }
+            | Self::NotRegistry(text)
+            | Self::Protocol(text)
+            | Self::NotReferrers { why: text, .. }
+            | Self::Integrity(text)
+            | Self::Internal(text) => *text = secrets.blank(text),
+            Self::ForeignRealm { why, allow } => {
+                *why = secrets.blank(why);
+                *allow = allow.as_deref().map(|host| secrets.blank(host));
+            }
+            // The words of an answer are blanked when it is read, and the others are our own.
+            Self::Answer(_)
+            | Self::Busy { .. }
+            | Self::BadTarget { .. }
+            | Self::BadFile { .. }
+            | Self::Stalled(_)
+            | Self::TooSlow { .. }
+            | Self::SpeaksTls
+            | Self::TooMuch { .. }
+            | Self::Source(_) => {}
+        }
+        self
     }
 
     /// The answer of the registry, where there was one.

@@ -16,7 +16,6 @@ use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
 use crate::registry::error_response::ErrorResponse;
 use crate::registry::host::HostState;
-use crate::registry::redact::redacted;
 use crate::registry::retry::{Replay, RetryPolicy};
 use crate::registry::transport::{Payload, Probe, Transport};
 use crate::registry::{Observer, headers, location};
@@ -96,11 +95,6 @@ impl<'a> Request<'a> {
     pub(super) fn also(self, also: &'a [u16]) -> Self {
         Self { also, ..self }
     }
-
-    /// An error of this request.
-    pub(super) fn failed(&self, cause: Cause) -> RegistryError {
-        RegistryError::new(self.method.as_str(), &self.url, cause)
-    }
 }
 
 /// A good answer.
@@ -168,12 +162,12 @@ impl Client {
         request: &Request<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, RegistryError> {
-        let what = format!("{} {}", request.method, redacted(&request.url));
+        let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
         let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
         let host = self.host_of(&request.url);
         host.pay_in();
         loop {
-            self.ready(&request.url).await?;
+            self.ready(&request.method, &request.url).await?;
             let began = Instant::now();
             let (cause, url) = match self.attempt(request, authorization).await {
                 Ok(reply) => return Ok(reply),
@@ -182,22 +176,27 @@ impl Client {
             let failing = self.host_of(&url);
             let waited = if request.probe.is_some() { began.elapsed() } else { Duration::ZERO };
             failing.breaker().failed(&cause, waited);
-            let error = RegistryError::new(request.method.as_str(), &url, cause);
+            let error = self.transport.blanked(RegistryError::new(request.method.as_str(), &url, cause));
             attempts.retry(&failing, request.replay, error).await?;
             // Where it was led to another host, that is the one to wait for.
-            self.ready(&url).await?;
+            self.ready(&request.method, &url).await?;
         }
     }
 
+    /// An error of a request that was answered.
+    pub(super) fn failed(&self, request: &Request<'_>, cause: Cause) -> RegistryError {
+        self.transport.blanked(RegistryError::new(request.method.as_str(), &request.url, cause))
+    }
+
     /// Waits until the host that a URL leads to may be talked to.
-    pub(super) async fn ready(&self, url: &Url) -> Result<(), RegistryError> {
+    pub(super) async fn ready(&self, method: &Method, url: &Url) -> Result<(), RegistryError> {
         // Who asks everything once only waits for nobody.
         if self.policy.attempts <= 1 {
             return Ok(());
         }
         let host = self.host_of(url);
         let ready = host.ready(|| self.look(&host, url)).await;
-        ready.map_err(|cause| RegistryError::new("GET", url, cause))
+        ready.map_err(|cause| self.transport.blanked(RegistryError::new(method.as_str(), url, cause)))
     }
 
     /// What is known of the host that a URL leads to.
@@ -217,7 +216,7 @@ impl Client {
         let mut at = url.clone();
         at.set_path(if self.endpoint.is_origin_of(url) { "/v2/" } else { "/" });
         at.set_query(None);
-        let what = format!("GET {}", redacted(&at));
+        let what = format!("GET {}", self.transport.shown_url(&at));
         let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
         loop {
             let (left, why) = {
@@ -248,8 +247,18 @@ impl Client {
         }
     }
 
-    /// One try: the request and the redirects it is led through.
+    /// One try, which says why it failed without the secrets of the run.
     async fn attempt(
+        &self,
+        request: &Request<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Reply, (Cause, Url)> {
+        let outcome = self.follow(request, authorization).await;
+        outcome.map_err(|(cause, url)| (self.transport.blanked_cause(cause), url))
+    }
+
+    /// The request and the redirects it is led through.
+    async fn follow(
         &self,
         request: &Request<'_>,
         authorization: Option<&HeaderValue>,

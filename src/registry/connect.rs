@@ -38,7 +38,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
     let what = format!("GET {url}");
     let mut attempts = Attempts::new(&client.policy, client.observer.as_ref(), what);
     loop {
-        client.ready(&url).await?;
+        client.ready(&Method::GET, &url).await?;
         let request = handshakes.get(url.clone()).headers(HeaderMap::new());
         let sent = tokio::time::timeout(options.timeouts.response, request.send()).await;
         let Ok(Err(error)) = sent else { return Ok(Scheme::Https) };
@@ -50,7 +50,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
             return Ok(Scheme::Https);
         }
         client.host.breaker().failed(&cause, Duration::ZERO);
-        let error = RegistryError::new("GET", &url, cause);
+        let error = client.transport.blanked(RegistryError::new("GET", &url, cause));
         attempts.retry(&client.host, Replay::Safe, error).await?;
     }
 }
@@ -63,22 +63,24 @@ pub(super) async fn knock(client: &Client) -> Result<(), RegistryError> {
     let door = Request { probe: Some(Probe { deadline, afresh: false }), ..door };
     let reply = tokio::select! {
         reply = client.exchange(&door, None) => reply,
-        () = waits_for_handshake(client) => return Err(door.failed(Cause::SpeaksTls)),
+        () = waits_for_handshake(client) => return Err(client.failed(&door, Cause::SpeaksTls)),
     };
     let reply = match reply {
         // An alert of TLS is no HTTP.
         Err(error) if error.status().is_none() && client.endpoint.scheme() == Scheme::Http => {
             let speaks_tls = speaks_tls(client, CLEAR_TEXT_SILENCE).await.unwrap_or(false);
-            return Err(if speaks_tls { door.failed(Cause::SpeaksTls) } else { error });
+            return Err(if speaks_tls { client.failed(&door, Cause::SpeaksTls) } else { error });
         }
         reply => reply?,
     };
     match webpage::in_place_of_registry(&reply.headers, &reply.body) {
         None => Ok(()),
-        Some(what) if client.endpoint.is_host_of(&reply.url) => Err(door.failed(Cause::NotRegistry(what))),
+        Some(what) if client.endpoint.is_host_of(&reply.url) => {
+            Err(client.failed(&door, Cause::NotRegistry(what)))
+        }
         Some(what) => {
             let host = reply.url.host_str().unwrap_or_default();
-            Err(door.failed(Cause::NotRegistry(format!("it leads to {host}, where {what}"))))
+            Err(client.failed(&door, Cause::NotRegistry(format!("it leads to {host}, where {what}"))))
         }
     }
 }

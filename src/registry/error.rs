@@ -13,7 +13,7 @@ use crate::oci::Digest;
 pub(super) use crate::registry::cause::{Cause, TlsFault};
 use crate::registry::error_response::{ApiError, ErrorResponse};
 pub(crate) use crate::registry::kind::Kind;
-use crate::registry::redact::redacted;
+use crate::registry::redact::{SecretWords, redacted};
 
 /// How much of an error's body is read, in bytes.
 pub(super) const MAX_ERROR_BYTES: u64 = 64 << 10;
@@ -27,6 +27,8 @@ struct Inner {
     call: Option<Call>,
     /// Who asked, where that matters.
     account: Option<String>,
+    /// What had failed before this was asked.
+    before: Option<String>,
     cause: Cause,
 }
 
@@ -35,11 +37,38 @@ struct Call {
     method: String,
     url: String, // already redacted
     is_http: bool,
+    what: Asked,
+}
+
+/// What a request was for, as far as its failure means something else there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    FrontDoor,
+    /// A session, to send a blob.
+    Session,
+    /// To take a blob, or its bytes.
+    Upload,
+    /// To take a manifest.
+    ManifestPut,
+    Other,
+}
+
+impl Asked {
+    fn of(method: &str, url: &Url) -> Self {
+        let path = url.path();
+        match method {
+            "POST" if path.contains("/blobs/uploads/") => Self::Session,
+            "PUT" if path.contains("/manifests/") => Self::ManifestPut,
+            "PUT" | "PATCH" => Self::Upload,
+            "GET" if path.ends_with("/v2/") => Self::FrontDoor,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl From<Cause> for RegistryError {
     fn from(cause: Cause) -> Self {
-        Self(Box::new(Inner { call: None, account: None, cause }))
+        Self(Box::new(Inner { call: None, account: None, before: None, cause }))
     }
 }
 
@@ -51,8 +80,26 @@ impl From<BundleError> for RegistryError {
 
 impl RegistryError {
     pub(super) fn new(method: &str, url: &Url, cause: Cause) -> Self {
-        let call = Call { method: method.to_owned(), url: redacted(url), is_http: url.scheme() == "http" };
-        Self(Box::new(Inner { call: Some(call), account: None, cause }))
+        let call = Call {
+            method: method.to_owned(),
+            url: redacted(url),
+            is_http: url.scheme() == "http",
+            what: Asked::of(method, url),
+        };
+        Self(Box::new(Inner { call: Some(call), account: None, before: None, cause }))
+    }
+
+    /// The same without the secrets of the run: a server may quote one in an address that it leads to, and in all it says.
+    pub(super) fn blanked(self, secrets: &SecretWords) -> Self {
+        let Inner { call, account, before, cause } = *self.0;
+        let call = call.map(|call| Call { url: secrets.blank(&call.url), ..call });
+        Self(Box::new(Inner { call, account, before, cause: cause.blanked(secrets) }))
+    }
+
+    /// The same, met when it was to be found out what had become of a request that had `failed`.
+    pub(super) fn after(mut self, failed: &Self) -> Self {
+        self.0.before = Some(failed.to_string());
+        self
     }
 
     /// The same, said of somebody: `user pusher (from --username)`.
@@ -81,6 +128,11 @@ impl RegistryError {
             self.0.cause = Cause::Busy { refusal: refusal.clone(), asked };
         }
         self
+    }
+
+    /// The tag that has to list referrers of an image shows something else.
+    pub(crate) fn not_referrers(tag: impl Into<String>, why: impl Into<String>) -> Self {
+        Cause::NotReferrers { tag: tag.into(), why: why.into() }.into()
     }
 
     /// Content came back that is not what was asked for.
@@ -139,7 +191,11 @@ impl RegistryError {
     }
 
     fn is_manifest_put(&self) -> bool {
-        self.0.call.as_ref().is_some_and(|call| call.method == "PUT" && call.url.contains("/manifests/"))
+        self.asked() == Asked::ManifestPut
+    }
+
+    fn asked(&self) -> Asked {
+        self.0.call.as_ref().map_or(Asked::Other, |call| call.what)
     }
 
     /// What the operator can do about it.
@@ -183,8 +239,14 @@ impl RegistryError {
             }
             Cause::SpeaksTls => "write https:// in front of the registry, or no scheme at all",
             Cause::Busy { .. } => "run again later, or allow the wait with --patience SECONDS",
+            Cause::NotReferrers { tag, .. } => {
+                return Some(format!(
+                    "delete the tag {tag} there, or give what it shows another name, and push again; a registry that \
+                     lists referrers itself (distribution-spec 1.1) needs no such tag"
+                ));
+            }
             Cause::Integrity(_) => {
-                "what the registry keeps is damaged: delete that blob or its repository there, then push with --recheck"
+                "what the registry keeps is damaged: delete that blob or its repository there, then push with --recheck --verify=pull"
             }
             Cause::Source(error) => return error.hint_text(),
             Cause::Answer(refusal) => return self.hint_of_answer(refusal),
@@ -198,16 +260,11 @@ impl RegistryError {
             (Some(who), 401) => {
                 Some(format!("{who} was refused: is the password right, and may the account do this there?"))
             }
-            (Some(who), 403) if !self.starts_upload() => {
+            (Some(who), 403) if self.asked() != Asked::Session => {
                 Some(format!("{who} is not allowed to do this in that repository"))
             }
             _ => self.fixed_hint_of_answer(answer).map(str::to_owned),
         }
-    }
-
-    fn starts_upload(&self) -> bool {
-        let call = self.0.call.as_ref();
-        call.is_some_and(|call| call.method == "POST" && call.url.contains("/blobs/uploads/"))
     }
 
     fn fixed_hint_of_answer(&self, answer: &ErrorResponse) -> Option<&'static str> {
@@ -222,12 +279,15 @@ impl RegistryError {
             400 if call.is_some_and(|call| call.is_http) && answer.text.contains("HTTPS") => {
                 Some("the port speaks TLS: write https:// in front of the registry")
             }
-            404 if call.is_some_and(|call| call.url.ends_with("/v2/")) => {
+            404 if self.asked() == Asked::FrontDoor => {
                 Some("something answers there, but it is no registry: is the host or the port another one?")
             }
-            403 | 404 if self.starts_upload() => {
+            403 | 404 if self.asked() == Asked::Session => {
                 Some("the project or namespace must exist and the account must be allowed to push to it")
             }
+            405 | 501 if matches!(self.asked(), Asked::Session | Asked::Upload | Asked::ManifestPut) => Some(
+                "it takes nothing: a read-only registry or a pull-through cache (proxy)? Push to the registry behind it",
+            ),
             403 => Some("the account is not allowed to do this in that repository"),
             500 | 507 => Some("the registry itself fails: look at its log and at its free disk"),
             _ => None,
@@ -265,6 +325,13 @@ impl fmt::Display for RegistryError {
             Cause::TooMuch { what, limit_bytes } => {
                 write!(f, "{} is longer than {limit_bytes} bytes", printable(what))
             }
+            Cause::NotReferrers { tag, why } => {
+                write!(
+                    f,
+                    "the tag {tag} has to list what refers to its image, and is not changed: {}",
+                    printable(why)
+                )
+            }
             Cause::Source(error) => write!(f, "the bundle: {error}"),
             Cause::SpeaksTls => f.write_str("the port speaks TLS, and http:// is written in front of it"),
             Cause::Answer(refusal) => fmt::Display::fmt(refusal, f),
@@ -275,7 +342,8 @@ impl fmt::Display for RegistryError {
                     "{refusal}; it asks to be left alone for {seconds} s, longer than --patience allows"
                 )
             }
-        }
+        }?;
+        self.0.before.iter().try_for_each(|before| write!(f, "; before that {before}"))
     }
 }
 

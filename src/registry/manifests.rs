@@ -50,7 +50,8 @@ pub(crate) struct PutManifest {
 }
 
 impl Registry {
-    /// Whether a manifest is there, by tag or digest.
+    /// Whether a manifest is there, by tag or digest. What is asked for by digest is there only if the registry says that
+    /// digest of it, or gives the bytes: some answer every question alike, and some have mixed up what they keep.
     pub(crate) async fn head_manifest(
         &self,
         repository: &Repository,
@@ -64,23 +65,47 @@ impl Registry {
         match reply.status {
             404 => Ok(None),
             // No HEAD, or a refusal without words: a GET works, or says why not.
-            400 | 403 | 405 => {
-                let found = self.get_manifest(repository, reference, MAX_MANIFEST_BYTES).await?;
-                Ok(found.map(|manifest| ManifestHead {
-                    digest: Some(Digest::of(&manifest.bytes)),
-                    size: Some(manifest.bytes.len() as u64),
-                    media_type: manifest.media_type,
+            400 | 403 | 405 => self.head_by_get(repository, reference).await,
+            _ => {
+                let told = headers::text(&reply.headers, DOCKER_CONTENT_DIGEST)
+                    .and_then(|text| text.parse::<Digest>().ok());
+                if let Ok(asked) = reference.parse::<Digest>()
+                    && told != Some(asked)
+                {
+                    self.doubt(told.filter(|told| told.algorithm() == asked.algorithm()));
+                    return self.head_by_get(repository, reference).await;
+                }
+                Ok(Some(ManifestHead {
+                    digest: told,
+                    size: headers::content_length(&reply.headers),
+                    media_type: headers::text(&reply.headers, CONTENT_TYPE)
+                        .map(headers::media_type)
+                        .unwrap_or_default(),
                 }))
             }
-            _ => Ok(Some(ManifestHead {
-                digest: headers::text(&reply.headers, DOCKER_CONTENT_DIGEST)
-                    .and_then(|text| text.parse().ok()),
-                size: headers::content_length(&reply.headers),
-                media_type: headers::text(&reply.headers, CONTENT_TYPE)
-                    .map(headers::media_type)
-                    .unwrap_or_default(),
-            })),
         }
+    }
+
+    /// Says once that the registry names other digests than those by which it is asked, if it does.
+    fn doubt(&self, told: Option<Digest>) {
+        let text = "answers a question for one digest with another: it is asked for the content instead";
+        if told.is_some() && self.host().is_news(text) {
+            self.observer().warning(&format!("{} {text}", self.endpoint()));
+        }
+    }
+
+    /// What a HEAD would tell, from the bytes.
+    async fn head_by_get(
+        &self,
+        repository: &Repository,
+        reference: &str,
+    ) -> Result<Option<ManifestHead>, RegistryError> {
+        let found = self.get_manifest(repository, reference, MAX_MANIFEST_BYTES).await?;
+        Ok(found.map(|manifest| ManifestHead {
+            digest: Some(reference.parse().unwrap_or_else(|_| Digest::of(&manifest.bytes))),
+            size: Some(manifest.bytes.len() as u64),
+            media_type: manifest.media_type,
+        }))
     }
 
     /// A manifest by tag or digest, if it is there.
@@ -106,17 +131,16 @@ impl Registry {
         if let Some(page) = webpage::in_place_of_registry(&reply.headers, &reply.body)
             && may_be_anything
         {
-            return Err(request.failed(Cause::NotRegistry(page)));
+            return Err(self.failed(&request, Cause::NotRegistry(page)));
         }
         if reference.parse::<Digest>().is_ok_and(|digest| !digest.matches(&reply.body)) {
             let found = Digest::of(&reply.body);
-            return Err(
-                request.failed(Cause::Integrity(format!("the registry serves other content, {found}")))
-            );
+            let why = format!("the registry serves other content under this digest, {found}");
+            return Err(self.failed(&request, Cause::Integrity(why)));
         }
         if may_be_anything && !is_manifest(&reply.body) {
             let why = "it answers a question for a manifest with something that is none";
-            return Err(request.failed(Cause::NotRegistry(why.to_owned())));
+            return Err(self.failed(&request, Cause::NotRegistry(why.to_owned())));
         }
         Ok(Some(ManifestBytes { bytes: reply.body, media_type }))
     }
@@ -139,7 +163,7 @@ impl Registry {
             headers::text(&reply.headers, DOCKER_CONTENT_DIGEST).and_then(|text| text.parse::<Digest>().ok());
         if let Some(told) = told.filter(|digest| !digest.matches(&bytes)) {
             let why = format!("the registry stored it as {told}: it or a proxy changes content");
-            return Err(request.failed(Cause::Integrity(why)));
+            return Err(self.failed(&request, Cause::Integrity(why)));
         }
         let digest = reference.parse().unwrap_or_else(|_| Digest::of(&bytes));
         let confirmed = told.is_some();

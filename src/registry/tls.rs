@@ -162,9 +162,10 @@ fn names_nothing(error: &reqwest::Error) -> bool {
     sources::<ResolveError>(error).any(ResolveError::is_permanent)
 }
 
-/// Whether what came back could not be read as HTTP.
+/// Whether what came back could not be read as HTTP. One who speaks before it is asked has no type of its own.
 fn is_not_http(error: &reqwest::Error) -> bool {
-    sources::<hyper::Error>(error).any(hyper::Error::is_parse)
+    sources::<hyper::Error>(error)
+        .any(|error| error.is_parse() || error.to_string().contains("unexpected message"))
 }
 
 /// The causes that are of one type.

@@ -121,7 +121,7 @@ impl Transport {
         if let Some(body) = body {
             request = request.body(body);
         }
-        tracing::trace!(%method, url = redacted(url), "request");
+        tracing::trace!(%method, url = self.shown_url(url), "request");
         let sent = tokio::select! {
             sent = request.send() => self.clients.understand(sent, url),
             after = self.watch(progress.as_deref(), wait) => Err(Cause::Stalled(after)),
@@ -137,9 +137,23 @@ impl Transport {
             (sent, None) => sent,
         };
         let status = outcome.as_ref().ok().map(|answer| answer.status().as_u16());
-        tracing::debug!(%method, url = redacted(url), status, cause = outcome.as_ref().err().map(tracing::field::debug));
+        tracing::debug!(%method, url = self.shown_url(url), status, cause = outcome.as_ref().err().map(|cause| tracing::field::debug(self.blanked_cause(cause.clone()))));
         self.observer.request(method.as_str(), status);
         outcome
+    }
+
+    /// A URL as it may be shown. One that a server gave may quote a secret in any part of it.
+    pub(super) fn shown_url(&self, url: &Url) -> String {
+        self.clients.secrets.blank(&redacted(url))
+    }
+
+    /// An error as it may be shown.
+    pub(super) fn blanked(&self, error: RegistryError) -> RegistryError {
+        error.blanked(&self.clients.secrets)
+    }
+
+    pub(super) fn blanked_cause(&self, cause: Cause) -> Cause {
+        cause.blanked(&self.clients.secrets)
     }
 
     /// The words of a server about a request to `url`, without the secrets of the run and those in the address.
@@ -201,7 +215,8 @@ impl Transport {
     /// The body of an answer, piece by piece. It may neither stall nor trickle.
     pub(super) fn stream(&self, answer: Response) -> BlobStream {
         let (stall, url) = (self.timeouts.stall, answer.url().clone());
-        let failed = move |cause| RegistryError::new("GET", &url, cause);
+        let secrets = Arc::clone(&self.clients.secrets);
+        let failed = move |cause| RegistryError::new("GET", &url, cause).blanked(&secrets);
         let pieces = futures_util::stream::unfold(Some((answer, Window::new(stall))), move |state| {
             let failed = failed.clone();
             async move {

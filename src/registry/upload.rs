@@ -99,7 +99,7 @@ impl Registry {
                 session.cancel().await;
                 return Err(error);
             }
-            if self.is_there(&upload).await.inspect_err(|_| session.abandoned())? {
+            if self.is_there_after(&upload, &error).await.inspect_err(|_| session.abandoned())? {
                 session.finished();
                 return Ok(self.acknowledged(&upload));
             }
@@ -161,8 +161,21 @@ impl Registry {
         Pushed { bytes_sent: upload.taken.bytes() }
     }
 
-    async fn is_there(&self, upload: &Upload<'_>) -> Result<bool, RegistryError> {
-        Ok(self.head_blob(upload.repository, upload.digest).await? == Some(upload.body.len()))
+    /// Whether the blob is there, although its upload has `failed`. Where that cannot be found out, the failure of the upload
+    /// says more than that of the question, unless the host is gone.
+    async fn is_there_after(
+        &self,
+        upload: &Upload<'_>,
+        failed: &RegistryError,
+    ) -> Result<bool, RegistryError> {
+        match Box::pin(self.head_blob(upload.repository, upload.digest)).await {
+            Ok(size) => Ok(size == Some(upload.body.len())),
+            Err(asking) if asking.kind() == Kind::Unreachable => Err(asking.after(failed)),
+            Err(asking) => {
+                tracing::debug!(%asking, "whether the blob is there was not found out");
+                Err(failed.clone())
+            }
+        }
     }
 }
 

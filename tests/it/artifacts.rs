@@ -169,3 +169,26 @@ fn a_subject_is_put_before_what_refers_to_it() {
         assert!(tag.unwrap() > put(&image), "tags are last");
     }
 }
+
+/// What a registry without the referrers API shows under `sha256-HEX` may be somebody's image.
+#[test]
+fn a_tag_for_referrers_that_shows_something_else_is_left_alone_and_fails_its_image() {
+    let folder = folder();
+    let registry = ScriptedRegistry::start();
+    let mut layout = Layout::default();
+    let image = layout.image("app", "amd64");
+    let subject = json!({"mediaType": MANIFEST, "digest": image["digest"], "size": image["size"]});
+    let signature = artifact(&mut layout, b"signature", "text/plain", &[("subject", subject)]);
+    layout.list(&image, REF_NAME, "images.example/team/app:1");
+    layout.list_with(&signature, &json!({}));
+    let tag = digest_of(&image).replace(':', "-");
+    let name = ("team/app".to_owned(), tag.clone());
+    registry.store(|store| store.tags.insert(name.clone(), digest_of(&image).to_owned()));
+    let pushed = Push::to(&registry).source(&write(folder.path(), &layout)).run();
+    assert_eq!(pushed.exit, 3, "{}", pushed.said());
+    assert_eq!(registry.store(|store| store.tags[&name].clone()), digest_of(&image), "it is not replaced");
+    let [failed] = &pushed.mirror(0)["images_failed"].as_array().unwrap()[..] else { panic!("{pushed:?}") };
+    assert!(failed["message"].as_str().unwrap().contains(&format!("the tag team/app:{tag}")), "{failed}");
+    assert!(failed["hint"].as_str().unwrap().contains("delete the tag"), "{failed}");
+    assert!(pushed.said().contains("and not an image index"), "{}", pushed.said());
+}

@@ -66,3 +66,14 @@ fn a_mirror_that_is_no_registry_is_one_that_was_not_reached() {
     bad.on(Rule::any(Action::Answer(Answer::status(404))));
     assert_eq!(Push::to(&good).and_to(&bad).source(&path).run().exit, 3);
 }
+
+#[test]
+fn a_registry_that_takes_nothing_is_called_read_only() {
+    let folder = folder();
+    let path = twelve_images().write(folder.path());
+    let registry = ScriptedRegistry::start();
+    registry.on(Rule::on("POST", "/blobs/uploads/", Action::Answer(Answer::error(405, "UNSUPPORTED", "no"))));
+    let pushed = Push::to(&registry).source(&path).run();
+    assert_eq!(pushed.exit, 3, "{}", pushed.said());
+    assert!(pushed.said().contains("a read-only registry or a pull-through cache"), "{}", pushed.said());
+}

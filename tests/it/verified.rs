@@ -174,3 +174,24 @@ fn what_is_collected_during_the_run_is_there_when_the_tag_moves() {
     Push::to(registry.as_ref()).source(&path).run().complete();
     assert_eq!(registry.store(|store| (store.shown(), store.faults())), (index().shown(), vec![]));
 }
+
+#[test]
+fn a_registry_that_keeps_rotten_bytes_is_told_from_one_that_has_none() {
+    let folder = folder();
+    let path = images().write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    let push = Push::to(&registry).source(&path);
+    push.run().complete();
+    registry.store(Store::rot);
+    // It has such a blob already, it thinks, and keeps it.
+    registry.on(Rule::on("PUT", "/blobs/uploads/", Action::Answer(Answer::status(201))));
+    let pushed = push.flag("--verify=pull").run();
+    assert_eq!(pushed.exit, 3, "{}", pushed.said());
+    let failed = &pushed.mirror(0)["images_failed"][0];
+    assert!(
+        failed["message"].as_str().unwrap().contains("other bytes came back, with digest sha256:"),
+        "{failed}"
+    );
+    let hint = failed["hint"].as_str().unwrap();
+    assert!(hint.contains("delete that blob") && hint.contains("--verify=pull"), "{failed}");
+}

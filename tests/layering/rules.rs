@@ -29,6 +29,7 @@ pub(crate) const MODULES: &[&str] = &[
     "sync",
     "clock",
     "small_file",
+    "testing",
     "lib",
     "main", // what everybody knows
 ];

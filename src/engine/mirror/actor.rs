@@ -232,7 +232,7 @@ impl Actor {
             .is_ok_and(|presence| !presence.whole && self.all_kept(image, presence).is_none());
         let sent =
             if needs_blobs { self.send(image, &repository, &ready.blobs, &prefetch).await } else { Ok(()) };
-        self.transfer.cancel(&repository, prefetch).await;
+        self.transfer.cancel(prefetch).await;
         let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
         // Where no tag may move there is nothing to send for.
         if let Some(kept) = self.all_kept(image, &presence) {

@@ -7,7 +7,7 @@ use super::knowledge::Knowledge;
 use super::link::Link;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag};
-use crate::registry::{ManifestHead, Registry, RegistryError};
+use crate::registry::{Kind, ManifestHead, Registry, RegistryError};
 use crate::report::Failure;
 
 /// What a mirror says about an image.
@@ -86,9 +86,20 @@ async fn tags(
     Ok(Presence { whole, tags_to_move: answers.into_iter().flatten().collect() })
 }
 
-/// Whether an image is there by its digest.
-async fn digest(registry: &Registry, repository: &Repository, root: &Digest) -> Result<bool, RegistryError> {
-    Ok(registry.head_manifest(repository, &root.to_string()).await?.is_some())
+/// Whether a manifest is there by its digest. Other content under that digest is not what was asked for.
+pub(super) async fn digest(
+    registry: &Registry,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<bool, RegistryError> {
+    match registry.head_manifest(repository, &digest.to_string()).await {
+        Ok(head) => Ok(head.is_some()),
+        Err(error) if error.kind() == Kind::Integrity => {
+            tracing::debug!(%error, "taken for a manifest that is not there");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Asks about an image by its tags, and by its digest only where no tag knows it.

@@ -51,7 +51,7 @@ impl Transfer {
             };
             let brought = self.blob(repository, blob, trust, location, held, &mut session).await;
             if let Some(needless) = session {
-                self.cancel_one(repository, needless).await;
+                self.cancel_one(needless).await;
             }
             brought
         });

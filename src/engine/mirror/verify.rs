@@ -5,12 +5,14 @@
 //! sent some are asked for a byte: how many is bounded. What proves lost is sent again, and asked for again. An image that
 //! was found unchanged costs nothing here, unless everything is to be read back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
 use super::knowledge::Locations;
 use super::knowledge::note;
+use super::probe;
 use super::publish::Publisher;
 use super::transfer::{Prefetch, Transfer, Trust};
 use crate::engine::ready::{Ready, ReadyBlob};
@@ -44,13 +46,43 @@ pub(super) struct Needs<'a> {
 /// What the mirror turned out not to have.
 #[derive(Debug, Default)]
 struct Lost {
-    manifests: Vec<Digest>,
-    blobs: Vec<Digest>,
+    manifests: Vec<Loss>,
+    blobs: Vec<Loss>,
+}
+
+/// One thing that is not there.
+#[derive(Debug)]
+struct Loss {
+    digest: Digest,
+    /// What it gave instead, where it gave something.
+    instead: Option<RegistryError>,
 }
 
 impl Lost {
-    fn first(&self) -> Option<&Digest> {
-        self.manifests.first().or(self.blobs.first())
+    fn is_empty(&self) -> bool {
+        self.manifests.is_empty() && self.blobs.is_empty()
+    }
+
+    fn first(self) -> Option<Loss> {
+        self.manifests.into_iter().chain(self.blobs).next()
+    }
+}
+
+impl Loss {
+    fn of(digest: Digest) -> Self {
+        Self { digest, instead: None }
+    }
+
+    /// It was sent again, and is still not there.
+    fn into_failure(self, repository: &Repository) -> Failure {
+        if let Some(error) = self.instead {
+            return Failure::from(&error).cause("the registry keeps other bytes than it was sent");
+        }
+        let digest = self.digest;
+        let message = format!("{repository}@{digest}: the registry acknowledged it and cannot give it back");
+        Failure::new(Class::Integrity, message)
+            .hint("look at the registry's log, storage and garbage collection, then push again")
+            .cause("the registry cannot give back what it acknowledged")
     }
 }
 
@@ -109,7 +141,7 @@ impl Verifier {
         is_new: bool,
     ) -> Result<Result<Verified, Missing>, Failure> {
         let lost = self.lost(needs, is_new).await?;
-        Ok(if lost.first().is_some() { Err(Missing(lost)) } else { Ok(self.reached(needs, is_new)) })
+        Ok(if lost.is_empty() { Ok(self.reached(needs, is_new)) } else { Err(Missing(lost)) })
     }
 
     fn reached(&self, needs: &Needs<'_>, is_new: bool) -> Verified {
@@ -153,7 +185,7 @@ impl Verifier {
         publisher.publish(repository, ready, false).await?;
         let lost = self.lost(needs, true).await.map_err(verifying)?;
         match lost.first() {
-            Some(digest) => Err(verifying(not_kept(repository, digest))),
+            Some(loss) => Err(verifying(loss.into_failure(repository))),
             None => Ok(self.reached(needs, true)),
         }
     }
@@ -162,19 +194,19 @@ impl Verifier {
         &self,
         repository: &Repository,
         manifests: &[Digest],
-    ) -> Result<Vec<Digest>, Failure> {
+    ) -> Result<Vec<Loss>, Failure> {
         let link = &self.transfer.link;
         let asked = manifests.iter().map(|digest| async move {
             let _permit = link.question().await?;
-            let found = link.registry.head_manifest(repository, &digest.to_string()).await;
+            let found = probe::digest(&link.registry, repository, digest).await;
             let found = found.map_err(|error| link.judge(&error))?;
-            Ok(found.is_none().then_some(*digest))
+            Ok((!found).then_some(Loss::of(*digest)))
         });
         lost_of(join_all(asked).await)
     }
 
     /// Asks for a byte of those blobs whose turn it is.
-    async fn lost_blobs(&self, repository: &Repository, blobs: &[Sized]) -> Result<Vec<Digest>, Failure> {
+    async fn lost_blobs(&self, repository: &Repository, blobs: &[Sized]) -> Result<Vec<Loss>, Failure> {
         let knowledge = &self.transfer.knowledge;
         let mut found: Vec<Sized> =
             blobs.iter().filter(|blob| !knowledge.is_proven(repository, blob.0)).copied().collect();
@@ -189,7 +221,7 @@ impl Verifier {
                 let _turn = location.lock().await;
                 let there = knowledge.is_proven(repository, digest)
                     || self.has_bytes(repository, digest, size).await?;
-                Ok((!there).then_some(digest))
+                Ok((!there).then_some(Loss::of(digest)))
             }
         });
         let lost = lost_of(join_all(asked).await)?;
@@ -230,8 +262,9 @@ impl Verifier {
         &self,
         repository: &Repository,
         blobs: &[ReadyBlob],
-        lost: &[Digest],
+        lost: &[Loss],
     ) -> Result<(), Failure> {
+        let lost: HashSet<Digest> = lost.iter().map(|loss| loss.digest).collect();
         let lost: Vec<ReadyBlob> = blobs.iter().filter(|blob| lost.contains(&blob.digest)).cloned().collect();
         for blob in &lost {
             self.transfer.knowledge.blobs.forget(&blob.digest, repository).await;
@@ -239,7 +272,7 @@ impl Verifier {
         self.transfer.blobs(repository, &lost, Trust::Nothing, &Prefetch::default()).await?;
         for blob in &lost {
             if !self.has_bytes(repository, blob.digest, blob.size).await? {
-                return Err(not_kept(repository, &blob.digest));
+                return Err(Loss::of(blob.digest).into_failure(repository));
             }
         }
         Ok(())
@@ -253,16 +286,14 @@ impl Verifier {
         for digest in *manifests {
             let _permit = link.question().await?;
             let got = link.registry.get_manifest(repository, &digest.to_string(), MAX_MANIFEST_BYTES).await;
-            if self.is_lost(got.map(|got| got.map(drop)))? {
-                lost.manifests.push(*digest);
-            }
+            lost.manifests.extend(self.loss(*digest, got.map(|got| got.is_some()))?);
         }
         let reads = blobs.iter().map(|&(digest, size)| async move {
             let mut read_in = self.read.location(&digest).lock_owned().await;
             if !read_in.is_empty() {
                 if !read_in.contains(repository) {
                     if !self.has_bytes(repository, digest, size).await? {
-                        return Ok(Some(digest));
+                        return Ok(Some(Loss::of(digest)));
                     }
                     note(&mut read_in, repository);
                 }
@@ -270,8 +301,8 @@ impl Verifier {
             }
             let _permit = link.body().await?;
             let got = read_back::blob(&link.registry, repository, &digest).await;
-            if self.is_lost(got.map(|got| got.filter(|got| *got == size)))? {
-                return Ok(Some(digest));
+            if let Some(loss) = self.loss(digest, got.map(|got| got == Some(size)))? {
+                return Ok(Some(loss));
             }
             note(&mut read_in, repository);
             self.transfer.knowledge.prove(repository, digest);
@@ -281,11 +312,12 @@ impl Verifier {
         Ok(lost)
     }
 
-    /// Whether what was read is not there, or is not what it should be.
-    fn is_lost<T>(&self, read: Result<Option<T>, RegistryError>) -> Result<bool, Failure> {
-        match read {
-            Ok(found) => Ok(found.is_none()),
-            Err(error) if matches!(error.kind(), Kind::Integrity | Kind::NotFound) => Ok(true),
+    /// What was read back is lost if it is not there, or is not what it should be.
+    fn loss(&self, digest: Digest, was_read: Result<bool, RegistryError>) -> Result<Option<Loss>, Failure> {
+        match was_read {
+            Ok(there) => Ok((!there).then_some(Loss::of(digest))),
+            Err(error) if error.kind() == Kind::NotFound => Ok(Some(Loss::of(digest))),
+            Err(error) if error.kind() == Kind::Integrity => Ok(Some(Loss { digest, instead: Some(error) })),
             Err(error) => Err(self.transfer.link.judge(&error)),
         }
     }
@@ -295,13 +327,6 @@ impl Verifier {
 #[derive(Debug)]
 pub(super) struct Missing(Lost);
 
-fn lost_of(asked: Vec<Result<Option<Digest>, Failure>>) -> Result<Vec<Digest>, Failure> {
+fn lost_of(asked: Vec<Result<Option<Loss>, Failure>>) -> Result<Vec<Loss>, Failure> {
     asked.into_iter().filter_map(Result::transpose).collect()
-}
-
-fn not_kept(repository: &Repository, digest: &Digest) -> Failure {
-    let message = format!("{repository}@{digest}: the registry acknowledged it and cannot give it back");
-    Failure::new(Class::Integrity, message)
-        .hint("look at the registry's log, storage and garbage collection, then push again")
-        .cause("the registry cannot give back what it acknowledged")
 }

@@ -153,6 +153,7 @@ fn last_words(output: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::eventually_blocking;
 
     fn shell(script: &str, limit: Duration) -> Result<Finished, String> {
         run(Command::new("sh").args(["-c", script]), b"question\n", limit)
@@ -189,9 +190,7 @@ mod tests {
             let status = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
             !status.is_empty() && !status.contains(") Z ")
         };
-        while is_there() {
-            thread::sleep(Duration::from_millis(5));
-        }
+        eventually_blocking("what it started has ended", || !is_there());
     }
 
     #[test]

@@ -263,9 +263,12 @@ impl Auth {
         slot: &mut Slot,
     ) -> Result<HeaderValue, RegistryError> {
         let mut credential = self.credential.lock().clone();
-        let protocol = |why| RegistryError::new("GET", &bearer.realm, Cause::Protocol(why));
+        let failed = |cause: Cause| client.transport.blanked(RegistryError::new("GET", &bearer.realm, cause));
         let is_trusted = check_realm(&bearer.realm, &client.endpoint, &self.realms, credential.is_some());
-        is_trusted.map_err(|foreign| Cause::ForeignRealm { why: foreign.why, allow: foreign.allow })?;
+        is_trusted.map_err(|foreign| {
+            let cause = Cause::ForeignRealm { why: foreign.why, allow: foreign.allow };
+            client.transport.blanked(cause.into())
+        })?;
         let body = loop {
             let Some(known) = credential else { break self.ask(client, scopes, bearer, None).await? };
             let account = self.accounts.of(&host_of(bearer), &known);
@@ -291,12 +294,13 @@ impl Auth {
                         "the token server {} leads elsewhere, where no password is sent",
                         host_of(bearer)
                     );
-                    return Err(Cause::ForeignRealm { why, allow: None }.into());
+                    return Err(client.transport.blanked(Cause::ForeignRealm { why, allow: None }.into()));
                 }
                 Err(error) => return Err(error.of_account(known.who())),
             }
         };
-        let (secret, ttl) = read_token(&body).ok_or_else(|| protocol("no token in the answer".to_owned()))?;
+        let (secret, ttl) =
+            read_token(&body).ok_or_else(|| failed(Cause::Protocol("no token in the answer".to_owned())))?;
         let header = secret_header(&format!("Bearer {}", secret.expose_secret()))?;
         if self.credential.lock().is_some() {
             self.is_proven.store(true, Ordering::Relaxed);

@@ -234,3 +234,55 @@ async fn a_document_that_trickles_is_given_up() {
     assert_eq!(error.kind(), Kind::Stalled);
     assert!(error.to_string().contains("bytes of a document came in 0.5"), "{error}");
 }
+
+/// A server may quote what it was sent in every address that it gives: `hunter2` is the password.
+#[tokio::test]
+async fn a_secret_in_an_address_that_a_server_gives_is_not_shown() {
+    let realm = "Bearer realm=\"https://hunter2.example/hunter2/token\"";
+    let basic = "Basic realm=\"r\"";
+    for (challenge, location) in [
+        (realm, ""),
+        (basic, "https://hunter2.example/hunter2"),
+        (basic, "/hunter2/1"),
+        (basic, "ftp://hunter2.example/"),
+        (basic, "http://hunter2@127.0.0.1/"),
+    ] {
+        let (here, _) = registry(move |seen, _| match seen.method.as_str() {
+            _ if seen.header("authorization").is_empty() => {
+                answer(401, &[("www-authenticate", challenge)], "")
+            }
+            "POST" => answer(202, &[("location", location)], ""),
+            "HEAD" => answer(307, &[("location", location)], ""),
+            "PUT" => answer(403, &[], ""),
+            _ => answer(200, &[], ""),
+        })
+        .await;
+        let told = Arc::new(Told::default());
+        let options = ClientOptions { observer: told.clone(), ..with_password() };
+        let mut said = Vec::new();
+        match connect(&here, options).await {
+            Err(error) => said.extend([format!("{error:?}"), error.hint().unwrap_or_default()]),
+            Ok(registry) => {
+                let (digest, body) = blob("some layer");
+                let pushed = registry.push_blob(&repository(), &digest, &body, None).await;
+                let asked = registry.head_manifest(&repository(), "1").await;
+                said.extend([format!("{pushed:?}"), format!("{asked:?}")]);
+                assert!(pushed.is_err() && asked.is_err(), "{said:?}");
+            }
+        }
+        said.push(format!("{:?}", told.retries()));
+        assert!(!said.concat().contains("hunter2"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_in_the_title_of_a_page_is_not_shown() {
+    let (here, _) = registry(|seen, _| match seen.header("authorization") {
+        "" => answer(401, &[("www-authenticate", "Basic realm=\"r\"")], ""),
+        _ => answer(200, &[("content-type", "text/html")], "<title>Hello hunter2</title>"),
+    })
+    .await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    let error = registry.get_manifest(&repository(), "1", 1000).await.unwrap_err();
+    assert!(error.to_string().contains("titled \"Hello …\""), "{error}");
+}

@@ -3,7 +3,7 @@
 use super::ManifestHead;
 use crate::oci::Digest;
 use crate::registry::Kind;
-use crate::registry::testing::{answer, connect, options, registry, repository};
+use crate::registry::testing::{answer, connect, lines, options, registry, repository};
 
 #[tokio::test]
 async fn what_is_there_and_what_is_not() {
@@ -39,4 +39,36 @@ async fn what_is_there_and_what_is_not() {
     assert_eq!(error.kind(), Kind::Integrity);
     let error = registry.head_manifest(&repository(), "../x").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Internal);
+}
+
+#[tokio::test]
+async fn a_head_by_digest_counts_only_with_that_digest() {
+    let content = r#"{"schemaVersion":2}"#;
+    let (right, wrong) = (Digest::of(content.as_bytes()), Digest::of(b"wrong"));
+    // What the HEAD says, what the GET gives, what follows.
+    for (told, given, expected) in [
+        (Some(right), None, Ok(true)),
+        (None, Some(content), Ok(true)),
+        (None, None, Ok(false)),
+        (Some(wrong), Some(content), Ok(true)),
+        (Some(wrong), None, Ok(false)),
+        (Some(wrong), Some("{}"), Err(Kind::Integrity)),
+    ] {
+        let told_text = told.map(|told| told.to_string());
+        let (here, log) = registry(move |seen, _| match (seen.method.as_str(), given) {
+            ("HEAD", _) => {
+                let headers = told_text.as_deref().map(|told| ("docker-content-digest", told));
+                answer(200, headers.as_slice(), "")
+            }
+            ("GET", None) if seen.target.contains("manifests") => answer(404, &[], ""),
+            ("GET", given) => answer(200, &[], given.unwrap_or_default()),
+            _ => answer(404, &[], ""),
+        })
+        .await;
+        let registry = connect(&here, options()).await.unwrap();
+        let found = registry.head_manifest(&repository(), &right.to_string()).await;
+        let found = found.map(|head| head.is_some()).map_err(|error| error.kind());
+        assert_eq!(found, expected, "{told:?} {given:?}");
+        assert_eq!(lines(&log).len(), if told == Some(right) { 2 } else { 3 });
+    }
 }

@@ -31,11 +31,8 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let at = session.location()?;
         let url = location::with_digest(&at, upload.digest).map_err(|why| {
-            RegistryError::new(
-                "PUT",
-                &at,
-                Cause::Protocol(format!("an upload location that is not used: {why}")),
-            )
+            let cause = Cause::Protocol(format!("an upload location that is not used: {why}"));
+            self.transport().blanked(RegistryError::new("PUT", &at, cause))
         })?;
         let request = Request::new(Method::PUT, url)
             .header(CONTENT_TYPE, "application/octet-stream")
@@ -62,7 +59,7 @@ impl Registry {
         let what = format!("blob {}", upload.digest.short());
         let mut attempts = Attempts::new(self.policy(), self.observer(), what);
         let why = format!("{error}; all bytes had been sent, so it may still be at work on them");
-        while !self.is_there(upload).await? {
+        while !self.is_there_after(upload, &error).await? {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(error);

@@ -71,7 +71,7 @@ impl UploadSession {
 
     /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire. False
     /// if the registry does not take such requests from this account.
-    pub(super) async fn cancel(mut self) -> bool {
+    pub(crate) async fn cancel(mut self) -> bool {
         match self.state.take() {
             Some(state) => state.cancel(&self.registry).await,
             None => true,
@@ -133,13 +133,8 @@ impl Registry {
     ) -> Result<UploadSession, RegistryError> {
         let location = self.location(request, reply)?;
         let missing =
-            || request.failed(Cause::Protocol("an upload was opened without a Location".to_owned()));
+            || self.failed(request, Cause::Protocol("an upload was opened without a Location".to_owned()));
         Ok(UploadSession::new(self, repository, location.ok_or_else(missing)?))
-    }
-
-    /// Cancels a session that nobody needs. False if the registry does not take such requests from this account.
-    pub(crate) async fn cancel_upload(&self, _repository: &Repository, session: UploadSession) -> bool {
-        session.cancel().await
     }
 
     /// Where the next request of an upload goes, if an answer says so.
@@ -151,7 +146,7 @@ impl Registry {
         let Some(text) = headers::text(&reply.headers, LOCATION) else { return Ok(None) };
         let resolved = location::upload(&reply.url, text, self.endpoint(), self.allows_foreign_uploads());
         let url = resolved.map_err(|why| {
-            request.failed(Cause::Protocol(format!("an upload location that is not used: {why}")))
+            self.failed(request, Cause::Protocol(format!("an upload location that is not used: {why}")))
         })?;
         let downgraded =
             reply.url.scheme() == "https" && text.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("http:"));

@@ -26,7 +26,7 @@ impl Registry {
         match self.commit(upload, session, Payload::Empty).await {
             // The bytes are all there: once more is cheap, unless it came true already.
             Err(error) if error.is_retryable() => {
-                if self.is_there(upload).await? {
+                if self.is_there_after(upload, &error).await? {
                     return Ok(());
                 }
                 self.commit(upload, session, Payload::Empty).await

@@ -11,10 +11,11 @@ use super::Pushed;
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 use crate::registry::testing::{
-    Log, Seen, Told, UPLOADS, answer, blob, connect, late, lines, options, raw_server, registry, repository,
-    request_head, with_password,
+    Log, Seen, Told, UPLOADS, answer, blob, connect, late, lines, options, raw_server, registry, registry_at,
+    repository, request_head, with_password,
 };
 use crate::registry::{BlobBody, BodyStream, ClientOptions, Kind};
+use crate::testing::eventually;
 
 #[tokio::test]
 async fn a_blob_goes_in_with_two_requests_and_its_exact_length() {
@@ -290,10 +291,56 @@ async fn a_session_that_is_dropped_is_cancelled_where_the_account_may() {
     assert!(!format!("{session:?}").contains("uploads"), "its location is a secret: {session:?}");
     drop(session);
     let cancelled = |log: &Log| lines(log).iter().filter(|line| line.starts_with("DELETE")).count();
-    while cancelled(&log) == 0 || !registry.host().quirks().keeps_sessions {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let is_learned = || cancelled(&log) == 1 && registry.host().quirks().keeps_sessions;
+    eventually("the session is cancelled in the background", is_learned).await;
     drop(registry.start_upload(&repository()).await.unwrap());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(cancelled(&log), 1, "a registry that refused is not asked again");
+}
+
+#[tokio::test]
+async fn what_ended_an_upload_is_told_although_the_registry_cannot_be_asked_for_the_blob() {
+    let (here, log) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", "1")], ""),
+        "PUT" => answer(507, &[], "the disk is full"),
+        "HEAD" => answer(500, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let (digest, body) = blob("some layer");
+    let error = registry.push_blob(&repository(), &digest, &body, None).await.unwrap_err();
+    assert_eq!(error.status(), Some(507), "{error}");
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+    assert_eq!(lines(&log).iter().filter(|line| line.starts_with("PUT")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_gone_after_an_upload_is_unreachable_and_both_are_told() {
+    let (here, _, serving) = registry_at("127.0.0.1:0", |seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", "1"), ("connection", "close")], ""),
+        "PUT" => answer(500, &[("connection", "close")], "out of memory"),
+        _ => answer(200, &[("connection", "close")], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let session = registry.start_upload(&repository()).await.unwrap();
+    let body: Arc<dyn BlobBody> = Arc::new(Goodbye(serving));
+    let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, Some(session)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+    assert!(error.to_string().contains("; before that PUT"), "{error}");
+}
+
+/// A blob during which the registry stops to listen.
+struct Goodbye(tokio::task::JoinHandle<()>);
+
+impl BlobBody for Goodbye {
+    fn len(&self) -> u64 {
+        1
+    }
+
+    fn open(&self, _range: Range<u64>) -> BodyStream {
+        self.0.abort();
+        Box::pin(futures_util::stream::once(std::future::ready(Ok(Bytes::from_static(b"x")))))
+    }
 }

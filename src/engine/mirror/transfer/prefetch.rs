@@ -65,18 +65,18 @@ impl Transfer {
     }
 
     /// Cancels the sessions that nobody needs.
-    pub(crate) async fn cancel(&self, repository: &Repository, prefetch: Prefetch<'_>) {
+    pub(crate) async fn cancel(&self, prefetch: Prefetch<'_>) {
         let begun = prefetch.0.into_inner().into_values();
         let needless = begun.filter_map(|begun| begun.session);
-        join_all(needless.map(|session| self.cancel_one(repository, session))).await;
+        join_all(needless.map(|session| self.cancel_one(session))).await;
     }
 
-    pub(super) async fn cancel_one(&self, repository: &Repository, needless: OpenSession<'_>) {
+    pub(super) async fn cancel_one(&self, needless: OpenSession<'_>) {
         if let Some(permit) = needless.permit {
             permit.unused();
         }
         let Ok(_question) = self.link.question().await else { return };
-        if !self.link.registry.cancel_upload(repository, needless.session).await {
+        if !needless.session.cancel().await {
             self.knowledge.expectations().sessions_stay();
         }
     }
