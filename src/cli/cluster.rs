@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::output::Output;
-use crate::cluster::file::{self, ClusterError, ClusterMirrors, Expectations};
+use crate::cluster::file::{self, ClusterError, ClusterMirrors, Expectations, NamedFile};
 use crate::document::Severity;
 use crate::report::Failure;
 
@@ -16,6 +16,16 @@ pub(super) fn read(path: &Path, expected: &Expectations, output: &Output) -> Res
         }
         Err(error) => Err(failure(error, output)),
     }
+}
+
+/// Why a file cannot be used that the cluster's file names, with the place where it is named.
+pub(super) fn named(cluster: &Path, key: &str, file: &NamedFile, failure: Failure) -> Failure {
+    Failure { message: format!("{}: {}", place(cluster, key, file), failure.message), ..failure }
+}
+
+/// Where the cluster's file names a file.
+pub(super) fn place(cluster: &Path, key: &str, file: &NamedFile) -> String {
+    format!("{}:{}: {key}", cluster.display(), file.at.line)
 }
 
 /// The end of a command over a file that cannot be used.

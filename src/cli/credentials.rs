@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use super::output::Output;
 use super::per_mirror::Mirrors;
 use crate::registry::{
-    ClientOptions, Credential, CredentialSource, Kind, Registry, Target, credentials, program,
+    ClientOptions, Credential, CredentialSource, Kind, Registry, RegistryError, Target, credentials, program,
 };
 use crate::report::{Class, Failure};
 use crate::small_file;
@@ -164,13 +164,13 @@ impl CredentialArgs {
         }
     }
 
-    /// The credential for one mirror; `own` is the docker config.json that belongs to this mirror alone. May ask on the
+    /// The credential for one mirror; `own` is the docker config.json that its cluster's file names. May ask on the
     /// terminal.
     pub(super) async fn find(
         &self,
         mirrors: &Mirrors<'_>,
         passwords: &mut Passwords,
-        own: Option<&Path>,
+        own: Option<&NamedConfig>,
         target: &Target,
         options: &ClientOptions,
         output: &Output,
@@ -183,10 +183,14 @@ impl CredentialArgs {
             return Ok(given);
         }
         let name = target.to_string();
-        let file = mirrors.value(&self.credential_file, target).map(Path::new).or(own);
-        let found = match file {
-            Some(path) => credentials::from_file(path, &name)?,
-            None => credentials::find(&name),
+        let given = mirrors.value(&self.credential_file, target).map(Path::new);
+        let file = given.or(own.map(|own| own.path.as_path()));
+        let found = match (given, own) {
+            (Some(path), _) => credentials::from_file(path, &name)?,
+            (None, Some(own)) => {
+                credentials::from_file(&own.path, &name).map_err(|error| own.refused(error))?
+            }
+            (None, None) => credentials::find(&name),
         };
         found.troubles.iter().for_each(|trouble| output.warn(trouble));
         if let Some(credential) = found.credential {
@@ -223,6 +227,20 @@ impl CredentialArgs {
             ));
         }
         ask(&name).map(Some)
+    }
+}
+
+/// A docker config.json that another file names.
+pub(super) struct NamedConfig {
+    pub(super) path: PathBuf,
+    /// Where it is named, as `FILE:LINE: KEY`.
+    pub(super) place: String,
+}
+
+impl NamedConfig {
+    fn refused(&self, error: RegistryError) -> Failure {
+        let failure = Failure::from(error);
+        Failure { message: format!("{}: {}", self.place, failure.message), ..failure }
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::credentials::{CredentialArgs, Passwords};
+use super::credentials::{CredentialArgs, NamedConfig, Passwords};
 use super::output::Output;
 use super::per_mirror::Mirrors;
-use crate::cluster::file::{Expectations, RegistryMirror};
+use crate::cluster::file::{Expectations, NamedFile, RegistryMirror};
 use crate::engine::MirrorSettings;
 use crate::plan::Rules;
 use crate::registry::{Access, ClientOptions, Target};
@@ -90,7 +90,7 @@ impl MirrorArgs {
             }
             options.authorities.extend(ca);
             options.client_certificates.extend(self.client_certificate(&named, &target)?);
-            let own = pull_credentials.as_deref();
+            let own = pull_credentials.as_ref();
             let finding = self.credentials.find(&named, &mut passwords, own, &target, &options, output);
             let credential = runtime.block_on(finding)?;
             let client = ClientOptions { credential, ..options };
@@ -141,12 +141,16 @@ impl MirrorArgs {
             )));
         }
         let place = |mirror: RegistryMirror| {
-            let ca = mirror.ca_cert_path.map(|ca| authorities(&ca, output)).transpose()?;
-            Ok(MirrorEntry {
-                target: mirror.target,
-                ca,
-                pull_credentials: mirror.pull_credential_config_path,
-            })
+            let read = |file: NamedFile| {
+                let named = |failure| super::cluster::named(path, "caCertPath", &file, failure);
+                authorities(&file.path, output).map_err(named)
+            };
+            let ca = mirror.ca_cert_path.map(read).transpose()?;
+            let config = mirror.pull_credential_config_path.map(|file| NamedConfig {
+                place: super::cluster::place(path, "pullCredentialConfigPath", &file),
+                path: file.path,
+            });
+            Ok(MirrorEntry { target: mirror.target, ca, pull_credentials: config })
         };
         cluster.mirrors.into_iter().map(place).collect()
     }
@@ -156,7 +160,7 @@ impl MirrorArgs {
 struct MirrorEntry {
     target: Target,
     ca: Option<Authorities>,
-    pull_credentials: Option<PathBuf>,
+    pull_credentials: Option<NamedConfig>,
 }
 
 /// The certificates of a file; what of it cannot be used is said.

@@ -163,7 +163,7 @@ impl Output {
     /// What is wrong with a file, one line for each thing.
     pub(super) fn findings(&self, findings: &[Finding]) {
         for finding in findings {
-            let (severity, line) = (finding.severity, finding.line.unwrap_or(1));
+            let (severity, line) = (finding.severity, finding.line);
             let (message, fix) = (&finding.what, &finding.fix);
             let file = finding.path.display().to_string();
             if self.json {
@@ -174,7 +174,8 @@ impl Output {
                 say(&event.to_string());
             } else if !self.quiet || finding.severity == Severity::Error {
                 let (file, severity) = (printable(&file), severity.name());
-                say(&format!("{file}:{line}: {severity}: {}", printable(message)));
+                let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+                say(&format!("{file}{line}: {severity}: {}", printable(message)));
                 say(&format!("  write: {}", printable(fix)));
             }
         }

@@ -22,6 +22,8 @@ pub(crate) const DEFAULT_UPSTREAM: &str = "gcr.io";
 /// What a cluster's file says of registry mirrors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClusterMirrors {
+    /// The file.
+    pub path: PathBuf,
     /// `metadata.name` of the Cluster.
     pub name: String,
     /// `metadata.namespace` of the Cluster: where its secrets are.
@@ -50,12 +52,21 @@ pub(crate) struct RegistryMirror {
     /// Where images are pushed to, so that nodes find them.
     pub target: Target,
     /// CA certificate of the registry.
-    pub ca_cert_path: Option<PathBuf>,
+    pub ca_cert_path: Option<NamedFile>,
     /// Docker's `config.json` with the credentials nodes pull with.
-    pub pull_credential_config_path: Option<PathBuf>,
+    pub pull_credential_config_path: Option<NamedFile>,
     /// Registries this is a mirror of, beside gcr.io.
     pub hosts: Vec<String>,
     /// Where the endpoint stands.
+    pub at: Position,
+}
+
+/// A file that an entry names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedFile {
+    /// Its path, on the machine where `bmctl` runs.
+    pub path: PathBuf,
+    /// Where the entry names it.
     pub at: Position,
 }
 
@@ -157,6 +168,7 @@ pub(crate) fn parse(path: &Path, text: &str, expected: &Expectations) -> Reading
     let cluster = objects::read(&documents, &header, &mut findings);
     expect(&header, expected, &mut findings);
     let mirrors = cluster.map(|cluster| ClusterMirrors {
+        path: path.to_owned(),
         name: cluster.name,
         namespace: cluster.namespace,
         api_version: cluster.api_version,
@@ -170,14 +182,14 @@ pub(crate) fn parse(path: &Path, text: &str, expected: &Expectations) -> Reading
 /// What is wrong only for what is to be done.
 fn expect(header: &header::Header, expected: &Expectations, findings: &mut Findings) {
     if header.gcr_key_path.is_none() && !header.mirrors.is_empty() {
-        let fix = "write gcrKeyPath: /path/of/the/service-account-key.json into the header";
+        let fix = "gcrKeyPath: /path/of/the/service-account-key.json into the header";
         if expected.fallback {
             let message = "nodes are to fall back to gcr.io, and cannot without a gcrKeyPath";
             findings.error("no-fallback", header.at, (message, fix));
         } else {
             let message =
                 "without gcrKeyPath nodes cannot fall back to gcr.io: what the mirror lacks is not pulled";
-            let fix = format!("{fix}, or leave it as it is for an isolated site");
+            let fix = format!("{fix}, or nothing for an isolated site");
             findings.warning("no-fallback", header.at, (message, fix));
         }
     }

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::build::docker_archive;
 use crate::support::registry::Registry;
 use crate::support::{bundle, folder, judge, layercast, named, within};
 
@@ -142,6 +143,53 @@ fn a_clusters_file_gets_nothing_that_nodes_cannot_use() {
         let said = run("targets", &[]);
         assert!(said.starts_with("exit 2") && said.contains(&format!("error: {why}")), "{said}");
         std::fs::write(path(name), before).unwrap();
+    }
+}
+
+#[test]
+fn files_that_a_cluster_names_are_named_with_line_and_key() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let cluster = path("admin1.yaml");
+    let write = |ca: &str, config: &str| {
+        let sample = include_str!("../cluster/admin1.yaml");
+        let text = sample.replace("/root/ca.crt", ca).replace("/root/.docker/config.json", config);
+        std::fs::write(&cluster, &text).unwrap();
+        let at = |key: &str| text.lines().position(|line| line.contains(key)).unwrap() + 1;
+        [at("caCertPath"), at("pullCredentialConfigPath")]
+    };
+    let certificate = rcgen::generate_simple_self_signed(["mirror.example".to_owned()]).unwrap();
+    std::fs::write(path("ca.crt"), certificate.cert.pem()).unwrap();
+    std::fs::write(path("x.tar"), docker_archive("x", "gcr.io/x:1")).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = layercast();
+        command.args(words).args(["--cluster", &cluster]);
+        text(command)
+    };
+    let (check, render) =
+        (["mirror", "check", "gcr.io/a/b:1"], ["mirror", "render", "--runtime", "containerd"]);
+    let (source, targets) = (path("x.tar"), ["mirror", "targets"]);
+    let plan = ["plan", "--source", &source];
+    let commands: [&[&str]; 3] = [&check, &render, &plan];
+
+    let [ca, config] = write("/nowhere/ca.crt", "/nowhere/config.json");
+    let said = run(&targets);
+    for (line, key) in
+        [(ca, "caCertPath: /nowhere/ca.crt"), (config, "pullCredentialConfigPath: /nowhere/config.json")]
+    {
+        assert!(said.contains(&format!("admin1.yaml:{line}: warning: {key}")), "{said}");
+    }
+    for words in commands {
+        let said = run(words);
+        let place = format!("admin1.yaml:{ca}: caCertPath: /nowhere/ca.crt");
+        assert!(said.starts_with("exit 2") && said.contains(&place), "{words:?}: {said}");
+    }
+    let [_, config] = write(&path("ca.crt"), "/nowhere/config.json");
+    for words in commands {
+        let said = run(words);
+        let place = format!("admin1.yaml:{config}: pullCredentialConfigPath: /nowhere/config.json");
+        assert!(said.contains(&place) && !said.contains("containerd ends the pull"), "{words:?}: {said}");
+        assert!(!said.starts_with("exit 0") && !said.starts_with("exit 3"), "{words:?}: {said}");
     }
 }
 

@@ -392,6 +392,15 @@ fn the_check_needs_no_tree_and_is_a_kind_of_verify() {
     assert!(said.contains("would fail") && said.contains("404"), "{said}");
     let (exit, said) = check(&["gcr.io/a/b:1"]);
     assert_eq!(exit, 2, "{said}");
+    // What could not be read was not checked either.
+    let many = site.folder.path().join("many");
+    fs::create_dir(&many).unwrap();
+    fs::copy(&site.bundle.path, many.join("bundle.tar")).unwrap();
+    fs::write(many.join("x.tar.xz"), "").unwrap();
+    let source = many.to_str().unwrap();
+    let node = ["--endpoint", &endpoint, "--host", "gcr.io", "--no-fallback", "--source", source];
+    assert_eq!(check(&[&node[..], &gcr].concat()).0, 3);
+    assert_eq!(check(&[&node[..], &gcr, &["--accept", "unreadable"]].concat()).0, 0);
 }
 
 #[test]

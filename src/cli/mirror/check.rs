@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::named::{self, Look, Needed};
 use crate::archive::LeftOut;
 use crate::bundle::Accept;
 use crate::cli::bundle::BundleArgs;
+use crate::cli::left_out::AcceptArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::{ChoiceArgs, RuleArgs};
 use crate::cli::{Done, left_out};
-use crate::cluster::file::{ClusterMirrors, Expectations};
+use crate::cluster::file::{ClusterMirrors, Expectations, NamedFile};
 use crate::exit::Exit;
 use crate::node::check::{self, CheckOptions, Checked, ImageToCheck, MirrorEndpoint, Upstream};
 use crate::node::hosts::{Version, directory};
@@ -35,6 +37,8 @@ pub(in crate::cli) struct Args {
     bundle: BundleArgs,
     #[command(flatten)]
     choice: ChoiceArgs,
+    #[command(flatten)]
+    accept: AcceptArgs,
     /// The node is one of this cluster: its mirrors, CAs and pull credentials, from the cluster's configuration file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["hosts_dir", "endpoint"], help_heading = "Node")]
     cluster: Option<PathBuf>,
@@ -80,14 +84,15 @@ pub(in crate::cli) struct NodeArgs {
 
 pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     let mut images = images::named(&args.image, args.list.as_deref())?;
+    let accept = args.accept.accept();
     let mut not_taken = Vec::new();
     if args.bundle.is_given() {
-        let bundled = images::bundled(&args.bundle, &args.choice, Accept::default(), output)?;
+        let bundled = images::bundled(&args.bundle, &args.choice, accept, output)?;
         images.extend(bundled.0);
         not_taken = bundled.1;
     }
     let node = Node::new(&args.node, args.cluster.as_deref(), output)?;
-    check(&images, &not_taken, Accept::default(), &node, args.json, output)
+    check(&images, &not_taken, accept, &node, args.json, output)
 }
 
 /// `verify --as-node`.
@@ -215,7 +220,36 @@ impl<'a> Node<'a> {
             ));
         }
         let read = |path| crate::cli::cluster::read(path, &Expectations::default(), output);
-        Ok(Self { args, cluster: cluster.map(read).transpose()? })
+        let node = Self { args, cluster: cluster.map(read).transpose()? };
+        node.look_at_files()?;
+        Ok(node)
+    }
+
+    /// The files that the flags or the cluster's file name have to be here: what they say of a node that has them, nobody
+    /// could tell without.
+    fn look_at_files(&self) -> Result<(), Failure> {
+        if let Some(cluster) = &self.cluster {
+            let replaced = |key| key == named::PULL_CREDENTIALS && self.args.pull_credentials.is_some();
+            let needed = cluster.mirrors.iter().flat_map(named::needed).filter(|it| !replaced(it.key));
+            for Needed { key, file, look, fix } in needed {
+                let at = |failure| crate::cli::cluster::named(&cluster.path, key, file, failure);
+                refuse(look, &fix).map_err(at)?;
+            }
+        }
+        let flag = |name: &str, failure: Failure| Failure {
+            message: format!("{name} {}", failure.message),
+            ..failure
+        };
+        if let Some(path) = &self.args.ca {
+            let fix = "give a file with the authority's certificate as PEM";
+            refuse(named::ca(path), fix).map_err(|failure| flag("--ca", failure))?;
+        }
+        if let Some(path) = &self.args.pull_credentials {
+            let fix = "give a docker config.json: docker login writes one";
+            refuse(named::pull_credentials(path, ""), fix)
+                .map_err(|failure| flag("--pull-credentials", failure))?;
+        }
+        Ok(())
     }
 
     /// What the node has for each of the hosts.
@@ -271,13 +305,14 @@ impl<'a> Node<'a> {
     /// The mirrors of a host, each with the place that the host's images have on it.
     fn endpoints(&self, name: &str) -> Result<Vec<MirrorEndpoint>, Failure> {
         let mut endpoints = Vec::new();
+        let path = |file: &Option<NamedFile>| file.as_ref().map(|file| file.path.clone());
         if let Some(cluster) = &self.cluster {
             let here =
                 cluster.mirrors.iter().filter(|mirror| mirror.upstreams().iter().any(|host| host == name));
             endpoints.extend(here.map(|mirror| MirrorEndpoint {
                 url: mirror.endpoint.clone(),
-                ca: mirror.ca_cert_path.clone(),
-                pull_credentials: mirror.pull_credential_config_path.clone(),
+                ca: path(&mirror.ca_cert_path),
+                pull_credentials: path(&mirror.pull_credential_config_path),
             }));
         }
         for url in &self.args.endpoint {
@@ -290,6 +325,16 @@ impl<'a> Node<'a> {
             }));
         }
         Ok(endpoints)
+    }
+}
+
+/// A file that cannot be used here.
+fn refuse(look: Look, fix: &str) -> Result<(), Failure> {
+    match look {
+        Look::Good => Ok(()),
+        Look::Unseen(why) => Err(Failure::usage(why)
+            .hint("run mirror check where the file is, or copy it to that path on this machine")),
+        Look::Wrong(why) => Err(Failure::usage(why).hint(fix)),
     }
 }
 

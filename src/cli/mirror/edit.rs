@@ -85,8 +85,8 @@ fn edit(place: &EntryArgs, change: &Change, output: &Output) -> Done {
         output.summary(&format!("{file}:\n{}", changed(&edited)));
     }
     for mirror in changed_mirrors(&place.cluster, &edited, change) {
-        if let Some(path) = &mirror.pull_credential_config_path
-            && let Some(why) = named::without_entry(path, &mirror.host_port)
+        if let Some(file) = &mirror.pull_credential_config_path
+            && let Some(why) = named::without_entry(&file.path, &mirror.host_port)
         {
             output.warn(&why);
         }
@@ -120,7 +120,9 @@ fn changed_mirrors(file: &Path, edited: &Edited, change: &Change) -> Vec<Registr
     let mut mirrors = reading.mirrors.map(|cluster| cluster.mirrors).unwrap_or_default();
     mirrors.retain(|mirror| match change {
         Change::Endpoint(endpoint) => mirror.endpoint_as_written == *endpoint,
-        Change::Credentials(path) => mirror.pull_credential_config_path == *path,
+        Change::Credentials(path) => {
+            mirror.pull_credential_config_path.as_ref().map(|file| &file.path) == path.as_ref()
+        }
         Change::Ca(_) => false,
     });
     mirrors

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::named;
 use crate::cli::output::Output;
 use crate::cluster::file::{ClusterMirrors, Expectations, RegistryMirror};
 use crate::node::hosts::Version;
@@ -101,7 +102,12 @@ impl MirrorFlags {
         };
         let mut mirror = NodeMirror::new(endpoint, &self.host)?;
         mirror.fallback = !self.no_fallback;
-        complete(&mut mirror, self.ca.as_deref(), self.pull_credentials.as_deref(), output)?;
+        if let Some(path) = &self.ca {
+            mirror.authorities = Some(authorities(path, output)?);
+        }
+        if let Some(path) = &self.pull_credentials {
+            mirror.credentials = Some(pull_credentials(path, &mirror.authority(), output)?);
+        }
         Ok(vec![mirror])
     }
 }
@@ -115,51 +121,45 @@ pub(in crate::cli) fn of_cluster(
     let mirror = |entry: &RegistryMirror| {
         let mut mirror = NodeMirror::new(&entry.endpoint, &entry.upstreams())?;
         mirror.fallback = cluster.gcr_key_path.is_some();
-        let (ca, credentials) = (&entry.ca_cert_path, &entry.pull_credential_config_path);
-        complete(&mut mirror, ca.as_deref(), credentials.as_deref(), output)?;
+        let at = |key, file, failure| crate::cli::cluster::named(&cluster.path, key, file, failure);
+        if let Some(file) = &entry.ca_cert_path {
+            let read = authorities(&file.path, output);
+            mirror.authorities = Some(read.map_err(|failure| at(named::CA, file, failure))?);
+        }
+        if let Some(file) = &entry.pull_credential_config_path {
+            let read = pull_credentials(&file.path, &mirror.authority(), output);
+            let named = |failure| at(named::PULL_CREDENTIALS, file, failure);
+            mirror.credentials = Some(read.map_err(named)?);
+        }
         Ok(mirror)
     };
     cluster.mirrors.iter().map(mirror).collect()
 }
 
-/// What is in the files that belong to a mirror.
-fn complete(
-    mirror: &mut NodeMirror,
-    ca: Option<&Path>,
-    credentials: Option<&Path>,
-    output: &Output,
-) -> Result<(), Failure> {
-    if let Some(path) = ca {
-        mirror.authorities = Some(authorities(path, output)?);
+/// What nodes pull with from the registry at `authority`.
+fn pull_credentials(path: &Path, authority: &str, output: &Output) -> Result<Credentials, Failure> {
+    let found = credentials::from_file(path, authority)?;
+    found.troubles.iter().for_each(|trouble| output.warn(trouble));
+    match found.credential.as_ref().map(Credential::proof) {
+        Some(Proof::Password { user, password }) => {
+            Ok(Credentials { username: user.clone(), password: password.clone() })
+        }
+        Some(_) => {
+            let message = format!("{} holds a token for {authority}", path.display());
+            Err(Failure::usage(message).hint("nodes need a user name and a password"))
+        }
+        None => {
+            let message = format!("{} has no credentials for {authority}", path.display());
+            Err(Failure::usage(message).hint(format!("its \"auths\" need an entry \"{authority}\"")))
+        }
     }
-    if let Some(path) = credentials {
-        let authority = mirror.authority();
-        let found = credentials::from_file(path, &authority)?;
-        found.troubles.iter().for_each(|trouble| output.warn(trouble));
-        mirror.credentials = match found.credential.as_ref().map(Credential::proof) {
-            Some(Proof::Password { user, password }) => {
-                Some(Credentials { username: user.clone(), password: password.clone() })
-            }
-            Some(_) => {
-                let message = format!("{} holds a token for {authority}", path.display());
-                return Err(Failure::usage(message).hint("nodes need a user name and a password"));
-            }
-            None => {
-                let message = format!("{} has no credentials for {authority}", path.display());
-                return Err(
-                    Failure::usage(message).hint(format!("its \"auths\" need an entry \"{authority}\""))
-                );
-            }
-        };
-    }
-    Ok(())
 }
 
 fn authorities(path: &Path, output: &Output) -> Result<Authorities, Failure> {
     let authorities = Authorities::read(path)?;
     authorities.notes().iter().for_each(|note| output.warn(note));
     if authorities.holds_key() {
-        let failure = Failure::usage(format!("{}: {}", path.display(), super::named::KEY_INSIDE));
+        let failure = Failure::usage(format!("{}: {}", path.display(), named::KEY_INSIDE));
         return Err(failure.hint("give a file with certificates alone"));
     }
     if authorities.pem().len() > MAX_CA_BYTES {

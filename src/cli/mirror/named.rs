@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::cluster::file::RegistryMirror;
+use crate::cluster::file::{NamedFile, RegistryMirror};
 use crate::document::{Finding, Findings, Severity};
 use crate::node::render::NodeMirror;
 use crate::registry::credentials;
@@ -12,6 +12,10 @@ use crate::tls::{Authorities, BadFile};
 
 /// Why a file with the authority's certificate cannot be given to nodes.
 pub(super) const KEY_INSIDE: &str = "a private key is in the file, which goes to every node";
+
+/// Keys of the cluster's file.
+pub(super) const CA: &str = "caCertPath";
+pub(super) const PULL_CREDENTIALS: &str = "pullCredentialConfigPath";
 
 /// What a look at a file gave.
 #[derive(Debug)]
@@ -60,39 +64,62 @@ fn failed(path: &Path, error: &std::io::Error) -> Look {
     }
 }
 
-/// What is wrong with the files of a mirror, at the line of its endpoint.
+/// What is wrong with the files of a mirror, each at the line that names it.
 pub(super) fn findings(file: &Path, mirror: &RegistryMirror) -> Vec<Finding> {
     let mut findings = Findings::new(file);
-    let mut add = |severity, key: &str, message: String, fix: String| {
-        findings.add(severity, "named-file", mirror.at, (format!("{key}: {message}"), fix));
+    let mut add = |severity, at, key: &str, message: String, fix: String| {
+        findings.add(severity, "named-file", at, (format!("{key}: {message}"), fix));
     };
     // What no node can be told of.
     if let Err(refused) = NodeMirror::new(&mirror.endpoint, &mirror.upstreams()) {
-        add(Severity::Error, "hosts", refused.to_string(), refused.hint.clone());
+        add(Severity::Error, mirror.at, "hosts", refused.to_string(), refused.hint.clone());
     }
-    let mut judge = |key: &str, look: Look, fix: String| match look {
-        Look::Good => {}
-        Look::Unseen(why) => {
-            add(
-                Severity::Warning,
-                key,
-                why,
-                "nothing, if it is right on the machine where it is read".to_owned(),
-            );
+    for Needed { key, file, look, fix } in needed(mirror) {
+        match look {
+            Look::Good => {}
+            Look::Unseen(why) => {
+                let fix = "nothing, if it is right on the machine where it is read".to_owned();
+                add(Severity::Warning, file.at, key, why, fix);
+            }
+            Look::Wrong(why) => add(Severity::Error, file.at, key, why, fix),
         }
-        Look::Wrong(why) => add(Severity::Error, key, why, fix),
-    };
-    if let Some(path) = &mirror.ca_cert_path {
-        let fix = "caCertPath: the path of a file with the authority's certificate as PEM";
-        judge("caCertPath", ca(path), fix.to_owned());
     }
-    if let Some(path) = &mirror.pull_credential_config_path {
-        let (key, host) = ("pullCredentialConfigPath", &mirror.host_port);
-        let fix = format!("{key}: the path of a docker config.json with an entry for {host} in its auths");
-        judge(key, pull_credentials(path, host), fix.clone());
-        if let Some(why) = without_entry(path, host) {
-            add(Severity::Warning, key, why, fix);
-        }
+    if let Some(NamedFile { path, at }) = &mirror.pull_credential_config_path
+        && let Some(why) = without_entry(path, &mirror.host_port)
+    {
+        let fix = fix_credentials(&mirror.host_port);
+        add(Severity::Warning, *at, PULL_CREDENTIALS, why, fix);
     }
     findings.sorted()
+}
+
+/// A file that a mirror names, looked at.
+pub(super) struct Needed<'m> {
+    pub(super) key: &'static str,
+    pub(super) file: &'m NamedFile,
+    pub(super) look: Look,
+    /// The correction, where it is something else.
+    pub(super) fix: String,
+}
+
+/// The files that a mirror names.
+pub(super) fn needed(mirror: &RegistryMirror) -> Vec<Needed<'_>> {
+    let ca = mirror.ca_cert_path.as_ref().map(|file| Needed {
+        key: CA,
+        file,
+        look: ca(&file.path),
+        fix: format!("{CA}: the path of a file with the authority's certificate as PEM"),
+    });
+    let host = &mirror.host_port;
+    let credentials = mirror.pull_credential_config_path.as_ref().map(|file| Needed {
+        key: PULL_CREDENTIALS,
+        file,
+        look: pull_credentials(&file.path, host),
+        fix: fix_credentials(host),
+    });
+    ca.into_iter().chain(credentials).collect()
+}
+
+fn fix_credentials(host: &str) -> String {
+    format!("{PULL_CREDENTIALS}: the path of a docker config.json with an entry for {host} in its auths")
 }

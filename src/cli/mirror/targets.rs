@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::named;
 use crate::cli::output::Output;
 use crate::cli::{Done, cluster};
-use crate::cluster::file::{ClusterError, ClusterMirrors, Expectations};
+use crate::cluster::file::{ClusterError, ClusterMirrors, Expectations, NamedFile};
 use crate::document::{Finding, Severity};
 use crate::exit::Exit;
 use crate::registry::Target;
@@ -66,12 +66,13 @@ struct MirrorTarget {
 
 impl TargetsReport {
     fn of(cluster: &ClusterMirrors) -> Self {
+        let path = |file: &Option<NamedFile>| file.as_ref().map(|file| file.path.clone());
         let mirrors = cluster.mirrors.iter().map(|mirror| MirrorTarget {
             endpoint: mirror.endpoint.clone(),
             target: mirror.target.to_string(),
             upstreams: mirror.upstreams(),
-            ca_cert_path: mirror.ca_cert_path.clone(),
-            pull_credential_config_path: mirror.pull_credential_config_path.clone(),
+            ca_cert_path: path(&mirror.ca_cert_path),
+            pull_credential_config_path: path(&mirror.pull_credential_config_path),
         });
         Self {
             schema_version: 1,
@@ -88,11 +89,11 @@ fn show(cluster: &ClusterMirrors) -> String {
     for mirror in &cluster.mirrors {
         let _ = writeln!(out, "  {} for {}", mirror.endpoint, mirror.upstreams().join(", "));
         let _ = writeln!(out, "    push to      {}", mirror.target);
-        for (name, path) in
+        for (name, file) in
             [("CA", &mirror.ca_cert_path), ("credentials", &mirror.pull_credential_config_path)]
         {
-            if let Some(path) = path {
-                let _ = writeln!(out, "    {name:<12} {}", path.display());
+            if let Some(file) = file {
+                let _ = writeln!(out, "    {name:<12} {}", file.path.display());
             }
         }
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::{RegistryMirror, endpoint};
+use super::{NamedFile, RegistryMirror, endpoint};
 use crate::document::{Entry, Findings, Node, Position, nearest};
 use crate::error::printable;
 
@@ -137,8 +137,11 @@ fn mirror(item: &Node, header: &mut Header, findings: &mut Findings) {
     }
 }
 
-fn paths_of(item: &Node, findings: &mut Findings) -> (Option<PathBuf>, Option<PathBuf>) {
-    let mut read = |name| item.entry(name).and_then(|entry| path(entry, findings));
+fn paths_of(item: &Node, findings: &mut Findings) -> (Option<NamedFile>, Option<NamedFile>) {
+    let mut read = |name| {
+        let entry = item.entry(name)?;
+        Some(NamedFile { path: path(entry, findings)?, at: entry.value.at })
+    };
     (read("caCertPath"), read("pullCredentialConfigPath"))
 }
 

@@ -29,8 +29,11 @@ fn the_vendors_sample_passes_as_it_stands() {
     assert_eq!((cluster.name.as_str(), cluster.namespace.as_str()), ("admin1", "cluster-admin1"));
     let mirror = &cluster.mirrors[0];
     assert_eq!(mirror.target.to_string(), "172.18.0.20:5000");
-    assert_eq!(mirror.ca_cert_path.as_deref(), Some(Path::new("/root/ca.crt")));
-    assert_eq!(mirror.pull_credential_config_path.as_deref(), Some(Path::new("/root/.docker/config.json")));
+    let named = |file: &Option<NamedFile>| file.as_ref().map(|it| (it.path.clone(), it.at.line)).unwrap();
+    let at = |key: &str| SAMPLE.lines().position(|line| line.contains(key)).unwrap() + 1;
+    assert_eq!(named(&mirror.ca_cert_path), ("/root/ca.crt".into(), at("caCertPath")));
+    let config = ("/root/.docker/config.json".into(), at("pullCredentialConfigPath"));
+    assert_eq!(named(&mirror.pull_credential_config_path), config);
     assert_eq!(mirror.upstreams(), ["gcr.io"]);
     assert_eq!(mirror.at.line, 6);
 }
