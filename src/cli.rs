@@ -3,6 +3,7 @@
 mod bench;
 mod bundle;
 mod cluster;
+mod config;
 mod credentials;
 mod inspect;
 mod interrupt;
@@ -59,6 +60,12 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Show what is in a bundle
     Inspect(inspect::Args),
+    /// Check and show a sites file, which `sync` reads
+    #[command(arg_required_else_help = true)]
+    Config {
+        #[command(subcommand)]
+        what: config::ConfigDo,
+    },
     /// What nodes are told of a mirror: render it, lint it, check it
     #[command(arg_required_else_help = true)]
     Mirror {
@@ -134,6 +141,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Config { what } => config::run(&what, &output),
         Command::Mirror { what } => mirror::run(&what, &output),
         Command::Update { what: UpdateWhat::Cluster(args) } => update::run(&args, &output),
         Command::Serve(args) => serve::run(&args, &output),

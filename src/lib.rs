@@ -32,6 +32,7 @@ mod state;
 
 mod report;
 
+mod config;
 mod document;
 
 mod node;
@@ -47,6 +48,7 @@ mod budget;
 mod clock;
 mod error;
 mod exit;
+mod schedule;
 mod small_file;
 mod sync;
 #[cfg(test)]

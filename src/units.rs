@@ -43,6 +43,61 @@ impl FromStr for ByteCount {
     }
 }
 
+/// The most bytes in a second: written `20Mbit/s`, `500kbit/s`, `2MB/s`, `1MiB/s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rate(pub u64);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.0.saturating_mul(8);
+        let (number, unit) = [(1_000_000_000, "Gbit/s"), (1_000_000, "Mbit/s"), (1000, "kbit/s")]
+            .into_iter()
+            .find(|(factor, _)| bits >= *factor && bits.is_multiple_of(*factor))
+            .map_or((bits, "bit/s"), |(factor, unit)| (bits / factor, unit));
+        write!(f, "{number}{unit}")
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no rate: write it as 20Mbit/s or 2MB/s");
+        let amount = text.trim().strip_suffix("/s").ok_or_else(wrong)?;
+        let bits = amount.strip_suffix("bit");
+        let bytes = match bits {
+            Some(bits) => {
+                let digits = bits.find(|c: char| !c.is_ascii_digit()).unwrap_or(bits.len());
+                let (number, prefix) = bits.split_at(digits);
+                let factor: u64 = match prefix.trim() {
+                    "" => 1,
+                    "k" => 1000,
+                    "M" => 1_000_000,
+                    "G" => 1_000_000_000,
+                    _ => return Err(wrong()),
+                };
+                number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?
+                    / 8
+            }
+            None => amount.parse::<ByteCount>()?.0,
+        };
+        if bytes == 0 { Err(wrong()) } else { Ok(Self(bytes)) }
+    }
+}
+
+/// A span of time with its units: `90s`, `20m`, `6h`, `1h30m`, `2d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = |()| format!("{text:?} is no span of time: write it as 90s, 20m, 6h or 1h30m");
+    let days = text.trim().strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+    if let Some(seconds) = days.and_then(|days| days.checked_mul(86_400)) {
+        return Ok(Duration::from_secs(seconds));
+    }
+    text.parse::<jiff::SignedDuration>()
+        .map_err(|_| ())
+        .and_then(|span| span.try_into().map_err(|_| ()))
+        .map_err(wrong)
+}
+
 /// A duration as `850 ms`, `12.3 s`, `4 min 05 s` or `2 h 03 min`.
 pub(crate) fn human_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -70,6 +125,34 @@ mod tests {
         }
         assert_eq!(ByteCount(999).to_string(), "999 B");
         assert_eq!(ByteCount(12 << 20).to_string(), "12.0 MiB");
+    }
+
+    #[test]
+    fn rates_are_read_and_shown() {
+        for (text, bytes, shown) in [
+            ("20Mbit/s", 2_500_000, "20Mbit/s"),
+            ("500kbit/s", 62_500, "500kbit/s"),
+            ("1 Gbit/s", 125_000_000, "1Gbit/s"),
+            ("2MB/s", 2_000_000, "16Mbit/s"),
+            ("1MiB/s", 1 << 20, "8388608bit/s"),
+        ] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!((rate.0, rate.to_string().as_str()), (bytes, shown), "{text}");
+        }
+        for text in ["", "20", "20Mbit", "20Mbps", "0kbit/s", "-1MB/s", "20mbit/s", "99999999999Gbit/s"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_of_time_have_units() {
+        for (text, seconds) in [("90s", 90), ("20m", 1200), ("6h", 21_600), ("1h30m", 5400), ("2d", 172_800)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "6", "-6h", "h", "6 fortnights"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]

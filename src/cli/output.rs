@@ -163,19 +163,21 @@ impl Output {
     /// What is wrong with a file, one line for each thing.
     pub(super) fn findings(&self, findings: &[Finding]) {
         for finding in findings {
-            let (severity, line) = (finding.severity, finding.line);
+            let Finding { severity, line, column, .. } = finding;
             let (message, fix) = (&finding.what, &finding.fix);
             let file = finding.path.display().to_string();
             if self.json {
                 let finding = serde_json::json!(
-                    {"severity": severity, "line": line, "message": message, "fix": fix}
+                    {"severity": severity, "line": line, "column": column, "message": message, "fix": fix}
                 );
                 let event = serde_json::json!({"event": "finding", "file": file, "finding": finding});
                 say(&event.to_string());
             } else if !self.quiet || finding.severity == Severity::Error {
                 let (file, severity) = (printable(&file), severity.name());
-                let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-                say(&format!("{file}{line}: {severity}: {}", printable(message)));
+                let place =
+                    |number: &Option<usize>| number.map(|number| format!(":{number}")).unwrap_or_default();
+                let (line, column) = (place(line), place(column));
+                say(&format!("{file}{line}{column}: {severity}: {}", printable(message)));
                 say(&format!("  write: {}", printable(fix)));
             }
         }

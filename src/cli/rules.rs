@@ -31,6 +31,9 @@ pub(super) struct RuleArgs {
     /// Give repositories another place, as 'quay.io/(.*)=quay/$1'; the pattern matches HOST/PATH whole (repeatable)
     #[arg(long, value_name = "PATTERN=PATH")]
     rewrite: Vec<Rewrite>,
+    /// Keep the host of a name as the first part of its path: gcr.io/team/app becomes NAMESPACE/gcr.io/team/app
+    #[arg(long)]
+    keep_host: bool,
     /// The repository of images that have only a tag or no name, as gcr.io/team/app
     #[arg(long, value_name = "HOST/PATH")]
     repository: Option<String>,
@@ -74,6 +77,7 @@ impl RuleArgs {
     pub(super) fn renames(&self) -> Option<&'static str> {
         [
             ("--rewrite", !self.rewrite.is_empty()),
+            ("--keep-host", self.keep_host),
             ("--repository", self.repository.is_some()),
             ("--name", !self.name.is_empty()),
             ("--name-annotation", self.name_annotation.is_some()),
@@ -91,6 +95,7 @@ impl RuleArgs {
         Ok(Rules {
             naming: Naming {
                 rewrites: self.rewrite.clone(),
+                keep_host: self.keep_host,
                 repository,
                 names: self.name.clone(),
                 annotation: self.name_annotation.clone(),

@@ -129,7 +129,9 @@ impl Findings {
 
     /// In the order of the file.
     pub(crate) fn sorted(mut self) -> Vec<Finding> {
-        self.found.sort_by(|a, b| (a.line, a.severity, &a.rule).cmp(&(b.line, b.severity, &b.rule)));
+        self.found.sort_by(|a, b| {
+            (a.line, a.column, a.severity, &a.rule).cmp(&(b.line, b.column, b.severity, &b.rule))
+        });
         self.found
     }
 }

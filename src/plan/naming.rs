@@ -15,6 +15,8 @@ use crate::oci::{Digest, Mended, Reference, Repository, Tag};
 pub struct Naming {
     /// The first rule that matches decides; none leaves the path as it is.
     pub rewrites: Vec<Rewrite>,
+    /// The host of a name becomes the first part of its path, where no rule matches.
+    pub keep_host: bool,
     /// The repository of images that have only a tag, or no name at all.
     pub repository: Option<Reference>,
     /// Names for images that have none.
@@ -51,6 +53,12 @@ impl FromStr for Rewrite {
     }
 }
 
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// `NAME`, or `DIGEST=NAME` where several images lack one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GivenName {
@@ -71,6 +79,13 @@ impl FromStr for GivenName {
             return Err(format!("{name} has no tag"));
         }
         Ok(Self { digest, name })
+    }
+}
+
+impl fmt::Display for GivenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.digest.iter().try_for_each(|digest| write!(f, "{digest}="))?;
+        self.name.fmt(f)
     }
 }
 
@@ -280,7 +295,8 @@ impl Naming {
 
     fn place_of(&self, name: &Reference) -> Result<Destination, BundleError> {
         let full = format!("{}/{}", name.host, name.repository);
-        let repository = self.rewrite(&full, &name.repository)?;
+        let kept = self.keep_host.then(|| below_host(&full)).transpose()?;
+        let repository = self.rewrite(&full, kept.as_ref().unwrap_or(&name.repository))?;
         // A name that says neither tag nor digest means `latest`, as everywhere.
         let tag = match (&name.tag, name.digest) {
             (None, None) => Some("latest".parse()?),
@@ -299,6 +315,11 @@ impl Naming {
         };
         to.parse().map_err(why)
     }
+}
+
+/// A repository whose first part is the host. A colon has no place in it.
+fn below_host(full: &str) -> Result<Repository, BundleError> {
+    full.to_lowercase().replace(':', "_").parse()
 }
 
 /// Why nothing can be pushed of a bundle without a name.

@@ -29,6 +29,11 @@ impl Patterns {
         Ok(Self { texts: texts.iter().map(|text| text.as_ref().to_owned()).collect(), set: set.build()? })
     }
 
+    /// As they were given.
+    pub(crate) fn texts(&self) -> &[String] {
+        &self.texts
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.texts.is_empty()

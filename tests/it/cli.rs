@@ -27,6 +27,9 @@ fn help_is_what_it_was() {
     for verb in ["plan", "verify", "inspect", "serve", "quickstart"] {
         insta::assert_snapshot!(format!("help_{verb}"), snapshot(&[verb, "--help"]));
     }
+    for verb in ["check", "show"] {
+        insta::assert_snapshot!(format!("help_config_{verb}"), snapshot(&["config", verb, "--help"]));
+    }
     insta::assert_snapshot!("help_bench_decode", snapshot(&["bench", "decode", "--help"]));
     insta::assert_snapshot!("help_update_cluster", snapshot(&["update", "cluster", "--help"]));
     for verb in ["render", "lint", "apply"] {

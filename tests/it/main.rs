@@ -30,6 +30,7 @@ mod peak_memory;
 mod request_counts;
 mod secrets;
 mod serve;
+mod sites_file;
 mod support;
 mod sweep;
 mod tags;

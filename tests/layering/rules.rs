@@ -18,6 +18,7 @@ pub(crate) const MODULES: &[&str] = &[
     "tls",
     "serve",
     "document",
+    "config",
     "node",
     "cluster",
     "bench",
@@ -28,6 +29,7 @@ pub(crate) const MODULES: &[&str] = &[
     "units",
     "sync",
     "clock",
+    "schedule",
     "small_file",
     "testing",
     "lib",
@@ -182,6 +184,18 @@ pub(crate) const RULES: &[Rule] = &[
         why: "a text becomes a tree and findings: which files there are, and what they mean, comes after it",
     },
     Rule {
+        files: In("config"),
+        modules: AllBut("config document schedule units registry plan oci small_file clock error exit sync"),
+        paths: These("tokio reqwest rayon std::net std::process std::env std::thread"),
+        why: "a sites file becomes settings: who carries them out comes after it",
+    },
+    Rule {
+        files: Outside("config cli"),
+        modules: These("config"),
+        paths: Names::None,
+        why: "commands hand on what a sites file comes to; nothing below them knows that there is one",
+    },
+    Rule {
         files: Outside("document/yaml"),
         modules: Names::None,
         paths: These("granit_parser"),
@@ -249,6 +263,12 @@ pub(crate) const RULES: &[Rule] = &[
         modules: AllBut("budget error exit units sync small_file"),
         paths: These("tokio reqwest rayon"),
         why: "what everybody knows knows nobody",
+    },
+    Rule {
+        files: In("schedule"),
+        modules: AllBut("schedule"),
+        paths: These("tokio reqwest rayon std::fs std::time std::env"),
+        why: "whether a window is open follows from the time that it is asked for, and from nothing else",
     },
     Rule {
         files: In("clock"),

@@ -1,0 +1,150 @@
+//! `config check` and `config show`: a sites file, without a word to any site.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::Done;
+use super::output::Output;
+use crate::clock;
+use crate::config::{self, Config, Site};
+use crate::document::{Finding, Severity, nearest};
+use crate::error::printable;
+use crate::exit::Exit;
+use crate::report::Failure;
+use crate::schedule::Opening;
+
+/// What to do with a sites file.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigDo {
+    /// Say what is wrong with a sites file, line by line; no site is asked anything
+    #[command(arg_required_else_help = true)]
+    Check(CheckArgs),
+    /// Show what a sites file comes to
+    #[command(arg_required_else_help = true)]
+    Show(ShowArgs),
+}
+
+/// The sites file.
+#[derive(Debug, clap::Args)]
+pub(super) struct FileArgs {
+    /// Sites file (docs/sites.md)
+    #[arg(long, short, value_name = "FILE", env = "LAYERCAST_CONFIG")]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// With all that sites inherit, as a sites file that says the same; else the file as it stands
+    #[arg(long)]
+    resolved: bool,
+    /// Only this site (repeatable)
+    #[arg(long, value_name = "NAME", requires = "resolved")]
+    site: Vec<String>,
+}
+
+pub(super) fn run(what: &ConfigDo, output: &Output) -> Done {
+    match what {
+        ConfigDo::Check(args) => check(args, output),
+        ConfigDo::Show(args) => show(args, output),
+    }
+}
+
+impl FileArgs {
+    /// What the file says. Its warnings are said; a file with an error is refused.
+    pub(super) fn read(&self, output: &Output) -> Result<Config, Failure> {
+        let reading = self.reading()?;
+        output.findings(&reading.findings);
+        reading.config.ok_or_else(|| wrong(&self.config, &reading.findings))
+    }
+
+    fn reading(&self) -> Result<config::Reading, Failure> {
+        config::read(&self.config).map_err(|error| Failure::usage(error.to_string()))
+    }
+}
+
+fn wrong(path: &std::path::Path, findings: &[Finding]) -> Failure {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let path = path.display();
+    let what = if errors == 1 { "one fault is".to_owned() } else { format!("{errors} faults are") };
+    Failure::usage(format!("{path}: {what} in the sites file"))
+        .hint("correct the lines above; docs/sites.md has all keys")
+}
+
+fn check(args: &CheckArgs, output: &Output) -> Done {
+    let mut reading = args.file.reading()?;
+    if args.json {
+        Output::document(&reading.findings)?;
+        return Ok(if reading.config.is_some() { Exit::Complete } else { Exit::Usage });
+    }
+    output.findings(&reading.findings);
+    let config = reading.config.take().ok_or_else(|| wrong(&args.file.config, &reading.findings))?;
+    for bundle in &config.bundles {
+        match bundle.files(clock::timestamp()) {
+            Ok(files) => files.warnings.iter().for_each(|warning| output.warn(warning)),
+            // It may come before the run does.
+            Err(error) => output.warn(&error.to_string()),
+        }
+    }
+    let enabled = config.sites.iter().filter(|site| site.enabled).count();
+    let summary = format!(
+        "{}: {} bundles for {enabled} sites ({} more are not enabled)\n",
+        printable(&args.file.config.display().to_string()),
+        config.bundles.len(),
+        config.sites.len() - enabled
+    );
+    let windows: String = config.sites.iter().filter(|site| site.enabled).filter_map(opening).collect();
+    output.summary(&format!("{summary}{windows}"));
+    Ok(Exit::Complete)
+}
+
+/// Whether the window of a site is open, if it has one.
+fn opening(site: &Site) -> Option<String> {
+    let window = site.window.as_ref()?;
+    let (state, until) = match window.at(clock::timestamp()) {
+        Opening::Open(until) => ("open", until),
+        Opening::Closed(until) => ("closed", until),
+    };
+    Some(format!("{}: its window ({window}) is {state} until {until}\n", site.name))
+}
+
+fn show(args: &ShowArgs, output: &Output) -> Done {
+    let config = args.file.read(output)?;
+    if !args.resolved {
+        let path = &args.file.config;
+        let text = crate::small_file::read_text(path, crate::document::MAX_BYTES);
+        Output::result(&text.map_err(|error| Failure::io(path.display(), &error))?);
+        return Ok(Exit::Complete);
+    }
+    let all: Vec<&Site> = config.sites.iter().collect();
+    let chosen = if args.site.is_empty() {
+        Ok(all)
+    } else {
+        args.site.iter().map(|name| named(&config, name)).collect()
+    };
+    Output::result(&config.shown(&chosen?));
+    Ok(Exit::Complete)
+}
+
+/// The site of a name.
+pub(super) fn named<'c>(config: &'c Config, name: &str) -> Result<&'c Site, Failure> {
+    config.sites.iter().find(|site| site.name == name).ok_or_else(|| {
+        let names: Vec<&str> = config.sites.iter().map(|site| site.name.as_str()).collect();
+        let failure = Failure::usage(format!("there is no site {} in the file", printable(name)));
+        match nearest(name, &names) {
+            Some(near) => failure.hint(format!("--site {near}")),
+            None => failure.hint(format!("the file has {} sites", names.len())),
+        }
+    })
+}

@@ -1,0 +1,392 @@
+//! Which files a bundle of the sites file stands for.
+
+use std::fmt;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+use jiff::Timestamp;
+
+use super::newest::Version;
+use crate::oci::Digest;
+use crate::small_file;
+
+/// A file that changed later than this may still be on its way here.
+const SETTLED_AFTER_SECONDS: i64 = 60;
+/// `sha256sum` of a folder of bundles is short.
+const MAX_SUMS_BYTES: u64 = 1 << 20;
+const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
+
+/// What stands behind `path`, and whether the newest is meant.
+#[derive(Debug, Clone)]
+pub(crate) struct BundlePath {
+    path: PathBuf,
+    newest: bool,
+    pattern: Option<Pattern>,
+}
+
+/// A pattern for the names of files.
+#[derive(Debug, Clone)]
+struct Pattern {
+    matcher: GlobMatcher,
+    /// What stands before the first wildcard, and behind the last.
+    around: (String, String),
+}
+
+/// The files of a bundle.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BundleFiles {
+    /// Those that are taken.
+    pub taken: Vec<Candidate>,
+    /// Those that are taken one after the other if the sum of the one that was taken proves wrong.
+    pub instead: Vec<Candidate>,
+    /// Why others were passed over.
+    pub warnings: Vec<String>,
+}
+
+/// A file that may be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// The file.
+    pub path: PathBuf,
+    /// The sum that a file beside it says it has.
+    pub sum: Option<Digest>,
+}
+
+/// Why there is no file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoBundle {
+    /// Nothing of that name.
+    #[error("there is no {}", path.display())]
+    Nothing {
+        /// The path or pattern.
+        path: PathBuf,
+    },
+    /// The folder cannot be read.
+    #[error("{}: {error}", path.display())]
+    Unreadable {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Files are there, and none of them can be taken.
+    #[error("{}: none of the files can be taken: {}", path.display(), why.join("; "))]
+    NoneUsable {
+        /// The path or pattern.
+        path: PathBuf,
+        /// What is the matter with each.
+        why: Vec<String>,
+    },
+}
+
+impl BundlePath {
+    /// What a path of the file stands for.
+    ///
+    /// # Errors
+    /// What is wrong with it, and the correction.
+    pub(super) fn new(path: PathBuf, newest: bool) -> Result<Self, (String, String)> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let folder = path.parent().map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
+        if folder.contains(['*', '?', '{']) {
+            let what = "path: only the name of a file may be a pattern, and not a folder above it".to_owned();
+            return Err((
+                what,
+                "path: /FOLDER/bmpackages_*.tar.xz, an entry of its own for each folder".to_owned(),
+            ));
+        }
+        let pattern = match (name.find(WILDCARDS), name.rfind(['*', '?', ']', '}'])) {
+            (Some(first), Some(last)) if first <= last => {
+                let glob = GlobBuilder::new(&name).literal_separator(true).build();
+                let wrong = |error: globset::Error| {
+                    (format!("path: {error}"), "path: /FOLDER/bmpackages_*.tar.xz".to_owned())
+                };
+                let around = (name[..first].to_owned(), name[last + 1..].to_owned());
+                Some(Pattern { matcher: glob.map_err(wrong)?.compile_matcher(), around })
+            }
+            _ => None,
+        };
+        Ok(Self { path, newest, pattern })
+    }
+
+    /// The path or pattern.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn is_newest(&self) -> bool {
+        self.newest
+    }
+
+    /// The files that it stands for now.
+    ///
+    /// # Errors
+    /// There are none, or none that can be taken.
+    pub(crate) fn files(&self, now: Timestamp) -> Result<BundleFiles, NoBundle> {
+        let found = self.found()?;
+        if !self.newest {
+            let taken = found.into_iter().map(|found| found.candidate());
+            let taken: Result<Vec<Candidate>, String> = taken.collect();
+            let taken =
+                taken.map_err(|why| NoBundle::NoneUsable { path: self.path.clone(), why: vec![why] })?;
+            return Ok(BundleFiles { taken, instead: Vec::new(), warnings: Vec::new() });
+        }
+        let (mut usable, mut warnings) = (Vec::new(), Vec::new());
+        for found in found.into_iter().rev() {
+            // What is behind one that can be taken needs no word unless its turn comes.
+            match found.settled(now).and_then(|()| found.candidate()) {
+                Ok(candidate) => usable.push(candidate),
+                Err(why) if usable.is_empty() => warnings.push(why),
+                Err(_) => {}
+            }
+        }
+        let mut usable = usable.into_iter();
+        match usable.next() {
+            Some(best) => {
+                let passed = |why| format!("{why}; {} is taken instead", best.path.display());
+                let warnings = warnings.into_iter().map(passed).collect();
+                Ok(BundleFiles { taken: vec![best.clone()], instead: usable.collect(), warnings })
+            }
+            None => Err(NoBundle::NoneUsable { path: self.path.clone(), why: warnings }),
+        }
+    }
+
+    /// All that is there, the oldest version first. Of two files of one version the one that changed last comes last.
+    fn found(&self) -> Result<Vec<Found>, NoBundle> {
+        let nothing = || NoBundle::Nothing { path: self.path.clone() };
+        let unreadable = |path: &Path| {
+            let path = path.to_owned();
+            move |error: io::Error| match error.kind() {
+                io::ErrorKind::NotFound => NoBundle::Nothing { path },
+                _ => NoBundle::Unreadable { path, error },
+            }
+        };
+        let Some(pattern) = &self.pattern else {
+            let facts = fs::metadata(&self.path).map_err(unreadable(&self.path))?;
+            return Ok(vec![Found { path: self.path.clone(), version: Version::of(""), facts }]);
+        };
+        let folder =
+            self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).map_err(unreadable(folder))? {
+            let entry = entry.map_err(unreadable(folder))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // Sums lie beside what they are of, and a pattern may match them too.
+            let is_sum = Path::new(&*name).extension().is_some_and(|ending| ending == "sha256");
+            if is_sum || !pattern.matcher.is_match(&*name) {
+                continue;
+            }
+            let facts = fs::metadata(entry.path()).map_err(unreadable(&entry.path()))?;
+            found.push(Found { path: entry.path(), version: pattern.version(&name), facts });
+        }
+        found.sort_by(|a, b| (&a.version, a.changed(), &a.path).cmp(&(&b.version, b.changed(), &b.path)));
+        if found.is_empty() { Err(nothing()) } else { Ok(found) }
+    }
+}
+
+impl Pattern {
+    /// The version in a name: what the wildcards stand for, and what lies between them.
+    fn version(&self, name: &str) -> Version {
+        let (before, behind) = &self.around;
+        let inner = name.strip_prefix(before.as_str()).unwrap_or(name);
+        Version::of(inner.strip_suffix(behind.as_str()).unwrap_or(inner))
+    }
+}
+
+impl fmt::Display for BundlePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.path.display(), if self.newest { " (the newest)" } else { "" })
+    }
+}
+
+/// A file or folder that is there.
+struct Found {
+    path: PathBuf,
+    version: Version,
+    facts: Metadata,
+}
+
+impl Found {
+    /// When it changed last, its content or anything about it: a copy may get the times of its original.
+    fn changed(&self) -> i64 {
+        self.facts.mtime().max(self.facts.ctime())
+    }
+
+    fn settled(&self, now: Timestamp) -> Result<(), String> {
+        let age = now.as_second().saturating_sub(self.changed());
+        // A clock that was put back says nothing of the file.
+        if (0..SETTLED_AFTER_SECONDS).contains(&age) {
+            let shown = self.path.display();
+            return Err(format!("{shown} changed {age} s ago and may not be complete"));
+        }
+        Ok(())
+    }
+
+    fn candidate(&self) -> Result<Candidate, String> {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".sha256");
+        let beside = PathBuf::from(beside);
+        let sum = match small_file::read_text(&beside, MAX_SUMS_BYTES) {
+            Ok(text) => {
+                Some(sum_of(&self.path, &text).map_err(|why| format!("{}: {why}", beside.display()))?)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(format!("{}: {error}", beside.display())),
+        };
+        Ok(Candidate { path: self.path.clone(), sum })
+    }
+}
+
+/// The sum of a file in what `sha256sum` (with or without `--tag`) wrote.
+fn sum_of(path: &Path, text: &str) -> Result<Digest, String> {
+    let lines: Vec<(&str, &str)> = text.lines().filter_map(sum_line).collect();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let is_named = |named: &str| named.is_empty() || named.rsplit('/').next() == Some(name.as_str());
+    let found = lines.iter().find(|(_, named)| is_named(named));
+    let (hex, _) = found.ok_or_else(|| format!("it has no sum of {name}"))?;
+    format!("sha256:{}", hex.to_ascii_lowercase())
+        .parse()
+        .map_err(|error: crate::error::BundleError| error.to_string())
+}
+
+/// `HEX  NAME`, `HEX *NAME`, `SHA256 (NAME) = HEX`, `HEX`: the sum and the name.
+fn sum_line(line: &str) -> Option<(&str, &str)> {
+    // A backslash in front says that some are in the name.
+    let line = line.trim_end().trim_start_matches('\\');
+    if let Some(rest) = line.strip_prefix("SHA256 (") {
+        let (name, hex) = rest.rsplit_once(") = ")?;
+        return is_sum(hex).then_some((hex, name));
+    }
+    let (hex, name) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    is_sum(hex).then(|| (hex, name.trim_start_matches([' ', '*'])))
+}
+
+fn is_sum(hex: &str) -> bool {
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3600;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        }
+
+        fn files(&self, pattern: &str, newest: bool, now: Timestamp) -> Result<BundleFiles, NoBundle> {
+            BundlePath::new(self.0.path().join(pattern), newest).unwrap().files(now)
+        }
+    }
+
+    fn names(files: &[Candidate]) -> Vec<String> {
+        files.iter().map(|file| file.path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Files cannot be made older than they are, as to their time of change; the clock can be put forward.
+    fn in_an_hour() -> Timestamp {
+        crate::clock::timestamp() + jiff::Span::new().seconds(HOUR)
+    }
+
+    #[test]
+    fn the_newest_is_that_of_the_highest_version() {
+        let folder = Folder::new();
+        for version in ["1.8.0", "1.10.0", "1.9.5", "1.11.0-rc.1"] {
+            folder.write(&format!("bm_{version}.tar.xz"), "x");
+        }
+        folder.write("other_9.tar.xz", "x");
+        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
+        assert_eq!(names(&files.taken), ["bm_1.11.0-rc.1.tar.xz"]);
+        assert_eq!(names(&files.instead), ["bm_1.10.0.tar.xz", "bm_1.9.5.tar.xz", "bm_1.8.0.tar.xz"]);
+        assert!(files.warnings.is_empty());
+        let all = folder.files("bm_*.tar.xz", false, in_an_hour()).unwrap();
+        assert_eq!(
+            names(&all.taken),
+            ["bm_1.8.0.tar.xz", "bm_1.9.5.tar.xz", "bm_1.10.0.tar.xz", "bm_1.11.0-rc.1.tar.xz"]
+        );
+    }
+
+    #[test]
+    fn of_one_version_in_two_files_the_later_counts() {
+        let folder = Folder::new();
+        let older = folder.write("bm_1.8.tar.xz", "x");
+        folder.write("bm_1.8.0.tar.xz", "x");
+        let file = fs::File::options().write(true).open(older).unwrap();
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(600)).unwrap();
+        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
+        assert_eq!(names(&files.taken), ["bm_1.8.tar.xz"]);
+    }
+
+    #[test]
+    fn a_file_that_has_just_changed_is_left_for_later() {
+        let folder = Folder::new();
+        folder.write("bm_1.8.0.tar.xz", "x");
+        let now = crate::clock::timestamp();
+        let error = folder.files("bm_*.tar.xz", true, now).unwrap_err().to_string();
+        assert!(
+            error.contains("bm_1.8.0.tar.xz changed") && error.contains("may not be complete"),
+            "{error}"
+        );
+        assert_eq!(names(&folder.files("bm_*.tar.xz", false, now).unwrap().taken), ["bm_1.8.0.tar.xz"]);
+    }
+
+    #[test]
+    fn a_sum_that_cannot_be_read_passes_a_file_over_with_a_warning() {
+        let folder = Folder::new();
+        folder.write("bm_1.8.0.tar.xz", "x");
+        folder.write("bm_1.9.0.tar.xz", "x");
+        folder.write("bm_1.9.0.tar.xz.sha256", "nonsense\n");
+        let files = folder.files("bm_*", true, in_an_hour()).unwrap();
+        assert_eq!(names(&files.taken), ["bm_1.8.0.tar.xz"]);
+        let [warning] = &files.warnings[..] else { panic!("{files:?}") };
+        assert!(
+            warning.contains("no sum of bm_1.9.0") && warning.contains("1.8.0.tar.xz is taken instead"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn sums_are_read_as_sha256sum_writes_them() {
+        let hex = Digest::of(b"x").hex();
+        let path = Path::new("/srv/bm.tar");
+        for text in [
+            format!("{hex}  bm.tar\n"),
+            format!("{hex} *bm.tar\n"),
+            format!("{hex}  ./sub/bm.tar\n"),
+            format!("SHA256 (bm.tar) = {hex}\n"),
+            format!("{}\n", hex.to_uppercase()),
+            format!("\\{hex}  bm.tar\n"),
+            format!("{}  other.tar\n{hex}  bm.tar\n", Digest::of(b"y").hex()),
+        ] {
+            assert_eq!(sum_of(path, &text).unwrap(), Digest::of(b"x"), "{text}");
+        }
+        for text in [String::new(), format!("{hex}  other.tar\n"), format!("{}  bm.tar", &hex[..63])] {
+            assert!(sum_of(path, &text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let folder = Folder::new();
+        for (pattern, newest) in
+            [("bm_*.tar", true), ("bm_*.tar", false), ("bm.tar", false), ("no/bm_*", true)]
+        {
+            let error = folder.files(pattern, newest, in_an_hour()).unwrap_err();
+            assert!(matches!(error, NoBundle::Nothing { .. }), "{error}");
+        }
+        assert!(BundlePath::new("/srv/*/bm.tar".into(), true).is_err());
+    }
+}

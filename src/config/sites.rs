@@ -1,0 +1,161 @@
+//! What the file comes to: sites with all that holds for them, and what holds for the run.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bundles::BundlePath;
+use super::values::{Accepted, IfRunning, LayerFormat, VerifyLevel};
+use crate::plan::Rules;
+use crate::registry::Target;
+use crate::schedule::Window;
+use crate::units::Rate;
+
+/// What a sites file says.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub bundles: Vec<BundlePath>,
+    pub stage: Option<Stage>,
+    pub state_dir: Option<PathBuf>,
+    pub spool_dir: Option<PathBuf>,
+    pub spool_limit_bytes: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub parallel_sites: NonZeroUsize,
+    pub deadline: Option<Duration>,
+    /// Of the run.
+    pub bandwidth: Option<Rate>,
+    pub metrics: Metrics,
+    pub layer_compression: LayerFormat,
+    pub accept: Vec<Accepted>,
+    pub no_overwrite: bool,
+    pub recheck: bool,
+    pub verify: VerifyLevel,
+    pub if_running: IfRunning,
+    pub waves: Vec<Wave>,
+    pub max_failed_sites: Option<NonZeroUsize>,
+    pub notify: Option<String>,
+    pub retention: Retention,
+    pub groups: Vec<Group>,
+    /// In the order of the file, those that are not enabled among them.
+    pub sites: Vec<Site>,
+}
+
+/// What is kept for sites that come later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stage {
+    pub dir: PathBuf,
+    pub limit_bytes: Option<u64>,
+}
+
+/// Where figures for Prometheus go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Metrics {
+    pub textfile: Option<PathBuf>,
+    /// `HOST:PORT`.
+    pub listen: Option<String>,
+}
+
+/// How long past runs are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retention {
+    pub runs: u32,
+    pub days: Option<u32>,
+}
+
+/// Names of sites and groups that come before others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wave(pub Vec<String>);
+
+/// A group of sites.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Group {
+    pub name: String,
+    /// Of all its sites together.
+    pub shared_bandwidth: Option<Rate>,
+}
+
+/// A site with all that holds for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub name: String,
+    /// In the order in which they are inherited from.
+    pub groups: Vec<String>,
+    pub enabled: bool,
+    pub target: Target,
+    pub credentials: Credentials,
+    pub auth_realms: Vec<String>,
+    pub ca_file: Option<PathBuf>,
+    pub client_certificate: Option<ClientCertificateFiles>,
+    /// Sites that say the same share them.
+    pub rules: Arc<Rules>,
+    pub threads: Option<NonZeroUsize>,
+    pub retries: Option<u32>,
+    pub patience: Option<Duration>,
+    pub bandwidth: Option<Rate>,
+    pub window: Option<Window>,
+    pub atomic_tags: bool,
+    pub gate: Option<Gate>,
+    /// A command of the shell.
+    pub on_missing_repository: Option<String>,
+}
+
+/// What judges images before their tags move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// A command of the shell.
+    pub command: String,
+    /// How long it may take for an image.
+    pub timeout: Duration,
+}
+
+/// Where a client certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientCertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Where the credentials of a site are. Never a secret itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    /// In the usual files of docker and podman.
+    Usual,
+    /// The site wants none.
+    Anonymous,
+    /// In a docker config.json.
+    DockerConfig(PathBuf),
+    /// A user, and where the password is.
+    User { name: String, password: PasswordSource },
+    /// The program docker-credential-NAME has them.
+    Helper(String),
+}
+
+/// Where a password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PasswordSource {
+    /// The first line of a file.
+    File(PathBuf),
+    /// A variable of the environment.
+    Variable(String),
+    /// The first line of what a command of the shell writes.
+    Command(String),
+}
+
+impl Config {
+    /// The key of a command in the file: who may write the file may run what he likes as whoever reads it.
+    pub(super) fn command(&self) -> Option<&'static str> {
+        let of_site = |site: &Site| {
+            let by_command =
+                matches!(&site.credentials, Credentials::User { password: PasswordSource::Command(_), .. });
+            [
+                ("gate", site.gate.is_some()),
+                ("on_missing_repository", site.on_missing_repository.is_some()),
+                ("command", by_command),
+            ]
+            .into_iter()
+            .find_map(|(key, given)| given.then_some(key))
+        };
+        self.notify.as_ref().map(|_| "notify").or_else(|| self.sites.iter().find_map(of_site))
+    }
+}

@@ -1,0 +1,339 @@
+//! What stands behind the keys of the file: texts, numbers, sizes, words of a list.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::keys::{At, Value};
+use crate::document::{Findings, Node, nearest};
+use crate::error::printable;
+use crate::oci::Reference;
+use crate::plan::naming::GivenName;
+use crate::plan::{Patterns, Rewrite};
+use crate::registry::Target;
+use crate::schedule::{Days, Hours, Outside, Zone};
+use crate::units::{ByteCount, Rate};
+
+/// The text of a node, or what is wrong with it.
+fn text<'n>(node: &'n Node, key: &str, findings: &mut Findings) -> Option<&'n str> {
+    let fix = match node.scalar() {
+        None => format!("{key}: and one value behind it"),
+        Some(scalar) if scalar.text.is_empty() => format!("{key}: and its value, or remove the line"),
+        Some(scalar) => {
+            let text = node.text();
+            if text.is_some() {
+                return text;
+            }
+            format!("{key}: \"{}\", if that is meant", printable(&scalar.text))
+        }
+    };
+    findings.error("wrong-type", node.at, (format!("{key} is not text"), fix));
+    None
+}
+
+/// What a text or a number is parsed to. The correction shows an example.
+fn parsed<T: FromStr<Err: ToString>>(
+    node: &Node,
+    text: &str,
+    key: &str,
+    example: &str,
+    findings: &mut Findings,
+) -> Option<T> {
+    match text.parse() {
+        Ok(value) => Some(value),
+        Err(why) => {
+            findings.error(
+                "wrong-value",
+                node.at,
+                (format!("{key}: {}", why.to_string()), format!("{key}: {example}")),
+            );
+            None
+        }
+    }
+}
+
+impl Value for String {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        text(node, key, findings).map(str::to_owned)
+    }
+}
+
+impl Value for bool {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        use crate::document::Meaning;
+        if let Some(Meaning::Boolean(value)) = node.scalar().map(|scalar| scalar.meaning) {
+            return Some(value);
+        }
+        let words = (format!("{key} is neither true nor false"), format!("{key}: true"));
+        findings.error("wrong-type", node.at, words);
+        None
+    }
+}
+
+/// A whole number from one to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Number<const LEAST: u32, const MOST: u32>(pub(super) u32);
+
+impl<const LEAST: u32, const MOST: u32> Value for Number<LEAST, MOST> {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        use crate::document::Meaning;
+        let number = node.scalar().filter(|scalar| scalar.meaning == Meaning::Number);
+        let number = number.and_then(|scalar| scalar.text.parse().ok());
+        let number = number.filter(|number| (LEAST..=MOST).contains(number));
+        if number.is_none() {
+            let what = format!("{key} is not a whole number from {LEAST} to {MOST}");
+            findings.error("wrong-value", node.at, (what, format!("{key}: {LEAST}")));
+        }
+        number.map(Self)
+    }
+}
+
+/// A path; one that is relative begins at the folder of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FilePath(PathBuf);
+
+impl FilePath {
+    pub(super) fn below(&self, folder: &Path) -> PathBuf {
+        folder.join(&self.0)
+    }
+}
+
+impl Value for FilePath {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        let text = text(node, key, findings)?;
+        if text.starts_with('~') || text.contains("${") {
+            let what = format!("{key}: {} would need a shell, and none reads this file", printable(text));
+            findings.error("wrong-value", node.at, (what, format!("{key}: the path itself, as in /root/…")));
+            return None;
+        }
+        Some(Self(text.into()))
+    }
+}
+
+/// A span of time with its unit: `90s`, `20m`, `6h`, `1h30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TimeSpan(pub(super) std::time::Duration);
+
+impl FromStr for TimeSpan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        crate::units::parse_duration(text).map(Self)
+    }
+}
+
+impl Value for TimeSpan {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        let Some(scalar) = node.scalar() else { return text(node, key, findings).and(None) };
+        parsed(node, &scalar.text, key, "90s, 20m, 6h or 1h30m", findings)
+    }
+}
+
+/// A number of bytes: `60GiB`, `500MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bytes(pub(super) u64);
+
+impl Value for Bytes {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        let Some(scalar) = node.scalar() else { return text(node, key, findings).and(None) };
+        parsed(node, &scalar.text, key, "60GiB", findings).map(|ByteCount(bytes)| Self(bytes))
+    }
+}
+
+/// Values that are texts, each with an example for the correction.
+macro_rules! texts {
+    ($($type:ty = $example:literal,)*) => {$(
+        impl Value for $type {
+            fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+                let text = text(node, key, findings)?;
+                parsed(node, text, key, $example, findings)
+            }
+        }
+    )*};
+}
+
+texts! {
+    Hours = "\"22:00-05:00\"",
+    Outside = "wait",
+    Rate = "20Mbit/s",
+    Rewrite = "[\"quay.io/(.*)=quay/$1\"]",
+    GivenName = "[team/app:1.0]",
+    Glob = "[\"gcr.io/anthos-*\"]",
+    Place = "https://HOST:PORT",
+    Namespace = "team/images",
+    RepositoryName = "gcr.io/team/app",
+}
+
+/// A pattern of names.
+#[derive(Debug, Clone)]
+pub(super) struct Glob(pub(super) String);
+
+impl FromStr for Glob {
+    type Err = globset::Error;
+
+    fn from_str(text: &str) -> Result<Self, globset::Error> {
+        Patterns::new(&[text]).map(|_| Self(text.to_owned()))
+    }
+}
+
+/// Where a registry is, with or without a namespace.
+#[derive(Debug, Clone)]
+pub(super) struct Place(pub(super) Target);
+
+impl FromStr for Place {
+    type Err = crate::registry::RegistryError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A path in front of every repository.
+#[derive(Debug, Clone)]
+pub(super) struct Namespace(pub(super) crate::oci::Repository);
+
+impl FromStr for Namespace {
+    type Err = crate::error::BundleError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A repository without a tag.
+#[derive(Debug, Clone)]
+pub(super) struct RepositoryName(pub(super) Reference);
+
+impl FromStr for RepositoryName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name: Reference = text.parse().map_err(|error: crate::error::BundleError| error.to_string())?;
+        if name.tag.is_some() || name.digest.is_some() {
+            return Err(format!("{name} has a tag or a digest, and a repository has neither"));
+        }
+        Ok(Self(name))
+    }
+}
+
+/// `mon-fri` or `[mon, wed]`.
+impl Value for Days {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        let days = match node.sequence() {
+            Some(_) => {
+                let days = Vec::<At<String>>::read(node, key, findings)?;
+                days.into_iter().map(|day| day.value).collect::<Vec<_>>().join(",")
+            }
+            None => text(node, key, findings)?.to_owned(),
+        };
+        parsed(node, &days, key, "mon-fri, [mon, wed] or daily", findings)
+    }
+}
+
+impl Value for Zone {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        let text = text(node, key, findings)?;
+        let zone = text.parse();
+        if let Err(why) = &zone {
+            let names = Zone::names();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let near = nearest(text, &names).unwrap_or("Europe/Berlin, or another name of that kind");
+            findings.error("wrong-value", node.at, (format!("{key}: {why}"), format!("{key}: {near}")));
+        }
+        zone.ok()
+    }
+}
+
+/// A wave of sites: a name, or several.
+#[derive(Debug, Clone)]
+pub(super) struct Wave(pub(super) Vec<At<String>>);
+
+impl Value for Wave {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        if node.sequence().is_some() {
+            return Value::read(node, key, findings).map(Self);
+        }
+        String::read(node, key, findings).map(|value| Self(vec![At { at: node.at, value }]))
+    }
+}
+
+/// Words of a list.
+macro_rules! choices {
+    ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $help:literal])* $word:ident = $text:literal,)* })*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        pub(crate) enum $name {
+            $($(#[doc = $help])* #[cfg_attr(test, schemars(rename = $text))] $word,)*
+        }
+
+        impl $name {
+            /// The word in the file.
+            pub(crate) const fn word(self) -> &'static str {
+                match self { $(Self::$word => $text,)* }
+            }
+        }
+
+        impl Value for $name {
+            fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+                const WORDS: &[&str] = &[$($text),*];
+                let written = text(node, key, findings)?;
+                match written {
+                    $($text => return Some(Self::$word),)*
+                    _ => {}
+                }
+                let fix = nearest(written, WORDS).map_or_else(|| WORDS.join(" or "), str::to_owned);
+                let what = format!("{key} is {}, which is none of {}", printable(written), WORDS.join(", "));
+                findings.error("wrong-value", node.at, (what, format!("{key}: {fix}")));
+                None
+            }
+        }
+    )*};
+}
+
+choices! {
+    /// What becomes of a site that another run is at.
+    IfRunning {
+        /// It is left to that run.
+        Skip = "skip",
+        /// This run waits until that one is done with it.
+        Wait = "wait",
+        /// It counts as failed.
+        Fail = "fail",
+    }
+    /// How far it is checked that images are there before their tags move.
+    VerifyLevel {
+        /// What the registry acknowledges counts.
+        None = "none",
+        /// Children of indexes are asked for, and of blobs that were found some are asked for a byte.
+        Sample = "sample",
+        /// Everything of every image is read back and hashed.
+        Pull = "pull",
+    }
+    /// Which of two different images gets a name that both claim.
+    ConflictWinner {
+        /// Neither: nothing is sent.
+        Refuse = "refuse",
+        /// The first in the bundle.
+        First = "first",
+        /// The last in the bundle.
+        Last = "last",
+    }
+    /// How plain layers of docker-archives are compressed.
+    LayerFormat {
+        /// Every runtime reads it.
+        Gzip = "gzip",
+        /// Faster and smaller; containerd 1.5, CRI-O 1.20, Docker 23 and later.
+        Zstd = "zstd",
+        /// Plain tars.
+        None = "none",
+    }
+    /// What is no failure.
+    Accepted {
+        /// What may hold images and cannot be read.
+        Unreadable = "unreadable",
+        /// A digest in a name that the bundle cannot give.
+        DigestLost = "digest-lost",
+        /// An index of which some platforms are there.
+        PartialIndex = "partial-index",
+    }
+}

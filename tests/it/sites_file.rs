@@ -1,0 +1,66 @@
+//! `config check` and `config show`.
+
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use crate::support::{folder, layercast, root, within};
+
+fn config(args: &[&str]) -> (i32, String, String) {
+    let mut command = layercast();
+    command.arg("config").args(args).current_dir(root());
+    let Output { status, stdout, stderr } = within(Duration::from_secs(60), command);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn the_default_file_and_all_examples_pass() {
+    // With commands in it, a file that others may write is refused; a checkout may be such a one.
+    let folder = folder();
+    let mut files = vec![root().join("config/layercast.yaml")];
+    files.extend(
+        std::fs::read_dir(root().join("config/examples")).unwrap().map(|entry| entry.unwrap().path()),
+    );
+    for file in files {
+        let copy = folder.path().join(file.file_name().unwrap());
+        std::fs::write(&copy, std::fs::read(&file).unwrap()).unwrap();
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&copy, permissions).unwrap();
+        let (exit, stdout, stderr) = config(&["check", "-c", copy.to_str().unwrap()]);
+        assert_eq!(exit, 0, "{}: {stderr}", file.display());
+        assert!(stdout.contains("bundles for"), "{stdout}");
+        // The bundles are not there, and may still come.
+        assert!(stderr.lines().all(|line| line.starts_with("warning: there is no")), "{stderr}");
+    }
+}
+
+#[test]
+fn a_wrong_key_is_refused_with_its_line_and_column() {
+    let folder = folder();
+    let path = folder.path().join("sites.yaml");
+    let text = "version: 1\nbundles: [{path: b.tar}]\nsites:\n- name: a\n  registry: r.example\n  thread: 4\n  retrys: 5\n";
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let (exit, _, stderr) = config(&["check", "-c", path]);
+    assert_eq!(exit, 2);
+    assert!(stderr.contains(&format!("{path}:6:3: error: thread is no key of a site")), "{stderr}");
+    assert!(stderr.contains("write: threads: …") && stderr.contains("sites.yaml:7:3:"), "{stderr}");
+    let (exit, stdout, _) = config(&["check", "-c", path, "--json"]);
+    let findings: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((exit, &findings[0]["line"], &findings[1]["column"]), (2, &6.into(), &3.into()));
+}
+
+#[test]
+fn a_site_is_shown_with_all_that_it_inherits() {
+    let example = Path::new("config/examples/air-gap.yaml").to_str().unwrap();
+    let (exit, stdout, _) = config(&["show", "-c", example, "--resolved", "--site", "plant-1"]);
+    assert_eq!(exit, 0);
+    for line in
+        ["registry: \"http://10.200.0.2:5000\"", "credentials: none", "atomic_tags: true", "keep_host: true"]
+    {
+        assert!(stdout.contains(line), "{line}\n{stdout}");
+    }
+    let (exit, _, stderr) = config(&["show", "-c", example, "--resolved", "--site", "plant1"]);
+    assert!(exit == 2 && stderr.contains("--site plant-1"), "{stderr}");
+}
