@@ -28,6 +28,7 @@ mod pages;
 mod receive;
 mod referrers;
 mod request;
+mod room;
 mod root;
 mod routes;
 mod server;

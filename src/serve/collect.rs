@@ -1,7 +1,7 @@
 //! What nobody needs any more goes: at the start, now and then, and at once when the disk is full.
 //!
 //! ```text
-//! an upload that nobody goes on with          goes after two days, on a full disk after ten minutes
+//! an upload that nobody goes on with          goes after seven days, an empty one after one
 //! blobs that only a deleted manifest named    their links go after ten minutes
 //! content that no repository links to         goes after ten minutes
 //! ```
@@ -29,33 +29,18 @@ use crate::clock;
 use crate::oci::{Algorithm, Digest};
 
 /// How long an upload is kept that nobody goes on with.
-const UPLOAD_LIFETIME: Duration = Duration::from_secs(48 * 3600);
+pub(super) const UPLOAD_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long whatever else is kept that nobody needs; and an upload when there is no room.
-const GRACE: Duration = Duration::from_secs(600);
+/// How long one is kept in which nothing has arrived: it only has a name.
+const EMPTY_UPLOAD_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// On a disk that stays full nobody looks for room more often than that.
-const ROOM_EVERY: Duration = Duration::from_secs(10);
+/// How long whatever else is kept that nobody needs.
+pub(super) const GRACE: Duration = Duration::from_secs(600);
 
 impl Store {
     /// Removes what nobody needs any more.
     pub(super) fn tidy(&self) -> io::Result<()> {
         self.collect(UPLOAD_LIFETIME, GRACE)
-    }
-
-    /// Makes room on a full disk, if that was not tried just now.
-    pub(super) fn make_room(&self) {
-        {
-            let mut last = self.made_room.lock();
-            if last.is_some_and(|last| last.elapsed() < ROOM_EVERY) {
-                return;
-            }
-            *last = Some(tokio::time::Instant::now());
-        }
-        tracing::warn!("the disk is full: removing uploads that were given up, and what nobody links to");
-        if let Err(error) = self.collect(GRACE, GRACE) {
-            tracing::error!(%error, "cannot make room");
-        }
     }
 
     /// Clears what an earlier process left. Nobody else is there yet.
@@ -109,18 +94,24 @@ impl Store {
         for upload in entries(folder)? {
             // It may end while we look.
             let Some(metadata) = found(upload.metadata())? else { continue };
-            let id = upload.file_name().to_str().and_then(SessionId::parse);
-            if !is_older(metadata.modified().ok(), lifetime)
-                || id.as_ref().is_some_and(|id| self.sessions.is_held(id))
-            {
+            let lifetime = if metadata.len() == 0 { lifetime.min(EMPTY_UPLOAD_LIFETIME) } else { lifetime };
+            if !is_older(metadata.modified().ok(), lifetime) {
                 continue;
             }
-            if let Some(id) = id {
-                self.sessions.forget(&id);
+            match upload.file_name().to_str().and_then(SessionId::parse) {
+                Some(id) => drop(self.remove_idle_upload(&id, &upload.path())?),
+                None => self.remove_content(&upload.path())?,
             }
-            self.remove_content(&upload.path())?;
         }
         Ok(())
+    }
+
+    /// Removes an upload that no request has; whether it was one.
+    pub(super) fn remove_idle_upload(&self, id: &SessionId, path: &Path) -> io::Result<bool> {
+        let Some(_lock) = self.sessions.try_lock(id) else { return Ok(false) };
+        self.sessions.forget(id);
+        self.remove_content(path)?;
+        Ok(true)
     }
 
     /// Takes the blobs that only deleted manifests of a repository named out of it. Where a manifest cannot be read, nobody
@@ -194,10 +185,10 @@ impl Store {
         Ok(linked)
     }
 
-    /// Removes a file that was counted.
+    /// Removes a file that was counted. One that comes back with a power cut is removed again.
     pub(super) fn remove_content(&self, path: &Path) -> io::Result<()> {
         let len = found(fs::metadata(path))?.map_or(0, |metadata| metadata.len());
-        if remove_durable(path)? {
+        if found(fs::remove_file(path))?.is_some() {
             self.disk.give_back(len);
         }
         Ok(())
@@ -249,6 +240,6 @@ fn changed(path: &Path) -> io::Result<Option<SystemTime>> {
 }
 
 /// Whether it was that long ago. Unknown is not.
-fn is_older(then: Option<SystemTime>, age: Duration) -> bool {
+pub(super) fn is_older(then: Option<SystemTime>, age: Duration) -> bool {
     then.is_some_and(|then| clock::wall().duration_since(then).is_ok_and(|since| since >= age))
 }

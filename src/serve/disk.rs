@@ -3,20 +3,28 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::clock::Instant;
+use crate::sync::Mutex;
+
 /// Bytes of blobs, manifests and uploads. Links and tags are not counted.
 #[derive(Debug)]
 pub(super) struct Disk {
     most: u64,
     used: AtomicU64,
+    /// Locked while room is looked for.
+    pub(super) search: Mutex<RoomSearch>,
+}
+
+/// When room was last looked for on a full disk.
+#[derive(Debug, Default)]
+pub(super) struct RoomSearch {
+    pub(super) collected: Option<Instant>,
+    pub(super) found_nothing: Option<Instant>,
 }
 
 impl Disk {
-    pub(super) const fn new(most: Option<u64>) -> Self {
-        let most = match most {
-            Some(most) => most,
-            None => u64::MAX,
-        };
-        Self { most, used: AtomicU64::new(0) }
+    pub(super) fn new(most: Option<u64>) -> Self {
+        Self { most: most.unwrap_or(u64::MAX), used: AtomicU64::new(0), search: Mutex::default() }
     }
 
     /// Takes room that is about to be filled.
@@ -42,8 +50,17 @@ impl Disk {
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
+    /// How many of these bytes there is no room for.
+    pub(super) fn lacks(&self, bytes: u64) -> u64 {
+        self.used().saturating_add(bytes).saturating_sub(self.most)
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.used.load(Ordering::Relaxed) >= self.most
+        self.used() >= self.most
     }
 }
 
@@ -56,6 +73,7 @@ mod tests {
         let disk = Disk::new(Some(10));
         disk.take(7).unwrap();
         assert_eq!(disk.take(4).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((disk.lacks(3), disk.lacks(4)), (0, 1));
         disk.take(3).unwrap();
         assert!(disk.is_full());
         disk.give_back(7);

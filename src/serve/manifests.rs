@@ -118,22 +118,25 @@ pub(super) async fn store(
         answer.insert(TAGS, text_value(tags.join(", ")));
     }
     let missing = blocking(store, move |store| {
-        let _nothing_goes = store.deletions.read();
-        let missing = manifest.missing(store, &repository)?;
-        if missing.is_empty() {
-            store.put_content(&digest, &manifest.bytes)?;
-            if let Some(subject) = subject {
-                let descriptor = manifest.claims.descriptor(&sent_as, &digest, manifest.bytes.len());
-                referrers::write(store, &repository, &subject, &digest, &descriptor)?;
+        let len = manifest.bytes.len() as u64;
+        store.with_room(len, || {
+            let _nothing_goes = store.deletions.read();
+            let missing = manifest.missing(store, &repository)?;
+            if missing.is_empty() {
+                store.put_content(&digest, &manifest.bytes)?;
+                if let Some(subject) = subject {
+                    let descriptor = manifest.claims.descriptor(&sent_as, &digest, manifest.bytes.len());
+                    referrers::write(store, &repository, &subject, &digest, &descriptor)?;
+                }
+                let link = Link { size: len, media_type: Some(sent_as.clone()) };
+                store.put_link(&repository, Shelf::Manifests, &digest, &link)?;
+                // Tags are last: they never stand for what is not there.
+                for tag in &tags {
+                    tags::write(store, &repository, tag, &digest)?;
+                }
             }
-            let link = Link { size: manifest.bytes.len() as u64, media_type: Some(sent_as) };
-            store.put_link(&repository, Shelf::Manifests, &digest, &link)?;
-            // Tags are last: they never stand for what is not there.
-            for tag in &tags {
-                tags::write(store, &repository, tag, &digest)?;
-            }
-        }
-        Ok(missing)
+            Ok(missing)
+        })
     })
     .await?;
     if missing.is_empty() { Ok(response) } else { Err(Refusal::missing_blobs(&missing)) }

@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 
 use super::error::{Code, Refusal};
 use super::limits::SMALL_BYTES;
-use super::sessions::Hashed;
+use super::room::is_full;
+use super::sessions::{HashedPrefix, SessionLock};
 use super::store::{Store, hash};
 use crate::oci::Digest;
 
@@ -28,11 +29,11 @@ const BATCH_BYTES: usize = 1 << 20;
 struct Appender {
     store: Arc<Store>,
     file: File,
-    hashed: Option<Hashed>,
+    hashed: Option<HashedPrefix>,
 }
 
 impl Appender {
-    fn open(store: Arc<Store>, path: &Path, hashed: Option<Hashed>) -> io::Result<Self> {
+    fn open(store: Arc<Store>, path: &Path, hashed: Option<HashedPrefix>) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).open(path)?;
         let len = file.metadata()?.len();
         // After a restart, or a write that failed half way: the file is hashed when it is finished.
@@ -51,35 +52,26 @@ impl Appender {
         (self, result)
     }
 
-    /// Writes all of it. On a full disk room is made, once.
+    /// Writes all of it. On a full disk room is made, as long as there is some to be had.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let wanted = bytes.len() as u64;
-        if self.store.disk.take(wanted).is_err() {
-            self.store.make_room();
-            self.store.disk.take(wanted)?;
-        }
+        self.store.take_room(wanted)?;
         let mut written = 0;
-        let mut made_room = false;
         while written < bytes.len() {
             match self.file.write(&bytes[written..]) {
                 Ok(more) => written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_full(&error) && !made_room => {
-                    made_room = true;
-                    self.store.make_room();
-                }
                 Err(error) => {
-                    self.store.disk.give_back(wanted - written as u64);
-                    return Err(error);
+                    let left = wanted - written as u64;
+                    if !is_full(&error) || !self.store.free_room(left) {
+                        self.store.disk.give_back(left);
+                        return Err(error);
+                    }
                 }
             }
         }
         Ok(())
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Bytes that wait to be written, with what they take of the budget.
@@ -106,16 +98,16 @@ impl Batch {
     }
 }
 
-/// Appends a body to the file at `path`. More than `limit` bytes are an error, and none past it are kept. `hashed` is
-/// taken, and put back when it still fits the file.
+/// Appends a body to the file at `path`, until the body ends or another request wants the session. More than `limit` bytes
+/// are an error, and none past it are kept. The hasher is taken, and put back when it still fits the file.
 pub(super) async fn append(
     store: &Arc<Store>,
     path: &Path,
-    hashed: &mut Option<Hashed>,
+    session: &mut SessionLock,
     body: Body,
     limit: u64,
 ) -> Result<(), Refusal> {
-    let (owned, path, before) = (Arc::clone(store), path.to_owned(), hashed.take());
+    let (owned, path, before) = (Arc::clone(store), path.to_owned(), session.hashed.take());
     let open = tokio::task::spawn_blocking(move || Appender::open(owned, &path, before));
     let mut writing = Writing::Idle(Box::new(open.await.map_err(io::Error::other)??));
     let mut stream = body.into_data_stream();
@@ -127,6 +119,9 @@ pub(super) async fn append(
         tokio::select! {
             biased;
             done = writing.done(), if !writing.is_idle() => writing = done?,
+            () = session.interrupted.cancelled() => {
+                break Err(Refusal::new(Code::BlobUploadInvalid, "another request went on with this upload"));
+            }
             next = next_chunk(&mut stream, &mut left), if batch.len < BATCH_BYTES => match next {
                 Ok(Some(bytes)) => batch.push(store, bytes).await?,
                 Ok(None) => break Ok(()),
@@ -135,7 +130,7 @@ pub(super) async fn append(
         }
     };
     let appender = writing.begin(batch).await?.finish().await?;
-    *hashed = appender.hashed;
+    *session.hashed = appender.hashed;
     end
 }
 
@@ -270,7 +265,11 @@ async fn write_beside(
 
 /// The digest of a session's synced file: from what was hashed on the way, else by reading it. `expected` names the
 /// algorithm.
-pub(super) fn digest_of(file: &mut File, hashed: Option<Hashed>, expected: &Digest) -> io::Result<Digest> {
+pub(super) fn digest_of(
+    file: &mut File,
+    hashed: Option<HashedPrefix>,
+    expected: &Digest,
+) -> io::Result<Digest> {
     let len = file.metadata()?.len();
     let so_far = hashed.filter(|hashed| hashed.len == len).map(|hashed| hashed.hasher.finish());
     if let Some(digest) = so_far.filter(|digest| digest.algorithm() == expected.algorithm()) {

@@ -1,9 +1,13 @@
-//! The names of upload sessions, and what is kept of them in memory.
+//! The names of upload sessions, and what is kept of them in memory: which request has one, and a hasher.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 
 use super::error::{Code, Refusal};
 use crate::oci::Hasher;
@@ -12,7 +16,10 @@ use crate::sync::Mutex;
 /// Sessions known in memory; those that only lie on the disk are not counted.
 const MAX_SESSIONS: usize = 10_000;
 
-/// The name of a session: 128 bits of chance, in hexadecimal.
+/// How long a request waits for the one before it to let go of the session.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+/// The name of a session: 128 random bits, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SessionId(String);
 
@@ -35,37 +42,72 @@ impl SessionId {
 
 /// A hasher that has seen the first `len` bytes of a session. Worth nothing for a file of another length.
 #[derive(Debug)]
-pub(super) struct Hashed {
+pub(super) struct HashedPrefix {
     pub(super) hasher: Hasher,
     pub(super) len: u64,
 }
 
-pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Hashed>>>;
-
-/// What is known of sessions beyond their files.
+/// What the requests of one session share.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<SessionId, Slot>>);
+struct SessionState {
+    hashed: Arc<tokio::sync::Mutex<Option<HashedPrefix>>>,
+    /// Of the request that has the session: cancelled when another one wants it.
+    interrupt: Mutex<CancellationToken>,
+}
+
+/// A session that one request has, until it drops this.
+#[derive(Debug)]
+pub(super) struct SessionLock {
+    pub(super) hashed: OwnedMutexGuard<Option<HashedPrefix>>,
+    /// Cancelled when the next request wants the session.
+    pub(super) interrupted: CancellationToken,
+    /// Says that somebody has it.
+    _state: Arc<SessionState>,
+}
+
+/// The sessions that are known in memory.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<HashMap<SessionId, Arc<SessionState>>>);
 
 impl Sessions {
-    /// The slot of a session, made if need be. When there are too many, those that nobody holds are forgotten; they will
-    /// be hashed again from their files.
-    pub(super) fn slot(&self, id: &SessionId) -> Result<Slot, Refusal> {
-        let mut slots = self.0.lock();
-        if slots.len() >= MAX_SESSIONS && !slots.contains_key(id) {
-            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
-            if slots.len() >= MAX_SESSIONS {
-                return Err(Refusal::new(Code::TooManyRequests, "too many uploads at once"));
-            }
-        }
-        Ok(Arc::clone(slots.entry(id.clone()).or_default()))
+    /// Takes a session for one request. The request that has it is asked to let go: a client that comes again has given the
+    /// earlier connection up, also where the end of that has not been heard of. `None`: it does not let go.
+    pub(super) async fn lock(&self, id: &SessionId) -> Result<Option<SessionLock>, Refusal> {
+        let state = self.state(id)?;
+        state.interrupt.lock().cancel();
+        let hashed = tokio::time::timeout(BUSY_WAIT, Arc::clone(&state.hashed).lock_owned()).await;
+        Ok(hashed.ok().map(|hashed| SessionLock::new(hashed, state)))
     }
 
-    /// Whether a request has the session now.
-    pub(super) fn is_held(&self, id: &SessionId) -> bool {
-        self.0.lock().get(id).is_some_and(|slot| Arc::strong_count(slot) > 1)
+    /// Takes a session that no request has.
+    pub(super) fn try_lock(&self, id: &SessionId) -> Option<SessionLock> {
+        let state = Arc::clone(self.0.lock().entry(id.clone()).or_default());
+        let hashed = Arc::clone(&state.hashed).try_lock_owned().ok()?;
+        Some(SessionLock::new(hashed, state))
     }
 
     pub(super) fn forget(&self, id: &SessionId) {
         self.0.lock().remove(id);
+    }
+
+    /// The state of a session, made if need be. When there are too many, those that nobody has are forgotten; they will be
+    /// hashed again from their files.
+    fn state(&self, id: &SessionId) -> Result<Arc<SessionState>, Refusal> {
+        let mut states = self.0.lock();
+        if states.len() >= MAX_SESSIONS && !states.contains_key(id) {
+            states.retain(|_, state| Arc::strong_count(state) > 1);
+            if states.len() >= MAX_SESSIONS {
+                return Err(Refusal::new(Code::TooManyRequests, "too many uploads at once"));
+            }
+        }
+        Ok(Arc::clone(states.entry(id.clone()).or_default()))
+    }
+}
+
+impl SessionLock {
+    fn new(hashed: OwnedMutexGuard<Option<HashedPrefix>>, state: Arc<SessionState>) -> Self {
+        let interrupted = CancellationToken::new();
+        *state.interrupt.lock() = interrupted.clone();
+        Self { hashed, interrupted, _state: state }
     }
 }

@@ -62,8 +62,6 @@ pub(crate) struct Store {
     pub(super) documents: Semaphore,
     /// Bytes of blobs that may wait to be written.
     pub(super) buffers: Arc<Semaphore>,
-    /// When room was last made on a full disk.
-    pub(super) made_room: Mutex<Option<tokio::time::Instant>>,
     /// Work that goes on when the client has gone.
     pub(super) tasks: TaskTracker,
     /// Read while what is there is built upon, written while something is deleted: what was found to be there stays there.
@@ -109,7 +107,6 @@ impl Store {
             sessions: Sessions::default(),
             documents: Semaphore::new(DOCUMENTS),
             buffers: Arc::new(Semaphore::new(BUFFERED_BYTES)),
-            made_room: Mutex::default(),
             tasks: TaskTracker::new(),
             deletions: RwLock::new(()),
             folders: Mutex::new(()),

@@ -1,7 +1,7 @@
 //! A registry on a free port, for tests.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -80,6 +80,12 @@ impl Registry {
         assert_eq!(response.status(), 202);
         assert_eq!(header(&response, "range"), "0-0");
         header(&response, "location").to_owned()
+    }
+
+    /// The file of an upload session.
+    pub(super) fn session_file(&self, session: &str) -> PathBuf {
+        let path = session.strip_prefix("/v2/").unwrap().replace("blobs/uploads", "_uploads");
+        self.store.root.join("repositories").join(path)
     }
 
     pub(super) async fn patch(&self, session: &str, range: Option<&str>, body: &[u8]) -> Response {

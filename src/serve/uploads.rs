@@ -2,8 +2,9 @@
 //! ([distribution-spec, pushing blobs](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-blobs)).
 //!
 //! A session is a file, and its offset is the file's length; so it outlives the process. What is kept in memory, a lock
-//! and a half-fed hasher, only saves work. One request at a time has a session; it holds on to it until the last byte
-//! is written, even when its client has gone, so nobody ever sees a session move behind their back.
+//! and a half-fed hasher, only saves work. One request at a time has a session, until its last byte is written, even when
+//! its client has gone: no other request sees the session move. A client that comes again ends its earlier request, of
+//! which what has arrived is kept. There is no least length of a chunk, so no answer has `OCI-Chunk-Min-Length`.
 
 #[cfg(test)]
 mod tests;
@@ -12,26 +13,21 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::OwnedMutexGuard;
 
 use super::blobs;
 use super::durable::found;
 use super::error::{Code, Refusal};
 use super::receive;
 use super::request::Query;
-use super::sessions::{Hashed, SessionId};
+use super::sessions::{HashedPrefix, SessionId, SessionLock};
 use super::store::{Link, Shelf, Store, blocking};
 use crate::oci::{Algorithm, Digest, Hasher, Repository};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
-
-/// How long a request waits for the one before it to let go of the session.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
 
 /// Whether the client learns the name of a session.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +43,7 @@ struct Session {
     repository: Repository,
     id: SessionId,
     path: PathBuf,
-    hashed: OwnedMutexGuard<Option<Hashed>>,
+    lock: SessionLock,
 }
 
 impl Session {
@@ -63,7 +59,7 @@ impl Session {
             Name::Unknown => store.root.join("tmp"),
         };
         let id = blocking(store, |_| SessionId::random()).await?;
-        let mut hashed = store.sessions.slot(&id)?.lock_owned().await;
+        let mut lock = store.sessions.lock(&id).await?.ok_or_else(busy)?;
         let path = folder.join(id.as_str());
         let file = path.clone();
         blocking(store, move |store| {
@@ -71,23 +67,19 @@ impl Session {
             File::create_new(file)
         })
         .await?;
-        *hashed = Some(Hashed { hasher: Hasher::new(algorithm), len: 0 });
-        Ok(Self { store: Arc::clone(store), repository, id, path, hashed })
+        *lock.hashed = Some(HashedPrefix { hasher: Hasher::new(algorithm), len: 0 });
+        Ok(Self { store: Arc::clone(store), repository, id, path, lock })
     }
 
     /// Takes a session that exists.
     async fn take(store: &Arc<Store>, repository: Repository, id: SessionId) -> Result<Self, Refusal> {
         let path = session_path(store, &repository, &id);
-        // Before a slot is made for it: nobody may fill the memory with names of sessions that are not.
+        // Before it is known in memory: nobody may fill that with names of sessions that do not exist.
         let len = length(store, path.clone()).await?;
-        let slot = store.sessions.slot(&id)?;
-        let Ok(hashed) = tokio::time::timeout(BUSY_WAIT, slot.lock_owned()).await else {
-            let busy = Refusal::new(Code::RangeInvalid, "another request is writing to this upload");
-            return Err(session_headers(&repository, &id, len)
-                .into_iter()
-                .fold(busy, |busy, (name, value)| busy.header(name, value)));
+        let Some(lock) = store.sessions.lock(&id).await? else {
+            return Err(busy().headers(session_headers(&repository, &id, len)));
         };
-        let session = Self { store: Arc::clone(store), repository, id, path, hashed };
+        let session = Self { store: Arc::clone(store), repository, id, path, lock };
         session.length().await.inspect_err(|_| session.store.sessions.forget(&session.id))?;
         Ok(session)
     }
@@ -102,22 +94,18 @@ impl Session {
             let len = self.length().await?;
             if range.first != len {
                 let why = format!("the chunk begins at {}, but the upload ends at {len}", range.first);
-                return Err(self
-                    .headers(len)
-                    .into_iter()
-                    .fold(Refusal::new(Code::RangeInvalid, why), |refusal, (name, value)| {
-                        refusal.header(name, value)
-                    }));
+                return Err(Refusal::new(Code::RangeInvalid, why).headers(self.headers(len)));
             }
         }
         let limit = range.map_or(u64::MAX, |range| range.len);
-        receive::append(&self.store, &self.path, &mut self.hashed, body, limit).await?;
+        receive::append(&self.store, &self.path, &mut self.lock, body, limit).await?;
         self.length().await
     }
 
     /// Makes what has arrived a blob of the repository, or throws it away if it is not the one that was meant.
     async fn commit(mut self, digest: Digest) -> Result<Response, Refusal> {
-        let (path, repository, hashed) = (self.path.clone(), self.repository.clone(), self.hashed.take());
+        let (path, repository, hashed) =
+            (self.path.clone(), self.repository.clone(), self.lock.hashed.take());
         let actual = blocking(&self.store, move |store| {
             let mut file = File::open(&path)?;
             file.sync_all()?;
@@ -159,6 +147,10 @@ impl Session {
         response.headers_mut().extend(self.headers(len));
         response
     }
+}
+
+fn busy() -> Refusal {
+    Refusal::new(Code::RangeInvalid, "another request is writing to this upload")
 }
 
 fn session_path(store: &Store, repository: &Repository, id: &SessionId) -> PathBuf {

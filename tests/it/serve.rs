@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::support::build::Bundle;
+use crate::support::build::{Bundle, digest};
 use crate::support::http::{get, tags};
 use crate::support::registry::Registry;
-use crate::support::{Push, folder, layercast, within};
+use crate::support::{Push, eventually, folder, layercast, within};
 
 const MIB: u64 = 1 << 20;
 const MOST_MEMORY: u64 = 200 * MIB;
@@ -59,6 +59,30 @@ impl Besieged {
             Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{sent:?}: {error}"),
             _ => String::from_utf8_lossy(&answer).into_owned(),
         }
+    }
+
+    /// A new upload session's path.
+    fn session(&self, repository: &str) -> String {
+        let post =
+            format!("POST /v2/{repository}/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = self.says(&post);
+        answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned()
+    }
+
+    /// How much of an upload has arrived, by the registry's word.
+    fn offset(&self, session: &str) -> usize {
+        let answer = self.says(&format!("GET {session} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        let last = answer.lines().find_map(|line| line.strip_prefix("range: 0-")).unwrap();
+        // An empty upload and one of a single byte look alike.
+        last.parse::<usize>().unwrap() + usize::from(last != "0")
+    }
+
+    /// Kills the registry, and starts another one on its files.
+    fn restart(&mut self) {
+        let root = self.folder.path().join("store");
+        self.registry.kill();
+        self.registry = Registry::embedded(&root);
     }
 
     /// A good push of something new.
@@ -139,11 +163,9 @@ fn uploads_that_come_all_at_once_share_a_budget() {
         |session: &str| format!("PATCH {session} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n");
     let mut uploads = Vec::new();
     for _ in 0..150 {
-        let post = "POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let answer = registry.says(post);
-        let location = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();
+        let location = registry.session("a");
         let mut stream = registry.connect();
-        stream.write_all(head(location).as_bytes()).unwrap();
+        stream.write_all(head(&location).as_bytes()).unwrap();
         uploads.push(stream);
     }
     std::thread::scope(|scope| {
@@ -183,6 +205,44 @@ fn only_http_1_1_is_spoken_and_strictly() {
         }
     }
     registry.still_works();
+}
+
+/// A registry that is killed has what it has written, and a client goes on from there.
+#[test]
+fn an_upload_outlives_a_killed_registry() {
+    let mut registry = Besieged::new();
+    let blob: Vec<u8> = (0..1_000_000u32).flat_map(u32::to_le_bytes).collect();
+    let digest = digest(&blob);
+    let session = registry.session("a");
+    let announce = |from: usize| {
+        format!(
+            "PATCH {session} HTTP/1.1\r\nHost: x\r\nContent-Range: {from}-{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            blob.len() - 1,
+            blob.len() - from,
+        )
+    };
+    let mut from = 0;
+    for share in 1..=3 {
+        let mut cut = registry.connect();
+        cut.write_all(announce(from).as_bytes()).unwrap();
+        cut.write_all(&blob[from..blob.len() * share / 4]).unwrap();
+        eventually("part of it has been written", || registry.offset(&session) > from);
+        registry.restart();
+        let offset = registry.offset(&session);
+        assert!(offset > from, "{offset}");
+        from = offset;
+    }
+    let mut rest = registry.connect();
+    rest.write_all(announce(from).as_bytes()).unwrap();
+    rest.write_all(&blob[from..]).unwrap();
+    let mut answer = String::new();
+    rest.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    let put = registry.says(&format!(
+        "PUT {session}?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    ));
+    assert!(put.starts_with("HTTP/1.1 201"), "{put}");
+    assert_eq!(get(&registry.registry.url(), &format!("a/blobs/{digest}")).body, blob);
 }
 
 #[test]

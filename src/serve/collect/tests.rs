@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::super::tests::{Registry, codes, files, header, with_registry};
 use super::super::{Store, StoreOptions};
 use crate::oci::Digest;
+use crate::testing::eventually;
 
 #[tokio::test]
 async fn what_nobody_links_to_goes_at_the_next_start() {
@@ -29,10 +30,13 @@ async fn what_nobody_links_to_goes_at_the_next_start() {
     assert_eq!((kept.exists(), deleted.exists(), left_over.exists()), (true, false, false));
 }
 
-/// As if the last change of these files were an hour old.
+/// As if the last change of a file were an hour old.
 fn age(path: &Path) {
-    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
-    File::options().append(true).open(path).unwrap().set_modified(hour_ago).unwrap();
+    age_by(path, Duration::from_secs(3600));
+}
+
+fn age_by(path: &Path, age: Duration) {
+    File::options().append(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
 }
 
 #[tokio::test]
@@ -132,10 +136,7 @@ async fn uploads_that_were_given_up_make_room_when_there_is_none() {
     let registry = Registry::start_on(Store::open_with(folder.path(), options).unwrap()).await;
     let given_up = registry.session("a").await;
     assert_eq!(registry.patch(&given_up, None, &[1; 600]).await.status(), 202);
-    age(&folder
-        .path()
-        .join("repositories")
-        .join(given_up.strip_prefix("/v2/").unwrap().replace("blobs/uploads", "_uploads")));
+    age(&registry.session_file(&given_up));
     let goes_on = registry.session("a").await;
     assert_eq!(registry.patch(&goes_on, None, &[2; 300]).await.status(), 202);
     registry.blob("a", &[3; 500]).await;
@@ -155,6 +156,23 @@ async fn uploads_that_were_given_up_make_room_when_there_is_none() {
 }
 
 #[tokio::test]
+async fn an_upload_is_kept_for_a_week_and_an_empty_one_for_a_day() {
+    let (_folder, registry) = with_registry().await;
+    let day = Duration::from_secs(24 * 3600);
+    let mut there = Vec::new();
+    for (bytes, age) in [(&b"some"[..], day * 6), (b"some", day * 8), (b"", day / 2), (b"", day * 2)] {
+        let session = registry.session("a").await;
+        registry.patch(&session, None, bytes).await;
+        age_by(&registry.session_file(&session), age);
+        there.push(session);
+    }
+    registry.store.tidy().unwrap();
+    let there: Vec<_> = there.iter().map(|session| registry.session_file(session).exists()).collect();
+    assert_eq!(there, [true, false, true, false]);
+    registry.stop().await;
+}
+
+#[tokio::test]
 async fn a_blob_that_came_with_one_request_and_half_leaves_nothing() {
     use tokio::io::AsyncWriteExt as _;
     let (folder, registry) = with_registry().await;
@@ -162,14 +180,10 @@ async fn a_blob_that_came_with_one_request_and_half_leaves_nothing() {
     let path = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"01234567"));
     let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n0123");
     raw.write_all(head.as_bytes()).await.unwrap();
-    while files(folder.path()).is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("half of the blob is there", || !files(folder.path()).is_empty()).await;
     // Killed now, it would lie where the next start clears up.
     assert!(files(folder.path())[0].contains("/tmp/"));
     drop(raw);
-    while !files(folder.path()).is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("nothing is left of it", || files(folder.path()).is_empty()).await;
     registry.stop().await;
 }

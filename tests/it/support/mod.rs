@@ -16,7 +16,7 @@ pub(crate) use push::Push;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -101,6 +101,15 @@ pub(crate) fn within(limit: Duration, mut command: Command) -> Output {
     let _ = done.send(());
     assert!(!watch.join().unwrap(), "still running after {limit:?}: {command:?}");
     output
+}
+
+/// Waits until something holds that happens in another process, and fails the test where it does not.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let (began, limit) = (Instant::now(), Duration::from_secs(20));
+    while !holds() {
+        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Runs a tool that must be there and must succeed.

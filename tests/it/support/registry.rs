@@ -6,9 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use super::layercast;
+use super::{eventually, layercast};
 
 /// A registry that runs until it is dropped.
 pub(crate) struct Registry {
@@ -121,19 +120,20 @@ impl Registry {
         format!("http://{}", self.host())
     }
 
+    /// Ends the process at once, as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn wait(&self) {
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20), "the registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually("the registry listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -1,0 +1,126 @@
+//! Room on a full disk. What nobody needs goes first, then uploads that are idle, the longest idle first and no more of
+//! them than it takes.
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::collect::{GRACE, UPLOAD_LIFETIME, is_older};
+use super::durable::{entries, found};
+use super::sessions::SessionId;
+use super::store::Store;
+use crate::clock::Instant;
+
+/// An upload may rest that long, also on a full disk: its client may be between two chunks, or connecting again.
+const UPLOAD_GRACE: Duration = Duration::from_secs(60);
+
+/// On a disk that stays full nobody looks for room more often than that.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// An upload that no request has.
+struct IdleUpload {
+    since: SystemTime,
+    len: u64,
+    path: PathBuf,
+    id: SessionId,
+}
+
+impl Store {
+    /// Takes room that is about to be filled. Where there is not enough, some is made.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] where there is none to be had.
+    pub(super) fn take_room(&self, bytes: u64) -> io::Result<()> {
+        self.disk.take(bytes).or_else(|full| {
+            if self.make_room(|| self.disk.lacks(bytes)) { self.disk.take(bytes) } else { Err(full) }
+        })
+    }
+
+    /// Makes room for bytes that the file system refused; whether any was found.
+    pub(super) fn free_room(&self, bytes: u64) -> bool {
+        self.make_room(|| bytes)
+    }
+
+    /// Does work that writes this many bytes, and does it once more if the disk was full and room was found.
+    pub(super) fn with_room<T>(&self, bytes: u64, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match work() {
+            Err(error) if is_full(&error) && self.make_room(|| self.disk.lacks(bytes).max(bytes)) => work(),
+            done => done,
+        }
+    }
+
+    /// One at a time: whoever waited for another one may find that nothing is lacking any more.
+    fn make_room(&self, lacking: impl Fn() -> u64) -> bool {
+        let is_recent = |then: Option<Instant>| then.is_some_and(|then| then.elapsed() < LOOK_EVERY);
+        let mut search = self.disk.search.lock();
+        let wanted = lacking();
+        if wanted == 0 {
+            return true;
+        }
+        if is_recent(search.found_nothing) {
+            return false;
+        }
+        let before = self.disk.used();
+        if !is_recent(search.collected) {
+            search.collected = Some(Instant::now());
+            if let Err(error) = self.collect(UPLOAD_LIFETIME, GRACE) {
+                tracing::error!(%error, "the disk is full, and what nobody needs cannot be removed");
+            }
+        }
+        let collected = before.saturating_sub(self.disk.used());
+        let evicted = self.evict_uploads(wanted.saturating_sub(collected)).unwrap_or_else(|error| {
+            tracing::error!(%error, "the disk is full, and idle uploads cannot be removed");
+            0
+        });
+        search.found_nothing = (collected + evicted == 0).then(Instant::now);
+        collected + evicted > 0
+    }
+
+    /// Removes the longest idle uploads, as many as it takes; how many bytes they had. None go where all of them would not
+    /// be enough.
+    fn evict_uploads(&self, wanted: u64) -> io::Result<u64> {
+        let mut idle = self.idle_uploads()?;
+        if wanted == 0 || idle.iter().map(|upload| upload.len).sum::<u64>() < wanted {
+            return Ok(0);
+        }
+        idle.sort_by_key(|upload| upload.since);
+        let (mut freed, mut uploads) = (0, 0);
+        for upload in idle {
+            if freed >= wanted {
+                break;
+            }
+            if self.remove_idle_upload(&upload.id, &upload.path)? {
+                freed += upload.len;
+                uploads += 1;
+            }
+        }
+        tracing::warn!(uploads, bytes = freed, "the disk is full: the longest idle uploads were removed");
+        Ok(freed)
+    }
+
+    fn idle_uploads(&self) -> io::Result<Vec<IdleUpload>> {
+        let mut idle = Vec::new();
+        self.walk_repositories(&mut |folder| {
+            for upload in entries(&folder.join("_uploads"))? {
+                let Some(metadata) = found(upload.metadata())? else { continue };
+                let id = upload.file_name().to_str().and_then(SessionId::parse);
+                if let (Some(id), Ok(since)) = (id, metadata.modified())
+                    && metadata.len() > 0
+                    && is_older(Some(since), UPLOAD_GRACE)
+                {
+                    idle.push(IdleUpload { since, len: metadata.len(), path: upload.path(), id });
+                }
+            }
+            Ok(())
+        })?;
+        Ok(idle)
+    }
+}
+
+/// Whether there is no room left.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
