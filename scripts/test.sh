@@ -19,6 +19,7 @@ htpasswd        apache2-utils
 containerd      containerd
 ctr             containerd
 shellcheck      shellcheck
+promtool        prometheus
 "
 
 ci=${CI:-false}

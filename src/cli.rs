@@ -5,9 +5,11 @@ mod bundle;
 mod cluster;
 mod config;
 mod credentials;
+mod history;
 mod inspect;
 mod interrupt;
 mod left_out;
+mod metrics;
 mod mirror;
 mod mirrors;
 mod output;
@@ -20,6 +22,7 @@ mod serve;
 mod summary;
 mod update;
 mod verify;
+mod whole_file;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -66,6 +69,8 @@ enum Command {
         #[command(subcommand)]
         what: config::ConfigDo,
     },
+    /// Show what earlier runs came to
+    History(history::Args),
     /// What nodes are told of a mirror: render it, lint it, check it
     #[command(arg_required_else_help = true)]
     Mirror {
@@ -142,6 +147,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
         Command::Config { what } => config::run(&what, &output),
+        Command::History(args) => history::run(&args, &output),
         Command::Mirror { what } => mirror::run(&what, &output),
         Command::Update { what: UpdateWhat::Cluster(args) } => update::run(&args, &output),
         Command::Serve(args) => serve::run(&args, &output),

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use rayon::prelude::*;
 
 use crate::archive::{Stored, UnpackedLayer};
+use crate::clock::CpuTime;
 use crate::error::{BundleError, Fault};
 use crate::oci::{Algorithm, Digest, Hasher, media_type};
 use crate::source::{ByteSpace, Extent, read_exact};
@@ -95,7 +96,7 @@ impl Method {
 }
 
 /// Makes the blob of a layer, and checks the layer against its diff_id on the way. Runs on `pool`; the calling thread
-/// reads, and waits.
+/// reads, and waits. What compressing takes is added to `cpu`.
 ///
 /// # Errors
 /// [`Fault::DigestMismatch`] when the content is not what the image's configuration says, and whatever reading gives.
@@ -104,6 +105,7 @@ pub(crate) fn layer(
     layer: &UnpackedLayer,
     method: Method,
     settings: &SpillSettings,
+    cpu: &CpuTime,
 ) -> Result<LayerBlob, BundleError> {
     let at_member = |error: BundleError| error.at(&layer.member);
     match (layer.stored, method) {
@@ -113,7 +115,7 @@ pub(crate) fn layer(
                 LayerFacts { digest: layer.diff_id, size: layer.size, media_type: method.layer_type() };
             Ok(LayerBlob { facts, content: LayerContent::Stored(layer.extent.clone()) })
         }
-        (Stored::Plain, _) => compress(pool, layer, method, settings).map_err(at_member),
+        (Stored::Plain, _) => compress(pool, layer, method, settings, cpu).map_err(at_member),
         (Stored::Gzip, _) => stored::gzip(layer).map_err(at_member),
         (Stored::Zstd, _) => stored::zstd(layer).map_err(at_member),
     }
@@ -124,6 +126,7 @@ fn compress(
     layer: &UnpackedLayer,
     method: Method,
     settings: &SpillSettings,
+    cpu: &CpuTime,
 ) -> Result<LayerBlob, BundleError> {
     let mut blob = Blob { spill: spill::Writer::new(settings), hasher: Hasher::new(Algorithm::Sha256) };
     let mut plain_hash = layer.diff_id.hasher();
@@ -134,7 +137,7 @@ fn compress(
         // The pool works on one window; this thread meanwhile puts away the last one and reads the next.
         let mut members = Ok(Vec::new());
         let next = pool.in_place_scope(|scope| {
-            scope.spawn(|_| members = compress_members(&window, method));
+            scope.spawn(|_| members = compress_members(&window, method, cpu));
             scope.spawn(|_| plain_hash.update(&window));
             blob.put(std::mem::take(&mut finished))?;
             read_window(layer, offset)
@@ -184,11 +187,11 @@ fn expect(layer: &UnpackedLayer, found: Digest) -> Result<(), BundleError> {
     Err(BundleError::new(Fault::DigestMismatch, told))
 }
 
-fn compress_members(window: &[u8], method: Method) -> Result<Vec<Vec<u8>>, BundleError> {
+fn compress_members(window: &[u8], method: Method, cpu: &CpuTime) -> Result<Vec<Vec<u8>>, BundleError> {
     if window.is_empty() {
         return Ok(vec![compress_member(window, method)?]);
     }
-    window.par_chunks(MEMBER_BYTES).map(|member| compress_member(member, method)).collect()
+    window.par_chunks(MEMBER_BYTES).map(|member| cpu.of(|| compress_member(member, method))).collect()
 }
 
 /// A member of a layer's blob, compressed alone. Public for measurements.

@@ -35,6 +35,7 @@ use std::fmt;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -48,6 +49,7 @@ use self::outline::Outline;
 use self::spool::SpoolVolume;
 pub use self::volume::StructureKind;
 pub(crate) use self::volume::{Format, Structure, Volume};
+use crate::clock::CpuTime;
 use crate::error::{BundleError, Fault};
 use crate::source::{ByteSpace, read_up_to};
 
@@ -78,6 +80,7 @@ pub(crate) struct Meter {
     parts_decoded: AtomicU64,
     spooled_bytes: AtomicU64,
     spool_high_water: AtomicU64,
+    cpu: CpuTime,
 }
 
 impl Meter {
@@ -89,6 +92,11 @@ impl Meter {
     /// Parts decoded, those decoded again included.
     pub(crate) fn parts_decoded(&self) -> u64 {
         self.parts_decoded.load(Ordering::Relaxed)
+    }
+
+    /// CPU time spent on that.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        self.cpu.total()
     }
 
     /// Disk space that the spool files hold now.

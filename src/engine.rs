@@ -36,6 +36,7 @@ use crate::compress::Method;
 use crate::plan::Rules;
 use crate::registry::{ClientOptions, Target};
 use crate::report::Listeners;
+use crate::state::Retention;
 
 use context::Context;
 pub(crate) use push::{Pushed, push};
@@ -73,6 +74,8 @@ pub(crate) struct RunSettings {
     pub verification: Verification,
     /// What is no failure.
     pub accept: Accept,
+    /// Which runs are remembered.
+    pub retention: Retention,
 }
 
 /// How far it is checked that the images of a run are on a mirror, beyond its word.

@@ -69,8 +69,8 @@ use crate::tls::{Authorities, ClientCertificate, system_authorities};
 
 /// Hears what a registry client does. All methods may be called from anywhere and must return at once.
 pub trait Observer: Send + Sync {
-    /// A request was answered with `status`, or not at all.
-    fn request(&self, _method: &str, _status: Option<u16>) {}
+    /// A request was answered with `status`, or not at all, this long after it was sent.
+    fn request(&self, _method: &str, _status: Option<u16>, _after: Duration) {}
     /// Bytes of a blob were handed to the network.
     fn body_sent(&self, _bytes: u64) {}
     /// Something is tried again.

@@ -36,7 +36,7 @@ pub(crate) use folder::default_folder;
 pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;
 pub(crate) use lock::{LockError, RunLock};
-pub(crate) use runs::{RunCounts, RunId};
+pub(crate) use runs::{MirrorEnd, MirrorResult, Retention, Run, RunId, Why};
 use worker::{Notes, Worker};
 
 /// What is remembered. Many threads may ask at once.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::{Bundle, Input};
 use crate::archive::Early;
 use crate::budget::{Budget, Shares};
+use crate::clock::CpuTime;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{BundleError, Fault};
 use crate::report::Listeners;
-use crate::report::document::Decoded;
+use crate::report::document::{Compressed, Decoded};
 use crate::source::{self, IoMode, Source, SourceOptions};
 use crate::state::State;
 
@@ -46,6 +47,8 @@ pub(crate) struct Opener {
     pub resources: Resources,
     /// What of it is taken.
     pub budget: Arc<Budget>,
+    /// What compressing layers has taken.
+    pub compressing: Arc<CpuTime>,
 }
 
 impl Opener {
@@ -68,7 +71,7 @@ impl Opener {
             spool_dir: resources.spool_folder.clone(),
         };
         let decoder = Decoder::new(Arc::clone(&pool), options);
-        Ok(Self { pool, decoder, state: Arc::new(state), resources, budget })
+        Ok(Self { pool, decoder, state: Arc::new(state), resources, budget, compressing: Arc::default() })
     }
 
     /// Layers that are compressed at the same time; each reads another place of the bundle.
@@ -84,7 +87,13 @@ impl Opener {
             bytes: meter.decoded_bytes(),
             parts: meter.parts_decoded(),
             spool_peak_bytes: meter.spool_high_water_bytes(),
+            cpu_seconds: meter.cpu_time().as_secs_f64(),
         }
+    }
+
+    /// What compressing layers has come to so far.
+    pub(crate) fn compressed(&self) -> Compressed {
+        Compressed { cpu_seconds: self.compressing.total().as_secs_f64() }
     }
 
     /// The same, and nothing is known from earlier runs.

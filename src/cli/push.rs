@@ -1,16 +1,17 @@
 //! `push images`: the drop-in for `bmctl push images`, and the main job.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 
 use super::bundle::BundleArgs;
 use super::interrupt::Interrupt;
+use super::metrics::{Exposition, MetricsArgs};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
+use super::whole_file::WholeFile;
 use super::{Done, left_out, summary};
 use crate::bundle::Accept;
 use crate::clock::Instant;
@@ -18,8 +19,9 @@ use crate::compress::Method;
 use crate::engine::{self, Pushed, Run, RunSettings, Verification};
 use crate::exit::Exit;
 use crate::registry::Access;
+use crate::report::Document;
 use crate::report::rss::PeakMemory;
-use crate::report::{Document, Failure};
+use crate::state::Retention;
 
 /// Push every image of a bundle to one or more private registries
 #[derive(Debug, clap::Args)]
@@ -62,6 +64,14 @@ pub(super) struct RunArgs {
     /// Write a JSON report of the run here
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Most runs that `history` remembers
+    #[arg(long, value_name = "N", default_value_t = Retention::default().runs, value_parser = clap::value_parser!(u32).range(1..))]
+    keep_runs: u32,
+    /// Days for which it remembers them
+    #[arg(long, value_name = "N", default_value_t = Retention::default().days, value_parser = clap::value_parser!(u32).range(1..))]
+    keep_days: u32,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -101,6 +111,7 @@ impl RunArgs {
             recheck: self.recheck,
             no_overwrite: self.no_overwrite,
             accept,
+            retention: Retention { runs: self.keep_runs, days: self.keep_days },
         }
     }
 }
@@ -109,8 +120,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
     let memory = PeakMemory::watch();
     let mut document = Document::begin(args.bundle.as_given());
-    let report = args.run.report.as_deref().map(ReportFile::check).transpose()?;
-    let done = push(args, output, &mut document);
+    let report = args.run.report.clone().map(|path| WholeFile::check("--report", path)).transpose()?;
+    let mut exposition = args.run.metrics.begin(output)?;
+    let done = push(args, output, &mut document, exposition.as_mut());
     document.elapsed_seconds = started.elapsed().as_secs_f64();
     document.peak_rss_bytes = memory.bytes();
     let exit = match &done {
@@ -131,18 +143,20 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         output.summary(&left_out::text(&document.left_out, accept));
         output.left_out(&document.left_out, accept);
     }
-    match report.map(|report| report.write(&document)) {
+    let report = report.map_or(Ok(()), |report| report.write_json(&document));
+    let metrics = exposition.map_or(Ok(()), |exposition| exposition.end(&document));
+    match report.and(metrics) {
         // What the run itself has to say comes first.
-        Some(Err(unwritten)) if exit == Exit::Complete => Err(unwritten),
-        Some(Err(unwritten)) => {
+        Err(unwritten) if exit == Exit::Complete => Err(unwritten),
+        Err(unwritten) => {
             output.warn(&unwritten.message);
             done
         }
-        _ => done,
+        Ok(()) => done,
     }
 }
 
-fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
+fn push(args: &Args, output: &Output, document: &mut Document, exposition: Option<&mut Exposition>) -> Done {
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
     let rules = Arc::new(args.rules.rules()?);
@@ -152,12 +166,17 @@ fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
     for mirror in &mut mirrors {
         mirror.atomic_tags = args.run.atomic_tags;
     }
+    let mut listeners = output.listeners();
+    if let Some(exposition) = exposition {
+        let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
+        exposition.follow(&runtime, &opener, &names, &mut listeners);
+    }
     let run = Run {
         inputs,
         opener: opener.clone(),
         mirrors,
         settings: args.run.settings(args.rules.accept.accept()),
-        listeners: output.listeners(),
+        listeners,
         cancel: interrupt.token.clone(),
     };
     interrupt.sending();
@@ -168,48 +187,6 @@ fn push(args: &Args, output: &Output, document: &mut Document) -> Done {
     document.mirrors = outcomes;
     (document.left_out, document.notes) = (met.left_out, met.notes);
     document.decode = opener.decoded();
+    document.compress = opener.compressed();
     ended
-}
-
-/// A report that takes its name when it is whole; something may be waiting for it.
-struct ReportFile<'a>(&'a Path);
-
-impl<'a> ReportFile<'a> {
-    /// Before the run, so that a wrong path costs nothing. No file is left there meanwhile: it may be the bundle's folder.
-    fn check(path: &'a Path) -> Result<Self, Failure> {
-        if path.is_dir() || path == Path::new("-") {
-            return Err(Failure::usage(format!("--report {}: name a file", path.display())));
-        }
-        let report = Self(path);
-        let refused = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                let folder = report.folder().display().to_string();
-                Failure::usage(format!("--report {}: there is no folder {folder}", path.display()))
-            }
-            kind => Failure::usage(format!("--report {}: {kind}", path.display())),
-        };
-        report.create().map_err(refused)?;
-        Ok(report)
-    }
-
-    fn folder(&self) -> &Path {
-        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
-        folder.unwrap_or(Path::new("."))
-    }
-
-    fn create(&self) -> io::Result<tempfile::NamedTempFile> {
-        // Others may read it, as any file that is made here.
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        tempfile::Builder::new().permissions(permissions).tempfile_in(self.folder())
-    }
-
-    fn write(&self, document: &Document) -> Result<(), Failure> {
-        let failed = |error: io::Error| Failure::io(format!("--report {}", self.0.display()), &error);
-        let mut json = serde_json::to_vec_pretty(document).map_err(|error| failed(error.into()))?;
-        json.push(b'\n');
-        let mut file = self.create().map_err(failed)?;
-        io::Write::write_all(&mut file, &json).map_err(failed)?;
-        file.persist(self.0).map_err(|error| failed(error.error))?;
-        Ok(())
-    }
 }

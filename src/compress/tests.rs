@@ -32,6 +32,15 @@ fn unpacked(bytes: &[u8], diff_id: Digest, stored: Stored) -> UnpackedLayer {
     }
 }
 
+fn layer(
+    pool: &rayon::ThreadPool,
+    layer: &UnpackedLayer,
+    method: Method,
+    settings: &SpillSettings,
+) -> Result<LayerBlob, BundleError> {
+    super::layer(pool, layer, method, settings, &CpuTime::default())
+}
+
 fn settings(quota: u64) -> SpillSettings {
     let budget = Budget::new(Shares { layers: quota, ..Shares::default() });
     SpillSettings { budget, room: None, folder: std::env::temp_dir() }

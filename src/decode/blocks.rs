@@ -148,7 +148,7 @@ impl PartSet for Parts {
 
     fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
         self.shared.check_cancelled()?;
-        let result = self.decode_into(index, out);
+        let result = self.shared.meter.cpu.of(|| self.decode_into(index, out));
         let decoded = self.judge(index, result)?;
         if decoded == Decoded::Whole {
             self.shared.meter.parts_decoded.fetch_add(1, Ordering::Relaxed);

@@ -88,7 +88,8 @@ impl Decoder {
     ) -> Result<(u64, Duration), BundleError> {
         let began = Instant::now();
         let mut nowhere = Nowhere { room: vec![0; CHUNK_BYTES], bytes: 0 };
-        decode(format, &mut SpaceFeed::all(stored), &mut nowhere, &self.0.options)?;
+        let decoding = || decode(format, &mut SpaceFeed::all(stored), &mut nowhere, &self.0.options);
+        self.0.meter.cpu.of(decoding)?;
         self.0.meter.decoded_bytes.fetch_add(nowhere.bytes, Ordering::Relaxed);
         Ok((nowhere.bytes, began.elapsed()))
     }

@@ -106,7 +106,8 @@ impl Spool {
             let decoded = {
                 let mut out = Pieces { full, empty, buffer: Vec::new(), filled: 0, offset: 0 };
                 let mut feed = CancellableFeed { feed, spool: self };
-                let decoded = decode(self.format, &mut feed, &mut out, &self.shared.options);
+                let decoding = || decode(self.format, &mut feed, &mut out, &self.shared.options);
+                let decoded = self.shared.meter.cpu.of(decoding);
                 decoded.and_then(|()| out.flush())
             };
             let broke = |_| Err(BundleError::new(Fault::Io, "internal error while writing a spool file"));

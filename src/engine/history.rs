@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::exit::Exit;
 use crate::report::{Class, Failure, Listeners, Outcome};
-use crate::state::{LockError, RunCounts, RunId, RunLock, State};
+use crate::state::{LockError, MirrorEnd, MirrorResult, Retention, RunId, RunLock, State, Why};
 
 /// A run that has begun. Its mirrors stay locked until this is dropped.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ impl History {
         state: &Arc<State>,
         bundles: &str,
         mirrors: &[String],
+        retention: Retention,
         listeners: &Listeners,
     ) -> Result<Self, Failure> {
         let lock = match state.lock(mirrors) {
@@ -36,7 +37,7 @@ impl History {
                 None
             }
         };
-        let run = state.begin_run(bundles, mirrors);
+        let run = state.begin_run(bundles, mirrors, retention);
         Ok(Self { state: Arc::clone(state), run, _lock: lock })
     }
 
@@ -45,18 +46,37 @@ impl History {
         self.state.is_kept() && !self.state.has_filled(mirror)
     }
 
-    /// Notes how the run ended.
-    pub(super) fn end(self, exit: Exit, outcomes: &[Outcome], listeners: &Listeners) {
+    /// Notes how the run ended, and why if it failed as a whole.
+    pub(super) fn end(self, ended: Result<Exit, &Failure>, outcomes: &[Outcome], listeners: &Listeners) {
         if let Some(run) = self.run {
-            let counts = |outcome: &Outcome| RunCounts {
-                images_complete: outcome.images_complete as u64,
-                images_incomplete: outcome.images_failed.len() as u64,
-                blobs_sent: outcome.blobs_sent,
-                bytes_sent: outcome.bytes_sent,
-            };
-            let mirrors = outcomes.iter().map(|outcome| (outcome.name.clone(), counts(outcome)));
-            self.state.end_run(run, exit, mirrors.collect());
+            let mirrors = outcomes.iter().map(|outcome| (outcome.name.clone(), result(outcome)));
+            let (exit, why) =
+                ended.map_or_else(|failure| (failure.exit, Some(why(failure))), |exit| (exit, None));
+            self.state.end_run(run, exit, why, mirrors.collect());
         }
         self.state.take_notes().iter().for_each(|note| listeners.note(note));
     }
+}
+
+fn result(outcome: &Outcome) -> MirrorResult {
+    let first = outcome.images_failed.first().map(|failed| &failed.failure);
+    let end = match (&outcome.error, first) {
+        (Some(_), _) => MirrorEnd::Failed,
+        (None, Some(_)) => MirrorEnd::Incomplete,
+        (None, None) => MirrorEnd::Complete,
+    };
+    MirrorResult {
+        end: Some(end),
+        why: outcome.error.as_ref().or(first).map(why),
+        images: outcome.images as u64,
+        images_complete: outcome.images_complete as u64,
+        images_incomplete: outcome.images_failed.len() as u64,
+        blobs_sent: outcome.blobs_sent,
+        bytes_sent: outcome.bytes_sent,
+        seconds: outcome.elapsed_seconds,
+    }
+}
+
+fn why(failure: &Failure) -> Why {
+    Why { class: failure.class.to_string(), message: failure.message.clone() }
 }

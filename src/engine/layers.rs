@@ -19,6 +19,7 @@ use super::ready::RetryableOnce;
 use crate::archive::{Stored, UnpackedLayer};
 use crate::budget::LayerRoom;
 use crate::bundle::{KnownLayers, LayerKey};
+use crate::clock::CpuTime;
 use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
 use crate::registry::{BlobBody, BodyStream};
@@ -39,6 +40,8 @@ pub(super) struct Layers {
     workers: Arc<WorkerLine>,
     method: Method,
     spill: SpillSettings,
+    /// What compressing has taken.
+    cpu: Arc<CpuTime>,
     buffering: Buffering,
 }
 
@@ -66,6 +69,7 @@ impl Layers {
         workers: usize,
         method: Method,
         spill: SpillSettings,
+        cpu: Arc<CpuTime>,
         buffering: Buffering,
     ) -> Arc<Self> {
         let (slots, known, learned) = (Mutex::default(), Mutex::default(), Mutex::default());
@@ -77,6 +81,7 @@ impl Layers {
             workers: WorkerLine::new(workers),
             method,
             spill,
+            cpu,
             buffering,
         })
     }
@@ -215,10 +220,11 @@ impl Layers {
         let worker = self.workers.worker(layer.extent.root_offset()).await;
         let spill = SpillSettings { room: room.get().cloned(), ..self.spill.clone() };
         let (pool, layer, method) = (Arc::clone(&self.pool), layer.clone(), self.method);
+        let cpu = Arc::clone(&self.cpu);
         let work = tokio::task::spawn_blocking(move || {
             // Work that nobody waits for any more goes on, and keeps its place.
             let _worker = worker;
-            compress::layer(&pool, &layer, method, &spill)
+            compress::layer(&pool, &layer, method, &spill, &cpu)
         });
         work.await
             .unwrap_or_else(|error| Err(BundleError::new(Fault::Io, format!("compressing a layer: {error}"))))

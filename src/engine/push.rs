@@ -54,8 +54,9 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
     let (state, listeners) = (Arc::clone(&run.opener.state), run.listeners.clone());
     let begun = blocking({
         let (state, listeners, names) = (Arc::clone(&state), listeners.clone(), names.clone());
+        let retention = run.settings.retention;
         move || {
-            let history = History::begin(&state, &bundles, &names, &listeners)?;
+            let history = History::begin(&state, &bundles, &names, retention, &listeners)?;
             let new: Vec<bool> = names.iter().map(|name| history.is_new(name)).collect();
             Ok((history, new))
         }
@@ -74,7 +75,7 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
             Ok(read) => read,
             Err(error) => {
                 let failure = Failure::from(error);
-                history.end(failure.exit, &[], &listeners);
+                history.end(Err(&failure), &[], &listeners);
                 return Pushed { met, ..Pushed::nothing(failure) };
             }
         };
@@ -92,7 +93,7 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
         if let Some(bundle) = bundle.filter(|_| damaged || pushed.exit() == Exit::Bundle) {
             bundle.forget(&state);
         }
-        history.end(pushed.exit(), &pushed.outcomes, &listeners);
+        history.end(pushed.ended.as_ref().copied(), &pushed.outcomes, &listeners);
         pushed
     });
     ended.await.unwrap_or_else(Pushed::nothing)
@@ -153,7 +154,8 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
     let buffering = Buffering::new(body_bytes, mirrors.len());
     let folder = opener.resources.spool_folder.clone();
     let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
-    let layers = Layers::new(pool, opener.layer_workers(), settings.layer_compression, spill, buffering);
+    let (workers, cpu) = (opener.layer_workers(), Arc::clone(&opener.compressing));
+    let layers = Layers::new(pool, workers, settings.layer_compression, spill, cpu, buffering);
     let backlog = Backlog::new(budget.unread_bytes());
     let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget));
     let damage = Arc::new(Damage::default());

@@ -122,6 +122,7 @@ impl Transport {
             request = request.body(body);
         }
         tracing::trace!(%method, url = self.shown_url(url), "request");
+        let sent_at = Instant::now();
         let sent = tokio::select! {
             sent = request.send() => self.clients.understand(sent, url),
             after = self.watch(progress.as_deref(), wait) => Err(Cause::Stalled(after)),
@@ -138,7 +139,7 @@ impl Transport {
         };
         let status = outcome.as_ref().ok().map(|answer| answer.status().as_u16());
         tracing::debug!(%method, url = self.shown_url(url), status, cause = outcome.as_ref().err().map(|cause| tracing::field::debug(self.blanked_cause(cause.clone()))));
-        self.observer.request(method.as_str(), status);
+        self.observer.request(method.as_str(), status, sent_at.elapsed());
         outcome
     }
 

@@ -1,6 +1,7 @@
 //! The documents that commands write as JSON, described in `docs/report.md`. They can be read back.
 
 mod bench;
+mod history;
 mod inspect;
 mod plan;
 mod run;
@@ -8,12 +9,13 @@ mod run;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bench::{CoreRates, CoreSeconds, DecodeDocument, PushBudget, PushBudgets, Stage};
+pub(crate) use history::{HistoryDocument, RunEntry, SiteEntry};
 pub(crate) use inspect::{
     AttachmentEntry, BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry,
     SourceEntry, StructureEntry,
 };
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
-pub(crate) use run::{Decoded, Document};
+pub(crate) use run::{Compressed, Decoded, Document};
 
 /// The version of the schema. Within one version, fields are only added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

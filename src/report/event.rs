@@ -120,11 +120,44 @@ pub(crate) enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// Something was counted that happens too often to be shown or written down.
+    Measured {
+        /// On which mirror.
+        mirror: usize,
+        /// What.
+        sample: Sample,
+    },
     /// Something people should know that harms nothing.
     Note {
         /// The text.
         text: String,
     },
+}
+
+/// What is counted of a mirror.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Sample {
+    /// A request was answered, or given up.
+    Answered {
+        /// Its method.
+        method: &'static str,
+        /// The status; none where there was no answer.
+        status: Option<u16>,
+        /// From sending it to the head of the answer.
+        after: Duration,
+    },
+    /// Bytes of blobs were put on the wire.
+    Sent {
+        /// How many.
+        bytes: u64,
+    },
+    /// The mirror had blobs before.
+    Skipped {
+        /// How many.
+        blobs: u64,
+    },
+    /// A blob was taken over from another repository of the mirror.
+    Mounted,
 }
 
 /// Hears of everything that happens. Called from many threads, and must not block.
@@ -141,6 +174,11 @@ impl Listeners {
     /// These listeners.
     pub(crate) fn new(listeners: Vec<Arc<dyn Listener>>) -> Self {
         Self(listeners)
+    }
+
+    /// One more.
+    pub(crate) fn add(&mut self, listener: Arc<dyn Listener>) {
+        self.0.push(listener);
     }
 
     /// Tells all of them.

@@ -45,7 +45,7 @@ impl Listener for JsonLines {
 /// The name and fields of an event; bytes on their way are too many to write down.
 fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static str, Value)> {
     Some(match event {
-        Event::Wanted { .. } => return None,
+        Event::Wanted { .. } | Event::Measured { .. } => return None,
         Event::Opened { path, structure, stored_bytes } => {
             ("opened", json!({"path": path, "structure": structure, "stored_bytes": stored_bytes}))
         }

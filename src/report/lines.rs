@@ -114,7 +114,7 @@ impl Listener for Lines {
                 let shared: String = shared.collect();
                 Some(format!("{shared}{name}: {complete} complete{failed} after {took}"))
             }
-            Event::Wanted { .. } | Event::Tagged { .. } | Event::Abandoned => None,
+            Event::Wanted { .. } | Event::Measured { .. } | Event::Tagged { .. } | Event::Abandoned => None,
         };
         drop(state);
         if let Some(line) = line {

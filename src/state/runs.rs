@@ -3,21 +3,85 @@
 #[cfg(test)]
 mod tests;
 
-use rusqlite::params;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::{State, now, signed};
 use crate::exit::Exit;
 
-/// Runs that are kept.
-const MAX_RUNS: i64 = 1000;
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// Which runs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// The last so many.
+    pub runs: u32,
+    /// Of those, the ones that began in the last so many days.
+    pub days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { runs: 1000, days: 400 }
+    }
+}
 
 /// A run that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunId(i64);
 
+/// How a run left a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MirrorEnd {
+    /// Every image is there, with its tags.
+    Complete,
+    /// Some images are not.
+    Incomplete,
+    /// The mirror as a whole failed.
+    Failed,
+    /// It was left for a later run.
+    Deferred,
+}
+
+impl MirrorEnd {
+    const ALL: [Self; 4] = [Self::Complete, Self::Incomplete, Self::Failed, Self::Deferred];
+
+    /// The word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Deferred => "deferred",
+        }
+    }
+}
+
+impl FromSql for MirrorEnd {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        Self::ALL.into_iter().find(|end| end.name() == text).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// Why something is not complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Why {
+    /// The class of the failure.
+    pub class: String,
+    /// The failure, in words.
+    pub message: String,
+}
+
 /// What a run came to at one mirror.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct RunCounts {
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct MirrorResult {
+    /// How it left it; none of a run that was killed or goes on, and of runs of older versions.
+    pub end: Option<MirrorEnd>,
+    /// The first reason if it is not complete.
+    pub why: Option<Why>,
+    /// Images that it was to get.
+    pub images: u64,
     /// Images that are complete.
     pub images_complete: u64,
     /// Images that are not.
@@ -26,29 +90,36 @@ pub(crate) struct RunCounts {
     pub blobs_sent: u64,
     /// Their bytes on the wire.
     pub bytes_sent: u64,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 /// A run as it is remembered. Without an end where the process was killed, or is still at it.
-#[cfg(test)]
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Run {
+    /// Runs are numbered in the order in which they began.
+    pub number: i64,
     /// When it began, in seconds since 1970.
     pub started_at: i64,
     /// When it ended.
     pub ended_at: Option<i64>,
     /// Its exit code.
     pub exit: Option<u8>,
+    /// Why it failed as a whole.
+    pub why: Option<Why>,
     /// The process.
     pub pid: u32,
+    /// The version of the program.
+    pub version: String,
     /// The bundles' paths.
     pub bundle: String,
     /// The mirrors, without credentials, and what it came to at each.
-    pub mirrors: Vec<(String, RunCounts)>,
+    pub mirrors: Vec<(String, MirrorResult)>,
 }
 
 impl State {
-    /// A run begins. `bundle` is for people.
-    pub(crate) fn begin_run(&self, bundle: &str, mirrors: &[String]) -> Option<RunId> {
+    /// A run begins, and those that are not kept any more go. `bundle` is for people.
+    pub(crate) fn begin_run(&self, bundle: &str, mirrors: &[String], retention: Retention) -> Option<RunId> {
         let (bundle, mirrors) = (bundle.to_owned(), mirrors.to_vec());
         self.write_and_wait(move |transaction| {
             transaction.execute(
@@ -61,27 +132,40 @@ impl State {
             for mirror in &mirrors {
                 insert.execute(params![id, mirror])?;
             }
-            transaction.execute("DELETE FROM run_mirrors WHERE run <= ?1", [id - MAX_RUNS])?;
-            transaction.execute("DELETE FROM runs WHERE id <= ?1", [id - MAX_RUNS])?;
+            forget(transaction, id, retention)?;
             Ok(RunId(id))
         })
     }
 
-    /// A run has ended, with this at each of its mirrors.
-    pub(crate) fn end_run(&self, run: RunId, exit: Exit, mirrors: Vec<(String, RunCounts)>) {
+    /// A run has ended, with this at each of its mirrors; it may have failed as a whole.
+    pub(crate) fn end_run(
+        &self,
+        run: RunId,
+        exit: Exit,
+        why: Option<Why>,
+        mirrors: Vec<(String, MirrorResult)>,
+    ) {
         self.write(move |transaction| {
-            let end = "UPDATE runs SET ended_at = ?1, exit = ?2 WHERE id = ?3";
-            transaction.execute(end, params![now(), exit.code(), run.0])?;
+            let (class, message) = why.map_or((None, None), |why| (Some(why.class), Some(why.message)));
+            let end = "UPDATE runs SET ended_at = ?1, exit = ?2, class = ?3, message = ?4 WHERE id = ?5";
+            transaction.execute(end, params![now(), exit.code(), class, message, run.0])?;
             let mut update = transaction.prepare(
                 "UPDATE run_mirrors SET images_complete = ?1, images_incomplete = ?2, blobs_sent = ?3,
-                 bytes_sent = ?4 WHERE run = ?5 AND mirror = ?6",
+                 bytes_sent = ?4, images = ?5, seconds = ?6, ended = ?7, class = ?8, message = ?9
+                 WHERE run = ?10 AND mirror = ?11",
             )?;
-            for (mirror, counts) in &mirrors {
+            for (mirror, result) in &mirrors {
+                let why = result.why.as_ref();
                 update.execute(params![
-                    signed(counts.images_complete),
-                    signed(counts.images_incomplete),
-                    signed(counts.blobs_sent),
-                    signed(counts.bytes_sent),
+                    signed(result.images_complete),
+                    signed(result.images_incomplete),
+                    signed(result.blobs_sent),
+                    signed(result.bytes_sent),
+                    signed(result.images),
+                    result.seconds,
+                    result.end.map(MirrorEnd::name),
+                    why.map(|why| &why.class),
+                    why.map(|why| &why.message),
                     run.0,
                     mirror
                 ])?;
@@ -103,42 +187,89 @@ impl State {
         found.unwrap_or(false)
     }
 
-    /// The last runs, the latest first.
-    #[cfg(test)]
-    pub(crate) fn runs(&self, limit: u32) -> Vec<Run> {
-        let runs = self.ask(move |connection| {
+    /// When a run that left it complete has ended, for each of these mirrors; none where no such run is remembered.
+    pub(crate) fn last_complete(&self, mirrors: &[String]) -> Vec<(String, Option<i64>)> {
+        let asked = mirrors.to_vec();
+        let found = self.ask(move |connection| {
             let mut query = connection.prepare(
-                "SELECT id, started_at, ended_at, exit, pid, bundle FROM runs ORDER BY id DESC LIMIT ?1",
+                "SELECT max(runs.ended_at) FROM run_mirrors JOIN runs ON runs.id = run_mirrors.run
+                 WHERE mirror = ?1 AND ended = 'complete'",
             )?;
-            let mut mirrors = connection.prepare(
-                "SELECT mirror, coalesce(images_complete, 0), coalesce(images_incomplete, 0),
-                 coalesce(blobs_sent, 0), coalesce(bytes_sent, 0) FROM run_mirrors WHERE run = ?1 ORDER BY mirror",
-            )?;
-            let rows = query.query_map([limit], |row| {
-                let id: i64 = row.get(0)?;
-                let of_mirror = |row: &rusqlite::Row<'_>| {
-                    let count = |column: usize| -> rusqlite::Result<u64> {
-                        Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
-                    };
-                    let counts = RunCounts {
-                        images_complete: count(1)?,
-                        images_incomplete: count(2)?,
-                        blobs_sent: count(3)?,
-                        bytes_sent: count(4)?,
-                    };
-                    Ok((row.get::<_, String>(0)?, counts))
-                };
-                Ok(Run {
-                    started_at: row.get(1)?,
-                    ended_at: row.get(2)?,
-                    exit: row.get(3)?,
-                    pid: row.get(4)?,
-                    bundle: row.get(5)?,
-                    mirrors: mirrors.query_map([id], of_mirror)?.collect::<rusqlite::Result<_>>()?,
-                })
-            })?;
-            rows.collect()
+            let answer = |mirror: String| {
+                let last = query.query_row([&mirror], |row| row.get(0))?;
+                Ok((mirror, last))
+            };
+            asked.into_iter().map(answer).collect()
         });
-        runs.unwrap_or_default()
+        found.unwrap_or_else(|| mirrors.iter().map(|mirror| (mirror.clone(), None)).collect())
     }
+
+    /// The last runs, the latest first; of `mirror` alone those that were at it.
+    pub(crate) fn runs(&self, mirror: Option<&str>, limit: u32) -> Vec<Run> {
+        let mirror = mirror.map(str::to_owned);
+        self.ask(move |connection| read(connection, mirror.as_deref(), limit)).unwrap_or_default()
+    }
+}
+
+/// Removes the runs that are not kept. The one with the number `last` has begun and stays.
+fn forget(transaction: &Transaction<'_>, last: i64, retention: Retention) -> rusqlite::Result<()> {
+    let oldest = now() - i64::from(retention.days) * SECONDS_PER_DAY;
+    let by_age = "SELECT max(id) FROM runs WHERE started_at < ?1 AND id < ?2";
+    let by_age: Option<i64> =
+        transaction.query_row(by_age, [oldest, last], |row| row.get(0)).optional()?.flatten();
+    let gone = by_age.unwrap_or(0).max(last - i64::from(retention.runs.max(1)));
+    transaction.execute("DELETE FROM run_mirrors WHERE run <= ?1", [gone])?;
+    transaction.execute("DELETE FROM runs WHERE id <= ?1", [gone])?;
+    Ok(())
+}
+
+fn read(connection: &Connection, mirror: Option<&str>, limit: u32) -> rusqlite::Result<Vec<Run>> {
+    let mut query = connection.prepare(
+        "SELECT id, started_at, ended_at, exit, class, message, pid, version, bundle FROM runs
+         WHERE ?1 IS NULL OR EXISTS (SELECT 1 FROM run_mirrors WHERE run = id AND mirror = ?1)
+         ORDER BY id DESC LIMIT ?2",
+    )?;
+    let mut mirrors = connection.prepare(
+        "SELECT mirror, ended, class, message, coalesce(images, 0), coalesce(images_complete, 0),
+         coalesce(images_incomplete, 0), coalesce(blobs_sent, 0), coalesce(bytes_sent, 0), coalesce(seconds, 0)
+         FROM run_mirrors WHERE run = ?1 AND (?2 IS NULL OR mirror = ?2) ORDER BY mirror",
+    )?;
+    let rows = query.query_map(params![mirror, limit], |row| {
+        let number: i64 = row.get(0)?;
+        Ok(Run {
+            number,
+            started_at: row.get(1)?,
+            ended_at: row.get(2)?,
+            exit: row.get(3)?,
+            why: why(row, 4)?,
+            pid: row.get(6)?,
+            version: row.get(7)?,
+            bundle: row.get(8)?,
+            mirrors: mirrors.query_map(params![number, mirror], result)?.collect::<rusqlite::Result<_>>()?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn result(row: &Row<'_>) -> rusqlite::Result<(String, MirrorResult)> {
+    let count = |column: usize| -> rusqlite::Result<u64> {
+        Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+    };
+    let result = MirrorResult {
+        end: row.get(1)?,
+        why: why(row, 2)?,
+        images: count(4)?,
+        images_complete: count(5)?,
+        images_incomplete: count(6)?,
+        blobs_sent: count(7)?,
+        bytes_sent: count(8)?,
+        seconds: row.get(9)?,
+    };
+    Ok((row.get(0)?, result))
+}
+
+/// The class in this column and the message in the next.
+fn why(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Why>> {
+    let (class, message): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
+    Ok(class.zip(message).map(|(class, message)| Why { class, message }))
 }

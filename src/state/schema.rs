@@ -73,6 +73,14 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE runs DROP COLUMN images_incomplete;
     ALTER TABLE runs DROP COLUMN blobs_sent;
     ALTER TABLE runs DROP COLUMN bytes_sent;",
+    // 4: how runs left each mirror, and why.
+    "ALTER TABLE run_mirrors ADD COLUMN images INTEGER;
+    ALTER TABLE run_mirrors ADD COLUMN seconds REAL;
+    ALTER TABLE run_mirrors ADD COLUMN ended TEXT;
+    ALTER TABLE run_mirrors ADD COLUMN class TEXT;
+    ALTER TABLE run_mirrors ADD COLUMN message TEXT;
+    ALTER TABLE runs ADD COLUMN class TEXT;
+    ALTER TABLE runs ADD COLUMN message TEXT;",
 ];
 
 /// What kind of file was found.
@@ -168,7 +176,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         let newer = [STEPS, &["CREATE TABLE later (a);"]].concat();
         migrate(&mut connection, &newer).unwrap();
-        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(4));
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(5));
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE recipes (a)").unwrap();
         assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Foreign);

@@ -24,7 +24,7 @@ fn help_is_what_it_was() {
     insta::assert_snapshot!("help", snapshot(&["--help"]));
     insta::assert_snapshot!("help_push_images", snapshot(&["push", "images", "--help"]));
     insta::assert_snapshot!("help_mirror_check", snapshot(&["mirror", "check", "--help"]));
-    for verb in ["plan", "verify", "inspect", "serve", "quickstart"] {
+    for verb in ["plan", "verify", "inspect", "history", "serve", "quickstart"] {
         insta::assert_snapshot!(format!("help_{verb}"), snapshot(&[verb, "--help"]));
     }
     for verb in ["check", "show"] {

@@ -15,12 +15,14 @@ mod damaged_state;
 mod failover;
 mod fixtures;
 mod formats;
+mod history;
 mod hostile;
 mod interrupt;
 #[cfg(feature = "kube")]
 mod kube;
 mod left_out;
 mod memory;
+mod metrics;
 mod mirrors;
 mod node_containerd;
 mod node_lint;

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use super::limiter::ConcurrencyLimiter;
 use crate::registry::Observer;
+use crate::report::event::Sample;
 use crate::report::{Event, Listeners, Outcome};
+
+/// The methods of the distribution specification.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 #[derive(Debug)]
 pub(super) struct Counts {
@@ -40,10 +44,16 @@ impl Counts {
 
     pub(super) fn skipped(&self, blobs: u64) {
         self.blobs_skipped.fetch_add(blobs, Ordering::Relaxed);
+        self.measured(Sample::Skipped { blobs });
     }
 
     pub(super) fn mounted(&self) {
         self.blobs_mounted.fetch_add(1, Ordering::Relaxed);
+        self.measured(Sample::Mounted);
+    }
+
+    fn measured(&self, sample: Sample) {
+        self.listeners.emit(&Event::Measured { mirror: self.mirror, sample });
     }
 
     pub(super) fn write(&self, outcome: &mut Outcome) {
@@ -57,8 +67,10 @@ impl Counts {
 }
 
 impl Observer for Counts {
-    fn request(&self, _method: &str, status: Option<u16>) {
+    fn request(&self, method: &str, status: Option<u16>, after: Duration) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
+        self.measured(Sample::Answered { method, status, after });
         if matches!(status, Some(429 | 503)) {
             self.limiter.overloaded();
         }
@@ -67,6 +79,7 @@ impl Observer for Counts {
     fn body_sent(&self, bytes: u64) {
         self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
         self.limiter.sent(bytes);
+        self.measured(Sample::Sent { bytes });
     }
 
     fn retry(&self, what: &str, why: &str, after: Duration) {

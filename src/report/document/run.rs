@@ -29,6 +29,9 @@ pub(crate) struct Document {
     pub mirrors: Vec<Outcome>,
     /// What was decoded to know and to send all this.
     pub decode: Decoded,
+    /// What compressing layers took.
+    #[serde(default)]
+    pub compress: Compressed,
     /// From the first look at the bundle to the last answer.
     pub elapsed_seconds: f64,
     /// Largest resident memory, pages of mapped files left out.
@@ -41,7 +44,7 @@ pub(crate) struct Document {
 }
 
 /// What was decoded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Decoded {
     /// Bytes that came out of decoders. A part that is decoded twice counts twice; plain bundles decode nothing.
     pub bytes: u64,
@@ -49,6 +52,16 @@ pub(crate) struct Decoded {
     pub parts: u64,
     /// Largest size of spool files on disk.
     pub spool_peak_bytes: u64,
+    /// CPU time that decoding took.
+    #[serde(default)]
+    pub cpu_seconds: f64,
+}
+
+/// What compressing layers of docker-archives took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Compressed {
+    /// CPU time.
+    pub cpu_seconds: f64,
 }
 
 impl Document {
@@ -64,6 +77,7 @@ impl Document {
             notes: Vec::new(),
             mirrors: Vec::new(),
             decode: Decoded::default(),
+            compress: Compressed::default(),
             elapsed_seconds: 0.0,
             peak_rss_bytes: 0,
             error: None,

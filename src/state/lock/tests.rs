@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::super::layers::tests::layer;
-use super::super::{LockError, RunLock, State};
+use super::super::{LockError, Retention, RunLock, State};
 use crate::exit::Exit;
 
 const CHILD: &str = "LAYERCAST_TEST_STATE_FOLDER";
@@ -23,9 +23,9 @@ fn processes_write_at_once() {
     let write = |folder: &Path, process: &str| {
         let state = State::open(folder);
         for number in 0..50 {
-            let run = state.begin_run(process, &[]).unwrap();
+            let run = state.begin_run(process, &[], Retention::default()).unwrap();
             state.remember_layers("gzip", &[layer(&format!("{process} {number}"))]);
-            state.end_run(run, Exit::Complete, Vec::new());
+            state.end_run(run, Exit::Complete, None, Vec::new());
         }
         assert_eq!(state.take_notes(), [""; 0]);
     };
@@ -42,7 +42,7 @@ fn processes_write_at_once() {
         assert!(child.wait_with_output().unwrap().status.success());
     }
     let state = State::open(folder.path());
-    let runs = state.runs(1000);
+    let runs = state.runs(None, 1000);
     assert_eq!(runs.len(), 200);
     assert!(runs.iter().all(|run| run.exit == Some(0)));
     let all: Vec<_> = names

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::super::State;
 use super::super::layers::tests::layer;
+use super::super::{Retention, State};
 use crate::oci::Digest;
 
 #[test]
@@ -13,7 +13,7 @@ fn what_lies_there_is_for_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("a/state");
     let state = State::open(&folder);
-    state.begin_run("x", &[]);
+    state.begin_run("x", &[], Retention::default());
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&folder), mode(&folder.join("state.sqlite"))), (0o700, 0o600));
     assert_eq!(mode(&folder.join("state.sqlite-wal")), 0o600);
@@ -27,16 +27,16 @@ fn what_lies_there_is_for_its_owner() {
 fn a_damaged_database_is_set_aside_and_a_new_one_begins() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.sqlite");
-    State::open(folder.path()).begin_run("first", &[]);
+    State::open(folder.path()).begin_run("first", &[], Retention::default());
     fs::write(&path, "this is no database, whatever it was".repeat(500)).unwrap();
     let state = State::open(folder.path());
     let notes = state.take_notes();
     assert!(notes.len() == 1 && notes[0].contains("set aside as"), "{notes:?}");
-    assert!(state.is_kept() && state.runs(5).is_empty());
+    assert!(state.is_kept() && state.runs(None, 5).is_empty());
     assert!(folder.path().join("state.sqlite.damaged").exists());
-    state.begin_run("second", &[]);
+    state.begin_run("second", &[], Retention::default());
     drop(state);
-    assert_eq!(State::open(folder.path()).runs(5).len(), 1);
+    assert_eq!(State::open(folder.path()).runs(None, 5).len(), 1);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_database_in_use_is_not_set_aside() {
     let second = State::open(folder.path());
     let notes = second.take_notes();
     assert!(!second.is_kept() && notes[0].contains("another run is using it"), "{notes:?}");
-    assert!(first.is_kept() && first.begin_run("x", &[]).is_some());
+    assert!(first.is_kept() && first.begin_run("x", &[], Retention::default()).is_some());
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_home_that_cannot_be_used_is_no_state_and_a_note() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let state = State::open(&file.path().join("state"));
     assert!(!state.is_kept() && state.take_notes()[0].contains("--state-dir"));
-    assert!(state.begin_run("x", &[]).is_none() && state.runs(5).is_empty());
+    assert!(state.begin_run("x", &[], Retention::default()).is_none() && state.runs(None, 5).is_empty());
     assert!(state.layers("gzip", &[Digest::of(b"x")]).is_empty());
     let none = State::none();
     assert!(!none.is_kept() && none.take_notes().is_empty());

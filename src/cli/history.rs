@@ -1,0 +1,92 @@
+//! `history`: what earlier runs came to.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Done;
+use super::output::Output;
+use crate::error::printable;
+use crate::exit::Exit;
+use crate::report::Failure;
+use crate::report::document::{HistoryDocument, RunEntry, SchemaVersion, SiteEntry};
+use crate::state::{self, MirrorEnd, State};
+use crate::units::{ByteCount, human_duration};
+
+/// Show what earlier runs came to, the latest first
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only runs that were at this site (a name in the file of `sync`, else the registry with its namespace)
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
+    /// Most runs to show
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Folder of what is remembered between runs [default: as the run has it]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let folder = args.state_dir.clone().or_else(state::default_folder);
+    let folder = folder.ok_or_else(|| {
+        Failure::usage("no folder of state is known").hint("name the one that runs use: --state-dir DIR")
+    })?;
+    if !folder.is_dir() {
+        let message = format!("there is no folder {}, so no run is remembered", folder.display());
+        return Err(Failure::usage(message).hint("name the one that runs use: --state-dir DIR"));
+    }
+    let state = State::open(&folder);
+    let runs: Vec<RunEntry> =
+        state.runs(args.site.as_deref(), args.limit).into_iter().map(RunEntry::from).collect();
+    state.take_notes().iter().for_each(|note| output.note(note));
+    if args.json {
+        Output::document(&HistoryDocument { schema_version: SchemaVersion, runs })?;
+    } else if runs.is_empty() {
+        let of_site = args.site.as_ref().map(|site| format!(" at {}", printable(site)));
+        Output::result(&format!("no run{} is remembered", of_site.unwrap_or_default()));
+    } else {
+        Output::result(&runs.iter().map(text).collect::<String>());
+    }
+    Ok(Exit::Complete)
+}
+
+/// A line for the run, and one for each site that is not complete.
+fn text(run: &RunEntry) -> String {
+    let ended = match (&run.ended, run.exit_code) {
+        (Some(ended), Some(exit)) => format!("to {ended}, exit {exit}"),
+        _ => format!("goes on, or was killed (process {})", run.pid),
+    };
+    let mut text = format!("#{} {} {ended}: {}\n", run.number, run.started, printable(&run.bundle));
+    if let (Some(class), Some(message)) = (&run.class, &run.message) {
+        let _ = writeln!(text, "  {} [{class}]", printable(message));
+    }
+    let complete = run.sites.iter().filter(|site| is_complete(site)).count();
+    let _ = writeln!(text, "  {complete} of {} sites complete", run.sites.len());
+    // Of a run with one site this says all that there is.
+    let shown = run.sites.iter().filter(|site| !is_complete(site) || run.sites.len() == 1);
+    shown.for_each(|site| text.push_str(&line(site)));
+    text
+}
+
+fn is_complete(site: &SiteEntry) -> bool {
+    site.result.as_deref() == Some(MirrorEnd::Complete.name())
+}
+
+fn line(site: &SiteEntry) -> String {
+    let SiteEntry { name, images, images_complete, blobs_sent, .. } = site;
+    let result = site.result.as_deref().unwrap_or("not known");
+    let why = match (&site.class, &site.message) {
+        (Some(class), Some(message)) => format!(": {} [{class}]", printable(message)),
+        _ => String::new(),
+    };
+    format!(
+        "  {}: {result}, {images_complete}/{images} images, {blobs_sent} blobs of {} sent in {}{why}\n",
+        printable(name),
+        ByteCount(site.bytes_sent),
+        human_duration(Duration::from_secs_f64(site.elapsed_seconds.max(0.0))),
+    )
+}
