@@ -20,6 +20,8 @@ containerd      containerd
 ctr             containerd
 shellcheck      shellcheck
 promtool        prometheus
+systemd-analyze systemd
+kubectl         kubernetes-client
 "
 
 ci=${CI:-false}

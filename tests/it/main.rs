@@ -12,6 +12,7 @@ mod changed_bundle;
 mod cli;
 mod credentials;
 mod damaged_state;
+mod deployment;
 mod failover;
 mod fixtures;
 mod formats;

@@ -119,3 +119,6 @@ fn scalar(word: &Scalar, at: Position) -> Result<Value, ManifestError> {
         .map(Value::Number)
         .ok_or_else(|| ManifestError { line: at.line, message: format!("{text} is no number that JSON has") })
 }
+
+#[cfg(test)]
+mod tests;

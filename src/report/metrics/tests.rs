@@ -158,3 +158,40 @@ async fn they_are_given_out_to_whoever_asks_for_them_and_nothing_else_is() {
     }
     serving.abort();
 }
+
+/// What is written beside the program about its metrics.
+#[test]
+fn alerts_and_the_dashboard_name_only_metrics_that_there_are() {
+    let rules = include_str!("../../../config/prometheus/layercast.rules.yaml");
+    let dashboard = include_str!("../../../config/grafana/layercast.json");
+    let parsed: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let panels = parsed["panels"].as_array().unwrap();
+    let queries = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    assert!(queries.map(|query| query["expr"].as_str().unwrap()).all(|query| query.contains("layercast_")));
+    let mut numbers: Vec<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    numbers.dedup();
+    assert_eq!(numbers.len(), panels.len());
+
+    let mentions = regex::Regex::new("layercast_[a-z_]+").unwrap();
+    let family = |name: &str| {
+        let suffixes = ["_bucket", "_sum", "_count"];
+        let stem = suffixes.into_iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+        ALL.iter().find(|metric| metric.name == name || metric.kind == Kind::Histogram && metric.name == stem)
+    };
+    for (what, text) in [("rules", rules), ("dashboard", dashboard)] {
+        let mut met = 0;
+        for mention in mentions.find_iter(text).map(|found| found.as_str()) {
+            met += 1;
+            assert!(family(mention).is_some(), "{what}: there is no metric {mention}");
+        }
+        assert!(met > 5, "{what}");
+    }
+    let shown: Vec<_> = mentions.find_iter(dashboard).filter_map(|found| family(found.as_str())).collect();
+    for metric in ALL.iter().filter(|metric| {
+        !["layercast_build_info", "layercast_run_images", "layercast_site_images"].contains(&metric.name)
+    }) {
+        let is_shown = shown.iter().any(|shown| shown.name == metric.name)
+            || metric.name.ends_with("run_end_timestamp_seconds");
+        assert!(is_shown, "the dashboard does not show {}", metric.name);
+    }
+}
