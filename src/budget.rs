@@ -3,7 +3,8 @@
 //!
 //! In: [`Shares`], set once. Out: reservations, which give back what they hold when they are dropped.
 //! * [`LayerRoom`] is the promise to one image that its compressed layers will find room, in memory or on disk. It is made
-//!   before the first of them is, for all of them, in the order of asking; one image always gets its turn.
+//!   before the first of them is, for all of them, in the order of asking; one image always gets its turn. What had room
+//!   before and gave it away comes after all others.
 //! * [`LayerBytes`] is what one layer really takes of what was promised, memory first.
 //! * [`SpoolRoom`] is the disk of one spool. What a spool is known to need is taken whole before it starts; it never waits,
 //!   so layers that lie in it can always be read.
@@ -11,10 +12,10 @@
 mod ledger;
 mod machine;
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use self::ledger::Ledger;
@@ -62,9 +63,20 @@ pub(crate) struct Budget {
 #[derive(Debug)]
 struct State {
     ledger: Ledger,
-    /// Images that wait for room, in the order of asking.
-    queue: VecDeque<(u64, Option<Waker>)>,
-    next_ticket: u64,
+    /// Images that wait for room, in their order.
+    queue: BTreeMap<Ticket, Option<Waker>>,
+    last_ticket: u64,
+}
+
+type Ticket = (Turn, u64);
+
+/// Who comes first of those who wait for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Turn {
+    /// What had no room yet.
+    First,
+    /// What had some, and gave it away.
+    Again,
 }
 
 /// A spool finds no room on the disk.
@@ -78,7 +90,7 @@ pub(crate) struct NoDisk {
 impl Budget {
     pub(crate) fn new(shares: Shares) -> Arc<Self> {
         let ledger = Ledger::new(shares.layers, shares.disk, shares.layers_on_disk);
-        let state = State { ledger, queue: VecDeque::new(), next_ticket: 0 };
+        let state = State { ledger, queue: BTreeMap::new(), last_ticket: 0 };
         Arc::new(Self { shares, state: Mutex::new(state) })
     }
 
@@ -98,9 +110,8 @@ impl Budget {
 
     /// Waits until there is room for all layers of an image, `bytes` together. An image larger than the whole budget gets
     /// the whole budget.
-    pub(crate) async fn admit(self: &Arc<Self>, bytes: u64) -> Arc<LayerRoom> {
-        let mut place = Place { budget: self, ticket: None };
-        poll_fn(|context| place.poll(bytes, context)).await
+    pub(crate) const fn admit(self: &Arc<Self>, bytes: u64, turn: Turn) -> RoomRequest<'_> {
+        RoomRequest { budget: self, bytes, turn, ticket: None }
     }
 
     /// Whether an image waits for room.
@@ -136,45 +147,60 @@ impl Budget {
 
 impl State {
     fn wake_first(&mut self) -> Option<Waker> {
-        self.queue.front_mut().and_then(|(_, waker)| waker.take())
+        self.queue.first_entry().and_then(|mut first| first.get_mut().take())
     }
 }
 
 /// A place in the queue of images. One that is given up lets the next one try.
-struct Place<'a> {
+#[derive(Debug)]
+pub(crate) struct RoomRequest<'a> {
     budget: &'a Arc<Budget>,
-    ticket: Option<u64>,
+    bytes: u64,
+    turn: Turn,
+    ticket: Option<Ticket>,
 }
 
-impl Place<'_> {
-    fn poll(&mut self, bytes: u64, context: &Context<'_>) -> Poll<Arc<LayerRoom>> {
-        let mut state = self.budget.state.lock();
+impl RoomRequest<'_> {
+    /// Whether all others in the queue come after it.
+    pub(crate) fn is_first(&self) -> bool {
+        let state = self.budget.state.lock();
+        let first = state.queue.first_key_value().map(|(first, _)| *first);
+        self.ticket.is_some() && self.ticket == first
+    }
+}
+
+impl Future for RoomRequest<'_> {
+    type Output = Arc<LayerRoom>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Arc<LayerRoom>> {
+        let (budget, turn) = (self.budget, self.turn);
+        let mut state = budget.state.lock();
         let ticket = *self.ticket.get_or_insert_with(|| {
-            state.next_ticket += 1;
-            let ticket = state.next_ticket;
-            state.queue.push_back((ticket, None));
-            ticket
+            state.last_ticket += 1;
+            (turn, state.last_ticket)
         });
-        let is_first = state.queue.front().is_some_and(|(first, _)| *first == ticket);
-        if is_first && let Some(bytes) = state.ledger.promise(bytes) {
+        let waiting = state.queue.entry(ticket).or_default();
+        *waiting = Some(context.waker().clone());
+        let is_first = state.queue.first_key_value().is_some_and(|(first, _)| *first == ticket);
+        if is_first && let Some(bytes) = state.ledger.promise(self.bytes) {
+            state.queue.remove(&ticket);
+            let next = state.wake_first();
             drop(state);
-            // Dropping the place takes it out of the queue.
-            let (budget, untaken) = (Arc::clone(self.budget), AtomicU64::new(bytes));
-            return Poll::Ready(Arc::new(LayerRoom { budget, untaken }));
-        }
-        if let Some((_, waker)) = state.queue.iter_mut().find(|(it, _)| *it == ticket) {
-            *waker = Some(context.waker().clone());
+            self.ticket = None;
+            next.inspect(Waker::wake_by_ref);
+            let (untaken, is_open) = (AtomicU64::new(bytes), AtomicBool::new(true));
+            return Poll::Ready(Arc::new(LayerRoom { budget: Arc::clone(budget), untaken, is_open }));
         }
         Poll::Pending
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for RoomRequest<'_> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
         let next = {
             let mut state = self.budget.state.lock();
-            state.queue.retain(|(it, _)| *it != ticket);
+            state.queue.remove(&ticket);
             state.wake_first()
         };
         next.inspect(Waker::wake_by_ref);
@@ -185,14 +211,18 @@ impl Drop for Place<'_> {
 #[derive(Debug)]
 pub(crate) struct LayerRoom {
     budget: Arc<Budget>,
-    /// What no layer has taken yet. Changes only while the budget is locked.
+    /// What no layer has taken yet. Changes only while the budget is locked, as does `is_open`.
     untaken: AtomicU64,
+    is_open: AtomicBool,
 }
 
 impl LayerRoom {
     /// All layers of the image are made: what they did not take is for others.
     pub(crate) fn settle(&self) {
-        self.budget.give_back(|ledger| ledger.take_back(self.untaken.swap(0, Ordering::Relaxed)));
+        self.budget.give_back(|ledger| {
+            self.is_open.store(false, Ordering::Relaxed);
+            ledger.take_back(self.untaken.swap(0, Ordering::Relaxed));
+        });
     }
 }
 
@@ -202,7 +232,8 @@ impl Drop for LayerRoom {
     }
 }
 
-/// What one compressed layer takes of memory and disk.
+/// What one compressed layer takes of memory and disk. What it took of the room of its image goes back there unless the
+/// layer is finished: another try needs it.
 #[derive(Debug)]
 pub(crate) struct LayerBytes {
     budget: Arc<Budget>,
@@ -239,9 +270,25 @@ impl LayerBytes {
     }
 }
 
+impl LayerBytes {
+    /// The layer is made: what it takes is its own now.
+    pub(crate) fn finished(mut self) -> Self {
+        self.room = None;
+        self
+    }
+}
+
 impl Drop for LayerBytes {
     fn drop(&mut self) {
-        self.budget.give_back(|ledger| ledger.give_back(self.in_memory, self.on_disk));
+        let room = self.room.take();
+        self.budget.give_back(|ledger| {
+            ledger.give_back(self.in_memory, self.on_disk);
+            if let Some(room) = room.as_ref().filter(|room| room.is_open.load(Ordering::Relaxed)) {
+                let bytes = self.in_memory + self.on_disk;
+                ledger.promise_again(bytes);
+                room.untaken.fetch_add(bytes, Ordering::Relaxed);
+            }
+        });
     }
 }
 

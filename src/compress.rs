@@ -85,6 +85,20 @@ impl Method {
         }
     }
 
+    /// The most that a layer of so many plain bytes takes as a blob. What does not compress grows a little: libdeflate adds
+    /// five bytes for each block of 5,000, zstd a 256th, and both frame each member.
+    pub(crate) const fn most_bytes(self, plain: u64) -> u64 {
+        let member = MEMBER_BYTES as u64;
+        // An empty layer is one empty member.
+        let members = if plain == 0 { 1 } else { plain.div_ceil(member) };
+        let growth = match self {
+            Self::Gzip => member / 5000 * 5 + 64,
+            Self::Zstd => member / 256 + 64,
+            Self::None => 0,
+        };
+        plain + members * growth
+    }
+
     /// The media type of a layer compressed this way.
     pub(crate) const fn layer_type(self) -> &'static str {
         match self {

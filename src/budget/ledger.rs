@@ -47,6 +47,11 @@ impl Ledger {
         Some(bytes)
     }
 
+    /// What was promised and taken was given back, and is promised still.
+    pub(super) fn promise_again(&mut self, bytes: u64) {
+        self.promised += bytes;
+    }
+
     /// What was promised is not needed.
     pub(super) fn take_back(&mut self, promised: u64) {
         self.promised -= promised;
@@ -103,8 +108,10 @@ mod tests {
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Promise(u64),
-        /// A layer of an image takes more of what was promised.
+        /// A layer of an image takes more, of what was promised as far as there is any left.
         Take(usize, u64),
+        /// Making the layers of an image failed, and they will be made again.
+        Fail(usize),
         Settle(usize),
         Drop(usize),
         Spool(u64),
@@ -116,6 +123,7 @@ mod tests {
         let step = prop_oneof![
             (0_u64..80).prop_map(Step::Promise),
             (0_usize..4, 0_u64..30).prop_map(|(image, bytes)| Step::Take(image, bytes)),
+            (0_usize..4).prop_map(Step::Fail),
             (0_usize..4).prop_map(Step::Settle),
             (0_usize..4).prop_map(Step::Drop),
             (0_u64..60).prop_map(Step::Spool),
@@ -146,12 +154,20 @@ mod tests {
                         images.extend(promised.map(|promised| Image { promised, ..Image::default() }));
                     }
                     Step::Take(at, bytes) => if let Some(image) = images.get_mut(at) {
-                        let bytes = bytes.min(image.promised);
-                        let in_memory = ledger.take(bytes, bytes);
-                        prop_assert!(in_memory.is_some(), "a promise is broken: {ledger:?}");
-                        image.promised -= bytes;
-                        image.in_memory += in_memory.unwrap();
-                        image.on_disk += bytes - in_memory.unwrap();
+                        let promised = bytes.min(image.promised);
+                        let in_memory = ledger.take(bytes, promised);
+                        prop_assert!(in_memory.is_some() || bytes > promised, "a promise is broken: {ledger:?}");
+                        if let Some(in_memory) = in_memory {
+                            image.promised -= promised;
+                            image.in_memory += in_memory;
+                            image.on_disk += bytes - in_memory;
+                        }
+                    },
+                    Step::Fail(at) => if let Some(image) = images.get_mut(at) {
+                        let (in_memory, on_disk) = (std::mem::take(&mut image.in_memory), std::mem::take(&mut image.on_disk));
+                        ledger.give_back(in_memory, on_disk);
+                        ledger.promise_again(in_memory + on_disk);
+                        image.promised += in_memory + on_disk;
                     },
                     Step::Settle(at) => if let Some(image) = images.get_mut(at) {
                         ledger.take_back(std::mem::take(&mut image.promised));

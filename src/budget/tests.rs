@@ -9,10 +9,10 @@ fn budget(layers: u64, disk: u64) -> Arc<Budget> {
 #[test]
 fn images_are_admitted_in_order_and_one_too_large_gets_all() {
     let budget = budget(4, 6);
-    let small = budget.admit(1).now_or_never().expect("there is room");
-    let mut huge = Box::pin(budget.admit(1 << 40));
+    let small = budget.admit(1, Turn::First).now_or_never().expect("there is room");
+    let mut huge = Box::pin(budget.admit(1 << 40, Turn::First));
     assert!((&mut huge).now_or_never().is_none(), "the small one has its room");
-    let mut next = Box::pin(budget.admit(1));
+    let mut next = Box::pin(budget.admit(1, Turn::First));
     assert!((&mut next).now_or_never().is_none(), "nobody overtakes");
     drop(small);
     let huge = huge.now_or_never().expect("nobody else has any");
@@ -24,11 +24,11 @@ fn images_are_admitted_in_order_and_one_too_large_gets_all() {
 #[tokio::test]
 async fn whoever_gives_up_waiting_lets_the_next_one_in() {
     let budget = budget(10, 0);
-    let held = budget.admit(5).await;
-    let mut large = Box::pin(budget.admit(10));
+    let held = budget.admit(5, Turn::First).await;
+    let mut large = Box::pin(budget.admit(10, Turn::First));
     assert!((&mut large).now_or_never().is_none());
     let asking = Arc::clone(&budget);
-    let small = tokio::spawn(async move { asking.admit(5).await });
+    let small = tokio::spawn(async move { asking.admit(5, Turn::First).await });
     tokio::task::yield_now().await;
     assert!(!small.is_finished());
     drop(large);
@@ -53,20 +53,52 @@ fn layers_take_memory_before_disk_and_give_both_back() {
 #[test]
 fn a_layer_takes_what_was_promised_to_its_image_and_others_do_not() {
     let budget = budget(0, 10);
-    let room = budget.admit(6).now_or_never().unwrap();
+    let room = budget.admit(6, Turn::First).now_or_never().unwrap();
     let (mut layer, mut stranger) = (budget.layer(Some(Arc::clone(&room))), budget.layer(None));
     assert!(stranger.grow(5).is_err());
     assert!(budget.spool(5).is_err());
     let spool = budget.spool(4).unwrap();
     assert_eq!(layer.grow(4), Ok(0));
-    assert!(budget.admit(1).now_or_never().is_none());
+    assert!(budget.admit(1, Turn::First).now_or_never().is_none());
     room.settle();
-    assert!(budget.admit(2).now_or_never().is_some(), "the layers turned out smaller");
+    assert!(budget.admit(2, Turn::First).now_or_never().is_some(), "the layers turned out smaller");
     // A layer that other images have too outlives the room that it was made in.
     drop(room);
     assert_eq!(spool.grow(3), Err(NoDisk { needed: 11, limit: 10 }));
     drop(layer);
     assert_eq!(spool.grow(3), Ok(()));
     spool.give_back(5);
-    assert!(budget.admit(8).now_or_never().is_some());
+    assert!(budget.admit(8, Turn::First).now_or_never().is_some());
+}
+
+#[test]
+fn a_try_that_fails_leaves_the_promise_as_it_was() {
+    let budget = budget(2, 4);
+    let room = budget.admit(6, Turn::First).now_or_never().unwrap();
+    for _ in 0..3 {
+        let mut layer = budget.layer(Some(Arc::clone(&room)));
+        assert_eq!(layer.grow(5), Ok(2));
+        assert!(budget.admit(1, Turn::First).now_or_never().is_none());
+    }
+    let mut layer = budget.layer(Some(Arc::clone(&room)));
+    assert_eq!(layer.grow(6), Ok(2));
+    drop(layer.finished());
+    assert!(
+        budget.admit(6, Turn::First).now_or_never().is_some(),
+        "what is finished takes nothing of the promise along"
+    );
+}
+
+#[test]
+fn what_gave_its_room_away_comes_after_all_others() {
+    let budget = budget(4, 0);
+    let held = budget.admit(4, Turn::First).now_or_never().unwrap();
+    let mut again = budget.admit(1, Turn::Again);
+    let mut first = budget.admit(4, Turn::First);
+    assert!((&mut again).now_or_never().is_none() && again.is_first());
+    assert!((&mut first).now_or_never().is_none() && !again.is_first() && first.is_first());
+    drop(held);
+    assert!((&mut again).now_or_never().is_none());
+    drop(first.now_or_never().expect("it is first"));
+    assert!(again.now_or_never().is_some());
 }

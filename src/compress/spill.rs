@@ -99,7 +99,7 @@ impl<'a> Writer<'a> {
 
     pub(super) fn finish(self) -> Spill {
         let Self { pieces, len, file, taken, .. } = self;
-        Spill { pieces, len, file: file.map(|(file, _)| file), _taken: taken }
+        Spill { pieces, len, file: file.map(|(file, _)| file), _taken: taken.finished() }
     }
 }
 

@@ -95,6 +95,30 @@ fn what_was_compressed_reads_back_whole() {
 }
 
 #[test]
+fn no_blob_is_larger_than_is_promised_for_it() {
+    let mut state = 7_u64;
+    let mut noise = |len: usize| -> Vec<u8> {
+        let next = |_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32).to_le_bytes()[0]
+        };
+        (0..len).map(next).collect()
+    };
+    for len in [0, 1, 100, 70_000, MEMBER_BYTES - 1, MEMBER_BYTES, 3 * MEMBER_BYTES + 5] {
+        let plain = noise(len);
+        let layer_in = unpacked(&plain, Digest::of(&plain), Stored::Plain);
+        for method in [Method::Gzip, Method::Zstd] {
+            let blob = layer(&pool(2), &layer_in, method, &settings(u64::MAX)).unwrap();
+            let most = method.most_bytes(len as u64);
+            assert!(blob.facts.size <= most, "{method:?}, {len}: {} of {most}", blob.facts.size);
+            assert!(blob.facts.size >= len as u64, "noise does not compress");
+        }
+    }
+}
+
+#[test]
 fn what_memory_does_not_hold_lies_on_disk_and_both_come_back() {
     let plain = sample(5_000_000);
     let layer_in = unpacked(&plain, Digest::of(&plain), Stored::Plain);

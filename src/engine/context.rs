@@ -60,12 +60,6 @@ impl Context {
         }
     }
 
-    /// A mirror needs nothing of this image.
-    pub(super) fn pass(&self, image: &Arc<WorkImage>) -> std::future::Ready<()> {
-        self.preparer.done(image);
-        std::future::ready(())
-    }
-
     /// What is wrong with images of these, by the archive that damage is confined to: the first thing for each.
     pub(super) fn damage(&self, images: &[usize]) -> HashMap<Unit, Failure> {
         let damage = self.damage.content.lock();

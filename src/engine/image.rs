@@ -1,65 +1,98 @@
-//! One image on its way to the mirrors.
+//! One image on its way to the mirrors, and what is held of it.
+//!
+//! In: an image of the list, and a mirror that brings it. Out: a [`Lease`]. All who need an image share one [`Held`], which
+//! has what was made of it: its manifests, its compressed layers, its share of the backlog. That goes with the last who
+//! needs the image, however that ends: the image was brought, the mirror was given up, its task panicked. For a mirror that
+//! comes later everything is made again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
 
-use super::backlog::Unread;
-use super::layers::Room;
+use super::backlog::{Assigned, BacklogShare};
+use super::layers::{InUse, LayerLease};
 use super::ready::{Ready, RetryableOnce};
-use crate::archive::{Catalog, Content};
+use crate::archive::Catalog;
 use crate::plan::PlannedImage;
 use crate::sync::Mutex;
 
-/// An image on its way to the mirrors.
+/// An image of the list.
 #[derive(Debug)]
 pub(super) struct WorkImage {
     pub(super) planned: PlannedImage,
     /// The catalog that has its parts.
     pub(super) catalog: Arc<Catalog>,
-    /// The image ready to be sent, while a mirror needs it.
-    pub(super) ready: RetryableOnce<Arc<Ready>>,
-    /// Room for what `ready` needs to be made.
-    pub(super) room: Mutex<Room>,
-    mirrors_left: AtomicUsize,
-    unread: Option<Unread>,
+    held: Mutex<Weak<Held>>,
 }
 
 impl WorkImage {
-    /// An image for `mirrors` mirrors.
-    pub(super) fn new(
-        planned: PlannedImage,
-        catalog: Arc<Catalog>,
-        mirrors: usize,
-        unread: Option<Unread>,
-    ) -> Self {
-        Self {
-            planned,
-            catalog,
-            ready: RetryableOnce::default(),
-            room: Mutex::default(),
-            mirrors_left: AtomicUsize::new(mirrors),
-            unread,
-        }
+    pub(super) fn new(planned: PlannedImage, catalog: Arc<Catalog>) -> Self {
+        Self { planned, catalog, held: Mutex::default() }
     }
 
-    /// Its bytes have been read, or nobody will.
+    /// What is held of the image; begins with `new` where nobody holds anything.
+    pub(super) fn hold(&self, new: impl FnOnce() -> Held) -> Arc<Held> {
+        let mut held = self.held.lock();
+        held.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(new());
+            *held = Arc::downgrade(&new);
+            new
+        })
+    }
+}
+
+/// What is held of an image as long as a mirror needs it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) image: Arc<WorkImage>,
+    /// The image ready to be sent.
+    pub(super) ready: RetryableOnce<Arc<Ready>>,
+    /// Its layers, where it is one of a docker-archive.
+    pub(super) layers: Option<Arc<LayerLease>>,
+    share: BacklogShare,
+}
+
+impl Held {
+    pub(super) fn new(image: Arc<WorkImage>, layers: Option<Arc<LayerLease>>, share: BacklogShare) -> Self {
+        Self { image, ready: RetryableOnce::default(), layers, share }
+    }
+
+    /// Its bytes have been read.
     pub(super) fn was_read(&self) {
-        if let Some(unread) = &self.unread {
-            unread.was_read();
+        self.share.was_read();
+    }
+
+    /// Waits for room for what is made of the image. Whoever waits holds nothing that others need to get on.
+    pub(super) async fn admit(&self) {
+        if let Some(layers) = &self.layers {
+            layers.admit().await;
         }
     }
 
-    /// Whether `Preparer::admit` has nothing to wait for.
+    /// Whether [`Held::admit`] has nothing to wait for.
     pub(super) fn is_admitted(&self) -> bool {
-        matches!(self.planned.content, Content::Manifest(_)) || self.room.lock().initialized()
+        self.layers.as_ref().is_none_or(|layers| layers.is_admitted())
     }
+}
 
-    /// A mirror is through with it; says whether it was the last one.
-    pub(super) fn done(&self) -> bool {
-        let last = self.mirrors_left.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last {
-            self.was_read();
-        }
-        last
+/// A mirror brings an image, and needs what is held of it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    held: Arc<Held>,
+    _in_use: Option<InUse>,
+    _assigned: Option<Assigned>,
+}
+
+impl Lease {
+    pub(super) fn new(held: Arc<Held>, mirror: usize, assigned: Option<Assigned>) -> Self {
+        let in_use = held.layers.as_ref().map(|layers| layers.used_by(mirror));
+        Self { held, _in_use: in_use, _assigned: assigned }
+    }
+}
+
+impl Deref for Lease {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.held
     }
 }

@@ -16,8 +16,6 @@ mod verify;
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-
 use self::actor::Actor;
 use self::counts::Counts;
 use self::knowledge::{Expectations, Knowledge};
@@ -25,13 +23,16 @@ use self::limiter::ConcurrencyLimiter;
 pub(super) use self::limiter::MaxConcurrency;
 use self::link::Link;
 use self::publish::Publisher;
-pub(super) use self::transfer::SMALL_BYTES;
 use self::transfer::Transfer;
 use self::verify::Verifier;
+use super::work::Follower;
 use super::{Context, MirrorSettings, failure};
 use crate::clock::Instant;
 use crate::registry::{Observer, Registry};
 use crate::report::{Event, Failure, Outcome};
+
+/// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the round trip.
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// Does everything on one mirror.
 pub(super) async fn run(
@@ -39,19 +40,15 @@ pub(super) async fn run(
     settings: MirrorSettings,
     max: MaxConcurrency,
     run: Arc<Context>,
+    follower: Follower,
 ) -> Outcome {
     let started = Instant::now();
     let limiter = Arc::new(ConcurrencyLimiter::new(max));
     let counts = Arc::new(Counts::new(number, run.listeners.clone(), Arc::clone(&limiter)));
     let mut outcome = Outcome::new(settings.name.clone());
     match connect(settings, &run, &counts, limiter).await {
-        Err(failure) => {
-            outcome.error = Some(failure);
-            // Nothing is kept for a mirror that will not come for it.
-            let run = Arc::clone(&run);
-            tokio::spawn(async move { run.work.follow().for_each(|(_, image)| run.pass(&image)).await });
-        }
-        Ok(actor) => actor.work(&mut outcome).await,
+        Err(failure) => outcome.error = Some(failure),
+        Ok(actor) => actor.work(follower, &mut outcome).await,
     }
     counts.write(&mut outcome);
     outcome.elapsed_seconds = started.elapsed().as_secs_f64();

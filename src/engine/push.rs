@@ -1,11 +1,9 @@
 //! A push from beginning to end: reading and feeding at the same time, and what both came to.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::backlog::Backlog;
-use super::body::Buffering;
 use super::context::{Context, Damage};
 use super::history::History;
 use super::layers::Layers;
@@ -151,7 +149,7 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
     let (budget, pool) = (Arc::clone(&opener.budget), Arc::clone(&opener.pool));
     let body_bytes = budget.shares().bodies;
-    let buffering = Buffering::new(body_bytes, mirrors.len());
+    let buffering = MaxConcurrency::buffering(body_bytes, mirrors.len());
     let folder = opener.resources.spool_folder.clone();
     let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
     let (workers, cpu) = (opener.layer_workers(), Arc::clone(&opener.compressing));
@@ -159,10 +157,9 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
     let backlog = Backlog::new(budget.unread_bytes());
     let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget));
     let damage = Arc::new(Damage::default());
-    let context = |group| {
-        let work = Arc::new(Work::new(groups.mirrors_in(group)));
+    let context = || {
         Arc::new(Context {
-            work,
+            work: Work::new(Arc::clone(&preparer), Arc::clone(&backlog)),
             preparer: Arc::clone(&preparer),
             listeners: listeners.clone(),
             cancel: cancel.clone(),
@@ -170,15 +167,17 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
             damage: Arc::clone(&damage),
         })
     };
-    let contexts: Vec<Arc<Context>> = (0..groups.rules().len()).map(context).collect();
+    let contexts: Vec<Arc<Context>> = groups.rules().iter().map(|_| context()).collect();
     let all = mirrors.len();
     let actors: Vec<_> = mirrors
         .into_iter()
         .enumerate()
         .map(|(number, mirror)| {
-            let max = max_concurrency(body_bytes, all, mirror.threads);
+            let max = MaxConcurrency::new(body_bytes, all, mirror.threads);
             let context = Arc::clone(&contexts[groups.of_mirror(number)]);
-            tokio::spawn(mirror::run(number, mirror, max, context))
+            // What is found while it connects is held for it, until it is given up.
+            let follower = context.work.join(number);
+            tokio::spawn(mirror::run(number, mirror, max, context, follower))
         })
         .collect();
     let stop = cancel.child_token();
@@ -251,37 +250,3 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
 
 /// How long whoever reads the bundle may take to notice that nobody wants it any more.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-
-/// The highest limits of each mirror: bodies share the memory, down to one for each mirror.
-fn max_concurrency(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> MaxConcurrency {
-    let share = memory_bytes / mirrors.max(1) as u64;
-    let fit = |bytes: u64, most: usize| usize::try_from(share / bytes).unwrap_or(most).clamp(1, most);
-    let threads = threads.map(NonZeroUsize::get);
-    let most_questions = threads.map_or(MOST_QUESTIONS, |threads| threads * QUESTIONS_PER_THREAD);
-    MaxConcurrency {
-        bodies: fit(Buffering::new(memory_bytes, mirrors).bytes(), threads.unwrap_or(MOST_BODIES)),
-        questions: fit(mirror::SMALL_BYTES * 2, most_questions).max(LEAST_QUESTIONS),
-    }
-}
-
-/// Bodies on their way to one mirror at the same time.
-const MOST_BODIES: usize = 32;
-/// Questions to one mirror at the same time.
-const MOST_QUESTIONS: usize = 256;
-const LEAST_QUESTIONS: usize = 4;
-/// Questions for each upload that `--threads` allows.
-const QUESTIONS_PER_THREAD: usize = 4;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bodies_of_many_mirrors_share_the_memory_until_each_has_one() {
-        let max = |mirrors| max_concurrency(32 << 20, mirrors, None);
-        assert_eq!([1, 4, 10, 1000].map(|mirrors| max(mirrors).bodies), [32, 10, 4, 1]);
-        assert_eq!([1, 4, 10, 1000].map(|mirrors| max(mirrors).questions), [256, 64, 25, 4]);
-        let narrow = max_concurrency(32 << 20, 1, NonZeroUsize::new(2));
-        assert_eq!((narrow.bodies, narrow.questions), (2, 8));
-    }
-}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::backlog::{Backlog, Unread};
+use super::backlog::{Backlog, BacklogShare};
 use super::prepare::Preparer;
 use super::work::Work;
 use crate::archive::{Catalog, Content, ContentKey, Early, LeftOut};
@@ -134,7 +134,7 @@ impl Reader {
         let unreadable = bundle.lacks_something() && !self.settings.accept.unreadable;
         for (work, plan) in self.works.iter().zip(plans.by_group()) {
             match plan {
-                Ok(plan) => work.agree(plan, bundle, unreadable, &self.preparer),
+                Ok(plan) => work.agree(plan, bundle, unreadable),
                 Err(error) => work.refuse(Failure::from(error)),
             }
         }
@@ -155,19 +155,25 @@ impl Reader {
         // Nobody waits for an image until others have all of the archive.
         images.sort_by_key(|(_, planned)| order.get(&planned.content.key()).copied());
         let part = Arc::new(part.clone());
-        let mut unread: HashMap<ContentKey, Unread> = HashMap::new();
+        let mut shares: HashMap<ContentKey, BacklogShare> = HashMap::new();
         for (work, planned) in images {
-            let unread = match unread.entry(planned.content.key()) {
+            let share = match shares.entry(planned.content.key()) {
                 Entry::Occupied(entered) => entered.get().clone(),
                 Entry::Vacant(place) => {
-                    let entered = self.backlog.enter(bytes(&planned.content, &part), &self.cancel);
+                    let bytes = bytes(&planned.content, &part);
+                    let entered = self.backlog.enter(bytes, &self.cancel, || self.mirrors_are_busy());
                     let Some(entered) = entered else { return };
                     place.insert(entered).clone()
                 }
             };
-            self.preparer.expect(&planned.content);
-            work.add(planned, &part, Some(unread));
+            work.add(planned, &part, share);
         }
+    }
+
+    /// Whether mirrors have begun, and all of them have something to do. Otherwise nobody is served by waiting for them.
+    fn mirrors_are_busy(&self) -> bool {
+        let busy: Vec<bool> = self.works.iter().filter_map(|work| work.is_busy()).collect();
+        !busy.is_empty() && busy.iter().all(|busy| *busy)
     }
 }
 

@@ -70,9 +70,17 @@ impl<T: Clone> RetryableOnce<T> {
         made
     }
 
-    /// Whether it was made.
-    pub(super) fn is_made(&self) -> bool {
-        self.0.lock().initialized()
+    /// What was made, if it was, and well.
+    pub(super) fn made(&self) -> Option<T> {
+        self.0.lock().get()?.clone().ok()
+    }
+
+    /// Takes what was made well. Whoever asks next has it made again.
+    pub(super) fn take(&self) -> Option<T> {
+        let mut cell = self.0.lock();
+        let made = cell.get()?.clone().ok()?;
+        *cell = Cell::default();
+        Some(made)
     }
 
     /// Gives back what was made.
@@ -91,11 +99,12 @@ mod tests {
         let once = RetryableOnce::default();
         let failed = |fault| async move { Err::<u32, _>(BundleError::new(fault, "x")) };
         assert_eq!(once.get_or_make(failed(Fault::Io)).await.unwrap_err().fault(), Fault::Io);
-        assert!(!once.is_made());
+        assert_eq!(once.made(), None);
         assert_eq!(once.get_or_make(async { Ok(1) }).await.unwrap(), 1);
         assert_eq!(once.get_or_make(async { Ok(2) }).await.unwrap(), 1);
-        once.clear();
+        assert_eq!((once.made(), once.take(), once.take()), (Some(1), Some(1), None));
         assert_eq!(once.get_or_make(failed(Fault::Truncated)).await.unwrap_err().fault(), Fault::Truncated);
         assert_eq!(once.get_or_make(async { Ok(3) }).await.unwrap_err().fault(), Fault::Truncated);
+        assert_eq!(once.take(), None, "a fault of the bundle stays");
     }
 }

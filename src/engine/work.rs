@@ -2,17 +2,17 @@
 //!
 //! In: images with the places that they will have, and in the end the plan. Out: for each mirror of the plan the same
 //! list, which grows until the plan is agreed on. What is on the list may be brought to a mirror at once; only what the
-//! plan holds is made public there.
+//! plan holds is made public there. A mirror may join late; until then nothing is held for it.
 
 use crate::sync::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
-use super::backlog::Unread;
-use super::image::WorkImage;
+use super::backlog::{Assigned, Backlog, BacklogShare, Workload};
+use super::image::{Held, Lease, WorkImage};
 use super::prepare::Preparer;
 use crate::archive::{Catalog, ContentKey};
 use crate::bundle::Bundle;
@@ -25,13 +25,29 @@ use crate::report::Failure;
 pub(super) struct Work {
     state: Mutex<State>,
     grown: watch::Sender<()>,
-    mirrors: usize,
+    preparer: Arc<Preparer>,
+    backlog: Arc<Backlog>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     images: Vec<Arc<WorkImage>>,
+    /// Mirrors that have begun, each with what it has to do.
+    followers: HashMap<usize, Queue>,
     agreed: Option<Result<Agreed, Failure>>,
+}
+
+/// Images that a mirror has not begun with. They are held for it.
+#[derive(Debug)]
+struct Queue {
+    workload: Workload,
+    images: VecDeque<(usize, Arc<Held>, Assigned)>,
+}
+
+impl Queue {
+    fn push(&mut self, at: usize, held: Arc<Held>) {
+        self.images.push_back((at, held, self.workload.assign()));
+    }
 }
 
 /// What the whole bundle came to.
@@ -48,20 +64,38 @@ pub(super) struct Agreed {
 }
 
 impl Work {
-    pub(super) fn new(mirrors: usize) -> Self {
-        Self { state: Mutex::default(), grown: watch::Sender::new(()), mirrors }
+    pub(super) fn new(preparer: Arc<Preparer>, backlog: Arc<Backlog>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), grown: watch::Sender::new(()), preparer, backlog })
     }
 
     /// An image that will be in the plan, as far as is known.
-    pub(super) fn add(&self, planned: PlannedImage, catalog: &Arc<Catalog>, unread: Option<Unread>) {
-        let image = WorkImage::new(planned, Arc::clone(catalog), self.mirrors, unread);
-        self.state.lock().images.push(Arc::new(image));
+    pub(super) fn add(&self, planned: PlannedImage, catalog: &Arc<Catalog>, share: BacklogShare) {
+        self.preparer.announce(&planned.content);
+        let image = Arc::new(WorkImage::new(planned, Arc::clone(catalog)));
+        {
+            let mut state = self.state.lock();
+            let at = state.images.len();
+            state.images.push(Arc::clone(&image));
+            // Where no mirror has begun nothing is held, and nobody waits until it was read.
+            if !state.followers.is_empty() {
+                let held = self.preparer.hold(&image, share);
+                state.followers.values_mut().for_each(|queue| queue.push(at, Arc::clone(&held)));
+            }
+        }
         self.grown.send_replace(());
+    }
+
+    /// Whether it helps the mirrors of this plan that whoever reads waits for them: none where it has no mirror that has
+    /// begun.
+    pub(super) fn is_busy(&self) -> Option<bool> {
+        let state = self.state.lock();
+        let busy = !state.followers.values().any(|queue| queue.workload.is_idle());
+        (!state.followers.is_empty()).then_some(busy)
     }
 
     /// The plan of the whole bundle. What it holds and was not found early is added to the list, which is whole then.
     /// `unreadable` is whether something that may hold images could not be read.
-    pub(super) fn agree(&self, plan: &Plan, bundle: &Arc<Bundle>, unreadable: bool, preparer: &Preparer) {
+    pub(super) fn agree(&self, plan: &Plan, bundle: &Arc<Bundle>, unreadable: bool) {
         let catalog = &bundle.catalog;
         let known: HashMap<_, usize> = {
             let state = self.state.lock();
@@ -72,8 +106,7 @@ impl Work {
         let mut demanding = HashMap::new();
         for planned in &plan.images {
             let at = known.get(&key(planned)).copied().unwrap_or_else(|| {
-                preparer.expect(&planned.content);
-                self.add(planned.clone(), catalog, None);
+                self.add(planned.clone(), catalog, BacklogShare::default());
                 next += 1;
                 next - 1
             });
@@ -112,20 +145,63 @@ impl Work {
         self.state.lock().agreed.clone()
     }
 
+    /// A mirror begins. From now on all that is on the list, or comes to it, is held until the mirror has brought it.
+    pub(super) fn join(self: &Arc<Self>, mirror: usize) -> Follower {
+        let grown = self.grown.subscribe();
+        let mut state = self.state.lock();
+        let mut queue = Queue { workload: self.backlog.workload(), images: VecDeque::new() };
+        for (at, image) in state.images.iter().enumerate() {
+            queue.push(at, self.preparer.hold(image, BacklogShare::default()));
+        }
+        state.followers.insert(mirror, queue);
+        drop(state);
+        Follower { work: Arc::clone(self), mirror, grown }
+    }
+
+    /// What a mirror needs to bring an image once more.
+    pub(super) fn lease(&self, at: usize, mirror: usize) -> Option<Lease> {
+        let held = self.preparer.hold(&self.image(at)?, BacklogShare::default());
+        Some(Lease::new(held, mirror, None))
+    }
+
+    /// The next image for a mirror; whether there may be more, where there is none now.
+    fn next(&self, mirror: usize) -> Result<(usize, Lease), bool> {
+        let mut state = self.state.lock();
+        let next = state.followers.get_mut(&mirror).and_then(|queue| queue.images.pop_front());
+        let may_grow = state.agreed.is_none();
+        drop(state);
+        next.map(|(at, held, assigned)| (at, Lease::new(held, mirror, Some(assigned)))).ok_or(may_grow)
+    }
+}
+
+/// A mirror that works through the list. When it is dropped nothing is held for it any more.
+#[derive(Debug)]
+pub(super) struct Follower {
+    work: Arc<Work>,
+    mirror: usize,
+    grown: watch::Receiver<()>,
+}
+
+impl Follower {
     /// The images with their places in the list, from the first to the last that there will be.
-    pub(super) fn follow(&self) -> impl Stream<Item = (usize, Arc<WorkImage>)> + '_ {
-        stream::unfold((0, self.grown.subscribe()), move |(at, mut grown)| async move {
+    pub(super) fn images(self) -> impl Stream<Item = (usize, Lease)> {
+        stream::unfold(self, |mut follower| async move {
             loop {
-                grown.borrow_and_update();
-                let closed = self.agreed().is_some();
-                if let Some(image) = self.image(at) {
-                    return Some(((at, image), (at + 1, grown)));
-                }
-                if closed || grown.changed().await.is_err() {
-                    return None;
+                follower.grown.borrow_and_update();
+                match follower.work.next(follower.mirror) {
+                    Ok(next) => return Some((next, follower)),
+                    Err(true) if follower.grown.changed().await.is_ok() => {}
+                    Err(_) => return None,
                 }
             }
         })
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let queue = self.work.state.lock().followers.remove(&self.mirror);
+        drop(queue);
     }
 }
 

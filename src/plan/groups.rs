@@ -40,11 +40,6 @@ impl Groups {
         self.of_mirrors[mirror]
     }
 
-    /// How many mirrors are in a group.
-    pub(crate) fn mirrors_in(&self, group: usize) -> usize {
-        self.of_mirrors.iter().filter(|at| **at == group).count()
-    }
-
     /// Plans a bundle for each group.
     pub(crate) fn plan(&self, catalog: &Catalog, accept: Accept) -> Plans {
         let plan = |rules: &Arc<Rules>| Plan::new(catalog, rules, accept).map(Arc::new);

@@ -7,7 +7,7 @@
 mod tags;
 mod withheld;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,9 @@ use super::publish::{self, Publisher};
 use super::transfer::{Prefetch, Transfer, Trust};
 use super::verify::{Needs, Sized, Verifier};
 use crate::engine::Context;
-use crate::engine::image::WorkImage;
+use crate::engine::image::{Lease, WorkImage};
 use crate::engine::ready::{Ready, ReadyBlob};
-use crate::engine::work::Agreed;
+use crate::engine::work::{Agreed, Follower};
 use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository};
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
@@ -83,23 +83,21 @@ impl Untagged {
 }
 
 impl Actor {
-    pub(super) async fn work(&self, outcome: &mut Outcome) {
+    pub(super) async fn work(&self, follower: Follower, outcome: &mut Outcome) {
         let mut results = Results::default();
         // What refers to other images comes after those.
-        let referring = Mutex::new(Vec::new());
-        let images = self.run.work.follow().take_until(self.run.cancel.cancelled()).filter(|(at, image)| {
-            let refers = image.planned.after_subjects > 0;
-            if refers {
-                referring.lock().push((*at, Arc::clone(image)));
+        let referring = Mutex::new(BTreeMap::<usize, Vec<(usize, Lease)>>::new());
+        let images = follower.images().take_until(self.run.cancel.cancelled()).filter_map(|(at, lease)| {
+            let after = lease.image.planned.after_subjects;
+            if after == 0 {
+                return future::ready(Some((at, lease)));
             }
-            future::ready(!refers)
+            referring.lock().entry(after).or_default().push((at, lease));
+            future::ready(None)
         });
         self.until_cancelled(self.images(images, &mut results)).await;
-        let mut referring = referring.into_inner();
-        let step = |(_, image): &(usize, Arc<WorkImage>)| image.planned.after_subjects;
-        referring.sort_by_key(step);
-        for images in referring.chunk_by(|a, b| step(a) == step(b)) {
-            self.until_cancelled(self.images(stream::iter(images.to_vec()), &mut results)).await;
+        for images in referring.into_inner().into_values() {
+            self.until_cancelled(self.images(stream::iter(images), &mut results)).await;
         }
         let agreed = match self.run.work.agreed().unwrap_or_else(|| Err(Failure::interrupted())) {
             Ok(agreed) => agreed,
@@ -114,9 +112,9 @@ impl Actor {
     }
 
     /// Brings images, many at once.
-    async fn images(&self, images: impl Stream<Item = (usize, Arc<WorkImage>)>, results: &mut Results) {
+    async fn images(&self, images: impl Stream<Item = (usize, Lease)>, results: &mut Results) {
         let brought = images
-            .map(|(at, image)| async move { (at, self.image(&image).await, image) })
+            .map(|(at, lease)| async move { (at, self.image(&lease).await, Arc::clone(&lease.image)) })
             .buffer_unordered(IMAGES_AT_ONCE);
         let mut brought = pin!(brought);
         while let Some((at, brought, image)) = brought.next().await {
@@ -158,11 +156,10 @@ impl Actor {
         tokio::select! { () = work => {}, () = grace => {} }
     }
 
-    async fn image(&self, image: &Arc<WorkImage>) -> Result<Untagged, (Phase, Failure)> {
-        let brought = self.bring(image).await;
+    async fn image(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
+        let brought = self.bring(lease).await;
         // Whoever is first is not held up by the others: they may have to decode some of it again.
-        image.was_read();
-        self.run.preparer.done(image);
+        lease.was_read();
         brought
     }
 
@@ -189,20 +186,21 @@ impl Actor {
 
     /// Everything of an image up to its digest; no tag is touched. What was remembered of its layers and proves wrong on the
     /// way is forgotten, and the image is brought as it is: once more for each such layer at most.
-    async fn bring(&self, image: &WorkImage) -> Result<Untagged, (Phase, Failure)> {
+    async fn bring(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
         let preparing = |failure| (Phase::Prepare, failure);
         loop {
             self.link.check().map_err(preparing)?;
-            let ready = self.link.unless_lost(self.run.preparer.image(image)).await.map_err(preparing)?;
+            let ready = self.link.unless_lost(self.run.preparer.image(lease)).await.map_err(preparing)?;
             let ready = ready.map_err(|error| preparing(Failure::from(&error)))?;
-            let brought = self.bring_ready(image, &ready).await;
-            if !self.run.preparer.is_disproved(image, &ready) {
+            let brought = self.bring_ready(lease, &ready).await;
+            if !self.run.preparer.is_disproved(lease, &ready) {
                 return brought;
             }
         }
     }
 
-    async fn bring_ready(&self, image: &WorkImage, ready: &Ready) -> Result<Untagged, (Phase, Failure)> {
+    async fn bring_ready(&self, lease: &Lease, ready: &Ready) -> Result<Untagged, (Phase, Failure)> {
+        let image = &lease.image;
         let repository = self.repository(image).map_err(|failure| (Phase::Prepare, failure))?;
         let Some(root) = ready.root() else {
             return Err((Phase::Prepare, Failure::internal("an image without a manifest")));
@@ -215,7 +213,7 @@ impl Actor {
         let probed = probe::presence(&self.link, &self.knowledge, &repository, tags, root.digest, &children);
         // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
         let ahead = self.link.limiter.is_far()
-            && image.is_admitted()
+            && lease.is_admitted()
             && self.knowledge.expectations().next_image_is_lacking();
         let (presence, prefetch) = if ahead {
             future::join(probed, self.transfer.prefetch(&repository, &ready.blobs)).await
@@ -231,7 +229,7 @@ impl Actor {
             .as_ref()
             .is_ok_and(|presence| !presence.whole && self.all_kept(image, presence).is_none());
         let sent =
-            if needs_blobs { self.send(image, &repository, &ready.blobs, &prefetch).await } else { Ok(()) };
+            if needs_blobs { self.send(lease, &repository, &ready.blobs, &prefetch).await } else { Ok(()) };
         self.transfer.cancel(prefetch).await;
         let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
         // Where no tag may move there is nothing to send for.
@@ -271,12 +269,12 @@ impl Actor {
     /// The blobs that the mirror lacks, when there is room for what must be made of them.
     async fn send(
         &self,
-        image: &WorkImage,
+        lease: &Lease,
         repository: &Repository,
         blobs: &[ReadyBlob],
         prefetch: &Prefetch<'_>,
     ) -> Result<(), Failure> {
-        self.link.unless_lost(self.run.preparer.admit(image)).await?;
+        self.link.unless_lost(lease.admit()).await?;
         self.transfer.blobs(repository, blobs, Trust::Mirror, prefetch).await
     }
 

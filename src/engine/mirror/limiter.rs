@@ -6,13 +6,16 @@
 
 mod control;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(super) use self::control::{ByDelay, ByRate};
 use self::control::{Controller, Observation};
+use super::SMALL_BYTES;
 use crate::clock::Instant;
+use crate::engine::body::Buffering;
 use crate::sync::Mutex;
 
 /// The limiters of one mirror.
@@ -20,13 +23,51 @@ use crate::sync::Mutex;
 pub(super) struct ConcurrencyLimiter {
     questions: Limiter<ByDelay>,
     bodies: Limiter<ByRate>,
+    /// One permit for each KiB that small blobs hold.
+    small: Semaphore,
+    small_kibibytes: u32,
 }
+
+/// Bodies on their way to one mirror at the same time.
+const MOST_BODIES: usize = 32;
+/// Questions to one mirror at the same time.
+const MOST_QUESTIONS: usize = 256;
+/// Questions for each upload that `--threads` allows.
+const QUESTIONS_PER_THREAD: usize = 4;
 
 /// The highest limits of one mirror.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::engine) struct MaxConcurrency {
-    pub(in crate::engine) questions: usize,
-    pub(in crate::engine) bodies: usize,
+    questions: usize,
+    bodies: usize,
+    /// What blobs that are sent as questions may hold of memory, in KiB.
+    small_kibibytes: u32,
+}
+
+impl MaxConcurrency {
+    /// Mirrors share the memory for bodies, down to one body for each mirror; of each share a quarter is for small blobs.
+    pub(in crate::engine) fn new(memory_bytes: u64, mirrors: usize, threads: Option<NonZeroUsize>) -> Self {
+        let share = memory_bytes / mirrors.max(1) as u64;
+        let threads = threads.map(NonZeroUsize::get);
+        let most = threads.unwrap_or(MOST_BODIES);
+        let fit = (share - share / 4) / Self::buffering(memory_bytes, mirrors).bytes();
+        let least = held_kibibytes(SMALL_BYTES);
+        Self {
+            questions: threads.map_or(MOST_QUESTIONS, |threads| threads * QUESTIONS_PER_THREAD),
+            bodies: usize::try_from(fit).unwrap_or(most).clamp(1, most),
+            small_kibibytes: u32::try_from(share / 4 / 1024).unwrap_or(u32::MAX >> 3).max(least),
+        }
+    }
+
+    /// How large bodies hold their part of the memory.
+    pub(in crate::engine) fn buffering(memory_bytes: u64, mirrors: usize) -> Buffering {
+        Buffering::new(memory_bytes - memory_bytes / 4, mirrors)
+    }
+}
+
+/// What a small blob on its way holds of memory: one copy waits while the other is written.
+fn held_kibibytes(bytes: u64) -> u32 {
+    u32::try_from((2 * bytes).div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 impl ConcurrencyLimiter {
@@ -35,6 +76,8 @@ impl ConcurrencyLimiter {
         Self {
             questions: Limiter::new(ByDelay::new(max.questions)),
             bodies: Limiter::new(ByRate::new(max.bodies, now)),
+            small: Semaphore::new(max.small_kibibytes as usize),
+            small_kibibytes: max.small_kibibytes,
         }
     }
 
@@ -46,6 +89,12 @@ impl ConcurrencyLimiter {
     /// A permit for a body.
     pub(super) async fn body(&self) -> Option<Permit<'_, ByRate>> {
         self.bodies.permit().await
+    }
+
+    /// Memory for a blob that is sent as a question.
+    pub(super) async fn small(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let kibibytes = held_kibibytes(bytes).min(self.small_kibibytes);
+        self.small.acquire_many(kibibytes).await.ok()
     }
 
     /// A permit for a body, if one is free.
@@ -176,6 +225,21 @@ mod tests {
 
         fn observe(&mut self, _observation: Observation, _now: Instant) {
             self.0.pop();
+        }
+    }
+
+    #[test]
+    fn bodies_of_many_mirrors_share_the_memory_until_each_has_one() {
+        const MEMORY: u64 = 32 << 20;
+        let max = |mirrors| MaxConcurrency::new(MEMORY, mirrors, None);
+        assert_eq!([1, 4, 10, 1000].map(|mirrors| max(mirrors).bodies), [32, 8, 3, 1]);
+        assert_eq!([1, 4, 10, 1000].map(|mirrors| max(mirrors).small_kibibytes), [8192, 2048, 819, 128]);
+        let narrow = MaxConcurrency::new(MEMORY, 1, NonZeroUsize::new(2));
+        assert_eq!((narrow.bodies, narrow.questions), (2, 8));
+        for mirrors in 1..=64 {
+            let (max, body) = (max(mirrors), MaxConcurrency::buffering(MEMORY, mirrors).bytes());
+            let each = max.bodies as u64 * body + u64::from(max.small_kibibytes) * 1024;
+            assert!(each * mirrors as u64 <= MEMORY, "{mirrors} mirrors");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::limiter::{ByDelay, ByRate, ConcurrencyLimiter, Permit};
@@ -27,6 +28,11 @@ impl Link {
     /// A permit for a question, held until the answer is there.
     pub(super) async fn question(&self) -> Result<Permit<'_, ByDelay>, Failure> {
         Self::permitted(self.unless_lost(self.limiter.question()).await?)
+    }
+
+    /// Memory for a blob that is sent as a question.
+    pub(super) async fn small(&self, bytes: u64) -> Result<SemaphorePermit<'_>, Failure> {
+        Self::permitted(self.unless_lost(self.limiter.small(bytes)).await?)
     }
 
     /// A permit for the body of a large blob.

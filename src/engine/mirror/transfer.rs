@@ -11,6 +11,7 @@ pub(super) use self::prefetch::Prefetch;
 use self::prefetch::{Begun, OpenSession};
 pub(super) use self::step::Trust;
 use self::step::{Held, Step};
+use super::SMALL_BYTES;
 use super::counts::Counts;
 use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::Link;
@@ -18,10 +19,6 @@ use crate::engine::ready::ReadyBlob;
 use crate::oci::Repository;
 use crate::registry::{Mount, Sampled};
 use crate::report::{Class, Event, Failure, Listeners};
-
-/// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the
-/// round trip.
-pub(in crate::engine) const SMALL_BYTES: u64 = 64 << 10;
 
 /// Sends blobs to one mirror.
 #[derive(Debug)]
@@ -167,6 +164,7 @@ impl Transfer {
         let (session, permit) = session.take().map_or((None, None), |open| (Some(open.session), open.permit));
         let pushing = self.link.registry.push_blob(repository, &blob.digest, &blob.body, session);
         let pushed = if blob.size <= SMALL_BYTES {
+            let _memory = self.link.small(blob.size).await?;
             let _permit = self.link.question().await?;
             pushing.await
         } else {

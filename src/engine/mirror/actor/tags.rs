@@ -1,15 +1,17 @@
 //! The last step on a mirror: tags, when the whole bundle has been read and all that can be whole is whole.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
 use super::withheld::Withheld;
 use super::{Actor, IMAGES_AT_ONCE, Results, Untagged};
-use crate::engine::image::WorkImage;
+use crate::engine::image::Lease;
 use crate::engine::mirror::probe::{self, Replaced, TagMove};
 use crate::engine::mirror::publish;
 use crate::engine::mirror::verify::Missing;
+use crate::engine::ready::Ready;
 use crate::engine::work::Agreed;
 use crate::oci::{Digest, Tag};
 use crate::registry::RegistryError;
@@ -195,18 +197,19 @@ impl Actor {
         untagged: &Untagged,
         missing: Missing,
     ) -> Result<Verified, (Phase, Failure)> {
-        let Some(image) = self.run.work.image(at) else {
-            return Err((Phase::Verify, Failure::internal("an image that is not listed")));
-        };
-        self.run.preparer.expect(&image.planned.content);
-        let mended = async {
-            let ready = self.run.preparer.image(&image).await;
-            let ready = ready.map_err(|error| (Phase::Prepare, Failure::from(&error)))?;
-            self.verifier.mend(&self.publisher, &untagged.needs(), &ready, missing).await
-        };
-        let mended = mended.await;
-        self.run.preparer.forget(&image);
-        mended
+        let (_lease, ready) = self.prepare_again(at).await?;
+        self.verifier.mend(&self.publisher, &untagged.needs(), &ready, missing).await
+    }
+
+    /// An image made ready to be sent once more, as long as the lease lives.
+    async fn prepare_again(&self, at: usize) -> Result<(Lease, Arc<Ready>), (Phase, Failure)> {
+        let preparing = |failure| (Phase::Prepare, failure);
+        let lease = self.run.work.lease(at, self.counts.mirror);
+        let lease = lease.ok_or_else(|| preparing(Failure::internal("an image that is not listed")))?;
+        self.link.unless_lost(lease.admit()).await.map_err(preparing)?;
+        let ready = self.link.unless_lost(self.run.preparer.image(&lease)).await.map_err(preparing)?;
+        let ready = ready.map_err(|error| preparing(Failure::from(&error)))?;
+        Ok((lease, ready))
     }
 
     async fn move_tags(&self, at: usize, untagged: &Untagged) -> Result<(), (Phase, Failure)> {
@@ -231,12 +234,8 @@ impl Actor {
             let mut moved = self.tag(untagged, tag).await.map_err(tagging)?;
             if let Err(error) = &moved
                 && let Some(unknown) = error.manifest_blob_unknown()
-                && let Some(image) = self.run.work.image(at)
             {
-                self.run.preparer.expect(&image.planned.content);
-                let mended = self.mend(untagged, &image, unknown).await;
-                self.run.preparer.forget(&image);
-                mended?;
+                self.mend(at, untagged, unknown).await?;
                 moved = self.tag(untagged, tag).await.map_err(tagging)?;
             }
             moved.map_err(|error| tagging(self.link.judge(&error)))?;
@@ -264,12 +263,11 @@ impl Actor {
     /// Sends once more what the mirror lacks of an image, as the registry said when its tag was to move.
     async fn mend(
         &self,
+        at: usize,
         untagged: &Untagged,
-        image: &WorkImage,
         unknown: Vec<Digest>,
     ) -> Result<(), (Phase, Failure)> {
-        let ready = self.run.preparer.image(image).await;
-        let ready = ready.map_err(|error| (Phase::Prepare, Failure::from(&error)))?;
+        let (_lease, ready) = self.prepare_again(at).await?;
         let resent = self.publisher.resend(&untagged.repository, &ready, &[unknown]).await;
         resent.map_err(|failure| (Phase::Upload, failure))?;
         self.publisher.publish(&untagged.repository, &ready, true).await

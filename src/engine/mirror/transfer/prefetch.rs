@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use futures_util::future::{join, join_all};
 
+use super::Transfer;
 use super::step::Held;
-use super::{SMALL_BYTES, Transfer};
+use crate::engine::mirror::SMALL_BYTES;
 use crate::engine::mirror::knowledge::LocationGuard;
 use crate::engine::mirror::limiter::{ByRate, Permit};
 use crate::engine::ready::ReadyBlob;

@@ -1,0 +1,159 @@
+//! The layers of one image, as long as somebody needs the image.
+
+use std::sync::Arc;
+
+use super::Layers;
+use crate::archive::UnpackedLayer;
+use crate::budget::Turn;
+use crate::bundle::LayerKey;
+use crate::clock::Instant;
+use crate::compress::{LayerBlob, LayerFacts};
+use crate::error::BundleError;
+use crate::source::Intent;
+
+/// Somebody needs the layers of an image. What is made of them, and not needed by others, goes with it.
+#[derive(Debug)]
+pub(in crate::engine) struct LayerLease {
+    pub(super) layers: Arc<Layers>,
+    pub(super) number: u64,
+    /// Each once, in the order of the table.
+    list: Vec<UnpackedLayer>,
+    /// Held by the one who waits for room, for all mirrors that need the image.
+    admitting: tokio::sync::Mutex<()>,
+}
+
+impl LayerLease {
+    pub(super) fn new(layers: &Arc<Layers>, all: &[UnpackedLayer]) -> Arc<Self> {
+        let mut list: Vec<UnpackedLayer> = Vec::with_capacity(all.len());
+        for layer in all {
+            // The empty layer comes many times in one image.
+            if !list.iter().any(|known| LayerKey::of(known) == LayerKey::of(layer)) {
+                list.push(layer.clone());
+            }
+        }
+        let keys = list.iter().map(LayerKey::of).collect();
+        let intent = |at: usize| {
+            let layer: &UnpackedLayer = &list[at];
+            let will_be_read = layers.known(layer).is_none() && layers.is_read(layer);
+            will_be_read.then(|| Intent::to_read(&layer.extent))
+        };
+        let number = layers.table.lock().add(keys, Instant::now(), intent);
+        Arc::new(Self { layers: Arc::clone(layers), number, list, admitting: tokio::sync::Mutex::default() })
+    }
+
+    /// A mirror brings the image as long as this lives.
+    pub(in crate::engine) fn used_by(self: &Arc<Self>, mirror: usize) -> InUse {
+        self.layers.table.lock().begin(self.number, mirror);
+        InUse { lease: Arc::clone(self), mirror }
+    }
+
+    /// Whether the blobs of all layers are known, made or not.
+    pub(in crate::engine) fn are_known(&self) -> bool {
+        self.list.iter().all(|layer| self.layers.known(layer).is_some())
+    }
+
+    pub(in crate::engine) fn is_admitted(&self) -> bool {
+        self.layers.table.lock().is_admitted(self.number)
+    }
+
+    /// Waits for room for all layers that are not made. They stay then, as long as the mirror moves.
+    pub(in crate::engine) async fn admit(&self) {
+        let _one = self.admitting.lock().await;
+        let (mut room, mut asked) = (None, 0);
+        loop {
+            let lacking = {
+                let mut table = self.layers.table.lock();
+                if table.is_admitted(self.number) {
+                    return;
+                }
+                let lacking =
+                    table.lacking(self.number).map(|(at, _)| self.layers.most_bytes(&self.list[at])).sum();
+                // Others may have made some meanwhile, or let go of some.
+                if lacking <= asked {
+                    return table.admit(self.number, room, Instant::now());
+                }
+                lacking
+            };
+            drop(room.take());
+            asked = lacking;
+            let revoked = self.layers.table.lock().was_revoked(self.number);
+            let turn = if revoked { Turn::Again } else { Turn::First };
+            room = Some(self.layers.room(self.number, lacking, turn).await);
+        }
+    }
+
+    /// The digest and size of a layer's blob; makes it where they are not known.
+    pub(in crate::engine) async fn facts(&self, layer: &UnpackedLayer) -> Result<LayerFacts, BundleError> {
+        match self.layers.known(layer) {
+            Some(facts) => Ok(facts),
+            None => self.blob(layer).await.map(|blob| blob.facts),
+        }
+    }
+
+    /// The blob of a layer, if it is made.
+    pub(super) fn made(&self, layer: &UnpackedLayer) -> Option<LayerBlob> {
+        let mut table = self.layers.table.lock();
+        table.touch(self.number, Instant::now());
+        table.made(&LayerKey::of(layer))
+    }
+
+    /// The blob of a layer, made where it is not.
+    pub(super) async fn blob(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+        let key = LayerKey::of(layer);
+        let making = loop {
+            if let Some(made) = self.made(layer) {
+                return Ok(made);
+            }
+            self.admit().await;
+            let begun = self.layers.table.lock().begin_making(self.number, &key);
+            // What was admitted may have given way at once.
+            if let Some(making) = begun {
+                break making;
+            }
+        };
+        let ends = EndsMaking(self);
+        let made = making.blob.get_or_make(self.layers.make(layer, making.room)).await;
+        if let Some(slot) = self.layers.table.lock().slot(&key) {
+            slot.intent = None;
+        }
+        if let Ok(blob) = &made {
+            self.layers.learn(key, blob.facts);
+        }
+        drop(ends);
+        made
+    }
+}
+
+impl Drop for LayerLease {
+    fn drop(&mut self) {
+        let gone = self.layers.table.lock().remove(self.number);
+        drop(gone);
+        self.layers.give_way();
+    }
+}
+
+/// Ends the making of a layer, however it ended.
+struct EndsMaking<'a>(&'a LayerLease);
+
+impl Drop for EndsMaking<'_> {
+    fn drop(&mut self) {
+        let gone = self.0.layers.table.lock().end_making(self.0.number, Instant::now());
+        drop(gone);
+    }
+}
+
+/// A mirror brings an image.
+#[derive(Debug)]
+pub(in crate::engine) struct InUse {
+    lease: Arc<LayerLease>,
+    mirror: usize,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let layers = &self.lease.layers;
+        let gone = layers.table.lock().end(self.lease.number, self.mirror);
+        drop(gone);
+        layers.give_way();
+    }
+}

@@ -1,0 +1,271 @@
+//! Which layers are made, who needs them, and what goes when room is short. No I/O, and the time is given.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::budget::LayerRoom;
+use crate::bundle::LayerKey;
+use crate::clock::Instant;
+use crate::compress::LayerBlob;
+use crate::engine::ready::RetryableOnce;
+use crate::source::Intent;
+
+/// A mirror that has not read from the layers of an image for so long gives way to one that is ahead of it.
+pub(super) const IDLE: Duration = Duration::from_secs(2);
+/// After so long it gives way to any other.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// All layers that somebody needs, and the leases of those who do.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: HashMap<LayerKey, LayerSlot>,
+    leases: HashMap<u64, LeaseState>,
+    last: u64,
+    /// How many images each mirror is through with.
+    through: HashMap<usize, u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LayerSlot {
+    pub(super) blob: Arc<RetryableOnce<LayerBlob>>,
+    leases: usize,
+    /// Of those, how many are admitted: what is made stays.
+    pins: usize,
+    /// That the layer will be read, until it was.
+    pub(super) intent: Option<Intent>,
+}
+
+#[derive(Debug)]
+struct LeaseState {
+    /// Each once.
+    layers: Vec<LayerKey>,
+    /// How often each mirror brings the image now.
+    users: HashMap<usize, usize>,
+    admission: Admission,
+    /// Layers that are being made for it.
+    making: usize,
+    /// When its layers were last made or read from.
+    touched: Instant,
+}
+
+/// Whether layers of an image may be made.
+#[derive(Debug, Default)]
+enum Admission {
+    #[default]
+    NotYet,
+    /// They may, in what is left of this room; none where all are made.
+    Admitted(Option<Arc<LayerRoom>>),
+    /// They were, and gave way to another mirror.
+    Revoked,
+}
+
+/// What is not kept any more, to be dropped when the table is not locked.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    slots: Vec<LayerSlot>,
+    blobs: Vec<LayerBlob>,
+    room: Settled,
+}
+
+impl Gone {
+    fn room(room: Option<Arc<LayerRoom>>) -> Self {
+        Self { room: Settled(room), ..Self::default() }
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.slots.is_empty() && self.blobs.is_empty() && self.room.0.is_none()
+    }
+}
+
+/// Room that is given back when this is dropped, also where work that nobody waits for still has it.
+#[derive(Debug, Default)]
+struct Settled(Option<Arc<LayerRoom>>);
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        if let Some(room) = &self.0 {
+            room.settle();
+        }
+    }
+}
+
+impl Table {
+    /// Somebody needs these layers. `intent` says of one that nobody needed yet whether it will be read.
+    pub(super) fn add(
+        &mut self,
+        layers: Vec<LayerKey>,
+        now: Instant,
+        mut intent: impl FnMut(usize) -> Option<Intent>,
+    ) -> u64 {
+        for (at, key) in layers.iter().enumerate() {
+            let new = || LayerSlot { intent: intent(at), ..LayerSlot::default() };
+            let slot = self.slots.entry(*key).or_insert_with(new);
+            slot.leases += 1;
+        }
+        self.last += 1;
+        let (users, admission) = (HashMap::new(), Admission::NotYet);
+        self.leases.insert(self.last, LeaseState { layers, users, admission, making: 0, touched: now });
+        self.last
+    }
+
+    /// Nobody needs a lease any more.
+    pub(super) fn remove(&mut self, lease: u64) -> Gone {
+        let mut gone = self.unpin(lease, Admission::NotYet);
+        let layers = self.leases.remove(&lease).map(|lease| lease.layers).unwrap_or_default();
+        for key in layers {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.leases -= 1;
+                if slot.leases == 0 {
+                    gone.slots.extend(self.slots.remove(&key));
+                }
+            }
+        }
+        gone
+    }
+
+    pub(super) fn slot(&mut self, key: &LayerKey) -> Option<&mut LayerSlot> {
+        self.slots.get_mut(key)
+    }
+
+    /// The blob of a layer, if it is made.
+    pub(super) fn made(&self, key: &LayerKey) -> Option<LayerBlob> {
+        self.slots.get(key)?.blob.made()
+    }
+
+    pub(super) fn touch(&mut self, lease: u64, now: Instant) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.touched = now;
+        }
+    }
+
+    pub(super) fn is_admitted(&self, lease: u64) -> bool {
+        self.leases.get(&lease).is_some_and(LeaseState::is_admitted)
+    }
+
+    pub(super) fn was_revoked(&self, lease: u64) -> bool {
+        self.leases.get(&lease).is_some_and(|lease| matches!(lease.admission, Admission::Revoked))
+    }
+
+    /// A mirror begins to bring an image.
+    pub(super) fn begin(&mut self, lease: u64, mirror: usize) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            *lease.users.entry(mirror).or_default() += 1;
+        }
+    }
+
+    /// A mirror is through with an image. What was made of it stays while there is room, for mirrors that come to it later.
+    pub(super) fn end(&mut self, lease: u64, mirror: usize) -> Gone {
+        *self.through.entry(mirror).or_default() += 1;
+        if let Some(state) = self.leases.get_mut(&lease) {
+            if let Some(count) = state.users.get_mut(&mirror) {
+                *count -= 1;
+            }
+            state.users.retain(|_, count| *count > 0);
+        }
+        self.unpin_unused(lease)
+    }
+
+    /// Layers of a lease that are not made.
+    pub(super) fn lacking(&self, lease: u64) -> impl Iterator<Item = (usize, LayerKey)> {
+        let layers = self.leases.get(&lease).map_or(&[][..], |lease| &lease.layers);
+        layers.iter().copied().enumerate().filter(|(_, key)| self.made(key).is_none())
+    }
+
+    /// From now on what is made of a lease stays.
+    pub(super) fn admit(&mut self, lease: u64, room: Option<Arc<LayerRoom>>, now: Instant) {
+        let Some(state) = self.leases.get_mut(&lease) else { return };
+        state.admission = Admission::Admitted(room);
+        state.touched = now;
+        for key in &state.layers {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.pins += 1;
+            }
+        }
+    }
+
+    /// A layer of an admitted lease is going to be made: the place for it, and the room. None if it is not admitted.
+    pub(super) fn begin_making(&mut self, lease: u64, key: &LayerKey) -> Option<Making> {
+        let state = self.leases.get_mut(&lease)?;
+        let Admission::Admitted(room) = &state.admission else { return None };
+        let blob = Arc::clone(&self.slots.get(key)?.blob);
+        state.making += 1;
+        Some(Making { blob, room: room.clone() })
+    }
+
+    /// It was made, or not. Where all layers are made, what they did not take of the room is for others.
+    pub(super) fn end_making(&mut self, lease: u64, now: Instant) -> Gone {
+        let is_done = self.lacking(lease).next().is_none();
+        let Some(state) = self.leases.get_mut(&lease) else { return Gone::default() };
+        state.making -= 1;
+        state.touched = now;
+        if let Admission::Admitted(room) = &mut state.admission
+            && is_done
+        {
+            return Gone::room(room.take());
+        }
+        self.unpin_unused(lease)
+    }
+
+    /// Lets go of what is made for nobody who brings it now.
+    pub(super) fn drop_unpinned(&mut self) -> Gone {
+        let unpinned = self.slots.values().filter(|slot| slot.pins == 0);
+        Gone { blobs: unpinned.filter_map(|slot| slot.blob.take()).collect(), ..Gone::default() }
+    }
+
+    /// What nobody brings is not kept for anybody, once the work on it has ended.
+    fn unpin_unused(&mut self, lease: u64) -> Gone {
+        match self.leases.get(&lease) {
+            Some(state) if state.users.is_empty() && state.making == 0 => {
+                self.unpin(lease, Admission::NotYet)
+            }
+            _ => Gone::default(),
+        }
+    }
+
+    /// Of the images that others hold for mirrors that stand still, takes the one that was touched first from them, in favour
+    /// of `lease`. A mirror never gives way to itself, and one that is ahead only when it has stood still for very long.
+    pub(super) fn revoke_idle(&mut self, lease: u64, now: Instant) -> Option<Gone> {
+        let asking = self.leases.get(&lease)?;
+        let through = |mirror: &usize| self.through.get(mirror).copied().unwrap_or(0);
+        let ahead = asking.users.keys().map(through).max().unwrap_or(0);
+        let gives_way = |other: &LeaseState| {
+            let mut users = other.users.keys();
+            let patience = if users.clone().all(|mirror| through(mirror) < ahead) { IDLE } else { STALLED };
+            other.is_admitted()
+                && other.making == 0
+                && now.saturating_duration_since(other.touched) >= patience
+                && !users.any(|mirror| asking.users.contains_key(mirror))
+        };
+        let idle = self.leases.iter().filter(|(_, other)| gives_way(other));
+        let first = idle.min_by_key(|(number, other)| (other.touched, **number)).map(|(number, _)| *number);
+        first.map(|first| self.unpin(first, Admission::Revoked))
+    }
+
+    fn unpin(&mut self, lease: u64, next: Admission) -> Gone {
+        let Some(state) = self.leases.get_mut(&lease).filter(|state| state.is_admitted()) else {
+            return Gone::default();
+        };
+        for key in &state.layers {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.pins -= 1;
+            }
+        }
+        match std::mem::replace(&mut state.admission, next) {
+            Admission::Admitted(room) => Gone::room(room),
+            Admission::NotYet | Admission::Revoked => Gone::default(),
+        }
+    }
+}
+
+impl LeaseState {
+    fn is_admitted(&self) -> bool {
+        matches!(self.admission, Admission::Admitted(_))
+    }
+}
+
+/// A layer that is going to be made.
+pub(super) struct Making {
+    pub(super) blob: Arc<RetryableOnce<LayerBlob>>,
+    pub(super) room: Option<Arc<LayerRoom>>,
+}

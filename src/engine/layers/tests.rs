@@ -1,0 +1,165 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use super::*;
+use crate::budget::{Budget, Shares};
+use crate::oci::Digest;
+use crate::source::{ByteSpace, Extent};
+
+const LAYER_BYTES: usize = 1_000_000;
+
+/// Layers of a run that has room for one of them.
+struct Run {
+    layers: Arc<Layers>,
+    budget: Arc<Budget>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let room = Method::Gzip.most_bytes(LAYER_BYTES as u64);
+        let shares = Shares { parts: 0, layers: room, bodies: 0, disk: 0, layers_on_disk: 0 };
+        let budget = Budget::new(shares);
+        let folder = std::env::temp_dir();
+        let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+        let layers = Layers::new(pool, 2, Method::Gzip, spill, Arc::default(), Buffering::new(1 << 20, 1));
+        Self { layers, budget }
+    }
+
+    /// Whether nothing takes any room.
+    fn is_free(&self) -> bool {
+        let all = self.budget.shares().layers;
+        self.budget.admit(all, Turn::First).now_or_never().is_some()
+    }
+
+    /// A mirror has brought an image.
+    fn brought(&self, mirror: usize) {
+        drop(self.layers.lease(&[]).used_by(mirror));
+    }
+}
+
+/// Counts how often it is read from its beginning.
+#[derive(Debug)]
+struct Counted(Bytes, Arc<AtomicUsize>);
+
+impl ByteSpace for Counted {
+    fn len(&self) -> Result<u64, BundleError> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+        self.1.fetch_add(usize::from(offset == 0), Ordering::Relaxed);
+        self.0.chunk_at(offset, max)
+    }
+}
+
+/// A layer that does not compress, and how often it was made.
+fn layer(seed: u64) -> (UnpackedLayer, Arc<AtomicUsize>) {
+    let mut state = seed;
+    let noise = (0..LAYER_BYTES).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    });
+    let bytes = Bytes::from(noise.collect::<Vec<_>>());
+    let (diff_id, size, made) = (Digest::of(&bytes), bytes.len() as u64, Arc::default());
+    let extent = Extent::new(Arc::new(Counted(bytes, Arc::clone(&made))), 0, size);
+    let member = format!("{seed}/layer.tar");
+    (UnpackedLayer { diff_id, member, extent, size, stored: Stored::Plain, order: seed }, made)
+}
+
+fn count(made: &AtomicUsize) -> usize {
+    made.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn what_was_made_goes_with_the_last_who_needs_it_also_when_its_task_panics() {
+    let (run, (layer, _)) = (Run::new(), layer(1));
+    let layers = Arc::clone(&run.layers);
+    let mirror = tokio::spawn(async move {
+        let lease = layers.lease(std::slice::from_ref(&layer));
+        let _in_use = lease.used_by(0);
+        lease.blob(&layer).await.unwrap();
+        assert!(lease.made(&layer).is_none(), "the task of the mirror ends");
+    });
+    assert!(mirror.await.unwrap_err().is_panic());
+    assert!(run.is_free());
+}
+
+#[tokio::test]
+async fn whoever_gives_up_an_image_leaves_what_others_have_of_it_and_one_who_comes_late_has_it_made_again() {
+    let (run, (layer, made)) = (Run::new(), layer(1));
+    let [one, other] = [0, 1].map(|_| run.layers.lease(std::slice::from_ref(&layer)));
+    let uses = [one.used_by(0), other.used_by(1)];
+    one.blob(&layer).await.unwrap();
+    drop((one, uses));
+    assert!(other.blob(&layer).await.is_ok() && !run.is_free());
+    assert_eq!(count(&made), 1);
+    drop(other);
+    assert!(run.is_free());
+    let late = run.layers.lease(std::slice::from_ref(&layer));
+    late.blob(&layer).await.unwrap();
+    assert_eq!(count(&made), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_mirror_that_has_not_come_to_it_gives_way_at_once() {
+    let (run, (first, _), (second, _)) = (Run::new(), layer(1), layer(2));
+    let [waiting, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
+    let in_use = waiting.used_by(0);
+    waiting.blob(&first).await.unwrap();
+    drop(in_use);
+    assert!(waiting.made(&first).is_some(), "there is room");
+    next.admit().now_or_never().expect("nobody brings the other one now");
+    assert!(waiting.made(&first).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_stands_still_gives_way_to_one_that_is_ahead_and_goes_on_after_it() {
+    let (run, (first, made), (second, _)) = (Run::new(), layer(1), layer(2));
+    let [slow, fast] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
+    let uses = (slow.used_by(0), fast.used_by(1));
+    slow.blob(&first).await.unwrap();
+    run.brought(1);
+    fast.blob(&second).await.unwrap();
+    assert!(slow.made(&first).is_none());
+
+    let mut again = pin!(slow.blob(&first));
+    tokio::time::timeout(IDLE * 4, &mut again).await.expect_err("it comes after the other");
+    drop((fast, uses.1));
+    again.await.unwrap();
+    assert_eq!(count(&made), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_never_gives_way_to_itself() {
+    let (run, (first, made), (second, _)) = (Run::new(), layer(1), layer(2));
+    let [one, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
+    let uses = (one.used_by(0), next.used_by(0));
+    one.blob(&first).await.unwrap();
+    let mut admitted = pin!(next.admit());
+    tokio::time::timeout(Duration::from_secs(3600), &mut admitted).await.expect_err("the link is slow");
+    drop((one, uses.0));
+    admitted.await;
+    assert_eq!(count(&made), 1);
+}
+
+#[tokio::test]
+async fn a_body_whose_layer_gave_way_goes_on_where_it_was() {
+    let (run, (first, made), (second, _)) = (Run::new(), layer(1), layer(2));
+    let [slow, fast] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
+    let _uses = (slow.used_by(0), fast.used_by(1));
+    run.brought(1);
+    let facts = slow.facts(&first).await.unwrap();
+    let mut body = slow.body(&first, &facts).open(0..facts.size);
+    let mut sent = body.next().await.unwrap().unwrap().to_vec();
+    let revoked = run.layers.table.lock().revoke_idle(fast.number, Instant::now() + IDLE);
+    assert!(revoked.is_some());
+    drop(run.layers.table.lock().drop_unpinned());
+    while let Some(chunk) = body.next().await {
+        sent.extend_from_slice(&chunk.unwrap());
+    }
+    assert_eq!((Digest::of(&sent), count(&made)), (facts.digest, 2));
+}
