@@ -9,6 +9,7 @@
 mod api_path;
 mod attempts;
 mod auth;
+mod bandwidth;
 mod blobs;
 mod body;
 mod breaker;
@@ -43,6 +44,7 @@ use std::time::Duration;
 
 pub(crate) use api_path::{ApiPathFault, namespace_of};
 pub(crate) use auth::{Access, Accounts, Credential, CredentialSource, Proof, credentials, program};
+pub(crate) use bandwidth::BandwidthLimiter;
 pub(crate) use blobs::Mount;
 pub use body::BlobBody;
 pub(crate) use body::BodyStream;
@@ -115,6 +117,8 @@ pub struct ClientOptions {
     pub client_certificates: Vec<ClientCertificate>,
     /// Whether any certificate will do: only to say what a node does that is set up like this.
     pub skip_verify: bool,
+    /// Whether a registry on this machine without a scheme must speak TLS: certificates were given for it alone.
+    pub must_speak_tls: bool,
     /// Who we are.
     pub credential: Option<Credential>,
     /// What we will do.
@@ -131,6 +135,8 @@ pub struct ClientOptions {
     pub timeouts: Timeouts,
     /// Retries.
     pub retry: RetryPolicy,
+    /// Limits on bytes a second, all of which each body passes: this mirror's, those that it shares with others.
+    pub bandwidth: Vec<Arc<BandwidthLimiter>>,
     /// Idle connections that are kept.
     pub max_idle_connections: usize,
     /// Who hears about it.
@@ -143,6 +149,7 @@ impl Default for ClientOptions {
             authorities: Vec::new(),
             client_certificates: Vec::new(),
             skip_verify: false,
+            must_speak_tls: false,
             credential: None,
             access: Access::default(),
             auth_realms: Vec::new(),
@@ -151,9 +158,16 @@ impl Default for ClientOptions {
             allow_foreign_uploads: false,
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
+            bandwidth: Vec::new(),
             max_idle_connections: 256,
             observer: Arc::new(()),
         }
+    }
+}
+
+impl ClientOptions {
+    fn has_certificates(&self) -> bool {
+        !self.authorities.is_empty() || !self.client_certificates.is_empty()
     }
 }
 
@@ -189,6 +203,11 @@ impl Registry {
     /// Knocks at the front door: settles the scheme, learns what kind of credentials are wanted, and shows them.
     pub async fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, RegistryError> {
         let scheme = connect::scheme(endpoint, &options).await?;
+        if endpoint.scheme() == Scheme::Unstated && scheme == Scheme::Http && options.has_certificates() {
+            let text =
+                "speaks plain HTTP: the certificates that are given for all mirrors are not used for it";
+            options.observer.warning(&format!("{} {text}", endpoint.authority()));
+        }
         let endpoint = endpoint.with_scheme(scheme);
         if scheme == Scheme::Https && options.authorities.is_empty() && !options.skip_verify {
             // They will be asked for in the handshake, where reading them would hold up other mirrors.
@@ -197,7 +216,7 @@ impl Registry {
         }
         let clients = Clients::new(&endpoint, &options)?;
         let auth = Auth::new(&options);
-        let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
+        let transport = Transport::new(clients, &options);
         let client = Client::new(endpoint, transport, options.retry, options.observer);
         match connect::knock(&client).await {
             Ok(()) => {}

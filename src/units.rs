@@ -43,9 +43,26 @@ impl FromStr for ByteCount {
     }
 }
 
-/// The most bytes in a second: written `20Mbit/s`, `500kbit/s`, `2MB/s`, `1MiB/s`.
+/// Bytes a second, written as people write bandwidths: `20Mbit/s`, `2MB/s`, `1MiB/s`. A bit is written out and a byte is a
+/// capital B, because `20M` and `20mb/s` mean eight times as much to one half of their readers as to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rate(pub u64);
+
+impl Rate {
+    const LEAST_BYTES: u64 = 1000;
+    const MOST_BYTES: u64 = 1_000_000_000_000;
+
+    /// How long so many bytes take.
+    pub(crate) fn time_for(self, bytes: u64) -> Duration {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.0.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// How many bytes pass in a time.
+    pub(crate) fn bytes_in(self, time: Duration) -> u64 {
+        u64::try_from(u128::from(self.0) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
+    }
+}
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,27 +79,47 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no rate: write it as 20Mbit/s or 2MB/s");
-        let amount = text.trim().strip_suffix("/s").ok_or_else(wrong)?;
-        let bits = amount.strip_suffix("bit");
-        let bytes = match bits {
-            Some(bits) => {
-                let digits = bits.find(|c: char| !c.is_ascii_digit()).unwrap_or(bits.len());
-                let (number, prefix) = bits.split_at(digits);
-                let factor: u64 = match prefix.trim() {
-                    "" => 1,
-                    "k" => 1000,
-                    "M" => 1_000_000,
-                    "G" => 1_000_000_000,
-                    _ => return Err(wrong()),
-                };
-                number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?
-                    / 8
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (digits, unit) = text.split_at(end);
+        // In bits.
+        let factor: u128 = match unit.trim() {
+            "bit/s" => 1,
+            "kbit/s" | "Kbit/s" => 1000,
+            "Mbit/s" => 1_000_000,
+            "Gbit/s" => 1_000_000_000,
+            "B/s" => 8,
+            "kB/s" | "KB/s" => 8000,
+            "MB/s" => 8_000_000,
+            "GB/s" => 8_000_000_000,
+            "KiB/s" => 8 << 10,
+            "MiB/s" => 8 << 20,
+            "GiB/s" => 8 << 30,
+            _ => {
+                let number = if digits.is_empty() { "20" } else { digits };
+                return Err(format!(
+                    "{text:?} does not say whether bits or bytes a second are meant: write {number}Mbit/s, {number}MB/s or \
+                     {number}MiB/s"
+                ));
             }
-            None => amount.parse::<ByteCount>()?.0,
         };
-        if bytes == 0 { Err(wrong()) } else { Ok(Self(bytes)) }
+        let thousandths =
+            thousandths(digits).ok_or_else(|| format!("{text:?} does not begin with a number"))?;
+        match u64::try_from(u128::from(thousandths) * factor / 8000).unwrap_or(u64::MAX) {
+            ..Self::LEAST_BYTES => Err(format!("{text:?} is too little: 8kbit/s is the least")),
+            bytes if bytes > Self::MOST_BYTES => Err(format!("{text:?} is more than any network has")),
+            bytes => Ok(Self(bytes)),
+        }
     }
+}
+
+/// A decimal number with up to three digits behind its point, in thousandths.
+fn thousandths(digits: &str) -> Option<u64> {
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let part = format!("{part:0<3}");
+    if part.len() > 3 || part.contains('.') {
+        return None;
+    }
+    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(part.parse().ok()?)
 }
 
 /// A span of time with its units: `90s`, `20m`, `6h`, `1h30m`, `2d`.
@@ -128,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_read_and_shown() {
+    fn a_bandwidth_is_shown_as_it_may_be_written() {
         for (text, bytes, shown) in [
             ("20Mbit/s", 2_500_000, "20Mbit/s"),
             ("500kbit/s", 62_500, "500kbit/s"),
@@ -139,8 +176,43 @@ mod tests {
             let rate: Rate = text.parse().unwrap();
             assert_eq!((rate.0, rate.to_string().as_str()), (bytes, shown), "{text}");
         }
-        for text in ["", "20", "20Mbit", "20Mbps", "0kbit/s", "-1MB/s", "20mbit/s", "99999999999Gbit/s"] {
+    }
+
+    #[test]
+    fn a_bandwidth_says_whether_it_counts_bits_or_bytes() {
+        for (text, bytes) in [
+            ("20Mbit/s", 2_500_000),
+            ("8 Mbit/s", 1_000_000),
+            ("1.5Mbit/s", 187_500),
+            ("64kbit/s", 8000),
+            ("8000bit/s", 1000),
+            ("1Gbit/s", 125_000_000),
+            ("2MB/s", 2_000_000),
+            ("1MiB/s", 1 << 20),
+            ("512 KiB/s", 512 << 10),
+        ] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(rate.bytes_in(Duration::from_secs(1)), bytes, "{text}");
+            assert_eq!(rate.time_for(bytes * 3), Duration::from_secs(3), "{text}");
+        }
+        for text in [
+            "20M",
+            "20",
+            "20Mb/s",
+            "20mb/s",
+            "20MB",
+            "20Mbps",
+            "",
+            "Mbit/s",
+            "-1MB/s",
+            "1.2.3MB/s",
+            "99999999999Gbit/s",
+        ] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+        assert!("20M".parse::<Rate>().unwrap_err().contains("write 20Mbit/s, 20MB/s or 20MiB/s"));
+        for text in ["0MB/s", "1bit/s", "0.001Mbit/s"] {
+            assert!(text.parse::<Rate>().unwrap_err().contains("too little"), "{text}");
         }
     }
 

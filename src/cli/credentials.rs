@@ -84,6 +84,49 @@ impl CredentialArgs {
         !self.need_credential || self.no_registry_credential
     }
 
+    /// Holds what was given against itself and against the mirrors.
+    ///
+    /// # Errors
+    /// Credentials are given that nobody is to use, or that are for no mirror of this run.
+    pub(super) fn check(&self, mirrors: &Mirrors<'_>) -> Result<(), Failure> {
+        mirrors.check_files("--password-file", &self.password_file)?;
+        mirrors.check_files("--credential-file", &self.credential_file)?;
+        for (flag, values) in [("--username", &self.username), ("--password-command", &self.password_command)]
+        {
+            // Taken for a value for all, it would be sent to every mirror, or run.
+            if let Some(name) = values.iter().find_map(|value| mirrors.unknown(value)) {
+                return Err(mirrors.is_no_mirror(flag, name));
+            }
+        }
+        let given = [
+            ("--username", !self.username.is_empty() && self.user_source() != USERNAME),
+            ("--password", self.password.is_some()),
+            ("--password-stdin", self.password_stdin),
+            ("--password-file", !self.password_file.is_empty()),
+            ("--password-command", !self.password_command.is_empty()),
+            ("--credential-file", !self.credential_file.is_empty()),
+        ];
+        match given.iter().find(|(_, is_given)| self.unneeded() && *is_given) {
+            None => Ok(()),
+            Some((flag, _)) => {
+                let unneeded =
+                    if self.need_credential { "--no-registry-credential" } else { "--need-credential=false" };
+                let failure = Failure::usage(format!(
+                    "{flag} is given, and {unneeded} says that no credentials are used"
+                ));
+                Err(failure.hint("leave out one of them"))
+            }
+        }
+    }
+
+    /// Where the user names come from.
+    fn user_source(&self) -> &'static str {
+        match std::env::var(USERNAME) {
+            Ok(value) if self.username == [value.as_str()] => USERNAME,
+            _ => "--username",
+        }
+    }
+
     /// Says what is unwise of what was given.
     pub(super) fn warn(&self, output: &Output) {
         if self.password.is_some() && !self.unneeded() {
@@ -98,16 +141,8 @@ impl CredentialArgs {
         target: &Target,
         passwords: &mut Passwords,
     ) -> Result<Option<Credential>, Failure> {
-        if let Some(name) = self.username.iter().find_map(|value| mirrors.unknown(value)) {
-            // Taken for a user name, it would be sent to every mirror with the password.
-            let failure = Failure::usage(format!("--username: {name} is none of the mirrors of this run"));
-            return Err(failure.hint("name a mirror as it was given, or leave it out: [MIRROR=]USER"));
-        }
         let user = mirrors.value(&self.username, target).map(str::to_owned);
-        let from = match std::env::var(USERNAME) {
-            Ok(value) if self.username == [value.as_str()] => USERNAME,
-            _ => "--username",
-        };
+        let from = self.user_source();
         let fixed = |password| Some((password, CredentialSource::fixed(from)));
         let found = if let Some(password) = &self.password {
             fixed(password.clone())

@@ -13,9 +13,10 @@ use super::per_mirror::Mirrors;
 use crate::cluster::file::{Expectations, NamedFile, RegistryMirror};
 use crate::engine::MirrorSettings;
 use crate::plan::Rules;
-use crate::registry::{Access, ClientOptions, Target};
+use crate::registry::{Access, BandwidthLimiter, ClientOptions, RegistryError, Target};
 use crate::report::Failure;
 use crate::tls::{Authorities, BadFile, ClientCertificate};
+use crate::units::Rate;
 
 /// Flags about mirrors.
 #[derive(Debug, Args)]
@@ -40,6 +41,10 @@ pub(super) struct MirrorArgs {
     #[arg(long, value_name = "N", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Most bytes a second for all mirrors together, as 20Mbit/s or 2MB/s (repeatable: MIRROR=RATE is for one mirror, beside
+    /// the limit for all)
+    #[arg(long, value_name = "[MIRROR=]RATE", help_heading = "Mirrors")]
+    bandwidth: Vec<String>,
     /// How long a registry may be away, or ask to be left alone, before it is given up (it may be restarting)
     #[arg(long, value_name = "SECONDS", default_value = "20", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u64).range(0..=86_400))]
@@ -78,20 +83,33 @@ impl MirrorArgs {
         let places = self.places(output)?;
         let targets: Vec<Target> = places.iter().map(|place| place.target.clone()).collect();
         let named = Mirrors(&targets);
+        for (flag, values) in [
+            ("--cacert", &self.cacert),
+            ("--client-cert", &self.client_cert),
+            ("--client-key", &self.client_key),
+        ] {
+            named.check_files(flag, values)?;
+        }
+        self.credentials.check(&named)?;
+        let bandwidth = Bandwidth::parse(&self.bandwidth, &named)?;
         let mut passwords = Passwords::default();
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        for MirrorEntry { target, ca, pull_credentials } in places {
-            if mirrors.iter().any(|mirror| mirror.target == target) {
-                return Err(Failure::usage(format!("--private-registry {target} is given twice")));
+        for (n, MirrorEntry { given, target, ca, pull_credentials }) in places.iter().enumerate() {
+            if let Some(other) = places[..n].iter().find(|other| other.target.is_same_place(target)) {
+                return Err(given_twice(&other.given, given));
             }
             let mut options = options.clone();
-            for path in named.values(&self.cacert, &target) {
+            options.bandwidth = bandwidth.limiters(target);
+            let own =
+                [&self.cacert, &self.client_cert].into_iter().any(|values| named.has_own(values, target));
+            options.must_speak_tls = own || ca.is_some();
+            for path in named.values(&self.cacert, target) {
                 options.authorities.push(authorities(Path::new(path), output)?);
             }
-            options.authorities.extend(ca);
-            options.client_certificates.extend(self.client_certificate(&named, &target)?);
+            options.authorities.extend(ca.clone());
+            options.client_certificates.extend(self.client_certificate(&named, target)?);
             let own = pull_credentials.as_ref();
-            let finding = self.credentials.find(&named, &mut passwords, own, &target, &options, output);
+            let finding = self.credentials.find(&named, &mut passwords, own, target, &options, output);
             let credential = runtime.block_on(finding)?;
             let client = ClientOptions { credential, ..options };
             mirrors.push(MirrorSettings {
@@ -129,8 +147,10 @@ impl MirrorArgs {
         let Some(path) = &self.cluster else {
             // Parsed here and not by clap, which would show a password that somebody put into the address.
             let targets = self.private_registry.iter().map(|text| text.parse::<Target>());
-            let place = |target| Ok(MirrorEntry { target: target?, ca: None, pull_credentials: None });
-            return targets.map(place).collect();
+            let place = |(given, target): (&String, Result<Target, RegistryError>)| {
+                Ok(MirrorEntry { given: given.clone(), target: target?, ca: None, pull_credentials: None })
+            };
+            return self.private_registry.iter().zip(targets).map(place).collect();
         };
         let cluster = super::cluster::read(path, &Expectations::default(), output)?;
         if cluster.mirrors.is_empty() {
@@ -150,17 +170,59 @@ impl MirrorArgs {
                 place: super::cluster::place(path, "pullCredentialConfigPath", &file),
                 path: file.path,
             });
-            Ok(MirrorEntry { target: mirror.target, ca, pull_credentials: config })
+            let given = mirror.target.to_string();
+            Ok(MirrorEntry { given, target: mirror.target, ca, pull_credentials: config })
         };
         cluster.mirrors.into_iter().map(place).collect()
     }
 }
 
+/// What `--bandwidth` says.
+struct Bandwidth {
+    of_run: Option<Arc<BandwidthLimiter>>,
+    of_mirrors: Vec<(Target, Rate)>,
+}
+
+impl Bandwidth {
+    fn parse(values: &[String], mirrors: &Mirrors<'_>) -> Result<Self, Failure> {
+        let rate =
+            |text: &str| text.parse::<Rate>().map_err(|why| Failure::usage(format!("--bandwidth: {why}")));
+        let mut parsed = Self { of_run: None, of_mirrors: Vec::new() };
+        for value in values {
+            match value.split_once('=') {
+                None => parsed.of_run = Some(Arc::new(BandwidthLimiter::new(rate(value)?))),
+                Some((name, text)) => {
+                    let mirror = mirrors.named("--bandwidth", name)?;
+                    parsed.of_mirrors.push((mirror.clone(), rate(text)?));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// All that bodies of a mirror pass, the narrowest first as a rule.
+    fn limiters(&self, target: &Target) -> Vec<Arc<BandwidthLimiter>> {
+        let own = self.of_mirrors.iter().rev().find(|(mirror, _)| mirror == target);
+        let own = own.map(|(_, rate)| Arc::new(BandwidthLimiter::new(*rate)));
+        own.into_iter().chain(self.of_run.clone()).collect()
+    }
+}
+
 /// A mirror with what is known of it alone.
 struct MirrorEntry {
+    /// As the user wrote it.
+    given: String,
     target: Target,
     ca: Option<Authorities>,
     pull_credentials: Option<NamedConfig>,
+}
+
+fn given_twice(first: &str, second: &str) -> Failure {
+    if first == second {
+        return Failure::usage(format!("the registry {first} is given twice"));
+    }
+    let failure = Failure::usage(format!("the registries {first} and {second} are one and the same"));
+    failure.hint("name it once; a namespace behind it (HOST:PORT/NAMESPACE) makes another mirror of it")
 }
 
 /// The certificates of a file; what of it cannot be used is said.

@@ -1,7 +1,11 @@
 //! Values of flags that are for all mirrors of a run, or for one: `VALUE`, or `MIRROR=VALUE` with the name of a mirror as it
-//! was given. Pure.
+//! was given.
 
+use std::path::Path;
+
+use crate::document::nearest;
 use crate::registry::Target;
+use crate::report::Failure;
 
 /// The mirrors of a run, by which a value is told from a mirror's name before it: file names have `=` in them too.
 pub(super) struct Mirrors<'a>(pub(super) &'a [Target]);
@@ -30,6 +34,47 @@ impl Mirrors<'_> {
         let (name, _) = value.split_once('=')?;
         let is_host = name.contains([':', '.']) && name.parse::<Target>().is_ok();
         (is_host && self.split(value).0.is_none()).then_some(name)
+    }
+
+    /// Whether one of them is for `target` alone.
+    pub(super) fn has_own(&self, values: &[String], target: &Target) -> bool {
+        let names = values.iter().filter_map(|value| self.split(value).0);
+        names.into_iter().any(|name| is_name_of(name, target))
+    }
+
+    /// Holds values that are names of files against the mirrors: a mistyped mirror must not pass for a file that is missing.
+    ///
+    /// # Errors
+    /// A value is for no mirror of this run.
+    pub(super) fn check_files(&self, flag: &str, values: &[String]) -> Result<(), Failure> {
+        for value in values.iter().filter(|value| self.split(value).0.is_none() && !Path::new(value).exists())
+        {
+            if let Some((name, file)) = value.split_once('=')
+                && (self.unknown(value).is_some() || Path::new(file).exists())
+            {
+                return Err(self.is_no_mirror(flag, name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The mirror of this name.
+    ///
+    /// # Errors
+    /// There is none, with the one that may have been meant.
+    pub(super) fn named(&self, flag: &str, name: &str) -> Result<&Target, Failure> {
+        self.0.iter().find(|target| is_name_of(name, target)).ok_or_else(|| self.is_no_mirror(flag, name))
+    }
+
+    /// Nobody of that name was given.
+    pub(super) fn is_no_mirror(&self, flag: &str, name: &str) -> Failure {
+        let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let nearest = nearest(name, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        let failure = Failure::usage(format!("{flag}: {name} is none of the mirrors of this run"));
+        failure.hint(match nearest {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => format!("name a mirror as it was given ({}), or leave the name out", names.join(", ")),
+        })
     }
 
     fn split<'v>(&self, value: &'v str) -> (Option<&'v str>, &'v str) {
@@ -64,6 +109,30 @@ mod tests {
         assert_eq!(values(&list, 1), "b=1.crt");
         assert_eq!(values(&["all.crt", "a.example:5000/team=a.crt"], 1), "all.crt");
         assert_eq!(values(&["x=y.crt", "more.crt"], 0), "x=y.crt more.crt");
+    }
+
+    #[test]
+    fn a_mistyped_mirror_is_no_file() {
+        let targets: Vec<Target> =
+            ["mirror.example:5000", "other"].iter().map(|text| text.parse().unwrap()).collect();
+        let mirrors = Mirrors(&targets);
+        let folder = tempfile::tempdir().unwrap();
+        let (file, odd) = (folder.path().join("ca.crt"), folder.path().join("a.b=c"));
+        std::fs::write(&file, "").unwrap();
+        std::fs::write(&odd, "").unwrap();
+        let (file, odd) = (file.display().to_string(), odd.display().to_string());
+        let check = |value: &str| mirrors.check_files("--cacert", &[value.to_owned()]);
+        for good in [&file, &odd, &format!("other={file}"), "mirror.example:5000=missing.crt", "missing.crt"]
+        {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for (bad, name) in
+            [("mirror.example:500=missing.crt", "mirror.example:500"), (&format!("othr={file}"), "othr")]
+        {
+            let failure = check(bad).unwrap_err();
+            assert_eq!(failure.message, format!("--cacert: {name} is none of the mirrors of this run"));
+            assert!(failure.hint.unwrap().starts_with("did you mean"), "{bad}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use crate::error::{BundleError, Fault};
 use crate::registry::Observer;
+use crate::registry::bandwidth::Passage;
 
 /// The largest piece handed to the network at once: only what is taken in small pieces shows that something moves.
 const MAX_PIECE_BYTES: usize = 256 << 10;
@@ -94,7 +95,8 @@ impl Progress {
         self.start + Duration::from_millis(self.moved_millis.load(Ordering::Relaxed))
     }
 
-    /// Whether it is the bundle that keeps us waiting, or we ourselves.
+    /// Whether it is the bundle that keeps us waiting, or we ourselves: to let a refusal come first, or for a limit on bytes a
+    /// second.
     pub(super) fn waits_for_source(&self) -> bool {
         self.waits_for_source.load(Ordering::Relaxed)
     }
@@ -138,6 +140,7 @@ pub(super) struct Metered {
     left: u64,
     /// Nothing is given before this ends.
     hold: Option<Pin<Box<Sleep>>>,
+    passage: Passage,
     progress: Arc<Progress>,
     taken: Arc<Taken>,
     observer: Arc<dyn Observer>,
@@ -150,6 +153,7 @@ impl Metered {
         body: &dyn BlobBody,
         taken: Arc<Taken>,
         hold: Duration,
+        passage: Passage,
         observer: Arc<dyn Observer>,
     ) -> (Self, Arc<Progress>) {
         let left = body.len();
@@ -163,6 +167,7 @@ impl Metered {
                 piece: Bytes::new(),
                 left,
                 hold,
+                passage,
                 progress: Arc::clone(&progress),
                 taken,
                 observer,
@@ -214,7 +219,10 @@ impl http_body::Body for Metered {
                 None => return Poll::Ready(None),
             }
         }
-        let size = self.piece.len().min(MAX_PIECE_BYTES);
+        let size = self.passage.slice(self.piece.len().min(MAX_PIECE_BYTES));
+        let passed = self.passage.poll(size, cx);
+        self.progress.waits_for_source.store(passed.is_pending(), Ordering::Relaxed);
+        ready!(passed);
         let piece = self.piece.split_to(size);
         self.left -= size as u64;
         self.taken.bytes.fetch_add(size as u64, Ordering::Relaxed);

@@ -21,10 +21,10 @@ const LOCAL_HANDSHAKE: Duration = Duration::from_secs(3);
 const CLEAR_TEXT_SILENCE: Duration = Duration::from_secs(1);
 
 /// The scheme to speak. Only to a registry on this machine, where nobody can listen in, is plain HTTP spoken without being
-/// written, and only when the other side does not speak TLS at all.
+/// written, and only when the other side does not speak TLS at all and no certificates were given for it alone.
 pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Result<Scheme, RegistryError> {
     match endpoint.scheme() {
-        Scheme::Unstated if options.authorities.is_empty() && options.client_certificates.is_empty() => {}
+        Scheme::Unstated if !options.must_speak_tls => {}
         Scheme::Http => return Ok(Scheme::Http),
         _ => return Ok(Scheme::Https),
     }
@@ -33,7 +33,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
     let clients = Clients::new(endpoint, &options)?;
     let url = endpoint.url("")?;
     let handshakes = clients.control.clone();
-    let transport = Transport::new(clients, options.timeouts.clone(), options.observer.clone());
+    let transport = Transport::new(clients, &options);
     let client = Client::new(endpoint.clone(), transport, options.retry, options.observer);
     let what = format!("GET {url}");
     let mut attempts = Attempts::new(&client.policy, client.observer.as_ref(), what);

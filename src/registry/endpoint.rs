@@ -177,6 +177,14 @@ impl fmt::Display for Target {
     }
 }
 
+impl Target {
+    /// Whether both lead to the same namespace at the same host and port, however they are written.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        let place = |target: &Self| (target.endpoint.host.clone(), target.endpoint.port());
+        place(self) == place(other) && self.namespace == other.namespace
+    }
+}
+
 /// The text as it may be shown: what stands before an `@` may be a password.
 fn without_userinfo(text: &str) -> String {
     text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("…@{host}"))
@@ -284,6 +292,22 @@ mod tests {
         ] {
             let error = text.parse::<Target>().unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_place_may_be_written_in_several_ways() {
+        for (a, b, same) in [
+            ("h:5000", "http://h:5000", true),
+            ("H:5000/a", "https://h:5000/a/", true),
+            ("h", "https://h:443", true),
+            ("http://h", "h:80", true),
+            ("http://h", "h", false),
+            ("h:5000", "h:5001", false),
+            ("h:5000/a", "h:5000/b", false),
+            ("h:5000/a", "h:5000", false),
+        ] {
+            assert_eq!(target(a).is_same_place(&target(b)), same, "{a} {b}");
         }
     }
 

@@ -5,8 +5,6 @@
 //! it answers 401; 408 and 429 are asked again at once, up to five times; every other answer is final. In: where, who we
 //! are, a question. Out: what was found, or the error with its status. Which host is asked next is not decided here.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -107,7 +105,7 @@ impl Puller {
             options.secrets.remember(value);
         }
         let auth = Auth::new(&options);
-        let transport = Transport::new(clients, options.timeouts, Arc::clone(&options.observer));
+        let transport = Transport::new(clients, &options);
         Ok(Self {
             client: Client::new(endpoint, transport, policy, options.observer),
             auth,

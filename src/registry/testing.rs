@@ -193,18 +193,29 @@ pub(super) fn request_head(socket: &mut std::net::TcpStream) -> std::io::Result<
     Ok(head)
 }
 
-/// Hears what is told of retries.
+/// Hears what is told of retries and to people.
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<Vec<(String, String, Duration)>>);
+pub(super) struct Told {
+    retries: Mutex<Vec<(String, String, Duration)>>,
+    warnings: Mutex<Vec<String>>,
+}
 
 impl Told {
     pub(super) fn retries(&self) -> Vec<(String, String, Duration)> {
-        self.0.lock().clone()
+        self.retries.lock().clone()
+    }
+
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().clone()
     }
 }
 
 impl crate::registry::Observer for Told {
     fn retry(&self, what: &str, why: &str, after: Duration) {
-        self.0.lock().push((what.to_owned(), why.to_owned(), after));
+        self.retries.lock().push((what.to_owned(), why.to_owned(), after));
+    }
+
+    fn warning(&self, text: &str) {
+        self.warnings.lock().push(text.to_owned());
     }
 }

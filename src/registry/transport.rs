@@ -13,11 +13,12 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
 
 use crate::clock::Instant;
+use crate::registry::bandwidth::Limits;
 use crate::registry::body::{BlobBody, Metered, Progress, Taken};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::redact::{hidden, redacted};
 use crate::registry::tls::{Clients, cause_of};
-use crate::registry::{Observer, Timeouts};
+use crate::registry::{ClientOptions, Observer, Timeouts};
 
 /// A registry that hashes what it got does this many bytes a second or more.
 const COMMIT_BYTES_PER_SECOND: u64 = 10_000_000;
@@ -55,12 +56,18 @@ pub(crate) type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 pub(super) struct Transport {
     clients: Clients,
     timeouts: Timeouts,
+    limits: Limits,
     observer: Arc<dyn Observer>,
 }
 
 impl Transport {
-    pub(super) fn new(clients: Clients, timeouts: Timeouts, observer: Arc<dyn Observer>) -> Self {
-        Self { clients, timeouts, observer }
+    pub(super) fn new(clients: Clients, options: &ClientOptions) -> Self {
+        Self {
+            clients,
+            timeouts: options.timeouts.clone(),
+            limits: Limits::new(&options.bandwidth),
+            observer: Arc::clone(&options.observer),
+        }
     }
 
     /// Until a connection stands.
@@ -104,15 +111,23 @@ impl Transport {
                 }
                 None
             }
-            Payload::Bytes(bytes) => Some(reqwest::Body::from(bytes.clone())),
+            Payload::Bytes(bytes) => {
+                self.limits.passage().pass(bytes.len()).await;
+                Some(reqwest::Body::from(bytes.clone()))
+            }
             Payload::Blob { body, .. } if body.is_empty() => {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
                 None
             }
             Payload::Blob { body, taken, hold } => {
                 wait = self.commit_timeout(body.len());
-                let (metered, watched) =
-                    Metered::new(*body, Arc::clone(taken), *hold, Arc::clone(&self.observer));
+                let (metered, watched) = Metered::new(
+                    *body,
+                    Arc::clone(taken),
+                    *hold,
+                    self.limits.passage(),
+                    Arc::clone(&self.observer),
+                );
                 progress = Some(watched);
                 Some(reqwest::Body::wrap(metered))
             }
@@ -184,7 +199,8 @@ impl Transport {
 
     /// Reads a document whole, if it is no longer than `max_bytes` and does not trickle.
     pub(super) async fn read(&self, mut answer: Response, max_bytes: u64) -> Result<Bytes, Cause> {
-        let (mut whole, start) = (BytesMut::new(), Instant::now());
+        let (mut whole, mut start) = (BytesMut::new(), Instant::now());
+        let mut passage = self.limits.passage();
         loop {
             let end = start + DOCUMENT_GRACE.min(self.timeouts.stall) + seconds_for(whole.len() as u64);
             match tokio::time::timeout_at(end, answer.chunk()).await {
@@ -194,7 +210,10 @@ impl Transport {
                 Ok(Ok(Some(chunk))) if (whole.len() + chunk.len()) as u64 > max_bytes => {
                     return Err(Cause::TooMuch { what: "the answer".to_owned(), limit_bytes: max_bytes });
                 }
-                Ok(Ok(Some(chunk))) => whole.extend_from_slice(&chunk),
+                Ok(Ok(Some(chunk))) => {
+                    whole.extend_from_slice(&chunk);
+                    start += passage.pass(chunk.len()).await;
+                }
             }
         }
     }
@@ -218,17 +237,19 @@ impl Transport {
         let (stall, url) = (self.timeouts.stall, answer.url().clone());
         let secrets = Arc::clone(&self.clients.secrets);
         let failed = move |cause| RegistryError::new("GET", &url, cause).blanked(&secrets);
-        let pieces = futures_util::stream::unfold(Some((answer, Window::new(stall))), move |state| {
+        let begin = (answer, Window::new(stall), self.limits.passage());
+        let pieces = futures_util::stream::unfold(Some(begin), move |state| {
             let failed = failed.clone();
             async move {
-                let (mut answer, mut window) = state?;
+                let (mut answer, mut window, mut passage) = state?;
                 match tokio::time::timeout_at(window.end(), answer.chunk()).await {
                     Err(_) => Some((Err(failed(Cause::Stalled(stall))), None)),
                     Ok(Err(error)) => Some((Err(failed(cause_of(&error))), None)),
                     Ok(Ok(None)) => None,
                     Ok(Ok(Some(chunk))) => {
                         window.took(chunk.len() as u64);
-                        Some((Ok(chunk), Some((answer, window))))
+                        window.start += passage.pass(chunk.len()).await;
+                        Some((Ok(chunk), Some((answer, window, passage))))
                     }
                 }
             }

@@ -377,3 +377,38 @@ fn a_run_over_nothing_is_an_error_and_a_wrong_report_path_costs_nothing() {
     inspect.arg("inspect").arg(&made);
     assert!(text(inspect).starts_with("exit 0"));
 }
+
+#[test]
+fn what_flags_say_about_mirrors_is_held_against_itself_before_anything_is_read() {
+    let run = |flags: &[&str]| {
+        let mut command = layercast();
+        text({
+            command.args(["push", "images", "--private-registry", "h.example:5000", "--source"]);
+            command.arg(crate::support::root().join("Cargo.toml")).args(flags);
+            command
+        })
+    };
+    for (flags, said, next) in [
+        (&["--need-credential=false", "--username=u"][..], "--username is given, and", "leave out one"),
+        (&["--no-registry-credential", "--password-command=x"], "--no-registry-credential says", "leave out"),
+        (
+            &["--private-registry=http://h.example:5000"],
+            "h.example:5000 and http://h.example:5000 are one",
+            "once",
+        ),
+        (
+            &["--cacert=h.example:500=ca.crt"],
+            "h.example:500 is none of the mirrors",
+            "did you mean h.example:5000?",
+        ),
+        (&["--password-file=g.example=x"], "--password-file: g.example is none", "h.example:5000"),
+        (&["--bandwidth=20M"], "--bandwidth: \"20M\" does not say whether bits or bytes", "write 20Mbit/s"),
+        (&["--bandwidth=h.example:500=1MB/s"], "h.example:500 is none of the mirrors", "did you mean"),
+    ] {
+        let told = run(flags);
+        assert!(
+            told.starts_with("exit 2") && told.contains(said) && told.contains(next),
+            "{flags:?}: {told}"
+        );
+    }
+}

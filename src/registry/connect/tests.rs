@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::registry::testing::{answer, authority, options, raw_server, registry, request_head, trusted};
+use crate::registry::testing::{
+    Told, answer, authority, options, raw_server, registry, request_head, trusted,
+};
 use crate::registry::{ClientOptions, Kind, Registry, Target};
 
 #[tokio::test]
@@ -20,12 +22,18 @@ async fn a_dead_host_is_waited_for_and_then_named() {
 }
 
 #[tokio::test]
-async fn plain_http_is_found_on_this_machine_only_and_never_with_an_authority() {
+async fn plain_http_is_found_on_this_machine_only_and_never_with_an_authority_of_its_own() {
     let (here, _) = registry(|_, _| answer(200, &[], "")).await;
     let target: Target = here.parse().unwrap();
     let registry = Registry::connect(&target.endpoint, options()).await.unwrap();
     assert_eq!(registry.endpoint().to_string(), format!("http://{here}"));
-    let strict = ClientOptions { authorities: vec![trusted(&authority().0)], ..options() };
+    let told = Arc::new(Told::default());
+    let for_all =
+        ClientOptions { authorities: vec![trusted(&authority().0)], observer: told.clone(), ..options() };
+    let registry = Registry::connect(&target.endpoint, for_all.clone()).await.unwrap();
+    assert_eq!(registry.endpoint().to_string(), format!("http://{here}"));
+    assert!(told.warnings()[0].contains("speaks plain HTTP"), "{:?}", told.warnings());
+    let strict = ClientOptions { must_speak_tls: true, ..for_all };
     let error = Registry::connect(&target.endpoint, strict).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Tls);
     assert!(error.hint().unwrap().contains("http://"), "{error:?}");

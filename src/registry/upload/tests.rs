@@ -14,7 +14,7 @@ use crate::registry::testing::{
     Log, Seen, Told, UPLOADS, answer, blob, connect, late, lines, options, raw_server, registry, registry_at,
     repository, request_head, with_password,
 };
-use crate::registry::{BlobBody, BodyStream, ClientOptions, Kind};
+use crate::registry::{BandwidthLimiter, BlobBody, BodyStream, ClientOptions, Kind};
 use crate::testing::eventually;
 
 #[tokio::test]
@@ -343,4 +343,39 @@ impl BlobBody for Goodbye {
         self.0.abort();
         Box::pin(futures_util::stream::once(std::future::ready(Ok(Bytes::from_static(b"x")))))
     }
+}
+
+/// The time limits are shorter than the wait for one slice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_keep_to_a_limit_both_ways_and_no_time_limit_counts_the_wait() {
+    let bytes = Bytes::from(vec![7; 60_000]);
+    let content = bytes.clone();
+    let (here, _) = registry(move |seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("location", &seen.nth.to_string())], ""),
+        "PUT" => answer(201, &[], ""),
+        "GET" if seen.target.contains("/blobs/") => axum::http::Response::new(content.clone().into()),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let limiter = Arc::new(BandwidthLimiter::new("100kB/s".parse().unwrap()));
+    let mut options = ClientOptions { bandwidth: vec![limiter], ..options() };
+    options.timeouts.stall = Duration::from_millis(30);
+    let registry = connect(&here, options).await.unwrap();
+    let digest = Digest::of(&bytes);
+    let body: Arc<dyn BlobBody> = Arc::new(bytes);
+    let start = Instant::now();
+    let two = ["team/a", "team/b"].map(|name| {
+        let (registry, body) = (registry.clone(), Arc::clone(&body));
+        async move { registry.push_blob(&name.parse().unwrap(), &digest, &body, None).await.unwrap() }
+    });
+    let sent: u64 = futures_util::future::join_all(two).await.iter().map(|pushed| pushed.bytes_sent).sum();
+    let pushed = start.elapsed();
+    assert_eq!(sent, 120_000, "nothing is sent twice");
+    assert!(pushed > Duration::from_millis(900) && pushed < Duration::from_secs(10), "{pushed:?}");
+    let start = Instant::now();
+    let stream = registry.get_blob(&repository(), &digest).await.unwrap();
+    let pieces: Vec<_> = futures_util::TryStreamExt::try_collect(stream).await.unwrap();
+    assert_eq!(pieces.concat().len(), 60_000);
+    let pulled = start.elapsed();
+    assert!(pulled > Duration::from_millis(400) && pulled < Duration::from_secs(10), "{pulled:?}");
 }

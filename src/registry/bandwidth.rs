@@ -1,0 +1,119 @@
+//! Limits on bytes a second: of one mirror, of a group of mirrors, of a run. All bodies that a limit is for pass it, uploads
+//! and downloads alike.
+//!
+//! A limit hands out moments: each slice of a body gets the first one that is free, so bodies take turns, and no more passes
+//! in any ten seconds than the limit and a tenth of a second of it. What a body waits here is our own doing: no time limit of
+//! the network counts it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use crate::clock::Instant;
+use crate::sync::Mutex;
+use crate::units::Rate;
+
+/// What a limit gives at once after it was idle, or when bodies come late for their moments.
+const BURST: Duration = Duration::from_millis(100);
+/// A slice passes in this time, where its size allows it: with many bodies none is silent for long.
+const SLICE: Duration = Duration::from_millis(50);
+/// The size of a slice.
+const SLICE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 10;
+
+/// When slices may pass. Pure.
+#[derive(Debug)]
+struct Schedule {
+    rate: Rate,
+    free_at: Option<Instant>,
+}
+
+impl Schedule {
+    /// The moment for so many bytes, which is taken then.
+    fn reserve(&mut self, bytes: u64, now: Instant) -> Instant {
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        let at = self.free_at.map_or(earliest, |free| free.max(earliest));
+        self.free_at = Some(at + self.rate.time_for(bytes));
+        at
+    }
+}
+
+/// A limit on bytes a second, shared by whoever has it.
+#[derive(Debug)]
+pub struct BandwidthLimiter {
+    schedule: Mutex<Schedule>,
+    slice_bytes: u64,
+}
+
+impl BandwidthLimiter {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let slice_bytes = rate.bytes_in(SLICE).clamp(*SLICE_BYTES.start(), *SLICE_BYTES.end());
+        Self { schedule: Mutex::new(Schedule { rate, free_at: None }), slice_bytes }
+    }
+
+    fn reserve(&self, bytes: u64) -> Instant {
+        self.schedule.lock().reserve(bytes, Instant::now())
+    }
+}
+
+/// One body on its way through all limits that are for it, one after the other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Limits(Arc<[Arc<BandwidthLimiter>]>);
+
+/// How far the present slice has come.
+#[derive(Default)]
+pub(super) struct Passage {
+    limits: Limits,
+    passed: usize,
+    wait: Option<Pin<Box<Sleep>>>,
+}
+
+impl Limits {
+    pub(super) fn new(limiters: &[Arc<BandwidthLimiter>]) -> Self {
+        Self(limiters.into())
+    }
+
+    pub(super) fn passage(&self) -> Passage {
+        Passage { limits: self.clone(), passed: 0, wait: None }
+    }
+}
+
+impl Passage {
+    /// How much of so many bytes passes at once.
+    pub(super) fn slice(&self, bytes: usize) -> usize {
+        let slices = self.limits.0.iter().map(|limiter| limiter.slice_bytes);
+        slices.fold(bytes, |bytes, slice| bytes.min(usize::try_from(slice).unwrap_or(usize::MAX)))
+    }
+
+    /// Ready once so many bytes may pass; the same number is given until then.
+    pub(super) fn poll(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
+        while let Some(limiter) = self.limits.0.get(self.passed) {
+            let wait = self
+                .wait
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(limiter.reserve(bytes as u64))));
+            if wait.deadline() > Instant::now() {
+                ready!(wait.as_mut().poll(context));
+            }
+            self.wait = None;
+            self.passed += 1;
+        }
+        self.passed = 0;
+        Poll::Ready(())
+    }
+
+    /// Comes back once so many bytes may pass, slice by slice, with how long that took.
+    pub(super) async fn pass(&mut self, mut bytes: usize) -> Duration {
+        let began = Instant::now();
+        while bytes > 0 && !self.limits.0.is_empty() {
+            let slice = self.slice(bytes);
+            std::future::poll_fn(|context| self.poll(slice, context)).await;
+            bytes -= slice;
+        }
+        began.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests;
