@@ -12,7 +12,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use futures_util::future::try_join_all;
 use layercast::measured::{BlobBody, ClientOptions, Registry, Target};
 use layercast::measured::{Digest, Repository};
-use layercast::measured::{Discard, Options, Server};
+use layercast::measured::{Discard, Server, ServerOptions};
 use tokio_util::sync::CancellationToken;
 
 const BLOB_BYTES: usize = 4 << 20;
@@ -22,7 +22,8 @@ fn push(c: &mut Criterion) {
     let shutdown = CancellationToken::new();
     let sink = Arc::new(Discard::default());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let binding = Server::bind_discard(address, Arc::clone(&sink), Options::default(), shutdown.clone());
+    let binding =
+        Server::bind_discard(address, Arc::clone(&sink), ServerOptions::default(), shutdown.clone());
     let server = runtime.block_on(binding).unwrap();
     let target: Target = format!("http://{}", server.local_addr()).parse().unwrap();
     let serving = runtime.spawn(server.run());

@@ -65,6 +65,6 @@ pub mod measured {
     pub use crate::oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, media_type};
     pub use crate::plan::{Plan, Rules};
     pub use crate::registry::{BlobBody, ClientOptions, Registry, Target};
-    pub use crate::serve::{Discard, Options, Server};
+    pub use crate::serve::{Discard, Server, ServerOptions};
     pub use crate::source::{ByteSpace, Extent, Origin};
 }

@@ -5,8 +5,8 @@
 //! chunks, tags, referrers, deletion. Out: answers, and below one root folder the blobs, manifests and tags.
 //!
 //! Whatever is answered with 201 is on the disk: data is synced, its digest checked, the file renamed into place and the
-//! folder synced, in this order. It never asks who is there, so it binds to the loopback unless told otherwise; it never
-//! redirects, and it never answers from memory what a file should say. [`Discard`] is its opposite, for measurements.
+//! folder synced, in this order. There is no login, so it listens on the loopback unless the operator says otherwise. It
+//! never redirects, and never answers from memory. [`Discard`] is its opposite, for measurements.
 
 mod access;
 mod admission;
@@ -22,8 +22,8 @@ mod error;
 mod limits;
 mod listener;
 mod manifests;
+mod minimum_rate;
 mod named;
-mod pace;
 mod pages;
 mod receive;
 mod referrers;
@@ -37,10 +37,10 @@ mod store;
 mod tags;
 mod uploads;
 
-pub(crate) use access::{Access, AccessLog};
+pub(crate) use access::{AccessLog, AccessRecord};
 pub use discard::Discard;
 pub(crate) use error::ServeError;
-pub use server::{Options, Server};
+pub use server::{Server, ServerOptions};
 pub(crate) use store::{Store, StoreOptions};
 
 #[cfg(test)]

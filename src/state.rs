@@ -11,18 +11,18 @@
 //! * what could make a run claim too much, the catalog of an earlier bundle in the place of a later one, is what
 //!   [`BundleIdentity`] is strict about.
 //!
-//! One thread has the database, and writes are sent to it. Whoever asks for something waits, for the disk or for another
-//! run's transaction: ask from threads that may wait.
+//! One thread has the database, and writes are sent to it. A question waits, for the disk or for another run's transaction:
+//! ask from threads that may wait.
 
 mod catalog_codec;
 mod catalogs;
+mod database;
 mod folder;
 mod identity;
 mod layers;
 mod lock;
 mod runs;
 mod schema;
-mod store;
 mod worker;
 
 use crate::clock;
@@ -37,7 +37,7 @@ pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;
 pub(crate) use lock::{LockError, RunLock};
 pub(crate) use runs::{MirrorEnd, MirrorResult, Retention, Run, RunId, Why};
-use worker::{Notes, Worker};
+use worker::{DatabaseThread, Notes};
 
 /// What is remembered. Many threads may ask at once.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct State {
     /// None where nothing is kept, nor locked.
     folder: Option<PathBuf>,
     /// None where nothing is remembered from the start.
-    worker: Option<Worker>,
+    worker: Option<DatabaseThread>,
     notes: Notes,
 }
 
@@ -53,7 +53,7 @@ impl State {
     /// The state in this folder; made where it is not there. Never fails: see [`State::take_notes`].
     pub(crate) fn open(folder: &Path) -> Self {
         let notes = Notes::default();
-        let worker = Worker::start(folder, &notes);
+        let worker = DatabaseThread::start(folder, &notes);
         let worker = worker.map_err(|error| {
             notes.lock().push(format!("nothing is remembered in this run: no thread for the state: {error}"));
         });
@@ -75,7 +75,7 @@ impl State {
 
     /// Whether anything is remembered at all.
     pub(crate) fn is_kept(&self) -> bool {
-        self.worker.as_ref().is_some_and(Worker::is_kept)
+        self.worker.as_ref().is_some_and(DatabaseThread::is_kept)
     }
 
     /// What was out of the ordinary since this was last asked, for people. To be asked after opening and at the end.
@@ -103,7 +103,7 @@ impl State {
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) {
         if let Some(worker) = &self.worker {
-            worker.tell(|connection| all_or_nothing(connection, write));
+            worker.submit(|connection| all_or_nothing(connection, write));
         }
     }
 

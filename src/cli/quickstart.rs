@@ -24,7 +24,7 @@ use crate::report::Failure;
 use crate::report::Listeners;
 use crate::report::outcome;
 use crate::report::{Document, Outcome};
-use crate::serve::{Options, Server, Store};
+use crate::serve::{Server, ServerOptions, Store};
 use crate::units::{ByteCount, human_duration};
 
 /// Twelve made-up images: an OCI layout and docker-archives in one tar.xz of five blocks.
@@ -77,7 +77,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
     let shutdown = CancellationToken::new();
     let store = Arc::new(Store::open(&args.root)?);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::bind(anywhere, store, Options::default(), shutdown.clone()).await?;
+    let server = Server::bind(anywhere, store, ServerOptions::default(), shutdown.clone()).await?;
     let address = server.local_addr();
     let serving = tokio::spawn(server.run());
     let target = format!("http://{address}").parse().map_err(Failure::from)?;

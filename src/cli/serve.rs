@@ -12,7 +12,9 @@ use crate::clock;
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::report::{Class, Failure};
-use crate::serve::{Access, AccessLog, Discard, Options, ServeError, Server, Store, StoreOptions};
+use crate::serve::{
+    AccessLog, AccessRecord, Discard, ServeError, Server, ServerOptions, Store, StoreOptions,
+};
 use crate::units::{ByteCount, human_duration};
 
 /// Run a small OCI registry that keeps its files in a folder
@@ -87,7 +89,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     interrupt.sending();
     let is_json = output.is_json();
     let log = args.access_log.then(|| AccessLog::new(move |access| Output::say(&line(access, is_json))));
-    let options = Options::new(args.anonymous, args.read_only, log);
+    let options = ServerOptions::new(args.anonymous, args.read_only, log);
     let shutdown = interrupt.token.clone();
     runtime.block_on(async {
         let (server, what) = if let Some(root) = &args.root {
@@ -107,8 +109,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
 }
 
 /// A line of the access log.
-fn line(access: &Access, is_json: bool) -> String {
-    let Access { peer, method, path, status, received_bytes, sent_bytes, elapsed } = access;
+fn line(access: &AccessRecord, is_json: bool) -> String {
+    let AccessRecord { peer, method, path, status, received_bytes, sent_bytes, elapsed } = access;
     let time = clock::timestamp();
     if is_json {
         let line = serde_json::json!({
@@ -129,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_line_has_what_an_operator_looks_for() {
-        let access = Access {
+        let access = AccessRecord {
             peer: "10.0.0.7:40022".parse().unwrap(),
             method: "PUT".to_owned(),
             path: "/v2/a/manifests/1".to_owned(),

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::plan::{Naming, Patterns, Rules};
 use crate::registry::ClientOptions;
 use crate::report::{Class, Listeners, Outcome};
-use crate::serve::{Options, Server, Store};
+use crate::serve::{Server, ServerOptions, Store};
 use crate::source::IoMode;
 use crate::state::State;
 
@@ -36,7 +36,8 @@ fn opener(folder: &Path) -> Opener {
 async fn registry(root: &Path) -> SocketAddr {
     let store = Arc::new(Store::open(root).unwrap());
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::bind(anywhere, store, Options::default(), CancellationToken::new()).await.unwrap();
+    let server =
+        Server::bind(anywhere, store, ServerOptions::default(), CancellationToken::new()).await.unwrap();
     let address = server.local_addr();
     tokio::spawn(server.run());
     address

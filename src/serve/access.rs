@@ -1,4 +1,4 @@
-//! What each request came to, for whoever keeps a log of it.
+//! The access log: one record for each request.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,17 +12,17 @@ use axum::body::Bytes;
 use axum::http::{Method, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 
-use super::connection_limit::Permit;
+use super::connection_limit::ConnectionPermit;
 use crate::clock::Instant;
 
-/// One request, when its answer has been sent or has failed.
+/// One request. It is complete when its answer has been sent, or has failed.
 #[derive(Debug, Clone)]
-pub(crate) struct Access {
-    /// Who asked.
+pub(crate) struct AccessRecord {
+    /// The client's address.
     pub(crate) peer: SocketAddr,
     /// The method as it was sent.
     pub(crate) method: String,
-    /// The path. The name of an upload is left out: whoever has it may write.
+    /// The path. The name of an upload session is left out, because it allows to write to it.
     pub(crate) path: String,
     /// The answer's status.
     pub(crate) status: u16,
@@ -34,13 +34,13 @@ pub(crate) struct Access {
     pub(crate) elapsed: Duration,
 }
 
-/// Where each [`Access`] goes.
+/// Where each [`AccessRecord`] goes.
 #[derive(Clone)]
-pub(crate) struct AccessLog(Arc<dyn Fn(&Access) + Send + Sync>);
+pub(crate) struct AccessLog(Arc<dyn Fn(&AccessRecord) + Send + Sync>);
 
 impl AccessLog {
     /// Calls `write` for each request, on the threads that serve.
-    pub(crate) fn new(write: impl Fn(&Access) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(write: impl Fn(&AccessRecord) + Send + Sync + 'static) -> Self {
         Self(Arc::new(write))
     }
 }
@@ -51,30 +51,30 @@ impl fmt::Debug for AccessLog {
     }
 }
 
-/// A request that is being answered. It counts as such until it is dropped.
+/// A request that is being answered, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    permit: Arc<Permit>,
+    permit: Arc<ConnectionPermit>,
     log: Option<AccessLog>,
     began: Instant,
-    access: Access,
+    access: AccessRecord,
     received: Arc<AtomicU64>,
 }
 
 impl Exchange {
     pub(super) fn begin(
-        permit: &Arc<Permit>,
+        permit: &Arc<ConnectionPermit>,
         log: Option<&AccessLog>,
         peer: SocketAddr,
         method: &Method,
         uri: &Uri,
     ) -> Self {
         permit.begin_request();
-        let access = Access {
+        let access = AccessRecord {
             peer,
             method: method.to_string(),
             path: shown(uri.path()),
-            // Whoever goes away before there is an answer never hears this.
+            // Nothing is sent with it: it marks a client that closed the connection before its answer.
             status: 499,
             received_bytes: 0,
             sent_bytes: 0,
@@ -117,7 +117,7 @@ fn shown(path: &str) -> String {
     }
 }
 
-/// The body of an answer; with it the exchange ends.
+/// The body of an answer. The exchange ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct LoggedBody<B> {
     body: B,

@@ -1,4 +1,4 @@
-//! What is refused before anybody looks at the path.
+//! Requests that are refused before their path is read.
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
@@ -7,38 +7,38 @@ use axum::http::{Method, StatusCode, Version};
 
 use super::error::{Code, Refusal};
 
-/// Where the server stands.
+/// What decides which requests are refused.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Standing {
-    /// Only this machine reaches it.
+pub(super) struct AdmissionPolicy {
+    /// Only this machine can reach the server.
     pub(super) is_loopback: bool,
     pub(super) read_only: bool,
 }
 
-/// Refuses what is no HTTP, what a page in a browser of this machine may have sent, and changes where none are wanted.
-pub(super) fn admit(request: &Parts, standing: Standing) -> Result<(), Refusal> {
+/// Refuses requests that break HTTP's rules, requests that a page in a browser of this machine may have sent, and changes of
+/// a read-only registry.
+pub(super) fn admit(request: &Parts, policy: AdmissionPolicy) -> Result<(), Refusal> {
     let bad = |why: &str| Refusal::new(Code::Unsupported, why).status(StatusCode::BAD_REQUEST);
-    // RFC 9112, 3.2: a server must answer 400 to no Host, two of them, and one that is none.
+    // RFC 9112, 3.2: a server must answer 400 to a request without a Host, with two of them, or with an invalid one.
     let mut hosts = request.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => {
             if !host.is_empty() && Authority::try_from(host.as_bytes()).is_err() {
-                return Err(bad("the Host header names no host"));
+                return Err(bad("the Host header is invalid"));
             }
         }
         (None, _) if request.version == Version::HTTP_10 => {}
         (None, _) => return Err(bad("a Host header is missing")),
         (Some(_), Some(_)) => return Err(bad("there are two Host headers")),
     }
-    // A page of another site can make a browser on this machine send requests here, and what is here trusts everybody.
-    // The name in Host proves nothing: the page's own name may have been pointed at this machine.
-    if standing.is_loopback
-        && request.headers.get_all(ORIGIN).iter().any(|origin| !is_local(origin.as_bytes()))
+    // A page of another site can make a browser on this machine send requests here, and this registry trusts everybody.
+    // The Host header proves nothing: the DNS name of that site may point to this machine.
+    if policy.is_loopback && request.headers.get_all(ORIGIN).iter().any(|origin| !is_local(origin.as_bytes()))
     {
-        let why = "a page of another site must not talk to a registry of this machine";
+        let why = "a page of another site (Origin) may not use a registry of this machine";
         return Err(Refusal::new(Code::Denied, why));
     }
-    if standing.read_only && !matches!(request.method, Method::GET | Method::HEAD) {
+    if policy.read_only && !matches!(request.method, Method::GET | Method::HEAD) {
         return Err(Refusal::new(Code::Unsupported, "this registry is read-only"));
     }
     Ok(())
@@ -59,15 +59,15 @@ mod tests {
     use super::*;
     use axum::http::Request;
 
-    const LOOPBACK: Standing = Standing { is_loopback: true, read_only: false };
+    const LOOPBACK: AdmissionPolicy = AdmissionPolicy { is_loopback: true, read_only: false };
 
-    fn status(standing: Standing, method: &str, headers: &[(&str, &str)]) -> u16 {
+    fn status(policy: AdmissionPolicy, method: &str, headers: &[(&str, &str)]) -> u16 {
         let mut request = Request::builder().method(method).uri("/v2/");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        admit(&parts, standing).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+        admit(&parts, policy).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
     }
 
     #[test]
@@ -100,14 +100,18 @@ mod tests {
         ] {
             let headers = [("host", "evil.example:5000"), ("origin", origin)];
             assert_eq!(status(LOOPBACK, "GET", &headers), expected, "{origin}");
-            let open = Standing { is_loopback: false, ..LOOPBACK };
-            assert_eq!(status(open, "POST", &headers), 200, "whoever serves everybody is open to pages too");
+            let open = AdmissionPolicy { is_loopback: false, ..LOOPBACK };
+            assert_eq!(
+                status(open, "POST", &headers),
+                200,
+                "a registry that serves everybody serves pages too"
+            );
         }
     }
 
     #[test]
     fn a_read_only_registry_changes_nothing() {
-        let standing = Standing { read_only: true, ..LOOPBACK };
+        let policy = AdmissionPolicy { read_only: true, ..LOOPBACK };
         let headers = [("host", "a")];
         for (method, expected) in [
             ("GET", 200),
@@ -118,7 +122,7 @@ mod tests {
             ("DELETE", 405),
             ("X", 405),
         ] {
-            assert_eq!(status(standing, method, &headers), expected, "{method}");
+            assert_eq!(status(policy, method, &headers), expected, "{method}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Blobs that are there: fetched whole or in part, mounted from another repository, deleted.
+//! Blobs that are stored: fetching them whole or in part, mounting them from another repository, deleting them.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ use futures_util::stream;
 use super::durable::found;
 use super::error::{Code, Refusal};
 use super::limits::SEND_BYTES;
-use super::store::{Link, Shelf, Store, blocking};
+use super::store::{ContentKind, ContentLink, Store, blocking};
 use crate::oci::{Digest, Repository};
 
 /// The digest of what is sent or was stored.
@@ -38,7 +38,7 @@ pub(super) async fn fetch(
 ) -> Result<Response, Refusal> {
     let with_file = method == Method::GET;
     let opened = blocking(store, move |store| {
-        let Some(link) = store.link(&repository, Shelf::Blobs, &digest)? else { return Ok(None) };
+        let Some(link) = store.link(&repository, ContentKind::Blobs, &digest)? else { return Ok(None) };
         let path: PathBuf = store.content_path(&digest);
         // Another process may just have removed it.
         let file = if with_file { found(File::open(path))? } else { None };
@@ -48,9 +48,9 @@ pub(super) async fn fetch(
     let (size, file) = opened.ok_or_else(|| unknown(&digest))?;
     let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let (status, range) = match byte_range(asked, size) {
-        Asked::Whole => (StatusCode::OK, 0..size),
-        Asked::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Asked::Nothing => {
+        RequestedRange::Whole => (StatusCode::OK, 0..size),
+        RequestedRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        RequestedRange::Nothing => {
             let refusal = Refusal::new(Code::RangeInvalid, "the range lies past the end of the blob");
             return Err(refusal.header(header::CONTENT_RANGE, text_value(format!("bytes */{size}"))));
         }
@@ -82,14 +82,14 @@ pub(super) async fn delete(
 ) -> Result<Response, Refusal> {
     let was_there = blocking(store, move |store| {
         let _alone = store.deletions.write();
-        store.remove_link(&repository, Shelf::Blobs, &digest)
+        store.remove_link(&repository, ContentKind::Blobs, &digest)
     })
     .await?;
     if was_there { Ok(StatusCode::ACCEPTED.into_response()) } else { Err(unknown(&digest)) }
 }
 
-/// Makes a blob of another repository, or where none is named of any, part of this one. `None`: it is not there, the
-/// client is to upload it.
+/// Makes a blob of another repository part of this one; of any repository where none is named. `None`: no repository has
+/// it, and the client has to upload it.
 pub(super) async fn mount(
     store: &Arc<Store>,
     repository: &Repository,
@@ -104,27 +104,27 @@ pub(super) async fn mount(
     let target = repository.clone();
     let mounted = blocking(store, move |store| {
         let _nothing_goes = store.deletions.read();
-        // Whichever repository it is: only a link knows how long the content has to be.
+        // Any repository's link will do: only a link knows how long the content has to be.
         let link = match from {
-            Some(from) => store.link(&from, Shelf::Blobs, &digest)?,
-            None => store.any_link(Shelf::Blobs, &digest)?,
+            Some(from) => store.link(&from, ContentKind::Blobs, &digest)?,
+            None => store.any_link(ContentKind::Blobs, &digest)?,
         };
-        let Some(Link { size, .. }) = link else { return Ok(false) };
-        store.put_link(&target, Shelf::Blobs, &digest, &Link { size, media_type: None })?;
+        let Some(ContentLink { size, .. }) = link else { return Ok(false) };
+        store.put_link(&target, ContentKind::Blobs, &digest, &ContentLink { size, media_type: None })?;
         Ok(true)
     })
     .await?;
     Ok(mounted.then(|| created(repository, &digest)))
 }
 
-/// The answer when a blob has come in.
+/// The answer when a blob has been stored.
 pub(super) fn created(repository: &Repository, digest: &Digest) -> Response {
     let location = text_value(format!("/v2/{repository}/blobs/{digest}"));
     let headers = [(header::LOCATION, location), (CONTENT_DIGEST, text_value(digest.to_string()))];
     (StatusCode::CREATED, headers).into_response()
 }
 
-/// A header's value from text of our own making: names and digests, which are plain by construction.
+/// A header's value from names and digests, which are ASCII by construction.
 pub(super) fn text_value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
@@ -150,7 +150,7 @@ pub(super) fn file_body(file: File, range: Range<u64>) -> Body {
 
 /// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum RequestedRange {
     Whole,
     Part(Range<u64>),
     Nothing,
@@ -158,7 +158,7 @@ enum Asked {
 
 /// Reads a `Range` header ([RFC 9110, 14.2](https://www.rfc-editor.org/rfc/rfc9110#section-14.2)). What is not one range
 /// of bytes is ignored, as the standard allows.
-fn byte_range(header: Option<&str>, size: u64) -> Asked {
+fn byte_range(header: Option<&str>, size: u64) -> RequestedRange {
     let part = |header: &str| {
         let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
         let number = |text: &str| text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok())?;
@@ -173,7 +173,7 @@ fn byte_range(header: Option<&str>, size: u64) -> Asked {
                 first..size.min(last.saturating_add(1))
             }
         };
-        Some(if range.start < range.end { Asked::Part(range) } else { Asked::Nothing })
+        Some(if range.start < range.end { RequestedRange::Part(range) } else { RequestedRange::Nothing })
     };
-    header.and_then(part).unwrap_or(Asked::Whole)
+    header.and_then(part).unwrap_or(RequestedRange::Whole)
 }

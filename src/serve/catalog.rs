@@ -1,4 +1,4 @@
-//! What is here: all repositories, and whether the store can be read at all.
+//! The list of all repositories, and the health check.
 
 use std::sync::Arc;
 

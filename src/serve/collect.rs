@@ -1,13 +1,13 @@
-//! What nobody needs any more goes: at the start, now and then, and at once when the disk is full.
+//! Garbage collection: at the start, every ten minutes, and at once when the disk is full.
 //!
 //! ```text
-//! an upload that nobody goes on with          goes after seven days, an empty one after one
+//! an idle upload                              goes after seven days, an empty one after one
 //! blobs that only a deleted manifest named    their links go after ten minutes
 //! content that no repository links to         goes after ten minutes
 //! ```
 //!
-//! A client that pushes the same again meanwhile finds everything as it was. Blobs that never had a manifest stay: one may
-//! be on its way to them for as long as its upload takes.
+//! A client that pushes the same image again before that finds everything as it was. Blobs that never had a manifest stay:
+//! their client may still be uploading the rest of the image.
 
 #[cfg(test)]
 mod tests;
@@ -28,22 +28,22 @@ use super::store::Store;
 use crate::clock;
 use crate::oci::{Algorithm, Digest};
 
-/// How long an upload is kept that nobody goes on with.
+/// How long an idle upload is kept.
 pub(super) const UPLOAD_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long one is kept in which nothing has arrived: it only has a name.
+/// How long one without any bytes is kept.
 const EMPTY_UPLOAD_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// How long whatever else is kept that nobody needs.
+/// How long other garbage is kept.
 pub(super) const GRACE: Duration = Duration::from_secs(600);
 
 impl Store {
-    /// Removes what nobody needs any more.
+    /// Removes garbage.
     pub(super) fn tidy(&self) -> io::Result<()> {
         self.collect(UPLOAD_LIFETIME, GRACE)
     }
 
-    /// Clears what an earlier process left. Nobody else is there yet.
+    /// Deletes what an earlier process left half done. No client is connected yet.
     pub(super) fn scrub(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.root.join("tmp"))? {
             let entry = entry?;
@@ -92,7 +92,7 @@ impl Store {
 
     fn expire_uploads(&self, folder: &Path, lifetime: Duration) -> io::Result<()> {
         for upload in entries(folder)? {
-            // It may end while we look.
+            // It may end at this moment.
             let Some(metadata) = found(upload.metadata())? else { continue };
             let lifetime = if metadata.len() == 0 { lifetime.min(EMPTY_UPLOAD_LIFETIME) } else { lifetime };
             if !is_older(metadata.modified().ok(), lifetime) {
@@ -106,7 +106,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes an upload that no request has; whether it was one.
+    /// Removes an upload unless a request has it; whether it was removed.
     pub(super) fn remove_idle_upload(&self, id: &SessionId, path: &Path) -> io::Result<bool> {
         let Some(_lock) = self.sessions.try_lock(id) else { return Ok(false) };
         self.sessions.forget(id);
@@ -114,8 +114,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Takes the blobs that only deleted manifests of a repository named out of it. Where a manifest cannot be read, nobody
-    /// knows what it needs: then all blobs stay.
+    /// Unlinks the blobs that only deleted manifests of a repository named. Where a manifest cannot be read, nobody knows what
+    /// it needs, and all blobs stay.
     fn unlink_blobs_of_deleted(&self, folder: &Path, grace: Duration) -> io::Result<()> {
         let tombstones = files_of(&folder.join("_deleted"))?;
         if tombstones.is_empty() {
@@ -163,7 +163,7 @@ impl Store {
                     continue;
                 }
                 let link = folder.join("_blobs").join(blob.algorithm().name()).join(blob.hex());
-                // One that came again after the deletion is there for something new.
+                // One that was pushed after the deletion belongs to something new.
                 let pushed = found(fs::metadata(&link))?.and_then(|link| link.modified().ok());
                 if pushed.is_some_and(|pushed| pushed <= deleted) {
                     remove_durable(&link)?;
@@ -185,7 +185,7 @@ impl Store {
         Ok(linked)
     }
 
-    /// Removes a file that was counted. One that comes back with a power cut is removed again.
+    /// Removes a file that was counted. After a power cut it may be there again, and is removed again.
     pub(super) fn remove_content(&self, path: &Path) -> io::Result<()> {
         let len = found(fs::metadata(path))?.map_or(0, |metadata| metadata.len());
         if found(fs::remove_file(path))?.is_some() {
@@ -220,7 +220,7 @@ fn links_of(folder: &Path) -> io::Result<Vec<Digest>> {
     Ok(digests)
 }
 
-/// The digests whose links lie in a folder of links.
+/// The digests of the links in a folder.
 fn files_of(folder: &Path) -> io::Result<Vec<(Digest, PathBuf)>> {
     let mut files = Vec::new();
     for algorithm in entries(folder)? {
@@ -233,13 +233,13 @@ fn files_of(folder: &Path) -> io::Result<Vec<(Digest, PathBuf)>> {
     Ok(files)
 }
 
-/// When a file came to where it lies.
+/// When a file was last renamed or changed.
 fn changed(path: &Path) -> io::Result<Option<SystemTime>> {
     let since = |metadata: fs::Metadata| Duration::from_secs(u64::try_from(metadata.ctime()).unwrap_or(0));
     Ok(found(fs::metadata(path))?.map(|metadata| SystemTime::UNIX_EPOCH + since(metadata)))
 }
 
-/// Whether it was that long ago. Unknown is not.
+/// Whether it was that long ago; not if the time is unknown.
 pub(super) fn is_older(then: Option<SystemTime>, age: Duration) -> bool {
     then.is_some_and(|then| clock::wall().duration_since(then).is_ok_and(|since| since >= age))
 }

@@ -1,6 +1,6 @@
 //! One connection: HTTP/1.1 and nothing else, request after request.
 //!
-//! In HTTP/2 one connection carries hundreds of requests, and a door that counts connections counts nothing.
+//! In HTTP/2 one connection carries hundreds of requests, and a limit on connections limits nothing.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,47 +15,47 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 
 use super::access::{AccessLog, Exchange, LoggedBody};
-use super::admission::{Standing, admit};
-use super::connection_limit::Permit;
+use super::admission::{AdmissionPolicy, admit};
+use super::connection_limit::ConnectionPermit;
 use super::discard::Discard;
-use super::limits::{Limits, READ_BYTES};
+use super::limits::{READ_BYTES, ServerLimits};
 use super::listener::Accepted;
-use super::pace::{PacedBody, PacedStream};
+use super::minimum_rate::{MinimumRateBody, MinimumRateStream};
 use super::store::Store;
 use super::{discard, routes};
 
-/// What answers behind the door.
+/// What answers the requests.
 #[derive(Debug, Clone)]
-pub(super) enum Service {
+pub(super) enum Backend {
     Store(Arc<Store>),
     Discard(Arc<Discard>),
 }
 
 /// What all connections of a server share.
 #[derive(Debug)]
-pub(super) struct House {
-    pub(super) service: Service,
-    pub(super) standing: Standing,
-    pub(super) limits: Limits,
+pub(super) struct ServerContext {
+    pub(super) backend: Backend,
+    pub(super) policy: AdmissionPolicy,
+    pub(super) limits: ServerLimits,
     pub(super) log: Option<AccessLog>,
-    /// No new requests.
+    /// Cancelled when no new requests are to be answered.
     pub(super) shutdown: CancellationToken,
-    /// No requests at all any more.
+    /// Cancelled when the requests in flight have to end.
     pub(super) cut: CancellationToken,
 }
 
-impl House {
+impl ServerContext {
     /// Serves a connection to its end.
     pub(super) async fn serve(self: Arc<Self>, accepted: Accepted) {
         let Accepted { stream, peer, permit } = accepted;
         let permit = Arc::new(permit);
         let answers = {
-            let (house, permit) = (Arc::clone(&self), Arc::clone(&permit));
+            let (context, permit) = (Arc::clone(&self), Arc::clone(&permit));
             hyper::service::service_fn(move |request: Request<Incoming>| {
                 let exchange =
-                    Exchange::begin(&permit, house.log.as_ref(), peer, request.method(), request.uri());
-                let house = Arc::clone(&house);
-                async move { Ok::<_, Infallible>(house.answer(request, exchange).await) }
+                    Exchange::begin(&permit, context.log.as_ref(), peer, request.method(), request.uri());
+                let context = Arc::clone(&context);
+                async move { Ok::<_, Infallible>(context.answer(request, exchange).await) }
             })
         };
         let flushed = {
@@ -64,9 +64,9 @@ impl House {
         };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head)
+            .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(READ_BYTES)
-            .serve_connection(TokioIo::new(PacedStream::new(stream, self.limits, flushed)), answers);
+            .serve_connection(TokioIo::new(MinimumRateStream::new(stream, self.limits, flushed)), answers);
         tokio::pin!(connection);
         let mut is_ending = false;
         loop {
@@ -91,28 +91,28 @@ impl House {
 
     async fn answer(&self, request: Request<Incoming>, mut exchange: Exchange) -> Response<LoggedBody<Body>> {
         let (parts, body) = request.into_parts();
-        let body = Body::new(PacedBody::new(body, self.limits, exchange.received()));
-        let mut response = if let Err(refusal) = admit(&parts, self.standing) {
+        let body = Body::new(MinimumRateBody::new(body, self.limits, exchange.received()));
+        let mut response = if let Err(refusal) = admit(&parts, self.policy) {
             refusal.into_response()
         } else {
             let request = Request::from_parts(parts, body);
-            match &self.service {
-                Service::Store(store) => routes::answer(store, request).await,
-                Service::Discard(sink) => discard::answer(sink, request).await,
+            match &self.backend {
+                Backend::Store(store) => routes::answer(store, request).await,
+                Backend::Discard(sink) => discard::answer(sink, request).await,
             }
         };
         let headers = response.headers_mut();
-        // Docker's clients look for it before they believe that this is a registry.
+        // Docker's clients take a server without it for no registry.
         headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
-        // What lies here is anybody's. A browser is not to make a page of it.
+        // Anybody may have stored the content. A browser must not render it as a page.
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         exchange.answered(response.status());
         response.map(|body| LoggedBody::new(body, exchange))
     }
 }
 
-/// The connection is to take no further request.
-async fn ending(shutdown: &CancellationToken, permit: &Permit) {
+/// Waits until the connection may take no further request.
+async fn ending(shutdown: &CancellationToken, permit: &ConnectionPermit) {
     tokio::select! { () = shutdown.cancelled() => {}, () = permit.closing() => {} }
 }
 

@@ -20,10 +20,10 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// The limit on connections, shared by all of them.
 #[derive(Debug, Clone)]
-pub(super) struct ConnectionLimit(Arc<Shared>);
+pub(super) struct ConnectionLimit(Arc<LimitState>);
 
 #[derive(Debug)]
-struct Shared {
+struct LimitState {
     occupancy: Mutex<Occupancy>,
     /// A place became free, or a connection became idle, or one that had to close did not.
     changed: Notify,
@@ -91,15 +91,15 @@ impl Occupancy {
 impl ConnectionLimit {
     pub(super) fn new(connections: usize) -> Self {
         let occupancy = Occupancy { free: connections, next: 0, idle: BTreeMap::new(), closing: None };
-        Self(Arc::new(Shared { occupancy: Mutex::new(occupancy), changed: Notify::new() }))
+        Self(Arc::new(LimitState { occupancy: Mutex::new(occupancy), changed: Notify::new() }))
     }
 
     /// Waits for a place. One task waits at a time.
-    pub(super) async fn acquire(&self) -> Permit {
+    pub(super) async fn acquire(&self) -> ConnectionPermit {
         loop {
             let attempt = self.0.occupancy.lock().take(Instant::now());
             match attempt {
-                Attempt::Taken => return Permit::new(self.clone()),
+                Attempt::Taken => return ConnectionPermit::new(self.clone()),
                 Attempt::Wait(None) => self.0.changed.notified().await,
                 Attempt::Wait(Some(until)) => {
                     tokio::select! {
@@ -129,14 +129,14 @@ enum Activity {
 
 /// The place of one connection; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(super) struct ConnectionPermit {
     limit: ConnectionLimit,
     activity: Mutex<Activity>,
     /// Cancelled when the connection has to close, after the request that it may have.
     close: CancellationToken,
 }
 
-impl Permit {
+impl ConnectionPermit {
     fn new(limit: ConnectionLimit) -> Self {
         let close = CancellationToken::new();
         let number = limit.0.occupancy.lock().add_idle(close.clone(), Instant::now() + FIRST_REQUEST_GRACE);
@@ -185,7 +185,7 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut occupancy = self.limit.0.occupancy.lock();
         if let Activity::Idle(number) = *self.activity.get_mut() {
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     /// Permits of connections that have a request.
-    async fn busy(limit: &ConnectionLimit, number: usize) -> Vec<Permit> {
+    async fn busy(limit: &ConnectionLimit, number: usize) -> Vec<ConnectionPermit> {
         let mut permits = Vec::new();
         for _ in 0..number {
             let permit = limit.acquire().await;
@@ -214,7 +214,7 @@ mod tests {
         permits
     }
 
-    fn becomes_idle(permit: &Permit) {
+    fn becomes_idle(permit: &ConnectionPermit) {
         permit.end_request();
         permit.flushed();
     }

@@ -1,7 +1,7 @@
-//! A sink that speaks as a registry does and throws the blobs away: how fast a client can send, whatever the other end.
+//! A registry that throws blobs away. It shows how fast a client can send.
 //!
 //! In: the requests of a push. Out: the answers that let it complete. Bodies of blobs are read and dropped, neither
-//! hashed nor kept; that a blob has come is remembered, so that mounts and later questions are answered as elsewhere.
+//! hashed nor kept. Which blobs have come is remembered, so that mounts and HEAD are answered as elsewhere.
 //! Manifests stay in memory, because a push reads them back. For measurements only: nothing can be pulled from it.
 
 use crate::sync::{Mutex, MutexGuard};
@@ -17,13 +17,13 @@ use futures_util::StreamExt as _;
 use super::blobs::{self, CONTENT_DIGEST, text_value};
 use super::error::{Code, Refusal, json_answer};
 use super::receive::receive_document;
-use super::request::{Query, Route, Target};
+use super::request::{ManifestReference, Query, Route};
 use super::sessions::SessionId;
 use super::uploads;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};
 
-/// What is remembered has a limit too: names of blobs and sessions, and bytes of manifests.
+/// Limits of what is remembered: names of blobs and sessions, and bytes of manifests.
 const MAX_REMEMBERED: usize = 1 << 18;
 const MAX_MANIFESTS_BYTES: usize = 64 << 20;
 
@@ -39,13 +39,13 @@ struct Memory {
     blobs: HashMap<(Repository, Digest), u64>,
     /// How much came in each session.
     sessions: HashMap<SessionId, u64>,
-    manifests: HashMap<(Repository, Target), Arc<Kept>>,
+    manifests: HashMap<(Repository, ManifestReference), Arc<StoredManifest>>,
     manifest_bytes: usize,
 }
 
 /// A manifest as it came.
 #[derive(Debug)]
-struct Kept {
+struct StoredManifest {
     digest: Digest,
     media_type: String,
     bytes: Bytes,
@@ -56,13 +56,13 @@ impl Discard {
         self.memory.lock()
     }
 
-    /// Reads a body to its end, and tells its length.
+    /// Reads a body to its end; gives its length.
     async fn drain(body: Body) -> Result<u64, Refusal> {
         let mut stream = body.into_data_stream();
         let mut len = 0;
         while let Some(chunk) = stream.next().await {
             let broke_off =
-                |_| Refusal::new(Code::BlobUploadInvalid, "the body broke off, or came too slowly");
+                |_| Refusal::new(Code::BlobUploadInvalid, "the body ended early, or came too slowly");
             len += chunk.map_err(broke_off)?.len() as u64;
         }
         Ok(len)
@@ -124,7 +124,10 @@ async fn dispatch(sink: &Arc<Discard>, route: Route, request: Request) -> Result
         (Route::Manifest(repository, target), method @ (Method::GET | Method::HEAD)) => {
             manifest(sink, repository, target, &method)
         }
-        _ => Err(Refusal::new(Code::Unsupported, "this sink only takes pushes; nothing can be had from it")),
+        _ => Err(Refusal::new(
+            Code::Unsupported,
+            "`serve --discard` only takes pushes; nothing can be pulled from it",
+        )),
     }
 }
 
@@ -173,7 +176,7 @@ async fn start(
     Ok(session(&repository, &id, 0, StatusCode::ACCEPTED))
 }
 
-/// Adds what came to a session, and tells how much that is.
+/// Adds bytes to a session, and answers with its length.
 fn advance(
     sink: &Discard,
     repository: &Repository,
@@ -196,7 +199,7 @@ fn session(repository: &Repository, id: &SessionId, len: u64, status: StatusCode
 async fn put_manifest(
     sink: &Discard,
     repository: Repository,
-    target: Target,
+    target: ManifestReference,
     query: &Query,
     headers: &HeaderMap,
     body: Body,
@@ -208,14 +211,18 @@ async fn put_manifest(
     let bytes = document.read()?;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let digest = Digest::of(&bytes);
-    let kept =
-        Kept { digest, media_type: media_type.unwrap_or_default().to_owned(), bytes: Bytes::from(bytes) };
+    let kept = StoredManifest {
+        digest,
+        media_type: media_type.unwrap_or_default().to_owned(),
+        bytes: Bytes::from(bytes),
+    };
     let kept = Arc::new(kept);
     let tags = query.texts("tag").map(super::request::tag).collect::<Result<Vec<_>, _>>()?;
     let mut memory = sink.memory();
     memory.check(kept.bytes.len())?;
     memory.manifest_bytes += kept.bytes.len();
-    let targets = tags.into_iter().map(Target::Tag).chain([target, Target::Digest(digest)]);
+    let targets =
+        tags.into_iter().map(ManifestReference::Tag).chain([target, ManifestReference::Digest(digest)]);
     memory.manifests.extend(targets.map(|target| ((repository.clone(), target), Arc::clone(&kept))));
     let location = text_value(format!("/v2/{repository}/manifests/{digest}"));
     let answer = [(header::LOCATION, location), (CONTENT_DIGEST, text_value(digest.to_string()))];
@@ -225,7 +232,7 @@ async fn put_manifest(
 fn manifest(
     sink: &Discard,
     repository: Repository,
-    target: Target,
+    target: ManifestReference,
     method: &Method,
 ) -> Result<Response, Refusal> {
     let kept = sink.memory().manifests.get(&(repository, target)).cloned();

@@ -1,4 +1,4 @@
-//! How much of the disk the store takes, and how much it may take.
+//! The disk space that the store uses, and its limit.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use crate::sync::Mutex;
 
 /// Bytes of blobs, manifests and uploads. Links and tags are not counted.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct DiskUsage {
     most: u64,
     used: AtomicU64,
     /// Locked while room is looked for.
@@ -22,15 +22,15 @@ pub(super) struct RoomSearch {
     pub(super) found_nothing: Option<Instant>,
 }
 
-impl Disk {
+impl DiskUsage {
     pub(super) fn new(most: Option<u64>) -> Self {
         Self { most: most.unwrap_or(u64::MAX), used: AtomicU64::new(0), search: Mutex::default() }
     }
 
-    /// Takes room that is about to be filled.
+    /// Reserves room for bytes that are about to be written.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] where there is not as much left.
+    /// [`io::ErrorKind::StorageFull`] where less is left.
     pub(super) fn take(&self, bytes: u64) -> io::Result<()> {
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.most);
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
@@ -39,18 +39,18 @@ impl Disk {
         })
     }
 
-    /// Room that is filled already, whether it may be or not.
+    /// Counts files that exist already, also past the limit.
     pub(super) fn found(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Room that is free again.
+    /// Frees room.
     pub(super) fn give_back(&self, bytes: u64) {
         let less = |used: u64| Some(used.saturating_sub(bytes));
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// How many of these bytes there is no room for.
+    /// How many of these bytes have no room.
     pub(super) fn lacks(&self, bytes: u64) -> u64 {
         self.used().saturating_add(bytes).saturating_sub(self.most)
     }
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn no_more_than_there_is() {
-        let disk = Disk::new(Some(10));
+        let disk = DiskUsage::new(Some(10));
         disk.take(7).unwrap();
         assert_eq!(disk.take(4).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!((disk.lacks(3), disk.lacks(4)), (0, 1));
@@ -81,6 +81,6 @@ mod tests {
         // A limit that came later than the files.
         disk.found(90);
         disk.take(1).unwrap_err();
-        Disk::new(None).take(1 << 40).unwrap();
+        DiskUsage::new(None).take(1 << 40).unwrap();
     }
 }

@@ -14,10 +14,10 @@ use crate::oci::Digest;
 /// The registry cannot be started, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// An address others can reach, without the word that this is wanted.
+    /// An address that other machines can reach, and no permission to serve them.
     #[error(
-        "refusing to serve on {0}: anybody who reaches it could push and pull; bind to a loopback address, or allow it \
-         with --anonymous"
+        "refusing to serve on {0}: anybody who can reach it could push and pull; listen on a loopback address, or allow \
+         it with --anonymous"
     )]
     NotLoopback(SocketAddr),
     /// Another process writes to the folder.
@@ -112,7 +112,7 @@ impl Code {
     }
 }
 
-/// A request that is not done, and why.
+/// A request that is refused, and why.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -166,15 +166,15 @@ impl Refusal {
     }
 }
 
-/// The file system refused. What it said goes to the log, not to strangers.
+/// An error of the file system. Its text goes to the log, not to the client.
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
-        tracing::error!(%error, "file work failed");
+        tracing::error!(%error, "an operation on the store's files failed");
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::new(Code::Unavailable, "the registry has no room left")
+                Self::new(Code::Unavailable, "the registry has no room left on its disk")
             }
-            _ => Self::new(Code::Unknown, "the registry's file system refused"),
+            _ => Self::new(Code::Unknown, "the registry cannot read or write its files; its log says why"),
         }
     }
 }

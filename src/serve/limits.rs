@@ -1,7 +1,7 @@
-//! How much one client may take from the others: places, time, memory.
+//! How much one client may take from the others: connections, time, memory.
 //!
-//! A big blob over a poor link is what this registry is for, so there is no limit on how long a request takes; only on how
-//! long nothing moves, and on how little.
+//! This registry is for big blobs over poor links. So a request may take as long as it likes, as long as bytes arrive at a
+//! minimum rate.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// The limits of a server. Tests have smaller ones.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Connections at once. More take the places of those that wait for a request.
+pub(super) struct ServerLimits {
+    /// Connections at the same time. A further one takes the place of an idle one.
     pub(super) connections: usize,
     /// How long a connection may wait for the whole head of the next request.
-    pub(super) head: Duration,
-    /// While a body is on its way, `least` bytes have to move in each of these spans.
-    pub(super) span: Duration,
-    pub(super) least: u64,
+    pub(super) head_timeout: Duration,
+    /// While a body is on its way, at least `rate_bytes` have to move in each of these windows.
+    pub(super) rate_window: Duration,
+    pub(super) rate_bytes: u64,
 }
 
-/// A connection takes a descriptor, and what it reads or writes another one; temporary files come to that.
+/// A connection takes a descriptor, the file that it reads or writes takes another, and there are temporary files.
 const DESCRIPTORS_EACH: u64 = 3;
 const MOST_CONNECTIONS: u64 = 1024;
 
@@ -38,18 +38,18 @@ pub(super) const SMALL_BYTES: usize = 64 << 10;
 /// Documents that are read or made at the same time.
 pub(super) const DOCUMENTS: usize = 4;
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: connections(),
-            head: Duration::from_secs(60),
-            span: Duration::from_secs(60),
-            least: 4 << 10,
+            head_timeout: Duration::from_secs(60),
+            rate_window: Duration::from_secs(60),
+            rate_bytes: 4 << 10,
         }
     }
 }
 
-/// As many as the process may have descriptors for, which is as many as the system lets it ask for.
+/// As many as there are descriptors for, after raising the limit as far as the system allows.
 fn connections() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,4 +1,4 @@
-//! The socket that connections come in by.
+//! The listening socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connection_limit::{ConnectionLimit, Permit};
+use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 
-/// A peer that lost its power is noticed after a minute of silence and three questions.
+/// A peer that lost its power is noticed after a minute of silence and three probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// How long nothing is accepted after the system refused to.
+/// How long nothing is accepted after the system has refused.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A listener that accepts as many connections as may be served at once.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(super) struct LimitedListener {
     socket: TcpListener,
     limit: ConnectionLimit,
 }
@@ -29,15 +29,15 @@ pub(super) struct Listener {
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) permit: Permit,
+    pub(super) permit: ConnectionPermit,
 }
 
-impl Listener {
+impl LimitedListener {
     pub(super) fn new(socket: TcpListener, connections: usize) -> Self {
         Self { socket, limit: ConnectionLimit::new(connections) }
     }
 
-    /// The next connection. Whoever drops this future before its end may drop a connection that waits for its place.
+    /// The next connection. Dropping this future before its end may drop a connection that waits for its place.
     pub(super) async fn accept(&self) -> Accepted {
         loop {
             match self.socket.accept().await {

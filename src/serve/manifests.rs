@@ -1,4 +1,4 @@
-//! Manifests: taken byte for byte, and only when everything they name is there
+//! Manifests: stored byte for byte, and only when everything they name is there
 //! ([distribution-spec, pushing manifests](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests)).
 
 #[cfg(test)]
@@ -19,8 +19,8 @@ use super::error::{Code, Refusal};
 use super::named::needed_by;
 use super::receive::receive_document;
 use super::referrers;
-use super::request::{self, Query, Target};
-use super::store::{Link, Shelf, Store, blocking};
+use super::request::{self, ManifestReference, Query};
+use super::store::{ContentKind, ContentLink, Store, blocking};
 use super::{pages, tags};
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag, media_type};
@@ -28,19 +28,19 @@ use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag, media_type};
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAGS: HeaderName = HeaderName::from_static("oci-tag");
 
-fn unknown(target: &Target) -> Refusal {
+fn unknown(target: &ManifestReference) -> Refusal {
     let what = match target {
-        Target::Tag(tag) => tag.to_string(),
-        Target::Digest(digest) => digest.to_string(),
+        ManifestReference::Tag(tag) => tag.to_string(),
+        ManifestReference::Digest(digest) => digest.to_string(),
     };
     Refusal::new(Code::ManifestUnknown, format!("{what} is not in this repository"))
 }
 
-/// The digest that is meant; for a tag, the one it stands for now.
-fn resolve(store: &Store, repository: &Repository, target: &Target) -> io::Result<Option<Digest>> {
+/// The digest of a reference; for a tag, the one it points to now.
+fn resolve(store: &Store, repository: &Repository, target: &ManifestReference) -> io::Result<Option<Digest>> {
     match target {
-        Target::Digest(digest) => Ok(Some(*digest)),
-        Target::Tag(tag) => tags::read(store, repository, tag),
+        ManifestReference::Digest(digest) => Ok(Some(*digest)),
+        ManifestReference::Tag(tag) => tags::read(store, repository, tag),
     }
 }
 
@@ -48,7 +48,7 @@ fn resolve(store: &Store, repository: &Repository, target: &Target) -> io::Resul
 pub(super) async fn fetch(
     store: &Arc<Store>,
     repository: Repository,
-    target: Target,
+    target: ManifestReference,
     method: &Method,
 ) -> Result<Response, Refusal> {
     let refusal = unknown(&target);
@@ -77,7 +77,7 @@ pub(super) async fn fetch(
 pub(super) async fn store(
     store: &Arc<Store>,
     repository: Repository,
-    target: Target,
+    target: ManifestReference,
     query: &Query,
     headers: &HeaderMap,
     body: Body,
@@ -95,15 +95,15 @@ pub(super) async fn store(
     let _turn = pages::turn(store).await?;
     let bytes = Bytes::from(document.read()?);
     let (digest, tags): (_, Vec<Tag>) = match target {
-        Target::Tag(tag) => (Digest::of(&bytes), vec![tag]),
-        Target::Digest(digest) if digest.matches(&bytes) => {
+        ManifestReference::Tag(tag) => (Digest::of(&bytes), vec![tag]),
+        ManifestReference::Digest(digest) if digest.matches(&bytes) => {
             (digest, query.texts("tag").map(request::tag).collect::<Result<_, _>>()?)
         }
-        Target::Digest(digest) => {
+        ManifestReference::Digest(digest) => {
             return Err(Refusal::new(Code::DigestInvalid, format!("the manifest is not {digest}")));
         }
     };
-    let manifest = Received::read(bytes, &sent_as)?;
+    let manifest = IncomingManifest::read(bytes, &sent_as)?;
     let subject = manifest.subject;
 
     let mut response = StatusCode::CREATED.into_response();
@@ -128,9 +128,9 @@ pub(super) async fn store(
                     let descriptor = manifest.claims.descriptor(&sent_as, &digest, manifest.bytes.len());
                     referrers::write(store, &repository, &subject, &digest, &descriptor)?;
                 }
-                let link = Link { size: len, media_type: Some(sent_as.clone()) };
-                store.put_link(&repository, Shelf::Manifests, &digest, &link)?;
-                // Tags are last: they never stand for what is not there.
+                let link = ContentLink { size: len, media_type: Some(sent_as.clone()) };
+                store.put_link(&repository, ContentKind::Manifests, &digest, &link)?;
+                // Tags are written last: they never point to a manifest that is not there.
                 for tag in &tags {
                     tags::write(store, &repository, tag, &digest)?;
                 }
@@ -142,22 +142,22 @@ pub(super) async fn store(
     if missing.is_empty() { Ok(response) } else { Err(Refusal::missing_blobs(&missing)) }
 }
 
-/// A manifest that came in, and what it takes to store it.
-struct Received {
+/// A manifest that was sent, and what has to be there to store it.
+struct IncomingManifest {
     bytes: Bytes,
-    claims: referrers::Claims,
+    claims: referrers::ManifestFields,
     subject: Option<Digest>,
-    /// What the repository must have as blobs, and what it must have in either way.
+    /// What the repository must have as blobs, and what it must have as blobs or manifests.
     blobs: Vec<Digest>,
     children: Vec<Digest>,
 }
 
-impl Received {
-    /// A kind that is not known is stored as it is, when it is a JSON object and what it names is there.
+impl IncomingManifest {
+    /// A manifest of an unknown type is stored as it is, if it is a JSON object and everything it names is there.
     fn read(bytes: Bytes, sent_as: &str) -> Result<Self, Refusal> {
         let invalid = |why: String| Refusal::new(Code::ManifestInvalid, why);
         let essence = sent_as.split(';').next().map_or("", str::trim);
-        let claims = referrers::Claims::read(&bytes)?;
+        let claims = referrers::ManifestFields::read(&bytes)?;
         if let Some(says) = claims.media_type.as_deref()
             && says != essence
         {
@@ -181,18 +181,18 @@ impl Received {
         })
     }
 
-    /// What it names and the repository has not. Its subject may be missing, it may come later.
+    /// What it names and the repository lacks. Its subject may be missing: it may come later.
     fn missing(&self, store: &Store, repository: &Repository) -> io::Result<Vec<Digest>> {
         let mut missing = Vec::new();
         for blob in &self.blobs {
-            if store.link(repository, Shelf::Blobs, blob)?.is_none() {
+            if store.link(repository, ContentKind::Blobs, blob)?.is_none() {
                 missing.push(*blob);
             }
         }
         for child in &self.children {
-            // An index may list what is not a manifest.
+            // An index may list blobs.
             if store.manifest_link(repository, child)?.is_none()
-                && store.link(repository, Shelf::Blobs, child)?.is_none()
+                && store.link(repository, ContentKind::Blobs, child)?.is_none()
             {
                 missing.push(*child);
             }
@@ -201,18 +201,18 @@ impl Received {
     }
 }
 
-/// `DELETE manifests/<tag or digest>`: a tag alone, or a manifest with the tags that stand for it.
+/// `DELETE manifests/<tag or digest>`: a tag alone, or a manifest with the tags that point to it.
 pub(super) async fn delete(
     store: &Arc<Store>,
     repository: Repository,
-    target: Target,
+    target: ManifestReference,
 ) -> Result<Response, Refusal> {
     let refusal = unknown(&target);
     let was_there = blocking(store, move |store| {
         let _alone = store.deletions.write();
         let digest = match target {
-            Target::Tag(tag) => return tags::remove(store, &repository, &tag),
-            Target::Digest(digest) => digest,
+            ManifestReference::Tag(tag) => return tags::remove(store, &repository, &tag),
+            ManifestReference::Digest(digest) => digest,
         };
         for tag in tags::all(store, &repository)? {
             if tags::read(store, &repository, &tag)? == Some(digest) {

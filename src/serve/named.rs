@@ -1,4 +1,4 @@
-//! What a manifest names, whatever kind it is: registries store kinds that were not thought of when they were written.
+//! What a manifest names, whatever its type: a registry stores types that are newer than itself.
 
 use axum::body::Bytes;
 use serde_json::Value;
@@ -10,13 +10,13 @@ use crate::oci::Digest;
 /// manifest that was in its release candidates).
 const FIELDS: [&str; 4] = ["config", "layers", "blobs", "manifests"];
 
-/// The digests of what a manifest needs, foreign layers included; none for what is no JSON.
+/// The digests that a manifest names, foreign layers included; none where it is not JSON.
 pub(super) fn named_by(manifest: &Bytes) -> Vec<Digest> {
     let Ok(document) = serde_json::from_slice::<Value>(manifest) else { return Vec::new() };
     descriptors(&document).filter_map(|descriptor| descriptor["digest"].as_str()?.parse().ok()).collect()
 }
 
-/// What a manifest of a kind that is not known here needs to be whole.
+/// What has to be there for a manifest of an unknown type.
 pub(super) fn needed_by(document: &Value) -> Vec<Digest> {
     let here = |descriptor: &&Value| descriptor["urls"].as_array().is_none_or(Vec::is_empty);
     descriptors(document)

@@ -1,4 +1,4 @@
-//! Lists that may be long: page by page, and never whole in the memory of a slow reader.
+//! Long lists: in pages, and never kept in memory for a slow reader.
 
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
@@ -16,13 +16,13 @@ use super::limits::SMALL_BYTES;
 use super::request::Query;
 use super::store::{Store, blocking};
 
-/// The longest page that is given when a page is asked for.
+/// The most entries of a page.
 pub(super) const MAX_PAGE: usize = 1000;
 
 /// What a client asks of a list.
 #[derive(Debug)]
 pub(super) struct Page<'a> {
-    /// Entries at most; none where all were asked for.
+    /// The most entries; none where the client asked for all.
     pub(super) len: Option<usize>,
     /// The last entry of the page before.
     pub(super) last: Option<&'a str>,
@@ -44,12 +44,12 @@ impl<'a> Page<'a> {
     }
 }
 
-/// A turn to read or make a document. Few have one at a time: a document may take megabytes.
+/// Waits for a turn to read or make a document. There are few at a time, because a document may take megabytes.
 pub(super) async fn turn(store: &Arc<Store>) -> Result<SemaphorePermit<'_>, Refusal> {
-    store.documents.acquire().await.map_err(|_| Refusal::new(Code::Unknown, "the registry ends"))
+    store.documents.acquire().await.map_err(|_| Refusal::new(Code::Unknown, "the registry is shutting down"))
 }
 
-/// A document as an answer. A long one waits in a file without a name until the client has read it.
+/// A document as an answer. A long one waits in an unnamed file until the client has read it.
 pub(super) async fn document(
     store: &Arc<Store>,
     content_type: &'static str,
@@ -76,7 +76,7 @@ fn spooled(store: &Store, text: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Names the page that follows.
+/// Names the next page.
 pub(super) fn link_next(response: &mut Response, path_and_query: &str) {
     let link = text_value(format!("<{path_and_query}>; rel=\"next\""));
     response.headers_mut().insert(header::LINK, link);

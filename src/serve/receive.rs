@@ -1,9 +1,9 @@
-//! The body of a request becomes bytes in a session's file, hashed as they pass.
+//! Writes the body of a request to the file of its session, and hashes it on the way.
 //!
 //! In: a body, and the file it is appended to. Out: the new length. Writing and hashing happen on threads that may block,
-//! one batch behind the network: what arrives while a batch is written is the next one. A slow client holds what it has just
-//! sent, and no thread; all clients together hold no more than a budget. When a client goes away in the middle, what has
-//! arrived stays: that is what it will resume from.
+//! one batch behind the network: what arrives while a batch is written is the next one. A slow client holds the bytes it has
+//! just sent, and no thread; all clients together hold no more than a budget. When a connection breaks, what has arrived is
+//! written and stays, and the client resumes from there.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -52,7 +52,7 @@ impl Appender {
         (self, result)
     }
 
-    /// Writes all of it. On a full disk room is made, as long as there is some to be had.
+    /// Writes all of it. On a full disk it makes room, as long as something can be removed.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let wanted = bytes.len() as u64;
         self.store.take_room(wanted)?;
@@ -85,9 +85,9 @@ struct Batch {
 impl Batch {
     async fn push(&mut self, store: &Store, bytes: Bytes) -> Result<(), Refusal> {
         let wanted = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        // What is being written meanwhile gives its share back by itself.
+        // A batch that is being written gives its share back when it is done.
         let share = Arc::clone(&store.buffers).acquire_many_owned(wanted).await;
-        let share = share.map_err(|_| Refusal::new(Code::Unknown, "the registry ends"))?;
+        let share = share.map_err(|_| Refusal::new(Code::Unknown, "the registry is shutting down"))?;
         match &mut self.share {
             Some(all) => all.merge(share),
             none => *none = Some(share),
@@ -120,7 +120,7 @@ pub(super) async fn append(
             biased;
             done = writing.done(), if !writing.is_idle() => writing = done?,
             () = session.interrupted.cancelled() => {
-                break Err(Refusal::new(Code::BlobUploadInvalid, "another request went on with this upload"));
+                break Err(Refusal::new(Code::BlobUploadInvalid, "another request of the client continues this upload"));
             }
             next = next_chunk(&mut stream, &mut left), if batch.len < BATCH_BYTES => match next {
                 Ok(Some(bytes)) => batch.push(store, bytes).await?,
@@ -134,7 +134,7 @@ pub(super) async fn append(
     end
 }
 
-/// Who has the file.
+/// Where the open file is.
 enum Writing {
     Idle(Box<Appender>),
     Busy(JoinHandle<(Appender, io::Result<()>)>),
@@ -151,7 +151,7 @@ impl Writing {
         Ok(Self::Busy(tokio::task::spawn_blocking(move || appender.append(&batch))))
     }
 
-    /// Waits for the batch that is being written. Nothing is lost when nobody waits to the end.
+    /// Waits for the batch that is being written. Dropping this future loses nothing.
     async fn done(&mut self) -> Result<Self, Refusal> {
         match self {
             Self::Idle(_) => std::future::pending().await,
@@ -177,8 +177,8 @@ async fn next_chunk(stream: &mut BodyDataStream, left: &mut u64) -> Result<Optio
     match stream.next().await {
         None => Ok(None),
         Some(Err(error)) => {
-            tracing::debug!(%error, "a body broke off");
-            Err(Refusal::new(Code::BlobUploadInvalid, "the body broke off, or came too slowly"))
+            tracing::debug!(%error, "a body ended early");
+            Err(Refusal::new(Code::BlobUploadInvalid, "the body ended early, or came too slowly"))
         }
         Some(Ok(bytes)) if bytes.len() as u64 > *left => {
             Err(Refusal::new(Code::SizeInvalid, "the body is longer than its Content-Range"))
@@ -190,13 +190,13 @@ async fn next_chunk(stream: &mut BodyDataStream, left: &mut u64) -> Result<Optio
     }
 }
 
-/// A document that has arrived: in memory when it is small, else in a file without a name.
-pub(super) enum Document {
+/// A document that has arrived: in memory when it is small, else in an unnamed file.
+pub(super) enum ReceivedDocument {
     Small(Vec<u8>),
     Large(File),
 }
 
-impl Document {
+impl ReceivedDocument {
     /// All of it, in memory.
     pub(super) fn read(self) -> io::Result<Vec<u8>> {
         match self {
@@ -211,17 +211,17 @@ impl Document {
     }
 }
 
-/// Receives a document; `None` when it is longer than `limit`. Of a longer one some more is read and forgotten, so that the
-/// client is still there to hear the answer. `file` makes one without a name.
+/// Receives a document; `None` when it is longer than `limit`. Some bytes past the limit are read and dropped, so that the
+/// client still reads the answer. `file` makes an unnamed file.
 pub(super) async fn receive_document(
     body: Body,
     limit: usize,
     file: impl Fn() -> io::Result<File>,
-) -> Result<Option<Document>, Refusal> {
+) -> Result<Option<ReceivedDocument>, Refusal> {
     let mut stream = body.into_data_stream();
-    let (mut document, mut total) = (Document::Small(Vec::new()), 0);
+    let (mut document, mut total) = (ReceivedDocument::Small(Vec::new()), 0);
     while let Some(chunk) = stream.next().await {
-        let broke_off = |_| Refusal::new(Code::ManifestInvalid, "the body broke off, or came too slowly");
+        let broke_off = |_| Refusal::new(Code::ManifestInvalid, "the body ended early, or came too slowly");
         let chunk = chunk.map_err(broke_off)?;
         total += chunk.len();
         if total > limit * 4 {
@@ -231,11 +231,11 @@ pub(super) async fn receive_document(
             continue;
         }
         document = match document {
-            Document::Small(mut bytes) if bytes.len() + chunk.len() <= SMALL_BYTES => {
+            ReceivedDocument::Small(mut bytes) if bytes.len() + chunk.len() <= SMALL_BYTES => {
                 bytes.extend_from_slice(&chunk);
-                Document::Small(bytes)
+                ReceivedDocument::Small(bytes)
             }
-            Document::Small(bytes) => {
+            ReceivedDocument::Small(bytes) => {
                 let mut file = file()?;
                 write_beside(move || {
                     file.write_all(&bytes)?;
@@ -244,7 +244,7 @@ pub(super) async fn receive_document(
                 })
                 .await?
             }
-            Document::Large(mut file) => {
+            ReceivedDocument::Large(mut file) => {
                 write_beside(move || {
                     file.write_all(&chunk)?;
                     Ok(file)
@@ -258,9 +258,9 @@ pub(super) async fn receive_document(
 
 async fn write_beside(
     write: impl FnOnce() -> io::Result<File> + Send + 'static,
-) -> Result<Document, Refusal> {
+) -> Result<ReceivedDocument, Refusal> {
     let file = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
-    Ok(Document::Large(file))
+    Ok(ReceivedDocument::Large(file))
 }
 
 /// The digest of a session's synced file: from what was hashed on the way, else by reading it. `expected` names the

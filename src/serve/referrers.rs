@@ -1,4 +1,4 @@
-//! Who is about whom: signatures and the like, found by the manifest they name as their subject
+//! Referrers: signatures and other manifests, found by the manifest they name as their subject
 //! ([distribution-spec, listing referrers](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-referrers)).
 //!
 //! The descriptor of each such manifest is written once, when the manifest comes in; a list is those files, less the ones
@@ -21,38 +21,38 @@ use super::durable::entries;
 use super::error::{Code, Refusal};
 use super::pages::{self, MAX_PAGE, Page};
 use super::request::Query;
-use super::store::{Shelf, Store, blocking};
+use super::store::{ContentKind, Store, blocking};
 use crate::oci::{Digest, Repository, media_type};
 
-/// A page of a list is full when it is that long, whatever it holds.
+/// A page of a list ends at this length, however few entries it has.
 const PAGE_BYTES: usize = 1 << 20;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// What a manifest says of itself.
+/// The fields of a manifest that its descriptor repeats.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Claims {
+pub(super) struct ManifestFields {
     pub(super) media_type: Option<String>,
     artifact_type: Option<String>,
-    config: Option<Config>,
+    config: Option<ConfigDescriptor>,
     annotations: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+struct ConfigDescriptor {
     media_type: Option<String>,
 }
 
-impl Claims {
+impl ManifestFields {
     pub(super) fn read(manifest: &[u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(manifest).map_err(|error| {
-            Refusal::new(Code::ManifestInvalid, format!("not the JSON it should be: {error}"))
+            Refusal::new(Code::ManifestInvalid, format!("the manifest is not valid JSON: {error}"))
         })
     }
 
-    /// The entry of a list. An image without an artifact type of its own has its configuration's.
+    /// The manifest's entry in a list. Without an artifact type of its own it has its configuration's.
     pub(super) fn descriptor(&self, media_type: &str, digest: &Digest, size: usize) -> Value {
         let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": size });
         let config = self.config.as_ref().and_then(|config| config.media_type.as_ref());
@@ -84,8 +84,8 @@ pub(super) fn write(
 }
 
 /// A page of the list: the descriptors, and the name of the last one looked at when more may follow.
-fn read(store: &Store, wanted: &Wanted) -> io::Result<(Vec<Value>, Option<String>)> {
-    let Wanted { repository, subject, artifact_type, after, len } = wanted;
+fn read(store: &Store, asked: &ReferrersQuery) -> io::Result<(Vec<Value>, Option<String>)> {
+    let ReferrersQuery { repository, subject, artifact_type, after, len } = asked;
     let names = entries(&folder(store, repository, subject))?.into_iter();
     let mut names: Vec<String> = names.filter_map(|file| file.file_name().into_string().ok()).collect();
     names.sort_unstable();
@@ -96,7 +96,7 @@ fn read(store: &Store, wanted: &Wanted) -> io::Result<(Vec<Value>, Option<String
             return Ok((descriptors, last));
         }
         let Ok(digest) = name.replacen('-', ":", 1).parse() else { continue };
-        if store.link(repository, Shelf::Manifests, &digest)?.is_some() {
+        if store.link(repository, ContentKind::Manifests, &digest)?.is_some() {
             let text = fs::read(folder(store, repository, subject).join(&name))?;
             let descriptor: Value = serde_json::from_slice(&text).map_err(io::Error::other)?;
             if artifact_type.as_ref().is_none_or(|filter| descriptor["artifactType"] == **filter) {
@@ -109,8 +109,8 @@ fn read(store: &Store, wanted: &Wanted) -> io::Result<(Vec<Value>, Option<String
     Ok((descriptors, None))
 }
 
-/// What is asked of a list.
-struct Wanted {
+/// What the client asks for.
+struct ReferrersQuery {
     repository: Repository,
     subject: Digest,
     artifact_type: Option<String>,
@@ -118,7 +118,7 @@ struct Wanted {
     len: usize,
 }
 
-/// `GET referrers/<digest>`: an index, empty where nobody refers to it.
+/// `GET referrers/<digest>`: an index, which is empty where there are none.
 pub(super) async fn list(
     store: &Arc<Store>,
     repository: Repository,
@@ -127,16 +127,16 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     let page = Page::of(query)?;
     let filter = query.text("artifactType").filter(|filter| !filter.is_empty()).map(str::to_owned);
-    let wanted = Wanted {
+    let asked = ReferrersQuery {
         repository: repository.clone(),
         subject,
         artifact_type: filter.clone(),
         after: page.last.map(str::to_owned),
         len: page.len.unwrap_or(MAX_PAGE),
     };
-    let len = wanted.len;
+    let len = asked.len;
     let _turn = pages::turn(store).await?;
-    let (manifests, last) = blocking(store, move |store| read(store, &wanted)).await?;
+    let (manifests, last) = blocking(store, move |store| read(store, &asked)).await?;
     let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests });
     let mut response = pages::document(store, media_type::OCI_INDEX, &index).await?;
     if filter.is_some() {

@@ -1,4 +1,4 @@
-//! What a request asks for: its path and its query, read into types.
+//! The path and the query of a request, parsed into types.
 //!
 //! Repositories contain slashes, so a path is read from its end, by hand, after decoding it exactly once. What comes out
 //! is typed: a [`Repository`], [`Tag`] or [`Digest`] can become a path on the disk as it is.
@@ -18,22 +18,22 @@ pub(super) enum Route {
     Blob(Repository, Digest),
     Uploads(Repository),
     Upload(Repository, SessionId),
-    Manifest(Repository, Target),
+    Manifest(Repository, ManifestReference),
     Tags(Repository),
     Referrers(Repository, Digest),
 }
 
-/// What a manifest is asked for by.
+/// How a request names a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Target {
+pub(super) enum ManifestReference {
     Tag(Tag),
     Digest(Digest),
 }
 
 impl Route {
-    /// Reads the path of a request as it stood in its first line.
+    /// Parses the path of a request as it stands in its first line.
     pub(super) fn parse(raw: &str) -> Result<Self, Refusal> {
-        // A slash in disguise would change which repository is meant.
+        // An encoded slash would change which repository is meant.
         if raw.to_ascii_lowercase().contains("%2f") {
             return Err(Refusal::no_such_path());
         }
@@ -58,7 +58,7 @@ impl Route {
         let (name, kind) = front.rsplit_once('/').ok_or_else(Refusal::no_such_path)?;
         match (kind, last) {
             ("blobs", _) => Ok(Self::Blob(repository(name)?, digest(last)?)),
-            ("manifests", _) => Ok(Self::Manifest(repository(name)?, Target::parse(last)?)),
+            ("manifests", _) => Ok(Self::Manifest(repository(name)?, ManifestReference::parse(last)?)),
             ("referrers", _) => Ok(Self::Referrers(repository(name)?, digest(last)?)),
             ("tags", "list") => Ok(Self::Tags(repository(name)?)),
             _ => Err(Refusal::no_such_path()),
@@ -66,7 +66,7 @@ impl Route {
     }
 }
 
-impl Target {
+impl ManifestReference {
     fn parse(text: &str) -> Result<Self, Refusal> {
         if text.contains(':') {
             return digest(text).map(Self::Digest);
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(Route::parse("/v2/blobs/uploads/tags/list").unwrap(), Route::Tags(name("blobs/uploads")));
         assert_eq!(
             Route::parse("/v2/a/manifests/manifests/list").unwrap(),
-            Route::Manifest(name("a/manifests"), Target::Tag("list".parse().unwrap()))
+            Route::Manifest(name("a/manifests"), ManifestReference::Tag("list".parse().unwrap()))
         );
         let encoded = format!("/v2/a/blobs/{}", DIGEST.replace(':', "%3A"));
         assert_eq!(Route::parse(&encoded).unwrap(), Route::Blob(name("a"), DIGEST.parse().unwrap()));

@@ -1,5 +1,4 @@
-//! Room on a full disk. What nobody needs goes first, then uploads that are idle, the longest idle first and no more of
-//! them than it takes.
+//! Makes room on a full disk. Garbage goes first, then idle uploads, the longest idle first and no more of them than needed.
 
 #[cfg(test)]
 mod tests;
@@ -14,10 +13,10 @@ use super::sessions::SessionId;
 use super::store::Store;
 use crate::clock::Instant;
 
-/// An upload may rest that long, also on a full disk: its client may be between two chunks, or connecting again.
+/// How long an upload may be idle, also on a full disk: its client may be between two chunks, or reconnecting.
 const UPLOAD_GRACE: Duration = Duration::from_secs(60);
 
-/// On a disk that stays full nobody looks for room more often than that.
+/// How often the store looks for garbage, and for anything at all once it has found nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// An upload that no request has.
@@ -29,22 +28,22 @@ struct IdleUpload {
 }
 
 impl Store {
-    /// Takes room that is about to be filled. Where there is not enough, some is made.
+    /// Takes room that is about to be filled, and makes some where there is not enough.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] where there is none to be had.
+    /// [`io::ErrorKind::StorageFull`] where that is not possible.
     pub(super) fn take_room(&self, bytes: u64) -> io::Result<()> {
         self.disk.take(bytes).or_else(|full| {
             if self.make_room(|| self.disk.lacks(bytes)) { self.disk.take(bytes) } else { Err(full) }
         })
     }
 
-    /// Makes room for bytes that the file system refused; whether any was found.
+    /// Makes room for bytes that the file system refused; whether any was made.
     pub(super) fn free_room(&self, bytes: u64) -> bool {
         self.make_room(|| bytes)
     }
 
-    /// Does work that writes this many bytes, and does it once more if the disk was full and room was found.
+    /// Runs `work`, which writes this many bytes, and runs it once more if the disk was full and room was made.
     pub(super) fn with_room<T>(&self, bytes: u64, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match work() {
             Err(error) if is_full(&error) && self.make_room(|| self.disk.lacks(bytes).max(bytes)) => work(),
@@ -52,7 +51,7 @@ impl Store {
         }
     }
 
-    /// One at a time: whoever waited for another one may find that nothing is lacking any more.
+    /// One at a time. After a wait for another one, nothing may be lacking any more.
     fn make_room(&self, lacking: impl Fn() -> u64) -> bool {
         let is_recent = |then: Option<Instant>| then.is_some_and(|then| then.elapsed() < LOOK_EVERY);
         let mut search = self.disk.search.lock();
@@ -67,7 +66,7 @@ impl Store {
         if !is_recent(search.collected) {
             search.collected = Some(Instant::now());
             if let Err(error) = self.collect(UPLOAD_LIFETIME, GRACE) {
-                tracing::error!(%error, "the disk is full, and what nobody needs cannot be removed");
+                tracing::error!(%error, "the disk is full, and garbage cannot be removed");
             }
         }
         let collected = before.saturating_sub(self.disk.used());
@@ -79,8 +78,8 @@ impl Store {
         collected + evicted > 0
     }
 
-    /// Removes the longest idle uploads, as many as it takes; how many bytes they had. None go where all of them would not
-    /// be enough.
+    /// Removes the longest idle uploads, as many as needed; gives the number of bytes. Removes none where all of them would
+    /// not be enough.
     fn evict_uploads(&self, wanted: u64) -> io::Result<u64> {
         let mut idle = self.idle_uploads()?;
         if wanted == 0 || idle.iter().map(|upload| upload.len).sum::<u64>() < wanted {

@@ -1,7 +1,6 @@
 //! The root folder of a store: whether a folder is one, and the lock of the process that writes to it.
 //!
-//! Opening a store removes what is left in it of an earlier process. So a folder of somebody else is never opened: it is
-//! refused, unless it is empty.
+//! Opening a store deletes what an earlier process left half done. So a folder with other files is refused.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +12,7 @@ use std::path::Path;
 use super::durable::{create_dir_durable, sync_dir};
 use super::error::ServeError;
 
-/// The file that says that a folder is a store, and the version of its layout.
+/// The file that marks a folder as a store, and holds the version of its layout.
 const MARKER: &str = "layercast-store";
 const VERSION: u64 = 1;
 
@@ -21,7 +20,7 @@ const VERSION: u64 = 1;
 const FOLDERS: [&str; 3] = ["blobs", "repositories", "tmp"];
 const LOCK: &str = "lock";
 
-/// What every new file system has, and nobody put there.
+/// A folder that every new ext4 file system has.
 const OF_THE_FILE_SYSTEM: &str = "lost+found";
 
 /// What a folder holds.
@@ -29,15 +28,15 @@ const OF_THE_FILE_SYSTEM: &str = "lost+found";
 enum Contents {
     Nothing,
     Store,
-    /// A store of a version that did not mark it.
+    /// A store of a version of layercast that wrote no marker.
     Unmarked,
     /// A store of a later version.
     Newer(String),
-    /// Files of somebody else, some of them by name.
+    /// Other files; the names of some.
     Foreign(String),
 }
 
-/// Makes a folder a store that this process alone writes to, as long as it keeps the file.
+/// Makes a folder a store, or opens one, and locks it. This process alone writes to it as long as it keeps the file.
 pub(super) fn take(root: &Path) -> Result<File, ServeError> {
     let at = |step: &str| format!("{}: {step}", root.display());
     create_dir_durable(root).map_err(ServeError::io(at("cannot make the folder")))?;
@@ -61,7 +60,7 @@ pub(super) fn take(root: &Path) -> Result<File, ServeError> {
     }
 }
 
-/// Checks that a folder is a store. Reading needs no lock: the one that writes replaces files, and never changes them.
+/// Checks that a folder is a store. Readers need no lock, because the writer replaces files and never changes them.
 pub(super) fn check(root: &Path) -> Result<(), ServeError> {
     match contents(root).map_err(ServeError::io(format!("{}: cannot read the folder", root.display())))? {
         Contents::Store | Contents::Unmarked => Ok(()),
@@ -91,7 +90,7 @@ fn contents(root: &Path) -> io::Result<Contents> {
     if names.is_empty() {
         return Ok(Contents::Nothing);
     }
-    // The data of Docker's registry is called `blobs` and `repositories` too; it has no lock.
+    // Docker's registry calls its folders `blobs` and `repositories` too, but has no lock.
     let is_folder = |name: &str| root.join(name).is_dir();
     if is_folder("blobs") && is_folder("repositories") && root.join(LOCK).is_file() {
         return Ok(Contents::Unmarked);

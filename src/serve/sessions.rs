@@ -13,7 +13,7 @@ use super::error::{Code, Refusal};
 use crate::oci::Hasher;
 use crate::sync::Mutex;
 
-/// Sessions known in memory; those that only lie on the disk are not counted.
+/// The most sessions in memory. Sessions that are only on the disk do not count.
 const MAX_SESSIONS: usize = 10_000;
 
 /// How long a request waits for the one before it to let go of the session.
@@ -40,7 +40,7 @@ impl SessionId {
     }
 }
 
-/// A hasher that has seen the first `len` bytes of a session. Worth nothing for a file of another length.
+/// A hasher that has seen the first `len` bytes of a session. It is of no use for a file of another length.
 #[derive(Debug)]
 pub(super) struct HashedPrefix {
     pub(super) hasher: Hasher,
@@ -49,7 +49,7 @@ pub(super) struct HashedPrefix {
 
 /// What the requests of one session share.
 #[derive(Debug, Default)]
-struct SessionState {
+struct SharedSession {
     hashed: Arc<tokio::sync::Mutex<Option<HashedPrefix>>>,
     /// Of the request that has the session: cancelled when another one wants it.
     interrupt: Mutex<CancellationToken>,
@@ -61,17 +61,17 @@ pub(super) struct SessionLock {
     pub(super) hashed: OwnedMutexGuard<Option<HashedPrefix>>,
     /// Cancelled when the next request wants the session.
     pub(super) interrupted: CancellationToken,
-    /// Says that somebody has it.
-    _state: Arc<SessionState>,
+    /// Its count of references says that the session is in use.
+    _state: Arc<SharedSession>,
 }
 
 /// The sessions that are known in memory.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<SessionId, Arc<SessionState>>>);
+pub(super) struct Sessions(Mutex<HashMap<SessionId, Arc<SharedSession>>>);
 
 impl Sessions {
-    /// Takes a session for one request. The request that has it is asked to let go: a client that comes again has given the
-    /// earlier connection up, also where the end of that has not been heard of. `None`: it does not let go.
+    /// Takes a session for one request, and interrupts the request that has it: a client that sends another one has given up
+    /// the earlier connection, although its end may not have arrived. `None`: that request does not end in time.
     pub(super) async fn lock(&self, id: &SessionId) -> Result<Option<SessionLock>, Refusal> {
         let state = self.state(id)?;
         state.interrupt.lock().cancel();
@@ -90,14 +90,17 @@ impl Sessions {
         self.0.lock().remove(id);
     }
 
-    /// The state of a session, made if need be. When there are too many, those that nobody has are forgotten; they will be
-    /// hashed again from their files.
-    fn state(&self, id: &SessionId) -> Result<Arc<SessionState>, Refusal> {
+    /// The state of a session, made if need be. When there are too many, idle ones are forgotten: their files are then hashed
+    /// again at the end.
+    fn state(&self, id: &SessionId) -> Result<Arc<SharedSession>, Refusal> {
         let mut states = self.0.lock();
         if states.len() >= MAX_SESSIONS && !states.contains_key(id) {
             states.retain(|_, state| Arc::strong_count(state) > 1);
             if states.len() >= MAX_SESSIONS {
-                return Err(Refusal::new(Code::TooManyRequests, "too many uploads at once"));
+                return Err(Refusal::new(
+                    Code::TooManyRequests,
+                    "too many uploads at the same time; try again later",
+                ));
             }
         }
         Ok(Arc::clone(states.entry(id.clone()).or_default()))
@@ -105,7 +108,7 @@ impl Sessions {
 }
 
 impl SessionLock {
-    fn new(hashed: OwnedMutexGuard<Option<HashedPrefix>>, state: Arc<SessionState>) -> Self {
+    fn new(hashed: OwnedMutexGuard<Option<HashedPrefix>>, state: Arc<SharedSession>) -> Self {
         let interrupted = CancellationToken::new();
         *state.interrupt.lock() = interrupted.clone();
         Self { hashed, interrupted, _state: state }

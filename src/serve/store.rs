@@ -1,4 +1,4 @@
-//! Where things lie on the disk, and how a change of them survives a power cut.
+//! The files of the store, and how changes of them survive a power cut.
 //!
 //! ```text
 //! layercast-store                             says that the folder is a store, and the version of its layout
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::disk::Disk;
+use super::disk::DiskUsage;
 use super::durable::{create_dir_durable, entries, found, parent, remove_durable, sync_dir};
 use super::error::{Refusal, ServeError};
 use super::limits::{BUFFERED_BYTES, DOCUMENTS};
@@ -56,38 +56,38 @@ pub(crate) struct Store {
     pub(super) root: PathBuf,
     _lock: Option<File>,
     read_only: bool,
-    pub(super) disk: Disk,
+    pub(super) disk: DiskUsage,
     pub(super) sessions: Sessions,
     /// Turns to read or make a document.
     pub(super) documents: Semaphore,
     /// Bytes of blobs that may wait to be written.
     pub(super) buffers: Arc<Semaphore>,
-    /// Work that goes on when the client has gone.
+    /// Work that is completed also when the client has gone.
     pub(super) tasks: TaskTracker,
-    /// Read while what is there is built upon, written while something is deleted: what was found to be there stays there.
+    /// Locked for reading by work that depends on content which it has found, and for writing while something is deleted.
     pub(super) deletions: RwLock<()>,
-    /// Held while a folder is made, so that nobody builds on one that is not synced yet.
+    /// Locked while a folder is made, so that nobody writes into one that is not synced yet.
     folders: Mutex<()>,
 }
 
 /// What a repository knows of a blob or manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Link {
+pub(super) struct ContentLink {
     pub(super) size: u64,
     /// Manifests only.
     pub(super) media_type: Option<String>,
 }
 
-/// The two kinds of links.
+/// The kinds of content that a repository links to.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Shelf {
+pub(super) enum ContentKind {
     Blobs,
     Manifests,
 }
 
 impl Store {
-    /// Opens the store in the folder `root`, and makes one where there is nothing; clears what an earlier process left half done, and content that no
-    /// repository links to any more.
+    /// Opens the store in the folder `root`, and makes one where there is nothing. Deletes what an earlier process left half
+    /// done, and content that no repository links to.
     pub(crate) fn open(root: &Path) -> Result<Self, ServeError> {
         Self::open_with(root, StoreOptions::default())
     }
@@ -103,7 +103,7 @@ impl Store {
             root: root.to_owned(),
             _lock: lock,
             read_only: options.read_only,
-            disk: Disk::new(options.max_disk),
+            disk: DiskUsage::new(options.max_disk),
             sessions: Sessions::default(),
             documents: Semaphore::new(DOCUMENTS),
             buffers: Arc::new(Semaphore::new(BUFFERED_BYTES)),
@@ -156,89 +156,92 @@ impl Store {
         self.root.join("blobs").join(digest.algorithm().name()).join(&hex[..2]).join(hex)
     }
 
-    fn link_path(&self, repository: &Repository, shelf: Shelf, digest: &Digest) -> PathBuf {
-        let part = match shelf {
-            Shelf::Blobs => "_blobs",
-            Shelf::Manifests => "_manifests",
+    fn link_path(&self, repository: &Repository, kind: ContentKind, digest: &Digest) -> PathBuf {
+        let part = match kind {
+            ContentKind::Blobs => "_blobs",
+            ContentKind::Manifests => "_manifests",
         };
         self.repository(repository).join(part).join(digest.algorithm().name()).join(digest.hex())
     }
 
-    /// What the repository knows of this content. Content that has not the size it had when it was stored is as good as
-    /// absent, and will be replaced when it comes again.
+    /// The repository's link to this content. Content with another size than it had when it was stored counts as absent, and
+    /// is replaced when it is pushed again.
     pub(super) fn link(
         &self,
         repository: &Repository,
-        shelf: Shelf,
+        kind: ContentKind,
         digest: &Digest,
-    ) -> io::Result<Option<Link>> {
-        let Some(text) = found(fs::read_to_string(self.link_path(repository, shelf, digest)))? else {
+    ) -> io::Result<Option<ContentLink>> {
+        let Some(text) = found(fs::read_to_string(self.link_path(repository, kind, digest)))? else {
             return Ok(None);
         };
-        let Some(link) = Link::parse(&text) else { return Ok(None) };
+        let Some(link) = ContentLink::parse(&text) else { return Ok(None) };
         match found(fs::metadata(self.content_path(digest)))? {
             Some(content) if content.len() == link.size => Ok(Some(link)),
             _ => {
-                tracing::error!(%repository, %digest, "the content is missing or has another size than it had");
+                tracing::error!(%repository, %digest, "the content is missing or has another size than when it was stored");
                 Ok(None)
             }
         }
     }
 
-    /// Makes content that is in place part of a repository.
+    /// Links content that is in place to a repository.
     pub(super) fn put_link(
         &self,
         repository: &Repository,
-        shelf: Shelf,
+        kind: ContentKind,
         digest: &Digest,
-        link: &Link,
+        link: &ContentLink,
     ) -> io::Result<()> {
-        // Written also where it is there already: its time says when the content was last wanted.
-        self.write_durable(&self.link_path(repository, shelf, digest), link.text().as_bytes())
+        // Written also where it exists already: its time says when the content was last pushed.
+        self.write_durable(&self.link_path(repository, kind, digest), link.text().as_bytes())
     }
 
-    /// Takes content out of a repository; whether it was there. The content itself goes
-    /// when it is collected.
+    /// Removes the link of a repository to content; whether there was one. The content itself is collected later.
     pub(super) fn remove_link(
         &self,
         repository: &Repository,
-        shelf: Shelf,
+        kind: ContentKind,
         digest: &Digest,
     ) -> io::Result<bool> {
-        remove_durable(&self.link_path(repository, shelf, digest))
+        remove_durable(&self.link_path(repository, kind, digest))
     }
 
-    /// The link of some repository to this content, if there is one that holds.
-    pub(super) fn any_link(&self, shelf: Shelf, digest: &Digest) -> io::Result<Option<Link>> {
+    /// Any repository's link to this content, if the content is there.
+    pub(super) fn any_link(&self, kind: ContentKind, digest: &Digest) -> io::Result<Option<ContentLink>> {
         let mut found = None;
         self.walk_repositories(&mut |folder| {
             if found.is_none()
                 && let Some(repository) = self.name_of(folder)
             {
-                found = self.link(&repository, shelf, digest)?;
+                found = self.link(&repository, kind, digest)?;
             }
             Ok(())
         })?;
         Ok(found)
     }
 
-    /// What the repository knows of a manifest. One whose bytes have changed on the disk is as good as absent.
-    pub(super) fn manifest_link(&self, repository: &Repository, digest: &Digest) -> io::Result<Option<Link>> {
-        let Some(link) = self.link(repository, Shelf::Manifests, digest)? else { return Ok(None) };
-        // Not read as a whole: a hundred requests may look at the same time.
+    /// The repository's link to a manifest. A manifest whose bytes have changed on the disk counts as absent.
+    pub(super) fn manifest_link(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> io::Result<Option<ContentLink>> {
+        let Some(link) = self.link(repository, ContentKind::Manifests, digest)? else { return Ok(None) };
+        // Not read into memory: a hundred requests may do this at the same time.
         if let Some(mut file) = found(File::open(self.content_path(digest)))?
             && hash(&mut file, digest)? == *digest
         {
             return Ok(Some(link));
         }
-        tracing::error!(%repository, %digest, "the manifest has other bytes than it had");
+        tracing::error!(%repository, %digest, "the bytes of the manifest have changed on the disk; push it again");
         Ok(None)
     }
 
     /// The bytes of a manifest.
     ///
     /// # Errors
-    /// Also where it is missing, or has other bytes than it had.
+    /// Also where it is missing, or its bytes have changed on the disk.
     pub(super) fn read_manifest(&self, digest: &Digest) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::open(self.content_path(digest))?.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes)?;
@@ -261,8 +264,8 @@ impl Store {
         Ok(())
     }
 
-    /// Moves a finished, synced and checked file into place as content. One that is there already is replaced: this one
-    /// has just been checked.
+    /// Moves a finished, synced and checked file into place as content. It replaces an old one, because it has just been
+    /// checked.
     pub(super) fn adopt_content(&self, digest: &Digest, file: &Path) -> io::Result<()> {
         let path = self.content_path(digest);
         let folder = parent(&path)?;
@@ -274,7 +277,7 @@ impl Store {
         sync_dir(folder)
     }
 
-    /// Makes a folder that is there after a power cut.
+    /// Makes a folder that survives a power cut.
     pub(super) fn create_dir(&self, folder: &Path) -> io::Result<()> {
         let _one_at_a_time = self.folders.lock();
         create_dir_durable(folder)
@@ -293,9 +296,9 @@ impl Store {
         sync_dir(folder)
     }
 
-    /// Takes a manifest out of a repository; whether it was there. What it alone needed goes when it is collected.
+    /// Removes a manifest from a repository; whether it was there. What it alone needed is collected later.
     pub(super) fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
-        let path = self.link_path(repository, Shelf::Manifests, digest);
+        let path = self.link_path(repository, ContentKind::Manifests, digest);
         let Some(text) = found(fs::read_to_string(&path))? else { return Ok(false) };
         let tombstone = self.repository(repository).join("_deleted").join(digest.algorithm().name());
         self.write_durable(&tombstone.join(digest.hex()), text.as_bytes())?;
@@ -346,7 +349,7 @@ pub(super) fn hash(file: &mut File, expected: &Digest) -> io::Result<Digest> {
     }
 }
 
-impl Link {
+impl ContentLink {
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let size = lines.next()?.parse().ok()?;
@@ -361,7 +364,7 @@ impl Link {
     }
 }
 
-/// Runs file work of the store on a thread that may block. It is done to its end even when the client has gone.
+/// Runs work with the store's files on a thread that may block. It is completed even when the client has gone.
 pub(super) async fn blocking<T, F>(store: &Arc<Store>, work: F) -> Result<T, Refusal>
 where
     T: Send + 'static,

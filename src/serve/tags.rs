@@ -1,4 +1,4 @@
-//! Tags: the only names here that change what they stand for, and the list of them
+//! Tags, and the list of them
 //! ([distribution-spec, listing tags](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags)).
 
 #[cfg(test)]
@@ -23,7 +23,7 @@ fn path(store: &Store, repository: &Repository, tag: &Tag) -> PathBuf {
     store.repository(repository).join("_tags").join(tag.as_str())
 }
 
-/// The digest a tag stands for.
+/// The digest a tag points to.
 pub(super) fn read(store: &Store, repository: &Repository, tag: &Tag) -> io::Result<Option<Digest>> {
     Ok(found(fs::read_to_string(path(store, repository, tag)))?.and_then(|text| text.trim().parse().ok()))
 }
@@ -70,8 +70,8 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// The tags behind `last`, at most `page` of them, and whether more follow. The order is the specification's: letters
-/// regardless of case.
+/// At most `page` tags after `last`, and whether more follow. They are in the order of the specification, which ignores
+/// case.
 fn page_of(tags: &[Tag], page: usize, last: Option<&str>) -> (Vec<String>, bool) {
     let key = |text: &str| (text.to_ascii_lowercase(), text.to_owned());
     let mut keys: Vec<_> = tags.iter().map(|tag| key(tag.as_str())).collect();

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, ServeError, Server, Store};
+use super::{ServeError, Server, ServerOptions, Store};
 use crate::oci::{Digest, media_type};
 
 /// A registry on a free port, with a client of its own.
@@ -25,18 +25,18 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) async fn start(root: &Path) -> Self {
-        Self::start_with(root, Options::default()).await
+        Self::start_with(root, ServerOptions::default()).await
     }
 
     pub(super) async fn start_on(store: Store) -> Self {
-        Self::serve(store, Options::default()).await
+        Self::serve(store, ServerOptions::default()).await
     }
 
-    pub(super) async fn start_with(root: &Path, options: Options) -> Self {
+    pub(super) async fn start_with(root: &Path, options: ServerOptions) -> Self {
         Self::serve(Store::open(root).unwrap(), options).await
     }
 
-    async fn serve(store: Store, options: Options) -> Self {
+    async fn serve(store: Store, options: ServerOptions) -> Self {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let store = Arc::new(store);
         let shutdown = CancellationToken::new();

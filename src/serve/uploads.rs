@@ -1,10 +1,9 @@
-//! Upload sessions: the ways a blob gets in
+//! Upload sessions
 //! ([distribution-spec, pushing blobs](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-blobs)).
 //!
-//! A session is a file, and its offset is the file's length; so it outlives the process. What is kept in memory, a lock
-//! and a half-fed hasher, only saves work. One request at a time has a session, until its last byte is written, even when
-//! its client has gone: no other request sees the session move. A client that comes again ends its earlier request, of
-//! which what has arrived is kept. There is no least length of a chunk, so no answer has `OCI-Chunk-Min-Length`.
+//! A session is a file, and its offset is the file's length, so it outlives the process. The hasher in memory only saves
+//! work. One request at a time has a session, until its last byte is written, even when its client has gone. A new request
+//! interrupts the one before it, whose bytes stay. Chunks may have any length, so no answer has `OCI-Chunk-Min-Length`.
 
 #[cfg(test)]
 mod tests;
@@ -24,17 +23,17 @@ use super::error::{Code, Refusal};
 use super::receive;
 use super::request::Query;
 use super::sessions::{HashedPrefix, SessionId, SessionLock};
-use super::store::{Link, Shelf, Store, blocking};
+use super::store::{ContentKind, ContentLink, Store, blocking};
 use crate::oci::{Algorithm, Digest, Hasher, Repository};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-/// Whether the client learns the name of a session.
+/// Whether the client learns the name of a session, and can resume it.
 #[derive(Debug, Clone, Copy)]
-enum Name {
-    Told,
+enum SessionKind {
+    Resumable,
     /// The blob comes with the request.
-    Unknown,
+    SingleRequest,
 }
 
 /// A session that this request alone has.
@@ -51,12 +50,12 @@ impl Session {
         store: &Arc<Store>,
         repository: Repository,
         algorithm: Algorithm,
-        name: Name,
+        kind: SessionKind,
     ) -> Result<Self, Refusal> {
-        let folder = match name {
-            Name::Told => store.repository(&repository).join("_uploads"),
+        let folder = match kind {
+            SessionKind::Resumable => store.repository(&repository).join("_uploads"),
             // Emptied at the next start: nobody could go on with it.
-            Name::Unknown => store.root.join("tmp"),
+            SessionKind::SingleRequest => store.root.join("tmp"),
         };
         let id = blocking(store, |_| SessionId::random()).await?;
         let mut lock = store.sessions.lock(&id).await?.ok_or_else(busy)?;
@@ -102,7 +101,7 @@ impl Session {
         self.length().await
     }
 
-    /// Makes what has arrived a blob of the repository, or throws it away if it is not the one that was meant.
+    /// Makes what has arrived a blob of the repository, or deletes it if its digest is another one.
     async fn commit(mut self, digest: Digest) -> Result<Response, Refusal> {
         let (path, repository, hashed) =
             (self.path.clone(), self.repository.clone(), self.lock.hashed.take());
@@ -111,11 +110,11 @@ impl Session {
             file.sync_all()?;
             let actual = receive::digest_of(&mut file, hashed, &digest)?;
             if actual == digest {
-                let link = Link { size: file.metadata()?.len(), media_type: None };
+                let link = ContentLink { size: file.metadata()?.len(), media_type: None };
                 // Content without a link may be collected, and this content may lie there without one already.
                 let _nothing_goes = store.deletions.read();
                 store.adopt_content(&digest, &path)?;
-                store.put_link(&repository, Shelf::Blobs, &digest, &link)?;
+                store.put_link(&repository, ContentKind::Blobs, &digest, &link)?;
             } else {
                 store.remove_content(&path)?;
             }
@@ -128,7 +127,7 @@ impl Session {
         }
         Err(Refusal::new(
             Code::DigestInvalid,
-            format!("what arrived is {actual}, not {digest}; it was not kept"),
+            format!("the content has the digest {actual}, not {digest}; it was deleted"),
         ))
     }
 
@@ -164,7 +163,7 @@ async fn length(store: &Arc<Store>, path: PathBuf) -> Result<u64, Refusal> {
         .ok_or_else(|| Refusal::new(Code::BlobUploadUnknown, "no such upload session"))
 }
 
-/// Where to go on, and from which byte. `0-0` stands for an empty session too: the form asks for two numbers.
+/// Where to continue, and at which byte. An empty session has `0-0` too, because the format has no form for it.
 pub(super) fn session_headers(
     repository: &Repository,
     id: &SessionId,
@@ -200,8 +199,8 @@ pub(super) async fn start(
             return Err(Refusal::new(Code::DigestInvalid, "the algorithm is neither sha256 nor sha512"));
         }
     };
-    let name = if digest.is_some() { Name::Unknown } else { Name::Told };
-    let mut session = Session::create(store, repository, algorithm, name).await?;
+    let kind = if digest.is_some() { SessionKind::SingleRequest } else { SessionKind::Resumable };
+    let mut session = Session::create(store, repository, algorithm, kind).await?;
     let Some(digest) = digest else { return Ok(session.answer(StatusCode::ACCEPTED, 0)) };
     to_its_end(store, async move {
         match session.receive(None, body).await {
@@ -257,13 +256,13 @@ pub(super) async fn finish(
     let range = ContentRange::of(headers)?;
     let digest = query
         .digest("digest")?
-        .ok_or_else(|| Refusal::new(Code::DigestInvalid, "a digest must be given to finish an upload"))?;
+        .ok_or_else(|| Refusal::new(Code::DigestInvalid, "the end of an upload needs a digest (?digest=)"))?;
     let mut session = Session::take(store, repository, id).await?;
     to_its_end(store, async move {
         let was_empty = session.length().await? == 0;
         match session.receive(range, body).await {
             Ok(_) => session.commit(digest).await,
-            // The whole blob finds no room. What came of it would only take it from others.
+            // There is no room for the blob. The part that arrived would only take room from others.
             Err(refusal) if was_empty && refusal.status == StatusCode::INSUFFICIENT_STORAGE => {
                 session.discard().await?;
                 Err(refusal)
@@ -284,7 +283,7 @@ pub(super) async fn cancel(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Lets work with a session come to its end also when the client goes away, which drops the future that waits for it.
+/// Completes work with a session also when the client goes away, which drops the future that waits for it.
 async fn to_its_end<F>(store: &Arc<Store>, work: F) -> Result<Response, Refusal>
 where
     F: Future<Output = Result<Response, Refusal>> + Send + 'static,
@@ -292,7 +291,7 @@ where
     store.tasks.spawn(work).await.map_err(io::Error::other)?
 }
 
-/// A chunk's place: `<first>-<last>`, without the unit and the total that RFC 9110 has.
+/// The range of a chunk: `<first>-<last>`, without the unit and the total of RFC 9110.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ContentRange {
     first: u64,

@@ -1,15 +1,15 @@
 //! A catalog as bytes, and back: what a later run over the same bundle needs instead of reading it.
 //!
 //! In: a [`Catalog`]. Out: one compressed document, the catalog as its own types serialise it. Where bytes lie is no part
-//! of that; it is written beside it, as places in spaces: the bundle's own volume, archives inside it (opened again when
+//! of that; it is written beside it, as offsets in spaces: the bundle's own volume, archives inside it (opened again when
 //! somebody reads them, not before), files of a folder, and, for the few bytes that a document embeds, the bytes
 //! themselves. Manifests are kept byte for byte with the view on them, because to read ten thousand JSON documents takes
 //! longer than all the rest; they are hashed again when they come back.
 //!
 //! Not kept, so that the bundle is read again: catalogs with damaged images or unreadable archives (whether something
-//! counts as such may hang on settings, as `--decode-memory`), catalogs too large, and places that cannot be told.
+//! counts as such may depend on settings, as `--decode-memory`), catalogs too large, and places that cannot be written down.
 
-mod places;
+mod spaces;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use self::places::{Place, Places, Space, Spaces};
+use self::spaces::{Space, SpaceEncoder, SpaceOffset, Spaces};
 use crate::archive::{Catalog, Content, Image, LeftOutClass};
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest};
@@ -63,7 +63,7 @@ pub(super) enum Unkept {
     Broken,
     #[error("it is too large")]
     TooLarge,
-    #[error("the place of some content cannot be told")]
+    #[error("the place of some content cannot be written down")]
     Place,
     #[error("what was kept is damaged")]
     Damaged,
@@ -76,9 +76,9 @@ struct Document<'a> {
     manifests: Vec<(Digest, Cow<'a, Manifest>)>,
     spaces: Vec<Space>,
     /// Of blobs in the order of the bundle.
-    blobs: Vec<Place>,
+    blobs: Vec<SpaceOffset>,
     /// Of layers in the order of the images.
-    layers: Vec<Place>,
+    layers: Vec<SpaceOffset>,
 }
 
 /// A catalog as compressed bytes, and how many they are uncompressed.
@@ -87,7 +87,7 @@ pub(super) fn encode(catalog: &Catalog, home: &Home) -> Result<(Vec<u8>, usize),
     if unreadable || !catalog.broken.is_empty() {
         return Err(Unkept::Broken);
     }
-    let mut places = Places::new(home.folder());
+    let mut places = SpaceEncoder::new(home.folder());
     let mut blobs: Vec<_> = catalog.blobs.iter().collect();
     blobs.sort_unstable_by_key(|(digest, blob)| (blob.order, **digest));
     let blobs = blobs.into_iter().map(|(_, blob)| places.of(&blob.extent, blob.size));
@@ -135,8 +135,8 @@ pub(super) fn decode(
 fn give_places(
     catalog: &mut Catalog,
     spaces: &Spaces,
-    blobs: &[Place],
-    layers: &[Place],
+    blobs: &[SpaceOffset],
+    layers: &[SpaceOffset],
 ) -> Result<(), Unkept> {
     let mut all: Vec<_> = catalog.blobs.iter_mut().collect();
     all.sort_unstable_by_key(|(digest, blob)| (blob.order, **digest));

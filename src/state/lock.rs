@@ -1,4 +1,4 @@
-//! One run at a time for each mirror: two that push the same bundle to the same mirror at once only cost each other time.
+//! One run at a time for each mirror: two that push the same bundle to one mirror at the same time only slow each other down.
 //!
 //! A lock is a file below the state's folder, locked by the kernel and released by it however the process ends. The
 //! file stays: to remove it would let a third run lock a file that a second one still waits for.
@@ -24,7 +24,7 @@ pub(crate) struct RunLock {
 /// Why a run may not start, or could not ask.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
-    /// Another run is at it.
+    /// Another run has the lock.
     #[error(
         "mirror {mirror}: another run{} is pushing to it; wait for it to end, or name another folder with --state-dir",
         holder(*.pid)
@@ -85,14 +85,14 @@ fn lock(state_folder: &Path, mirror: &str) -> Result<File, LockError> {
         Err(TryLockError::Error(error)) => return Err(unusable(error)),
     }
     // For people and for the message of the next run; the lock is the kernel's.
-    let told = format!("{}\n{mirror}\n", std::process::id());
-    file.set_len(0).and_then(|()| file.write_all(told.as_bytes())).map_err(unusable)?;
+    let holder = format!("{}\n{mirror}\n", std::process::id());
+    file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(unusable)?;
     Ok(file)
 }
 
 fn holder_of(file: &mut File) -> Option<u32> {
-    let mut told = String::new();
+    let mut text = String::new();
     file.rewind().ok()?;
-    file.take(4096).read_to_string(&mut told).ok()?;
-    told.lines().next()?.parse().ok()
+    file.take(4096).read_to_string(&mut text).ok()?;
+    text.lines().next()?.parse().ok()
 }

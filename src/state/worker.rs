@@ -1,6 +1,11 @@
-//! The thread that has the database. SQLite waits for disks and for other processes; callers send it work and go on.
+//! The thread that has the database. SQLite waits for disks and for other processes; callers send it jobs and go on.
 
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -8,114 +13,129 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam::channel::{Sender, bounded, unbounded};
 use rusqlite::Connection;
 
-use super::store::{self, Store};
+use super::database::{self, Database};
 use crate::sync::Mutex;
 
-/// Work for the thread, done in the order in which it was sent.
-type Job = Box<dyn FnOnce(&mut Desk) + Send>;
+/// A job for the thread. Jobs are done in the order in which they were sent.
+type Job = Box<dyn FnOnce(&mut JobContext) + Send>;
 
 /// What was out of the ordinary, for people.
 pub(super) type Notes = Arc<Mutex<Vec<String>>>;
 
 /// The thread, from outside.
-pub(super) struct Worker {
+pub(super) struct DatabaseThread {
     /// None once the thread is to end.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What lies before the thread.
-struct Desk {
+/// What a job works with.
+struct JobContext {
     /// None where nothing is remembered, from the start or since an error.
-    store: Option<Store>,
+    database: Option<Database>,
     notes: Notes,
 }
 
-impl Worker {
-    /// Starts the thread and has it open the database in a folder.
+impl DatabaseThread {
+    /// Starts the thread, which opens the database in a folder.
     pub(super) fn start(folder: &Path, notes: &Notes) -> std::io::Result<Self> {
         let (jobs, queue) = unbounded::<Job>();
         let (folder, notes) = (folder.to_owned(), Arc::clone(notes));
         let thread = Builder::new().name("state".to_owned()).spawn(move || {
-            let opened = store::open(&folder);
+            let opened = database::open(&folder);
             notes.lock().extend(opened.notes);
-            let mut desk = Desk { store: opened.store, notes };
+            let mut context = JobContext { database: opened.database, notes };
             for job in queue {
-                job(&mut desk);
+                // A caller that waits hears of a panic, because its channel closes.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&mut context))) {
+                    context.give_up_after(panic.as_ref());
+                }
             }
         })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Has work done, and waits for nothing.
-    pub(super) fn tell<T: 'static>(
+    /// Sends work, and waits for nothing.
+    pub(super) fn submit<T: 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) {
-        self.send(Box::new(move |desk| {
-            let _ = desk.work(work);
+        self.send(Box::new(move |context| {
+            let _ = context.work(work);
         }));
     }
 
-    /// Has work done, and waits for what comes of it: from threads that may wait.
+    /// Sends work, and waits for its result. Call it from threads that may wait.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Option<T> {
         let (reply, answer) = bounded(1);
-        self.send(Box::new(move |desk| {
-            let _ = reply.send(desk.work(work));
+        self.send(Box::new(move |context| {
+            let _ = reply.send(context.work(work));
         }));
         answer.recv().ok().flatten()
     }
 
-    /// Waits until all that was sent is done; says whether anything is remembered.
+    /// Waits until all jobs are done; says whether anything is remembered.
     pub(super) fn is_kept(&self) -> bool {
         let (reply, answer) = bounded(1);
-        self.send(Box::new(move |desk| {
-            let _ = reply.send(desk.store.is_some());
+        self.send(Box::new(move |context| {
+            let _ = reply.send(context.database.is_some());
         }));
         answer.recv().unwrap_or(false)
     }
 
     fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
-            // A thread that has ended remembers nothing more, and has said so.
+            // It fails only when the thread has ended, and then the caller's own channel is closed too.
             let _ = jobs.send(job);
         }
     }
 }
 
-impl Desk {
-    /// After an error nothing more is asked in this run.
+impl JobContext {
+    /// Does work with the database. After an error the database is not used again in this run.
     fn work<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
-        let error = match work(&mut self.store.as_mut()?.connection) {
+        let error = match work(&mut self.database.as_mut()?.connection) {
             Ok(answer) => return Some(answer),
             Err(error) => error,
         };
-        let store = self.store.take()?;
-        let note = if store::is_damage(&error) {
-            store.give_up(&error.to_string())
+        let database = self.database.take()?;
+        let note = if database::is_damage(&error) {
+            database.give_up(&error.to_string())
         } else {
             format!("nothing more is remembered in this run: the state says: {error}")
         };
         self.notes.lock().push(note);
         None
     }
+
+    /// After a panic nobody knows what the connection was doing. The transaction that was open is rolled back.
+    fn give_up_after(&mut self, panic: &(dyn Any + Send)) {
+        drop(self.database.take());
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        tracing::error!(panic = said, "a job of the state panicked");
+        let note = format!("nothing more is remembered in this run: internal error in the state: {said}");
+        self.notes.lock().push(note);
+    }
 }
 
-impl Drop for Worker {
+impl Drop for DatabaseThread {
     /// What was sent is written before the process ends.
     fn drop(&mut self) {
         drop(self.jobs.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the state panicked");
         }
     }
 }
 
-impl fmt::Debug for Worker {
+impl fmt::Debug for DatabaseThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").finish_non_exhaustive()
+        f.debug_struct("DatabaseThread").finish_non_exhaustive()
     }
 }

@@ -57,19 +57,19 @@ async fn a_mount_copies_nothing_and_a_declined_one_opens_a_session() {
 #[test]
 fn ranges_of_a_blob() {
     let ask = |header| byte_range(Some(header), 10);
-    assert_eq!(ask("bytes=0-0"), Asked::Part(0..1));
-    assert_eq!(ask("bytes=2-"), Asked::Part(2..10));
-    assert_eq!(ask("bytes=2-99"), Asked::Part(2..10));
-    assert_eq!(ask("bytes=-3"), Asked::Part(7..10));
-    assert_eq!(ask("bytes=-99"), Asked::Part(0..10));
+    assert_eq!(ask("bytes=0-0"), RequestedRange::Part(0..1));
+    assert_eq!(ask("bytes=2-"), RequestedRange::Part(2..10));
+    assert_eq!(ask("bytes=2-99"), RequestedRange::Part(2..10));
+    assert_eq!(ask("bytes=-3"), RequestedRange::Part(7..10));
+    assert_eq!(ask("bytes=-99"), RequestedRange::Part(0..10));
     for nothing in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
-        assert_eq!(ask(nothing), Asked::Nothing, "{nothing}");
+        assert_eq!(ask(nothing), RequestedRange::Nothing, "{nothing}");
     }
     for ignored in ["", "bytes=", "bytes=-", "bytes=3-2", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2"] {
-        assert_eq!(ask(ignored), Asked::Whole, "{ignored}");
+        assert_eq!(ask(ignored), RequestedRange::Whole, "{ignored}");
     }
-    assert_eq!(byte_range(Some("bytes=0-0"), 0), Asked::Nothing);
-    assert_eq!(byte_range(None, 0), Asked::Whole);
+    assert_eq!(byte_range(Some("bytes=0-0"), 0), RequestedRange::Nothing);
+    assert_eq!(byte_range(None, 0), RequestedRange::Whole);
 }
 
 #[tokio::test]

@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::super::limits::Limits;
+use super::super::limits::ServerLimits;
 use super::super::tests::{Registry, codes, header, with_registry};
-use super::super::{Options, ServeError, Server, Store};
+use super::super::{ServeError, Server, ServerOptions, Store};
 
 #[tokio::test]
 async fn it_says_what_it_is() {
@@ -31,10 +31,10 @@ async fn others_are_let_in_only_when_that_is_said() {
     let store = Arc::new(Store::open(folder.path()).unwrap());
     let everywhere = "0.0.0.0:0".parse().unwrap();
     let bind = |options| Server::bind(everywhere, Arc::clone(&store), options, CancellationToken::new());
-    let error = bind(Options::default()).await.unwrap_err();
+    let error = bind(ServerOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("--anonymous"), "{error}");
     assert!(matches!(error, ServeError::NotLoopback(_)), "{error}");
-    bind(Options::new(true, false, None)).await.unwrap();
+    bind(ServerOptions::new(true, false, None)).await.unwrap();
 }
 
 #[tokio::test]
@@ -80,8 +80,9 @@ async fn what_is_here_and_whether_it_is_well() {
 async fn a_client_that_died_gives_its_upload_free() {
     let folder = TempDir::new().unwrap();
     let short = Duration::from_millis(200);
-    let limits = Limits { connections: 10, head: short, span: short, least: 1 };
-    let registry = Registry::start_with(folder.path(), Options { limits, ..Options::default() }).await;
+    let limits = ServerLimits { connections: 10, head_timeout: short, rate_window: short, rate_bytes: 1 };
+    let registry =
+        Registry::start_with(folder.path(), ServerOptions { limits, ..ServerOptions::default() }).await;
     let session = registry.session("a").await;
     let mut dead = tokio::net::TcpStream::connect(registry.address).await.unwrap();
     let head = format!("PATCH {session} HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n0123");
@@ -100,8 +101,9 @@ async fn a_client_that_died_gives_its_upload_free() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_place_is_served() {
     let folder = TempDir::new().unwrap();
-    let limits = Limits { connections: 1, ..Limits::default() };
-    let registry = Registry::start_with(folder.path(), Options { limits, ..Options::default() }).await;
+    let limits = ServerLimits { connections: 1, ..ServerLimits::default() };
+    let registry =
+        Registry::start_with(folder.path(), ServerOptions { limits, ..ServerOptions::default() }).await;
     let ask = async |_| {
         let mut stream = tokio::net::TcpStream::connect(registry.address).await.unwrap();
         stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -119,8 +121,9 @@ async fn who_waits_for_a_place_is_served() {
 #[tokio::test]
 async fn a_connection_that_becomes_idle_gives_its_place_to_one_that_waits() {
     let folder = TempDir::new().unwrap();
-    let limits = Limits { connections: 2, ..Limits::default() };
-    let registry = Registry::start_with(folder.path(), Options { limits, ..Options::default() }).await;
+    let limits = ServerLimits { connections: 2, ..ServerLimits::default() };
+    let registry =
+        Registry::start_with(folder.path(), ServerOptions { limits, ..ServerOptions::default() }).await;
     let session = registry.session("a").await;
     let upload = format!("PATCH {session} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n01");
     let mut busy = tokio::net::TcpStream::connect(registry.address).await.unwrap();

@@ -21,38 +21,38 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An open database.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct Database {
     pub(super) connection: Connection,
     path: PathBuf,
-    /// Locked together with all other users: only who is alone may set the database aside.
+    /// Locked by all users together. The database is set aside only by a process that is alone.
     users: File,
 }
 
 /// What became of opening it.
 #[derive(Debug)]
-pub(super) struct OpenedStore {
-    pub(super) store: Option<Store>,
+pub(super) struct OpenedDatabase {
+    pub(super) database: Option<Database>,
     /// What was out of the ordinary, for people.
     pub(super) notes: Vec<String>,
 }
 
 /// Opens the database in a folder, and makes both where they are not there.
-pub(super) fn open(folder: &Path) -> OpenedStore {
+pub(super) fn open(folder: &Path) -> OpenedDatabase {
     let mut notes = Vec::new();
     let path = folder.join(FILE);
     // Twice: a database that is set aside leaves room for a new one.
     for _ in 0..2 {
         let aside = match try_open(folder, &path) {
-            Ok(store) => return OpenedStore { store: Some(store), notes },
-            Err(Refusal::Unusable(why)) => {
+            Ok(database) => return OpenedDatabase { database: Some(database), notes },
+            Err(OpenError::Unusable(why)) => {
                 notes.push(format!(
                     "nothing is remembered between runs: {}: {why}; --state-dir names another folder",
                     path.display()
                 ));
                 break;
             }
-            Err(Refusal::Damaged(why)) => set_aside(folder, &path, "damaged", &why),
-            Err(Refusal::Newer(version)) => {
+            Err(OpenError::Damaged(why)) => set_aside(folder, &path, "damaged", &why),
+            Err(OpenError::Newer(version)) => {
                 let why = format!("a newer version of layercast wrote it (schema {version})");
                 set_aside(folder, &path, "newer", &why)
             }
@@ -65,22 +65,22 @@ pub(super) fn open(folder: &Path) -> OpenedStore {
             }
         }
     }
-    OpenedStore { store: None, notes }
+    OpenedDatabase { database: None, notes }
 }
 
-enum Refusal {
+enum OpenError {
     Unusable(String),
     Damaged(String),
     Newer(i64),
 }
 
-impl From<std::io::Error> for Refusal {
+impl From<std::io::Error> for OpenError {
     fn from(error: std::io::Error) -> Self {
         Self::Unusable(error.to_string())
     }
 }
 
-impl From<rusqlite::Error> for Refusal {
+impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
         if is_damage(&error) { Self::Damaged(error.to_string()) } else { Self::Unusable(error.to_string()) }
     }
@@ -91,11 +91,11 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-fn try_open(folder: &Path, path: &Path) -> Result<Store, Refusal> {
+fn try_open(folder: &Path, path: &Path) -> Result<Database, OpenError> {
     folder::make(folder)?;
     let users = users_file(folder)?;
     users.lock_shared()?;
-    // Made here and not by SQLite: what lies in it is nobody else's business. Files beside it get the same mode.
+    // Made here and not by SQLite, for its owner alone. Files beside it get the same mode.
     let file = folder::open_file(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600))?;
@@ -109,13 +109,13 @@ fn try_open(folder: &Path, path: &Path) -> Result<Store, Refusal> {
     // (https://www.sqlite.org/wal.html, "All processes using a database must be on the same host computer").
     let mode = if remote { "DELETE" } else { "WAL" };
     connection.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))?;
-    // A killed process loses nothing by this. A power cut may damage the file, which is then set aside; waiting for the disk
-    // would cost a run with nothing to do more than all it asks of a mirror.
+    // A killed process loses nothing by this. A power cut may damage the file, which is then set aside. Waiting for the disk
+    // would cost a run with nothing to do more than all its requests.
     connection.pragma_update(None, "synchronous", "OFF")?;
     match schema::migrate(&mut connection, STEPS)? {
-        Version::Current => Ok(Store { connection, path: path.to_owned(), users }),
-        Version::Newer(version) => Err(Refusal::Newer(version)),
-        Version::Foreign => Err(Refusal::Unusable("it is a database of another program".to_owned())),
+        Version::Current => Ok(Database { connection, path: path.to_owned(), users }),
+        Version::Newer(version) => Err(OpenError::Newer(version)),
+        Version::Foreign => Err(OpenError::Unusable("it is a database of another program".to_owned())),
     }
 }
 
@@ -123,13 +123,13 @@ fn users_file(folder: &Path) -> std::io::Result<File> {
     folder::open_file(&folder.join("state.users"))
 }
 
-/// Renames the database and what belongs to it. Of each kind the last one is kept, for who wants to look at it.
+/// Renames the database and the files that belong to it. Of each kind the last one is kept, to be looked at.
 fn set_aside(folder: &Path, path: &Path, kind: &str, why: &str) -> Result<String, String> {
-    let told = |what: String| format!("state {}: {why}; {what}", path.display());
+    let note = |what: String| format!("state {}: {why}; {what}", path.display());
     let alone = users_file(folder)
         .map_err(|error| error.to_string())
         .and_then(|users| users.try_lock().map(|()| users).map_err(|_| "another run is using it".to_owned()));
-    let _alone = alone.map_err(|error| told(format!("it stays, and this run goes without it: {error}")))?;
+    let _alone = alone.map_err(|error| note(format!("it stays, and this run goes without it: {error}")))?;
     let aside = path.with_extension(format!("sqlite.{kind}"));
     let renamed = fs::rename(path, &aside).and_then(|()| {
         ["-wal", "-shm", "-journal"].iter().try_for_each(|end| {
@@ -139,8 +139,8 @@ fn set_aside(folder: &Path, path: &Path, kind: &str, why: &str) -> Result<String
         })
     });
     match renamed {
-        Ok(()) => Ok(told(format!("it was set aside as {}, and a new one begins", aside.display()))),
-        Err(error) => Err(told(format!("it could not be set aside, and this run goes without it: {error}"))),
+        Ok(()) => Ok(note(format!("it was set aside as {}, and a new one begins", aside.display()))),
+        Err(error) => Err(note(format!("it could not be set aside, and this run goes without it: {error}"))),
     }
 }
 
@@ -150,7 +150,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-impl Store {
+impl Database {
     /// Gives up a database that proved damaged while it was used; says what became of it.
     pub(super) fn give_up(self, why: &str) -> String {
         let Self { connection, path, users } = self;

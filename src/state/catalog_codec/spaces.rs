@@ -15,9 +15,9 @@ const MAX_INLINE_BYTES: u64 = 1 << 20;
 /// Archives inside archives inside archives; the reader of archives allows fewer.
 const MAX_SPACES: usize = 1_000_000;
 
-/// Where bytes begin. How many they are, whoever has the place knows.
+/// Where bytes begin. How many there are is known where the offset is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct SpaceOffset {
     space: u32,
     offset: u64,
 }
@@ -25,8 +25,8 @@ pub(super) struct Place {
 /// Space 0 is the bundle's own volume; these follow from 1 on, each made from earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Space {
-    /// What so many bytes at a place are decoded to.
-    Decoded(Place, u64),
+    /// The decoded form of stored bytes: where they begin, and their number.
+    Decoded(SpaceOffset, u64),
     /// A file, relative to the folder.
     File(String),
     /// The bytes themselves.
@@ -35,26 +35,26 @@ pub(super) enum Space {
 
 const BUNDLE: u32 = 0;
 
-/// Finds words for places.
+/// Writes extents as offsets in spaces.
 #[derive(Debug)]
-pub(super) struct Places<'a> {
+pub(super) struct SpaceEncoder<'a> {
     folder: Option<&'a Path>,
     spaces: Vec<Space>,
     numbers: HashMap<Space, u32>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> SpaceEncoder<'a> {
     pub(super) fn new(folder: Option<&'a Path>) -> Self {
         Self { folder, spaces: Vec::new(), numbers: HashMap::new() }
     }
 
-    /// The spaces that places were found in.
+    /// The spaces that were needed.
     pub(super) fn spaces(self) -> Vec<Space> {
         self.spaces
     }
 
-    /// The place of an extent of this size.
-    pub(super) fn of(&mut self, extent: &Extent, size: u64) -> Result<Place, Unkept> {
+    /// The offset of an extent of this size.
+    pub(super) fn of(&mut self, extent: &Extent, size: u64) -> Result<SpaceOffset, Unkept> {
         if extent.len().ok() != Some(size) {
             return Err(Unkept::Place);
         }
@@ -62,9 +62,9 @@ impl<'a> Places<'a> {
     }
 
     /// A range of any space as one of a space that stands by itself.
-    fn range(&mut self, space: &dyn ByteSpace, offset: u64, len: u64) -> Result<Place, Unkept> {
+    fn range(&mut self, space: &dyn ByteSpace, offset: u64, len: u64) -> Result<SpaceOffset, Unkept> {
         let space = match space.origin() {
-            Some(Origin::Bundle) => return Ok(Place { space: BUNDLE, offset }),
+            Some(Origin::Bundle) => return Ok(SpaceOffset { space: BUNDLE, offset }),
             Some(Origin::Decoded(stored)) => {
                 let stored_len = stored.len().map_err(|_| Unkept::Place)?;
                 Space::Decoded(self.range(stored.as_ref(), 0, stored_len)?, stored_len)
@@ -79,12 +79,12 @@ impl<'a> Places<'a> {
                 None if len <= MAX_INLINE_BYTES => {
                     let len = usize::try_from(len).map_err(|_| Unkept::Place)?;
                     let bytes = read_exact(space, offset, len).map_err(|_| Unkept::Place)?;
-                    return Ok(Place { space: self.number(Space::Inline(bytes))?, offset: 0 });
+                    return Ok(SpaceOffset { space: self.number(Space::Inline(bytes))?, offset: 0 });
                 }
                 None => return Err(Unkept::Place),
             },
         };
-        Ok(Place { space: self.number(space)?, offset })
+        Ok(SpaceOffset { space: self.number(space)?, offset })
     }
 
     fn relative(&self, path: &Path) -> Result<String, Unkept> {
@@ -133,7 +133,7 @@ impl Spaces {
         Ok(spaces)
     }
 
-    pub(super) fn extent(&self, place: Place, len: u64) -> Result<Extent, Unkept> {
+    pub(super) fn extent(&self, place: SpaceOffset, len: u64) -> Result<Extent, Unkept> {
         place.offset.checked_add(len).ok_or(Unkept::Damaged)?;
         let number = usize::try_from(place.space).map_err(|_| Unkept::Damaged)?;
         let space = self.0.get(number).and_then(Option::as_ref).ok_or(Unkept::Damaged)?;

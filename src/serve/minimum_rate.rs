@@ -1,7 +1,7 @@
-//! Who sends or reads too slowly holds a place, a session and a file for nothing.
+//! A minimum rate for bodies and answers: a client that is too slow holds a place, a session and a file for nothing.
 //!
-//! Only bytes count as movement, and only the time in which the peer is waited for counts against it: a disk that is slow
-//! is not the client's fault.
+//! Only bytes count as progress, and only the time in which the server waits for the peer: a slow disk is not the client's
+//! fault.
 
 use std::future::Future as _;
 use std::io;
@@ -15,67 +15,67 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Duration, Sleep};
 
-use super::limits::Limits;
+use super::limits::ServerLimits;
 use crate::clock::Instant;
 
-/// Time that was waited for a peer, and what came of it.
+/// The time that was spent waiting for a peer, and the bytes that moved in it.
 #[derive(Debug)]
-struct Pace {
-    limits: Limits,
+struct MinimumRate {
+    limits: ServerLimits,
     alarm: Pin<Box<Sleep>>,
     waiting_since: Option<Instant>,
     waited: Duration,
     moved: u64,
 }
 
-impl Pace {
-    fn new(limits: Limits) -> Self {
-        let alarm = Box::pin(tokio::time::sleep(limits.span));
+impl MinimumRate {
+    fn new(limits: ServerLimits) -> Self {
+        let alarm = Box::pin(tokio::time::sleep(limits.rate_window));
         Self { limits, alarm, waiting_since: None, waited: Duration::ZERO, moved: 0 }
     }
 
-    /// Something moved.
+    /// Bytes moved.
     fn moved(&mut self, bytes: usize) {
         if let Some(since) = self.waiting_since.take() {
             self.waited += since.elapsed();
         }
         self.moved += bytes as u64;
-        if self.moved >= self.limits.least {
+        if self.moved >= self.limits.rate_bytes {
             self.begin_anew();
         }
     }
 
-    /// Nobody is waited for any more.
+    /// The server does not wait for the peer any more.
     fn begin_anew(&mut self) {
         (self.waiting_since, self.waited, self.moved) = (None, Duration::ZERO, 0);
     }
 
-    /// The peer is waited for; whether that has taken too long.
+    /// The server waits for the peer. Whether that has taken too long.
     fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
         if self.waiting_since.is_none() {
             let now = Instant::now();
             self.waiting_since = Some(now);
-            self.alarm.as_mut().reset(now + self.limits.span.saturating_sub(self.waited));
+            self.alarm.as_mut().reset(now + self.limits.rate_window.saturating_sub(self.waited));
         }
         self.alarm.as_mut().poll(cx).is_ready()
     }
 }
 
-/// The body of a request, counted, with an end when it comes too slowly.
+/// The body of a request. It counts its bytes, and fails when they come too slowly.
 #[derive(Debug)]
-pub(super) struct PacedBody<B> {
+pub(super) struct MinimumRateBody<B> {
     body: B,
-    pace: Pace,
+    rate: MinimumRate,
     received: Arc<AtomicU64>,
 }
 
-impl<B> PacedBody<B> {
-    pub(super) fn new(body: B, limits: Limits, received: Arc<AtomicU64>) -> Self {
-        Self { body, pace: Pace::new(limits), received }
+impl<B> MinimumRateBody<B> {
+    pub(super) fn new(body: B, limits: ServerLimits, received: Arc<AtomicU64>) -> Self {
+        Self { body, rate: MinimumRate::new(limits), received }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for PacedBody<B>
+impl<B: Body<Data = Bytes> + Unpin> Body for MinimumRateBody<B>
 where
     B::Error: Into<axum::BoxError>,
 {
@@ -90,12 +90,12 @@ where
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                    this.pace.moved(bytes.len());
+                    this.rate.moved(bytes.len());
                     this.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            Poll::Pending if this.pace.is_too_slow(cx) => {
+            Poll::Pending if this.rate.is_too_slow(cx) => {
                 Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
             }
             Poll::Pending => Poll::Pending,
@@ -111,18 +111,18 @@ where
     }
 }
 
-/// A connection that ends when its peer does not read.
+/// A connection that fails when its peer reads too slowly.
 #[derive(Debug)]
-pub(super) struct PacedStream<S, F> {
+pub(super) struct MinimumRateStream<S, F> {
     stream: S,
-    pace: Pace,
+    rate: MinimumRate,
     flushed: F,
 }
 
-impl<S, F: Fn()> PacedStream<S, F> {
+impl<S, F: Fn()> MinimumRateStream<S, F> {
     /// Calls `flushed` whenever everything that was written has been taken by the system.
-    pub(super) fn new(stream: S, limits: Limits, flushed: F) -> Self {
-        Self { stream, pace: Pace::new(limits), flushed }
+    pub(super) fn new(stream: S, limits: ServerLimits, flushed: F) -> Self {
+        Self { stream, rate: MinimumRate::new(limits), flushed }
     }
 
     fn written(
@@ -132,9 +132,9 @@ impl<S, F: Fn()> PacedStream<S, F> {
         all: usize,
     ) -> Poll<io::Result<usize>> {
         match progress {
-            Poll::Ready(Ok(bytes)) if bytes >= all => self.pace.begin_anew(),
-            Poll::Ready(Ok(bytes)) => self.pace.moved(bytes),
-            Poll::Pending if self.pace.is_too_slow(cx) => {
+            Poll::Ready(Ok(bytes)) if bytes >= all => self.rate.begin_anew(),
+            Poll::Ready(Ok(bytes)) => self.rate.moved(bytes),
+            Poll::Pending if self.rate.is_too_slow(cx) => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             Poll::Ready(Err(_)) | Poll::Pending => {}
@@ -143,7 +143,7 @@ impl<S, F: Fn()> PacedStream<S, F> {
     }
 }
 
-impl<S: AsyncRead + Unpin, F: Fn() + Unpin> AsyncRead for PacedStream<S, F> {
+impl<S: AsyncRead + Unpin, F: Fn() + Unpin> AsyncRead for MinimumRateStream<S, F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -153,7 +153,7 @@ impl<S: AsyncRead + Unpin, F: Fn() + Unpin> AsyncRead for PacedStream<S, F> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, F: Fn() + Unpin> AsyncWrite for PacedStream<S, F> {
+impl<S: AsyncWrite + Unpin, F: Fn() + Unpin> AsyncWrite for MinimumRateStream<S, F> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(cx, progress, bytes.len())
@@ -192,8 +192,13 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::mpsc;
 
-    fn limits() -> Limits {
-        Limits { connections: 1, head: Duration::from_secs(1), span: Duration::from_secs(60), least: 100 }
+    fn limits() -> ServerLimits {
+        ServerLimits {
+            connections: 1,
+            head_timeout: Duration::from_secs(1),
+            rate_window: Duration::from_secs(60),
+            rate_bytes: 100,
+        }
     }
 
     /// What a body of pieces of this length, one each so many seconds, comes to: how much came, and whether to the end.
@@ -209,7 +214,7 @@ mod tests {
             receive.recv().await.map(|frame| (frame, receive))
         });
         let count = Arc::new(AtomicU64::new(0));
-        let body = PacedBody::new(StreamBody::new(Box::pin(frames)), limits(), Arc::clone(&count));
+        let body = MinimumRateBody::new(StreamBody::new(Box::pin(frames)), limits(), Arc::clone(&count));
         let whole = body.collect().await.is_ok();
         (count.load(Ordering::Relaxed), whole)
     }
@@ -226,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_that_is_not_the_peers_does_not_count() {
         let (mut client, server) = tokio::io::duplex(10);
-        let mut stream = PacedStream::new(server, limits(), || {});
+        let mut stream = MinimumRateStream::new(server, limits(), || {});
         // The first ten bytes go at once; then nobody reads for a while, then somebody does.
         let reader = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(50)).await;

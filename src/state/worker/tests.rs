@@ -1,0 +1,23 @@
+//! What a job can do to the thread that does it.
+
+use super::*;
+
+/// As a mistake in a query would be: everybody hears of it, and nobody waits for ever.
+#[test]
+fn a_job_that_panics_is_an_error_and_a_note() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = Notes::default();
+    let thread = DatabaseThread::start(folder.path(), &notes).unwrap();
+    let one = |connection: &mut Connection| connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0));
+    assert_eq!(thread.ask(one), Some(1));
+    let failed: Option<i64> = thread.ask(|_| panic!("a mistake in query {}", 7));
+    assert_eq!(failed, None);
+    assert!(!thread.is_kept());
+    assert_eq!(thread.ask(one), None);
+    let said = notes.lock().join("\n");
+    assert!(said.contains("nothing more is remembered") && said.contains("a mistake in query 7"), "{said}");
+    drop(thread);
+    // The file is as good as before.
+    let thread = DatabaseThread::start(folder.path(), &notes).unwrap();
+    assert_eq!(thread.ask(one), Some(1));
+}
