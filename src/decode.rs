@@ -41,7 +41,7 @@ use bytes::Bytes;
 
 use self::blocks::BlockVolume;
 use self::cache::PartCache;
-use self::feed::{Feed, PipeFeed, SpaceFeed};
+use self::feed::{Feed, PipeFeed};
 use self::guessed::GuessedVolume;
 pub use self::limits::DecodeOptions;
 pub(crate) use self::once::Once;
@@ -65,12 +65,16 @@ struct Shared {
     meter: Meter,
     cancelled: AtomicBool,
     /// Volumes whose readers may be waiting.
-    spools: Mutex<Vec<Weak<dyn Wake>>>,
+    spools: Mutex<Vec<Weak<dyn Waiting>>>,
 }
 
-/// A waiting thread that checks again whether the decoder was cancelled.
-trait Wake: Send + Sync {
+/// A volume whose readers may be waiting.
+trait Waiting: Send + Sync {
+    /// Those who wait check again whether the decoder was cancelled.
     fn wake(&self);
+
+    /// What nobody said to read is not kept any more.
+    fn settle(&self);
 }
 
 /// What was decoded so far. Reading it costs nothing.
@@ -142,6 +146,18 @@ impl Decoder {
         spools.iter().filter_map(Weak::upgrade).for_each(|spool| spool.wake());
     }
 
+    /// All who will read what is open now have said so: what nobody needs is not kept any more, neither in memory nor, where
+    /// nobody comes later, in spools.
+    pub(crate) fn settle(&self, keeps_spools: bool) {
+        self.0.cache.settle();
+        if !keeps_spools {
+            let spools: Vec<_> = self.0.spools.lock().iter().filter_map(Weak::upgrade).collect();
+            for spool in spools {
+                spool.settle();
+            }
+        }
+    }
+
     /// The volume of these stored bytes. Reads the beginning and, where the format keeps one, the table of its parts;
     /// that table is checked as a whole here, the parts when they are read. Several zstd frames that do not tell their
     /// sizes are all decoded once, to know them.
@@ -161,8 +177,7 @@ impl Decoder {
             };
             return Ok(Volume { space, structure });
         }
-        let feed = SpaceFeed::all(stored);
-        let space = SpoolVolume::start(&self.0, outline.format, Box::new(feed), outline.at_least_bytes)?;
+        let space = SpoolVolume::of_space(&self.0, outline.format, &stored, outline.at_least_bytes)?;
         Ok(Volume { space: Arc::new(space), structure })
     }
 
@@ -180,7 +195,7 @@ impl Decoder {
             stored_bytes: None,
             decoded_bytes: None,
         };
-        let space = SpoolVolume::start(&self.0, format, Box::new(feed), 0)?;
+        let space = SpoolVolume::of_pipe(&self.0, format, Box::new(feed))?;
         Ok(Volume { space: Arc::new(space), structure })
     }
 
@@ -225,7 +240,7 @@ impl fmt::Debug for Decoder {
 
 impl Shared {
     /// Wakes `spool` when the decoder is cancelled.
-    fn wake_on_cancel(&self, spool: Weak<dyn Wake>) {
+    fn wake_on_cancel(&self, spool: Weak<dyn Waiting>) {
         let mut spools = self.spools.lock();
         spools.retain(|spool| spool.strong_count() > 0);
         spools.push(spool);

@@ -45,12 +45,11 @@ pub trait ByteSpace: Send + Sync + fmt::Debug {
     /// Nobody will ask for this range again: what is kept of it may go.
     fn release(&self, _range: Range<u64>) {}
 
-    /// Somebody will read this range: of what is kept, it is not what goes first. Taken back by as many calls of
-    /// [`ByteSpace::will_not_read`]; see [`Intent`].
-    fn will_read(&self, _range: Range<u64>) {}
+    /// Somebody will read this range, or may. Taken back by as many calls of [`ByteSpace::will_not_read`]; see [`Intent`].
+    fn will_read(&self, _range: Range<u64>, _certainty: Certainty) {}
 
     /// The opposite of [`ByteSpace::will_read`]: it was read, or will not be.
-    fn will_not_read(&self, _range: Range<u64>) {}
+    fn will_not_read(&self, _range: Range<u64>, _certainty: Certainty) {}
 
     /// The space that this one is a range of, and where in it it begins; none for a space of its own.
     fn within(&self) -> Option<(&Arc<dyn ByteSpace>, u64)> {
@@ -66,6 +65,15 @@ pub trait ByteSpace: Send + Sync + fmt::Debug {
     fn is_empty(&self) -> Result<bool, BundleError> {
         Ok(self.chunk_at(0, 1)?.is_empty())
     }
+}
+
+/// Whether somebody will read a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certainty {
+    /// He will: of what is kept, it is not what goes first.
+    Certain,
+    /// He may: it is kept as long as there is room.
+    Possible,
 }
 
 /// A range of another space, as a space: an archive inside an archive, a layer inside that.
@@ -133,29 +141,38 @@ impl ByteSpace for Extent {
         self.space.release(self.within_space(range));
     }
 
-    fn will_read(&self, range: Range<u64>) {
-        self.space.will_read(self.within_space(range));
+    fn will_read(&self, range: Range<u64>, certainty: Certainty) {
+        self.space.will_read(self.within_space(range), certainty);
     }
 
-    fn will_not_read(&self, range: Range<u64>) {
-        self.space.will_not_read(self.within_space(range));
+    fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
+        self.space.will_not_read(self.within_space(range), certainty);
     }
 }
 
-/// Says of an extent that it will be read, as long as this lives.
+/// Says of a range that it will be read, or may be, as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Intent(Extent);
+pub(crate) struct Intent {
+    space: Arc<dyn ByteSpace>,
+    range: Range<u64>,
+    certainty: Certainty,
+}
 
 impl Intent {
-    pub(crate) fn to_read(extent: &Extent) -> Self {
-        extent.will_read(0..extent.len);
-        Self(extent.clone())
+    pub(crate) fn to_read(extent: &Extent, certainty: Certainty) -> Self {
+        let Extent { space, offset, len } = extent;
+        Self::to_read_range(space, *offset..offset + len, certainty)
+    }
+
+    pub(crate) fn to_read_range(space: &Arc<dyn ByteSpace>, range: Range<u64>, certainty: Certainty) -> Self {
+        space.will_read(range.clone(), certainty);
+        Self { space: Arc::clone(space), range, certainty }
     }
 }
 
 impl Drop for Intent {
     fn drop(&mut self) {
-        self.0.will_not_read(0..self.0.len);
+        self.space.will_not_read(self.range.clone(), self.certainty);
     }
 }
 

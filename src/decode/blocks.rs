@@ -22,7 +22,7 @@ use super::limits::{memory_exceeded, reserve};
 use super::outline::{Codec, Outline, Part};
 use super::{Format, Output, Shared, corrupt, decode, xz, zstd};
 use crate::error::{BundleError, Fault};
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, Certainty};
 
 /// What is given out at once, so that a slow consumer never keeps a whole part in memory.
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
@@ -228,6 +228,12 @@ impl BlockVolume {
         if range.is_empty() { 0..0 } else { first..(last + 1).min(ends.len()).max(first) }
     }
 
+    /// Where these parts lie as stored.
+    fn stored_range(&self, parts: &Range<usize>) -> Option<Range<u64>> {
+        let parts = self.set.table.get(parts.clone())?;
+        Some(parts.first()?.stored.start..parts.last()?.stored.end)
+    }
+
     /// Remembers that the part was touched, and tells whether the one before it was too, not long ago.
     fn in_order(&self, index: usize) -> bool {
         let mut recent = self.recent.lock();
@@ -267,12 +273,20 @@ impl ByteSpace for BlockVolume {
         Ok(Bytes::copy_from_slice(&part[from..to]))
     }
 
-    fn will_read(&self, range: Range<u64>) {
-        self.set.shared.cache.want(self.id, self.parts_in(&range));
+    fn will_read(&self, range: Range<u64>, certainty: Certainty) {
+        let parts = self.parts_in(&range);
+        if let Some(stored) = self.stored_range(&parts) {
+            self.set.stored.will_read(stored, Certainty::Possible);
+        }
+        self.set.shared.cache.want(self.id, parts, certainty);
     }
 
-    fn will_not_read(&self, range: Range<u64>) {
-        self.set.shared.cache.unwant(self.id, self.parts_in(&range));
+    fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
+        let parts = self.parts_in(&range);
+        if let Some(stored) = self.stored_range(&parts) {
+            self.set.stored.will_not_read(stored, Certainty::Possible);
+        }
+        self.set.shared.cache.unwant(self.id, parts, certainty);
     }
 
     fn release(&self, range: Range<u64>) {

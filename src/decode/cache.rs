@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::eviction::{Asker, Candidate, NoRoom, Standing};
 use super::cancelled;
 use crate::error::{BundleError, Fault};
+use crate::source::Certainty;
 
 /// The parts of one volume.
 pub(super) trait PartSet: Send + Sync {
@@ -66,11 +67,34 @@ pub(super) struct PartCache {
 struct State {
     used_bytes: u64,
     entries: HashMap<Key, Held>,
-    /// How many said of a part, decoded or not, that they will read it.
-    wanted: HashMap<Key, u32>,
+    /// How many said of a part, decoded or not, that they will read it, or may.
+    wanted: HashMap<Key, Wanted>,
+    /// All who will read have said so: what nobody wants need not be kept.
+    is_settled: bool,
+    /// Buffers of parts that went, to be used again. They count as used.
+    spares: Vec<Vec<u8>>,
     /// Readers that wait for room. Nobody else need hear of parts that are left.
     short_of_room: usize,
     cancelled: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    certain: u32,
+    possible: u32,
+}
+
+impl Wanted {
+    const fn count(&mut self, certainty: Certainty) -> &mut u32 {
+        match certainty {
+            Certainty::Certain => &mut self.certain,
+            Certainty::Possible => &mut self.possible,
+        }
+    }
+
+    const fn by_nobody(self) -> bool {
+        self.certain == 0 && self.possible == 0
+    }
 }
 
 struct Held {
@@ -182,7 +206,7 @@ impl PartCache {
                     let part = Arc::clone(part);
                     (entry.seen, entry.progress) = (true, Progress::Reading);
                     entry.touched = Instant::now();
-                    if state.turn_to(key) {
+                    if state.turn_to(key, self.spares()) {
                         self.changed.notify_all();
                     }
                     self.begin_ahead(&mut state, set, volume, ahead);
@@ -212,30 +236,56 @@ impl PartCache {
 
     /// The part was read to its end, or nobody will read it again.
     pub(super) fn finish(&self, key: Key) {
-        if let Some(entry) = self.state.lock().entries.get_mut(&key) {
+        let mut state = self.state.lock();
+        if let Some(entry) = state.entries.get_mut(&key) {
             entry.progress = Progress::Finished;
         }
+        state.let_go(key, self.spares());
+        drop(state);
         self.changed.notify_all();
     }
 
-    /// Somebody will read these parts.
-    pub(super) fn want(&self, volume: u64, parts: Range<usize>) {
+    /// All who will read have said so. What none of them wants goes as soon as it was read, or at once.
+    pub(super) fn settle(&self) {
+        let mut state = self.state.lock();
+        state.is_settled = true;
+        let keys: Vec<Key> = state.entries.keys().copied().collect();
+        for key in keys {
+            state.let_go(key, self.spares());
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Buffers that are worth keeping: each thread fills one next.
+    fn spares(&self) -> usize {
+        self.threads() + 1
+    }
+
+    /// Somebody will read these parts, or may.
+    pub(super) fn want(&self, volume: u64, parts: Range<usize>, certainty: Certainty) {
         let mut state = self.state.lock();
         for index in parts {
-            *state.wanted.entry((volume, index)).or_default() += 1;
+            *state.wanted.entry((volume, index)).or_default().count(certainty) += 1;
         }
     }
 
     /// Somebody who said so will not, or has.
-    pub(super) fn unwant(&self, volume: u64, parts: Range<usize>) {
+    pub(super) fn unwant(&self, volume: u64, parts: Range<usize>, certainty: Certainty) {
         let mut state = self.state.lock();
         for index in parts {
-            if let Entry::Occupied(mut wanted) = state.wanted.entry((volume, index)) {
-                *wanted.get_mut() -= 1;
-                if *wanted.get() == 0 {
+            let key = (volume, index);
+            if let Entry::Occupied(mut wanted) = state.wanted.entry(key) {
+                let count = wanted.get_mut().count(certainty);
+                *count = count.saturating_sub(1);
+                if wanted.get().by_nobody() {
                     wanted.remove();
+                    state.let_go(key, self.spares());
                 }
             }
+        }
+        if state.short_of_room > 0 {
+            self.changed.notify_all();
         }
     }
 
@@ -288,7 +338,7 @@ impl PartCache {
                 return;
             }
             let key = (volume, index);
-            if state.entries.contains_key(&key) {
+            if state.entries.contains_key(&key) || !state.is_worth_keeping(key) {
                 continue;
             }
             let need = set.need_bytes(index);
@@ -391,7 +441,7 @@ impl State {
     }
 
     /// This thread reads from `key` now. Says whether that helps somebody who waits for room.
-    fn turn_to(&mut self, key: Key) -> bool {
+    fn turn_to(&mut self, key: Key, spares: usize) -> bool {
         let before = READING.replace(Some(key));
         if before == Some(key) {
             return false;
@@ -404,10 +454,52 @@ impl State {
                 is_left = self.short_of_room > 0;
             }
         }
+        if let Some(before) = before.filter(|before| self.has_left(*before)) {
+            self.let_go(before, spares);
+        }
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.readers += 1;
         }
         is_left
+    }
+
+    fn has_left(&self, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.progress == Progress::Left)
+    }
+
+    /// Whether somebody may want the part, as far as is known.
+    fn is_worth_keeping(&self, key: Key) -> bool {
+        !self.is_settled || self.wanted.contains_key(&key)
+    }
+
+    /// Lets go of a part that nobody needs any more, and keeps its buffer if there are fewer than so many.
+    fn let_go(&mut self, key: Key, spares: usize) {
+        if self.is_worth_keeping(key) {
+            return;
+        }
+        let Entry::Occupied(entry) = self.entries.entry(key) else { return };
+        if entry.get().waiting > 0 || !matches!(entry.get().phase, Phase::Ready(_)) {
+            return;
+        }
+        let entry = entry.remove();
+        self.used_bytes -= entry.need_bytes;
+        if let Phase::Ready(part) = entry.phase
+            && self.spares.len() < spares
+            && let Ok(buffer) = Arc::try_unwrap(part)
+        {
+            self.used_bytes += buffer.capacity() as u64;
+            self.spares.push(buffer);
+        }
+    }
+
+    /// A buffer that may be used for a part that takes so much.
+    fn take_spare(&mut self, need_bytes: u64) -> Vec<u8> {
+        let fitting =
+            self.spares.iter().enumerate().filter(|(_, spare)| spare.capacity() as u64 <= need_bytes);
+        let largest = fitting.max_by_key(|(_, spare)| spare.capacity()).map(|(at, _)| at);
+        let spare = largest.map(|at| self.spares.swap_remove(at)).unwrap_or_default();
+        self.used_bytes -= spare.capacity() as u64;
+        spare
     }
 
     /// Makes room; gives a buffer of a part that went, to be used again. What is too large for the budget gets all of it.
@@ -418,15 +510,19 @@ impl State {
         budget_bytes: u64,
         asker: Asker,
     ) -> Result<Vec<u8>, NoRoom> {
+        let mut spare = self.take_spare(need_bytes);
+        while self.used_bytes + need_bytes > budget_bytes
+            && let Some(unused) = self.spares.pop()
+        {
+            self.used_bytes -= unused.capacity() as u64;
+        }
         let over = (self.used_bytes + need_bytes).saturating_sub(budget_bytes).min(self.used_bytes);
         if over == 0 {
-            return Ok(Vec::new());
+            return Ok(spare);
         }
-        let candidates = self
-            .entries
-            .iter()
-            .filter_map(|(key, entry)| entry.candidate(*key, self.wanted.contains_key(key)));
-        let mut spare = Vec::new();
+        let candidates = self.entries.iter().filter_map(|(key, entry)| {
+            entry.candidate(*key, self.wanted.get(key).is_some_and(|it| it.certain > 0))
+        });
         for key in eviction::choose(candidates, over, asker, key, Instant::now())? {
             let Some(entry) = self.entries.remove(&key) else { continue };
             self.used_bytes -= entry.need_bytes;

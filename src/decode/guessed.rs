@@ -9,12 +9,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::blocks::BlockVolume;
-use super::feed::SpaceFeed;
 use super::outline::Outline;
 use super::spool::SpoolVolume;
 use super::{Format, Shared};
 use crate::error::BundleError;
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, Certainty};
 
 pub(super) struct GuessedVolume {
     shared: Arc<Shared>,
@@ -39,10 +38,7 @@ impl GuessedVolume {
                 return result;
             }
         }
-        let start = || {
-            let feed = SpaceFeed::all(Arc::clone(&self.stored));
-            SpoolVolume::start(&self.shared, self.format, Box::new(feed), 0)
-        };
+        let start = || SpoolVolume::of_space(&self.shared, self.format, &self.stored, 0);
         from(self.stream.get_or_init(start).as_ref().map_err(Clone::clone)?)
     }
 }
@@ -56,12 +52,18 @@ impl ByteSpace for GuessedVolume {
         self.read(|space| space.chunk_at(offset, max))
     }
 
-    fn will_read(&self, range: Range<u64>) {
-        self.blocks.will_read(range);
+    fn will_read(&self, range: Range<u64>, certainty: Certainty) {
+        self.blocks.will_read(range.clone(), certainty);
+        if let Some(Ok(stream)) = self.stream.get() {
+            stream.will_read(range, certainty);
+        }
     }
 
-    fn will_not_read(&self, range: Range<u64>) {
-        self.blocks.will_not_read(range);
+    fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
+        self.blocks.will_not_read(range.clone(), certainty);
+        if let Some(Ok(stream)) = self.stream.get() {
+            stream.will_not_read(range, certainty);
+        }
     }
 
     fn release(&self, range: Range<u64>) {

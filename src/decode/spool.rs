@@ -2,8 +2,10 @@
 //! readers follow.
 //!
 //! In: stored bytes, or a pipe. Out: copies of at most 256 KiB out of the spool file, as soon as they are there. The
-//! file has no name and is sparse: blocks of zeros are not written, and what is released is punched out again. A reader
-//! past what is decoded waits; the length is known when everything is decoded and verified.
+//! file has no name and is sparse: blocks of zeros are not written, and what is released is punched out again, as is what
+//! nobody needs once all who will read have said so. A reader past what is decoded waits; the length is known when
+//! everything is decoded and verified. What was released and is wanted all the same, is decoded once more from the
+//! beginning; of a pipe it is gone.
 
 mod file;
 
@@ -12,7 +14,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,11 +24,11 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use self::file::{BLOCK_BYTES, SpoolFile};
 use super::blocks::CHUNK_BYTES;
 use super::cache::Decoding;
-use super::feed::Feed;
-use super::ranges::RangeSet;
-use super::{Format, Output, Shared, Wake, cancelled, decode};
+use super::feed::{Feed, SpaceFeed};
+use super::ranges::{Coverage, RangeSet};
+use super::{Format, Output, Shared, Waiting, cancelled, decode};
 use crate::error::{BundleError, Fault};
-use crate::source::ByteSpace;
+use crate::source::{ByteSpace, Certainty, Intent};
 
 /// Buffers between the thread that decodes and the one that writes: one is filled, one is written, two wait.
 const BUFFERS: usize = 4;
@@ -37,6 +39,10 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 pub(super) struct SpoolVolume {
     spool: Arc<Spool>,
     thread: Option<JoinHandle<()>>,
+    /// The bytes as stored; none of a pipe.
+    stored: Option<Arc<dyn ByteSpace>>,
+    /// The same once more, for what was released and is read again.
+    again: OnceLock<Result<Box<SpoolVolume>, BundleError>>,
 }
 
 /// What the thread and the readers share.
@@ -55,15 +61,50 @@ struct State {
     watermark: u64,
     end: Option<Result<(), BundleError>>,
     released: RangeSet,
+    /// What somebody will read, or may.
+    needed: Coverage,
+    /// All who will read have said so.
+    is_settled: bool,
+}
+
+impl State {
+    /// What of these ranges is in the file, is not released yet, and is released now.
+    fn release(&mut self, ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+        let in_file = |range: Range<u64>| {
+            let whole = self.released.insert(range);
+            whole.start..whole.end.min(self.watermark)
+        };
+        ranges.into_iter().map(in_file).collect()
+    }
 }
 
 impl SpoolVolume {
-    /// Starts to decode `feed`, which gives at least so many bytes.
-    pub(super) fn start(
+    /// Starts to decode a space, which gives at least so many bytes.
+    pub(super) fn of_space(
+        shared: &Arc<Shared>,
+        format: Format,
+        stored: &Arc<dyn ByteSpace>,
+        at_least_bytes: u64,
+    ) -> Result<Self, BundleError> {
+        let feed = Box::new(SpaceFeed::all(Arc::clone(stored)));
+        Self::start(shared, format, feed, at_least_bytes, Some(Arc::clone(stored)))
+    }
+
+    /// Starts to decode what comes out of a pipe.
+    pub(super) fn of_pipe(
+        shared: &Arc<Shared>,
+        format: Format,
+        feed: Box<dyn Feed>,
+    ) -> Result<Self, BundleError> {
+        Self::start(shared, format, feed, 0, None)
+    }
+
+    fn start(
         shared: &Arc<Shared>,
         format: Format,
         feed: Box<dyn Feed>,
         at_least_bytes: u64,
+        stored: Option<Arc<dyn ByteSpace>>,
     ) -> Result<Self, BundleError> {
         let spool = Arc::new(Spool {
             shared: Arc::clone(shared),
@@ -76,16 +117,29 @@ impl SpoolVolume {
         let waiting: Weak<Spool> = Arc::downgrade(&spool);
         shared.wake_on_cancel(waiting);
         let decoding = Arc::clone(&spool);
+        let reads =
+            stored.as_ref().map(|stored| Intent::to_read_range(stored, 0..u64::MAX, Certainty::Possible));
         let thread = std::thread::Builder::new()
             .name("decode-spool".into())
             .spawn(move || {
                 let _decoding = Decoding::begin();
+                let _reads = reads;
                 // If decoding panics the readers must hear of it.
                 let mut end = EndGuard { spool: &decoding, result: None };
                 end.result = Some(decoding.fill(feed));
             })
             .map_err(|error| BundleError::io("starting a thread", &error))?;
-        Ok(Self { spool, thread: Some(thread) })
+        Ok(Self { spool, thread: Some(thread), stored, again: OnceLock::new() })
+    }
+
+    /// The volume decoded once more. What it holds stays.
+    fn again(&self, offset: u64) -> Result<&Self, BundleError> {
+        let Some(stored) = &self.stored else {
+            let told = format!("byte {offset} of the pipe was read and released before it was wanted again");
+            return Err(BundleError::new(Fault::Io, told).hint("run again, or give the bundle as a file"));
+        };
+        let start = || Self::of_space(&self.spool.shared, self.spool.format, stored, 0).map(Box::new);
+        self.again.get_or_init(start).as_deref().map_err(Clone::clone)
     }
 }
 
@@ -124,7 +178,15 @@ impl Spool {
             for (index, block) in buffer[..filled].chunks(BLOCK_BYTES).enumerate() {
                 let start = offset + (index * BLOCK_BYTES) as u64;
                 let range = start..start + block.len() as u64;
-                if !self.state.lock().released.covers(&range) {
+                let is_wanted = {
+                    let mut state = self.state.lock();
+                    if state.is_settled {
+                        let unneeded = state.needed.bare(&range);
+                        state.release(unneeded);
+                    }
+                    !state.released.covers(&range)
+                };
+                if is_wanted {
                     self.file.write(start, block)?;
                 }
             }
@@ -140,11 +202,22 @@ impl Spool {
     }
 }
 
-impl Wake for Spool {
+impl Waiting for Spool {
     fn wake(&self) {
         // Whoever is between looking and waiting holds the lock.
         drop(self.state.lock());
         self.changed.notify_all();
+    }
+
+    fn settle(&self) {
+        let mut state = self.state.lock();
+        state.is_settled = true;
+        let unneeded = state.needed.bare(&(0..state.watermark));
+        let gone = state.release(unneeded);
+        drop(state);
+        for range in gone {
+            self.file.punch(range);
+        }
     }
 }
 
@@ -167,22 +240,39 @@ impl ByteSpace for SpoolVolume {
             };
         }
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(max).min(CHUNK_BYTES);
-        if state.released.overlaps(&(offset..offset + len as u64)) {
-            return Err(BundleError::new(
-                Fault::Io,
-                format!("byte {offset} was released before it was read"),
-            ));
-        }
+        let held = |state: &State| !state.released.overlaps(&(offset..offset + len as u64));
+        let was_held = held(&state);
         drop(state);
-        self.spool.file.read(offset, len)
+        if was_held {
+            let bytes = self.spool.file.read(offset, len)?;
+            // What is released meanwhile may have been read as zeros.
+            if held(&self.spool.state.lock()) {
+                return Ok(bytes);
+            }
+        }
+        self.again(offset)?.chunk_at(offset, max)
     }
 
     fn release(&self, range: Range<u64>) {
-        let mut state = self.spool.state.lock();
-        let whole = state.released.insert(range);
-        let end = whole.end.min(state.watermark);
-        drop(state);
-        self.spool.file.punch(whole.start..end);
+        let gone = self.spool.state.lock().release(vec![range]);
+        for range in gone {
+            self.spool.file.punch(range);
+        }
+    }
+
+    fn will_read(&self, range: Range<u64>, _certainty: Certainty) {
+        self.spool.state.lock().needed.add(&range);
+    }
+
+    fn will_not_read(&self, range: Range<u64>, _certainty: Certainty) {
+        let gone = {
+            let mut state = self.spool.state.lock();
+            let unneeded = state.needed.remove(&range);
+            if state.is_settled { state.release(unneeded) } else { Vec::new() }
+        };
+        for range in gone {
+            self.spool.file.punch(range);
+        }
     }
 }
 

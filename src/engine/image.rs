@@ -13,6 +13,7 @@ use super::layers::{InUse, LayerLease};
 use super::ready::{Ready, RetryableOnce};
 use crate::archive::Catalog;
 use crate::plan::PlannedImage;
+use crate::source::Intent;
 use crate::sync::Mutex;
 
 /// An image of the list.
@@ -48,12 +49,19 @@ pub(super) struct Held {
     pub(super) ready: RetryableOnce<Arc<Ready>>,
     /// Its layers, where it is one of a docker-archive.
     pub(super) layers: Option<Arc<LayerLease>>,
+    /// What of the bundle may be read for it.
+    _needs: Vec<Intent>,
     share: BacklogShare,
 }
 
 impl Held {
-    pub(super) fn new(image: Arc<WorkImage>, layers: Option<Arc<LayerLease>>, share: BacklogShare) -> Self {
-        Self { image, ready: RetryableOnce::default(), layers, share }
+    pub(super) fn new(
+        image: Arc<WorkImage>,
+        layers: Option<Arc<LayerLease>>,
+        needs: Vec<Intent>,
+        share: BacklogShare,
+    ) -> Self {
+        Self { image, ready: RetryableOnce::default(), layers, _needs: needs, share }
     }
 
     /// Its bytes have been read.

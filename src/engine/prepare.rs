@@ -21,6 +21,7 @@ use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 use crate::plan::Closure;
 use crate::registry::BlobBody;
+use crate::source::{Certainty, Intent};
 
 /// Prepares images on demand, each once.
 #[derive(Debug)]
@@ -49,11 +50,11 @@ impl Preparer {
     /// What is held of an image. `share` is its share of the backlog where nobody holds it yet.
     pub(super) fn hold(&self, image: &Arc<WorkImage>, share: BacklogShare) -> Arc<Held> {
         image.hold(|| {
-            let layers = match &image.planned.content {
-                Content::Unpacked(unpacked) => Some(self.layers.lease(&unpacked.layers)),
-                Content::Manifest(_) => None,
+            let (layers, needs) = match &image.planned.content {
+                Content::Unpacked(unpacked) => (Some(self.layers.lease(&unpacked.layers)), Vec::new()),
+                Content::Manifest(root) => (None, needs(&image.catalog, root)),
             };
-            Held::new(Arc::clone(image), layers, share)
+            Held::new(Arc::clone(image), layers, needs, share)
         })
     }
 
@@ -141,4 +142,11 @@ impl Preparer {
         }
         Ok(Ready { manifests: vec![Arc::new(manifest)], blobs })
     }
+}
+
+/// What of the bundle may be read for an image: mirrors may have some of it.
+fn needs(catalog: &Catalog, root: &Digest) -> Vec<Intent> {
+    let blobs = Closure::of(catalog, root).blobs;
+    let blobs = blobs.iter().filter_map(|descriptor| catalog.blobs.get(&descriptor.digest));
+    blobs.map(|blob| Intent::to_read(&blob.extent, Certainty::Possible)).collect()
 }

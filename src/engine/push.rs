@@ -186,7 +186,11 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
         inputs,
         opener,
         groups,
-        settings: ReadSettings { accept: settings.accept, allow_damaged: settings.allow_damaged },
+        settings: ReadSettings {
+            accept: settings.accept,
+            allow_damaged: settings.allow_damaged,
+            mirrors_come_later: false,
+        },
         listeners: listeners.clone(),
         works: contexts.iter().map(|context| Arc::clone(&context.work)).collect(),
         preparer,

@@ -40,6 +40,8 @@ pub(crate) struct Read {
 pub(super) struct ReadSettings {
     pub(super) accept: Accept,
     pub(super) allow_damaged: bool,
+    /// Mirrors may begin when all has been read.
+    pub(super) mirrors_come_later: bool,
 }
 
 /// Opens bundles and plans them for all mirrors. Blocks. Of what there is to say `listeners` hear at once, and `met`
@@ -53,7 +55,7 @@ pub(super) fn read(
     early: &Early<'_>,
     met: &mut Met,
 ) -> Result<Read, BundleError> {
-    let ReadSettings { accept, allow_damaged } = settings;
+    let ReadSettings { accept, allow_damaged, .. } = settings;
     let mut bundle = opener.open(inputs, listeners, early)?;
     met.notes.clone_from(&bundle.catalog.notes);
     met.left_out.clone_from(&bundle.catalog.left_out);
@@ -83,7 +85,8 @@ pub(super) async fn read_for_questions(
     accept: Accept,
 ) -> Result<(Read, Met), BundleError> {
     let reading = tokio::task::spawn_blocking(move || {
-        let (mut met, settings) = (Met::default(), ReadSettings { accept, allow_damaged: false });
+        let settings = ReadSettings { accept, allow_damaged: false, mirrors_come_later: false };
+        let mut met = Met::default();
         let listeners = Listeners::default();
         let read = read(&inputs, &opener, &groups, settings, &listeners, &|_| {}, &mut met)?;
         Ok((read, met))
@@ -124,6 +127,8 @@ impl Reader {
         if let Ok(read) = &read {
             self.preparer.layers.know(self.recall.layers(&read.bundle.catalog, read.bundle.identities()));
             self.agree(read);
+            // Those who have begun have said what they need.
+            self.opener.decoder.settle(settings.mirrors_come_later);
         }
         (met, read)
     }

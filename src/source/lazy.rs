@@ -7,17 +7,25 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::ByteSpace;
+use super::{ByteSpace, Certainty};
 use crate::error::BundleError;
 
 type Opener = dyn Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync;
+
+/// What is said of a range.
+#[derive(Debug, Clone, Copy)]
+enum Said {
+    Released,
+    Wanted(Certainty),
+    Unwanted(Certainty),
+}
 
 /// A space that is opened when it is first read. Who reads first opens it, the others wait; an error is kept.
 pub(crate) struct LazySpace {
     open: Box<Opener>,
     space: OnceLock<Result<Arc<dyn ByteSpace>, BundleError>>,
-    /// Ranges that nobody wants any more, told before there was a space to tell.
-    released: Mutex<Vec<Range<u64>>>,
+    /// What was said of ranges before there was a space that could hear it.
+    said: Mutex<Vec<(Said, Range<u64>)>>,
 }
 
 impl LazySpace {
@@ -25,7 +33,7 @@ impl LazySpace {
     pub(crate) fn new(
         open: impl Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync + 'static,
     ) -> Self {
-        Self { open: Box::new(open), space: OnceLock::new(), released: Mutex::default() }
+        Self { open: Box::new(open), space: OnceLock::new(), said: Mutex::default() }
     }
 
     fn space(&self) -> Result<&Arc<dyn ByteSpace>, BundleError> {
@@ -40,12 +48,21 @@ impl LazySpace {
         space.as_ref().map_err(Clone::clone)
     }
 
-    /// Tells the space what was released before it was opened.
+    fn say(&self, said: Said, range: Range<u64>) {
+        self.said.lock().push((said, range));
+        self.pass_on();
+    }
+
+    /// Tells the space what was said, once there is one.
     fn pass_on(&self) {
         if let Some(Ok(space)) = self.space.get() {
-            let released = std::mem::take(&mut *self.released.lock());
-            for range in released {
-                space.release(range);
+            let mut all = self.said.lock();
+            for (said, range) in all.drain(..) {
+                match said {
+                    Said::Released => space.release(range),
+                    Said::Wanted(certainty) => space.will_read(range, certainty),
+                    Said::Unwanted(certainty) => space.will_not_read(range, certainty),
+                }
             }
         }
     }
@@ -61,21 +78,15 @@ impl ByteSpace for LazySpace {
     }
 
     fn release(&self, range: Range<u64>) {
-        self.released.lock().push(range);
-        self.pass_on();
+        self.say(Said::Released, range);
     }
 
-    // What is said before it is opened is of no use: nothing is kept of it then.
-    fn will_read(&self, range: Range<u64>) {
-        if let Some(Ok(space)) = self.space.get() {
-            space.will_read(range);
-        }
+    fn will_read(&self, range: Range<u64>, certainty: Certainty) {
+        self.say(Said::Wanted(certainty), range);
     }
 
-    fn will_not_read(&self, range: Range<u64>) {
-        if let Some(Ok(space)) = self.space.get() {
-            space.will_not_read(range);
-        }
+    fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
+        self.say(Said::Unwanted(certainty), range);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ByteSpace;
+use super::{ByteSpace, Certainty};
 use crate::error::BundleError;
 
 /// Where a space comes from.
@@ -60,11 +60,60 @@ impl ByteSpace for Traced {
         self.space.release(range);
     }
 
+    fn will_read(&self, range: Range<u64>, certainty: Certainty) {
+        self.space.will_read(range, certainty);
+    }
+
+    fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
+        self.space.will_not_read(range, certainty);
+    }
+
     fn within(&self) -> Option<(&Arc<dyn ByteSpace>, u64)> {
         self.space.within()
     }
 
     fn origin(&self) -> Option<&Origin> {
         Some(&self.origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Extent, Intent};
+    use crate::sync::Mutex;
+
+    /// Notes what it hears of reading.
+    #[derive(Debug, Default)]
+    struct Heard(Arc<Mutex<Log>>);
+
+    type Log = Vec<(bool, Range<u64>)>;
+
+    impl ByteSpace for Heard {
+        fn len(&self) -> Result<u64, BundleError> {
+            Ok(100)
+        }
+
+        fn chunk_at(&self, _: u64, _: usize) -> Result<Bytes, BundleError> {
+            Ok(Bytes::new())
+        }
+
+        fn will_read(&self, range: Range<u64>, _: Certainty) {
+            self.0.lock().push((true, range));
+        }
+
+        fn will_not_read(&self, range: Range<u64>, _: Certainty) {
+            self.0.lock().push((false, range));
+        }
+    }
+
+    #[test]
+    fn whoever_decodes_hears_what_will_be_read_of_a_range_of_a_range() {
+        let heard = Heard::default();
+        let log = Arc::clone(&heard.0);
+        let bundle = Traced::bundle(Arc::new(heard));
+        let archive: Arc<dyn ByteSpace> = Arc::new(Extent::new(bundle, 10, 50));
+        drop(Intent::to_read(&Extent::new(archive, 5, 20), Certainty::Certain));
+        assert_eq!(*log.lock(), [(true, 15..35), (false, 15..35)]);
     }
 }

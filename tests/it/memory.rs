@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::mirrors::inspect;
 use crate::support::build::Bundle;
 use crate::support::link;
 use crate::support::registry::Registry;
+use crate::support::scripted::{Action, Rule, ScriptedRegistry};
 use crate::support::{Push, Pushed, bundle, folder, judge, layercast, push, within};
 
 /// Forms that are read in different ways: parts, a stream, archives in archives, a folder.
@@ -206,13 +208,48 @@ fn a_limit_that_is_too_small_is_said_before_anything_is_decoded_with_the_number_
     assert_eq!(refused.report["decode"]["bytes"], 0);
 }
 
+/// The last of four images is not taken. What the others needed of a stream of one block is not kept for it.
+#[test]
+fn what_every_mirror_has_of_a_stream_leaves_the_disk_during_the_push() {
+    const MIB: u64 = 1 << 20;
+    let folder = folder();
+    let bundle = ["one", "two", "three", "four"].iter().fold(Bundle::oci_layout(), |bundle, name| {
+        bundle.image(&format!("images.example/{name}:1"), &[name])
+    });
+    let source = bundle.layer_bytes(3 << 20).xz().write(folder.path());
+    let registries = [ScriptedRegistry::strict(), ScriptedRegistry::strict()];
+    for registry in &registries {
+        registry.on(Rule::on("POST", "/v2/four/blobs/uploads/", Action::Hold));
+    }
+    let push = Push::to(&registries[0]).and_to(&registries[1]).source(&source).flag("--spool-dir");
+    let mut push = push.flag(folder.path()).start();
+    registries.iter().for_each(ScriptedRegistry::wait_for_held);
+    let shrinks = |most: u64| {
+        (0..600).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            unlinked(push.id(), |file| file.blocks() * 512) <= most
+        })
+    };
+    let shrank = shrinks(4 * MIB);
+    let left = unlinked(push.id(), |file| file.blocks() * 512);
+    let whole = unlinked(push.id(), std::fs::Metadata::len);
+    push.kill().unwrap();
+    push.wait().unwrap();
+    assert!(whole >= 12 * MIB, "all of it was spooled: {whole}");
+    assert!(shrank && left >= 3 * MIB, "{left} bytes are left");
+}
+
 /// What a process keeps in files that have no name any more.
 fn unlinked_bytes(process: u32) -> u64 {
+    unlinked(process, std::fs::Metadata::len)
+}
+
+fn unlinked(process: u32, measure: impl Fn(&std::fs::Metadata) -> u64) -> u64 {
     let open = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
     let unlinked = open.filter(|file| {
         std::fs::read_link(file.path()).is_ok_and(|link| link.to_string_lossy().ends_with(" (deleted)"))
     });
-    unlinked.filter_map(|file| std::fs::metadata(file.path()).ok()).map(|file| file.len()).sum()
+    unlinked.filter_map(|file| std::fs::metadata(file.path()).ok()).map(|file| measure(&file)).sum()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use xz2::stream::Check;
 use crate::decode::testing::{bgzf, content, decoder, drain, space, with_parts, xz, zstd_frames};
 use crate::decode::{DecodeOptions, Decoder, StructureKind, Volume};
 use crate::error::Fault;
-use crate::source::{Extent, Intent, IoMode, SourceOptions, open, read_exact};
+use crate::source::{Certainty, Extent, Intent, IoMode, SourceOptions, open, read_exact};
 
 const BLOCK: usize = 20_000;
 const BLOCKS: usize = 12;
@@ -77,7 +77,7 @@ fn what_will_be_read_stays_while_others_go_on() {
         };
         walk(0..FOUND);
         let layer = Extent::new(Arc::clone(&volume.space), 0, (FOUND * BLOCK) as u64);
-        let intent = says_so.then(|| Intent::to_read(&layer));
+        let intent = says_so.then(|| Intent::to_read(&layer, Certainty::Certain));
         walk(FOUND..BLOCKS);
         let before = decoder.meter().parts_decoded();
         assert!(read_exact(&layer, 0, FOUND * BLOCK).unwrap() == data[..FOUND * BLOCK]);

@@ -7,10 +7,11 @@ use super::*;
 
 const SIZE: usize = 1000;
 
-/// Parts that count how often they are decoded, and how many at once.
+/// Parts that count how often they are decoded, how many at once, and into how many buffers that had to be made.
 #[derive(Default)]
 struct Counted {
     decoded: AtomicUsize,
+    buffers: AtomicUsize,
     at_once: AtomicU64,
     most_at_once: AtomicU64,
     fails: bool,
@@ -32,6 +33,7 @@ impl PartSet for Counted {
         if self.fails {
             return Err(BundleError::new(Fault::CorruptCompression, "as it was told"));
         }
+        self.buffers.fetch_add(usize::from(out.capacity() < SIZE), Ordering::SeqCst);
         out.clear();
         out.resize(SIZE, u8::try_from(index % 256).unwrap());
         Ok(Decoded::Whole)
@@ -231,4 +233,34 @@ fn a_part_that_needs_more_room_gets_it_from_the_budget_and_is_read_by_all_who_wa
         }
     });
     assert!(cache.state.lock().used_bytes <= 5 * SIZE as u64, "others have made room");
+}
+
+/// A budget that would hold all parts. Nobody needs one any more that its only reader is through with.
+#[test]
+fn what_nobody_will_read_goes_whatever_the_budget_and_its_buffer_is_used_again() {
+    const PARTS: usize = 30;
+    let cache = cache(1, PARTS);
+    let (counts, set) = counted(Counted::default());
+    cache.want(1, 0..PARTS, Certainty::Possible);
+    let mut most = 0;
+    let mut read = |index: usize| {
+        cache.fetch(&set, 1, index, 0..0).unwrap();
+        cache.finish((1, index));
+        most = most.max(cache.state.lock().used_bytes);
+    };
+    (0..4).for_each(&mut read);
+    cache.settle();
+    (0..4).for_each(&mut read);
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), 4, "another reader may come to them");
+    cache.unwant(1, 0..4, Certainty::Possible);
+    for index in 4..PARTS {
+        read(index);
+        cache.unwant(1, index..index + 1, Certainty::Possible);
+    }
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), PARTS, "each once");
+    assert!(most <= 4 * SIZE as u64, "{most} bytes");
+    assert_eq!(counts.buffers.load(Ordering::SeqCst), 4);
+    let state = cache.state.lock();
+    let spares: u64 = state.spares.iter().map(|spare| spare.capacity() as u64).sum();
+    assert_eq!((state.entries.len(), state.used_bytes), (0, spares));
 }

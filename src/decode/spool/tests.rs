@@ -6,6 +6,7 @@ use xz2::stream::Check;
 use crate::decode::testing::{content, decoder, drain, gzip, space, with_spool_limit, xz, zstd};
 use crate::decode::{DecodeOptions, StructureKind};
 use crate::error::Fault;
+use crate::source::{Certainty, Intent};
 
 const MIB: usize = 1 << 20;
 
@@ -39,7 +40,7 @@ fn the_limit_is_on_what_all_files_hold() {
 }
 
 #[test]
-fn what_is_released_is_punched_out_and_not_read_again() {
+fn what_is_released_is_punched_out_and_decoded_once_more_where_it_is_read_again() {
     let decoder = decoder(1, DecodeOptions::default());
     let data = content(2 * MIB, 2);
     let volume = decoder.open(space(&xz(&data, 2 * MIB, Check::Crc64))).unwrap();
@@ -50,7 +51,45 @@ fn what_is_released_is_punched_out_and_not_read_again() {
     volume.space.release(100_000..MIB as u64);
     assert_eq!(decoder.meter().spooled_bytes(), before - MIB as u64);
     assert_eq!(volume.space.chunk_at(MIB as u64, 20).unwrap()[..], data[MIB..MIB + 20]);
-    assert_eq!(volume.space.chunk_at(99_999, 10).unwrap_err().fault(), Fault::Io);
+    assert_eq!(decoder.meter().decoded_bytes(), data.len() as u64);
+    assert_eq!(volume.space.chunk_at(99_999, 10).unwrap()[..], data[99_999..100_009]);
+    assert!(drain(&volume).unwrap() == data);
+    assert!(decoder.meter().decoded_bytes() > data.len() as u64);
+}
+
+#[test]
+fn of_a_pipe_what_is_released_is_gone_and_that_is_said() {
+    let decoder = decoder(1, DecodeOptions::default());
+    let volume = decoder.open_reader(std::io::Cursor::new(gzip(&content(MIB, 7)))).unwrap();
+    assert_eq!(volume.space.len().unwrap(), MIB as u64);
+    volume.space.release(0..MIB as u64);
+    let error = volume.space.chunk_at(9, 1).unwrap_err();
+    assert_eq!(error.fault(), Fault::Io);
+    assert!(error.hint_text().unwrap().contains("as a file"), "{error}");
+}
+
+#[test]
+fn what_nobody_needs_leaves_the_disk_once_all_have_said_what_they_will_read() {
+    let decoder = decoder(1, DecodeOptions::default());
+    let data = content(4 * MIB, 4);
+    let volume = decoder.open(space(&gzip(&data))).unwrap();
+    assert_eq!(volume.space.len().unwrap(), data.len() as u64);
+    let mib = |count: usize| (count * MIB) as u64;
+    let needs = |range: std::ops::Range<usize>| {
+        Intent::to_read_range(&volume.space, mib(range.start)..mib(range.end), Certainty::Possible)
+    };
+    let (one, both) = (needs(1..3), needs(2..4));
+    assert_eq!(decoder.meter().spooled_bytes(), mib(4));
+    decoder.settle(true);
+    assert_eq!(decoder.meter().spooled_bytes(), mib(4), "somebody may come later");
+    decoder.settle(false);
+    assert_eq!(decoder.meter().spooled_bytes(), mib(3), "nobody needs the first");
+    drop(one);
+    assert_eq!(decoder.meter().spooled_bytes(), mib(2));
+    assert_eq!(volume.space.chunk_at(mib(2), 9).unwrap()[..], data[2 * MIB..2 * MIB + 9]);
+    drop(both);
+    assert_eq!(decoder.meter().spooled_bytes(), 0);
+    assert_eq!(decoder.meter().decoded_bytes(), data.len() as u64);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::bundle::LayerKey;
 use crate::clock::Instant;
 use crate::compress::{LayerBlob, LayerFacts};
 use crate::error::BundleError;
-use crate::source::Intent;
+use crate::source::{Certainty, Intent};
 
 /// Somebody needs the layers of an image. What is made of them, and not needed by others, goes with it.
 #[derive(Debug)]
@@ -35,7 +35,8 @@ impl LayerLease {
         let intent = |at: usize| {
             let layer: &UnpackedLayer = &list[at];
             let will_be_read = layers.known(layer).is_none() && layers.is_read(layer);
-            will_be_read.then(|| Intent::to_read(&layer.extent))
+            let certainty = if will_be_read { Certainty::Certain } else { Certainty::Possible };
+            Intent::to_read(&layer.extent, certainty)
         };
         let number = layers.table.lock().add(keys, Instant::now(), intent);
         Arc::new(Self { layers: Arc::clone(layers), number, list, admitting: tokio::sync::Mutex::default() })
@@ -113,9 +114,8 @@ impl LayerLease {
         };
         let ends = EndsMaking(self);
         let made = making.blob.get_or_make(self.layers.make(layer, making.room)).await;
-        if let Some(slot) = self.layers.table.lock().slot(&key) {
-            slot.intent = None;
-        }
+        let was_read = self.layers.table.lock().was_read(&key);
+        drop(was_read);
         if let Ok(blob) = &made {
             self.layers.learn(key, blob.facts);
         }

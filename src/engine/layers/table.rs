@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::budget::LayerRoom;
 use crate::bundle::LayerKey;
 use crate::clock::Instant;
-use crate::compress::LayerBlob;
+use crate::compress::{LayerBlob, LayerContent};
 use crate::engine::ready::RetryableOnce;
 use crate::source::Intent;
 
@@ -32,8 +32,8 @@ pub(super) struct LayerSlot {
     leases: usize,
     /// Of those, how many are admitted: what is made stays.
     pins: usize,
-    /// That the layer will be read, until it was.
-    pub(super) intent: Option<Intent>,
+    /// That the layer will be read, or may be, until it is made; where its blob lies in the bundle, as long as it is needed.
+    intent: Option<Intent>,
 }
 
 #[derive(Debug)]
@@ -91,15 +91,15 @@ impl Drop for Settled {
 }
 
 impl Table {
-    /// Somebody needs these layers. `intent` says of one that nobody needed yet whether it will be read.
+    /// Somebody needs these layers. `intent` says of one that nobody needed yet that it will be read, or may be.
     pub(super) fn add(
         &mut self,
         layers: Vec<LayerKey>,
         now: Instant,
-        mut intent: impl FnMut(usize) -> Option<Intent>,
+        mut intent: impl FnMut(usize) -> Intent,
     ) -> u64 {
         for (at, key) in layers.iter().enumerate() {
-            let new = || LayerSlot { intent: intent(at), ..LayerSlot::default() };
+            let new = || LayerSlot { intent: Some(intent(at)), ..LayerSlot::default() };
             let slot = self.slots.entry(*key).or_insert_with(new);
             slot.leases += 1;
         }
@@ -124,8 +124,11 @@ impl Table {
         gone
     }
 
-    pub(super) fn slot(&mut self, key: &LayerKey) -> Option<&mut LayerSlot> {
-        self.slots.get_mut(key)
+    /// A layer need not be read any more, unless its blob is sent from where it lies.
+    pub(super) fn was_read(&mut self, key: &LayerKey) -> Option<Intent> {
+        let slot = self.slots.get_mut(key)?;
+        let stays = slot.blob.made().is_some_and(|blob| matches!(blob.content, LayerContent::Stored(_)));
+        slot.intent.take_if(|_| !stays)
     }
 
     /// The blob of a layer, if it is made.
