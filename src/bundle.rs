@@ -21,6 +21,7 @@ use crate::decode::Structure;
 use crate::error::BundleError;
 use crate::source::Source;
 use crate::state::{BundleIdentity, State};
+use crate::units;
 
 pub use accept::Accept;
 pub(crate) use opener::{Opener, Resources};
@@ -105,7 +106,8 @@ impl Bundle {
             };
             let helps = whole > 0 && first.hint_text().is_none();
             let hint = format!(
-                "nothing was sent; fetch the bundle again, or push the {whole} whole image(s) with --allow-damaged"
+                "nothing was sent; fetch the bundle again, or push the rest ({}) with --allow-damaged",
+                units::count(whole, "whole image")
             );
             if helps { error.hint(hint) } else { error }
         };

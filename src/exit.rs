@@ -27,6 +27,22 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The one with this number.
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        let all = [
+            Self::Complete,
+            Self::Internal,
+            Self::Usage,
+            Self::Incomplete,
+            Self::Credentials,
+            Self::Bundle,
+            Self::Unreachable,
+            Self::Locked,
+            Self::Interrupted,
+        ];
+        all.into_iter().find(|exit| exit.code() == code)
+    }
+
     /// The number the shell sees.
     pub(crate) const fn code(self) -> u8 {
         self as u8

@@ -9,6 +9,7 @@ mod groups;
 pub(crate) mod naming;
 mod order;
 mod patterns;
+mod unmatched;
 
 use std::collections::HashMap;
 
@@ -16,6 +17,7 @@ use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, LeftOutClass,
 use crate::bundle::Accept;
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Mended, Repository, Tag};
+use crate::units::count;
 
 use followers::Followers;
 pub(crate) use graph::Closure;
@@ -59,6 +61,8 @@ pub struct Plan {
     pub left_out: Vec<LeftOut>,
     /// What people should know.
     pub notes: Vec<String>,
+    /// Flags that change nothing, which are likely mistyped, with the names that may have been meant.
+    pub(crate) unmatched: Vec<String>,
 }
 
 /// One image with its place on a mirror.
@@ -138,16 +142,25 @@ impl Plan {
                 }
             }
         }
-        plan.notes.extend(rules.naming.unused(catalog));
+        plan.unmatched.extend(rules.naming.unused(catalog));
         for (flag, patterns) in [("--include", &rules.include), ("--exclude", &rules.exclude)] {
             let idle = patterns.idle(names.iter().map(String::as_str));
-            plan.notes.extend(idle.iter().map(|pattern| format!("no image matches {flag} '{pattern}'")));
+            plan.unmatched.extend(idle.iter().map(|pattern| unmatched::glob(flag, pattern, &names)));
         }
-        let mut drafts = settle_conflicts(drafts, catalog, rules.on_conflict, &mut plan.notes)?;
+        let settled = settle_conflicts(drafts, catalog, rules.on_conflict, &mut plan.notes);
+        // What would have kept two images apart may be what is mistyped.
+        let mut drafts = settled.map_err(|error| match plan.unmatched.first() {
+            Some(unmatched) => {
+                let next = error.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();
+                error.hint(format!("{unmatched}{next}"))
+            }
+            None => error,
+        })?;
         let (following, homeless) = followers.places(&drafts);
         if homeless > 0 {
             plan.notes.push(format!(
-                "{homeless} signatures or other attachments are not pushed, because the images that they are about are not"
+                "{} (signatures and the like) not pushed, because what they are about is not",
+                count(homeless, "attachment")
             ));
         }
         drafts.extend(following);
@@ -263,6 +276,8 @@ struct Draft {
     /// The index that it is a part of, which the bundle does not have whole.
     stands_for: Option<Digest>,
     unit: Unit,
+    /// The archive it lies in, for messages; empty where there is only one.
+    archive: String,
 }
 
 /// The images to push for one name: the image itself, or each present platform of a partial index by its digest. A tag
@@ -276,6 +291,7 @@ fn drafts_of(image: &Image, place: naming::Destination, accept: Accept) -> Vec<D
         shortfall,
         stands_for: image.partial.as_ref().map(|partial| partial.index),
         unit: image.unit.clone(),
+        archive: image.archive(),
     };
     let partial = image.partial.as_deref().filter(|it| it.present.len() > 1 && !accept.partial_index);
     let Some(partial) = partial else {
@@ -367,9 +383,14 @@ fn settle_conflicts(
         }
         let digests = [&settled[holder].content, &draft.content]
             .map(|content| identity(content, catalog).0.to_string());
+        let [first, second] = [&settled[holder], &draft].map(|draft| {
+            let archive = Some(&draft.archive).filter(|archive| !archive.is_empty());
+            let inside = archive.map(|archive| format!(" in {archive}")).unwrap_or_default();
+            format!("{}{inside}", draft.place.name)
+        });
         let told = format!(
-            "{} and {} are different images ({} and {}) and both would become {}",
-            settled[holder].place.name, draft.place.name, digests[0], digests[1], draft.place
+            "{first} and {second} are different images ({} and {}) and both would become {}",
+            digests[0], digests[1], draft.place
         );
         match on_conflict {
             OnConflict::Refuse => {

@@ -135,6 +135,12 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(wrong)
 }
 
+/// A number of things, as `1 image` or `12 images`.
+pub(crate) fn count<N: fmt::Display + PartialEq + From<u8> + Copy>(number: N, noun: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 /// A duration as `850 ms`, `12.3 s`, `4 min 05 s` or `2 h 03 min`.
 pub(crate) fn human_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -225,6 +231,12 @@ mod tests {
         for text in ["", "6", "-6h", "h", "6 fortnights"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        let shown = [count(0_usize, "image"), count(1_usize, "image"), count(2_u64, "blob")];
+        assert_eq!(shown, ["0 images", "1 image", "2 blobs"]);
     }
 
     #[test]

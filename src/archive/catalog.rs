@@ -12,6 +12,7 @@ use crate::archive::leftovers::{LeftOut, nothing_in};
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest, Platform, Reference, Repository, Tag};
 use crate::source::Extent;
+use crate::units;
 
 /// What is in a bundle. Nothing in it has been extracted: blobs are ranges of volumes.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -325,7 +326,8 @@ impl Catalog {
             let more = if *count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
             let with_it = whole.get(unit).map(|names| {
                 let (count, names) = (names.len(), names.join(", "));
-                format!("; {count} whole images in it are left out too: {names}; next: --allow-damaged pushes them")
+                let whole = units::count(count, "whole image");
+                format!("; with it {whole} left out: {names}; next: --allow-damaged pushes what is whole")
             });
             let why = format!("{why}{more}{}", with_it.unwrap_or_default());
             LeftOut::unreadable(unit.as_ref(), "damaged images", why)
@@ -433,6 +435,20 @@ impl Catalog {
 }
 
 impl Image {
+    /// The archive it lies in, as people find it: from the path that they gave, where that is known. Empty for a bundle
+    /// that is one archive.
+    pub(crate) fn archive(&self) -> String {
+        match self.unit.as_deref() {
+            Some(unit) if self.origin.is_empty() || unit.ends_with(&self.origin) => unit.to_owned(),
+            // The unit is a file of a folder, and the origin goes on inside it.
+            Some(unit) => match self.origin.split_once('/') {
+                Some((file, inner)) if unit.ends_with(file) => format!("{unit}/{inner}"),
+                _ => format!("{unit}/{}", self.origin),
+            },
+            None => self.origin.clone(),
+        }
+    }
+
     /// The layers of an image that has no manifest yet; none otherwise.
     pub(crate) fn unpacked_layers(&self) -> &[UnpackedLayer] {
         match &self.content {

@@ -12,6 +12,7 @@ use crate::archive::leftovers::LeftOut;
 use crate::archive::pool::digest_of_path;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::oci::Digest;
+use crate::units::count;
 
 /// A document is looked at up to this length.
 const MAX_LOOKED_AT: u64 = 1 << 20;
@@ -193,5 +194,5 @@ pub(super) fn seems(tree: &Tree<'_>) -> (String, Option<&'static str>) {
         return ("a Helm chart".into(), None);
     }
     let some: Vec<_> = tree.paths().take(3).collect();
-    (format!("{} files that are no images, such as {}", tree.len(), some.join(", ")), None)
+    (format!("{} without an image, such as {}", count(tree.len(), "file"), some.join(", ")), None)
 }

@@ -13,6 +13,7 @@ use crate::archive::tree::Tree;
 use crate::archive::{Listed, names};
 use crate::error::{BundleError, Fault, printable};
 use crate::oci::{Descriptor, Digest};
+use crate::units::count;
 
 /// A link is a digest and perhaps a line feed.
 const MAX_LINK_BYTES: u64 = 256;
@@ -163,9 +164,10 @@ fn untagged(
     }
     if superseded > 0 {
         let repository = printable(repository);
-        catalog
-            .notes
-            .push(format!("{repository}: {superseded} images whose tags stand for newer ones are not taken"));
+        catalog.notes.push(format!(
+            "{repository}: {} not taken, whose tags stand for newer ones",
+            count(superseded, "image")
+        ));
     }
     let children: HashSet<Digest> =
         revisions.all.iter().flat_map(|digest| pool.family(digest).into_iter().skip(1)).collect();

@@ -157,7 +157,8 @@ impl<'a> Walker<'a> {
         Ok(Some(block))
     }
 
-    /// Tells padding and junk, which nobody reads, from a second tar, whose images nobody should lose unnoticed.
+    /// Tells padding and junk, which nobody reads, from a second tar, whose images nobody should lose unnoticed, and from
+    /// members behind a lone block of zeros, where GNU tar stops with a warning and Go's reader with an error.
     fn look_behind_the_end(&self) -> Result<Ending, BundleError> {
         let mut at = self.at + BLOCK as u64;
         let mut ending = Ending::Unmarked;
@@ -167,7 +168,13 @@ impl<'a> Walker<'a> {
                 break;
             }
             if !is_zero(&block) {
-                return Ok(if checksum_fits(&block) { Ending::AnotherTar(at) } else { ending });
+                return match (checksum_fits(&block), ending) {
+                    (true, Ending::Unmarked) => Err(self
+                        .corrupt("a lone block of zeros stands here, and members go on behind it (a tar ends with two)")
+                        .hint("fetch it again, or have `tar --ignore-zeros` unpack it and give the folder")),
+                    (true, _) => Ok(Ending::AnotherTar(at)),
+                    (false, ending) => Ok(ending),
+                };
             }
             ending = Ending::Marked;
             at += BLOCK as u64;
@@ -446,6 +453,8 @@ mod tests {
             (whole[..1536 + 100].to_vec(), Fault::Truncated),
             (whole[..whole.len() - 1].to_vec(), Fault::Truncated),
             (member("a", b"").repeat(1001), Fault::LimitExceeded),
+            ([member("a", b"x"), vec![0; 512], member("b", b"y"), end()].concat(), Fault::CorruptTar),
+            ([vec![0; 512], member("b", b"y"), end()].concat(), Fault::CorruptTar),
         ] {
             assert_eq!(fault(bytes), expected);
         }

@@ -1000,7 +1000,7 @@ fn a_registry_gives_what_has_no_tag_and_not_what_lost_it() {
     let catalog = catalog(&files);
     let by_digest = |descriptor: &Value| format!("team/app@{}", digest(descriptor));
     assert_eq!(names(&catalog), set(&["team/app:v1", &by_digest(&images[2]), &by_digest(&index)]));
-    assert!(catalog.notes[0].contains("1 images whose tags"), "{:?}", catalog.notes);
+    assert!(catalog.notes[0].contains("1 image not taken"), "{:?}", catalog.notes);
 }
 
 #[test]

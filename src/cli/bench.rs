@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Done;
-use super::bundle::CostArgs;
+use super::bundle::{self, CostArgs};
 use super::output::Output;
 use crate::bench::{self, DecodeFigures, Layers};
 use crate::decode::StructureKind;
@@ -36,6 +36,7 @@ const WAYS: [(Layers, &str); 3] = [
 ];
 
 pub(super) fn decode(args: &DecodeArgs) -> Done {
+    bundle::inputs(vec![args.path.clone()])?;
     let opener = args.cost.opener_on(args.threads.map_or(0, usize::from))?;
     let figures = bench::decode(&opener, &args.path)?;
     if args.json {

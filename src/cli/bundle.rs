@@ -71,20 +71,12 @@ impl BundleArgs {
         if paths.is_empty() {
             return Err(Failure::usage("no bundle is given").hint("name one: --source PATH"));
         }
-        // A mistyped path is a wrong command line; whatever else is the matter with it, opening it will tell.
-        if let Some(absent) =
-            paths.iter().find(|path| path.as_os_str() != "-" && matches!(path.try_exists(), Ok(false)))
-        {
-            let link = std::fs::read_link(absent).map(|to| format!(": it is a link to {}", to.display()));
-            let link = link.unwrap_or_default();
-            return Err(Failure::usage(format!("there is no {}{link}", absent.display())));
-        }
-        let pipes = paths.iter().filter(|path| path.as_os_str() == "-").count();
-        if pipes > 1 || (pipes == 1 && stdin_is_taken) {
+        let inputs = inputs(paths)?;
+        if stdin_is_taken && inputs.iter().any(is_stdin) {
             return Err(Failure::usage("standard input is wanted twice")
                 .hint("give the password with --password-file"));
         }
-        Ok(paths.into_iter().map(Input::Path).collect())
+        Ok(inputs)
     }
 
     /// The bundles as they were named, for reports.
@@ -100,6 +92,26 @@ impl BundleArgs {
     pub(super) fn opener(&self) -> Result<Opener, Failure> {
         self.cost.opener()
     }
+}
+
+/// Bundles by their paths. Standard input can be read only once.
+pub(super) fn inputs(paths: Vec<PathBuf>) -> Result<Vec<Input>, Failure> {
+    // A mistyped path is a wrong command line; whatever else is the matter with it, opening it will tell.
+    let is_absent = |path: &&PathBuf| path.as_os_str() != "-" && matches!(path.try_exists(), Ok(false));
+    if let Some(absent) = paths.iter().find(is_absent) {
+        let link = std::fs::read_link(absent).map(|to| format!(": it is a link to {}", to.display()));
+        let link = link.unwrap_or_default();
+        return Err(Failure::usage(format!("there is no {}{link}", absent.display())));
+    }
+    let inputs: Vec<Input> = paths.into_iter().map(Input::Path).collect();
+    if inputs.iter().filter(|input| is_stdin(input)).count() > 1 {
+        return Err(Failure::usage("standard input is wanted twice").hint("give - once"));
+    }
+    Ok(inputs)
+}
+
+fn is_stdin(input: &Input) -> bool {
+    matches!(input, Input::Path(path) if path.as_os_str() == "-")
 }
 
 impl CostArgs {

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::Done;
-use super::bundle::CostArgs;
+use super::bundle::{self, CostArgs};
 use super::left_out::{self, AcceptArgs};
 use super::output::Output;
 use crate::archive::{Catalog, Content, Image, ImageName};
-use crate::bundle::{Bundle, Input, OpenedSource};
+use crate::bundle::{Bundle, OpenedSource};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::oci::manifest::Kind;
@@ -21,7 +21,7 @@ use crate::report::document::{
 };
 use crate::report::{Failure, Listeners};
 use crate::source::read_exact;
-use crate::units::ByteCount;
+use crate::units::{ByteCount, count};
 
 /// Larger configurations are not read to know a platform.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -45,15 +45,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Done {
-    let opener = args.cost.opener()?;
     let accept = args.accept.accept();
     let paths = args.path.iter().chain(&args.source).cloned().collect::<Vec<_>>();
     if paths.is_empty() {
         return Err(Failure::usage("no bundle is given").hint("name one: inspect PATH"));
     }
+    let inputs = bundle::inputs(paths)?;
     // What an earlier run knew says nothing of how the bundle is compressed and cut.
-    let inputs: Vec<Input> = paths.into_iter().map(Input::Path).collect();
-    let mut bundle = opener.without_state().open(&inputs, &Listeners::default(), &|_| {})?;
+    let mut bundle = args.cost.opener()?.without_state().open(&inputs, &Listeners::default(), &|_| {})?;
     if accept.partial_index {
         bundle.accept_parts();
     }
@@ -201,7 +200,12 @@ fn show(bundle: &Bundle, document: &BundleDocument) -> String {
     } else {
         String::new()
     };
-    let _ = writeln!(out, "{} images, {} of blobs{shared}\n", document.images.len(), ByteCount(distinct));
+    let _ = writeln!(
+        out,
+        "{}, {} of blobs{shared}\n",
+        count(document.images.len(), "image"),
+        ByteCount(distinct)
+    );
     for image in &document.images {
         let config = || image.config_digest.map(|digest| digest.to_string()).unwrap_or_default();
         let identity =
@@ -216,9 +220,9 @@ fn show(bundle: &Bundle, document: &BundleDocument) -> String {
             ([], None) => "(no name)".to_owned(),
             _ => names.join(", "),
         };
-        let (platforms, blobs) = (image.platforms.join(","), image.blobs.len());
+        let (platforms, blobs) = (image.platforms.join(","), count(image.blobs.len(), "blob"));
         let _ = writeln!(out, "{name}");
-        let _ = writeln!(out, "  {identity}  {platforms}  {blobs} blobs  {}", ByteCount(image.bytes));
+        let _ = writeln!(out, "  {identity}  {platforms}  {blobs}  {}", ByteCount(image.bytes));
     }
     for BrokenEntry { name, class, message } in &document.broken {
         let _ = writeln!(out, "damaged: {}: {message} [{class}]", printable(name));
@@ -232,7 +236,7 @@ fn show(bundle: &Bundle, document: &BundleDocument) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::{Opener, Resources};
+    use crate::bundle::{Input, Opener, Resources};
     use crate::source::IoMode;
     use crate::state::State;
 

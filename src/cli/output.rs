@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::summary;
 use crate::clock;
 use crate::document::{Finding, Severity};
 use crate::error::printable;
 use crate::report::Failure;
 use crate::report::Outcome;
-use crate::report::alike::alike;
 use crate::report::json::JsonLines;
 use crate::report::lines::Lines;
 use crate::report::progress::Progress;
@@ -98,9 +98,8 @@ impl Output {
         }
     }
 
-    /// What goes wrong with a whole mirror, on standard error too, and all that a closing summary would have said of
-    /// failures where there is none.
-    pub(super) fn failures(&self, mirrors: &[Outcome]) {
+    /// What went wrong with mirrors, and `with_images` with images of them, which a result may have said already.
+    pub(super) fn failures(&self, mirrors: &[Outcome], with_images: bool) {
         for mirror in mirrors {
             if self.json {
                 let whole = mirror.error.iter().map(|failure| (None, failure));
@@ -113,14 +112,11 @@ impl Output {
                     say(&format!("{line}"));
                 }
             } else {
-                let whole = mirror.error.iter().map(|failure| (failure.message.clone(), failure));
-                let groups = if self.quiet { alike(&mirror.images_failed) } else { Vec::new() };
-                let images = groups.iter().map(|group| (group.in_words(), &group.first.failure));
-                for (words, failure) in whole.chain(images) {
-                    say(&format!("error: {}: {} [{}]", mirror.name, printable(&words), failure.class));
-                    if let Some(hint) = &failure.hint {
-                        say(&format!("  next: {}", printable(hint)));
-                    }
+                let whole = mirror.error.iter().flat_map(summary::mirror_failed);
+                let images = if with_images { summary::images_failed(mirror) } else { Vec::new() };
+                for line in whole.chain(images) {
+                    let indented = line.starts_with(' ');
+                    say(&if indented { line } else { format!("error: {}: {line}", mirror.name) });
                 }
             }
         }

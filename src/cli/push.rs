@@ -122,7 +122,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let mut document = Document::begin(args.bundle.as_given());
     let report = args.run.report.clone().map(|path| WholeFile::check("--report", path)).transpose()?;
     let mut exposition = args.run.metrics.begin(output)?;
-    let done = push(args, output, &mut document, exposition.as_mut());
+    let mut unmatched = Vec::new();
+    let done = push(args, output, &mut document, &mut unmatched, exposition.as_mut());
     document.elapsed_seconds = started.elapsed().as_secs_f64();
     document.peak_rss_bytes = memory.bytes();
     let exit = match &done {
@@ -134,9 +135,13 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     };
     document.exit_code = exit.code();
     let accept = args.rules.accept.accept();
-    if !document.mirrors.is_empty() {
+    // Where the run never came to a plan, its error has said all.
+    if done.is_ok() || document.mirrors.iter().any(|mirror| mirror.images > 0) {
         output.summary(&summary::table(&document));
-        output.failures(&document.mirrors);
+        output.failures(&document.mirrors, true);
+    }
+    for flag in &unmatched {
+        output.warn(flag);
     }
     // The error has said all of a bundle that is the only one.
     if done.is_ok() || document.left_out.len() > 1 {
@@ -156,7 +161,13 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     }
 }
 
-fn push(args: &Args, output: &Output, document: &mut Document, exposition: Option<&mut Exposition>) -> Done {
+fn push(
+    args: &Args,
+    output: &Output,
+    document: &mut Document,
+    unmatched: &mut Vec<String>,
+    exposition: Option<&mut Exposition>,
+) -> Done {
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
     let rules = Arc::new(args.rules.rules()?);
@@ -185,7 +196,7 @@ fn push(args: &Args, output: &Output, document: &mut Document, exposition: Optio
     runtime.shutdown_background();
     document.images = read.map_or(0, |read| read.plans.most_images());
     document.mirrors = outcomes;
-    (document.left_out, document.notes) = (met.left_out, met.notes);
+    (document.left_out, document.notes, *unmatched) = (met.left_out, met.notes, met.unmatched);
     document.decode = opener.decoded();
     document.compress = opener.compressed();
     ended

@@ -25,7 +25,7 @@ use crate::report::Listeners;
 use crate::report::outcome;
 use crate::report::{Document, Outcome};
 use crate::serve::{Server, ServerOptions, Store};
-use crate::units::{ByteCount, human_duration};
+use crate::units::{ByteCount, count, human_duration};
 
 /// Twelve made-up images: an OCI layout and docker-archives in one tar.xz of five blocks.
 const SAMPLE: &[u8] = include_bytes!("quickstart/bundle.tar.xz");
@@ -116,12 +116,12 @@ fn tell(args: &Args, tried: &Tried, started: Instant) -> String {
     let Tried { address, plan, pushed, checked, .. } = tried;
     let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
     let mut out = format!(
-        "Served a registry on http://{address} from {}, pushed {}/{} images to it ({} blobs, {}) and read {} back \
+        "Served a registry on http://{address} from {}, pushed {}/{} images to it ({}, {}) and read {} back \
          whole, in {}.\n",
         root.display(),
         pushed.images_complete,
         plan.images.len(),
-        pushed.blobs_sent,
+        count(pushed.blobs_sent, "blob"),
         ByteCount(pushed.bytes_sent),
         checked.images_complete,
         human_duration(started.elapsed()),
@@ -130,7 +130,13 @@ fn tell(args: &Args, tried: &Tried, started: Instant) -> String {
         let mut document = Document::begin(Vec::new());
         document.images = plan.images.len();
         document.mirrors = vec![pushed.clone(), checked.clone()];
-        return out + &summary::table(&document);
+        out += &summary::table(&document);
+        for mirror in &document.mirrors {
+            let whole = mirror.error.iter().flat_map(summary::mirror_failed);
+            let lines = whole.chain(summary::images_failed(mirror));
+            lines.for_each(|line| out.extend([line.as_str(), "\n"]));
+        }
+        return out;
     }
     let program = program();
     let image = plan.images.first().map(|image| image.place(None)).unwrap_or_default();

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::error::printable;
 use crate::report::alike::alike;
-use crate::report::{Document, Outcome};
-use crate::units::{ByteCount, human_duration};
+use crate::report::{Document, Failure, Outcome};
+use crate::units::{ByteCount, count, human_duration};
 
 /// Causes that are shown; the report has all failures.
 const MAX_SHOWN: usize = 20;
+const MAX_HINTS: usize = 3;
 
-/// A line for each mirror, then what failed and why.
+/// A line for each mirror. What failed stands on standard error.
 pub(super) fn table(document: &Document) -> String {
     let rows = document.mirrors.iter().map(row);
     let header =
@@ -25,9 +26,6 @@ pub(super) fn table(document: &Document) -> String {
         }
         out.push('\n');
     }
-    for mirror in &document.mirrors {
-        failures(mirror, &mut out);
-    }
     out
 }
 
@@ -38,10 +36,13 @@ pub(super) fn verified(document: &Document) -> String {
         let (name, complete, images) = (&mirror.name, mirror.images_complete, mirror.images);
         let _ = writeln!(
             out,
-            "{name}: {complete}/{images} images complete, {} blobs checked",
-            mirror.blobs_skipped
+            "{name}: {complete}/{images} images complete, {} checked",
+            count(mirror.blobs_skipped, "blob")
         );
-        failures(mirror, &mut out);
+        for line in images_failed(mirror) {
+            let _ =
+                if line.starts_with(' ') { writeln!(out, "{line}") } else { writeln!(out, "{name}: {line}") };
+        }
     }
     out
 }
@@ -51,7 +52,7 @@ fn row(mirror: &Outcome) -> [String; 8] {
         mirror.name.clone(),
         format!("{}/{}", mirror.images_complete, mirror.images),
         mirror.images_unchanged.to_string(),
-        format!("{} blobs", mirror.blobs_sent),
+        count(mirror.blobs_sent, "blob"),
         ByteCount(mirror.bytes_sent).to_string(),
         mirror.blobs_skipped.to_string(),
         mirror.blobs_mounted.to_string(),
@@ -59,28 +60,32 @@ fn row(mirror: &Outcome) -> [String; 8] {
     ]
 }
 
-fn failures(mirror: &Outcome, out: &mut String) {
-    let name = &mirror.name;
-    let mut hints = Vec::new();
-    if let Some(error) = &mirror.error {
-        let _ = writeln!(out, "{name}: {} [{}]", printable(&error.message), error.class);
-        hints.extend(error.hint.clone());
-    }
+/// Why a mirror failed, and what to do.
+pub(super) fn mirror_failed(failure: &Failure) -> Vec<String> {
+    let mut lines = vec![format!("{} [{}]", printable(&failure.message), failure.class)];
+    lines.extend(failure.hint.as_deref().map(next));
+    lines
+}
+
+/// Which images of a mirror are not complete, a line for each cause, with indented lines that say more.
+pub(super) fn images_failed(mirror: &Outcome) -> Vec<String> {
+    let (mut lines, mut hints) = (Vec::new(), Vec::new());
     let groups = alike(&mirror.images_failed);
     for group in groups.iter().take(MAX_SHOWN) {
         let failure = &group.first.failure;
-        let _ = writeln!(out, "{name}: {} [{}]", printable(&group.in_words()), failure.class);
-        for detail in group.details() {
-            let _ = writeln!(out, "  {}", printable(&detail));
-        }
-        hints.extend(failure.hint.clone());
+        lines.push(format!("{} [{}]", printable(&group.in_words()), failure.class));
+        lines.extend(group.details().iter().map(|detail| format!("  {}", printable(detail))));
+        hints.extend(failure.hint.as_deref().map(next));
     }
     if groups.len() > MAX_SHOWN {
         let more: usize = groups[MAX_SHOWN..].iter().map(|group| group.images.len()).sum();
-        let _ = writeln!(out, "{name}: and {more} more (--report has all)");
+        lines.push(format!("and {more} more (--report has all)"));
     }
     hints.dedup();
-    hints.iter().take(3).for_each(|hint| {
-        let _ = writeln!(out, "  next: {}", printable(hint));
-    });
+    lines.extend(hints.into_iter().take(MAX_HINTS));
+    lines
+}
+
+fn next(hint: &str) -> String {
+    format!("  next: {}", printable(hint))
 }

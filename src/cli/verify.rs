@@ -58,7 +58,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
     let verifying = verify::verify(inputs, opener.clone(), mirrors, accept, args.deep);
     let Verified { outcomes, read, met } = runtime.block_on(verifying)?;
-    met.notes.iter().for_each(|note| output.note(note));
+    met.unmatched.iter().for_each(|flag| output.warn(flag));
+    met.notes.iter().filter(|note| !met.unmatched.contains(note)).for_each(|note| output.note(note));
     (document.left_out, document.notes) = (met.left_out, met.notes);
     let exit = accept.exit(outcome::exit(&outcomes), &document.left_out);
     document.images = read.plans.most_images();
@@ -71,7 +72,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     } else {
         let left_out = left_out::text(&document.left_out, accept);
         output.summary(&format!("{}{left_out}", summary::verified(&document)));
-        output.failures(&document.mirrors);
+        output.failures(&document.mirrors, output.quiet);
         output.left_out(&document.left_out, accept);
     }
     Ok(exit)

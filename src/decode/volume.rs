@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::limits::mebibytes;
 use crate::error::BundleError;
 use crate::source::ByteSpace;
+use crate::units::count;
 
 /// Decoded bytes as one space.
 #[derive(Debug, Clone)]
@@ -125,7 +126,7 @@ impl fmt::Display for Structure {
             StructureKind::Blocks => {
                 let largest = mebibytes(self.largest_part_bytes);
                 let Self { format, parts, .. } = self;
-                write!(f, "{format}, {parts} parts of at most {largest}, decoded on all cores")
+                write!(f, "{format}, {} of at most {largest}, decoded on all cores", count(*parts, "part"))
             }
             StructureKind::Spool => {
                 write!(f, "{}, decoded in order by one core into a spool file", self.format)

@@ -11,6 +11,7 @@ mod limiter;
 mod link;
 pub(super) mod probe;
 mod publish;
+mod tally;
 mod transfer;
 mod verify;
 
@@ -23,11 +24,11 @@ use self::limiter::ConcurrencyLimiter;
 pub(super) use self::limiter::MaxConcurrency;
 use self::link::Link;
 use self::publish::Publisher;
+pub(super) use self::tally::Tally;
 use self::transfer::Transfer;
 use self::verify::Verifier;
 use super::work::Follower;
 use super::{Context, MirrorSettings, failure};
-use crate::clock::Instant;
 use crate::registry::{Observer, Registry};
 use crate::report::{Event, Failure, Outcome};
 
@@ -41,10 +42,12 @@ pub(super) async fn run(
     max: MaxConcurrency,
     run: Arc<Context>,
     follower: Follower,
+    tally: Arc<Tally>,
 ) -> Outcome {
-    let started = Instant::now();
+    let started = tally.started;
     let limiter = Arc::new(ConcurrencyLimiter::new(max));
     let counts = Arc::new(Counts::new(number, run.listeners.clone(), Arc::clone(&limiter)));
+    let _ = tally.counts.set(Arc::clone(&counts));
     let mut outcome = Outcome::new(settings.name.clone());
     match connect(settings, &run, &counts, limiter).await {
         Err(failure) => outcome.error = Some(failure),
@@ -58,6 +61,7 @@ pub(super) async fn run(
         failed: outcome.images_failed.len(),
         took: started.elapsed(),
     });
+    let _ = tally.ended.set(outcome.clone());
     outcome
 }
 

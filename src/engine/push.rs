@@ -7,7 +7,7 @@ use super::backlog::Backlog;
 use super::context::{Context, Damage};
 use super::history::History;
 use super::layers::Layers;
-use super::mirror::MaxConcurrency;
+use super::mirror::{MaxConcurrency, Tally};
 use super::prepare::Preparer;
 use super::reading::{self, Met, Read, ReadSettings, Reader};
 use super::work::Work;
@@ -34,8 +34,14 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    fn nothing(failure: Failure) -> Self {
-        Self { outcomes: Vec::new(), read: None, met: Met::default(), ended: Err(failure) }
+    /// A run that ended before any mirror could be complete.
+    fn nothing(outcomes: Vec<Outcome>, failure: Failure) -> Self {
+        let failed = |outcome: Outcome| {
+            let error = outcome.error.clone().or_else(|| Some(failure.clone()));
+            Outcome { error, ..outcome }
+        };
+        let outcomes = outcomes.into_iter().map(failed).collect();
+        Self { outcomes, read: None, met: Met::default(), ended: Err(failure) }
     }
 
     /// The exit code of the run.
@@ -61,8 +67,9 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
     });
     let (history, new) = match begun.await.and_then(|begun| begun) {
         Ok(begun) => begun,
-        Err(failure) => return Pushed::nothing(failure),
+        Err(failure) => return Pushed::nothing(names.into_iter().map(Outcome::new).collect(), failure),
     };
+    let unknown: Vec<Outcome> = names.iter().cloned().map(Outcome::new).collect();
     run.mirrors.iter_mut().zip(new).for_each(|(mirror, new)| mirror.is_new |= new);
     let recall = LayerRecall::new(&state, run.settings.layer_compression);
     let accept = run.settings.accept;
@@ -73,8 +80,9 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
             Ok(read) => read,
             Err(error) => {
                 let failure = Failure::from(error);
-                history.end(Err(&failure), &[], &listeners);
-                return Pushed { met, ..Pushed::nothing(failure) };
+                let pushed = Pushed { met, ..Pushed::nothing(outcomes, failure) };
+                history.end(pushed.ended.as_ref().copied(), &[], &listeners);
+                return pushed;
             }
         };
         let bundle = read.as_ref().map(|read| Arc::clone(&read.bundle));
@@ -94,7 +102,7 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
         history.end(pushed.ended.as_ref().copied(), &pushed.outcomes, &listeners);
         pushed
     });
-    ended.await.unwrap_or_else(Pushed::nothing)
+    ended.await.unwrap_or_else(|failure| Pushed::nothing(unknown, failure))
 }
 
 /// Does what may wait for a disk, away from the threads of the runtime.
@@ -169,6 +177,7 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
     };
     let contexts: Vec<Arc<Context>> = groups.rules().iter().map(|_| context()).collect();
     let all = mirrors.len();
+    let mut tallies = Vec::with_capacity(all);
     let actors: Vec<_> = mirrors
         .into_iter()
         .enumerate()
@@ -177,7 +186,9 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
             let context = Arc::clone(&contexts[groups.of_mirror(number)]);
             // What is found while it connects is held for it, until it is given up.
             let follower = context.work.join(number);
-            tokio::spawn(mirror::run(number, mirror, max, context, follower))
+            let tally = Arc::new(Tally::new(mirror.name.clone()));
+            tallies.push(Arc::clone(&tally));
+            tokio::spawn(mirror::run(number, mirror, max, context, follower, tally))
         })
         .collect();
     let stop = cancel.child_token();
@@ -227,7 +238,7 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
             (met, Err(error)) => {
                 aborts.iter().for_each(tokio::task::AbortHandle::abort);
                 listeners.emit(&Event::Abandoned);
-                (Vec::new(), met, Err(error))
+                (tallies.iter().map(|tally| tally.outcome()).collect(), met, Err(error))
             }
         },
         outcomes = &mut feeding => {

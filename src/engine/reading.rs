@@ -26,6 +26,8 @@ pub(crate) struct Met {
     pub left_out: Vec<LeftOut>,
     /// What else there is to say.
     pub notes: Vec<String>,
+    /// Those of the notes that name mistyped flags: nobody should miss them.
+    pub unmatched: Vec<String>,
 }
 
 /// Bundles that were read, and what goes where.
@@ -72,6 +74,8 @@ pub(super) fn read(
         .map(|broken| LeftOut::unreadable(&broken.name, "a damaged image", broken.error.to_string()))
         .collect::<Vec<_>>();
     met.left_out = [bundle.catalog.left_out.as_slice(), &plans.left_out(), &damaged].concat();
+    met.unmatched = plans.unmatched();
+    met.notes.extend(met.unmatched.clone());
     let plans = plans.check()?;
     note(met, plans.notes());
     Ok(Read { bundle: Arc::new(bundle), plans })

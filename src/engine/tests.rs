@@ -118,5 +118,6 @@ async fn rules_that_do_not_fit_the_bundle_cost_only_their_own_mirror() {
 
     let pushed = push_sample(opener(folder.path()), &[clash]).await;
     assert_eq!(pushed.exit(), Exit::Usage, "with no plan at all nothing is pushed");
-    assert!(pushed.outcomes.is_empty());
+    let only = &pushed.outcomes[0];
+    assert_eq!((only.error.as_ref().unwrap().class, only.images_complete), (Class::Conflict, 0));
 }

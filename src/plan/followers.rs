@@ -102,6 +102,7 @@ impl<'c> Followers<'c> {
             shortfall: None,
             stands_for: None,
             unit: self.catalog.images[follower.image].unit.clone(),
+            archive: self.catalog.images[follower.image].archive(),
         }
     }
 }

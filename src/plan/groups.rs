@@ -85,6 +85,11 @@ impl Plans {
         union(self.whole().map(|plan| &plan.notes))
     }
 
+    /// Flags that change nothing in any of them, once.
+    pub(crate) fn unmatched(&self) -> Vec<String> {
+        union(self.whole().map(|plan| &plan.unmatched))
+    }
+
     /// Gives up the plans that have no image.
     ///
     /// # Errors

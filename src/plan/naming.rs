@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use regex::Regex;
 
+use super::unmatched;
 use crate::archive::{Catalog, Content, Image, ImageName, LeftOut, LeftOutClass};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Mended, Reference, Repository, Tag};
+use crate::units::count;
 
 /// What the user says about names.
 #[derive(Debug, Default, PartialEq)]
@@ -175,8 +177,12 @@ impl Naming {
         let known: Vec<String> =
             names.into_iter().chain(given).chain(self.repository.iter().map(ToString::to_string)).collect();
         let idle = self.rewrites.iter().filter(|rule| !known.iter().any(|name| rule.pattern.is_match(name)));
-        let mut notes: Vec<String> =
-            idle.map(|rule| format!("no image matches --rewrite '{}'", rule.text)).collect();
+        let mut notes: Vec<String> = idle
+            .map(|rule| {
+                let pattern = rule.text.split_once('=').map_or(rule.text.as_str(), |(pattern, _)| pattern);
+                unmatched::rewrite(&rule.text, pattern, &known)
+            })
+            .collect();
         let wants_name = |image: &Image| self.is_nameless(image) || self.has_invalid_name(image);
         if !self.names.is_empty() && !catalog.images.iter().any(wants_name) {
             notes.push("--name changes nothing: every image of the bundle has a name".to_owned());
@@ -323,19 +329,19 @@ fn below_host(full: &str) -> Result<Repository, BundleError> {
 }
 
 /// Why nothing can be pushed of a bundle without a name.
-fn no_names(first: &Image, count: usize) -> BundleError {
+fn no_names(first: &Image, images: usize) -> BundleError {
     let tags: Vec<String> = first.names.iter().map(ToString::to_string).collect();
     if !tags.is_empty() {
         let tags = tags.join(", ");
-        let told = format!("{count} image(s) have a tag but no repository (the first is tagged {tags})");
+        let told = format!("{} without a repository (the first is tagged {tags})", count(images, "image"));
         return BundleError::new(Fault::NoName, told).hint("name their repository: --repository HOST/PATH");
     }
     let place = Some(&first.origin).filter(|origin| !origin.is_empty());
     let place = place.map(|origin| format!(" in {origin}")).unwrap_or_default();
-    let told = format!("{count} image(s) have no name (the first is {}{place})", digest(first));
+    let told = format!("{} without a name (the first is {}{place})", count(images, "image"), digest(first));
     let hint = match full_name_annotation(first) {
         Some(key) => format!("their index entries name them under another key: --name-annotation {key}"),
-        None if count == 1 => "name it: --name REPOSITORY:TAG".to_owned(),
+        None if images == 1 => "name it: --name REPOSITORY:TAG".to_owned(),
         None => {
             "name each: --name DIGEST=REPOSITORY:TAG, or put all into one: --repository HOST/PATH".to_owned()
         }

@@ -65,6 +65,15 @@ fn two_images_on_one_name_are_refused_unless_the_user_says_which_wins() {
     let error = Plan::new(&catalog, &Rules::default(), Accept::default()).unwrap_err();
     assert_eq!(error.fault(), Fault::Conflict);
     assert!(error.to_string().contains("x/y:1") && error.to_string().contains(&b.digest.to_string()));
+    let mut apart = catalog.clone();
+    for (image, (unit, origin)) in
+        apart.images.iter_mut().zip([("d/one.tar", "one.tar"), ("d/two.tar", "two.tar/in.tar")])
+    {
+        (image.unit, image.origin) = (Some(unit.into()), origin.to_owned());
+    }
+    let told = Plan::new(&apart, &Rules::default(), Accept::default()).unwrap_err().to_string();
+    let named = ["gcr.io/x/y:1 in d/one.tar and", "quay.io/x/y:1 in d/two.tar/in.tar are different"];
+    assert!(named.iter().all(|it| told.contains(it)), "{told}");
     for (rule, winner) in [(OnConflict::First, &a), (OnConflict::Last, &b)] {
         let plan =
             Plan::new(&catalog, &Rules { on_conflict: rule, ..Rules::default() }, Accept::default()).unwrap();
@@ -306,8 +315,9 @@ fn include_and_exclude_choose_by_the_name_in_the_bundle() {
     let include = Patterns::new(&["quay.io/*", "quay.io/x/Z:1"]).unwrap();
     let plan = Plan::new(&catalog, &Rules { include, ..Rules::default() }, Accept::default()).unwrap();
     assert_eq!(
-        (places(&plan).len(), plan.notes),
-        (1, vec!["no image matches --include 'quay.io/x/Z:1'".to_owned()])
+        (places(&plan).len(), plan.unmatched),
+        (1, vec!["no image matches --include 'quay.io/x/Z:1': the pattern must match the whole name, host and tag included; \
+                 nearest is quay.io/x/z:1".to_owned()])
     );
 }
 

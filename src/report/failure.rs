@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Class;
 use crate::error::{BundleError, is_full};
@@ -20,8 +20,8 @@ pub(crate) struct Failure {
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The exit code that this alone would give. Of a failure that was read from a document: that of its class.
-    #[serde(skip)]
+    /// The exit code that this alone would give. Where a document does not have it, that of its class.
+    #[serde(rename = "exit_code", serialize_with = "as_number")]
     pub exit: Exit,
     /// What is wrong whatever was asked for; images that fail alike share it.
     #[serde(skip)]
@@ -35,12 +35,20 @@ struct Written {
     message: String,
     #[serde(default)]
     hint: Option<String>,
+    #[serde(default)]
+    exit_code: Option<u8>,
 }
 
 impl From<Written> for Failure {
-    fn from(Written { class, message, hint }: Written) -> Self {
-        Self { hint, ..Self::new(class, message) }
+    fn from(Written { class, message, hint, exit_code }: Written) -> Self {
+        let exit = exit_code.and_then(Exit::of_code).unwrap_or(class.exit());
+        Self { hint, exit, ..Self::new(class, message) }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference to the field")]
+fn as_number<S: Serializer>(exit: &Exit, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u8(exit.code())
 }
 
 impl Failure {
@@ -64,6 +72,13 @@ impl Failure {
     pub(crate) fn interrupted() -> Self {
         Self::new(Class::Interrupted, "the run was interrupted")
             .hint("run the same command again: it goes on from here")
+    }
+
+    /// `--no-overwrite` keeps a tag that stands for another image.
+    pub(crate) fn tag_exists(place: &str, now: &str) -> Self {
+        Self::new(Class::TagExists, format!("{place} stands for {now}, and --no-overwrite keeps it"))
+            .hint("leave the image out with --exclude, or push without --no-overwrite")
+            .cause("--no-overwrite keeps tags that stand for another image")
     }
 
     /// A bug of ours.

@@ -6,7 +6,7 @@ use crate::sync::Mutex;
 use super::alike::Causes;
 use super::event::{Event, Listener};
 use crate::error::printable;
-use crate::units::{ByteCount, human_duration};
+use crate::units::{ByteCount, count, human_duration};
 
 /// Where lines go. The program decides; this module prints nothing itself.
 pub(crate) type Sink = Box<dyn Fn(&str) + Send + Sync>;
@@ -105,8 +105,7 @@ impl Listener for Lines {
             Event::Finished { mirror, complete, failed, took } => {
                 let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
                 let took = human_duration(*took);
-                let complete =
-                    if *complete == 0 { "no image".to_owned() } else { format!("{complete} images") };
+                let complete = if *complete == 0 { "no image".to_owned() } else { count(*complete, "image") };
                 let name = name(&state, *mirror);
                 let causes = state.mirrors.get(*mirror).map(|mirror| &mirror.causes);
                 let shared = causes.into_iter().flat_map(Causes::shared);
@@ -131,7 +130,8 @@ pub(super) fn plain(event: &Event) -> Option<String> {
             Some(format!("{}: {size}{structure}", printable(path)))
         }
         Event::Catalogued { images, blobs, took } => {
-            Some(format!("{images} images, {blobs} blobs (catalogued in {})", human_duration(*took)))
+            let (images, blobs) = (count(*images, "image"), count(*blobs, "blob"));
+            Some(format!("{images}, {blobs} (catalogued in {})", human_duration(*took)))
         }
         Event::Note { text } => Some(format!("note: {}", printable(text))),
         _ => None,

@@ -154,10 +154,17 @@ fn several_sources_stand_for_themselves() {
     for namespace in ["chart", "cut"] {
         assert_eq!(tags(&registry.url(), namespace), [format!("{namespace}/team/good:1")]);
     }
-    for (alone, class) in [(&chart, "[not-a-bundle]"), (&cut, "[truncated]")] {
+    for (alone, class) in [(&chart, "not-a-bundle"), (&cut, "truncated")] {
         let pushed = push_to(&registry, "alone", alone, &[]);
         assert_eq!(pushed.exit, 5);
-        assert!(pushed.stderr.contains(class), "{}", pushed.stderr);
+        assert_eq!(pushed.stderr.matches(&format!("[{class}]")).count(), 1, "{}", pushed.stderr);
+        // The mirror is listed with what became of it.
+        let error = &pushed.mirror(0)["error"];
+        assert_eq!((&error["class"], &error["exit_code"]), (&class.into(), &5.into()));
+        assert_eq!(pushed.mirror(0)["images_complete"], 0);
+    }
+    for words in [&["inspect", "nosuch"][..], &["bench", "decode", "nosuch"]] {
+        assert_eq!(layercast().args(words).output().unwrap().status.code(), Some(2), "{words:?}");
     }
 }
 
@@ -321,6 +328,17 @@ fn a_tag_that_stands_for_another_image_is_told_or_kept() {
     plan.args(["plan", "--need-credential=false", "--private-registry", &target, "--source"]).arg(&second);
     let moves = format!("t/team/app:1 replaces {old} → {new}");
     assert!(String::from_utf8(plan.output().unwrap().stdout).unwrap().contains(&moves));
+    let kept = plan.arg("--no-overwrite").output().unwrap();
+    let said = String::from_utf8(kept.stdout).unwrap();
+    assert_eq!(kept.status.code(), Some(3), "{said}");
+    for words in
+        [&format!("t/team/app:1 stays at {old}"), "--no-overwrite keeps it [tag-exists]", "next: leave"]
+    {
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    let json: Value = serde_json::from_slice(&plan.arg("--json").output().unwrap().stdout).unwrap();
+    let shortfall = &json["mirrors"][0]["images"][0]["shortfall"];
+    assert_eq!((&shortfall["class"], &shortfall["exit_code"]), (&"tag-exists".into(), &3.into()));
 
     let kept = push_to(&registry, "t", &second, &["--no-overwrite"]);
     assert_eq!((kept.exit, &kept.mirror(0)["images_failed"][0]["class"]), (3, &"tag-exists".into()));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::build::docker_archive;
 use crate::support::http::{get, tags};
 use crate::support::registry::{Registry, free_port};
 use crate::support::{bundle, folder, judge, layercast, push, within};
@@ -181,6 +182,36 @@ fn names_are_rewritten_chosen_and_refused_by_rule() {
     let nothing = push(&[&flags[..], &[&to("d"), "--include", "nowhere/*"]].concat());
     assert_eq!(nothing.exit, 2, "{}", nothing.said());
     assert!(tags(&registry.url(), "d").is_empty());
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_named_at_the_end_with_the_nearest_names() {
+    let folder = folder();
+    let archives = ["gcr.io/team/app:1", "quay.io/team/app:1"].map(|name| docker_archive(name, name));
+    for (bytes, name) in archives.iter().zip(["one.tar", "two.tar"]) {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let registry = Registry::docker();
+    let (source, host) = (folder.path().display().to_string(), registry.host());
+    let given = ["--source", &source, "--private-registry", &host, "--need-credential=false"];
+    let typo = ["--rewrite", "quya.io/(.*)=quay/$1"];
+    let pushed = push(&[&given[..], &typo].concat());
+    assert_eq!(pushed.exit, 2);
+    for words in [
+        "two.tar",
+        "one.tar",
+        "no image matches --rewrite 'quya.io/(.*)=quay/$1'",
+        "nearest is quay.io/team/app",
+    ] {
+        assert!(pushed.stderr.contains(words), "{words} in {}", pushed.stderr);
+    }
+    let pushed = push(&[&given[..], &typo, &["--include", "gcr.io/*"]].concat()).complete();
+    let last = pushed.stderr.lines().last().unwrap();
+    assert!(
+        last.starts_with("warning: no image matches --rewrite 'quya.io/(.*)=quay/$1'"),
+        "{}",
+        pushed.stderr
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::node::hosts::Version;
 use crate::node::lint::disk::{self, Disk, Unreadable};
 use crate::node::lint::{LintOptions, lint};
 use crate::report::Failure;
+use crate::units::count;
 
 /// Find mistakes in the configuration of nodes
 ///
@@ -85,14 +86,14 @@ fn show(LintReport { files, findings, .. }: &LintReport) -> String {
             printable(&finding.fix)
         );
     }
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let of = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let _ = writeln!(
         out,
-        "{} files, {} errors, {} warnings, {} notes",
-        files.len(),
-        count(Severity::Error),
-        count(Severity::Warning),
-        count(Severity::Note)
+        "{}, {}, {}, {}",
+        count(files.len(), "file"),
+        count(of(Severity::Error), "error"),
+        count(of(Severity::Warning), "warning"),
+        count(of(Severity::Note), "note")
     );
     out
 }

@@ -28,7 +28,7 @@ use crate::engine::work::{Agreed, Follower};
 use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository};
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
-use crate::report::{Class, Event, Failure};
+use crate::report::{Event, Failure};
 use crate::sync::Mutex;
 
 /// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
@@ -302,11 +302,6 @@ impl Actor {
     fn kept(&self, image: &WorkImage, moved: &TagMove) -> Option<Failure> {
         let now = moved.replaced().filter(|_| self.run.settings.no_overwrite)?;
         let place = image.planned.place_of(self.namespace.as_ref(), &moved.tag);
-        let message = format!("{place} stands for {now}, and --no-overwrite keeps it");
-        Some(
-            Failure::new(Class::TagExists, message)
-                .hint("leave the image out with --exclude, or push without --no-overwrite")
-                .cause("--no-overwrite keeps tags that stand for another image"),
-        )
+        Some(Failure::tag_exists(&place, &now))
     }
 }

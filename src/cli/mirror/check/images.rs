@@ -13,6 +13,7 @@ use crate::plan::Rules;
 use crate::report::Failure;
 use crate::report::Listeners;
 use crate::small_file;
+use crate::units::count;
 
 /// Longer lists are taken for a mistake.
 const MAX_LIST_BYTES: u64 = 16 << 20;
@@ -57,7 +58,8 @@ pub(super) fn bundled(
     let (wanted, nameless) = of_catalog(&opened.catalog, &choice.rules()?);
     if nameless > 0 {
         output.warn(&format!(
-            "{nameless} images have no host in their names: what a node would ask for them is not known"
+            "no host in the names of {}: what a node would ask for is not known",
+            count(nameless, "image")
         ));
     }
     if wanted.is_empty() {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::error::printable;
 use crate::node::check::{Checked, Verdict};
+use crate::units;
 
 /// Reasons that are shown for one image; JSON has all.
 const MAX_REASONS: usize = 3;
@@ -46,7 +47,7 @@ pub(super) fn table(checked: &[Checked]) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, words)| format!("{count} {words}"))
         .collect();
-    let _ = writeln!(out, "{} names: {}", checked.len(), parts.join(", "));
+    let _ = writeln!(out, "{}: {}", units::count(checked.len(), "name"), parts.join(", "));
     out
 }
 
