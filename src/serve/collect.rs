@@ -109,8 +109,9 @@ impl Store {
     /// Removes an upload unless a request has it; whether it was removed.
     pub(super) fn remove_idle_upload(&self, id: &SessionId, path: &Path) -> io::Result<bool> {
         let Some(_lock) = self.sessions.try_lock(id) else { return Ok(false) };
-        self.sessions.forget(id);
+        // First the file: without it, no request makes the session anew.
         self.remove_content(path)?;
+        self.sessions.forget(id);
         Ok(true)
     }
 

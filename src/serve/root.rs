@@ -90,9 +90,8 @@ fn contents(root: &Path) -> io::Result<Contents> {
     if names.is_empty() {
         return Ok(Contents::Nothing);
     }
-    // Docker's registry calls its folders `blobs` and `repositories` too, but has no lock.
-    let is_folder = |name: &str| root.join(name).is_dir();
-    if is_folder("blobs") && is_folder("repositories") && root.join(LOCK).is_file() {
+    // Docker's registry has `blobs` and `repositories` too, but nothing beside them.
+    if FOLDERS.iter().all(|folder| root.join(folder).is_dir()) {
         return Ok(Contents::Unmarked);
     }
     let more = if names.len() > 3 { ", …" } else { "" };

@@ -133,8 +133,9 @@ impl Session {
 
     async fn discard(self) -> Result<(), Refusal> {
         let path = self.path.clone();
+        blocking(&self.store, move |store| store.remove_content(&path)).await?;
         self.store.sessions.forget(&self.id);
-        blocking(&self.store, move |store| store.remove_content(&path)).await
+        Ok(())
     }
 
     fn headers(&self, len: u64) -> Vec<(HeaderName, HeaderValue)> {
