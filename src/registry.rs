@@ -22,6 +22,7 @@ mod error_response;
 mod headers;
 mod host;
 mod kind;
+mod lasting;
 mod location;
 mod manifests;
 mod proxy;

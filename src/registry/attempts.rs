@@ -9,6 +9,7 @@ use crate::registry::Observer;
 use crate::registry::cause::Cause;
 use crate::registry::error::RegistryError;
 use crate::registry::host::HostState;
+use crate::registry::lasting::Manner;
 use crate::registry::retry::{Replay, RetryDecision, RetryPolicy, classify};
 
 /// Tries so far, and the pauses between those to come.
@@ -31,6 +32,7 @@ impl<'a> Attempts<'a> {
         &mut self,
         host: &HostState,
         replay: Replay,
+        manner: Option<Manner>,
         error: RegistryError,
     ) -> Result<(), RegistryError> {
         self.made += 1;
@@ -46,6 +48,14 @@ impl<'a> Attempts<'a> {
                 Some(asked) if host.pause_as_asked(now, asked) => {}
                 Some(asked) => return Err(error.too_long(asked)),
             }
+        }
+        if decision == RetryDecision::Again
+            && self.policy.attempts > 1
+            && error.answer().is_some()
+            && manner.is_some_and(|manner| !matches!(host.lasting(manner).is_on(), Ok(false)))
+        {
+            // The host fails whatever is asked: who asks it next waits, and says so.
+            return Ok(());
         }
         if self.made >= self.policy.tries(error.cause()) {
             return Err(error);

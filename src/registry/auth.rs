@@ -18,7 +18,7 @@ mod token;
 pub(crate) use account::Accounts;
 pub(crate) use credential::Credential;
 pub(crate) use credential::{CredentialSource, Proof};
-pub(super) use token::Auth;
+pub(super) use token::{Auth, Proven};
 
 use crate::oci::Repository;
 

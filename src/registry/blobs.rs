@@ -92,7 +92,7 @@ impl Registry {
         from: &Repository,
     ) -> Result<Mount, RegistryError> {
         let url = self.url(&format!("{repository}/blobs/uploads/?mount={digest}&from={from}"))?;
-        let request = Request::new(Method::POST, url);
+        let request = Request::new(Method::POST, url).for_itself();
         // A token of its own: servers that mind two scopes must not spoil the others.
         let scopes = self.scopes(repository).reading(from);
         let reply = self.call_with(&scopes, &request).await?;

@@ -58,6 +58,11 @@ pub(super) enum Cause {
         refusal: ErrorResponse,
         asked: Duration,
     },
+    /// The registry answers alike whatever it is asked, and has for longer than there is patience.
+    Failing {
+        refusal: ErrorResponse,
+        waited: Duration,
+    },
     /// Something answers that is no registry: a web page, a login page, another protocol.
     NotRegistry(String),
     Protocol(String),
@@ -100,7 +105,9 @@ impl Cause {
             Self::Broken(_) | Self::NotHttp(_) => Kind::Broken,
             Self::Stalled(_) | Self::TooSlow { .. } => Kind::Stalled,
             Self::Tls { .. } | Self::SpeaksTls => Kind::Tls,
-            Self::Answer(refusal) | Self::Busy { refusal, .. } => refusal.kind(),
+            Self::Answer(refusal) | Self::Busy { refusal, .. } | Self::Failing { refusal, .. } => {
+                refusal.kind()
+            }
             Self::NotRegistry(_) | Self::Protocol(_) | Self::TooMuch { .. } | Self::NotReferrers { .. } => {
                 Kind::Registry
             }
@@ -133,6 +140,7 @@ impl Cause {
             // The words of an answer are blanked when it is read, and the others are our own.
             Self::Answer(_)
             | Self::Busy { .. }
+            | Self::Failing { .. }
             | Self::BadTarget { .. }
             | Self::BadFile { .. }
             | Self::Stalled(_)
@@ -147,7 +155,9 @@ impl Cause {
     /// The answer of the registry, where there was one.
     pub(super) fn refusal(&self) -> Option<&ErrorResponse> {
         match self {
-            Self::Answer(refusal) | Self::Busy { refusal, .. } => Some(refusal),
+            Self::Answer(refusal) | Self::Busy { refusal, .. } | Self::Failing { refusal, .. } => {
+                Some(refusal)
+            }
             _ => None,
         }
     }
@@ -156,7 +166,7 @@ impl Cause {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Proxy { may_pass, .. } => *may_pass,
-            Self::Answer(refusal) => refusal.is_transient(),
+            Self::Answer(refusal) | Self::Failing { refusal, .. } => refusal.is_transient(),
             _ => self.kind().is_network() && !matches!(self, Self::NoSuchName(_)),
         }
     }

@@ -3,19 +3,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, Url};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::clock::{self, Instant};
 use crate::registry::attempts::Attempts;
-use crate::registry::auth::{Auth, Scopes};
+use crate::registry::auth::{Auth, Proven, Scopes};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
 use crate::registry::error_response::ErrorResponse;
 use crate::registry::host::HostState;
+use crate::registry::lasting::Manner;
 use crate::registry::retry::{Replay, RetryPolicy};
 use crate::registry::transport::{Payload, Probe, Transport};
 use crate::registry::{Observer, headers, location};
@@ -43,6 +46,9 @@ pub(super) struct Request<'a> {
     pub(super) also: &'a [u16],
     /// Whether a GET or HEAD may be led elsewhere.
     pub(super) follows: bool,
+    /// Among which requests it counts where a host fails alike whatever is asked; none for what may fail for itself however
+    /// often: a mount, a blob that the storage has lost, a courtesy.
+    pub(super) manner: Option<Manner>,
     /// Whether it finds out if a host is there: the time of one that fails counts as waiting for the host.
     pub(super) probe: Option<Probe>,
 }
@@ -63,6 +69,11 @@ pub(super) enum Want {
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, url: Url) -> Self {
         let follows = matches!(method, Method::GET | Method::HEAD);
+        let manner = match method {
+            Method::GET | Method::HEAD => Some(Manner::Question),
+            Method::POST | Method::PUT | Method::PATCH => Some(Manner::Write),
+            _ => None,
+        };
         Self {
             method,
             url,
@@ -73,6 +84,7 @@ impl<'a> Request<'a> {
             want: Want::Nothing,
             also: &[],
             follows,
+            manner,
             probe: None,
         }
     }
@@ -89,7 +101,13 @@ impl<'a> Request<'a> {
     }
 
     pub(super) fn want(self, want: Want) -> Self {
-        Self { want, ..self }
+        let manner = self.manner.filter(|_| !matches!(want, Want::Stream));
+        Self { want, manner, ..self }
+    }
+
+    /// Says nothing of the host where it fails.
+    pub(super) fn for_itself(self) -> Self {
+        Self { manner: None, ..self }
     }
 
     pub(super) fn also(self, also: &'a [u16]) -> Self {
@@ -109,6 +127,12 @@ pub(super) struct Reply {
     pub(super) response: Option<Response>,
 }
 
+/// The turn of a request, while the others wait for how it fares.
+struct Turn {
+    began: Instant,
+    _held: OwnedMutexGuard<()>,
+}
+
 /// Talks to one registry.
 pub(super) struct Client {
     pub(super) endpoint: Endpoint,
@@ -119,6 +143,8 @@ pub(super) struct Client {
     pub(super) host: Arc<HostState>,
     /// By origin.
     others: Mutex<HashMap<String, Arc<HostState>>>,
+    /// How many there were, to tell them apart.
+    requests: AtomicU64,
 }
 
 impl Client {
@@ -129,7 +155,8 @@ impl Client {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let host = Arc::new(HostState::new(policy.connect_patience));
-        Self { endpoint, transport, policy, observer, host, others: Mutex::default() }
+        let (others, requests) = (Mutex::default(), AtomicU64::new(0));
+        Self { endpoint, transport, policy, observer, host, others, requests }
     }
 
     /// Sends a request with the credentials that `scopes` need. A 401 is met with one fresh token, never with more.
@@ -143,17 +170,25 @@ impl Client {
             return self.exchange(request, None).await;
         }
         let used = auth.authorization(self, scopes).await?;
-        let refused = match self.exchange(request, used.as_ref()).await {
+        let refused = match self.exchange(request, used.as_ref().map(Proven::header)).await {
             Err(error) if error.status() == Some(401) => error,
             Ok(reply) => {
-                auth.accepted(used.as_ref());
+                auth.accepted(used);
                 return Ok(reply);
             }
             outcome => return outcome.map_err(|error| auth.blame(error)),
         };
-        let fresh = auth.renewed(self, scopes, used.as_ref(), refused).await?;
-        let outcome = self.exchange(request, Some(&fresh)).await;
-        outcome.inspect(|_| auth.accepted(Some(&fresh))).map_err(|error| auth.blame(error))
+        let fresh = auth.renewed(self, scopes, used, refused).await?;
+        match self.exchange(request, Some(fresh.header())).await {
+            Ok(reply) => {
+                auth.accepted(Some(fresh));
+                Ok(reply)
+            }
+            Err(error) => {
+                fresh.failed(&error);
+                Err(auth.blame(error))
+            }
+        }
     }
 
     /// Sends a request until it is answered for good. The credentials go to the origin of the request and nowhere else.
@@ -166,18 +201,28 @@ impl Client {
         let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
         let host = self.host_of(&request.url);
         host.pay_in();
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
         loop {
             self.ready(&request.method, &request.url).await?;
+            let turn = self.turn(request, &host).await?;
             let began = Instant::now();
             let (cause, url) = match self.attempt(request, authorization).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    request.manner.inspect(|manner| host.lasting(*manner).answered());
+                    return Ok(reply);
+                }
                 Err(failed) => failed,
             };
             let failing = self.host_of(&url);
             let waited = if request.probe.is_some() { began.elapsed() } else { Duration::ZERO };
             failing.breaker().failed(&cause, waited);
+            if let Some(manner) = request.manner {
+                let waited = turn.as_ref().map_or(Duration::ZERO, |turn| turn.began.elapsed());
+                host.lasting(manner).failed(number, &cause, waited);
+            }
+            drop(turn);
             let error = self.transport.blanked(RegistryError::new(request.method.as_str(), &url, cause));
-            attempts.retry(&failing, request.replay, error).await?;
+            attempts.retry(&failing, request.replay, request.manner, error).await?;
             // Where it was led to another host, that is the one to wait for.
             self.ready(&request.method, &url).await?;
         }
@@ -197,6 +242,23 @@ impl Client {
         let host = self.host_of(url);
         let ready = host.ready(|| self.look(&host, url)).await;
         ready.map_err(|cause| self.transport.blanked(RegistryError::new(method.as_str(), url, cause)))
+    }
+
+    /// Waits for a turn, where the host fails whatever is asked and one request at a time goes out to it.
+    async fn turn(&self, request: &Request<'_>, host: &HostState) -> Result<Option<Turn>, RegistryError> {
+        let Some(manner) = request.manner.filter(|_| self.policy.attempts > 1) else { return Ok(None) };
+        let given_up = |cause| self.failed(request, cause);
+        if !host.lasting(manner).is_on().map_err(given_up)? {
+            return Ok(None);
+        }
+        let held = host.turn(manner).await;
+        let turn = host.lasting(manner).turn(self.policy.min_delay, MAX_PROBE_DELAY).map_err(given_up)?;
+        let Some((pause, why)) = turn else { return Ok(None) };
+        let began = Instant::now();
+        let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
+        self.observer.retry(&what, &why, pause);
+        tokio::time::sleep(pause).await;
+        Ok(Some(Turn { began, _held: held }))
     }
 
     /// What is known of the host that a URL leads to.

@@ -51,7 +51,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
         }
         client.host.breaker().failed(&cause, Duration::ZERO);
         let error = client.transport.blanked(RegistryError::new("GET", &url, cause));
-        attempts.retry(&client.host, Replay::Safe, error).await?;
+        attempts.retry(&client.host, Replay::Safe, None, error).await?;
     }
 }
 

@@ -249,7 +249,7 @@ impl RegistryError {
                 "what the registry keeps is damaged: delete that blob or its repository there, then push with --recheck --verify=pull"
             }
             Cause::Source(error) => return error.hint_text(),
-            Cause::Answer(refusal) => return self.hint_of_answer(refusal),
+            Cause::Answer(refusal) | Cause::Failing { refusal, .. } => return self.hint_of_answer(refusal),
             _ => return None,
         };
         Some(fixed.to_owned())
@@ -335,6 +335,9 @@ impl fmt::Display for RegistryError {
             Cause::Source(error) => write!(f, "the bundle: {error}"),
             Cause::SpeaksTls => f.write_str("the port speaks TLS, and http:// is written in front of it"),
             Cause::Answer(refusal) => fmt::Display::fmt(refusal, f),
+            Cause::Failing { refusal, waited } => {
+                write!(f, "{refusal}, to whatever was asked (waited for {} s)", waited.as_secs())
+            }
             Cause::Busy { refusal, asked } => {
                 let seconds = asked.as_secs();
                 write!(

@@ -80,6 +80,17 @@ impl ErrorResponse {
         matches!(self.status, 499 | 502 | 503 | 504 | 520..=524)
     }
 
+    /// Whether the registry itself stumbled, over this request or over all.
+    pub(super) const fn is_of_server(&self) -> bool {
+        self.status == 500
+    }
+
+    /// Whether both say the same, as far as programs read it.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        let codes = |answer: &Self| answer.errors.iter().map(|error| error.code.clone()).collect::<Vec<_>>();
+        self.status == other.status && codes(self) == codes(other)
+    }
+
     /// Whether one of the errors has this code.
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.errors.iter().any(|error| error.code == code)

@@ -2,12 +2,15 @@
 //! quirks.
 
 use std::collections::HashSet;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
 
 use crate::clock::Instant;
 use crate::registry::breaker::Breaker;
 use crate::registry::cause::Cause;
+use crate::registry::lasting::{LastingFailure, Manner};
 use crate::registry::quirks::Quirks;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -16,6 +19,20 @@ const BUDGET: (f64, f64) = (100.0, 200.0);
 /// Retries that each new request adds: an overloaded registry sees at most half as many requests again.
 const BUDGET_PER_REQUEST: f64 = 0.5;
 
+/// How one kind of requests fares.
+#[derive(Debug)]
+struct Manners {
+    lasting: Mutex<LastingFailure>,
+    /// Held by the one that asks while the others wait.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Manners {
+    fn new(patience: Duration) -> Self {
+        Self { lasting: Mutex::new(LastingFailure::new(patience)), turn: Arc::default() }
+    }
+}
+
 /// The state of one host.
 #[derive(Debug)]
 pub(super) struct HostState {
@@ -23,6 +40,8 @@ pub(super) struct HostState {
     breaker: Mutex<Breaker>,
     /// Held by the one that looks whether the host is back.
     probe: tokio::sync::Mutex<()>,
+    questions: Manners,
+    writes: Manners,
     budget: Mutex<f64>,
     warned: Mutex<HashSet<String>>,
     quirks: Mutex<Quirks>,
@@ -35,6 +54,8 @@ impl HostState {
             paused_until: Mutex::default(),
             breaker: Mutex::new(Breaker::new(patience)),
             probe: tokio::sync::Mutex::default(),
+            questions: Manners::new(patience),
+            writes: Manners::new(patience),
             budget: Mutex::new(BUDGET.0),
             warned: Mutex::default(),
             quirks: Mutex::default(),
@@ -65,6 +86,23 @@ impl HostState {
     /// The circuit breaker. Never held over a wait.
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock()
+    }
+
+    fn manners(&self, manner: Manner) -> &Manners {
+        match manner {
+            Manner::Question => &self.questions,
+            Manner::Write => &self.writes,
+        }
+    }
+
+    /// Whether it fails whatever is asked of it in this manner. Never held over a wait.
+    pub(super) fn lasting(&self, manner: Manner) -> MutexGuard<'_, LastingFailure> {
+        self.manners(manner).lasting.lock()
+    }
+
+    /// The turn to ask in this manner, while all who want to have to wait for one.
+    pub(super) async fn turn(&self, manner: Manner) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.manners(manner).turn).lock_owned().await
     }
 
     /// What the host was seen to do. Never held over a wait.
@@ -134,7 +172,6 @@ impl HostState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     const PATIENCE: Duration = Duration::from_secs(20);

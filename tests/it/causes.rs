@@ -79,3 +79,18 @@ fn a_registry_that_takes_nothing_is_called_read_only() {
     assert_eq!(pushed.exit, 3, "{}", pushed.said());
     assert!(pushed.said().contains("a read-only registry or a pull-through cache"), "{}", pushed.said());
 }
+
+#[test]
+fn twelve_images_do_not_each_try_again_at_a_registry_that_fails_at_every_write() {
+    let folder = folder();
+    let path = twelve_images().write(folder.path());
+    let registry = ScriptedRegistry::start();
+    registry.on(Rule::on("POST", "/blobs/uploads/", Action::Answer(Answer::status(500))));
+    let pushed = Push::to(&registry).source(&path).flag("--patience=2").run();
+    assert_eq!(pushed.exit, 3, "{}", pushed.said());
+    let posts = registry.asked().iter().filter(|request| request.method == "POST").count();
+    // A first try of what is under way at once, and one after the other for two seconds. Each for itself: 96.
+    assert!(posts <= 36, "{posts}: {}", pushed.said());
+    assert!(pushed.said().contains("12 images: 500 internal server error"), "{}", pushed.said());
+    assert!(pushed.said().contains("look at its log"), "{}", pushed.said());
+}

@@ -2,7 +2,9 @@
 //! run has many requests under way when a password changes.
 //!
 //! An account is a token host (or a registry without one), a user and a secret, whatever mirrors of a run use it. Logins that
-//! are under way and those that were refused are together never more than [`MAX_REFUSALS`].
+//! are under way and those that were refused are together never more than [`MAX_REFUSALS`]. A login that goes along with each
+//! request is free once it was taken, and again in doubt when one is refused: what is under way at that moment may be refused
+//! as well.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,68 +42,85 @@ impl Accounts {
 pub(super) struct Account {
     /// A place for each login that may still be refused.
     places: Arc<Semaphore>,
-    refused: Mutex<usize>,
+    row: Mutex<Row>,
+}
+
+/// How the last logins ended.
+#[derive(Debug, Default)]
+struct Row {
+    refused: usize,
+    was_taken: bool,
 }
 
 impl Default for Account {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_REFUSALS)), refused: Mutex::new(0) }
+        Self { places: Arc::new(Semaphore::new(MAX_REFUSALS)), row: Mutex::default() }
     }
 }
 
-/// A login that is under way.
+/// A login that is under way. Dropped without an outcome, it counts for nothing.
 #[derive(Debug)]
-pub(super) struct LoginAttempt<'a> {
-    account: &'a Account,
-    place: OwnedSemaphorePermit,
+pub(super) struct LoginAttempt {
+    account: Arc<Account>,
+    /// None where the login goes along with a request and is not in doubt.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Account {
     /// Waits until one more login may be tried; none may after too many refusals.
-    pub(super) async fn log_in(&self) -> Option<LoginAttempt<'_>> {
+    pub(super) async fn log_in(self: &Arc<Self>) -> Option<LoginAttempt> {
         let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
-        Some(LoginAttempt { account: self, place })
+        Some(LoginAttempt { account: Arc::clone(self), place: Some(place) })
     }
 
-    /// A login was refused that went along with a request, and not before it.
-    pub(super) fn was_refused(&self) {
-        let mut refused = self.refused.lock();
-        *refused += 1;
-        if *refused >= MAX_REFUSALS {
-            self.places.close();
-        } else {
-            self.places.forget_permits(1);
+    /// The same, without waiting.
+    pub(super) fn try_log_in(self: &Arc<Self>) -> Option<LoginAttempt> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(LoginAttempt { account: Arc::clone(self), place: Some(place) })
+    }
+
+    /// The same for a login that goes along with every request: any number of them while it is not in doubt, which is as long
+    /// as the last one was taken.
+    pub(super) async fn go_along(self: &Arc<Self>) -> Option<LoginAttempt> {
+        if self.is_in_doubt() {
+            return self.log_in().await;
         }
+        Some(LoginAttempt { account: Arc::clone(self), place: None })
     }
 
-    /// A login was taken: the next one that is refused is the first in its row.
-    pub(super) fn was_taken(&self) {
-        let mut refused = self.refused.lock();
-        self.places.add_permits(std::mem::take(&mut *refused));
-    }
-
-    /// Whether so many were refused that no other is tried.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.places.is_closed()
+    /// Whether no login was taken yet, or one was refused since.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        let row = self.row.lock();
+        !row.was_taken || row.refused > 0
     }
 }
 
-impl LoginAttempt<'_> {
+impl LoginAttempt {
+    /// The next one that is refused is the first in its row.
     pub(super) fn taken(self) {
         drop(self.place);
-        if *self.account.refused.lock() > 0 {
-            self.account.was_taken();
-        }
+        let mut row = self.account.row.lock();
+        row.was_taken = true;
+        self.account.places.add_permits(std::mem::take(&mut row.refused));
     }
 
     pub(super) fn refused(self) {
+        let mut row = self.account.row.lock();
+        row.refused += 1;
         // The place is used up, for as long as none is taken.
-        self.place.forget();
-        let mut refused = self.account.refused.lock();
-        *refused += 1;
-        if *refused >= MAX_REFUSALS {
+        match self.place {
+            Some(place) => place.forget(),
+            None => {
+                self.account.places.forget_permits(1);
+            }
+        }
+        if row.refused >= MAX_REFUSALS {
             self.account.places.close();
         }
+    }
+
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 }
 
@@ -125,7 +144,7 @@ mod tests {
         assert!(fourth.is_err(), "it waits for the outcome of another");
         under_way.into_iter().flatten().for_each(LoginAttempt::refused);
         assert!(accounts.of("auth.example", &credential("u", "p")).log_in().await.is_none());
-        assert!(account.is_blocked());
+        assert!(account.places.is_closed());
         for (host, user, secret) in [("b", "u", "p"), ("auth.example", "v", "p"), ("auth.example", "u", "q")]
         {
             assert!(accounts.of(host, &credential(user, secret)).log_in().await.is_some());
@@ -134,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_taken_ends_the_row() {
-        let account = Account::default();
+        let account = Arc::new(Account::default());
         for _ in 0..5 {
             account.log_in().await.unwrap().refused();
             account.log_in().await.unwrap().refused();
@@ -142,10 +161,24 @@ mod tests {
         }
         let all = [account.log_in().await, account.log_in().await, account.log_in().await];
         assert!(all.iter().all(Option::is_some));
-        account.was_refused();
-        account.was_refused();
-        assert!(!account.is_blocked());
-        account.was_refused();
-        assert!(account.is_blocked());
+    }
+
+    #[tokio::test]
+    async fn a_login_that_goes_along_is_free_while_it_is_not_in_doubt() {
+        let account = Arc::new(Account::default());
+        let first = account.go_along().await.unwrap();
+        let _others = (account.go_along().await, account.go_along().await);
+        let fourth = tokio::time::timeout(Duration::from_millis(20), account.go_along()).await;
+        assert!(fourth.is_err(), "nothing is known of it yet");
+        first.taken();
+        let mut many = Vec::new();
+        for _ in 0..50 {
+            many.push(account.go_along().await.unwrap());
+        }
+        many.pop().unwrap().refused();
+        assert!(account.is_in_doubt() && !account.places.is_closed());
+        // What was under way then comes to the same end.
+        many.into_iter().for_each(LoginAttempt::refused);
+        assert!(account.go_along().await.is_none());
     }
 }

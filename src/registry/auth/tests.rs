@@ -1,7 +1,7 @@
 //! Tokens and logins against a registry and a token server that follow a script.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::{Access, Scopes};
 use super::{CredentialSource, Proof};
 use crate::registry::testing::{
-    Seen, answer, blob, connect, lines, options, registry, repository, with_password,
+    Log, Seen, answer, blob, connect, lines, options, registry, repository, with_password,
 };
 use crate::registry::{ClientOptions, Credential, Kind};
 
@@ -157,4 +157,95 @@ fn the_target_comes_first_and_a_challenge_only_adds() {
         scopes.with(Some("repository:a/b:pull repository:prefix/a/b:push")),
         ["repository:a/b:pull,push", "repository:c:pull", "repository:prefix/a/b:push"]
     );
+}
+
+/// A registry that takes `user:hunter2` with each request as long as `holds`, and refuses what `refuses` says.
+async fn with_logins(
+    holds: Arc<AtomicBool>,
+    refuses: impl Fn(&Seen) -> Option<Response<Body>> + Send + Sync + 'static,
+) -> (String, Log) {
+    registry(move |seen, _| {
+        let is_right = seen.header("authorization") == "Basic dXNlcjpodW50ZXIy";
+        if !is_right || !holds.load(Ordering::SeqCst) {
+            return answer(401, &[("www-authenticate", "Basic realm=\"r\"")], "");
+        }
+        refuses(seen).unwrap_or_else(|| answer(200, &[], ""))
+    })
+    .await
+}
+
+/// How many logins a registry refused.
+fn refused(log: &Log, is_right: impl Fn(&Seen) -> bool) -> usize {
+    log.lock().iter().filter(|seen| !seen.header("authorization").is_empty() && !is_right(seen)).count()
+}
+
+#[tokio::test]
+async fn three_wrong_passwords_are_sent_with_requests_whatever_mirrors_share_the_account() {
+    let (here, log) = with_logins(Arc::new(AtomicBool::new(false)), |_| None).await;
+    let options = with_password();
+    let mirrors = (0..20).map(|_| connect(&here, options.clone()));
+    for error in futures_util::future::join_all(mirrors).await {
+        assert_eq!(error.unwrap_err().kind(), Kind::Auth);
+    }
+    assert_eq!(refused(&log, |_| false), 3);
+}
+
+#[tokio::test]
+async fn a_password_that_changes_in_the_middle_is_refused_no_more_than_what_was_under_way() {
+    let holds = Arc::new(AtomicBool::new(true));
+    let (here, log) = with_logins(Arc::clone(&holds), |_| None).await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    registry.head_manifest(&repository(), "1").await.unwrap();
+    let taken = log.lock().len();
+    holds.store(false, Ordering::SeqCst);
+    for _ in 0..20 {
+        let error = registry.head_manifest(&repository(), "1").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Auth, "{error}");
+    }
+    // The first of them, the look at the front door, and one more.
+    assert_eq!(log.lock().len() - taken, 3);
+}
+
+#[tokio::test]
+async fn refusals_for_rights_lock_nobody_out() {
+    for (status, headers, body) in [
+        (403, &[][..], ""),
+        (401, &[("www-authenticate", "Basic realm=\"r\"")], ""),
+        (401, &[], r#"{"errors":[{"code":"DENIED"}]}"#),
+    ] {
+        let denied =
+            move |seen: &Seen| seen.target.contains("/denied").then(|| answer(status, headers, body));
+        let (here, _) = with_logins(Arc::new(AtomicBool::new(true)), denied).await;
+        let registry = connect(&here, with_password()).await.unwrap();
+        let asked = (0..12).map(|n| {
+            let registry = registry.clone();
+            async move { registry.start_upload(&format!("denied{n}").parse().unwrap()).await.map(drop) }
+        });
+        assert!(futures_util::future::join_all(asked).await.iter().all(Result::is_err));
+        registry.head_manifest(&repository(), "1").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_token_server_that_refuses_for_rights_locks_nobody_out() {
+    let (here, log) = registry(|seen, here| {
+        let challenge = format!("Bearer realm=\"http://{here}/token\",service=\"s\"");
+        match seen.header("authorization") {
+            _ if seen.target.starts_with("/token") && seen.target.contains("denied") => {
+                answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"no access"}]}"#)
+            }
+            _ if seen.target.starts_with("/token") => answer(200, &[], r#"{"token":"t"}"#),
+            "Bearer t" => answer(200, &[], ""),
+            _ => answer(401, &[("www-authenticate", &challenge)], ""),
+        }
+    })
+    .await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    for n in 0..12 {
+        let name = format!("denied{n}").parse().unwrap();
+        let error = registry.head_manifest(&name, "1").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Denied, "{error}");
+    }
+    registry.head_manifest(&repository(), "1").await.unwrap();
+    assert_eq!(lines(&log).iter().filter(|line| line.contains("/token")).count(), 14);
 }

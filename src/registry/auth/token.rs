@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
-use super::account::{Account, Accounts, MAX_REFUSALS};
+use super::account::{Account, Accounts, LoginAttempt, MAX_REFUSALS};
 use super::challenge::{Bearer, Challenge, choose};
 use super::realm::check_realm;
 use super::{Credential, Proof, Scopes};
@@ -42,8 +42,41 @@ pub(in crate::registry) struct Auth {
     known: Mutex<Option<Challenge>>,
     /// The login that goes along with each request, where the registry wants that.
     login: Mutex<Option<(HeaderValue, Arc<Account>)>>,
+    /// Whether the front door asks for that login, so that it says whether the login is right.
+    door_asks: AtomicBool,
+    /// Held by the one that finds out whether a login is still right.
+    verdict: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<Slot>>>>,
     is_proven: AtomicBool,
+}
+
+/// What goes along with a request to prove who asks.
+pub(in crate::registry) struct Proven {
+    header: HeaderValue,
+    /// The login itself, where it is not a token.
+    login: Option<LoginAttempt>,
+}
+
+impl Proven {
+    pub(in crate::registry) fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    /// What came of a request that this went along with, and that is not tried with another.
+    pub(in crate::registry) fn failed(self, error: &RegistryError) {
+        if let Some(login) = self.login
+            && error.status() == Some(401)
+            && !is_about_rights(error)
+        {
+            login.refused();
+        }
+    }
+}
+
+impl From<HeaderValue> for Proven {
+    fn from(token: HeaderValue) -> Self {
+        Self { header: token, login: None }
+    }
 }
 
 /// The token for some scopes. Its lock is held while one is fetched, so that the others wait for it.
@@ -71,6 +104,8 @@ impl Auth {
             secrets: Arc::clone(&options.secrets),
             known: Mutex::default(),
             login: Mutex::default(),
+            door_asks: AtomicBool::new(false),
+            verdict: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             is_proven: AtomicBool::new(false),
         }
@@ -94,16 +129,16 @@ impl Auth {
                 self.fetch(client, &Scopes::default(), &bearer, &mut slot).await.map(drop)
             }
             Challenge::Basic => {
-                let front_door = Request::new(Method::GET, client.endpoint.url("")?);
-                let mut header = self.basic(client)?;
+                self.door_asks.store(true, Ordering::Relaxed);
+                let mut proven = self.basic(client).await?;
                 loop {
-                    match client.exchange(&front_door, Some(&header)).await {
-                        Ok(_) => {
-                            self.accepted(Some(&header));
+                    match self.knock(client, &proven).await {
+                        Ok(()) => {
+                            self.accepted(Some(proven));
                             return Ok(());
                         }
                         Err(error) if error.status() == Some(401) => {
-                            header = self.after_refusal(client, &header, error).await?;
+                            proven = self.after_refusal(client, proven, error).await?;
                         }
                         Err(error) => return Err(error),
                     }
@@ -112,24 +147,30 @@ impl Auth {
         }
     }
 
+    /// Shows a login at the front door.
+    async fn knock(&self, client: &Client, proven: &Proven) -> Result<(), RegistryError> {
+        let front_door = Request::new(Method::GET, client.endpoint.url("")?);
+        client.exchange(&front_door, Some(&proven.header)).await.map(drop)
+    }
+
     /// What goes into `Authorization` for these scopes, if the registry is known to want something.
     pub(in crate::registry) async fn authorization(
         &self,
         client: &Client,
         scopes: &Scopes,
-    ) -> Result<Option<HeaderValue>, RegistryError> {
+    ) -> Result<Option<Proven>, RegistryError> {
         let known = self.known.lock().clone();
         match known {
             None => Ok(None),
-            Some(Challenge::Basic) => self.basic(client).map(Some),
+            Some(Challenge::Basic) => self.basic(client).await.map(Some),
             Some(Challenge::Bearer(default)) => {
                 let slot = self.slot(scopes);
                 let mut slot = slot.lock().await;
                 if let Some(token) = slot.token.as_ref().filter(|token| Instant::now() < token.renew_at) {
-                    return Ok(Some(token.header.clone()));
+                    return Ok(Some(token.header.clone().into()));
                 }
                 let bearer = slot.bearer.clone().unwrap_or(Bearer { scope: None, ..default });
-                self.fetch(client, scopes, &bearer, &mut slot).await.map(Some)
+                self.fetch(client, scopes, &bearer, &mut slot).await.map(|token| Some(token.into()))
             }
         }
     }
@@ -139,9 +180,9 @@ impl Auth {
         &self,
         client: &Client,
         scopes: &Scopes,
-        used: Option<&HeaderValue>,
+        used: Option<Proven>,
         refused: RegistryError,
-    ) -> Result<HeaderValue, RegistryError> {
+    ) -> Result<Proven, RegistryError> {
         let known = self.known.lock().clone();
         // Some registries challenge on their front door only.
         let Some(challenge) = choose_from(&refused).or(known) else {
@@ -149,33 +190,38 @@ impl Auth {
         };
         self.known.lock().get_or_insert_with(|| challenge.clone());
         match challenge {
-            Challenge::Basic => {
-                let header = self.basic(client)?;
-                if used == Some(&header) {
-                    return self.after_refusal(client, &header, refused).await;
+            Challenge::Basic => match used {
+                Some(used) if self.is_current(&used.header) => {
+                    self.after_refusal(client, used, refused).await
                 }
-                Ok(header)
-            }
+                used => {
+                    used.and_then(|used| used.login).into_iter().for_each(LoginAttempt::refused);
+                    self.basic(client).await
+                }
+            },
             Challenge::Bearer(bearer) => {
                 let slot = self.slot(scopes);
                 let mut slot = slot.lock().await;
+                let used = used.map(|used| used.header);
                 match &slot.token {
-                    Some(token) if used != Some(&token.header) => Ok(token.header.clone()),
-                    _ => self.fetch(client, scopes, &bearer, &mut slot).await,
+                    Some(token) if used.as_ref() != Some(&token.header) => Ok(token.header.clone().into()),
+                    _ => self.fetch(client, scopes, &bearer, &mut slot).await.map(Proven::from),
                 }
             }
         }
     }
 
     /// The registry took what we sent.
-    pub(in crate::registry) fn accepted(&self, used: Option<&HeaderValue>) {
-        if let Some(used) = used {
-            self.is_proven.store(true, Ordering::Relaxed);
-            let login = self.login.lock();
-            if let Some((_, account)) = login.as_ref().filter(|(header, _)| header == used) {
-                account.was_taken();
-            }
+    pub(in crate::registry) fn accepted(&self, used: Option<Proven>) {
+        let Some(used) = used else { return };
+        self.is_proven.store(true, Ordering::Relaxed);
+        if let Some(login) = used.login.filter(|login| login.account().is_in_doubt()) {
+            login.taken();
         }
+    }
+
+    fn is_current(&self, header: &HeaderValue) -> bool {
+        self.login.lock().as_ref().is_some_and(|(current, _)| current == header)
     }
 
     /// The same error, with whom the registry refused in it.
@@ -191,50 +237,77 @@ impl Auth {
     }
 
     /// The login that goes along with each request.
-    fn basic(&self, client: &Client) -> Result<HeaderValue, RegistryError> {
+    async fn basic(&self, client: &Client) -> Result<Proven, RegistryError> {
         let credential = self.credential.lock().clone();
         let Some(credential) = credential else {
             let why = "the registry wants credentials, and none were given".to_owned();
             return Err(Cause::Credentials(why).into());
         };
-        let mut login = self.login.lock();
-        if let Some((header, account)) = &*login {
-            if account.is_blocked() {
-                return Err(blocked(&credential));
+        let (header, account) = {
+            let mut login = self.login.lock();
+            if let Some((header, account)) = &*login {
+                (header.clone(), Arc::clone(account))
+            } else {
+                let Proof::Password { user, password } = credential.proof() else {
+                    let why = "the registry wants a password, and there is only an identity token";
+                    return Err(Cause::Credentials(why.to_owned()).into());
+                };
+                let account = self.accounts.of(&client.endpoint.authority(), &credential);
+                let header = basic_header(user, password)?;
+                *login = Some((header.clone(), Arc::clone(&account)));
+                (header, account)
             }
-            return Ok(header.clone());
-        }
-        let Proof::Password { user, password } = credential.proof() else {
-            let why = "the registry wants a password, and there is only an identity token".to_owned();
-            return Err(Cause::Credentials(why).into());
         };
-        let account = self.accounts.of(&client.endpoint.authority(), &credential);
-        if account.is_blocked() {
-            return Err(blocked(&credential));
-        }
-        let header = basic_header(user, password)?;
-        *login = Some((header.clone(), account));
-        Ok(header)
+        let login = account.go_along().await.ok_or_else(|| blocked(&credential))?;
+        Ok(Proven { header, login: Some(login) })
     }
 
-    /// What to try after a login that went along with a request was refused: that of a source which has changed.
+    /// What to try after a login that went along with a request was refused: that of a source which has changed. A refusal may
+    /// be about rights and not about who we are, which the front door tells.
     async fn after_refusal(
         &self,
         client: &Client,
-        used: &HeaderValue,
+        used: Proven,
         refused: RegistryError,
-    ) -> Result<HeaderValue, RegistryError> {
+    ) -> Result<Proven, RegistryError> {
         let credential = self.credential.lock().clone();
-        let Some(credential) = credential else { return Err(refused) };
-        if let Some((_, account)) = self.login.lock().as_ref().filter(|(header, _)| header == used) {
-            account.was_refused();
+        let (Some(credential), Some(login)) = (credential, used.login) else { return Err(refused) };
+        if is_about_rights(&refused) {
+            return Err(refused);
         }
+        let is_wrong = {
+            let _verdict = self.verdict.lock().await;
+            self.is_wrong(client, &used.header, login.account()).await
+        };
+        if is_wrong == Some(false) {
+            return Err(refused);
+        }
+        login.refused();
         if self.read_again(&credential).await.is_some() {
-            return self.basic(client);
+            return self.basic(client).await;
         }
-        // Once it was taken, a refusal may be about rights and not about who we are.
-        let is_proven = self.is_proven.load(Ordering::Relaxed);
-        Err(if is_proven { refused } else { login_refused(&credential, &refused) })
+        let is_wrong = is_wrong.unwrap_or(!self.is_proven.load(Ordering::Relaxed));
+        Err(if is_wrong { login_refused(&credential, &refused) } else { refused })
+    }
+
+    /// Whether a login that was taken once is taken no more. None where nobody says it, and where it is known to be in doubt:
+    /// each question may be one more refusal.
+    async fn is_wrong(&self, client: &Client, header: &HeaderValue, account: &Arc<Account>) -> Option<bool> {
+        if account.is_in_doubt() || !self.door_asks.load(Ordering::Relaxed) {
+            return None;
+        }
+        let login = account.try_log_in()?;
+        match self.knock(client, &Proven { header: header.clone(), login: None }).await {
+            Ok(()) => {
+                login.taken();
+                Some(false)
+            }
+            Err(error) if error.status() == Some(401) => {
+                login.refused();
+                Some(true)
+            }
+            Err(_) => None,
+        }
     }
 
     /// What the source of a refused credential says now, if it says something else. Each source is asked once.
@@ -314,14 +387,13 @@ impl Auth {
         Ok(header)
     }
 
-    /// Whether a token server says by its answer that it does not know us. What it says beside 401 may be about rights, once
-    /// it has known us.
+    /// Whether a token server says by its answer that it does not know us. What it refuses for rights is no wrong password,
+    /// and locks no account.
     fn is_refusal(&self, credential: &Credential, error: &RegistryError) -> bool {
         let is_proven = self.is_proven.load(Ordering::Relaxed);
         match error.status() {
-            Some(401) => true,
+            Some(401) => !(is_proven && is_about_rights(error)),
             Some(400) => !is_proven || matches!(credential.proof(), Proof::IdentityToken(_)),
-            Some(403) => !is_proven,
             _ => false,
         }
     }
@@ -403,6 +475,16 @@ fn host_of(bearer: &Bearer) -> String {
 
 fn choose_from(refused: &RegistryError) -> Option<Challenge> {
     choose(&refused.answer()?.challenges)
+}
+
+/// Whether a refusal is about what may be done, and not about who asks.
+fn is_about_rights(error: &RegistryError) -> bool {
+    error.answer().is_some_and(|answer| {
+        let mut challenges = answer.challenges.iter();
+        answer.status == 403
+            || answer.has_code("DENIED")
+            || challenges.any(|challenge| challenge.contains("insufficient_scope"))
+    })
 }
 
 /// The same error, as one about who we are whatever the code in it.

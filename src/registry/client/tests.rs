@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -10,10 +11,10 @@ use bytes::Bytes;
 
 use crate::oci::{Digest, Repository};
 use crate::registry::testing::{
-    Seen, Told, answer, blob, connect, lines, options, raw_server, registry, registry_at, repository,
+    Log, Seen, Told, answer, blob, connect, lines, options, raw_server, registry, registry_at, repository,
     request_head, with_password,
 };
-use crate::registry::{Access, BlobBody, ClientOptions, Kind, Registry};
+use crate::registry::{Access, BlobBody, ClientOptions, Kind, Registry, RegistryError};
 
 fn patient() -> ClientOptions {
     let mut options = options();
@@ -285,4 +286,75 @@ async fn a_secret_in_the_title_of_a_page_is_not_shown() {
     let registry = connect(&here, with_password()).await.unwrap();
     let error = registry.get_manifest(&repository(), "1", 1000).await.unwrap_err();
     assert!(error.to_string().contains("titled \"Hello …\""), "{error}");
+}
+
+/// What each request for a manifest meets, by its number among all of them; and the registry that answers so.
+async fn failing(
+    options: ClientOptions,
+    meets: impl Fn(usize, &Seen) -> u16 + Send + Sync + 'static,
+) -> (Registry, Log) {
+    let count = AtomicUsize::new(0);
+    let (here, log) = registry(move |seen, _| match seen.method.as_str() {
+        "HEAD" => answer(meets(count.fetch_add(1, Ordering::SeqCst), seen), &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    (connect(&here, options).await.unwrap(), log)
+}
+
+/// Asks for so many manifests at once.
+async fn ask(registry: &Registry, names: impl IntoIterator<Item = String>) -> Vec<Result<(), RegistryError>> {
+    let asked = names.into_iter().map(|name| {
+        let registry = registry.clone();
+        async move { registry.head_manifest(&repository(), &name).await.map(drop) }
+    });
+    futures_util::future::join_all(asked).await
+}
+
+fn names(of: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{of}{n}")).collect()
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_whatever_is_asked_is_asked_by_one_and_given_up_for_all() {
+    let told = Arc::new(Told::default());
+    let options = ClientOptions { observer: told.clone(), ..options() };
+    let (registry, log) = failing(options, |_, _| 500).await;
+    for error in ask(&registry, names("m", 40)).await {
+        let error = error.unwrap_err();
+        assert_eq!(error.status(), Some(500), "{error}");
+        assert!(error.to_string().contains("to whatever was asked"), "{error}");
+    }
+    // Each once, and within 100 ms of patience one after the other: 10, 20, 40, 30 ms.
+    let heads = |log: &Log| lines(log).iter().filter(|line| line.starts_with("HEAD")).count();
+    let asked = heads(&log);
+    assert!((41..=50).contains(&asked), "{asked}");
+    assert!(told.retries().len() <= 10, "{:?}", told.retries());
+    assert!(ask(&registry, names("n", 40)).await.iter().all(Result::is_err));
+    assert_eq!(heads(&log), asked, "nothing is asked any more");
+    assert!(registry.start_upload(&repository()).await.is_err(), "no Location");
+    assert!(lines(&log).last().unwrap().starts_with("POST"), "writes are another matter");
+}
+
+#[tokio::test]
+async fn a_registry_that_recovers_within_patience_loses_nothing() {
+    let (registry, log) = failing(patient(), |n, _| if n < 45 { 500 } else { 200 }).await;
+    assert!(ask(&registry, names("m", 40)).await.iter().all(Result::is_ok));
+    let asked = lines(&log).len();
+    assert!(asked <= 1 + 40 + 40 + 6, "{asked}");
+}
+
+#[tokio::test]
+async fn what_fails_for_itself_holds_up_nobody_and_has_its_own_tries() {
+    let (registry, log) =
+        failing(patient(), |_, seen| if seen.target.contains("bad") { 500 } else { 200 }).await;
+    for turn in 0..6 {
+        let bad = ask(&registry, [format!("bad{turn}")]);
+        let good = ask(&registry, names("good", 4));
+        let (bad, good) = futures_util::future::join(bad, good).await;
+        assert!(bad[0].is_err() && good.iter().all(Result::is_ok));
+        assert!(!bad[0].as_ref().unwrap_err().to_string().contains("whatever"), "{bad:?}");
+    }
+    let bad = lines(&log).iter().filter(|line| line.contains("bad")).count();
+    assert_eq!(bad, 6 * 4);
 }
