@@ -24,7 +24,7 @@ use crate::state::{BundleIdentity, State};
 use crate::units;
 
 pub use accept::Accept;
-pub(crate) use opener::{Opener, Resources};
+pub(crate) use opener::{Opener, Resources, free_bytes};
 pub(crate) use recall::{KnownLayers, LayerKey, LayerRecall};
 
 /// Something to open.

@@ -3,6 +3,7 @@
 mod bench;
 mod bundle;
 mod cluster;
+mod conclusion;
 mod config;
 mod credentials;
 mod history;
@@ -19,7 +20,11 @@ mod push;
 mod quickstart;
 mod rules;
 mod serve;
+mod site_mirror;
+mod sites;
+mod sites_file;
 mod summary;
+mod sync;
 mod update;
 mod verify;
 mod whole_file;
@@ -57,12 +62,21 @@ enum Command {
         #[command(subcommand)]
         what: ImagesDo,
     },
-    /// Show what `push images` would do, without sending anything
+    /// Show what `push images`, or `sync` with -c, would do, without sending anything
     Plan(Box<plan::Args>),
     /// Check that every image of a bundle is complete on its mirrors
     Verify(Box<verify::Args>),
     /// Show what is in a bundle
     Inspect(inspect::Args),
+    /// Bring the sites of a file up to date: what cron, a timer or a Kubernetes CronJob calls
+    #[command(arg_required_else_help = true)]
+    Sync(Box<sync::Args>),
+    /// Look whether the sites of a file could be filled
+    #[command(arg_required_else_help = true)]
+    Sites {
+        #[command(subcommand)]
+        what: sites::SitesDo,
+    },
     /// Check and show a sites file, which `sync` reads
     #[command(arg_required_else_help = true)]
     Config {
@@ -146,6 +160,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Sync(args) => sync::run(&args, &output),
+        Command::Sites { what } => sites::run(&what, &output),
         Command::Config { what } => config::run(&what, &output),
         Command::History(args) => history::run(&args, &output),
         Command::Mirror { what } => mirror::run(&what, &output),

@@ -6,7 +6,7 @@
 //!
 //! `written` has the keys, each once; what is wrong with a file is named with its line, column and correction, all of it and
 //! not only the first. `resolve` lets sites inherit (defaults, then groups in their order, then the site itself) and makes of
-//! it what commands can use. `newest` and `bundles` say which files a pattern stands for, `trust` whether
+//! it what commands can use. `newest` and `bundles` say which files a pattern stands for, `shard` which sites are one worker's, `trust` whether
 //! others may write a file that names commands. Nothing here talks to a site.
 
 mod bundles;
@@ -15,6 +15,7 @@ mod newest;
 mod resolve;
 #[cfg(test)]
 mod schema;
+mod shard;
 mod show;
 mod sites;
 #[cfg(test)]
@@ -28,7 +29,10 @@ use std::path::{Path, PathBuf};
 use crate::document::{self, Finding, Findings, Severity, yaml};
 use crate::small_file;
 
-pub(crate) use sites::{Config, Site};
+pub(crate) use bundles::{BundleFiles, NoBundle};
+pub(crate) use shard::Shard;
+pub(crate) use sites::{Config, Credentials, PasswordSource, Site};
+pub(crate) use values::{Accepted, IfRunning, LayerFormat, VerifyLevel, listen_address};
 
 /// A sites file that was read: what it says, if nothing is wrong, and what is wrong with it.
 #[derive(Debug)]

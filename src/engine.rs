@@ -18,8 +18,10 @@ mod mirror;
 mod prepare;
 mod push;
 mod read_back;
+pub(crate) mod readiness;
 mod reading;
 mod ready;
+mod sums;
 mod synthesis;
 #[cfg(test)]
 mod tests;
@@ -39,18 +41,24 @@ use crate::report::Listeners;
 use crate::state::Retention;
 
 use context::Context;
+pub(crate) use history::Locks;
 pub(crate) use push::{Pushed, push};
 pub(crate) use reading::Met;
+pub(crate) use sums::ExpectedSum;
 
 /// All that a push needs to know.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The bundles.
     pub inputs: Vec<Input>,
+    /// Sums that files of them must have before any tag moves.
+    pub sums: Vec<ExpectedSum>,
     /// Opens them.
     pub opener: Opener,
     /// Where their images go.
     pub mirrors: Vec<MirrorSettings>,
+    /// Who keeps other runs from them.
+    pub locks: Locks,
     /// How it behaves, whatever the mirror.
     pub settings: RunSettings,
     /// Who hears of it.

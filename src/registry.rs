@@ -63,6 +63,7 @@ pub(crate) use upload::UploadSession;
 
 use auth::{Auth, Scopes};
 use client::{Client, Reply, Request};
+pub(crate) use host::Greeting;
 use host::HostState;
 use tls::Clients;
 use transport::Transport;
@@ -237,6 +238,11 @@ impl Registry {
     pub(crate) fn round_trip(&self) -> Duration {
         let ways = if self.endpoint().scheme() == Scheme::Http { 2 } else { 3 };
         self.host().first_answer_after() / ways
+    }
+
+    /// What its first answer said of it.
+    pub(crate) fn greeting(&self) -> Option<Greeting> {
+        self.host().greeted()
     }
 
     /// Where it is, with the scheme settled.

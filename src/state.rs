@@ -32,7 +32,7 @@ use std::time::UNIX_EPOCH;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use catalog_codec::{Home, OpenVolume};
-pub(crate) use folder::default_folder;
+pub(crate) use folder::{default_folder, folder_of_environment};
 pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;
 pub(crate) use lock::{LockError, RunLock};
@@ -71,6 +71,24 @@ impl State {
     /// As [`RunLock::acquire`].
     pub(crate) fn lock(&self, mirrors: &[String]) -> Result<Option<RunLock>, LockError> {
         self.folder.as_deref().map(|folder| RunLock::acquire(folder, mirrors)).transpose()
+    }
+
+    /// Locks each of these mirrors for a run, as far as no other holds it. `None` where nothing is kept.
+    pub(crate) fn lock_each(&self, mirrors: &[String]) -> Vec<Result<Option<RunLock>, LockError>> {
+        match &self.folder {
+            Some(folder) => {
+                RunLock::acquire_each(folder, mirrors).into_iter().map(|lock| lock.map(Some)).collect()
+            }
+            None => mirrors.iter().map(|_| Ok(None)).collect(),
+        }
+    }
+
+    /// Locks one mirror for a run, and waits until the run that holds it ends. `None` where nothing is kept.
+    ///
+    /// # Errors
+    /// As [`RunLock::wait`].
+    pub(crate) fn wait_for_lock(&self, mirror: &str) -> Result<Option<RunLock>, LockError> {
+        self.folder.as_deref().map(|folder| RunLock::wait(folder, mirror)).transpose()
     }
 
     /// Whether anything is remembered at all.

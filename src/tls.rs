@@ -51,6 +51,12 @@ impl BadFile {
     }
 }
 
+/// Whom a certificate is of, and until when it holds.
+pub(crate) fn dates(der: &[u8]) -> Option<(String, jiff::Timestamp)> {
+    let facts = facts::Facts::read(der)?;
+    Some((facts.subject.to_string(), jiff::Timestamp::from_second(facts.not_after).ok()?))
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, BadFile> {
     small_file::read(path, MAX_PEM_BYTES).map_err(|error| BadFile {
         io: Some(error.kind()),

@@ -127,6 +127,6 @@ impl Opener {
 }
 
 /// The free space of a folder's file system. One that does not report it reports when it is full.
-fn free_bytes(folder: &Path) -> u64 {
+pub(crate) fn free_bytes(folder: &Path) -> u64 {
     rustix::fs::statvfs(folder).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }

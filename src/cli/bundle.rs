@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::budget::{MIN_MEMORY_BYTES, default_memory_bytes};
 use crate::bundle::{Input, Opener, Resources};
+use crate::config::Config;
 use crate::report::Failure;
 use crate::source::IoMode;
 use crate::state::{self, State};
@@ -26,7 +27,7 @@ pub(super) struct BundleArgs {
 }
 
 /// What reading may cost.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Bundle")]
 pub(super) struct CostArgs {
     /// Memory for decoded parts and compressed layers [default: a quarter of the machine's or the container's, from 256 MiB to
@@ -92,6 +93,11 @@ impl BundleArgs {
     pub(super) fn opener(&self) -> Result<Opener, Failure> {
         self.cost.opener()
     }
+
+    /// What reading may cost.
+    pub(super) fn cost(&self) -> &CostArgs {
+        &self.cost
+    }
 }
 
 /// Bundles by their paths. Standard input can be read only once.
@@ -117,6 +123,18 @@ fn is_stdin(input: &Input) -> bool {
 impl CostArgs {
     pub(super) fn opener(&self) -> Result<Opener, Failure> {
         self.opener_on(0)
+    }
+
+    /// The same over what a sites file says, whose words count less than those of a flag or of the environment.
+    pub(super) fn over(&self, config: &Config) -> Self {
+        let state_dir = || state::folder_of_environment().or_else(|| config.state_dir.clone());
+        Self {
+            memory: self.memory.or(config.memory_bytes.map(ByteCount)),
+            spool_dir: self.spool_dir.clone().or_else(|| config.spool_dir.clone()),
+            spool_limit: self.spool_limit.or(config.spool_limit_bytes.map(ByteCount)),
+            state_dir: self.state_dir.clone().or_else(state_dir),
+            ..self.clone()
+        }
     }
 
     /// As [`CostArgs::opener`], on this number of threads; 0 stands for all cores.

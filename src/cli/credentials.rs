@@ -154,16 +154,14 @@ impl CredentialArgs {
             }
             passwords.stdin.clone().and_then(fixed)
         } else if let Some(path) = mirrors.value(&self.password_file, target) {
-            let read = |path: &str| {
-                std::fs::File::open(path).map_err(|error| error.to_string()).and_then(first_line)
-            };
-            let password =
-                read(path).map_err(|why| Failure::usage(format!("--password-file {path}: {why}")))?;
-            Some((password, again(from, user.as_ref(), path, move |path| read(path).ok())))
+            let password = secret_in(Path::new(path))
+                .map_err(|why| Failure::usage(format!("--password-file {path}: {why}")))?;
+            let read = |path: &str| secret_in(Path::new(path)).ok();
+            Some((password, again(from, user.as_ref(), path, read)))
         } else if let Some(command) = mirrors.value(&self.password_command, target) {
-            let password = run(command)
+            let password = secret_of(command)
                 .map_err(|why| Failure::new(Class::Auth, format!("--password-command {command}: {why}")))?;
-            Some((password, again(from, user.as_ref(), command, |command| run(command).ok())))
+            Some((password, again(from, user.as_ref(), command, |command| secret_of(command).ok())))
         } else {
             match std::env::var(PASSWORD) {
                 Ok(password) => fixed(password.into()),
@@ -298,8 +296,13 @@ fn near(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!(" (there is one for {})", names.join(", ")) }
 }
 
+/// The first line of a file.
+pub(super) fn secret_in(path: &Path) -> Result<SecretString, String> {
+    std::fs::File::open(path).map_err(|error| error.to_string()).and_then(first_line)
+}
+
 /// The first line of what a command of the shell writes.
-fn run(command: &str) -> Result<SecretString, String> {
+pub(super) fn secret_of(command: &str) -> Result<SecretString, String> {
     let written = program::output_of(Command::new("sh").args(["-c", command]), COMMAND_TIMEOUT)?;
     first_line(&written[..])
 }
@@ -366,12 +369,12 @@ mod tests {
 
     #[test]
     fn a_command_tells_a_password() {
-        assert_eq!(run("echo secret; echo more").unwrap().expose_secret(), "secret");
+        assert_eq!(secret_of("echo secret; echo more").unwrap().expose_secret(), "secret");
         assert!(
-            run("echo 'the store is locked' >&2; exit 2")
+            secret_of("echo 'the store is locked' >&2; exit 2")
                 .unwrap_err()
                 .contains("exit code 2: the store is locked")
         );
-        assert!(run("true").unwrap_err().contains("empty"));
+        assert!(secret_of("true").unwrap_err().contains("empty"));
     }
 }

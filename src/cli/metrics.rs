@@ -1,7 +1,7 @@
 //! Flags about metrics, and where they go.
 
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use clap::Args;
 use super::output::Output;
 use super::whole_file::WholeFile;
 use crate::bundle::Opener;
+use crate::config::listen_address;
 use crate::report::metrics::{Endpoint, Metrics};
 use crate::report::{Document, Failure, Listeners};
 
@@ -27,15 +28,15 @@ pub(super) struct MetricsArgs {
     metrics_listen: Option<SocketAddr>,
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
-    let loopback = port.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
-    loopback.or_else(|_| text.parse()).map_err(|_| {
-        "a port or an address with a port is wanted, as 9790 (on the loopback) or 0.0.0.0:9790".to_owned()
-    })
-}
-
 impl MetricsArgs {
+    /// What was given, else these.
+    pub(super) fn or(&self, textfile: Option<PathBuf>, listen: Option<SocketAddr>) -> Self {
+        Self {
+            metrics_textfile: self.metrics_textfile.clone().or(textfile),
+            metrics_listen: self.metrics_listen.or(listen),
+        }
+    }
+
     /// Takes the file and the address before the run, so that what is wrong with them costs nothing.
     pub(super) fn begin(&self, output: &Output) -> Result<Option<Exposition>, Failure> {
         if self.metrics_textfile.is_none() && self.metrics_listen.is_none() {

@@ -1,25 +1,31 @@
-//! `plan`: what `push images` would do, without sending anything.
+//! `plan`: what `push images` or `sync` would do, without sending anything.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::bundle::BundleArgs;
+use super::bundle::{BundleArgs, CostArgs};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
+use super::site_mirror::{Made, SiteMirrors};
+use super::sites_file::{self, Chosen, OptionalSites};
 use super::{Done, left_out};
-use crate::engine::Met;
-use crate::engine::forecast;
+use crate::bundle::{Accept, Input, Opener};
+use crate::engine::{Met, MirrorSettings, forecast};
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::oci::Repository;
 use crate::registry::Access;
 use crate::report::Failure;
 use crate::report::document::{Action, Forecast, ImageForecast, PlanDocument, Replacement, SchemaVersion};
 use crate::units::{ByteCount, count};
 
-/// Show what `push images` would do, without sending anything
+/// Show what `push images`, or `sync` with -c, would do, without sending anything
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    sites: OptionalSites,
     #[command(flatten)]
     bundle: BundleArgs,
     #[command(flatten)]
@@ -29,25 +35,107 @@ pub(super) struct Args {
     /// Move no tag that stands for another image
     #[arg(long)]
     no_overwrite: bool,
-    /// As JSON
+    /// Instead: the repositories that a run would fill, one a line, for registries that do not make them by themselves; no
+    /// registry is asked
     #[arg(long)]
+    repositories: bool,
+    /// As JSON
+    #[arg(long, conflicts_with = "repositories")]
     json: bool,
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
+    if let Some(chosen) = args.sites.read(output)? {
+        let inputs = if args.bundle.is_given() { Some(args.bundle.inputs(false)?) } else { None };
+        let asked = of_sites(&chosen, inputs, args.bundle.cost(), output)?;
+        if args.repositories {
+            return repositories(asked);
+        }
+        return ask(
+            Asked { json: args.json, no_overwrite: asked.no_overwrite || args.no_overwrite, ..asked },
+            output,
+        );
+    }
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
     let (rules, accept) = (Arc::new(args.rules.rules()?), args.rules.accept.accept());
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
+    let (no_overwrite, json) = (args.no_overwrite, args.json);
+    let asked = Asked { runtime, inputs, opener, mirrors, not_begun: Vec::new(), accept, no_overwrite, json };
+    if args.repositories { repositories(asked) } else { ask(asked, output) }
+}
+
+/// What must be there before a run: `HOST/REPOSITORY`, once each.
+fn repositories(asked: Asked) -> Done {
+    let Asked { runtime, inputs, opener, mirrors, not_begun, accept, .. } = asked;
+    let planned = forecast::repositories(inputs, opener, &mirrors, accept);
+    let (repositories, _) = runtime.block_on(planned)?;
+    let of_mirror = |(mirror, repositories): (&MirrorSettings, Vec<Repository>)| {
+        let host = mirror.target.endpoint.authority();
+        repositories.into_iter().map(|repository| format!("{host}/{repository}\n")).collect::<Vec<_>>()
+    };
+    let lines: BTreeSet<String> = mirrors.iter().zip(repositories).flat_map(of_mirror).collect();
+    Output::result(&lines.into_iter().collect::<String>());
+    // A site that cannot be asked has repositories too, and they are not listed.
+    match not_begun.into_iter().find_map(|forecast| forecast.error) {
+        Some(failure) => Err(failure),
+        None => Ok(Exit::Complete),
+    }
+}
+
+/// The same for sites of a file.
+pub(super) fn sites(chosen: &Chosen, cost: &CostArgs, output: &Output) -> Done {
+    ask(of_sites(chosen, None, cost, output)?, output)
+}
+
+fn of_sites(
+    chosen: &Chosen,
+    inputs: Option<Vec<Input>>,
+    cost: &CostArgs,
+    output: &Output,
+) -> Result<Asked, Failure> {
+    let config = &chosen.config;
+    let inputs = inputs.map_or_else(|| sites_file::inputs(config, output), Ok)?;
+    let Made { mirrors, failed } =
+        SiteMirrors::new(config, Access::Pull, config.bandwidth, output).all(&chosen.sites);
+    let not_begun = failed.into_iter().map(|(site, failure)| Forecast::failed(site.name.clone(), failure));
+    Ok(Asked {
+        runtime: super::runtime()?,
+        inputs,
+        opener: cost.over(config).opener()?,
+        mirrors,
+        not_begun: not_begun.collect(),
+        accept: sites_file::accept(config),
+        no_overwrite: config.no_overwrite,
+        json: false,
+    })
+}
+
+/// What is asked, and how it is answered.
+struct Asked {
+    runtime: tokio::runtime::Runtime,
+    inputs: Vec<Input>,
+    opener: Opener,
+    mirrors: Vec<MirrorSettings>,
+    /// What there is to say of mirrors that cannot be asked.
+    not_begun: Vec<Forecast>,
+    accept: Accept,
+    no_overwrite: bool,
+    json: bool,
+}
+
+fn ask(asked: Asked, output: &Output) -> Done {
+    let Asked { runtime, inputs, opener, mirrors, not_begun, accept, no_overwrite, json } = asked;
     let (mut mirrors, Met { left_out, notes, unmatched }) =
         runtime.block_on(forecast::forecast(inputs, opener, mirrors, accept))?;
-    if args.no_overwrite {
+    mirrors.extend(not_begun);
+    if no_overwrite {
         mirrors.iter_mut().flat_map(|forecast| &mut forecast.images).for_each(keep_tags);
     }
     let document = PlanDocument { schema_version: SchemaVersion, mirrors, left_out, notes };
     let (forecasts, left_out) = (&document.mirrors, &document.left_out);
-    if args.json {
+    if json {
         Output::document(&document)?;
     } else {
         let notes = document.notes.iter().filter(|note| !unmatched.contains(note));
@@ -55,7 +143,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             let _ = writeln!(out, "note: {}", printable(note));
             out
         });
-        let shown: String = forecasts.iter().map(|forecast| show(forecast, args.no_overwrite)).collect();
+        let shown: String = forecasts.iter().map(|forecast| show(forecast, no_overwrite)).collect();
         Output::result(&format!("{shown}{}{notes}", left_out::text(left_out, accept)));
     }
     for flag in &unmatched {

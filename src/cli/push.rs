@@ -5,22 +5,19 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 
+use super::Done;
 use super::bundle::BundleArgs;
+use super::conclusion::{self, Begun};
 use super::interrupt::Interrupt;
-use super::metrics::{Exposition, MetricsArgs};
+use super::metrics::MetricsArgs;
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::whole_file::WholeFile;
-use super::{Done, left_out, summary};
 use crate::bundle::Accept;
-use crate::clock::Instant;
 use crate::compress::Method;
-use crate::engine::{self, Pushed, Run, RunSettings, Verification};
-use crate::exit::Exit;
+use crate::engine::{self, Locks, Pushed, Run, RunSettings, Verification};
 use crate::registry::Access;
 use crate::report::Document;
-use crate::report::rss::PeakMemory;
 use crate::state::Retention;
 
 /// Push every image of a bundle to one or more private registries
@@ -117,57 +114,14 @@ impl RunArgs {
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
-    let started = Instant::now();
-    let memory = PeakMemory::watch();
     let mut document = Document::begin(args.bundle.as_given());
-    let report = args.run.report.clone().map(|path| WholeFile::check("--report", path)).transpose()?;
-    let mut exposition = args.run.metrics.begin(output)?;
-    let mut unmatched = Vec::new();
-    let done = push(args, output, &mut document, &mut unmatched, exposition.as_mut());
-    document.elapsed_seconds = started.elapsed().as_secs_f64();
-    document.peak_rss_bytes = memory.bytes();
-    let exit = match &done {
-        Ok(exit) => *exit,
-        Err(failure) => {
-            document.error = Some(failure.clone());
-            failure.exit
-        }
-    };
-    document.exit_code = exit.code();
-    let accept = args.rules.accept.accept();
-    // Where the run never came to a plan, its error has said all.
-    if done.is_ok() || document.mirrors.iter().any(|mirror| mirror.images > 0) {
-        output.summary(&summary::table(&document));
-        output.failures(&document.mirrors, true);
-    }
-    for flag in &unmatched {
-        output.warn(flag);
-    }
-    // The error has said all of a bundle that is the only one.
-    if done.is_ok() || document.left_out.len() > 1 {
-        output.summary(&left_out::text(&document.left_out, accept));
-        output.left_out(&document.left_out, accept);
-    }
-    let report = report.map_or(Ok(()), |report| report.write_json(&document));
-    let metrics = exposition.map_or(Ok(()), |exposition| exposition.end(&document));
-    match report.and(metrics) {
-        // What the run itself has to say comes first.
-        Err(unwritten) if exit == Exit::Complete => Err(unwritten),
-        Err(unwritten) => {
-            output.warn(&unwritten.message);
-            done
-        }
-        Ok(()) => done,
-    }
+    let report = conclusion::report_file(args.run.report.as_ref())?;
+    let mut begun = Begun::now(report, args.run.metrics.begin(output)?);
+    let done = push(args, output, &mut document, &mut begun);
+    begun.end(document, done, args.rules.accept.accept(), output)
 }
 
-fn push(
-    args: &Args,
-    output: &Output,
-    document: &mut Document,
-    unmatched: &mut Vec<String>,
-    exposition: Option<&mut Exposition>,
-) -> Done {
+fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun) -> Done {
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
     let rules = Arc::new(args.rules.rules()?);
@@ -178,25 +132,27 @@ fn push(
         mirror.atomic_tags = args.run.atomic_tags;
     }
     let mut listeners = output.listeners();
-    if let Some(exposition) = exposition {
+    if let Some(exposition) = &mut begun.exposition {
         let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
         exposition.follow(&runtime, &opener, &names, &mut listeners);
     }
     let run = Run {
         inputs,
         opener: opener.clone(),
+        sums: Vec::new(),
         mirrors,
+        locks: Locks::Take,
         settings: args.run.settings(args.rules.accept.accept()),
         listeners,
         cancel: interrupt.token.clone(),
     };
     interrupt.sending();
-    let Pushed { outcomes, read, met, ended } = runtime.block_on(engine::push(run));
+    let Pushed { outcomes, read, met, ended, .. } = runtime.block_on(engine::push(run));
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
     document.images = read.map_or(0, |read| read.plans.most_images());
     document.mirrors = outcomes;
-    (document.left_out, document.notes, *unmatched) = (met.left_out, met.notes, met.unmatched);
+    (document.left_out, document.notes, begun.unmatched) = (met.left_out, met.notes, met.unmatched);
     document.decode = opener.decoded();
     document.compress = opener.compressed();
     ended

@@ -47,6 +47,14 @@ pub(super) fn verified(document: &Document) -> String {
     out
 }
 
+/// A line for each site that was left for a later run.
+pub(super) fn deferred(document: &Document) -> String {
+    document.deferred.iter().fold(String::new(), |mut out, site| {
+        let _ = writeln!(out, "{}: deferred: {}", site.name, printable(&site.message));
+        out
+    })
+}
+
 fn row(mirror: &Outcome) -> [String; 8] {
     [
         mirror.name.clone(),

@@ -7,15 +7,21 @@ use super::mirror::check::{self, NodeArgs};
 use super::mirrors::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
+use super::site_mirror::{Made, SiteMirrors};
+use super::sites_file::{self, Chosen, OptionalSites};
 use super::{Done, left_out, summary};
+use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
+use crate::engine::MirrorSettings;
 use crate::engine::verify::{self, Verified};
 use crate::registry::Access;
-use crate::report::{Document, Failure, outcome};
+use crate::report::{Document, Failure, Outcome, outcome};
 
 /// Check that every image of a bundle is complete on its mirrors
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    sites: OptionalSites,
     #[command(flatten)]
     bundle: BundleArgs,
     #[command(flatten)]
@@ -50,14 +56,15 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         return Err(Failure::usage("flags about a node are for verify --as-node"));
     }
     let started = Instant::now();
-    let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
+    let asked = match args.sites.read(output)? {
+        Some(chosen) => of_sites(args, &chosen, output)?,
+        None => of_flags(args, output)?,
+    };
+    let Asked { runtime, inputs, opener, mirrors, not_begun, accept } = asked;
     let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
-    let opener = args.bundle.opener()?;
-    let (rules, accept) = (Arc::new(args.rules.rules()?), args.rules.accept.accept());
-    let runtime = super::runtime()?;
-    let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
     let verifying = verify::verify(inputs, opener.clone(), mirrors, accept, args.deep);
-    let Verified { outcomes, read, met } = runtime.block_on(verifying)?;
+    let Verified { mut outcomes, read, met } = runtime.block_on(verifying)?;
+    outcomes.extend(not_begun);
     met.unmatched.iter().for_each(|flag| output.warn(flag));
     met.notes.iter().filter(|note| !met.unmatched.contains(note)).for_each(|note| output.note(note));
     (document.left_out, document.notes) = (met.left_out, met.notes);
@@ -76,4 +83,41 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         output.left_out(&document.left_out, accept);
     }
     Ok(exit)
+}
+
+/// What is verified, and where.
+struct Asked {
+    runtime: tokio::runtime::Runtime,
+    inputs: Vec<Input>,
+    opener: Opener,
+    mirrors: Vec<MirrorSettings>,
+    /// Mirrors that cannot be asked.
+    not_begun: Vec<Outcome>,
+    accept: Accept,
+}
+
+fn of_flags(args: &Args, output: &Output) -> Result<Asked, Failure> {
+    let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
+    let opener = args.bundle.opener()?;
+    let (rules, accept) = (Arc::new(args.rules.rules()?), args.rules.accept.accept());
+    let runtime = super::runtime()?;
+    let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
+    Ok(Asked { runtime, inputs, opener, mirrors, not_begun: Vec::new(), accept })
+}
+
+fn of_sites(args: &Args, chosen: &Chosen, output: &Output) -> Result<Asked, Failure> {
+    let config = &chosen.config;
+    let inputs =
+        if args.bundle.is_given() { args.bundle.inputs(false)? } else { sites_file::inputs(config, output)? };
+    let Made { mirrors, failed } =
+        SiteMirrors::new(config, Access::Pull, config.bandwidth, output).all(&chosen.sites);
+    let not_begun = failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure));
+    Ok(Asked {
+        runtime: super::runtime()?,
+        inputs,
+        opener: args.bundle.cost().over(config).opener()?,
+        mirrors,
+        not_begun: not_begun.collect(),
+        accept: sites_file::accept(config),
+    })
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::bundles::BundlePath;
 use super::keys::{At, OrNone};
 use super::sites::{
-    ClientCertificateFiles, Config, Credentials, Gate, Group, Metrics, PasswordSource, Retention, Site,
-    Stage, Wave,
+    ClientCertificateFiles, Config, Credentials, Gate, Group, KeptRuns, Metrics, PasswordSource, Site, Stage,
+    Wave,
 };
 use super::values::{ConflictWinner, Glob, IfRunning, LayerFormat, VerifyLevel};
 use super::written::{CredentialKeys, GroupKeys, Settings, SiteKeys, SitesFile, WindowKeys};
@@ -22,7 +22,6 @@ use crate::registry::Target;
 use crate::schedule::{Days, Window};
 
 const PARALLEL_SITES: usize = 20;
-const KEPT_RUNS: u32 = 1000;
 const GATE_TIMEOUT: Duration = Duration::from_secs(600);
 /// A name becomes the label of a metric and part of the names of files.
 const MAX_NAME_CHARS: usize = 100;
@@ -81,7 +80,7 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
         bandwidth: file.bandwidth.as_ref().and_then(|rate| unless_none(&rate.value).copied()),
         metrics: file.metrics.as_ref().map_or_else(Metrics::default, |metrics| Metrics {
             textfile: metrics.value.textfile.as_ref().map(|path| path.value.below(folder)),
-            listen: metrics.value.listen.as_ref().map(|listen| listen.value.clone()),
+            listen: given(metrics.value.listen.as_ref()).map(|listen| listen.0),
         }),
         layer_compression: given(file.layer_compression.as_ref()).unwrap_or(LayerFormat::Gzip),
         accept: file.accept.iter().flat_map(|accept| &accept.value).map(|accepted| accepted.value).collect(),
@@ -92,14 +91,10 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
         waves: waves.iter().map(|wave| resolver.wave(&wave.value.0, written, findings)).collect(),
         max_failed_sites: given(file.max_failed_sites.as_ref()).and_then(|number| count(number.0)),
         notify: file.notify.as_ref().map(|notify| notify.value.clone()),
-        retention: Retention {
-            runs: file
-                .retention
-                .as_ref()
-                .and_then(|it| given(it.value.runs.as_ref()))
-                .map_or(KEPT_RUNS, |runs| runs.0),
-            days: file.retention.as_ref().and_then(|it| given(it.value.days.as_ref())).map(|days| days.0),
-        },
+        kept_runs: file.retention.as_ref().map_or_else(KeptRuns::default, |kept| KeptRuns {
+            runs: given(kept.value.runs.as_ref()).map(|runs| runs.0),
+            days: given(kept.value.days.as_ref()).map(|days| days.0),
+        }),
         groups: groups
             .iter()
             .map(|(key, group)| Group {

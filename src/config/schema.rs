@@ -10,7 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::keys::{At, Named, OrNone};
-use super::values::{Bytes, FilePath, Glob, Namespace, Number, Place, RepositoryName, TimeSpan, Wave};
+use super::values::{
+    Bytes, FilePath, Glob, Listen, Namespace, Number, Place, RepositoryName, TimeSpan, Wave,
+};
 use super::written::SitesFile;
 use crate::document::{self, Meaning, Node};
 use crate::plan::Rewrite;
@@ -98,6 +100,7 @@ schemas! {
     Bytes = {"type": ["string", "integer"], "pattern": "^[0-9]+ ?([kKmMgGtT]?[bB]?|[kKmMgGtT][iI][bB])$"},
     Rate = {"type": "string", "pattern": "^[0-9]+ ?(([kMG]?bit)|([kKmMgG]?[iI]?[bB]))/s$"},
     Days = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    Listen = {"type": ["string", "integer"], "pattern": ":?[0-9]+$"},
     Hours = {"type": "string", "pattern": "^[0-9]{1,2}:[0-9]{2} ?- ?[0-9]{1,2}:[0-9]{2}$"},
     Zone = {"type": "string", "minLength": 1},
     Rewrite = {"type": "string", "pattern": "="},

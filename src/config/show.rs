@@ -45,8 +45,7 @@ impl Config {
             ("textfile", self.metrics.textfile.as_ref().map(path)),
             ("listen", self.metrics.listen.as_ref().map(text)),
         ]);
-        let retention =
-            keys([("runs", Some(bare(self.retention.runs))), ("days", self.retention.days.map(bare))]);
+        let kept = keys([("runs", self.kept_runs.runs.map(bare)), ("days", self.kept_runs.days.map(bare))]);
         // Groups stay for what their sites share, and for their names.
         let groups = self.groups.iter().map(|group| {
             (group.name.clone(), Shown::Keys(keys([("shared_bandwidth", group.shared_bandwidth.map(bare))])))
@@ -76,7 +75,7 @@ impl Config {
             ("waves", list(waves)),
             ("max_failed_sites", self.max_failed_sites.map(bare)),
             ("notify", self.notify.as_deref().map(|notify| text(without_path(notify)))),
-            ("retention", Some(Shown::Keys(retention))),
+            ("retention", (!kept.is_empty()).then_some(Shown::Keys(kept))),
             ("groups", (!self.groups.is_empty()).then(|| Shown::Keys(groups.collect()))),
             ("sites", Some(Shown::List(sites.iter().map(|site| Shown::Keys(site.keys())).collect()))),
         ])

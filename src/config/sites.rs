@@ -1,5 +1,6 @@
 //! What the file comes to: sites with all that holds for them, and what holds for the run.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub(crate) struct Config {
     pub waves: Vec<Wave>,
     pub max_failed_sites: Option<NonZeroUsize>,
     pub notify: Option<String>,
-    pub retention: Retention,
+    pub kept_runs: KeptRuns,
     pub groups: Vec<Group>,
     /// In the order of the file, those that are not enabled among them.
     pub sites: Vec<Site>,
@@ -52,14 +53,13 @@ pub(crate) struct Stage {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Metrics {
     pub textfile: Option<PathBuf>,
-    /// `HOST:PORT`.
-    pub listen: Option<String>,
+    pub listen: Option<SocketAddr>,
 }
 
-/// How long past runs are remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Retention {
-    pub runs: u32,
+/// How long past runs are remembered, as far as the file says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct KeptRuns {
+    pub runs: Option<u32>,
     pub days: Option<u32>,
 }
 
@@ -132,7 +132,7 @@ pub(crate) enum Credentials {
 }
 
 /// Where a password is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum PasswordSource {
     /// The first line of a file.
     File(PathBuf),

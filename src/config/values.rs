@@ -1,5 +1,6 @@
 //! What stands behind the keys of the file: texts, numbers, sizes, words of a list.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -137,6 +138,34 @@ impl Value for Bytes {
         let Some(scalar) = node.scalar() else { return text(node, key, findings).and(None) };
         parsed(node, &scalar.text, key, "60GiB", findings).map(|ByteCount(bytes)| Self(bytes))
     }
+}
+
+/// An address to listen at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listen(pub(super) SocketAddr);
+
+impl Value for Listen {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        let Some(scalar) = node.scalar() else { return text(node, key, findings).and(None) };
+        parsed(node, &scalar.text, key, "\"127.0.0.1:9790\"", findings)
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        listen_address(text).map(Self)
+    }
+}
+
+/// An address to listen at; a port alone is one of the loopback.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    let loopback = port.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    loopback.or_else(|_| text.parse()).map_err(|_| {
+        "a port or an address with a port is wanted, as 9790 (on the loopback) or 0.0.0.0:9790".to_owned()
+    })
 }
 
 /// Values that are texts, each with an example for the correction.

@@ -4,8 +4,8 @@
 
 use super::keys::{At, Named, OrNone, sections};
 use super::values::{
-    Accepted, Bytes, ConflictWinner, FilePath, Glob, IfRunning, LayerFormat, Namespace, Number, Place,
-    RepositoryName, TimeSpan, VerifyLevel, Wave,
+    Accepted, Bytes, ConflictWinner, FilePath, Glob, IfRunning, LayerFormat, Listen, Namespace, Number,
+    Place, RepositoryName, TimeSpan, VerifyLevel, Wave,
 };
 use crate::plan::Rewrite;
 use crate::plan::naming::GivenName;
@@ -98,15 +98,15 @@ sections! {
     MetricsKeys = "metrics" {
         /// A file for the textfile collector of node_exporter, written whole when a run ends.
         textfile: FilePath,
-        /// HOST:PORT at which figures can be fetched while a run lasts.
-        listen: String,
+        /// The address at which figures can be fetched while a run lasts: IP:PORT, or a port of the loopback.
+        listen: Listen,
     }
 
     /// How long past runs are remembered.
     RetentionKeys = "retention" {
         /// Runs. Default: 1000.
         runs: Number<1, 1_000_000>,
-        /// Days. Default: without an end.
+        /// Days. Default: 400.
         days: Number<1, 36_500>,
     }
 

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunSettings;
 use super::image::WorkImage;
 use super::prepare::Preparer;
+use super::sums::Sums;
 use super::work::{Agreed, Work};
 use crate::archive::{ContentKey, Unit};
 use crate::exit::Exit;
@@ -24,6 +25,7 @@ pub(super) struct Context {
     pub(super) cancel: CancellationToken,
     pub(super) settings: RunSettings,
     pub(super) damage: Arc<Damage>,
+    pub(super) sums: Sums,
 }
 
 /// What was found wrong with images of the bundle while they were read. No tag is moved where one of them is in the plan.

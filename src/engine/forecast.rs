@@ -1,6 +1,6 @@
 //! What a push would do on a mirror: the same questions, and no answers acted on.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -40,20 +40,41 @@ pub(crate) async fn forecast(
     Ok((join_all(asked).await, met))
 }
 
+/// The repositories that each mirror would get images in, with its namespace, each once; and the bundle. No mirror is asked.
+///
+/// # Errors
+/// The bundles cannot be read, or no mirror would get anything of them.
+pub(crate) async fn repositories(
+    inputs: Vec<Input>,
+    opener: Opener,
+    mirrors: &[MirrorSettings],
+    accept: Accept,
+) -> Result<(Vec<Vec<Repository>>, Arc<Bundle>), BundleError> {
+    let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
+    let (read, _) = reading::read_for_questions(inputs, opener, groups, accept).await?;
+    let of_mirror = |(settings, plan): (&MirrorSettings, &Result<Arc<Plan>, BundleError>)| {
+        let images = plan.as_ref().map_or(&[][..], |plan| &plan.images);
+        let namespace = settings.target.namespace.as_ref();
+        let below = images.iter().filter_map(|image| image.repository.below(namespace).ok());
+        let all: BTreeSet<String> = below.map(|repository| repository.to_string()).collect();
+        all.iter().filter_map(|repository| repository.parse().ok()).collect()
+    };
+    Ok((mirrors.iter().zip(read.plans.by_mirror()).map(of_mirror).collect(), read.bundle))
+}
+
 async fn mirror(
     bundle: &Bundle,
     plan: &Result<Arc<Plan>, BundleError>,
     settings: MirrorSettings,
 ) -> Forecast {
     let name = settings.name.clone();
-    let empty = Forecast { name, images: Vec::new(), bytes_to_send: 0, bytes_are_exact: true, error: None };
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => return Forecast { error: Some(Failure::from(error)), ..empty },
+        Err(error) => return Forecast::failed(name, Failure::from(error)),
     };
     match ask(bundle, plan, settings).await {
-        Err(failure) => Forecast { error: Some(failure), ..empty },
-        Ok(asked) => sum(asked, empty),
+        Err(failure) => Forecast::failed(name, failure),
+        Ok(asked) => sum(name, asked),
     }
 }
 
@@ -63,16 +84,17 @@ struct Asked {
     missing: Vec<(Digest, u64)>,
 }
 
-fn sum(asked: Vec<Asked>, empty: Forecast) -> Forecast {
+fn sum(name: String, asked: Vec<Asked>) -> Forecast {
     let mut sent = HashSet::new();
     let missing = asked.iter().flat_map(|asked| &asked.missing);
     let bytes_to_send = missing.filter(|blob| sent.insert(blob.0)).map(|blob| blob.1).sum();
     let bytes_are_exact = asked.iter().all(|asked| asked.image.action != Action::Compress);
     Forecast {
+        name,
+        error: None,
         images: asked.into_iter().map(|asked| asked.image).collect(),
         bytes_to_send,
         bytes_are_exact,
-        ..empty
     }
 }
 

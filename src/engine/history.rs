@@ -6,39 +6,61 @@ use crate::exit::Exit;
 use crate::report::{Class, Failure, Listeners, Outcome};
 use crate::state::{LockError, MirrorEnd, MirrorResult, Retention, RunId, RunLock, State, Why};
 
+/// Who keeps other runs from the mirrors of this one.
+#[derive(Debug, Default)]
+pub(crate) enum Locks {
+    /// The run locks all of its mirrors when it begins, and does not begin when another holds one of them.
+    #[default]
+    Take,
+    /// Whoever begins the run has locked what can be locked.
+    Held,
+}
+
+impl Locks {
+    /// Takes the locks, if that is the run's to do. Where the folder of the state cannot be used, the run goes on without a lock: two at once
+    /// waste time, no more.
+    ///
+    /// # Errors
+    /// Another run is at one of the mirrors.
+    pub(super) fn taken(
+        self,
+        state: &State,
+        mirrors: &[String],
+        listeners: &Listeners,
+    ) -> Result<Vec<RunLock>, Failure> {
+        match self {
+            Self::Held => Ok(Vec::new()),
+            Self::Take => match state.lock(mirrors) {
+                Ok(lock) => Ok(Vec::from_iter(lock)),
+                Err(error @ LockError::Held { .. }) => Err(Failure::new(Class::Locked, error.to_string())),
+                Err(error) => {
+                    listeners.note(error.to_string());
+                    Ok(Vec::new())
+                }
+            },
+        }
+    }
+}
+
 /// A run that has begun. Its mirrors stay locked until this is dropped.
 #[derive(Debug)]
 pub(super) struct History {
     state: Arc<State>,
     run: Option<RunId>,
-    _lock: Option<RunLock>,
+    _locks: Vec<RunLock>,
 }
 
 impl History {
-    /// Locks the mirrors and notes that the run begins. Where the folder of the state cannot be used, the run goes on
-    /// without a lock: two at once waste time, no more.
-    ///
-    /// # Errors
-    /// Another run is at one of the mirrors.
+    /// Notes that the run begins.
     pub(super) fn begin(
         state: &Arc<State>,
         bundles: &str,
         mirrors: &[String],
         retention: Retention,
-        listeners: &Listeners,
-    ) -> Result<Self, Failure> {
-        let lock = match state.lock(mirrors) {
-            Ok(lock) => lock,
-            Err(error @ LockError::Held { .. }) => {
-                return Err(Failure::new(Class::Locked, error.to_string()));
-            }
-            Err(error) => {
-                listeners.note(error.to_string());
-                None
-            }
-        };
+        locks: Vec<RunLock>,
+    ) -> Self {
         let run = state.begin_run(bundles, mirrors, retention);
-        Ok(Self { state: Arc::clone(state), run, _lock: lock })
+        Self { state: Arc::clone(state), run, _locks: locks }
     }
 
     /// Whether nothing was ever brought to this mirror, as far as is remembered.

@@ -1,5 +1,6 @@
 //! A push from beginning to end: reading and feeding at the same time, and what both came to.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::layers::Layers;
 use super::mirror::{MaxConcurrency, Tally};
 use super::prepare::Preparer;
 use super::reading::{self, Met, Read, ReadSettings, Reader};
+use super::sums::Sums;
 use super::work::Work;
 use super::{Run, mirror};
 use crate::bundle::{Accept, KnownLayers, LayerRecall};
@@ -29,6 +31,8 @@ pub(crate) struct Pushed {
     pub read: Option<Read>,
     /// What was met in the bundles.
     pub met: Met,
+    /// The file of the bundles whose sum is not what it must be. Nothing was published then.
+    pub wrong_sum: Option<PathBuf>,
     /// How the run ended.
     pub ended: Result<Exit, Failure>,
 }
@@ -41,7 +45,7 @@ impl Pushed {
             Outcome { error, ..outcome }
         };
         let outcomes = outcomes.into_iter().map(failed).collect();
-        Self { outcomes, read: None, met: Met::default(), ended: Err(failure) }
+        Self { outcomes, read: None, met: Met::default(), wrong_sum: None, ended: Err(failure) }
     }
 
     /// The exit code of the run.
@@ -59,8 +63,11 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
     let begun = blocking({
         let (state, listeners, names) = (Arc::clone(&state), listeners.clone(), names.clone());
         let retention = run.settings.retention;
+        let locks = std::mem::take(&mut run.locks);
+        let places: Vec<String> = run.mirrors.iter().map(|mirror| mirror.target.to_string()).collect();
         move || {
-            let history = History::begin(&state, &bundles, &names, retention, &listeners)?;
+            let locks = locks.taken(&state, &places, &listeners)?;
+            let history = History::begin(&state, &bundles, &names, retention, locks);
             let new: Vec<bool> = names.iter().map(|name| history.is_new(name)).collect();
             Ok((history, new))
         }
@@ -73,7 +80,9 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
     run.mirrors.iter_mut().zip(new).for_each(|(mirror, new)| mirror.is_new |= new);
     let recall = LayerRecall::new(&state, run.settings.layer_compression);
     let accept = run.settings.accept;
-    let fed = feed(run, names, recall.clone()).await;
+    let stop = run.cancel.child_token();
+    let sums = Sums::begin(std::mem::take(&mut run.sums), &run.opener, stop.clone());
+    let fed = feed(run, names, recall.clone(), sums.clone()).await;
     let ended = blocking(move || {
         let Fed { mut outcomes, mut met, read, layers, damaged, changed } = fed;
         let read = match read {
@@ -95,14 +104,19 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
         let known = met.notes.len();
         let ended = conclude(&outcomes, read.as_ref(), &mut met, accept, changed);
         met.notes[known..].iter().for_each(|note| listeners.note(note));
-        let pushed = Pushed { outcomes, read, met, ended };
+        let pushed = Pushed { outcomes, read, met, wrong_sum: None, ended };
         if let Some(bundle) = bundle.filter(|_| damaged || pushed.exit() == Exit::Bundle) {
             bundle.forget(&state);
         }
         history.end(pushed.ended.as_ref().copied(), &pushed.outcomes, &listeners);
         pushed
     });
-    ended.await.unwrap_or_else(|failure| Pushed::nothing(unknown, failure))
+    let pushed = ended.await.unwrap_or_else(|failure| Pushed::nothing(unknown, failure));
+    if pushed.exit() != Exit::Bundle {
+        stop.cancel();
+    }
+    // Of a bundle that proved damaged the sum says whether it is what was meant.
+    Pushed { wrong_sum: sums.wrong().await, ..pushed }
 }
 
 /// Does what may wait for a disk, away from the threads of the runtime.
@@ -150,9 +164,9 @@ struct Fed {
     changed: bool,
 }
 
-async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
+async fn feed(run: Run, names: Vec<String>, recall: LayerRecall, sums: Sums) -> Fed {
     let started = Instant::now();
-    let Run { inputs, opener, mirrors, settings, listeners, cancel } = run;
+    let Run { inputs, opener, mirrors, settings, listeners, cancel, .. } = run;
     listeners.emit(&Event::Started { mirrors: names.clone() });
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
     let (budget, pool) = (Arc::clone(&opener.budget), Arc::clone(&opener.pool));
@@ -173,6 +187,7 @@ async fn feed(run: Run, names: Vec<String>, recall: LayerRecall) -> Fed {
             cancel: cancel.clone(),
             settings: settings.clone(),
             damage: Arc::clone(&damage),
+            sums: sums.clone(),
         })
     };
     let contexts: Vec<Arc<Context>> = groups.rules().iter().map(|_| context()).collect();

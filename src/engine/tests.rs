@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{MirrorSettings, Pushed, Run, RunSettings, push, verify};
+use super::{Locks, MirrorSettings, Pushed, Run, RunSettings, push, verify};
 use crate::bundle::{Accept, Input, Opener, Resources};
 use crate::exit::Exit;
 use crate::plan::{Naming, Patterns, Rules};
@@ -58,8 +58,10 @@ fn mirror(address: SocketAddr, rules: Rules) -> MirrorSettings {
 async fn push_sample(opener: Opener, mirrors: &[MirrorSettings]) -> Pushed {
     push(Run {
         inputs: vec![Input::Memory("sample", Bytes::from_static(SAMPLE))],
+        sums: Vec::new(),
         opener,
         mirrors: mirrors.to_vec(),
+        locks: Locks::Take,
         settings: RunSettings::default(),
         listeners: Listeners::default(),
         cancel: CancellationToken::new(),

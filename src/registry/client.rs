@@ -17,7 +17,7 @@ use crate::registry::auth::{Auth, Proven, Scopes};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
 use crate::registry::error_response::ErrorResponse;
-use crate::registry::host::HostState;
+use crate::registry::host::{Greeting, HostState};
 use crate::registry::lasting::Manner;
 use crate::registry::retry::{Replay, RetryPolicy};
 use crate::registry::transport::{Payload, Probe, Transport};
@@ -339,6 +339,7 @@ impl Client {
             let answer = sent.await.map_err(|cause| (cause, url.clone()))?;
             let host = self.host_of(&url);
             host.answered(asked.elapsed());
+            host.greeting(|| greeting(&answer));
             let status = answer.status().as_u16();
             if request.follows && matches!(status, 301 | 302 | 303 | 307 | 308) {
                 let text = headers::text(answer.headers(), LOCATION).unwrap_or_default();
@@ -389,6 +390,16 @@ impl Client {
         let body = self.transport.read_some(answer, MAX_ERROR_BYTES).await;
         let shown = self.transport.shown(url, &body);
         ErrorResponse { challenges, ..ErrorResponse::new(status, retry_after, shown.as_bytes()) }
+    }
+}
+
+fn greeting(answer: &Response) -> Greeting {
+    let certificate =
+        answer.extensions().get::<reqwest::tls::TlsInfo>().and_then(|info| info.peer_certificate());
+    Greeting {
+        date: headers::date(answer.headers()),
+        at: clock::timestamp(),
+        certificate: certificate.map(<[u8]>::to_vec),
     }
 }
 

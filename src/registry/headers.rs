@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, RETRY_AFTER, WARNING};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName, RETRY_AFTER, WARNING};
 
 /// What a server may ask for: a pause below is too short to help, one above is treated as this long.
 const RETRY_AFTER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
@@ -11,6 +11,12 @@ const RETRY_AFTER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duratio
 /// A header as text, if it is there and is text.
 pub(super) fn text(headers: &HeaderMap, name: impl Into<HeaderName>) -> Option<&str> {
     headers.get(name.into())?.to_str().ok().map(str::trim)
+}
+
+/// `Date`: what the clock of the server shows.
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = text(headers, DATE)?;
+    jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()
 }
 
 /// `Retry-After`, as seconds or as a date, clamped.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::clock::Instant;
@@ -46,6 +47,18 @@ pub(super) struct HostState {
     warned: Mutex<HashSet<String>>,
     quirks: Mutex<Quirks>,
     first_answer_after: OnceLock<Duration>,
+    greeting: OnceLock<Greeting>,
+}
+
+/// What the first answer of a host says of it beside the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Greeting {
+    /// What its clock showed.
+    pub date: Option<Timestamp>,
+    /// What ours showed then.
+    pub at: Timestamp,
+    /// Its certificate (DER), over TLS.
+    pub certificate: Option<Vec<u8>>,
 }
 
 impl HostState {
@@ -60,6 +73,7 @@ impl HostState {
             warned: Mutex::default(),
             quirks: Mutex::default(),
             first_answer_after: OnceLock::new(),
+            greeting: OnceLock::new(),
         }
     }
 
@@ -155,6 +169,16 @@ impl HostState {
     /// The host answered something, so long after it was asked.
     pub(super) fn answered(&self, after: Duration) {
         self.first_answer_after.get_or_init(|| after);
+    }
+
+    /// What the first answer said.
+    pub(super) fn greeting(&self, first: impl FnOnce() -> Greeting) -> &Greeting {
+        self.greeting.get_or_init(first)
+    }
+
+    /// The same, if there was an answer.
+    pub(super) fn greeted(&self) -> Option<Greeting> {
+        self.greeting.get().cloned()
     }
 
     /// How long the first answer took, whatever it was, from the opening of its connection; no time if there was none.

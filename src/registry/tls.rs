@@ -48,7 +48,9 @@ impl Clients {
         // As everybody does: a proxy of the environment is not for this machine itself.
         let proxies = if endpoint.is_loopback() { Proxies::default() } else { Proxies::from_environment()? };
         proxies.secrets().for_each(|secret| options.secrets.remember(&secret));
-        let control = build(base(&proxies, options), config.clone(), &[b"h2", b"http/1.1"])?;
+        // The first answer says which certificate the host has.
+        let control = base(&proxies, options).tls_info(true);
+        let control = build(control, config.clone(), &[b"h2", b"http/1.1"])?;
         let data = build(base(&proxies, options), config.clone(), &[b"http/1.1"])?;
         let keep_none = ClientOptions { max_idle_connections: 0, ..options.clone() };
         let probe = build(base(&proxies, &keep_none), config, &[b"http/1.1"])?;

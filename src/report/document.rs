@@ -5,6 +5,7 @@ mod history;
 mod inspect;
 mod plan;
 mod run;
+mod sites;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,8 @@ pub(crate) use inspect::{
     SourceEntry, StructureEntry,
 };
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
-pub(crate) use run::{Compressed, Decoded, Document};
+pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document};
+pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};
 
 /// The version of the schema. Within one version, fields are only added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

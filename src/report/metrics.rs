@@ -72,6 +72,9 @@ impl Metrics {
         self.recorder.gauge(&list::RUN_EXIT_CODE, []).set(document.exit_code);
         self.recorder.gauge(&list::RUN_IMAGES, []).set(document.images as f64);
         self.recorder.gauge(&list::RUN_MEMORY_PEAK, []).set(document.peak_rss_bytes as f64);
+        for site in &document.deferred {
+            self.recorder.gauge(&list::SITE_DEFERRED, [site.name.as_str()]).set(1);
+        }
         for outcome in &document.mirrors {
             // A run that failed as a whole has not shown that the bundle was what it should be.
             self.site_ended(outcome, document.error.is_none() && outcome.is_complete());

@@ -130,6 +130,11 @@ impl Outcome {
         }
     }
 
+    /// Nothing was tried for a mirror.
+    pub(crate) fn not_begun(name: String, failure: Failure) -> Self {
+        Self { error: Some(failure), ..Self::new(name) }
+    }
+
     /// The actor of a mirror is gone.
     pub(crate) fn lost(name: String, why: &str, elapsed: Duration) -> Self {
         let error = Some(Failure::internal(format!("the mirror's task ended: {why}")));
@@ -171,12 +176,39 @@ pub(crate) fn exit(outcomes: &[Outcome]) -> Exit {
     }
 }
 
+/// The exit code of a run over sites: what all sites that are not complete have in common, else "incomplete".
+pub(crate) fn exit_of_sites(outcomes: &[Outcome]) -> Exit {
+    let exits: Vec<Exit> = outcomes.iter().flat_map(Outcome::exits).collect();
+    let decisive =
+        [Exit::Interrupted, Exit::Bundle, Exit::Internal].into_iter().find(|exit| exits.contains(exit));
+    match (decisive, exits.as_slice()) {
+        (Some(exit), _) => exit,
+        (None, []) => Exit::Complete,
+        (None, [first, rest @ ..]) if rest.iter().all(|exit| exit == first) => *first,
+        (None, _) => Exit::Incomplete,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn failed(exit: Exit) -> Outcome {
         Outcome { error: Some(Failure::internal("x").exit(exit)), ..Outcome::new("m".into()) }
+    }
+
+    #[test]
+    fn exit_codes_of_sites_say_what_those_that_are_not_complete_have_in_common() {
+        let good = || Outcome::new("good".into());
+        assert_eq!(exit_of_sites(&[good(), good()]), Exit::Complete);
+        for cause in [Exit::Unreachable, Exit::Credentials, Exit::Locked, Exit::Usage, Exit::Incomplete] {
+            assert_eq!(exit_of_sites(&[good(), failed(cause), failed(cause)]), cause);
+        }
+        assert_eq!(
+            exit_of_sites(&[good(), failed(Exit::Locked), failed(Exit::Unreachable)]),
+            Exit::Incomplete
+        );
+        assert_eq!(exit_of_sites(&[failed(Exit::Bundle), failed(Exit::Unreachable)]), Exit::Bundle);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "layercast";
+const VARIABLE: &str = "LAYERCAST_STATE_DIR";
 const OF_ROOT: &str = "/var/lib/layercast";
 
 /// The folder of the state by what the environment says, where a command line names none. `None` for a user without a
@@ -21,11 +22,16 @@ pub(crate) fn default_folder() -> Option<PathBuf> {
     choose(|name| std::env::var_os(name), rustix::process::geteuid().is_root())
 }
 
+/// The folder that `$LAYERCAST_STATE_DIR` names.
+pub(crate) fn folder_of_environment() -> Option<PathBuf> {
+    std::env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 fn choose(variable: impl Fn(&str) -> Option<OsString>, is_root: bool) -> Option<PathBuf> {
     let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     // The XDG specification has relative paths ignored; a relative home is no better.
     let absolute = |name: &str| path(name).filter(|path| path.is_absolute());
-    if let Some(folder) = path("LAYERCAST_STATE_DIR") {
+    if let Some(folder) = path(VARIABLE) {
         return Some(folder);
     }
     // Several folders stand with colons between them.

@@ -9,10 +9,17 @@ mod tests;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::folder;
+use crate::clock::{self, Instant};
 use crate::error::printable;
 use crate::oci::Digest;
+
+/// How long a lock is waited for whose holder is about to be gone: what it has mapped is given back before its locks are.
+const DYING: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The locks of a run; given back when it is dropped.
 #[derive(Debug)]
@@ -27,13 +34,13 @@ pub(crate) enum LockError {
     /// Another run has the lock.
     #[error(
         "mirror {mirror}: another run{} is pushing to it; wait for it to end, or name another folder with --state-dir",
-        holder(*.pid)
+        holder.as_ref().map_or_else(String::new, |holder| format!(" ({holder})"))
     )]
     Held {
         /// The mirror, as it was given.
         mirror: String,
-        /// The process that holds the lock, if it has said so yet.
-        pid: Option<u32>,
+        /// Who holds the lock, if he has said so yet.
+        holder: Option<Holder>,
     },
     /// The folder of the state cannot be used. A run may go on without a lock: two at once waste time, no more.
     #[error("locking mirror {mirror} in {folder}: {error}")]
@@ -47,12 +54,24 @@ pub(crate) enum LockError {
     },
 }
 
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// When it took the lock, RFC 3339.
+    pub since: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} since {}", self.pid, printable(&self.since))
+    }
 }
 
 impl RunLock {
-    /// Locks all of these mirrors (host and namespace, as `registry.example:5000/ns`), or none of them. Never waits.
+    /// Locks all of these mirrors (host and namespace, as `registry.example:5000/ns`), or none of them. Waits for nobody but a
+    /// process that is about to be gone.
     ///
     /// # Errors
     /// [`LockError::Held`] with the first that another run holds.
@@ -60,39 +79,101 @@ impl RunLock {
         let mut names: Vec<&str> = mirrors.iter().map(|mirror| mirror.trim_end_matches('/')).collect();
         names.sort_unstable();
         names.dedup();
-        let files = names.into_iter().map(|mirror| lock(state_folder, mirror)).collect::<Result<_, _>>()?;
-        Ok(Self { _files: files })
+        let began = Instant::now();
+        let lock = |mirror| Lockable::new(state_folder, mirror)?.lock(began);
+        Ok(Self { _files: names.into_iter().map(lock).collect::<Result<_, _>>()? })
+    }
+
+    /// Locks each of these mirrors, as far as no other run holds it. Waits as [`RunLock::acquire`] does, once for all.
+    pub(crate) fn acquire_each(state_folder: &Path, mirrors: &[String]) -> Vec<Result<Self, LockError>> {
+        let began = Instant::now();
+        let lock = |mirror: &String| {
+            let file = Lockable::new(state_folder, mirror.trim_end_matches('/'))?.lock(began)?;
+            Ok(Self { _files: vec![file] })
+        };
+        mirrors.iter().map(lock).collect()
+    }
+
+    /// Locks one mirror, and waits until the run that holds it ends.
+    ///
+    /// # Errors
+    /// [`LockError::Unusable`].
+    pub(crate) fn wait(state_folder: &Path, mirror: &str) -> Result<Self, LockError> {
+        let lockable = Lockable::new(state_folder, mirror.trim_end_matches('/'))?;
+        lockable.file.lock().map_err(|error| lockable.unusable(error))?;
+        Ok(Self { _files: vec![lockable.locked()?] })
     }
 }
 
-fn lock(state_folder: &Path, mirror: &str) -> Result<File, LockError> {
-    let locks = state_folder.join("locks");
-    let unusable = |error: io::Error| LockError::Unusable {
-        mirror: printable(mirror),
-        folder: printable(&locks.display().to_string()),
-        error,
-    };
-    folder::make(&locks).map_err(unusable)?;
-    // Names of mirrors hold slashes, and can be longer than a file's name may be.
-    let name = format!("{}.lock", &Digest::of(mirror.to_ascii_lowercase().as_bytes()).hex()[..32]);
-    let mut file = folder::open_file(&locks.join(name)).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let pid = holder_of(&mut file);
-            return Err(LockError::Held { mirror: printable(mirror), pid });
+/// The file of a lock, open and not locked yet.
+struct Lockable<'m> {
+    file: File,
+    mirror: &'m str,
+    folder: String,
+}
+
+impl<'m> Lockable<'m> {
+    fn new(state_folder: &Path, mirror: &'m str) -> Result<Self, LockError> {
+        let locks = state_folder.join("locks");
+        let folder = printable(&locks.display().to_string());
+        let unusable =
+            |error| LockError::Unusable { mirror: printable(mirror), folder: folder.clone(), error };
+        folder::make(&locks).map_err(unusable)?;
+        // Names of mirrors hold slashes, and can be longer than a file's name may be.
+        let name = format!("{}.lock", &Digest::of(mirror.to_ascii_lowercase().as_bytes()).hex()[..32]);
+        let file = folder::open_file(&locks.join(name)).map_err(unusable)?;
+        Ok(Self { file, mirror, folder })
+    }
+
+    fn lock(mut self, began: Instant) -> Result<File, LockError> {
+        loop {
+            match self.file.try_lock() {
+                Ok(()) => return self.locked(),
+                Err(TryLockError::WouldBlock) => {
+                    let holder = self.holder();
+                    if began.elapsed() < DYING && holder.as_ref().is_none_or(|holder| is_dying(holder.pid)) {
+                        thread::sleep(LOOK_EVERY);
+                        continue;
+                    }
+                    return Err(LockError::Held { mirror: printable(self.mirror), holder });
+                }
+                Err(TryLockError::Error(error)) => return Err(self.unusable(error)),
+            }
         }
-        Err(TryLockError::Error(error)) => return Err(unusable(error)),
     }
-    // For people and for the message of the next run; the lock is the kernel's.
-    let holder = format!("{}\n{mirror}\n", std::process::id());
-    file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(unusable)?;
-    Ok(file)
+
+    /// For people and for the message of the next run; the lock is the kernel's.
+    fn locked(mut self) -> Result<File, LockError> {
+        let holder = format!("{}\n{}\n{}\n", std::process::id(), self.mirror, clock::timestamp());
+        let written = self.file.set_len(0).and_then(|()| self.file.rewind());
+        let written = written.and_then(|()| self.file.write_all(holder.as_bytes()));
+        written.map_err(|error| self.unusable(error))?;
+        Ok(self.file)
+    }
+
+    fn holder(&mut self) -> Option<Holder> {
+        let mut text = String::new();
+        self.file.rewind().ok()?;
+        (&self.file).take(4096).read_to_string(&mut text).ok()?;
+        let mut lines = text.lines();
+        let pid = lines.next()?.parse().ok()?;
+        Some(Holder { pid, since: lines.nth(1)?.to_owned() })
+    }
+
+    fn unusable(&self, error: io::Error) -> LockError {
+        LockError::Unusable { mirror: printable(self.mirror), folder: self.folder.clone(), error }
+    }
 }
 
-fn holder_of(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.rewind().ok()?;
-    file.take(4096).read_to_string(&mut text).ok()?;
-    text.lines().next()?.parse().ok()
+/// Whether a process is gone, or about to be: killed, and giving back what it had. One that cannot be seen from here, as in
+/// another container, counts as gone.
+fn is_dying(pid: u32) -> bool {
+    /// PF_EXITING of the kernel.
+    const EXITING: u64 = 4;
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // The name in brackets may hold anything; behind it stand the state and, five fields on, the flags.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let state = fields.next();
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    matches!(state, Some("Z" | "X" | "x")) || flags.is_some_and(|flags| flags & EXITING != 0)
 }

@@ -85,6 +85,11 @@ impl Authorities {
         pem::text(self.certificates.iter())
     }
 
+    /// Whom each of them is of, and until when it holds.
+    pub(crate) fn dates(&self) -> Vec<(String, jiff::Timestamp)> {
+        self.certificates.iter().filter_map(|der| super::dates(der)).collect()
+    }
+
     pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
     }

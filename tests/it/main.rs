@@ -36,6 +36,7 @@ mod serve;
 mod sites_file;
 mod support;
 mod sweep;
+mod sync;
 mod tags;
 mod tls;
 mod verified;

@@ -186,7 +186,10 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         files: In("config"),
         modules: AllBut("config document schedule units registry plan oci small_file clock error exit sync"),
-        paths: These("tokio reqwest rayon std::net std::process std::env std::thread"),
+        paths: These(
+            "tokio reqwest rayon std::net::TcpStream std::net::TcpListener std::net::UdpSocket std::net::ToSocketAddrs \
+             std::process std::env std::thread",
+        ),
         why: "a sites file becomes settings: who carries them out comes after it",
     },
     Rule {

@@ -106,6 +106,10 @@ impl Actor {
                 return;
             }
         };
+        if let Err(failure) = self.run.sums.are_right().await {
+            outcome.error = Some(failure);
+            return;
+        }
         self.run.note_change(&agreed);
         self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
         self.report_failures(&agreed, results, outcome);

@@ -41,6 +41,18 @@ pub(crate) fn from_file(path: &Path, host: &str) -> Result<FoundCredential, Regi
     Ok(look_up(&document, path, host))
 }
 
+/// What the program `docker-credential-NAME` has for `host[:port][/path]`. Blocks, as [`find`] does.
+///
+/// # Errors
+/// Why it did not answer, with its last words.
+pub(crate) fn from_helper(name: &str, host: &str) -> Result<Option<Credential>, String> {
+    let words = helper::label(name);
+    let proof = helper::ask(name, server_name(host)).map_err(|why| format!("{words}: {why}"))?;
+    let (name, host) = (name.to_owned(), host.to_owned());
+    let again = Arc::new(move || from_helper(&name, &host).ok().flatten());
+    Ok(proof.map(|proof| Credential::new(proof, CredentialSource::again(words, again))))
+}
+
 /// Whether one file has an entry for `host[:port][/path]`. No helper program is asked: what one may have counts as there.
 ///
 /// # Errors

@@ -35,6 +35,13 @@ pub(crate) struct Forecast {
     pub error: Option<Failure>,
 }
 
+impl Forecast {
+    /// Of a mirror that nothing can be known of.
+    pub(crate) fn failed(name: String, failure: Failure) -> Self {
+        Self { name, images: Vec::new(), bytes_to_send: 0, bytes_are_exact: true, error: Some(failure) }
+    }
+}
+
 /// What would happen to one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ImageForecast {

@@ -27,6 +27,9 @@ pub(crate) struct Document {
     pub notes: Vec<String>,
     /// One entry for each mirror.
     pub mirrors: Vec<Outcome>,
+    /// Sites that were left for a later run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deferred: Vec<DeferredSite>,
     /// What was decoded to know and to send all this.
     pub decode: Decoded,
     /// What compressing layers took.
@@ -41,6 +44,27 @@ pub(crate) struct Document {
     pub error: Option<Failure>,
     /// The exit code.
     pub exit_code: u8,
+}
+
+/// A site that was left for a later run, as it was wished for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeferredSite {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: DeferralCause,
+    /// The same for people.
+    pub message: String,
+}
+
+/// Why a site was left for a later run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DeferralCause {
+    /// Another run is at it.
+    Running,
+    /// Its window is closed.
+    Window,
 }
 
 /// What was decoded.
@@ -76,6 +100,7 @@ impl Document {
             left_out: Vec::new(),
             notes: Vec::new(),
             mirrors: Vec::new(),
+            deferred: Vec::new(),
             decode: Decoded::default(),
             compress: Compressed::default(),
             elapsed_seconds: 0.0,

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::super::layers::tests::layer;
 use super::super::{LockError, Retention, RunLock, State};
+use super::is_dying;
 use crate::exit::Exit;
 
 const CHILD: &str = "LAYERCAST_TEST_STATE_FOLDER";
@@ -78,6 +79,31 @@ fn a_lock_holds_against_another_process_and_ends_with_it() {
     let _lock = RunLock::acquire(folder.path(), &mirrors).unwrap();
 }
 
+#[test]
+fn a_lock_is_waited_for_until_its_holder_gives_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = RunLock::acquire(folder.path(), &names(&["a.example"])).unwrap();
+    let path = folder.path().to_owned();
+    let waiting = std::thread::spawn(move || RunLock::wait(&path, "a.example").map(drop));
+    drop(first);
+    waiting.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_process_that_was_killed_is_dying_until_it_is_gone() {
+    let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+    assert!(!is_dying(child.id()) && !is_dying(std::process::id()));
+    child.kill().unwrap();
+    let began = crate::clock::Instant::now();
+    // Nobody has waited for it yet: its entry is still there.
+    while !is_dying(child.id()) {
+        assert!(began.elapsed().as_secs() < 20);
+    }
+    let id = child.id();
+    child.wait().unwrap();
+    assert!(is_dying(id));
+}
+
 fn names(mirrors: &[&str]) -> Vec<String> {
     mirrors.iter().map(|&mirror| mirror.to_owned()).collect()
 }
@@ -89,8 +115,8 @@ fn a_mirror_is_locked_once_and_says_by_whom() {
         RunLock::acquire(folder.path(), &names(&["a.example/ns", "b.example", "b.example/"])).unwrap();
     let error = RunLock::acquire(folder.path(), &names(&["c.example", "B.example"])).unwrap_err();
     let pid = std::process::id();
-    assert!(matches!(&error, LockError::Held { pid: Some(holder), .. } if *holder == pid), "{error}");
-    assert!(error.to_string().contains(&format!("(process {pid})")), "{error}");
+    assert!(matches!(&error, LockError::Held { holder: Some(holder), .. } if holder.pid == pid), "{error}");
+    assert!(error.to_string().contains(&format!("(process {pid} since 2")), "{error}");
     // Neither another namespace nor what the second did not get in the end is locked.
     let _other = RunLock::acquire(folder.path(), &names(&["a.example", "c.example"])).unwrap();
     drop(first);

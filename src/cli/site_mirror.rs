@@ -1,0 +1,189 @@
+//! From a site of the file to a mirror of a run: its certificates are read, and its credentials found where the file says they
+//! are. What is wrong with one site does not stop the others.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::credentials::{secret_in, secret_of};
+use super::output::Output;
+use crate::config::{Config, Credentials, PasswordSource, Site};
+use crate::engine::MirrorSettings;
+use crate::registry::{Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, credentials};
+use crate::report::{Class, Failure};
+use crate::tls::{Authorities, ClientCertificate};
+use crate::units::Rate;
+
+/// Makes mirrors of sites. What many sites name is read once.
+pub(super) struct SiteMirrors<'a> {
+    options: ClientOptions,
+    output: &'a Output,
+    authorities: HashMap<PathBuf, Authorities>,
+    passwords: HashMap<PasswordSource, Result<SecretString, Failure>>,
+    /// Of all sites of a group together.
+    of_groups: HashMap<String, Arc<BandwidthLimiter>>,
+    /// Of all sites together.
+    of_run: Option<Arc<BandwidthLimiter>>,
+}
+
+/// What became of sites.
+pub(super) struct Made<'s> {
+    pub(super) mirrors: Vec<MirrorSettings>,
+    pub(super) failed: Vec<(&'s Site, Failure)>,
+}
+
+impl<'a> SiteMirrors<'a> {
+    /// For sites of a file; `bandwidth` is that of the run.
+    pub(super) fn new(config: &Config, access: Access, bandwidth: Option<Rate>, output: &'a Output) -> Self {
+        let limiter = |rate| Arc::new(BandwidthLimiter::new(rate));
+        let groups = config.groups.iter();
+        Self {
+            options: ClientOptions { access, ..ClientOptions::default() },
+            output,
+            authorities: HashMap::new(),
+            passwords: HashMap::new(),
+            of_groups: groups
+                .filter_map(|group| Some((group.name.clone(), limiter(group.shared_bandwidth?))))
+                .collect(),
+            of_run: bandwidth.map(limiter),
+        }
+    }
+
+    /// The mirrors of these sites, as far as there is nothing wrong with them.
+    pub(super) fn all<'s>(mut self, sites: impl IntoIterator<Item = &'s Site>) -> Made<'s> {
+        let mut made = Made { mirrors: Vec::new(), failed: Vec::new() };
+        for site in sites {
+            match self.mirror(site) {
+                Ok(mirror) => made.mirrors.push(mirror),
+                Err(failure) => made.failed.push((site, failure)),
+            }
+        }
+        made
+    }
+
+    /// The mirror of a site. Blocks, as a program may have to be asked.
+    ///
+    /// # Errors
+    /// A file that the site names cannot be used, or its credentials are not where they should be.
+    fn mirror(&mut self, site: &Site) -> Result<MirrorSettings, Failure> {
+        let mut client = self.options.clone();
+        client.auth_realms.clone_from(&site.auth_realms);
+        if let Some(retries) = site.retries {
+            client.retry.attempts = retries.saturating_add(1);
+        }
+        if let Some(patience) = site.patience {
+            client.retry.connect_patience = patience;
+        }
+        if let Some(path) = &site.ca_file {
+            client.authorities.push(self.authorities(path)?);
+        }
+        if let Some(files) = &site.client_certificate {
+            client.client_certificates.push(ClientCertificate::read(&files.certificate, &files.key)?);
+        }
+        client.must_speak_tls = site.ca_file.is_some() || site.client_certificate.is_some();
+        client.bandwidth = self.limiters(site);
+        client.credential = self.credential(site)?;
+        Ok(MirrorSettings {
+            name: site.name.clone(),
+            target: site.target.clone(),
+            rules: Arc::clone(&site.rules),
+            client,
+            threads: site.threads,
+            atomic_tags: site.atomic_tags,
+            is_new: false,
+        })
+    }
+
+    /// All that bodies of a site pass.
+    fn limiters(&self, site: &Site) -> Vec<Arc<BandwidthLimiter>> {
+        let own = site.bandwidth.map(|rate| Arc::new(BandwidthLimiter::new(rate)));
+        let of_groups = site.groups.iter().filter_map(|group| self.of_groups.get(group).cloned());
+        own.into_iter().chain(of_groups).chain(self.of_run.clone()).collect()
+    }
+
+    fn authorities(&mut self, path: &Path) -> Result<Authorities, Failure> {
+        if let Some(known) = self.authorities.get(path) {
+            return Ok(known.clone());
+        }
+        let read = super::mirrors::authorities(path, self.output)?;
+        self.authorities.insert(path.to_owned(), read.clone());
+        Ok(read)
+    }
+
+    fn credential(&mut self, site: &Site) -> Result<Option<Credential>, Failure> {
+        let host = site.target.to_string();
+        let found = match &site.credentials {
+            Credentials::Anonymous => return Ok(None),
+            Credentials::User { name, password } => return self.user(name, password).map(Some),
+            Credentials::Helper(helper) => {
+                let found = credentials::from_helper(helper, &host);
+                let found = found.map_err(|why| Failure::new(Class::Auth, why))?;
+                let nothing = || {
+                    Failure::new(Class::Auth, format!("docker-credential-{helper} has nothing for {host}"))
+                };
+                return found.ok_or_else(nothing).map(Some);
+            }
+            Credentials::DockerConfig(path) => credentials::from_file(path, &host)?,
+            Credentials::Usual => credentials::find(&host),
+        };
+        for trouble in &found.troubles {
+            self.output.warn(&format!("{}: {trouble}", site.name));
+        }
+        match (&site.credentials, &found.credential) {
+            // A registry may want none; one that does says so.
+            (Credentials::DockerConfig(path), None) if found.troubles.is_empty() => {
+                let near = match found.near.as_slice() {
+                    [] => String::new(),
+                    near => format!(" (there is one for {})", near.join(", ")),
+                };
+                self.output.warn(&format!(
+                    "{}: {} has no credentials for {host}{near}",
+                    site.name,
+                    path.display()
+                ));
+            }
+            _ => {}
+        }
+        Ok(found.credential)
+    }
+
+    fn user(&mut self, name: &str, source: &PasswordSource) -> Result<Credential, Failure> {
+        let password = self.passwords.entry(source.clone()).or_insert_with(|| password(source)).clone()?;
+        let words = match source {
+            PasswordSource::File(path) => path.display().to_string(),
+            PasswordSource::Variable(variable) => format!("${variable}"),
+            PasswordSource::Command(command) => command.clone(),
+        };
+        let origin = if matches!(source, PasswordSource::Variable(_)) {
+            CredentialSource::fixed(words)
+        } else {
+            let (name, source, from) = (name.to_owned(), source.clone(), words.clone());
+            let read = move || {
+                let password = self::password(&source).ok()?;
+                Some(Credential::password(name.clone(), password, CredentialSource::fixed(from.clone())))
+            };
+            CredentialSource::again(words, Arc::new(read))
+        };
+        Ok(Credential::password(name, password, origin))
+    }
+}
+
+/// What stands there now.
+fn password(source: &PasswordSource) -> Result<SecretString, Failure> {
+    match source {
+        PasswordSource::File(path) => {
+            secret_in(path).map_err(|why| Failure::usage(format!("password_file {}: {why}", path.display())))
+        }
+        PasswordSource::Variable(name) => match std::env::var(name) {
+            Ok(password) => Ok(password.into()),
+            Err(_) => Err(Failure::new(
+                Class::Auth,
+                format!("password_env: {name} is not set, or is not UTF-8 text"),
+            )),
+        },
+        PasswordSource::Command(command) => secret_of(command)
+            .map_err(|why| Failure::new(Class::Auth, format!("credentials: {command}: {why}"))),
+    }
+}

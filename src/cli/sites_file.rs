@@ -1,0 +1,297 @@
+//! Flags about the sites file: which file, which of its sites, and what of it flags override.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::config::{self, FileArgs};
+use super::output::Output;
+use crate::bundle::{Accept, Input};
+use crate::clock;
+use crate::config::{Accepted, BundleFiles, Config, NoBundle, Shard, Site};
+use crate::document::nearest;
+use crate::error::printable;
+use crate::report::{Class, Failure};
+
+/// The index that Kubernetes gives a pod of an Indexed Job.
+const INDEX: &str = "JOB_COMPLETION_INDEX";
+
+/// The sites file and the choice of its sites.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sites")]
+pub(super) struct SitesArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    #[command(flatten)]
+    choice: SiteChoice,
+}
+
+/// A sites file in the place of flags about mirrors and names.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sites")]
+pub(super) struct OptionalSites {
+    /// Take sites, and bundles unless --source names some, from a sites file (docs/sites.md)
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = REPLACED)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    choice: SiteChoice,
+}
+
+/// Flags whose words stand in the sites file.
+const REPLACED: [&str; 24] = [
+    "private_registry",
+    "cluster",
+    "cacert",
+    "client_cert",
+    "client_key",
+    "threads",
+    "bandwidth",
+    "patience",
+    "need_credential",
+    "no_registry_credential",
+    "password",
+    "password_stdin",
+    "password_file",
+    "password_command",
+    "credential_file",
+    "auth_realm",
+    "include",
+    "exclude",
+    "accept",
+    "rewrite",
+    "keep_host",
+    "repository",
+    "name",
+    "name_annotation",
+];
+
+/// Which sites of the file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sites")]
+pub(super) struct SiteChoice {
+    /// Only this site, whatever `enabled` says of it (repeatable)
+    #[arg(long, value_name = "NAME")]
+    site: Vec<String>,
+    /// Not this site (repeatable)
+    #[arg(long, value_name = "NAME")]
+    skip_site: Vec<String>,
+    /// Only the sites of this group (repeatable)
+    #[arg(long, value_name = "NAME")]
+    group: Vec<String>,
+    /// Number of workers that share the sites out among themselves; each takes those of its own shard
+    #[arg(long, value_name = "N", env = "LAYERCAST_SHARDS")]
+    shards: Option<u32>,
+    /// Which of them this is, from 0 [default: the completion index of a Kubernetes Job, $JOB_COMPLETION_INDEX]
+    #[arg(long, value_name = "I")]
+    shard: Option<u32>,
+}
+
+/// A sites file, and those of its sites that are meant.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) config: Config,
+    pub(super) sites: Vec<Site>,
+    pub(super) shard: Option<Shard>,
+}
+
+impl SitesArgs {
+    /// The file and the sites of it that are meant, in its order.
+    ///
+    /// # Errors
+    /// Something is wrong with the file, or a flag names what is not in it.
+    pub(super) fn read(&self, output: &Output) -> Result<Chosen, Failure> {
+        self.choice.choose(self.file.read(output)?, std::env::var(INDEX).ok().as_deref())
+    }
+}
+
+impl OptionalSites {
+    /// The file and the sites of it that are meant; none where no file is named.
+    ///
+    /// # Errors
+    /// As [`SitesArgs::read`], or sites are chosen of no file.
+    pub(super) fn read(&self, output: &Output) -> Result<Option<Chosen>, Failure> {
+        let Some(path) = &self.config else {
+            let SiteChoice { site, skip_site, group, shard, .. } = &self.choice;
+            let given = [
+                ("--site", !site.is_empty()),
+                ("--skip-site", !skip_site.is_empty()),
+                ("--group", !group.is_empty()),
+                ("--shard", shard.is_some()),
+            ];
+            return match given.iter().find(|(_, given)| *given) {
+                Some((flag, _)) => {
+                    Err(Failure::usage(format!("{flag} chooses sites of a file")).hint("-c FILE"))
+                }
+                None => Ok(None),
+            };
+        };
+        let config = FileArgs { config: path.clone() }.read(output)?;
+        self.choice.choose(config, std::env::var(INDEX).ok().as_deref()).map(Some)
+    }
+}
+
+impl SiteChoice {
+    fn choose(&self, config: Config, index: Option<&str>) -> Result<Chosen, Failure> {
+        let shard = self.shard(index)?;
+        for name in self.site.iter().chain(&self.skip_site) {
+            config::named(&config, name)?;
+        }
+        let groups: Vec<&str> = config.groups.iter().map(|group| group.name.as_str()).collect();
+        if let Some(name) = self.group.iter().find(|name| !groups.contains(&name.as_str())) {
+            let failure = Failure::usage(format!("there is no group {} in the file", printable(name)));
+            return Err(match nearest(name, &groups) {
+                Some(near) => failure.hint(format!("--group {near}")),
+                None => failure.hint(format!("its groups are {}", groups.join(", "))),
+            });
+        }
+        let names: BTreeSet<&str> = self.site.iter().map(String::as_str).collect();
+        let is_meant = |site: &&Site| {
+            let named = names.contains(site.name.as_str());
+            let in_group = site.groups.iter().any(|group| self.group.contains(group));
+            let asked_for = if self.site.is_empty() && self.group.is_empty() {
+                site.enabled
+            } else {
+                named || (in_group && site.enabled)
+            };
+            asked_for
+                && !self.skip_site.contains(&site.name)
+                && shard.is_none_or(|shard| shard.has(&site.name))
+        };
+        let sites: Vec<Site> = config.sites.iter().filter(is_meant).cloned().collect();
+        Ok(Chosen { config, sites, shard })
+    }
+
+    /// # Errors
+    /// There is no such worker, or it is not known which of several this is.
+    fn shard(&self, index: Option<&str>) -> Result<Option<Shard>, Failure> {
+        let usage = |text: String| Failure::usage(text);
+        let (count, index) = match (self.shards, self.shard, index) {
+            (None, None, None) => return Ok(None),
+            (None, _, _) => {
+                let given = if self.shard.is_some() { "--shard".to_owned() } else { format!("${INDEX}") };
+                let failure =
+                    usage(format!("{given} says which shard this is, and nothing says of how many"));
+                return Err(
+                    failure.hint("--shards N, or LAYERCAST_SHARDS=N beside `completions: N` in the manifest")
+                );
+            }
+            (Some(_), None, None) => {
+                let failure = usage(
+                    "--shards says how many shards there are, and nothing which of them this is".to_owned(),
+                );
+                return Err(failure.hint(format!("--shard I, from 0; a Kubernetes Indexed Job sets {INDEX}")));
+            }
+            (Some(count), Some(index), _) => (count, index),
+            (Some(count), None, Some(text)) => {
+                let index = text
+                    .parse()
+                    .map_err(|_| usage(format!("{INDEX} is {}, which is no number", printable(text))))?;
+                (count, index)
+            }
+        };
+        Shard::new(index, count).map(Some).map_err(usage)
+    }
+}
+
+/// The files that the bundles of a file stand for now.
+///
+/// # Errors
+/// A bundle is not there, or none of its files can be taken.
+pub(super) fn files_of(config: &Config) -> Result<Vec<BundleFiles>, Failure> {
+    let now = clock::timestamp();
+    let files = config.bundles.iter().map(|bundle| bundle.files(now));
+    files.collect::<Result<Vec<_>, _>>().map_err(|error| {
+        let text = error.to_string();
+        match error {
+            NoBundle::Nothing { .. } => {
+                Failure::usage(text).hint("correct `path` in the sites file, or put the bundle there")
+            }
+            NoBundle::Unreadable { .. } => Failure::new(Class::Io, text),
+            NoBundle::NoneUsable { .. } => Failure::new(Class::Changed, text)
+                .hint("wait until it is whole, or correct the .sha256 beside it"),
+        }
+    })
+}
+
+/// The same for those who only ask, without sums; warnings are said.
+pub(super) fn inputs(config: &Config, output: &Output) -> Result<Vec<Input>, Failure> {
+    let mut inputs = Vec::new();
+    for files in files_of(config)? {
+        files.warnings.iter().for_each(|warning| output.warn(warning));
+        inputs.extend(files.taken.into_iter().map(|file| Input::Path(file.path)));
+    }
+    Ok(inputs)
+}
+
+/// What the file says is no failure.
+pub(super) fn accept(config: &Config) -> Accept {
+    let has = |what| config.accept.contains(&what);
+    Accept {
+        digest_lost: has(Accepted::DigestLost),
+        partial_index: has(Accepted::PartialIndex),
+        unreadable: has(Accepted::Unreadable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "version: 1
+bundles: [{path: b.tar}]
+defaults: {registry: r.example}
+groups: {north: {threads: 1}, south: {threads: 2}}
+sites:
+- {name: a, namespace: a, groups: [north]}
+- {name: b, namespace: b, groups: [south]}
+- {name: c, namespace: c, groups: [north, south], enabled: false}
+- {name: d, namespace: d}
+";
+
+    fn args(site: &[&str], skip: &[&str], group: &[&str]) -> SiteChoice {
+        let all = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        SiteChoice { site: all(site), skip_site: all(skip), group: all(group), shards: None, shard: None }
+    }
+
+    fn chosen(args: &SiteChoice, index: Option<&str>) -> Result<String, String> {
+        let config = crate::config::parse(std::path::Path::new("f.yaml"), FILE).config.unwrap();
+        let chosen = args.choose(config, index).map_err(|failure| failure.message)?;
+        Ok(chosen.sites.iter().map(|site| site.name.as_str()).collect())
+    }
+
+    #[test]
+    fn sites_are_chosen_by_name_and_by_group() {
+        let all =
+            |site: &[&str], skip: &[&str], group: &[&str]| chosen(&args(site, skip, group), None).unwrap();
+        assert_eq!(all(&[], &[], &[]), "abd");
+        assert_eq!(all(&["d", "a"], &[], &[]), "ad");
+        assert_eq!(all(&["c"], &[], &[]), "c", "who names a site means it");
+        assert_eq!(all(&[], &["a"], &[]), "bd");
+        assert_eq!(all(&[], &[], &["north"]), "a");
+        assert_eq!(all(&["d"], &["b"], &["south", "north"]), "ad");
+        for wrong in [args(&["e"], &[], &[]), args(&[], &["e"], &[]), args(&[], &[], &["nord"])] {
+            assert!(chosen(&wrong, None).unwrap_err().contains("there is no"));
+        }
+    }
+
+    #[test]
+    fn a_shard_must_be_one_of_a_known_number() {
+        let of = |shards, shard, index| chosen(&SiteChoice { shards, shard, ..args(&[], &[], &[]) }, index);
+        let parts: Vec<String> = (0..3).map(|shard| of(Some(3), Some(shard), None).unwrap()).collect();
+        let mut together: Vec<char> = parts.concat().chars().collect();
+        together.sort_unstable();
+        assert_eq!(together, ['a', 'b', 'd']);
+        assert_eq!(of(Some(3), None, Some("1")).unwrap(), parts[1]);
+        assert_eq!(of(Some(3), Some(2), Some("1")).unwrap(), parts[2], "a flag counts more");
+        for (shards, shard, index) in [
+            (None, None, Some("0")),
+            (None, Some(0), None),
+            (Some(3), None, None),
+            (Some(3), Some(3), None),
+            (Some(3), None, Some("x")),
+        ] {
+            assert!(of(shards, shard, index).is_err(), "{shards:?} {shard:?} {index:?}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! `sync`: the sites of a file are brought up to date with its bundles.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::bundle::CostArgs;
+use super::conclusion::{self, Begun};
+use super::interrupt::Interrupt;
+use super::metrics::MetricsArgs;
+use super::output::Output;
+use super::site_mirror::SiteMirrors;
+use super::sites_file::{Chosen, SitesArgs, accept, files_of};
+use super::{Done, plan};
+use crate::bundle::Input;
+use crate::compress::Method;
+use crate::config::{BundleFiles, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel};
+use crate::engine::{self, ExpectedSum, Locks, Pushed, Run, RunSettings, Verification};
+use crate::exit::Exit;
+use crate::registry::Access;
+use crate::report::document::{DeferralCause, DeferredSite};
+use crate::report::outcome::exit_of_sites;
+use crate::report::{Class, Document, Failure, Outcome};
+use crate::state::{LockError, Retention, RunLock, State};
+use crate::units::Rate;
+
+/// Bring the sites of a file up to date: what cron, a timer or a Kubernetes CronJob calls
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    sites: SitesArgs,
+    /// Only show what would be done, as `plan -c FILE` does
+    #[arg(long, help_heading = "Run")]
+    dry_run: bool,
+    /// What becomes of a site that another run is at [default: skip]
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = "Run")]
+    if_running: Option<WhenRunning>,
+    /// The most that the run sends, all sites together, as 200Mbit/s or 20MB/s
+    #[arg(long, value_name = "RATE", env = "LAYERCAST_BANDWIDTH", help_heading = "Run")]
+    bandwidth: Option<Rate>,
+    /// Write a JSON report of the run here
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
+    cost: CostArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WhenRunning {
+    /// It is left to that run (deferred, exit 0)
+    Skip,
+    /// This run waits until that one is done
+    Wait,
+    /// It counts as failed (exit 7)
+    Fail,
+}
+
+pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let chosen = args.sites.read(output)?;
+    if args.dry_run {
+        return plan::sites(&chosen, &args.cost, output);
+    }
+    let config = &chosen.config;
+    let textfile = config.metrics.textfile.as_deref().map(|path| of_shard(path, chosen.shard));
+    let metrics = args.metrics.or(textfile, config.metrics.listen);
+    let mut document = Document::begin(config.bundles.iter().map(ToString::to_string).collect());
+    let report = conclusion::report_file(args.report.as_ref())?;
+    let mut begun = Begun::now(report, metrics.begin(output)?);
+    let done = sync(args, &chosen, output, &mut document, &mut begun);
+    begun.end(document, done, accept(config), output)
+}
+
+/// The file of one shard: each writes its own.
+fn of_shard(path: &Path, shard: Option<Shard>) -> PathBuf {
+    let Some(shard) = shard else { return path.to_owned() };
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
+    path.with_file_name(format!("{stem}-{}{ending}", shard.index()))
+}
+
+fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, begun: &mut Begun) -> Done {
+    let Chosen { config, sites, shard } = chosen;
+    if sites.is_empty() {
+        let of_shard = shard.map(|shard| format!(" for shard {shard}")).unwrap_or_default();
+        output.note(&format!("there is nothing to do{of_shard}: no site of the file is meant"));
+        return Ok(Exit::Complete);
+    }
+    if let Some(key) = not_yet(config, sites) {
+        return Err(Failure::usage(format!("{key} is read, and this version does not carry it out yet"))
+            .hint("take it out of the sites file"));
+    }
+    let mut bundles = files(config, output, document)?;
+    let opener = args.cost.over(config).opener()?;
+    let runtime = super::runtime()?;
+    let interrupt = Interrupt::listen()?;
+    let if_running = args.if_running.map_or(config.if_running, WhenRunning::meant);
+    let Locked { sites, locks: _locks, deferred, mut failed } =
+        lock(sites, &opener.state, if_running, output);
+    document.deferred = deferred;
+    let bandwidth = args.bandwidth.or(config.bandwidth);
+    let made = SiteMirrors::new(config, Access::PullPush, bandwidth, output).all(sites);
+    failed.extend(
+        made.failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure)),
+    );
+    let mirrors = made.mirrors;
+    let mut listeners = output.listeners();
+    if let Some(exposition) = &mut begun.exposition {
+        let names: Vec<String> = chosen.sites.iter().map(|site| site.name.clone()).collect();
+        exposition.follow(&runtime, &opener, &names, &mut listeners);
+    }
+    let mut ended = Ok(Exit::Complete);
+    if !mirrors.is_empty() {
+        interrupt.sending();
+        let pushed = loop {
+            let (inputs, sums) = inputs(&bundles);
+            document.sources = inputs.iter().map(ToString::to_string).collect();
+            let run = Run {
+                inputs,
+                sums,
+                opener: opener.clone(),
+                mirrors: mirrors.clone(),
+                locks: Locks::Held,
+                settings: settings(config),
+                listeners: listeners.clone(),
+                cancel: interrupt.token.clone(),
+            };
+            let pushed = runtime.block_on(engine::push(run));
+            match pushed.wrong_sum.as_deref().and_then(|path| next(&mut bundles, path)) {
+                Some(warning) => {
+                    output.warn(&warning);
+                    document.notes.push(warning);
+                }
+                None => break pushed,
+            }
+        };
+        let Pushed { outcomes, read, met, ended: pushed, .. } = pushed;
+        document.images = read.map_or(0, |read| read.plans.most_images());
+        document.mirrors = outcomes;
+        document.left_out = met.left_out;
+        document.notes.extend(met.notes);
+        begun.unmatched = met.unmatched;
+        ended = pushed;
+    }
+    // Threads that still wait for a part or a disk are left to end by themselves.
+    runtime.shutdown_background();
+    document.mirrors.append(&mut failed);
+    let place = |outcome: &Outcome| chosen.sites.iter().position(|site| site.name == outcome.name);
+    document.mirrors.sort_by_key(place);
+    document.decode = opener.decoded();
+    document.compress = opener.compressed();
+    let exit = ended?;
+    Ok(match exit_of_sites(&document.mirrors) {
+        // All sites are complete: what the bundle itself has to say counts.
+        Exit::Complete => exit,
+        of_sites => of_sites,
+    })
+}
+
+/// The first key of the file that says what is not done.
+fn not_yet(config: &Config, sites: &[Site]) -> Option<&'static str> {
+    let any = |has: &dyn Fn(&Site) -> bool| sites.iter().any(has);
+    [
+        ("deadline", config.deadline.is_some()),
+        ("waves", !config.waves.is_empty()),
+        ("max_failed_sites", config.max_failed_sites.is_some()),
+        ("notify", config.notify.is_some()),
+        ("window", any(&|site| site.window.is_some())),
+        ("gate", any(&|site| site.gate.is_some())),
+        ("on_missing_repository", any(&|site| site.on_missing_repository.is_some())),
+    ]
+    .into_iter()
+    .find_map(|(key, given)| given.then_some(key))
+}
+
+/// The files of all bundles.
+fn files(config: &Config, output: &Output, document: &mut Document) -> Result<Vec<BundleFiles>, Failure> {
+    let bundles = files_of(config)?;
+    for warning in bundles.iter().flat_map(|files| &files.warnings) {
+        output.warn(warning);
+        document.notes.push(warning.clone());
+    }
+    Ok(bundles)
+}
+
+fn inputs(bundles: &[BundleFiles]) -> (Vec<Input>, Vec<ExpectedSum>) {
+    let taken = || bundles.iter().flat_map(|files| &files.taken);
+    let sums = taken().filter_map(|file| Some(ExpectedSum { path: file.path.clone(), sum: file.sum? }));
+    (taken().map(|file| Input::Path(file.path.clone())).collect(), sums.collect())
+}
+
+/// Takes the next file in the place of one whose sum is wrong; the warning, if there is another one.
+fn next(bundles: &mut [BundleFiles], wrong: &Path) -> Option<String> {
+    let files = bundles.iter_mut().find(|files| files.taken.iter().any(|file| file.path == wrong))?;
+    if files.instead.is_empty() {
+        return None;
+    }
+    let instead = files.instead.remove(0);
+    let warning = format!(
+        "{}: its sum is not what the file beside it says; {} is taken instead",
+        wrong.display(),
+        instead.path.display()
+    );
+    files.taken = vec![instead];
+    Some(warning)
+}
+
+fn settings(config: &Config) -> RunSettings {
+    let kept = Retention::default();
+    RunSettings {
+        layer_compression: match config.layer_compression {
+            LayerFormat::Gzip => Method::Gzip,
+            LayerFormat::Zstd => Method::Zstd,
+            LayerFormat::None => Method::None,
+        },
+        allow_damaged: false,
+        recheck: config.recheck,
+        no_overwrite: config.no_overwrite,
+        verification: match config.verify {
+            VerifyLevel::None => Verification::None,
+            VerifyLevel::Sample => Verification::Sample,
+            VerifyLevel::Pull => Verification::Pull,
+        },
+        accept: accept(config),
+        retention: Retention {
+            runs: config.kept_runs.runs.unwrap_or(kept.runs),
+            days: config.kept_runs.days.unwrap_or(kept.days),
+        },
+    }
+}
+
+impl WhenRunning {
+    fn meant(self) -> IfRunning {
+        match self {
+            Self::Skip => IfRunning::Skip,
+            Self::Wait => IfRunning::Wait,
+            Self::Fail => IfRunning::Fail,
+        }
+    }
+}
+
+/// Sites that no other run is at.
+#[derive(Default)]
+struct Locked<'c> {
+    sites: Vec<&'c Site>,
+    locks: Vec<RunLock>,
+    deferred: Vec<DeferredSite>,
+    failed: Vec<Outcome>,
+}
+
+fn lock<'c>(sites: &'c [Site], state: &State, if_running: IfRunning, output: &Output) -> Locked<'c> {
+    let places: Vec<String> = sites.iter().map(|site| site.target.to_string()).collect();
+    let mut locked = Locked::default();
+    for ((site, place), mut lock) in sites.iter().zip(&places).zip(state.lock_each(&places)) {
+        if let Err(error @ LockError::Held { .. }) = &lock {
+            match if_running {
+                IfRunning::Skip => {
+                    let (name, message) = (site.name.clone(), error.to_string());
+                    locked.deferred.push(DeferredSite { name, why: DeferralCause::Running, message });
+                    continue;
+                }
+                IfRunning::Fail => {
+                    locked.failed.push(Outcome::not_begun(
+                        site.name.clone(),
+                        Failure::new(Class::Locked, error.to_string()),
+                    ));
+                    continue;
+                }
+                IfRunning::Wait => {
+                    output.note(&format!("{}: waiting: {error}", site.name));
+                    lock = state.wait_for_lock(place);
+                }
+            }
+        }
+        match lock {
+            Ok(lock) => locked.locks.extend(lock),
+            // Two at once waste time, no more.
+            Err(error) => output.note(&error.to_string()),
+        }
+        locked.sites.push(site);
+    }
+    locked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shard_writes_metrics_of_its_own() {
+        let shard = |index| Some(Shard::new(index, 4).unwrap());
+        let path = Path::new("/m/layercast.prom");
+        assert_eq!(of_shard(path, None), path);
+        assert_eq!(of_shard(path, shard(3)), Path::new("/m/layercast-3.prom"));
+        assert_eq!(of_shard(Path::new("layercast"), shard(0)), Path::new("layercast-0"));
+    }
+}

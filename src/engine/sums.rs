@@ -1,0 +1,98 @@
+//! Sums that files of a bundle must have: taken from the first byte to the last beside everything else, and waited for before
+//! any tag moves. What was sent until then is known by its digest alone, and nobody finds it.
+
+use std::path::PathBuf;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use tokio_util::sync::CancellationToken;
+
+use crate::bundle::Opener;
+use crate::error::{BundleError, Fault};
+use crate::oci::Digest;
+use crate::report::Failure;
+
+/// What is read at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A file, and the sum that it must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExpectedSum {
+    /// The file.
+    pub path: PathBuf,
+    /// Its sum.
+    pub sum: Digest,
+}
+
+/// The sums of a run. All that have one of these wait for the same.
+#[derive(Debug, Clone)]
+pub(super) struct Sums(Shared<BoxFuture<'static, Result<(), Untrue>>>);
+
+/// A sum that is wrong, or could not be taken.
+#[derive(Debug, Clone)]
+struct Untrue {
+    /// The file, if it is wrong.
+    wrong: Option<PathBuf>,
+    failure: Failure,
+}
+
+impl Sums {
+    /// Begins to take them, on a thread of its own.
+    pub(super) fn begin(expected: Vec<ExpectedSum>, opener: &Opener, cancel: CancellationToken) -> Self {
+        if expected.is_empty() {
+            return Self(futures_util::future::ready(Ok(())).boxed().shared());
+        }
+        let opener = opener.clone();
+        let taking = tokio::task::spawn_blocking(move || {
+            expected.iter().try_for_each(|expected| check(expected, &opener, &cancel))
+        });
+        let taken = taking.map(|taken| {
+            let lost = |error| Failure::internal(format!("taking a sum: {error}"));
+            taken.unwrap_or_else(|error| Err(Untrue { wrong: None, failure: lost(error) }))
+        });
+        Self(taken.boxed().shared())
+    }
+
+    /// Waits for the end of it.
+    ///
+    /// # Errors
+    /// The first sum that is wrong, or could not be taken.
+    pub(super) async fn are_right(&self) -> Result<(), Failure> {
+        self.0.clone().await.map_err(|untrue| untrue.failure)
+    }
+
+    /// Waits for the end of it, and gives the file whose sum is wrong.
+    pub(super) async fn wrong(&self) -> Option<PathBuf> {
+        self.0.clone().await.err()?.wrong
+    }
+}
+
+fn check(expected: &ExpectedSum, opener: &Opener, cancel: &CancellationToken) -> Result<(), Untrue> {
+    let sum = take(expected, opener, cancel);
+    let sum =
+        sum.map_err(|error| Untrue { wrong: None, failure: error.at(expected.path.display()).into() })?;
+    if sum == expected.sum {
+        return Ok(());
+    }
+    let what = format!("its sum is {}, and the file beside it says {}", sum.hex(), expected.sum.hex());
+    let error = BundleError::new(Fault::DigestMismatch, what).at(expected.path.display());
+    let failure = error.hint("fetch the bundle and its .sha256 again").into();
+    Err(Untrue { wrong: Some(expected.path.clone()), failure })
+}
+
+fn take(expected: &ExpectedSum, opener: &Opener, cancel: &CancellationToken) -> Result<Digest, BundleError> {
+    let file = opener.file(&expected.path)?;
+    let (space, mut hasher, mut at) = (file.space(), expected.sum.hasher(), 0);
+    loop {
+        if cancel.is_cancelled() {
+            return Err(BundleError::new(Fault::Cancelled, "the sum was not taken to its end"));
+        }
+        let chunk = space.chunk_at(at, CHUNK_BYTES)?;
+        if chunk.is_empty() {
+            // That it is the file that was opened for reading is what both compare it with in the end.
+            return file.check_unchanged().map(|()| hasher.finish());
+        }
+        hasher.update(&chunk);
+        at += chunk.len() as u64;
+    }
+}
