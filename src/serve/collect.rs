@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 use axum::body::Bytes;
 
 use super::durable::{entries, found, remove_durable};
+use super::limits::MAX_IDLE_UPLOADS;
 use super::named::named_by;
 use super::sessions::SessionId;
 use super::store::Store;
@@ -40,7 +41,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(600);
 impl Store {
     /// Removes garbage.
     pub(super) fn tidy(&self) -> io::Result<()> {
-        self.collect(UPLOAD_LIFETIME, GRACE)
+        self.collect(UPLOAD_LIFETIME, GRACE)?;
+        self.limit_uploads(MAX_IDLE_UPLOADS)
     }
 
     /// Deletes what an earlier process left half done. No client is connected yet.
@@ -63,7 +65,8 @@ impl Store {
             self.disk.found(fs::metadata(path)?.len());
             Ok(())
         })?;
-        self.collect(UPLOAD_LIFETIME, Duration::ZERO)
+        self.collect(UPLOAD_LIFETIME, Duration::ZERO)?;
+        self.limit_uploads(MAX_IDLE_UPLOADS)
     }
 
     pub(super) fn collect(&self, upload_lifetime: Duration, grace: Duration) -> io::Result<()> {

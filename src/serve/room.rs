@@ -82,6 +82,7 @@ impl Store {
     /// not be enough.
     fn evict_uploads(&self, wanted: u64) -> io::Result<u64> {
         let mut idle = self.idle_uploads()?;
+        idle.retain(|upload| upload.len > 0);
         if wanted == 0 || idle.iter().map(|upload| upload.len).sum::<u64>() < wanted {
             return Ok(0);
         }
@@ -100,6 +101,19 @@ impl Store {
         Ok(freed)
     }
 
+    /// Removes the longest idle uploads beyond this number of idle ones. Without that, a client that opens uploads and never
+    /// ends them could fill the folder with files.
+    pub(super) fn limit_uploads(&self, most: usize) -> io::Result<()> {
+        let mut idle = self.idle_uploads()?;
+        let Some(uploads) = idle.len().checked_sub(most).filter(|excess| *excess > 0) else { return Ok(()) };
+        idle.sort_by_key(|upload| upload.since);
+        for upload in idle.iter().take(uploads) {
+            self.remove_idle_upload(&upload.id, &upload.path)?;
+        }
+        tracing::warn!(uploads, "too many uploads are open: the longest idle ones were removed");
+        Ok(())
+    }
+
     fn idle_uploads(&self) -> io::Result<Vec<IdleUpload>> {
         let mut idle = Vec::new();
         self.walk_repositories(&mut |folder| {
@@ -107,7 +121,6 @@ impl Store {
                 let Some(metadata) = found(upload.metadata())? else { continue };
                 let id = upload.file_name().to_str().and_then(SessionId::parse);
                 if let (Some(id), Ok(since)) = (id, metadata.modified())
-                    && metadata.len() > 0
                     && is_older(Some(since), UPLOAD_GRACE)
                 {
                     idle.push(IdleUpload { since, len: metadata.len(), path: upload.path(), id });

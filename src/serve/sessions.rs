@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
@@ -67,7 +68,10 @@ pub(super) struct SessionLock {
 
 /// The sessions that are known in memory.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<SessionId, Arc<SharedSession>>>);
+pub(super) struct Sessions {
+    states: Mutex<HashMap<SessionId, Arc<SharedSession>>>,
+    opened: AtomicUsize,
+}
 
 impl Sessions {
     /// Takes a session for one request, and interrupts the request that has it: a client that sends another one has given up
@@ -81,19 +85,24 @@ impl Sessions {
 
     /// Takes a session that no request has.
     pub(super) fn try_lock(&self, id: &SessionId) -> Option<SessionLock> {
-        let state = Arc::clone(self.0.lock().entry(id.clone()).or_default());
+        let state = Arc::clone(self.states.lock().entry(id.clone()).or_default());
         let hashed = Arc::clone(&state.hashed).try_lock_owned().ok()?;
         Some(SessionLock::new(hashed, state))
     }
 
+    /// Counts a new session; gives the number of those since the start.
+    pub(super) fn count_opened(&self) -> usize {
+        self.opened.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     pub(super) fn forget(&self, id: &SessionId) {
-        self.0.lock().remove(id);
+        self.states.lock().remove(id);
     }
 
     /// The state of a session, made if need be. When there are too many, idle ones are forgotten: their files are then hashed
     /// again at the end.
     fn state(&self, id: &SessionId) -> Result<Arc<SharedSession>, Refusal> {
-        let mut states = self.0.lock();
+        let mut states = self.states.lock();
         if states.len() >= MAX_SESSIONS && !states.contains_key(id) {
             states.retain(|_, state| Arc::strong_count(state) > 1);
             if states.len() >= MAX_SESSIONS {

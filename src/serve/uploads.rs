@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use super::blobs;
 use super::durable::found;
 use super::error::{Code, Refusal};
+use super::limits::{MAX_IDLE_UPLOADS, UPLOADS_PER_COUNT};
 use super::receive;
 use super::request::Query;
 use super::sessions::{HashedPrefix, SessionId, SessionLock};
@@ -62,6 +63,9 @@ impl Session {
         let path = folder.join(id.as_str());
         let file = path.clone();
         blocking(store, move |store| {
+            if store.sessions.count_opened().is_multiple_of(UPLOADS_PER_COUNT) {
+                store.limit_uploads(MAX_IDLE_UPLOADS)?;
+            }
             store.create_dir(&folder)?;
             File::create_new(file)
         })

@@ -66,6 +66,17 @@ async fn the_longest_idle_uploads_make_room_and_no_more_than_it_takes() {
 }
 
 #[tokio::test]
+async fn of_too_many_uploads_the_longest_idle_go() {
+    let full = FullOfUploads::new().await;
+    full.registry.store.limit_uploads(1000).unwrap();
+    assert!(full.left().into_iter().eq(0..1000));
+    // The first one is not idle for a minute yet, and does not count.
+    full.registry.store.limit_uploads(10).unwrap();
+    assert!(full.left().into_iter().eq(0..11));
+    full.registry.stop().await;
+}
+
+#[tokio::test]
 async fn no_upload_goes_for_what_finds_no_room_anyway() {
     let full = FullOfUploads::new().await;
     let session = full.registry.session("new").await;
