@@ -9,6 +9,7 @@ mod backlog;
 mod body;
 mod context;
 mod failure;
+mod feed;
 pub(crate) mod forecast;
 mod history;
 mod image;
@@ -21,7 +22,9 @@ mod read_back;
 pub(crate) mod readiness;
 mod reading;
 mod ready;
+mod stop;
 mod sums;
+mod supervisor;
 mod synthesis;
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,7 @@ use crate::compress::Method;
 use crate::plan::Rules;
 use crate::registry::{ClientOptions, Target};
 use crate::report::Listeners;
+use crate::schedule::Window;
 use crate::state::Retention;
 
 use context::Context;
@@ -45,6 +49,7 @@ pub(crate) use history::Locks;
 pub(crate) use push::{Pushed, push};
 pub(crate) use reading::Met;
 pub(crate) use sums::ExpectedSum;
+pub(crate) use supervisor::Schedule;
 
 /// All that a push needs to know.
 #[derive(Debug)]
@@ -57,6 +62,8 @@ pub(crate) struct Run {
     pub opener: Opener,
     /// Where their images go.
     pub mirrors: Vec<MirrorSettings>,
+    /// In which order, and when.
+    pub schedule: Schedule,
     /// Who keeps other runs from them.
     pub locks: Locks,
     /// How it behaves, whatever the mirror.
@@ -113,6 +120,8 @@ pub(crate) struct MirrorSettings {
     pub threads: Option<NonZeroUsize>,
     /// Move no tag unless every image is complete.
     pub atomic_tags: bool,
+    /// When it may be fed; always where none is given.
+    pub window: Option<Window>,
     /// Nothing was ever brought to it, as far as is known. A guess that saves waiting, no more.
     pub is_new: bool,
 }

@@ -119,6 +119,7 @@ impl MirrorArgs {
                 client,
                 threads: self.threads.and_then(|threads| NonZeroUsize::new(threads.into())),
                 atomic_tags: false,
+                window: None,
                 is_new: false,
             });
         }

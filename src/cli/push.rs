@@ -15,7 +15,7 @@ use super::output::Output;
 use super::rules::RuleArgs;
 use crate::bundle::Accept;
 use crate::compress::Method;
-use crate::engine::{self, Locks, Pushed, Run, RunSettings, Verification};
+use crate::engine::{self, Locks, Pushed, Run, RunSettings, Schedule, Verification};
 use crate::registry::Access;
 use crate::report::Document;
 use crate::state::Retention;
@@ -141,6 +141,7 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
         opener: opener.clone(),
         sums: Vec::new(),
         mirrors,
+        schedule: Schedule::default(),
         locks: Locks::Take,
         settings: args.run.settings(args.rules.accept.accept()),
         listeners,

@@ -17,7 +17,7 @@ use super::{Done, left_out, summary};
 use crate::archive::LeftOut;
 use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
-use crate::engine::{self, Locks, MirrorSettings, Pushed, Run, RunSettings, verify};
+use crate::engine::{self, Locks, MirrorSettings, Pushed, Run, RunSettings, Schedule, verify};
 use crate::plan::Plan;
 use crate::registry::ClientOptions;
 use crate::report::Failure;
@@ -88,6 +88,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
         client: ClientOptions::default(),
         threads: None,
         atomic_tags: false,
+        window: None,
         is_new: true,
     };
     let run = Run {
@@ -95,6 +96,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
         sums: Vec::new(),
         opener,
         mirrors: vec![mirror.clone()],
+        schedule: Schedule::default(),
         locks: Locks::Take,
         settings: RunSettings::default(),
         listeners,

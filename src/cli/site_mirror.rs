@@ -92,6 +92,7 @@ impl<'a> SiteMirrors<'a> {
             client,
             threads: site.threads,
             atomic_tags: site.atomic_tags,
+            window: site.window.clone(),
             is_new: false,
         })
     }

@@ -15,7 +15,7 @@ use super::{Done, plan};
 use crate::bundle::Input;
 use crate::compress::Method;
 use crate::config::{BundleFiles, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel};
-use crate::engine::{self, ExpectedSum, Locks, Pushed, Run, RunSettings, Verification};
+use crate::engine::{self, ExpectedSum, Locks, Pushed, Run, RunSettings, Schedule, Verification};
 use crate::exit::Exit;
 use crate::registry::Access;
 use crate::report::document::{DeferralCause, DeferredSite};
@@ -121,6 +121,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
                 sums,
                 opener: opener.clone(),
                 mirrors: mirrors.clone(),
+                schedule: Schedule { parallel: Some(config.parallel_sites), ..Schedule::default() },
                 locks: Locks::Held,
                 settings: settings(config),
                 listeners: listeners.clone(),

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio_util::sync::CancellationToken;
-
 use super::RunSettings;
 use super::image::WorkImage;
 use super::prepare::Preparer;
@@ -22,7 +20,6 @@ pub(super) struct Context {
     pub(super) work: Arc<Work>,
     pub(super) preparer: Arc<Preparer>,
     pub(super) listeners: Listeners,
-    pub(super) cancel: CancellationToken,
     pub(super) settings: RunSettings,
     pub(super) damage: Arc<Damage>,
     pub(super) sums: Sums,

@@ -27,6 +27,7 @@ use self::publish::Publisher;
 pub(super) use self::tally::Tally;
 use self::transfer::Transfer;
 use self::verify::Verifier;
+use super::stop::StopSignal;
 use super::work::Follower;
 use super::{Context, MirrorSettings, failure};
 use crate::registry::{Observer, Registry};
@@ -35,13 +36,14 @@ use crate::report::{Event, Failure, Outcome};
 /// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the round trip.
 const SMALL_BYTES: u64 = 64 << 10;
 
-/// Does everything on one mirror.
+/// Does everything on one mirror. One without a follower joins the others when it is connected.
 pub(super) async fn run(
     number: usize,
     settings: MirrorSettings,
     max: MaxConcurrency,
     run: Arc<Context>,
-    follower: Follower,
+    stop: StopSignal,
+    follower: Option<Follower>,
     tally: Arc<Tally>,
 ) -> Outcome {
     let started = tally.started;
@@ -49,9 +51,12 @@ pub(super) async fn run(
     let counts = Arc::new(Counts::new(number, run.listeners.clone(), Arc::clone(&limiter)));
     let _ = tally.counts.set(Arc::clone(&counts));
     let mut outcome = Outcome::new(settings.name.clone());
-    match connect(settings, &run, &counts, limiter).await {
+    match connect(settings, &run, stop, &counts, limiter).await {
         Err(failure) => outcome.error = Some(failure),
-        Ok(actor) => actor.work(follower, &mut outcome).await,
+        Ok(actor) => {
+            let follower = follower.unwrap_or_else(|| run.work.join(number));
+            actor.work(follower, &mut outcome).await;
+        }
     }
     counts.write(&mut outcome);
     outcome.elapsed_seconds = started.elapsed().as_secs_f64();
@@ -68,6 +73,7 @@ pub(super) async fn run(
 async fn connect(
     settings: MirrorSettings,
     run: &Arc<Context>,
+    stop: StopSignal,
     counts: &Arc<Counts>,
     limiter: Arc<ConcurrencyLimiter>,
 ) -> Result<Actor, Failure> {
@@ -76,13 +82,13 @@ async fn connect(
     let connecting = Registry::connect(&settings.target.endpoint, client);
     let registry = tokio::select! {
         connected = connecting => connected.map_err(|error| failure::of_connection(&error))?,
-        () = run.cancel.cancelled() => return Err(Failure::interrupted()),
+        () = stop.token().cancelled() => return Err(stop.why()),
     };
     run.listeners.emit(&Event::Connected { mirror: counts.mirror });
     limiter.connected(registry.round_trip());
     let scouts = settings.is_new && !run.settings.recheck;
     let knowledge = Arc::new(Knowledge::new(Expectations::new(settings.is_new, scouts)));
-    let link = Arc::new(Link::new(registry, limiter, &run.cancel));
+    let link = Arc::new(Link::new(registry, limiter, &stop));
     let transfer = Arc::new(Transfer {
         link: Arc::clone(&link),
         knowledge: Arc::clone(&knowledge),
@@ -96,6 +102,7 @@ async fn connect(
         namespace: settings.target.namespace,
         atomic_tags: settings.atomic_tags,
         run: Arc::clone(run),
+        stop,
         counts: Arc::clone(counts),
         link,
         knowledge,

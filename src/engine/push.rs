@@ -2,25 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::backlog::Backlog;
-use super::context::{Context, Damage};
+use super::Run;
+use super::feed::{Fed, feed};
 use super::history::History;
-use super::layers::Layers;
-use super::mirror::{MaxConcurrency, Tally};
-use super::prepare::Preparer;
-use super::reading::{self, Met, Read, ReadSettings, Reader};
+use super::reading::{Met, Read};
 use super::sums::Sums;
-use super::work::Work;
-use super::{Run, mirror};
-use crate::bundle::{Accept, KnownLayers, LayerRecall};
-use crate::clock::Instant;
-use crate::compress::SpillSettings;
-use crate::error::{BundleError, Fault};
+use crate::bundle::{Accept, LayerRecall};
 use crate::exit::Exit;
-use crate::plan::Groups;
-use crate::report::{Event, Failure, Outcome, outcome};
+use crate::report::{Failure, Outcome, outcome};
 
 /// What a push came to.
 #[derive(Debug)]
@@ -82,7 +72,7 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
     let accept = run.settings.accept;
     let stop = run.cancel.child_token();
     let sums = Sums::begin(std::mem::take(&mut run.sums), &run.opener, stop.clone());
-    let fed = feed(run, names, recall.clone(), sums.clone()).await;
+    let fed = feed(run, recall.clone(), sums.clone()).await;
     let ended = blocking(move || {
         let Fed { mut outcomes, mut met, read, layers, damaged, changed } = fed;
         let read = match read {
@@ -149,134 +139,3 @@ fn conclude(
     }
     Ok(accept.exit(exit, &met.left_out))
 }
-
-/// What reading and feeding came to.
-struct Fed {
-    outcomes: Vec<Outcome>,
-    met: Met,
-    /// None where no mirror was left to read for, or the run was told to stop.
-    read: Result<Option<Read>, BundleError>,
-    /// What was found out of the blobs that layers become.
-    layers: KnownLayers,
-    /// Content of the bundle proved damaged while it was read.
-    damaged: bool,
-    /// A file of the bundle changed before every mirror had all of it.
-    changed: bool,
-}
-
-async fn feed(run: Run, names: Vec<String>, recall: LayerRecall, sums: Sums) -> Fed {
-    let started = Instant::now();
-    let Run { inputs, opener, mirrors, settings, listeners, cancel, .. } = run;
-    listeners.emit(&Event::Started { mirrors: names.clone() });
-    let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
-    let (budget, pool) = (Arc::clone(&opener.budget), Arc::clone(&opener.pool));
-    let body_bytes = budget.shares().bodies;
-    let buffering = MaxConcurrency::buffering(body_bytes, mirrors.len());
-    let folder = opener.resources.spool_folder.clone();
-    let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
-    let (workers, cpu) = (opener.layer_workers(), Arc::clone(&opener.compressing));
-    let layers = Layers::new(pool, workers, settings.layer_compression, spill, cpu, buffering);
-    let backlog = Backlog::new(budget.unread_bytes());
-    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget));
-    let damage = Arc::new(Damage::default());
-    let context = || {
-        Arc::new(Context {
-            work: Work::new(Arc::clone(&preparer), Arc::clone(&backlog)),
-            preparer: Arc::clone(&preparer),
-            listeners: listeners.clone(),
-            cancel: cancel.clone(),
-            settings: settings.clone(),
-            damage: Arc::clone(&damage),
-            sums: sums.clone(),
-        })
-    };
-    let contexts: Vec<Arc<Context>> = groups.rules().iter().map(|_| context()).collect();
-    let all = mirrors.len();
-    let mut tallies = Vec::with_capacity(all);
-    let actors: Vec<_> = mirrors
-        .into_iter()
-        .enumerate()
-        .map(|(number, mirror)| {
-            let max = MaxConcurrency::new(body_bytes, all, mirror.threads);
-            let context = Arc::clone(&contexts[groups.of_mirror(number)]);
-            // What is found while it connects is held for it, until it is given up.
-            let follower = context.work.join(number);
-            let tally = Arc::new(Tally::new(mirror.name.clone()));
-            tallies.push(Arc::clone(&tally));
-            tokio::spawn(mirror::run(number, mirror, max, context, follower, tally))
-        })
-        .collect();
-    let stop = cancel.child_token();
-    let decoder = opener.decoder.clone();
-    let reader = Reader {
-        inputs,
-        opener,
-        groups,
-        settings: ReadSettings {
-            accept: settings.accept,
-            allow_damaged: settings.allow_damaged,
-            mirrors_come_later: false,
-        },
-        listeners: listeners.clone(),
-        works: contexts.iter().map(|context| Arc::clone(&context.work)).collect(),
-        preparer,
-        backlog,
-        recall,
-        cancel: stop.clone(),
-    };
-    let reading = tokio::task::spawn_blocking(move || reader.read());
-    let aborts: Vec<_> = actors.iter().map(tokio::task::JoinHandle::abort_handle).collect();
-    let feeding = async {
-        let mut outcomes = Vec::with_capacity(actors.len());
-        for (actor, name) in actors.into_iter().zip(names) {
-            // A panic takes down one mirror, not the run.
-            outcomes.push(
-                actor
-                    .await
-                    .unwrap_or_else(|error| Outcome::lost(name, &error.to_string(), started.elapsed())),
-            );
-        }
-        outcomes
-    };
-    tokio::pin!(feeding, reading);
-    let read = |joined: Result<(Met, Result<Read, BundleError>), tokio::task::JoinError>| {
-        joined.unwrap_or_else(|error| (Met::default(), Err(reading::panicked(&error))))
-    };
-    let (outcomes, met, read) = tokio::select! {
-        biased;
-        joined = &mut reading => match read(joined) {
-            (met, Ok(read)) => (feeding.await, met, Ok(Some(read))),
-            (met, Err(error)) if cancel.is_cancelled() => {
-                tracing::debug!(%error, "reading ended because the run was told to stop");
-                (feeding.await, met, Ok(None))
-            }
-            (met, Err(error)) => {
-                aborts.iter().for_each(tokio::task::AbortHandle::abort);
-                listeners.emit(&Event::Abandoned);
-                (tallies.iter().map(|tally| tally.outcome()).collect(), met, Err(error))
-            }
-        },
-        outcomes = &mut feeding => {
-            // No mirror is left to read for. A pipe that says nothing cannot be told, and is left to itself.
-            stop.cancel();
-            decoder.cancel();
-            match tokio::time::timeout(SHUTDOWN_GRACE, reading).await.map(read) {
-                Ok((met, Ok(read))) => (outcomes, met, Ok(Some(read))),
-                Ok((met, Err(error))) if error.fault() != Fault::Cancelled => (outcomes, met, Err(error)),
-                Ok((met, Err(_))) => (outcomes, met, Ok(None)),
-                Err(_) => (outcomes, Met::default(), Ok(None)),
-            }
-        }
-    };
-    Fed {
-        outcomes,
-        met,
-        read,
-        layers: layers.learned(),
-        damaged: !damage.is_empty(),
-        changed: damage.has_changed(),
-    }
-}
-
-/// How long whoever reads the bundle may take to notice that nobody wants it any more.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);

@@ -1,18 +1,21 @@
 //! Mirrors with rules of their own, against the embedded registry.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Locks, MirrorSettings, Pushed, Run, RunSettings, push, verify};
+use super::{Locks, MirrorSettings, Pushed, Run, RunSettings, Schedule, push, verify};
 use crate::bundle::{Accept, Input, Opener, Resources};
 use crate::exit::Exit;
 use crate::plan::{Naming, Patterns, Rules};
 use crate::registry::ClientOptions;
+use crate::report::outcome::OutcomeState;
 use crate::report::{Class, Listeners, Outcome};
+use crate::schedule::{Outside, Window};
 use crate::serve::{Server, ServerOptions, Store};
 use crate::source::IoMode;
 use crate::state::State;
@@ -51,16 +54,22 @@ fn mirror(address: SocketAddr, rules: Rules) -> MirrorSettings {
         client: ClientOptions::default(),
         threads: None,
         atomic_tags: false,
+        window: None,
         is_new: false,
     }
 }
 
 async fn push_sample(opener: Opener, mirrors: &[MirrorSettings]) -> Pushed {
+    push_as(Schedule::default(), opener, mirrors).await
+}
+
+async fn push_as(schedule: Schedule, opener: Opener, mirrors: &[MirrorSettings]) -> Pushed {
     push(Run {
         inputs: vec![Input::Memory("sample", Bytes::from_static(SAMPLE))],
         sums: Vec::new(),
         opener,
         mirrors: mirrors.to_vec(),
+        schedule,
         locks: Locks::Take,
         settings: RunSettings::default(),
         listeners: Listeners::default(),
@@ -122,4 +131,71 @@ async fn rules_that_do_not_fit_the_bundle_cost_only_their_own_mirror() {
     assert_eq!(pushed.exit(), Exit::Usage, "with no plan at all nothing is pushed");
     let only = &pushed.outcomes[0];
     assert_eq!((only.error.as_ref().unwrap().class, only.images_complete), (Class::Conflict, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mirrors_that_begin_late_get_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut mirrors = Vec::new();
+    for name in ["one", "two", "three", "four"] {
+        mirrors.push(mirror(registry(&at(name)).await, Rules::default()));
+    }
+    for schedule in [
+        Schedule { parallel: NonZeroUsize::new(1), ..Schedule::default() },
+        Schedule { waves: vec![vec![3], vec![1, 0]], ..Schedule::default() },
+    ] {
+        let pushed = push_as(schedule, opener(folder.path()), &mirrors).await;
+        assert_eq!(pushed.exit(), Exit::Complete, "{:#?}", pushed.outcomes);
+        for outcome in &pushed.outcomes {
+            assert_eq!((outcome.images_complete, outcome.state), (12, OutcomeState::Complete));
+        }
+        assert!(pushed.outcomes[0].blobs_sent == 0 || pushed.outcomes.iter().all(|it| it.blobs_sent > 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_whose_window_is_closed_is_deferred_and_that_is_not_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = mirror(registry(&folder.path().join("open")).await, Rules::default());
+    let today = crate::clock::timestamp().to_zoned(jiff::tz::TimeZone::UTC).weekday();
+    let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let in_three_days = (usize::try_from(today.to_monday_zero_offset()).unwrap() + 3) % 7;
+    let window = Window {
+        days: days[in_three_days].parse().unwrap(),
+        hours: "01:00-02:00".parse().unwrap(),
+        zone: "UTC".parse().unwrap(),
+        outside: Outside::Stop,
+    };
+    let closed = MirrorSettings { window: Some(window), ..open.clone() };
+    let pushed = push_sample(opener(folder.path()), &[closed.clone(), open]).await;
+    assert_eq!(pushed.exit(), Exit::Complete, "{:#?}", pushed.outcomes);
+    let states: Vec<OutcomeState> = pushed.outcomes.iter().map(|outcome| outcome.state).collect();
+    assert_eq!(states, [OutcomeState::Deferred, OutcomeState::Complete]);
+    assert_eq!(pushed.outcomes[0].requests, 0);
+
+    let alone = opener(folder.path());
+    let pushed = push_sample(alone.clone(), &[closed]).await;
+    assert_eq!((pushed.exit(), pushed.outcomes[0].state), (Exit::Complete, OutcomeState::Deferred));
+    assert_eq!(alone.decoder.meter().parts_decoded(), 0, "nothing is read for nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_mirror_begins_when_a_canary_has_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = mirror(registry(&folder.path().join("good")).await, Rules::default());
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut dead = mirror(nobody, Rules::default());
+    dead.client.retry.connect_patience = std::time::Duration::ZERO;
+    let schedule =
+        Schedule { waves: vec![vec![1]], max_failures: NonZeroUsize::new(1), ..Schedule::default() };
+    let pushed = push_as(schedule, opener(folder.path()), &[good, dead]).await;
+    assert_eq!(pushed.exit(), Exit::Incomplete, "{:#?}", pushed.outcomes);
+    let ends: Vec<(OutcomeState, Class)> = pushed
+        .outcomes
+        .iter()
+        .map(|outcome| (outcome.state, outcome.error.as_ref().unwrap().class))
+        .collect();
+    let wanted = [(OutcomeState::NotBegun, Class::NotBegun), (OutcomeState::Incomplete, Class::Unreachable)];
+    assert_eq!(ends, wanted);
 }

@@ -63,7 +63,7 @@ pub(crate) async fn mirrors_of(
     let checks = mirrors.into_iter().zip(read.plans.by_mirror());
     join_all(checks.map(|(settings, plan)| async move {
         match plan {
-            Ok(plan) => mirror(&read.bundle, plan, accept, settings, deep).await,
+            Ok(plan) => mirror(&read.bundle, plan, accept, settings, deep).await.settled(),
             Err(error) => Outcome { error: Some(Failure::from(error)), ..Outcome::new(settings.name) },
         }
     }))

@@ -108,6 +108,12 @@ classes! {
     Stale => Incomplete,
     /// There is nothing that `verify` could ask the mirror for.
     Unverifiable => Incomplete,
+    /// The window of the mirror is closed: it is left for a later run.
+    Deferred => Complete,
+    /// The run has taken as long as it may.
+    Deadline => Incomplete,
+    /// The run did not come to the mirror.
+    NotBegun => Incomplete,
 
     // Of a cluster.
     /// The cluster refused the change.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::oci::Digest;
-use crate::report::Failure;
+use crate::report::{Class, Failure};
 
 /// What became of one mirror.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,24 @@ pub(crate) struct Outcome {
     pub elapsed_seconds: f64,
     /// Why the mirror as a whole failed, if it did.
     pub error: Option<Failure>,
+    /// How far the run came with it.
+    #[serde(default)]
+    pub state: OutcomeState,
+}
+
+/// How far a run came with a mirror.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OutcomeState {
+    /// Everything asked for is there.
+    Complete,
+    /// Something is not.
+    #[default]
+    Incomplete,
+    /// It is left for a later run, as was asked for.
+    Deferred,
+    /// The run ended before it came to it.
+    NotBegun,
 }
 
 /// An image that is complete.
@@ -127,18 +145,44 @@ impl Outcome {
             requests: 0,
             elapsed_seconds: 0.0,
             error: None,
+            state: OutcomeState::default(),
         }
     }
 
-    /// Nothing was tried for a mirror.
-    pub(crate) fn not_begun(name: String, failure: Failure) -> Self {
-        Self { error: Some(failure), ..Self::new(name) }
+    /// A mirror that was not fed at all.
+    pub(crate) fn not_begun(name: String, why: Failure) -> Self {
+        Self { error: Some(why), state: OutcomeState::NotBegun, ..Self::new(name) }
     }
 
     /// The actor of a mirror is gone.
     pub(crate) fn lost(name: String, why: &str, elapsed: Duration) -> Self {
         let error = Some(Failure::internal(format!("the mirror's task ended: {why}")));
         Self { error, elapsed_seconds: elapsed.as_secs_f64(), ..Self::new(name) }
+    }
+
+    /// With what an earlier try came to. What was sent then is found now, and is not unchanged.
+    pub(crate) fn after(mut self, earlier: Self) -> Self {
+        let sent_earlier = earlier.images_complete - earlier.images_unchanged.min(earlier.images_complete);
+        self.images_unchanged = self.images_unchanged.saturating_sub(sent_earlier);
+        self.tags_replaced.extend(earlier.tags_replaced);
+        self.blobs_sent += earlier.blobs_sent;
+        self.blobs_mounted += earlier.blobs_mounted;
+        self.bytes_sent += earlier.bytes_sent;
+        self.requests += earlier.requests;
+        self.elapsed_seconds += earlier.elapsed_seconds;
+        self
+    }
+
+    /// With its state, as it follows from the rest.
+    pub(crate) fn settled(mut self) -> Self {
+        let is_deferred = self.error.as_ref().is_some_and(|error| error.class == Class::Deferred);
+        self.state = match self.state {
+            _ if self.is_complete() => OutcomeState::Complete,
+            _ if is_deferred => OutcomeState::Deferred,
+            OutcomeState::NotBegun => OutcomeState::NotBegun,
+            _ => OutcomeState::Incomplete,
+        };
+        self
     }
 
     /// Whether everything asked for is there.
@@ -221,5 +265,32 @@ mod tests {
         assert_eq!(exit(&[good(), failed(Exit::Credentials)]), Exit::Credentials);
         assert_eq!(exit(&[good(), failed(Exit::Bundle)]), Exit::Bundle);
         assert_eq!(exit(&[failed(Exit::Interrupted), failed(Exit::Bundle)]), Exit::Interrupted);
+    }
+
+    #[test]
+    fn the_state_says_how_far_the_run_came_and_what_is_deferred_is_not_undone() {
+        let state = |outcome: Outcome| outcome.settled().state;
+        let with = |class| Outcome { error: Some(Failure::new(class, "x")), ..Outcome::new("m".into()) };
+        assert_eq!(state(Outcome::new("m".into())), OutcomeState::Complete);
+        assert_eq!(state(with(Class::Unreachable)), OutcomeState::Incomplete);
+        assert_eq!(state(with(Class::Deferred)), OutcomeState::Deferred);
+        let not_begun = |class| Outcome::not_begun("m".into(), Failure::new(class, "x"));
+        assert_eq!(state(not_begun(Class::NotBegun)), OutcomeState::NotBegun);
+        assert_eq!(state(not_begun(Class::Deferred)), OutcomeState::Deferred);
+        assert_eq!(exit(&[with(Class::Deferred), Outcome::new("m".into())]), Exit::Complete);
+        assert_eq!(exit(&[with(Class::Deferred), not_begun(Class::NotBegun)]), Exit::Incomplete);
+        assert_eq!(exit(&[with(Class::Deadline)]), Exit::Incomplete);
+        let written = serde_json::to_value(not_begun(Class::NotBegun).settled()).unwrap();
+        assert_eq!(written["state"], "not_begun");
+    }
+
+    #[test]
+    fn what_an_earlier_try_sent_is_counted_and_not_called_unchanged() {
+        let earlier =
+            Outcome { images_complete: 3, images_unchanged: 1, blobs_sent: 5, ..Outcome::new("m".into()) };
+        let now =
+            Outcome { images_complete: 4, images_unchanged: 3, blobs_sent: 2, ..Outcome::new("m".into()) };
+        let all = now.after(earlier);
+        assert_eq!((all.images_complete, all.images_unchanged, all.blobs_sent), (4, 1, 7));
     }
 }

@@ -22,6 +22,7 @@ mod interrupt;
 #[cfg(feature = "kube")]
 mod kube;
 mod left_out;
+mod many_mirrors;
 mod memory;
 mod metrics;
 mod mirrors;

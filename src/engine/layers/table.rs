@@ -1,6 +1,6 @@
 //! Which layers are made, who needs them, and what goes when room is short. No I/O, and the time is given.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(super) struct Table {
     last: u64,
     /// How many images each mirror is through with.
     through: HashMap<usize, u64>,
+    /// Mirrors that gave way, and are through with no image since.
+    still: HashSet<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +162,7 @@ impl Table {
     /// A mirror is through with an image. What was made of it stays while there is room, for mirrors that come to it later.
     pub(super) fn end(&mut self, lease: u64, mirror: usize) -> Gone {
         *self.through.entry(mirror).or_default() += 1;
+        self.still.remove(&mirror);
         if let Some(state) = self.leases.get_mut(&lease) {
             if let Some(count) = state.users.get_mut(&mirror) {
                 *count -= 1;
@@ -227,22 +230,31 @@ impl Table {
     }
 
     /// Of the images that others hold for mirrors that stand still, takes the one that was touched first from them, in favour
-    /// of `lease`. A mirror never gives way to itself, and one that is ahead only when it has stood still for very long.
+    /// of a mirror that needs `lease`. A mirror never gives way to itself, and one that is ahead only when it has stood still
+    /// for very long.
     pub(super) fn revoke_idle(&mut self, lease: u64, now: Instant) -> Option<Gone> {
         let asking = self.leases.get(&lease)?;
         let through = |mirror: &usize| self.through.get(mirror).copied().unwrap_or(0);
-        let ahead = asking.users.keys().map(through).max().unwrap_or(0);
         let gives_way = |other: &LeaseState| {
-            let mut users = other.users.keys();
-            let patience = if users.clone().all(|mirror| through(mirror) < ahead) { IDLE } else { STALLED };
+            let askers = asking.users.keys().filter(|mirror| !other.users.contains_key(mirror));
+            let Some(ahead) = askers.map(through).max() else { return false };
+            let patience = if other.users.keys().all(|mirror| self.still.contains(mirror)) {
+                Duration::ZERO
+            } else if other.users.keys().all(|mirror| through(mirror) < ahead) {
+                IDLE
+            } else {
+                STALLED
+            };
             other.is_admitted()
                 && other.making == 0
                 && now.saturating_duration_since(other.touched) >= patience
-                && !users.any(|mirror| asking.users.contains_key(mirror))
         };
-        let idle = self.leases.iter().filter(|(_, other)| gives_way(other));
-        let first = idle.min_by_key(|(number, other)| (other.touched, **number)).map(|(number, _)| *number);
-        first.map(|first| self.unpin(first, Admission::Revoked))
+        let idle = self.leases.iter().filter(|(number, other)| **number != lease && gives_way(other));
+        let first =
+            idle.min_by_key(|(number, other)| (other.touched, **number)).map(|(number, _)| *number)?;
+        let users: Vec<usize> = self.leases.get(&first)?.users.keys().copied().collect();
+        self.still.extend(users);
+        Some(self.unpin(first, Admission::Revoked))
     }
 
     fn unpin(&mut self, lease: u64, next: Admission) -> Gone {

@@ -146,6 +146,23 @@ async fn a_mirror_never_gives_way_to_itself() {
     assert_eq!(count(&made), 1);
 }
 
+/// Mirrors of one plan bring the same images: the one that stands still is among those who wait for the next.
+#[tokio::test(start_paused = true)]
+async fn a_mirror_that_stands_still_holds_up_those_who_bring_the_same_images_once() {
+    let run = Run::new();
+    let layers = [1, 2, 3, 4].map(|seed| layer(seed).0);
+    let leases = layers.each_ref().map(|layer| run.layers.lease(std::slice::from_ref(layer)));
+    let _still = leases.each_ref().map(|lease| lease.used_by(0));
+    let began = Instant::now();
+    for (layer, lease) in layers.iter().zip(&leases) {
+        let moving = lease.used_by(1);
+        lease.blob(layer).await.unwrap();
+        drop(moving);
+    }
+    let took = began.elapsed();
+    assert!((IDLE..IDLE * 2).contains(&took), "{took:?}");
+}
+
 #[tokio::test]
 async fn a_body_whose_layer_gave_way_goes_on_where_it_was() {
     let (run, (first, made), (second, _)) = (Run::new(), layer(1), layer(2));

@@ -10,7 +10,6 @@ mod withheld;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, future, stream};
 
@@ -24,6 +23,7 @@ use super::verify::{Needs, Sized, Verifier};
 use crate::engine::Context;
 use crate::engine::image::{Lease, WorkImage};
 use crate::engine::ready::{Ready, ReadyBlob};
+use crate::engine::stop::StopSignal;
 use crate::engine::work::{Agreed, Follower};
 use crate::exit::Exit;
 use crate::oci::{Digest, Manifest, Repository};
@@ -33,8 +33,6 @@ use crate::sync::Mutex;
 
 /// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
 const IMAGES_AT_ONCE: usize = 128;
-/// How long requests in flight may take to end after the run was told to stop.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Does the work of one mirror.
 pub(super) struct Actor {
@@ -42,6 +40,7 @@ pub(super) struct Actor {
     /// No tag moves unless every image of the mirror is complete.
     pub(super) atomic_tags: bool,
     pub(super) run: Arc<Context>,
+    pub(super) stop: StopSignal,
     pub(super) counts: Arc<Counts>,
     pub(super) link: Arc<Link>,
     pub(super) knowledge: Arc<Knowledge>,
@@ -87,7 +86,7 @@ impl Actor {
         let mut results = Results::default();
         // What refers to other images comes after those.
         let referring = Mutex::new(BTreeMap::<usize, Vec<(usize, Lease)>>::new());
-        let images = follower.images().take_until(self.run.cancel.cancelled()).filter_map(|(at, lease)| {
+        let images = follower.images().take_until(self.stop.token().cancelled()).filter_map(|(at, lease)| {
             let after = lease.image.planned.after_subjects;
             if after == 0 {
                 return future::ready(Some((at, lease)));
@@ -99,7 +98,7 @@ impl Actor {
         for images in referring.into_inner().into_values() {
             self.until_cancelled(self.images(stream::iter(images), &mut results)).await;
         }
-        let agreed = match self.run.work.agreed().unwrap_or_else(|| Err(Failure::interrupted())) {
+        let agreed = match self.run.work.agreed().unwrap_or_else(|| Err(self.stop.why())) {
             Ok(agreed) => agreed,
             Err(failure) => {
                 outcome.error = Some(failure);
@@ -137,10 +136,16 @@ impl Actor {
     }
 
     fn report_failures(&self, agreed: &Agreed, mut results: Results, outcome: &mut Outcome) {
+        let stopped = self.stop.reason().filter(|_| results.complete.len() < agreed.images.len());
+        outcome.error = stopped.cloned();
         for &at in agreed.images.iter().filter(|at| !results.complete.contains(at)) {
             // Requests that did not end within the grace leave images that are neither complete nor failed.
             let (phase, failure) =
-                results.failed.remove(&at).unwrap_or_else(|| (Phase::Upload, Failure::interrupted()));
+                results.failed.remove(&at).unwrap_or_else(|| (Phase::Upload, self.stop.why()));
+            // What the mirror as a whole was stopped for is said once.
+            if stopped.is_some_and(|stopped| stopped.class == failure.class) {
+                continue;
+            }
             let Some(image) = self.run.work.image(at) else { continue };
             outcome.images_failed.push(ImageFailure {
                 image: image.planned.name.clone(),
@@ -153,11 +158,7 @@ impl Actor {
 
     /// Work notices the cancellation at its next request; this bounds how long the present ones may take.
     async fn until_cancelled(&self, work: impl Future<Output = ()>) {
-        let grace = async {
-            self.run.cancel.cancelled().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! { () = work => {}, () = grace => {} }
+        tokio::select! { () = work => {}, () = self.stop.overdue() => {} }
     }
 
     async fn image(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {

@@ -6,6 +6,7 @@ use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::limiter::{ByDelay, ByRate, ConcurrencyLimiter, Permit};
+use crate::engine::stop::StopSignal;
 use crate::registry::{Kind, Registry, RegistryError};
 use crate::report::{Class, Failure};
 
@@ -14,15 +15,15 @@ use crate::report::{Class, Failure};
 pub(super) struct Link {
     pub(super) registry: Registry,
     pub(super) limiter: Arc<ConcurrencyLimiter>,
-    run: CancellationToken,
+    stop: StopSignal,
     /// Ends when the mirror can no longer be reached, or the run ends: what is left need not try.
     lost: CancellationToken,
 }
 
 impl Link {
-    /// A link that ends with `run`.
-    pub(super) fn new(registry: Registry, limiter: Arc<ConcurrencyLimiter>, run: &CancellationToken) -> Self {
-        Self { registry, limiter, run: run.clone(), lost: run.child_token() }
+    /// A link that ends with `stop`.
+    pub(super) fn new(registry: Registry, limiter: Arc<ConcurrencyLimiter>, stop: &StopSignal) -> Self {
+        Self { registry, limiter, stop: stop.clone(), lost: stop.token().child_token() }
     }
 
     /// A permit for a question, held until the answer is there.
@@ -59,8 +60,8 @@ impl Link {
     }
 
     fn why_lost(&self) -> Failure {
-        if self.run.is_cancelled() {
-            return Failure::interrupted();
+        if self.stop.token().is_cancelled() {
+            return self.stop.why();
         }
         Failure::new(Class::Unreachable, "the mirror could no longer be reached")
     }

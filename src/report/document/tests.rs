@@ -46,7 +46,7 @@ fn compare(path: &str, before: &Value, after: &Value, added: &mut Vec<String>) {
 #[test]
 fn a_report_is_read_and_written_as_it_was() {
     let (push, added) = read_and_write::<Document>(written!("push"));
-    let of_mirror = [".mirrors.images", ".mirrors.images_verified"];
+    let of_mirror = [".mirrors.images", ".mirrors.images_verified", ".mirrors.state"];
     let (of_decode, of_failure, of_run) =
         ([".decode.cpu_seconds"], [".mirrors.error.exit_code"], [".compress"]);
     assert_eq!(added, [&of_decode[..], &of_mirror, &of_failure, &of_mirror, &of_run].concat());

@@ -45,7 +45,7 @@ impl Actor {
                 let moved = match (withheld.of(self.run.work.image(at).as_deref()), checked) {
                     (Some(failure), _) if !untagged.tags_to_move.is_empty() => Err((Phase::Tag, failure)),
                     (_, Some(checked)) => self.move_tags(at, &untagged).await.map(|()| checked),
-                    (_, None) => Err((Phase::Verify, Failure::interrupted())),
+                    (_, None) => Err((Phase::Verify, self.stop.why())),
                 };
                 let complete = |checked| self.check_complete(agreed, at, &untagged).map(|()| checked);
                 let moved = moved.and_then(complete);

@@ -1,0 +1,311 @@
+//! Feeding the mirrors of a run while its bundles are read: carries out what the supervisor decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
+use futures_util::stream::FuturesUnordered;
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::backlog::Backlog;
+use super::context::{Context, Damage};
+use super::layers::Layers;
+use super::mirror::{self, MaxConcurrency, Tally};
+use super::prepare::Preparer;
+use super::reading::{self, Met, Read, ReadSettings, Reader};
+use super::stop::StopSignal;
+use super::sums::Sums;
+use super::supervisor::{End, Gate, Halt, Step, Supervisor};
+use super::work::Work;
+use super::{MirrorSettings, Run};
+use crate::bundle::{KnownLayers, LayerRecall};
+use crate::clock::{self, Instant};
+use crate::compress::SpillSettings;
+use crate::error::{BundleError, Fault};
+use crate::plan::Groups;
+use crate::report::{Class, Event, Failure, Listeners, Outcome};
+use crate::schedule::{Opening, Outside};
+
+/// How long whoever reads the bundle may take to notice that nobody wants it any more.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+/// How long a blob that is on its way may take when the window of its mirror closes.
+const LAST_BLOB: Duration = Duration::from_secs(3600);
+/// The same when the run has taken as long as it may.
+const DEADLINE_GRACE: Duration = Duration::from_secs(10);
+
+/// What reading and feeding came to.
+pub(super) struct Fed {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) met: Met,
+    /// None where no mirror was left to read for, or the run was told to stop.
+    pub(super) read: Result<Option<Read>, BundleError>,
+    /// What was found out of the blobs that layers become.
+    pub(super) layers: KnownLayers,
+    /// Content of the bundle proved damaged while it was read.
+    pub(super) damaged: bool,
+    /// A file of the bundle changed before every mirror had all of it.
+    pub(super) changed: bool,
+}
+
+type ReadResult = (Met, Result<Read, BundleError>);
+
+/// The mirrors of a run.
+struct Mirrors {
+    settings: Vec<MirrorSettings>,
+    /// What each shares with the others of its plan.
+    contexts: Vec<Arc<Context>>,
+    max: Vec<MaxConcurrency>,
+    stops: Vec<StopSignal>,
+    outcomes: Vec<Option<Outcome>>,
+    tallies: Vec<Arc<Tally>>,
+    tasks: FuturesUnordered<BoxFuture<'static, (usize, Result<Outcome, JoinError>)>>,
+    aborts: Vec<AbortHandle>,
+    listeners: Listeners,
+    started: Instant,
+}
+
+impl Mirrors {
+    fn gate(&self, mirror: usize, now: Instant) -> Gate {
+        let Some(window) = &self.settings[mirror].window else { return Gate::Open(None) };
+        let day = clock::timestamp();
+        let at = |then| now + Duration::try_from(day.duration_until(then)).unwrap_or_default();
+        match (window.at(day), window.outside) {
+            (Opening::Open(until), _) => Gate::Open(Some(at(until))),
+            (Opening::Closed(until), Outside::Wait) => Gate::Closed(Some(at(until))),
+            (Opening::Closed(_), Outside::Stop) => Gate::Closed(None),
+        }
+    }
+
+    /// Begins to feed a mirror. What is found while the first ones connect is held for them, until they are given up; later
+    /// ones have to be there first.
+    fn begin(&mut self, number: usize, cancel: &CancellationToken, is_early: bool) {
+        let context = Arc::clone(&self.contexts[number]);
+        let follower = is_early.then(|| context.work.join(number));
+        self.stops[number] = StopSignal::new(cancel);
+        let (settings, stop) = (self.settings[number].clone(), self.stops[number].clone());
+        let tally = Arc::new(Tally::new(settings.name.clone()));
+        self.tallies[number] = Arc::clone(&tally);
+        let task =
+            tokio::spawn(mirror::run(number, settings, self.max[number], context, stop, follower, tally));
+        self.aborts.push(task.abort_handle());
+        self.tasks.push(task.map(move |ended| (number, ended)).boxed());
+    }
+
+    fn stop(&self, number: usize, halt: Halt) {
+        let grace = if halt == Halt::Window { LAST_BLOB } else { DEADLINE_GRACE };
+        self.stops[number].stop(why(halt), grace);
+    }
+
+    /// A mirror does not begin, or not again.
+    fn skip(&mut self, number: usize, halt: Halt) {
+        let name = &self.settings[number].name;
+        self.listeners.note(format!("{name}: {}", why(halt).message));
+        if self.outcomes[number].is_none() {
+            self.outcomes[number] = Some(Outcome::not_begun(name.clone(), why(halt)));
+        }
+    }
+
+    /// Takes in how the feeding of a mirror ended. A panic takes down one mirror, not the run.
+    fn ended(&mut self, number: usize, ended: Result<Outcome, JoinError>) -> End {
+        let name = &self.settings[number].name;
+        let lost = |error: JoinError| Outcome::lost(name.clone(), &error.to_string(), self.started.elapsed());
+        let mut outcome = ended.unwrap_or_else(lost);
+        if let Some(earlier) = self.outcomes[number].take() {
+            outcome = outcome.after(earlier);
+        }
+        let end = end_of(&outcome);
+        self.outcomes[number] = Some(outcome);
+        end
+    }
+
+    /// Ends all tasks at once. Comes back with what became of the mirrors up to now.
+    fn abandon(self) -> Vec<Outcome> {
+        for task in &self.aborts {
+            task.abort();
+        }
+        self.listeners.emit(&Event::Abandoned);
+        let all = self.outcomes.into_iter().zip(self.tallies);
+        all.map(|(outcome, tally)| outcome.unwrap_or_else(|| tally.outcome())).collect()
+    }
+
+    fn into_outcomes(self) -> Vec<Outcome> {
+        let all = self.outcomes.into_iter().zip(self.settings);
+        all.map(|(outcome, settings)| {
+            let never = || Outcome::not_begun(settings.name, Failure::interrupted());
+            outcome.unwrap_or_else(never).settled()
+        })
+        .collect()
+    }
+}
+
+fn end_of(outcome: &Outcome) -> End {
+    let failures = || outcome.error.iter().chain(outcome.images_failed.iter().map(|failed| &failed.failure));
+    if outcome.is_complete() {
+        End::Complete
+    } else if failures().any(|failure| failure.class == Class::Deferred) {
+        End::Deferred
+    } else if failures().any(|failure| failure.class == Class::Unreachable) {
+        End::Unreachable
+    } else {
+        End::Failed
+    }
+}
+
+fn why(halt: Halt) -> Failure {
+    match halt {
+        Halt::Window => Failure::new(Class::Deferred, "its window is closed: it is left for a later run"),
+        Halt::Deadline => Failure::new(Class::Deadline, "the run has taken as long as it may")
+            .hint("run again: what is there is not sent again; or give the run more time"),
+        Halt::Failures(1) => Failure::new(Class::NotBegun, "not begun, because a mirror has failed"),
+        Halt::Failures(count) => {
+            Failure::new(Class::NotBegun, format!("not begun, because {count} mirrors have failed"))
+        }
+        Halt::Interrupted => Failure::interrupted(),
+    }
+}
+
+/// Feeds all mirrors. Comes back when each is done, given up or left out, or the run was told to stop.
+pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
+    let started = Instant::now();
+    let Run { inputs, opener, mirrors: all, schedule, settings, listeners, cancel, .. } = run;
+    listeners.emit(&Event::Started { mirrors: all.iter().map(|mirror| mirror.name.clone()).collect() });
+    let groups = Groups::by_rules(all.iter().map(|mirror| &mirror.rules));
+    let (budget, pool) = (Arc::clone(&opener.budget), Arc::clone(&opener.pool));
+    let (body_bytes, at_once) = (budget.shares().bodies, schedule.at_once(all.len()));
+    let buffering = MaxConcurrency::buffering(body_bytes, at_once);
+    let folder = opener.resources.spool_folder.clone();
+    let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
+    let (workers, cpu) = (opener.layer_workers(), Arc::clone(&opener.compressing));
+    let layers = Layers::new(pool, workers, settings.layer_compression, spill, cpu, buffering);
+    let backlog = Backlog::new(budget.unread_bytes());
+    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget));
+    let damage = Arc::new(Damage::default());
+    let context = || {
+        Arc::new(Context {
+            work: Work::new(Arc::clone(&preparer), Arc::clone(&backlog)),
+            preparer: Arc::clone(&preparer),
+            listeners: listeners.clone(),
+            settings: settings.clone(),
+            damage: Arc::clone(&damage),
+            sums: sums.clone(),
+        })
+    };
+    let contexts: Vec<Arc<Context>> = groups.rules().iter().map(|_| context()).collect();
+    let mut mirrors = Mirrors {
+        contexts: (0..all.len()).map(|number| Arc::clone(&contexts[groups.of_mirror(number)])).collect(),
+        max: all.iter().map(|mirror| MaxConcurrency::new(body_bytes, at_once, mirror.threads)).collect(),
+        stops: all.iter().map(|_| StopSignal::new(&cancel)).collect(),
+        outcomes: all.iter().map(|_| None).collect(),
+        tallies: all.iter().map(|mirror| Arc::new(Tally::new(mirror.name.clone()))).collect(),
+        settings: all,
+        tasks: FuturesUnordered::new(),
+        aborts: Vec::new(),
+        listeners: listeners.clone(),
+        started,
+    };
+    let mut supervisor = Supervisor::new(&schedule, mirrors.settings.len(), started);
+    let (stop, decoder) = (cancel.child_token(), opener.decoder.clone());
+    let mut reader = Some(Reader {
+        inputs,
+        opener,
+        groups,
+        settings: ReadSettings {
+            accept: settings.accept,
+            allow_damaged: settings.allow_damaged,
+            mirrors_come_later: true,
+        },
+        listeners: listeners.clone(),
+        works: contexts.iter().map(|context| Arc::clone(&context.work)).collect(),
+        preparer,
+        backlog,
+        recall,
+        cancel: stop.clone(),
+    });
+    let mut reading: Option<JoinHandle<ReadResult>> = None;
+    let mut read: Option<ReadResult> = None;
+    loop {
+        let now = Instant::now();
+        for step in supervisor.steps(now, |mirror| mirrors.gate(mirror, now)) {
+            match step {
+                Step::Begin(number) => mirrors.begin(number, &cancel, reader.is_some()),
+                Step::Stop(number, halt) => mirrors.stop(number, halt),
+                Step::Skip(number, halt) => mirrors.skip(number, halt),
+            }
+        }
+        // Nothing is read before there is somebody to read for.
+        if !mirrors.tasks.is_empty()
+            && let Some(mut reader) = reader.take()
+        {
+            reader.settings.mirrors_come_later = supervisor.some_wait();
+            reading = Some(tokio::task::spawn_blocking(move || reader.read()));
+        }
+        if read.is_some() && !supervisor.some_wait() {
+            decoder.settle(false);
+        }
+        if supervisor.is_done() {
+            break;
+        }
+        let look = supervisor.next_look(now, |mirror| mirrors.gate(mirror, now));
+        tokio::select! {
+            biased;
+            Some(joined) = OptionFuture::from(reading.as_mut()) => {
+                reading = None;
+                let (met, result) = joined.unwrap_or_else(|error| panicked(&error));
+                match result {
+                    Err(error) if !cancel.is_cancelled() => {
+                        return fed(mirrors.abandon(), met, Err(error), &layers, &damage);
+                    }
+                    result => {
+                        if let Err(error) = &result {
+                            tracing::debug!(%error, "reading ended because the run was told to stop");
+                        }
+                        read = Some((met, result));
+                    }
+                }
+            }
+            Some((number, ended)) = mirrors.tasks.next() => {
+                let end = mirrors.ended(number, ended);
+                let now = Instant::now();
+                supervisor.ended(number, end, mirrors.gate(number, now), now);
+            }
+            () = cancel.cancelled(), if !supervisor.is_interrupted() => supervisor.interrupt(),
+            Some(()) = OptionFuture::from(look.map(tokio::time::sleep_until)) => {}
+        }
+    }
+    let outcomes = mirrors.into_outcomes();
+    let (met, read) = match (read, reading) {
+        (Some((met, result)), _) => (met, Ok(result.ok())),
+        (None, None) => (Met::default(), Ok(None)),
+        (None, Some(reading)) => {
+            // No mirror is left to read for. A pipe that says nothing cannot be told, and is left to itself.
+            stop.cancel();
+            decoder.cancel();
+            match tokio::time::timeout(SHUTDOWN_GRACE, reading).await {
+                Ok(joined) => match joined.unwrap_or_else(|error| panicked(&error)) {
+                    (met, Ok(read)) => (met, Ok(Some(read))),
+                    (met, Err(error)) if error.fault() != Fault::Cancelled => (met, Err(error)),
+                    (met, Err(_)) => (met, Ok(None)),
+                },
+                Err(_) => (Met::default(), Ok(None)),
+            }
+        }
+    };
+    fed(outcomes, met, read, &layers, &damage)
+}
+
+fn fed(
+    outcomes: Vec<Outcome>,
+    met: Met,
+    read: Result<Option<Read>, BundleError>,
+    layers: &Layers,
+    damage: &Damage,
+) -> Fed {
+    let (damaged, changed) = (!damage.is_empty(), damage.has_changed());
+    Fed { outcomes, met, read, layers: layers.learned(), damaged, changed }
+}
+
+fn panicked(error: &JoinError) -> ReadResult {
+    (Met::default(), Err(reading::panicked(error)))
+}

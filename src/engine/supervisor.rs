@@ -1,0 +1,256 @@
+//! Which mirrors are fed, and when. Pure: no clock, no tasks.
+//!
+//! In: a [`Schedule`], how the windows stand, how mirrors ended, and the time. Out: [`Step`]s, which somebody carries out. A
+//! mirror begins when its group's turn has come, fewer than may be are fed, and its window is open. One whose window closes
+//! is stopped. One that can no longer be reached is tried again while others are fed or will be: that is the half-open state
+//! of a circuit breaker, and a registry that comes back within the run is finished.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// A mirror that was given up is tried again after this time, then after twice as long, and so on.
+const FIRST_RETRY: Duration = Duration::from_secs(60);
+const LAST_RETRY: Duration = Duration::from_secs(30 * 60);
+
+/// In which order mirrors are fed, and what ends that.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Schedule {
+    /// Mirrors that are fed at the same time, at the most; all where none is given.
+    pub parallel: Option<NonZeroUsize>,
+    /// Mirrors by their places in the run, in groups of which each begins when the one before it has ended. Mirrors in no
+    /// group come last, together.
+    pub waves: Vec<Vec<usize>>,
+    /// When so many mirrors have failed no other begins.
+    pub max_failures: Option<NonZeroUsize>,
+    /// How long the run may take.
+    pub deadline: Option<Duration>,
+}
+
+impl Schedule {
+    /// Of so many mirrors, how many are fed at the same time at the most.
+    pub(super) fn at_once(&self, mirrors: usize) -> usize {
+        self.parallel.map_or(mirrors, |parallel| parallel.get().min(mirrors))
+    }
+}
+
+/// Whether a mirror may be fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Until then.
+    Open(Option<Instant>),
+    /// Until then; for all of the run where no time is given.
+    Closed(Option<Instant>),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A mirror is fed from now on.
+    Begin(usize),
+    /// A mirror is stopped when what is on its way has arrived.
+    Stop(usize, Halt),
+    /// A mirror is not fed in this run.
+    Skip(usize, Halt),
+}
+
+/// Why a mirror is not fed, or not to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// Its window is closed.
+    Window,
+    /// The run has taken as long as it may.
+    Deadline,
+    /// As many mirrors have failed as may.
+    Failures(usize),
+    /// The run was told to stop.
+    Interrupted,
+}
+
+/// How the feeding of a mirror ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Complete,
+    Failed,
+    /// It can no longer be reached.
+    Unreachable,
+    /// Its window has closed.
+    Deferred,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Waiting,
+    Running {
+        is_stopped: bool,
+    },
+    /// To be tried again then.
+    GivenUp {
+        retry_at: Instant,
+    },
+    Ended,
+}
+
+#[derive(Debug)]
+struct Mirror {
+    standing: Standing,
+    wave: usize,
+    tries: u32,
+    has_failed: bool,
+}
+
+/// Decides which mirrors are fed.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    mirrors: Vec<Mirror>,
+    at_once: usize,
+    max_failures: usize,
+    deadline: Option<Instant>,
+    is_interrupted: bool,
+}
+
+impl Supervisor {
+    pub(super) fn new(schedule: &Schedule, mirrors: usize, now: Instant) -> Self {
+        let wave = |mirror: usize| {
+            let given = schedule.waves.iter().position(|wave| wave.contains(&mirror));
+            given.unwrap_or(schedule.waves.len())
+        };
+        let mirror =
+            |number| Mirror { standing: Standing::Waiting, wave: wave(number), tries: 0, has_failed: false };
+        Self {
+            mirrors: (0..mirrors).map(mirror).collect(),
+            at_once: schedule.at_once(mirrors),
+            max_failures: schedule.max_failures.map_or(usize::MAX, NonZeroUsize::get),
+            deadline: schedule.deadline.map(|deadline| now + deadline),
+            is_interrupted: false,
+        }
+    }
+
+    /// The run was told to stop. Mirrors that are being fed hear of that by themselves.
+    pub(super) fn interrupt(&mut self) {
+        self.is_interrupted = true;
+    }
+
+    pub(super) const fn is_interrupted(&self) -> bool {
+        self.is_interrupted
+    }
+
+    /// The feeding of a mirror has ended.
+    pub(super) fn ended(&mut self, mirror: usize, end: End, gate: Gate, now: Instant) {
+        let waits = !self.is_over(now);
+        let mirror = &mut self.mirrors[mirror];
+        mirror.has_failed = matches!(end, End::Failed | End::Unreachable);
+        mirror.standing = match (end, gate) {
+            (End::Unreachable, _) if waits => {
+                let after = FIRST_RETRY.saturating_mul(1 << mirror.tries.min(16)).min(LAST_RETRY);
+                mirror.tries += 1;
+                Standing::GivenUp { retry_at: now + after }
+            }
+            // It goes on when its window opens again.
+            (End::Deferred, Gate::Open(_) | Gate::Closed(Some(_))) if waits => Standing::Waiting,
+            _ => Standing::Ended,
+        };
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.mirrors.iter().all(|mirror| mirror.standing == Standing::Ended)
+    }
+
+    /// Whether a mirror may begin that was not fed yet.
+    pub(super) fn some_wait(&self) -> bool {
+        self.mirrors.iter().any(|mirror| mirror.standing == Standing::Waiting)
+    }
+
+    /// What is to be done now.
+    pub(super) fn steps(&mut self, now: Instant, gate: impl Fn(usize) -> Gate) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let over = self.why_over(now);
+        for (number, mirror) in self.mirrors.iter_mut().enumerate() {
+            let is_closed = || matches!(gate(number), Gate::Closed(_));
+            match (mirror.standing, over) {
+                (Standing::Waiting, Some(halt)) => {
+                    mirror.standing = Standing::Ended;
+                    steps.push(Step::Skip(number, halt));
+                }
+                (Standing::Waiting, None) if gate(number) == Gate::Closed(None) => {
+                    mirror.standing = Standing::Ended;
+                    steps.push(Step::Skip(number, Halt::Window));
+                }
+                (Standing::GivenUp { .. }, Some(_)) => mirror.standing = Standing::Ended,
+                (Standing::Running { is_stopped: false }, Some(Halt::Deadline)) => {
+                    mirror.standing = Standing::Running { is_stopped: true };
+                    steps.push(Step::Stop(number, Halt::Deadline));
+                }
+                (Standing::Running { is_stopped: false }, _) if is_closed() => {
+                    mirror.standing = Standing::Running { is_stopped: true };
+                    steps.push(Step::Stop(number, Halt::Window));
+                }
+                _ => {}
+            }
+        }
+        let wave = self.wave();
+        let may_begin = |mirror: &Mirror| match mirror.standing {
+            Standing::Waiting => mirror.wave == wave,
+            Standing::GivenUp { retry_at } => retry_at <= now,
+            Standing::Running { .. } | Standing::Ended => false,
+        };
+        // Those that had no turn yet come before those that are tried again.
+        let mut ready: Vec<usize> =
+            (0..self.mirrors.len()).filter(|at| may_begin(&self.mirrors[*at])).collect();
+        ready.sort_by_key(|at| self.mirrors[*at].tries);
+        ready.retain(|at| matches!(gate(*at), Gate::Open(_)));
+        for number in ready.into_iter().take(self.at_once.saturating_sub(self.running())) {
+            self.mirrors[number].standing = Standing::Running { is_stopped: false };
+            steps.push(Step::Begin(number));
+        }
+        // Nobody waits for mirrors that were given up alone.
+        if self.running() == 0 && !self.some_wait() {
+            self.mirrors.iter_mut().for_each(|mirror| mirror.standing = Standing::Ended);
+        }
+        steps
+    }
+
+    /// When there is something to be done at the latest, if no mirror ends before.
+    pub(super) fn next_look(&self, now: Instant, gate: impl Fn(usize) -> Gate) -> Option<Instant> {
+        let full = self.running() >= self.at_once;
+        let of_mirror = |(number, mirror): (usize, &Mirror)| match (mirror.standing, gate(number)) {
+            (Standing::Running { is_stopped: false }, Gate::Open(until))
+            | (Standing::Waiting | Standing::GivenUp { .. }, Gate::Closed(until)) => until,
+            (Standing::GivenUp { retry_at }, Gate::Open(_)) if !full => Some(retry_at),
+            _ => None,
+        };
+        let of_mirrors = self.mirrors.iter().enumerate().filter_map(of_mirror);
+        of_mirrors.chain(self.deadline).filter(|at| *at > now).min()
+    }
+
+    /// The group whose turn it is. A mirror that was given up holds up nobody.
+    fn wave(&self) -> usize {
+        let busy = |mirror: &&Mirror| matches!(mirror.standing, Standing::Waiting | Standing::Running { .. });
+        self.mirrors.iter().filter(busy).map(|mirror| mirror.wave).min().unwrap_or(0)
+    }
+
+    fn running(&self) -> usize {
+        self.mirrors.iter().filter(|mirror| matches!(mirror.standing, Standing::Running { .. })).count()
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.is_interrupted || self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Why no other mirror begins.
+    fn why_over(&self, now: Instant) -> Option<Halt> {
+        let failed = self.mirrors.iter().filter(|mirror| mirror.has_failed).count();
+        if self.is_interrupted {
+            Some(Halt::Interrupted)
+        } else if self.is_over(now) {
+            Some(Halt::Deadline)
+        } else {
+            (failed >= self.max_failures).then_some(Halt::Failures(failed))
+        }
+    }
+}
