@@ -61,7 +61,7 @@ pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
 pub(crate) use upload::UploadSession;
 
-use auth::{Auth, Scopes};
+use auth::{Identities, Scopes};
 use client::{Client, Reply, Request};
 pub(crate) use host::Greeting;
 use host::HostState;
@@ -123,6 +123,8 @@ pub struct ClientOptions {
     pub must_speak_tls: bool,
     /// Who we are.
     pub credential: Option<Credential>,
+    /// Who we are in some repositories, and in those below them.
+    pub credentials_below: Vec<(Repository, Credential)>,
     /// What we will do.
     pub access: Access,
     /// Token servers of other domains that may see the credentials.
@@ -153,6 +155,7 @@ impl Default for ClientOptions {
             skip_verify: false,
             must_speak_tls: false,
             credential: None,
+            credentials_below: Vec::new(),
             access: Access::default(),
             auth_realms: Vec::new(),
             accounts: Arc::default(),
@@ -190,7 +193,7 @@ pub struct Registry(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    auth: Auth,
+    identities: Identities,
     access: Access,
     allow_foreign_uploads: bool,
 }
@@ -217,17 +220,17 @@ impl Registry {
             tracing::trace!(?read, "the system's authorities");
         }
         let clients = Clients::new(&endpoint, &options)?;
-        let auth = Auth::new(&options);
+        let identities = Identities::new(&options);
         let transport = Transport::new(clients, &options);
         let client = Client::new(endpoint, transport, options.retry, options.observer);
         match connect::knock(&client).await {
             Ok(()) => {}
-            Err(error) if error.status() == Some(401) => auth.learn(&client, error).await?,
+            Err(error) if error.status() == Some(401) => identities.learn(&client, error).await?,
             Err(error) => return Err(error),
         }
         Ok(Self(Arc::new(Inner {
             client,
-            auth,
+            identities,
             access: options.access,
             allow_foreign_uploads: options.allow_foreign_uploads,
         })))
@@ -283,11 +286,17 @@ impl Registry {
     }
 
     async fn call(&self, repository: &Repository, request: &Request<'_>) -> Result<Reply, RegistryError> {
-        self.call_with(&self.scopes(repository), request).await
+        self.call_with(repository, &self.scopes(repository), request).await
     }
 
-    async fn call_with(&self, scopes: &Scopes, request: &Request<'_>) -> Result<Reply, RegistryError> {
-        let reply = self.0.client.call(&self.0.auth, scopes, request).await?;
+    async fn call_with(
+        &self,
+        repository: &Repository,
+        scopes: &Scopes,
+        request: &Request<'_>,
+    ) -> Result<Reply, RegistryError> {
+        let auth = self.0.identities.of(repository);
+        let reply = self.0.client.call(auth, scopes, request).await?;
         if self.0.access == Access::Pull {
             // Who only asks gets on with each answer.
             self.host().breaker().acknowledged();

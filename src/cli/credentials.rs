@@ -14,6 +14,7 @@ use secrecy::SecretString;
 
 use super::output::Output;
 use super::per_mirror::Mirrors;
+use crate::oci::Repository;
 use crate::registry::{
     ClientOptions, Credential, CredentialSource, Kind, Registry, RegistryError, Target, credentials, program,
 };
@@ -61,6 +62,13 @@ const PASSWORD: &str = "LAYERCAST_PASSWORD";
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 /// A password store may have to be unlocked first.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Who we are to one mirror: as a rule, and in repositories that have entries of their own.
+#[derive(Default)]
+pub(super) struct WhoWeAre {
+    pub(super) credential: Option<Credential>,
+    pub(super) below: Vec<(Repository, Credential)>,
+}
 
 /// Passwords that are read once for all mirrors.
 #[derive(Default)]
@@ -207,13 +215,13 @@ impl CredentialArgs {
         target: &Target,
         options: &ClientOptions,
         output: &Output,
-    ) -> Result<Option<Credential>, Failure> {
+    ) -> Result<WhoWeAre, Failure> {
         if self.unneeded() {
-            return Ok(None);
+            return Ok(WhoWeAre::default());
         }
         let given = self.given(mirrors, target, passwords)?;
         if given.is_some() {
-            return Ok(given);
+            return Ok(WhoWeAre { credential: given, below: Vec::new() });
         }
         let name = target.to_string();
         let given = mirrors.value(&self.credential_file, target).map(Path::new);
@@ -226,9 +234,11 @@ impl CredentialArgs {
             (None, None) => credentials::find(&name),
         };
         found.troubles.iter().for_each(|trouble| output.warn(trouble));
-        if let Some(credential) = found.credential {
-            output.note(&format!("{name}: {}", credential.who()));
-            return Ok(Some(credential));
+        for (place, credential) in found.named(&name) {
+            output.note(&format!("{place}: {}", credential.who()));
+        }
+        if found.credential.is_some() || !found.below.is_empty() {
+            return Ok(WhoWeAre { credential: found.credential, below: found.below });
         }
         match file {
             Some(path) if found.troubles.is_empty() => {
@@ -250,7 +260,7 @@ impl CredentialArgs {
         match Registry::connect(&target.endpoint, options).await {
             Err(error) if error.kind() == Kind::Auth => {}
             // It takes everyone; or it has another problem, which the run will tell of.
-            _ => return Ok(None),
+            _ => return Ok(WhoWeAre::default()),
         }
         if !std::io::stdin().is_terminal() {
             let text = format!("{name} needs credentials, and none were found{}", near(&found.near));
@@ -259,7 +269,7 @@ impl CredentialArgs {
                  LAYERCAST_PASSWORD, or log in with docker or podman; --need-credential=false asks for nothing",
             ));
         }
-        ask(&name).map(Some)
+        Ok(WhoWeAre { credential: Some(ask(&name)?), below: Vec::new() })
     }
 }
 

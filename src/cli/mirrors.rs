@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::credentials::{CredentialArgs, NamedConfig, Passwords};
+use super::credentials::{CredentialArgs, NamedConfig, Passwords, WhoWeAre};
 use super::output::Output;
 use super::per_mirror::Mirrors;
 use crate::cluster::file::{Expectations, NamedFile, RegistryMirror};
@@ -27,6 +27,10 @@ pub(super) struct MirrorArgs {
     /// Take registries, CAs and credentials from registryMirrors of a cluster's configuration file instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["private_registry", "cacert"], help_heading = "Mirrors")]
     cluster: Option<PathBuf>,
+    /// Path below which the API of a registry lies, as /repository/NAME (Nexus) or /artifactory/api/docker/NAME (repeatable:
+    /// MIRROR=PATH)
+    #[arg(long, value_name = "[MIRROR=]PATH", help_heading = "Mirrors")]
+    api_path: Vec<String>,
     /// CA certificates (PEM) to trust besides the system's, for a registry with a private certificate (repeatable:
     /// MIRROR=FILE is for one mirror)
     #[arg(long, value_name = "[MIRROR=]FILE", help_heading = "Mirrors")]
@@ -90,6 +94,9 @@ impl MirrorArgs {
         ] {
             named.check_files(flag, values)?;
         }
+        if let Some(name) = self.api_path.iter().find_map(|value| named.unknown(value)) {
+            return Err(named.is_no_mirror("--api-path", name));
+        }
         self.credentials.check(&named)?;
         let bandwidth = Bandwidth::parse(&self.bandwidth, &named)?;
         let mut passwords = Passwords::default();
@@ -109,9 +116,10 @@ impl MirrorArgs {
             options.authorities.extend(ca.clone());
             options.client_certificates.extend(self.client_certificate(&named, target)?);
             let own = pull_credentials.as_ref();
+            let target = &self.with_api_path(&named, target)?;
             let finding = self.credentials.find(&named, &mut passwords, own, target, &options, output);
-            let credential = runtime.block_on(finding)?;
-            let client = ClientOptions { credential, ..options };
+            let WhoWeAre { credential, below } = runtime.block_on(finding)?;
+            let client = ClientOptions { credential, credentials_below: below, ..options };
             mirrors.push(MirrorSettings {
                 name: target.to_string(),
                 target: target.clone(),
@@ -124,6 +132,15 @@ impl MirrorArgs {
             });
         }
         Ok(mirrors)
+    }
+
+    fn with_api_path(&self, mirrors: &Mirrors<'_>, target: &Target) -> Result<Target, Failure> {
+        let Some(path) = mirrors.value(&self.api_path, target) else { return Ok(target.clone()) };
+        let endpoint = target.endpoint.with_api_path(path).map_err(|why| {
+            Failure::usage(format!("--api-path: {why}"))
+                .hint("write what stands between the host and /v2 in its addresses, as /repository/NAME")
+        })?;
+        Ok(Target { endpoint, ..target.clone() })
     }
 
     fn client_certificate(

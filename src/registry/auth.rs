@@ -10,6 +10,7 @@ mod credential;
 pub(crate) mod credentials;
 mod document;
 mod helper;
+mod identities;
 mod keys;
 pub(crate) mod program;
 mod realm;
@@ -18,6 +19,7 @@ mod token;
 pub(crate) use account::Accounts;
 pub(crate) use credential::Credential;
 pub(crate) use credential::{CredentialSource, Proof};
+pub(super) use identities::Identities;
 pub(super) use token::{Auth, Proven};
 
 use crate::oci::Repository;

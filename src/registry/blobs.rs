@@ -95,7 +95,7 @@ impl Registry {
         let request = Request::new(Method::POST, url).for_itself();
         // A token of its own: servers that mind two scopes must not spoil the others.
         let scopes = self.scopes(repository).reading(from);
-        let reply = self.call_with(&scopes, &request).await?;
+        let reply = self.call_with(repository, &scopes, &request).await?;
         if reply.status == 202 {
             return self.session(repository, &request, &reply).map(Mount::Session);
         }

@@ -275,9 +275,13 @@ impl Client {
 
     /// Looks whether a host is back until it is, or until there is no patience left with it.
     async fn look(&self, host: &HostState, url: &Url) -> Result<(), Cause> {
-        let mut at = url.clone();
-        at.set_path(if self.endpoint.is_origin_of(url) { "/v2/" } else { "/" });
-        at.set_query(None);
+        let own_door = self.endpoint.url("").ok().filter(|_| self.endpoint.is_origin_of(url));
+        let at = own_door.unwrap_or_else(|| {
+            let mut at = url.clone();
+            at.set_path("/");
+            at.set_query(None);
+            at
+        });
         let what = format!("GET {}", self.transport.shown_url(&at));
         let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
         loop {

@@ -29,6 +29,8 @@ pub struct Endpoint {
     scheme: Scheme,
     host: Host<String>,
     port: Option<u16>,
+    /// Where the API lies on it, without `/v2`: empty, or `/artifactory/api/docker/NAME`.
+    api_path: String,
 }
 
 /// A registry and, if given, the namespace below which everything goes.
@@ -88,6 +90,24 @@ impl Endpoint {
         Self { scheme, ..self.clone() }
     }
 
+    /// The same host, with its API below a path as it may be written: `/repository/NAME`, with or without `/v2` behind it.
+    ///
+    /// # Errors
+    /// Why it is no such path.
+    pub(crate) fn with_api_path(&self, text: &str) -> Result<Self, String> {
+        let path = text.trim_end_matches('/');
+        let path = path.strip_suffix("/v2").unwrap_or(path);
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "?#%\\".contains(c);
+        if !path.is_empty() && !path.starts_with('/') {
+            return Err(format!("{text:?} does not begin with /"));
+        }
+        if path.contains("//") || path.split('/').any(|part| matches!(part, "." | "..")) || path.contains(odd)
+        {
+            return Err(format!("{text:?} holds something that has no place in a path"));
+        }
+        Ok(Self { api_path: path.to_owned(), ..self.clone() })
+    }
+
     /// The same host on another port.
     #[must_use]
     pub(super) fn with_port(&self, port: u16) -> Self {
@@ -99,7 +119,7 @@ impl Endpoint {
     /// # Errors
     /// Only if the parts do not make a URL, which valid repositories, tags and digests always do.
     pub(super) fn url(&self, path: &str) -> Result<Url, RegistryError> {
-        let text = format!("{self}/v2/{path}");
+        let text = format!("{self}{}/v2/{path}", self.api_path);
         Url::parse(&text).map_err(|e| Cause::Internal(format!("{text:?} is not a URL: {e}")).into())
     }
 
@@ -236,7 +256,7 @@ impl FromStr for Target {
             Reach::Loopback => Scheme::Unstated,
             _ => Scheme::Https,
         });
-        Ok(Self { endpoint: Endpoint { scheme, host, port }, namespace })
+        Ok(Self { endpoint: Endpoint { scheme, host, port, api_path: String::new() }, namespace })
     }
 }
 
@@ -292,6 +312,24 @@ mod tests {
         ] {
             let error = text.parse::<Target>().unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_api_may_lie_below_a_path() {
+        let endpoint = target("https://h:5000/ns").endpoint;
+        for (text, url) in [
+            ("/repository/docker", "https://h:5000/repository/docker/v2/a/manifests/1"),
+            ("/artifactory/api/docker/x/v2/", "https://h:5000/artifactory/api/docker/x/v2/a/manifests/1"),
+            ("/", "https://h:5000/v2/a/manifests/1"),
+            ("", "https://h:5000/v2/a/manifests/1"),
+            ("/v2", "https://h:5000/v2/a/manifests/1"),
+        ] {
+            let url_found = endpoint.with_api_path(text).unwrap().url("a/manifests/1").unwrap();
+            assert_eq!(url_found.as_str(), url, "{text}");
+        }
+        for text in ["repository", "/a//b", "/../x", "/a?b", "/a b", "https://h/x"] {
+            assert!(endpoint.with_api_path(text).is_err(), "{text}");
         }
     }
 

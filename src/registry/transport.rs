@@ -94,7 +94,7 @@ impl Transport {
         // A session is opened over the connection that its bytes will take, which stands then.
         let over_http1 = match payload {
             Payload::Blob { .. } => true,
-            Payload::Empty => *method == Method::POST || url.path() == "/v2/",
+            Payload::Empty => *method == Method::POST || url.path().ends_with("/v2/"),
             Payload::Bytes(_) => false,
         };
         let client = match probe {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::build::Bundle;
 use crate::support::registry::{Registry, Setup};
-use crate::support::scripted::{Action, Answer, Login, Request, Rule, ScriptedRegistry};
+use crate::support::scripted::{Action, Answer, Login, Request, Rule, ScriptedRegistry, Store};
 use crate::support::{Push, bundle, folder, layercast, tool, within};
 
 const LOGIN: Login = Login { user: "pusher", password: "s3cret-word", token: "canary-token-1" };
@@ -242,4 +242,49 @@ fn a_password_file_that_changed_is_read_again() {
     ));
     let push = Push::bare().and_to(&registry).source(&many_images(folder.path()));
     push.flag("--username=pusher").flag("--password-file").flag(&file).run().complete();
+}
+
+#[test]
+fn each_repository_is_pushed_with_the_longest_entry_for_it() {
+    let folder = folder();
+    let registry = ScriptedRegistry::start();
+    let challenge = Answer::status(401).header("WWW-Authenticate", "Basic realm=\"r\"");
+    let (host, bundle) = (registry.host(), Bundle::oci_layout());
+    let bundle = bundle
+        .image("images.example/app/one:1", &["one"])
+        .image("images.example/app/deep/two:1", &["two"])
+        .image("images.example/other:1", &["three"]);
+    let push = Push::bare().and_to(format!("{host}/team").as_str()).source(&bundle.write(folder.path()));
+    let auth = |user: &str| json!({"auth": encode(&format!("{user}:x"))});
+    let entries =
+        json!({format!("{host}/team/app"): auth("app"), format!("{host}/team/app/deep"): auth("deep")});
+    for general in [Some("general"), None] {
+        registry.on(Rule::on("GET", "/v2/", Action::Answer(challenge.clone())).times(1));
+        let mut config = json!({"auths": entries});
+        if let Some(user) = general {
+            config["auths"][&host] = auth(user);
+        }
+        registry.store(Store::empty);
+        let (exit, said) = with_config(&push, folder.path(), &config);
+        let asked = registry.asked();
+        let users = |part: &str| {
+            let of_path = asked.iter().filter(|it| it.path.contains(part));
+            let mut users: Vec<_> = of_path.map(|it| it.header("authorization").to_owned()).collect();
+            users.dedup();
+            users
+        };
+        let basic = |user: &str| format!("Basic {}", encode(&format!("{user}:x")));
+        assert_eq!(users("/team/app/one/"), [basic("app")], "{said}");
+        assert_eq!(users("/team/app/deep/"), [basic("deep")], "{said}");
+        // Without an entry for the rest, only those images fail.
+        assert_eq!(
+            (exit, users("/team/other/")),
+            match general {
+                Some(user) => (0, vec![basic(user)]),
+                None => (3, vec![]),
+            },
+            "{said}"
+        );
+        registry.forget_rules();
+    }
 }

@@ -320,3 +320,31 @@ fn a_pipe_is_a_bundle() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     judge(&registry.url(), &source);
 }
+
+/// As of Nexus and Artifactory, whose registries lie below paths of one host.
+#[test]
+fn a_registry_below_a_path_is_planned_filled_and_verified() {
+    use crate::support::Push;
+    use crate::support::build::Bundle;
+    use crate::support::scripted::ScriptedRegistry;
+
+    let folder = folder();
+    let registry = ScriptedRegistry::strict().below("/repository/docker");
+    let path = Bundle::oci_layout().image("images.example/a/one:1", &["base", "one"]).write(folder.path());
+    let to = format!("{}/team", registry.host());
+    let below = format!("--api-path={}=/repository/docker/v2/", registry.host());
+    Push::to(to.as_str()).source(&path).flag(&below).run().complete();
+    assert_eq!(
+        registry.store(|store| (store.shown(), store.faults())),
+        (vec!["team/a/one:1".to_owned()], vec![])
+    );
+    for verb in ["plan", "verify"] {
+        let mut command = layercast();
+        command
+            .args([verb, "--need-credential=false", "--private-registry", &to, &below, "--source"])
+            .arg(&path);
+        let output = within(Duration::from_secs(60), command);
+        assert_eq!(output.status.code(), Some(0), "{verb}: {output:?}");
+    }
+    assert_eq!(Push::to(to.as_str()).source(&path).run().exit, 6, "nothing is there without it");
+}

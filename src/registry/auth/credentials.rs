@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::document::{self, CredentialFile};
 use super::keys::{is_near, keys, normal, server_name};
 use super::{Credential, CredentialSource, helper};
+use crate::oci::Repository;
 use crate::registry::error::{Cause, RegistryError};
 use crate::small_file;
 
@@ -20,10 +21,21 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 pub(crate) struct FoundCredential {
     /// Who we are.
     pub(crate) credential: Option<Credential>,
+    /// Who we are in repositories, and in those below them, that have entries of their own.
+    pub(crate) below: Vec<(Repository, Credential)>,
     /// Sources that failed, each with its file and what can be done.
     pub(crate) troubles: Vec<String>,
-    /// Entries for a namespace of the registry, or for another port: perhaps one of them was meant.
+    /// Entries for another namespace of the registry, or for another port: perhaps one of them was meant.
     pub(crate) near: Vec<String>,
+}
+
+impl FoundCredential {
+    /// All that were found, each with the place that it is for; `host[:port][/path]` is what was looked for.
+    pub(crate) fn named<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (String, &'a Credential)> {
+        let authority = host.split('/').next().unwrap_or(host);
+        let below = self.below.iter().map(move |(path, who)| (format!("{authority}/{path}"), who));
+        self.credential.iter().map(move |who| (host.to_owned(), who)).chain(below)
+    }
 }
 
 /// The credentials for `host[:port][/path]` in the files of Docker and podman. Blocks, as a helper program may have to be
@@ -77,10 +89,11 @@ fn find_in(files: &[PathBuf], host: &str) -> FoundCredential {
                 all.troubles.extend(found.troubles);
                 all.near.extend(found.near);
                 all.credential = found.credential;
+                all.below = found.below;
             }
             Err(why) => all.troubles.push(format!("{}: {why}", path.display())),
         }
-        if all.credential.is_some() {
+        if all.credential.is_some() || !all.below.is_empty() {
             break;
         }
     }
@@ -114,7 +127,7 @@ fn read(path: &Path) -> Result<CredentialFile, String> {
 /// Docker's order: the host's own helper, the store of all, what stands in the file.
 fn look_up(document: &CredentialFile, path: &Path, host: &str) -> FoundCredential {
     let keys = keys(host);
-    let mut found = FoundCredential::default();
+    let mut found = FoundCredential { below: below(document, path, host), ..FoundCredential::default() };
     let origin = |words: String| {
         let (path, host) = (path.to_owned(), host.to_owned());
         CredentialSource::again(words, Arc::new(move || from_file(&path, &host).ok()?.credential))
@@ -144,12 +157,39 @@ fn look_up(document: &CredentialFile, path: &Path, host: &str) -> FoundCredentia
             found.credential = Some(Credential::new(proof, origin(path.display().to_string())));
         }
         Ok(None) => {
-            let near = document.names().filter(|name| is_near(name, host) && !keys.contains(&normal(name)));
+            let is_meant = |name: &str| keys.contains(&normal(name)) || path_below(name, host).is_some();
+            let near = document.names().filter(|name| is_near(name, host) && !is_meant(name));
             found.near = near.map(|name| format!("{name} in {}", path.display())).collect();
         }
         Err(why) => found.troubles.push(format!("{}: {why}", path.display())),
     }
     found
+}
+
+/// The entries for repositories below `host[:port][/path]`. Those that are empty or damaged say nothing; the damaged entry
+/// that counts is named where it is looked up by itself.
+fn below(document: &CredentialFile, path: &Path, host: &str) -> Vec<(Repository, Credential)> {
+    let entry = |name: &str| {
+        let repository = path_below(name, host)?;
+        let (_, proof) = document.entry(&[normal(name)]).ok()??;
+        let (file, name) = (path.to_owned(), normal(name));
+        let words = path.display().to_string();
+        let again =
+            CredentialSource::again(words, Arc::new(move || from_file(&file, &name).ok()?.credential));
+        Some((repository, Credential::new(proof, again)))
+    };
+    document.names().filter_map(entry).collect()
+}
+
+/// The repository that a key names, with all its namespaces, if it lies below `host[:port][/path]`.
+fn path_below(key: &str, host: &str) -> Option<Repository> {
+    let (key, host) = (normal(key), normal(host));
+    let path = host.split_once('/').map_or("", |(_, path)| path);
+    let (authority, repository) = key.split_once('/')?;
+    let is_of_host = super::keys::keys(authority).contains(&host.split('/').next()?.to_owned());
+    let rest =
+        if path.is_empty() { Some(repository) } else { repository.strip_prefix(path)?.strip_prefix('/') };
+    rest.filter(|_| is_of_host).and_then(|_| repository.parse().ok())
 }
 
 #[cfg(test)]
@@ -199,7 +239,27 @@ mod tests {
         assert_eq!(found(text, "r/a/b/c").as_deref(), Some("v:q"));
         assert_eq!(found(text, "r/a").as_deref(), Some("u:p"));
         let text = r#"{"auths":{"r/team":{"auth":"dTpw"},"r:5000":{"auth":"dTpw"},"s":{"auth":"dTpw"}}}"#;
-        assert_eq!(look(text, "r").near, ["r/team in config.json", "r:5000 in config.json"]);
+        assert_eq!(look(text, "r").near, ["r:5000 in config.json"]);
+        assert_eq!(look(text, "r/other").near, ["r/team in config.json", "r:5000 in config.json"]);
+    }
+
+    #[test]
+    fn entries_for_repositories_below_are_found_with_their_paths() {
+        let text = r#"{"auths":{"r:443/team":{"auth":"dTpw"},"r/team/app":{"auth":"djpx"},"r/team/empty":{},"r/x":{"auth":"djpx"},
+            "https://r/v2/":{"auth":"dTpw"},"s/team/app":{"auth":"djpx"}}}"#;
+        let below = |host: &str| {
+            let mut below: Vec<String> = look(text, host)
+                .below
+                .iter()
+                .map(|(path, who)| format!("{path} {}", who.user().unwrap()))
+                .collect();
+            below.sort();
+            below
+        };
+        assert_eq!(below("r"), ["team u", "team/app v", "x v"]);
+        assert_eq!(below("r:443/team"), ["team/app v"]);
+        assert_eq!(below("r/team/app"), [""; 0]);
+        assert_eq!(below("r/te"), [""; 0]);
     }
 
     #[test]

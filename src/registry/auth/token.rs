@@ -111,6 +111,17 @@ impl Auth {
         }
     }
 
+    pub(super) fn has_credential(&self) -> bool {
+        self.credential.lock().is_some()
+    }
+
+    /// Takes in what another one of us has learned on the front door.
+    pub(super) fn expects_as(&self, other: &Self) {
+        let known = other.known.lock().clone();
+        *self.known.lock() = known;
+        self.door_asks.store(other.door_asks.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Takes in what the registry asks for on its front door, and shows credentials, if there are any, once.
     pub(in crate::registry) async fn learn(
         &self,

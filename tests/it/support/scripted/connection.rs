@@ -77,6 +77,14 @@ impl Answer {
         self
     }
 
+    /// Leads where the API lies.
+    pub(super) fn located_below(mut self, path: &str) -> Self {
+        for (_, value) in self.headers.iter_mut().filter(|(name, _)| name == "Location") {
+            value.insert_str(0, path);
+        }
+        self
+    }
+
     pub(crate) fn body(self, body: Vec<u8>) -> Self {
         Self { body, ..self }
     }

@@ -42,6 +42,7 @@ struct Shared {
     rules: Mutex<Vec<Rule>>,
     asked: Mutex<Vec<Request>>,
     login: Mutex<Option<Login>>,
+    below: Mutex<&'static str>,
     hold: mpsc::Sender<()>,
 }
 
@@ -58,6 +59,7 @@ impl ScriptedRegistry {
             rules: Mutex::default(),
             asked: Mutex::default(),
             login: Mutex::default(),
+            below: Mutex::default(),
             hold,
         });
         let served = Arc::clone(&shared);
@@ -80,6 +82,12 @@ impl ScriptedRegistry {
     /// Asks for a login with a token from now on.
     pub(crate) fn asks_for(self, login: Login) -> Self {
         *self.shared.login.lock() = Some(login);
+        self
+    }
+
+    /// Its API lies below this path, as that of a repository manager.
+    pub(crate) fn below(self, path: &'static str) -> Self {
+        *self.shared.below.lock() = path;
         self
     }
 
@@ -138,6 +146,11 @@ impl Shared {
     }
 
     fn exchange(&self, connection: &mut connection::Connection, request: &mut Request) -> Served {
+        let below = *self.below.lock();
+        let Some(path) = request.path.strip_prefix(below).map(str::to_owned) else {
+            return Served::Answer(Answer::status(404));
+        };
+        request.path = path;
         let action = self.rules.lock().iter_mut().find_map(|rule| rule.meets(request));
         match action {
             Some(Action::ResetBefore) => return Served::End(End::Reset),
@@ -160,7 +173,7 @@ impl Shared {
         match action {
             Some(Action::LoseAnswer) => Served::End(End::Quiet),
             Some(Action::DoneBut(other)) => Served::Answer(other),
-            _ => Served::Answer(answer),
+            _ => Served::Answer(answer.located_below(below)),
         }
     }
 

@@ -1,0 +1,53 @@
+//! Who we are in which repository of one registry: files of credentials may have entries for namespaces and repositories, and
+//! the longest that fits counts.
+
+use super::{Auth, Credential};
+use crate::oci::Repository;
+use crate::registry::ClientOptions;
+use crate::registry::client::Client;
+use crate::registry::error::RegistryError;
+
+/// Everybody that we are to one registry.
+pub(in crate::registry) struct Identities {
+    /// Where no other fits.
+    general: Auth,
+    /// The longest path first.
+    below: Vec<(Repository, Auth)>,
+}
+
+impl Identities {
+    pub(in crate::registry) fn new(options: &ClientOptions) -> Self {
+        let own = |credential: &Credential| {
+            Auth::new(&ClientOptions { credential: Some(credential.clone()), ..options.clone() })
+        };
+        let mut below: Vec<(Repository, Auth)> = options
+            .credentials_below
+            .iter()
+            .map(|(path, credential)| (path.clone(), own(credential)))
+            .collect();
+        below.sort_by_key(|(path, _)| std::cmp::Reverse(path.as_str().len()));
+        Self { general: Auth::new(options), below }
+    }
+
+    /// Who we are in a repository.
+    pub(in crate::registry) fn of(&self, repository: &Repository) -> &Auth {
+        let name = repository.as_str();
+        let is_below =
+            |path: &str| name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let own = self.below.iter().find(|(path, _)| is_below(path.as_str()));
+        own.map_or(&self.general, |(_, auth)| auth)
+    }
+
+    /// Takes in what the registry asks for on its front door. One shows credentials there.
+    pub(in crate::registry) async fn learn(
+        &self,
+        client: &Client,
+        refused: RegistryError,
+    ) -> Result<(), RegistryError> {
+        let mut all = std::iter::once(&self.general).chain(self.below.iter().map(|(_, auth)| auth));
+        let first = all.clone().find(|auth| auth.has_credential()).unwrap_or(&self.general);
+        first.learn(client, refused).await?;
+        all.by_ref().for_each(|auth| auth.expects_as(first));
+        Ok(())
+    }
+}
