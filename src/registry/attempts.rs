@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use backon::ExponentialBackoff;
-
 use crate::clock::Instant;
 use crate::registry::Observer;
 use crate::registry::cause::Cause;
 use crate::registry::error::RegistryError;
 use crate::registry::host::HostState;
 use crate::registry::lasting::Manner;
-use crate::registry::retry::{Replay, RetryDecision, RetryPolicy, classify};
+use crate::registry::retry::{Delays, Replay, RetryDecision, RetryPolicy, classify};
 
 /// Tries so far, and the pauses between those to come.
 pub(super) struct Attempts<'a> {
@@ -18,7 +16,7 @@ pub(super) struct Attempts<'a> {
     observer: &'a dyn Observer,
     what: String,
     made: u32,
-    delays: ExponentialBackoff,
+    delays: Delays,
 }
 
 impl<'a> Attempts<'a> {
@@ -27,12 +25,13 @@ impl<'a> Attempts<'a> {
         Self { policy, observer, what, made: 0, delays: policy.delays() }
     }
 
-    /// After a failed try of a request: waits until the next, or gives the error back because there is none.
+    /// After a failed try of a request, which was sent then: waits until the next, or gives the error back because there is none.
     pub(super) async fn retry(
         &mut self,
         host: &HostState,
         replay: Replay,
         manner: Option<Manner>,
+        sent: Instant,
         error: RegistryError,
     ) -> Result<(), RegistryError> {
         self.made += 1;
@@ -44,7 +43,7 @@ impl<'a> Attempts<'a> {
         {
             let now = Instant::now();
             match asked {
-                None => host.pause(now, delay),
+                None => host.back_off(sent, now, self.policy),
                 Some(asked) if host.pause_as_asked(now, asked) => {}
                 Some(asked) => return Err(error.too_long(asked)),
             }
@@ -81,7 +80,7 @@ impl<'a> Attempts<'a> {
 
     /// The next pause of our own choice.
     pub(super) fn delay(&mut self) -> Duration {
-        self.delays.next().unwrap_or(self.policy.max_delay)
+        self.delays.next()
     }
 
     /// Waits, at least for as long as the host is to be left alone, and says so.

@@ -85,7 +85,11 @@ pub(super) enum Cause {
 pub(super) enum TlsFault {
     /// The certificate is signed by nobody we trust.
     UnknownIssuer,
-    /// The certificate is wrong in another way: name, time, use.
+    /// The certificate is for other names.
+    Name,
+    /// The certificate is not valid any more, or not yet.
+    Dates,
+    /// The certificate is wrong in another way.
     Certificate,
     /// The other side does not accept ours, or wants one.
     ClientCertificate,

@@ -222,7 +222,7 @@ impl Client {
             }
             drop(turn);
             let error = self.transport.blanked(RegistryError::new(request.method.as_str(), &url, cause));
-            attempts.retry(&failing, request.replay, request.manner, error).await?;
+            attempts.retry(&failing, request.replay, request.manner, began, error).await?;
             // Where it was led to another host, that is the one to wait for.
             self.ready(&request.method, &url).await?;
         }
@@ -366,6 +366,7 @@ impl Client {
                 return Err((Cause::Answer(self.refusal(answer, &url).await), url));
             }
             host.breaker().answered();
+            host.bears_more();
             let (status_is_success, headers) = (answer.status().is_success(), answer.headers().clone());
             let (body, response) = match request.want {
                 Want::Whole(max_bytes) if status_is_success => (

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
+use crate::clock::Instant;
 use crate::registry::attempts::Attempts;
 use crate::registry::cause::{Cause, TlsFault};
 use crate::registry::client::{Client, Request, Want};
@@ -39,6 +40,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
     let mut attempts = Attempts::new(&client.policy, client.observer.as_ref(), what);
     loop {
         client.ready(&Method::GET, &url).await?;
+        let began = Instant::now();
         let request = handshakes.get(url.clone()).headers(HeaderMap::new());
         let sent = tokio::time::timeout(options.timeouts.response, request.send()).await;
         let Ok(Err(error)) = sent else { return Ok(Scheme::Https) };
@@ -51,7 +53,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
         }
         client.host.breaker().failed(&cause, Duration::ZERO);
         let error = client.transport.blanked(RegistryError::new("GET", &url, cause));
-        attempts.retry(&client.host, Replay::Safe, None, error).await?;
+        attempts.retry(&client.host, Replay::Safe, None, began, error).await?;
     }
 }
 

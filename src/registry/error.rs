@@ -204,6 +204,13 @@ impl RegistryError {
             Cause::Tls { fault: TlsFault::UnknownIssuer, .. } => {
                 "if that authority is your own, give its certificate with --cacert"
             }
+            Cause::Tls { fault: TlsFault::Name, .. } => {
+                "give the registry by a name that its certificate is for, or have one made with this name among its subject \
+                 alternative names (SAN)"
+            }
+            Cause::Tls { fault: TlsFault::Dates, .. } => {
+                "renew the certificate at the registry, unless the clock of this machine is wrong"
+            }
             Cause::Tls { fault: TlsFault::NotTls, .. } => {
                 "the port speaks plain HTTP: if that is meant, write http:// in front of the registry"
             }

@@ -13,12 +13,21 @@ use crate::registry::breaker::Breaker;
 use crate::registry::cause::Cause;
 use crate::registry::lasting::{LastingFailure, Manner};
 use crate::registry::quirks::Quirks;
+use crate::registry::retry::{Delays, RetryPolicy};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Retries there are to begin with, and at most.
 const BUDGET: (f64, f64) = (100.0, 200.0);
 /// Retries that each new request adds: an overloaded registry sees at most half as many requests again.
 const BUDGET_PER_REQUEST: f64 = 0.5;
+
+/// The pauses of our own choice in a row, for a host that is overloaded and does not say for how long.
+#[derive(Debug)]
+struct BackOff {
+    delays: Delays,
+    /// When the last one began.
+    since: Instant,
+}
 
 /// How one kind of requests fares.
 #[derive(Debug)]
@@ -43,6 +52,7 @@ pub(super) struct HostState {
     probe: tokio::sync::Mutex<()>,
     questions: Manners,
     writes: Manners,
+    back_off: Mutex<Option<BackOff>>,
     budget: Mutex<f64>,
     warned: Mutex<HashSet<String>>,
     quirks: Mutex<Quirks>,
@@ -69,6 +79,7 @@ impl HostState {
             probe: tokio::sync::Mutex::default(),
             questions: Manners::new(patience),
             writes: Manners::new(patience),
+            back_off: Mutex::default(),
             budget: Mutex::new(BUDGET.0),
             warned: Mutex::default(),
             quirks: Mutex::default(),
@@ -135,6 +146,23 @@ impl HostState {
         let until = now + delay;
         let mut paused = self.paused_until.lock();
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
+    }
+
+    /// Nobody talks to this host for a while that grows each time, because it answered a request that was `sent` then with "not
+    /// now". What was sent before the last pause belongs to the same overload.
+    pub(super) fn back_off(&self, sent: Instant, now: Instant, policy: &RetryPolicy) {
+        let mut kept = self.back_off.lock();
+        if kept.as_ref().is_some_and(|kept| sent < kept.since) {
+            return;
+        }
+        let mut delays = kept.take().map_or_else(|| policy.delays(), |kept| kept.delays);
+        self.pause(now, delays.next());
+        *kept = Some(BackOff { delays, since: now });
+    }
+
+    /// It answered something else.
+    pub(super) fn bears_more(&self) {
+        *self.back_off.lock() = None;
     }
 
     /// The same because the host asks for it, which is booked as waiting. False, and no pause, where there is not as much
@@ -221,6 +249,29 @@ mod tests {
         assert!(host.pause_as_asked(later, Duration::from_secs(8)));
         host.breaker().acknowledged();
         assert!(host.pause_as_asked(later + Duration::from_secs(8), Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn one_overload_is_one_pause_whoever_meets_it_and_the_next_may_be_longer() {
+        let (host, policy, start) = (HostState::new(PATIENCE), RetryPolicy::default(), Instant::now());
+        let (mut now, mut longest) = (start, Duration::ZERO);
+        for turn in 0..5 {
+            let sent = now;
+            let mut left = None;
+            for n in 1..=100 {
+                host.back_off(sent, now + Duration::from_millis(n), &policy);
+                let until = host.pause_left(start).unwrap_or_default();
+                assert!(left.is_none_or(|left| left == until), "{n} made another pause");
+                left = Some(until);
+            }
+            longest = longest.max(left.unwrap().saturating_sub(now - start));
+            let span = policy.min_delay * 2_u32.pow(turn);
+            assert!(longest <= span + Duration::from_millis(100), "{turn}: {longest:?}");
+            now += span + Duration::from_secs(1);
+        }
+        host.bears_more();
+        host.back_off(now, now, &policy);
+        assert!(host.pause_left(now).unwrap_or_default() <= policy.min_delay);
     }
 
     #[tokio::test]

@@ -61,14 +61,24 @@ impl RetryPolicy {
         }
     }
 
-    /// The pauses between the tries of one request, each between half and the whole of a doubling span.
-    pub(super) fn delays(&self) -> ExponentialBackoff {
-        ExponentialBuilder::new()
-            .with_jitter()
-            .with_min_delay(self.min_delay / 2)
-            .with_max_delay(self.max_delay / 2)
-            .without_max_times()
-            .build()
+    /// The pauses between the tries of one request, or of one host: each a random part of a span that doubles ("full
+    /// jitter"), so that many who failed at the same moment do not come back at the same moment.
+    pub(super) fn delays(&self) -> Delays {
+        let spans = ExponentialBuilder::new().with_min_delay(self.min_delay).with_max_delay(self.max_delay);
+        Delays { spans: spans.without_max_times().build(), longest: self.max_delay }
+    }
+}
+
+/// Pauses without an end.
+#[derive(Debug)]
+pub(super) struct Delays {
+    spans: ExponentialBackoff,
+    longest: Duration,
+}
+
+impl Delays {
+    pub(super) fn next(&mut self) -> Duration {
+        self.spans.next().unwrap_or(self.longest).mul_f64(fastrand::f64())
     }
 }
 
@@ -217,12 +227,16 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_and_have_an_end() {
+    fn pauses_are_random_parts_of_spans_that_double_and_have_an_end() {
         let policy = RetryPolicy::default();
-        let delays: Vec<_> = policy.delays().take(12).collect();
-        for (n, delay) in delays.iter().enumerate() {
-            let span = (policy.min_delay * 2_u32.pow(u32::try_from(n).unwrap())).min(policy.max_delay);
-            assert!(*delay >= span / 2 && *delay <= span, "{n}: {delay:?} of {span:?}");
+        let sequences = || std::iter::repeat_with(|| policy.delays()).take(400);
+        for n in 0..12 {
+            let span = (policy.min_delay * 2_u32.pow(n)).min(policy.max_delay);
+            let nth = |mut delays: Delays| std::iter::repeat_with(|| delays.next()).nth(n as usize).unwrap();
+            let all: Vec<Duration> = sequences().map(nth).collect();
+            assert!(all.iter().all(|delay| *delay <= span), "{n}: more than {span:?}");
+            let mean = all.iter().sum::<Duration>() / 400;
+            assert!(mean > span * 2 / 5 && mean < span * 3 / 5, "{n}: {mean:?} of {span:?}");
         }
     }
 

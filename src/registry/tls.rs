@@ -134,6 +134,8 @@ pub(super) fn cause_of(error: &reqwest::Error) -> Cause {
     if let Some(untrusted) = tls.and_then(Untrusted::of) {
         let fault = match untrusted.doubt {
             Doubt::Issuer => TlsFault::UnknownIssuer,
+            Doubt::Name => TlsFault::Name,
+            Doubt::Dates => TlsFault::Dates,
             Doubt::Certificate => TlsFault::Certificate,
         };
         return Cause::Tls { fault, why: untrusted.to_string() };

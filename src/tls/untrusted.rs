@@ -14,7 +14,11 @@ use super::facts::Facts;
 pub(crate) enum Doubt {
     /// Nobody who is known here signed it.
     Issuer,
-    /// Its name, its dates, its use or its form.
+    /// It is for other names.
+    Name,
+    /// It is not valid any more, or not yet.
+    Dates,
+    /// Its use or its form.
     Certificate,
 }
 
@@ -66,16 +70,16 @@ pub(super) fn explain(
                 (None, Some((link, when))) => format!("{whose} is signed by {}, which {when}", link.subject),
                 (None, None) => format!("{whose}: {error}"),
             };
-            doubt(Doubt::Certificate, text)
+            doubt(Doubt::Dates, text)
         }
         E::NotValidForName | E::NotValidForNameContext { .. } if leaf.names.is_empty() => doubt(
-            Doubt::Certificate,
+            Doubt::Name,
             format!(
                 "{whose} has no subject alternative name (SAN), and its common name is not looked at: it must be made anew with {host} in its SAN"
             ),
         ),
         E::NotValidForName | E::NotValidForNameContext { .. } => {
-            doubt(Doubt::Certificate, format!("{whose} is not valid for {host}, but for {}", leaf.hosts()))
+            doubt(Doubt::Name, format!("{whose} is not valid for {host}, but for {}", leaf.hosts()))
         }
         E::UnknownIssuer | E::BadSignature => {
             doubt(Doubt::Issuer, format!("{whose} {}", unknown_issuer(&leaf, &chain, given)))

@@ -281,7 +281,7 @@ fn each_repository_is_pushed_with_the_longest_entry_for_it() {
             (exit, users("/team/other/")),
             match general {
                 Some(user) => (0, vec![basic(user)]),
-                None => (3, vec![]),
+                None => (4, vec![]),
             },
             "{said}"
         );

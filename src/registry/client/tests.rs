@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::Response;
 use bytes::Bytes;
 
+use crate::clock;
 use crate::oci::{Digest, Repository};
 use crate::registry::testing::{
     Log, Seen, Told, answer, blob, connect, lines, options, raw_server, registry, registry_at, repository,
@@ -357,4 +358,34 @@ async fn what_fails_for_itself_holds_up_nobody_and_has_its_own_tries() {
     }
     let bad = lines(&log).iter().filter(|line| line.contains("bad")).count();
     assert_eq!(bad, 6 * 4);
+}
+
+#[tokio::test]
+async fn the_pause_that_a_registry_asks_for_with_a_date_is_kept_by_everybody() {
+    let (here, log) = registry(|seen, _| match seen.nth {
+        0 if seen.is("HEAD", "/manifests/m0") => {
+            let at = clock::timestamp() + jiff::SignedDuration::from_secs(1);
+            let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap();
+            answer(503, &[("retry-after", &date)], "")
+        }
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let told = Arc::new(Told::default());
+    let registry = connect(&here, ClientOptions { observer: told.clone(), ..patient() }).await.unwrap();
+    assert!(ask(&registry, names("m", 1)).await[0].is_ok());
+    let [(_, why, after)] = &told.retries()[..] else { panic!("{:?}", told.retries()) };
+    assert!(why.contains("503") && *after > Duration::from_millis(500), "{why} {after:?}");
+    assert_eq!(lines(&log).len(), 3);
+}
+
+#[tokio::test]
+async fn an_overload_without_a_word_of_how_long_costs_each_request_one_more() {
+    let options = ClientOptions {
+        retry: crate::registry::RetryPolicy { min_delay: Duration::from_millis(400), ..patient().retry },
+        ..patient()
+    };
+    let (registry, log) = failing(options, |n, _| if n < 30 { 429 } else { 200 }).await;
+    assert!(ask(&registry, names("m", 30)).await.iter().all(Result::is_ok));
+    assert_eq!(lines(&log).len(), 1 + 30 + 30);
 }
