@@ -3,6 +3,7 @@
 mod bench;
 mod bundle;
 mod cluster;
+mod cluster_change;
 mod conclusion;
 mod config;
 mod credentials;

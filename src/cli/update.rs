@@ -1,14 +1,13 @@
 //! `update cluster`: the mirrors of a cluster's configuration file become those of the cluster.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use super::cluster_change::{HowArgs, changes, taken};
 use super::output::Output;
 use super::{Done, cluster, mirror};
 use crate::cluster::api::cluster::{Planned, carry_out, plan};
-use crate::cluster::api::{ApiFailure, Change, DesiredState, How, Owner, Server, Stopped};
+use crate::cluster::api::{ApiFailure, DesiredState, Server, Stopped};
 use crate::cluster::file::Expectations;
-use crate::error::printable;
 use crate::exit::Exit;
 use crate::report::{Class, Failure};
 
@@ -25,40 +24,6 @@ pub(super) struct Args {
     workspace_dir: PathBuf,
     #[command(flatten)]
     how: HowArgs,
-}
-
-/// How a cluster is changed.
-#[derive(Debug, clap::Args)]
-pub(super) struct HowArgs {
-    /// Take fields over that another field manager owns
-    #[arg(long)]
-    force_conflicts: bool,
-    /// Have the cluster's API server try it all and keep nothing
-    #[arg(long)]
-    dry_run: bool,
-}
-
-impl HowArgs {
-    pub(super) fn how(&self) -> How {
-        How { force: self.force_conflicts, dry_run: self.dry_run }
-    }
-
-    /// Whether what was shown is to be done. Asked on the terminal; `--quiet` is the answer of those who have none.
-    pub(super) fn confirm(&self, output: &Output) -> Result<(), Failure> {
-        if self.dry_run || output.quiet {
-            return Ok(());
-        }
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure::usage("there is no terminal to ask on; nothing was changed")
-                .hint("say --quiet to go on without a question, or --dry-run to have it tried"));
-        }
-        let answer = Output::ask("Change the cluster? [y/N] ")
-            .map_err(|error| Failure::io("asking on the terminal", &error))?;
-        if matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Ok(());
-        }
-        Err(Failure::new(Class::Declined, "not confirmed; nothing was changed"))
-    }
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
@@ -116,22 +81,6 @@ fn show(planned: &Planned, title: &str) -> String {
     let removed = planned.old_secrets().map(|name| format!("- Secret {name}\n"));
     let secrets: String = added.chain(removed).collect();
     format!("{title}\n{secrets}{}{}", changes(&planned.changes), taken(&planned.taken_from))
-}
-
-pub(super) fn changes(changes: &[Change]) -> String {
-    let line = |sign, path: &str, value: &Option<String>| {
-        value.as_ref().map(|value| format!("{sign} {}: {}\n", printable(path), printable(value)))
-    };
-    changes
-        .iter()
-        .flat_map(|Change { path, before, after }| [line('-', path, before), line('+', path, after)])
-        .flatten()
-        .collect()
-}
-
-pub(super) fn taken(owners: &[Owner]) -> String {
-    let line = |owner: &Owner| format!("! {} is taken over from {:?}\n", owner.field, owner.manager);
-    owners.iter().map(line).collect::<Vec<_>>().concat()
 }
 
 impl From<ApiFailure> for Failure {

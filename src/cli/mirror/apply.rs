@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::flags::MirrorFlags;
 use crate::cli::Done;
+use crate::cli::cluster_change::{self, HowArgs};
 use crate::cli::output::Output;
-use crate::cli::update::{self, HowArgs};
 use crate::cluster::api::Server;
 use crate::cluster::api::apply::{Fate, Planned, carry_out, plan, wait};
 use crate::cluster::api::manifest;
@@ -87,7 +87,7 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
 }
 
 fn show(planned: &Planned) -> String {
-    let taken = update::taken(&planned.taken_from);
+    let taken = cluster_change::taken(&planned.taken_from);
     match &planned.fate {
         Fate::Created if !planned.tried => {
             let namespace = planned.namespace();
@@ -95,7 +95,7 @@ fn show(planned: &Planned) -> String {
         }
         Fate::Created => format!("+ {planned}\n"),
         Fate::Unchanged => format!("= {planned}\n{taken}"),
-        Fate::Changed(changes) => format!("~ {planned}\n{}{taken}", update::changes(changes)),
+        Fate::Changed(changes) => format!("~ {planned}\n{}{taken}", cluster_change::changes(changes)),
     }
 }
 
