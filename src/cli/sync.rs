@@ -1,6 +1,8 @@
 //! `sync`: the sites of a file are brought up to date with its bundles.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -14,15 +16,17 @@ use super::sites_file::{Chosen, SitesArgs, accept, files_of};
 use super::{Done, plan};
 use crate::bundle::Input;
 use crate::compress::Method;
-use crate::config::{BundleFiles, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel};
-use crate::engine::{self, ExpectedSum, Locks, Pushed, Run, RunSettings, Schedule, Verification};
+use crate::config::{BundleFiles, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel, Wave};
+use crate::engine::{
+    self, ExpectedSum, Locks, MirrorSettings, Pushed, Run, RunSettings, Schedule, Verification,
+};
 use crate::exit::Exit;
 use crate::registry::Access;
 use crate::report::document::{DeferralCause, DeferredSite};
-use crate::report::outcome::exit_of_sites;
+use crate::report::outcome::{OutcomeState, exit_of_sites};
 use crate::report::{Class, Document, Failure, Outcome};
 use crate::state::{LockError, Retention, RunLock, State};
-use crate::units::Rate;
+use crate::units::{Rate, parse_duration};
 
 /// Bring the sites of a file up to date: what cron, a timer or a Kubernetes CronJob calls
 #[derive(Debug, clap::Args)]
@@ -35,6 +39,12 @@ pub(super) struct Args {
     /// What becomes of a site that another run is at [default: skip]
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Run")]
     if_running: Option<WhenRunning>,
+    /// Most sites that are filled at the same time [default: 20]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    parallel_sites: Option<NonZeroUsize>,
+    /// When the run ends, whatever is still to be done (exit 3), as 90m or 6h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Run")]
+    deadline: Option<Duration>,
     /// The most that the run sends, all sites together, as 200Mbit/s or 20MB/s
     #[arg(long, value_name = "RATE", env = "LAYERCAST_BANDWIDTH", help_heading = "Run")]
     bandwidth: Option<Rate>,
@@ -111,7 +121,15 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         exposition.follow(&runtime, &opener, &names, &mut listeners);
     }
     let mut ended = Ok(Exit::Complete);
-    if !mirrors.is_empty() {
+    if let Some(most) = config.max_failed_sites.filter(|most| failed.len() >= most.get()) {
+        let why =
+            format!("{most} sites have failed before anything was sent, as many as may (max_failed_sites)");
+        let not_begun = |mirror: &MirrorSettings| {
+            Outcome::not_begun(mirror.name.clone(), Failure::new(Class::NotBegun, why.clone()))
+        };
+        document.mirrors = mirrors.iter().map(not_begun).collect();
+    } else if !mirrors.is_empty() {
+        let schedule = args.schedule(config, &chosen.sites, &mirrors, failed.len());
         interrupt.sending();
         let pushed = loop {
             let (inputs, sums) = inputs(&bundles);
@@ -121,7 +139,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
                 sums,
                 opener: opener.clone(),
                 mirrors: mirrors.clone(),
-                schedule: Schedule { parallel: Some(config.parallel_sites), ..Schedule::default() },
+                schedule: schedule.clone(),
                 locks: Locks::Held,
                 settings: settings(config),
                 listeners: listeners.clone(),
@@ -146,6 +164,12 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     }
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
+    let deferred = |outcome: &&Outcome| outcome.state == OutcomeState::Deferred;
+    document.deferred.extend(document.mirrors.iter().filter(deferred).map(|outcome| DeferredSite {
+        name: outcome.name.clone(),
+        why: DeferralCause::Window,
+        message: outcome.error.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
+    }));
     document.mirrors.append(&mut failed);
     let place = |outcome: &Outcome| chosen.sites.iter().position(|site| site.name == outcome.name);
     document.mirrors.sort_by_key(place);
@@ -163,11 +187,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
 fn not_yet(config: &Config, sites: &[Site]) -> Option<&'static str> {
     let any = |has: &dyn Fn(&Site) -> bool| sites.iter().any(has);
     [
-        ("deadline", config.deadline.is_some()),
-        ("waves", !config.waves.is_empty()),
-        ("max_failed_sites", config.max_failed_sites.is_some()),
         ("notify", config.notify.is_some()),
-        ("window", any(&|site| site.window.is_some())),
         ("gate", any(&|site| site.gate.is_some())),
         ("on_missing_repository", any(&|site| site.on_missing_repository.is_some())),
     ]
@@ -228,6 +248,34 @@ fn settings(config: &Config) -> RunSettings {
             runs: config.kept_runs.runs.unwrap_or(kept.runs),
             days: config.kept_runs.days.unwrap_or(kept.days),
         },
+    }
+}
+
+impl Args {
+    /// In which order sites are filled, how many at once, and when that ends.
+    fn schedule(
+        &self,
+        config: &Config,
+        sites: &[Site],
+        mirrors: &[MirrorSettings],
+        failed: usize,
+    ) -> Schedule {
+        let is_in = |mirror: &MirrorSettings, wave: &Wave| {
+            let site = sites.iter().find(|site| site.name == mirror.name);
+            site.is_some_and(|site| {
+                wave.0.contains(&site.name) || site.groups.iter().any(|group| wave.0.contains(group))
+            })
+        };
+        let members = |wave: &Wave| {
+            let numbered = mirrors.iter().enumerate();
+            numbered.filter(|(_, mirror)| is_in(mirror, wave)).map(|(number, _)| number).collect()
+        };
+        Schedule {
+            parallel: Some(self.parallel_sites.unwrap_or(config.parallel_sites)),
+            waves: config.waves.iter().map(members).collect(),
+            max_failures: config.max_failed_sites.and_then(|most| NonZeroUsize::new(most.get() - failed)),
+            deadline: self.deadline.or(config.deadline),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use super::sites::{Credentials, PasswordSource, Wave};
 use super::*;
 
 const SMALL: &str = "version: 1\nbundles: [{path: b.tar}]\nsites:\n- {name: a, registry: r.example}\n";

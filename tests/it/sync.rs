@@ -410,3 +410,70 @@ fn repositories_that_must_be_there_can_be_listed_without_asking_anybody() {
     );
     assert!(registry.asked().is_empty());
 }
+
+/// Hours of a window that is closed now, by UTC: it opens in some hours.
+fn closed_hours() -> String {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let hour = seconds / 3600 % 24;
+    format!("{:02}:00-{:02}:00", (hour + 6) % 24, (hour + 8) % 24)
+}
+
+#[test]
+fn a_site_whose_window_is_closed_is_deferred_and_that_is_no_failure() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let (now, later) = (ScriptedRegistry::strict(), ScriptedRegistry::strict());
+    let window = format!("window: {{hours: '{}', time_zone: UTC, outside: stop}}", closed_hours());
+    let file = SitesFile::new(folder.path(), &path).site("now", &now.host(), "").site(
+        "later",
+        &later.host(),
+        &window,
+    );
+    let metrics = folder.path().join("layercast.prom");
+    let run = file.sync(&["--metrics-textfile", metrics.to_str().unwrap()]);
+    assert_eq!(run.exit, 0, "{}", run.said());
+    let deferred = &run.report["deferred"][0];
+    assert_eq!((&deferred["name"], &deferred["why"]), (&"later".into(), &"window".into()));
+    assert_eq!((shown(&now).len(), later.asked().len()), (2, 0));
+    let metrics = std::fs::read_to_string(&metrics).unwrap();
+    let gauge = |site: &str| {
+        let mut lines = metrics.lines().filter(|line| line.starts_with("layercast_site_deferred{"));
+        lines.find(|line| line.contains(&format!("site=\"{site}\""))).unwrap().ends_with(" 1")
+    };
+    assert!(gauge("later") && !gauge("now"), "{metrics}");
+}
+
+#[test]
+fn a_run_that_takes_too_long_ends_at_its_deadline_with_3() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let (slow, fast) = (ScriptedRegistry::strict(), ScriptedRegistry::strict());
+    slow.on(Rule::on("POST", "/blobs/uploads/", Action::Hold));
+    let file = SitesFile::new(folder.path(), &path).line("deadline: 2s").site("slow", &slow.host(), "").site(
+        "fast",
+        &fast.host(),
+        "",
+    );
+    let run = file.sync(&[]);
+    assert_eq!((run.exit, left(&run)), (3, vec!["slow: deadline".to_owned(), "fast: complete".to_owned()]));
+}
+
+#[test]
+fn a_canary_that_fails_keeps_all_others_as_they_are() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let registries: Vec<ScriptedRegistry> = (0..3).map(|_| ScriptedRegistry::start()).collect();
+    let no = || Answer::error(403, "DENIED", "you may not push here");
+    registries[1].on(Rule::on("POST", "/blobs/uploads/", Action::Answer(no())));
+    let file = SitesFile::new(folder.path(), &path)
+        .line("groups: {canaries: {threads: 1}}\nwaves: [canaries]\nmax_failed_sites: 1")
+        .site("one", &registries[0].host(), "")
+        .site("canary", &registries[1].host(), "groups: [canaries]")
+        .site("two", &registries[2].host(), "");
+    let run = file.sync(&[]);
+    assert_eq!(left(&run), ["one: not-begun", "canary: denied", "two: not-begun"]);
+    assert_eq!((run.exit, registries[0].asked().len(), registries[2].asked().len()), (3, 0, 0));
+    registries[1].forget_rules();
+    file.sync(&[]).complete();
+    assert_eq!([shown(&registries[0]).len(), shown(&registries[2]).len()], [2, 2]);
+}
