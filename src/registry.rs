@@ -53,7 +53,7 @@ pub use endpoint::Target;
 pub(crate) use endpoint::{Endpoint, Scheme};
 #[cfg(test)]
 pub(crate) use error::refused;
-pub(crate) use error::{Kind, RegistryError};
+pub(crate) use error::{FailureKind, RegistryError};
 pub(crate) use manifests::ManifestHead;
 pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
 pub(crate) use redact::SecretWords;
@@ -62,7 +62,7 @@ pub(crate) use sample::Sampled;
 pub(crate) use upload::UploadSession;
 
 use auth::{Identities, Scopes};
-use client::{Client, Reply, Request};
+use client::{ApiClient, ApiRequest, Reply};
 pub(crate) use host::Greeting;
 use host::HostState;
 use tls::Clients;
@@ -192,7 +192,7 @@ impl fmt::Debug for ClientOptions {
 pub struct Registry(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    client: ApiClient,
     identities: Identities,
     access: Access,
     allow_foreign_uploads: bool,
@@ -222,7 +222,7 @@ impl Registry {
         let clients = Clients::new(&endpoint, &options)?;
         let identities = Identities::new(&options);
         let transport = Transport::new(clients, &options);
-        let client = Client::new(endpoint, transport, options.retry, options.observer);
+        let client = ApiClient::new(endpoint, transport, options.retry, options.observer);
         match connect::knock(&client).await {
             Ok(()) => {}
             Err(error) if error.status() == Some(401) => identities.learn(&client, error).await?,
@@ -277,7 +277,7 @@ impl Registry {
         self.endpoint().url(path)
     }
 
-    fn failed(&self, request: &Request<'_>, cause: error::Cause) -> RegistryError {
+    fn failed(&self, request: &ApiRequest<'_>, cause: error::Cause) -> RegistryError {
         self.0.client.failed(request, cause)
     }
 
@@ -285,7 +285,7 @@ impl Registry {
         Scopes::of(repository, self.0.access)
     }
 
-    async fn call(&self, repository: &Repository, request: &Request<'_>) -> Result<Reply, RegistryError> {
+    async fn call(&self, repository: &Repository, request: &ApiRequest<'_>) -> Result<Reply, RegistryError> {
         self.call_with(repository, &self.scopes(repository), request).await
     }
 
@@ -293,7 +293,7 @@ impl Registry {
         &self,
         repository: &Repository,
         scopes: &Scopes,
-        request: &Request<'_>,
+        request: &ApiRequest<'_>,
     ) -> Result<Reply, RegistryError> {
         let auth = self.0.identities.of(repository);
         let reply = self.0.client.call(auth, scopes, request).await?;

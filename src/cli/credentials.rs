@@ -16,7 +16,8 @@ use super::output::Output;
 use super::per_mirror::Mirrors;
 use crate::oci::Repository;
 use crate::registry::{
-    ClientOptions, Credential, CredentialSource, Kind, Registry, RegistryError, Target, credentials, program,
+    ClientOptions, Credential, CredentialSource, FailureKind, Registry, RegistryError, Target, credentials,
+    program,
 };
 use crate::report::{Class, Failure};
 use crate::small_file;
@@ -258,7 +259,7 @@ impl CredentialArgs {
         // Whether it is there at all is for the run to find out, with all its patience.
         options.retry.connect_patience = Duration::ZERO;
         match Registry::connect(&target.endpoint, options).await {
-            Err(error) if error.kind() == Kind::Auth => {}
+            Err(error) if error.kind() == FailureKind::Auth => {}
             // It takes everyone; or it has another problem, which the run will tell of.
             _ => return Ok(WhoWeAre::default()),
         }

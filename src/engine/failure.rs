@@ -1,26 +1,26 @@
 //! An error of a registry as a [`Failure`] of a run: the report knows no registries.
 
 use crate::exit::Exit;
-use crate::registry::{Kind, RegistryError};
+use crate::registry::{FailureKind, RegistryError};
 use crate::report::{Class, Failure};
 
-impl From<Kind> for Class {
-    fn from(kind: Kind) -> Self {
+impl From<FailureKind> for Class {
+    fn from(kind: FailureKind) -> Self {
         match kind {
-            Kind::Usage => Self::Usage,
-            Kind::Auth => Self::Auth,
-            Kind::Denied => Self::Denied,
-            Kind::NotFound => Self::NotFound,
-            Kind::Unreachable => Self::Unreachable,
-            Kind::Broken => Self::BrokenConnection,
-            Kind::Stalled => Self::Stalled,
-            Kind::Tls => Self::Tls,
-            Kind::TooLarge => Self::TooLarge,
-            Kind::Registry => Self::Registry,
-            Kind::Integrity => Self::Integrity,
+            FailureKind::Usage => Self::Usage,
+            FailureKind::Auth => Self::Auth,
+            FailureKind::Denied => Self::Denied,
+            FailureKind::NotFound => Self::NotFound,
+            FailureKind::Unreachable => Self::Unreachable,
+            FailureKind::Broken => Self::BrokenConnection,
+            FailureKind::Stalled => Self::Stalled,
+            FailureKind::Tls => Self::Tls,
+            FailureKind::TooLarge => Self::TooLarge,
+            FailureKind::Registry => Self::Registry,
+            FailureKind::Integrity => Self::Integrity,
             // The bundle's own error says more, where there is one.
-            Kind::Source => Self::Io,
-            Kind::Internal => Self::Internal,
+            FailureKind::Source => Self::Io,
+            FailureKind::Internal => Self::Internal,
         }
     }
 }
@@ -47,7 +47,7 @@ impl From<RegistryError> for Failure {
 pub(super) fn of_connection(error: &RegistryError) -> Failure {
     let failure = Failure::from(error);
     let exit = match (failure.exit, error.kind()) {
-        (Exit::Incomplete, Kind::Denied) => Exit::Credentials,
+        (Exit::Incomplete, FailureKind::Denied) => Exit::Credentials,
         (Exit::Incomplete, _) => Exit::Unreachable,
         (exit, _) => exit,
     };

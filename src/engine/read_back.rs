@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 
 use crate::oci::{Digest, Repository};
-use crate::registry::{Kind, Registry, RegistryError};
+use crate::registry::{FailureKind, Registry, RegistryError};
 
 /// The size of a blob, once all of it was read and found to have its digest. None where it is not there.
 pub(super) async fn blob(
@@ -13,7 +13,7 @@ pub(super) async fn blob(
 ) -> Result<Option<u64>, RegistryError> {
     let mut body = match registry.get_blob(repository, digest).await {
         Ok(body) => body,
-        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) if error.kind() == FailureKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let (mut hasher, mut size) = (digest.hasher(), 0);

@@ -10,7 +10,7 @@ use super::MirrorSettings;
 use super::failure;
 use crate::clock;
 use crate::oci::Repository;
-use crate::registry::{Credential, Greeting, Kind, Registry, RegistryError, Scheme};
+use crate::registry::{Credential, FailureKind, Greeting, Registry, RegistryError, Scheme};
 use crate::report::document::{Aspect, CheckEntry, CheckState};
 use crate::report::{Class, Failure};
 use crate::tls;
@@ -72,7 +72,7 @@ async fn pushing(registry: &Registry, repositories: &[Repository]) -> Vec<CheckE
     for (repository, opened) in tried {
         match opened {
             Ok(()) => fine += 1,
-            Err(error) if error.kind() == Kind::NotFound => missing.push(repository.to_string()),
+            Err(error) if error.kind() == FailureKind::NotFound => missing.push(repository.to_string()),
             Err(error) => refusals.push((repository, error)),
         }
     }
@@ -108,8 +108,8 @@ async fn pushing(registry: &Registry, repositories: &[Repository]) -> Vec<CheckE
 /// What stands in the way of talking to a registry at all.
 fn refused(error: &RegistryError) -> CheckEntry {
     let what = match error.kind() {
-        Kind::Tls => Aspect::Certificate,
-        Kind::Auth | Kind::Denied => Aspect::Login,
+        FailureKind::Tls => Aspect::Certificate,
+        FailureKind::Auth | FailureKind::Denied => Aspect::Login,
         _ => Aspect::Connection,
     };
     bad(what, failure::of_connection(error))

@@ -83,7 +83,7 @@ async fn mirror(
     match Registry::connect(&settings.target.endpoint, settings.client).await {
         Err(error) => outcome.error = Some(failure::of_connection(&error)),
         Ok(registry) => {
-            let check = Check { registry, bundle, accept, deep, seen: Mutex::default() };
+            let check = MirrorCheck { registry, bundle, accept, deep, seen: Mutex::default() };
             let namespace = settings.target.namespace;
             let checks = plan.images.iter().map(|planned| check.image(planned, namespace.as_ref()));
             let results: Vec<_> = stream::iter(checks).buffered(AT_ONCE).collect().await;
@@ -106,7 +106,7 @@ async fn mirror(
     outcome
 }
 
-struct Check<'a> {
+struct MirrorCheck<'a> {
     registry: Registry,
     bundle: &'a Bundle,
     accept: Accept,
@@ -115,7 +115,7 @@ struct Check<'a> {
     seen: Mutex<HashSet<(Repository, Digest)>>,
 }
 
-impl Check<'_> {
+impl MirrorCheck<'_> {
     async fn image(&self, planned: &PlannedImage, namespace: Option<&Repository>) -> Result<(), Failure> {
         let repository = planned.repository.below(namespace)?;
         let tags: Vec<String> = planned.tags.iter().map(ToString::to_string).collect();

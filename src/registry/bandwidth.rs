@@ -1,4 +1,4 @@
-//! Limits on bytes a second: of one mirror, of a group of mirrors, of a run. All bodies that a limit is for pass it, uploads
+//! BandwidthLimits on bytes a second: of one mirror, of a group of mirrors, of a run. All bodies that a limit is for pass it, uploads
 //! and downloads alike.
 //!
 //! A limit hands out moments: each slice of a body gets the first one that is free, so bodies take turns, and no more passes
@@ -25,12 +25,12 @@ const SLICE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 10;
 
 /// When slices may pass. Pure.
 #[derive(Debug)]
-struct Schedule {
+struct LeakyBucket {
     rate: Rate,
     free_at: Option<Instant>,
 }
 
-impl Schedule {
+impl LeakyBucket {
     /// The moment for so many bytes, which is taken then.
     fn reserve(&mut self, bytes: u64, now: Instant) -> Instant {
         let earliest = now.checked_sub(BURST).unwrap_or(now);
@@ -43,34 +43,34 @@ impl Schedule {
 /// A limit on bytes a second, shared by whoever has it.
 #[derive(Debug)]
 pub struct BandwidthLimiter {
-    schedule: Mutex<Schedule>,
+    bucket: Mutex<LeakyBucket>,
     slice_bytes: u64,
 }
 
 impl BandwidthLimiter {
     pub(crate) fn new(rate: Rate) -> Self {
         let slice_bytes = rate.bytes_in(SLICE).clamp(*SLICE_BYTES.start(), *SLICE_BYTES.end());
-        Self { schedule: Mutex::new(Schedule { rate, free_at: None }), slice_bytes }
+        Self { bucket: Mutex::new(LeakyBucket { rate, free_at: None }), slice_bytes }
     }
 
     fn reserve(&self, bytes: u64) -> Instant {
-        self.schedule.lock().reserve(bytes, Instant::now())
+        self.bucket.lock().reserve(bytes, Instant::now())
     }
 }
 
 /// One body on its way through all limits that are for it, one after the other.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Limits(Arc<[Arc<BandwidthLimiter>]>);
+pub(super) struct BandwidthLimits(Arc<[Arc<BandwidthLimiter>]>);
 
 /// How far the present slice has come.
 #[derive(Default)]
 pub(super) struct Passage {
-    limits: Limits,
+    limits: BandwidthLimits,
     passed: usize,
     wait: Option<Pin<Box<Sleep>>>,
 }
 
-impl Limits {
+impl BandwidthLimits {
     pub(super) fn new(limiters: &[Arc<BandwidthLimiter>]) -> Self {
         Self(limiters.into())
     }

@@ -4,8 +4,8 @@ use reqwest::Method;
 use reqwest::header::RANGE;
 
 use crate::oci::{Digest, Repository};
-use crate::registry::client::{Request, Want};
-use crate::registry::error::{Kind, RegistryError};
+use crate::registry::client::{ApiRequest, Want};
+use crate::registry::error::{FailureKind, RegistryError};
 use crate::registry::transport::BlobStream;
 use crate::registry::upload::UploadSession;
 use crate::registry::{Registry, headers};
@@ -27,14 +27,14 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Option<u64>, RegistryError> {
         let url = self.blob_url(repository, digest)?;
-        let request = Request::new(Method::HEAD, url.clone()).also(&[400, 403, 404, 405, 501]);
+        let request = ApiRequest::new(Method::HEAD, url.clone()).also(&[400, 403, 404, 405, 501]);
         let reply = self.call(repository, &request).await?;
         match reply.status {
             400 | 403 | 404 => return Ok(None),
             405 | 501 => {}
             _ => return Ok(headers::content_length(&reply.headers)),
         }
-        let request = Request::new(Method::GET, url)
+        let request = ApiRequest::new(Method::GET, url)
             .header(RANGE, "bytes=0-0")
             .want(Want::Stream)
             .also(&[400, 403, 404, 405, 416]);
@@ -53,7 +53,7 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<BlobStream, RegistryError> {
-        let request = Request::new(Method::GET, self.blob_url(repository, digest)?).want(Want::Stream);
+        let request = ApiRequest::new(Method::GET, self.blob_url(repository, digest)?).want(Want::Stream);
         let reply = self.call(repository, &request).await?;
         Ok(match reply.response {
             Some(response) => self.transport().stream(response),
@@ -75,7 +75,9 @@ impl Registry {
                     self.host().quirks().learn_mount(true);
                     return Ok(mount);
                 }
-                Err(error) if error.kind().is_network() || error.kind() == Kind::Tls => return Err(error),
+                Err(error) if error.kind().is_network() || error.kind() == FailureKind::Tls => {
+                    return Err(error);
+                }
                 Err(error) => {
                     tracing::debug!(%error, "mount failed; the blob is sent instead");
                     self.host().quirks().learn_mount(false);
@@ -92,7 +94,7 @@ impl Registry {
         from: &Repository,
     ) -> Result<Mount, RegistryError> {
         let url = self.url(&format!("{repository}/blobs/uploads/?mount={digest}&from={from}"))?;
-        let request = Request::new(Method::POST, url).for_itself();
+        let request = ApiRequest::new(Method::POST, url).for_itself();
         // A token of its own: servers that mind two scopes must not spoil the others.
         let scopes = self.scopes(repository).reading(from);
         let reply = self.call_with(repository, &scopes, &request).await?;

@@ -35,7 +35,7 @@ enum Sign {
 }
 
 #[derive(Debug)]
-enum State {
+enum Circuit {
     Closed,
     Open { sign: Sign, cause: Cause },
     GivenUp(Cause),
@@ -45,7 +45,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Breaker {
     patience: Duration,
-    state: State,
+    state: Circuit,
     failures: u32,
     lookups: u32,
     /// Waited since the host last took something.
@@ -57,7 +57,7 @@ impl Breaker {
     pub(super) const fn new(patience: Duration) -> Self {
         Self {
             patience,
-            state: State::Closed,
+            state: Circuit::Closed,
             failures: 0,
             lookups: 0,
             waited: Duration::ZERO,
@@ -68,19 +68,19 @@ impl Breaker {
     /// Whether requests have to wait; the cause if they would wait in vain.
     pub(super) fn is_open(&self) -> Result<bool, Cause> {
         match &self.state {
-            State::Closed => Ok(false),
-            State::Open { .. } => Ok(true),
-            State::GivenUp(cause) => Err(cause.clone()),
+            Circuit::Closed => Ok(false),
+            Circuit::Open { .. } => Ok(true),
+            Circuit::GivenUp(cause) => Err(cause.clone()),
         }
     }
 
     /// Why requests have to wait, in few words.
     pub(super) fn why(&self) -> String {
         match &self.state {
-            State::Open { cause, .. } | State::GivenUp(cause) => {
+            Circuit::Open { cause, .. } | Circuit::GivenUp(cause) => {
                 RegistryError::from(cause.clone()).to_string()
             }
-            State::Closed => String::new(),
+            Circuit::Closed => String::new(),
         }
     }
 
@@ -95,9 +95,9 @@ impl Breaker {
         self.failures += 1;
         let is_down = sign != Sign::Ailing || self.failures >= AILING_FAILURES;
         match &mut self.state {
-            State::Closed if is_down => self.state = State::Open { sign, cause: cause.clone() },
-            State::Open { sign: known, cause: shown } => (*known, *shown) = (sign, cause.clone()),
-            State::Closed | State::GivenUp(_) => {}
+            Circuit::Closed if is_down => self.state = Circuit::Open { sign, cause: cause.clone() },
+            Circuit::Open { sign: known, cause: shown } => (*known, *shown) = (sign, cause.clone()),
+            Circuit::Closed | Circuit::GivenUp(_) => {}
         }
     }
 
@@ -111,8 +111,8 @@ impl Breaker {
     pub(super) fn is_back(&mut self, waited: Duration) {
         self.answered();
         self.book(waited);
-        if matches!(self.state, State::Open { .. }) {
-            self.state = State::Closed;
+        if matches!(self.state, Circuit::Open { .. }) {
+            self.state = Circuit::Closed;
         }
     }
 
@@ -130,10 +130,10 @@ impl Breaker {
     /// How long the host may still be waited for.
     pub(super) fn left(&self) -> Duration {
         let patience = match &self.state {
-            State::Open { sign: Sign::Nameless, .. } if self.lookups >= NAME_LOOKUPS => Duration::ZERO,
-            State::Open { sign: Sign::Ailing, .. } => self.patience.max(AILING_PATIENCE),
-            State::Closed | State::Open { .. } => self.patience,
-            State::GivenUp(_) => Duration::ZERO,
+            Circuit::Open { sign: Sign::Nameless, .. } if self.lookups >= NAME_LOOKUPS => Duration::ZERO,
+            Circuit::Open { sign: Sign::Ailing, .. } => self.patience.max(AILING_PATIENCE),
+            Circuit::Closed | Circuit::Open { .. } => self.patience,
+            Circuit::GivenUp(_) => Duration::ZERO,
         };
         let now = patience.saturating_sub(self.waited);
         now.min((patience * ALL_OUTAGES).saturating_sub(self.waited_in_all))
@@ -142,22 +142,22 @@ impl Breaker {
     /// Nobody waits any longer. Comes back with why.
     pub(super) fn give_up(&mut self) -> Cause {
         let waited = self.waited.as_secs();
-        let cause = match std::mem::replace(&mut self.state, State::Closed) {
-            State::Closed => Cause::Internal("a host that answers was given up".to_owned()),
-            State::Open { cause: Cause::Unreachable(why), .. } if waited > 0 => {
+        let cause = match std::mem::replace(&mut self.state, Circuit::Closed) {
+            Circuit::Closed => Cause::Internal("a host that answers was given up".to_owned()),
+            Circuit::Open { cause: Cause::Unreachable(why), .. } if waited > 0 => {
                 Cause::Unreachable(format!("{why} (waited for {waited} s)"))
             }
-            State::Open { cause: Cause::Stalled(_), .. } => {
+            Circuit::Open { cause: Cause::Stalled(_), .. } => {
                 let why = format!("connections are taken, and nothing is answered (waited for {waited} s)");
                 Cause::Unreachable(why)
             }
-            State::Open { cause: Cause::Broken(why), .. } => {
+            Circuit::Open { cause: Cause::Broken(why), .. } => {
                 let why = format!("connections are taken and closed again: {why} (waited for {waited} s)");
                 Cause::Unreachable(why)
             }
-            State::GivenUp(cause) | State::Open { cause, .. } => cause,
+            Circuit::GivenUp(cause) | Circuit::Open { cause, .. } => cause,
         };
-        self.state = State::GivenUp(cause.clone());
+        self.state = Circuit::GivenUp(cause.clone());
         cause
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::BundleError;
 use crate::registry::error_response::ErrorResponse;
-use crate::registry::kind::Kind;
+use crate::registry::kind::FailureKind;
 use crate::registry::redact::SecretWords;
 
 /// Why.
@@ -101,23 +101,23 @@ pub(super) enum TlsFault {
 
 impl Cause {
     /// The class, for programs.
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> FailureKind {
         match self {
-            Self::BadTarget { .. } | Self::BadFile { .. } => Kind::Usage,
-            Self::Credentials(_) | Self::LoginRefused { .. } | Self::ForeignRealm { .. } => Kind::Auth,
-            Self::Unreachable(_) | Self::NoSuchName(_) | Self::Proxy { .. } => Kind::Unreachable,
-            Self::Broken(_) | Self::NotHttp(_) => Kind::Broken,
-            Self::Stalled(_) | Self::TooSlow { .. } => Kind::Stalled,
-            Self::Tls { .. } | Self::SpeaksTls => Kind::Tls,
+            Self::BadTarget { .. } | Self::BadFile { .. } => FailureKind::Usage,
+            Self::Credentials(_) | Self::LoginRefused { .. } | Self::ForeignRealm { .. } => FailureKind::Auth,
+            Self::Unreachable(_) | Self::NoSuchName(_) | Self::Proxy { .. } => FailureKind::Unreachable,
+            Self::Broken(_) | Self::NotHttp(_) => FailureKind::Broken,
+            Self::Stalled(_) | Self::TooSlow { .. } => FailureKind::Stalled,
+            Self::Tls { .. } | Self::SpeaksTls => FailureKind::Tls,
             Self::Answer(refusal) | Self::Busy { refusal, .. } | Self::Failing { refusal, .. } => {
                 refusal.kind()
             }
             Self::NotRegistry(_) | Self::Protocol(_) | Self::TooMuch { .. } | Self::NotReferrers { .. } => {
-                Kind::Registry
+                FailureKind::Registry
             }
-            Self::Integrity(_) => Kind::Integrity,
-            Self::Source(_) => Kind::Source,
-            Self::Internal(_) => Kind::Internal,
+            Self::Integrity(_) => FailureKind::Integrity,
+            Self::Source(_) => FailureKind::Source,
+            Self::Internal(_) => FailureKind::Internal,
         }
     }
 

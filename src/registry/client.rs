@@ -33,7 +33,7 @@ const MIN_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_OTHER_HOSTS: usize = 64;
 
 /// What a request asks for and how it may be treated.
-pub(super) struct Request<'a> {
+pub(super) struct ApiRequest<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
@@ -66,7 +66,7 @@ pub(super) enum Want {
     Stream,
 }
 
-impl<'a> Request<'a> {
+impl<'a> ApiRequest<'a> {
     pub(super) fn new(method: Method, url: Url) -> Self {
         let follows = matches!(method, Method::GET | Method::HEAD);
         let manner = match method {
@@ -128,13 +128,13 @@ pub(super) struct Reply {
 }
 
 /// The turn of a request, while the others wait for how it fares.
-struct Turn {
+struct ProbeTurn {
     began: Instant,
     _held: OwnedMutexGuard<()>,
 }
 
 /// Talks to one registry.
-pub(super) struct Client {
+pub(super) struct ApiClient {
     pub(super) endpoint: Endpoint,
     pub(super) transport: Transport,
     pub(super) policy: RetryPolicy,
@@ -147,7 +147,7 @@ pub(super) struct Client {
     requests: AtomicU64,
 }
 
-impl Client {
+impl ApiClient {
     pub(super) fn new(
         endpoint: Endpoint,
         transport: Transport,
@@ -164,7 +164,7 @@ impl Client {
         &self,
         auth: &Auth,
         scopes: &Scopes,
-        request: &Request<'_>,
+        request: &ApiRequest<'_>,
     ) -> Result<Reply, RegistryError> {
         if !self.endpoint.is_origin_of(&request.url) {
             return self.exchange(request, None).await;
@@ -194,7 +194,7 @@ impl Client {
     /// Sends a request until it is answered for good. The credentials go to the origin of the request and nowhere else.
     pub(super) async fn exchange(
         &self,
-        request: &Request<'_>,
+        request: &ApiRequest<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, RegistryError> {
         let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
@@ -229,7 +229,7 @@ impl Client {
     }
 
     /// An error of a request that was answered.
-    pub(super) fn failed(&self, request: &Request<'_>, cause: Cause) -> RegistryError {
+    pub(super) fn failed(&self, request: &ApiRequest<'_>, cause: Cause) -> RegistryError {
         self.transport.blanked(RegistryError::new(request.method.as_str(), &request.url, cause))
     }
 
@@ -245,7 +245,11 @@ impl Client {
     }
 
     /// Waits for a turn, where the host fails whatever is asked and one request at a time goes out to it.
-    async fn turn(&self, request: &Request<'_>, host: &HostState) -> Result<Option<Turn>, RegistryError> {
+    async fn turn(
+        &self,
+        request: &ApiRequest<'_>,
+        host: &HostState,
+    ) -> Result<Option<ProbeTurn>, RegistryError> {
         let Some(manner) = request.manner.filter(|_| self.policy.attempts > 1) else { return Ok(None) };
         let given_up = |cause| self.failed(request, cause);
         if !host.lasting(manner).is_on().map_err(given_up)? {
@@ -258,7 +262,7 @@ impl Client {
         let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
         self.observer.retry(&what, &why, pause);
         tokio::time::sleep(pause).await;
-        Ok(Some(Turn { began, _held: held }))
+        Ok(Some(ProbeTurn { began, _held: held }))
     }
 
     /// What is known of the host that a URL leads to.
@@ -298,9 +302,9 @@ impl Client {
             attempts.wait(host, delay, &why).await;
             let deadline = left.saturating_sub(began.elapsed()).max(MIN_PROBE_TIMEOUT);
             let deadline = deadline.min(self.transport.commit_timeout(0));
-            let door = Request::new(Method::GET, at.clone());
+            let door = ApiRequest::new(Method::GET, at.clone());
             let probe = Probe { deadline, afresh: true };
-            let door = Request { probe: Some(probe), follows: false, ..door };
+            let door = ApiRequest { probe: Some(probe), follows: false, ..door };
             let looked = self.attempt(&door, None).await;
             let mut breaker = host.breaker();
             match looked {
@@ -316,7 +320,7 @@ impl Client {
     /// One try, which says why it failed without the secrets of the run.
     async fn attempt(
         &self,
-        request: &Request<'_>,
+        request: &ApiRequest<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, (Cause, Url)> {
         let outcome = self.follow(request, authorization).await;
@@ -326,7 +330,7 @@ impl Client {
     /// The request and the redirects it is led through.
     async fn follow(
         &self,
-        request: &Request<'_>,
+        request: &ApiRequest<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, (Cause, Url)> {
         let mut url = request.url.clone();

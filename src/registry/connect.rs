@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use crate::clock::Instant;
 use crate::registry::attempts::Attempts;
 use crate::registry::cause::{Cause, TlsFault};
-use crate::registry::client::{Client, Request, Want};
+use crate::registry::client::{ApiClient, ApiRequest, Want};
 use crate::registry::endpoint::{Endpoint, Scheme};
 use crate::registry::error::{MAX_ERROR_BYTES, RegistryError};
 use crate::registry::retry::Replay;
@@ -35,7 +35,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
     let url = endpoint.url("")?;
     let handshakes = clients.control.clone();
     let transport = Transport::new(clients, &options);
-    let client = Client::new(endpoint.clone(), transport, options.retry, options.observer);
+    let client = ApiClient::new(endpoint.clone(), transport, options.retry, options.observer);
     let what = format!("GET {url}");
     let mut attempts = Attempts::new(&client.policy, client.observer.as_ref(), what);
     loop {
@@ -58,11 +58,11 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
 }
 
 /// Knocks at the front door. A 401 comes back as an error: it says what credentials are wanted.
-pub(super) async fn knock(client: &Client) -> Result<(), RegistryError> {
+pub(super) async fn knock(client: &ApiClient) -> Result<(), RegistryError> {
     let deadline = client.policy.connect_patience.max(client.transport.connect_timeout());
     let deadline = deadline.min(client.transport.commit_timeout(0));
-    let door = Request::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
-    let door = Request { probe: Some(Probe { deadline, afresh: false }), ..door };
+    let door = ApiRequest::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
+    let door = ApiRequest { probe: Some(Probe { deadline, afresh: false }), ..door };
     let reply = tokio::select! {
         reply = client.exchange(&door, None) => reply,
         () = waits_for_handshake(client) => return Err(client.failed(&door, Cause::SpeaksTls)),
@@ -88,7 +88,7 @@ pub(super) async fn knock(client: &Client) -> Result<(), RegistryError> {
 }
 
 /// Comes back when a port that is addressed in clear text and does not answer proves to speak TLS; else never.
-async fn waits_for_handshake(client: &Client) {
+async fn waits_for_handshake(client: &ApiClient) {
     if client.endpoint.scheme() != Scheme::Http {
         std::future::pending::<()>().await;
     }
@@ -103,7 +103,7 @@ async fn waits_for_handshake(client: &Client) {
 }
 
 /// Whether the other side can be shaken hands with. Nothing is shown to it, so it need not prove who it is.
-async fn speaks_tls(client: &Client, within: Duration) -> Result<bool, RegistryError> {
+async fn speaks_tls(client: &ApiClient, within: Duration) -> Result<bool, RegistryError> {
     let endpoint = client.endpoint.with_scheme(Scheme::Https).with_port(client.endpoint.port());
     let mut options = ClientOptions { skip_verify: true, ..ClientOptions::default() };
     options.timeouts.connect = within;

@@ -263,7 +263,7 @@ impl FromStr for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::error::Kind;
+    use crate::registry::error::FailureKind;
     use proptest::prelude::*;
 
     fn target(text: &str) -> Target {
@@ -311,7 +311,7 @@ mod tests {
             "https://",
         ] {
             let error = text.parse::<Target>().unwrap_err();
-            assert_eq!(error.kind(), Kind::Usage, "{text}: {error}");
+            assert_eq!(error.kind(), FailureKind::Usage, "{text}: {error}");
         }
     }
 

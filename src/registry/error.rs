@@ -12,7 +12,7 @@ use crate::error::{BundleError, printable};
 use crate::oci::Digest;
 pub(super) use crate::registry::cause::{Cause, TlsFault};
 use crate::registry::error_response::{ApiError, ErrorResponse};
-pub(crate) use crate::registry::kind::Kind;
+pub(crate) use crate::registry::kind::FailureKind;
 use crate::registry::redact::{SecretWords, redacted};
 
 /// How much of an error's body is read, in bytes.
@@ -146,7 +146,7 @@ impl RegistryError {
     }
 
     /// The class, for programs.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> FailureKind {
         self.0.cause.kind()
     }
 
@@ -384,7 +384,7 @@ mod tests {
             error.to_string(),
             "POST https://r.example/v2/a/blobs/uploads/?mount=sha256:0&…: 403 forbidden: DENIED quota \\u{1b}[2J"
         );
-        assert_eq!((error.kind(), error.status()), (Kind::Denied, Some(403)));
+        assert_eq!((error.kind(), error.status()), (FailureKind::Denied, Some(403)));
         assert!(error.hint().unwrap().contains("must exist"));
     }
 

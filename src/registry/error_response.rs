@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::error::printable;
 use crate::oci::Digest;
-use crate::registry::kind::Kind;
+use crate::registry::kind::FailureKind;
 use crate::registry::webpage;
 
 /// How much of the server's words a person is shown, in characters.
@@ -58,15 +58,15 @@ impl ErrorResponse {
     }
 
     /// The class of failure it is.
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> FailureKind {
         match self.status {
-            _ if self.has_code("DENIED") => Kind::Denied,
-            _ if self.has_code("DIGEST_INVALID") => Kind::Integrity,
-            401 => Kind::Auth,
-            403 => Kind::Denied,
-            404 => Kind::NotFound,
-            413 => Kind::TooLarge,
-            _ => Kind::Registry,
+            _ if self.has_code("DENIED") => FailureKind::Denied,
+            _ if self.has_code("DIGEST_INVALID") => FailureKind::Integrity,
+            401 => FailureKind::Auth,
+            403 => FailureKind::Denied,
+            404 => FailureKind::NotFound,
+            413 => FailureKind::TooLarge,
+            _ => FailureKind::Registry,
         }
     }
 

@@ -2,7 +2,7 @@
 
 /// The class of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum FailureKind {
     /// The command line or a file of the user's is wrong.
     Usage,
     /// No credentials, or refused ones.
@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     Internal,
 }
 
-impl Kind {
+impl FailureKind {
     /// Whether the way to the registry is at fault rather than the registry.
     pub(crate) const fn is_network(self) -> bool {
         matches!(self, Self::Unreachable | Self::Broken | Self::Stalled)

@@ -24,7 +24,7 @@ pub(super) enum Manner {
 }
 
 #[derive(Debug)]
-enum State {
+enum Health {
     Well,
     /// Some requests in a row, by their numbers.
     Ailing {
@@ -42,29 +42,29 @@ enum State {
 #[derive(Debug)]
 pub(super) struct LastingFailure {
     patience: Duration,
-    state: State,
+    health: Health,
     waited: Duration,
     waited_in_all: Duration,
 }
 
 impl LastingFailure {
     pub(super) const fn new(patience: Duration) -> Self {
-        Self { patience, state: State::Well, waited: Duration::ZERO, waited_in_all: Duration::ZERO }
+        Self { patience, health: Health::Well, waited: Duration::ZERO, waited_in_all: Duration::ZERO }
     }
 
     /// Whether requests have to wait; the cause if they would wait in vain.
     pub(super) fn is_on(&self) -> Result<bool, Cause> {
-        match &self.state {
-            State::Well | State::Ailing { .. } => Ok(false),
-            State::Failing { .. } => Ok(true),
-            State::GivenUp(cause) => Err(cause.clone()),
+        match &self.health {
+            Health::Well | Health::Ailing { .. } => Ok(false),
+            Health::Failing { .. } => Ok(true),
+            Health::GivenUp(cause) => Err(cause.clone()),
         }
     }
 
     /// Takes in that a request was answered with something else.
     pub(super) fn answered(&mut self) {
-        if !matches!(self.state, State::GivenUp(_)) {
-            self.state = State::Well;
+        if !matches!(self.health, Health::GivenUp(_)) {
+            self.health = Health::Well;
             self.waited = Duration::ZERO;
         }
     }
@@ -78,17 +78,17 @@ impl LastingFailure {
         }
         self.waited += waited;
         self.waited_in_all += waited;
-        match &mut self.state {
-            State::Ailing { refusal: known, requests } if known.is_alike(refusal) => {
+        match &mut self.health {
+            Health::Ailing { refusal: known, requests } if known.is_alike(refusal) => {
                 requests.insert(request);
                 if requests.len() >= REQUESTS {
-                    self.state = State::Failing { refusal: refusal.clone(), probes: 0 };
+                    self.health = Health::Failing { refusal: refusal.clone(), probes: 0 };
                 }
             }
-            State::Well | State::Ailing { .. } => {
-                self.state = State::Ailing { refusal: refusal.clone(), requests: HashSet::from([request]) };
+            Health::Well | Health::Ailing { .. } => {
+                self.health = Health::Ailing { refusal: refusal.clone(), requests: HashSet::from([request]) };
             }
-            State::Failing { .. } | State::GivenUp(_) => {}
+            Health::Failing { .. } | Health::GivenUp(_) => {}
         }
     }
 
@@ -103,17 +103,17 @@ impl LastingFailure {
     ) -> Result<Option<(Duration, String)>, Cause> {
         let left = self.patience.saturating_sub(self.waited);
         let left = left.min((self.patience * ALL_OUTAGES).saturating_sub(self.waited_in_all));
-        match &mut self.state {
-            State::Well | State::Ailing { .. } => Ok(None),
-            State::GivenUp(cause) => Err(cause.clone()),
-            State::Failing { refusal, probes } if !left.is_zero() => {
+        match &mut self.health {
+            Health::Well | Health::Ailing { .. } => Ok(None),
+            Health::GivenUp(cause) => Err(cause.clone()),
+            Health::Failing { refusal, probes } if !left.is_zero() => {
                 let pause = least.saturating_mul(2_u32.saturating_pow(*probes)).min(most).min(left);
                 *probes += 1;
                 Ok(Some((pause, format!("{refusal}, to whatever is asked"))))
             }
-            State::Failing { refusal, .. } => {
+            Health::Failing { refusal, .. } => {
                 let cause = Cause::Failing { refusal: refusal.clone(), waited: self.waited };
-                self.state = State::GivenUp(cause.clone());
+                self.health = Health::GivenUp(cause.clone());
                 Err(cause)
             }
         }

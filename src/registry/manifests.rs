@@ -9,7 +9,7 @@ use reqwest::{Method, Url};
 
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag, media_type};
-use crate::registry::client::{Request, Want};
+use crate::registry::client::{ApiRequest, Want};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
@@ -58,7 +58,7 @@ impl Registry {
         reference: &str,
     ) -> Result<Option<ManifestHead>, RegistryError> {
         let url = self.manifest_url(repository, reference)?;
-        let request = Request::new(Method::HEAD, url)
+        let request = ApiRequest::new(Method::HEAD, url)
             .header(ACCEPT, media_type::ACCEPT_MANIFESTS)
             .also(&[400, 403, 404, 405]);
         let reply = self.call(repository, &request).await?;
@@ -116,7 +116,7 @@ impl Registry {
         max_bytes: u64,
     ) -> Result<Option<ManifestBytes>, RegistryError> {
         let url = self.manifest_url(repository, reference)?;
-        let request = Request::new(Method::GET, url)
+        let request = ApiRequest::new(Method::GET, url)
             .header(ACCEPT, media_type::ACCEPT_MANIFESTS)
             .want(Want::Whole(max_bytes))
             .also(&[404]);
@@ -154,7 +154,7 @@ impl Registry {
         bytes: Bytes,
     ) -> Result<PutManifest, RegistryError> {
         let url = self.manifest_url(repository, reference)?;
-        let request = Request::new(Method::PUT, url)
+        let request = ApiRequest::new(Method::PUT, url)
             .header(CONTENT_TYPE, media_type)
             .payload(Payload::Bytes(bytes.clone()), Replay::Safe);
         let reply = self.call(repository, &request).await?;

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::oci::{Digest, Repository, media_type};
 use crate::registry::auth::{Auth, Scopes};
-use crate::registry::client::{Client, Reply, Request, Want};
+use crate::registry::client::{ApiClient, ApiRequest, Reply, Want};
 use crate::registry::endpoint::Target;
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::tls::Clients;
@@ -26,7 +26,7 @@ const MAX_ATTEMPTS: u32 = 5;
 
 /// One host of a node's configuration, ready to be asked.
 pub(crate) struct Puller {
-    client: Client,
+    client: ApiClient,
     auth: Auth,
     root: String,
     headers: HeaderMap,
@@ -107,7 +107,7 @@ impl Puller {
         let auth = Auth::new(&options);
         let transport = Transport::new(clients, &options);
         Ok(Self {
-            client: Client::new(endpoint, transport, policy, options.observer),
+            client: ApiClient::new(endpoint, transport, policy, options.observer),
             auth,
             root: root.path().trim_end_matches('/').to_owned(),
             headers: private,
@@ -164,7 +164,7 @@ impl Puller {
         if let Some(upstream) = ask.namespace {
             url.query_pairs_mut().append_pair("ns", upstream);
         }
-        let mut request = Request::new(method, url).header(ACCEPT, accept).want(want);
+        let mut request = ApiRequest::new(method, url).header(ACCEPT, accept).want(want);
         request.private_headers = self.headers.clone();
         let scopes = Scopes::of(ask.repository, Access::Pull);
         let mut attempts = 1;

@@ -93,7 +93,7 @@ mod tests {
                 is_permanent,
                 "{cause:?}"
             );
-            assert_eq!(cause.kind(), crate::registry::Kind::Unreachable);
+            assert_eq!(cause.kind(), crate::registry::FailureKind::Unreachable);
         }
     }
 }

@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::header::RANGE;
 
 use crate::oci::{Digest, Repository};
-use crate::registry::client::{Request, Want};
+use crate::registry::client::{ApiRequest, Want};
 use crate::registry::error::RegistryError;
 use crate::registry::{Registry, headers};
 
@@ -38,7 +38,7 @@ impl Registry {
         size: u64,
     ) -> Result<bool, RegistryError> {
         let url = self.url(&format!("{repository}/blobs/{digest}"))?;
-        let request = Request::new(Method::GET, url)
+        let request = ApiRequest::new(Method::GET, url)
             .header(RANGE, "bytes=0-0")
             .want(Want::Stream)
             .also(&[404, 410, 416]);

@@ -153,6 +153,16 @@ pub(super) fn authority() -> (rcgen::Certificate, rcgen::KeyPair) {
     (certificate, key)
 }
 
+/// What a server shows itself with.
+pub(super) fn tls_server(
+    certificate: &rcgen::Certificate,
+    key: &rcgen::KeyPair,
+) -> Arc<rustls::ServerConfig> {
+    let secret = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    Arc::new(config.with_single_cert(vec![certificate.der().clone()], secret).unwrap())
+}
+
 pub(super) fn trusted(certificate: &rcgen::Certificate) -> crate::tls::Authorities {
     crate::tls::Authorities::parse("ca.crt", certificate.pem().as_bytes()).unwrap()
 }

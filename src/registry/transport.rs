@@ -13,7 +13,7 @@ use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
 
 use crate::clock::Instant;
-use crate::registry::bandwidth::Limits;
+use crate::registry::bandwidth::BandwidthLimits;
 use crate::registry::body::{BlobBody, Metered, Progress, Taken};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::redact::{hidden, redacted};
@@ -56,7 +56,7 @@ pub(crate) type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 pub(super) struct Transport {
     clients: Clients,
     timeouts: Timeouts,
-    limits: Limits,
+    limits: BandwidthLimits,
     observer: Arc<dyn Observer>,
 }
 
@@ -65,7 +65,7 @@ impl Transport {
         Self {
             clients,
             timeouts: options.timeouts.clone(),
-            limits: Limits::new(&options.bandwidth),
+            limits: BandwidthLimits::new(&options.bandwidth),
             observer: Arc::clone(&options.observer),
         }
     }

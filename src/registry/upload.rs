@@ -28,7 +28,7 @@ use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
 use crate::registry::attempts::Attempts;
 use crate::registry::body::{BlobBody, Taken};
-use crate::registry::error::{Kind, RegistryError};
+use crate::registry::error::{FailureKind, RegistryError};
 use crate::registry::quirks::UploadMethod;
 use crate::registry::retry::{self, Next, Trials};
 use crate::registry::transport::Payload;
@@ -64,7 +64,7 @@ impl Registry {
     /// Sends a blob, into `session` if there is one.
     ///
     /// # Errors
-    /// An error of the body ([`Kind::Source`]) ends the upload at once: nothing is committed and nothing retried.
+    /// An error of the body ([`FailureKind::Source`]) ends the upload at once: nothing is committed and nothing retried.
     pub async fn push_blob(
         &self,
         repository: &Repository,
@@ -95,7 +95,14 @@ impl Registry {
                 }
                 Err(error) => error,
             };
-            if matches!(error.kind(), Kind::Source | Kind::Auth | Kind::Denied | Kind::Tls | Kind::Internal) {
+            if matches!(
+                error.kind(),
+                FailureKind::Source
+                    | FailureKind::Auth
+                    | FailureKind::Denied
+                    | FailureKind::Tls
+                    | FailureKind::Internal
+            ) {
                 session.cancel().await;
                 return Err(error);
             }
@@ -127,7 +134,7 @@ impl Registry {
                     }
                 }
                 Next::Restart | Next::GiveUp => {
-                    if error.kind() == Kind::TooLarge && trials.switched {
+                    if error.kind() == FailureKind::TooLarge && trials.switched {
                         self.host().quirks().learn_refused(body.len());
                     }
                     if error.kind().is_network() {
@@ -170,7 +177,7 @@ impl Registry {
     ) -> Result<bool, RegistryError> {
         match Box::pin(self.head_blob(upload.repository, upload.digest)).await {
             Ok(size) => Ok(size == Some(upload.body.len())),
-            Err(asking) if asking.kind() == Kind::Unreachable => Err(asking.after(failed)),
+            Err(asking) if asking.kind() == FailureKind::Unreachable => Err(asking.after(failed)),
             Err(asking) => {
                 tracing::debug!(%asking, "whether the blob is there was not found out");
                 Err(failed.clone())

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limiter::{ByDelay, ByRate, ConcurrencyLimiter, Permit};
 use crate::engine::stop::StopSignal;
-use crate::registry::{Kind, Registry, RegistryError};
+use crate::registry::{FailureKind, Registry, RegistryError};
 use crate::report::{Class, Failure};
 
 /// The way to one mirror.
@@ -68,7 +68,7 @@ impl Link {
 
     /// What an error means for the rest of the mirror, and for the run.
     pub(super) fn judge(&self, error: &RegistryError) -> Failure {
-        if error.kind() == Kind::Unreachable {
+        if error.kind() == FailureKind::Unreachable {
             self.lost.cancel();
         }
         Failure::from(error)

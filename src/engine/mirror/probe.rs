@@ -7,7 +7,7 @@ use super::knowledge::Knowledge;
 use super::link::Link;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag};
-use crate::registry::{Kind, ManifestHead, Registry, RegistryError};
+use crate::registry::{FailureKind, ManifestHead, Registry, RegistryError};
 use crate::report::Failure;
 
 /// What a mirror says about an image.
@@ -94,7 +94,7 @@ pub(super) async fn digest(
 ) -> Result<bool, RegistryError> {
     match registry.head_manifest(repository, &digest.to_string()).await {
         Ok(head) => Ok(head.is_some()),
-        Err(error) if error.kind() == Kind::Integrity => {
+        Err(error) if error.kind() == FailureKind::Integrity => {
             tracing::debug!(%error, "taken for a manifest that is not there");
             Ok(false)
         }

@@ -19,7 +19,7 @@ use crate::engine::ready::{Ready, ReadyBlob};
 use crate::engine::{Verification, read_back};
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};
-use crate::registry::{Kind, RegistryError, Sampled};
+use crate::registry::{FailureKind, RegistryError, Sampled};
 use crate::report::outcome::{Phase, Verified};
 use crate::report::{Class, Failure};
 
@@ -316,8 +316,10 @@ impl Verifier {
     fn loss(&self, digest: Digest, was_read: Result<bool, RegistryError>) -> Result<Option<Loss>, Failure> {
         match was_read {
             Ok(there) => Ok((!there).then_some(Loss::of(digest))),
-            Err(error) if error.kind() == Kind::NotFound => Ok(Some(Loss::of(digest))),
-            Err(error) if error.kind() == Kind::Integrity => Ok(Some(Loss { digest, instead: Some(error) })),
+            Err(error) if error.kind() == FailureKind::NotFound => Ok(Some(Loss::of(digest))),
+            Err(error) if error.kind() == FailureKind::Integrity => {
+                Ok(Some(Loss { digest, instead: Some(error) }))
+            }
             Err(error) => Err(self.transfer.link.judge(&error)),
         }
     }

@@ -12,7 +12,7 @@ use super::failover::{Failover, Found, HostAnswer, Question, Settled};
 use super::{AskedHost, CheckOptions, Role, Upstream, is_by_name};
 use crate::oci::{Digest, Repository};
 use crate::registry::{
-    Access as Purpose, Ask, ClientOptions, Credential, Kind, Puller, RegistryError, Timeouts, Wanted,
+    Access as Purpose, Ask, ClientOptions, Credential, FailureKind, Puller, RegistryError, Timeouts, Wanted,
     credentials,
 };
 use crate::tls::{Authorities, ClientCertificate};
@@ -153,13 +153,13 @@ impl<'a> Asker<'a> {
 impl Line {
     fn refused(&self, host: &AskedHost, error: &RegistryError) -> HostAnswer {
         let mut why = error.to_string();
-        if matches!(error.kind(), Kind::Auth | Kind::Denied) && !self.has_credential {
+        if matches!(error.kind(), FailureKind::Auth | FailureKind::Denied) && !self.has_credential {
             why = format!("{why} (no pull credentials for {})", host.node.authority);
         }
         if let Some(status) = error.status() {
             return HostAnswer::Status(status, why);
         }
-        if matches!(error.kind(), Kind::Unreachable | Kind::Tls) {
+        if matches!(error.kind(), FailureKind::Unreachable | FailureKind::Tls) {
             why = format!("{}: {}", host.node.authority, without_call(&why));
             let _ = self.down.set(why.clone());
         }

@@ -42,19 +42,19 @@ impl Accounts {
 pub(super) struct Account {
     /// A place for each login that may still be refused.
     places: Arc<Semaphore>,
-    row: Mutex<Row>,
+    streak: Mutex<Streak>,
 }
 
 /// How the last logins ended.
 #[derive(Debug, Default)]
-struct Row {
+struct Streak {
     refused: usize,
     was_taken: bool,
 }
 
 impl Default for Account {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_REFUSALS)), row: Mutex::default() }
+        Self { places: Arc::new(Semaphore::new(MAX_REFUSALS)), streak: Mutex::default() }
     }
 }
 
@@ -90,8 +90,8 @@ impl Account {
 
     /// Whether no login was taken yet, or one was refused since.
     pub(super) fn is_in_doubt(&self) -> bool {
-        let row = self.row.lock();
-        !row.was_taken || row.refused > 0
+        let streak = self.streak.lock();
+        !streak.was_taken || streak.refused > 0
     }
 }
 
@@ -99,14 +99,14 @@ impl LoginAttempt {
     /// The next one that is refused is the first in its row.
     pub(super) fn taken(self) {
         drop(self.place);
-        let mut row = self.account.row.lock();
-        row.was_taken = true;
-        self.account.places.add_permits(std::mem::take(&mut row.refused));
+        let mut streak = self.account.streak.lock();
+        streak.was_taken = true;
+        self.account.places.add_permits(std::mem::take(&mut streak.refused));
     }
 
     pub(super) fn refused(self) {
-        let mut row = self.account.row.lock();
-        row.refused += 1;
+        let mut streak = self.account.streak.lock();
+        streak.refused += 1;
         // The place is used up, for as long as none is taken.
         match self.place {
             Some(place) => place.forget(),
@@ -114,7 +114,7 @@ impl LoginAttempt {
                 self.account.places.forget_permits(1);
             }
         }
-        if row.refused >= MAX_REFUSALS {
+        if streak.refused >= MAX_REFUSALS {
             self.account.places.close();
         }
     }

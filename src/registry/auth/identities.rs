@@ -4,7 +4,7 @@
 use super::{Auth, Credential};
 use crate::oci::Repository;
 use crate::registry::ClientOptions;
-use crate::registry::client::Client;
+use crate::registry::client::ApiClient;
 use crate::registry::error::RegistryError;
 
 /// Everybody that we are to one registry.
@@ -41,7 +41,7 @@ impl Identities {
     /// Takes in what the registry asks for on its front door. One shows credentials there.
     pub(in crate::registry) async fn learn(
         &self,
-        client: &Client,
+        client: &ApiClient,
         refused: RegistryError,
     ) -> Result<(), RegistryError> {
         let mut all = std::iter::once(&self.general).chain(self.below.iter().map(|(_, auth)| auth));

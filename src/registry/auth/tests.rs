@@ -13,7 +13,7 @@ use super::{CredentialSource, Proof};
 use crate::registry::testing::{
     Log, Seen, answer, blob, connect, lines, options, registry, repository, with_password,
 };
-use crate::registry::{ClientOptions, Credential, Kind};
+use crate::registry::{ClientOptions, Credential, FailureKind};
 
 /// A token server beside the API: tokens are numbered and last `ttl` seconds.
 fn with_tokens(seen: &Seen, here: &str, issued: &AtomicU32, ttl: &str) -> Result<u32, Box<Response<Body>>> {
@@ -87,7 +87,7 @@ async fn refused_credentials_are_shown_once() {
     let basic = [("www-authenticate", "Basic realm=\"r\"")];
     let (here, log) = registry(move |_, _| answer(401, &basic, "")).await;
     let error = connect(&here, with_password()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Auth);
+    assert_eq!(error.kind(), FailureKind::Auth);
     assert!(error.hint().unwrap().contains("--username"));
     assert_eq!(lines(&log).len(), 2);
     let error = connect(&here, options()).await.unwrap_err();
@@ -110,7 +110,7 @@ async fn a_second_401_is_final() {
     .await;
     let registry = connect(&here, with_password()).await.unwrap();
     let error = registry.head_manifest(&repository(), "1").await.unwrap_err();
-    assert_eq!((error.kind(), error.is_retryable()), (Kind::Auth, false));
+    assert_eq!((error.kind(), error.is_retryable()), (FailureKind::Auth, false));
     assert_eq!(lines(&log).iter().filter(|line| line.starts_with("HEAD")).count(), 2);
 }
 
@@ -185,7 +185,7 @@ async fn three_wrong_passwords_are_sent_with_requests_whatever_mirrors_share_the
     let options = with_password();
     let mirrors = (0..20).map(|_| connect(&here, options.clone()));
     for error in futures_util::future::join_all(mirrors).await {
-        assert_eq!(error.unwrap_err().kind(), Kind::Auth);
+        assert_eq!(error.unwrap_err().kind(), FailureKind::Auth);
     }
     assert_eq!(refused(&log, |_| false), 3);
 }
@@ -200,7 +200,7 @@ async fn a_password_that_changes_in_the_middle_is_refused_no_more_than_what_was_
     holds.store(false, Ordering::SeqCst);
     for _ in 0..20 {
         let error = registry.head_manifest(&repository(), "1").await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Auth, "{error}");
+        assert_eq!(error.kind(), FailureKind::Auth, "{error}");
     }
     // The first of them, the look at the front door, and one more.
     assert_eq!(log.lock().len() - taken, 3);
@@ -244,7 +244,7 @@ async fn a_token_server_that_refuses_for_rights_locks_nobody_out() {
     for n in 0..12 {
         let name = format!("denied{n}").parse().unwrap();
         let error = registry.head_manifest(&name, "1").await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Denied, "{error}");
+        assert_eq!(error.kind(), FailureKind::Denied, "{error}");
     }
     registry.head_manifest(&repository(), "1").await.unwrap();
     assert_eq!(lines(&log).iter().filter(|line| line.contains("/token")).count(), 14);

@@ -21,7 +21,7 @@ use super::challenge::{Bearer, Challenge, choose};
 use super::realm::check_realm;
 use super::{Credential, Proof, Scopes};
 use crate::registry::ClientOptions;
-use crate::registry::client::{Client, Request, Want};
+use crate::registry::client::{ApiClient, ApiRequest, Want};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::redact::{Remembered, SecretWords};
 use crate::registry::retry::Replay;
@@ -125,7 +125,7 @@ impl Auth {
     /// Takes in what the registry asks for on its front door, and shows credentials, if there are any, once.
     pub(in crate::registry) async fn learn(
         &self,
-        client: &Client,
+        client: &ApiClient,
         refused: RegistryError,
     ) -> Result<(), RegistryError> {
         let Some(challenge) = choose_from(&refused) else {
@@ -159,15 +159,15 @@ impl Auth {
     }
 
     /// Shows a login at the front door.
-    async fn knock(&self, client: &Client, proven: &Proven) -> Result<(), RegistryError> {
-        let front_door = Request::new(Method::GET, client.endpoint.url("")?);
+    async fn knock(&self, client: &ApiClient, proven: &Proven) -> Result<(), RegistryError> {
+        let front_door = ApiRequest::new(Method::GET, client.endpoint.url("")?);
         client.exchange(&front_door, Some(&proven.header)).await.map(drop)
     }
 
     /// What goes into `Authorization` for these scopes, if the registry is known to want something.
     pub(in crate::registry) async fn authorization(
         &self,
-        client: &Client,
+        client: &ApiClient,
         scopes: &Scopes,
     ) -> Result<Option<Proven>, RegistryError> {
         let known = self.known.lock().clone();
@@ -189,7 +189,7 @@ impl Auth {
     /// What to try once more after a 401, which is `refused`: a token that somebody else got meanwhile, or a new one.
     pub(in crate::registry) async fn renewed(
         &self,
-        client: &Client,
+        client: &ApiClient,
         scopes: &Scopes,
         used: Option<Proven>,
         refused: RegistryError,
@@ -248,7 +248,7 @@ impl Auth {
     }
 
     /// The login that goes along with each request.
-    async fn basic(&self, client: &Client) -> Result<Proven, RegistryError> {
+    async fn basic(&self, client: &ApiClient) -> Result<Proven, RegistryError> {
         let credential = self.credential.lock().clone();
         let Some(credential) = credential else {
             let why = "the registry wants credentials, and none were given".to_owned();
@@ -277,7 +277,7 @@ impl Auth {
     /// be about rights and not about who we are, which the front door tells.
     async fn after_refusal(
         &self,
-        client: &Client,
+        client: &ApiClient,
         used: Proven,
         refused: RegistryError,
     ) -> Result<Proven, RegistryError> {
@@ -303,7 +303,12 @@ impl Auth {
 
     /// Whether a login that was taken once is taken no more. None where nobody says it, and where it is known to be in doubt:
     /// each question may be one more refusal.
-    async fn is_wrong(&self, client: &Client, header: &HeaderValue, account: &Arc<Account>) -> Option<bool> {
+    async fn is_wrong(
+        &self,
+        client: &ApiClient,
+        header: &HeaderValue,
+        account: &Arc<Account>,
+    ) -> Option<bool> {
         if account.is_in_doubt() || !self.door_asks.load(Ordering::Relaxed) {
             return None;
         }
@@ -341,7 +346,7 @@ impl Auth {
     /// Fetches a token into its slot.
     async fn fetch(
         &self,
-        client: &Client,
+        client: &ApiClient,
         scopes: &Scopes,
         bearer: &Bearer,
         slot: &mut Slot,
@@ -411,7 +416,7 @@ impl Auth {
 
     async fn ask(
         &self,
-        client: &Client,
+        client: &ApiClient,
         scopes: &Scopes,
         bearer: &Bearer,
         credential: Option<&Credential>,
@@ -440,20 +445,20 @@ impl Auth {
             (Some(user), Some(password)) => Some(basic_header(user, password)?),
             _ => None,
         };
-        let request =
-            Request { follows: false, ..Request::new(Method::GET, url) }.want(Want::Whole(MAX_TOKEN_BYTES));
+        let request = ApiRequest { follows: false, ..ApiRequest::new(Method::GET, url) }
+            .want(Want::Whole(MAX_TOKEN_BYTES));
         Ok(client.exchange(&request, header.as_ref()).await?.body)
     }
 }
 
 /// Trades an identity token for an access token.
 async fn post(
-    client: &Client,
+    client: &ApiClient,
     bearer: &Bearer,
     scopes: &[String],
     token: &SecretString,
 ) -> Result<Bytes, RegistryError> {
-    let request = Request::new(Method::POST, bearer.realm.clone())
+    let request = ApiRequest::new(Method::POST, bearer.realm.clone())
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .payload(Payload::Bytes(form(bearer, scopes, token).into()), Replay::Safe)
         .want(Want::Whole(MAX_TOKEN_BYTES));

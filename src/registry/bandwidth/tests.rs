@@ -12,7 +12,7 @@ fn limiter(rate: &str) -> Arc<BandwidthLimiter> {
 async fn passed(bodies: Vec<Vec<Arc<BandwidthLimiter>>>) -> Vec<u64> {
     let end = Instant::now() + TEN_SECONDS;
     let bodies = bodies.into_iter().map(|limiters| async move {
-        let mut passage = Limits::new(&limiters).passage();
+        let mut passage = BandwidthLimits::new(&limiters).passage();
         let mut bytes = 0;
         loop {
             let slice = passage.slice(1 << 20);

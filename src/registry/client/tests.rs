@@ -15,7 +15,7 @@ use crate::registry::testing::{
     Log, Seen, Told, answer, blob, connect, lines, options, raw_server, registry, registry_at, repository,
     request_head, with_password,
 };
-use crate::registry::{Access, BlobBody, ClientOptions, Kind, Registry, RegistryError};
+use crate::registry::{Access, BlobBody, ClientOptions, FailureKind, Registry, RegistryError};
 
 fn patient() -> ClientOptions {
     let mut options = options();
@@ -171,12 +171,15 @@ async fn a_registry_that_stays_away_is_given_up_once_for_all() {
         })
         .collect();
     for one in many {
-        assert_eq!(one.await.unwrap().kind(), Kind::Unreachable);
+        assert_eq!(one.await.unwrap().kind(), FailureKind::Unreachable);
     }
     assert!(start.elapsed() >= Duration::from_millis(100));
     // It is not asked again, even if it is back by now.
     let (_, log, _serving) = registry_at(&here, |seen, _| closing(seen)).await;
-    assert_eq!(registry.head_manifest(&repository(), "1").await.unwrap_err().kind(), Kind::Unreachable);
+    assert_eq!(
+        registry.head_manifest(&repository(), "1").await.unwrap_err().kind(),
+        FailureKind::Unreachable
+    );
     assert!(lines(&log).is_empty());
 }
 
@@ -233,7 +236,7 @@ async fn a_document_that_trickles_is_given_up() {
     });
     let registry = connect(&here.to_string(), patient()).await.unwrap();
     let error = registry.get_manifest(&repository(), "1", 1000).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Stalled);
+    assert_eq!(error.kind(), FailureKind::Stalled);
     assert!(error.to_string().contains("bytes of a document came in 0.5"), "{error}");
 }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::registry::testing::{
-    Told, answer, authority, options, raw_server, registry, request_head, trusted,
+    Told, answer, authority, options, raw_server, registry, request_head, tls_server, trusted,
 };
-use crate::registry::{ClientOptions, Kind, Registry, Target};
+use crate::registry::{ClientOptions, FailureKind, Registry, Target};
 
 #[tokio::test]
 async fn a_dead_host_is_waited_for_and_then_named() {
@@ -16,7 +16,7 @@ async fn a_dead_host_is_waited_for_and_then_named() {
         let target: Target = text.parse().unwrap();
         let start = Instant::now();
         let error = Registry::connect(&target.endpoint, options()).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Unreachable, "{error:?}");
+        assert_eq!(error.kind(), FailureKind::Unreachable, "{error:?}");
         assert!(start.elapsed() >= Duration::from_millis(100));
     }
 }
@@ -35,7 +35,7 @@ async fn plain_http_is_found_on_this_machine_only_and_never_with_an_authority_of
     assert!(told.warnings()[0].contains("speaks plain HTTP"), "{:?}", told.warnings());
     let strict = ClientOptions { must_speak_tls: true, ..for_all };
     let error = Registry::connect(&target.endpoint, strict).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Tls);
+    assert_eq!(error.kind(), FailureKind::Tls);
     assert!(error.hint().unwrap().contains("http://"), "{error:?}");
 }
 
@@ -44,11 +44,7 @@ async fn a_certificate_of_nobody_we_know_is_final_until_its_authority_is_given()
     use std::io::{Read, Write};
     let options = options();
     let (certificate, key) = authority();
-    let secret = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], secret)
-        .unwrap();
+    let config = tls_server(&certificate, &key);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let here = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicU32::new(0));
@@ -56,7 +52,7 @@ async fn a_certificate_of_nobody_we_know_is_final_until_its_authority_is_given()
     std::thread::spawn(move || {
         for socket in listener.incoming() {
             counter.fetch_add(1, Ordering::SeqCst);
-            let session = rustls::ServerConnection::new(Arc::new(config.clone())).unwrap();
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(session, socket.unwrap());
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
@@ -64,14 +60,14 @@ async fn a_certificate_of_nobody_we_know_is_final_until_its_authority_is_given()
     });
     let target: Target = format!("https://{here}").parse().unwrap();
     let error = Registry::connect(&target.endpoint, options.clone()).await.unwrap_err();
-    assert_eq!((error.kind(), error.is_retryable()), (Kind::Tls, false), "{error:?}");
+    assert_eq!((error.kind(), error.is_retryable()), (FailureKind::Tls, false), "{error:?}");
     assert!(error.hint().unwrap().contains("--cacert"), "{error:?}");
     assert_eq!(connections.load(Ordering::SeqCst), 1);
     let trusting = ClientOptions { authorities: vec![trusted(&certificate)], ..options.clone() };
     Registry::connect(&target.endpoint, trusting).await.unwrap();
     // Found by itself on this machine, and not taken for plain HTTP.
     let unstated: Target = here.to_string().parse().unwrap();
-    assert_eq!(Registry::connect(&unstated.endpoint, options).await.unwrap_err().kind(), Kind::Tls);
+    assert_eq!(Registry::connect(&unstated.endpoint, options).await.unwrap_err().kind(), FailureKind::Tls);
 }
 
 #[tokio::test]
@@ -89,7 +85,7 @@ async fn what_is_no_registry_is_called_that() {
             error.to_string().contains("no container registry") && error.to_string().contains(part),
             "{error}"
         );
-        assert_eq!((error.kind(), error.is_retryable()), (Kind::Registry, false));
+        assert_eq!((error.kind(), error.is_retryable()), (FailureKind::Registry, false));
         assert!(error.hint().unwrap().contains("login page"));
     }
 }
@@ -116,7 +112,7 @@ async fn a_registry_that_takes_connections_and_never_answers_is_given_up() {
     let target: Target = format!("http://{here}").parse().unwrap();
     let start = Instant::now();
     let error = Registry::connect(&target.endpoint, options).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unreachable, "{error:?}");
+    assert_eq!(error.kind(), FailureKind::Unreachable, "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
@@ -138,14 +134,10 @@ async fn clear_text_at_a_port_that_speaks_tls_is_told_soon() {
     use std::io::Read as _;
     let _ = options();
     let (certificate, key) = authority();
-    let secret = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], secret)
-        .unwrap();
+    let config = tls_server(&certificate, &key);
     // Some hang up on what is no handshake, some wait for more of it.
     for hangs_up in [true, false] {
-        let config = Arc::new(config.clone());
+        let config = Arc::clone(&config);
         let here = raw_server(move |socket| {
             let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = rustls::StreamOwned::new(session, socket);
@@ -159,7 +151,7 @@ async fn clear_text_at_a_port_that_speaks_tls_is_told_soon() {
         let mut options = options();
         options.retry.connect_patience = Duration::from_secs(20);
         let error = Registry::connect(&target.endpoint, options).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Tls, "{error:?}");
+        assert_eq!(error.kind(), FailureKind::Tls, "{error:?}");
         assert!(error.hint().unwrap().contains("https://"), "{error:?}");
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     }

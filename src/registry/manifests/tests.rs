@@ -2,7 +2,7 @@
 
 use super::ManifestHead;
 use crate::oci::Digest;
-use crate::registry::Kind;
+use crate::registry::FailureKind;
 use crate::registry::testing::{answer, connect, lines, options, registry, repository};
 
 #[tokio::test]
@@ -32,13 +32,13 @@ async fn what_is_there_and_what_is_not() {
     assert_eq!(head("no-head").await.unwrap().digest, Some(Digest::of(br#"{"schemaVersion":2}"#)));
     let by_digest = Digest::of(br#"{"schemaVersion":2}"#).to_string();
     let error = registry.get_manifest(&repository(), &by_digest, 1000).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Integrity);
+    assert_eq!(error.kind(), FailureKind::Integrity);
     let error = registry.get_manifest(&repository(), "no-head", 2).await.unwrap_err();
     assert!(error.to_string().contains("longer than 2 bytes"), "{error}");
     let error = registry.put_manifest(&repository(), "1", "a/b", "{}".into()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Integrity);
+    assert_eq!(error.kind(), FailureKind::Integrity);
     let error = registry.head_manifest(&repository(), "../x").await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Internal);
+    assert_eq!(error.kind(), FailureKind::Internal);
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_head_by_digest_counts_only_with_that_digest() {
         (None, None, Ok(false)),
         (Some(wrong), Some(content), Ok(true)),
         (Some(wrong), None, Ok(false)),
-        (Some(wrong), Some("{}"), Err(Kind::Integrity)),
+        (Some(wrong), Some("{}"), Err(FailureKind::Integrity)),
     ] {
         let told_text = told.map(|told| told.to_string());
         let (here, log) = registry(move |seen, _| match (seen.method.as_str(), given) {

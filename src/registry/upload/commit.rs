@@ -9,7 +9,7 @@ use super::{Upload, UploadSession};
 use crate::clock::Instant;
 use crate::registry::attempts::Attempts;
 use crate::registry::cause::Cause;
-use crate::registry::client::Request;
+use crate::registry::client::ApiRequest;
 use crate::registry::error::RegistryError;
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
@@ -34,7 +34,7 @@ impl Registry {
             let cause = Cause::Protocol(format!("an upload location that is not used: {why}"));
             self.transport().blanked(RegistryError::new("PUT", &at, cause))
         })?;
-        let request = Request::new(Method::PUT, url)
+        let request = ApiRequest::new(Method::PUT, url)
             .header(CONTENT_TYPE, "application/octet-stream")
             .payload(payload, Replay::Never);
         let began = Instant::now();

@@ -11,7 +11,7 @@ use reqwest::{Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::oci::Repository;
-use crate::registry::client::{Reply, Request};
+use crate::registry::client::{ApiRequest, Reply};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
@@ -99,7 +99,7 @@ impl SessionState {
 
     async fn cancel(self, registry: &Registry) -> bool {
         let Ok(url) = self.url() else { return true };
-        let request = Request::new(Method::DELETE, url).payload(Payload::Empty, Replay::Never);
+        let request = ApiRequest::new(Method::DELETE, url).payload(Payload::Empty, Replay::Never);
         match tokio::time::timeout(CANCEL_TIMEOUT, registry.call(&self.repository, &request)).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => {
@@ -119,7 +119,7 @@ impl SessionState {
 impl Registry {
     /// Opens a session, to be used or cancelled.
     pub(crate) async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
-        let request = Request::new(Method::POST, self.url(&format!("{repository}/blobs/uploads/"))?);
+        let request = ApiRequest::new(Method::POST, self.url(&format!("{repository}/blobs/uploads/"))?);
         let reply = self.call(repository, &request).await?;
         self.session(repository, &request, &reply)
     }
@@ -128,7 +128,7 @@ impl Registry {
     pub(in crate::registry) fn session(
         &self,
         repository: &Repository,
-        request: &Request<'_>,
+        request: &ApiRequest<'_>,
         reply: &Reply,
     ) -> Result<UploadSession, RegistryError> {
         let location = self.location(request, reply)?;
@@ -140,7 +140,7 @@ impl Registry {
     /// Where the next request of an upload goes, if an answer says so.
     pub(super) fn location(
         &self,
-        request: &Request<'_>,
+        request: &ApiRequest<'_>,
         reply: &Reply,
     ) -> Result<Option<Url>, RegistryError> {
         let Some(text) = headers::text(&reply.headers, LOCATION) else { return Ok(None) };

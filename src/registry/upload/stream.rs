@@ -5,7 +5,7 @@ use reqwest::header::CONTENT_TYPE;
 
 use super::{Upload, UploadSession};
 use crate::registry::Registry;
-use crate::registry::client::Request;
+use crate::registry::client::ApiRequest;
 use crate::registry::error::RegistryError;
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
@@ -16,7 +16,7 @@ impl Registry {
         upload: &Upload<'_>,
         session: &mut UploadSession,
     ) -> Result<(), RegistryError> {
-        let request = Request::new(Method::PATCH, session.location()?)
+        let request = ApiRequest::new(Method::PATCH, session.location()?)
             .header(CONTENT_TYPE, "application/octet-stream")
             .payload(upload.payload(), Replay::Never);
         let reply = self.call(upload.repository, &request).await?;

@@ -14,7 +14,7 @@ use crate::registry::testing::{
     Log, Seen, Told, UPLOADS, answer, blob, connect, late, lines, options, raw_server, registry, registry_at,
     repository, request_head, with_password,
 };
-use crate::registry::{BandwidthLimiter, BlobBody, BodyStream, ClientOptions, Kind};
+use crate::registry::{BandwidthLimiter, BlobBody, BodyStream, ClientOptions, FailureKind};
 use crate::testing::eventually;
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn an_upload_is_not_led_to_another_host() {
     let registry = connect(&here, with_password()).await.unwrap();
     let (digest, body) = blob("some layer");
     let error = registry.push_blob(&repository(), &digest, &body, None).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Registry);
+    assert_eq!(error.kind(), FailureKind::Registry);
     assert!(error.to_string().contains("another host, localhost"), "{error}");
     assert!(stolen.lock().is_empty());
 }
@@ -149,7 +149,7 @@ async fn a_damaged_blob_is_never_committed_nor_tried_again() {
     let registry = connect(&here, options()).await.unwrap();
     let body: Arc<dyn BlobBody> = Arc::new(Damaged);
     let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, None).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Source);
+    assert_eq!(error.kind(), FailureKind::Source);
     assert_eq!(error.source_error().unwrap().fault(), Fault::DigestMismatch);
     assert!(!error.is_retryable());
     let log = log.lock();
@@ -174,7 +174,7 @@ async fn a_server_that_takes_no_more_bytes_is_left() {
     let registry = connect(&here, options).await.unwrap();
     let body: Arc<dyn BlobBody> = Arc::new(Bytes::from(vec![0; 16 << 20]));
     let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, None).await.unwrap_err();
-    assert_eq!((error.kind(), error.is_retryable()), (Kind::Stalled, true));
+    assert_eq!((error.kind(), error.is_retryable()), (FailureKind::Stalled, true));
     drop(listener);
 }
 
@@ -199,7 +199,7 @@ async fn a_refusal_that_got_lost_in_a_reset_is_heard_at_the_second_try() {
     let registry = connect(&here.to_string(), options()).await.unwrap();
     let body: Arc<dyn BlobBody> = Arc::new(Bytes::from(vec![0; 32 << 20]));
     let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, None).await.unwrap_err();
-    assert_eq!((error.kind(), error.status()), (Kind::TooLarge, Some(413)), "{error:?}");
+    assert_eq!((error.kind(), error.status()), (FailureKind::TooLarge, Some(413)), "{error:?}");
     assert!(error.hint().unwrap().contains("proxy"));
     assert_eq!(registry.host().quirks().refused_bytes, Some(32 << 20));
 }
@@ -327,7 +327,7 @@ async fn a_registry_that_is_gone_after_an_upload_is_unreachable_and_both_are_tol
     let session = registry.start_upload(&repository()).await.unwrap();
     let body: Arc<dyn BlobBody> = Arc::new(Goodbye(serving));
     let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, Some(session)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+    assert_eq!(error.kind(), FailureKind::Unreachable, "{error}");
     assert!(error.to_string().contains("; before that PUT"), "{error}");
 }
 
