@@ -244,7 +244,7 @@ pub(crate) struct LayerBytes {
 
 /// No room is left for a layer, in memory and on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoRoom {
+pub(crate) struct NoLayerRoom {
     /// What there is for all layers.
     pub limit: u64,
 }
@@ -254,12 +254,12 @@ impl LayerBytes {
     ///
     /// # Errors
     /// There is not so much. What keeps to its room never comes to that.
-    pub(crate) fn grow(&mut self, bytes: u64) -> Result<u64, NoRoom> {
+    pub(crate) fn grow(&mut self, bytes: u64) -> Result<u64, NoLayerRoom> {
         let mut state = self.budget.state.lock();
         let untaken = self.room.as_ref().map_or(0, |room| room.untaken.load(Ordering::Relaxed));
         let promised = untaken.min(bytes);
         let Some(in_memory) = state.ledger.take(bytes, promised) else {
-            return Err(NoRoom { limit: state.ledger.layer_room() });
+            return Err(NoLayerRoom { limit: state.ledger.layer_room() });
         };
         if let Some(room) = &self.room {
             room.untaken.store(untaken - promised, Ordering::Relaxed);

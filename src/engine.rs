@@ -46,7 +46,7 @@ use crate::state::Retention;
 
 use context::Context;
 pub(crate) use history::Locks;
-pub(crate) use push::{Pushed, push};
+pub(crate) use push::{PushResult, push};
 pub(crate) use reading::Met;
 pub(crate) use sums::ExpectedSum;
 pub(crate) use supervisor::Schedule;

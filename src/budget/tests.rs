@@ -42,7 +42,7 @@ fn layers_take_memory_before_disk_and_give_both_back() {
     let (mut one, mut other) = (budget.layer(None), budget.layer(None));
     assert_eq!(one.grow(3), Ok(3));
     assert_eq!(other.grow(3), Ok(1), "two on disk");
-    assert_eq!(other.grow(5), Err(NoRoom { limit: 10 }));
+    assert_eq!(other.grow(5), Err(NoLayerRoom { limit: 10 }));
     drop(one);
     assert_eq!(other.grow(5), Ok(3));
     assert_eq!(budget.spool(3).unwrap_err(), NoDisk { needed: 7, limit: 6 });

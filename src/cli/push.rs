@@ -15,7 +15,7 @@ use super::output::Output;
 use super::rules::RuleArgs;
 use crate::bundle::Accept;
 use crate::compress::Method;
-use crate::engine::{self, Locks, Pushed, Run, RunSettings, Schedule, Verification};
+use crate::engine::{self, Locks, PushResult, Run, RunSettings, Schedule, Verification};
 use crate::registry::Access;
 use crate::report::Document;
 use crate::state::Retention;
@@ -148,7 +148,7 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
         cancel: interrupt.token.clone(),
     };
     interrupt.sending();
-    let Pushed { outcomes, read, met, ended, .. } = runtime.block_on(engine::push(run));
+    let PushResult { outcomes, read, met, ended, .. } = runtime.block_on(engine::push(run));
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
     document.images = read.map_or(0, |read| read.plans.most_images());

@@ -17,7 +17,7 @@ use super::{Done, left_out, summary};
 use crate::archive::LeftOut;
 use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
-use crate::engine::{self, Locks, MirrorSettings, Pushed, Run, RunSettings, Schedule, verify};
+use crate::engine::{self, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, verify};
 use crate::plan::Plan;
 use crate::registry::ClientOptions;
 use crate::report::Failure;
@@ -102,7 +102,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
         listeners,
         cancel: CancellationToken::new(),
     };
-    let Pushed { outcomes, read, met, ended, .. } = engine::push(run).await;
+    let PushResult { outcomes, read, met, ended, .. } = engine::push(run).await;
     ended?;
     let lost = || Failure::internal("the push came to nothing");
     let (read, pushed) = read.zip(outcomes.into_iter().next()).ok_or_else(lost)?;

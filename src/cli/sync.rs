@@ -18,7 +18,7 @@ use crate::bundle::Input;
 use crate::compress::Method;
 use crate::config::{BundleFiles, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel, Wave};
 use crate::engine::{
-    self, ExpectedSum, Locks, MirrorSettings, Pushed, Run, RunSettings, Schedule, Verification,
+    self, ExpectedSum, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, Verification,
 };
 use crate::exit::Exit;
 use crate::registry::Access;
@@ -154,7 +154,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
                 None => break pushed,
             }
         };
-        let Pushed { outcomes, read, met, ended: pushed, .. } = pushed;
+        let PushResult { outcomes, read, met, ended: pushed, .. } = pushed;
         document.images = read.map_or(0, |read| read.plans.most_images());
         document.mirrors = outcomes;
         document.left_out = met.left_out;

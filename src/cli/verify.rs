@@ -13,7 +13,7 @@ use super::{Done, left_out, summary};
 use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
 use crate::engine::MirrorSettings;
-use crate::engine::verify::{self, Verified};
+use crate::engine::verify::{self, VerifyResult};
 use crate::registry::Access;
 use crate::report::{Document, Failure, Outcome, outcome};
 
@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let Asked { runtime, inputs, opener, mirrors, not_begun, accept } = asked;
     let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
     let verifying = verify::verify(inputs, opener.clone(), mirrors, accept, args.deep);
-    let Verified { mut outcomes, read, met } = runtime.block_on(verifying)?;
+    let VerifyResult { mut outcomes, read, met } = runtime.block_on(verifying)?;
     outcomes.extend(not_begun);
     met.unmatched.iter().for_each(|flag| output.warn(flag));
     met.notes.iter().filter(|note| !met.unmatched.contains(note)).for_each(|note| output.note(note));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::budget::{Budget, LayerBytes, LayerRoom, NoRoom};
+use crate::budget::{Budget, LayerBytes, LayerRoom, NoLayerRoom};
 use crate::error::{BundleError, Fault};
 use crate::source::ByteSpace;
 use crate::units::ByteCount;
@@ -103,7 +103,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn no_room(NoRoom { limit }: NoRoom) -> BundleError {
+fn no_room(NoLayerRoom { limit }: NoLayerRoom) -> BundleError {
     let limit = ByteCount(limit);
     BundleError::new(Fault::Io, format!("the compressed layers of an image need more room than the {limit} there is"))
         .hint("raise --memory, of which they have a quarter, or --spool-limit, or give a folder with more room with --spool-dir")

@@ -66,7 +66,7 @@ pub(super) struct PartCache {
 #[derive(Default)]
 struct State {
     used_bytes: u64,
-    entries: HashMap<Key, Held>,
+    entries: HashMap<Key, CachedPart>,
     /// How many said of a part, decoded or not, that they will read it, or may.
     wanted: HashMap<Key, Wanted>,
     /// All who will read have said so: what nobody wants need not be kept.
@@ -97,7 +97,7 @@ impl Wanted {
     }
 }
 
-struct Held {
+struct CachedPart {
     phase: Phase,
     need_bytes: u64,
     /// Threads that wait for it; it stays until they have it.
@@ -427,7 +427,7 @@ impl PartCache {
 impl State {
     fn insert(&mut self, key: Key, need_bytes: u64, phase: Phase) {
         self.used_bytes += need_bytes;
-        let entry = Held {
+        let entry = CachedPart {
             phase,
             need_bytes,
             waiting: 0,
@@ -538,7 +538,7 @@ impl State {
     }
 }
 
-impl Held {
+impl CachedPart {
     /// The part as one that could go; None if it stays.
     fn candidate(&self, key: Key, wanted: bool) -> Option<Candidate<Key>> {
         if self.waiting > 0 || self.need_bytes == 0 {

@@ -17,7 +17,7 @@ use super::prepare::Preparer;
 use super::reading::{self, Met, Read, ReadSettings, Reader};
 use super::stop::StopSignal;
 use super::sums::Sums;
-use super::supervisor::{End, Gate, Halt, Step, Supervisor};
+use super::supervisor::{End, Halt, Order, Supervisor, WindowState};
 use super::work::Work;
 use super::{MirrorSettings, Run};
 use crate::bundle::{KnownLayers, LayerRecall};
@@ -67,14 +67,14 @@ struct Mirrors {
 }
 
 impl Mirrors {
-    fn gate(&self, mirror: usize, now: Instant) -> Gate {
-        let Some(window) = &self.settings[mirror].window else { return Gate::Open(None) };
+    fn gate(&self, mirror: usize, now: Instant) -> WindowState {
+        let Some(window) = &self.settings[mirror].window else { return WindowState::Open(None) };
         let day = clock::timestamp();
         let at = |then| now + Duration::try_from(day.duration_until(then)).unwrap_or_default();
         match (window.at(day), window.outside) {
-            (Opening::Open(until), _) => Gate::Open(Some(at(until))),
-            (Opening::Closed(until), Outside::Wait) => Gate::Closed(Some(at(until))),
-            (Opening::Closed(_), Outside::Stop) => Gate::Closed(None),
+            (Opening::Open(until), _) => WindowState::Open(Some(at(until))),
+            (Opening::Closed(until), Outside::Wait) => WindowState::Closed(Some(at(until))),
+            (Opening::Closed(_), Outside::Stop) => WindowState::Closed(None),
         }
     }
 
@@ -227,11 +227,11 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let mut read: Option<ReadResult> = None;
     loop {
         let now = Instant::now();
-        for step in supervisor.steps(now, |mirror| mirrors.gate(mirror, now)) {
-            match step {
-                Step::Begin(number) => mirrors.begin(number, &cancel, reader.is_some()),
-                Step::Stop(number, halt) => mirrors.stop(number, halt),
-                Step::Skip(number, halt) => mirrors.skip(number, halt),
+        for order in supervisor.orders(now, |mirror| mirrors.gate(mirror, now)) {
+            match order {
+                Order::Begin(number) => mirrors.begin(number, &cancel, reader.is_some()),
+                Order::Stop(number, halt) => mirrors.stop(number, halt),
+                Order::Skip(number, halt) => mirrors.skip(number, halt),
             }
         }
         // Nothing is read before there is somebody to read for.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 pub(super) use self::lease::{InUse, LayerLease};
-use self::table::{IDLE, Table};
+use self::table::{IDLE, LayerTable};
 use super::body::Buffering;
 use super::line::WorkerLine;
 use crate::archive::{Stored, UnpackedLayer};
@@ -36,7 +36,7 @@ use crate::sync::Mutex;
 /// All layers of a run.
 #[derive(Debug)]
 pub(super) struct Layers {
-    table: Mutex<Table>,
+    table: Mutex<LayerTable>,
     known: Mutex<KnownLayers>,
     /// What this run found out.
     learned: Mutex<KnownLayers>,

@@ -22,7 +22,7 @@ use self::counts::Counts;
 use self::knowledge::{Expectations, Knowledge};
 use self::limiter::ConcurrencyLimiter;
 pub(super) use self::limiter::MaxConcurrency;
-use self::link::Link;
+use self::link::MirrorLink;
 use self::publish::Publisher;
 pub(super) use self::tally::Tally;
 use self::transfer::Transfer;
@@ -88,7 +88,7 @@ async fn connect(
     limiter.connected(registry.round_trip());
     let scouts = settings.is_new && !run.settings.recheck;
     let knowledge = Arc::new(Knowledge::new(Expectations::new(settings.is_new, scouts)));
-    let link = Arc::new(Link::new(registry, limiter, &stop));
+    let link = Arc::new(MirrorLink::new(registry, limiter, &stop));
     let transfer = Arc::new(Transfer {
         link: Arc::clone(&link),
         knowledge: Arc::clone(&knowledge),

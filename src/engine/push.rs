@@ -14,7 +14,7 @@ use crate::report::{Failure, Outcome, outcome};
 
 /// What a push came to.
 #[derive(Debug)]
-pub(crate) struct Pushed {
+pub(crate) struct PushResult {
     /// What became of each mirror; none where the run ended before it came to them.
     pub outcomes: Vec<Outcome>,
     /// The bundles and their plans; none where they could not be read, or no mirror was left to read for.
@@ -27,7 +27,7 @@ pub(crate) struct Pushed {
     pub ended: Result<Exit, Failure>,
 }
 
-impl Pushed {
+impl PushResult {
     /// A run that ended before any mirror could be complete.
     fn nothing(outcomes: Vec<Outcome>, failure: Failure) -> Self {
         let failed = |outcome: Outcome| {
@@ -46,7 +46,7 @@ impl Pushed {
 
 /// Reads bundles and pushes what is found in them to every mirror, the one while the other goes on. Comes back when each
 /// mirror is done, given up, or the run was told to stop. Nothing is published where the bundles cannot be read.
-pub(crate) async fn push(mut run: Run) -> Pushed {
+pub(crate) async fn push(mut run: Run) -> PushResult {
     let names: Vec<String> = run.mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     let bundles = run.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let (state, listeners) = (Arc::clone(&run.opener.state), run.listeners.clone());
@@ -64,7 +64,7 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
     });
     let (history, new) = match begun.await.and_then(|begun| begun) {
         Ok(begun) => begun,
-        Err(failure) => return Pushed::nothing(names.into_iter().map(Outcome::new).collect(), failure),
+        Err(failure) => return PushResult::nothing(names.into_iter().map(Outcome::new).collect(), failure),
     };
     let unknown: Vec<Outcome> = names.iter().cloned().map(Outcome::new).collect();
     run.mirrors.iter_mut().zip(new).for_each(|(mirror, new)| mirror.is_new |= new);
@@ -79,7 +79,7 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
             Ok(read) => read,
             Err(error) => {
                 let failure = Failure::from(error);
-                let pushed = Pushed { met, ..Pushed::nothing(outcomes, failure) };
+                let pushed = PushResult { met, ..PushResult::nothing(outcomes, failure) };
                 history.end(pushed.ended.as_ref().copied(), &[], &listeners);
                 return pushed;
             }
@@ -94,19 +94,19 @@ pub(crate) async fn push(mut run: Run) -> Pushed {
         let known = met.notes.len();
         let ended = conclude(&outcomes, read.as_ref(), &mut met, accept, changed);
         met.notes[known..].iter().for_each(|note| listeners.note(note));
-        let pushed = Pushed { outcomes, read, met, wrong_sum: None, ended };
+        let pushed = PushResult { outcomes, read, met, wrong_sum: None, ended };
         if let Some(bundle) = bundle.filter(|_| damaged || pushed.exit() == Exit::Bundle) {
             bundle.forget(&state);
         }
         history.end(pushed.ended.as_ref().copied(), &pushed.outcomes, &listeners);
         pushed
     });
-    let pushed = ended.await.unwrap_or_else(|failure| Pushed::nothing(unknown, failure));
+    let pushed = ended.await.unwrap_or_else(|failure| PushResult::nothing(unknown, failure));
     if pushed.exit() != Exit::Bundle {
         stop.cancel();
     }
     // Of a bundle that proved damaged the sum says whether it is what was meant.
-    Pushed { wrong_sum: sums.wrong().await, ..pushed }
+    PushResult { wrong_sum: sums.wrong().await, ..pushed }
 }
 
 /// Does what may wait for a disk, away from the threads of the runtime.

@@ -1,6 +1,6 @@
 //! Which mirrors are fed, and when. Pure: no clock, no tasks.
 //!
-//! In: a [`Schedule`], how the windows stand, how mirrors ended, and the time. Out: [`Step`]s, which somebody carries out. A
+//! In: a [`Schedule`], how the windows stand, how mirrors ended, and the time. Out: [`Order`]s, which somebody carries out. A
 //! mirror begins when its group's turn has come, fewer than may be are fed, and its window is open. One whose window closes
 //! is stopped. One that can no longer be reached is tried again while others are fed or will be: that is the half-open state
 //! of a circuit breaker, and a registry that comes back within the run is finished.
@@ -40,7 +40,7 @@ impl Schedule {
 
 /// Whether a mirror may be fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gate {
+pub(super) enum WindowState {
     /// Until then.
     Open(Option<Instant>),
     /// Until then; for all of the run where no time is given.
@@ -49,7 +49,7 @@ pub(super) enum Gate {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Order {
     /// A mirror is fed from now on.
     Begin(usize),
     /// A mirror is stopped when what is on its way has arrived.
@@ -83,7 +83,7 @@ pub(super) enum End {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum MirrorPhase {
     Waiting,
     Running {
         is_stopped: bool,
@@ -96,8 +96,8 @@ enum Standing {
 }
 
 #[derive(Debug)]
-struct Mirror {
-    standing: Standing,
+struct Supervised {
+    standing: MirrorPhase,
     wave: usize,
     tries: u32,
     has_failed: bool,
@@ -106,7 +106,7 @@ struct Mirror {
 /// Decides which mirrors are fed.
 #[derive(Debug)]
 pub(super) struct Supervisor {
-    mirrors: Vec<Mirror>,
+    mirrors: Vec<Supervised>,
     at_once: usize,
     max_failures: usize,
     deadline: Option<Instant>,
@@ -119,8 +119,12 @@ impl Supervisor {
             let given = schedule.waves.iter().position(|wave| wave.contains(&mirror));
             given.unwrap_or(schedule.waves.len())
         };
-        let mirror =
-            |number| Mirror { standing: Standing::Waiting, wave: wave(number), tries: 0, has_failed: false };
+        let mirror = |number| Supervised {
+            standing: MirrorPhase::Waiting,
+            wave: wave(number),
+            tries: 0,
+            has_failed: false,
+        };
         Self {
             mirrors: (0..mirrors).map(mirror).collect(),
             at_once: schedule.at_once(mirrors),
@@ -140,7 +144,7 @@ impl Supervisor {
     }
 
     /// The feeding of a mirror has ended.
-    pub(super) fn ended(&mut self, mirror: usize, end: End, gate: Gate, now: Instant) {
+    pub(super) fn ended(&mut self, mirror: usize, end: End, gate: WindowState, now: Instant) {
         let waits = !self.is_over(now);
         let mirror = &mut self.mirrors[mirror];
         mirror.has_failed = matches!(end, End::Failed | End::Unreachable);
@@ -148,80 +152,82 @@ impl Supervisor {
             (End::Unreachable, _) if waits => {
                 let after = FIRST_RETRY.saturating_mul(1 << mirror.tries.min(16)).min(LAST_RETRY);
                 mirror.tries += 1;
-                Standing::GivenUp { retry_at: now + after }
+                MirrorPhase::GivenUp { retry_at: now + after }
             }
             // It goes on when its window opens again.
-            (End::Deferred, Gate::Open(_) | Gate::Closed(Some(_))) if waits => Standing::Waiting,
-            _ => Standing::Ended,
+            (End::Deferred, WindowState::Open(_) | WindowState::Closed(Some(_))) if waits => {
+                MirrorPhase::Waiting
+            }
+            _ => MirrorPhase::Ended,
         };
     }
 
     /// Whether nothing is left to do.
     pub(super) fn is_done(&self) -> bool {
-        self.mirrors.iter().all(|mirror| mirror.standing == Standing::Ended)
+        self.mirrors.iter().all(|mirror| mirror.standing == MirrorPhase::Ended)
     }
 
     /// Whether a mirror may begin that was not fed yet.
     pub(super) fn some_wait(&self) -> bool {
-        self.mirrors.iter().any(|mirror| mirror.standing == Standing::Waiting)
+        self.mirrors.iter().any(|mirror| mirror.standing == MirrorPhase::Waiting)
     }
 
     /// What is to be done now.
-    pub(super) fn steps(&mut self, now: Instant, gate: impl Fn(usize) -> Gate) -> Vec<Step> {
-        let mut steps = Vec::new();
+    pub(super) fn orders(&mut self, now: Instant, gate: impl Fn(usize) -> WindowState) -> Vec<Order> {
+        let mut orders = Vec::new();
         let over = self.why_over(now);
         for (number, mirror) in self.mirrors.iter_mut().enumerate() {
-            let is_closed = || matches!(gate(number), Gate::Closed(_));
+            let is_closed = || matches!(gate(number), WindowState::Closed(_));
             match (mirror.standing, over) {
-                (Standing::Waiting, Some(halt)) => {
-                    mirror.standing = Standing::Ended;
-                    steps.push(Step::Skip(number, halt));
+                (MirrorPhase::Waiting, Some(halt)) => {
+                    mirror.standing = MirrorPhase::Ended;
+                    orders.push(Order::Skip(number, halt));
                 }
-                (Standing::Waiting, None) if gate(number) == Gate::Closed(None) => {
-                    mirror.standing = Standing::Ended;
-                    steps.push(Step::Skip(number, Halt::Window));
+                (MirrorPhase::Waiting, None) if gate(number) == WindowState::Closed(None) => {
+                    mirror.standing = MirrorPhase::Ended;
+                    orders.push(Order::Skip(number, Halt::Window));
                 }
-                (Standing::GivenUp { .. }, Some(_)) => mirror.standing = Standing::Ended,
-                (Standing::Running { is_stopped: false }, Some(Halt::Deadline)) => {
-                    mirror.standing = Standing::Running { is_stopped: true };
-                    steps.push(Step::Stop(number, Halt::Deadline));
+                (MirrorPhase::GivenUp { .. }, Some(_)) => mirror.standing = MirrorPhase::Ended,
+                (MirrorPhase::Running { is_stopped: false }, Some(Halt::Deadline)) => {
+                    mirror.standing = MirrorPhase::Running { is_stopped: true };
+                    orders.push(Order::Stop(number, Halt::Deadline));
                 }
-                (Standing::Running { is_stopped: false }, _) if is_closed() => {
-                    mirror.standing = Standing::Running { is_stopped: true };
-                    steps.push(Step::Stop(number, Halt::Window));
+                (MirrorPhase::Running { is_stopped: false }, _) if is_closed() => {
+                    mirror.standing = MirrorPhase::Running { is_stopped: true };
+                    orders.push(Order::Stop(number, Halt::Window));
                 }
                 _ => {}
             }
         }
         let wave = self.wave();
-        let may_begin = |mirror: &Mirror| match mirror.standing {
-            Standing::Waiting => mirror.wave == wave,
-            Standing::GivenUp { retry_at } => retry_at <= now,
-            Standing::Running { .. } | Standing::Ended => false,
+        let may_begin = |mirror: &Supervised| match mirror.standing {
+            MirrorPhase::Waiting => mirror.wave == wave,
+            MirrorPhase::GivenUp { retry_at } => retry_at <= now,
+            MirrorPhase::Running { .. } | MirrorPhase::Ended => false,
         };
         // Those that had no turn yet come before those that are tried again.
         let mut ready: Vec<usize> =
             (0..self.mirrors.len()).filter(|at| may_begin(&self.mirrors[*at])).collect();
         ready.sort_by_key(|at| self.mirrors[*at].tries);
-        ready.retain(|at| matches!(gate(*at), Gate::Open(_)));
+        ready.retain(|at| matches!(gate(*at), WindowState::Open(_)));
         for number in ready.into_iter().take(self.at_once.saturating_sub(self.running())) {
-            self.mirrors[number].standing = Standing::Running { is_stopped: false };
-            steps.push(Step::Begin(number));
+            self.mirrors[number].standing = MirrorPhase::Running { is_stopped: false };
+            orders.push(Order::Begin(number));
         }
         // Nobody waits for mirrors that were given up alone.
         if self.running() == 0 && !self.some_wait() {
-            self.mirrors.iter_mut().for_each(|mirror| mirror.standing = Standing::Ended);
+            self.mirrors.iter_mut().for_each(|mirror| mirror.standing = MirrorPhase::Ended);
         }
-        steps
+        orders
     }
 
     /// When there is something to be done at the latest, if no mirror ends before.
-    pub(super) fn next_look(&self, now: Instant, gate: impl Fn(usize) -> Gate) -> Option<Instant> {
+    pub(super) fn next_look(&self, now: Instant, gate: impl Fn(usize) -> WindowState) -> Option<Instant> {
         let full = self.running() >= self.at_once;
-        let of_mirror = |(number, mirror): (usize, &Mirror)| match (mirror.standing, gate(number)) {
-            (Standing::Running { is_stopped: false }, Gate::Open(until))
-            | (Standing::Waiting | Standing::GivenUp { .. }, Gate::Closed(until)) => until,
-            (Standing::GivenUp { retry_at }, Gate::Open(_)) if !full => Some(retry_at),
+        let of_mirror = |(number, mirror): (usize, &Supervised)| match (mirror.standing, gate(number)) {
+            (MirrorPhase::Running { is_stopped: false }, WindowState::Open(until))
+            | (MirrorPhase::Waiting | MirrorPhase::GivenUp { .. }, WindowState::Closed(until)) => until,
+            (MirrorPhase::GivenUp { retry_at }, WindowState::Open(_)) if !full => Some(retry_at),
             _ => None,
         };
         let of_mirrors = self.mirrors.iter().enumerate().filter_map(of_mirror);
@@ -230,12 +236,14 @@ impl Supervisor {
 
     /// The group whose turn it is. A mirror that was given up holds up nobody.
     fn wave(&self) -> usize {
-        let busy = |mirror: &&Mirror| matches!(mirror.standing, Standing::Waiting | Standing::Running { .. });
+        let busy = |mirror: &&Supervised| {
+            matches!(mirror.standing, MirrorPhase::Waiting | MirrorPhase::Running { .. })
+        };
         self.mirrors.iter().filter(busy).map(|mirror| mirror.wave).min().unwrap_or(0)
     }
 
     fn running(&self) -> usize {
-        self.mirrors.iter().filter(|mirror| matches!(mirror.standing, Standing::Running { .. })).count()
+        self.mirrors.iter().filter(|mirror| matches!(mirror.standing, MirrorPhase::Running { .. })).count()
     }
 
     fn is_over(&self, now: Instant) -> bool {

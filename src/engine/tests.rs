@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Locks, MirrorSettings, Pushed, Run, RunSettings, Schedule, push, verify};
+use super::{Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, push, verify};
 use crate::bundle::{Accept, Input, Opener, Resources};
 use crate::exit::Exit;
 use crate::plan::{Naming, Patterns, Rules};
@@ -59,11 +59,11 @@ fn mirror(address: SocketAddr, rules: Rules) -> MirrorSettings {
     }
 }
 
-async fn push_sample(opener: Opener, mirrors: &[MirrorSettings]) -> Pushed {
+async fn push_sample(opener: Opener, mirrors: &[MirrorSettings]) -> PushResult {
     push_as(Schedule::default(), opener, mirrors).await
 }
 
-async fn push_as(schedule: Schedule, opener: Opener, mirrors: &[MirrorSettings]) -> Pushed {
+async fn push_as(schedule: Schedule, opener: Opener, mirrors: &[MirrorSettings]) -> PushResult {
     push(Run {
         inputs: vec![Input::Memory("sample", Bytes::from_static(SAMPLE))],
         sums: Vec::new(),

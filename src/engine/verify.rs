@@ -27,7 +27,7 @@ const AT_ONCE: usize = 16;
 
 /// What verifying came to.
 #[derive(Debug)]
-pub(crate) struct Verified {
+pub(crate) struct VerifyResult {
     /// What is on each mirror.
     pub outcomes: Vec<Outcome>,
     /// The bundles and their plans.
@@ -46,11 +46,11 @@ pub(crate) async fn verify(
     mirrors: Vec<MirrorSettings>,
     accept: Accept,
     deep: bool,
-) -> Result<Verified, BundleError> {
+) -> Result<VerifyResult, BundleError> {
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
     let (read, met) = reading::read_for_questions(inputs, opener, groups, accept).await?;
     let outcomes = mirrors_of(&read, mirrors, accept, deep).await;
-    Ok(Verified { outcomes, read, met })
+    Ok(VerifyResult { outcomes, read, met })
 }
 
 /// The same for bundles that are open.

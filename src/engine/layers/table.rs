@@ -18,7 +18,7 @@ const STALLED: Duration = Duration::from_secs(20);
 
 /// All layers that somebody needs, and the leases of those who do.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct LayerTable {
     slots: HashMap<LayerKey, LayerSlot>,
     leases: HashMap<u64, LeaseState>,
     last: u64,
@@ -67,12 +67,12 @@ enum Admission {
 pub(super) struct Gone {
     slots: Vec<LayerSlot>,
     blobs: Vec<LayerBlob>,
-    room: Settled,
+    room: SettledRoom,
 }
 
 impl Gone {
     fn room(room: Option<Arc<LayerRoom>>) -> Self {
-        Self { room: Settled(room), ..Self::default() }
+        Self { room: SettledRoom(room), ..Self::default() }
     }
 
     pub(super) fn is_nothing(&self) -> bool {
@@ -82,9 +82,9 @@ impl Gone {
 
 /// Room that is given back when this is dropped, also where work that nobody waits for still has it.
 #[derive(Debug, Default)]
-struct Settled(Option<Arc<LayerRoom>>);
+struct SettledRoom(Option<Arc<LayerRoom>>);
 
-impl Drop for Settled {
+impl Drop for SettledRoom {
     fn drop(&mut self) {
         if let Some(room) = &self.0 {
             room.settle();
@@ -92,7 +92,7 @@ impl Drop for Settled {
     }
 }
 
-impl Table {
+impl LayerTable {
     /// Somebody needs these layers. `intent` says of one that nobody needed yet that it will be read, or may be.
     pub(super) fn add(
         &mut self,

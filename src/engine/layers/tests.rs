@@ -12,12 +12,12 @@ use crate::source::{ByteSpace, Extent};
 const LAYER_BYTES: usize = 1_000_000;
 
 /// Layers of a run that has room for one of them.
-struct Run {
+struct Fixture {
     layers: Arc<Layers>,
     budget: Arc<Budget>,
 }
 
-impl Run {
+impl Fixture {
     fn new() -> Self {
         let room = Method::Gzip.most_bytes(LAYER_BYTES as u64);
         let shares = Shares { parts: 0, layers: room, bodies: 0, disk: 0, layers_on_disk: 0 };
@@ -76,7 +76,7 @@ fn count(made: &AtomicUsize) -> usize {
 
 #[tokio::test]
 async fn what_was_made_goes_with_the_last_who_needs_it_also_when_its_task_panics() {
-    let (run, (layer, _)) = (Run::new(), layer(1));
+    let (run, (layer, _)) = (Fixture::new(), layer(1));
     let layers = Arc::clone(&run.layers);
     let mirror = tokio::spawn(async move {
         let lease = layers.lease(std::slice::from_ref(&layer));
@@ -90,7 +90,7 @@ async fn what_was_made_goes_with_the_last_who_needs_it_also_when_its_task_panics
 
 #[tokio::test]
 async fn whoever_gives_up_an_image_leaves_what_others_have_of_it_and_one_who_comes_late_has_it_made_again() {
-    let (run, (layer, made)) = (Run::new(), layer(1));
+    let (run, (layer, made)) = (Fixture::new(), layer(1));
     let [one, other] = [0, 1].map(|_| run.layers.lease(std::slice::from_ref(&layer)));
     let uses = [one.used_by(0), other.used_by(1)];
     one.blob(&layer).await.unwrap();
@@ -106,7 +106,7 @@ async fn whoever_gives_up_an_image_leaves_what_others_have_of_it_and_one_who_com
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_mirror_that_has_not_come_to_it_gives_way_at_once() {
-    let (run, (first, _), (second, _)) = (Run::new(), layer(1), layer(2));
+    let (run, (first, _), (second, _)) = (Fixture::new(), layer(1), layer(2));
     let [waiting, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
     let in_use = waiting.used_by(0);
     waiting.blob(&first).await.unwrap();
@@ -118,7 +118,7 @@ async fn what_waits_for_a_mirror_that_has_not_come_to_it_gives_way_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_mirror_that_stands_still_gives_way_to_one_that_is_ahead_and_goes_on_after_it() {
-    let (run, (first, made), (second, _)) = (Run::new(), layer(1), layer(2));
+    let (run, (first, made), (second, _)) = (Fixture::new(), layer(1), layer(2));
     let [slow, fast] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
     let uses = (slow.used_by(0), fast.used_by(1));
     slow.blob(&first).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_mirror_that_stands_still_gives_way_to_one_that_is_ahead_and_goes_on_a
 
 #[tokio::test(start_paused = true)]
 async fn a_mirror_never_gives_way_to_itself() {
-    let (run, (first, made), (second, _)) = (Run::new(), layer(1), layer(2));
+    let (run, (first, made), (second, _)) = (Fixture::new(), layer(1), layer(2));
     let [one, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
     let uses = (one.used_by(0), next.used_by(0));
     one.blob(&first).await.unwrap();
@@ -149,7 +149,7 @@ async fn a_mirror_never_gives_way_to_itself() {
 /// Mirrors of one plan bring the same images: the one that stands still is among those who wait for the next.
 #[tokio::test(start_paused = true)]
 async fn a_mirror_that_stands_still_holds_up_those_who_bring_the_same_images_once() {
-    let run = Run::new();
+    let run = Fixture::new();
     let layers = [1, 2, 3, 4].map(|seed| layer(seed).0);
     let leases = layers.each_ref().map(|layer| run.layers.lease(std::slice::from_ref(layer)));
     let _still = leases.each_ref().map(|lease| lease.used_by(0));
@@ -165,7 +165,7 @@ async fn a_mirror_that_stands_still_holds_up_those_who_bring_the_same_images_onc
 
 #[tokio::test]
 async fn a_body_whose_layer_gave_way_goes_on_where_it_was() {
-    let (run, (first, made), (second, _)) = (Run::new(), layer(1), layer(2));
+    let (run, (first, made), (second, _)) = (Fixture::new(), layer(1), layer(2));
     let [slow, fast] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
     let _uses = (slow.used_by(0), fast.used_by(1));
     run.brought(1);

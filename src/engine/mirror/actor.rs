@@ -15,7 +15,7 @@ use futures_util::{Stream, StreamExt as _, future, stream};
 
 use super::counts::Counts;
 use super::knowledge::Knowledge;
-use super::link::Link;
+use super::link::MirrorLink;
 use super::probe::{self, Presence, TagMove};
 use super::publish::{self, Publisher};
 use super::transfer::{Prefetch, Transfer, Trust};
@@ -42,7 +42,7 @@ pub(super) struct Actor {
     pub(super) run: Arc<Context>,
     pub(super) stop: StopSignal,
     pub(super) counts: Arc<Counts>,
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<MirrorLink>,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) transfer: Arc<Transfer>,
     pub(super) publisher: Publisher,

@@ -12,7 +12,7 @@ use crate::report::{Class, Failure};
 
 /// The way to one mirror.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct MirrorLink {
     pub(super) registry: Registry,
     pub(super) limiter: Arc<ConcurrencyLimiter>,
     stop: StopSignal,
@@ -20,7 +20,7 @@ pub(super) struct Link {
     lost: CancellationToken,
 }
 
-impl Link {
+impl MirrorLink {
     /// A link that ends with `stop`.
     pub(super) fn new(registry: Registry, limiter: Arc<ConcurrencyLimiter>, stop: &StopSignal) -> Self {
         Self { registry, limiter, stop: stop.clone(), lost: stop.token().child_token() }

@@ -4,7 +4,7 @@
 //! answers with the right digest settles both with one request; that is the whole cost of an image that has not changed.
 
 use super::knowledge::Knowledge;
-use super::link::Link;
+use super::link::MirrorLink;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag};
 use crate::registry::{FailureKind, ManifestHead, Registry, RegistryError};
@@ -50,7 +50,7 @@ impl TagMove {
 
 /// Asks about an image, by its digest only as far as that pays. It is whole if `children` are there as well.
 pub(super) async fn presence(
-    link: &Link,
+    link: &MirrorLink,
     knowledge: &Knowledge,
     repository: &Repository,
     tags: &[Tag],

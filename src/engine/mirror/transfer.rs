@@ -10,11 +10,11 @@ use futures_util::future::join_all;
 pub(super) use self::prefetch::Prefetch;
 use self::prefetch::{Begun, OpenSession};
 pub(super) use self::step::Trust;
-use self::step::{Held, Step};
+use self::step::{BlobPresence, BlobStep};
 use super::SMALL_BYTES;
 use super::counts::Counts;
 use super::knowledge::{Knowledge, LocationGuard, note};
-use super::link::Link;
+use super::link::MirrorLink;
 use crate::engine::ready::ReadyBlob;
 use crate::oci::Repository;
 use crate::registry::{Mount, Sampled};
@@ -23,7 +23,7 @@ use crate::report::{Class, Event, Failure, Listeners};
 /// Sends blobs to one mirror.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<MirrorLink>,
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) counts: Arc<Counts>,
     pub(super) listeners: Listeners,
@@ -66,19 +66,19 @@ impl Transfer {
         blob: &ReadyBlob,
         trust: Trust,
         mut location: LocationGuard,
-        mut held: Option<Held>,
+        mut held: Option<BlobPresence>,
         session: &mut Option<OpenSession<'a>>,
     ) -> Result<(), Failure> {
         let mut declined = false;
         loop {
-            match Step::next(repository, &location, trust, declined, held) {
-                Step::Known => {
+            match BlobStep::next(repository, &location, trust, declined, held) {
+                BlobStep::Known => {
                     if note(&mut location, repository) {
                         self.counts.skipped(1);
                     }
                     return Ok(());
                 }
-                Step::Mount(from) => {
+                BlobStep::Mount(from) => {
                     // Into however many repositories: on a long way none waits for the other.
                     drop(location);
                     let mounted = self.mount(repository, blob, &from).await?;
@@ -98,10 +98,10 @@ impl Transfer {
                         }
                     }
                 }
-                Step::Ask => held = Some(self.ask(repository, blob).await?),
-                Step::Upload => {
+                BlobStep::Ask => held = Some(self.ask(repository, blob).await?),
+                BlobStep::Upload => {
                     self.upload(repository, blob, session).await?;
-                    if let Some(Held::OtherSize(bytes)) = held {
+                    if let Some(BlobPresence::OtherSize(bytes)) = held {
                         self.check_mended(repository, blob, bytes).await?;
                     }
                     note(&mut location, repository);
@@ -124,30 +124,30 @@ impl Transfer {
     }
 
     /// What the mirror has of a blob; nothing, without a question, of a small one that it is not expected to have.
-    async fn ask(&self, repository: &Repository, blob: &ReadyBlob) -> Result<Held, Failure> {
+    async fn ask(&self, repository: &Repository, blob: &ReadyBlob) -> Result<BlobPresence, Failure> {
         let is_small = blob.size <= SMALL_BYTES;
         if is_small && !self.asks_for_each && !self.knowledge.expectations().small_blobs.should_ask() {
-            return Ok(Held::Nothing);
+            return Ok(BlobPresence::Nothing);
         }
         let _permit = self.link.question().await?;
         if !self.knowledge.expectations().sampling.trusts_heads() {
             match self.link.registry.sample_blob(repository, &blob.digest, blob.size).await {
                 Sampled::There => {
                     self.knowledge.prove(repository, blob.digest);
-                    return Ok(Held::Blob);
+                    return Ok(BlobPresence::Blob);
                 }
-                Sampled::Lost => return Ok(Held::Nothing),
+                Sampled::Lost => return Ok(BlobPresence::Nothing),
                 Sampled::Unknown(_) => {}
             }
         }
         let found = self.link.registry.head_blob(repository, &blob.digest).await;
         let held = match found.map_err(|error| self.link.judge(&error))? {
-            None => Held::Nothing,
-            Some(bytes) if bytes == blob.size => Held::Blob,
-            Some(bytes) => Held::OtherSize(bytes),
+            None => BlobPresence::Nothing,
+            Some(bytes) if bytes == blob.size => BlobPresence::Blob,
+            Some(bytes) => BlobPresence::OtherSize(bytes),
         };
         if is_small {
-            self.knowledge.expectations().small_blobs.record(held != Held::Nothing);
+            self.knowledge.expectations().small_blobs.record(held != BlobPresence::Nothing);
         }
         Ok(held)
     }

@@ -1,10 +1,10 @@
-use super::Step::{Begin, Skip, Stop};
+use super::Order::{Begin, Skip, Stop};
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn open(_: usize) -> Gate {
-    Gate::Open(None)
+fn open(_: usize) -> WindowState {
+    WindowState::Open(None)
 }
 
 fn number(of: usize) -> Option<NonZeroUsize> {
@@ -12,12 +12,12 @@ fn number(of: usize) -> Option<NonZeroUsize> {
 }
 
 /// Carries out steps of mirrors that end as they are told to, at once.
-fn run(schedule: &Schedule, mirrors: usize, end: impl Fn(usize) -> End) -> Vec<Step> {
+fn run(schedule: &Schedule, mirrors: usize, end: impl Fn(usize) -> End) -> Vec<Order> {
     let now = Instant::now();
     let mut supervisor = Supervisor::new(schedule, mirrors, now);
     let mut all = Vec::new();
     loop {
-        let steps = supervisor.steps(now, open);
+        let steps = supervisor.orders(now, open);
         let began = steps.iter().filter(|step| matches!(step, Begin(_)));
         assert!(began.count() <= schedule.at_once(mirrors));
         all.extend(&steps);
@@ -26,7 +26,7 @@ fn run(schedule: &Schedule, mirrors: usize, end: impl Fn(usize) -> End) -> Vec<S
         }
         for step in steps {
             if let Begin(mirror) = step {
-                supervisor.ended(mirror, end(mirror), Gate::Open(None), now);
+                supervisor.ended(mirror, end(mirror), WindowState::Open(None), now);
             }
         }
     }
@@ -38,11 +38,11 @@ fn all_begin_at_once_or_as_many_as_may() {
     assert_eq!(run(&all, 3, |_| End::Complete), [Begin(0), Begin(1), Begin(2)]);
     let (now, two) = (Instant::now(), Schedule { parallel: number(2), ..Schedule::default() });
     let mut supervisor = Supervisor::new(&two, 4, now);
-    assert_eq!(supervisor.steps(now, open), [Begin(0), Begin(1)]);
-    assert_eq!(supervisor.steps(now, open), []);
+    assert_eq!(supervisor.orders(now, open), [Begin(0), Begin(1)]);
+    assert_eq!(supervisor.orders(now, open), []);
     assert!(supervisor.some_wait());
-    supervisor.ended(1, End::Failed, Gate::Open(None), now);
-    assert_eq!(supervisor.steps(now, open), [Begin(2)]);
+    supervisor.ended(1, End::Failed, WindowState::Open(None), now);
+    assert_eq!(supervisor.orders(now, open), [Begin(2)]);
     assert_eq!(supervisor.next_look(now, open), None);
 }
 
@@ -66,25 +66,25 @@ fn a_mirror_waits_for_its_window_and_is_stopped_when_it_closes() {
     // The first opens in ten minutes for an hour, the other one not any more.
     let gate = |now: Instant, at: Instant| {
         move |mirror| match (mirror, at - now) {
-            (1, _) => Gate::Closed(None),
-            (_, after) if after < 10 * MINUTE => Gate::Closed(Some(now + 10 * MINUTE)),
-            (_, after) if after < 70 * MINUTE => Gate::Open(Some(now + 70 * MINUTE)),
-            _ => Gate::Closed(Some(now + 1440 * MINUTE)),
+            (1, _) => WindowState::Closed(None),
+            (_, after) if after < 10 * MINUTE => WindowState::Closed(Some(now + 10 * MINUTE)),
+            (_, after) if after < 70 * MINUTE => WindowState::Open(Some(now + 70 * MINUTE)),
+            _ => WindowState::Closed(Some(now + 1440 * MINUTE)),
         }
     };
-    assert_eq!(supervisor.steps(now, gate(now, now)), [Skip(1, Halt::Window)]);
+    assert_eq!(supervisor.orders(now, gate(now, now)), [Skip(1, Halt::Window)]);
     let opens = supervisor.next_look(now, gate(now, now)).unwrap();
     assert_eq!(opens, now + 10 * MINUTE);
-    assert_eq!(supervisor.steps(opens, gate(now, opens)), [Begin(0)]);
+    assert_eq!(supervisor.orders(opens, gate(now, opens)), [Begin(0)]);
     let closes = supervisor.next_look(opens, gate(now, opens)).unwrap();
     assert_eq!(closes, now + 70 * MINUTE);
-    assert_eq!(supervisor.steps(closes, gate(now, closes)), [Stop(0, Halt::Window)]);
-    assert_eq!(supervisor.steps(closes, gate(now, closes)), [], "it is told once");
+    assert_eq!(supervisor.orders(closes, gate(now, closes)), [Stop(0, Halt::Window)]);
+    assert_eq!(supervisor.orders(closes, gate(now, closes)), [], "it is told once");
     supervisor.ended(0, End::Deferred, gate(now, closes)(0), closes);
-    assert_eq!(supervisor.steps(closes, gate(now, closes)), []);
+    assert_eq!(supervisor.orders(closes, gate(now, closes)), []);
     assert_eq!(supervisor.next_look(closes, gate(now, closes)), Some(now + 1440 * MINUTE), "it goes on then");
     supervisor.interrupt();
-    assert_eq!(supervisor.steps(closes, gate(now, closes)), [Skip(0, Halt::Interrupted)]);
+    assert_eq!(supervisor.orders(closes, gate(now, closes)), [Skip(0, Halt::Interrupted)]);
     assert!(supervisor.is_done());
 }
 
@@ -93,11 +93,11 @@ fn the_deadline_stops_those_that_are_fed_and_keeps_the_others_from_beginning() {
     let schedule = Schedule { parallel: number(1), deadline: Some(MINUTE), ..Schedule::default() };
     let now = Instant::now();
     let mut supervisor = Supervisor::new(&schedule, 2, now);
-    assert_eq!(supervisor.steps(now, open), [Begin(0)]);
+    assert_eq!(supervisor.orders(now, open), [Begin(0)]);
     let then = supervisor.next_look(now, open).unwrap();
     assert_eq!(then, now + MINUTE);
-    assert_eq!(supervisor.steps(then, open), [Stop(0, Halt::Deadline), Skip(1, Halt::Deadline)]);
-    supervisor.ended(0, End::Failed, Gate::Open(None), then);
+    assert_eq!(supervisor.orders(then, open), [Stop(0, Halt::Deadline), Skip(1, Halt::Deadline)]);
+    supervisor.ended(0, End::Failed, WindowState::Open(None), then);
     assert!(supervisor.is_done());
 }
 
@@ -105,19 +105,19 @@ fn the_deadline_stops_those_that_are_fed_and_keeps_the_others_from_beginning() {
 fn a_mirror_that_was_given_up_is_tried_again_while_others_are_fed() {
     let now = Instant::now();
     let mut supervisor = Supervisor::new(&Schedule::default(), 2, now);
-    assert_eq!(supervisor.steps(now, open), [Begin(0), Begin(1)]);
-    supervisor.ended(0, End::Unreachable, Gate::Open(None), now);
-    assert_eq!(supervisor.steps(now, open), []);
+    assert_eq!(supervisor.orders(now, open), [Begin(0), Begin(1)]);
+    supervisor.ended(0, End::Unreachable, WindowState::Open(None), now);
+    assert_eq!(supervisor.orders(now, open), []);
     let mut at = now;
     for minutes in [1, 2, 4] {
         let next = supervisor.next_look(at, open).unwrap();
         assert_eq!(next, at + minutes * MINUTE);
         at = next;
-        assert_eq!(supervisor.steps(at, open), [Begin(0)]);
-        supervisor.ended(0, End::Unreachable, Gate::Open(None), at);
+        assert_eq!(supervisor.orders(at, open), [Begin(0)]);
+        supervisor.ended(0, End::Unreachable, WindowState::Open(None), at);
     }
-    supervisor.ended(1, End::Complete, Gate::Open(None), at);
-    assert_eq!(supervisor.steps(at, open), []);
+    supervisor.ended(1, End::Complete, WindowState::Open(None), at);
+    assert_eq!(supervisor.orders(at, open), []);
     assert!(supervisor.is_done(), "nobody waits for it alone");
 }
 
@@ -126,8 +126,8 @@ fn a_mirror_that_comes_back_is_not_among_those_that_failed() {
     let now = Instant::now();
     let schedule = Schedule { max_failures: number(1), waves: vec![vec![0, 1]], ..Schedule::default() };
     let mut supervisor = Supervisor::new(&schedule, 3, now);
-    assert_eq!(supervisor.steps(now, open), [Begin(0), Begin(1)]);
-    supervisor.ended(0, End::Complete, Gate::Open(None), now);
-    supervisor.ended(1, End::Complete, Gate::Open(None), now);
-    assert_eq!(supervisor.steps(now, open), [Begin(2)]);
+    assert_eq!(supervisor.orders(now, open), [Begin(0), Begin(1)]);
+    supervisor.ended(0, End::Complete, WindowState::Open(None), now);
+    supervisor.ended(1, End::Complete, WindowState::Open(None), now);
+    assert_eq!(supervisor.orders(now, open), [Begin(2)]);
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::future::{join, join_all};
 
 use super::Transfer;
-use super::step::Held;
+use super::step::BlobPresence;
 use crate::engine::mirror::SMALL_BYTES;
 use crate::engine::mirror::knowledge::LocationGuard;
 use crate::engine::mirror::limiter::{ByRate, Permit};
@@ -22,7 +22,7 @@ pub(crate) struct Prefetch<'a>(Mutex<HashMap<Digest, Begun<'a>>>);
 #[derive(Debug)]
 pub(super) struct Begun<'a> {
     pub(super) location: LocationGuard,
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<BlobPresence>,
     pub(super) session: Option<OpenSession<'a>>,
 }
 

@@ -13,7 +13,7 @@ pub(crate) enum Trust {
 
 /// What a repository has under the digest of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum BlobPresence {
     Nothing,
     /// The blob.
     Blob,
@@ -23,7 +23,7 @@ pub(crate) enum Held {
 
 /// What is to be done next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum BlobStep {
     /// Nothing: the repository has the blob.
     Known,
     /// Take it over from another repository of the mirror.
@@ -34,7 +34,7 @@ pub(crate) enum Step {
     Upload,
 }
 
-impl Step {
+impl BlobStep {
     /// The step of a blob that is known to be in `known_in`, and that the repository was found to hold as `held`, if it was
     /// asked. Not every registry mounts; one that `declined` may have the blob here all the same.
     pub(crate) fn next(
@@ -42,12 +42,12 @@ impl Step {
         known_in: &[Repository],
         trust: Trust,
         declined: bool,
-        held: Option<Held>,
+        held: Option<BlobPresence>,
     ) -> Self {
         if trust == Trust::Nothing {
             return Self::Upload;
         }
-        if held == Some(Held::Blob) || known_in.contains(repository) {
+        if held == Some(BlobPresence::Blob) || known_in.contains(repository) {
             return Self::Known;
         }
         match known_in.first().filter(|_| !declined) {
@@ -66,20 +66,20 @@ mod tests {
     fn the_table() {
         let [here, there] = ["here", "there"].map(|name| name.parse::<Repository>().unwrap());
         let (nowhere, in_here, elsewhere) = ([], [there.clone(), here.clone()], [there.clone()]);
-        let mount = || Step::Mount(there.clone());
+        let mount = || BlobStep::Mount(there.clone());
         for (known_in, trust, declined, held, step) in [
-            (&in_here[..], Trust::Mirror, false, None, Step::Known),
+            (&in_here[..], Trust::Mirror, false, None, BlobStep::Known),
             (&elsewhere, Trust::Mirror, false, None, mount()),
-            (&elsewhere, Trust::Mirror, false, Some(Held::Nothing), mount()),
-            (&elsewhere, Trust::Mirror, false, Some(Held::Blob), Step::Known),
-            (&elsewhere, Trust::Mirror, true, None, Step::Ask),
-            (&elsewhere, Trust::Mirror, true, Some(Held::Nothing), Step::Upload),
-            (&nowhere, Trust::Mirror, false, None, Step::Ask),
-            (&nowhere, Trust::Mirror, false, Some(Held::Nothing), Step::Upload),
-            (&nowhere, Trust::Mirror, false, Some(Held::OtherSize(3)), Step::Upload),
-            (&in_here, Trust::Nothing, false, Some(Held::Blob), Step::Upload),
+            (&elsewhere, Trust::Mirror, false, Some(BlobPresence::Nothing), mount()),
+            (&elsewhere, Trust::Mirror, false, Some(BlobPresence::Blob), BlobStep::Known),
+            (&elsewhere, Trust::Mirror, true, None, BlobStep::Ask),
+            (&elsewhere, Trust::Mirror, true, Some(BlobPresence::Nothing), BlobStep::Upload),
+            (&nowhere, Trust::Mirror, false, None, BlobStep::Ask),
+            (&nowhere, Trust::Mirror, false, Some(BlobPresence::Nothing), BlobStep::Upload),
+            (&nowhere, Trust::Mirror, false, Some(BlobPresence::OtherSize(3)), BlobStep::Upload),
+            (&in_here, Trust::Nothing, false, Some(BlobPresence::Blob), BlobStep::Upload),
         ] {
-            let next = Step::next(&here, known_in, trust, declined, held);
+            let next = BlobStep::next(&here, known_in, trust, declined, held);
             assert_eq!(next, step, "{known_in:?} {trust:?} {declined} {held:?}");
         }
     }
