@@ -11,6 +11,7 @@ mod config_toml;
 mod daemon_json;
 pub(crate) mod disk;
 mod hosts_toml;
+mod objects;
 mod registries_conf;
 mod registries_yaml;
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub(crate) enum FileKind {
     RegistriesYaml,
     /// Docker.
     DaemonJson,
+    /// Documents of a cluster or its installer, which tell nodes of mirrors by way of something else.
+    Objects,
     /// What lies in a tree of `hosts.toml` under another name.
     Stray,
 }
@@ -260,9 +263,11 @@ pub(crate) fn lint(sources: &[NodeFile], options: &LintOptions, files: &dyn File
             FileKind::RegistriesConf => registries_conf::check(&mut findings, options),
             FileKind::RegistriesYaml => registries_yaml::check(&mut findings, files),
             FileKind::DaemonJson => daemon_json::check(&mut findings),
+            FileKind::Objects => found.extend(objects::check(source, options, files)),
         }
         found.extend(findings.end());
     }
+    found.extend(registries_conf::check_drop_ins(sources));
     found.extend(trees.check(options, files));
     if !sets.is_damaged {
         found.extend(check_sets(&sets, &trees, options, files));

@@ -5,6 +5,7 @@
 //! programs (`helper`, `program`); `account` keeps accounts from being locked.
 
 mod account;
+mod base64;
 pub(super) mod challenge;
 mod credential;
 pub(crate) mod credentials;
@@ -14,6 +15,7 @@ mod identities;
 mod keys;
 pub(crate) mod program;
 mod realm;
+mod secret;
 mod token;
 
 pub(crate) use account::Accounts;

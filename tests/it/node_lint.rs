@@ -1,5 +1,6 @@
 //! `mirror lint`: every wrong file of `tests/lint/` is caught, at its line and with the right reason.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -90,7 +91,7 @@ const CASES: &[Case] = &[
     Case { folder: "k3s-config-with-scheme", args: &[], rule: "config-for-nobody", path: "etc/rancher/k3s/registries.yaml", line: Some(6), effect: "not used for any mirror" },
     Case { folder: "k3s-misspelt-key", args: &[], rule: "unknown-key", path: "etc/rancher/k3s/registries.yaml", line: Some(1), effect: "passed over" },
     Case { folder: "k3s-tab", args: &[], rule: "not-yaml", path: "etc/rancher/k3s/registries.yaml", line: Some(2), effect: "does not start" },
-    Case { folder: "docker-mirror-with-namespace", args: &[], rule: "mirror-with-path", path: "etc/docker/daemon.json", line: Some(3), effect: "does not start again before 24.0" },
+    Case { folder: "docker-mirror-with-namespace", args: &[], rule: "mirror-with-path", path: "etc/docker/daemon.json", line: Some(3), effect: "does not start again before 25.0 and 24.0.8" },
     Case { folder: "docker-mirror-without-scheme", args: &[], rule: "no-scheme", path: "etc/docker/daemon.json", line: Some(2), effect: "does not start" },
     Case { folder: "docker-comma-at-the-end", args: &[], rule: "not-json", path: "etc/docker/daemon.json", line: Some(3), effect: "does not start" },
     Case { folder: "docker-misspelt-key", args: &[], rule: "unknown-key", path: "etc/docker/daemon.json", line: Some(2), effect: "does not start" },
@@ -309,4 +310,224 @@ fn what_is_no_configuration_is_not_passed_over_in_silence() {
         command.args(["mirror", "lint"]).arg(&path);
         assert_eq!(within(Duration::from_secs(60), command).status.code(), Some(2), "{}", path.display());
     }
+}
+
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn what_is_rendered_is_read_and_right_for_every_runtime() {
+    let disk = folder();
+    let credentials = disk.path().join("config.json");
+    std::fs::write(&credentials, r#"{"auths":{"mirror.example:5000":{"auth":"cDpw"}}}"#).unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["mirror.example".to_owned()]).unwrap();
+    std::fs::write(disk.path().join("ca.crt"), certificate.cert.pem()).unwrap();
+    for runtime in [
+        "containerd",
+        "containerd-legacy",
+        "crio",
+        "podman",
+        "docker",
+        "k3s",
+        "rke2",
+        "talos",
+        "talos-legacy",
+        "kind",
+        "openshift",
+        "eks-anywhere",
+        "image-pull-secret",
+        "daemonset",
+    ] {
+        let root = disk.path().join(runtime);
+        let docker = runtime == "docker";
+        let endpoint =
+            if docker { "https://mirror.example:5000" } else { "https://mirror.example:5000/v2/ns" };
+        let mut command = layercast();
+        command.current_dir(disk.path());
+        command.args(["mirror", "render", "--runtime", runtime, "--endpoint", endpoint, "--ca", "ca.crt"]);
+        command.args(["--host", if docker { "docker.io" } else { "quay.io" }, "--output"]).arg(&root);
+        command.arg("--pull-credentials").arg(&credentials);
+        let rendered = within(Duration::from_secs(60), command);
+        assert!(rendered.status.success(), "{runtime}: {}", String::from_utf8_lossy(&rendered.stderr));
+        assert_eq!(said(&root, &[]), (0, Vec::new()), "{runtime}");
+    }
+}
+
+#[test]
+fn mistakes_in_documents_of_clusters_are_found_where_they_stand() {
+    let disk = folder();
+    let talos = "apiVersion: v1alpha1\nkind: RegistryMirrorConfig\nname: quay.io\nendpoints:\n  - url: https://mirror.example/v2/ns\n  - url: mirror.example:5000\n";
+    let patch = "machine:\n  registries:\n    mirrors:\n      registry-1.docker.io:\n        endpoints:\n          - https://mirror.example\n";
+    let set = "apiVersion: config.openshift.io/v1\nkind: ImageTagMirrorSet\nspec:\n  imageTagMirrors:\n    - source: quay.io\n      mirrors:\n        - https://mirror.example/ns\n        - mirror.example/v2/ns\n";
+    let eks =
+        "kind: Cluster\nspec:\n  registryMirrorConfiguration:\n    endpoint: https://mirror.example:5000\n";
+    let kind = "kind: Cluster\ncontainerdConfigPatches:\n  - |\n    [plugins\n";
+    let secret = "kind: ConfigMap\ndata:\n  hosts.toml: |\n    server = \"https://quay.io\"\n    [host.\"https://mirror.example/v2/ns\"]\n";
+    for (name, text, expected) in [
+        ("talos.yaml", talos, vec![("missing-override-path", 5), ("no-scheme", 6)]),
+        ("patch.yaml", patch, vec![("wrong-registry-name", 4)]),
+        ("set.yaml", set, vec![("scheme-in-location", 7), ("double-v2", 8)]),
+        ("eks.yaml", eks, vec![("not-a-host", 4)]),
+        ("kind.yaml", kind, vec![("not-toml", 4)]),
+        ("map.yaml", secret, vec![("missing-override-path", 3)]),
+    ] {
+        write(disk.path(), name, text);
+        let (exit, found) = lint(&disk.path().join(name), &[]);
+        let errors = found.iter().filter(|one| one["severity"] == "error");
+        let told: Vec<(&str, u64)> =
+            errors.map(|one| (one["rule"].as_str().unwrap(), one["line"].as_u64().unwrap())).collect();
+        assert_eq!((exit, told), (3, expected), "{name}: {found:#?}");
+    }
+    write(disk.path(), "other/deployment.yaml", "kind: Deployment\n");
+    let mut command = layercast();
+    command.args(["mirror", "lint"]).arg(disk.path().join("other"));
+    assert_eq!(within(Duration::from_secs(60), command).status.code(), Some(2), "it says nothing of mirrors");
+}
+
+#[test]
+fn an_entry_that_a_drop_in_replaces_is_named() {
+    let disk = folder();
+    let entry = |mirror: &str| {
+        format!(
+            "[[registry]]\nprefix = \"quay.io\"\nlocation = \"quay.io\"\n[[registry.mirror]]\nlocation = \"{mirror}\"\n"
+        )
+    };
+    write(disk.path(), "containers/registries.conf", &entry("one.example/quay"));
+    write(disk.path(), "containers/registries.conf.d/10.conf", &entry("two.example/quay"));
+    let (exit, found) = lint(disk.path(), &[]);
+    assert_eq!((exit, found.len()), (0, 1), "{found:#?}");
+    let [what, effect] = ["what", "effect"].map(|key| found[0][key].as_str().unwrap());
+    assert_eq!(found[0]["rule"], "replaced-entry");
+    assert!(found[0]["path"].as_str().unwrap().ends_with("registries.conf.d/10.conf"));
+    assert!(
+        what.contains("registries.conf (line 1)") && effect.ends_with(": one.example/quay"),
+        "{what} {effect}"
+    );
+    // What has all of them again loses nothing.
+    write(disk.path(), "containers/registries.conf.d/10.conf", &entry("one.example/quay"));
+    assert_eq!(lint(disk.path(), &[]), (0, Vec::new()));
+}
+
+/// As `ValidateMirror`, `loadInsecureRegistries` and `getConflictFreeConfiguration` of moby have it.
+#[test]
+fn docker_takes_and_refuses_what_its_source_says() {
+    let disk = folder();
+    for (text, expected) in [
+        ("", None),
+        ("\u{feff}{}", None),
+        (
+            r#"{"registry-mirrors": null, "insecure-registries": ["10.0.0.0/8", "r:5000", "[::1]:5000", "fd00::/8"]}"#,
+            None,
+        ),
+        (r#"{"insecure-registries": ["http://r:5000"]}"#, Some("warning: scheme-in-location")),
+        (r#"{"insecure-registries": ["ftp://r:5000"]}"#, Some("error: scheme-in-location")),
+        (r#"{"insecure-registries": ["r:5000/ns"]}"#, Some("error: not-a-host")),
+        (r#"{"insecure-registries": ["-r"]}"#, Some("error: not-a-host")),
+        (r#"{"registry-mirrors": "https://r"}"#, Some("error: wrong-type")),
+        (r#"{"registry-mirrors": ["r:5000"]}"#, Some("error: no-scheme")),
+        (r#"{"registry-mirrors": ["https://u:p@r"]}"#, Some("error: password-in-url")),
+        (r#"{"registry-mirrors": ["https://r/ns/"]}"#, Some("error: mirror-with-path")),
+        (r#"{"registry": {"registry-mirrors": ["https://r"]}}"#, Some("error: misplaced-key")),
+    ] {
+        write(disk.path(), "docker/daemon.json", text);
+        let (_, found) = said(disk.path(), &[]);
+        assert_eq!(found, Vec::from_iter(expected.map(str::to_owned)), "{text}");
+    }
+}
+
+/// `hosts.toml` as k3s and RKE2 write it of a `registries.yaml`.
+fn of_rancher(program: &str, upstream: &str, endpoints: &[&str], rewrite: bool) -> String {
+    let mut text = format!("# File generated by {program}. DO NOT EDIT.\n\n\n");
+    if upstream != "*" {
+        let server = if upstream == "docker.io" { "registry-1.docker.io" } else { upstream };
+        let _ = write!(
+            text,
+            "server = \"https://{server}/v2\"\ncapabilities = [\"pull\", \"resolve\", \"push\"]\n\n\n[host]\n"
+        );
+    }
+    for endpoint in endpoints {
+        let overrides = if endpoint.ends_with("/v2") { "" } else { "  override_path = true\n" };
+        let _ = write!(text, "[host.\"{endpoint}\"]\n  capabilities = [\"pull\", \"resolve\"]\n{overrides}");
+        if rewrite {
+            let _ = write!(text, "  [host.\"{endpoint}\".rewrite]\n    \"^(.*)$\" = \"hub/$1\"\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn what_distributions_write_themselves_is_left_alone() {
+    let clean = |what: &str, files: &[(&str, String)]| {
+        let disk = folder();
+        for (path, text) in files {
+            write(disk.path(), path, text);
+        }
+        let (_, found) = lint(disk.path(), &[]);
+        let found: Vec<&Value> = found.iter().filter(|one| one["severity"] != "note").collect();
+        assert!(found.is_empty(), "{what}: {found:#?}");
+    };
+    let endpoints = ["https://mirror.example:5000/v2", "https://other.example/v2/hub"];
+    for program in ["k3s", "rke2"] {
+        let root = format!("var/lib/rancher/{program}/agent/etc/containerd");
+        let main = format!(
+            "# File generated by {program}. DO NOT EDIT. Use config-v3.toml.tmpl instead.\nversion = 3\nimports = \
+             [\"/{root}/config-v3.toml.d/*.toml\"]\n[plugins.'io.containerd.cri.v1.images'.registry]\n  config_path = \
+             \"/{root}/certs.d\"\n"
+        );
+        for (upstream, directory) in [
+            ("docker.io", "docker.io"),
+            ("quay.io", "quay.io"),
+            ("r.example:5000", "r.example_5000_"),
+            ("*", "_default"),
+        ] {
+            for (count, rewrite) in [(1, false), (2, false), (1, true)] {
+                let text = of_rancher(program, upstream, &endpoints[..count], rewrite);
+                let tree = format!("{root}/certs.d/{directory}/hosts.toml");
+                clean(
+                    &format!("{program} {upstream} {count} {rewrite}"),
+                    &[(&format!("{root}/config.toml"), main.clone()), (&tree, text)],
+                );
+            }
+        }
+    }
+    let registries = "mirrors:\n  \"*\":\n  docker.io:\n    endpoint: [mirror.example:5000, https://other.example/v2]\n    rewrite:\n      \
+                      \"^library/(.*)\": \"hub/library/$1\"\nconfigs:\n  \"*\":\n    tls: {insecure_skip_verify: false}\n  mirror.example:5000:\n    \
+                      auth: {username: puller, password: secret}\n";
+    for program in ["k3s", "rke2"] {
+        clean(program, &[(&format!("etc/rancher/{program}/registries.yaml"), registries.to_owned())]);
+    }
+    let tree = |upstream: &str, server: &str, host: &str, rest: &str| {
+        let text = format!(
+            "server = \"{server}\"\n\n[host.\"{host}\"]\n  capabilities = [\"pull\", \"resolve\"]\n{rest}"
+        );
+        (format!("etc/containerd/certs.d/{upstream}/hosts.toml"), text)
+    };
+    let main = |version: u8, plugin: &str| {
+        let text = format!(
+            "version = {version}\n[plugins.\"{plugin}\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n"
+        );
+        ("etc/containerd/config.toml", text)
+    };
+    let (old, new) = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images");
+    let (path, text) = tree("docker.io", "https://registry-1.docker.io", "https://mirror.example:5000", "");
+    clean("kubespray", &[main(2, old), (&path, text.clone())]);
+    clean("AKS", &[main(3, new), (&path, text)]);
+    let spegel = "[host]\n\n[host.'http://127.0.0.1:30020']\ncapabilities = ['pull', 'resolve']\ndial_timeout = '200ms'\n";
+    clean("spegel", &[main(2, old), ("etc/containerd/certs.d/_default/hosts.toml", spegel.to_owned())]);
+    let (path, text) = tree("localhost:32000", "http://localhost:32000", "http://localhost:32000", "");
+    clean("microk8s", &[(&path.replace("etc/containerd", "var/snap/microk8s/current/args"), text)]);
+    clean("kind", &[
+        ("kind.yaml", "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\ncontainerdConfigPatches:\n- |-\n  \
+                       [plugins.\"io.containerd.grpc.v1.cri\".registry]\n    config_path = \"/etc/containerd/certs.d\"\n".to_owned()),
+        ("etc/containerd/certs.d/localhost:5001/hosts.toml", "[host.\"http://kind-registry:5000\"]\n".to_owned()),
+    ]);
+    let openshift = "unqualified-search-registries = [\"registry.access.redhat.com\", \"docker.io\"]\nshort-name-mode = \"\"\n\n[[registry]]\n  \
+                     prefix = \"\"\n  location = \"registry.redhat.io\"\n  blocked = true\n\n  [[registry.mirror]]\n    location = \
+                     \"mirror.example:5000/redhat\"\n    pull-from-mirror = \"digest-only\"\n\n  [[registry.mirror]]\n    location = \
+                     \"mirror.example:5000/redhat\"\n    pull-from-mirror = \"tag-only\"\n";
+    clean("OpenShift", &[("etc/containers/registries.conf", openshift.to_owned())]);
 }

@@ -19,7 +19,7 @@ use crate::units::count;
 /// Find mistakes in the configuration of nodes
 ///
 /// Reads hosts.toml trees and config.toml of containerd, registries.conf of CRI-O and Podman, registries.yaml of k3s and
-/// RKE2, daemon.json of Docker. Exits with 3 if the mirror would not be used, or pulls would fail.
+/// RKE2, daemon.json of Docker, and what mirror render writes for Talos, OpenShift, EKS Anywhere, kind and a DaemonSet. Exits with 3 if the mirror would not be used, or pulls would fail.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// Files, or folders to search, as /etc/containerd
@@ -60,8 +60,7 @@ pub(in crate::cli) fn run(args: &Args) -> Done {
     };
     let sources = disk::find(&args.path)?;
     if sources.is_empty() {
-        let hint = "known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml and daemon.json";
-        return Err(Failure::usage("no file that tells a node of mirrors was found").hint(hint));
+        return Err(Failure::usage("no file that tells a node of mirrors was found").hint(disk::KNOWN));
     }
     let found = lint(&sources, &options, &Disk::new(&options));
     let files = sources.iter().map(|source| source.path.display().to_string()).collect();

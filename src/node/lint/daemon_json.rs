@@ -1,15 +1,27 @@
-//! The Docker daemon's `daemon.json`.
+//! The Docker daemon's `daemon.json`, as moby reads it.
 //!
-//! <https://github.com/moby/moby/blob/master/daemon/pkg/registry/config.go>
+//! `ValidateMirror` and `loadInsecureRegistries` in
+//! <https://github.com/moby/moby/blob/master/daemon/pkg/registry/config.go>, unknown keys and types in
+//! <https://github.com/moby/moby/blob/master/daemon/config/config.go>. Mirrors with a path are taken since 25.0 and 24.0.8
+//! (<https://github.com/moby/moby/pull/46594>, <https://github.com/moby/moby/pull/46944>).
+
+use std::net::IpAddr;
 
 use super::{FileFindings, url};
 use crate::document::{Entry, Node, Position, json};
 
+const STOPS: &str = "the daemon does not start again";
+
 pub(super) fn check(findings: &mut FileFindings<'_>) {
-    let document = match json::read(&findings.source.text) {
+    // A byte order mark is taken off, and an empty file is one without settings.
+    let text = findings.source.text.trim_start_matches('\u{feff}');
+    if text.trim().is_empty() {
+        return;
+    }
+    let document = match json::read(text) {
         Ok(document) => document,
         Err(error) => {
-            let effect = "the daemon does not start again".to_owned();
+            let effect = STOPS.to_owned();
             return findings.error("not-json", error.at, [error.message, effect, error.fix]);
         }
     };
@@ -22,30 +34,90 @@ pub(super) fn check(findings: &mut FileFindings<'_>) {
         };
         let words = [
             format!("the daemon does not know the key {:?}", key.name),
-            "the daemon does not start again".to_owned(),
+            STOPS.to_owned(),
             format!("it belongs into {meant}"),
         ];
         findings.error("unknown-key", key.at, words);
     }
-    for (mirror, at) in document.get("registry-mirrors").map(Node::texts).unwrap_or_default() {
-        check_mirror(findings, mirror, at);
+    for key in ["registry-mirrors", "insecure-registries"] {
+        for (text, at) in list(findings, &document, key) {
+            if key == "registry-mirrors" {
+                check_mirror(findings, text, at);
+            } else {
+                check_insecure(findings, text, at);
+            }
+        }
+        nested(findings, &document, key);
     }
-    for (registry, at) in document.get("insecure-registries").map(Node::texts).unwrap_or_default() {
-        let parts = url::parts(registry);
-        if parts.scheme.is_some() {
+}
+
+/// The entries of a list of texts.
+fn list<'a>(findings: &mut FileFindings<'_>, document: &'a Node, key: &str) -> Vec<(&'a str, Position)> {
+    let Some(Entry { key: at, value }) = document.entry(key) else { return Vec::new() };
+    let is_list =
+        value.is_null() || value.sequence().is_some_and(|items| items.iter().all(|it| it.text().is_some()));
+    if !is_list {
+        let what = format!("{key} is not a list of texts");
+        findings.error("wrong-type", at.at, [what, STOPS.to_owned(), format!("write {key:?}: [\"…\"]")]);
+    }
+    value.texts()
+}
+
+/// The daemon takes keys of any table for known ones, and reads these at the top alone.
+fn nested(findings: &mut FileFindings<'_>, document: &Node, key: &str) {
+    for Entry { key: table, value } in document.entries() {
+        if let Some(entry) = value.entry(key) {
             let words = [
-                format!("{registry} has a scheme"),
-                "the daemon looks for HOST:PORT and speaks TLS all the same, or does not start".to_owned(),
-                format!("write {}", parts.authority),
+                format!("{key} stands inside {:?}", table.name),
+                "the daemon passes it over without a word: no mirror is asked".to_owned(),
+                format!("move {key:?} to the top of the file"),
             ];
-            findings.error("scheme-in-location", at, words);
+            findings.error("misplaced-key", entry.key.at, words);
         }
     }
 }
 
+/// A host with or without a port, or a network.
+fn check_insecure(findings: &mut FileFindings<'_>, registry: &str, at: Position) {
+    let parts = url::parts(registry);
+    let right = || format!("write {}", parts.authority);
+    match parts.scheme.map(str::to_ascii_lowercase).as_deref() {
+        None | Some("http" | "https") => {}
+        Some(other) => {
+            let what = format!("{other}:// is no part of a registry's name");
+            return findings.error("scheme-in-location", at, [what, STOPS.to_owned(), right()]);
+        }
+    }
+    let is_network = parts.scheme.is_none() && is_network(registry);
+    let is_hyphenated = registry.starts_with('-') || registry.ends_with('-');
+    let has_path = !parts.path.is_empty() && !is_network;
+    if has_path || is_hyphenated || parts.userinfo.is_some() || parts.query {
+        let what = format!("{} is neither HOST:PORT nor a network", parts.shown());
+        findings.error("not-a-host", at, [what, STOPS.to_owned(), right()]);
+    } else if parts.scheme.is_some() {
+        let words = [
+            format!("{registry} has a scheme"),
+            "the daemon leaves it out and warns of it in its log".to_owned(),
+            right(),
+        ];
+        findings.warning("scheme-in-location", at, words);
+    }
+}
+
+/// `ADDRESS/BITS`.
+fn is_network(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let most = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+}
+
 fn check_mirror(findings: &mut FileFindings<'_>, mirror: &str, at: Position) {
     let parts = url::parts(mirror);
-    let stops = "the daemon does not start again".to_owned();
+    let stops = STOPS.to_owned();
     match parts.scheme {
         None => {
             let words =
@@ -73,9 +145,9 @@ fn check_mirror(findings: &mut FileFindings<'_>, mirror: &str, at: Position) {
     } else if !parts.segments().is_empty() {
         let double = parts.segments().contains(&"v2");
         let effect = if double {
-            "the daemon does not start again before 24.0; later ones put another /v2 behind the path, which no registry has"
+            "the daemon does not start again before 25.0 and 24.0.8; later ones put another /v2 behind the path, which no registry has"
         } else {
-            "the daemon does not start again before 24.0; later ones ask below the path, where some registries answer (Nexus) and most do not"
+            "the daemon does not start again before 25.0 and 24.0.8; later ones ask below the path, where some registries answer (Nexus) and most do not"
         };
         let words = [
             format!("{} has a path", parts.shown()),

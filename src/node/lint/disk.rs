@@ -4,13 +4,16 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Certificate, DirEntry, FileKind, Files, LintOptions, NodeFile, NodePath};
+use super::{Certificate, DirEntry, FileKind, Files, LintOptions, NodeFile, NodePath, objects};
 use crate::document;
 use crate::node::hosts::FILE_NAME;
 use crate::{small_file, tls};
 
 /// Folders inside folders.
 const MAX_DEPTH: usize = 12;
+/// What is read.
+pub(crate) const KNOWN: &str = "known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml, daemon.json, and \
+     YAML documents of Talos, OpenShift, EKS Anywhere, kind, Secrets and ConfigMaps";
 /// Files looked at; a node has some dozens.
 const MAX_FILES: usize = 20_000;
 
@@ -43,7 +46,7 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<NodeFile>, Unreadable> {
             continue;
         }
         let source = read(path)?.ok_or_else(|| Unreadable {
-            hint: Some("known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml and daemon.json"),
+            hint: Some(KNOWN),
             ..unreadable(path, &"not a file that tells a node of mirrors")
         })?;
         sources.push(source);
@@ -86,6 +89,8 @@ fn read(path: &Path) -> Result<Option<NodeFile>, Unreadable> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let in_tree = path.ancestors().skip(1).take(2).any(|folder| folder.ends_with("certs.d"));
     let within = |folder: &str| path.parent().is_some_and(|parent| parent.ends_with(folder));
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let is_yaml = matches!(extension, Some("yaml" | "yml"));
     let kind = match name {
         FILE_NAME => Some(FileKind::HostsToml),
         "registries.conf" => Some(FileKind::RegistriesConf),
@@ -96,15 +101,17 @@ fn read(path: &Path) -> Result<Option<NodeFile>, Unreadable> {
         }
         _ if within("registries.conf.d") => None,
         _ if in_tree => None,
-        _ if matches!(path.extension().and_then(|extension| extension.to_str()), Some("toml" | "conf")) => {
-            None
-        }
+        _ if matches!(extension, Some("toml" | "conf")) => None,
+        // A folder has YAML of all kinds and sizes in it.
+        _ if is_yaml && std::fs::metadata(path).is_ok_and(|data| data.len() <= document::MAX_BYTES) => None,
         _ => return Ok(None),
     };
     let (text, readable_by_others) = read_text(path).map_err(|error| unreadable(path, &error))?;
     let said = |needle: &str| text.lines().any(|line| line.trim_start().starts_with(needle));
     let kind = kind.or_else(|| {
-        if said("[plugins") || name == "config.toml" && (said("version") || within("containerd")) {
+        if is_yaml {
+            objects::is_one(&text).then_some(FileKind::Objects)
+        } else if said("[plugins") || name == "config.toml" && (said("version") || within("containerd")) {
             Some(FileKind::ConfigToml)
         } else if said("[[registry]]") {
             Some(FileKind::RegistriesConf)

@@ -11,7 +11,9 @@ use secrecy::ExposeSecret as _;
 
 use super::{FileFindings, Files, LintOptions, url};
 use crate::document::{Node, Position, toml};
-use crate::node::hosts::{Capability, Host, HostSettings, HostsFile, Ignored, Origin, Version, directory};
+use crate::node::hosts::{
+    self, Capability, Host, HostSettings, HostsFile, Ignored, Origin, Version, directory,
+};
 
 pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, files: &dyn Files) {
     let source = findings.source;
@@ -54,7 +56,8 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
                 continue;
             }
             path::check(findings, at, url, host, settings.override_path);
-            if host.scheme == "http" {
+            // What images call by a name of this machine is a registry beside it, as kind's script sets one up.
+            if host.scheme == "http" && !upstream.as_deref().is_some_and(hosts::is_loopback) {
                 findings.plain_http(at, &url::parts(url).shown());
             }
         }

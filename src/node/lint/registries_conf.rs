@@ -3,7 +3,10 @@
 //!
 //! <https://github.com/containers/image/blob/main/docs/containers-registries.conf.5.md>
 
+mod drop_ins;
 mod registry;
+
+pub(super) use drop_ins::check as check_drop_ins;
 
 use super::{FileFindings, LintOptions, url};
 use crate::document::{Entry, Key, Node, Position, Severity, nearest, toml};

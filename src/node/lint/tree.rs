@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::config_set::ConfigSets;
+use super::config_toml;
 use super::{Certificate, DirEntry, FileKind, Files, LintOptions, NodeFile, NodePath, url};
 use crate::document::{Finding, Findings, Severity, toml};
 use crate::node::hosts::{FILE_NAME, HostsFile, Origin, Version, directory};
+use crate::units;
 
 /// What trees are called, wherever they lie.
 const CERTS_D: &str = "certs.d";
@@ -253,15 +255,22 @@ impl Tree<'_> {
             findings.add(Severity::Warning, "default-shadowed", directory::DEFAULT, words);
         }
         let others = self.files.len() - 1;
+        let beside = match others {
+            0 => String::new(),
+            _ => format!("; it is not for the {} beside it", units::count(others, "folder")),
+        };
         let words = [
             "_default speaks for every registry that has no directory of its own".to_owned(),
             format!(
-                "images of all of them are asked of the mirror first, where a/b of one registry is a/b of any other; the \
-                 {others} directories beside it get nothing from it"
+                "images of all of them are asked of the mirror first, where a/b of one registry is a/b of any other, unless the \
+                 mirror goes by the query ns= (spegel){beside}"
             ),
             "name a directory for each registry that is mirrored".to_owned(),
         ];
-        findings.add(Severity::Warning, "default-catches-all", directory::DEFAULT, words);
+        // Alone it is what spegel writes, and k3s of a "*".
+        let is_meant = others == 0 || config_toml::is_rancher(self.files[directory::DEFAULT]);
+        let severity = if is_meant { Severity::Note } else { Severity::Warning };
+        findings.add(severity, "default-catches-all", directory::DEFAULT, words);
     }
 
     fn shared_places(&self, findings: &mut TreeFindings<'_>) {
