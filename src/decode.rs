@@ -337,6 +337,6 @@ fn cancelled() -> BundleError {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

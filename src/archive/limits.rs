@@ -26,6 +26,8 @@ pub struct Limits {
     pub index_depth: usize,
     /// Archives inside archives.
     pub archive_depth: usize,
+    /// Bytes of documents that are kept while the tars of a bundle are walked over. Others are read once more.
+    pub kept_bytes: u64,
 }
 
 impl Default for Limits {
@@ -40,6 +42,7 @@ impl Default for Limits {
             descriptors: 100_000,
             index_depth: 8,
             archive_depth: 4,
+            kept_bytes: 16 << 20,
         }
     }
 }
@@ -49,6 +52,7 @@ impl Default for Limits {
 pub(super) struct Allowance {
     entries: Counter,
     descriptors: Counter,
+    to_keep: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -64,7 +68,14 @@ impl Allowance {
         Self {
             entries: counter("members", limits.entries),
             descriptors: counter("descriptors", limits.descriptors),
+            to_keep: Cell::new(limits.kept_bytes),
         }
+    }
+
+    /// Whether a document of this length may be kept, which is booked then.
+    pub(super) fn keep(&self, bytes: u64) -> bool {
+        let left = self.to_keep.get().checked_sub(bytes);
+        left.inspect(|left| self.to_keep.set(*left)).is_some()
     }
 
     /// What was taken until now, for [`Allowance::return_to`].

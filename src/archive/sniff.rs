@@ -26,10 +26,15 @@ pub(super) fn first_bytes(space: &dyn ByteSpace) -> Result<Bytes, BundleError> {
     read_up_to(space, 0, 512)
 }
 
-/// The format that `len` bytes of a tar begin with. None where they cannot be read: the reader that needs them gets the error.
-pub(super) fn format_at(space: &dyn ByteSpace, offset: u64, len: u64) -> Option<Format> {
+/// The first block of a member of `len` bytes. None where it cannot be read: the reader that needs it gets the error.
+pub(super) fn first_of_member(space: &dyn ByteSpace, offset: u64, len: u64) -> Option<Bytes> {
     let first = read_up_to(space, offset, usize::try_from(len.min(512)).unwrap_or(512)).ok()?;
-    (first.len() as u64 == len.min(512)).then(|| format(&first))
+    (first.len() as u64 == len.min(512)).then_some(first)
+}
+
+/// Whether bytes may begin a document about images: an index, a manifest, a configuration.
+pub(super) fn may_be_document(first: &[u8]) -> bool {
+    matches!(first.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 /// What bytes begin like.

@@ -21,6 +21,9 @@ use crate::source::{ByteSpace, Extent, read_exact};
 /// How many links may stand between a name and its bytes.
 const MAX_LINKS: usize = 8;
 
+/// Longer documents are read when they are wanted.
+const MAX_KEPT_BYTES: u64 = 4 << 20;
+
 /// How many notes of one tree a person would read.
 const MAX_NOTES: usize = 20;
 
@@ -40,6 +43,9 @@ pub(super) struct Tree<'a> {
     pub(super) replaced: BTreeSet<String>,
     /// What was found in archives that were looked into as they passed, by their position.
     pub(super) passed: BTreeMap<u64, Catalog>,
+    /// Small documents by their position, read as they passed: which of them are wanted is known at the end of the tar, where
+    /// the parts that they lie in would have to be decoded once more.
+    kept: BTreeMap<u64, Bytes>,
 }
 
 enum Home<'a> {
@@ -106,10 +112,22 @@ impl<'a> Tree<'a> {
                 check_length(root_name, member.len, limits.index_bytes)?;
             }
             tree.compare_with_earlier(&member, limits)?;
+            let first = (member.kind == MemberKind::File)
+                .then(|| sniff::first_of_member(space.as_ref(), member.offset, member.len))
+                .flatten();
+            if first.as_deref().is_some_and(sniff::may_be_document)
+                && member.len <= MAX_KEPT_BYTES
+                && allowance.keep(member.len)
+            {
+                let len = usize::try_from(member.len).unwrap_or(usize::MAX);
+                // Whoever needs it gets the error.
+                let read = read_exact(space.as_ref(), member.offset, len).ok();
+                tree.kept.extend(read.map(|bytes| (member.offset, bytes)));
+            }
             tree.insert(&member.name, member.offset, |path| match member.kind {
                 MemberKind::Directory => None,
                 MemberKind::File => {
-                    let format = sniff::format_at(space.as_ref(), member.offset, member.len);
+                    let format = first.as_deref().map(sniff::format);
                     Some(Kind::Member { offset: member.offset, len: member.len, format })
                 }
                 MemberKind::Symlink(target) => {
@@ -148,6 +166,7 @@ impl<'a> Tree<'a> {
             contradictions: BTreeSet::new(),
             replaced: BTreeSet::new(),
             passed: BTreeMap::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -334,6 +353,9 @@ impl<'a> Tree<'a> {
 
     /// All of a small file. The caller has checked its length.
     pub(super) fn read(&self, file: File<'_>) -> Result<Bytes, BundleError> {
+        if let Some(kept) = self.kept.get(&file.position) {
+            return Ok(kept.clone());
+        }
         let too_long = || BundleError::new(Fault::LimitExceeded, format!("{:?} is too long", file.path));
         let len = usize::try_from(file.len).map_err(|_| too_long())?;
         read_exact(&self.extent(file)?, 0, len).map_err(|e| e.at(file.path))

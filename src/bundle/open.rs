@@ -95,7 +95,7 @@ impl Bundle {
         let volume = decoder.open(Arc::new(bytes.clone()))?;
         self.opened(path, Some(bytes.len() as u64), Some(volume.structure), listeners);
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-        let catalog = archive::read(&volume.space, &open, &archive::Limits::default(), early);
+        let catalog = archive::read(&volume.space, &open, &opener.limits(), early);
         let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
         self.measured(&volume.space)?;
         Ok(catalog)
@@ -109,7 +109,7 @@ impl Bundle {
         early: &archive::Early<'_>,
     ) -> Result<Catalog, BundleError> {
         let Opener { decoder, state, .. } = opener;
-        let limits = archive::Limits::default();
+        let limits = opener.limits();
         if path == Path::new("-") {
             let volume = decoder.open_reader(source::stdin()?)?;
             self.opened(path, None, Some(volume.structure), listeners);

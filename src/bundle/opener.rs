@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Bundle, Input};
-use crate::archive::Early;
+use crate::archive::{Early, Limits};
 use crate::budget::{Budget, Shares};
 use crate::clock::CpuTime;
 use crate::decode::{DecodeOptions, Decoder};
@@ -30,6 +30,9 @@ pub(crate) struct Resources {
     /// How files are read.
     pub io: IoMode,
 }
+
+/// Documents that are kept while a tar is walked over take this part of the memory at most; most of them stay in the catalog.
+const SHARE_FOR_DOCUMENTS: u64 = 16;
 
 /// A layer in work reads from one part while the next is decoded; with less, workers decode each other's parts anew.
 const WORKER_BYTES: u64 = 48 << 20;
@@ -78,6 +81,11 @@ impl Opener {
     pub(crate) fn layer_workers(&self) -> usize {
         let workers = usize::try_from(self.resources.memory_bytes / WORKER_BYTES).unwrap_or(1);
         workers.clamp(1, self.pool.current_num_threads() + 1)
+    }
+
+    /// How much of a bundle is believed, and kept while it is walked over.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { kept_bytes: self.resources.memory_bytes / SHARE_FOR_DOCUMENTS, ..Limits::default() }
     }
 
     /// What was decoded so far.

@@ -52,7 +52,7 @@ pub(super) fn content(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// One xz stream of blocks of this size.
-pub(super) fn xz(data: &[u8], block_bytes: usize, check: Check) -> Vec<u8> {
+pub(crate) fn xz(data: &[u8], block_bytes: usize, check: Check) -> Vec<u8> {
     let mut stream = Stream::new_easy_encoder(0, check).unwrap();
     let mut out = Vec::new();
     let mut run = |input: &[u8], action: Action| {
