@@ -14,11 +14,13 @@ mod left_out;
 mod metrics;
 mod mirror;
 mod mirrors;
+mod notify;
 mod output;
 mod per_mirror;
 mod plan;
 mod push;
 mod quickstart;
+mod report;
 mod rules;
 mod serve;
 mod site_mirror;
@@ -86,6 +88,12 @@ enum Command {
     },
     /// Show what earlier runs came to
     History(history::Args),
+    /// Join the reports of shards
+    #[command(arg_required_else_help = true)]
+    Report {
+        #[command(subcommand)]
+        what: report::ReportDo,
+    },
     /// What nodes are told of a mirror: render it, lint it, check it
     #[command(arg_required_else_help = true)]
     Mirror {
@@ -165,6 +173,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Sites { what } => sites::run(&what, &output),
         Command::Config { what } => config::run(&what, &output),
         Command::History(args) => history::run(&args, &output),
+        Command::Report { what } => report::run(&what, &output),
         Command::Mirror { what } => mirror::run(&what, &output),
         Command::Update { what: UpdateWhat::Cluster(args) } => update::run(&args, &output),
         Command::Serve(args) => serve::run(&args, &output),

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use crate::document::{self, Finding, Findings, Severity, yaml};
 use crate::small_file;
 
-pub(crate) use bundles::{BundleFiles, NoBundle};
+pub(crate) use bundles::{BundleFiles, Candidate, NoBundle};
 pub(crate) use shard::Shard;
 pub(crate) use sites::{Config, Credentials, PasswordSource, Site, Wave};
 pub(crate) use values::{Accepted, IfRunning, LayerFormat, VerifyLevel, listen_address};

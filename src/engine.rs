@@ -38,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bundle::{Accept, Input, Opener};
 use crate::compress::Method;
+use crate::hook::Hook;
+use crate::hook::gate::EarlierVerdicts;
 use crate::plan::Rules;
 use crate::registry::{ClientOptions, Target};
 use crate::report::Listeners;
@@ -91,6 +93,8 @@ pub(crate) struct RunSettings {
     pub accept: Accept,
     /// Which runs are remembered.
     pub retention: Retention,
+    /// What becomes of what gates said in earlier runs.
+    pub earlier_verdicts: EarlierVerdicts,
 }
 
 /// How far it is checked that the images of a run are on a mirror, beyond its word.
@@ -122,6 +126,8 @@ pub(crate) struct MirrorSettings {
     pub atomic_tags: bool,
     /// When it may be fed; always where none is given.
     pub window: Option<Window>,
+    /// What judges images before their tags move.
+    pub gate: Option<Hook>,
     /// Nothing was ever brought to it, as far as is known. A guess that saves waiting, no more.
     pub is_new: bool,
 }

@@ -48,6 +48,8 @@ mod budget;
 mod clock;
 mod error;
 mod exit;
+mod hook;
+mod program;
 mod schedule;
 mod small_file;
 mod sync;

@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use api_path::{ApiPathFault, namespace_of};
-pub(crate) use auth::{Access, Accounts, Credential, CredentialSource, Proof, credentials, program};
+pub(crate) use auth::{Access, Accounts, Credential, CredentialSource, Proof, credentials};
 pub(crate) use bandwidth::BandwidthLimiter;
 pub(crate) use blobs::Mount;
 pub use body::BlobBody;

@@ -7,6 +7,7 @@ pub(crate) mod event;
 mod failure;
 pub(crate) mod json;
 pub(crate) mod lines;
+pub(crate) mod merge;
 pub(crate) mod metrics;
 pub(crate) mod outcome;
 pub(crate) mod progress;

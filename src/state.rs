@@ -23,6 +23,7 @@ mod layers;
 mod lock;
 mod runs;
 mod schema;
+mod verdicts;
 mod worker;
 
 use crate::clock;
@@ -37,6 +38,7 @@ pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;
 pub(crate) use lock::{LockError, RunLock};
 pub(crate) use runs::{MirrorEnd, MirrorResult, Retention, Run, RunId, Why};
+pub(crate) use verdicts::{Verdict, VerdictKey};
 use worker::{DatabaseThread, Notes};
 
 /// What is remembered. Many threads may ask at once.

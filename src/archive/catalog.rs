@@ -166,6 +166,14 @@ pub(crate) enum ContentKey {
 }
 
 impl Content {
+    /// The digest of its manifest, where it has one already.
+    pub(crate) fn manifest_digest(&self) -> Option<Digest> {
+        match self {
+            Self::Manifest(digest) => Some(*digest),
+            Self::Unpacked(_) => None,
+        }
+    }
+
     /// Equal for equal images.
     pub(crate) fn key(&self) -> ContentKey {
         match self {

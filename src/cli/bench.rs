@@ -53,7 +53,7 @@ fn describe(args: &DecodeArgs, figures: &DecodeFigures) -> DecodeDocument {
     // What was too fast to measure has no number in JSON.
     let finite = |rate: f64| rate.is_finite().then_some(rate);
     DecodeDocument {
-        schema_version: SchemaVersion,
+        schema_version: SchemaVersion::One,
         path: args.path.clone(),
         format: structure.format.name().to_owned(),
         kind: structure.kind.name().to_owned(),

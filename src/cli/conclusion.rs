@@ -1,6 +1,7 @@
 //! The end of a run: its summary, what was left out, its report and its metrics.
 
 use super::metrics::Exposition;
+use super::notify::Notifier;
 use super::output::Output;
 use super::whole_file::WholeFile;
 use super::{Done, left_out, summary};
@@ -16,18 +17,24 @@ pub(super) struct Begun {
     memory: PeakMemory,
     report: Option<WholeFile>,
     pub(super) exposition: Option<Exposition>,
+    notifier: Option<Notifier>,
     /// Flags about names that matched nothing.
     pub(super) unmatched: Vec<String>,
 }
 
 impl Begun {
     /// To be made before anything is done, so that a wrong path costs nothing.
-    pub(super) fn now(report: Option<WholeFile>, exposition: Option<Exposition>) -> Self {
+    pub(super) fn now(
+        report: Option<WholeFile>,
+        exposition: Option<Exposition>,
+        notifier: Option<Notifier>,
+    ) -> Self {
         Self {
             started: Instant::now(),
             memory: PeakMemory::watch(),
             report,
             exposition,
+            notifier,
             unmatched: Vec::new(),
         }
     }
@@ -57,6 +64,9 @@ impl Begun {
         if done.is_ok() || document.left_out.len() > 1 {
             output.summary(&left_out::text(&document.left_out, accept));
             output.left_out(&document.left_out, accept);
+        }
+        if let Some(notifier) = self.notifier {
+            notifier.tell(&document, output);
         }
         let report = self.report.map_or(Ok(()), |report| report.write_json(&document));
         let metrics = self.exposition.map_or(Ok(()), |exposition| exposition.end(&document));

@@ -15,9 +15,9 @@ use secrecy::SecretString;
 use super::output::Output;
 use super::per_mirror::Mirrors;
 use crate::oci::Repository;
+use crate::program::{self, Keep, Terms};
 use crate::registry::{
     ClientOptions, Credential, CredentialSource, FailureKind, Registry, RegistryError, Target, credentials,
-    program,
 };
 use crate::report::{Class, Failure};
 use crate::small_file;
@@ -63,6 +63,8 @@ const PASSWORD: &str = "LAYERCAST_PASSWORD";
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 /// A password store may have to be unlocked first.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// What it may write.
+const MAX_WRITTEN_BYTES: usize = 1 << 20;
 
 /// Who we are to one mirror: as a rule, and in repositories that have entries of their own.
 #[derive(Default)]
@@ -314,8 +316,9 @@ pub(super) fn secret_in(path: &Path) -> Result<SecretString, String> {
 
 /// The first line of what a command of the shell writes.
 pub(super) fn secret_of(command: &str) -> Result<SecretString, String> {
-    let written = program::output_of(Command::new("sh").args(["-c", command]), COMMAND_TIMEOUT)?;
-    first_line(&written[..])
+    let terms = Terms::new(COMMAND_TIMEOUT, Keep::AtMost(MAX_WRITTEN_BYTES));
+    let finished = program::run(Command::new("sh").args(["-c", command]), b"", &terms)?;
+    if finished.status.success() { first_line(&finished.stdout[..]) } else { Err(finished.failure()) }
 }
 
 /// The question of the vendor's tool: a user name and password, or the path of a docker config file.

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         state.runs(args.site.as_deref(), args.limit).into_iter().map(RunEntry::from).collect();
     state.take_notes().iter().for_each(|note| output.note(note));
     if args.json {
-        Output::document(&HistoryDocument { schema_version: SchemaVersion, runs })?;
+        Output::document(&HistoryDocument { schema_version: SchemaVersion::One, runs })?;
     } else if runs.is_empty() {
         let of_site = args.site.as_ref().map(|site| format!(" at {}", printable(site)));
         Output::result(&format!("no run{} is remembered", of_site.unwrap_or_default()));

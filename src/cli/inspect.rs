@@ -84,7 +84,7 @@ fn describe(bundle: &Bundle) -> BundleDocument {
     });
     let (distinct_bytes, referenced_bytes) = sharing(&images);
     BundleDocument {
-        schema_version: SchemaVersion,
+        schema_version: SchemaVersion::One,
         sources: bundle.parts.iter().map(source).collect(),
         images,
         broken: broken.collect(),

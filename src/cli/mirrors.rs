@@ -128,6 +128,7 @@ impl MirrorArgs {
                 threads: self.threads.and_then(|threads| NonZeroUsize::new(threads.into())),
                 atomic_tags: false,
                 window: None,
+                gate: None,
                 is_new: false,
             });
         }

@@ -133,7 +133,7 @@ fn ask(asked: Asked, output: &Output) -> Done {
     if no_overwrite {
         mirrors.iter_mut().flat_map(|forecast| &mut forecast.images).for_each(keep_tags);
     }
-    let document = PlanDocument { schema_version: SchemaVersion, mirrors, left_out, notes };
+    let document = PlanDocument { schema_version: SchemaVersion::One, mirrors, left_out, notes };
     let (forecasts, left_out) = (&document.mirrors, &document.left_out);
     if json {
         Output::document(&document)?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -11,11 +12,14 @@ use super::conclusion::{self, Begun};
 use super::interrupt::Interrupt;
 use super::metrics::MetricsArgs;
 use super::mirrors::MirrorArgs;
+use super::notify::Notifier;
 use super::output::Output;
 use super::rules::RuleArgs;
 use crate::bundle::Accept;
 use crate::compress::Method;
 use crate::engine::{self, Locks, PushResult, Run, RunSettings, Schedule, Verification};
+use crate::hook::Hook;
+use crate::hook::gate::{self, EarlierVerdicts};
 use crate::registry::Access;
 use crate::report::Document;
 use crate::state::Retention;
@@ -61,12 +65,26 @@ pub(super) struct RunArgs {
     /// Write a JSON report of the run here
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Ask this command of the shell about each image before its tags move: it finds the image under $LAYERCAST_REFERENCE, and
+    /// any exit code but 0 leaves the tags as they are
+    #[arg(long, value_name = "COMMAND")]
+    gate: Option<String>,
+    /// How long the gate may take for an image
+    #[arg(long, value_name = "SECONDS", default_value_t = gate::DEFAULT_LIMIT.as_secs(), requires = "gate",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    gate_timeout: u64,
+    /// Ask the gate again about images that it has judged before
+    #[arg(long)]
+    regate: bool,
+    /// Give the report to this command of the shell, on its standard input, or post it to this URL, when the run has ended
+    #[arg(long, value_name = "COMMAND|URL")]
+    notify: Option<String>,
     /// Most runs that `history` remembers
     #[arg(long, value_name = "N", default_value_t = Retention::default().runs, value_parser = clap::value_parser!(u32).range(1..))]
     keep_runs: u32,
-    /// Days for which it remembers them
-    #[arg(long, value_name = "N", default_value_t = Retention::default().days, value_parser = clap::value_parser!(u32).range(1..))]
-    keep_days: u32,
+    /// Days for which it remembers them [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep_days: Option<u32>,
     #[command(flatten)]
     metrics: MetricsArgs,
 }
@@ -108,6 +126,7 @@ impl RunArgs {
             recheck: self.recheck,
             no_overwrite: self.no_overwrite,
             accept,
+            earlier_verdicts: if self.regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },
             retention: Retention { runs: self.keep_runs, days: self.keep_days },
         }
     }
@@ -116,7 +135,8 @@ impl RunArgs {
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let mut document = Document::begin(args.bundle.as_given());
     let report = conclusion::report_file(args.run.report.as_ref())?;
-    let mut begun = Begun::now(report, args.run.metrics.begin(output)?);
+    let notifier = args.run.notify.as_deref().map(Notifier::new).transpose()?;
+    let mut begun = Begun::now(report, args.run.metrics.begin(output)?, notifier);
     let done = push(args, output, &mut document, &mut begun);
     begun.end(document, done, args.rules.accept.accept(), output)
 }
@@ -130,6 +150,8 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
     let mut mirrors = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output)?;
     for mirror in &mut mirrors {
         mirror.atomic_tags = args.run.atomic_tags;
+        let limit = Duration::from_secs(args.run.gate_timeout);
+        mirror.gate = args.run.gate.as_ref().map(|command| Hook::new(command, limit));
     }
     let mut listeners = output.listeners();
     if let Some(exposition) = &mut begun.exposition {

@@ -89,6 +89,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
         threads: None,
         atomic_tags: false,
         window: None,
+        gate: None,
         is_new: true,
     };
     let run = Run {

@@ -11,6 +11,7 @@ use super::credentials::{secret_in, secret_of};
 use super::output::Output;
 use crate::config::{Config, Credentials, PasswordSource, Site};
 use crate::engine::MirrorSettings;
+use crate::hook::Hook;
 use crate::registry::{Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, credentials};
 use crate::report::{Class, Failure};
 use crate::tls::{Authorities, ClientCertificate};
@@ -24,6 +25,8 @@ pub(super) struct SiteMirrors<'a> {
     passwords: HashMap<PasswordSource, Result<SecretString, Failure>>,
     /// Of all sites of a group together.
     of_groups: HashMap<String, Arc<BandwidthLimiter>>,
+    /// What no hook is to have of the environment.
+    secret_variables: Vec<String>,
     /// Of all sites together.
     of_run: Option<Arc<BandwidthLimiter>>,
 }
@@ -47,6 +50,7 @@ impl<'a> SiteMirrors<'a> {
             of_groups: groups
                 .filter_map(|group| Some((group.name.clone(), limiter(group.shared_bandwidth?))))
                 .collect(),
+            secret_variables: config.secret_variables(),
             of_run: bandwidth.map(limiter),
         }
     }
@@ -93,6 +97,11 @@ impl<'a> SiteMirrors<'a> {
             threads: site.threads,
             atomic_tags: site.atomic_tags,
             window: site.window.clone(),
+            gate: site.gate.as_ref().map(|gate| Hook {
+                command: gate.command.clone(),
+                limit: gate.timeout,
+                without: self.secret_variables.clone(),
+            }),
             is_new: false,
         })
     }

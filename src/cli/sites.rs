@@ -76,7 +76,7 @@ pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
     let machine = disks(&config, &opener, bundle.as_deref());
     let exit = exit(&checks, &machine);
     let document =
-        SitesDocument { schema_version: SchemaVersion, machine, sites: checks, exit_code: exit.code() };
+        SitesDocument { schema_version: SchemaVersion::One, machine, sites: checks, exit_code: exit.code() };
     if args.json {
         Output::document(&document)?;
     } else {

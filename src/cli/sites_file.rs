@@ -1,7 +1,7 @@
 //! Flags about the sites file: which file, which of its sites, and what of it flags override.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -12,7 +12,9 @@ use crate::clock;
 use crate::config::{Accepted, BundleFiles, Config, NoBundle, Shard, Site};
 use crate::document::nearest;
 use crate::error::printable;
+use crate::oci::Digest;
 use crate::report::{Class, Failure};
+use crate::small_file;
 
 /// The index that Kubernetes gives a pod of an Indexed Job.
 const INDEX: &str = "JOB_COMPLETION_INDEX";
@@ -96,6 +98,19 @@ pub(super) struct Chosen {
 }
 
 impl SitesArgs {
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.file.config
+    }
+
+    /// The digest of what stands in it, in hexadecimal.
+    pub(super) fn digest(&self) -> Result<String, Failure> {
+        let path = self.path();
+        let text = small_file::read(path, crate::document::MAX_BYTES);
+        let text = text.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        Ok(Digest::of(&text).hex())
+    }
+
     /// The file and the sites of it that are meant, in its order.
     ///
     /// # Errors

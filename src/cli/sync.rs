@@ -10,20 +10,22 @@ use super::bundle::CostArgs;
 use super::conclusion::{self, Begun};
 use super::interrupt::Interrupt;
 use super::metrics::MetricsArgs;
+use super::notify::Notifier;
 use super::output::Output;
 use super::site_mirror::SiteMirrors;
 use super::sites_file::{Chosen, SitesArgs, accept, files_of};
 use super::{Done, plan};
 use crate::bundle::Input;
 use crate::compress::Method;
-use crate::config::{BundleFiles, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel, Wave};
+use crate::config::{BundleFiles, Candidate, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel, Wave};
 use crate::engine::{
     self, ExpectedSum, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, Verification,
 };
 use crate::exit::Exit;
+use crate::hook::gate::EarlierVerdicts;
 use crate::registry::Access;
-use crate::report::document::{DeferralCause, DeferredSite};
-use crate::report::outcome::{OutcomeState, exit_of_sites};
+use crate::report::document::{BundleEntry, DeferralCause, DeferredSite, SchemaVersion, ShardEntry, SyncRun};
+use crate::report::outcome::{OutcomeState, SiteFacts, exit_of_sites};
 use crate::report::{Class, Document, Failure, Outcome};
 use crate::state::{LockError, Retention, RunLock, State};
 use crate::units::{Rate, parse_duration};
@@ -48,9 +50,15 @@ pub(super) struct Args {
     /// The most that the run sends, all sites together, as 200Mbit/s or 20MB/s
     #[arg(long, value_name = "RATE", env = "LAYERCAST_BANDWIDTH", help_heading = "Run")]
     bandwidth: Option<Rate>,
+    /// Ask gates again about images that they have judged before
+    #[arg(long, help_heading = "Run")]
+    regate: bool,
     /// Write a JSON report of the run here
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     report: Option<PathBuf>,
+    /// What all shards of one run have in common: `report merge` joins no others
+    #[arg(long, value_name = "ID", env = "LAYERCAST_RUN", help_heading = "Run")]
+    run: Option<String>,
     #[command(flatten)]
     metrics: MetricsArgs,
     #[command(flatten)]
@@ -76,10 +84,38 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let textfile = config.metrics.textfile.as_deref().map(|path| of_shard(path, chosen.shard));
     let metrics = args.metrics.or(textfile, config.metrics.listen);
     let mut document = Document::begin(config.bundles.iter().map(ToString::to_string).collect());
+    document.schema_version = SchemaVersion::Two;
+    let secret_variables = config.secret_variables();
+    let notifier = config.notify.as_deref().map(|notify| Notifier::without(notify, secret_variables));
+    let (config_sha256, shard) = (args.sites.digest()?, chosen.shard);
+    document.sync = Some(SyncRun {
+        config: args.sites.path().display().to_string(),
+        config_sha256,
+        run: args.run.clone(),
+        shard: shard.map(|shard| ShardEntry { index: shard.index(), count: shard.count() }),
+        bundles: Vec::new(),
+    });
     let report = conclusion::report_file(args.report.as_ref())?;
-    let mut begun = Begun::now(report, metrics.begin(output)?);
+    let mut begun = Begun::now(report, metrics.begin(output)?, notifier.transpose()?);
     let done = sync(args, &chosen, output, &mut document, &mut begun);
+    for outcome in &mut document.mirrors {
+        let site = chosen.sites.iter().find(|site| site.name == outcome.name);
+        outcome.site = site.map(|site| facts(config, site));
+    }
     begun.end(document, done, accept(config), output)
+}
+
+/// Where a site stands in the run.
+fn facts(config: &Config, site: &Site) -> SiteFacts {
+    let is_in = |wave: &Wave| wave.0.iter().any(|name| *name == site.name || site.groups.contains(name));
+    // Sites of no wave come last.
+    let wave = config.waves.iter().position(is_in).unwrap_or(config.waves.len()) + 1;
+    SiteFacts {
+        registry: site.target.to_string(),
+        groups: site.groups.clone(),
+        wave: u32::try_from(wave).unwrap_or(u32::MAX),
+        window: site.window.as_ref().map(ToString::to_string),
+    }
 }
 
 /// The file of one shard: each writes its own.
@@ -97,7 +133,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         output.note(&format!("there is nothing to do{of_shard}: no site of the file is meant"));
         return Ok(Exit::Complete);
     }
-    if let Some(key) = not_yet(config, sites) {
+    if let Some(key) = not_yet(sites) {
         return Err(Failure::usage(format!("{key} is read, and this version does not carry it out yet"))
             .hint("take it out of the sites file"));
     }
@@ -141,7 +177,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
                 mirrors: mirrors.clone(),
                 schedule: schedule.clone(),
                 locks: Locks::Held,
-                settings: settings(config),
+                settings: settings(config, args.regate),
                 listeners: listeners.clone(),
                 cancel: interrupt.token.clone(),
             };
@@ -154,6 +190,10 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
                 None => break pushed,
             }
         };
+        if let Some(sync) = &mut document.sync {
+            let taken = bundles.iter().flat_map(|files| &files.taken);
+            sync.bundles = taken.map(bundle_entry).collect();
+        }
         let PushResult { outcomes, read, met, ended: pushed, .. } = pushed;
         document.images = read.map_or(0, |read| read.plans.most_images());
         document.mirrors = outcomes;
@@ -184,15 +224,8 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
 }
 
 /// The first key of the file that says what is not done.
-fn not_yet(config: &Config, sites: &[Site]) -> Option<&'static str> {
-    let any = |has: &dyn Fn(&Site) -> bool| sites.iter().any(has);
-    [
-        ("notify", config.notify.is_some()),
-        ("gate", any(&|site| site.gate.is_some())),
-        ("on_missing_repository", any(&|site| site.on_missing_repository.is_some())),
-    ]
-    .into_iter()
-    .find_map(|(key, given)| given.then_some(key))
+fn not_yet(sites: &[Site]) -> Option<&'static str> {
+    sites.iter().any(|site| site.on_missing_repository.is_some()).then_some("on_missing_repository")
 }
 
 /// The files of all bundles.
@@ -203,6 +236,11 @@ fn files(config: &Config, output: &Output, document: &mut Document) -> Result<Ve
         document.notes.push(warning.clone());
     }
     Ok(bundles)
+}
+
+fn bundle_entry(file: &Candidate) -> BundleEntry {
+    let sha256 = file.sum.map(|sum| sum.hex());
+    BundleEntry { path: file.path.display().to_string(), sha256 }
 }
 
 fn inputs(bundles: &[BundleFiles]) -> (Vec<Input>, Vec<ExpectedSum>) {
@@ -227,7 +265,7 @@ fn next(bundles: &mut [BundleFiles], wrong: &Path) -> Option<String> {
     Some(warning)
 }
 
-fn settings(config: &Config) -> RunSettings {
+fn settings(config: &Config, regate: bool) -> RunSettings {
     let kept = Retention::default();
     RunSettings {
         layer_compression: match config.layer_compression {
@@ -244,9 +282,10 @@ fn settings(config: &Config) -> RunSettings {
             VerifyLevel::Pull => Verification::Pull,
         },
         accept: accept(config),
+        earlier_verdicts: if regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },
         retention: Retention {
             runs: config.kept_runs.runs.unwrap_or(kept.runs),
-            days: config.kept_runs.days.unwrap_or(kept.days),
+            days: config.kept_runs.days.or(kept.days),
         },
     }
 }

@@ -27,6 +27,10 @@ impl Shard {
         self.index
     }
 
+    pub(crate) fn count(self) -> u32 {
+        self.count
+    }
+
     /// Whether a site is this worker's.
     pub(crate) fn has(self, site: &str) -> bool {
         let weight = |shard: &u32| Digest::of(format!("{shard}/{site}").as_bytes()).hex();

@@ -143,6 +143,18 @@ pub(crate) enum PasswordSource {
 }
 
 impl Config {
+    /// Variables of the environment that hold passwords: no hook is to have them.
+    pub(crate) fn secret_variables(&self) -> Vec<String> {
+        let variable = |site: &Site| match &site.credentials {
+            Credentials::User { password: PasswordSource::Variable(name), .. } => Some(name.clone()),
+            _ => None,
+        };
+        let mut names: Vec<String> = self.sites.iter().filter_map(variable).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// The key of a command in the file: who may write the file may run what he likes as whoever reads it.
     pub(super) fn command(&self) -> Option<&'static str> {
         let of_site = |site: &Site| {

@@ -11,6 +11,7 @@ use super::sums::Sums;
 use super::work::{Agreed, Work};
 use crate::archive::{ContentKey, Unit};
 use crate::exit::Exit;
+use crate::hook::gate::Gates;
 use crate::report::{Failure, Listeners};
 use crate::sync::Mutex;
 
@@ -23,6 +24,7 @@ pub(super) struct Context {
     pub(super) settings: RunSettings,
     pub(super) damage: Arc<Damage>,
     pub(super) sums: Sums,
+    pub(super) gates: Arc<Gates>,
 }
 
 /// What was found wrong with images of the bundle while they were read. No tag is moved where one of them is in the plan.

@@ -24,6 +24,7 @@ use crate::bundle::{KnownLayers, LayerRecall};
 use crate::clock::{self, Instant};
 use crate::compress::SpillSettings;
 use crate::error::{BundleError, Fault};
+use crate::hook::gate::Gates;
 use crate::plan::Groups;
 use crate::report::{Class, Event, Failure, Listeners, Outcome};
 use crate::schedule::{Opening, Outside};
@@ -182,6 +183,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let backlog = Backlog::new(budget.unread_bytes());
     let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget));
     let damage = Arc::new(Damage::default());
+    let gates = Arc::new(Gates::new(Arc::clone(&opener.state), settings.earlier_verdicts));
     let context = || {
         Arc::new(Context {
             work: Work::new(Arc::clone(&preparer), Arc::clone(&backlog)),
@@ -190,6 +192,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
             settings: settings.clone(),
             damage: Arc::clone(&damage),
             sums: sums.clone(),
+            gates: Arc::clone(&gates),
         })
     };
     let contexts: Vec<Arc<Context>> = groups.rules().iter().map(|_| context()).collect();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::exit::Exit;
+use crate::report::outcome::OutcomeState;
 use crate::report::{Class, Failure, Listeners, Outcome};
 use crate::state::{LockError, MirrorEnd, MirrorResult, Retention, RunId, RunLock, State, Why};
 
@@ -82,10 +83,11 @@ impl History {
 
 fn result(outcome: &Outcome) -> MirrorResult {
     let first = outcome.images_failed.first().map(|failed| &failed.failure);
-    let end = match (&outcome.error, first) {
-        (Some(_), _) => MirrorEnd::Failed,
-        (None, Some(_)) => MirrorEnd::Incomplete,
-        (None, None) => MirrorEnd::Complete,
+    let end = match (outcome.state, &outcome.error) {
+        (OutcomeState::Complete, _) => MirrorEnd::Complete,
+        (OutcomeState::Deferred, _) => MirrorEnd::Deferred,
+        (OutcomeState::Incomplete, None) => MirrorEnd::Incomplete,
+        (OutcomeState::Incomplete, Some(_)) | (OutcomeState::NotBegun, _) => MirrorEnd::Failed,
     };
     MirrorResult {
         end: Some(end),

@@ -99,8 +99,11 @@ async fn connect(
     let publisher = Publisher::new(Arc::clone(&transfer));
     let verifier = Verifier::new(Arc::clone(&transfer), run.settings.verification);
     Ok(Actor {
+        site: settings.name,
+        host: settings.target.endpoint.authority(),
         namespace: settings.target.namespace,
         atomic_tags: settings.atomic_tags,
+        gate: settings.gate,
         run: Arc::clone(run),
         stop,
         counts: Arc::clone(counts),

@@ -55,6 +55,7 @@ fn mirror(address: SocketAddr, rules: Rules) -> MirrorSettings {
         threads: None,
         atomic_tags: false,
         window: None,
+        gate: None,
         is_new: false,
     }
 }

@@ -93,6 +93,7 @@ async fn mirror(
                     Err(failure) => outcome.images_failed.push(ImageFailure {
                         image: planned.name.clone(),
                         place: planned.place(namespace.as_ref()),
+                        digest: planned.content.manifest_digest(),
                         phase: Phase::Verify,
                         failure,
                     }),

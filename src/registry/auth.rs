@@ -2,7 +2,7 @@
 //!
 //! Secrets live in types that do not show them; they go to the scheme, host and port they are for and to a token server
 //! that passes the rule in `realm`, never elsewhere. `credentials` finds them in files (`document`, `keys`) and asks helper
-//! programs (`helper`, `program`); `account` keeps accounts from being locked.
+//! programs (`helper`); `account` keeps accounts from being locked.
 
 mod account;
 mod base64;
@@ -13,7 +13,6 @@ mod document;
 mod helper;
 mod identities;
 mod keys;
-pub(crate) mod program;
 mod realm;
 mod secret;
 mod token;

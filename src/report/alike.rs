@@ -98,7 +98,13 @@ mod tests {
     fn failed(image: &str, message: &str, cause: Option<&str>) -> ImageFailure {
         let cause = cause.map(str::to_owned);
         let failure = Failure { cause, ..Failure::internal(message) };
-        ImageFailure { image: image.to_owned(), place: String::new(), phase: Phase::Upload, failure }
+        ImageFailure {
+            image: image.to_owned(),
+            place: String::new(),
+            digest: None,
+            phase: Phase::Upload,
+            failure,
+        }
     }
 
     #[test]

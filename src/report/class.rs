@@ -102,6 +102,10 @@ classes! {
     TagExists => Incomplete,
     /// Whole, but not tagged, because `--atomic-tags` wants the others whole too.
     Withheld => Incomplete,
+    /// The gate refused the image: it is there by its digest, and its tags were not moved.
+    GateRefused => Incomplete,
+    /// The gate could not be run, or did not end: the tags of the image were not moved.
+    GateFailed => Incomplete,
     /// The mirror lacks what `verify` looked for.
     Missing => Incomplete,
     /// The tag names another image than the bundle does.

@@ -6,6 +6,7 @@ mod inspect;
 mod plan;
 mod run;
 mod sites;
+mod sync;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,19 +19,24 @@ pub(crate) use inspect::{
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document};
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};
+pub(crate) use sync::{BundleEntry, ShardEntry, SyncRun};
 
-/// The version of the schema. Within one version, fields are only added.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The version of the schema. Within one version, fields are only added; the second has all that the first has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
-pub(crate) struct SchemaVersion;
-
-impl SchemaVersion {
-    const NUMBER: u32 = 1;
+pub(crate) enum SchemaVersion {
+    /// Of all documents but the report of `sync`.
+    One,
+    /// Of the report of `sync`.
+    Two,
 }
 
 impl From<SchemaVersion> for u32 {
-    fn from(_: SchemaVersion) -> Self {
-        SchemaVersion::NUMBER
+    fn from(version: SchemaVersion) -> Self {
+        match version {
+            SchemaVersion::One => 1,
+            SchemaVersion::Two => 2,
+        }
     }
 }
 
@@ -38,10 +44,11 @@ impl TryFrom<u32> for SchemaVersion {
     type Error = String;
 
     fn try_from(number: u32) -> Result<Self, String> {
-        if number == Self::NUMBER {
-            return Ok(Self);
+        match number {
+            1 => Ok(Self::One),
+            2 => Ok(Self::Two),
+            _ => Err(format!("schema_version {number} is not known, only 1 and 2")),
         }
-        Err(format!("schema_version {number} is not known, only {}", Self::NUMBER))
     }
 }
 

@@ -44,6 +44,9 @@ pub(crate) struct Outcome {
     /// How far the run came with it.
     #[serde(default)]
     pub state: OutcomeState,
+    /// Where the site stands in a run of `sync`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteFacts>,
 }
 
 /// How far a run came with a mirror.
@@ -61,6 +64,19 @@ pub(crate) enum OutcomeState {
     NotBegun,
 }
 
+/// Where a site stands in a run of `sync`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SiteFacts {
+    /// The registry with its namespace.
+    pub registry: String,
+    /// The groups that it is in.
+    pub groups: Vec<String>,
+    /// The wave in which its turn came, from 1.
+    pub wave: u32,
+    /// Its window, in words; none where it may always be talked to.
+    pub window: Option<String>,
+}
+
 /// An image that is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VerifiedImage {
@@ -68,6 +84,9 @@ pub(crate) struct VerifiedImage {
     pub image: String,
     /// Where on the mirror it is.
     pub place: String,
+    /// Its digest there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     /// How far that was checked.
     pub verified: Verified,
 }
@@ -102,6 +121,9 @@ pub(crate) struct ImageFailure {
     pub image: String,
     /// Where on the mirror it belongs.
     pub place: String,
+    /// The digest that it is to have there; none of an image that has no manifest yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
     /// How far it came.
     pub phase: Phase,
     /// Why it went no further.
@@ -121,6 +143,8 @@ pub(crate) enum Phase {
     Upload,
     /// Sending manifests and reading them back.
     Publish,
+    /// Asking the gate whether its tags may move.
+    Gate,
     /// Moving its tags.
     Tag,
     /// Asking the mirror whether it is whole.
@@ -146,6 +170,7 @@ impl Outcome {
             elapsed_seconds: 0.0,
             error: None,
             state: OutcomeState::default(),
+            site: None,
         }
     }
 
@@ -198,10 +223,13 @@ impl Outcome {
     }
 }
 
+/// What a run ends with, whatever else is the matter.
+const DECISIVE: [Exit; 3] = [Exit::Interrupted, Exit::Bundle, Exit::Internal];
+
 /// The exit code of a run: the gravest thing that all incomplete mirrors have in common, else "incomplete".
 pub(crate) fn exit(outcomes: &[Outcome]) -> Exit {
     let exits: Vec<Exit> = outcomes.iter().flat_map(Outcome::exits).collect();
-    for decisive in [Exit::Interrupted, Exit::Bundle, Exit::Internal] {
+    for decisive in DECISIVE {
         if exits.contains(&decisive) {
             return decisive;
         }
@@ -220,17 +248,21 @@ pub(crate) fn exit(outcomes: &[Outcome]) -> Exit {
     }
 }
 
-/// The exit code of a run over sites: what all sites that are not complete have in common, else "incomplete".
+/// The exit code of a run over sites.
 pub(crate) fn exit_of_sites(outcomes: &[Outcome]) -> Exit {
-    let exits: Vec<Exit> = outcomes.iter().flat_map(Outcome::exits).collect();
-    let decisive =
-        [Exit::Interrupted, Exit::Bundle, Exit::Internal].into_iter().find(|exit| exits.contains(exit));
-    match (decisive, exits.as_slice()) {
-        (Some(exit), _) => exit,
-        (None, []) => Exit::Complete,
-        (None, [first, rest @ ..]) if rest.iter().all(|exit| exit == first) => *first,
-        (None, _) => Exit::Incomplete,
-    }
+    common_exit(outcomes.iter().flat_map(Outcome::exits))
+}
+
+/// The exit code of what has parts that ended with these: what all that are not complete have in common, else "incomplete";
+/// what is decisive for one is decisive for all.
+pub(crate) fn common_exit(exits: impl IntoIterator<Item = Exit>) -> Exit {
+    let exits: Vec<Exit> = exits.into_iter().filter(|exit| *exit != Exit::Complete).collect();
+    let decisive = DECISIVE.into_iter().find(|exit| exits.contains(exit));
+    decisive.unwrap_or_else(|| match exits.as_slice() {
+        [] => Exit::Complete,
+        [first, rest @ ..] if rest.iter().all(|exit| exit == first) => *first,
+        _ => Exit::Incomplete,
+    })
 }
 
 #[cfg(test)]

@@ -16,13 +16,13 @@ const SECONDS_PER_DAY: i64 = 86_400;
 pub(crate) struct Retention {
     /// The last so many.
     pub runs: u32,
-    /// Of those, the ones that began in the last so many days.
-    pub days: u32,
+    /// Of those, the ones that began in the last so many days, if there is a limit.
+    pub days: Option<u32>,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { runs: 1000, days: 400 }
+        Self { runs: 1000, days: None }
     }
 }
 
@@ -213,7 +213,7 @@ impl State {
 
 /// Removes the runs that are not kept. The one with the number `last` has begun and stays.
 fn forget(transaction: &Transaction<'_>, last: i64, retention: Retention) -> rusqlite::Result<()> {
-    let oldest = now() - i64::from(retention.days) * SECONDS_PER_DAY;
+    let oldest = retention.days.map_or(i64::MIN, |days| now() - i64::from(days) * SECONDS_PER_DAY);
     let by_age = "SELECT max(id) FROM runs WHERE started_at < ?1 AND id < ?2";
     let by_age: Option<i64> =
         transaction.query_row(by_age, [oldest, last], |row| row.get(0)).optional()?.flatten();

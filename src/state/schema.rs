@@ -81,6 +81,15 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE run_mirrors ADD COLUMN message TEXT;
     ALTER TABLE runs ADD COLUMN class TEXT;
     ALTER TABLE runs ADD COLUMN message TEXT;",
+    // 5: what gates said of images; no words where they let one pass.
+    "CREATE TABLE gate_verdicts (
+        gate TEXT NOT NULL,
+        mirror TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        words TEXT,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (gate, mirror, digest)
+    ) WITHOUT ROWID;",
 ];
 
 /// What kind of file was found.
@@ -176,7 +185,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         let newer = [STEPS, &["CREATE TABLE later (a);"]].concat();
         migrate(&mut connection, &newer).unwrap();
-        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(5));
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(6));
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE recipes (a)").unwrap();
         assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Foreign);

@@ -31,6 +31,8 @@ pub(crate) const MODULES: &[&str] = &[
     "clock",
     "schedule",
     "small_file",
+    "program",
+    "hook",
     "testing",
     "lib",
     "main", // what everybody knows
@@ -273,6 +275,18 @@ pub(crate) const RULES: &[Rule] = &[
         modules: AllBut("schedule"),
         paths: These("tokio reqwest rayon std::fs std::time std::env"),
         why: "whether a window is open follows from the time that it is asked for, and from nothing else",
+    },
+    Rule {
+        files: In("program"),
+        modules: AllBut("program error exit units sync"),
+        paths: These("tokio reqwest rayon"),
+        why: "it runs programs, whatever for",
+    },
+    Rule {
+        files: In("hook"),
+        modules: AllBut("hook program state report oci clock error exit units sync"),
+        paths: These("rayon tar"),
+        why: "hooks are run with what they are given: what a run is doing is not their business",
     },
     Rule {
         files: In("clock"),

@@ -4,6 +4,7 @@
 //! limiter bounds what is in flight. Images come while the bundle is still being read. Tags wait until all of it has been.
 //! What became of the images belongs to the task alone: each comes back with its result.
 
+mod gate;
 mod tags;
 mod withheld;
 
@@ -26,6 +27,7 @@ use crate::engine::ready::{Ready, ReadyBlob};
 use crate::engine::stop::StopSignal;
 use crate::engine::work::{Agreed, Follower};
 use crate::exit::Exit;
+use crate::hook::Hook;
 use crate::oci::{Digest, Manifest, Repository};
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
 use crate::report::{Event, Failure};
@@ -37,8 +39,13 @@ const IMAGES_AT_ONCE: usize = 128;
 /// Does the work of one mirror.
 pub(super) struct Actor {
     pub(super) namespace: Option<Repository>,
+    /// What the mirror is called, and where it is, as references begin.
+    pub(super) site: String,
+    pub(super) host: String,
     /// No tag moves unless every image of the mirror is complete.
     pub(super) atomic_tags: bool,
+    /// Judges images before their tags move.
+    pub(super) gate: Option<Hook>,
     pub(super) run: Arc<Context>,
     pub(super) stop: StopSignal,
     pub(super) counts: Arc<Counts>,
@@ -150,6 +157,7 @@ impl Actor {
             outcome.images_failed.push(ImageFailure {
                 image: image.planned.name.clone(),
                 place: image.planned.place(self.namespace.as_ref()),
+                digest: image.planned.content.manifest_digest(),
                 phase,
                 failure,
             });
@@ -292,6 +300,7 @@ impl Actor {
         !image.planned.tags.is_empty()
             && root.subject.is_none()
             && !self.atomic_tags
+            && self.gate.is_none()
             && !self.verifier.needs_root_by_digest(!root.children().is_empty())
     }
 

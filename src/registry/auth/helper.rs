@@ -7,9 +7,12 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{Proof, program};
+use super::Proof;
+use crate::program::{self, Keep, Terms};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// What a helper may write: a secret, or an error.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// What a helper answers.
 #[derive(Deserialize)]
@@ -35,9 +38,10 @@ pub(super) fn ask(helper: &str, server: &str) -> Result<Option<Proof>, String> {
     if helper.contains(['/', '\\', '\0']) {
         return Err("that is not the name of a credential helper".to_owned());
     }
-    let finished = program::run(Command::new(label(helper)).arg("get"), server.as_bytes(), TIMEOUT)?;
+    let terms = Terms::new(TIMEOUT, Keep::AtMost(MAX_ANSWER_BYTES));
+    let finished = program::run(Command::new(label(helper)).arg("get"), server.as_bytes(), &terms)?;
     if !finished.status.success() {
-        return if has_nothing(&finished.stdout) { Ok(None) } else { Err(finished.failure_of_helper()) };
+        return if has_nothing(&finished.stdout) { Ok(None) } else { Err(finished.failure_with_output()) };
     }
     // The text of the parser's error may quote a secret.
     let answer: HelperAnswer = serde_json::from_slice(&finished.stdout)

@@ -1,8 +1,8 @@
-//! The report of a run: what `push images --report` writes and `verify --json` prints.
+//! The report of a run: what `--report` writes and `verify --json` prints. That of `sync` has [`SyncRun`] besides.
 
 use serde::{Deserialize, Serialize};
 
-use super::SchemaVersion;
+use super::{SchemaVersion, SyncRun};
 use crate::archive::LeftOut;
 use crate::clock;
 use crate::exit::Exit;
@@ -35,6 +35,9 @@ pub(crate) struct Document {
     /// What compressing layers took.
     #[serde(default)]
     pub compress: Compressed,
+    /// What `sync` says besides.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncRun>,
     /// From the first look at the bundle to the last answer.
     pub elapsed_seconds: f64,
     /// Largest resident memory, pages of mapped files left out.
@@ -92,7 +95,7 @@ impl Document {
     /// A document of a run that began now.
     pub(crate) fn begin(sources: Vec<String>) -> Self {
         Self {
-            schema_version: SchemaVersion,
+            schema_version: SchemaVersion::One,
             layercast_version: env!("CARGO_PKG_VERSION").to_owned(),
             started: clock::timestamp().to_string(),
             sources,
@@ -103,6 +106,7 @@ impl Document {
             deferred: Vec::new(),
             decode: Decoded::default(),
             compress: Compressed::default(),
+            sync: None,
             elapsed_seconds: 0.0,
             peak_rss_bytes: 0,
             error: None,

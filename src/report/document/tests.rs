@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::exit::Exit;
+use crate::report::outcome::Phase;
 use crate::report::{Class, Failure};
 
 macro_rules! written {
@@ -67,6 +68,31 @@ fn a_report_is_read_and_written_as_it_was() {
     assert_eq!(read, accepted);
 }
 
+/// Version 2 has all that version 1 has, and is read and written as it was when it was made.
+#[test]
+fn the_report_of_sync_is_read_and_written_as_it_was() {
+    let (sync, added) = read_and_write::<Document>(written!("sync"));
+    assert!(added.is_empty(), "{added:?}");
+    assert_eq!(sync.schema_version, SchemaVersion::Two);
+    let failed = &sync.mirrors[0].images_failed[0];
+    assert_eq!((failed.phase, failed.failure.class), (Phase::Gate, Class::GateRefused));
+    let site = sync.mirrors[1].site.as_ref().unwrap();
+    assert_eq!((site.wave, &site.window), (2, &None));
+    assert_eq!(sync.sync.unwrap().shard, Some(ShardEntry { index: 1, count: 4 }));
+    let causes: Vec<DeferralCause> = sync.deferred.iter().map(|site| site.why).collect();
+    assert_eq!(causes, [DeferralCause::Window, DeferralCause::Running]);
+
+    let keys = |text: &str| {
+        let document: Value = serde_json::from_str(text).unwrap();
+        let of = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        (of(&document), of(&document["mirrors"][0]))
+    };
+    let ((of_run, of_mirror), (known_of_run, known_of_mirror)) =
+        (keys(written!("push")), keys(written!("sync")));
+    assert!(of_run.iter().filter(|key| *key != "error").all(|key| known_of_run.contains(key)), "{of_run:?}");
+    assert!(of_mirror.iter().all(|key| known_of_mirror.contains(key)), "{of_mirror:?}");
+}
+
 #[test]
 fn documents_of_plan_inspect_and_bench_are_read_and_written_as_they_were() {
     let (plan, added) = read_and_write::<PlanDocument>(written!("plan"));
@@ -81,7 +107,7 @@ fn documents_of_plan_inspect_and_bench_are_read_and_written_as_they_were() {
 
 #[test]
 fn a_document_of_another_version_is_refused() {
-    let other = written!("failed").replace(r#""schema_version": 1"#, r#""schema_version": 2"#);
+    let other = written!("failed").replace(r#""schema_version": 1"#, r#""schema_version": 3"#);
     let error = serde_json::from_str::<Document>(&other).unwrap_err().to_string();
-    assert!(error.contains("schema_version 2 is not known"), "{error}");
+    assert!(error.contains("schema_version 3 is not known"), "{error}");
 }

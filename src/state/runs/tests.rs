@@ -47,7 +47,7 @@ fn runs_are_told_latest_first_and_not_for_ever() {
 fn a_run_that_failed_as_a_whole_says_why_and_old_ones_go() {
     let folder = tempfile::tempdir().unwrap();
     let state = State::open(folder.path());
-    let kept = Retention { runs: 100, days: 30 };
+    let kept = Retention { runs: 100, days: Some(30) };
     let run = state.begin_run("old.tar", &[], kept).unwrap();
     let why = Why { class: "truncated".to_owned(), message: "the file ends too early".to_owned() };
     state.end_run(run, Exit::Bundle, Some(why.clone()), Vec::new());

@@ -23,7 +23,7 @@ type Level = Vec<(usize, Untagged)>;
 
 /// An image that is there.
 #[derive(Debug, Clone, Copy)]
-struct Checked {
+pub(super) struct Checked {
     level: Verified,
     /// Something of it was lost, and was sent again.
     mended: bool,
@@ -35,7 +35,8 @@ impl Actor {
     pub(super) async fn publish_tags(&self, agreed: &Agreed, results: &mut Results, outcome: &mut Outcome) {
         let withheld = self.withheld(agreed, results);
         let mut verified = self.verify_all(agreed, &withheld, results).await;
-        // What was verified may have shown that the mirror lacks something, or that the bundle is damaged.
+        self.judge_all(&withheld, &mut verified, results).await;
+        // This may have shown that the mirror lacks something, that the bundle is damaged, or that the gate refuses an image.
         let withheld = self.withheld(agreed, results);
         let withheld = &withheld;
         let mut tags = 0;
@@ -62,6 +63,7 @@ impl Actor {
                         outcome.images_verified.extend(self.run.work.image(at).map(|image| VerifiedImage {
                             image: image.planned.name.clone(),
                             place: image.planned.place(self.namespace.as_ref()),
+                            digest: Some(untagged.root.digest),
                             verified: checked.level,
                         }));
                         results.complete.insert(at);

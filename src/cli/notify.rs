@@ -1,0 +1,37 @@
+//! Tells somebody that a run has ended.
+
+use super::output::Output;
+use crate::hook::notify::Notify;
+use crate::report::{Document, Failure};
+
+/// Whom to tell.
+#[derive(Debug)]
+pub(super) struct Notifier(Notify);
+
+impl Notifier {
+    /// A command or a URL, read before the run.
+    pub(super) fn new(text: &str) -> Result<Self, Failure> {
+        // Not the URL itself, which may be secret.
+        Notify::parse(text).map(Self).map_err(|why| Failure::usage(format!("--notify: {why}")))
+    }
+
+    /// The same of a sites file, whose passwords may stand in these variables.
+    pub(super) fn without(text: &str, secret_variables: Vec<String>) -> Result<Self, Failure> {
+        let mut notify = Notify::parse(text).map_err(|why| Failure::usage(format!("notify: {why}")))?;
+        if let Notify::Command(hook) = &mut notify {
+            hook.without = secret_variables;
+        }
+        Ok(Self(notify))
+    }
+
+    /// Tells of the run with this report. That nobody could be told is a note: the run is what it was.
+    pub(super) fn tell(&self, document: &Document, output: &Output) {
+        let told = super::runtime().map_err(|failure| failure.message).and_then(|runtime| {
+            let report = serde_json::to_vec(document).map_err(|error| error.to_string())?;
+            runtime.block_on(self.0.tell(report, document.exit_code))
+        });
+        if let Err(why) = told {
+            output.warn(&format!("nobody was told that the run has ended: {}: {why}", self.0));
+        }
+    }
+}
