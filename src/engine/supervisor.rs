@@ -129,7 +129,7 @@ impl Supervisor {
             mirrors: (0..mirrors).map(mirror).collect(),
             at_once: schedule.at_once(mirrors),
             max_failures: schedule.max_failures.map_or(usize::MAX, NonZeroUsize::get),
-            deadline: schedule.deadline.map(|deadline| now + deadline),
+            deadline: schedule.deadline.and_then(|deadline| now.checked_add(deadline)),
             is_interrupted: false,
         }
     }

@@ -157,6 +157,24 @@ fn everything_is_read_back_where_that_is_asked_for_and_rot_is_mended() {
     }
 }
 
+/// Its layers have to be compressed once more for that, and need room as the first time.
+#[test]
+fn a_docker_archive_that_rots_is_made_and_sent_again() {
+    let folder = folder();
+    let bundle = Bundle::docker_archive()
+        .image("images.example/a/one:1", &["base", "one"])
+        .image("images.example/a/two:1", &["base", "two"])
+        .layer_bytes(1 << 20);
+    let path = bundle.write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    let push = Push::to(&registry).source(&path).flags(&["--verify=pull", "--memory=32MiB"]);
+    push.run().complete();
+    registry.store(Store::rot);
+    let mended = push.run().complete();
+    assert_eq!((levels(&mended), mended.mirror(0)["images_unchanged"].as_u64()), (vec!["pull"; 2], Some(0)));
+    assert_eq!(registry.store(|store| (store.shown(), store.faults())), (bundle.shown(), vec![]));
+}
+
 /// A registry that forgets untagged manifests while the run goes on, as garbage collectors do.
 #[test]
 fn what_is_collected_during_the_run_is_there_when_the_tag_moves() {
