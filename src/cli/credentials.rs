@@ -73,6 +73,12 @@ pub(super) struct WhoWeAre {
     pub(super) below: Vec<(Repository, Credential)>,
 }
 
+impl From<Credential> for WhoWeAre {
+    fn from(credential: Credential) -> Self {
+        Self { credential: Some(credential), below: Vec::new() }
+    }
+}
+
 /// Passwords that are read once for all mirrors.
 #[derive(Default)]
 pub(super) struct Passwords {
@@ -222,9 +228,8 @@ impl CredentialArgs {
         if self.unneeded() {
             return Ok(WhoWeAre::default());
         }
-        let given = self.given(mirrors, target, passwords)?;
-        if given.is_some() {
-            return Ok(WhoWeAre { credential: given, below: Vec::new() });
+        if let Some(given) = self.given(mirrors, target, passwords)? {
+            return Ok(given.into());
         }
         let name = target.to_string();
         let given = mirrors.value(&self.credential_file, target).map(Path::new);
@@ -272,7 +277,7 @@ impl CredentialArgs {
                  LAYERCAST_PASSWORD, or log in with docker or podman; --need-credential=false asks for nothing",
             ));
         }
-        Ok(WhoWeAre { credential: Some(ask(&name)?), below: Vec::new() })
+        ask(&name).map(WhoWeAre::from)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::credentials::{secret_in, secret_of};
+use super::credentials::{WhoWeAre, secret_in, secret_of};
 use super::output::Output;
 use crate::config::{Config, Credentials, PasswordSource, Site};
 use crate::engine::MirrorSettings;
@@ -88,7 +88,8 @@ impl<'a> SiteMirrors<'a> {
         }
         client.must_speak_tls = site.ca_file.is_some() || site.client_certificate.is_some();
         client.bandwidth = self.limiters(site);
-        client.credential = self.credential(site)?;
+        let WhoWeAre { credential, below } = self.who_we_are(site)?;
+        (client.credential, client.credentials_below) = (credential, below);
         Ok(MirrorSettings {
             name: site.name.clone(),
             target: site.target.clone(),
@@ -122,18 +123,18 @@ impl<'a> SiteMirrors<'a> {
         Ok(read)
     }
 
-    fn credential(&mut self, site: &Site) -> Result<Option<Credential>, Failure> {
+    fn who_we_are(&mut self, site: &Site) -> Result<WhoWeAre, Failure> {
         let host = site.target.to_string();
         let found = match &site.credentials {
-            Credentials::Anonymous => return Ok(None),
-            Credentials::User { name, password } => return self.user(name, password).map(Some),
+            Credentials::Anonymous => return Ok(WhoWeAre::default()),
+            Credentials::User { name, password } => return self.user(name, password).map(WhoWeAre::from),
             Credentials::Helper(helper) => {
                 let found = credentials::from_helper(helper, &host);
                 let found = found.map_err(|why| Failure::new(Class::Auth, why))?;
                 let nothing = || {
                     Failure::new(Class::Auth, format!("docker-credential-{helper} has nothing for {host}"))
                 };
-                return found.ok_or_else(nothing).map(Some);
+                return found.ok_or_else(nothing).map(WhoWeAre::from);
             }
             Credentials::DockerConfig(path) => credentials::from_file(path, &host)?,
             Credentials::Usual => credentials::find(&host),
@@ -143,7 +144,9 @@ impl<'a> SiteMirrors<'a> {
         }
         match (&site.credentials, &found.credential) {
             // A registry may want none; one that does says so.
-            (Credentials::DockerConfig(path), None) if found.troubles.is_empty() => {
+            (Credentials::DockerConfig(path), None)
+                if found.troubles.is_empty() && found.below.is_empty() =>
+            {
                 let near = match found.near.as_slice() {
                     [] => String::new(),
                     near => format!(" (there is one for {})", near.join(", ")),
@@ -156,7 +159,7 @@ impl<'a> SiteMirrors<'a> {
             }
             _ => {}
         }
-        Ok(found.credential)
+        Ok(WhoWeAre { credential: found.credential, below: found.below })
     }
 
     fn user(&mut self, name: &str, source: &PasswordSource) -> Result<Credential, Failure> {

@@ -477,3 +477,25 @@ fn a_canary_that_fails_keeps_all_others_as_they_are() {
     file.sync(&[]).complete();
     assert_eq!([shown(&registries[0]).len(), shown(&registries[2]).len()], [2, 2]);
 }
+
+#[test]
+fn the_file_of_credentials_of_a_site_may_have_entries_for_its_repositories() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    let challenge = Answer::status(401).header("WWW-Authenticate", "Basic realm=\"r\"");
+    registry.on(Rule::on("GET", "/v2/", Action::Answer(challenge)).times(1));
+    let config = folder.path().join("config.json");
+    let entry = |path: &str, auth: &str| format!(r#""{}/{path}": {{"auth": "{auth}"}}"#, registry.host());
+    // `a:x` and `b:x`.
+    let entries = [entry("ns/team", "YTp4"), entry("ns/lib", "Yjp4")].join(",");
+    std::fs::write(&config, format!(r#"{{"auths": {{{entries}}}}}"#)).unwrap();
+    let keys = format!("namespace: ns, credentials: {{docker_config: {}}}", config.display());
+    let run = SitesFile::new(folder.path(), &path).site("one", &registry.host(), &keys).sync(&[]).complete();
+    assert_eq!(left(&run), ["one: complete"]);
+    assert!(!run.said().contains("has no credentials"), "{}", run.said());
+    for request in registry.asked().iter().filter(|request| request.path.len() > "/v2/".len()) {
+        let expected = if request.path.contains("/ns/lib/") { "Basic Yjp4" } else { "Basic YTp4" };
+        assert_eq!(request.header("authorization"), expected, "{}", request.path);
+    }
+}
