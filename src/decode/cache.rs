@@ -3,7 +3,8 @@
 //! In: a part that somebody wants. Out: the part, decoded once however many want it. A part's whole need is taken from
 //! the budget before its decoding starts, so no task waits for memory with work half done. Failures stay.
 //!
-//! [`eviction`] says what goes when room is needed. Whoever waits is woken by what ends the wait: a part that is there, a
+//! [`eviction`] says what goes when room is needed. Once all who will read have said so, a part that none of them wants goes
+//! as soon as it was read, and its buffer is used again. Whoever waits is woken by what ends the wait: a part that is there, a
 //! reader that is through with another, the end of the run.
 //!
 //! Two rules against deadlock. A thread that decodes, be it of the pool or of a spool, never waits for a part that has
