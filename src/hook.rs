@@ -1,4 +1,4 @@
-//! Commands of the operator that a run calls: a [`gate`] before tags move, and [`notify`] at its end.
+//! Commands of the operator that a run calls: a [`gate`] before tags move, [`notify`] at its end, and what makes repositories.
 //!
 //! Each is a line for the shell. It has a time limit, is stopped with all that it started when the run is, and has none of our
 //! secrets in its environment.
@@ -31,6 +31,19 @@ impl Hook {
     /// This command, which may take so long.
     pub(crate) fn new(command: impl Into<String>, limit: Duration) -> Self {
         Self { command: command.into(), limit, without: Vec::new() }
+    }
+
+    /// Runs it with these variables for what it does.
+    ///
+    /// # Errors
+    /// Why it was not done, with its last words.
+    pub(crate) async fn call(
+        &self,
+        variables: Vec<(&'static str, String)>,
+        cancel: &CancellationToken,
+    ) -> Result<(), String> {
+        let finished = self.run(variables, Vec::new(), cancel).await?;
+        if finished.status.success() { Ok(()) } else { Err(finished.failure_with_output()) }
     }
 
     /// Runs it with these variables and this on its standard input, until its end or that of the run.

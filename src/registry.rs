@@ -25,6 +25,7 @@ mod kind;
 mod lasting;
 mod location;
 mod manifests;
+mod missing;
 mod proxy;
 mod puller;
 mod quirks;
@@ -55,6 +56,7 @@ pub(crate) use endpoint::{Endpoint, Scheme};
 pub(crate) use error::refused;
 pub(crate) use error::{FailureKind, RegistryError};
 pub(crate) use manifests::ManifestHead;
+pub(crate) use missing::RepositoryMaker;
 pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
 pub(crate) use redact::SecretWords;
 pub(crate) use retry::RetryPolicy;
@@ -135,6 +137,8 @@ pub struct ClientOptions {
     pub secrets: Arc<SecretWords>,
     /// Whether uploads may be led to another host (never with credentials).
     pub allow_foreign_uploads: bool,
+    /// Who makes repositories that are missing.
+    pub(crate) repositories: Option<Arc<RepositoryMaker>>,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Retries.
@@ -161,6 +165,7 @@ impl Default for ClientOptions {
             accounts: Arc::default(),
             secrets: Arc::default(),
             allow_foreign_uploads: false,
+            repositories: None,
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
             bandwidth: Vec::new(),
@@ -196,6 +201,7 @@ struct Inner {
     identities: Identities,
     access: Access,
     allow_foreign_uploads: bool,
+    repositories: Option<Arc<RepositoryMaker>>,
 }
 
 impl fmt::Debug for Registry {
@@ -233,6 +239,7 @@ impl Registry {
             identities,
             access: options.access,
             allow_foreign_uploads: options.allow_foreign_uploads,
+            repositories: options.repositories,
         })))
     }
 
@@ -271,6 +278,10 @@ impl Registry {
 
     fn allows_foreign_uploads(&self) -> bool {
         self.0.allow_foreign_uploads
+    }
+
+    fn repository_maker(&self) -> Option<&RepositoryMaker> {
+        self.0.repositories.as_deref()
     }
 
     fn url(&self, path: &str) -> Result<url::Url, RegistryError> {

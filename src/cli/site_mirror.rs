@@ -4,18 +4,26 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use super::credentials::{WhoWeAre, secret_in, secret_of};
 use super::output::Output;
 use crate::config::{Config, Credentials, PasswordSource, Site};
 use crate::engine::MirrorSettings;
 use crate::hook::Hook;
-use crate::registry::{Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, credentials};
+use crate::registry::{
+    Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, RepositoryMaker, credentials,
+};
 use crate::report::{Class, Failure};
 use crate::tls::{Authorities, ClientCertificate};
 use crate::units::Rate;
+
+/// How long making a repository may take.
+const MAKING_LIMIT: Duration = Duration::from_secs(300);
 
 /// Makes mirrors of sites. What many sites name is read once.
 pub(super) struct SiteMirrors<'a> {
@@ -29,6 +37,8 @@ pub(super) struct SiteMirrors<'a> {
     secret_variables: Vec<String>,
     /// Of all sites together.
     of_run: Option<Arc<BandwidthLimiter>>,
+    /// Ends what makes repositories; none where nothing may be changed.
+    cancel: Option<CancellationToken>,
 }
 
 /// What became of sites.
@@ -52,7 +62,14 @@ impl<'a> SiteMirrors<'a> {
                 .collect(),
             secret_variables: config.secret_variables(),
             of_run: bandwidth.map(limiter),
+            cancel: None,
         }
+    }
+
+    /// The same, and repositories that are missing are made, as far as sites say how.
+    #[must_use]
+    pub(super) fn making_repositories(self, cancel: CancellationToken) -> Self {
+        Self { cancel: Some(cancel), ..self }
     }
 
     /// The mirrors of these sites, as far as there is nothing wrong with them.
@@ -90,6 +107,7 @@ impl<'a> SiteMirrors<'a> {
         client.bandwidth = self.limiters(site);
         let WhoWeAre { credential, below } = self.who_we_are(site)?;
         (client.credential, client.credentials_below) = (credential, below);
+        client.repositories = self.repositories(site).map(Arc::new);
         Ok(MirrorSettings {
             name: site.name.clone(),
             target: site.target.clone(),
@@ -105,6 +123,22 @@ impl<'a> SiteMirrors<'a> {
             }),
             is_new: false,
         })
+    }
+
+    /// What makes the repositories of a site that are missing.
+    fn repositories(&self, site: &Site) -> Option<RepositoryMaker> {
+        let (command, cancel) = (site.on_missing_repository.clone()?, self.cancel.clone()?);
+        let hook = Hook { command, limit: MAKING_LIMIT, without: self.secret_variables.clone() };
+        let (name, host) = (site.name.clone(), site.target.endpoint.authority());
+        Some(RepositoryMaker::new(move |repository| {
+            let (hook, cancel) = (hook.clone(), cancel.clone());
+            let variables = vec![
+                ("LAYERCAST_SITE", name.clone()),
+                ("LAYERCAST_REGISTRY", host.clone()),
+                ("LAYERCAST_REPOSITORY", repository.to_string()),
+            ];
+            async move { hook.call(variables, &cancel).await }.boxed()
+        }))
     }
 
     /// All that bodies of a site pass.

@@ -41,7 +41,7 @@ pub(super) struct OptionalSites {
 }
 
 /// Flags whose words stand in the sites file.
-const REPLACED: [&str; 24] = [
+const REPLACED: [&str; 25] = [
     "private_registry",
     "cluster",
     "cacert",
@@ -49,6 +49,7 @@ const REPLACED: [&str; 24] = [
     "client_key",
     "threads",
     "bandwidth",
+    "api_path",
     "patience",
     "need_credential",
     "no_registry_credential",

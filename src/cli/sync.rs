@@ -133,10 +133,6 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         output.note(&format!("there is nothing to do{of_shard}: no site of the file is meant"));
         return Ok(Exit::Complete);
     }
-    if let Some(key) = not_yet(sites) {
-        return Err(Failure::usage(format!("{key} is read, and this version does not carry it out yet"))
-            .hint("take it out of the sites file"));
-    }
     let mut bundles = files(config, output, document)?;
     let opener = args.cost.over(config).opener()?;
     let runtime = super::runtime()?;
@@ -146,7 +142,8 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         lock(sites, &opener.state, if_running, output);
     document.deferred = deferred;
     let bandwidth = args.bandwidth.or(config.bandwidth);
-    let made = SiteMirrors::new(config, Access::PullPush, bandwidth, output).all(sites);
+    let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
+    let made = maker.making_repositories(interrupt.token.clone()).all(sites);
     failed.extend(
         made.failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure)),
     );
@@ -221,11 +218,6 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         Exit::Complete => exit,
         of_sites => of_sites,
     })
-}
-
-/// The first key of the file that says what is not done.
-fn not_yet(sites: &[Site]) -> Option<&'static str> {
-    sites.iter().any(|site| site.on_missing_repository.is_some()).then_some("on_missing_repository")
 }
 
 /// The files of all bundles.
@@ -338,7 +330,9 @@ struct Locked<'c> {
 }
 
 fn lock<'c>(sites: &'c [Site], state: &State, if_running: IfRunning, output: &Output) -> Locked<'c> {
-    let places: Vec<String> = sites.iter().map(|site| site.target.to_string()).collect();
+    // One host may have several registries, each below a path of its own.
+    let place = |site: &Site| format!("{}{}", site.target, site.target.endpoint.api_path());
+    let places: Vec<String> = sites.iter().map(place).collect();
     let mut locked = Locked::default();
     for ((site, place), mut lock) in sites.iter().zip(&places).zip(state.lock_each(&places)) {
         if let Err(error @ LockError::Held { .. }) = &lock {
@@ -374,6 +368,23 @@ fn lock<'c>(sites: &'c [Site], state: &State, if_running: IfRunning, output: &Ou
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_the_place_of_a_file_whose_sum_is_wrong_comes_the_next_one() {
+        let file = |name: &str| Candidate { path: name.into(), sum: None };
+        let other = BundleFiles { taken: vec![file("x")], instead: Vec::new(), warnings: Vec::new() };
+        let newest =
+            BundleFiles { taken: vec![file("c")], instead: vec![file("b"), file("a")], warnings: Vec::new() };
+        let mut bundles = [other, newest];
+        let taken =
+            |bundles: &[BundleFiles]| inputs(bundles).0.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let warning = next(&mut bundles, Path::new("c")).unwrap();
+        assert!(warning.contains("c: its sum") && warning.contains("b is taken instead"), "{warning}");
+        assert_eq!(taken(&bundles), ["x", "b"]);
+        assert!(next(&mut bundles, Path::new("b")).is_some());
+        assert!(next(&mut bundles, Path::new("a")).is_none(), "there is no other one");
+        assert!(next(&mut bundles, Path::new("x")).is_none());
+    }
 
     #[test]
     fn each_shard_writes_metrics_of_its_own() {

@@ -255,6 +255,15 @@ impl<'f> Inherited<'f> {
             return None;
         };
         let mut target = place.value.0.clone();
+        if let Some(path) = self.placed(|it| &it.api_path) {
+            match target.endpoint.with_api_path(&path.value) {
+                Ok(endpoint) => target.endpoint = endpoint,
+                Err(why) => {
+                    let words = (format!("api_path: {why}"), "api_path: /repository/NAME");
+                    findings.error("wrong-value", path.at, words);
+                }
+            }
+        }
         if let Some(namespace) = self.placed(|it| &it.namespace) {
             match namespace.value.0.below(target.namespace.as_ref()) {
                 Ok(joined) => target.namespace = Some(joined),
@@ -366,9 +375,10 @@ fn check_sites(
             findings.error("duplicate", name.at, (what, "name: one that no other site or group has"));
         }
     }
-    let mut places: HashMap<(String, Option<&Repository>), &Site> = HashMap::new();
+    let mut places: HashMap<(String, &str, Option<&Repository>), &Site> = HashMap::new();
     for site in sites {
-        let place = (site.target.endpoint.authority(), site.target.namespace.as_ref());
+        let endpoint = &site.target.endpoint;
+        let place = (endpoint.authority(), endpoint.api_path(), site.target.namespace.as_ref());
         if let Some(first) = places.insert(place, site).filter(|first| first.name != site.name) {
             let what = format!("{} and {} are both {}", first.name, site.name, site.target);
             let at = positions.get(site.name.as_str()).copied();

@@ -93,6 +93,7 @@ impl Site {
             ("enabled", (!self.enabled).then(|| bare(false))),
             ("registry", Some(text(self.registry()))),
             ("namespace", self.target.namespace.as_ref().map(text)),
+            ("api_path", Some(self.target.endpoint.api_path()).filter(|path| !path.is_empty()).map(text)),
             ("credentials", self.credentials.shown()),
             ("auth_realms", texts(&self.auth_realms)),
             ("ca_file", self.ca_file.as_ref().map(path)),

@@ -246,6 +246,8 @@ fn names_and_places_stand_once() {
     );
     assert!(two("{name: b, registry: https://R.example}").contains("a and b are both r.example"));
     assert_eq!(two("{name: b, registry: r.example, namespace: b}"), "");
+    assert_eq!(two("{name: b, registry: r.example, api_path: /repository/b}"), "");
+    assert!(two("{name: b, registry: s.example, api_path: repository/b}").contains("5:44 api_path: "));
     assert!(two("{name: b, registry: s.example, groups: [a]}").contains("there is no group a"));
     assert!(
         wrong(&format!("{SMALL}groups: {{a: {{threads: 1}}}}\n"))

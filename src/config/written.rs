@@ -146,6 +146,8 @@ sections! {
         registry: Place,
         /// The path in front of every repository.
         namespace: Namespace,
+        /// The path below which the registry has its API, where that is not /v2: `/repository/NAME`.
+        api_path: String,
         /// Where the credentials are; `none` asks for nothing. Default: the usual files of docker and podman.
         credentials: OrNone<CredentialKeys>,
         /// Hosts of token servers that may be shown the credentials, although they are not of the registry's own domain.

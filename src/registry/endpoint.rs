@@ -90,6 +90,11 @@ impl Endpoint {
         Self { scheme, ..self.clone() }
     }
 
+    /// The path below which it has its API; empty as a rule.
+    pub(crate) fn api_path(&self) -> &str {
+        &self.api_path
+    }
+
     /// The same host, with its API below a path as it may be written: `/repository/NAME`, with or without `/v2` behind it.
     ///
     /// # Errors

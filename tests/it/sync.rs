@@ -499,3 +499,62 @@ fn the_file_of_credentials_of_a_site_may_have_entries_for_its_repositories() {
         assert_eq!(request.header("authorization"), expected, "{}", request.path);
     }
 }
+
+#[test]
+fn a_gate_refuses_an_image_of_one_site_and_somebody_is_told() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let (gated, open) = (ScriptedRegistry::strict(), ScriptedRegistry::strict());
+    let told = folder.path().join("told.json");
+    let gate = r#"gate: 'echo "$SECRET"; case $LAYERCAST_REFERENCE in */lib*) exit 1;; esac'"#;
+    let file = SitesFile::new(folder.path(), &path)
+        .line(&format!("notify: cat > {}", told.display()))
+        .site("gated", &gated.host(), gate)
+        .site("open", &open.host(), "credentials: {username: u, password_env: SECRET}");
+    let mut command = file.command(&[]);
+    command.env("SECRET", "hunter2");
+    let output = within(Duration::from_secs(60), command);
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert_eq!((shown(&gated), shown(&open).len()), (vec!["team/app:1".to_owned()], 2));
+    assert!(!said.contains("hunter2"), "{said}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&told).unwrap()).unwrap();
+    assert_eq!((&report["exit_code"], &report["mirrors"][1]["name"]), (&3.into(), &"open".into()));
+}
+
+#[test]
+fn a_repository_that_is_missing_is_made_by_the_command_of_the_site() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    let none = Answer::error(404, "NAME_UNKNOWN", "no such repository");
+    registry.on(Rule::on("POST", "/v2/ns/lib/", Action::Answer(none)).times(1));
+    let made = folder.path().join("made");
+    let command = r#"echo "$LAYERCAST_SITE $LAYERCAST_REGISTRY $LAYERCAST_REPOSITORY""#;
+    let keys = format!("namespace: ns, threads: 1, on_missing_repository: '{command} >> {}'", made.display());
+    SitesFile::new(folder.path(), &path).site("one", &registry.host(), &keys).sync(&[]).complete();
+    let expected = format!("one {} ns/lib\n", registry.host());
+    assert_eq!(std::fs::read_to_string(&made).unwrap(), expected);
+    assert_eq!(shown(&registry), ["ns/lib:2", "ns/team/app:1"]);
+}
+
+#[test]
+fn a_state_that_cannot_be_used_costs_no_site_anything() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    let file = SitesFile::new(folder.path(), &path).site("one", &registry.host(), "");
+    let no_folder = folder.path().join("a-file");
+    std::fs::write(&no_folder, "not a folder").unwrap();
+    file.sync(&["--state-dir", no_folder.to_str().unwrap()]).complete();
+    let damaged = folder.path().join("damaged");
+    std::fs::create_dir(&damaged).unwrap();
+    file.sync(&["--state-dir", damaged.to_str().unwrap()]).complete();
+    for entry in std::fs::read_dir(&damaged).unwrap().map(Result::unwrap).filter(|it| it.path().is_file()) {
+        std::fs::write(entry.path(), "rubbish".repeat(1000)).unwrap();
+    }
+    let run = file.sync(&["--state-dir", damaged.to_str().unwrap()]).complete();
+    assert_eq!(run.mirror(0)["images_unchanged"], 2);
+    assert_eq!(shown(&registry), ["lib:2", "team/app:1"]);
+}

@@ -117,8 +117,23 @@ impl SessionState {
 }
 
 impl Registry {
-    /// Opens a session, to be used or cancelled.
+    /// Opens a session, to be used or cancelled. A repository that is not there is made first, where somebody can do that.
     pub(crate) async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
+        let missing = match self.open_session(repository).await {
+            Err(error) if error.status() == Some(404) => error,
+            opened => return opened,
+        };
+        let Some(maker) = self.repository_maker() else { return Err(missing) };
+        match maker.make(repository).await {
+            Ok(()) => self.open_session(repository).await,
+            Err(why) => {
+                self.observer().warning(&format!("{repository} is not there, and could not be made: {why}"));
+                Err(missing)
+            }
+        }
+    }
+
+    async fn open_session(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
         let request = ApiRequest::new(Method::POST, self.url(&format!("{repository}/blobs/uploads/"))?);
         let reply = self.call(repository, &request).await?;
         self.session(repository, &request, &reply)

@@ -3,9 +3,11 @@
 use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 
 use super::Pushed;
 use crate::error::{BundleError, Fault};
@@ -14,7 +16,7 @@ use crate::registry::testing::{
     Log, Seen, Told, UPLOADS, answer, blob, connect, late, lines, options, raw_server, registry, registry_at,
     repository, request_head, with_password,
 };
-use crate::registry::{BandwidthLimiter, BlobBody, BodyStream, ClientOptions, FailureKind};
+use crate::registry::{BandwidthLimiter, BlobBody, BodyStream, ClientOptions, FailureKind, RepositoryMaker};
 use crate::testing::eventually;
 
 #[tokio::test]
@@ -276,6 +278,40 @@ async fn the_wait_that_a_registry_asks_of_an_upload_is_told_as_it_is() {
     let waited = start.elapsed();
     let [(_, _, after)] = &told.retries()[..] else { panic!("{:?}", told.retries()) };
     assert!(*after > Duration::from_millis(900) && *after <= waited, "{after:?} of {waited:?}");
+}
+
+#[tokio::test]
+async fn a_repository_that_is_missing_is_made_once_and_the_blob_is_sent() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let there = Arc::clone(&made);
+    let (here, log) = registry(move |seen, _| match seen.method.as_str() {
+        "POST" if there.load(Ordering::Relaxed) == 0 => {
+            answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such repository"}]}"#)
+        }
+        "POST" => answer(202, &[("location", &seen.nth.to_string())], ""),
+        "PUT" => answer(201, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let (digest, body) = blob("some layer");
+    let registry_without = connect(&here, options()).await.unwrap();
+    let error = registry_without.push_blob(&repository(), &digest, &body, None).await.unwrap_err();
+    assert_eq!(error.kind(), FailureKind::NotFound);
+    let maker = RepositoryMaker::new(move |_| {
+        made.fetch_add(1, Ordering::Relaxed);
+        futures_util::future::ready(Ok(())).boxed()
+    });
+    let with_maker = ClientOptions { repositories: Some(Arc::new(maker)), ..options() };
+    let registry = connect(&here, with_maker).await.unwrap();
+    let before = lines(&log).len();
+    for _ in 0..2 {
+        registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
+    }
+    let kinds: Vec<String> = lines(&log)[before..]
+        .iter()
+        .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(kinds, ["POST", "POST", "PUT", "POST", "PUT"]);
 }
 
 #[tokio::test]
