@@ -13,6 +13,7 @@ use crate::report::Failure;
 use crate::report::Outcome;
 use crate::report::json::JsonLines;
 use crate::report::lines::Lines;
+use crate::report::outcome::OutcomeState;
 use crate::report::progress::Progress;
 use crate::report::{Listener, Listeners};
 
@@ -100,7 +101,8 @@ impl Output {
 
     /// What went wrong with mirrors, and `with_images` with images of them, which a result may have said already.
     pub(super) fn failures(&self, mirrors: &[Outcome], with_images: bool) {
-        for mirror in mirrors {
+        // What was to be left for later has not failed.
+        for mirror in mirrors.iter().filter(|mirror| mirror.state != OutcomeState::Deferred) {
             if self.json {
                 let whole = mirror.error.iter().map(|failure| (None, failure));
                 let images = mirror.images_failed.iter().map(|failed| (Some(&failed.image), &failed.failure));

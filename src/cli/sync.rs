@@ -133,6 +133,9 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         output.note(&format!("there is nothing to do{of_shard}: no site of the file is meant"));
         return Ok(Exit::Complete);
     }
+    if config.stage.is_some() {
+        output.warn("stage is read, and this version keeps nothing there yet");
+    }
     let mut bundles = files(config, output, document)?;
     let opener = args.cost.over(config).opener()?;
     let runtime = super::runtime()?;

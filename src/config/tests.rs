@@ -48,6 +48,13 @@ fn the_examples_are_right_and_the_schema_says_so_too() {
 }
 
 #[test]
+fn the_file_of_the_pods_is_right() {
+    let path = Path::new("config/kubernetes/base/layercast.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    assert_eq!((parse(path, &text).findings, schema::faults(&text)), (vec![], Vec::<String>::new()));
+}
+
+#[test]
 fn the_commented_keys_of_the_default_file_are_all_there_are_and_right() {
     let text = std::fs::read_to_string("config/layercast.yaml").unwrap();
     let known = |line: &str| {

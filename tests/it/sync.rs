@@ -435,6 +435,8 @@ fn a_site_whose_window_is_closed_is_deferred_and_that_is_no_failure() {
     let deferred = &run.report["deferred"][0];
     assert_eq!((&deferred["name"], &deferred["why"]), (&"later".into(), &"window".into()));
     assert_eq!((shown(&now).len(), later.asked().len()), (2, 0));
+    let quiet = file.sync(&["--quiet"]).complete();
+    assert_eq!(quiet.said().trim(), "", "nobody gets mail from cron for it");
     let metrics = std::fs::read_to_string(&metrics).unwrap();
     let gauge = |site: &str| {
         let mut lines = metrics.lines().filter(|line| line.starts_with("layercast_site_deferred{"));
