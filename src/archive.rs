@@ -23,6 +23,7 @@ mod attachments;
 #[cfg(test)]
 mod build;
 pub(crate) mod catalog;
+mod content_path;
 mod dir_transport;
 mod directory;
 mod docker_archive;

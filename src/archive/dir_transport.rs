@@ -10,8 +10,9 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use crate::archive::Listed;
+use crate::archive::content_path::digest_with_dash;
 use crate::archive::names;
-use crate::archive::pool::{Pool, digest_with_dash};
+use crate::archive::pool::Pool;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest};

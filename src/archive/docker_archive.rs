@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use crate::archive::Reader;
 use crate::archive::catalog::{ImageName, Stored, Unpacked, UnpackedLayer};
+use crate::archive::content_path::digest_of_path;
 use crate::archive::limits::check_length;
 use crate::archive::names;
-use crate::archive::pool::digest_of_path;
 use crate::archive::sniff::Format;
 use crate::archive::tree::{File, Tree, base_name, normalise, parent};
 use crate::decode::Format as Compression;

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::archive::content_path::digest_of_path;
 use crate::archive::dir_transport;
 use crate::archive::leftovers::LeftOut;
-use crate::archive::pool::digest_of_path;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::oci::Digest;
 use crate::units::count;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::archive::Reader;
 use crate::archive::catalog::{BrokenImage, Catalog};
+use crate::archive::content_path::digest_of_path;
 use crate::archive::file_name::{self, NameSays};
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
-use crate::archive::pool::digest_of_path;
 use crate::archive::sniff::{self, Format};
 use crate::archive::tree::{File, Tree, base_name};
 use crate::error::{BundleError, Fault, printable};

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::archive::Listed;
 use crate::archive::catalog::{BrokenImage, ImageName};
+use crate::archive::content_path::digest_with_dash;
 use crate::archive::limits::Limits;
 use crate::archive::names;
-use crate::archive::pool::{Pool, digest_with_dash, ends_the_bundle};
+use crate::archive::pool::{Pool, ends_the_bundle};
 use crate::archive::tree::Tree;
 use crate::error::{BundleError, Fault, printable};
 use crate::oci::manifest::MAX_MANIFEST_BYTES;

@@ -4,6 +4,9 @@
 //! with a stack of our own and each manifest once, so that neither depth nor breadth of a hostile graph costs anything.
 //! Layers are never read; their length must fit.
 
+mod members;
+mod visit;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,12 +16,15 @@ use bytes::Bytes;
 
 use crate::archive::Reader;
 use crate::archive::catalog::{Blob, Catalog};
+use crate::archive::content_path::digest_of_path;
 use crate::archive::limits::check_length;
 use crate::archive::tree::Tree;
 use crate::error::{BundleError, Fault};
 use crate::oci::manifest::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, media_type};
 use crate::source::Extent;
+pub(super) use members::Unknown;
+use visit::Visit;
 
 /// Documents that might be manifests nobody lists are looked for among blobs up to this length.
 const MAX_UNLISTED_BYTES: u64 = 64 << 10;
@@ -39,54 +45,12 @@ pub(super) struct Pool<'t> {
     by_config: HashMap<Digest, Vec<Digest>>,
 }
 
-/// What an entry of a layout is whose type is not known here.
-#[derive(Debug, Clone)]
-pub(super) enum Unknown {
-    /// A manifest of a known kind, or a JSON document that is passed on as it is.
-    Manifest(Box<Descriptor>),
-    /// It is missing or damaged, or JSON that is no right manifest: a visit says what is wrong.
-    Wrong,
-    /// Nothing that a registry takes as a manifest.
-    Other,
-}
-
 /// Where content lies.
 #[derive(Debug, Clone)]
 enum BlobSource<'t> {
     Named(&'t str),
     /// Embedded in a document of the bundle.
     Inline(Bytes, u64),
-}
-
-#[derive(Debug, Clone)]
-enum Visit {
-    Open,
-    Done(Outcome),
-}
-
-/// What was found below a manifest.
-#[derive(Debug, Clone, Default)]
-struct Outcome {
-    /// How many levels of manifests are below it.
-    height: usize,
-    fault: Option<BundleError>,
-}
-
-struct Frame {
-    key: (Digest, u64),
-    manifest: Arc<Manifest>,
-    next_child: usize,
-    outcome: Outcome,
-}
-
-impl Outcome {
-    fn broken(fault: BundleError) -> Self {
-        Self { height: 0, fault: Some(fault) }
-    }
-
-    fn blame(&mut self, fault: BundleError) {
-        self.fault.get_or_insert(fault);
-    }
 }
 
 impl<'t> Pool<'t> {
@@ -194,147 +158,6 @@ impl<'t> Pool<'t> {
     /// Whole images whose configuration has this digest.
     pub(super) fn images_of_config(&self, config: &Digest) -> &[Digest] {
         self.by_config.get(config).map_or(&[], Vec::as_slice)
-    }
-
-    /// Visits a manifest and everything below it. The inner error is what is wrong with the image, the outer one ends
-    /// the whole bundle.
-    pub(super) fn visit(&mut self, top: &Descriptor) -> Result<Result<(), BundleError>, BundleError> {
-        let mut stack: Vec<Frame> = Vec::new();
-        let mut outcome = self.enter(top, &mut stack)?;
-        loop {
-            if let Some(done) = outcome.take() {
-                let Some(frame) = stack.last_mut() else { return Ok(done.fault.map_or(Ok(()), Err)) };
-                frame.outcome.height = frame.outcome.height.max(done.height + 1);
-                done.fault.into_iter().for_each(|fault| frame.outcome.blame(fault));
-            }
-            let depth = stack.len();
-            let Some(frame) = stack.last_mut() else { return Ok(Ok(())) };
-            let manifest = Arc::clone(&frame.manifest);
-            if let Some(child) = manifest.children().get(frame.next_child) {
-                frame.next_child += 1;
-                let is_blob = self.is_blob(child)?;
-                self.members.insert(child.digest, is_blob);
-                let Some(frame) = stack.last_mut() else { return Ok(Ok(())) };
-                if is_blob {
-                    if !child.is_foreign()
-                        && let Err(fault) = self.find(child)
-                    {
-                        frame.outcome.blame(inside(fault, &manifest));
-                    }
-                } else if depth > self.reader.limits.index_depth {
-                    frame.outcome.blame(self.too_deep());
-                } else {
-                    outcome = self.enter(child, &mut stack)?;
-                    if outcome.as_ref().is_some_and(|o| depth + o.height > self.reader.limits.index_depth) {
-                        outcome = Some(Outcome::broken(self.too_deep()));
-                    }
-                }
-            } else if let Some(mut frame) = stack.pop() {
-                self.check_blobs(&mut frame)?;
-                if let (Kind::Image { config, .. }, None) = (&manifest.kind, &frame.outcome.fault) {
-                    let images = self.by_config.entry(config.digest).or_default();
-                    if !images.contains(&manifest.digest) {
-                        images.push(manifest.digest);
-                    }
-                }
-                self.visits.insert(frame.key, Visit::Done(frame.outcome.clone()));
-                outcome = Some(frame.outcome);
-            }
-        }
-    }
-
-    /// Whether a member of an index is a blob. Clients go by its type: what is called by none of the types of manifests is
-    /// fetched as a blob. But tools write manifests under types of their own (`application/vnd.oci.descriptor.v1+json`).
-    pub(super) fn is_blob(&self, child: &Descriptor) -> Result<bool, BundleError> {
-        let media_type = &child.media_type;
-        if media_type::may_be_manifest(media_type) {
-            return Ok(false);
-        }
-        if is_called_as_blob(media_type) || child.size > self.reader.limits.manifest_bytes {
-            return Ok(true);
-        }
-        if let Some(is_blob) = self.members.get(&child.digest) {
-            return Ok(*is_blob);
-        }
-        if self.manifests.contains_key(&child.digest) {
-            return Ok(false);
-        }
-        match self.read_verified(child) {
-            Ok(bytes) => Ok(Manifest::parse(bytes, media_type).is_err()),
-            Err(fault) if ends_the_bundle(fault.fault()) => Err(fault),
-            // Whatever it should be, it is not there.
-            Err(_) => Ok(true),
-        }
-    }
-
-    /// What an entry of a layout is whose type is not known here. Looked at once, however often it is listed.
-    pub(super) fn unknown(&mut self, entry: &Descriptor) -> Result<Unknown, BundleError> {
-        let key = (entry.digest, entry.size);
-        if let Some(known) = self.unknown.get(&key) {
-            return Ok(known.clone());
-        }
-        let unknown = self.look_at_unknown(entry)?;
-        self.unknown.insert(key, unknown.clone());
-        Ok(unknown)
-    }
-
-    fn look_at_unknown(&mut self, entry: &Descriptor) -> Result<Unknown, BundleError> {
-        let media_type = &entry.media_type;
-        if is_called_as_blob(media_type) || entry.size > self.reader.limits.manifest_bytes {
-            return Ok(if self.find(entry).is_ok() { Unknown::Other } else { Unknown::Wrong });
-        }
-        let bytes = match self.read_verified(entry) {
-            Ok(bytes) => bytes,
-            Err(fault) if ends_the_bundle(fault.fault()) => return Err(fault),
-            Err(_) => return Ok(Unknown::Wrong),
-        };
-        let known = Manifest::parse(bytes.clone(), media_type).ok();
-        if let Some(manifest) = known.or_else(|| Manifest::of_unknown_type(&bytes, media_type)) {
-            let document = self.add_manifest(Manifest { digest: entry.digest, ..manifest });
-            return Ok(Unknown::Manifest(Box::new(document)));
-        }
-        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
-        Ok(if is_json { Unknown::Wrong } else { Unknown::Other })
-    }
-
-    /// Begins to visit a manifest, or says how an earlier visit went.
-    fn enter(
-        &mut self,
-        descriptor: &Descriptor,
-        stack: &mut Vec<Frame>,
-    ) -> Result<Option<Outcome>, BundleError> {
-        let key = (descriptor.digest, descriptor.size);
-        match self.visits.get(&key) {
-            Some(Visit::Done(outcome)) => return Ok(Some(outcome.clone())),
-            Some(Visit::Open) => {
-                let cycle = format!("index {} contains itself", descriptor.digest);
-                return Ok(Some(Outcome::broken(BundleError::new(Fault::LimitExceeded, cycle))));
-            }
-            None => {}
-        }
-        match self.load(descriptor) {
-            Ok(manifest) => {
-                let blobs = manifest.blobs().count();
-                self.reader.allowance.take_descriptors(manifest.children().len() + blobs)?;
-                self.visits.insert(key, Visit::Open);
-                stack.push(Frame { key, manifest, next_child: 0, outcome: Outcome::default() });
-                Ok(None)
-            }
-            Err(fault) if ends_the_bundle(fault.fault()) => Err(fault),
-            Err(fault) => {
-                let outcome = Outcome::broken(fault);
-                self.visits.insert(key, Visit::Done(outcome.clone()));
-                Ok(Some(outcome))
-            }
-        }
-    }
-
-    fn too_deep(&self) -> BundleError {
-        let limit = self.reader.limits.index_depth;
-        BundleError::new(
-            Fault::LimitExceeded,
-            format!("indexes lie more than {limit} deep inside each other"),
-        )
     }
 
     /// Reads and verifies a manifest.
@@ -445,32 +268,6 @@ impl<'t> Pool<'t> {
         self.fitting(descriptor)?.into_iter().next().ok_or_else(|| self.missing(&descriptor.digest))
     }
 
-    /// Everything an image needs must be there, and its configuration must be what it claims to be.
-    fn check_blobs(&mut self, frame: &mut Frame) -> Result<(), BundleError> {
-        let manifest = &frame.manifest;
-        for descriptor in manifest.blobs() {
-            if let Err(fault) = self.find(descriptor) {
-                frame.outcome.blame(inside(fault, manifest));
-                return Ok(());
-            }
-        }
-        let Kind::Image { config, .. } = &manifest.kind else { return Ok(()) };
-        if config.is_foreign() || config.size > self.reader.limits.config_bytes {
-            return Ok(());
-        }
-        if !self.configs.contains_key(&config.digest) {
-            let fault = match self.read_verified(config) {
-                Err(fault) if ends_the_bundle(fault.fault()) => return Err(fault),
-                outcome => outcome.err().map(|e| e.at("configuration")),
-            };
-            self.configs.insert(config.digest, fault);
-        }
-        if let Some(fault) = self.configs.get(&config.digest).cloned().flatten() {
-            frame.outcome.blame(inside(fault, manifest));
-        }
-        Ok(())
-    }
-
     /// The digests of a manifest and of all manifests below it that could be read.
     pub(super) fn family(&self, top: &Digest) -> Vec<Digest> {
         let (mut family, mut seen) = (vec![*top], HashSet::from([*top]));
@@ -553,12 +350,6 @@ fn describe(manifest: &Manifest) -> Descriptor {
     Descriptor { media_type: manifest.media_type.clone(), ..Descriptor::plain(manifest.digest, size) }
 }
 
-/// A media type that is surely that of a blob.
-fn is_called_as_blob(media_type: &str) -> bool {
-    !media_type::is_manifest(media_type)
-        && [".layer.", ".config.", ".diff."].iter().any(|part| media_type.contains(part))
-}
-
 /// Whether a manifest is of the kind that its descriptor says. One reader goes by the one, another by the other.
 fn agrees(descriptor: &Descriptor, manifest: &Manifest) -> Result<(), BundleError> {
     let stated = &descriptor.media_type;
@@ -589,33 +380,4 @@ pub(super) fn ends_the_bundle(fault: Fault) -> bool {
             | Fault::CorruptCompression
             | Fault::CorruptTar
     )
-}
-
-/// `<algorithm>-<hex>`, as digests stand in names of files.
-pub(super) fn digest_with_dash(name: &str) -> Option<Digest> {
-    let (algorithm, hex) = name.split_once('-')?;
-    format!("{algorithm}:{hex}").parse().ok()
-}
-
-/// The digest that a path claims for its content: `blobs/sha256/<hex>` of an OCI layout, `blobs/sha256/ab/<hex>/data` of
-/// a registry's storage, `blobs/sha256:<hex>` of `oc`, `sha256-<hex>.tar.gz` of imgpkg.
-pub(super) fn digest_of_path(path: &str) -> Option<Digest> {
-    let mut parts = path.rsplit('/');
-    let last = parts.next()?;
-    let (algorithm, hex) = if last == "data" {
-        let hex = parts.next()?;
-        let shard = parts.next()?;
-        let algorithm = parts.next()?;
-        (hex.starts_with(shard) && parts.next()? == "blobs").then_some((algorithm, hex))?
-    } else if let Some((algorithm, hex)) = last.strip_suffix(".tar.gz").and_then(|name| name.split_once('-'))
-    {
-        (algorithm, hex)
-    } else {
-        let folder = parts.next()?;
-        match last.split_once([':', '-']).filter(|_| folder == "blobs") {
-            Some(whole) => whole,
-            None => (parts.next()? == "blobs").then_some((folder, last))?,
-        }
-    };
-    format!("{algorithm}:{hex}").parse().ok()
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::archive::catalog::{BrokenImage, Catalog, Content, Image};
+use crate::archive::content_path::digest_of_path;
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
-use crate::archive::pool::{Pool, digest_of_path, ends_the_bundle};
+use crate::archive::pool::{Pool, ends_the_bundle};
 use crate::archive::tar::SPARSE;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::archive::{Listed, Reader, Section, distinct};
