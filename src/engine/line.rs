@@ -1,7 +1,8 @@
-//! The line of layers that wait to be compressed: a free worker takes the one that lies first in the bundle.
+//! The line of those who wait to read from the bundle, for layers to compress or bodies to send: a free worker takes what
+//! lies first in the bundle.
 //!
-//! Layers lie in an image in another order than in the bundle. Compressed in the order of images, each part of the bundle
-//! would be decoded again for every layer that reaches into it.
+//! Blobs lie in an image in another order than in the bundle. Read in the order of images, each part of the bundle would be
+//! decoded again for every blob that reaches into it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

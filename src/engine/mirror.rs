@@ -27,6 +27,7 @@ use self::publish::Publisher;
 pub(super) use self::tally::Tally;
 use self::transfer::Transfer;
 use self::verify::Verifier;
+use super::line::WorkerLine;
 use super::stop::StopSignal;
 use super::work::Follower;
 use super::{Context, MirrorSettings, failure};
@@ -95,6 +96,8 @@ async fn connect(
         counts: Arc::clone(counts),
         listeners: run.listeners.clone(),
         asks_for_each: run.settings.recheck,
+        small_line: WorkerLine::new(1),
+        body_line: WorkerLine::new(1),
     });
     let publisher = Publisher::new(Arc::clone(&transfer));
     let verifier = Verifier::new(Arc::clone(&transfer), run.settings.verification);

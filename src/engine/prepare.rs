@@ -112,7 +112,12 @@ impl Preparer {
                     self.buffering,
                 )
             });
-            Ok(ReadyBlob { digest: descriptor.digest, size: blob.size, body })
+            Ok(ReadyBlob {
+                digest: descriptor.digest,
+                size: blob.size,
+                offset: blob.extent.root_offset(),
+                body,
+            })
         });
         Ok(Ready { manifests: manifests.collect::<Result<_, _>>()?, blobs: blobs.collect::<Result<_, _>>()? })
     }
@@ -132,13 +137,14 @@ impl Preparer {
         let facts = futures_util::future::try_join_all(facts).await?;
         let manifest = synthesise(image, &facts, self.layers.method())?;
         let (config, size) = (image.config.clone(), image.config.len() as u64);
-        let mut blobs = vec![ReadyBlob { digest: image.config_digest, size, body: Arc::new(config) }];
+        let mut blobs =
+            vec![ReadyBlob { digest: image.config_digest, size, offset: 0, body: Arc::new(config) }];
         for (layer, facts) in image.layers.iter().zip(&facts) {
             if blobs.iter().any(|known| known.digest == facts.digest) {
                 continue; // the empty layer comes many times in one image
             }
             let body = layers.body(layer, facts);
-            blobs.push(ReadyBlob { digest: facts.digest, size: facts.size, body });
+            blobs.push(ReadyBlob { digest: facts.digest, size: facts.size, offset: 0, body });
         }
         Ok(Ready { manifests: vec![Arc::new(manifest)], blobs })
     }

@@ -30,6 +30,8 @@ impl Ready {
 pub(super) struct ReadyBlob {
     pub(super) digest: Digest,
     pub(super) size: u64,
+    /// Where it begins in what is decoded, so that blobs which lie together are sent together; 0 for what was made.
+    pub(super) offset: u64,
     pub(super) body: Arc<dyn BlobBody>,
 }
 

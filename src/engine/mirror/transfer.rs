@@ -15,6 +15,7 @@ use super::SMALL_BYTES;
 use super::counts::Counts;
 use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::MirrorLink;
+use crate::engine::line::WorkerLine;
 use crate::engine::ready::ReadyBlob;
 use crate::oci::Repository;
 use crate::registry::{Mount, Sampled};
@@ -29,6 +30,9 @@ pub(super) struct Transfer {
     pub(super) listeners: Listeners,
     /// Whether each blob is asked for, whatever is to be expected.
     pub(super) asks_for_each: bool,
+    /// Blobs that wait for their turn to be sent, in the order of the bundle. The first of them waits for a permit.
+    pub(super) small_line: Arc<WorkerLine>,
+    pub(super) body_line: Arc<WorkerLine>,
 }
 
 impl Transfer {
@@ -164,13 +168,17 @@ impl Transfer {
         let (session, permit) = session.take().map_or((None, None), |open| (Some(open.session), open.permit));
         let pushing = self.link.registry.push_blob(repository, &blob.digest, &blob.body, session);
         let pushed = if blob.size <= SMALL_BYTES {
+            let first = self.link.unless_lost(self.small_line.worker(blob.offset)).await?;
             let _memory = self.link.small(blob.size).await?;
             let _permit = self.link.question().await?;
+            drop(first);
             pushing.await
         } else {
-            let _permit = match permit {
-                Some(permit) => permit,
-                None => self.link.body().await?,
+            let _permit = if let Some(permit) = permit {
+                permit
+            } else {
+                let _first = self.link.unless_lost(self.body_line.worker(blob.offset)).await?;
+                self.link.body().await?
             };
             pushing.await
         };
