@@ -9,6 +9,7 @@
 //! * [`SpoolRoom`] is the disk of one spool. What a spool is known to need is taken whole before it starts; it never waits,
 //!   so layers that lie in it can always be read.
 
+mod allocator;
 mod ledger;
 mod machine;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+pub(crate) use self::allocator::limit_arenas;
 use self::ledger::Ledger;
 pub(crate) use self::machine::default_memory_bytes;
 use crate::sync::Mutex;

@@ -37,6 +37,7 @@ use std::path::Path;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::budget::limit_arenas;
 use crate::exit::Exit;
 use crate::report::Failure;
 use output::{Output, OutputArgs};
@@ -158,6 +159,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let output = Output::new(&cli.output);
     raise_descriptor_limit();
+    limit_arenas();
     // Once, before any connection: which library does the cryptography of TLS.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         output.warn("another provider of cryptography is installed already");
