@@ -5,7 +5,6 @@
 //! programs (`helper`); `account` keeps accounts from being locked.
 
 mod account;
-mod base64;
 pub(super) mod challenge;
 mod credential;
 pub(crate) mod credentials;
@@ -14,7 +13,6 @@ mod helper;
 mod identities;
 mod keys;
 mod realm;
-mod secret;
 mod token;
 
 pub(crate) use account::Accounts;

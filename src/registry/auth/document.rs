@@ -3,12 +3,19 @@
 //! Entries are read as Docker and podman read them: an `auth` that is not empty counts, whatever stands beside it; what is
 //! empty counts as not there; line feeds in the base64 and NULs behind the password are passed over.
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use super::Proof;
-use super::base64::decode;
 use super::keys::normal;
-use super::secret::{self, Held};
+
+/// Padding is left out by some tools.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A file of credentials.
 #[derive(Default)]
@@ -31,18 +38,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<CredentialFile, String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(CredentialFile::default());
     }
-    let value: Value = match serde_json::from_slice(bytes) {
-        Ok(value) => value,
-        Err(error) => {
-            let wrong =
-                || format!("not a file of credentials, line {} column {}", error.line(), error.column());
-            return of_secrets(secret::in_yaml(bytes)?.ok_or_else(wrong)?);
-        }
-    };
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        let kind = kind_in_yaml(bytes).map(|kind| of_kubernetes(&kind));
+        kind.unwrap_or_else(|| {
+            format!("not a file of credentials, line {} column {}", error.line(), error.column())
+        })
+    })?;
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     let Some(object) = value.as_object() else { return Err("not a file of credentials".to_owned()) };
     if !text("kind").is_empty() {
-        return of_secrets(secret::in_json(&value)?);
+        return Err(of_kubernetes(text("kind")));
     }
     if text("type") == "service_account" && object.contains_key("private_key") {
         return Err(
@@ -69,14 +74,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<CredentialFile, String> {
     })
 }
 
-/// What Secrets of Kubernetes hold, as one file.
-fn of_secrets(held: Vec<Held>) -> Result<CredentialFile, String> {
-    held.into_iter().try_fold(CredentialFile::default(), |mut all, Held { key, bytes }| {
-        all.join(parse(&bytes).map_err(|why| format!("the {key} of a Secret of Kubernetes: {why}"))?);
-        Ok(all)
-    })
-}
-
 fn is_entry(value: &Value) -> bool {
     let keys = ["auth", "username", "password", "identitytoken"];
     value.as_object().is_some_and(|entry| keys.iter().any(|key| entry.contains_key(*key)))
@@ -93,15 +90,36 @@ fn strings(table: Option<&Value>) -> Result<Vec<(String, String)>, String> {
     }
 }
 
-impl CredentialFile {
-    /// Takes what another file has besides.
-    pub(super) fn join(&mut self, other: Self) {
-        self.auths.extend(other.auths);
-        self.helpers.extend(other.helpers);
-        self.store = self.store.take().or(other.store);
-        self.has_place |= other.has_place;
-    }
+/// What an object of Kubernetes in YAML calls itself.
+fn kind_in_yaml(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let kind = text.lines().find_map(|line| line.strip_prefix("kind:"))?;
+    Some(kind.trim().trim_matches('"').to_owned())
+}
 
+/// What is said of an object of Kubernetes.
+fn of_kubernetes(kind: &str) -> String {
+    match kind {
+        "Secret" | "List" | "SecretList" => {
+            "a Secret of Kubernetes, and not the file in it: write what is at .data.\".dockerconfigjson\" (or \
+             .data.\".dockercfg\") through base64 -d into a file of its own, and give that"
+                .to_owned()
+        }
+        "SealedSecret" => "a SealedSecret, which only its cluster can open".to_owned(),
+        "Config" => "a kubeconfig, which says how to reach a cluster and nothing of registries".to_owned(),
+        other => {
+            let kind: String = other.chars().take(60).collect();
+            format!("an object of Kubernetes of kind {kind}, which holds no credentials")
+        }
+    }
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    BASE64.decode(text).ok()
+}
+
+impl CredentialFile {
     /// The helper that is named for one of these names, with the name it is filed under.
     pub(super) fn helper(&self, keys: &[String]) -> Option<(&str, &str)> {
         let named = self.helpers.iter().filter(|(_, helper)| !helper.is_empty());
@@ -181,8 +199,6 @@ fn proof(entry: &Value) -> Result<Option<Proof>, String> {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-
     use super::*;
     use secrecy::ExposeSecret as _;
     use serde_json::json;
@@ -250,34 +266,13 @@ mod tests {
             (r#"{"auths":["hunter2"]}"#, "auths are no table"),
             (r#"{"type":"service_account","private_key":"hunter2"}"#, "_json_key_base64"),
             ("apiVersion: v1\nkind: Config\nclusters: []\n", "kubeconfig"),
-            ("kind: Secret\ndata:\n  token: aHVudGVyMg==\n", "without .dockerconfigjson"),
-            ("apiVersion: v1\nkind: Secret\ndata:\n  .dockerconfigjson: '%hunter2%'\n", "no base64"),
-            (r#"{"kind":"Secret","data":{".dockerconfigjson":"aHVudGVyMg=="}}"#, "not a file of credentials"),
+            (r#"{"kind":"Secret","data":{".dockerconfigjson":"hunter2"}}"#, "a Secret of Kubernetes"),
+            ("apiVersion: v1\nkind: Secret\ndata:\n  .dockerconfigjson: hunter2\n", "base64 -d"),
             (r#"{"kind":"SealedSecret"}"#, "SealedSecret"),
             (r#"{"kind":"ConfigMap"}"#, "kind ConfigMap"),
         ] {
             let error = said(text, &["r"]).unwrap_err();
             assert!(error.contains(expected) && !error.contains("hunter2"), "{error}, not {expected}");
-        }
-    }
-
-    #[test]
-    fn secrets_of_kubernetes_are_read_in_yaml_and_json_alone_and_in_lists() {
-        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-        let config = r#"{"auths":{"r":{"auth":"dTpw"}}}"#;
-        let (encoded, old) = (encode(config), encode(r#"{"r":{"auth":"dTpw"}}"#));
-        let yaml = format!(
-            "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: {encoded}\n"
-        );
-        let plain = format!("kind: Secret\nstringData:\n  .dockerconfigjson: '{config}'\n");
-        let list = format!(
-            "kind: List\nitems:\n- kind: Secret\n  data:\n    token: eA==\n- kind: Secret\n  data:\n    .dockercfg: {old}\n"
-        );
-        let several = format!("kind: Namespace\n---\n{yaml}");
-        let json = format!(r#"{{"kind":"Secret","data":{{".dockerconfigjson":"{encoded}"}}}}"#);
-        let json_list = format!(r#"{{"kind":"List","items":[{json}]}}"#);
-        for text in [yaml.as_str(), &plain, &list, &several, &json, &json_list] {
-            assert_eq!(said(text, &["r"]).unwrap().as_deref(), Some("u:p"), "{text}");
         }
     }
 }
