@@ -116,7 +116,7 @@ fn without_unfinished(name: &str) -> &str {
     if UNFINISHED.contains(&extension) {
         return stem;
     }
-    // rsync writes `.NAME.XXXXXX`.
+    // The temporary files of rsync: a dot, the name, a dot and six random letters or digits.
     let is_random = extension.len() == 6 && extension.bytes().all(|c| c.is_ascii_alphanumeric());
     match stem.strip_prefix('.') {
         Some(inner) if is_random => inner,

@@ -1,4 +1,4 @@
-//! How much of a bundle is believed before it is refused. Bundles come from strangers.
+//! Limits on what a bundle may claim before it is refused. Bundles come from strangers.
 
 use std::cell::Cell;
 

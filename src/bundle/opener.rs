@@ -83,7 +83,7 @@ impl Opener {
         workers.clamp(1, self.pool.current_num_threads() + 1)
     }
 
-    /// How much of a bundle is believed, and kept while it is walked over.
+    /// Limits on what a bundle may claim, and on what is kept while it is walked over.
     pub(super) fn limits(&self) -> Limits {
         Limits { kept_bytes: self.resources.memory_bytes / SHARE_FOR_DOCUMENTS, ..Limits::default() }
     }

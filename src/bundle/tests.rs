@@ -1,4 +1,4 @@
-//! What people are told of a bundle that did not arrive as it was sent, and what opening one costs.
+//! Messages about a bundle that did not arrive as it was sent, and what opening one costs.
 
 use std::io::Write as _;
 use std::path::Path;
