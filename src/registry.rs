@@ -21,6 +21,7 @@ mod error;
 mod error_response;
 mod headers;
 mod host;
+mod hosts;
 mod kind;
 mod lasting;
 mod location;
@@ -33,6 +34,7 @@ mod redact;
 mod resolver;
 mod retry;
 mod sample;
+mod sources;
 #[cfg(test)]
 mod testing;
 mod tls;
@@ -55,23 +57,25 @@ pub(crate) use endpoint::{Endpoint, Scheme};
 #[cfg(test)]
 pub(crate) use error::refused;
 pub(crate) use error::{FailureKind, RegistryError};
+pub(crate) use hosts::Hosts;
 pub(crate) use manifests::ManifestHead;
 pub(crate) use missing::RepositoryMaker;
 pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
 pub(crate) use redact::SecretWords;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
+pub(crate) use sources::BlobSource;
 pub(crate) use upload::UploadSession;
 
-use auth::{Identities, Scopes};
+use auth::Scopes;
 use client::{ApiClient, ApiRequest, Reply};
 pub(crate) use host::Greeting;
 use host::HostState;
-use tls::Clients;
+use hosts::SharedHost;
 use transport::Transport;
 
 use crate::oci::Repository;
-use crate::tls::{Authorities, ClientCertificate, system_authorities};
+use crate::tls::{Authorities, ClientCertificate};
 
 /// Hears what a registry client does. All methods may be called from anywhere and must return at once.
 pub trait Observer: Send + Sync {
@@ -133,6 +137,8 @@ pub struct ClientOptions {
     pub auth_realms: Vec<String>,
     /// The accounts of the run, so that none gets locked.
     pub accounts: Arc<Accounts>,
+    /// The hosts of the run, which mirrors share.
+    pub hosts: Arc<Hosts>,
     /// What must not be shown, whoever says it.
     pub secrets: Arc<SecretWords>,
     /// Whether uploads may be led to another host (never with credentials).
@@ -163,6 +169,7 @@ impl Default for ClientOptions {
             access: Access::default(),
             auth_realms: Vec::new(),
             accounts: Arc::default(),
+            hosts: Arc::default(),
             secrets: Arc::default(),
             allow_foreign_uploads: false,
             repositories: None,
@@ -192,13 +199,14 @@ impl fmt::Debug for ClientOptions {
     }
 }
 
-/// A registry that answered. Cheap to clone; all clones share connections, tokens and pauses.
+/// A registry that answered, as one mirror sees it. Cheap to clone. Mirrors of one run on one host share connections, tokens
+/// and pauses.
 #[derive(Clone)]
 pub struct Registry(Arc<Inner>);
 
 struct Inner {
     client: ApiClient,
-    identities: Identities,
+    shared: Arc<SharedHost>,
     access: Access,
     allow_foreign_uploads: bool,
     repositories: Option<Arc<RepositoryMaker>>,
@@ -211,32 +219,14 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Knocks at the front door: settles the scheme, learns what kind of credentials are wanted, and shows them.
+    /// Enters a host: the first mirror of a run that does so with these options knocks at the front door, and the others have
+    /// what it learned.
     pub async fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, RegistryError> {
-        let scheme = connect::scheme(endpoint, &options).await?;
-        if endpoint.scheme() == Scheme::Unstated && scheme == Scheme::Http && options.has_certificates() {
-            let text =
-                "speaks plain HTTP: the certificates that are given for all mirrors are not used for it";
-            options.observer.warning(&format!("{} {text}", endpoint.authority()));
-        }
-        let endpoint = endpoint.with_scheme(scheme);
-        if scheme == Scheme::Https && options.authorities.is_empty() && !options.skip_verify {
-            // They will be asked for in the handshake, where reading them would hold up other mirrors.
-            let read = tokio::task::spawn_blocking(|| system_authorities().is_some()).await;
-            tracing::trace!(?read, "the system's authorities");
-        }
-        let clients = Clients::new(&endpoint, &options)?;
-        let identities = Identities::new(&options);
-        let transport = Transport::new(clients, &options);
-        let client = ApiClient::new(endpoint, transport, options.retry, options.observer);
-        match connect::knock(&client).await {
-            Ok(()) => {}
-            Err(error) if error.status() == Some(401) => identities.learn(&client, error).await?,
-            Err(error) => return Err(error),
-        }
+        let shared = options.hosts.shared(endpoint, &options);
+        let client = options.hosts.enter(&shared, endpoint, &options).await?;
         Ok(Self(Arc::new(Inner {
             client,
-            identities,
+            shared,
             access: options.access,
             allow_foreign_uploads: options.allow_foreign_uploads,
             repositories: options.repositories,
@@ -266,6 +256,10 @@ impl Registry {
 
     fn host(&self) -> &HostState {
         &self.0.client.host
+    }
+
+    fn shared(&self) -> &SharedHost {
+        &self.0.shared
     }
 
     fn policy(&self) -> &RetryPolicy {
@@ -306,7 +300,7 @@ impl Registry {
         scopes: &Scopes,
         request: &ApiRequest<'_>,
     ) -> Result<Reply, RegistryError> {
-        let auth = self.0.identities.of(repository);
+        let auth = self.0.shared.identities.of(repository);
         let reply = self.0.client.call(auth, scopes, request).await?;
         if self.0.access == Access::Pull {
             // Who only asks gets on with each answer.

@@ -26,6 +26,7 @@ use crate::compress::SpillSettings;
 use crate::error::{BundleError, Fault};
 use crate::hook::gate::Gates;
 use crate::plan::Groups;
+use crate::registry::Hosts;
 use crate::report::{Class, Event, Failure, Listeners, Outcome};
 use crate::schedule::{Opening, Outside};
 
@@ -172,6 +173,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let started = Instant::now();
     let Run { inputs, opener, mirrors: all, schedule, settings, listeners, cancel, .. } = run;
     listeners.emit(&Event::Started { mirrors: all.iter().map(|mirror| mirror.name.clone()).collect() });
+    Hosts::announce(all.iter().map(|mirror| (&mirror.target.endpoint, &mirror.client)));
     let groups = Groups::by_rules(all.iter().map(|mirror| &mirror.rules));
     let (budget, pool) = (Arc::clone(&opener.budget), Arc::clone(&opener.pool));
     let (body_bytes, at_once) = (budget.shares().bodies, schedule.at_once(all.len()));

@@ -72,7 +72,9 @@ impl Registry {
         if self.host().quirks().mounts() {
             match self.try_mount(repository, digest, from).await {
                 Ok(mount) => {
-                    self.host().quirks().learn_mount(true);
+                    let mut quirks = self.host().quirks();
+                    quirks.learn_mount(true);
+                    quirks.learn_mounted(matches!(mount, Mount::Done));
                     return Ok(mount);
                 }
                 Err(error) if error.kind().is_network() || error.kind() == FailureKind::Tls => {
@@ -80,7 +82,10 @@ impl Registry {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "mount failed; the blob is sent instead");
-                    self.host().quirks().learn_mount(false);
+                    // What is to be made first says nothing of mounts.
+                    if error.status() != Some(404) || self.repository_maker().is_none() {
+                        self.host().quirks().learn_mount(false);
+                    }
                 }
             }
         }

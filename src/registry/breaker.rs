@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::registry::cause::Cause;
 use crate::registry::error::RegistryError;
 
@@ -38,7 +39,7 @@ enum Sign {
 enum Circuit {
     Closed,
     Open { sign: Sign, cause: Cause },
-    GivenUp(Cause),
+    GivenUp { cause: Cause, since: Instant },
 }
 
 /// Whether a host can be talked to.
@@ -70,14 +71,22 @@ impl Breaker {
         match &self.state {
             Circuit::Closed => Ok(false),
             Circuit::Open { .. } => Ok(true),
-            Circuit::GivenUp(cause) => Err(cause.clone()),
+            Circuit::GivenUp { cause, .. } => Err(cause.clone()),
+        }
+    }
+
+    /// Why the host was given up and when, if it was.
+    pub(super) fn given_up(&self) -> Option<(Cause, Instant)> {
+        match &self.state {
+            Circuit::GivenUp { cause, since } => Some((cause.clone(), *since)),
+            Circuit::Closed | Circuit::Open { .. } => None,
         }
     }
 
     /// Why requests have to wait, in few words.
     pub(super) fn why(&self) -> String {
         match &self.state {
-            Circuit::Open { cause, .. } | Circuit::GivenUp(cause) => {
+            Circuit::Open { cause, .. } | Circuit::GivenUp { cause, .. } => {
                 RegistryError::from(cause.clone()).to_string()
             }
             Circuit::Closed => String::new(),
@@ -97,7 +106,7 @@ impl Breaker {
         match &mut self.state {
             Circuit::Closed if is_down => self.state = Circuit::Open { sign, cause: cause.clone() },
             Circuit::Open { sign: known, cause: shown } => (*known, *shown) = (sign, cause.clone()),
-            Circuit::Closed | Circuit::GivenUp(_) => {}
+            Circuit::Closed | Circuit::GivenUp { .. } => {}
         }
     }
 
@@ -133,14 +142,14 @@ impl Breaker {
             Circuit::Open { sign: Sign::Nameless, .. } if self.lookups >= NAME_LOOKUPS => Duration::ZERO,
             Circuit::Open { sign: Sign::Ailing, .. } => self.patience.max(AILING_PATIENCE),
             Circuit::Closed | Circuit::Open { .. } => self.patience,
-            Circuit::GivenUp(_) => Duration::ZERO,
+            Circuit::GivenUp { .. } => Duration::ZERO,
         };
         let now = patience.saturating_sub(self.waited);
         now.min((patience * ALL_OUTAGES).saturating_sub(self.waited_in_all))
     }
 
     /// Nobody waits any longer. Comes back with why.
-    pub(super) fn give_up(&mut self) -> Cause {
+    pub(super) fn give_up(&mut self, now: Instant) -> Cause {
         let waited = self.waited.as_secs();
         let cause = match std::mem::replace(&mut self.state, Circuit::Closed) {
             Circuit::Closed => Cause::Internal("a host that answers was given up".to_owned()),
@@ -155,9 +164,9 @@ impl Breaker {
                 let why = format!("connections are taken and closed again: {why} (waited for {waited} s)");
                 Cause::Unreachable(why)
             }
-            Circuit::GivenUp(cause) | Circuit::Open { cause, .. } => cause,
+            Circuit::GivenUp { cause, .. } | Circuit::Open { cause, .. } => cause,
         };
-        self.state = Circuit::GivenUp(cause.clone());
+        self.state = Circuit::GivenUp { cause: cause.clone(), since: now };
         cause
     }
 }
@@ -227,10 +236,12 @@ mod tests {
         breaker.failed(&refused(), Duration::ZERO);
         breaker.failed(&refused(), seconds(20));
         assert!(breaker.left().is_zero());
-        let cause = breaker.give_up();
+        let now = Instant::now();
+        let cause = breaker.give_up(now);
         assert!(matches!(&cause, Cause::Unreachable(why) if why.contains("waited for 20 s")), "{cause:?}");
         breaker.is_back(Duration::ZERO);
         assert!(breaker.is_open().is_err());
+        assert!(breaker.given_up().is_some_and(|(_, since)| since == now));
     }
 
     #[test]

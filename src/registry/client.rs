@@ -1,9 +1,7 @@
 //! A request with everything that belongs to it: credentials, redirects, and the hosts it meets. When it is tried again
 //! is the business of `retry` and `attempts`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,20 +15,17 @@ use crate::registry::auth::{Auth, Proven, Scopes};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
 use crate::registry::error_response::ErrorResponse;
-use crate::registry::host::{Greeting, HostState};
+use crate::registry::host::{Greeting, HostState, OtherHosts};
 use crate::registry::lasting::Manner;
 use crate::registry::retry::{Replay, RetryPolicy};
 use crate::registry::transport::{Payload, Probe, Transport};
 use crate::registry::{Observer, headers, location};
-use crate::sync::Mutex;
 
 const MAX_REDIRECTS: u32 = 5;
 /// A host that comes back is noticed this soon.
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
 /// The last look at a host may take this long at least.
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Other hosts (token servers, object stores) whose state is kept; those beyond share one.
-const MAX_OTHER_HOSTS: usize = 64;
 
 /// What a request asks for and how it may be treated.
 pub(super) struct ApiRequest<'a> {
@@ -133,7 +128,7 @@ struct ProbeTurn {
     _held: OwnedMutexGuard<()>,
 }
 
-/// Talks to one registry.
+/// Talks to one registry, for one mirror.
 pub(super) struct ApiClient {
     pub(super) endpoint: Endpoint,
     pub(super) transport: Transport,
@@ -141,22 +136,21 @@ pub(super) struct ApiClient {
     pub(super) observer: Arc<dyn Observer>,
     /// The registry's own host.
     pub(super) host: Arc<HostState>,
-    /// By origin.
-    others: Mutex<HashMap<String, Arc<HostState>>>,
-    /// How many there were, to tell them apart.
-    requests: AtomicU64,
+    /// Those that it leads to.
+    pub(super) others: Arc<OtherHosts>,
 }
 
 impl ApiClient {
-    pub(super) fn new(
+    /// One that shares what it learns with nobody.
+    pub(super) fn alone(
         endpoint: Endpoint,
         transport: Transport,
         policy: RetryPolicy,
         observer: Arc<dyn Observer>,
     ) -> Self {
         let host = Arc::new(HostState::new(policy.connect_patience));
-        let (others, requests) = (Mutex::default(), AtomicU64::new(0));
-        Self { endpoint, transport, policy, observer, host, others, requests }
+        let others = Arc::new(OtherHosts::new(policy.connect_patience));
+        Self { endpoint, transport, policy, observer, host, others }
     }
 
     /// Sends a request with the credentials that `scopes` need. A 401 is met with one fresh token, never with more.
@@ -201,7 +195,7 @@ impl ApiClient {
         let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
         let host = self.host_of(&request.url);
         host.pay_in();
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let number = host.number();
         loop {
             self.ready(&request.method, &request.url).await?;
             let turn = self.turn(request, &host).await?;
@@ -233,6 +227,12 @@ impl ApiClient {
         self.transport.blanked(RegistryError::new(request.method.as_str(), &request.url, cause))
     }
 
+    /// The error of a host that was given up before anything was asked.
+    pub(super) fn not_reached(&self, cause: Cause) -> Result<RegistryError, RegistryError> {
+        let door = ApiRequest::new(Method::GET, self.endpoint.url("")?);
+        Ok(self.failed(&door, cause))
+    }
+
     /// Waits until the host that a URL leads to may be talked to.
     pub(super) async fn ready(&self, method: &Method, url: &Url) -> Result<(), RegistryError> {
         // Who asks everything once only waits for nobody.
@@ -256,7 +256,9 @@ impl ApiClient {
             return Ok(None);
         }
         let held = host.turn(manner).await;
-        let turn = host.lasting(manner).turn(self.policy.min_delay, MAX_PROBE_DELAY).map_err(given_up)?;
+        let now = Instant::now();
+        let turn =
+            host.lasting(manner).turn(self.policy.min_delay, MAX_PROBE_DELAY, now).map_err(given_up)?;
         let Some((pause, why)) = turn else { return Ok(None) };
         let began = Instant::now();
         let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
@@ -270,11 +272,7 @@ impl ApiClient {
         if self.endpoint.is_origin_of(url) {
             return Arc::clone(&self.host);
         }
-        let mut others = self.others.lock();
-        let origin =
-            if others.len() < MAX_OTHER_HOSTS { url.origin().ascii_serialization() } else { String::new() };
-        let new = || Arc::new(HostState::new(self.policy.connect_patience));
-        Arc::clone(others.entry(origin).or_insert_with(new))
+        self.others.of(url)
     }
 
     /// Looks whether a host is back until it is, or until there is no patience left with it.
@@ -293,7 +291,7 @@ impl ApiClient {
                 let mut breaker = host.breaker();
                 let left = breaker.left();
                 if left.is_zero() {
-                    return Err(breaker.give_up());
+                    return Err(breaker.give_up(Instant::now()));
                 }
                 (left, breaker.why())
             };

@@ -1,5 +1,6 @@
 //! The first words with a host: which scheme it speaks, whether a registry answers at all.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -31,11 +32,11 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
     }
     let mut options = options.clone();
     options.timeouts.connect = options.timeouts.connect.min(LOCAL_HANDSHAKE);
-    let clients = Clients::new(endpoint, &options)?;
+    let clients = Arc::new(Clients::new(endpoint, &options)?);
     let url = endpoint.url("")?;
     let handshakes = clients.control.clone();
     let transport = Transport::new(clients, &options);
-    let client = ApiClient::new(endpoint.clone(), transport, options.retry, options.observer);
+    let client = ApiClient::alone(endpoint.clone(), transport, options.retry, options.observer);
     let what = format!("GET {url}");
     let mut attempts = Attempts::new(&client.policy, client.observer.as_ref(), what);
     loop {

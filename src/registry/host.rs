@@ -1,12 +1,14 @@
 //! What all requests to one host share: the pause it asked for, its circuit breaker, how many retries are left, its
 //! quirks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
+use url::Url;
 
 use crate::clock::Instant;
 use crate::registry::breaker::Breaker;
@@ -20,6 +22,8 @@ use crate::sync::{Mutex, MutexGuard};
 const BUDGET: (f64, f64) = (100.0, 200.0);
 /// Retries that each new request adds: an overloaded registry sees at most half as many requests again.
 const BUDGET_PER_REQUEST: f64 = 0.5;
+/// Other hosts (token servers, object stores) whose state is kept; those beyond share one.
+const MAX_OTHER_HOSTS: usize = 64;
 
 /// The pauses of our own choice in a row, for a host that is overloaded and does not say for how long.
 #[derive(Debug)]
@@ -43,9 +47,12 @@ impl Manners {
     }
 }
 
-/// The state of one host.
+/// The state of one host, whatever mirrors of a run are on it.
 #[derive(Debug)]
 pub(super) struct HostState {
+    patience: Duration,
+    /// How many requests there were, to tell them apart.
+    requests: AtomicU64,
     paused_until: Mutex<Option<Instant>>,
     breaker: Mutex<Breaker>,
     /// Held by the one that looks whether the host is back.
@@ -74,6 +81,8 @@ pub(crate) struct Greeting {
 impl HostState {
     pub(super) fn new(patience: Duration) -> Self {
         Self {
+            patience,
+            requests: AtomicU64::new(0),
             paused_until: Mutex::default(),
             breaker: Mutex::new(Breaker::new(patience)),
             probe: tokio::sync::Mutex::default(),
@@ -106,6 +115,34 @@ impl HostState {
                 return Ok(());
             }
         }
+    }
+
+    /// The number of a request.
+    pub(super) fn number(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether nobody waits for it any longer.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.breaker().given_up().is_some()
+    }
+
+    /// Why it is given up, if that was less than `rest` ago; what was given up earlier is tried again, with new patience.
+    pub(super) fn given_up(&self, now: Instant, rest: Duration) -> Option<Cause> {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= rest;
+        for manners in [&self.questions, &self.writes] {
+            let mut lasting = manners.lasting.lock();
+            if lasting.given_up().is_some_and(is_over) {
+                *lasting = LastingFailure::new(self.patience);
+            }
+        }
+        let mut breaker = self.breaker();
+        let (cause, since) = breaker.given_up()?;
+        if is_over(since) {
+            *breaker = Breaker::new(self.patience);
+            return None;
+        }
+        Some(cause)
     }
 
     /// The circuit breaker. Never held over a wait.
@@ -221,6 +258,28 @@ impl HostState {
     }
 }
 
+/// Hosts that a registry leads to.
+#[derive(Debug)]
+pub(super) struct OtherHosts {
+    patience: Duration,
+    /// By origin.
+    states: Mutex<HashMap<String, Arc<HostState>>>,
+}
+
+impl OtherHosts {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, states: Mutex::default() }
+    }
+
+    /// The state of the host that a URL leads to.
+    pub(super) fn of(&self, url: &Url) -> Arc<HostState> {
+        let mut states = self.states.lock();
+        let origin =
+            if states.len() < MAX_OTHER_HOSTS { url.origin().ascii_serialization() } else { String::new() };
+        Arc::clone(states.entry(origin).or_insert_with(|| Arc::new(HostState::new(self.patience))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +331,18 @@ mod tests {
         host.bears_more();
         host.back_off(now, now, &policy);
         assert!(host.pause_left(now).unwrap_or_default() <= policy.min_delay);
+    }
+
+    #[test]
+    fn what_was_given_up_is_tried_again_after_a_rest() {
+        let (host, now, rest) = (HostState::new(PATIENCE), Instant::now(), Duration::from_secs(30));
+        assert!(host.given_up(now, rest).is_none());
+        host.breaker().failed(&Cause::Unreachable(String::new()), PATIENCE);
+        host.breaker().give_up(now);
+        assert!(host.given_up(now + rest / 2, rest).is_some());
+        assert!(host.breaker().is_open().is_err());
+        assert!(host.given_up(now + rest, rest).is_none());
+        assert_eq!((host.breaker().is_open().ok(), host.breaker().left()), (Some(false), PATIENCE));
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::registry::cause::Cause;
 use crate::registry::error_response::ErrorResponse;
 
@@ -35,7 +36,10 @@ enum Health {
         refusal: ErrorResponse,
         probes: u32,
     },
-    GivenUp(Cause),
+    GivenUp {
+        cause: Cause,
+        since: Instant,
+    },
 }
 
 /// Whether a host fails whatever is asked of it.
@@ -57,13 +61,21 @@ impl LastingFailure {
         match &self.health {
             Health::Well | Health::Ailing { .. } => Ok(false),
             Health::Failing { .. } => Ok(true),
-            Health::GivenUp(cause) => Err(cause.clone()),
+            Health::GivenUp { cause, .. } => Err(cause.clone()),
+        }
+    }
+
+    /// Since when it is given up, if it is.
+    pub(super) fn given_up(&self) -> Option<Instant> {
+        match &self.health {
+            Health::GivenUp { since, .. } => Some(*since),
+            _ => None,
         }
     }
 
     /// Takes in that a request was answered with something else.
     pub(super) fn answered(&mut self) {
-        if !matches!(self.health, Health::GivenUp(_)) {
+        if !matches!(self.health, Health::GivenUp { .. }) {
             self.health = Health::Well;
             self.waited = Duration::ZERO;
         }
@@ -88,7 +100,7 @@ impl LastingFailure {
             Health::Well | Health::Ailing { .. } => {
                 self.health = Health::Ailing { refusal: refusal.clone(), requests: HashSet::from([request]) };
             }
-            Health::Failing { .. } | Health::GivenUp(_) => {}
+            Health::Failing { .. } | Health::GivenUp { .. } => {}
         }
     }
 
@@ -100,12 +112,13 @@ impl LastingFailure {
         &mut self,
         least: Duration,
         most: Duration,
+        now: Instant,
     ) -> Result<Option<(Duration, String)>, Cause> {
         let left = self.patience.saturating_sub(self.waited);
         let left = left.min((self.patience * ALL_OUTAGES).saturating_sub(self.waited_in_all));
         match &mut self.health {
             Health::Well | Health::Ailing { .. } => Ok(None),
-            Health::GivenUp(cause) => Err(cause.clone()),
+            Health::GivenUp { cause, .. } => Err(cause.clone()),
             Health::Failing { refusal, probes } if !left.is_zero() => {
                 let pause = least.saturating_mul(2_u32.saturating_pow(*probes)).min(most).min(left);
                 *probes += 1;
@@ -113,7 +126,7 @@ impl LastingFailure {
             }
             Health::Failing { refusal, .. } => {
                 let cause = Cause::Failing { refusal: refusal.clone(), waited: self.waited };
-                self.health = Health::GivenUp(cause.clone());
+                self.health = Health::GivenUp { cause: cause.clone(), since: now };
                 Err(cause)
             }
         }
@@ -174,7 +187,7 @@ mod tests {
         let mut host = failing();
         let mut pauses = Vec::new();
         let cause = loop {
-            match host.turn(LEAST, MOST) {
+            match host.turn(LEAST, MOST, Instant::now()) {
                 Ok(turn) => pauses.push(turn.unwrap().0),
                 Err(cause) => break cause,
             }
@@ -190,9 +203,9 @@ mod tests {
     #[test]
     fn any_other_answer_ends_it() {
         let mut host = failing();
-        host.turn(LEAST, MOST).unwrap();
+        host.turn(LEAST, MOST, Instant::now()).unwrap();
         host.failed(99, &answer(404, ""), Duration::from_secs(1));
         assert_eq!(host.is_on().ok(), Some(false));
-        assert_eq!(host.turn(LEAST, MOST).unwrap(), None);
+        assert_eq!(host.turn(LEAST, MOST, Instant::now()).unwrap(), None);
     }
 }

@@ -5,6 +5,8 @@
 //! it answers 401; 408 and 429 are asked again at once, up to five times; every other answer is final. In: where, who we
 //! are, a question. Out: what was found, or the error with its status. Which host is asked next is not decided here.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -87,7 +89,7 @@ impl Puller {
     ) -> Result<Self, RegistryError> {
         let origin = root.origin().ascii_serialization();
         let endpoint = origin.parse::<Target>()?.endpoint;
-        let clients = Clients::new(&endpoint, &options)?;
+        let clients = Arc::new(Clients::new(&endpoint, &options)?);
         let policy = RetryPolicy {
             attempts: 1,
             connect_patience: std::time::Duration::ZERO,
@@ -107,7 +109,7 @@ impl Puller {
         let auth = Auth::new(&options);
         let transport = Transport::new(clients, &options);
         Ok(Self {
-            client: ApiClient::new(endpoint, transport, policy, options.observer),
+            client: ApiClient::alone(endpoint, transport, policy, options.observer),
             auth,
             root: root.path().trim_end_matches('/').to_owned(),
             headers: private,

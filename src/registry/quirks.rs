@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Mounts that failed one after the other before they are no longer tried.
 const HOPELESS_MOUNTS: u32 = 5;
+/// Mounts that were declined one after the other before no other mirror's repository is tried.
+const DECLINED_MOUNTS: u32 = 5;
 
 /// How the bytes of a blob get in
 /// ([distribution-spec, pushing blobs](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-blobs)).
@@ -25,6 +27,8 @@ pub(super) struct Quirks {
     pub(super) upload: UploadMethod,
     /// Mounts that failed since the last one that the host understood.
     pub(super) failed_mounts: u32,
+    /// Mounts that were answered with a session since the last one that was done.
+    pub(super) declined_mounts: u32,
     /// An account may not cancel its upload sessions.
     pub(super) keeps_sessions: bool,
     /// The smallest body that was refused as too large, whatever the method.
@@ -45,6 +49,16 @@ impl Quirks {
     /// Whether mounting ever works here.
     pub(super) const fn mounts(&self) -> bool {
         self.failed_mounts < HOPELESS_MOUNTS
+    }
+
+    /// Whether a blob may be had from the repository of another mirror.
+    pub(super) const fn takes_mounts(&self) -> bool {
+        self.mounts() && self.declined_mounts < DECLINED_MOUNTS
+    }
+
+    /// Takes in whether a mount that the host understood was done.
+    pub(super) const fn learn_mounted(&mut self, done: bool) {
+        self.declined_mounts = if done { 0 } else { self.declined_mounts.saturating_add(1) };
     }
 
     /// Takes in how a mount ended.
@@ -71,6 +85,15 @@ mod tests {
         assert!(quirks.mounts());
         quirks.learn_mount(false);
         assert!(!quirks.mounts());
+    }
+
+    #[test]
+    fn a_host_that_declines_mounts_is_not_asked_to_take_over_from_other_mirrors() {
+        let mut quirks = Quirks::default();
+        (0..4).for_each(|_| quirks.learn_mounted(false));
+        quirks.learn_mounted(true);
+        (0..5).for_each(|_| quirks.learn_mounted(false));
+        assert!(quirks.mounts() && !quirks.takes_mounts());
     }
 
     #[test]

@@ -54,14 +54,14 @@ pub(crate) type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 
 /// Sends requests.
 pub(super) struct Transport {
-    clients: Clients,
+    clients: Arc<Clients>,
     timeouts: Timeouts,
     limits: BandwidthLimits,
     observer: Arc<dyn Observer>,
 }
 
 impl Transport {
-    pub(super) fn new(clients: Clients, options: &ClientOptions) -> Self {
+    pub(super) fn new(clients: Arc<Clients>, options: &ClientOptions) -> Self {
         Self {
             clients,
             timeouts: options.timeouts.clone(),

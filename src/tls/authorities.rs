@@ -90,7 +90,7 @@ impl Authorities {
         self.certificates.iter().filter_map(|der| super::dates(der)).collect()
     }
 
-    pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
+    pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
     }
 

@@ -32,6 +32,11 @@ impl std::fmt::Debug for ClientCertificate {
 }
 
 impl ClientCertificate {
+    /// The certificate with its chain (DER).
+    pub(crate) fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.certified.cert.iter().map(AsRef::as_ref)
+    }
+
     /// Reads a certificate and its key, from two files or twice from the same one.
     ///
     /// # Errors

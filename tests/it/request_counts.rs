@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::support::build::Bundle;
 use crate::support::scripted::{Request, ScriptedRegistry};
 use crate::support::{Push, folder};
+use crate::sync::SitesFile;
 
 /// Requests by what they do, as `2 HEAD blob`.
 fn counted(requests: &[Request]) -> String {
@@ -77,4 +78,34 @@ fn of_archives_in_a_compressed_archive() {
 #[test]
 fn of_a_folder_of_archives() {
     costs(&three_images(Bundle::folder()).gzip(), COLD, WARM);
+}
+
+/// The first site of a host costs it what one mirror does, knock and all. Each site after that: a question and a manifest for
+/// each image, and a mount for each of the nine blobs that its repositories get.
+#[test]
+fn of_twenty_sites_on_two_hosts() {
+    let (folder, hosts) = (folder(), [ScriptedRegistry::strict(), ScriptedRegistry::strict()]);
+    let bundle = three_images(Bundle::oci_layout());
+    let path = bundle.write(folder.path());
+    let file = SitesFile::new(folder.path(), &path).line("parallel_sites: 1");
+    let file = (0..20).fold(file, |file, site| {
+        file.site(
+            &format!("site-{site}"),
+            &hosts[site % 2].host(),
+            &format!("namespace: ns{site}, threads: 1"),
+        )
+    });
+    let sync = || {
+        let run = file.sync(&[]).complete();
+        let requests: Vec<_> = hosts.iter().map(ScriptedRegistry::asked).collect();
+        let reported: u64 = (0..20).filter_map(|site| run.mirror(site)["requests"].as_u64()).sum();
+        assert_eq!(reported, requests.iter().map(Vec::len).sum::<usize>() as u64, "the report counts all");
+        requests.iter().map(|requests| counted(requests)).collect::<Vec<_>>()
+    };
+    let cold = "1 GET base, 1 HEAD blob, 30 HEAD manifest, 83 POST mount, 7 POST upload, 30 PUT manifest, 7 PUT upload";
+    assert_eq!(sync(), [cold, cold]);
+    let names: Vec<Vec<String>> = hosts.iter().map(|host| host.store(|store| store.shown())).collect();
+    assert!(names.iter().all(|names| names.len() == 30), "{names:?}");
+    assert!(hosts.iter().all(|host| host.store(|store| store.faults().is_empty())));
+    assert_eq!(sync(), ["1 GET base, 30 HEAD manifest"; 2]);
 }

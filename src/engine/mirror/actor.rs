@@ -253,6 +253,9 @@ impl Actor {
         if presence.whole {
             let blobs = ready.blobs.iter().map(|blob| blob.digest);
             self.counts.skipped(self.knowledge.blobs.note(&repository, blobs));
+            for blob in &ready.blobs {
+                self.link.registry.note_source(blob.digest, &repository, false);
+            }
             self.knowledge.manifests.note(&repository, ready.manifests.iter().map(|held| held.digest));
         }
         let unchanged = presence.whole && presence.tags_to_move.is_empty();

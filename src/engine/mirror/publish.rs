@@ -87,7 +87,7 @@ impl Publisher {
         let resend = ready.blobs.iter().filter(|blob| all || named.contains(&blob.digest));
         let resend: Vec<ReadyBlob> = resend.cloned().collect();
         for blob in &resend {
-            knowledge.blobs.forget(&blob.digest, repository).await;
+            self.transfer.forget(repository, &blob.digest).await;
         }
         for manifest in &ready.manifests {
             knowledge.manifests.forget(&manifest.digest, repository).await;

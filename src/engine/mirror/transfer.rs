@@ -17,8 +17,8 @@ use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::MirrorLink;
 use crate::engine::line::WorkerLine;
 use crate::engine::ready::ReadyBlob;
-use crate::oci::Repository;
-use crate::registry::{Mount, Sampled};
+use crate::oci::{Digest, Repository};
+use crate::registry::{BlobSource, Mount, Sampled};
 use crate::report::{Class, Event, Failure, Listeners};
 
 /// Sends blobs to one mirror.
@@ -74,11 +74,15 @@ impl Transfer {
         session: &mut Option<OpenSession<'a>>,
     ) -> Result<(), Failure> {
         let mut declined = false;
+        let registry = &self.link.registry;
         loop {
-            match BlobStep::next(repository, &location, trust, declined, held) {
+            let elsewhere = self.elsewhere(repository, blob);
+            let from = elsewhere.as_ref().map(|source| &source.repository);
+            match BlobStep::next(repository, &location, from, trust, declined, held) {
                 BlobStep::Known => {
                     if note(&mut location, repository) {
                         self.counts.skipped(1);
+                        registry.note_source(blob.digest, repository, false);
                     }
                     return Ok(());
                 }
@@ -102,6 +106,22 @@ impl Transfer {
                         }
                     }
                 }
+                // Its place is kept meanwhile: what else of this mirror wants the blob has it from here then.
+                BlobStep::Borrow(from) => match self.mount(repository, blob, &from).await? {
+                    Mount::Done => {
+                        note(&mut location, repository);
+                        if elsewhere.is_some_and(|source| source.is_proven) {
+                            self.knowledge.prove(repository, blob.digest);
+                        }
+                        self.counts.mounted();
+                        return Ok(());
+                    }
+                    Mount::Session(opened) => {
+                        registry.forget_source(&blob.digest, &from);
+                        *session = Some(OpenSession { session: opened, permit: None });
+                        declined = true;
+                    }
+                },
                 BlobStep::Ask => held = Some(self.ask(repository, blob).await?),
                 BlobStep::Upload => {
                     self.upload(repository, blob, session).await?;
@@ -110,10 +130,23 @@ impl Transfer {
                     }
                     note(&mut location, repository);
                     self.knowledge.prove(repository, blob.digest);
+                    registry.note_source(blob.digest, repository, true);
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// The mirror turned out not to have a blob, whatever it said.
+    pub(super) async fn forget(&self, repository: &Repository, digest: &Digest) {
+        self.link.registry.forget_source(digest, repository);
+        self.knowledge.blobs.forget(digest, repository).await;
+    }
+
+    /// Where another mirror on the same host has a blob. Who asks for each blob means this one.
+    pub(super) fn elsewhere(&self, repository: &Repository, blob: &ReadyBlob) -> Option<BlobSource> {
+        let source = self.link.registry.source_of(&blob.digest, repository)?;
+        (!self.asks_for_each).then_some(source)
     }
 
     async fn mount(

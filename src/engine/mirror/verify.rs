@@ -173,7 +173,7 @@ impl Verifier {
         if !lost.manifests.is_empty() {
             // Who has lost a manifest may have lost what it names.
             for blob in &ready.blobs {
-                knowledge.blobs.forget(&blob.digest, repository).await;
+                self.transfer.forget(repository, &blob.digest).await;
             }
             let nothing = Prefetch::default();
             let sent = self.transfer.blobs(repository, &ready.blobs, Trust::Mirror, &nothing).await;
@@ -267,7 +267,7 @@ impl Verifier {
         let lost: HashSet<Digest> = lost.iter().map(|loss| loss.digest).collect();
         let lost: Vec<ReadyBlob> = blobs.iter().filter(|blob| lost.contains(&blob.digest)).cloned().collect();
         for blob in &lost {
-            self.transfer.knowledge.blobs.forget(&blob.digest, repository).await;
+            self.transfer.forget(repository, &blob.digest).await;
         }
         self.transfer.blobs(repository, &lost, Trust::Nothing, &Prefetch::default()).await?;
         for blob in &lost {

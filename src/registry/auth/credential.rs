@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 
 /// Who we are to a registry.
 #[derive(Clone)]
@@ -93,6 +94,17 @@ impl Credential {
     pub(crate) fn read_again(&self) -> Option<Self> {
         let found = self.origin.again.as_ref()?()?;
         (!found.is_same(self)).then_some(found)
+    }
+
+    /// What tells it from others, wherever it was found, and does not give it away.
+    pub(in crate::registry) fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for part in [self.user().unwrap_or_default(), self.secret().expose_secret()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.update([u8::from(self.user().is_some())]);
+        hash.finalize().into()
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {

@@ -28,6 +28,8 @@ use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
+/// Tokens that are kept; there is one for each repository.
+const MAX_SLOTS: usize = 1024;
 /// What a token lasts if its server does not say.
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
 
@@ -244,7 +246,12 @@ impl Auth {
     }
 
     fn slot(&self, scopes: &Scopes) -> Arc<tokio::sync::Mutex<Slot>> {
-        Arc::clone(self.slots.lock().entry(scopes.clone()).or_default())
+        let mut slots = self.slots.lock();
+        if slots.len() >= MAX_SLOTS && !slots.contains_key(scopes) {
+            // Repositories of mirrors that are done: what somebody still wants is fetched again.
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(slots.entry(scopes.clone()).or_default())
     }
 
     /// The login that goes along with each request.

@@ -45,7 +45,7 @@ impl Transfer {
     pub(crate) async fn prefetch(&self, repository: &Repository, blobs: &[ReadyBlob]) -> Prefetch<'_> {
         let begun = blobs.iter().map(|blob| async {
             let location = self.knowledge.blobs.location(&blob.digest).try_lock_owned().ok()?;
-            if !location.is_empty() {
+            if !location.is_empty() || self.elsewhere(repository, blob).is_some() {
                 return None;
             }
             let (held, session) = join(self.ask(repository, blob), self.open(repository, blob)).await;

@@ -28,6 +28,8 @@ pub(crate) enum BlobStep {
     Known,
     /// Take it over from another repository of the mirror.
     Mount(Repository),
+    /// Take it over from a repository of another mirror on the same host.
+    Borrow(Repository),
     /// Ask whether the repository has it.
     Ask,
     /// Send it.
@@ -35,11 +37,12 @@ pub(crate) enum BlobStep {
 }
 
 impl BlobStep {
-    /// The step of a blob that is known to be in `known_in`, and that the repository was found to hold as `held`, if it was
-    /// asked. Not every registry mounts; one that `declined` may have the blob here all the same.
+    /// The step of a blob that is known to be in `known_in`, or `elsewhere` on the host, and that the repository was found to
+    /// hold as `held`, if it was asked. Not every registry mounts; one that `declined` may have the blob here all the same.
     pub(crate) fn next(
         repository: &Repository,
         known_in: &[Repository],
+        elsewhere: Option<&Repository>,
         trust: Trust,
         declined: bool,
         held: Option<BlobPresence>,
@@ -50,10 +53,11 @@ impl BlobStep {
         if held == Some(BlobPresence::Blob) || known_in.contains(repository) {
             return Self::Known;
         }
-        match known_in.first().filter(|_| !declined) {
-            Some(from) => Self::Mount(from.clone()),
-            None if held.is_none() => Self::Ask,
-            None => Self::Upload,
+        match (known_in.first().filter(|_| !declined), elsewhere.filter(|_| !declined)) {
+            (Some(from), _) => Self::Mount(from.clone()),
+            (None, Some(from)) => Self::Borrow(from.clone()),
+            (None, None) if held.is_none() => Self::Ask,
+            (None, None) => Self::Upload,
         }
     }
 }
@@ -79,8 +83,21 @@ mod tests {
             (&nowhere, Trust::Mirror, false, Some(BlobPresence::OtherSize(3)), BlobStep::Upload),
             (&in_here, Trust::Nothing, false, Some(BlobPresence::Blob), BlobStep::Upload),
         ] {
-            let next = BlobStep::next(&here, known_in, trust, declined, held);
+            let next = BlobStep::next(&here, known_in, None, trust, declined, held);
             assert_eq!(next, step, "{known_in:?} {trust:?} {declined} {held:?}");
         }
+    }
+
+    #[test]
+    fn a_repository_of_another_mirror_comes_after_the_own_ones_and_before_the_question() {
+        let [here, there, other] = ["here", "there", "other"].map(|name| name.parse::<Repository>().unwrap());
+        let next = |known_in: &[Repository], trust, declined| {
+            BlobStep::next(&here, known_in, Some(&other), trust, declined, None)
+        };
+        assert_eq!(next(&[], Trust::Mirror, false), BlobStep::Borrow(other.clone()));
+        assert_eq!(next(&[], Trust::Mirror, true), BlobStep::Ask);
+        assert_eq!(next(&[], Trust::Nothing, false), BlobStep::Upload);
+        assert_eq!(next(std::slice::from_ref(&there), Trust::Mirror, false), BlobStep::Mount(there.clone()));
+        assert_eq!(next(std::slice::from_ref(&here), Trust::Mirror, false), BlobStep::Known);
     }
 }

@@ -1,0 +1,227 @@
+//! What the mirrors of a run share that are on one host, with one account: HTTP clients and their connections, tokens, what
+//! was learned at the front door, and where blobs are. So the hundredth site of a registry costs it no more than its images.
+//!
+//! What belongs to the host whoever asks (pauses, circuit breaker, retries, quirks) is shared by all accounts. What belongs to
+//! one mirror (who hears of it, limits on bytes, how often it tries) stays with that mirror's client.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::Instant;
+use crate::registry::auth::Identities;
+use crate::registry::client::ApiClient;
+use crate::registry::endpoint::{Endpoint, Scheme};
+use crate::registry::error::RegistryError;
+use crate::registry::host::{HostState, OtherHosts};
+use crate::registry::sources::BlobSources;
+use crate::registry::tls::Clients;
+use crate::registry::transport::Transport;
+use crate::registry::{ClientOptions, connect};
+use crate::sync::Mutex;
+use crate::tls::system_authorities;
+
+/// A host that could not be entered is left alone this long: mirrors whose turn comes meanwhile fail as the first one did.
+const REST: Duration = Duration::from_secs(30);
+/// HTTP clients that are kept, with their connections, while no mirror uses them.
+const MAX_IDLE_CLIENTS: usize = 16;
+/// Blobs whose places are remembered, of all hosts together.
+const MAX_BLOBS: usize = 100_000;
+
+/// The hosts of a run.
+#[derive(Default)]
+pub struct Hosts {
+    shared: Mutex<HashMap<[u8; 32], Arc<SharedHost>>>,
+    states: Mutex<HashMap<(Endpoint, Duration), Arc<HostState>>>,
+    /// The last ones that were used.
+    clients: Mutex<VecDeque<Arc<Clients>>>,
+}
+
+/// One host, as one account sees it.
+pub(super) struct SharedHost {
+    /// Held by the one that knocks, so that the others wait for what comes of it.
+    door: tokio::sync::Mutex<Door>,
+    pub(super) identities: Identities,
+    pub(super) blobs: BlobSources,
+    others: Arc<OtherHosts>,
+    clients: Mutex<Weak<Clients>>,
+}
+
+/// What came of knocking.
+enum Door {
+    Unknown,
+    Open(Scheme),
+    Shut { why: RegistryError, since: Instant },
+}
+
+impl fmt::Debug for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hosts({})", self.shared.lock().len())
+    }
+}
+
+impl Hosts {
+    /// Says which mirrors there will be: where several are on one host, it is remembered where their blobs are.
+    pub(crate) fn announce<'a>(mirrors: impl IntoIterator<Item = (&'a Endpoint, &'a ClientOptions)>) {
+        let mut hosts: HashMap<*const SharedHost, (Arc<SharedHost>, usize)> = HashMap::new();
+        for (endpoint, options) in mirrors {
+            let shared = options.hosts.shared(endpoint, options);
+            hosts.entry(Arc::as_ptr(&shared)).or_insert((shared, 0)).1 += 1;
+        }
+        let several: Vec<_> = hosts.into_values().filter(|(_, mirrors)| *mirrors > 1).collect();
+        for (shared, _) in &several {
+            shared.blobs.remember(MAX_BLOBS / several.len());
+        }
+    }
+
+    /// What the mirrors share that talk to this host in this way.
+    pub(super) fn shared(&self, endpoint: &Endpoint, options: &ClientOptions) -> Arc<SharedHost> {
+        let new = || {
+            Arc::new(SharedHost {
+                door: tokio::sync::Mutex::new(Door::Unknown),
+                identities: Identities::new(options),
+                blobs: BlobSources::default(),
+                others: Arc::new(OtherHosts::new(options.retry.connect_patience)),
+                clients: Mutex::default(),
+            })
+        };
+        Arc::clone(self.shared.lock().entry(key(endpoint, options)).or_insert_with(new))
+    }
+
+    /// A client of one mirror. The first one knocks at the front door: it settles the scheme, learns what kind of credentials are
+    /// wanted, and shows them.
+    pub(super) async fn enter(
+        &self,
+        shared: &SharedHost,
+        endpoint: &Endpoint,
+        options: &ClientOptions,
+    ) -> Result<ApiClient, RegistryError> {
+        let mut door = shared.door.lock().await;
+        let known = match &*door {
+            Door::Shut { why, since } if since.elapsed() < REST => return Err(why.clone()),
+            Door::Open(scheme) => Some(*scheme),
+            Door::Shut { .. } | Door::Unknown => None,
+        };
+        let entered = self.knock(shared, endpoint, options, known).await;
+        *door = match &entered {
+            Ok(client) => Door::Open(client.endpoint.scheme()),
+            Err(why) => Door::Shut { why: why.clone(), since: Instant::now() },
+        };
+        entered
+    }
+
+    async fn knock(
+        &self,
+        shared: &SharedHost,
+        endpoint: &Endpoint,
+        options: &ClientOptions,
+        known: Option<Scheme>,
+    ) -> Result<ApiClient, RegistryError> {
+        let scheme = match known {
+            Some(scheme) => scheme,
+            None => settled_scheme(endpoint, options).await?,
+        };
+        let endpoint = endpoint.with_scheme(scheme);
+        let host = self.state(&endpoint, options.retry.connect_patience);
+        let client = ApiClient {
+            transport: Transport::new(self.clients(shared, &endpoint, options)?, options),
+            policy: options.retry.clone(),
+            observer: Arc::clone(&options.observer),
+            others: Arc::clone(&shared.others),
+            host,
+            endpoint,
+        };
+        let was_given_up = client.host.is_given_up();
+        if let Some(cause) = client.host.given_up(Instant::now(), REST) {
+            return Err(client.not_reached(cause)?);
+        }
+        if known.is_none() || was_given_up {
+            match connect::knock(&client).await {
+                Ok(()) => {}
+                Err(error) if error.status() == Some(401) => shared.identities.learn(&client, error).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(client)
+    }
+
+    fn state(&self, endpoint: &Endpoint, patience: Duration) -> Arc<HostState> {
+        let new = || Arc::new(HostState::new(patience));
+        Arc::clone(self.states.lock().entry((endpoint.clone(), patience)).or_insert_with(new))
+    }
+
+    /// The HTTP clients of a host. Those that nobody has used for long are gone, with their connections, and are made anew.
+    fn clients(
+        &self,
+        shared: &SharedHost,
+        endpoint: &Endpoint,
+        options: &ClientOptions,
+    ) -> Result<Arc<Clients>, RegistryError> {
+        let mut known = shared.clients.lock();
+        let clients = match known.upgrade() {
+            Some(clients) => clients,
+            None => Arc::new(Clients::new(endpoint, options)?),
+        };
+        *known = Arc::downgrade(&clients);
+        let mut kept = self.clients.lock();
+        kept.retain(|other| !Arc::ptr_eq(other, &clients));
+        kept.push_back(Arc::clone(&clients));
+        let too_many = kept.len().saturating_sub(MAX_IDLE_CLIENTS);
+        kept.drain(..too_many);
+        Ok(clients)
+    }
+}
+
+async fn settled_scheme(endpoint: &Endpoint, options: &ClientOptions) -> Result<Scheme, RegistryError> {
+    let scheme = connect::scheme(endpoint, options).await?;
+    if endpoint.scheme() == Scheme::Unstated && scheme == Scheme::Http && options.has_certificates() {
+        let text = "speaks plain HTTP: the certificates that are given for all mirrors are not used for it";
+        options.observer.warning(&format!("{} {text}", endpoint.authority()));
+    }
+    if scheme == Scheme::Https && options.authorities.is_empty() && !options.skip_verify {
+        // They will be asked for in the handshake, where reading them would hold up other mirrors.
+        let read = tokio::task::spawn_blocking(|| system_authorities().is_some()).await;
+        tracing::trace!(?read, "the system's authorities");
+    }
+    Ok(scheme)
+}
+
+/// What tells apart the ways to talk to hosts. Secrets cannot be read from it.
+fn key(endpoint: &Endpoint, options: &ClientOptions) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    let terms =
+        (options.skip_verify, options.must_speak_tls, &options.timeouts, options.max_idle_connections);
+    let patience = options.retry.connect_patience;
+    let written =
+        format!("{:?} {endpoint} {} {terms:?} {patience:?}", endpoint.scheme(), endpoint.api_path());
+    add(written.as_bytes());
+    for realm in &options.auth_realms {
+        add(realm.as_bytes());
+    }
+    if let Some(credential) = &options.credential {
+        add(&credential.fingerprint());
+    }
+    for (path, credential) in &options.credentials_below {
+        add(path.as_str().as_bytes());
+        add(&credential.fingerprint());
+    }
+    for authorities in &options.authorities {
+        add(b"authorities");
+        authorities.certificates().iter().for_each(|certificate| add(certificate));
+    }
+    for certificate in &options.client_certificates {
+        add(b"client certificate");
+        certificate.chain().for_each(&mut add);
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! What mirrors on one host share, and what they do not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::registry::testing::{answer, connect, lines, options, registry, repository, with_password};
+use crate::registry::{
+    BandwidthLimiter, ClientOptions, Credential, CredentialSource, FailureKind, Observer, Registry, Target,
+};
+
+/// Counts the requests of one mirror.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Observer for Counting {
+    fn request(&self, _method: &str, _status: Option<u16>, _after: Duration) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn mirrors_on_one_host_knock_once_and_each_hears_of_its_own_requests() {
+    let (here, log) =
+        registry(|seen, _| answer(if seen.target == "/v2/" { 200 } else { 404 }, &[], "")).await;
+    let options = options();
+    let heard: Vec<Arc<Counting>> = (0..5).map(|_| Arc::default()).collect();
+    let mirrors = heard.iter().enumerate().map(|(n, heard)| {
+        let rate = "1MB/s".parse().unwrap();
+        let own = ClientOptions {
+            observer: Arc::clone(heard) as Arc<dyn Observer>,
+            bandwidth: vec![Arc::new(BandwidthLimiter::new(rate))],
+            ..options.clone()
+        };
+        let here = here.clone();
+        async move {
+            let registry = connect(&here, own).await.unwrap();
+            for tag in 0..n {
+                registry.head_manifest(&repository(), &tag.to_string()).await.unwrap();
+            }
+        }
+    });
+    futures_util::future::join_all(mirrors).await;
+    let knocks = lines(&log).iter().filter(|line| line.ends_with("/v2/")).count();
+    assert_eq!(knocks, 1);
+    let mut counts: Vec<usize> = heard.iter().map(|heard| heard.0.load(Ordering::Relaxed)).collect();
+    let all: usize = counts.iter().sum();
+    assert_eq!(all, log.lock().len());
+    counts[0] -= 1;
+    assert_eq!(counts, [0, 1, 2, 3, 4], "the first one knocked");
+}
+
+#[tokio::test]
+async fn who_is_somebody_else_or_trusts_somebody_else_shares_nothing() {
+    let (here, log) = registry(|_, _| answer(200, &[], "")).await;
+    let options = with_password();
+    let other = Credential::password("user", "other".into(), CredentialSource::fixed("a test"));
+    let nobody = ClientOptions { credential: None, ..options.clone() };
+    let somebody = ClientOptions { credential: Some(other), ..options.clone() };
+    let mut patient = options.clone();
+    patient.retry.connect_patience *= 2;
+    for own in [&options, &nobody, &somebody, &patient, &options] {
+        connect(&here, own.clone()).await.unwrap();
+    }
+    let below = format!("http://{here}").parse::<Target>().unwrap().endpoint.with_api_path("/a").unwrap();
+    Registry::connect(&below, options).await.unwrap();
+    let knocks = |path: &str| lines(&log).iter().filter(|line| line.ends_with(path)).count();
+    assert_eq!((knocks(" /v2/"), knocks(" /a/v2/")), (4, 1));
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_for_a_repository_whatever_mirrors_ask_for_it() {
+    let (here, log) = registry(|seen, here| match seen.target.as_str() {
+        target if target.starts_with("/token") => answer(200, &[], r#"{"token":"t","expires_in":300}"#),
+        _ if seen.header("authorization").is_empty() => {
+            answer(401, &[("www-authenticate", &format!("Bearer realm=\"http://{here}/token\""))], "")
+        }
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    let options = with_password();
+    for _ in 0..4 {
+        let registry = connect(&here, options.clone()).await.unwrap();
+        registry.head_manifest(&repository(), "1").await.unwrap();
+    }
+    let lines = lines(&log);
+    let count = |is: fn(&&String) -> bool| lines.iter().filter(is).count();
+    let knocks = count(|line| line.ends_with(" /v2/"));
+    // One proves the login, one is for the repository.
+    let tokens = count(|line| line.contains("/token"));
+    assert_eq!((knocks, tokens, count(|line| line.contains("/manifests/"))), (1, 2, 4), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_is_not_shown_again_for_other_mirrors() {
+    let (here, log) = registry(|_, _| answer(401, &[("www-authenticate", "Basic realm=\"r\"")], "")).await;
+    let options = with_password();
+    for _ in 0..20 {
+        let error = connect(&here, options.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Auth, "{error:?}");
+    }
+    let shown = log.lock().iter().filter(|seen| !seen.header("authorization").is_empty()).count();
+    assert!(shown <= 3 && log.lock().len() <= 4, "{:?}", lines(&log));
+}
+
+#[tokio::test]
+async fn a_dead_host_is_waited_for_once() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut options = options();
+    options.retry.connect_patience = Duration::from_millis(300);
+    let start = Instant::now();
+    for _ in 0..30 {
+        let error = connect(&format!("127.0.0.1:{port}"), options.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Unreachable);
+    }
+    assert!(start.elapsed() < 10 * options.retry.connect_patience, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn retries_have_one_budget_whatever_mirrors_use_them() {
+    let (here, _) = registry(|seen, _| answer(if seen.target == "/v2/" { 200 } else { 404 }, &[], "")).await;
+    let options = options();
+    let (one, other) =
+        (connect(&here, options.clone()).await.unwrap(), connect(&here, options).await.unwrap());
+    while one.host().take_retry() {}
+    assert!(!other.host().take_retry());
+}

@@ -1,0 +1,104 @@
+//! Where blobs are on a host that several mirrors of a run share: from there the others mount them, and nothing is sent again.
+//!
+//! A hint, no more: a registry that declines a mount opens a session for the blob instead, and the place is forgotten.
+
+use std::collections::HashMap;
+
+use crate::oci::{Digest, Repository};
+use crate::registry::Registry;
+use crate::sync::Mutex;
+
+/// A repository that has a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BlobSource {
+    pub repository: Repository,
+    /// The host has acknowledged the blob there in this run, or given out bytes of it.
+    pub is_proven: bool,
+}
+
+/// One repository for each blob.
+#[derive(Debug, Default)]
+pub(super) struct BlobSources(Mutex<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    most: usize,
+    sources: HashMap<Digest, BlobSource>,
+}
+
+impl BlobSources {
+    /// So many blobs are remembered from now on.
+    pub(super) fn remember(&self, most: usize) {
+        self.0.lock().most = most;
+    }
+
+    fn of(&self, digest: &Digest) -> Option<BlobSource> {
+        self.0.lock().sources.get(digest).cloned()
+    }
+
+    fn note(&self, digest: Digest, repository: &Repository, is_proven: bool) {
+        let mut places = self.0.lock();
+        let is_full = places.sources.len() >= places.most;
+        match places.sources.get_mut(&digest) {
+            Some(known) if known.is_proven >= is_proven => {}
+            Some(known) => *known = BlobSource { repository: repository.clone(), is_proven },
+            None if is_full => {}
+            None => {
+                places.sources.insert(digest, BlobSource { repository: repository.clone(), is_proven });
+            }
+        }
+    }
+
+    fn forget(&self, digest: &Digest, repository: &Repository) {
+        let mut places = self.0.lock();
+        if places.sources.get(digest).is_some_and(|known| known.repository == *repository) {
+            places.sources.remove(digest);
+        }
+    }
+}
+
+impl Registry {
+    /// Another repository of this host that has a blob, by what mirrors on it have seen; none where the host does not mount.
+    pub(crate) fn source_of(&self, digest: &Digest, repository: &Repository) -> Option<BlobSource> {
+        let source = self.shared().blobs.of(digest).filter(|source| source.repository != *repository)?;
+        self.host().quirks().takes_mounts().then_some(source)
+    }
+
+    /// Takes in where a blob is.
+    pub(crate) fn note_source(&self, digest: Digest, repository: &Repository, is_proven: bool) {
+        self.shared().blobs.note(digest, repository, is_proven);
+    }
+
+    /// Takes in where a blob is not, or cannot be mounted from.
+    pub(crate) fn forget_source(&self, digest: &Digest, repository: &Repository) {
+        self.shared().blobs.forget(digest, repository);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_is_kept_for_each_blob_and_what_is_proven_counts_more() {
+        let sources = BlobSources::default();
+        let [a, b] = ["a", "b"].map(|name| name.parse::<Repository>().unwrap());
+        let [x, y] = [b"x", b"y"].map(|bytes| Digest::of(bytes));
+        sources.note(x, &a, true);
+        assert_eq!(sources.of(&x), None, "nobody shares the host");
+        sources.remember(1);
+        sources.note(x, &a, false);
+        sources.note(x, &b, false);
+        sources.note(y, &b, true);
+        assert_eq!(sources.of(&x).map(|source| source.repository), Some(a.clone()));
+        assert_eq!(sources.of(&y), None, "there is room for one");
+        sources.note(x, &b, true);
+        sources.note(x, &a, false);
+        let proven = BlobSource { repository: b.clone(), is_proven: true };
+        assert_eq!(sources.of(&x), Some(proven));
+        sources.forget(&x, &a);
+        assert!(sources.of(&x).is_some());
+        sources.forget(&x, &b);
+        assert_eq!(sources.of(&x), None);
+    }
+}
