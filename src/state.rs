@@ -26,7 +26,7 @@ mod schema;
 mod verdicts;
 mod worker;
 
-use crate::clock;
+use crate::clock::{self, Instant};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -85,12 +85,17 @@ impl State {
         }
     }
 
-    /// Locks one mirror for a run, and waits until the run that holds it ends. `None` where nothing is kept.
-    ///
-    /// # Errors
-    /// As [`RunLock::wait`].
-    pub(crate) fn wait_for_lock(&self, mirror: &str) -> Result<Option<RunLock>, LockError> {
-        self.folder.as_deref().map(|folder| RunLock::wait(folder, mirror)).transpose()
+    /// Locks these mirrors for a run, and waits for the runs that hold one of them, as [`RunLock::wait_for_each`] does. `None`
+    /// where nothing is kept.
+    pub(crate) fn wait_for_locks(
+        &self,
+        mirrors: &[String],
+        until: Option<Instant>,
+        waits: impl FnMut(usize, &LockError),
+    ) -> Vec<Result<Option<RunLock>, LockError>> {
+        let Some(folder) = &self.folder else { return mirrors.iter().map(|_| Ok(None)).collect() };
+        let locks = RunLock::wait_for_each(folder, mirrors, until, waits);
+        locks.into_iter().map(|lock| lock.map(Some)).collect()
     }
 
     /// Whether anything is remembered at all.

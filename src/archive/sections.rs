@@ -14,11 +14,15 @@ use crate::archive::tar::SPARSE;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::archive::{Listed, Reader, Section, distinct};
 use crate::archive::{
-    attachments, dir_transport, docker_archive, imgpkg, marks, nested, oc_tree, oci_layout, partial,
-    registry_tree, views,
+    attachments, dir_transport, docker_archive, file_name, imgpkg, marks, nested, oc_tree, oci_layout,
+    partial, registry_tree, views,
 };
-use crate::error::{BundleError, Fault};
+use crate::error::{BundleError, Fault, printable};
 use crate::oci::{Digest, Manifest};
+use crate::units::count;
+
+/// Folders of sources that have samples for tests in them, some of them damaged on purpose.
+const SAMPLES: &[&str] = &["testdata", "test", "tests", "fixtures"];
 
 /// What of a tree belongs to a bundle of a known kind, by folder.
 #[derive(Debug, Default)]
@@ -129,7 +133,7 @@ pub(super) fn read(
         marks.iter().map(|mark| (mark.folder.as_str(), mark)).collect();
     catalog.left_out.retain(|it| !marks::makers(&it.path).iter().any(|folder| folders.contains_key(folder)));
     if depth > 0 && catalog.images.is_empty() && marks.is_empty() {
-        forget_what_weighs_little(&mut catalog, tree);
+        pass_over_what_weighs_little(&mut catalog, tree);
     }
     catalog.left_out.extend(marks.iter().map(marks::Mark::left_out));
     catalog.left_out.extend(members_not_read(tree, catalog.has_images(), &belongs));
@@ -152,17 +156,16 @@ pub(super) fn read(
 fn members_not_read(tree: &Tree<'_>, has_images: bool, belongs: &dyn Fn(&str) -> bool) -> Vec<LeftOut> {
     let other = |path: &str| !belongs(path) && !nested::is_called_as_content(path);
     let mut found = Vec::new();
-    // A tar of sources has links of all kinds.
-    if has_images {
-        let why = |target| {
-            format!(
-                "it leads to {target:?}, which is not in the bundle; next: pack the files themselves, as with \
-                 `tar --dereference`"
-            )
-        };
-        let links = tree.dangling().filter(|(path, _)| !tree.is_directory() && other(path));
-        found.extend(links.map(|(path, target)| LeftOut::unreadable(path, "a link", why(target))));
-    }
+    let why = |target| {
+        format!(
+            "it leads to {target:?}, which is not in the bundle; next: pack the files themselves, as with \
+             `tar --dereference`"
+        )
+    };
+    // A tar of sources has links of all kinds; one that is called as an archive stands for one anywhere.
+    let counts = |path: &str| has_images || stands_for_an_archive(path);
+    let links = tree.dangling().filter(|(path, _)| !tree.is_directory() && other(path) && counts(path));
+    found.extend(links.map(|(path, target)| LeftOut::unreadable(path, "a link", why(target))));
     for (path, what) in tree.odd().filter(|(path, what)| *what == SPARSE && other(path)) {
         let why = "it cannot be read as it is packed; next: pack it without --sparse";
         found.push(LeftOut::unreadable(path, what, why));
@@ -170,15 +173,43 @@ fn members_not_read(tree: &Tree<'_>, has_images: bool, belongs: &dyn Fn(&str) ->
     found
 }
 
-/// An archive without images, such as a tar of sources, may have archives in it that are zip files or damaged on purpose.
-/// They count only if they are most of it.
-fn forget_what_weighs_little(catalog: &mut Catalog, tree: &Tree<'_>) {
+/// An archive without images, such as a tar of sources, may have files in it that cannot be read: zip files that hold none, or
+/// samples for tests. They count if all of them together are most of it, and each one that is called as an archive. The
+/// others are noted.
+fn pass_over_what_weighs_little(catalog: &mut Catalog, tree: &Tree<'_>) {
+    let unreadable = catalog.left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
+    let unreadable = unreadable.map(|it| it.path.as_str());
+    let broken = catalog.broken.iter().map(|broken| broken.name.as_str());
+    let unread: HashSet<&str> = unreadable.chain(broken).collect();
     let files = tree.files();
     let all: u64 = files.iter().map(|file| file.len).sum();
-    let little: HashSet<&str> =
-        files.iter().filter(|file| file.len < all.div_ceil(2)).map(|file| file.path).collect();
-    catalog.left_out.retain(|it| !little.contains(it.path.as_str()));
-    catalog.broken.retain(|broken| !little.contains(broken.name.as_str()));
+    let weight: u64 = files.iter().filter(|file| unread.contains(file.path)).map(|file| file.len).sum();
+    if weight >= all.div_ceil(2) {
+        return;
+    }
+    let passed_over: Vec<&str> = files
+        .iter()
+        .map(|file| file.path)
+        .filter(|path| unread.contains(path) && !stands_for_an_archive(path))
+        .collect();
+    if passed_over.is_empty() {
+        return;
+    }
+    let note = format!(
+        "{} of it cannot be read, and a small part of an archive without images: {}",
+        count(passed_over.len(), "file"),
+        passed_over.iter().map(|path| printable(path)).collect::<Vec<_>>().join(", ")
+    );
+    let passed_over: HashSet<&str> = passed_over.into_iter().collect();
+    catalog.left_out.retain(|it| !passed_over.contains(it.path.as_str()));
+    catalog.broken.retain(|broken| !passed_over.contains(broken.name.as_str()));
+    catalog.notes.push(note);
+}
+
+/// Whether a file is called as an archive or compressed data, and is none of the samples that sources have for their tests.
+fn stands_for_an_archive(path: &str) -> bool {
+    let is_sample = parent(path).split('/').any(|folder| SAMPLES.contains(&folder));
+    file_name::says(path).is_some() && !is_sample
 }
 
 /// The files of a tree that belong to images.

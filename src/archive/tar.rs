@@ -220,18 +220,20 @@ impl<'a> Walker<'a> {
         let kind = match block[156] {
             _ if sparse => MemberKind::Odd(SPARSE),
             b'0' | 0 | b'7' if name.ends_with(b"/") => MemberKind::Directory,
-            b'0' | 0 | b'7' => MemberKind::File,
             b'1' => MemberKind::Hardlink(link),
             b'2' => MemberKind::Symlink(link),
             b'3' | b'4' => MemberKind::Odd("a device"),
-            b'5' => MemberKind::Directory,
+            // D: GNU's, with the names of what lies in the folder.
+            b'5' | b'D' => MemberKind::Directory,
             b'6' => MemberKind::Odd("a named pipe"),
             b'S' => {
                 offset = self.after_sparse_map(block, offset)?;
                 MemberKind::Odd(SPARSE)
             }
             b'M' => MemberKind::Odd("the rest of a file that began on another volume"),
-            _ => MemberKind::Odd("a member of an unknown type"),
+            b'V' => MemberKind::Odd("the name of the archive"),
+            // POSIX: what is of an unknown type is to be read as a regular file, which 0, NUL and 7 are.
+            _ => MemberKind::File,
         };
         // Links, devices, directories and pipes have no bytes, whatever their size field says (GNU tar, Go, Python).
         let len = if matches!(block[156], b'1'..=b'6') && !sparse { 0 } else { size };
@@ -483,6 +485,20 @@ mod tests {
         let (members, _) = walk(bytes).unwrap();
         assert_eq!(members[0].kind, MemberKind::Odd(SPARSE));
         assert_eq!((members[1].name.as_str(), members[1].offset), ("b", 2048));
+    }
+
+    #[test]
+    fn members_of_an_unknown_type_are_files_as_posix_has_it() {
+        for flag in [b'Z', b'A', 0xff] {
+            let bytes = [header("x.tar", 3, flag, ""), padded(b"abc"), member("b", b"x"), end()].concat();
+            let (members, _) = walk(bytes).unwrap();
+            assert_eq!((&members[0].kind, members[0].len), (&MemberKind::File, 3));
+            assert_eq!(members[1].name, "b");
+        }
+        let dump = [header("d/", 4, b'D', ""), padded(b"Yb\0\0"), member("d/b", b"x"), end()].concat();
+        let (members, _) = walk(dump).unwrap();
+        assert_eq!(members[0].kind, MemberKind::Directory);
+        assert_eq!(members[1].name, "d/b");
     }
 
     fn some_tar() -> Vec<u8> {

@@ -926,6 +926,9 @@ fn sources_charts_and_layers_have_things_in_them_that_are_no_images() {
     ]);
     let catalog1 = catalog(&[good.clone(), ("sources.tgz".into(), gzip(&sources))]);
     assert_eq!((left_out(&catalog1), catalog1.broken.len()), (vec!["sources.tgz: no-image".to_owned()], 0));
+    let note = "sources.tgz: 2 files of it cannot be read, and a small part of an archive without images: \
+                testdata/cut.tar, lib/wrapper.jar";
+    assert_eq!(catalog1.notes, [note]);
     // What is most of an archive is what it was made for.
     let release = tar_of(&[("images.zip".to_owned(), zip), ("VERSION".into(), b"1.2.3".to_vec())]);
     let catalog2 = catalog(&[good.clone(), ("release.tar".into(), release)]);
@@ -943,6 +946,39 @@ fn sources_charts_and_layers_have_things_in_them_that_are_no_images() {
             "{content}"
         );
     }
+}
+
+#[test]
+fn archives_that_cannot_be_read_count_however_little_each_is_of_what_they_lie_in() {
+    let good = ("good.tar".to_owned(), tar_of(&saved("a:1", &["one"])));
+    let lz4 = [b"\x04\x22\x4d\x18".as_slice(), &[7; 200]].concat();
+    let three = |contents: &[u8], end: &str| -> Files {
+        ["a", "b", "c"].map(|name| (format!("{name}{end}"), contents.to_vec())).into()
+    };
+    let text = ("NOTES".to_owned(), b"much text ".repeat(900));
+    // Together they are most of it, whatever they are called.
+    let nameless = catalog(&[good.clone(), ("images.tar".into(), tar_of(&three(&lz4, "")))]);
+    let expected = ["a", "b", "c"].map(|name| format!("images.tar/{name}: unreadable"));
+    assert_eq!(left_out(&nameless), expected);
+    // Their names say what they are.
+    let named = [three(&lz4, ".tar.lz4"), vec![text.clone()]].concat();
+    let named = catalog(&[good.clone(), ("images.tar".into(), tar_of(&named))]);
+    let expected = ["a", "b", "c"].map(|name| format!("images.tar/{name}.tar.lz4: unreadable"));
+    assert_eq!(left_out(&named), expected);
+    let cut = &tar_of(&saved("b:1", &["two"]))[..1300];
+    let broken = [three(cut, ".tar"), vec![text.clone()]].concat();
+    let broken = catalog(&[good.clone(), ("images.tar".into(), tar_of(&broken))]);
+    assert_eq!(broken.broken.len(), 3, "{:?}", broken.broken);
+    let links: Vec<u8> = header("gone.tar", 0, b'2', "../store/gone.tar");
+    let linked = catalog(&[good, ("links.tar".into(), [links, tar_of(&[text])].concat())]);
+    assert_eq!(left_out(&linked), ["links.tar/gone.tar: unreadable"]);
+}
+
+#[test]
+fn an_image_in_a_member_of_an_unknown_type_is_found() {
+    let inner = tar_of(&saved("a:1", &["one"]));
+    let member = [header("a.tar", inner.len() as u64, b'Z', ""), inner].concat();
+    assert_eq!(names(&read_tar([member, vec![0; 1024]].concat()).unwrap()), set(&["docker.io/library/a:1"]));
 }
 
 #[test]

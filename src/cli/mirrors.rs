@@ -101,10 +101,7 @@ impl MirrorArgs {
         let bandwidth = Bandwidth::parse(&self.bandwidth, &named)?;
         let mut passwords = Passwords::default();
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        for (n, MirrorEntry { given, target, ca, pull_credentials }) in places.iter().enumerate() {
-            if let Some(other) = places[..n].iter().find(|other| other.target.is_same_place(target)) {
-                return Err(given_twice(&other.given, given));
-            }
+        for MirrorEntry { given, target, ca, pull_credentials } in &places {
             let mut options = options.clone();
             options.bandwidth = bandwidth.limiters(target);
             let own =
@@ -117,6 +114,9 @@ impl MirrorArgs {
             options.client_certificates.extend(self.client_certificate(&named, target)?);
             let own = pull_credentials.as_ref();
             let target = &self.with_api_path(&named, target)?;
+            if let Some(n) = mirrors.iter().position(|other| other.target.is_same_place(target)) {
+                return Err(given_twice(&places[n].given, given));
+            }
             let finding = self.credentials.find(&named, &mut passwords, own, target, &options, output);
             let WhoWeAre { credential, below } = runtime.block_on(finding)?;
             let client = ClientOptions { credential, credentials_below: below, ..options };

@@ -78,7 +78,9 @@ pub(super) fn mirror_failed(failure: &Failure) -> Vec<String> {
 /// Which images of a mirror are not complete, a line for each cause, with indented lines that say more.
 pub(super) fn images_failed(mirror: &Outcome) -> Vec<String> {
     let (mut lines, mut hints) = (Vec::new(), Vec::new());
-    let groups = alike(&mirror.images_failed);
+    // What the mirror as a whole was stopped for is said once; the report names the images all the same.
+    let said = |failure: &Failure| mirror.error.as_ref().is_some_and(|whole| whole.class == failure.class);
+    let groups = alike(mirror.images_failed.iter().filter(|failed| !said(&failed.failure)));
     for group in groups.iter().take(MAX_SHOWN) {
         let failure = &group.first.failure;
         lines.push(format!("{} [{}]", printable(&group.in_words()), failure.class));
@@ -96,4 +98,30 @@ pub(super) fn images_failed(mirror: &Outcome) -> Vec<String> {
 
 fn next(hint: &str) -> String {
     format!("  next: {}", printable(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Class;
+    use crate::report::outcome::{ImageFailure, Phase};
+
+    #[test]
+    fn what_stopped_a_mirror_is_not_told_again_for_each_of_its_images() {
+        let failed = |class| ImageFailure {
+            image: "a".into(),
+            place: "a".into(),
+            digest: None,
+            phase: Phase::Upload,
+            failure: Failure::new(class, "why"),
+        };
+        let images = vec![failed(Class::Deadline), failed(Class::Denied)];
+        let mirror = Outcome {
+            images_failed: images,
+            error: Some(Failure::new(Class::Deadline, "the run has taken as long as it may")),
+            ..Outcome::new("m".into())
+        };
+        assert_eq!(images_failed(&mirror).len(), 1);
+        assert_eq!(images_failed(&Outcome { error: None, ..mirror }).len(), 2);
+    }
 }

@@ -16,6 +16,7 @@ use super::site_mirror::SiteMirrors;
 use super::sites_file::{Chosen, SitesArgs, accept, files_of};
 use super::{Done, plan};
 use crate::bundle::Input;
+use crate::clock::Instant;
 use crate::compress::Method;
 use crate::config::{BundleFiles, Candidate, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel, Wave};
 use crate::engine::{
@@ -136,13 +137,15 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     if config.stage.is_some() {
         output.warn("stage is read, and this version keeps nothing there yet");
     }
+    // From here on everything counts: locks that are waited for, and each bundle that is tried.
+    let ends = args.deadline.or(config.deadline).and_then(|after| Instant::now().checked_add(after));
     let mut bundles = files(config, output, document)?;
     let opener = args.cost.over(config).opener()?;
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
     let if_running = args.if_running.map_or(config.if_running, WhenRunning::meant);
     let Locked { sites, locks: _locks, deferred, mut failed } =
-        lock(sites, &opener.state, if_running, output);
+        lock(sites, &opener.state, if_running, ends, output);
     document.deferred = deferred;
     let bandwidth = args.bandwidth.or(config.bandwidth);
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
@@ -165,8 +168,9 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         };
         document.mirrors = mirrors.iter().map(not_begun).collect();
     } else if !mirrors.is_empty() {
-        let schedule = args.schedule(config, &chosen.sites, &mirrors, failed.len());
+        let schedule = args.schedule(config, &chosen.sites, &mirrors, failed.len(), ends);
         interrupt.sending();
+        let mut earlier = Vec::new();
         let pushed = loop {
             let (inputs, sums) = inputs(&bundles);
             document.sources = inputs.iter().map(ToString::to_string).collect();
@@ -181,11 +185,13 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
                 listeners: listeners.clone(),
                 cancel: interrupt.token.clone(),
             };
-            let pushed = runtime.block_on(engine::push(run));
+            let mut pushed = runtime.block_on(engine::push(run));
+            pushed.outcomes = after(pushed.outcomes, std::mem::take(&mut earlier));
             match pushed.wrong_sum.as_deref().and_then(|path| next(&mut bundles, path)) {
                 Some(warning) => {
                     output.warn(&warning);
                     document.notes.push(warning);
+                    earlier = pushed.outcomes;
                 }
                 None => break pushed,
             }
@@ -260,6 +266,15 @@ fn next(bundles: &mut [BundleFiles], wrong: &Path) -> Option<String> {
     Some(warning)
 }
 
+/// What mirrors came to, with what an earlier try over another bundle came to.
+fn after(outcomes: Vec<Outcome>, mut earlier: Vec<Outcome>) -> Vec<Outcome> {
+    let with_earlier = |outcome: Outcome| match earlier.iter().position(|it| it.name == outcome.name) {
+        Some(at) => outcome.after(earlier.swap_remove(at)),
+        None => outcome,
+    };
+    outcomes.into_iter().map(with_earlier).collect()
+}
+
 fn settings(config: &Config, regate: bool) -> RunSettings {
     let kept = Retention::default();
     RunSettings {
@@ -293,6 +308,7 @@ impl Args {
         sites: &[Site],
         mirrors: &[MirrorSettings],
         failed: usize,
+        ends: Option<Instant>,
     ) -> Schedule {
         let is_in = |mirror: &MirrorSettings, wave: &Wave| {
             let site = sites.iter().find(|site| site.name == mirror.name);
@@ -308,7 +324,7 @@ impl Args {
             parallel: Some(self.parallel_sites.unwrap_or(config.parallel_sites)),
             waves: config.waves.iter().map(members).collect(),
             max_failures: config.max_failed_sites.and_then(|most| NonZeroUsize::new(most.get() - failed)),
-            deadline: self.deadline.or(config.deadline),
+            deadline: ends,
         }
     }
 }
@@ -332,36 +348,37 @@ struct Locked<'c> {
     failed: Vec<Outcome>,
 }
 
-fn lock<'c>(sites: &'c [Site], state: &State, if_running: IfRunning, output: &Output) -> Locked<'c> {
-    // One host may have several registries, each below a path of its own.
-    let place = |site: &Site| format!("{}{}", site.target, site.target.endpoint.api_path());
-    let places: Vec<String> = sites.iter().map(place).collect();
+fn lock<'c>(
+    sites: &'c [Site],
+    state: &State,
+    if_running: IfRunning,
+    ends: Option<Instant>,
+    output: &Output,
+) -> Locked<'c> {
+    let places: Vec<String> = sites.iter().map(|site| site.target.lock_key()).collect();
+    let locks = match if_running {
+        IfRunning::Wait => state.wait_for_locks(&places, ends, |at, error| {
+            output.note(&format!("{}: waiting: {error}", sites[at].name));
+        }),
+        IfRunning::Skip | IfRunning::Fail => state.lock_each(&places),
+    };
     let mut locked = Locked::default();
-    for ((site, place), mut lock) in sites.iter().zip(&places).zip(state.lock_each(&places)) {
-        if let Err(error @ LockError::Held { .. }) = &lock {
-            match if_running {
-                IfRunning::Skip => {
-                    let (name, message) = (site.name.clone(), error.to_string());
-                    locked.deferred.push(DeferredSite { name, why: DeferralCause::Running, message });
-                    continue;
-                }
-                IfRunning::Fail => {
-                    locked.failed.push(Outcome::not_begun(
-                        site.name.clone(),
-                        Failure::new(Class::Locked, error.to_string()),
-                    ));
-                    continue;
-                }
-                IfRunning::Wait => {
-                    output.note(&format!("{}: waiting: {error}", site.name));
-                    lock = state.wait_for_lock(place);
-                }
+    for (site, lock) in sites.iter().zip(locks) {
+        let name = || site.name.clone();
+        match (lock, if_running) {
+            (Ok(lock), _) => locked.locks.extend(lock),
+            (Err(error @ LockError::Held { .. }), IfRunning::Skip) => {
+                let (name, message) = (name(), error.to_string());
+                locked.deferred.push(DeferredSite { name, why: DeferralCause::Running, message });
+                continue;
             }
-        }
-        match lock {
-            Ok(lock) => locked.locks.extend(lock),
+            (Err(error @ LockError::Held { .. }), _) => {
+                let class = if if_running == IfRunning::Wait { Class::Deadline } else { Class::Locked };
+                locked.failed.push(Outcome::not_begun(name(), Failure::new(class, error.to_string())));
+                continue;
+            }
             // Two at once waste time, no more.
-            Err(error) => output.note(&error.to_string()),
+            (Err(error), _) => output.note(&error.to_string()),
         }
         locked.sites.push(site);
     }
@@ -387,6 +404,13 @@ mod tests {
         assert!(next(&mut bundles, Path::new("b")).is_some());
         assert!(next(&mut bundles, Path::new("a")).is_none(), "there is no other one");
         assert!(next(&mut bundles, Path::new("x")).is_none());
+    }
+
+    #[test]
+    fn what_was_sent_of_a_bundle_whose_sum_was_wrong_counts() {
+        let sent = |name: &str, bytes_sent| Outcome { bytes_sent, ..Outcome::new(name.into()) };
+        let all = after(vec![sent("a", 1), sent("b", 2)], vec![sent("b", 5)]);
+        assert_eq!(all.iter().map(|outcome| outcome.bytes_sent).collect::<Vec<_>>(), [1, 7]);
     }
 
     #[test]

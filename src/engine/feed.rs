@@ -61,7 +61,8 @@ struct Mirrors {
     max: Vec<MaxConcurrency>,
     stops: Vec<StopSignal>,
     outcomes: Vec<Option<Outcome>>,
-    tallies: Vec<Arc<Tally>>,
+    /// Of those that are fed now.
+    tallies: Vec<Option<Arc<Tally>>>,
     tasks: FuturesUnordered<BoxFuture<'static, (usize, Result<Outcome, JoinError>)>>,
     aborts: Vec<AbortHandle>,
     listeners: Listeners,
@@ -88,7 +89,7 @@ impl Mirrors {
         self.stops[number] = StopSignal::new(cancel);
         let (settings, stop) = (self.settings[number].clone(), self.stops[number].clone());
         let tally = Arc::new(Tally::new(settings.name.clone()));
-        self.tallies[number] = Arc::clone(&tally);
+        self.tallies[number] = Some(Arc::clone(&tally));
         let task =
             tokio::spawn(mirror::run(number, settings, self.max[number], context, stop, follower, tally));
         self.aborts.push(task.abort_handle());
@@ -114,6 +115,7 @@ impl Mirrors {
         let name = &self.settings[number].name;
         let lost = |error: JoinError| Outcome::lost(name.clone(), &error.to_string(), self.started.elapsed());
         let mut outcome = ended.unwrap_or_else(lost);
+        self.tallies[number] = None;
         if let Some(earlier) = self.outcomes[number].take() {
             outcome = outcome.after(earlier);
         }
@@ -128,8 +130,15 @@ impl Mirrors {
             task.abort();
         }
         self.listeners.emit(&Event::Abandoned);
-        let all = self.outcomes.into_iter().zip(self.tallies);
-        all.map(|(outcome, tally)| outcome.unwrap_or_else(|| tally.outcome())).collect()
+        let all = self.outcomes.into_iter().zip(self.tallies).zip(self.settings);
+        let so_far =
+            |((earlier, tally), settings): ((Option<Outcome>, Option<Arc<Tally>>), MirrorSettings)| {
+                match tally {
+                    Some(tally) => tally.outcome_after(earlier),
+                    None => earlier.unwrap_or_else(|| Outcome::new(settings.name)),
+                }
+            };
+        all.map(so_far).collect()
     }
 
     fn into_outcomes(self) -> Vec<Outcome> {
@@ -203,14 +212,14 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         max: all.iter().map(|mirror| MaxConcurrency::new(body_bytes, at_once, mirror.threads)).collect(),
         stops: all.iter().map(|_| StopSignal::new(&cancel)).collect(),
         outcomes: all.iter().map(|_| None).collect(),
-        tallies: all.iter().map(|mirror| Arc::new(Tally::new(mirror.name.clone()))).collect(),
+        tallies: all.iter().map(|_| None).collect(),
         settings: all,
         tasks: FuturesUnordered::new(),
         aborts: Vec::new(),
         listeners: listeners.clone(),
         started,
     };
-    let mut supervisor = Supervisor::new(&schedule, mirrors.settings.len(), started);
+    let mut supervisor = Supervisor::new(&schedule, mirrors.settings.len());
     let (stop, decoder) = (cancel.child_token(), opener.decoder.clone());
     let mut reader = Some(Reader {
         inputs,

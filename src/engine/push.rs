@@ -32,7 +32,7 @@ impl PushResult {
     fn nothing(outcomes: Vec<Outcome>, failure: Failure) -> Self {
         let failed = |outcome: Outcome| {
             let error = outcome.error.clone().or_else(|| Some(failure.clone()));
-            Outcome { error, ..outcome }
+            Outcome { error, ..outcome }.settled()
         };
         let outcomes = outcomes.into_iter().map(failed).collect();
         Self { outcomes, read: None, met: Met::default(), wrong_sum: None, ended: Err(failure) }
@@ -54,7 +54,7 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
         let (state, listeners, names) = (Arc::clone(&state), listeners.clone(), names.clone());
         let retention = run.settings.retention;
         let locks = std::mem::take(&mut run.locks);
-        let places: Vec<String> = run.mirrors.iter().map(|mirror| mirror.target.to_string()).collect();
+        let places: Vec<String> = run.mirrors.iter().map(|mirror| mirror.target.lock_key()).collect();
         move || {
             let locks = locks.taken(&state, &places, &listeners)?;
             let history = History::begin(&state, &bundles, &names, retention, locks);

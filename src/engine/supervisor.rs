@@ -27,8 +27,8 @@ pub(crate) struct Schedule {
     pub waves: Vec<Vec<usize>>,
     /// When so many mirrors have failed no other begins.
     pub max_failures: Option<NonZeroUsize>,
-    /// How long the run may take.
-    pub deadline: Option<Duration>,
+    /// When the run ends, whatever is still to be done.
+    pub deadline: Option<Instant>,
 }
 
 impl Schedule {
@@ -114,7 +114,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(schedule: &Schedule, mirrors: usize, now: Instant) -> Self {
+    pub(super) fn new(schedule: &Schedule, mirrors: usize) -> Self {
         let wave = |mirror: usize| {
             let given = schedule.waves.iter().position(|wave| wave.contains(&mirror));
             given.unwrap_or(schedule.waves.len())
@@ -129,7 +129,7 @@ impl Supervisor {
             mirrors: (0..mirrors).map(mirror).collect(),
             at_once: schedule.at_once(mirrors),
             max_failures: schedule.max_failures.map_or(usize::MAX, NonZeroUsize::get),
-            deadline: schedule.deadline.and_then(|deadline| now.checked_add(deadline)),
+            deadline: schedule.deadline,
             is_interrupted: false,
         }
     }

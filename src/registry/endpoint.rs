@@ -203,10 +203,17 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Whether both lead to the same namespace at the same host and port, however they are written.
+    /// Whether both lead to the same namespace of the same registry, however they are written.
     pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         let place = |target: &Self| (target.endpoint.host.clone(), target.endpoint.port());
-        place(self) == place(other) && self.namespace == other.namespace
+        place(self) == place(other)
+            && self.endpoint.api_path == other.endpoint.api_path
+            && self.namespace == other.namespace
+    }
+
+    /// What runs lock of it. One host may have several registries, each below a path of its own.
+    pub(crate) fn lock_key(&self) -> String {
+        format!("{self}{}", self.endpoint.api_path)
     }
 }
 
@@ -352,6 +359,15 @@ mod tests {
         ] {
             assert_eq!(target(a).is_same_place(&target(b)), same, "{a} {b}");
         }
+        // One host may have several registries.
+        let below = |path: &str| {
+            let target = target("h:5000/a");
+            Target { endpoint: target.endpoint.with_api_path(path).unwrap(), ..target }
+        };
+        let [a, b] = ["/repository/a", "/repository/b"].map(below);
+        assert!(a.is_same_place(&a) && !a.is_same_place(&b) && !a.is_same_place(&target("h:5000/a")));
+        assert_eq!(a.lock_key(), "h:5000/a/repository/a");
+        assert_ne!(a.lock_key(), b.lock_key());
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn key(failure: &Failure) -> (Class, &str) {
 }
 
 /// Puts failures with one cause together, in the order of their first ones.
-pub(crate) fn alike(failed: &[ImageFailure]) -> Vec<Alike<'_>> {
+pub(crate) fn alike<'a>(failed: impl IntoIterator<Item = &'a ImageFailure>) -> Vec<Alike<'a>> {
     let mut places: HashMap<_, usize> = HashMap::new();
     let mut groups: Vec<Alike<'_>> = Vec::new();
     for image in failed {

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
@@ -20,6 +21,8 @@ use crate::oci::Digest;
 /// How long a lock is waited for whose holder is about to be gone: what it has mapped is given back before its locks are.
 const DYING: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long nobody asks again for a lock that a run holds.
+const WAIT_FOR_RUN: Duration = Duration::from_millis(200);
 
 /// The locks of a run; given back when it is dropped.
 #[derive(Debug)]
@@ -94,14 +97,49 @@ impl RunLock {
         mirrors.iter().map(lock).collect()
     }
 
-    /// Locks one mirror, and waits until the run that holds it ends.
+    /// Locks all of these mirrors, and waits for the runs that hold one of them, until `until` at the longest. Holds none while
+    /// it waits: two runs that wait for each other would wait for ever. Says once of each mirror that it waits for it.
     ///
-    /// # Errors
-    /// [`LockError::Unusable`].
-    pub(crate) fn wait(state_folder: &Path, mirror: &str) -> Result<Self, LockError> {
-        let lockable = Lockable::new(state_folder, mirror.trim_end_matches('/'))?;
-        lockable.file.lock().map_err(|error| lockable.unusable(error))?;
-        Ok(Self { _files: vec![lockable.locked()?] })
+    /// [`LockError::Held`] remains of those that another run held to the end.
+    pub(crate) fn wait_for_each(
+        state_folder: &Path,
+        mirrors: &[String],
+        until: Option<Instant>,
+        mut waits: impl FnMut(usize, &LockError),
+    ) -> Vec<Result<Self, LockError>> {
+        let mut told = HashSet::new();
+        loop {
+            let (at, held) = match Self::all_or_first_held(state_folder, mirrors) {
+                Ok(locks) => return locks,
+                Err(held) => held,
+            };
+            if told.insert(at) {
+                waits(at, &held);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Self::acquire_each(state_folder, mirrors);
+            }
+            thread::sleep(WAIT_FOR_RUN);
+        }
+    }
+
+    /// All locks that can be taken, or none and the first that another run holds. In one order for all runs, so that of two
+    /// that begin at once one gets on.
+    fn all_or_first_held(
+        state_folder: &Path,
+        mirrors: &[String],
+    ) -> Result<Vec<Result<Self, LockError>>, (usize, LockError)> {
+        let mut order: Vec<usize> = (0..mirrors.len()).collect();
+        order.sort_by_key(|at| mirrors[*at].to_ascii_lowercase());
+        let mut locks = Vec::with_capacity(mirrors.len());
+        for at in order {
+            match Self::acquire_each(state_folder, &mirrors[at..=at]).pop() {
+                Some(Err(held @ LockError::Held { .. })) => return Err((at, held)),
+                lock => locks.extend(lock.map(|lock| (at, lock))),
+            }
+        }
+        locks.sort_by_key(|(at, _)| *at);
+        Ok(locks.into_iter().map(|(_, lock)| lock).collect())
     }
 }
 

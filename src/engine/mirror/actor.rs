@@ -112,13 +112,23 @@ impl Actor {
                 return;
             }
         };
-        if let Err(failure) = self.run.sums.are_right().await {
-            outcome.error = Some(failure);
-            return;
+        match self.sums().await {
+            Ok(()) => {
+                self.run.note_change(&agreed);
+                self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
+                self.report_failures(&agreed, results, None, outcome);
+            }
+            Err(failure) => self.report_failures(&agreed, results, Some(failure), outcome),
         }
-        self.run.note_change(&agreed);
-        self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
-        self.report_failures(&agreed, results, outcome);
+    }
+
+    /// Waits for the sums of the bundle, unless the mirror is told to stop.
+    async fn sums(&self) -> Result<(), Failure> {
+        tokio::select! {
+            biased;
+            right = self.run.sums.are_right() => right,
+            () = self.stop.token().cancelled() => Err(self.stop.why()),
+        }
     }
 
     /// Brings images, many at once.
@@ -142,17 +152,22 @@ impl Actor {
         }
     }
 
-    fn report_failures(&self, agreed: &Agreed, mut results: Results, outcome: &mut Outcome) {
-        let stopped = self.stop.reason().filter(|_| results.complete.len() < agreed.images.len());
-        outcome.error = stopped.cloned();
+    /// Names each image that is not complete. `whole` is what failed the mirror as a whole.
+    fn report_failures(
+        &self,
+        agreed: &Agreed,
+        mut results: Results,
+        whole: Option<Failure>,
+        outcome: &mut Outcome,
+    ) {
+        let is_whole = results.complete.len() == agreed.images.len();
+        outcome.error = whole.or_else(|| self.stop.reason().filter(|_| !is_whole).cloned());
         for &at in agreed.images.iter().filter(|at| !results.complete.contains(at)) {
             // Requests that did not end within the grace leave images that are neither complete nor failed.
-            let (phase, failure) =
-                results.failed.remove(&at).unwrap_or_else(|| (Phase::Upload, self.stop.why()));
-            // What the mirror as a whole was stopped for is said once.
-            if stopped.is_some_and(|stopped| stopped.class == failure.class) {
-                continue;
-            }
+            let (phase, failure) = results.failed.remove(&at).unwrap_or_else(|| {
+                let phase = if results.untagged.contains_key(&at) { Phase::Tag } else { Phase::Upload };
+                (phase, outcome.error.clone().unwrap_or_else(|| self.stop.why()))
+            });
             let Some(image) = self.run.work.image(at) else { continue };
             outcome.images_failed.push(ImageFailure {
                 image: image.planned.name.clone(),

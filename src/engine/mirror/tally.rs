@@ -21,8 +21,16 @@ impl Tally {
         Self { name, started: Instant::now(), counts: OnceLock::new(), ended: OnceLock::new() }
     }
 
-    /// What became of the mirror up to now.
-    pub(crate) fn outcome(&self) -> Outcome {
+    /// What became of the mirror up to now, with what an earlier try came to.
+    pub(crate) fn outcome_after(&self, earlier: Option<Outcome>) -> Outcome {
+        let outcome = self.outcome();
+        match earlier {
+            Some(earlier) => outcome.after(earlier),
+            None => outcome,
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
         if let Some(ended) = self.ended.get() {
             return ended.clone();
         }
@@ -30,5 +38,19 @@ impl Tally {
         self.counts.get().inspect(|counts| counts.write(&mut outcome));
         outcome.elapsed_seconds = self.started.elapsed().as_secs_f64();
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_second_try_has_sent_until_now_comes_on_top_of_the_first() {
+        let sent = |bytes_sent| Outcome { bytes_sent, ..Outcome::new("m".into()) };
+        let tally = Tally::new("m".into());
+        tally.ended.set(sent(5)).unwrap();
+        assert_eq!(tally.outcome_after(None).bytes_sent, 5);
+        assert_eq!(tally.outcome_after(Some(sent(3))).bytes_sent, 8);
     }
 }

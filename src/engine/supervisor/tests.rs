@@ -14,7 +14,7 @@ fn number(of: usize) -> Option<NonZeroUsize> {
 /// Carries out steps of mirrors that end as they are told to, at once.
 fn run(schedule: &Schedule, mirrors: usize, end: impl Fn(usize) -> End) -> Vec<Order> {
     let now = Instant::now();
-    let mut supervisor = Supervisor::new(schedule, mirrors, now);
+    let mut supervisor = Supervisor::new(schedule, mirrors);
     let mut all = Vec::new();
     loop {
         let steps = supervisor.orders(now, open);
@@ -37,7 +37,7 @@ fn all_begin_at_once_or_as_many_as_may() {
     let all = Schedule::default();
     assert_eq!(run(&all, 3, |_| End::Complete), [Begin(0), Begin(1), Begin(2)]);
     let (now, two) = (Instant::now(), Schedule { parallel: number(2), ..Schedule::default() });
-    let mut supervisor = Supervisor::new(&two, 4, now);
+    let mut supervisor = Supervisor::new(&two, 4);
     assert_eq!(supervisor.orders(now, open), [Begin(0), Begin(1)]);
     assert_eq!(supervisor.orders(now, open), []);
     assert!(supervisor.some_wait());
@@ -62,7 +62,7 @@ fn a_wave_begins_when_the_one_before_has_ended_and_no_other_begins_when_too_many
 #[test]
 fn a_mirror_waits_for_its_window_and_is_stopped_when_it_closes() {
     let now = Instant::now();
-    let mut supervisor = Supervisor::new(&Schedule::default(), 2, now);
+    let mut supervisor = Supervisor::new(&Schedule::default(), 2);
     // The first opens in ten minutes for an hour, the other one not any more.
     let gate = |now: Instant, at: Instant| {
         move |mirror| match (mirror, at - now) {
@@ -90,9 +90,9 @@ fn a_mirror_waits_for_its_window_and_is_stopped_when_it_closes() {
 
 #[test]
 fn the_deadline_stops_those_that_are_fed_and_keeps_the_others_from_beginning() {
-    let schedule = Schedule { parallel: number(1), deadline: Some(MINUTE), ..Schedule::default() };
     let now = Instant::now();
-    let mut supervisor = Supervisor::new(&schedule, 2, now);
+    let schedule = Schedule { parallel: number(1), deadline: Some(now + MINUTE), ..Schedule::default() };
+    let mut supervisor = Supervisor::new(&schedule, 2);
     assert_eq!(supervisor.orders(now, open), [Begin(0)]);
     let then = supervisor.next_look(now, open).unwrap();
     assert_eq!(then, now + MINUTE);
@@ -104,7 +104,7 @@ fn the_deadline_stops_those_that_are_fed_and_keeps_the_others_from_beginning() {
 #[test]
 fn a_mirror_that_was_given_up_is_tried_again_while_others_are_fed() {
     let now = Instant::now();
-    let mut supervisor = Supervisor::new(&Schedule::default(), 2, now);
+    let mut supervisor = Supervisor::new(&Schedule::default(), 2);
     assert_eq!(supervisor.orders(now, open), [Begin(0), Begin(1)]);
     supervisor.ended(0, End::Unreachable, WindowState::Open(None), now);
     assert_eq!(supervisor.orders(now, open), []);
@@ -125,7 +125,7 @@ fn a_mirror_that_was_given_up_is_tried_again_while_others_are_fed() {
 fn a_mirror_that_comes_back_is_not_among_those_that_failed() {
     let now = Instant::now();
     let schedule = Schedule { max_failures: number(1), waves: vec![vec![0, 1]], ..Schedule::default() };
-    let mut supervisor = Supervisor::new(&schedule, 3, now);
+    let mut supervisor = Supervisor::new(&schedule, 3);
     assert_eq!(supervisor.orders(now, open), [Begin(0), Begin(1)]);
     supervisor.ended(0, End::Complete, WindowState::Open(None), now);
     supervisor.ended(1, End::Complete, WindowState::Open(None), now);

@@ -84,9 +84,56 @@ fn a_lock_is_waited_for_until_its_holder_gives_it_back() {
     let folder = tempfile::tempdir().unwrap();
     let first = RunLock::acquire(folder.path(), &names(&["a.example"])).unwrap();
     let path = folder.path().to_owned();
-    let waiting = std::thread::spawn(move || RunLock::wait(&path, "a.example").map(drop));
+    let (said, waits) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let mirrors = names(&["b.example", "a.example"]);
+        let locks = RunLock::wait_for_each(&path, &mirrors, None, |at, held| {
+            said.send((at, held.to_string())).unwrap();
+        });
+        locks.into_iter().collect::<Result<Vec<_>, _>>().map(|locks| locks.len())
+    });
+    let (at, held) = waits.recv().unwrap();
+    assert!(at == 1 && held.contains("mirror a.example: another run"), "{at} {held}");
     drop(first);
-    waiting.join().unwrap().unwrap();
+    assert_eq!(waiting.join().unwrap().unwrap(), 2);
+    assert!(waits.recv().is_err(), "it is said once");
+}
+
+#[test]
+fn who_waits_for_one_lock_holds_no_other_and_waits_no_longer_than_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let _held = RunLock::acquire(folder.path(), &names(&["b.example"])).unwrap();
+    let now = crate::clock::Instant::now();
+    let mut waited = Vec::new();
+    let locks = RunLock::wait_for_each(
+        folder.path(),
+        &names(&["c.example", "b.example", "a.example"]),
+        Some(now),
+        |at, _| {
+            waited.push(at);
+            let others = RunLock::acquire(folder.path(), &names(&["a.example", "c.example"]));
+            assert!(others.is_ok(), "another run may have those meanwhile");
+        },
+    );
+    assert_eq!(waited, [1]);
+    let held: Vec<bool> = locks.iter().map(|lock| matches!(lock, Err(LockError::Held { .. }))).collect();
+    assert_eq!(held, [false, true, false]);
+}
+
+#[test]
+fn two_runs_that_wait_for_the_same_mirrors_both_get_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = RunLock::acquire(folder.path(), &names(&["a.example", "b.example"])).unwrap();
+    let run = |mirrors: [&'static str; 2]| {
+        let path = folder.path().to_owned();
+        std::thread::spawn(move || {
+            let locks = RunLock::wait_for_each(&path, &names(&mirrors), None, |_, _| {});
+            locks.iter().all(Result::is_ok)
+        })
+    };
+    let runs = [run(["a.example", "b.example"]), run(["b.example", "a.example"])];
+    drop(first);
+    assert!(runs.into_iter().all(|run| run.join().unwrap()));
 }
 
 #[test]
