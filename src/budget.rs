@@ -8,15 +8,18 @@
 //! * [`LayerBytes`] is what one layer really takes of what was promised, memory first.
 //! * [`SpoolRoom`] is the disk of one spool. What a spool is known to need is taken whole before it starts; it never waits,
 //!   so layers that lie in it can always be read.
+//! * [`SpilledBytes`] is disk for a decoded part that memory has no room for. It is whatever the others leave, and they get
+//!   it back when they need it ([`Reclaim`]).
 
 mod allocator;
 mod ledger;
 mod machine;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 pub(crate) use self::allocator::limit_arenas;
@@ -40,18 +43,21 @@ pub(crate) struct Shares {
     pub disk: u64,
     /// What compressed layers may take of that at the most.
     pub layers_on_disk: u64,
+    /// What decoded parts may take of that at the most, as long as nobody else needs it.
+    pub parts_on_disk: u64,
 }
 
 impl Shares {
     /// Five eighths of the memory for decoded parts, a quarter for compressed layers, the rest for bodies.
-    pub(crate) fn of(memory: u64, disk: u64, layers_on_disk: u64) -> Self {
-        Self { parts: memory / 8 * 5, layers: memory / 4, bodies: memory / 8, disk, layers_on_disk }
+    pub(crate) const fn of(memory: u64, disk: u64, layers_on_disk: u64, parts_on_disk: u64) -> Self {
+        let (parts, layers, bodies) = (memory / 8 * 5, memory / 4, memory / 8);
+        Self { parts, layers, bodies, disk, layers_on_disk, parts_on_disk }
     }
 }
 
 impl Default for Shares {
     fn default() -> Self {
-        Self::of(256 << 20, u64::MAX, u64::MAX)
+        Self::of(256 << 20, u64::MAX, u64::MAX, 0)
     }
 }
 
@@ -60,6 +66,14 @@ impl Default for Shares {
 pub(crate) struct Budget {
     shares: Shares,
     state: Mutex<State>,
+    /// Who has spilled parts. Asked while `state` is not locked.
+    spilled: Mutex<Vec<Weak<dyn Reclaim>>>,
+}
+
+/// Has parts on the disk that others may need.
+pub(crate) trait Reclaim: fmt::Debug + Send + Sync {
+    /// Drops spilled parts that take so many bytes, or all.
+    fn reclaim(&self, bytes: u64);
 }
 
 #[derive(Debug)]
@@ -91,9 +105,9 @@ pub(crate) struct NoDisk {
 
 impl Budget {
     pub(crate) fn new(shares: Shares) -> Arc<Self> {
-        let ledger = Ledger::new(shares.layers, shares.disk, shares.layers_on_disk);
+        let ledger = Ledger::new(shares.layers, shares.disk, shares.layers_on_disk, shares.parts_on_disk);
         let state = State { ledger, queue: BTreeMap::new(), last_ticket: 0 };
-        Arc::new(Self { shares, state: Mutex::new(state) })
+        Arc::new(Self { shares, state: Mutex::new(state), spilled: Mutex::default() })
     }
 
     pub(crate) fn shares(&self) -> &Shares {
@@ -134,6 +148,27 @@ impl Budget {
         let room = SpoolRoom { budget: Arc::clone(self), bytes: AtomicU64::new(0) };
         room.grow(at_least)?;
         Ok(room)
+    }
+
+    /// Somebody who will spill parts, and drops them when others need the disk.
+    pub(crate) fn reclaims_from(&self, owner: Weak<dyn Reclaim>) {
+        self.spilled.lock().push(owner);
+    }
+
+    /// Disk for a part of so many bytes, if nobody else needs it.
+    pub(crate) fn spill(self: &Arc<Self>, bytes: u64) -> Option<SpilledBytes> {
+        let fits = self.state.lock().ledger.spill(bytes);
+        fits.then(|| SpilledBytes { budget: Arc::clone(self), bytes })
+    }
+
+    /// Somebody has taken disk to which spilled parts have no claim.
+    fn reclaim(&self, excess: u64) {
+        if excess > 0 {
+            let owners: Vec<_> = self.spilled.lock().iter().filter_map(Weak::upgrade).collect();
+            for owner in owners {
+                owner.reclaim(excess);
+            }
+        }
     }
 
     /// Gives something back, and wakes who may get on now.
@@ -186,9 +221,10 @@ impl Future for RoomRequest<'_> {
         let is_first = state.queue.first_key_value().is_some_and(|(first, _)| *first == ticket);
         if is_first && let Some(bytes) = state.ledger.promise(self.bytes) {
             state.queue.remove(&ticket);
-            let next = state.wake_first();
+            let (next, excess) = (state.wake_first(), state.ledger.excess());
             drop(state);
             self.ticket = None;
+            budget.reclaim(excess);
             next.inspect(Waker::wake_by_ref);
             let (untaken, is_open) = (AtomicU64::new(bytes), AtomicBool::new(true));
             return Poll::Ready(Arc::new(LayerRoom { budget: Arc::clone(budget), untaken, is_open }));
@@ -266,6 +302,9 @@ impl LayerBytes {
         if let Some(room) = &self.room {
             room.untaken.store(untaken - promised, Ordering::Relaxed);
         }
+        let excess = state.ledger.excess();
+        drop(state);
+        self.budget.reclaim(excess);
         self.in_memory += in_memory;
         self.on_disk += bytes - in_memory;
         Ok(in_memory)
@@ -313,8 +352,13 @@ impl SpoolRoom {
     /// There is not so much.
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), NoDisk> {
         let limit = self.budget.shares.disk;
-        self.budget.state.lock().ledger.spool(bytes).map_err(|needed| NoDisk { needed, limit })?;
+        let excess = {
+            let ledger = &mut self.budget.state.lock().ledger;
+            ledger.spool(bytes).map_err(|needed| NoDisk { needed, limit })?;
+            ledger.excess()
+        };
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.reclaim(excess);
         Ok(())
     }
 
@@ -322,6 +366,19 @@ impl SpoolRoom {
     pub(crate) fn give_back(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.budget.give_back(|ledger| ledger.unspool(bytes));
+    }
+}
+
+/// The disk of one spilled part.
+#[derive(Debug)]
+pub(crate) struct SpilledBytes {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Drop for SpilledBytes {
+    fn drop(&mut self) {
+        self.budget.give_back(|ledger| ledger.unspill(self.bytes));
     }
 }
 

@@ -62,7 +62,7 @@ struct Shared {
     options: DecodeOptions,
     pool: Arc<rayon::ThreadPool>,
     cache: Arc<PartCache>,
-    meter: Meter,
+    meter: Arc<Meter>,
     cancelled: AtomicBool,
     /// Volumes whose readers may be waiting.
     spools: Mutex<Vec<Weak<dyn Waiting>>>,
@@ -128,8 +128,8 @@ impl Meter {
 impl Decoder {
     /// A decoder whose parts are decoded on `pool`.
     pub fn new(pool: Arc<rayon::ThreadPool>, options: DecodeOptions) -> Self {
-        let cache = Arc::new(PartCache::new(Arc::clone(&pool), options.part_cache_bytes()));
-        let (meter, cancelled) = (Meter::default(), AtomicBool::new(false));
+        let (meter, cancelled) = (Arc::<Meter>::default(), AtomicBool::new(false));
+        let cache = PartCache::new(Arc::clone(&pool), &options, Arc::clone(&meter));
         Self(Arc::new(Shared { options, pool, cache, meter, cancelled, spools: Mutex::default() }))
     }
 
@@ -146,11 +146,17 @@ impl Decoder {
         spools.iter().filter_map(Weak::upgrade).for_each(|spool| spool.wake());
     }
 
-    /// All who will read what is open now have said so: what nobody needs is not kept any more, neither in memory nor, where
-    /// nobody comes later, in spools.
-    pub(crate) fn settle(&self, keeps_spools: bool) {
-        self.0.cache.settle();
-        if !keeps_spools {
+    /// Several mirrors will read, and not all at the same pace: parts that memory has no room for are kept on the disk as far
+    /// as nobody else needs it, and are not decoded again.
+    pub(crate) fn spill_to_disk(&self) {
+        self.0.cache.spill_to_disk();
+    }
+
+    /// All who will read what is open now have said so: what nobody needs is not kept any more in memory. Where mirrors come
+    /// later it stays on the disk.
+    pub(crate) fn settle(&self, mirrors_come_later: bool) {
+        self.0.cache.settle(mirrors_come_later);
+        if !mirrors_come_later {
             let spools: Vec<_> = self.0.spools.lock().iter().filter_map(Weak::upgrade).collect();
             for spool in spools {
                 spool.settle();

@@ -2,6 +2,9 @@
 //!
 //! Three things hold at every moment. What layers take of memory, and what layers and spools take of the disk, is within
 //! the limits. What was promised to images is there, whatever spools do. And what keeps to its promise gets it.
+//!
+//! Spilled parts take disk that nobody else needs now. They have no claim to it: whoever comes later gets what there is
+//! without them, and [`Ledger::excess`] says how much of them has to go.
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -13,14 +16,27 @@ pub(super) struct Ledger {
     in_memory: u64,
     on_disk: u64,
     spooled: u64,
+    spilled: u64,
+    spill_limit: u64,
     largest_layer: u64,
 }
 
 impl Ledger {
-    pub(super) fn new(memory: u64, disk: u64, layers_on_disk: u64) -> Self {
+    pub(super) fn new(memory: u64, disk: u64, layers_on_disk: u64, spill_limit: u64) -> Self {
         let layers_on_disk = layers_on_disk.min(disk);
-        let (promised, in_memory, on_disk, spooled, largest_layer) = (0, 0, 0, 0, 0);
-        Self { memory, disk, layers_on_disk, promised, in_memory, on_disk, spooled, largest_layer }
+        let (promised, in_memory, on_disk, spooled, spilled, largest_layer) = (0, 0, 0, 0, 0, 0);
+        Self {
+            memory,
+            disk,
+            layers_on_disk,
+            promised,
+            in_memory,
+            on_disk,
+            spooled,
+            spilled,
+            spill_limit,
+            largest_layer,
+        }
     }
 
     pub(super) fn expect_layer(&mut self, bytes: u64) {
@@ -97,6 +113,27 @@ impl Ledger {
     pub(super) fn unspool(&mut self, bytes: u64) {
         self.spooled -= bytes;
     }
+
+    /// Takes so much for a decoded part, if nobody else needs it now.
+    pub(super) fn spill(&mut self, bytes: u64) -> bool {
+        let spilled = self.spilled.saturating_add(bytes);
+        let all = self.spooled.saturating_add(self.kept()).saturating_add(spilled);
+        let fits = all <= self.disk && spilled <= self.spill_limit;
+        if fits {
+            self.spilled = spilled;
+        }
+        fits
+    }
+
+    pub(super) fn unspill(&mut self, bytes: u64) {
+        self.spilled -= bytes;
+    }
+
+    /// How much of what is spilled has to go.
+    pub(super) fn excess(&self) -> u64 {
+        let others = self.spooled.saturating_add(self.kept());
+        others.saturating_add(self.spilled).saturating_sub(self.disk).min(self.spilled)
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +153,7 @@ mod tests {
         Drop(usize),
         Spool(u64),
         Unspool(u64),
+        Spill(u64),
         Expect(u64),
     }
 
@@ -128,6 +166,7 @@ mod tests {
             (0_usize..4).prop_map(Step::Drop),
             (0_u64..60).prop_map(Step::Spool),
             (0_u64..60).prop_map(Step::Unspool),
+            (0_u64..60).prop_map(Step::Spill),
             (0_u64..80).prop_map(Step::Expect),
         ];
         prop::collection::vec(step, 0..60)
@@ -143,8 +182,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn limits_and_promises_hold_whatever_comes(steps in steps(), memory in 0_u64..50, disk in 0_u64..100, of_it in 0_u64..120) {
-            let mut ledger = Ledger::new(memory, disk, of_it);
+        fn limits_and_promises_hold_whatever_comes(steps in steps(), memory in 0_u64..50, disk in 0_u64..100, of_it in 0_u64..120, spill_limit in 0_u64..120) {
+            let mut ledger = Ledger::new(memory, disk, of_it, spill_limit);
             let mut images: Vec<Image> = Vec::new();
             for step in steps {
                 match step {
@@ -182,10 +221,15 @@ mod tests {
                         prop_assert!(refused.is_ok() || refused.is_err_and(|needed| needed > disk));
                     }
                     Step::Unspool(bytes) => ledger.unspool(bytes.min(ledger.spooled)),
+                    Step::Spill(bytes) => if ledger.spill(bytes) {
+                        prop_assert_eq!(ledger.excess(), 0, "what is spilled takes from nobody");
+                    },
                     Step::Expect(bytes) => ledger.expect_layer(bytes),
                 }
+                ledger.unspill(ledger.excess());
                 prop_assert!(ledger.in_memory <= memory);
-                prop_assert!(ledger.spooled + ledger.on_disk <= disk, "{ledger:?}");
+                prop_assert!(ledger.spilled <= spill_limit);
+                prop_assert!(ledger.spooled + ledger.on_disk + ledger.spilled <= disk, "{ledger:?}");
                 prop_assert!(ledger.on_disk <= of_it);
             }
             for image in images.drain(..) {
@@ -198,10 +242,19 @@ mod tests {
 
     #[test]
     fn spools_leave_room_for_the_largest_layer() {
-        let mut ledger = Ledger::new(10, 100, 100);
+        let mut ledger = Ledger::new(10, 100, 100, 0);
         ledger.expect_layer(40);
         assert_eq!(ledger.spool(71), Err(101));
         assert_eq!(ledger.spool(70), Ok(()));
         assert_eq!(ledger.promise(1000), Some(40));
+    }
+
+    #[test]
+    fn spilled_parts_go_for_spools_and_layers() {
+        let mut ledger = Ledger::new(0, 100, 100, 60);
+        assert!(ledger.spill(60) && !ledger.spill(1), "the limit of spilled parts");
+        assert_eq!((ledger.spool(70), ledger.excess()), (Ok(()), 30));
+        ledger.unspill(30);
+        assert_eq!((ledger.promise(1000), ledger.excess()), (Some(30), 30));
     }
 }

@@ -3,7 +3,7 @@ use futures_util::FutureExt as _;
 use super::*;
 
 fn budget(layers: u64, disk: u64) -> Arc<Budget> {
-    Budget::new(Shares { parts: 0, layers, bodies: 0, disk, layers_on_disk: disk })
+    Budget::new(Shares { parts: 0, layers, bodies: 0, disk, layers_on_disk: disk, parts_on_disk: disk })
 }
 
 #[test]
@@ -101,4 +101,37 @@ fn what_gave_its_room_away_comes_after_all_others() {
     assert!((&mut again).now_or_never().is_none());
     drop(first.now_or_never().expect("it is first"));
     assert!(again.now_or_never().is_some());
+}
+
+/// Counts what it is asked to drop.
+#[derive(Debug, Default)]
+struct Owner(Mutex<Vec<SpilledBytes>>);
+
+impl Reclaim for Owner {
+    fn reclaim(&self, _bytes: u64) {
+        self.0.lock().clear();
+    }
+}
+
+#[test]
+fn spilled_parts_make_way_for_spools_and_for_layers() {
+    let budget = budget(0, 10);
+    let owner = Arc::new(Owner::default());
+    let weak: Weak<Owner> = Arc::downgrade(&owner);
+    budget.reclaims_from(weak);
+    let spill = |bytes| owner.0.lock().extend(budget.spill(bytes));
+    spill(6);
+    assert!(budget.spill(5).is_none());
+    let spool = budget.spool(4).unwrap();
+    assert_eq!(owner.0.lock().len(), 1, "there is room for both");
+    let larger = budget.spool(2).unwrap();
+    assert!(owner.0.lock().is_empty());
+    drop((spool, larger));
+    spill(6);
+    let room = budget.admit(6, Turn::First).now_or_never().unwrap();
+    assert!(owner.0.lock().is_empty());
+    drop(room);
+    spill(6);
+    assert_eq!(budget.layer(None).grow(5), Ok(0));
+    assert!(owner.0.lock().is_empty());
 }

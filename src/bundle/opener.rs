@@ -66,8 +66,10 @@ impl Opener {
             pool.map_err(|error| BundleError::new(Fault::Io, format!("starting threads: {error}")))?,
         );
         let disk = resources.spool_limit_bytes;
-        let layers_on_disk = disk.min(free_bytes(&resources.spool_folder) / 2);
-        let budget = Budget::new(Shares::of(resources.memory_bytes, disk, layers_on_disk));
+        let free = free_bytes(&resources.spool_folder);
+        let (layers_on_disk, parts_on_disk) = (disk.min(free / 2), disk.min(free / 4));
+        let shares = Shares::of(resources.memory_bytes, disk, layers_on_disk, parts_on_disk);
+        let budget = Budget::new(shares);
         let options = DecodeOptions {
             memory_bytes: resources.decode_memory_bytes,
             budget: Arc::clone(&budget),

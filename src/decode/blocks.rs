@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::cache::{self, Decoded, PartSet};
+use super::cache::{self, Decoded, DecodedPart, PartSet};
 use super::feed::SpaceFeed;
 use super::limits::{memory_exceeded, reserve};
 use super::outline::{Codec, Outline, Part};
@@ -214,7 +214,7 @@ impl BlockVolume {
         self.set.one_is_too_large()
     }
 
-    fn fetch(&self, index: usize, in_order: bool) -> Result<Arc<Vec<u8>>, BundleError> {
+    fn fetch(&self, index: usize, in_order: bool) -> Result<DecodedPart, BundleError> {
         let cache = &self.set.shared.cache;
         let last = if in_order { self.set.table.len().min(index + 1 + cache.threads()) } else { index + 1 };
         cache.fetch(&self.parts, self.id, index, index + 1..last)
@@ -263,14 +263,21 @@ impl ByteSpace for BlockVolume {
             return Ok(Bytes::new());
         }
         let Some((index, start)) = self.locate(offset)? else { return Ok(Bytes::new()) };
-        let part = self.fetch(index, self.in_order(index))?;
-        // A part's size was checked against memory when it was decoded.
-        let from = usize::try_from(offset - start).unwrap_or(usize::MAX);
-        let to = part.len().min(from.saturating_add(max.min(CHUNK_BYTES)));
-        if to == part.len() {
-            self.set.shared.cache.finish((self.id, index));
+        loop {
+            let part = self.fetch(index, self.in_order(index))?;
+            // A part's size was checked against memory when it was decoded.
+            let from = usize::try_from(offset - start).unwrap_or(usize::MAX);
+            let to = part.len().min(from.saturating_add(max.min(CHUNK_BYTES)));
+            let Some(chunk) = part.copy(from..to) else {
+                self.set.shared.cache.lost((self.id, index));
+                continue;
+            };
+            if to == part.len() {
+                drop(part);
+                self.set.shared.cache.finish((self.id, index));
+            }
+            return Ok(chunk);
         }
-        Ok(Bytes::copy_from_slice(&part[from..to]))
     }
 
     fn will_read(&self, range: Range<u64>, certainty: Certainty) {

@@ -3,7 +3,8 @@
 //! In: a part that somebody wants. Out: the part, decoded once however many want it. A part's whole need is taken from
 //! the budget before its decoding starts, so no task waits for memory with work half done. Failures stay.
 //!
-//! [`eviction`] says what goes when room is needed. Once all who will read have said so, a part that none of them wants goes
+//! [`eviction`] says what goes when room is needed. Where several read, what goes and may be wanted again is kept on
+//! the disk ([`spill`]), and read from there. Once all who will read have said so, a part that none of them wants goes
 //! as soon as it was read, and its buffer is used again. Whoever waits is woken by what ends the wait: a part that is there, a
 //! reader that is through with another, the end of the run.
 //!
@@ -13,20 +14,26 @@
 //! per thread, for waiting there could be waiting for itself.
 
 mod eviction;
+mod spill;
+mod state;
 
 use crate::clock::Instant;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use self::eviction::{Asker, Candidate, NoRoom, Standing};
-use super::cancelled;
+use bytes::Bytes;
+
+use self::eviction::{Asker, NoRoom};
+use self::spill::{SpillFile, SpilledPart};
+use self::state::{Phase, Progress, Room, State};
+use super::{DecodeOptions, Meter, cancelled};
+use crate::budget::{Budget, Reclaim};
 use crate::error::{BundleError, Fault};
 use crate::source::Certainty;
 
@@ -59,84 +66,39 @@ pub(super) fn next_id() -> u64 {
 
 pub(super) struct PartCache {
     pool: Arc<rayon::ThreadPool>,
-    budget_bytes: u64,
+    budget: Arc<Budget>,
     state: Mutex<State>,
     changed: Condvar,
+    spill_folder: PathBuf,
+    spill_file: OnceLock<Option<Arc<SpillFile>>>,
+    meter: Arc<Meter>,
 }
 
-#[derive(Default)]
-struct State {
-    used_bytes: u64,
-    entries: HashMap<Key, CachedPart>,
-    /// How many said of a part, decoded or not, that they will read it, or may.
-    wanted: HashMap<Key, Wanted>,
-    /// All who will read have said so: what nobody wants need not be kept.
-    is_settled: bool,
-    /// Buffers of parts that went, to be used again. They count as used.
-    spares: Vec<Vec<u8>>,
-    /// Readers that wait for room. Nobody else need hear of parts that are left.
-    short_of_room: usize,
-    cancelled: bool,
+/// A decoded part.
+pub(super) enum DecodedPart {
+    InMemory(Arc<Vec<u8>>),
+    OnDisk(Arc<SpilledPart>),
 }
 
-#[derive(Clone, Copy, Default)]
-struct Wanted {
-    certain: u32,
-    possible: u32,
-}
-
-impl Wanted {
-    const fn count(&mut self, certainty: Certainty) -> &mut u32 {
-        match certainty {
-            Certainty::Certain => &mut self.certain,
-            Certainty::Possible => &mut self.possible,
+impl DecodedPart {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::InMemory(part) => part.len(),
+            Self::OnDisk(part) => part.len(),
         }
     }
 
-    const fn by_nobody(self) -> bool {
-        self.certain == 0 && self.possible == 0
+    /// A copy of a range that lies in the part; None where the disk does not give it back.
+    pub(super) fn copy(&self, range: Range<usize>) -> Option<Bytes> {
+        match self {
+            Self::InMemory(part) => Some(Bytes::copy_from_slice(&part[range])),
+            Self::OnDisk(part) => part.read(range).ok(),
+        }
     }
 }
-
-struct CachedPart {
-    phase: Phase,
-    need_bytes: u64,
-    /// Threads that wait for it; it stays until they have it.
-    waiting: usize,
-    /// Threads that read from it and have not turned to another part since.
-    readers: usize,
-    touched: Instant,
-    /// Whether anybody read from it.
-    seen: bool,
-    /// How far those who read from it are.
-    progress: Progress,
-    /// Its volume is gone.
-    forgotten: bool,
-}
-
-/// How far the readers of a part are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Reading,
-    /// All have turned to another part.
-    Left,
-    /// It was read to its end.
-    Finished,
-}
-
-enum Phase {
-    Queued,
-    Running,
-    Ready(Arc<Vec<u8>>),
-    Failed(BundleError),
-}
-
 thread_local! {
     /// How much this thread is decoding, one inside the other.
     static DECODING: Cell<usize> = const { Cell::new(0) };
-    /// The part this thread reads from. When it turns to another, this one has a reader less: a walk that jumps from
-    /// header to header never reads a part to its end, and must not be waited for.
-    static READING: Cell<Option<Key>> = const { Cell::new(None) };
 }
 
 /// Marks the thread as one that decodes, while it lives: others may wait for it, so it waits for few.
@@ -156,8 +118,28 @@ impl Drop for Decoding {
 }
 
 impl PartCache {
-    pub(super) fn new(pool: Arc<rayon::ThreadPool>, budget_bytes: u64) -> Self {
-        Self { pool, budget_bytes, state: Mutex::default(), changed: Condvar::new() }
+    pub(super) fn new(pool: Arc<rayon::ThreadPool>, options: &DecodeOptions, meter: Arc<Meter>) -> Arc<Self> {
+        let cache = Arc::new(Self {
+            pool,
+            budget: Arc::clone(&options.budget),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            spill_folder: options.spool_dir.clone(),
+            spill_file: OnceLock::new(),
+            meter,
+        });
+        let owner = Arc::downgrade(&cache);
+        cache.budget.reclaims_from(owner);
+        cache
+    }
+
+    /// Several will read, one after the other: what memory has no room for goes to the disk.
+    pub(super) fn spill_to_disk(&self) {
+        self.state.lock().spills = self.budget.shares().parts_on_disk > 0;
+    }
+
+    fn budget_bytes(&self) -> u64 {
+        self.budget.shares().parts
     }
 
     /// How many parts can be decoded at once.
@@ -172,7 +154,7 @@ impl PartCache {
         volume: u64,
         index: usize,
         mut ahead: Range<usize>,
-    ) -> Result<Arc<Vec<u8>>, BundleError> {
+    ) -> Result<DecodedPart, BundleError> {
         let key = (volume, index);
         let nested = DECODING.get() > 0;
         let decodes_itself = nested || self.pool.current_thread_index().is_some();
@@ -183,9 +165,20 @@ impl PartCache {
                 if state.cancelled {
                     return Err(cancelled());
                 }
+                if let Some(part) = state.spilled.get(&key).map(Arc::clone) {
+                    if state.turn_to(key, self.spares()) {
+                        self.changed.notify_all();
+                    }
+                    return Ok(DecodedPart::OnDisk(part));
+                }
                 let need = set.need_bytes(index);
-                let spare = match state.make_room(key, need, self.budget_bytes, Asker::Reader { since }) {
-                    Ok(spare) => spare,
+                let spare = match state.make_room(key, need, self.budget_bytes(), Asker::Reader { since }) {
+                    Ok(Room::Made(spare)) => spare,
+                    Ok(Room::Spill(parts)) => {
+                        drop(state);
+                        state = self.write(parts);
+                        continue;
+                    }
                     Err(_) if nested => Vec::new(),
                     Err(NoRoom { until }) => {
                         state = self.wait_for_room(state, until);
@@ -211,7 +204,7 @@ impl PartCache {
                         self.changed.notify_all();
                     }
                     self.begin_ahead(&mut state, set, volume, ahead);
-                    return Ok(part);
+                    return Ok(DecodedPart::InMemory(part));
                 }
                 Phase::Queued if decodes_itself => {
                     state = self.run_here(state, &**set, key, Vec::new());
@@ -246,13 +239,12 @@ impl PartCache {
         self.changed.notify_all();
     }
 
-    /// All who will read have said so. What none of them wants goes as soon as it was read, or at once.
-    pub(super) fn settle(&self) {
+    /// All who will read have said so. What none of them wants goes as soon as it was read, or at once; where others come
+    /// later and the disk takes parts, it goes there when memory is short.
+    pub(super) fn settle(&self, others_come_later: bool) {
         let mut state = self.state.lock();
-        state.is_settled = true;
-        let keys: Vec<Key> = state.entries.keys().copied().collect();
-        for key in keys {
-            state.let_go(key, self.spares());
+        if !(others_come_later && state.spills) {
+            state.settle(self.spares());
         }
         drop(state);
         self.changed.notify_all();
@@ -266,25 +258,13 @@ impl PartCache {
     /// Somebody will read these parts, or may.
     pub(super) fn want(&self, volume: u64, parts: Range<usize>, certainty: Certainty) {
         let mut state = self.state.lock();
-        for index in parts {
-            *state.wanted.entry((volume, index)).or_default().count(certainty) += 1;
-        }
+        parts.for_each(|index| state.want((volume, index), certainty));
     }
 
     /// Somebody who said so will not, or has.
     pub(super) fn unwant(&self, volume: u64, parts: Range<usize>, certainty: Certainty) {
         let mut state = self.state.lock();
-        for index in parts {
-            let key = (volume, index);
-            if let Entry::Occupied(mut wanted) = state.wanted.entry(key) {
-                let count = wanted.get_mut().count(certainty);
-                *count = count.saturating_sub(1);
-                if wanted.get().by_nobody() {
-                    wanted.remove();
-                    state.let_go(key, self.spares());
-                }
-            }
-        }
+        parts.for_each(|index| state.unwant((volume, index), certainty, self.spares()));
         if state.short_of_room > 0 {
             self.changed.notify_all();
         }
@@ -292,22 +272,28 @@ impl PartCache {
 
     /// The volume is gone, and with it all its parts.
     pub(super) fn forget(&self, volume: u64) {
-        let mut state = self.state.lock();
-        let State { used_bytes, entries, wanted, .. } = &mut *state;
-        wanted.retain(|key, _| key.0 != volume);
-        entries.retain(|key, entry| {
-            if key.0 != volume {
-                return true;
-            }
-            entry.forgotten = true;
-            let running = matches!(entry.phase, Phase::Running);
-            if !running {
-                *used_bytes -= entry.need_bytes;
-            }
-            running
-        });
-        drop(state);
+        self.state.lock().forget(volume);
         self.changed.notify_all();
+    }
+
+    /// The disk does not give this part back: it is decoded again.
+    pub(super) fn lost(&self, key: Key) {
+        drop(self.state.lock().spilled.remove(&key));
+    }
+
+    /// Writes parts to the disk, so that they can leave memory.
+    fn write(&self, parts: Vec<(Key, Arc<Vec<u8>>)>) -> MutexGuard<'_, State> {
+        let create = || SpillFile::create(&self.spill_folder, &self.meter).map(Arc::new);
+        let file = self.spill_file.get_or_init(create);
+        for (key, part) in parts {
+            let spilled = file.as_ref().and_then(|file| file.write(&part, &self.budget));
+            drop(part);
+            self.state.lock().written(key, spilled, self.spares());
+        }
+        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.spills &= file.is_some();
+        state
     }
 
     /// Waits until a part may go that could not, at the latest until then.
@@ -339,11 +325,13 @@ impl PartCache {
                 return;
             }
             let key = (volume, index);
-            if state.entries.contains_key(&key) || !state.is_worth_keeping(key) {
+            let is_there = state.entries.contains_key(&key) || state.spilled.contains_key(&key);
+            if is_there || !state.is_worth_keeping(key) {
                 continue;
             }
             let need = set.need_bytes(index);
-            let Ok(spare) = state.make_room(key, need, self.budget_bytes, Asker::Ahead) else { return };
+            let room = state.make_room(key, need, self.budget_bytes(), Asker::Ahead);
+            let Ok(Room::Made(spare)) = room else { return };
             state.insert(key, need, Phase::Queued);
             self.spawn(set, key, spare);
         }
@@ -425,143 +413,15 @@ impl PartCache {
     }
 }
 
-impl State {
-    fn insert(&mut self, key: Key, need_bytes: u64, phase: Phase) {
-        self.used_bytes += need_bytes;
-        let entry = CachedPart {
-            phase,
-            need_bytes,
-            waiting: 0,
-            readers: 0,
-            touched: Instant::now(),
-            seen: false,
-            progress: Progress::Reading,
-            forgotten: false,
-        };
-        self.entries.insert(key, entry);
-    }
-
-    /// This thread reads from `key` now. Says whether that helps somebody who waits for room.
-    fn turn_to(&mut self, key: Key, spares: usize) -> bool {
-        let before = READING.replace(Some(key));
-        if before == Some(key) {
-            return false;
-        }
-        let mut is_left = false;
-        if let Some(left) = before.and_then(|before| self.entries.get_mut(&before)) {
-            left.readers = left.readers.saturating_sub(1);
-            if left.readers == 0 && left.progress == Progress::Reading {
-                left.progress = Progress::Left;
-                is_left = self.short_of_room > 0;
-            }
-        }
-        if let Some(before) = before.filter(|before| self.has_left(*before)) {
-            self.let_go(before, spares);
-        }
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.readers += 1;
-        }
-        is_left
-    }
-
-    fn has_left(&self, key: Key) -> bool {
-        self.entries.get(&key).is_some_and(|entry| entry.progress == Progress::Left)
-    }
-
-    /// Whether somebody may want the part, as far as is known.
-    fn is_worth_keeping(&self, key: Key) -> bool {
-        !self.is_settled || self.wanted.contains_key(&key)
-    }
-
-    /// Lets go of a part that nobody needs any more, and keeps its buffer if there are fewer than so many.
-    fn let_go(&mut self, key: Key, spares: usize) {
-        if self.is_worth_keeping(key) {
-            return;
-        }
-        let Entry::Occupied(entry) = self.entries.entry(key) else { return };
-        if entry.get().waiting > 0 || !matches!(entry.get().phase, Phase::Ready(_)) {
-            return;
-        }
-        let entry = entry.remove();
-        self.used_bytes -= entry.need_bytes;
-        if let Phase::Ready(part) = entry.phase
-            && self.spares.len() < spares
-            && let Ok(buffer) = Arc::try_unwrap(part)
-        {
-            self.used_bytes += buffer.capacity() as u64;
-            self.spares.push(buffer);
-        }
-    }
-
-    /// A buffer that may be used for a part that takes so much.
-    fn take_spare(&mut self, need_bytes: u64) -> Vec<u8> {
-        let fitting =
-            self.spares.iter().enumerate().filter(|(_, spare)| spare.capacity() as u64 <= need_bytes);
-        let largest = fitting.max_by_key(|(_, spare)| spare.capacity()).map(|(at, _)| at);
-        let spare = largest.map(|at| self.spares.swap_remove(at)).unwrap_or_default();
-        self.used_bytes -= spare.capacity() as u64;
-        spare
-    }
-
-    /// Makes room; gives a buffer of a part that went, to be used again. What is too large for the budget gets all of it.
-    fn make_room(
-        &mut self,
-        key: Key,
-        need_bytes: u64,
-        budget_bytes: u64,
-        asker: Asker,
-    ) -> Result<Vec<u8>, NoRoom> {
-        let mut spare = self.take_spare(need_bytes);
-        while self.used_bytes + need_bytes > budget_bytes
-            && let Some(unused) = self.spares.pop()
-        {
-            self.used_bytes -= unused.capacity() as u64;
-        }
-        let over = (self.used_bytes + need_bytes).saturating_sub(budget_bytes).min(self.used_bytes);
-        if over == 0 {
-            return Ok(spare);
-        }
-        let candidates = self.entries.iter().filter_map(|(key, entry)| {
-            entry.candidate(*key, self.wanted.get(key).is_some_and(|it| it.certain > 0))
-        });
-        for key in eviction::choose(candidates, over, asker, key, Instant::now())? {
-            let Some(entry) = self.entries.remove(&key) else { continue };
-            self.used_bytes -= entry.need_bytes;
-            if let Phase::Ready(part) = entry.phase
-                && let Ok(buffer) = Arc::try_unwrap(part)
-                && buffer.capacity() as u64 <= need_bytes
-                && buffer.capacity() > spare.capacity()
-            {
-                spare = buffer;
-            }
-        }
-        Ok(spare)
-    }
-}
-
-impl CachedPart {
-    /// The part as one that could go; None if it stays.
-    fn candidate(&self, key: Key, wanted: bool) -> Option<Candidate<Key>> {
-        if self.waiting > 0 || self.need_bytes == 0 {
-            return None;
-        }
-        let standing = match &self.phase {
-            Phase::Ready(_) => match self.progress {
-                Progress::Finished => Standing::Finished,
-                Progress::Left => Standing::Left,
-                Progress::Reading if self.seen => Standing::Reading,
-                Progress::Reading => Standing::Unread,
-            },
-            Phase::Queued => Standing::Queued,
-            Phase::Running | Phase::Failed(_) => return None,
-        };
-        Some(Candidate { key, bytes: self.need_bytes, standing, wanted, touched: self.touched })
+impl Reclaim for PartCache {
+    fn reclaim(&self, bytes: u64) {
+        self.state.lock().drop_spilled(bytes);
     }
 }
 
 impl fmt::Debug for PartCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PartCache").field("budget_bytes", &self.budget_bytes).finish_non_exhaustive()
+        f.debug_struct("PartCache").field("budget_bytes", &self.budget_bytes()).finish_non_exhaustive()
     }
 }
 

@@ -221,6 +221,9 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     };
     let mut supervisor = Supervisor::new(&schedule, mirrors.settings.len());
     let (stop, decoder) = (cancel.child_token(), opener.decoder.clone());
+    if mirrors.settings.len() > 1 {
+        decoder.spill_to_disk();
+    }
     let mut reader = Some(Reader {
         inputs,
         opener,

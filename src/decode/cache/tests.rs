@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::eviction::PATIENCE;
 use super::*;
+use crate::budget::Shares;
 
 const SIZE: usize = 1000;
+const DISK: u64 = 1 << 30;
 
 /// Parts that count how often they are decoded, how many at once, and into how many buffers that had to be made.
 #[derive(Default)]
@@ -41,8 +43,23 @@ impl PartSet for Counted {
 }
 
 fn cache(threads: usize, parts: usize) -> Arc<PartCache> {
+    cache_with_disk(threads, parts, 0)
+}
+
+fn cache_with_disk(threads: usize, parts: usize, parts_on_disk: u64) -> Arc<PartCache> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    Arc::new(PartCache::new(Arc::new(pool), (parts * SIZE) as u64))
+    let shares = Shares { parts: (parts * SIZE) as u64, disk: DISK, parts_on_disk, ..Shares::default() };
+    // Unlike the system's folder for temporary files, this one is never in memory.
+    let spool_dir = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target");
+    let options = DecodeOptions { budget: Budget::new(shares), spool_dir, ..DecodeOptions::default() };
+    let cache = PartCache::new(Arc::new(pool), &options, Arc::default());
+    cache.spill_to_disk();
+    cache
+}
+
+/// A part as it was decoded, wherever it is.
+fn bytes(part: &DecodedPart) -> Bytes {
+    part.copy(0..part.len()).expect("the disk gives it back")
 }
 
 fn counted(set: Counted) -> (Arc<Counted>, Arc<dyn PartSet>) {
@@ -56,7 +73,7 @@ fn a_part_wanted_by_many_is_decoded_once() {
     let (counts, set) = counted(Counted::default());
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| assert_eq!(cache.fetch(&set, 1, 7, 0..0).unwrap()[..], [7; SIZE]));
+            scope.spawn(|| assert_eq!(bytes(&cache.fetch(&set, 1, 7, 0..0).unwrap())[..], [7; SIZE]));
         }
     });
     assert_eq!(counts.decoded.load(Ordering::SeqCst), 1);
@@ -90,7 +107,7 @@ fn the_budget_holds_however_many_readers_there_are() {
                 for index in 0..6 {
                     let part =
                         cache.fetch(set, 1, reader + index, reader + index + 1..reader + index + 5).unwrap();
-                    assert_eq!(usize::from(part[0]), reader + index);
+                    assert_eq!(usize::from(bytes(&part)[0]), reader + index);
                     assert!(cache.state.lock().used_bytes <= 3 * SIZE as u64);
                     cache.finish((1, reader + index));
                 }
@@ -161,18 +178,18 @@ fn a_reader_waits_for_a_busy_pool_and_a_thread_that_decodes_does_not() {
     let (cache, free) = busy(4);
     let (counts, set) = counted(Counted::default());
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| cache.fetch(&set, 1, 3, 0..0).unwrap()[0]);
+        let reader = scope.spawn(|| bytes(&cache.fetch(&set, 1, 3, 0..0).unwrap())[0]);
         while cache.state.lock().entries.values().all(|entry| entry.waiting == 0) {
             std::thread::yield_now();
         }
         // The pool may wait for this one, so this one cannot wait for the pool: not even for what others want.
         let decoder = scope.spawn(|| {
             let _decoding = Decoding::begin();
-            cache.fetch(&set, 1, 3, 0..0).unwrap()[0]
+            bytes(&cache.fetch(&set, 1, 3, 0..0).unwrap())[0]
         });
         assert_eq!(decoder.join().unwrap(), 3);
         assert_eq!(reader.join().unwrap(), 3);
-        let reader = scope.spawn(|| cache.fetch(&set, 1, 5, 0..0).unwrap()[0]);
+        let reader = scope.spawn(|| bytes(&cache.fetch(&set, 1, 5, 0..0).unwrap())[0]);
         drop(free);
         assert_eq!(reader.join().unwrap(), 5);
     });
@@ -249,7 +266,7 @@ fn what_nobody_will_read_goes_whatever_the_budget_and_its_buffer_is_used_again()
         most = most.max(cache.state.lock().used_bytes);
     };
     (0..4).for_each(&mut read);
-    cache.settle();
+    cache.settle(false);
     (0..4).for_each(&mut read);
     assert_eq!(counts.decoded.load(Ordering::SeqCst), 4, "another reader may come to them");
     cache.unwant(1, 0..4, Certainty::Possible);
@@ -261,6 +278,80 @@ fn what_nobody_will_read_goes_whatever_the_budget_and_its_buffer_is_used_again()
     assert!(most <= 4 * SIZE as u64, "{most} bytes");
     assert_eq!(counts.buffers.load(Ordering::SeqCst), 4);
     let state = cache.state.lock();
-    let spares: u64 = state.spares.iter().map(|spare| spare.capacity() as u64).sum();
+    let spares = state.spare_bytes();
     assert_eq!((state.entries.len(), state.used_bytes), (0, spares));
+}
+
+/// Reads all parts in order, and wants each no more when it is through with it.
+fn read_all(cache: &Arc<PartCache>, set: &Arc<dyn PartSet>, parts: usize) {
+    for index in 0..parts {
+        let part = bytes(&cache.fetch(set, 1, index, index + 1..parts.min(index + 3)).unwrap());
+        assert_eq!(part[..], vec![u8::try_from(index).unwrap(); SIZE]);
+        cache.finish((1, index));
+        cache.unwant(1, index..index + 1, Certainty::Possible);
+    }
+}
+
+/// Memory for three parts.
+#[test]
+fn what_memory_has_no_room_for_is_decoded_once_and_read_from_the_disk() {
+    const PARTS: usize = 20;
+    let cache = cache_with_disk(2, 3, DISK);
+    let (counts, set) = counted(Counted::default());
+    for _ in 0..4 {
+        cache.want(1, 0..PARTS, Certainty::Possible);
+    }
+    cache.settle(false);
+    // Two read side by side, and two more when these are through.
+    for _ in 0..2 {
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| read_all(&cache, &set, PARTS));
+            }
+        });
+    }
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), PARTS);
+    assert_eq!(cache.state.lock().entries.values().map(|entry| entry.waiting).sum::<usize>(), 0);
+    assert!(cache.meter.spool_high_water_bytes() > 0);
+    assert_eq!(cache.meter.spooled_bytes(), 0, "nobody wants them any more");
+}
+
+#[test]
+fn parts_leave_the_disk_when_a_spool_needs_it_and_when_it_fails() {
+    const PARTS: usize = 6;
+    let cache = cache_with_disk(1, 2, DISK);
+    let (counts, set) = counted(Counted::default());
+    cache.want(1, 0..PARTS, Certainty::Possible);
+    let read_all = || {
+        for index in 0..PARTS {
+            let part = bytes(&cache.fetch(&set, 1, index, 0..0).unwrap());
+            assert_eq!(usize::from(part[0]), index);
+        }
+    };
+    read_all();
+    read_all();
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), PARTS);
+    cache.lost((1, 0));
+    read_all();
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), PARTS + 1);
+    let spool = cache.budget.spool(DISK).expect("parts have no claim to it");
+    assert_eq!(cache.meter.spooled_bytes(), 0);
+    read_all();
+    assert!(counts.decoded.load(Ordering::SeqCst) >= 2 * PARTS - 2, "they are decoded again");
+    drop(spool);
+}
+
+#[test]
+fn who_comes_later_finds_on_the_disk_what_those_before_have_read() {
+    const PARTS: usize = 12;
+    let cache = cache_with_disk(2, 3, DISK);
+    let (counts, set) = counted(Counted::default());
+    for _ in 0..3 {
+        cache.want(1, 0..PARTS, Certainty::Possible);
+        cache.settle(true);
+        read_all(&cache, &set, PARTS);
+    }
+    assert_eq!(counts.decoded.load(Ordering::SeqCst), PARTS);
+    cache.settle(false);
+    assert_eq!(cache.meter.spooled_bytes(), 0, "nobody comes any more");
 }

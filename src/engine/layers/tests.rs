@@ -20,7 +20,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let room = Method::Gzip.most_bytes(LAYER_BYTES as u64);
-        let shares = Shares { parts: 0, layers: room, bodies: 0, disk: 0, layers_on_disk: 0 };
+        let shares =
+            Shares { parts: 0, layers: room, bodies: 0, disk: 0, layers_on_disk: 0, parts_on_disk: 0 };
         let budget = Budget::new(shares);
         let folder = std::env::temp_dir();
         let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };

@@ -1,0 +1,353 @@
+//! Which decoded parts there are, who wants them, and what they take. No waiting and no I/O: the cache does both.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use super::Key;
+use super::eviction::{self, Asker, Candidate, NoRoom, Standing};
+use super::spill::SpilledPart;
+use crate::clock::Instant;
+use crate::error::BundleError;
+use crate::source::Certainty;
+
+thread_local! {
+    /// The part this thread reads from. When it turns to another, this one has a reader less: a walk that jumps from
+    /// header to header never reads a part to its end, and must not be waited for.
+    static READING: Cell<Option<Key>> = const { Cell::new(None) };
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) used_bytes: u64,
+    pub(super) entries: HashMap<Key, CachedPart>,
+    /// Parts on the disk. They take no memory.
+    pub(super) spilled: HashMap<Key, Arc<SpilledPart>>,
+    /// How many said of a part, decoded or not, that they will read it, or may.
+    wanted: HashMap<Key, Wanted>,
+    /// All who will read have said so: what nobody wants need not be kept.
+    is_settled: bool,
+    /// Buffers of parts that went, to be used again. They count as used.
+    spares: Vec<Vec<u8>>,
+    /// Parts are written to the disk.
+    pub(super) spills: bool,
+    /// Readers that wait for room. Nobody else need hear of parts that are left.
+    pub(super) short_of_room: usize,
+    pub(super) cancelled: bool,
+}
+
+/// What came of asking for room.
+pub(super) enum Room {
+    /// There is room. A buffer of a part that went, to be used again.
+    Made(Vec<u8>),
+    /// There will be when these parts, which somebody wants, are on the disk; see [`State::written`].
+    Spill(Vec<(Key, Arc<Vec<u8>>)>),
+}
+
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    certain: u32,
+    possible: u32,
+}
+
+impl Wanted {
+    const fn count(&mut self, certainty: Certainty) -> &mut u32 {
+        match certainty {
+            Certainty::Certain => &mut self.certain,
+            Certainty::Possible => &mut self.possible,
+        }
+    }
+
+    const fn by_nobody(self) -> bool {
+        self.certain == 0 && self.possible == 0
+    }
+}
+
+pub(super) struct CachedPart {
+    pub(super) phase: Phase,
+    pub(super) need_bytes: u64,
+    /// Threads that wait for it, or write it to the disk; it stays until they have done.
+    pub(super) waiting: usize,
+    /// Threads that read from it and have not turned to another part since.
+    readers: usize,
+    pub(super) touched: Instant,
+    /// Whether anybody read from it.
+    pub(super) seen: bool,
+    /// How far those who read from it are.
+    pub(super) progress: Progress,
+    /// Its volume is gone.
+    pub(super) forgotten: bool,
+}
+
+/// How far the readers of a part are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Reading,
+    /// All have turned to another part.
+    Left,
+    /// It was read to its end.
+    Finished,
+}
+
+pub(super) enum Phase {
+    Queued,
+    Running,
+    Ready(Arc<Vec<u8>>),
+    Failed(BundleError),
+}
+
+impl State {
+    pub(super) fn insert(&mut self, key: Key, need_bytes: u64, phase: Phase) {
+        self.used_bytes += need_bytes;
+        let entry = CachedPart {
+            phase,
+            need_bytes,
+            waiting: 0,
+            readers: 0,
+            touched: Instant::now(),
+            seen: false,
+            progress: Progress::Reading,
+            forgotten: false,
+        };
+        self.entries.insert(key, entry);
+    }
+
+    /// This thread reads from `key` now. Says whether that helps somebody who waits for room.
+    pub(super) fn turn_to(&mut self, key: Key, spares: usize) -> bool {
+        let before = READING.replace(Some(key));
+        if before == Some(key) {
+            return false;
+        }
+        let mut is_left = false;
+        if let Some(left) = before.and_then(|before| self.entries.get_mut(&before)) {
+            left.readers = left.readers.saturating_sub(1);
+            if left.readers == 0 && left.progress == Progress::Reading {
+                left.progress = Progress::Left;
+                is_left = self.short_of_room > 0;
+            }
+        }
+        if let Some(before) = before.filter(|before| self.has_left(*before)) {
+            self.let_go(before, spares);
+        }
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.readers += 1;
+        }
+        is_left
+    }
+
+    fn has_left(&self, key: Key) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.progress == Progress::Left)
+    }
+
+    /// Whether somebody may want the part, as far as is known.
+    pub(super) fn is_worth_keeping(&self, key: Key) -> bool {
+        !self.is_settled || self.wanted.contains_key(&key)
+    }
+
+    /// Lets go of a part that nobody needs any more, and keeps its buffer if there are fewer than so many.
+    pub(super) fn let_go(&mut self, key: Key, spares: usize) {
+        if !self.is_worth_keeping(key) {
+            self.remove(key, spares);
+        }
+    }
+
+    /// Removes a decoded part that nobody waits for, and keeps its buffer if there are fewer than so many.
+    fn remove(&mut self, key: Key, spares: usize) {
+        let Entry::Occupied(entry) = self.entries.entry(key) else { return };
+        if entry.get().waiting > 0 || !matches!(entry.get().phase, Phase::Ready(_)) {
+            return;
+        }
+        let entry = entry.remove();
+        self.used_bytes -= entry.need_bytes;
+        if let Phase::Ready(part) = entry.phase
+            && self.spares.len() < spares
+            && let Ok(buffer) = Arc::try_unwrap(part)
+        {
+            self.keep_spare(buffer);
+        }
+    }
+
+    /// A buffer that may be used for a part that takes so much.
+    fn take_spare(&mut self, need_bytes: u64) -> Vec<u8> {
+        let fitting =
+            self.spares.iter().enumerate().filter(|(_, spare)| spare.capacity() as u64 <= need_bytes);
+        let largest = fitting.max_by_key(|(_, spare)| spare.capacity()).map(|(at, _)| at);
+        let spare = largest.map(|at| self.spares.swap_remove(at)).unwrap_or_default();
+        self.used_bytes -= spare.capacity() as u64;
+        spare
+    }
+
+    /// Makes room. What is too large for the budget gets all of it.
+    pub(super) fn make_room(
+        &mut self,
+        key: Key,
+        need_bytes: u64,
+        budget_bytes: u64,
+        asker: Asker,
+    ) -> Result<Room, NoRoom> {
+        let mut spare = self.take_spare(need_bytes);
+        while self.used_bytes + need_bytes > budget_bytes
+            && let Some(unused) = self.spares.pop()
+        {
+            self.used_bytes -= unused.capacity() as u64;
+        }
+        let over = (self.used_bytes + need_bytes).saturating_sub(budget_bytes).min(self.used_bytes);
+        if over == 0 {
+            return Ok(Room::Made(spare));
+        }
+        let candidates = self.entries.iter().filter_map(|(key, entry)| {
+            entry.candidate(*key, self.wanted.get(key).is_some_and(|it| it.certain > 0))
+        });
+        let going = match eviction::choose(candidates, over, asker, key, Instant::now()) {
+            Ok(going) => going,
+            Err(no_room) => {
+                self.keep_spare(spare);
+                return Err(no_room);
+            }
+        };
+        if self.spills && going.iter().any(|key| self.would_be_lost(*key)) {
+            self.keep_spare(spare);
+            return match asker {
+                // Reading ahead is not worth writing.
+                Asker::Ahead => Err(NoRoom { until: None }),
+                Asker::Reader { .. } => Ok(Room::Spill(self.take_unwritten(&going))),
+            };
+        }
+        for key in going {
+            let Some(entry) = self.entries.remove(&key) else { continue };
+            self.used_bytes -= entry.need_bytes;
+            if let Phase::Ready(part) = entry.phase
+                && let Ok(buffer) = Arc::try_unwrap(part)
+                && buffer.capacity() as u64 <= need_bytes
+                && buffer.capacity() > spare.capacity()
+            {
+                spare = buffer;
+            }
+        }
+        Ok(Room::Made(spare))
+    }
+
+    /// What the buffers that wait to be used again take.
+    #[cfg(test)]
+    pub(super) fn spare_bytes(&self) -> u64 {
+        self.spares.iter().map(|spare| spare.capacity() as u64).sum()
+    }
+
+    fn keep_spare(&mut self, spare: Vec<u8>) {
+        if spare.capacity() > 0 {
+            self.used_bytes += spare.capacity() as u64;
+            self.spares.push(spare);
+        }
+    }
+
+    /// Whether the part would have to be decoded again: somebody may want it, and the disk does not have it.
+    fn would_be_lost(&self, key: Key) -> bool {
+        let is_decoded = self.entries.get(&key).is_some_and(|entry| matches!(entry.phase, Phase::Ready(_)));
+        is_decoded && self.is_worth_keeping(key) && !self.spilled.contains_key(&key)
+    }
+
+    /// Those of the parts that have to be written before they go. They stay until [`State::written`].
+    fn take_unwritten(&mut self, going: &[Key]) -> Vec<(Key, Arc<Vec<u8>>)> {
+        let lost: Vec<Key> = going.iter().copied().filter(|key| self.would_be_lost(*key)).collect();
+        let parts = lost.into_iter().filter_map(|key| {
+            let entry = self.entries.get_mut(&key)?;
+            let Phase::Ready(part) = &entry.phase else { return None };
+            entry.waiting += 1;
+            Some((key, Arc::clone(part)))
+        });
+        parts.collect()
+    }
+
+    /// A part is on the disk now, or found no room there. It leaves memory.
+    pub(super) fn written(&mut self, key: Key, spilled: Option<SpilledPart>, spares: usize) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.waiting = entry.waiting.saturating_sub(1);
+        let is_gone = entry.forgotten;
+        if let Some(spilled) = spilled.filter(|_| !is_gone && self.is_worth_keeping(key)) {
+            self.spilled.insert(key, Arc::new(spilled));
+        }
+        self.remove(key, spares);
+    }
+
+    /// Drops parts on the disk, the last ones first, until they take so much less.
+    pub(super) fn drop_spilled(&mut self, bytes: u64) {
+        let mut keys: Vec<_> = self.spilled.keys().copied().collect();
+        keys.sort_unstable_by(|one, other| other.cmp(one));
+        let mut dropped = 0;
+        for key in keys {
+            if dropped >= bytes {
+                return;
+            }
+            dropped += self.spilled.remove(&key).map_or(0, |part| part.disk_bytes());
+        }
+    }
+
+    /// Somebody will read these parts, or may.
+    pub(super) fn want(&mut self, key: Key, certainty: Certainty) {
+        *self.wanted.entry(key).or_default().count(certainty) += 1;
+    }
+
+    /// Somebody who said so will not, or has.
+    pub(super) fn unwant(&mut self, key: Key, certainty: Certainty, spares: usize) {
+        let Entry::Occupied(mut wanted) = self.wanted.entry(key) else { return };
+        let count = wanted.get_mut().count(certainty);
+        *count = count.saturating_sub(1);
+        if wanted.get().by_nobody() {
+            wanted.remove();
+            if !self.is_worth_keeping(key) {
+                drop(self.spilled.remove(&key));
+            }
+            self.let_go(key, spares);
+        }
+    }
+
+    /// All who will read have said so. What none of them wants goes as soon as it was read, or at once.
+    pub(super) fn settle(&mut self, spares: usize) {
+        self.is_settled = true;
+        let Self { spilled, wanted, .. } = self;
+        spilled.retain(|key, _| wanted.contains_key(key));
+        let keys: Vec<Key> = self.entries.keys().copied().collect();
+        for key in keys {
+            self.let_go(key, spares);
+        }
+    }
+
+    /// The volume is gone, and with it all its parts.
+    pub(super) fn forget(&mut self, volume: u64) {
+        let Self { used_bytes, entries, wanted, spilled, .. } = self;
+        wanted.retain(|key, _| key.0 != volume);
+        spilled.retain(|key, _| key.0 != volume);
+        entries.retain(|key, entry| {
+            if key.0 != volume {
+                return true;
+            }
+            entry.forgotten = true;
+            let running = matches!(entry.phase, Phase::Running);
+            if !running {
+                *used_bytes -= entry.need_bytes;
+            }
+            running
+        });
+    }
+}
+
+impl CachedPart {
+    /// The part as one that could go; None if it stays.
+    fn candidate(&self, key: Key, wanted: bool) -> Option<Candidate<Key>> {
+        if self.waiting > 0 || self.need_bytes == 0 {
+            return None;
+        }
+        let standing = match &self.phase {
+            Phase::Ready(_) => match self.progress {
+                Progress::Finished => Standing::Finished,
+                Progress::Left => Standing::Left,
+                Progress::Reading if self.seen => Standing::Reading,
+                Progress::Reading => Standing::Unread,
+            },
+            Phase::Queued => Standing::Queued,
+            Phase::Running | Phase::Failed(_) => return None,
+        };
+        Some(Candidate { key, bytes: self.need_bytes, standing, wanted, touched: self.touched })
+    }
+}
