@@ -83,12 +83,6 @@ pub(crate) struct RunSettings {
     pub layer_compression: Method,
     /// Push the whole images of a damaged bundle.
     pub allow_damaged: bool,
-    /// Ask for every blob, also of images whose manifest is there: a mirror may have lost some.
-    pub recheck: bool,
-    /// Move no tag that stands for another image.
-    pub no_overwrite: bool,
-    /// How far it is looked after that the images are there.
-    pub verification: Verification,
     /// What is no failure.
     pub accept: Accept,
     /// Which runs are remembered.
@@ -109,6 +103,17 @@ pub(crate) enum Verification {
     Pull,
 }
 
+/// How far the word of a mirror is trusted, and whether what it has may be replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Care {
+    /// Ask for every blob, also of images whose manifest is there: the mirror may have lost some.
+    pub recheck: bool,
+    /// Move no tag that stands for another image.
+    pub no_overwrite: bool,
+    /// How far it is looked after that the images are there.
+    pub verification: Verification,
+}
+
 /// One mirror and how to talk to it.
 #[derive(Debug, Clone)]
 pub(crate) struct MirrorSettings {
@@ -124,6 +129,8 @@ pub(crate) struct MirrorSettings {
     pub threads: Option<NonZeroUsize>,
     /// Move no tag unless every image is complete.
     pub atomic_tags: bool,
+    /// How far its word is trusted, and what it has already.
+    pub care: Care,
     /// When it may be fed; always where none is given.
     pub window: Option<Window>,
     /// What judges images before their tags move.

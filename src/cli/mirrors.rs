@@ -11,7 +11,7 @@ use super::credentials::{CredentialArgs, NamedConfig, Passwords, WhoWeAre};
 use super::output::Output;
 use super::per_mirror::Mirrors;
 use crate::cluster::file::{Expectations, NamedFile, RegistryMirror};
-use crate::engine::MirrorSettings;
+use crate::engine::{Care, MirrorSettings};
 use crate::plan::Rules;
 use crate::registry::{Access, BandwidthLimiter, ClientOptions, RegistryError, Target};
 use crate::report::Failure;
@@ -127,6 +127,7 @@ impl MirrorArgs {
                 client,
                 threads: self.threads.and_then(|threads| NonZeroUsize::new(threads.into())),
                 atomic_tags: false,
+                care: Care::default(),
                 window: None,
                 gate: None,
                 is_new: false,

@@ -1,6 +1,6 @@
 //! `plan`: what `push images` or `sync` would do, without sending anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -51,10 +51,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         if args.repositories {
             return repositories(asked);
         }
-        return ask(
-            Asked { json: args.json, no_overwrite: asked.no_overwrite || args.no_overwrite, ..asked },
-            output,
-        );
+        return ask(Asked { json: args.json, no_overwrite: args.no_overwrite, ..asked }, output);
     }
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
@@ -107,7 +104,7 @@ fn of_sites(
         mirrors,
         not_begun: not_begun.collect(),
         accept: sites_file::accept(config),
-        no_overwrite: config.no_overwrite,
+        no_overwrite: false,
         json: false,
     })
 }
@@ -121,17 +118,21 @@ struct Asked {
     /// What there is to say of mirrors that cannot be asked.
     not_begun: Vec<Forecast>,
     accept: Accept,
+    /// Whatever is said of a mirror.
     no_overwrite: bool,
     json: bool,
 }
 
 fn ask(asked: Asked, output: &Output) -> Done {
     let Asked { runtime, inputs, opener, mirrors, not_begun, accept, no_overwrite, json } = asked;
+    let keeps = |mirror: &MirrorSettings| no_overwrite || mirror.care.no_overwrite;
+    let keeping: HashSet<String> =
+        mirrors.iter().filter(|mirror| keeps(mirror)).map(|mirror| mirror.name.clone()).collect();
     let (mut mirrors, Met { left_out, notes, unmatched }) =
         runtime.block_on(forecast::forecast(inputs, opener, mirrors, accept))?;
     mirrors.extend(not_begun);
-    if no_overwrite {
-        mirrors.iter_mut().flat_map(|forecast| &mut forecast.images).for_each(keep_tags);
+    for forecast in mirrors.iter_mut().filter(|forecast| keeping.contains(&forecast.name)) {
+        forecast.images.iter_mut().for_each(keep_tags);
     }
     let document = PlanDocument { schema_version: SchemaVersion::One, mirrors, left_out, notes };
     let (forecasts, left_out) = (&document.mirrors, &document.left_out);
@@ -143,7 +144,8 @@ fn ask(asked: Asked, output: &Output) -> Done {
             let _ = writeln!(out, "note: {}", printable(note));
             out
         });
-        let shown: String = forecasts.iter().map(|forecast| show(forecast, no_overwrite)).collect();
+        let shown: String =
+            forecasts.iter().map(|forecast| show(forecast, keeping.contains(&forecast.name))).collect();
         Output::result(&format!("{shown}{}{notes}", left_out::text(left_out, accept)));
     }
     for flag in &unmatched {

@@ -17,7 +17,7 @@ use super::output::Output;
 use super::rules::RuleArgs;
 use crate::bundle::Accept;
 use crate::compress::Method;
-use crate::engine::{self, Locks, PushResult, Run, RunSettings, Schedule, Verification};
+use crate::engine::{self, Care, Locks, PushResult, Run, RunSettings, Schedule, Verification};
 use crate::hook::Hook;
 use crate::hook::gate::{self, EarlierVerdicts};
 use crate::registry::Access;
@@ -110,6 +110,18 @@ enum Verify {
 }
 
 impl RunArgs {
+    fn care(&self) -> Care {
+        Care {
+            verification: match self.verify {
+                Verify::None => Verification::None,
+                Verify::Sample => Verification::Sample,
+                Verify::Pull => Verification::Pull,
+            },
+            recheck: self.recheck,
+            no_overwrite: self.no_overwrite,
+        }
+    }
+
     fn settings(&self, accept: Accept) -> RunSettings {
         RunSettings {
             layer_compression: match self.layer_compression {
@@ -117,14 +129,7 @@ impl RunArgs {
                 LayerCompression::Zstd => Method::Zstd,
                 LayerCompression::None => Method::None,
             },
-            verification: match self.verify {
-                Verify::None => Verification::None,
-                Verify::Sample => Verification::Sample,
-                Verify::Pull => Verification::Pull,
-            },
             allow_damaged: self.allow_damaged,
-            recheck: self.recheck,
-            no_overwrite: self.no_overwrite,
             accept,
             earlier_verdicts: if self.regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },
             retention: Retention { runs: self.keep_runs, days: self.keep_days },
@@ -150,6 +155,7 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
     let mut mirrors = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output)?;
     for mirror in &mut mirrors {
         mirror.atomic_tags = args.run.atomic_tags;
+        mirror.care = args.run.care();
         let limit = Duration::from_secs(args.run.gate_timeout);
         mirror.gate = args.run.gate.as_ref().map(|command| Hook::new(command, limit));
     }

@@ -17,7 +17,7 @@ use super::{Done, left_out, summary};
 use crate::archive::LeftOut;
 use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
-use crate::engine::{self, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, verify};
+use crate::engine::{self, Care, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, verify};
 use crate::plan::Plan;
 use crate::registry::ClientOptions;
 use crate::report::Failure;
@@ -87,6 +87,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
         rules: Arc::default(),
         client: ClientOptions::default(),
         threads: None,
+        care: Care::default(),
         atomic_tags: false,
         window: None,
         gate: None,

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::credentials::{WhoWeAre, secret_in, secret_of};
 use super::output::Output;
-use crate::config::{Config, Credentials, PasswordSource, Site};
-use crate::engine::MirrorSettings;
+use crate::config::{Config, Credentials, PasswordSource, Site, VerifyLevel};
+use crate::engine::{Care, MirrorSettings, Verification};
 use crate::hook::Hook;
 use crate::registry::{
     Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, RepositoryMaker, credentials,
@@ -115,6 +115,15 @@ impl<'a> SiteMirrors<'a> {
             client,
             threads: site.threads,
             atomic_tags: site.atomic_tags,
+            care: Care {
+                recheck: site.care.recheck,
+                no_overwrite: site.care.no_overwrite,
+                verification: match site.care.verify {
+                    VerifyLevel::None => Verification::None,
+                    VerifyLevel::Sample => Verification::Sample,
+                    VerifyLevel::Pull => Verification::Pull,
+                },
+            },
             window: site.window.clone(),
             gate: site.gate.as_ref().map(|gate| Hook {
                 command: gate.command.clone(),

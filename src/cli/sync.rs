@@ -18,10 +18,8 @@ use super::{Done, plan};
 use crate::bundle::Input;
 use crate::clock::Instant;
 use crate::compress::Method;
-use crate::config::{BundleFiles, Candidate, Config, IfRunning, LayerFormat, Shard, Site, VerifyLevel, Wave};
-use crate::engine::{
-    self, ExpectedSum, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, Verification,
-};
+use crate::config::{BundleFiles, Candidate, Config, IfRunning, LayerFormat, Shard, Site, Wave};
+use crate::engine::{self, ExpectedSum, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule};
 use crate::exit::Exit;
 use crate::hook::gate::EarlierVerdicts;
 use crate::registry::Access;
@@ -284,13 +282,6 @@ fn settings(config: &Config, regate: bool) -> RunSettings {
             LayerFormat::None => Method::None,
         },
         allow_damaged: false,
-        recheck: config.recheck,
-        no_overwrite: config.no_overwrite,
-        verification: match config.verify {
-            VerifyLevel::None => Verification::None,
-            VerifyLevel::Sample => Verification::Sample,
-            VerifyLevel::Pull => Verification::Pull,
-        },
         accept: accept(config),
         earlier_verdicts: if regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },
         retention: Retention {

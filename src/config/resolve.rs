@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::bundles::BundlePath;
 use super::keys::{At, OrNone};
 use super::sites::{
-    ClientCertificateFiles, Config, Credentials, Gate, Group, KeptRuns, Metrics, PasswordSource, Site, Stage,
-    Wave,
+    ClientCertificateFiles, Config, Credentials, Gate, Group, KeptRuns, Metrics, PasswordSource, Site,
+    SiteCare, Stage, Wave,
 };
 use super::values::{ConflictWinner, Glob, IfRunning, LayerFormat, VerifyLevel};
 use super::written::{CredentialKeys, GroupKeys, Settings, SiteKeys, SitesFile, WindowKeys};
@@ -32,8 +32,13 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
     for (key, _) in groups {
         check_name("a group", &key.name, key.at, findings);
     }
-    let mut resolver =
-        Resolver { folder, defaults: file.defaults.as_ref().map(|it| &it.value), groups, rules: Vec::new() };
+    let mut resolver = Resolver {
+        folder,
+        file,
+        defaults: file.defaults.as_ref().map(|it| &it.value),
+        groups,
+        rules: Vec::new(),
+    };
     let written: &[_] = file.sites.as_ref().map_or(&[], |sites| &sites.value);
     let sites: Vec<Site> = written.iter().filter_map(|site| resolver.site(site, findings)).collect();
     check_sites(written, &sites, groups, findings);
@@ -84,9 +89,6 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
         }),
         layer_compression: given(file.layer_compression.as_ref()).unwrap_or(LayerFormat::Gzip),
         accept: file.accept.iter().flat_map(|accept| &accept.value).map(|accepted| accepted.value).collect(),
-        no_overwrite: given(file.no_overwrite.as_ref()).unwrap_or(false),
-        recheck: given(file.recheck.as_ref()).unwrap_or(false),
-        verify: given(file.verify.as_ref()).unwrap_or(VerifyLevel::Sample),
         if_running: given(file.if_running.as_ref()).unwrap_or(IfRunning::Skip),
         waves: waves.iter().map(|wave| resolver.wave(&wave.value.0, written, findings)).collect(),
         max_failed_sites: given(file.max_failed_sites.as_ref()).and_then(|number| count(number.0)),
@@ -120,6 +122,8 @@ fn unless_none<T>(value: &OrNone<T>) -> Option<&T> {
 /// What sites inherit from.
 struct Resolver<'f> {
     folder: &'f Path,
+    /// Some of what it says for the run holds for sites that do not say otherwise.
+    file: &'f SitesFile,
     defaults: Option<&'f Settings>,
     groups: &'f [(crate::document::Key, GroupKeys)],
     /// Those of all sites so far: equal ones are shared.
@@ -170,6 +174,7 @@ impl<'f> Resolver<'f> {
             bandwidth: settings.first(|it| &it.bandwidth).and_then(unless_none).copied(),
             window: settings.first(|it| &it.window).and_then(unless_none).and_then(window),
             atomic_tags: settings.copied(|it| &it.atomic_tags).unwrap_or(false),
+            care: settings.care(self.file),
             gate: settings.first(|it| &it.gate).and_then(unless_none).map(|command| Gate {
                 command: command.clone(),
                 timeout: settings.copied(|it| &it.gate_timeout).map_or(GATE_TIMEOUT, |timeout| timeout.0),
@@ -274,6 +279,18 @@ impl<'f> Inherited<'f> {
             }
         }
         Some(target)
+    }
+
+    /// What the file says for the run holds for sites that do not say otherwise.
+    fn care(&self, file: &SitesFile) -> SiteCare {
+        let no_overwrite = self.copied(|it| &it.no_overwrite).or(given(file.no_overwrite.as_ref()));
+        let recheck = self.copied(|it| &it.recheck).or(given(file.recheck.as_ref()));
+        let verify = self.copied(|it| &it.verify).or(given(file.verify.as_ref()));
+        SiteCare {
+            no_overwrite: no_overwrite.unwrap_or(false),
+            recheck: recheck.unwrap_or(false),
+            verify: verify.unwrap_or(VerifyLevel::Sample),
+        }
     }
 
     fn credentials(&self, findings: &mut Findings) -> Option<Credentials> {

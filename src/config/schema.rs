@@ -292,7 +292,7 @@ fn the_schema_refuses_what_the_reader_refuses() {
         ("threads: 4", "threads: many"),
         ("threads: 4", "threads: 0"),
         ("threads: 4", "bandwidth: fast"),
-        ("threads: 4", "verify: sample"),
+        ("threads: 4", "verify: often"),
         ("name: a, ", ""),
     ] {
         assert!(fine.contains(from) && !faults(&fine.replace(from, to)).is_empty(), "{to}");

@@ -29,9 +29,6 @@ pub(crate) struct Config {
     pub metrics: Metrics,
     pub layer_compression: LayerFormat,
     pub accept: Vec<Accepted>,
-    pub no_overwrite: bool,
-    pub recheck: bool,
-    pub verify: VerifyLevel,
     pub if_running: IfRunning,
     pub waves: Vec<Wave>,
     pub max_failed_sites: Option<NonZeroUsize>,
@@ -95,9 +92,18 @@ pub(crate) struct Site {
     pub bandwidth: Option<Rate>,
     pub window: Option<Window>,
     pub atomic_tags: bool,
+    pub care: SiteCare,
     pub gate: Option<Gate>,
     /// A command of the shell.
     pub on_missing_repository: Option<String>,
+}
+
+/// How far the word of a site is trusted, and whether what it has may be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SiteCare {
+    pub no_overwrite: bool,
+    pub recheck: bool,
+    pub verify: VerifyLevel,
 }
 
 /// What judges images before their tags move.

@@ -147,6 +147,29 @@ sites:
 }
 
 #[test]
+fn what_the_file_says_of_checks_holds_for_sites_that_do_not_say_otherwise() {
+    let config = right(
+        "version: 1
+bundles: [{path: /b.tar}]
+verify: pull
+no_overwrite: true
+defaults: {registry: https://all.example}
+groups: {careless: {verify: none, no_overwrite: false}}
+sites:
+- {name: one, namespace: one}
+- {name: two, namespace: two, groups: [careless], recheck: true}
+- {name: three, namespace: three, groups: [careless], verify: sample}
+",
+    );
+    let care: Vec<_> = config
+        .sites
+        .iter()
+        .map(|site| (site.care.verify.word(), site.care.no_overwrite, site.care.recheck))
+        .collect();
+    assert_eq!(care, [("pull", true, false), ("none", false, true), ("sample", false, false)]);
+}
+
+#[test]
 fn what_is_shown_of_a_file_says_the_same_as_the_file() {
     for path in ["config/layercast.yaml", "config/examples/many-sites.yaml", "config/examples/air-gap.yaml"] {
         let text = std::fs::read_to_string(path).unwrap();

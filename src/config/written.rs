@@ -52,11 +52,12 @@ sections! {
         layer_compression: LayerFormat,
         /// What you know of the bundles and accept: it is noted, and no failure.
         accept: Vec<At<Accepted>>,
-        /// Move no tag that stands for another image. Default: false.
+        /// Move no tag that stands for another image, at sites that do not say otherwise. Default: false.
         no_overwrite: bool,
-        /// Ask for every blob, also of images whose manifest a site has. Default: false.
+        /// Ask for every blob, also of images whose manifest a site has, at sites that do not say otherwise. Default: false.
         recheck: bool,
-        /// How far it is checked that images are there before their tags move. Default: sample.
+        /// How far it is checked that images are there before their tags move, at sites that do not say otherwise. Default:
+        /// sample.
         verify: VerifyLevel,
         /// What becomes of a site that another run is at. Default: skip.
         if_running: IfRunning,
@@ -188,6 +189,12 @@ sections! {
         window: OrNone<WindowKeys>,
         /// Move no tag of a site unless all its images are complete. Default: false.
         atomic_tags: bool,
+        /// Move no tag that stands for another image. Default: as the file says for all sites.
+        no_overwrite: bool,
+        /// Ask for every blob, also of images whose manifest a site has. Default: as the file says for all sites.
+        recheck: bool,
+        /// How far it is checked that images are there before their tags move. Default: as the file says for all sites.
+        verify: VerifyLevel,
         /// A command of the shell that judges an image when it is on the site and before its tag moves.
         gate: OrNone<String>,
         /// How long the gate may take for an image. Default: 10m.

@@ -87,7 +87,7 @@ async fn connect(
     };
     run.listeners.emit(&Event::Connected { mirror: counts.mirror });
     limiter.connected(registry.round_trip());
-    let scouts = settings.is_new && !run.settings.recheck;
+    let scouts = settings.is_new && !settings.care.recheck;
     let knowledge = Arc::new(Knowledge::new(Expectations::new(settings.is_new, scouts)));
     let link = Arc::new(MirrorLink::new(registry, limiter, &stop));
     let transfer = Arc::new(Transfer {
@@ -95,17 +95,18 @@ async fn connect(
         knowledge: Arc::clone(&knowledge),
         counts: Arc::clone(counts),
         listeners: run.listeners.clone(),
-        asks_for_each: run.settings.recheck,
+        asks_for_each: settings.care.recheck,
         small_line: WorkerLine::new(1),
         body_line: WorkerLine::new(1),
     });
     let publisher = Publisher::new(Arc::clone(&transfer));
-    let verifier = Verifier::new(Arc::clone(&transfer), run.settings.verification);
+    let verifier = Verifier::new(Arc::clone(&transfer), settings.care.verification);
     Ok(Actor {
         site: settings.name,
         host: settings.target.endpoint.authority(),
         namespace: settings.target.namespace,
         atomic_tags: settings.atomic_tags,
+        care: settings.care,
         gate: settings.gate,
         run: Arc::clone(run),
         stop,

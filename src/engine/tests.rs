@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, push, verify};
+use super::{Care, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, push, verify};
 use crate::bundle::{Accept, Input, Opener, Resources};
 use crate::exit::Exit;
 use crate::plan::{Naming, Patterns, Rules};
@@ -53,6 +53,7 @@ fn mirror(address: SocketAddr, rules: Rules) -> MirrorSettings {
         rules: Arc::new(rules),
         client: ClientOptions::default(),
         threads: None,
+        care: Care::default(),
         atomic_tags: false,
         window: None,
         gate: None,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::build::{Bundle, digest};
 use crate::support::registry::{Registry, free_port};
-use crate::support::scripted::{Action, Answer, Rule, ScriptedRegistry};
+use crate::support::scripted::{Action, Answer, Request, Rule, ScriptedRegistry};
 use crate::support::{Pushed, folder, layercast, within};
 
 /// A sites file, to be written line by line.
@@ -316,6 +316,38 @@ fn two_hundred_sites_that_have_everything_cost_a_request_for_each_name() {
     let cold =
         "5 GET base, 200 HEAD manifest, 390 POST mount, 10 POST upload, 200 PUT manifest, 10 PUT upload";
     assert_eq!([costs(), costs()], [cold, "5 GET base, 200 HEAD manifest"]);
+}
+
+#[test]
+fn a_site_keeps_its_tags_or_is_asked_for_every_blob_where_it_says_so() {
+    let folder = folder();
+    let bundle = |layer| Bundle::oci_layout().image("gcr.io/team/app:1", &["base", layer]);
+    let path = bundle("one").write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    let file = |path: &Path| {
+        SitesFile::new(folder.path(), path)
+            .line("parallel_sites: 1")
+            .site("keeps", &registry.host(), "namespace: keeps, no_overwrite: true")
+            .site("moves", &registry.host(), "namespace: moves")
+            .site("asks", &registry.host(), "namespace: asks, recheck: true, verify: none")
+    };
+    file(&path).sync(&[]).complete();
+    registry.asked();
+    file(&path).sync(&[]).complete();
+    let asked = registry.asked();
+    let blobs_of = |site: &str| {
+        let of_site = |request: &&Request| {
+            request.path.starts_with(&format!("/v2/{site}/")) && request.path.contains("/blobs/")
+        };
+        asked.iter().filter(of_site).map(|request| request.method.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((blobs_of("keeps"), blobs_of("moves")), (vec![], vec![]));
+    assert_eq!(blobs_of("asks"), ["HEAD"; 3]);
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let run = file(&bundle("two").write(&other)).sync(&[]);
+    assert_eq!(left(&run), ["keeps: tag-exists", "moves: complete", "asks: complete"]);
+    assert_eq!(run.exit, 3);
 }
 
 #[test]

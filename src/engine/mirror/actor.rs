@@ -21,11 +21,11 @@ use super::probe::{self, Presence, TagMove};
 use super::publish::{self, Publisher};
 use super::transfer::{Prefetch, Transfer, Trust};
 use super::verify::{Needs, Sized, Verifier};
-use crate::engine::Context;
 use crate::engine::image::{Lease, WorkImage};
 use crate::engine::ready::{Ready, ReadyBlob};
 use crate::engine::stop::StopSignal;
 use crate::engine::work::{Agreed, Follower};
+use crate::engine::{Care, Context};
 use crate::exit::Exit;
 use crate::hook::Hook;
 use crate::oci::{Digest, Manifest, Repository};
@@ -44,6 +44,7 @@ pub(super) struct Actor {
     pub(super) host: String,
     /// No tag moves unless every image of the mirror is complete.
     pub(super) atomic_tags: bool,
+    pub(super) care: Care,
     /// Judges images before their tags move.
     pub(super) gate: Option<Hook>,
     pub(super) run: Arc<Context>,
@@ -251,8 +252,7 @@ impl Actor {
         if let Ok(presence) = &presence {
             self.knowledge.expectations().asked_for_image(presence.whole);
         }
-        let presence =
-            presence.map(|found| Presence { whole: found.whole && !self.run.settings.recheck, ..found });
+        let presence = presence.map(|found| Presence { whole: found.whole && !self.care.recheck, ..found });
         let needs_blobs = presence
             .as_ref()
             .is_ok_and(|presence| !presence.whole && self.all_kept(image, presence).is_none());
@@ -332,7 +332,7 @@ impl Actor {
 
     /// Why `--no-overwrite` keeps a tag as it is.
     fn kept(&self, image: &WorkImage, moved: &TagMove) -> Option<Failure> {
-        let now = moved.replaced().filter(|_| self.run.settings.no_overwrite)?;
+        let now = moved.replaced().filter(|_| self.care.no_overwrite)?;
         let place = image.planned.place_of(self.namespace.as_ref(), &moved.tag);
         Some(Failure::tag_exists(&place, &now))
     }

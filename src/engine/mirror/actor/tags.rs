@@ -180,7 +180,7 @@ impl Actor {
         at: usize,
         untagged: &Untagged,
     ) -> Result<Result<Verified, Missing>, (Phase, Failure)> {
-        if self.atomic_tags && self.run.settings.no_overwrite {
+        if self.atomic_tags && self.care.no_overwrite {
             for TagMove { tag, .. } in &untagged.tags_to_move {
                 let kept = self.stands_for_another(at, untagged, tag).await;
                 if let Some(kept) = kept.map_err(|failure| (Phase::Tag, failure))? {
@@ -218,7 +218,7 @@ impl Actor {
         let tagging = |failure| (Phase::Tag, failure);
         let mut kept = None;
         for TagMove { tag, replaces } in &untagged.tags_to_move {
-            if self.run.settings.no_overwrite
+            if self.care.no_overwrite
                 && let Some(failure) = self.stands_for_another(at, untagged, tag).await.map_err(tagging)?
             {
                 kept.get_or_insert(failure);
