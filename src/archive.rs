@@ -31,6 +31,7 @@ mod file_name;
 mod imgpkg;
 mod leftovers;
 mod limits;
+mod manifest_json;
 mod marks;
 mod names;
 mod nested;

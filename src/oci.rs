@@ -5,6 +5,7 @@
 //! real tools write are read as empty, and nothing is ever written back from a view.
 
 pub(crate) mod digest;
+pub(crate) mod json;
 pub(crate) mod manifest;
 pub mod media_type;
 pub(crate) mod raw;

@@ -5,6 +5,7 @@
 //! same tar is an OCI layout too; who reads both joins them by the digest of the configuration.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -18,11 +19,13 @@ use crate::archive::sniff::Format;
 use crate::archive::tree::{File, Tree, base_name, normalise, parent};
 use crate::decode::Format as Compression;
 use crate::error::{BundleError, Fault, printable};
-use crate::oci::manifest::parse_json;
+use crate::oci::json::parse_json;
 use crate::oci::{Digest, Platform};
+use crate::source::Extent;
 
 /// An entry of `manifest.json`. jib writes its keys in lower case.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an image with Config, RepoTags and Layers")]
 pub(super) struct Entry {
     #[serde(rename = "Config", alias = "config")]
     config: String,
@@ -33,6 +36,7 @@ pub(super) struct Entry {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "the configuration of an image")]
 struct ConfigFile {
     #[serde(flatten)]
     platform: Platform,
@@ -41,6 +45,7 @@ struct ConfigFile {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a rootfs with diff_ids")]
 struct RootFs {
     #[serde(default)]
     diff_ids: Option<Vec<String>>,
@@ -111,8 +116,13 @@ impl Entry {
 }
 
 impl Saved {
-    /// Finds the layers. Their bytes are looked at for how they are stored, no more.
-    pub(super) fn unpacked(&self, tree: &Tree<'_>, folder: &str) -> Result<Unpacked, BundleError> {
+    /// Finds the layers. Their bytes are looked at for how they are stored; those that no registry takes as they are, are decoded.
+    pub(super) fn unpacked(
+        &self,
+        reader: &Reader<'_>,
+        tree: &Tree<'_>,
+        folder: &str,
+    ) -> Result<Unpacked, BundleError> {
         let at = |e: BundleError| e.at(format!("configuration {}", self.config_digest));
         let ConfigFile { platform, rootfs } = parse_json(&self.config).map_err(at)?;
         let diff_ids = rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
@@ -124,13 +134,13 @@ impl Saved {
         let mut layers = Vec::with_capacity(diff_ids.len());
         for (name, diff_id) in self.layers.iter().zip(diff_ids) {
             let file = find(tree, folder, name).map_err(|e| e.at("layer"))?;
-            let extent = tree.extent(file)?;
+            let (extent, size, stored) = content(reader, tree, file).map_err(|e| e.at(file.path))?;
             layers.push(UnpackedLayer {
                 diff_id: diff_id.parse().map_err(at)?,
                 member: name.clone(),
-                stored: stored_as(tree.format(file)?).map_err(|e| e.at(file.path))?,
+                stored,
                 extent,
-                size: file.len,
+                size,
                 order: file.position,
             });
         }
@@ -167,14 +177,22 @@ fn claimed_digest(name: &str) -> Option<Digest> {
     hex.parse().ok().or_else(|| format!("sha256:{hex}").parse().ok()).or_else(|| digest_of_path(name))
 }
 
-fn stored_as(format: Format) -> Result<Stored, BundleError> {
-    match format {
-        Format::Compressed(Compression::Gzip | Compression::Bgzf) => Ok(Stored::Gzip),
-        Format::Compressed(Compression::Zstd) => Ok(Stored::Zstd),
+/// Where the bytes of a layer lie, how many they are and how they are stored. Registries and runtimes know no xz and no
+/// bzip2: such a layer is decoded here, and is from then on what its diff_id says.
+fn content(
+    reader: &Reader<'_>,
+    tree: &Tree<'_>,
+    file: File<'_>,
+) -> Result<(Extent, u64, Stored), BundleError> {
+    let extent = tree.extent(file)?;
+    Ok(match tree.format(file)? {
+        Format::Compressed(Compression::Gzip | Compression::Bgzf) => (extent, file.len, Stored::Gzip),
+        Format::Compressed(Compression::Zstd) => (extent, file.len, Stored::Zstd),
         Format::Compressed(_) => {
-            let what = "a layer compressed with xz or bzip2, which no container runtime reads";
-            Err(BundleError::new(Fault::Unsupported, what))
+            let decoded = (reader.open)(Arc::new(extent))?;
+            let len = decoded.len()?;
+            (Extent::new(decoded, 0, len), len, Stored::Plain)
         }
-        Format::Tar | Format::Unreadable(_) | Format::Other => Ok(Stored::Plain),
-    }
+        Format::Tar | Format::Unreadable(_) | Format::Other => (extent, file.len, Stored::Plain),
+    })
 }

@@ -10,18 +10,18 @@ use crate::archive::catalog::ImageName;
 use crate::archive::pool::Pool;
 use crate::archive::{Listed, names};
 use crate::error::{BundleError, printable};
-use crate::oci::manifest::parse_json;
+use crate::oci::json::parse_json;
 use crate::oci::{Descriptor, Digest, Reference};
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an image or an index of imgpkg")]
 struct Entry {
     image: Option<Image>,
     image_index: Option<Index>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an image of imgpkg")]
 struct Image {
     config: Document,
     manifest: Document,
@@ -30,7 +30,7 @@ struct Image {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an index of imgpkg")]
 struct Index {
     images: Option<Vec<Image>>,
     indexes: Option<Vec<Index>>,
@@ -42,7 +42,7 @@ struct Index {
 
 /// A document of a registry, byte for byte, as a JSON string.
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "a document of imgpkg")]
 struct Document {
     #[serde(default)]
     media_type: String,
@@ -51,7 +51,7 @@ struct Document {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "the names of an image")]
 struct Names {
     refs: Option<Vec<String>>,
     #[serde(default)]

@@ -5,44 +5,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use crate::archive::content_path::digest_of_path;
-use crate::archive::dir_transport;
 use crate::archive::leftovers::LeftOut;
+use crate::archive::manifest_json::{self, Meant, json};
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::oci::Digest;
 use crate::units::count;
-
-/// A document is looked at up to this length.
-const MAX_LOOKED_AT: u64 = 1 << 20;
 
 /// Something that was meant to be images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// The folder, with its slash; empty at the root.
     pub(super) folder: String,
-    what: &'static str,
-    next: Option<&'static str>,
+    meant: Meant,
 }
 
 impl Mark {
     pub(super) fn left_out(&self) -> LeftOut {
-        let next = self.next.map(|next| format!("; next: {next}")).unwrap_or_default();
-        let why = format!("no image can be read from it{next}");
-        LeftOut::unreadable(self.folder.trim_end_matches('/'), self.what, why)
+        let Meant { what, why, next } = &self.meant;
+        let next = next.map(|next| format!("; next: {next}")).unwrap_or_default();
+        let why = why.as_deref().unwrap_or("no image can be read from it");
+        LeftOut::unreadable(self.folder.trim_end_matches('/'), *what, format!("{why}{next}"))
     }
 }
 
 /// The folders whose mark a file of this path may make.
 pub(super) fn makers(path: &str) -> Vec<&str> {
     let (folder, name) = (parent(path), base_name(path));
-    let is_config = || name.strip_suffix(".json").is_some_and(|hex| is_digest(&format!("sha256:{hex}")));
     match name {
         "index.json" | "oci-layout" | "manifest.json" | "repositories" | "manifest" => vec![folder],
         // Before Docker 1.10 each layer had a folder of its own.
         "json" | "VERSION" | "layer.tar" => vec![above(folder)],
-        _ if is_config() => vec![folder],
+        _ if manifest_json::is_called_as_config(name) => vec![folder],
         _ if digest_of_path(path).is_some() => {
             path.find("blobs/sha256").map(|at| &path[..at]).into_iter().collect()
         }
@@ -59,10 +53,21 @@ pub(super) fn find(
     is_used: &dyn Fn(&Digest) -> bool,
 ) -> Vec<Mark> {
     let mut marks: BTreeMap<String, Mark> = BTreeMap::new();
-    let mut mark = |folder: &str, what, next| {
+    let mut put = |folder: &str, meant: Meant| {
         let folder = folder.to_owned();
-        marks.entry(folder.clone()).or_insert(Mark { folder, what, next });
+        marks.entry(folder.clone()).or_insert(Mark { folder, meant });
     };
+    // A document that is no file and was to list images.
+    let no_files = tree.dangling().map(|(path, _)| path).chain(tree.odd().map(|(path, _)| path));
+    let no_files = no_files.filter(|path| !belongs(path));
+    let unread = no_files.filter_map(|path| Some((parent(path), document_meant(tree, path, belongs)?)));
+    unread.for_each(|(folder, meant)| put(folder, meant));
+    for path in tree.files().iter().map(|file| file.path).filter(|path| !belongs(path)) {
+        if let Some(meant) = document_meant(tree, path, belongs) {
+            put(parent(path), meant);
+        }
+    }
+    let mut mark = |folder: &str, what, next| put(folder, Meant { what, why: None, next });
     // Where some blobs are used, the others are left over from images that were deleted.
     let shelves_in_use: BTreeSet<&str> = tree
         .paths()
@@ -79,13 +84,12 @@ pub(super) fn find(
             "oci-layout" if !beside("index.json") => {
                 mark(folder, "an OCI layout without its index.json", None);
             }
-            "index.json" if lists_manifests(tree, path) => {
-                mark(folder, "an index.json without blobs beside it", None);
-            }
-            "manifest.json" => {
-                if let Some((what, next)) = manifest_json(tree, path) {
-                    mark(folder, what, next);
-                }
+            name if manifest_json::is_called_as_config(name)
+                && !beside("manifest.json")
+                && has_flat_layers(tree, folder)
+                && manifest_json::is_config(tree, path) =>
+            {
+                mark(folder, "a docker-archive without its manifest.json", None);
             }
             "layer.tar" if !tree.contains(&format!("{}manifest.json", above(folder))) => {
                 let old = "an image saved by Docker before 1.10, without manifest.json";
@@ -124,9 +128,25 @@ pub(super) fn find(
     marks.into_values().collect()
 }
 
-fn json(tree: &Tree<'_>, path: &str) -> Option<Value> {
-    let bytes = tree.read_small(path, MAX_LOOKED_AT).ok()??;
-    serde_json::from_slice(&bytes).ok()
+/// What a document was meant to be that is called as those which list images.
+fn document_meant(tree: &Tree<'_>, path: &str, belongs: &dyn Fn(&str) -> bool) -> Option<Meant> {
+    match base_name(path) {
+        "index.json" => manifest_json::index_meant(tree, path),
+        "manifest.json" => {
+            let is_layout = belongs(&format!("{}index.json", parent(path)));
+            manifest_json::meant(tree, path, is_layout)
+        }
+        _ => None,
+    }
+}
+
+/// Whether layers lie in a folder as podman, crane and kaniko name them: `<hex>.tar`, `<hex>.tar.gz`.
+fn has_flat_layers(tree: &Tree<'_>, folder: &str) -> bool {
+    tree.below(folder).any(|path| {
+        let name = &path[folder.len()..];
+        let hex = name.strip_suffix(".gz").unwrap_or(name).strip_suffix(".tar");
+        hex.is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok())
+    })
 }
 
 /// The folder that a folder lies in, each with its slash.
@@ -134,47 +154,9 @@ fn above(folder: &str) -> &str {
     parent(folder.trim_end_matches('/'))
 }
 
-fn is_digest(name: &str) -> bool {
-    name.parse::<Digest>().is_ok()
-}
-
 fn is_appc(tree: &Tree<'_>, path: &str) -> bool {
     let has_rootfs = tree.below(&format!("{}rootfs/", parent(path))).next().is_some();
     has_rootfs && json(tree, path).is_some_and(|json| json["acKind"] == "ImageManifest")
-}
-
-/// Whether a document lists manifests as an index does: each with a digest.
-pub(super) fn lists_manifests(tree: &Tree<'_>, path: &str) -> bool {
-    let Some(json) = json(tree, path) else { return false };
-    let entries = json["manifests"].as_array();
-    entries.is_some_and(|entries| entries.iter().all(|entry| entry["digest"].is_string()))
-}
-
-/// What a `manifest.json` was meant to be that is none of an image. Many other programs have a file of this name.
-fn manifest_json(tree: &Tree<'_>, path: &str) -> Option<(&'static str, Option<&'static str>)> {
-    let folder = parent(path);
-    match json(tree, path)? {
-        Value::Array(entries) => {
-            let of_images =
-                |entry: &Value| ["Config", "config", "RepoTags"].iter().any(|key| entry.get(key).is_some());
-            let others = || {
-                tree.below(folder).any(|other| !matches!(base_name(other), "manifest.json" | "repositories"))
-            };
-            let is_mark = if entries.is_empty() { !others() } else { entries.iter().all(of_images) };
-            is_mark.then_some(("an archive whose manifest.json lists no image", None))
-        }
-        json if json["fsLayers"].is_array() => Some((
-            "a Docker schema 1 image",
-            Some("registries no longer take schema 1: pull and save the image again with a current tool"),
-        )),
-        json if json["config"]["digest"].is_string() || json["manifests"][0]["digest"].is_string() => {
-            Some(("the manifest of an image without its blobs", None))
-        }
-        _ if dir_transport::has_version_file(tree, folder) => {
-            Some(("a folder of the containers-image `dir:` transport that cannot be read", None))
-        }
-        _ => None,
-    }
 }
 
 /// What a tree without images and marks of them seems to be, and what could be done about it.

@@ -15,12 +15,14 @@ use crate::archive::pool::{Pool, Unknown};
 use crate::archive::tree::Tree;
 use crate::archive::{Listed, Reader};
 use crate::error::{BundleError, Fault, printable};
-use crate::oci::manifest::{Kind, parse_json};
+use crate::oci::json::{parse_json, without_mark};
+use crate::oci::manifest::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, media_type};
 
 const MAX_LAYOUT_FILE_BYTES: u64 = 64 << 10;
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with imageLayoutVersion")]
 struct LayoutFile {
     #[serde(rename = "imageLayoutVersion")]
     version: String,
@@ -37,7 +39,7 @@ pub(super) fn read(
     check_version(tree, folder, &mut catalog.notes)?;
     let path = format!("{folder}index.json");
     let Some(bytes) = tree.read_small(&path, reader.limits.index_bytes)? else { return Ok(Vec::new()) };
-    let index = Manifest::parse(bytes, media_type::OCI_INDEX).map_err(|e| e.at(&path))?;
+    let index = Manifest::parse(without_mark(bytes), media_type::OCI_INDEX).map_err(|e| e.at(&path))?;
     let Kind::Index { children } = &index.kind else {
         let what = "is the manifest of an image, where an index of images should be";
         return Err(BundleError::new(Fault::BadJson, what).at(path));
@@ -108,7 +110,7 @@ fn check_version(tree: &Tree<'_>, folder: &str, notes: &mut Vec<String>) -> Resu
         notes.push(format!("{folder}index.json has no oci-layout file beside it"));
         return Ok(());
     };
-    let LayoutFile { version } = parse_json(&bytes).map_err(|e| e.at(&path))?;
+    let LayoutFile { version } = parse_json(&without_mark(bytes)).map_err(|e| e.at(&path))?;
     if version == "1" || version.starts_with("1.") {
         return Ok(());
     }

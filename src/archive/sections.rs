@@ -14,10 +14,11 @@ use crate::archive::tar::SPARSE;
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::archive::{Listed, Reader, Section, distinct};
 use crate::archive::{
-    attachments, dir_transport, docker_archive, file_name, imgpkg, marks, nested, oc_tree, oci_layout,
-    partial, registry_tree, views,
+    attachments, dir_transport, docker_archive, file_name, imgpkg, manifest_json, marks, nested, oc_tree,
+    oci_layout, partial, registry_tree, views,
 };
 use crate::error::{BundleError, Fault, printable};
+use crate::oci::json::without_mark;
 use crate::oci::{Digest, Manifest};
 use crate::units::count;
 
@@ -313,13 +314,13 @@ fn find(reader: &Reader<'_>, tree: &Tree<'_>, is_folder: bool) -> Result<Plan, B
             "index.json" if !is_second_name(tree, path) => {
                 let has_blobs = || tree.below(&format!("{folder}blobs/")).next().is_some();
                 if tree.contains(&format!("{folder}oci-layout"))
-                    || has_blobs() && (folder.is_empty() || marks::lists_manifests(tree, path))
+                    || has_blobs() && (folder.is_empty() || manifest_json::lists_manifests(tree, path))
                 {
                     plan.of(folder).layout = true;
                 }
             }
             "manifest.json" if !is_second_name(tree, path) => {
-                match manifest_json(reader, tree, path, is_folder)? {
+                match kind_of_manifest_json(reader, tree, path, is_folder)? {
                     ManifestJson::Saved(bytes) => plan.of(folder).saved = Some(bytes),
                     ManifestJson::Dir(manifest) => plan.of(folder).dir = Some(*manifest),
                     ManifestJson::Other => {}
@@ -346,7 +347,7 @@ enum ManifestJson {
     Other,
 }
 
-fn manifest_json(
+fn kind_of_manifest_json(
     reader: &Reader<'_>,
     tree: &Tree<'_>,
     path: &str,
@@ -359,10 +360,12 @@ fn manifest_json(
         Err(error) if decides || (ends_the_bundle(error.fault()) && !is_folder) => return Err(error),
         Ok(None) | Err(_) => return Ok(ManifestJson::Other),
     };
-    let holds = |key: &[u8]| bytes.windows(key.len()).any(|window| window.eq_ignore_ascii_case(key));
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        let is_saved = holds(b"\"layers\"") && (decides || imgpkg::wrote(&bytes) || holds(b"\"config\""));
-        return Ok(if is_saved { ManifestJson::Saved(bytes) } else { ManifestJson::Other });
+    // An editor of Windows may have put a mark before a list. The bytes of a manifest stay as they are.
+    let list = without_mark(bytes.clone());
+    let holds = |key: &[u8]| list.windows(key.len()).any(|window| window.eq_ignore_ascii_case(key));
+    if list.trim_ascii_start().starts_with(b"[") {
+        let is_saved = holds(b"\"layers\"") && (decides || imgpkg::wrote(&list) || holds(b"\"config\""));
+        return Ok(if is_saved { ManifestJson::Saved(list) } else { ManifestJson::Other });
     }
     let dir = dir_transport::manifest(tree, parent(path), &bytes);
     Ok(dir.map_or(ManifestJson::Other, |manifest| ManifestJson::Dir(Box::new(manifest))))

@@ -1,5 +1,7 @@
 //! What a catalog promises, on bundles small enough to be built here.
 
+mod listing;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -21,13 +23,17 @@ use crate::source::read_exact;
 
 fn opener(stored: Arc<dyn ByteSpace>) -> Result<Arc<dyn ByteSpace>, BundleError> {
     let bytes = read_exact(stored.as_ref(), 0, usize::try_from(stored.len()?).unwrap())?;
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
+    let mut decoder: Box<dyn std::io::Read> = if bytes.starts_with(&[0x1f, 0x8b]) {
+        Box::new(MultiGzDecoder::new(&bytes[..]))
+    } else if bytes.starts_with(b"\xfd7zXZ\0") {
+        Box::new(xz2::read::XzDecoder::new(&bytes[..]))
+    } else if bytes.starts_with(b"BZh") {
+        Box::new(bzip2::read::BzDecoder::new(&bytes[..]))
+    } else {
         return Ok(stored);
-    }
+    };
     let mut out = Vec::new();
-    MultiGzDecoder::new(&bytes[..])
-        .read_to_end(&mut out)
-        .map_err(|e| BundleError::new(Fault::CorruptCompression, e.to_string()))?;
+    decoder.read_to_end(&mut out).map_err(|e| BundleError::new(Fault::CorruptCompression, e.to_string()))?;
     Ok(space(out))
 }
 

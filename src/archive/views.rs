@@ -74,8 +74,14 @@ pub(super) fn join(
         }
         let content = match manifests.first() {
             Some(manifest) => Content::Manifest(*manifest),
-            None => match saved.unpacked(tree, folder) {
+            None => match saved.unpacked(reader, tree, folder) {
                 Ok(image) => Content::Unpacked(Arc::new(image)),
+                // A layer that is compressed by itself is damaged by itself.
+                Err(error) if matches!(error.fault(), Fault::Truncated | Fault::CorruptCompression) => {
+                    let error = error.at(format!("image {label}"));
+                    catalog.broken.push(BrokenImage::new(label.clone(), error));
+                    continue;
+                }
                 Err(error) if sparse.is_empty() || ends_the_bundle(error.fault()) => {
                     break_with(error, catalog)?;
                     continue;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BundleError, Fault};
+use crate::oci::json::parse_json;
 use crate::oci::{Digest, media_type};
 
 /// What points at content: its type, digest and size
@@ -44,6 +45,7 @@ impl Descriptor {
 
 /// The machines an image runs on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(expecting = "a platform")]
 pub struct Platform {
     /// `linux`, `windows`, …
     #[serde(default)]
@@ -106,7 +108,7 @@ pub enum Kind {
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a manifest or an index")]
 struct RawManifest {
     schema_version: Option<u64>,
     media_type: Option<String>,
@@ -120,7 +122,7 @@ struct RawManifest {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a descriptor")]
 struct RawDescriptor {
     media_type: Option<String>,
     digest: String,
@@ -281,12 +283,6 @@ impl Manifest {
 
 fn check_all(raw: Vec<RawDescriptor>) -> Result<Vec<Descriptor>, BundleError> {
     raw.into_iter().map(RawDescriptor::check).collect()
-}
-
-/// Reads JSON from a bundle; the error says where in the document it broke.
-pub(crate) fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, BundleError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| BundleError::new(Fault::BadJson, format!("not the JSON it should be: {error}")))
 }
 
 #[cfg(test)]
