@@ -197,8 +197,12 @@ fn raise_descriptor_limit() {
 }
 
 /// The runtime of a command that talks to registries.
+/// Most threads that may wait: each body that is on its way to a mirror has one, and names, disks and the state need some
+/// beside them. They begin when they are needed, and end again.
+const WAITING_THREADS: usize = 4096;
+
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).thread_name("requests").enable_all();
+    builder.worker_threads(2).max_blocking_threads(WAITING_THREADS).thread_name("requests").enable_all();
     builder.build().map_err(|error| Failure::io("starting threads", &error))
 }

@@ -8,6 +8,7 @@
 mod backlog;
 mod body;
 mod context;
+mod elsewhere;
 mod failure;
 mod feed;
 pub(crate) mod forecast;

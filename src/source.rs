@@ -10,6 +10,7 @@ mod held;
 mod late;
 mod lazy;
 mod map;
+mod opened;
 mod pread;
 mod stdin;
 mod traced;
@@ -25,6 +26,7 @@ pub(crate) use self::file::{IoMode, Source, SourceOptions, open};
 pub(crate) use self::folder::{FileFacts, FolderEntry, FolderEntryKind, scan_folder};
 pub(crate) use self::late::LateFile;
 pub(crate) use self::lazy::LazySpace;
+pub(crate) use self::opened::OpenedOnce;
 pub(crate) use self::stdin::stdin;
 pub use self::traced::Origin;
 pub(crate) use self::traced::Traced;
@@ -61,6 +63,15 @@ pub trait ByteSpace: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether what was given out is what the bundle holds: a page of a map that is lost later reads as zeros. To be asked
+    /// before content is called damaged.
+    ///
+    /// # Errors
+    /// What was lost, and why.
+    fn check_intact(&self) -> Result<(), BundleError> {
+        Ok(())
+    }
+
     /// Whether the space has no bytes at all.
     fn is_empty(&self) -> Result<bool, BundleError> {
         Ok(self.chunk_at(0, 1)?.is_empty())
@@ -68,7 +79,7 @@ pub trait ByteSpace: Send + Sync + fmt::Debug {
 }
 
 /// Whether somebody will read a range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Certainty {
     /// He will: of what is kept, it is not what goes first.
     Certain,
@@ -135,6 +146,10 @@ impl ByteSpace for Extent {
 
     fn within(&self) -> Option<(&Arc<dyn ByteSpace>, u64)> {
         Some((&self.space, self.offset))
+    }
+
+    fn check_intact(&self) -> Result<(), BundleError> {
+        self.space.check_intact()
     }
 
     fn release(&self, range: Range<u64>) {

@@ -10,7 +10,7 @@ use crate::archive::catalog::{BrokenImage, Catalog, Content, Image};
 use crate::archive::content_path::digest_of_path;
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
 use crate::archive::pool::{Pool, ends_the_bundle};
-use crate::archive::tar::SPARSE;
+use crate::archive::tar::{DEVICE, PIPE, SPARSE};
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::archive::{Listed, Reader, Section, distinct};
 use crate::archive::{
@@ -170,6 +170,12 @@ fn members_not_read(tree: &Tree<'_>, has_images: bool, belongs: &dyn Fn(&str) ->
     for (path, what) in tree.odd().filter(|(path, what)| *what == SPARSE && other(path)) {
         let why = "it cannot be read as it is packed; next: pack it without --sparse";
         found.push(LeftOut::unreadable(path, what, why));
+    }
+    for (path, what) in tree.odd().filter(|(path, what)| [DEVICE, PIPE].contains(what) && other(path)) {
+        if stands_for_an_archive(path) {
+            let why = "its name says that it is an archive; next: pack the file itself";
+            found.push(LeftOut::unreadable(path, what, why));
+        }
     }
     found
 }

@@ -20,6 +20,9 @@ const PADDING_LOOKED_AT: u64 = 1 << 20;
 
 /// What a member is that stands for more bytes than it has.
 pub(super) const SPARSE: &str = "a sparse file";
+/// What members are that have no bytes.
+pub(super) const DEVICE: &str = "a device";
+pub(super) const PIPE: &str = "a named pipe";
 
 /// One member of a tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,10 +225,10 @@ impl<'a> Walker<'a> {
             b'0' | 0 | b'7' if name.ends_with(b"/") => MemberKind::Directory,
             b'1' => MemberKind::Hardlink(link),
             b'2' => MemberKind::Symlink(link),
-            b'3' | b'4' => MemberKind::Odd("a device"),
+            b'3' | b'4' => MemberKind::Odd(DEVICE),
             // D: GNU's, with the names of what lies in the folder.
             b'5' | b'D' => MemberKind::Directory,
-            b'6' => MemberKind::Odd("a named pipe"),
+            b'6' => MemberKind::Odd(PIPE),
             b'S' => {
                 offset = self.after_sparse_map(block, offset)?;
                 MemberKind::Odd(SPARSE)

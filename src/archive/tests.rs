@@ -981,6 +981,14 @@ fn archives_that_cannot_be_read_count_however_little_each_is_of_what_they_lie_in
 }
 
 #[test]
+fn a_pipe_or_device_that_is_called_as_an_archive_is_named() {
+    let good = tar_of(&[("a.tar".into(), tar_of(&saved("a:1", &["one"])))]);
+    let odd = [header("b.tar", 0, b'6', ""), header("c.tar.xz", 0, b'3', ""), header("fifo", 0, b'6', "")];
+    let catalog = read_tar([odd.concat(), good].concat()).unwrap();
+    assert_eq!(left_out(&catalog), ["b.tar: unreadable", "c.tar.xz: unreadable"]);
+}
+
+#[test]
 fn an_image_in_a_member_of_an_unknown_type_is_found() {
     let inner = tar_of(&saved("a:1", &["one"]));
     let member = [header("a.tar", inner.len() as u64, b'Z', ""), inner].concat();

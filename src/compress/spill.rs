@@ -39,6 +39,16 @@ pub(crate) struct Spill {
     _taken: LayerBytes,
 }
 
+impl Drop for Spill {
+    fn drop(&mut self) {
+        // To close a file without a name is to give back all of it, which takes the file system a while; whoever drops a
+        // layer may be one who must not wait.
+        if let Some(file) = self.file.take() {
+            let _ = std::thread::Builder::new().name("close-layer".to_owned()).spawn(move || drop(file));
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Piece {
     Memory(Bytes),

@@ -125,15 +125,15 @@ impl BundlePath {
     /// # Errors
     /// There are none, or none that can be taken.
     pub(crate) fn files(&self, now: Timestamp) -> Result<BundleFiles, NoBundle> {
-        let found = self.found()?;
+        let (found, mut warnings) = self.found()?;
         if !self.newest {
             let taken = found.into_iter().map(|found| found.candidate());
             let taken: Result<Vec<Candidate>, String> = taken.collect();
             let taken =
                 taken.map_err(|why| NoBundle::NoneUsable { path: self.path.clone(), why: vec![why] })?;
-            return Ok(BundleFiles { taken, instead: Vec::new(), warnings: Vec::new() });
+            return Ok(BundleFiles { taken, instead: Vec::new(), warnings });
         }
-        let (mut usable, mut warnings) = (Vec::new(), Vec::new());
+        let mut usable = Vec::new();
         for found in found.into_iter().rev() {
             // What is behind one that can be taken needs no word unless its turn comes.
             match found.settled(now).and_then(|()| found.candidate()) {
@@ -153,8 +153,9 @@ impl BundlePath {
         }
     }
 
-    /// All that is there, the oldest version first. Of two files of one version the one that changed last comes last.
-    fn found(&self) -> Result<Vec<Found>, NoBundle> {
+    /// All that is there, the oldest version first, and what is passed over. Of two files of one version the one that changed
+    /// last comes last.
+    fn found(&self) -> Result<(Vec<Found>, Vec<String>), NoBundle> {
         let nothing = || NoBundle::Nothing { path: self.path.clone() };
         let unreadable = |path: &Path| {
             let path = path.to_owned();
@@ -165,11 +166,14 @@ impl BundlePath {
         };
         let Some(pattern) = &self.pattern else {
             let facts = fs::metadata(&self.path).map_err(unreadable(&self.path))?;
-            return Ok(vec![Found { path: self.path.clone(), version: Version::of(""), facts }]);
+            return Ok((
+                vec![Found { path: self.path.clone(), version: Version::of(""), facts }],
+                Vec::new(),
+            ));
         };
         let folder =
             self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut found = Vec::new();
+        let (mut found, mut passed_over) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(folder).map_err(unreadable(folder))? {
             let entry = entry.map_err(unreadable(folder))?;
             let name = entry.file_name();
@@ -179,11 +183,23 @@ impl BundlePath {
             if is_sum || !pattern.matcher.is_match(&*name) {
                 continue;
             }
-            let facts = fs::metadata(entry.path()).map_err(unreadable(&entry.path()))?;
-            found.push(Found { path: entry.path(), version: pattern.version(&name), facts });
+            let path = entry.path();
+            match fs::metadata(&path) {
+                Ok(facts) => found.push(Found { path, version: pattern.version(&name), facts }),
+                // It was renamed while the folder was read, or is a link.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    passed_over
+                        .push(format!("{}: it is gone, or a link that leads to nothing", path.display()));
+                }
+                Err(error) => return Err(unreadable(&path)(error)),
+            }
         }
         found.sort_by(|a, b| (&a.version, a.changed(), &a.path).cmp(&(&b.version, b.changed(), &b.path)));
-        if found.is_empty() { Err(nothing()) } else { Ok(found) }
+        match (found.is_empty(), passed_over.is_empty()) {
+            (true, true) => Err(nothing()),
+            (true, false) => Err(NoBundle::NoneUsable { path: self.path.clone(), why: passed_over }),
+            (false, _) => Ok((found, passed_over)),
+        }
     }
 }
 
@@ -226,6 +242,10 @@ impl Found {
     }
 
     fn candidate(&self) -> Result<Candidate, String> {
+        // A folder has no sum of its own: a file beside it is of an archive that was unpacked into it.
+        if self.facts.is_dir() {
+            return Ok(Candidate { path: self.path.clone(), sum: None });
+        }
         let mut beside = self.path.clone().into_os_string();
         beside.push(".sha256");
         let beside = PathBuf::from(beside);
@@ -356,6 +376,32 @@ mod tests {
             warning.contains("no sum of bm_1.9.0") && warning.contains("1.8.0.tar.xz is taken instead"),
             "{warning}"
         );
+    }
+
+    #[test]
+    fn what_is_gone_by_now_is_passed_over_with_a_warning() {
+        let folder = Folder::new();
+        folder.write("bm_1.8.0.tar.xz", "x");
+        std::os::unix::fs::symlink("nowhere", folder.0.path().join("bm_1.9.0.tar.xz")).unwrap();
+        for newest in [true, false] {
+            let files = folder.files("bm_*", newest, in_an_hour()).unwrap();
+            assert_eq!(names(&files.taken), ["bm_1.8.0.tar.xz"]);
+            assert!(files.warnings[0].contains("bm_1.9.0.tar.xz: it is gone"), "{files:?}");
+        }
+        fs::remove_file(folder.0.path().join("bm_1.8.0.tar.xz")).unwrap();
+        let error = folder.files("bm_*", true, in_an_hour()).unwrap_err().to_string();
+        assert!(error.contains("it is gone"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_has_no_sum_whatever_lies_beside_it() {
+        let folder = Folder::new();
+        fs::create_dir(folder.0.path().join("bm_1.8.0")).unwrap();
+        folder.write("bm_1.8.0.sha256", &format!("{}  bm_1.8.0.tar.xz\n", Digest::of(b"x").hex()));
+        for pattern in ["bm_1.8.0", "bm_*"] {
+            let files = folder.files(pattern, false, in_an_hour()).unwrap();
+            assert_eq!((files.taken.len(), files.taken[0].sum), (1, None), "{pattern}");
+        }
     }
 
     #[test]

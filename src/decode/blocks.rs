@@ -8,6 +8,7 @@
 //! grows where it was too little; [`super::guessed`] is for the case that one proves too large for a part.
 
 use crate::sync::Mutex;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
@@ -158,6 +159,9 @@ impl PartSet for Parts {
     }
 }
 
+/// What somebody says of a range: where it begins and ends, and whether he will read it.
+type Saying = (u64, u64, Certainty);
+
 /// A volume of independent parts.
 pub(super) struct BlockVolume {
     set: Arc<Parts>,
@@ -167,6 +171,8 @@ pub(super) struct BlockVolume {
     /// Where the parts end, decoded, as far as it is known.
     ends: Mutex<Vec<u64>>,
     recent: Mutex<VecDeque<usize>>,
+    /// What was said of ranges whose parts were not all known: by range and certainty, the parts that were meant each time.
+    meant: Mutex<HashMap<Saying, Vec<Range<usize>>>>,
 }
 
 impl BlockVolume {
@@ -185,6 +191,7 @@ impl BlockVolume {
             id: cache::next_id(),
             ends: Mutex::new(ends),
             recent: Mutex::new(VecDeque::with_capacity(REMEMBERED)),
+            meant: Mutex::default(),
         }
     }
 
@@ -226,6 +233,32 @@ impl BlockVolume {
         let first = ends.partition_point(|end| *end <= range.start);
         let last = ends.partition_point(|end| *end < range.end);
         if range.is_empty() { 0..0 } else { first..(last + 1).min(ends.len()).max(first) }
+    }
+
+    /// The parts that somebody means who says that he will read a range. Whoever takes that back means the same ones.
+    fn parts_meant(&self, range: &Range<u64>, certainty: Certainty) -> Range<usize> {
+        let parts = self.parts_in(range);
+        if !self.set.sizes_told {
+            let key = (range.start, range.end, certainty);
+            self.meant.lock().entry(key).or_default().push(parts.clone());
+        }
+        parts
+    }
+
+    /// The parts that were meant by one of those who said it of this range.
+    fn parts_unmeant(&self, range: &Range<u64>, certainty: Certainty) -> Range<usize> {
+        if self.set.sizes_told {
+            return self.parts_in(range);
+        }
+        let mut meant = self.meant.lock();
+        let Entry::Occupied(mut all) = meant.entry((range.start, range.end, certainty)) else { return 0..0 };
+        // The fewest first: what the others mean stays until the last of them.
+        let fewest = all.get().iter().enumerate().min_by_key(|(_, parts)| parts.len()).map(|(at, _)| at);
+        let parts = fewest.map_or(0..0, |at| all.get_mut().swap_remove(at));
+        if all.get().is_empty() {
+            all.remove();
+        }
+        parts
     }
 
     /// Where these parts lie as stored.
@@ -281,7 +314,7 @@ impl ByteSpace for BlockVolume {
     }
 
     fn will_read(&self, range: Range<u64>, certainty: Certainty) {
-        let parts = self.parts_in(&range);
+        let parts = self.parts_meant(&range, certainty);
         if let Some(stored) = self.stored_range(&parts) {
             self.set.stored.will_read(stored, Certainty::Possible);
         }
@@ -289,7 +322,7 @@ impl ByteSpace for BlockVolume {
     }
 
     fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
-        let parts = self.parts_in(&range);
+        let parts = self.parts_unmeant(&range, certainty);
         if let Some(stored) = self.stored_range(&parts) {
             self.set.stored.will_not_read(stored, Certainty::Possible);
         }
@@ -306,6 +339,10 @@ impl ByteSpace for BlockVolume {
         for index in first..last {
             self.set.shared.cache.finish((self.id, index));
         }
+    }
+
+    fn check_intact(&self) -> Result<(), BundleError> {
+        self.set.stored.check_intact()
     }
 }
 

@@ -4,7 +4,7 @@
 //! cache, the same bytes decoded in order.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,14 +13,14 @@ use super::outline::Outline;
 use super::spool::SpoolVolume;
 use super::{Format, Shared};
 use crate::error::BundleError;
-use crate::source::{ByteSpace, Certainty};
+use crate::source::{ByteSpace, Certainty, OpenedOnce};
 
 pub(super) struct GuessedVolume {
     shared: Arc<Shared>,
     stored: Arc<dyn ByteSpace>,
     format: Format,
     blocks: BlockVolume,
-    stream: OnceLock<Result<SpoolVolume, BundleError>>,
+    stream: OpenedOnce<SpoolVolume>,
 }
 
 impl GuessedVolume {
@@ -28,7 +28,7 @@ impl GuessedVolume {
     pub(super) fn new(shared: Arc<Shared>, stored: Arc<dyn ByteSpace>, outline: Outline) -> Self {
         let format = outline.format;
         let blocks = BlockVolume::new(Arc::clone(&shared), Arc::clone(&stored), outline);
-        Self { shared, stored, format, blocks, stream: OnceLock::new() }
+        Self { shared, stored, format, blocks, stream: OpenedOnce::default() }
     }
 
     fn read<T>(&self, from: impl Fn(&dyn ByteSpace) -> Result<T, BundleError>) -> Result<T, BundleError> {
@@ -39,7 +39,7 @@ impl GuessedVolume {
             }
         }
         let start = || SpoolVolume::of_space(&self.shared, self.format, &self.stored, 0);
-        from(self.stream.get_or_init(start).as_ref().map_err(Clone::clone)?)
+        from(self.stream.get_or_open(start)?)
     }
 }
 
@@ -54,23 +54,27 @@ impl ByteSpace for GuessedVolume {
 
     fn will_read(&self, range: Range<u64>, certainty: Certainty) {
         self.blocks.will_read(range.clone(), certainty);
-        if let Some(Ok(stream)) = self.stream.get() {
+        if let Some(stream) = self.stream.get() {
             stream.will_read(range, certainty);
         }
     }
 
     fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
         self.blocks.will_not_read(range.clone(), certainty);
-        if let Some(Ok(stream)) = self.stream.get() {
+        if let Some(stream) = self.stream.get() {
             stream.will_not_read(range, certainty);
         }
     }
 
     fn release(&self, range: Range<u64>) {
         self.blocks.release(range.clone());
-        if let Some(Ok(stream)) = self.stream.get() {
+        if let Some(stream) = self.stream.get() {
             stream.release(range);
         }
+    }
+
+    fn check_intact(&self) -> Result<(), BundleError> {
+        self.stored.check_intact()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use super::feed::{Feed, SpaceFeed};
 use super::ranges::{Coverage, RangeSet};
 use super::{Format, Output, Shared, Waiting, cancelled, decode};
 use crate::error::{BundleError, Fault};
-use crate::source::{ByteSpace, Certainty, Intent};
+use crate::source::{ByteSpace, Certainty, Intent, OpenedOnce};
 
 /// Buffers between the thread that decodes and the one that writes: one is filled, one is written, two wait.
 const BUFFERS: usize = 4;
@@ -42,7 +42,7 @@ pub(super) struct SpoolVolume {
     /// The bytes as stored; none of a pipe.
     stored: Option<Arc<dyn ByteSpace>>,
     /// The same once more, for what was released and is read again.
-    again: OnceLock<Result<Box<SpoolVolume>, BundleError>>,
+    again: OpenedOnce<Box<SpoolVolume>>,
 }
 
 /// What the thread and the readers share.
@@ -68,13 +68,23 @@ struct State {
 }
 
 impl State {
-    /// What of these ranges is in the file, is not released yet, and is released now.
+    /// What of these ranges is in the file and is released now, with what makes whole blocks of it.
     fn release(&mut self, ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+        const BLOCK: u64 = BLOCK_BYTES as u64;
         let in_file = |range: Range<u64>| {
-            let whole = self.released.insert(range);
-            whole.start..whole.end.min(self.watermark)
+            let whole = self.released.insert(range.clone());
+            let start = (range.start / BLOCK * BLOCK).max(whole.start);
+            let end = range.end.div_ceil(BLOCK).saturating_mul(BLOCK).min(whole.end);
+            start..end.min(self.watermark)
         };
         ranges.into_iter().map(in_file).collect()
+    }
+
+    /// What lies below is in the file from now on. Gives what of these blocks was released while they were written.
+    fn reach(&mut self, watermark: u64, mut written: Vec<Range<u64>>) -> Vec<Range<u64>> {
+        self.watermark = watermark;
+        written.retain(|block| self.released.covers(block));
+        written
     }
 }
 
@@ -119,6 +129,7 @@ impl SpoolVolume {
         let decoding = Arc::clone(&spool);
         let reads =
             stored.as_ref().map(|stored| Intent::to_read_range(stored, 0..u64::MAX, Certainty::Possible));
+        let source = stored.clone();
         let thread = std::thread::Builder::new()
             .name("decode-spool".into())
             .spawn(move || {
@@ -126,10 +137,14 @@ impl SpoolVolume {
                 let _reads = reads;
                 // If decoding panics the readers must hear of it.
                 let mut end = EndGuard { spool: &decoding, result: None };
-                end.result = Some(decoding.fill(feed));
+                let lost = |error| match source.map_or(Ok(()), |stored| stored.check_intact()) {
+                    Ok(()) => error,
+                    Err(lost) => lost,
+                };
+                end.result = Some(decoding.fill(feed).map_err(lost));
             })
             .map_err(|error| BundleError::io("starting a thread", &error))?;
-        Ok(Self { spool, thread: Some(thread), stored, again: OnceLock::new() })
+        Ok(Self { spool, thread: Some(thread), stored, again: OpenedOnce::default() })
     }
 
     /// The volume decoded once more. What it holds stays.
@@ -139,7 +154,7 @@ impl SpoolVolume {
             return Err(BundleError::new(Fault::Io, told).hint("run again, or give the bundle as a file"));
         };
         let start = || Self::of_space(&self.spool.shared, self.spool.format, stored, 0).map(Box::new);
-        self.again.get_or_init(start).as_deref().map_err(Clone::clone)
+        self.again.get_or_open(start).map(|again| &**again)
     }
 }
 
@@ -175,6 +190,7 @@ impl Spool {
     fn write_all(&self, pieces: Receiver<Piece>, written: &Sender<Vec<u8>>) -> Result<(), BundleError> {
         for Piece { buffer, filled, offset } in pieces {
             self.check_wanted()?;
+            let mut blocks = Vec::new();
             for (index, block) in buffer[..filled].chunks(BLOCK_BYTES).enumerate() {
                 let start = offset + (index * BLOCK_BYTES) as u64;
                 let range = start..start + block.len() as u64;
@@ -188,13 +204,17 @@ impl Spool {
                 };
                 if is_wanted {
                     self.file.write(start, block)?;
+                    blocks.push(range);
                 }
             }
             let end = offset + filled as u64;
             self.file.reach(end)?;
             self.shared.meter.decoded_bytes.fetch_add(filled as u64, Ordering::Relaxed);
-            self.state.lock().watermark = end;
+            let gone = self.state.lock().reach(end, blocks);
             self.changed.notify_all();
+            for range in gone {
+                self.file.punch(range);
+            }
             // Nobody takes buffers any more once all is decoded.
             let _ = written.try_send(buffer);
         }
@@ -258,6 +278,10 @@ impl ByteSpace for SpoolVolume {
         for range in gone {
             self.spool.file.punch(range);
         }
+    }
+
+    fn check_intact(&self) -> Result<(), BundleError> {
+        self.stored.as_ref().map_or(Ok(()), |stored| stored.check_intact())
     }
 
     fn will_read(&self, range: Range<u64>, _certainty: Certainty) {

@@ -107,7 +107,7 @@ fn feed(
             if chunk.is_empty() {
                 return Err(BundleError::new(Fault::Truncated, format!("ends at byte {offset} of the blob")));
             }
-            check.map_or(Ok(()), |check| check.take(offset, &chunk)).map(|()| chunk)
+            check.map_or(Ok(()), |check| check.take(offset, &chunk, space)).map(|()| chunk)
         });
         let at = offset;
         offset += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
@@ -147,8 +147,8 @@ impl Check {
         self.state.lock().hashed
     }
 
-    /// Takes in the bytes at `offset`. The end of a blob that is not what it should be is an error for everyone.
-    fn take(&self, offset: u64, chunk: &Bytes) -> Result<(), BundleError> {
+    /// Takes in the bytes at `offset` of a space. The end of a blob that is not what it should be is an error for everyone.
+    fn take(&self, offset: u64, chunk: &Bytes, space: &dyn ByteSpace) -> Result<(), BundleError> {
         let mut state = self.state.lock();
         let end = offset + chunk.len() as u64;
         if offset <= state.hashed && end > state.hashed {
@@ -163,7 +163,9 @@ impl Check {
                 let found = hasher.finish();
                 if found != self.digest {
                     let told = format!("blob {}: its content has digest {found}", self.digest);
-                    state.outcome = Err(BundleError::new(Fault::DigestMismatch, told));
+                    // What a disk could not read is no damage to the bundle.
+                    let damaged = || Err(BundleError::new(Fault::DigestMismatch, told));
+                    state.outcome = space.check_intact().and_then(|()| damaged());
                 }
             }
         }
@@ -204,6 +206,31 @@ mod tests {
         let bytes = |mirrors| Buffering::new(32 << 20, mirrors).bytes();
         assert_eq!([1, 40].map(bytes), [768 << 10, 768 << 10]);
         assert!(bytes(100) * 100 <= 32 << 20 && bytes(600) * 600 <= 32 << 20);
+    }
+
+    /// Reads as zeros, because its pages are lost.
+    #[derive(Debug)]
+    struct Lost;
+
+    impl ByteSpace for Lost {
+        fn len(&self) -> Result<u64, BundleError> {
+            Ok(10)
+        }
+
+        fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+            Bytes::from_static(&[0; 10]).chunk_at(offset, max)
+        }
+
+        fn check_intact(&self) -> Result<(), BundleError> {
+            Err(BundleError::new(Fault::Io, "lost"))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_disk_could_not_read_is_no_damage_to_the_bundle() {
+        let buffering = Buffering::new(32 << 20, 1);
+        let body = SpaceBody::verified(Arc::new(Lost), 10, Digest::of(b"something"), buffering);
+        assert_eq!(collect(&body, 0..10).await.unwrap_err().fault(), Fault::Io);
     }
 
     #[tokio::test]

@@ -55,8 +55,11 @@ impl Context {
     }
 
     /// All is sent to a mirror. Whether the files are still what they were then says whether a later change matters.
-    pub(super) fn note_change(&self, agreed: &Agreed) {
-        if agreed.bundle.check_unchanged().is_err() {
+    pub(super) async fn note_change(&self, agreed: &Agreed) {
+        let bundle = Arc::clone(&agreed.bundle);
+        // A file server may not answer.
+        let unchanged = tokio::task::spawn_blocking(move || bundle.check_unchanged().is_ok()).await;
+        if !unchanged.unwrap_or(false) {
             self.damage.changed.store(true, Ordering::Relaxed);
         }
     }

@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
 use super::backlog::{Assigned, BacklogShare};
+use super::elsewhere::drop_elsewhere;
 use super::layers::{InUse, LayerLease};
 use super::ready::{Ready, RetryableOnce};
 use crate::archive::Catalog;
@@ -50,7 +51,7 @@ pub(super) struct Held {
     /// Its layers, where it is one of a docker-archive.
     pub(super) layers: Option<Arc<LayerLease>>,
     /// What of the bundle may be read for it.
-    _needs: Vec<Intent>,
+    needs: Vec<Intent>,
     share: BacklogShare,
 }
 
@@ -61,7 +62,7 @@ impl Held {
         needs: Vec<Intent>,
         share: BacklogShare,
     ) -> Self {
-        Self { image, ready: RetryableOnce::default(), layers, _needs: needs, share }
+        Self { image, ready: RetryableOnce::default(), layers, needs, share }
     }
 
     /// Its bytes have been read.
@@ -79,6 +80,14 @@ impl Held {
     /// Whether [`Held::admit`] has nothing to wait for.
     pub(super) fn is_admitted(&self) -> bool {
         self.layers.as_ref().is_none_or(|layers| layers.is_admitted())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.needs.is_empty() {
+            drop_elsewhere(std::mem::take(&mut self.needs));
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
 
 pub(super) use self::lease::{InUse, LayerLease};
 use self::table::{IDLE, LayerTable};
@@ -151,12 +152,17 @@ impl Layers {
         let spill = SpillSettings { room, ..self.spill.clone() };
         let (pool, layer, method) = (Arc::clone(&self.pool), layer.clone(), self.method);
         let cpu = Arc::clone(&self.cpu);
-        let work = tokio::task::spawn_blocking(move || {
+        let (done, made) = oneshot::channel();
+        let work = move || {
             // Work that nobody waits for any more goes on, and keeps its place.
             let _worker = worker;
-            compress::layer(&pool, &layer, method, &spill, &cpu)
-        });
-        work.await
-            .unwrap_or_else(|error| Err(BundleError::new(Fault::Io, format!("compressing a layer: {error}"))))
+            let _ = done.send(compress::layer(&pool, &layer, method, &spill, &cpu));
+        };
+        // A thread of its own, of which there are as many as workers: those of the runtime may all be bodies that wait for
+        // this very layer.
+        let thread = std::thread::Builder::new().name("compress-layer".to_owned());
+        thread.spawn(work).map_err(|error| BundleError::io("starting a thread", &error))?;
+        let lost = |_| Err(BundleError::new(Fault::Io, "internal error while compressing a layer"));
+        made.await.unwrap_or_else(lost)
     }
 }

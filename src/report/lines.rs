@@ -71,7 +71,14 @@ impl Listener for Lines {
                 state.mirrors = mirrors.iter().map(named).collect();
                 None
             }
-            Event::Connected { mirror } => Some(format!("{}: connected", name(&state, *mirror))),
+            Event::Connected { mirror } => {
+                let told = format!("{}: connected", name(&state, *mirror));
+                // A second try meets again what the first one brought.
+                if let Some(mirror) = state.mirrors.get_mut(*mirror) {
+                    mirror.images = 0;
+                }
+                Some(told)
+            }
             Event::ImageWhole { mirror, image, already } => {
                 let told = state.mirrors.get_mut(*mirror).map(|mirror| {
                     mirror.images += 1;
@@ -135,5 +142,33 @@ pub(super) fn plain(event: &Event) -> Option<String> {
         }
         Event::Note { text } => Some(format!("note: {}", printable(text))),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_second_try_counts_its_images_from_the_beginning() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&said);
+        let lines = Lines::new(Box::new(move |line| heard.lock().push(line.to_owned())));
+        let whole = |already| Event::ImageWhole { mirror: 0, image: "a".into(), already };
+        for event in [
+            Event::Started { mirrors: vec!["m".into()] },
+            Event::Planned { images: vec![2] },
+            Event::Connected { mirror: 0 },
+            whole(false),
+            Event::Connected { mirror: 0 },
+            whole(true),
+            whole(false),
+        ] {
+            lines.hear(&event);
+        }
+        let expected = ["m: connected", "m: 1/2 a uploaded", "m: connected", "m: 2/2 a uploaded"];
+        assert_eq!(*said.lock(), expected);
     }
 }

@@ -68,6 +68,8 @@ impl Listener for Progress {
                 });
                 *self.mirrors.lock() = drawn.collect();
             }
+            // A second try meets again what the first one brought.
+            Event::Connected { mirror } => self.with(*mirror, |mirror| mirror.images = 0),
             Event::Wanted { mirror, bytes } => self.with(*mirror, |mirror| mirror.bar.inc_length(*bytes)),
             Event::Acknowledged { mirror, bytes, .. } => self.with(*mirror, |mirror| mirror.bar.inc(*bytes)),
             Event::ImageWhole { mirror, .. } => self.with(*mirror, |mirror| {

@@ -83,19 +83,21 @@ struct Batch {
 }
 
 impl Batch {
-    async fn push(&mut self, store: &Store, bytes: Bytes) -> Result<(), Refusal> {
-        let wanted = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        // A batch that is being written gives its share back when it is done.
-        let share = Arc::clone(&store.buffers).acquire_many_owned(wanted).await;
-        let share = share.map_err(|_| Refusal::new(Code::Unknown, "the registry is shutting down"))?;
-        match &mut self.share {
-            Some(all) => all.merge(share),
-            none => *none = Some(share),
+    fn push(&mut self, bytes: Bytes, share: Option<OwnedSemaphorePermit>) {
+        match (&mut self.share, share) {
+            (Some(all), Some(share)) => all.merge(share),
+            (none, share) => *none = none.take().or(share),
         }
         self.len += bytes.len();
         self.chunks.push(bytes);
-        Ok(())
     }
+}
+
+/// A share of the budget for so many bytes. A batch that is being written gives its own back when it is done.
+async fn share(store: &Store, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+    let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let share = Arc::clone(&store.buffers).acquire_many_owned(wanted).await;
+    share.map_err(|_| Refusal::new(Code::Unknown, "the registry is shutting down"))
 }
 
 /// Appends a body to the file at `path`, until the body ends or another request wants the session. More than `limit` bytes
@@ -112,6 +114,8 @@ pub(super) async fn append(
     let mut writing = Writing::Idle(Box::new(open.await.map_err(io::Error::other)??));
     let mut stream = body.into_data_stream();
     let (mut batch, mut left) = (Batch::default(), limit);
+    // What has arrived and has no share of the budget yet.
+    let mut arrived: Option<Bytes> = None;
     let end = loop {
         if batch.len > 0 && writing.is_idle() {
             writing = writing.begin(std::mem::take(&mut batch)).await?;
@@ -122,13 +126,23 @@ pub(super) async fn append(
             () = session.interrupted.cancelled() => {
                 break Err(Refusal::new(Code::BlobUploadInvalid, "another request of the client continues this upload"));
             }
-            next = next_chunk(&mut stream, &mut left), if batch.len < BATCH_BYTES => match next {
-                Ok(Some(bytes)) => batch.push(store, bytes).await?,
+            // Whoever waits for a share has his own batch written meanwhile: the share of that is what others wait for.
+            share = share(store, arrived.as_ref().map_or(0, Bytes::len)), if arrived.is_some() => {
+                let share = share?;
+                if let Some(bytes) = arrived.take() {
+                    batch.push(bytes, Some(share));
+                }
+            }
+            next = next_chunk(&mut stream, &mut left), if arrived.is_none() && batch.len < BATCH_BYTES => match next {
+                Ok(Some(bytes)) => arrived = Some(bytes),
                 Ok(None) => break Ok(()),
                 Err(refusal) => break Err(refusal),
             },
         }
     };
+    if let Some(bytes) = arrived {
+        batch.push(bytes, None);
+    }
     let appender = writing.begin(batch).await?.finish().await?;
     *session.hashed = appender.hashed;
     end
@@ -276,4 +290,36 @@ pub(super) fn digest_of(
         return Ok(digest);
     }
     hash(file, expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use futures_util::stream;
+
+    use super::*;
+    use crate::serve::limits::BUFFERED_BYTES;
+    use crate::serve::sessions::{SessionId, Sessions};
+
+    #[tokio::test]
+    async fn who_waits_for_memory_lets_go_of_the_session_and_keeps_what_has_arrived() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let path = folder.path().join("upload");
+        std::fs::write(&path, "").unwrap();
+        let _all_of_it = share(&store, BUFFERED_BYTES).await.unwrap();
+        let mut session = Sessions::default().try_lock(&SessionId::random().unwrap()).unwrap();
+        let another = session.interrupted.clone();
+        let mut bytes = Some(Bytes::from_static(b"abc"));
+        let body = Body::from_stream(stream::poll_fn(move |_| {
+            // Another request wants the session as soon as these have arrived.
+            another.cancel();
+            bytes.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok::<_, io::Error>(bytes))))
+        }));
+        let receiving = append(&store, &path, &mut session, body, 100);
+        let received = tokio::time::timeout(std::time::Duration::from_secs(20), receiving).await;
+        assert!(received.expect("it lets go").is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"abc");
+    }
 }

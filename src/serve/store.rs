@@ -36,6 +36,7 @@ use super::root;
 use super::sessions::Sessions;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};
+use crate::small_file;
 use crate::sync::{Mutex, RwLock};
 
 /// What is read at once when a file is hashed.
@@ -243,8 +244,7 @@ impl Store {
     /// # Errors
     /// Also where it is missing, or its bytes have changed on the disk.
     pub(super) fn read_manifest(&self, digest: &Digest) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(self.content_path(digest))?.take(MAX_MANIFEST_BYTES).read_to_end(&mut bytes)?;
+        let bytes = small_file::read(&self.content_path(digest), MAX_MANIFEST_BYTES)?;
         if digest.matches(&bytes) {
             return Ok(bytes);
         }

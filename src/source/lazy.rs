@@ -3,10 +3,11 @@
 use crate::sync::Mutex;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::opened::OpenedOnce;
 use super::{ByteSpace, Certainty};
 use crate::error::BundleError;
 
@@ -20,10 +21,10 @@ enum Said {
     Unwanted(Certainty),
 }
 
-/// A space that is opened when it is first read. Who reads first opens it, the others wait; an error is kept.
+/// A space that is opened when it is first read. Who reads first opens it, the others wait; a fault of the bundle is kept.
 pub(crate) struct LazySpace {
     open: Box<Opener>,
-    space: OnceLock<Result<Arc<dyn ByteSpace>, BundleError>>,
+    space: OpenedOnce<Arc<dyn ByteSpace>>,
     /// What was said of ranges before there was a space that could hear it.
     said: Mutex<Vec<(Said, Range<u64>)>>,
 }
@@ -33,19 +34,16 @@ impl LazySpace {
     pub(crate) fn new(
         open: impl Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync + 'static,
     ) -> Self {
-        Self { open: Box::new(open), space: OnceLock::new(), said: Mutex::default() }
+        Self { open: Box::new(open), space: OpenedOnce::default(), said: Mutex::default() }
     }
 
     fn space(&self) -> Result<&Arc<dyn ByteSpace>, BundleError> {
-        let mut first = false;
-        let space = self.space.get_or_init(|| {
-            first = true;
-            (self.open)()
-        });
-        if first {
-            self.pass_on();
+        if let Some(space) = self.space.get() {
+            return Ok(space);
         }
-        space.as_ref().map_err(Clone::clone)
+        let space = self.space.get_or_open(|| (self.open)())?;
+        self.pass_on();
+        Ok(space)
     }
 
     fn say(&self, said: Said, range: Range<u64>) {
@@ -55,7 +53,7 @@ impl LazySpace {
 
     /// Tells the space what was said, once there is one.
     fn pass_on(&self) {
-        if let Some(Ok(space)) = self.space.get() {
+        if let Some(space) = self.space.get() {
             let mut all = self.said.lock();
             for (said, range) in all.drain(..) {
                 match said {
@@ -87,6 +85,10 @@ impl ByteSpace for LazySpace {
 
     fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
         self.say(Said::Unwanted(certainty), range);
+    }
+
+    fn check_intact(&self) -> Result<(), BundleError> {
+        self.space.get().map_or(Ok(()), |space| space.check_intact())
     }
 }
 

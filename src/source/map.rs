@@ -82,7 +82,10 @@ impl MappedFile {
                 let offset = first * WINDOW_BYTES;
                 let len = (window * WINDOW_BYTES).min(mapping.map.len()) - offset;
                 match mapping.map.advise_range(Advice::PopulateRead, offset, len) {
-                    Err(error) if error.raw_os_error() == Some(libc::EFAULT) => return Err(self.lost(offset)),
+                    Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                        (first..window).for_each(|window| self.unmark(window));
+                        return Err(self.lost(offset));
+                    }
                     // Anything else, such as a kernel before 5.14: the guard still stands.
                     _ => {}
                 }
@@ -96,6 +99,11 @@ impl MappedFile {
     fn mark(&self, window: usize) -> bool {
         let bit = 1 << (window % 64);
         self.populated[window / 64].fetch_or(bit, Ordering::Relaxed) & bit != 0
+    }
+
+    /// The window could not be populated: whoever comes next tries it again.
+    fn unmark(&self, window: usize) {
+        self.populated[window / 64].fetch_and(!(1 << (window % 64)), Ordering::Relaxed);
     }
 
     /// Pages are gone: because the file changed, or because the disk cannot read them.
@@ -126,6 +134,13 @@ impl ByteSpace for MappedFile {
         }
         Ok(self.bytes.slice(start..end))
     }
+
+    fn check_intact(&self) -> Result<(), BundleError> {
+        match &self.mapping {
+            Some(mapping) if mapping.watch.poisoned() => Err(self.lost(0)),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +158,9 @@ mod tests {
         assert_eq!(slice.as_ptr(), space.chunk_at(0, 1).unwrap().as_ptr(), "not a copy");
         file.as_file().set_len(8192).unwrap();
         // Without the guard this line ends the process.
+        space.check_intact().unwrap();
         assert_eq!((slice[0], slice[900_000], slice[(1 << 20) - 1]), (7, 0, 0));
+        assert_eq!(space.check_intact().unwrap_err().fault(), Fault::Changed);
         assert_eq!(space.chunk_at(0, 1).unwrap_err().fault(), Fault::Changed);
         assert_eq!(source.check_unchanged().unwrap_err().fault(), Fault::Changed);
 
@@ -167,6 +184,27 @@ mod tests {
         file.as_file().set_modified(before).unwrap();
         assert_eq!(source.space().chunk_at(0, 1).unwrap_err().fault(), Fault::Io);
         assert!(source.check_unchanged().is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_read_in_is_tried_again_and_never_read_as_zeros() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7; 1 << 20]).unwrap();
+        let source = open(file.path(), SourceOptions { io: IoMode::Map }).unwrap();
+        let held = Arc::new(HeldFile {
+            file: file.reopen().unwrap(),
+            path: file.path().to_owned(),
+            identity: source.identity(),
+            ctime_ns: 0,
+        });
+        let mapped = MappedFile::new(held).unwrap();
+        // The pages are gone, and nobody has looked at the file since.
+        file.as_file().set_len(0).unwrap();
+        let mapping = mapped.mapping.as_ref().unwrap();
+        for _ in 0..2 {
+            assert!(mapped.populate(mapping, &(500_000..900_000)).is_err());
+        }
+        mapped.check_intact().unwrap();
     }
 
     #[test]

@@ -75,6 +75,10 @@ impl ByteSpace for Traced {
     fn origin(&self) -> Option<&Origin> {
         Some(&self.origin)
     }
+
+    fn check_intact(&self) -> Result<(), BundleError> {
+        self.space.check_intact()
+    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,22 @@ fn what_is_released_is_punched_out_and_decoded_once_more_where_it_is_read_again(
 }
 
 #[test]
+fn what_is_released_is_given_back_once_in_whole_blocks_also_while_it_is_written() {
+    const BLOCK: u64 = super::BLOCK_BYTES as u64;
+    let mut state = super::State { watermark: 10 * BLOCK, ..super::State::default() };
+    let mut release = |range: std::ops::Range<u64>| state.release(std::iter::once(range).collect()).remove(0);
+    assert_eq!(release(0..BLOCK), 0..BLOCK);
+    assert_eq!(release(BLOCK..2 * BLOCK), BLOCK..2 * BLOCK);
+    assert_eq!(release(2 * BLOCK..2 * BLOCK + 100), 2 * BLOCK..2 * BLOCK + 100);
+    assert_eq!(release(2 * BLOCK + 100..3 * BLOCK), 2 * BLOCK..3 * BLOCK);
+    // Block 10 is being written, and block 11.
+    assert_eq!(release(9 * BLOCK..11 * BLOCK), 9 * BLOCK..10 * BLOCK);
+    let written = vec![10 * BLOCK..11 * BLOCK, 11 * BLOCK..12 * BLOCK];
+    let gone = state.reach(12 * BLOCK, written);
+    assert!(gone.len() == 1 && gone[0] == (10 * BLOCK..11 * BLOCK), "{gone:?}");
+}
+
+#[test]
 fn of_a_pipe_what_is_released_is_gone_and_that_is_said() {
     let decoder = decoder(1, DecodeOptions::default());
     let volume = decoder.open_reader(std::io::Cursor::new(gzip(&content(MIB, 7)))).unwrap();

@@ -85,6 +85,10 @@ impl ByteSpace for LayerSource {
             LayerContent::Stored(extent) => extent.chunk_at(offset, max),
         }
     }
+
+    fn check_intact(&self) -> Result<(), BundleError> {
+        self.layer.extent.check_intact()
+    }
 }
 
 /// The blob of a layer, made on demand.

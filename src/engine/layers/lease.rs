@@ -8,6 +8,7 @@ use crate::budget::Turn;
 use crate::bundle::LayerKey;
 use crate::clock::Instant;
 use crate::compress::{LayerBlob, LayerFacts};
+use crate::engine::elsewhere::drop_elsewhere;
 use crate::error::BundleError;
 use crate::source::{Certainty, Intent};
 
@@ -114,8 +115,9 @@ impl LayerLease {
         };
         let ends = EndsMaking(self);
         let made = making.blob.get_or_make(self.layers.make(layer, making.room)).await;
-        let was_read = self.layers.table.lock().was_read(&key);
-        drop(was_read);
+        let possible = || Intent::to_read(&layer.extent, Certainty::Possible);
+        let was_read = self.layers.table.lock().was_read(&key, possible);
+        drop_elsewhere(was_read);
         if let Ok(blob) = &made {
             self.layers.learn(key, blob.facts);
         }
@@ -126,9 +128,14 @@ impl LayerLease {
 
 impl Drop for LayerLease {
     fn drop(&mut self) {
-        let gone = self.layers.table.lock().remove(self.number);
+        let mut gone = self.layers.table.lock().remove(self.number);
+        // What is not needed of the bundle leaves the disk, which may take a while. Memory and room come free at once.
+        let intents: Vec<Intent> = gone.slots.iter_mut().filter_map(|slot| slot.intent.take()).collect();
         drop(gone);
         self.layers.give_way();
+        if !intents.is_empty() {
+            drop_elsewhere(intents);
+        }
     }
 }
 

@@ -34,8 +34,8 @@ pub(super) struct LayerSlot {
     leases: usize,
     /// Of those, how many are admitted: what is made stays.
     pins: usize,
-    /// That the layer will be read, or may be, until it is made; where its blob lies in the bundle, as long as it is needed.
-    intent: Option<Intent>,
+    /// That the layer will be read, until it is made, and that it may be, as long as it is needed.
+    pub(super) intent: Option<Intent>,
 }
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ enum Admission {
 /// What is not kept any more, to be dropped when the table is not locked.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
-    slots: Vec<LayerSlot>,
+    pub(super) slots: Vec<LayerSlot>,
     blobs: Vec<LayerBlob>,
     room: SettledRoom,
 }
@@ -126,11 +126,12 @@ impl LayerTable {
         gone
     }
 
-    /// A layer need not be read any more, unless its blob is sent from where it lies.
-    pub(super) fn was_read(&mut self, key: &LayerKey) -> Option<Intent> {
+    /// A layer was made. It will not be read any more, unless its blob is sent from where it lies; but as long as somebody
+    /// needs it, it may be: what was made gives way where room is short, and is made again. `possible` says so.
+    pub(super) fn was_read(&mut self, key: &LayerKey, possible: impl FnOnce() -> Intent) -> Option<Intent> {
         let slot = self.slots.get_mut(key)?;
-        let stays = slot.blob.made().is_some_and(|blob| matches!(blob.content, LayerContent::Stored(_)));
-        slot.intent.take_if(|_| !stays)
+        let is_kept = slot.blob.made().is_some_and(|blob| matches!(blob.content, LayerContent::Made(_)));
+        if is_kept { slot.intent.replace(possible()) } else { None }
     }
 
     /// The blob of a layer, if it is made.
@@ -205,12 +206,11 @@ impl LayerTable {
         let Some(state) = self.leases.get_mut(&lease) else { return Gone::default() };
         state.making -= 1;
         state.touched = now;
-        if let Admission::Admitted(room) = &mut state.admission
-            && is_done
-        {
-            return Gone::room(room.take());
+        let is_used = !state.users.is_empty() || state.making > 0;
+        match &mut state.admission {
+            Admission::Admitted(room) if is_done && is_used => Gone::room(room.take()),
+            _ => self.unpin_unused(lease),
         }
-        self.unpin_unused(lease)
     }
 
     /// Lets go of what is made for nobody who brings it now.

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use super::*;
 use crate::budget::{Budget, Shares};
 use crate::oci::Digest;
-use crate::source::{ByteSpace, Extent};
+use crate::source::{ByteSpace, Certainty, Extent};
 
 const LAYER_BYTES: usize = 1_000_000;
 
@@ -162,6 +162,109 @@ async fn a_mirror_that_stands_still_holds_up_those_who_bring_the_same_images_onc
     }
     let took = began.elapsed();
     assert!((IDLE..IDLE * 2).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn what_was_made_for_a_mirror_that_left_meanwhile_gives_way() {
+    let (run, (first, _), (second, _)) = (Fixture::new(), layer(1), layer(2));
+    let [left, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
+    let in_use = left.used_by(0);
+    let mut making = Box::pin(left.blob(&first));
+    assert!((&mut making).now_or_never().is_none());
+    drop(in_use);
+    making.await.unwrap();
+    next.admit().now_or_never().expect("nobody brings the other one now");
+}
+
+/// Notes what is said of its being read.
+#[derive(Debug)]
+struct Wanted {
+    bytes: Result<Bytes, Fault>,
+    certain: AtomicUsize,
+    possible: AtomicUsize,
+}
+
+impl Wanted {
+    fn new(bytes: Result<Bytes, Fault>) -> Arc<Self> {
+        Arc::new(Self { bytes, certain: AtomicUsize::new(0), possible: AtomicUsize::new(0) })
+    }
+
+    fn layer(self: &Arc<Self>) -> UnpackedLayer {
+        let bytes = self.bytes.clone().unwrap_or_default();
+        let (diff_id, size) = (Digest::of(&bytes), bytes.len().max(1) as u64);
+        let extent = Extent::new(Arc::clone(self) as Arc<dyn ByteSpace>, 0, size);
+        UnpackedLayer { diff_id, member: "layer.tar".into(), extent, size, stored: Stored::Plain, order: 0 }
+    }
+
+    fn count(&self, certainty: Certainty) -> &AtomicUsize {
+        if certainty == Certainty::Certain { &self.certain } else { &self.possible }
+    }
+
+    /// How many will read it, and how many may.
+    fn by(&self) -> (usize, usize) {
+        (count(&self.certain), count(&self.possible))
+    }
+}
+
+impl ByteSpace for Wanted {
+    fn len(&self) -> Result<u64, BundleError> {
+        Ok(self.bytes.as_ref().map_or(1, Bytes::len) as u64)
+    }
+
+    fn chunk_at(&self, offset: u64, max: usize) -> Result<Bytes, BundleError> {
+        self.bytes.as_ref().map_err(|fault| BundleError::new(*fault, "x"))?.chunk_at(offset, max)
+    }
+
+    fn will_read(&self, _: std::ops::Range<u64>, certainty: Certainty) {
+        self.count(certainty).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn will_not_read(&self, _: std::ops::Range<u64>, certainty: Certainty) {
+        self.count(certainty).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_to_be_made_again_may_be_read_again_until_nobody_needs_it() {
+    let run = Fixture::new();
+    let space = Wanted::new(Ok(Bytes::from_static(b"content")));
+    let layer = space.layer();
+    let [one, other] = [0, 1].map(|_| run.layers.lease(std::slice::from_ref(&layer)));
+    assert_eq!(space.by(), (1, 0));
+    one.blob(&layer).await.unwrap();
+    drop(one);
+    crate::testing::eventually("it may be made again", || space.by() == (0, 1)).await;
+    drop(other);
+    crate::testing::eventually("nobody needs it", || space.by() == (0, 0)).await;
+
+    let broken = Wanted::new(Err(Fault::Io));
+    let layer = broken.layer();
+    let lease = run.layers.lease(std::slice::from_ref(&layer));
+    assert!(lease.blob(&layer).await.is_err());
+    assert_eq!(broken.by(), (1, 0), "another try will read it");
+}
+
+/// One that waits for a layer has a thread that may wait, and whoever makes the layer needs none of those.
+#[test]
+fn a_body_that_waits_for_its_layer_does_not_keep_it_from_being_made() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.max_blocking_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (run, (layer, _)) = (Fixture::new(), layer(1));
+        let lease = run.layers.lease(std::slice::from_ref(&layer));
+        let facts = lease.facts(&layer).await.unwrap();
+        let mut body = lease.body(&layer, &facts).open(0..facts.size);
+        let mut sent = body.next().await.unwrap().unwrap().len() as u64;
+        drop(run.layers.table.lock().drop_unpinned());
+        let rest = async {
+            while let Some(chunk) = body.next().await {
+                sent += chunk.unwrap().len() as u64;
+                drop(run.layers.table.lock().drop_unpinned());
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), rest).await.expect("the layer is made");
+        assert_eq!(sent, facts.size);
+    });
 }
 
 #[tokio::test]

@@ -115,7 +115,11 @@ impl Actor {
         };
         match self.sums().await {
             Ok(()) => {
-                self.run.note_change(&agreed);
+                tokio::select! {
+                    biased;
+                    () = self.run.note_change(&agreed) => {}
+                    () = self.stop.overdue() => {}
+                }
                 self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
                 self.report_failures(&agreed, results, None, outcome);
             }

@@ -19,6 +19,8 @@ pub(super) struct Knowledge {
     pub(super) blobs: Locations,
     /// The repositories that have each manifest.
     pub(super) manifests: Locations,
+    /// The subjects whose fallback tags are written: the lock of one is held meanwhile.
+    pub(super) fallback_tags: Locations,
     proven: Mutex<HashSet<(Repository, Digest)>>,
     expectations: Mutex<Expectations>,
 }
@@ -28,6 +30,7 @@ impl Knowledge {
         Self {
             blobs: Locations::default(),
             manifests: Locations::default(),
+            fallback_tags: Locations::default(),
             proven: Mutex::default(),
             expectations: Mutex::new(expectations),
         }

@@ -3,12 +3,17 @@
 //! In: an image's tags and root digest. Out: which tags already point at it, and whether it is there at all. A tag that
 //! answers with the right digest settles both with one request; that is the whole cost of an image that has not changed.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
 use super::knowledge::Knowledge;
 use super::link::MirrorLink;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag};
 use crate::registry::{FailureKind, ManifestHead, Registry, RegistryError};
 use crate::report::Failure;
+
+/// Tags of one image that are asked for at the same time where nothing else limits requests.
+const TAGS_AT_ONCE: usize = 4;
 
 /// What a mirror says about an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +22,15 @@ pub(crate) struct Presence {
     pub whole: bool,
     /// Tags that do not point at it yet.
     pub tags_to_move: Vec<TagMove>,
+}
+
+impl Presence {
+    /// What tags say of an image: none for each that points at it. Whether it is there under its digest alone is not known
+    /// then.
+    fn of(answers: Vec<Option<TagMove>>) -> Self {
+        let whole = answers.iter().any(Option::is_none);
+        Self { whole, tags_to_move: answers.into_iter().flatten().collect() }
+    }
 }
 
 /// A tag that is to point at an image and does not yet.
@@ -57,10 +71,14 @@ pub(super) async fn presence(
     root: Digest,
     children: &[Digest],
 ) -> Result<Presence, Failure> {
-    let _permit = link.question().await?;
-    let by_tags = self::tags(&link.registry, repository, tags, &root).await;
-    let mut presence = by_tags.map_err(|error| link.judge(&error))?;
+    let asked = tags.iter().map(|tag| async move {
+        let _permit = link.question().await?;
+        let found = self::tag(&link.registry, repository, tag, &root).await;
+        found.map_err(|error| link.judge(&error))
+    });
+    let mut presence = Presence::of(futures_util::future::try_join_all(asked).await?);
     let has = async |digest| {
+        let _permit = link.question().await?;
         self::digest(&link.registry, repository, digest).await.map_err(|error| link.judge(&error))
     };
     if !presence.whole && (tags.is_empty() || knowledge.expectations().untagged_images.should_ask()) {
@@ -71,19 +89,6 @@ pub(super) async fn presence(
         presence.whole = presence.whole && has(child).await?;
     }
     Ok(presence)
-}
-
-/// Asks about an image by its tags. Whether it is there under its digest alone is not known then.
-async fn tags(
-    registry: &Registry,
-    repository: &Repository,
-    tags: &[Tag],
-    root: &Digest,
-) -> Result<Presence, RegistryError> {
-    let answers = tags.iter().map(|tag| self::tag(registry, repository, tag, root));
-    let answers = futures_util::future::try_join_all(answers).await?;
-    let whole = answers.iter().any(Option::is_none);
-    Ok(Presence { whole, tags_to_move: answers.into_iter().flatten().collect() })
 }
 
 /// Whether a manifest is there by its digest. Other content under that digest is not what was asked for.
@@ -109,7 +114,9 @@ pub(crate) async fn image(
     tags: &[Tag],
     root: &Digest,
 ) -> Result<Presence, RegistryError> {
-    let mut presence = self::tags(registry, repository, tags, root).await?;
+    let asked = tags.iter().map(|tag| self::tag(registry, repository, tag, root));
+    let answers = stream::iter(asked).buffered(TAGS_AT_ONCE).try_collect().await?;
+    let mut presence = Presence::of(answers);
     if !presence.whole {
         presence.whole = digest(registry, repository, root).await?;
     }
@@ -136,4 +143,55 @@ pub(crate) async fn tag(
     };
     let is_right = found.as_ref() == Some(root);
     Ok((!is_right).then(|| TagMove { tag: tag.clone(), replaces: Replaced::Manifest(found) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::http::StatusCode;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::engine::mirror::knowledge::Expectations;
+    use crate::engine::mirror::limiter::{ConcurrencyLimiter, MaxConcurrency};
+    use crate::engine::stop::StopSignal;
+    use crate::registry::{ClientOptions, Target};
+
+    /// Requests under way, and the most there were.
+    #[derive(Default)]
+    struct UnderWay(AtomicUsize, AtomicUsize);
+
+    #[tokio::test]
+    async fn an_image_of_many_tags_asks_no_more_at_once_than_may_be_asked() {
+        let under_way = Arc::new(UnderWay::default());
+        let counted = Arc::clone(&under_way);
+        let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
+            let counted = Arc::clone(&counted);
+            async move {
+                let now = counted.0.fetch_add(1, Ordering::SeqCst) + 1;
+                counted.1.fetch_max(now, Ordering::SeqCst);
+                // As long as an answer takes on a short way.
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                counted.0.fetch_sub(1, Ordering::SeqCst);
+                if request.uri().path() == "/v2/" { StatusCode::OK } else { StatusCode::NOT_FOUND }
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target: Target = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let registry = Registry::connect(&target.endpoint, ClientOptions::default()).await.unwrap();
+        let most = MaxConcurrency::new(32 << 20, 1, NonZeroUsize::new(1));
+        let stop = StopSignal::new(&CancellationToken::new());
+        let link = MirrorLink::new(registry, Arc::new(ConcurrencyLimiter::new(most)), &stop);
+        let knowledge = Knowledge::new(Expectations::new(false, false));
+        let tags: Vec<Tag> = (0..50).map(|number| format!("v{number}").parse().unwrap()).collect();
+        let repository = "team/app".parse().unwrap();
+        let found = presence(&link, &knowledge, &repository, &tags, Digest::of(b""), &[]).await.unwrap();
+        assert!(!found.whole && found.tags_to_move.len() == 50);
+        let most = under_way.1.load(Ordering::SeqCst);
+        assert!((1..=4).contains(&most), "{most} at once");
+    }
 }

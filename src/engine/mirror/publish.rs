@@ -7,6 +7,7 @@
 //! before the first tag moves, and a referrer must be known by its digest; those are put by digest first. Either way
 //! the registry checks that what the manifest names is there, and names the digest of what it stored.
 
+mod confirm;
 mod manifest;
 mod referrers;
 
@@ -134,7 +135,7 @@ impl Publisher {
             permit.unused();
             return Ok(Ok(()));
         }
-        let put = manifest::put(&link.registry, repository, manifest).await;
+        let put = manifest::put(&link.registry, knowledge, repository, manifest).await;
         if put.is_ok() {
             note(&mut repositories, repository);
         }

@@ -50,6 +50,10 @@ pub(super) struct Account {
 struct Streak {
     refused: usize,
     was_taken: bool,
+    /// Places that are used up by those that were refused.
+    used_up: usize,
+    /// Places that are still to be used up: there were none free.
+    owed: usize,
 }
 
 impl Default for Account {
@@ -98,22 +102,25 @@ impl Account {
 impl LoginAttempt {
     /// The next one that is refused is the first in its row.
     pub(super) fn taken(self) {
-        drop(self.place);
         let mut streak = self.account.streak.lock();
-        streak.was_taken = true;
-        self.account.places.add_permits(std::mem::take(&mut streak.refused));
+        let used_up =
+            std::mem::replace(&mut *streak, Streak { was_taken: true, ..Streak::default() }).used_up;
+        self.account.places.add_permits(used_up);
     }
 
-    pub(super) fn refused(self) {
+    pub(super) fn refused(mut self) {
         let mut streak = self.account.streak.lock();
         streak.refused += 1;
         // The place is used up, for as long as none is taken.
-        match self.place {
-            Some(place) => place.forget(),
-            None => {
-                self.account.places.forget_permits(1);
+        let used_up = match self.place.take() {
+            Some(place) => {
+                place.forget();
+                1
             }
-        }
+            None => self.account.places.forget_permits(1),
+        };
+        streak.used_up += used_up;
+        streak.owed += 1 - used_up;
         if streak.refused >= MAX_REFUSALS {
             self.account.places.close();
         }
@@ -121,6 +128,18 @@ impl LoginAttempt {
 
     pub(super) fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+}
+
+impl Drop for LoginAttempt {
+    fn drop(&mut self) {
+        let Some(place) = self.place.take() else { return };
+        let mut streak = self.account.streak.lock();
+        if streak.owed > 0 {
+            streak.owed -= 1;
+            streak.used_up += 1;
+            place.forget();
+        }
     }
 }
 
@@ -161,6 +180,22 @@ mod tests {
         }
         let all = [account.log_in().await, account.log_in().await, account.log_in().await];
         assert!(all.iter().all(Option::is_some));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_refused_while_no_place_is_free_uses_up_the_next_and_adds_none() {
+        let account = Arc::new(Account::default());
+        account.log_in().await.unwrap().taken();
+        let along = account.go_along().await.unwrap();
+        let [one, other, last] =
+            [account.log_in().await, account.log_in().await, account.log_in().await].map(Option::unwrap);
+        along.refused();
+        drop(one);
+        assert!(account.try_log_in().is_none(), "two are under way, and one was refused");
+        other.taken();
+        drop(last);
+        let all: Vec<_> = std::iter::from_fn(|| account.try_log_in()).collect();
+        assert_eq!(all.len(), MAX_REFUSALS);
     }
 
     #[tokio::test]

@@ -1,13 +1,15 @@
 //! One manifest: put by its digest or under a tag. What the registry does not confirm is read back.
 
+use super::confirm::read_back;
 use super::referrers::fallback_tag;
-use crate::oci::manifest::MAX_MANIFEST_BYTES;
+use crate::engine::mirror::knowledge::Knowledge;
 use crate::oci::{Manifest, Repository, Tag};
 use crate::registry::{Registry, RegistryError};
 
 /// Puts a manifest by its digest. Everything it points at must be there.
 pub(super) async fn put(
     registry: &Registry,
+    knowledge: &Knowledge,
     repository: &Repository,
     manifest: &Manifest,
 ) -> Result<(), RegistryError> {
@@ -15,11 +17,11 @@ pub(super) async fn put(
     let answer =
         registry.put_manifest(repository, &reference, &manifest.media_type, manifest.bytes.clone()).await?;
     if !answer.confirmed {
-        read_back(registry, repository, &reference, manifest).await?;
+        read_back(registry, repository, &reference, &manifest.bytes).await?;
     }
     match &manifest.subject {
         Some(subject) if !answer.subject_honoured => {
-            fallback_tag(registry, repository, manifest, &subject.digest).await
+            fallback_tag(registry, knowledge, repository, manifest, &subject.digest).await
         }
         _ => Ok(()),
     }
@@ -37,24 +39,5 @@ pub(crate) async fn tag(
     if answer.confirmed {
         return Ok(());
     }
-    read_back(registry, repository, reference, root).await
-}
-
-/// Reads a manifest back of which the registry did not say what it stored: what the mirror would give to a node must be
-/// what the bundle holds. An error here is never tried again.
-async fn read_back(
-    registry: &Registry,
-    repository: &Repository,
-    reference: &str,
-    sent: &Manifest,
-) -> Result<(), RegistryError> {
-    match registry.get_manifest(repository, reference, MAX_MANIFEST_BYTES).await? {
-        Some(stored) if stored.bytes == sent.bytes => Ok(()),
-        Some(_) => Err(RegistryError::integrity(format!(
-            "{repository}@{reference}: other bytes came back than were sent"
-        ))),
-        None => Err(RegistryError::integrity(format!(
-            "{repository}@{reference}: accepted, but not there when read back"
-        ))),
-    }
+    read_back(registry, repository, reference, &root.bytes).await
 }

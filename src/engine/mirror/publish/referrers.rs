@@ -1,28 +1,28 @@
 //! The referrers tag schema: for registries that do not link a manifest to its subject themselves
 //! ([distribution-spec, unavailable referrers API](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#unavailable-referrers-api)).
 
-use crate::sync::Mutex;
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
-
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::confirm::read_back;
+use crate::engine::mirror::knowledge::Knowledge;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Digest, Manifest, Repository, media_type};
 use crate::registry::{Registry, RegistryError};
 
 /// Adds a manifest to the index under its subject's fallback tag, `sha256-<hex>`.
 ///
-/// Reading and writing back is a race. Within this process writers of one tag take turns; the specification has nothing
-/// against writers elsewhere.
+/// Reading and writing back is a race. Writers of one tag of a mirror take turns; the specification has nothing against
+/// writers elsewhere.
 pub(super) async fn fallback_tag(
     registry: &Registry,
+    knowledge: &Knowledge,
     repository: &Repository,
     manifest: &Manifest,
     subject: &Digest,
 ) -> Result<(), RegistryError> {
     let tag = format!("{}-{}", subject.algorithm().name(), subject.hex());
-    let turn = turn(&format!("{} {repository} {tag}", registry.endpoint()));
+    let turn = knowledge.fallback_tags.location(subject);
     let _turn = turn.lock().await;
     let stored = registry.get_manifest(repository, &tag, MAX_MANIFEST_BYTES).await?;
     let referrers = match stored {
@@ -31,7 +31,12 @@ pub(super) async fn fallback_tag(
         None => Referrers::none(),
     };
     let Some(index) = referrers.with(manifest) else { return Ok(()) };
-    registry.put_manifest(repository, &tag, media_type::OCI_INDEX, index.to_string().into()).await.map(drop)
+    let index = Bytes::from(index.to_string());
+    let answer = registry.put_manifest(repository, &tag, media_type::OCI_INDEX, index.clone()).await?;
+    if answer.confirmed {
+        return Ok(());
+    }
+    read_back(registry, repository, &tag, &index).await
 }
 
 /// The index under a fallback tag.
@@ -98,18 +103,8 @@ fn entry(manifest: &Manifest) -> Value {
     entry
 }
 
-/// One lock for each fallback tag that this process writes.
-fn turn(key: &str) -> Arc<tokio::sync::Mutex<()>> {
-    static TURNS: LazyLock<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>> =
-        LazyLock::new(Mutex::default);
-    let mut turns = TURNS.lock();
-    Arc::clone(turns.entry(key.to_owned()).or_default())
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     #[test]
