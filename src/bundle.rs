@@ -20,6 +20,7 @@ use crate::archive::{Catalog, LeftOutClass};
 use crate::decode::Structure;
 use crate::error::BundleError;
 use crate::source::Source;
+use crate::stage::Stage;
 use crate::state::{BundleIdentity, State};
 use crate::units;
 
@@ -144,8 +145,13 @@ impl Bundle {
     }
 
     /// Its bytes are not what was remembered, or they are damaged: the next run looks again.
-    pub(crate) fn forget(&self, state: &State) {
-        self.identities().iter().for_each(|bundle| state.forget_catalog(bundle));
+    pub(crate) fn forget(&self, state: &State, stage: Option<&Stage>) {
+        for bundle in self.identities() {
+            state.forget_catalog(bundle);
+            if let Some(stage) = stage {
+                stage.forget_catalog(bundle);
+            }
+        }
     }
 
     /// Whether something that holds or may hold images could not be read.

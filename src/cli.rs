@@ -26,6 +26,7 @@ mod serve;
 mod site_mirror;
 mod sites;
 mod sites_file;
+mod stage;
 mod summary;
 mod sync;
 mod update;

@@ -23,6 +23,8 @@ mod read_back;
 pub(crate) mod readiness;
 mod reading;
 mod ready;
+mod staged_body;
+mod staging;
 mod stop;
 mod sums;
 mod supervisor;

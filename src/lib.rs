@@ -18,6 +18,8 @@ mod decode;
 mod archive;
 mod oci;
 
+mod stage;
+
 mod bundle;
 
 mod plan;

@@ -33,6 +33,7 @@ use std::time::UNIX_EPOCH;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use catalog_codec::{Home, OpenVolume};
+pub(crate) use catalogs::WrittenCatalog;
 pub(crate) use folder::{default_folder, folder_of_environment};
 pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;

@@ -165,6 +165,15 @@ pub(crate) enum ContentKey {
     Config(Digest),
 }
 
+impl ContentKey {
+    /// The digest, of whichever it is.
+    pub(crate) const fn digest(self) -> Digest {
+        match self {
+            Self::Manifest(digest) | Self::Config(digest) => digest,
+        }
+    }
+}
+
 impl Content {
     /// The digest of its manifest, where it has one already.
     pub(crate) fn manifest_digest(&self) -> Option<Digest> {
@@ -278,6 +287,12 @@ impl Catalog {
         self.absorb(other);
         self.keep_reachable();
         self
+    }
+
+    /// The digests of all that may be pushed of it as an image: of the manifest, or of the configuration where there is none.
+    pub(crate) fn contents(&self) -> HashSet<Digest> {
+        let images = self.images.iter().map(|image| image.content.key().digest());
+        images.chain(self.parts()).collect()
     }
 
     /// Whether there is anything of images in it, whole or broken.

@@ -14,7 +14,7 @@ use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
 use crate::report::{Event, Listeners};
 use crate::source::{self, ByteSpace, LateFile, LazySpace, Traced};
-use crate::state::{BundleIdentity, Home, OpenVolume};
+use crate::state::{BundleIdentity, Home, OpenVolume, WrittenCatalog};
 
 impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,7 +23,8 @@ impl fmt::Display for Input {
 }
 
 impl Input {
-    fn path(&self) -> &Path {
+    /// Where it is; what it is called, if it is in memory.
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Path(path) => path,
             Self::Memory(name, _) => Path::new(name),
@@ -117,6 +118,7 @@ impl Bundle {
             let catalog = archive::read(&volume.space, &open, &limits, early);
             let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
             self.measured(&volume.space)?;
+            opener.enter_stage(None, path, &catalog, || None);
             return Ok(catalog);
         }
         let late = late_opener(decoder);
@@ -127,10 +129,13 @@ impl Bundle {
         let kind = fs::metadata(path).map_err(|error| BundleError::io("cannot be opened", &error))?;
         if kind.is_dir() {
             self.opened(path, None, None, listeners);
-            let identity = BundleIdentity::of_folder(path).filter(|_| state.is_kept());
+            let identity = BundleIdentity::of_folder(path).filter(|_| opener.remembers());
             let home = Home::Folder(path.to_owned());
-            if let Some(known) = identity.as_ref().and_then(|it| state.load_catalog(it, &home, &late)) {
-                self.identities.extend(identity);
+            if let Some((identity, known)) =
+                identity.as_ref().and_then(|it| Some((it, opener.known_catalog(it, &home, &late)?)))
+            {
+                opener.enter_stage(Some(identity), path, &known, || state.written_catalog(identity));
+                self.identities.push(identity.clone());
                 return Ok(known);
             }
             let open_file = |file: &Path| {
@@ -144,20 +149,27 @@ impl Bundle {
             if let Some(identity) = identity.filter(|it| BundleIdentity::of_folder(path).as_ref() == Some(it))
             {
                 state.save_catalog(&identity, &catalog, &home);
+                let written = || WrittenCatalog::of(&catalog, &home);
+                opener.enter_stage(Some(&identity), path, &catalog, written);
                 self.identities.push(identity);
+            } else {
+                opener.enter_stage(None, path, &catalog, || None);
             }
             return Ok(catalog);
         }
         let file = opener.file(path)?;
-        let identity = if state.is_kept() { BundleIdentity::of_file(&file)? } else { None };
+        let identity = if opener.remembers() { BundleIdentity::of_file(&file)? } else { None };
         let stored_bytes = file.identity().size_bytes;
         // A stream would be decoded from the moment it is opened; what is known of it may make that needless.
         let (stored, open_late) = (file.space(), Arc::clone(&late));
         let unopened: Arc<dyn ByteSpace> = Arc::new(LazySpace::new(move || open_late(Arc::clone(&stored))));
-        let known = identity.as_ref().and_then(|it| state.load_catalog(it, &Home::Volume(unopened), &late));
-        if let Some(known) = known {
+        let home = Home::Volume(unopened);
+        if let Some((identity, known)) =
+            identity.as_ref().and_then(|it| Some((it, opener.known_catalog(it, &home, &late)?)))
+        {
             self.recalled(path, stored_bytes, listeners);
-            self.identities.extend(identity);
+            opener.enter_stage(Some(identity), path, &known, || state.written_catalog(identity));
+            self.identities.push(identity.clone());
             self.files.push(file);
             return Ok(known);
         }
@@ -169,8 +181,12 @@ impl Bundle {
         self.measured(&space)?;
         if let Some(identity) = identity.filter(|_| catalog.has_images()) {
             file.check_unchanged()?;
-            state.save_catalog(&identity, &catalog, &Home::Volume(space));
+            let home = Home::Volume(space);
+            state.save_catalog(&identity, &catalog, &home);
+            opener.enter_stage(Some(&identity), path, &catalog, || WrittenCatalog::of(&catalog, &home));
             self.identities.push(identity);
+        } else {
+            opener.enter_stage(None, path, &catalog, || None);
         }
         self.files.push(file);
         Ok(catalog)

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Bundle, Input};
-use crate::archive::{Early, Limits};
+use crate::archive::{Catalog, Early, Limits};
 use crate::budget::{Budget, Shares};
 use crate::clock::CpuTime;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{BundleError, Fault};
 use crate::report::Listeners;
-use crate::report::document::{Compressed, Decoded};
+use crate::report::document::{Compressed, Decoded, Staged};
 use crate::source::{self, IoMode, Source, SourceOptions};
-use crate::state::State;
+use crate::stage::{OpenedBundle, Stage, StageFigures};
+use crate::state::{BundleIdentity, Home, OpenVolume, State, WrittenCatalog};
 
 /// What reading bundles may cost.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub(crate) struct Opener {
     pub decoder: Decoder,
     /// What earlier runs found in the same bundles.
     pub state: Arc<State>,
+    /// What earlier runs decoded and compressed of them.
+    pub stage: Option<Arc<Stage>>,
     /// What reading may cost.
     pub resources: Resources,
     /// What of it is taken.
@@ -76,7 +79,48 @@ impl Opener {
             spool_dir: resources.spool_folder.clone(),
         };
         let decoder = Decoder::new(Arc::clone(&pool), options);
-        Ok(Self { pool, decoder, state: Arc::new(state), resources, budget, compressing: Arc::default() })
+        let (state, compressing) = (Arc::new(state), Arc::default());
+        Ok(Self { pool, decoder, state, stage: None, resources, budget, compressing })
+    }
+
+    /// The same, with a stage.
+    #[must_use]
+    pub(crate) fn with_stage(self, stage: Option<Stage>) -> Self {
+        Self { stage: stage.map(Arc::new), ..self }
+    }
+
+    /// Whether there is any use in knowing which bundle it is.
+    pub(super) fn remembers(&self) -> bool {
+        self.state.is_kept() || self.stage.is_some()
+    }
+
+    /// What is in a bundle, if the state or the stage knows it.
+    pub(super) fn known_catalog(
+        &self,
+        bundle: &BundleIdentity,
+        home: &Home,
+        open: &Arc<OpenVolume>,
+    ) -> Option<Catalog> {
+        let staged = || {
+            let written = self.stage.as_ref()?.catalog(bundle, &WrittenCatalog::reader())?;
+            WrittenCatalog::from_bytes(&written)?.read(home, open)
+        };
+        self.state.load_catalog(bundle, home, open).or_else(staged)
+    }
+
+    /// Lets the stage know which bundle was opened, and what is in it. `written` is how its catalog is written down.
+    pub(super) fn enter_stage(
+        &self,
+        identity: Option<&BundleIdentity>,
+        path: &Path,
+        catalog: &Catalog,
+        written: impl FnOnce() -> Option<WrittenCatalog>,
+    ) {
+        let Some(stage) = self.stage.as_ref().filter(|_| catalog.has_images()) else { return };
+        let path = path.display().to_string();
+        let (contents, reader) = (catalog.contents(), WrittenCatalog::reader());
+        let bundle = OpenedBundle { identity, path: &path, contents, reader: &reader };
+        stage.enter(bundle, || written().map(WrittenCatalog::into_bytes));
     }
 
     /// Layers that are compressed at the same time; each reads another place of the bundle.
@@ -104,6 +148,24 @@ impl Opener {
     /// What compressing layers has come to so far.
     pub(crate) fn compressed(&self) -> Compressed {
         Compressed { cpu_seconds: self.compressing.total().as_secs_f64() }
+    }
+
+    /// What the run did with the stage so far, if it has one.
+    pub(crate) fn staged(&self) -> Option<Staged> {
+        let stage = self.stage.as_ref()?;
+        let StageFigures { images, images_left_out, blobs_written, bytes_written, .. } = stage.figures();
+        let StageFigures { blobs_read, bytes_read, wrong, bundles_removed, .. } = stage.figures();
+        Some(Staged {
+            dir: stage.folder().display().to_string(),
+            images,
+            images_left_out,
+            blobs_written,
+            bytes_written,
+            blobs_read,
+            bytes_read,
+            blobs_damaged: wrong,
+            bundles_removed,
+        })
     }
 
     /// The same, and nothing is known from earlier runs.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::archive::{Catalog, Image, Stored, UnpackedLayer};
 use crate::compress::{LayerFacts, Method};
 use crate::oci::{Digest, media_type};
+use crate::stage::{Stage, StagedLayer};
 use crate::state::{BundleIdentity, KnownLayer, State};
 
 /// The same layer may be stored in several ways, and each makes another blob.
@@ -29,16 +30,17 @@ impl LayerKey {
 /// What is known of the blobs that layers become.
 pub(crate) type KnownLayers = HashMap<LayerKey, LayerFacts>;
 
-/// What the state recalls of layers that are compressed with one method.
+/// What the state and the stage recall of layers that are compressed with one method.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerRecall {
     state: Arc<State>,
+    stage: Option<Arc<Stage>>,
     method: Method,
 }
 
 impl LayerRecall {
-    pub(crate) fn new(state: &Arc<State>, method: Method) -> Self {
-        Self { state: Arc::clone(state), method }
+    pub(crate) fn new(state: &Arc<State>, stage: Option<&Arc<Stage>>, method: Method) -> Self {
+        Self { state: Arc::clone(state), stage: stage.map(Arc::clone), method }
     }
 
     /// What is known of the blobs that the layers of a catalog become. Where a layer is compressed already, its blob is
@@ -54,10 +56,14 @@ impl LayerRecall {
         for (recipe, layers) in wanted {
             let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
             let found = self.state.layers(&recipe, &diff_ids);
+            let staged = |layer: &UnpackedLayer| {
+                let StagedLayer { digest, size, media_type, .. } =
+                    self.stage.as_ref()?.layer(&recipe, &layer.diff_id)?;
+                Some(KnownLayer { digest, size, media_type })
+            };
             for layer in layers {
-                let Some(KnownLayer { digest, size, media_type }) = found.get(&layer.diff_id) else {
-                    continue;
-                };
+                let became = found.get(&layer.diff_id).cloned().or_else(|| staged(layer));
+                let Some(KnownLayer { digest, size, media_type }) = &became else { continue };
                 let Some(media_type) = media_type::known_layer(media_type) else { continue };
                 known.insert(LayerKey::of(layer), LayerFacts { digest: *digest, size: *size, media_type });
             }
@@ -83,7 +89,7 @@ impl LayerRecall {
     }
 
     /// What decides which blob a layer becomes. One diff_id may be stored in several ways in one bundle.
-    fn recipe(&self, layer: LayerKey, bundles: &[BundleIdentity]) -> Option<String> {
+    pub(crate) fn recipe(&self, layer: LayerKey, bundles: &[BundleIdentity]) -> Option<String> {
         let LayerKey { stored, size, .. } = layer;
         match stored {
             Stored::Plain => Some(self.method.recipe().to_owned()),

@@ -54,6 +54,7 @@ impl Begun {
         // Where the run never came to a plan, its error has said all.
         if done.is_ok() || document.mirrors.iter().any(|mirror| mirror.images > 0) {
             output.summary(&summary::table(&document));
+            output.summary(&summary::stage(&document));
             output.failures(&document.mirrors, true);
         }
         for flag in &self.unmatched {

@@ -15,7 +15,8 @@ use super::mirrors::MirrorArgs;
 use super::notify::Notifier;
 use super::output::Output;
 use super::rules::RuleArgs;
-use crate::bundle::Accept;
+use super::stage::StageArgs;
+use crate::bundle::{Accept, Input};
 use crate::compress::Method;
 use crate::engine::{self, Care, Locks, PushResult, Run, RunSettings, Schedule, Verification};
 use crate::hook::Hook;
@@ -29,6 +30,8 @@ use crate::state::Retention;
 pub(super) struct Args {
     #[command(flatten)]
     bundle: BundleArgs,
+    #[command(flatten)]
+    stage: StageArgs,
     #[command(flatten)]
     mirrors: MirrorArgs,
     #[command(flatten)]
@@ -148,7 +151,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
 
 fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun) -> Done {
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
-    let opener = args.bundle.opener()?;
+    let stage = args.stage.open(inputs.iter().map(Input::path), None, output)?;
+    let opener = args.bundle.opener()?.with_stage(stage);
     let rules = Arc::new(args.rules.rules()?);
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
@@ -184,5 +188,6 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
     (document.left_out, document.notes, begun.unmatched) = (met.left_out, met.notes, met.unmatched);
     document.decode = opener.decoded();
     document.compress = opener.compressed();
+    document.stage = opener.staged();
     ended
 }

@@ -1,5 +1,6 @@
 //! `sites check`: could every site be filled now? Asked the day before.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use super::bundle::CostArgs;
 use super::output::Output;
 use super::site_mirror::{Made, SiteMirrors};
 use super::sites_file::{self, Chosen, SitesArgs};
+use crate::archive::Image;
 use crate::bundle::{Bundle, Opener, free_bytes};
 use crate::config::{Config, Site};
 use crate::decode::StructureKind;
@@ -21,6 +23,7 @@ use crate::oci::Repository;
 use crate::registry::Access;
 use crate::report::document::{Aspect, CheckEntry, CheckState, SchemaVersion, SiteCheck, SitesDocument};
 use crate::report::{Class, Failure};
+use crate::stage::Stage;
 use crate::units::ByteCount;
 
 /// Repositories that are named of those that are missing; JSON has all.
@@ -121,8 +124,22 @@ fn disks(config: &Config, opener: &Opener, bundle: Option<&Bundle>) -> Vec<Check
     });
     let known = bundle.is_some_and(|bundle| bundle.parts.iter().all(|part| part.structure.is_some()));
     let spool_entry = room(spool, "spool", decoded.filter(|_| known));
-    let stage = config.stage.as_ref().map(|stage| room(&stage.dir, "stage", stage.limit_bytes));
+    let stage = config.stage.as_ref().map(|stage| {
+        let needed = bundle.map(|bundle| stage_bytes(bundle).min(stage.limit_bytes.unwrap_or(u64::MAX)));
+        let held = Stage::bytes_in(&stage.dir);
+        // It is made in the folder above when a run needs it.
+        let made_in = stage.dir.parent().filter(|_| !stage.dir.exists()).unwrap_or(&stage.dir);
+        room(made_in, "stage", needed.map(|needed| needed.saturating_sub(held)))
+    });
     std::iter::once(spool_entry).chain(stage).collect()
+}
+
+/// The most that a stage takes for a bundle: what compressing saves is not known yet.
+fn stage_bytes(bundle: &Bundle) -> u64 {
+    let catalog = &bundle.catalog;
+    let layers = catalog.images.iter().flat_map(Image::unpacked_layers);
+    let layers: HashMap<_, _> = layers.map(|layer| (layer.diff_id, layer.size)).collect();
+    layers.values().sum::<u64>() + catalog.blobs.values().map(|blob| blob.size).sum::<u64>()
 }
 
 fn room(folder: &Path, what: &str, needed: Option<u64>) -> CheckEntry {

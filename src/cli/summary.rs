@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::printable;
 use crate::report::alike::alike;
+use crate::report::document::Staged;
 use crate::report::{Document, Failure, Outcome};
 use crate::units::{ByteCount, count, human_duration};
 
@@ -53,6 +54,26 @@ pub(super) fn deferred(document: &Document) -> String {
         let _ = writeln!(out, "{}: deferred: {}", site.name, printable(&site.message));
         out
     })
+}
+
+/// What was done with the stage, if there was one.
+pub(super) fn stage(document: &Document) -> String {
+    let Some(stage) = &document.stage else { return String::new() };
+    let Staged { dir, images, images_left_out, blobs_written, bytes_written, blobs_read, bytes_read, .. } =
+        stage;
+    let left_out = match images_left_out {
+        0 => String::new(),
+        many => format!(", {} not", count(*many, "image")),
+    };
+    format!(
+        "stage {}: {} whole{left_out}; {} ({}) put there, {} ({}) read there\n",
+        printable(dir),
+        count(*images, "image"),
+        count(*blobs_written, "blob"),
+        ByteCount(*bytes_written),
+        count(*blobs_read, "blob"),
+        ByteCount(*bytes_read),
+    )
 }
 
 fn row(mirror: &Outcome) -> [String; 8] {

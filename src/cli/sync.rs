@@ -14,6 +14,7 @@ use super::notify::Notifier;
 use super::output::Output;
 use super::site_mirror::SiteMirrors;
 use super::sites_file::{Chosen, SitesArgs, accept, files_of};
+use super::stage::StageArgs;
 use super::{Done, plan};
 use crate::bundle::Input;
 use crate::clock::Instant;
@@ -26,6 +27,7 @@ use crate::registry::Access;
 use crate::report::document::{BundleEntry, DeferralCause, DeferredSite, SchemaVersion, ShardEntry, SyncRun};
 use crate::report::outcome::{OutcomeState, SiteFacts, exit_of_sites};
 use crate::report::{Class, Document, Failure, Outcome};
+use crate::stage::Stage;
 use crate::state::{LockError, Retention, RunLock, State};
 use crate::units::{Rate, parse_duration};
 
@@ -62,6 +64,8 @@ pub(super) struct Args {
     metrics: MetricsArgs,
     #[command(flatten)]
     cost: CostArgs,
+    #[command(flatten)]
+    stage: StageArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -132,13 +136,11 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         output.note(&format!("there is nothing to do{of_shard}: no site of the file is meant"));
         return Ok(Exit::Complete);
     }
-    if config.stage.is_some() {
-        output.warn("stage is read, and this version keeps nothing there yet");
-    }
     // From here on everything counts: locks that are waited for, and each bundle that is tried.
     let ends = args.deadline.or(config.deadline).and_then(|after| Instant::now().checked_add(after));
     let mut bundles = files(config, output, document)?;
-    let opener = args.cost.over(config).opener()?;
+    let stage = args.stage(config, &bundles, output)?;
+    let opener = args.cost.over(config).opener()?.with_stage(stage);
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
     let if_running = args.if_running.map_or(config.if_running, WhenRunning::meant);
@@ -219,6 +221,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     document.mirrors.sort_by_key(place);
     document.decode = opener.decoded();
     document.compress = opener.compressed();
+    document.stage = opener.staged();
     let exit = ended?;
     Ok(match exit_of_sites(&document.mirrors) {
         // All sites are complete: what the bundle itself has to say counts.
@@ -292,6 +295,23 @@ fn settings(config: &Config, regate: bool) -> RunSettings {
 }
 
 impl Args {
+    /// The stage that the flags or the file name.
+    fn stage(
+        &self,
+        config: &Config,
+        bundles: &[BundleFiles],
+        output: &Output,
+    ) -> Result<Option<Stage>, Failure> {
+        let written = config.stage.as_ref();
+        let dir = written.map(|stage| stage.dir.as_path());
+        let stage = self.stage.over(dir, written.and_then(|stage| stage.limit_bytes));
+        // Shards and later runs must find that they are the same.
+        let file = self.sites.path();
+        let owner = file.canonicalize().unwrap_or_else(|_| file.to_owned()).display().to_string();
+        let taken = bundles.iter().flat_map(|files| &files.taken);
+        stage.open(taken.map(|file| file.path.as_path()), Some(owner), output)
+    }
+
     /// In which order sites are filled, how many at once, and when that ends.
     fn schedule(
         &self,

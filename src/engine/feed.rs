@@ -15,6 +15,7 @@ use super::layers::Layers;
 use super::mirror::{self, MaxConcurrency, Tally};
 use super::prepare::Preparer;
 use super::reading::{self, Met, Read, ReadSettings, Reader};
+use super::staging::Staging;
 use super::stop::StopSignal;
 use super::sums::Sums;
 use super::supervisor::{End, Halt, Order, Supervisor, WindowState};
@@ -192,7 +193,8 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let (workers, cpu) = (opener.layer_workers(), Arc::clone(&opener.compressing));
     let layers = Layers::new(pool, workers, settings.layer_compression, spill, cpu, buffering);
     let backlog = Backlog::new(budget.unread_bytes());
-    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget));
+    let stage = opener.stage.clone();
+    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget, stage.clone()));
     let damage = Arc::new(Damage::default());
     let gates = Arc::new(Gates::new(Arc::clone(&opener.state), settings.earlier_verdicts));
     let context = || {
@@ -219,9 +221,13 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         listeners: listeners.clone(),
         started,
     };
+    let works: Vec<Arc<Work>> = contexts.iter().map(|context| Arc::clone(&context.work)).collect();
+    let deadline = schedule.deadline;
+    let mut staging = stage.map(|stage| Staging::new(stage, &works, &preparer, &recall));
     let mut supervisor = Supervisor::new(&schedule, mirrors.settings.len());
     let (stop, decoder) = (cancel.child_token(), opener.decoder.clone());
-    if mirrors.settings.len() > 1 {
+    // The stage reads too.
+    if mirrors.settings.len() + usize::from(staging.is_some()) > 1 {
         decoder.spill_to_disk();
     }
     let mut reader = Some(Reader {
@@ -234,7 +240,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
             mirrors_come_later: true,
         },
         listeners: listeners.clone(),
-        works: contexts.iter().map(|context| Arc::clone(&context.work)).collect(),
+        works,
         preparer,
         backlog,
         recall,
@@ -255,6 +261,9 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         if !mirrors.tasks.is_empty()
             && let Some(mut reader) = reader.take()
         {
+            if let Some(staging) = &mut staging {
+                staging.begin();
+            }
             reader.settings.mirrors_come_later = supervisor.some_wait();
             reading = Some(tokio::task::spawn_blocking(move || reader.read()));
         }
@@ -290,6 +299,11 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
             () = cancel.cancelled(), if !supervisor.is_interrupted() => supervisor.interrupt(),
             Some(()) = OptionFuture::from(look.map(tokio::time::sleep_until)) => {}
         }
+    }
+    if let Some(staging) = staging {
+        // What was read is put there to the end. Nothing is read for the stage alone.
+        let may_go_on = read.is_some() && !cancel.is_cancelled();
+        staging.end(may_go_on, deadline, &cancel).await;
     }
     let outcomes = mirrors.into_outcomes();
     let (met, read) = match (read, reading) {

@@ -13,6 +13,7 @@ use super::body::{Buffering, SpaceBody};
 use super::image::{Held, WorkImage};
 use super::layers::{LayerLease, Layers};
 use super::ready::{Ready, ReadyBlob};
+use super::staged_body::StagedBody;
 use super::synthesis::synthesise;
 use crate::archive::{Catalog, Content, Unpacked};
 use crate::budget::Budget;
@@ -22,6 +23,7 @@ use crate::oci::Digest;
 use crate::plan::Closure;
 use crate::registry::BlobBody;
 use crate::source::{Certainty, Intent};
+use crate::stage::Stage;
 
 /// Prepares images on demand, each once.
 #[derive(Debug)]
@@ -32,11 +34,31 @@ pub(super) struct Preparer {
     bodies: Mutex<HashMap<Digest, Weak<dyn BlobBody>>>,
     buffering: Buffering,
     budget: Arc<Budget>,
+    /// Where blobs are looked for before the bundle is read.
+    stage: Option<Arc<Stage>>,
 }
 
 impl Preparer {
-    pub(super) fn new(layers: Arc<Layers>, buffering: Buffering, budget: Arc<Budget>) -> Self {
-        Self { layers, bodies: Mutex::default(), buffering, budget }
+    pub(super) fn new(
+        layers: Arc<Layers>,
+        buffering: Buffering,
+        budget: Arc<Budget>,
+        stage: Option<Arc<Stage>>,
+    ) -> Self {
+        Self { layers, bodies: Mutex::default(), buffering, budget, stage }
+    }
+
+    /// Whether all of these blobs are in the stage, as far as is known: nothing need be made, and no room for it.
+    pub(super) fn are_staged(&self, blobs: &[ReadyBlob]) -> bool {
+        self.stage.as_ref().is_some_and(|stage| blobs.iter().all(|blob| stage.has(&blob.digest)))
+    }
+
+    /// A body that is read from the stage as long as it is there.
+    fn or_staged(&self, digest: Digest, size: u64, body: Arc<dyn BlobBody>) -> Arc<dyn BlobBody> {
+        match &self.stage {
+            Some(stage) => Arc::new(StagedBody::new(stage, (digest, size), body, self.buffering)),
+            None => body,
+        }
     }
 
     /// An image was found that may have to be made: spools leave room for its largest layer.
@@ -105,12 +127,9 @@ impl Preparer {
         let blobs = closure.blobs.iter().map(|descriptor| {
             let blob = catalog.blobs.get(&descriptor.digest).ok_or_else(|| missing(&descriptor.digest))?;
             let body = self.shared_body(descriptor.digest, || {
-                SpaceBody::verified(
-                    Arc::new(blob.extent.clone()),
-                    blob.size,
-                    descriptor.digest,
-                    self.buffering,
-                )
+                let (digest, extent) = (descriptor.digest, Arc::new(blob.extent.clone()));
+                let body = SpaceBody::verified(extent, blob.size, digest, self.buffering);
+                self.or_staged(digest, blob.size, Arc::new(body))
             });
             Ok(ReadyBlob {
                 digest: descriptor.digest,
@@ -122,12 +141,12 @@ impl Preparer {
         Ok(Ready { manifests: manifests.collect::<Result<_, _>>()?, blobs: blobs.collect::<Result<_, _>>()? })
     }
 
-    fn shared_body(&self, digest: Digest, make: impl FnOnce() -> SpaceBody) -> Arc<dyn BlobBody> {
+    fn shared_body(&self, digest: Digest, make: impl FnOnce() -> Arc<dyn BlobBody>) -> Arc<dyn BlobBody> {
         let mut bodies = self.bodies.lock();
         if let Some(body) = bodies.get(&digest).and_then(Weak::upgrade) {
             return body;
         }
-        let body: Arc<dyn BlobBody> = Arc::new(make());
+        let body = make();
         bodies.insert(digest, Arc::downgrade(&body));
         body
     }
@@ -143,7 +162,7 @@ impl Preparer {
             if blobs.iter().any(|known| known.digest == facts.digest) {
                 continue; // the empty layer comes many times in one image
             }
-            let body = layers.body(layer, facts);
+            let body = self.or_staged(facts.digest, facts.size, layers.body(layer, facts));
             blobs.push(ReadyBlob { digest: facts.digest, size: facts.size, offset: 0, body });
         }
         Ok(Ready { manifests: vec![Arc::new(manifest)], blobs })

@@ -50,6 +50,7 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
     let names: Vec<String> = run.mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     let bundles = run.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let (state, listeners) = (Arc::clone(&run.opener.state), run.listeners.clone());
+    let stage = run.opener.stage.clone();
     let begun = blocking({
         let (state, listeners, names) = (Arc::clone(&state), listeners.clone(), names.clone());
         let retention = run.settings.retention;
@@ -68,16 +69,24 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
     };
     let unknown: Vec<Outcome> = names.iter().cloned().map(Outcome::new).collect();
     run.mirrors.iter_mut().zip(new).for_each(|(mirror, new)| mirror.is_new |= new);
-    let recall = LayerRecall::new(&state, run.settings.layer_compression);
+    let recall = LayerRecall::new(&state, run.opener.stage.as_ref(), run.settings.layer_compression);
     let accept = run.settings.accept;
     let stop = run.cancel.child_token();
     let sums = Sums::begin(std::mem::take(&mut run.sums), &run.opener, stop.clone());
     let fed = feed(run, recall.clone(), sums.clone()).await;
     let ended = blocking(move || {
         let Fed { mut outcomes, mut met, read, layers, damaged, changed } = fed;
+        let notes_of_stage = |met: &mut Met| {
+            let notes = stage.as_ref().map(|stage| stage.take_notes()).unwrap_or_default();
+            for note in &notes {
+                listeners.note(note);
+            }
+            met.notes.extend(notes);
+        };
         let read = match read {
             Ok(read) => read,
             Err(error) => {
+                notes_of_stage(&mut met);
                 let failure = Failure::from(error);
                 let pushed = PushResult { met, ..PushResult::nothing(outcomes, failure) };
                 history.end(pushed.ended.as_ref().copied(), &[], &listeners);
@@ -91,12 +100,16 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
                 outcome.images = plan.as_ref().map_or(0, |plan| plan.images.len());
             }
         }
+        if let Some(stage) = stage.as_ref().filter(|_| read.is_some()) {
+            stage.collect();
+        }
+        notes_of_stage(&mut met);
         let known = met.notes.len();
         let ended = conclude(&outcomes, read.as_ref(), &mut met, accept, changed);
         met.notes[known..].iter().for_each(|note| listeners.note(note));
         let pushed = PushResult { outcomes, read, met, wrong_sum: None, ended };
         if let Some(bundle) = bundle.filter(|_| damaged || pushed.exit() == Exit::Bundle) {
-            bundle.forget(&state);
+            bundle.forget(&state, stage.as_deref());
         }
         history.end(pushed.ended.as_ref().copied(), &pushed.outcomes, &listeners);
         pushed

@@ -20,6 +20,9 @@ use crate::oci::{Repository, Tag};
 use crate::plan::{Plan, PlannedImage};
 use crate::report::Failure;
 
+/// The number under which the stage follows the list beside the mirrors.
+pub(super) const STAGE: usize = usize::MAX;
+
 /// The list that all mirrors of one plan work through.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -32,7 +35,7 @@ pub(super) struct Work {
 #[derive(Debug, Default)]
 struct State {
     images: Vec<Arc<WorkImage>>,
-    /// Mirrors that have begun, each with what it has to do.
+    /// Mirrors that have begun, each with what it has to do; the stage among them.
     followers: HashMap<usize, Queue>,
     agreed: Option<Result<Agreed, Failure>>,
 }
@@ -89,8 +92,10 @@ impl Work {
     /// begun.
     pub(super) fn is_busy(&self) -> Option<bool> {
         let state = self.state.lock();
-        let busy = !state.followers.values().any(|queue| queue.workload.is_idle());
-        (!state.followers.is_empty()).then_some(busy)
+        // Nobody waits for the stage.
+        let mut mirrors = state.followers.iter().filter(|(number, _)| **number != STAGE).peekable();
+        mirrors.peek()?;
+        Some(!mirrors.any(|(_, queue)| queue.workload.is_idle()))
     }
 
     /// The plan of the whole bundle. What it holds and was not found early is added to the list, which is whole then.

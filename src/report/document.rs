@@ -17,7 +17,7 @@ pub(crate) use inspect::{
     SourceEntry, StructureEntry,
 };
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
-pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document};
+pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document, Staged};
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};
 pub(crate) use sync::{BundleEntry, ShardEntry, SyncRun};
 

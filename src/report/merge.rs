@@ -152,6 +152,10 @@ fn add(whole: &mut Document, part: Document) {
     whole.decode.spool_peak_bytes = whole.decode.spool_peak_bytes.max(part.decode.spool_peak_bytes);
     whole.decode.cpu_seconds += part.decode.cpu_seconds;
     whole.compress.cpu_seconds += part.compress.cpu_seconds;
+    whole.stage = match (whole.stage.take(), part.stage) {
+        (Some(whole), Some(part)) => Some(whole.and(&part)),
+        (whole, part) => whole.or(part),
+    };
     whole.elapsed_seconds = whole.elapsed_seconds.max(part.elapsed_seconds);
     whole.peak_rss_bytes = whole.peak_rss_bytes.max(part.peak_rss_bytes);
     whole.error = whole.error.take().or(part.error);

@@ -31,6 +31,43 @@ struct Row {
     content: Vec<u8>,
 }
 
+/// A catalog as it is written down, for those who keep it elsewhere, and who can read it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WrittenCatalog {
+    content: Vec<u8>,
+    raw_bytes: usize,
+}
+
+impl WrittenCatalog {
+    /// Who reads and writes catalogs here.
+    pub(crate) fn reader() -> String {
+        reader()
+    }
+
+    /// A catalog, its places relative to `home`; none of one that is not kept (see [`State::save_catalog`]).
+    pub(crate) fn of(catalog: &Catalog, home: &Home) -> Option<Self> {
+        let (content, raw_bytes) = catalog_codec::encode(catalog, home).ok()?;
+        Some(Self { content, raw_bytes })
+    }
+
+    /// The catalog, its places in `home`; none where the bytes are damaged.
+    pub(crate) fn read(&self, home: &Home, open: &Arc<OpenVolume>) -> Option<Catalog> {
+        catalog_codec::decode(&self.content, self.raw_bytes, home, open).ok()
+    }
+
+    /// As the content of a file.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        [&(self.raw_bytes as u64).to_le_bytes()[..], &self.content].concat()
+    }
+
+    /// From the content of a file.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (raw_bytes, content) = bytes.split_first_chunk()?;
+        let raw_bytes = usize::try_from(u64::from_le_bytes(*raw_bytes)).ok()?;
+        Some(Self { content: content.to_vec(), raw_bytes })
+    }
+}
+
 impl State {
     /// The catalog of this bundle, if it is known. Its places are in `home`, of which nothing is read; archives inside
     /// the bundle are opened with `open` when somebody reads them.
@@ -40,8 +77,36 @@ impl State {
         home: &Home,
         open: &Arc<OpenVolume>,
     ) -> Option<Catalog> {
+        let row = self.catalog_row(bundle)?;
+        let catalog = catalog_codec::decode(&row.content, row.raw_bytes, home, open);
+        let rowid = row.rowid;
+        match catalog {
+            Ok(catalog) => {
+                if row.used_at < now() - MARK_AFTER_SECONDS {
+                    let mark = "UPDATE catalogs SET used_at = ?1 WHERE rowid = ?2";
+                    self.write(move |transaction| transaction.execute(mark, [now(), rowid]));
+                }
+                Some(catalog)
+            }
+            Err(why) => {
+                self.note(format!("what was remembered of the bundle is not used: {why}"));
+                self.write(move |transaction| {
+                    transaction.execute("DELETE FROM catalogs WHERE rowid = ?1", [rowid])
+                });
+                None
+            }
+        }
+    }
+
+    /// The catalog of this bundle as it is written down, if it is known.
+    pub(crate) fn written_catalog(&self, bundle: &BundleIdentity) -> Option<WrittenCatalog> {
+        let Row { content, raw_bytes, .. } = self.catalog_row(bundle)?;
+        Some(WrittenCatalog { content, raw_bytes })
+    }
+
+    fn catalog_row(&self, bundle: &BundleIdentity) -> Option<Row> {
         let bundle = bundle.clone();
-        let row = self.ask(move |connection| {
+        self.ask(move |connection| {
             let mut query = connection.prepare(
                 "SELECT rowid, device, inode, ctime_ns FROM catalogs WHERE key = ?1 AND reader = ?2
                  ORDER BY (device = ?3 AND inode = ?4) DESC, used_at DESC",
@@ -71,25 +136,7 @@ impl State {
                 Ok(Row { rowid, used_at: row.get(0)?, raw_bytes, content: row.get(2)? })
             };
             connection.query_row(content, [rowid], read).optional()
-        })??;
-        let catalog = catalog_codec::decode(&row.content, row.raw_bytes, home, open);
-        let rowid = row.rowid;
-        match catalog {
-            Ok(catalog) => {
-                if row.used_at < now() - MARK_AFTER_SECONDS {
-                    let mark = "UPDATE catalogs SET used_at = ?1 WHERE rowid = ?2";
-                    self.write(move |transaction| transaction.execute(mark, [now(), rowid]));
-                }
-                Some(catalog)
-            }
-            Err(why) => {
-                self.note(format!("what was remembered of the bundle is not used: {why}"));
-                self.write(move |transaction| {
-                    transaction.execute("DELETE FROM catalogs WHERE rowid = ?1", [rowid])
-                });
-                None
-            }
-        }
+        })?
     }
 
     /// Remembers what is in a bundle. `bundle` must have been found out before the catalog was read, and the bundle must

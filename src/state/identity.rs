@@ -15,6 +15,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock;
 use crate::error::BundleError;
 use crate::oci::{Algorithm, Digest, Hasher};
@@ -41,7 +43,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 const MAX_ENTRIES: usize = 1_000_000;
 
 /// Which bundle it is, and how much that can be relied on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BundleIdentity {
     /// Of size, time of modification and content, as far as it was looked at.
     pub(super) key: Digest,
@@ -52,7 +54,7 @@ pub(crate) struct BundleIdentity {
 }
 
 /// What tells a file from its copies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct FileFacts {
     pub(super) device: u64,
     pub(super) inode: u64,
@@ -120,6 +122,24 @@ impl BundleIdentity {
             }
         }
         Some(Self { key: hasher.finish(), file: FileFacts::default(), copies_count: false })
+    }
+
+    /// A name for what is remembered of this very file: the same whatever becomes of its content's times, another one for a copy.
+    pub(crate) fn file_stem(&self) -> String {
+        let FileFacts { device, inode, .. } = self.file;
+        Digest::of(format!("{} {device} {inode}", self.key).as_bytes()).hex()[..32].to_owned()
+    }
+
+    /// Of what is remembered of bundles, what is of this one. What is remembered of this very file decides, even where that is
+    /// that it was another then.
+    pub(crate) fn known_among<'r, T>(
+        &self,
+        remembered: impl IntoIterator<Item = (&'r Self, T)>,
+    ) -> Option<T> {
+        let same_file = |it: &Self| (it.file.device, it.file.inode) == (self.file.device, self.file.inode);
+        let alike: Vec<_> = remembered.into_iter().filter(|(it, _)| it.key == self.key).collect();
+        let first = alike.iter().position(|(it, _)| same_file(it)).unwrap_or(0);
+        alike.into_iter().nth(first).filter(|(it, _)| self.accepts(it.file)).map(|(_, found)| found)
     }
 
     /// Whether what was remembered of a file with the same key is of this bundle.
@@ -234,6 +254,9 @@ mod tests {
             let (one, two) = (identity(&one), identity(&two));
             assert_eq!(one.key, two.key);
             assert_eq!(two.accepts(one.file), counts, "{millis}");
+            assert_eq!(two.known_among([(&one, 1)]), counts.then_some(1));
+            assert_eq!(two.known_among([(&one, 1), (&two, 2)]), Some(2), "the very file decides");
+            assert_ne!(one.file_stem(), two.file_stem());
         }
     }
 

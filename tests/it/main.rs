@@ -37,6 +37,7 @@ mod request_counts;
 mod secrets;
 mod serve;
 mod sites_file;
+mod stage;
 mod support;
 mod sweep;
 mod sync;

@@ -7,6 +7,7 @@ pub(crate) const MODULES: &[&str] = &[
     "source",
     "decode",
     "archive",
+    "stage",
     "bundle",
     "plan",
     "registry",
@@ -100,9 +101,21 @@ pub(crate) const RULES: &[Rule] = &[
         why: "nothing of a bundle is ever unpacked to a path",
     },
     Rule {
+        files: In("stage"),
+        modules: AllBut("stage state oci source clock error exit units sync small_file"),
+        paths: These("tar tokio reqwest rayon"),
+        why: "the stage keeps blobs by their digests: what a bundle is, and who needs it, comes after it",
+    },
+    Rule {
+        files: In("stage/layout stage/mark stage/eviction"),
+        modules: Names::None,
+        paths: These("std::fs std::net std::process std::env std::thread std::os tempfile rustix"),
+        why: "what is written down, and what goes when room is short, are pure",
+    },
+    Rule {
         files: In("bundle"),
         modules: AllBut(
-            "bundle archive decode source budget compress oci state report clock error exit units sync",
+            "bundle stage archive decode source budget compress oci state report clock error exit units sync",
         ),
         paths: These("tar tokio reqwest"),
         why: "a bundle is opened, identified and recalled before it is planned for any mirror",
@@ -296,7 +309,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     // The whole crate.
     Rule {
-        files: In("source decode archive bundle compress plan"),
+        files: In("source decode archive stage bundle compress plan"),
         modules: Names::None,
         paths: These("tokio tokio_util futures_util reqwest axum"),
         why: "up to the plan all is plain synchronous code; only the engine brings it to the network",
@@ -308,7 +321,7 @@ pub(crate) const RULES: &[Rule] = &[
         why: "stages emit events; what people see is drawn by listeners in report and cli",
     },
     Rule {
-        files: In("source decode archive bundle compress plan registry engine"),
+        files: In("source decode archive stage bundle compress plan registry engine"),
         modules: These("report::progress report::json report::html report::plots report::metrics"),
         paths: Names::None,
         why: "stages emit events through one trait and never see who draws them",

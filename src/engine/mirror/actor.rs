@@ -246,7 +246,7 @@ impl Actor {
         let probed = probe::presence(&self.link, &self.knowledge, &repository, tags, root.digest, &children);
         // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
         let ahead = self.link.limiter.is_far()
-            && lease.is_admitted()
+            && (lease.is_admitted() || self.run.preparer.are_staged(&ready.blobs))
             && self.knowledge.expectations().next_image_is_lacking();
         let (presence, prefetch) = if ahead {
             future::join(probed, self.transfer.prefetch(&repository, &ready.blobs)).await
@@ -309,7 +309,9 @@ impl Actor {
         blobs: &[ReadyBlob],
         prefetch: &Prefetch<'_>,
     ) -> Result<(), Failure> {
-        self.link.unless_lost(lease.admit()).await?;
+        if !self.run.preparer.are_staged(blobs) {
+            self.link.unless_lost(lease.admit()).await?;
+        }
         self.transfer.blobs(repository, blobs, Trust::Mirror, prefetch).await
     }
 

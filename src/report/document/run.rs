@@ -35,6 +35,9 @@ pub(crate) struct Document {
     /// What compressing layers took.
     #[serde(default)]
     pub compress: Compressed,
+    /// What was done with the stage; none where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Staged>,
     /// What `sync` says besides.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncRun>,
@@ -91,6 +94,47 @@ pub(crate) struct Compressed {
     pub cpu_seconds: f64,
 }
 
+/// What a run did with its stage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Staged {
+    /// The folder.
+    pub dir: String,
+    /// Images of the run that are whole in it.
+    pub images: u64,
+    /// Images of the run that are not.
+    pub images_left_out: u64,
+    /// Blobs that were put there.
+    pub blobs_written: u64,
+    /// Their bytes.
+    pub bytes_written: u64,
+    /// Bodies that mirrors got from there.
+    pub blobs_read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// Blobs that were damaged: they were removed, and read from the bundle.
+    pub blobs_damaged: u64,
+    /// Bundles that were removed, because nobody needs them or room was short.
+    pub bundles_removed: u64,
+}
+
+impl Staged {
+    /// What two shards of a run did together. The images of the run are those of the one that had most.
+    #[must_use]
+    pub(crate) fn and(self, other: &Self) -> Self {
+        Self {
+            images: self.images.max(other.images),
+            images_left_out: self.images_left_out.max(other.images_left_out),
+            blobs_written: self.blobs_written + other.blobs_written,
+            bytes_written: self.bytes_written + other.bytes_written,
+            blobs_read: self.blobs_read + other.blobs_read,
+            bytes_read: self.bytes_read + other.bytes_read,
+            blobs_damaged: self.blobs_damaged + other.blobs_damaged,
+            bundles_removed: self.bundles_removed + other.bundles_removed,
+            ..self
+        }
+    }
+}
+
 impl Document {
     /// A document of a run that began now.
     pub(crate) fn begin(sources: Vec<String>) -> Self {
@@ -106,6 +150,7 @@ impl Document {
             deferred: Vec::new(),
             decode: Decoded::default(),
             compress: Compressed::default(),
+            stage: None,
             sync: None,
             elapsed_seconds: 0.0,
             peak_rss_bytes: 0,

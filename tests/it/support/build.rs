@@ -219,6 +219,16 @@ impl Bundle {
         Self { outer: |tar| zstd::encode_all(&tar[..], 1).unwrap(), ..self }
     }
 
+    /// Frames of 1 MiB that state their sizes: each is a part.
+    pub(crate) fn zstd_frames(self) -> Self {
+        Self {
+            outer: |tar| {
+                tar.chunks(1 << 20).flat_map(|part| zstd::bulk::compress(part, 1).unwrap()).collect()
+            },
+            ..self
+        }
+    }
+
     pub(crate) fn xz(self) -> Self {
         let outer = |tar: Vec<u8>| {
             let mut encoder = xz2::write::XzEncoder::new(Vec::new(), 0);

@@ -1,0 +1,400 @@
+//! The folder of the stage: what lies where, and the locks by which runs share it.
+//!
+//! ```text
+//! stage.json            that it is a stage, and of which version
+//! oci-layout index.json blobs/ALGORITHM/HEX     a plain OCI layout
+//! bundles/STEM.json     the mark of a bundle; STEM.catalog beside it; STEM.lock is held by runs that use it
+//! tmp/                  files that are being written, each locked by who writes it
+//! change.lock           held for each change of marks, index and room
+//! users.lock            held by every run that uses the stage, together with others
+//! ```
+//!
+//! Locks are the kernel's: they end with the process that holds them, however it ends.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout;
+use crate::clock::Instant;
+use crate::oci::{Algorithm, Digest};
+use crate::small_file;
+use crate::sync::{Mutex, MutexGuard};
+
+const VERSION: u32 = 1;
+const MARKER: &str = "stage.json";
+/// What a volume of its own has at its root.
+const NO_CONTENT: &str = "lost+found";
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+/// Whoever changes something is done within milliseconds, unless a disk hangs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Why a folder cannot be the stage.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StageError {
+    /// It is somebody else's.
+    #[error("{}: the folder is no stage and is not empty (there is {first:?} in it)", folder.display())]
+    Foreign { folder: PathBuf, first: String },
+    /// Another version made it.
+    #[error("{}: it is a stage of version {version}, and this program knows version {VERSION}", folder.display())]
+    OtherVersion { folder: PathBuf, version: u32 },
+    /// The system does not let us use it.
+    #[error("{}: it cannot be used: {error}", folder.display())]
+    Unusable { folder: PathBuf, error: io::Error },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Marker {
+    stage_version: u32,
+}
+
+/// The folder, open.
+#[derive(Debug)]
+pub(super) struct StageFolder {
+    root: PathBuf,
+    change: Mutex<File>,
+    users: File,
+}
+
+impl StageFolder {
+    /// The stage at `root`; made where there is nothing.
+    pub(super) fn open(root: &Path) -> Result<Self, StageError> {
+        let unusable = |error| StageError::Unusable { folder: root.to_owned(), error };
+        make_folder(root).map_err(unusable)?;
+        let root = root.canonicalize().map_err(unusable)?;
+        check_is_stage(&root)?;
+        let folder = Self::made(root).map_err(unusable)?;
+        folder.users.lock_shared().map_err(unusable)?;
+        Ok(folder)
+    }
+
+    fn made(root: PathBuf) -> io::Result<Self> {
+        let marker = root.join(MARKER);
+        if !marker.exists() {
+            let text = serde_json::to_vec(&Marker { stage_version: VERSION })?;
+            let mut file = private().write(true).create(true).truncate(true).open(&marker)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+        }
+        for algorithm in ALGORITHMS {
+            make_folder(&root.join("blobs").join(algorithm.name()))?;
+        }
+        for name in ["bundles", "tmp"] {
+            make_folder(&root.join(name))?;
+        }
+        let lock = |name| lockable().create(true).truncate(false).open(root.join(name));
+        let (change, users) = (Mutex::new(lock("change.lock")?), lock("users.lock")?);
+        let folder = Self { root, change, users };
+        let layout = folder.root.join("oci-layout");
+        if !layout.exists() {
+            folder.write_whole(&layout, layout::OCI_LAYOUT)?;
+        }
+        if !folder.index().exists() {
+            folder.write_whole(&folder.index(), &layout::index(&[]))?;
+        }
+        Ok(folder)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    /// A file of a bundle.
+    pub(super) fn of_bundle(&self, stem: &str, ending: &str) -> PathBuf {
+        self.root.join("bundles").join(format!("{stem}.{ending}"))
+    }
+
+    /// The stems of all marks.
+    pub(super) fn stems(&self) -> io::Result<Vec<String>> {
+        let mut stems = Vec::new();
+        for entry in fs::read_dir(self.root.join("bundles"))? {
+            let name = entry?.file_name();
+            stems.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+        }
+        stems.sort_unstable();
+        Ok(stems)
+    }
+
+    /// Keeps all others from changing anything until the guard is dropped.
+    pub(super) fn change(&self) -> io::Result<Change<'_>> {
+        let file = self.change.lock();
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Change(file)),
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => thread::sleep(LOOK_EVERY),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "another run does not give its lock back",
+                    ));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Does something if no other run uses the stage; whether it was done. Only who may change things may ask.
+    pub(super) fn if_alone(&self, _: &Change<'_>, work: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+        match self.users.try_lock() {
+            Ok(()) => {
+                let done = work();
+                self.users.lock_shared()?;
+                done.map(|()| true)
+            }
+            Err(TryLockError::WouldBlock) => {
+                // The kernel may have taken the shared lock away meanwhile.
+                self.users.lock_shared()?;
+                Ok(false)
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// The lock of a bundle, held together with other runs. Only who may change things may take it or remove its file.
+    pub(super) fn hold(&self, _: &Change<'_>, stem: &str) -> io::Result<File> {
+        let path = self.of_bundle(stem, "lock");
+        let file = lockable().create(true).truncate(false).open(path)?;
+        file.lock_shared()?;
+        Ok(file)
+    }
+
+    /// Whether a run holds a bundle.
+    pub(super) fn is_held(&self, _: &Change<'_>, stem: &str) -> bool {
+        match lockable().open(self.of_bundle(stem, "lock")) {
+            Ok(file) => file.try_lock().is_err(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Removes all files of a bundle.
+    pub(super) fn forget(&self, _: &Change<'_>, stem: &str) -> io::Result<()> {
+        for ending in ["json", "catalog", "lock"] {
+            remove(&self.of_bundle(stem, ending))?;
+        }
+        sync_folder(&self.root.join("bundles"))
+    }
+
+    /// A new file that is written aside. It vanishes with its guard unless it gets its name.
+    pub(super) fn temporary(&self) -> io::Result<Temporary> {
+        loop {
+            let path = self.root.join("tmp").join(format!("{:016x}", fastrand::u64(..)));
+            let file = match lockable().create_new(true).open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                opened => opened?,
+            };
+            let temporary = Temporary { file, path: Some(path) };
+            temporary.file.lock()?;
+            // Before it was locked it may have been taken for one of a dead run.
+            if temporary.file.metadata()?.nlink() > 0 {
+                return Ok(temporary);
+            }
+        }
+    }
+
+    /// Removes what dead runs were writing.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.root.join("tmp"))? {
+            let path = entry?.path();
+            match lockable().open(&path) {
+                Ok(file) if file.try_lock().is_ok() => remove(&path)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file whole or not at all.
+    pub(super) fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut temporary = self.temporary()?;
+        temporary.file.write_all(bytes)?;
+        temporary.put(path)?;
+        path.parent().map_or(Ok(()), sync_folder)
+    }
+
+    /// Blobs that got their names keep them, whatever happens to the power.
+    pub(super) fn sync_blobs(&self) -> io::Result<()> {
+        let folders = ALGORITHMS.iter().map(|algorithm| self.root.join("blobs").join(algorithm.name()));
+        folders.into_iter().try_for_each(|folder| sync_folder(&folder))
+    }
+
+    /// The blobs and their sizes.
+    pub(super) fn blobs(&self) -> io::Result<HashMap<Digest, u64>> {
+        Self::blobs_of(&self.root)
+    }
+
+    /// The same of a folder that may be a stage.
+    pub(super) fn blobs_of(root: &Path) -> io::Result<HashMap<Digest, u64>> {
+        let mut blobs = HashMap::new();
+        for algorithm in ALGORITHMS {
+            for entry in fs::read_dir(root.join("blobs").join(algorithm.name()))? {
+                let entry = entry?;
+                let digest = entry.file_name().to_str().map(|hex| format!("{}:{hex}", algorithm.name()));
+                if let Some(digest) = digest.and_then(|text| text.parse().ok())
+                    && let Some(facts) = found(entry.metadata())?
+                {
+                    blobs.insert(digest, facts.len());
+                }
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// What the stage takes, with what is being written into it.
+    pub(super) fn bytes(&self) -> io::Result<u64> {
+        let mut bytes = self.blobs()?.values().sum();
+        for name in ["bundles", "tmp"] {
+            for entry in fs::read_dir(self.root.join(name))? {
+                bytes += found(entry?.metadata())?.map_or(0, |facts| facts.len());
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Other when files came or went since, by whomever.
+    pub(super) fn stamp(&self) -> io::Result<Stamp> {
+        let of = |name: &str| {
+            let facts = fs::metadata(self.root.join(name))?;
+            Ok((facts.mtime(), facts.mtime_nsec()))
+        };
+        let folders = ["blobs/sha256", "blobs/sha512", "bundles", "tmp"];
+        folders.iter().map(|name| of(name)).collect::<io::Result<_>>().map(Stamp)
+    }
+
+    pub(super) fn free_bytes(&self) -> u64 {
+        let free = |stat: rustix::fs::StatVfs| stat.f_bavail.saturating_mul(stat.f_frsize);
+        rustix::fs::statvfs(&self.root).map_or(u64::MAX, free)
+    }
+
+    /// The document at `path`, of no more than this; none where there is none.
+    pub(super) fn read_small(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+        found(small_file::read(path, max_bytes))
+    }
+}
+
+/// When the folders of the stage last changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp(Vec<(i64, i64)>);
+
+/// The right to change something.
+#[derive(Debug)]
+pub(super) struct Change<'a>(MutexGuard<'a, File>);
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        // It goes with the process at the latest.
+        let _ = self.0.unlock();
+    }
+}
+
+/// A file without a name that others see.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    pub(super) file: File,
+    path: Option<PathBuf>,
+}
+
+impl Temporary {
+    /// Gives it its name, when its bytes are on the disk.
+    pub(super) fn put(mut self, to: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        if let Some(path) = &self.path {
+            fs::rename(path, to)?;
+        }
+        self.path = None;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // The next run removes it otherwise.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A folder is a stage if it says so, or if there is nothing in it.
+fn check_is_stage(root: &Path) -> Result<(), StageError> {
+    let unusable = |error| StageError::Unusable { folder: root.to_owned(), error };
+    match StageFolder::read_small(&root.join(MARKER), 4096).map_err(unusable)? {
+        // Another run is about to write it.
+        Some(text) if text.is_empty() => Ok(()),
+        Some(text) => match serde_json::from_slice::<Marker>(&text) {
+            Ok(Marker { stage_version: VERSION }) => Ok(()),
+            Ok(Marker { stage_version: version }) => {
+                Err(StageError::OtherVersion { folder: root.to_owned(), version })
+            }
+            Err(_) => Err(StageError::Foreign { folder: root.to_owned(), first: MARKER.to_owned() }),
+        },
+        None => {
+            let mut names: Vec<String> = fs::read_dir(root)
+                .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+                .map_err(unusable)?
+                .iter()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .filter(|name| name != NO_CONTENT)
+                .collect();
+            names.sort_unstable();
+            // Another run may have begun to make it between the two looks.
+            match names.into_iter().next() {
+                Some(first) if !root.join(MARKER).exists() => {
+                    Err(StageError::Foreign { folder: root.to_owned(), first })
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// File systems of the network lock for one alone only what is open for writing.
+fn lockable() -> OpenOptions {
+    let mut options = private();
+    options.read(true).write(true);
+    options
+}
+
+/// Makes a folder for its owner alone; one that is there stays as it is.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    found(fs::remove_file(path)).map(|_| ())
+}
+
+/// None where there is no such file, or not any more.
+pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
