@@ -33,7 +33,7 @@ mod leftovers;
 mod limits;
 mod manifest_json;
 mod marks;
-mod names;
+pub(crate) mod names;
 mod nested;
 mod oc_tree;
 mod oci_layout;

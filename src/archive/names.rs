@@ -7,14 +7,20 @@ use crate::error::{BundleError, printable};
 use crate::oci::{Digest, Reference, Tag};
 
 /// Docker and containerd put the full name here.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// The [specification](https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md) wants a tag here or a
 /// name; tools write either.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Our own stage puts here what has no host, as names of other tools cannot say it: `PATH:TAG` or `PATH@DIGEST`.
+pub(crate) const HOSTLESS_NAME: &str = "io.layercast.image.hostless-name";
 
 /// The names in the annotations of an entry of an `index.json`. What is no valid name comes as [`ImageName::Invalid`].
-pub(super) fn from_annotations(annotations: &BTreeMap<String, String>) -> Vec<ImageName> {
+pub(crate) fn from_annotations(annotations: &BTreeMap<String, String>) -> Vec<ImageName> {
+    if let Some(name) = annotations.get(HOSTLESS_NAME).and_then(|text| hostless(text)) {
+        return vec![name];
+    }
     let mut names = Vec::new();
     // containerd's CRI also names images by the digest of their configuration, which is no name to push to.
     if let Some(text) = annotations.get(CONTAINERD_NAME).filter(|text| text.parse::<Digest>().is_err()) {
@@ -91,10 +97,15 @@ pub(super) fn from_folder(folder: &str) -> Option<ImageName> {
     if let Some(full) = full.find(|name| name.tag.is_some() || name.digest.is_some()) {
         return Some(ImageName::Full(full));
     }
-    if let Some((repository, digest)) = path.split_once('@') {
+    hostless(path)
+}
+
+/// `PATH:TAG` or `PATH@DIGEST`.
+fn hostless(text: &str) -> Option<ImageName> {
+    if let Some((repository, digest)) = text.split_once('@') {
         return Some(ImageName::HostlessDigest(repository.parse().ok()?, digest.parse().ok()?));
     }
-    let (repository, tag) = path.rsplit_once(':')?;
+    let (repository, tag) = text.rsplit_once(':')?;
     Some(ImageName::Hostless(repository.parse().ok()?, tag.parse().ok()?))
 }
 
