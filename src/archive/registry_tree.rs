@@ -1,5 +1,5 @@
-//! The storage of a registry (distribution's `docker/registry/v2`), as mindthegap and oc-mirror put it into bundles
-//! ([paths.go](https://github.com/distribution/distribution/blob/v3.0.0/registry/storage/paths.go)).
+//! The storage of a registry: distribution's `docker/registry/v2`, as mindthegap and oc-mirror put it into bundles
+//! ([paths.go](https://github.com/distribution/distribution/blob/v3.0.0/registry/storage/paths.go)), and that of `layercast serve`.
 //!
 //! Tags are links to manifests, blobs lie by digest. There is no host: the names come out as [`ImageName::Hostless`]. An
 //! image that was pushed by digest has a revision and no tag; one that lost its tag to a newer one is not pushed.
@@ -37,8 +37,27 @@ enum LinkKind<'p> {
     Revision(Digest),
 }
 
-/// `<folder>v2/repositories/<repository>/_manifests/…/link`
 fn parse(path: &str) -> Option<Link<'_>> {
+    parse_distribution(path).or_else(|| parse_serve(path))
+}
+
+/// `<folder>repositories/<repository>/_tags/<tag>`, `<folder>repositories/<repository>/_manifests/<algorithm>/<hex>`
+fn parse_serve(path: &str) -> Option<Link<'_>> {
+    let (repository, kind) = if let Some((repository, tag)) = path.split_once("/_tags/") {
+        (repository, (!tag.contains('/')).then_some(LinkKind::Tag(tag))?)
+    } else {
+        let (repository, rest) = path.split_once("/_manifests/")?;
+        let (algorithm, hex) = rest.split_once('/').filter(|(_, hex)| !hex.contains('/'))?;
+        (repository, LinkKind::Revision(format!("{algorithm}:{hex}").parse().ok()?))
+    };
+    let mut places = repository.match_indices(REPOSITORIES).map(|(at, _)| at);
+    let at = places.find(|&at| at == 0 || repository[..at].ends_with('/'))?;
+    let (folder, repository) = repository.split_at(at);
+    Some(Link { folder, repository: repository.strip_prefix(REPOSITORIES)?, kind })
+}
+
+/// `<folder>v2/repositories/<repository>/_manifests/…/link`
+fn parse_distribution(path: &str) -> Option<Link<'_>> {
     let (repository, rest) = path.strip_suffix("/link")?.split_once("/_manifests/")?;
     let kind = match rest.split('/').collect::<Vec<_>>().as_slice() {
         ["tags", tag, "current"] => LinkKind::Tag(tag),
@@ -55,6 +74,18 @@ fn parse(path: &str) -> Option<Link<'_>> {
 /// The folders of a tree below which a registry keeps its `repositories/` and `blobs/`.
 pub(super) fn folders(tree: &Tree<'_>) -> BTreeSet<String> {
     tree.paths().filter_map(|path| parse(path).map(|link| link.folder.to_owned())).collect()
+}
+
+/// What `serve` keeps in its folder besides content: links, uploads that are not complete, and what it has half written.
+pub(super) fn kept_by_serve<'t>(tree: &'t Tree<'_>, folder: &str) -> impl Iterator<Item = String> + use<'t> {
+    const KINDS: [&str; 6] =
+        ["/_tags/", "/_manifests/", "/_blobs/", "/_uploads/", "/_referrers/", "/_deleted/"];
+    let (links, half) = (format!("{folder}{REPOSITORIES}"), format!("{folder}tmp/"));
+    let is_store = tree.contains(&format!("{folder}layercast-store"));
+    tree.paths().map(str::to_owned).filter(move |path| {
+        let is_link = path.starts_with(&links) && KINDS.iter().any(|kind| path.contains(kind));
+        is_link || (is_store && path.starts_with(&half))
+    })
 }
 
 /// What is known of one repository by digest.

@@ -267,6 +267,9 @@ fn section_of<'t>(
     }
     if kind.registry {
         members.shelves.extend(["blobs/", "repositories/"].map(|name| format!("{folder}{name}")));
+        // What `serve` keeps beside them.
+        members.used.extend(["layercast-store", "lock"].map(|name| format!("{folder}{name}")));
+        members.used.extend(registry_tree::kept_by_serve(tree, folder));
         listed.extend(registry_tree::read(tree, folder, pool, catalog)?);
     }
     if kind.oc_tree {

@@ -1028,6 +1028,35 @@ fn the_storage_of_a_registry_gives_names_without_a_host() {
 }
 
 #[test]
+fn a_store_of_serve_is_read_as_the_storage_of_a_registry() {
+    let mut blobs = Blobs::default();
+    let images = ["tagged", "never had a tag"].map(|seed| blobs.image(seed, &[seed]));
+    for folder in ["", "srv/lc/"] {
+        let repository = format!("{folder}repositories/team/app");
+        let mut files: Files = vec![
+            (format!("{folder}layercast-store"), b"1\n".to_vec()),
+            (format!("{folder}lock"), Vec::new()),
+            (format!("{folder}tmp/half"), b"half a blob".to_vec()),
+            (format!("{repository}/_tags/v1"), digest(&images[0]).to_string().into_bytes()),
+            (format!("{repository}/_tags/v2"), digest(&images[0]).to_string().into_bytes()),
+        ];
+        for image in &images {
+            let link = format!("{repository}/_manifests/sha256/{}", digest(image).hex());
+            files.push((link, b"7 application/vnd.oci.image.manifest.v1+json".to_vec()));
+        }
+        for (digest, bytes) in &blobs.0 {
+            let hex = &digest["sha256:".len()..];
+            files.push((format!("{repository}/_blobs/sha256/{hex}"), b"7".to_vec()));
+            files.push((format!("{folder}blobs/sha256/{}/{hex}", &hex[..2]), bytes.clone()));
+        }
+        let catalog = catalog(&files);
+        let untagged = format!("team/app@{}", digest(&images[1]));
+        assert_eq!(names(&catalog), set(&["team/app:v1", "team/app:v2", &untagged]), "{folder}");
+        assert_eq!((left_out(&catalog), catalog.broken.len()), (Vec::<String>::new(), 0));
+    }
+}
+
+#[test]
 fn a_registry_gives_what_has_no_tag_and_not_what_lost_it() {
     let mut blobs = Blobs::default();
     let images = ["tagged", "lost its tag", "never had one", "child"].map(|seed| blobs.image(seed, &[seed]));

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::support::build::{Bundle, digest};
 use crate::support::http::{get, tags};
 use crate::support::registry::Registry;
-use crate::support::{Push, eventually, folder, layercast, within};
+use crate::support::{Push, eventually, folder, layercast, push, within};
 
 const MIB: u64 = 1 << 20;
 const MOST_MEMORY: u64 = 200 * MIB;
@@ -319,4 +319,23 @@ fn a_folder_of_somebody_else_is_refused_with_what_to_do() {
         assert!(said.contains("index.json") && said.contains("--root"), "{said}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_store_holds_can_be_pushed_from_its_folder() {
+    let folder = folder();
+    let root = folder.path().join("store");
+    let bundle = Bundle::oci_layout()
+        .image("gcr.io/team/app:1", &["base", "one"])
+        .image("quay.io/lib:2", &["base", "two"])
+        .write(folder.path());
+    let store = Registry::embedded(&root);
+    let host = format!("http://{}", store.host());
+    push(&["--source", bundle.to_str().unwrap(), "--private-registry", &host]).complete();
+    // Beside the registry that serves it.
+    let other = Registry::embedded(&folder.path().join("other"));
+    let target = format!("http://{}/copy", other.host());
+    let pushed = push(&["--source", root.to_str().unwrap(), "--private-registry", &target]).complete();
+    assert_eq!((&pushed.mirror(0)["images"], &pushed.report["left_out"]), (&2.into(), &serde_json::json!([])));
+    assert_eq!(tags(&other.host(), "copy"), ["copy/lib:2", "copy/team/app:1"]);
 }
