@@ -7,10 +7,12 @@ mod cluster_change;
 mod conclusion;
 mod config;
 mod credentials;
+mod file_words;
 mod history;
 mod inspect;
 mod interrupt;
 mod left_out;
+mod lock;
 mod metrics;
 mod mirror;
 mod mirrors;
@@ -36,6 +38,7 @@ mod whole_file;
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::budget::limit_arenas;
@@ -74,7 +77,6 @@ enum Command {
     /// Show what is in a bundle
     Inspect(inspect::Args),
     /// Bring the sites of a file up to date: what cron, a timer or a Kubernetes CronJob calls
-    #[command(arg_required_else_help = true)]
     Sync(Box<sync::Args>),
     /// Look whether the sites of a file could be filled
     #[command(arg_required_else_help = true)]
@@ -153,6 +155,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     let command = Cli::command().bin_name(called.unwrap_or("layercast").to_owned());
     let cli = match command.try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
+        Err(error)
+            if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            Output::wrong_command_line(&error.render().to_string(), wants_json(&args));
+            return Exit::Usage;
+        }
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Complete };
@@ -187,6 +195,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         output.failed(&failure);
         failure.exit
     })
+}
+
+/// Whether a command line that cannot be understood asks for errors as JSON.
+fn wants_json(args: &[OsString]) -> bool {
+    let is_last = |at: usize| args.get(at).is_some_and(|arg| arg == "json");
+    let mut numbered = args.iter().enumerate();
+    numbered.any(|(at, arg)| arg == "--log-format=json" || (arg == "--log-format" && is_last(at + 1)))
 }
 
 /// As many descriptors as we may have: every bundle that is spooled and every connection takes one, and the usual soft

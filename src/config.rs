@@ -6,12 +6,13 @@
 //!
 //! `written` has the keys, each once; what is wrong with a file is named with its line, column and correction, all of it and
 //! not only the first. `resolve` lets sites inherit (defaults, then groups in their order, then the site itself) and makes of
-//! it what commands can use. `newest` and `bundles` say which files a pattern stands for, `shard` which sites are one worker's, `trust` whether
+//! it what commands can use. `newest` and `bundles` say which files a pattern stands for, `paths` whether what the file names is there, `shard` which sites are one worker's, `trust` whether
 //! others may write a file that names commands. Nothing here talks to a site.
 
 mod bundles;
 mod keys;
 mod newest;
+mod paths;
 mod resolve;
 #[cfg(test)]
 mod schema;
@@ -29,7 +30,8 @@ use std::path::{Path, PathBuf};
 use crate::document::{self, Finding, Findings, Severity, yaml};
 use crate::small_file;
 
-pub(crate) use bundles::{BundleFiles, Candidate, NoBundle};
+pub(crate) use bundles::{BundleFiles, Candidate, NoBundle, SETTLED_AFTER_SECONDS};
+use paths::Variable;
 pub(crate) use shard::Shard;
 pub(crate) use sites::{Config, Credentials, PasswordSource, Site, Wave};
 pub(crate) use values::{Accepted, IfRunning, LayerFormat, VerifyLevel, listen_address};
@@ -45,7 +47,7 @@ pub(crate) struct Reading {
 
 /// A sites file that cannot be read at all.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {error}", path.display())]
+#[error("{}: {}", path.display(), crate::error::system_words(error))]
 pub(crate) struct Unreadable {
     path: PathBuf,
     error: std::io::Error,
@@ -98,6 +100,15 @@ pub(crate) fn parse(path: &Path, text: &str) -> Reading {
 }
 
 impl Reading {
+    /// Looks whether what the file names is on this machine: what is not there are warnings among the findings.
+    pub(crate) fn look(&mut self, path: &Path, variable: Variable<'_>) {
+        if let Some(config) = &self.config {
+            let mut findings = Findings::new(path);
+            paths::check(config, variable, &mut findings);
+            self.findings.extend(findings.sorted());
+        }
+    }
+
     /// What is wrong in one place may be wrong in another: nothing of such a file is used.
     fn forget_wrong(&mut self) {
         if self.findings.iter().any(|finding| finding.severity == Severity::Error) {

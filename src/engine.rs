@@ -12,7 +12,7 @@ mod elsewhere;
 mod failure;
 mod feed;
 pub(crate) mod forecast;
-mod history;
+pub(crate) mod history;
 mod image;
 mod layers;
 mod line;

@@ -100,7 +100,7 @@ impl BundleError {
     /// The operating system refused: `what` is the call or the step.
     pub(crate) fn io(what: &str, error: &io::Error) -> Self {
         let fault = if is_full(error) { Fault::NoSpace } else { Fault::Io };
-        Self::new(fault, format!("{what}: {error}"))
+        Self::new(fault, format!("{what}: {}", system_words(error)))
     }
 
     /// Adds where it happened; called from the inside out (`block 3`, then `images/etcd.tar`, then the file).
@@ -154,6 +154,13 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// What the operating system says, without its number.
+pub(crate) fn system_words(error: &io::Error) -> String {
+    let words = error.to_string();
+    let number = error.raw_os_error().map(|number| format!(" (os error {number})")).unwrap_or_default();
+    words.strip_suffix(number.as_str()).unwrap_or(&words).to_owned()
+}
+
 /// Text from outside, made safe for a terminal: control characters and the like are escaped.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
@@ -177,6 +184,13 @@ mod tests {
         let error = BundleError::new(Fault::Truncated, "ends at byte 7").at("a\x1b[2J.tar").at("b.tar.xz");
         assert_eq!(error.to_string(), "b.tar.xz: a\\u{1b}[2J.tar: ends at byte 7");
         assert_eq!(error.fault(), Fault::Truncated);
+    }
+
+    #[test]
+    fn the_system_is_quoted_without_its_numbers() {
+        let error = io::Error::from_raw_os_error(2);
+        assert_eq!(system_words(&error), "No such file or directory");
+        assert_eq!(system_words(&io::Error::other("too deep")), "too deep");
     }
 
     #[test]

@@ -34,7 +34,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub(crate) use catalog_codec::{Home, OpenVolume};
 pub(crate) use catalogs::WrittenCatalog;
-pub(crate) use folder::{default_folder, folder_of_environment};
+pub(crate) use folder::{default_folder, folder_of_environment, probe};
 pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;
 pub(crate) use lock::{LockError, RunLock};
@@ -66,6 +66,11 @@ impl State {
     /// Remembers nothing, and has nothing to say about it.
     pub(crate) fn none() -> Self {
         Self { folder: None, worker: None, notes: Notes::default() }
+    }
+
+    /// Whether there is a folder for locks.
+    pub(crate) fn keeps_locks(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// Locks these mirrors for a run. `None` where nothing is kept.

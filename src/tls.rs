@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-use crate::error::printable;
+use crate::error::{printable, system_words};
 use crate::small_file;
 
 /// A company's whole bundle has some hundred kilobytes.
@@ -60,7 +60,8 @@ pub(crate) fn dates(der: &[u8]) -> Option<(String, jiff::Timestamp)> {
 fn read(path: &Path) -> Result<Vec<u8>, BadFile> {
     small_file::read(path, MAX_PEM_BYTES).map_err(|error| BadFile {
         io: Some(error.kind()),
-        ..BadFile::new(&path.display().to_string(), error.to_string())
+        ..BadFile::new(&path.display().to_string(), system_words(&error))
+            .hint("name a file in PEM form that this user may read")
     })
 }
 

@@ -135,6 +135,16 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .map_err(wrong)
 }
 
+/// The same for a time limit that was always given in seconds: `20` is `20s`.
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let span = match text.trim().parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => parse_duration(text)?,
+    };
+    if span > DAY { Err(format!("{text:?} is more than a day")) } else { Ok(span) }
+}
+
 /// A number of things, as `1 image` or `12 images`.
 pub(crate) fn count<N: fmt::Display + PartialEq + From<u8> + Copy>(number: N, noun: &str) -> String {
     let plural = if number == N::from(1) { "" } else { "s" };
@@ -230,6 +240,16 @@ mod tests {
         }
         for text in ["", "6", "-6h", "h", "6 fortnights"] {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn time_limits_may_be_bare_seconds() {
+        for (text, seconds) in [("20", 20), ("20s", 20), ("10m", 600), ("0", 0), ("1d", 86_400)] {
+            assert_eq!(parse_seconds(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "-1", "25h", "86401", "soon"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
         }
     }
 

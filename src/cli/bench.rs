@@ -10,6 +10,7 @@ use crate::bench::{self, DecodeFigures, Layers};
 use crate::decode::StructureKind;
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::report::Failure;
 use crate::report::document::{CoreRates, DecodeDocument, PushBudgets, SchemaVersion};
 use crate::units::ByteCount;
 
@@ -37,6 +38,11 @@ const WAYS: [(Layers, &str); 3] = [
 
 pub(super) fn decode(args: &DecodeArgs) -> Done {
     bundle::inputs(vec![args.path.clone()])?;
+    if args.path.is_dir() {
+        let message = format!("{} is a folder, and one file is decoded", args.path.display());
+        return Err(Failure::usage(message).hint("name one archive in it"));
+    }
+    args.cost.check_spool()?;
     let opener = args.cost.opener_on(args.threads.map_or(0, usize::from))?;
     let figures = bench::decode(&opener, &args.path)?;
     if args.json {

@@ -44,7 +44,8 @@ pub(super) struct CostArgs {
     /// free; layers at most half of it]
     #[arg(long, value_name = "BYTES")]
     spool_limit: Option<ByteCount>,
-    /// Folder for what is remembered between runs [default: as XDG and systemd have it; see README]
+    /// Folder for what is remembered between runs [default: $LAYERCAST_STATE_DIR, else as systemd and XDG
+    /// have it; see README]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Remember nothing, and lock nothing
@@ -107,7 +108,8 @@ pub(super) fn inputs(paths: Vec<PathBuf>) -> Result<Vec<Input>, Failure> {
     if let Some(absent) = paths.iter().find(is_absent) {
         let link = std::fs::read_link(absent).map(|to| format!(": it is a link to {}", to.display()));
         let link = link.unwrap_or_default();
-        return Err(Failure::usage(format!("there is no {}{link}", absent.display())));
+        return Err(Failure::usage(format!("there is no {}{link}", absent.display()))
+            .hint("correct the path, or put the bundle there"));
     }
     let inputs: Vec<Input> = paths.into_iter().map(Input::Path).collect();
     if inputs.iter().filter(|input| is_stdin(input)).count() > 1 {
@@ -122,7 +124,23 @@ fn is_stdin(input: &Input) -> bool {
 
 impl CostArgs {
     pub(super) fn opener(&self) -> Result<Opener, Failure> {
+        self.check_spool()?;
         self.opener_on(0)
+    }
+
+    /// That a folder which was named to spool to is there.
+    pub(super) fn check_spool(&self) -> Result<(), Failure> {
+        if let Some(folder) = self.spool_dir.as_deref().filter(|folder| !folder.is_dir()) {
+            let shown = folder.display();
+            return Err(Failure::usage(format!("there is no folder {shown} to spool to"))
+                .hint(format!("make it (mkdir -p {shown}), or name another one: --spool-dir DIR, or `spool_dir` in the sites file")));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is to be remembered, nor locked.
+    pub(super) const fn wants_no_state(&self) -> bool {
+        self.no_state
     }
 
     /// The same over what a sites file says, whose words count less than those of a flag or of the environment.
@@ -135,6 +153,11 @@ impl CostArgs {
             state_dir: self.state_dir.clone().or_else(state_dir),
             ..self.clone()
         }
+    }
+
+    /// Where runs are remembered and mirrors locked.
+    pub(super) fn state_folder(&self) -> Option<PathBuf> {
+        if self.no_state { None } else { self.state_dir.clone().or_else(state::default_folder) }
     }
 
     /// As [`CostArgs::opener`], on this number of threads; 0 stands for all cores.
@@ -159,9 +182,7 @@ impl CostArgs {
                 Io::Pread => IoMode::Pread,
             },
         };
-        let state_folder =
-            if self.no_state { None } else { self.state_dir.clone().or_else(state::default_folder) };
-        let state = state_folder.as_deref().map_or_else(State::none, State::open);
+        let state = self.state_folder().as_deref().map_or_else(State::none, State::open);
         Ok(Opener::new(resources, state)?)
     }
 }

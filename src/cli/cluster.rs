@@ -31,7 +31,8 @@ pub(super) fn place(cluster: &Path, key: &str, file: &NamedFile) -> String {
 /// The end of a command over a file that cannot be used.
 pub(super) fn failure(error: ClusterError, output: &Output) -> Failure {
     match error {
-        ClusterError::Io { .. } => Failure::usage(error.to_string()),
+        ClusterError::Io { .. } => Failure::usage(error.to_string())
+            .hint("name the cluster's file, which bmctl has at bmctl-workspace/NAME/NAME.yaml, as one that this user may read"),
         ClusterError::Wrong { path, findings } => {
             output.findings(&findings);
             let errors = findings.iter().filter(|found| found.severity == Severity::Error).count();

@@ -1,5 +1,7 @@
 //! The end of a run: its summary, what was left out, its report and its metrics.
 
+use std::sync::Arc;
+
 use super::metrics::Exposition;
 use super::notify::Notifier;
 use super::output::Output;
@@ -7,9 +9,11 @@ use super::whole_file::WholeFile;
 use super::{Done, left_out, summary};
 use crate::bundle::Accept;
 use crate::clock::Instant;
+use crate::engine::history;
 use crate::exit::Exit;
 use crate::report::rss::PeakMemory;
-use crate::report::{Document, Failure};
+use crate::report::{Class, Document, Failure};
+use crate::state::{MirrorEnd, MirrorResult, Retention, RunId, State, Why};
 
 /// A run that has begun, and where it is to be told of.
 pub(super) struct Begun {
@@ -20,6 +24,40 @@ pub(super) struct Begun {
     notifier: Option<Notifier>,
     /// Flags about names that matched nothing.
     pub(super) unmatched: Vec<String>,
+    /// Where the run is remembered, once that is known.
+    pub(super) history: Option<History>,
+}
+
+/// The history of runs, and the number that this run has in it.
+pub(super) struct History {
+    pub(super) state: Arc<State>,
+    pub(super) retention: Retention,
+    /// None of a run that has ended before it came to its mirrors.
+    pub(super) run: Option<RunId>,
+}
+
+impl History {
+    /// Notes how the run ended, with all that came after the push: that no report could be written, sites that were left to
+    /// other runs.
+    fn end(self, document: &Document, exit: Exit, failure: Option<&Failure>, output: &Output) {
+        let names = || {
+            let deferred = document.deferred.iter().map(|site| site.name.clone());
+            deferred.chain(document.mirrors.iter().map(|outcome| outcome.name.clone()))
+        };
+        let begin = || {
+            self.state.begin_run(&document.sources.join(" "), &names().collect::<Vec<_>>(), self.retention)
+        };
+        if let Some(run) = self.run.or_else(begin) {
+            let left = document.deferred.iter().map(|site| {
+                let why = Why { class: Class::Deferred.to_string(), message: site.message.clone() };
+                let end = Some(MirrorEnd::Deferred);
+                (site.name.clone(), MirrorResult { end, why: Some(why), ..MirrorResult::default() })
+            });
+            let fed = document.mirrors.iter().map(|outcome| (outcome.name.clone(), history::result(outcome)));
+            self.state.end_run(run, exit, failure.map(history::why), left.chain(fed).collect());
+        }
+        self.state.take_notes().iter().for_each(|note| output.note(note));
+    }
 }
 
 impl Begun {
@@ -36,11 +74,24 @@ impl Begun {
             exposition,
             notifier,
             unmatched: Vec::new(),
+            history: None,
+        }
+    }
+
+    /// Remembers the run in this state.
+    pub(super) fn remember(&mut self, state: &Arc<State>, retention: Retention) {
+        self.history = Some(History { state: Arc::clone(state), retention, run: None });
+    }
+
+    /// The number under which the push has noted that it began.
+    pub(super) fn began(&mut self, run: Option<RunId>) {
+        if let Some(history) = &mut self.history {
+            history.run = run.or(history.run);
         }
     }
 
     /// Says what the run came to, and writes it down.
-    pub(super) fn end(self, mut document: Document, done: Done, accept: Accept, output: &Output) -> Done {
+    pub(super) fn end(mut self, mut document: Document, done: Done, accept: Accept, output: &Output) -> Done {
         document.elapsed_seconds = self.started.elapsed().as_secs_f64();
         document.peak_rss_bytes = self.memory.bytes();
         let exit = match &done {
@@ -66,20 +117,31 @@ impl Begun {
             output.summary(&left_out::text(&document.left_out, accept));
             output.left_out(&document.left_out, accept);
         }
+        // What metrics lack stands in the report.
+        let metrics = self.exposition.as_mut().map_or(Ok(()), |exposition| exposition.end(&document, output));
+        document.notes.extend(self.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
         if let Some(notifier) = self.notifier {
             notifier.tell(&document, output);
         }
         let report = self.report.map_or(Ok(()), |report| report.write_json(&document));
-        let metrics = self.exposition.map_or(Ok(()), |exposition| exposition.end(&document));
-        match report.and(metrics) {
-            // What the run itself has to say comes first.
-            Err(unwritten) if exit == Exit::Complete => Err(unwritten),
-            Err(unwritten) => {
-                output.warn(&unwritten.message);
-                done
+        // What the run itself has to say comes first.
+        let mut ended = done;
+        for unwritten in [report, metrics].into_iter().filter_map(Result::err) {
+            if matches!(ended, Ok(Exit::Complete)) {
+                ended = Err(unwritten);
+            } else {
+                output.failed(&unwritten);
             }
-            Ok(()) => done,
         }
+        let exit = ended.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
+        if document.exit_code != exit.code() {
+            document.exit_code = exit.code();
+            self.exposition.iter().for_each(|exposition| exposition.correct(&document));
+        }
+        if let Some(history) = self.history {
+            history.end(&document, exit, ended.as_ref().err(), output);
+        }
+        ended
     }
 }
 

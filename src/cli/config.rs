@@ -12,16 +12,15 @@ use crate::document::{Finding, Severity, nearest};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::report::Failure;
-use crate::schedule::Opening;
+use crate::schedule::{Opening, Outside};
+use crate::units::count;
 
 /// What to do with a sites file.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigDo {
     /// Say what is wrong with a sites file, line by line; no site is asked anything
-    #[command(arg_required_else_help = true)]
     Check(CheckArgs),
     /// Show what a sites file comes to
-    #[command(arg_required_else_help = true)]
     Show(ShowArgs),
 }
 
@@ -49,7 +48,7 @@ pub(super) struct ShowArgs {
     /// With all that sites inherit, as a sites file that says the same; else the file as it stands
     #[arg(long)]
     resolved: bool,
-    /// Only this site (repeatable)
+    /// Only this site, with --resolved (repeatable)
     #[arg(long, value_name = "NAME", requires = "resolved")]
     site: Vec<String>,
 }
@@ -70,7 +69,10 @@ impl FileArgs {
     }
 
     fn reading(&self) -> Result<config::Reading, Failure> {
-        config::read(&self.config).map_err(|error| Failure::usage(error.to_string()))
+        config::read(&self.config).map_err(|error| {
+            Failure::usage(error.to_string())
+                .hint("name the sites file: -c FILE; config/examples/ has some to begin with")
+        })
     }
 }
 
@@ -79,11 +81,12 @@ fn wrong(path: &std::path::Path, findings: &[Finding]) -> Failure {
     let path = path.display();
     let what = if errors == 1 { "one fault is".to_owned() } else { format!("{errors} faults are") };
     Failure::usage(format!("{path}: {what} in the sites file"))
-        .hint("correct the lines above; docs/sites.md has all keys")
+        .hint("correct what is named above; docs/sites.md has all keys")
 }
 
 fn check(args: &CheckArgs, output: &Output) -> Done {
     let mut reading = args.file.reading()?;
+    reading.look(&args.file.config, &|name| std::env::var_os(name));
     if args.json {
         Output::document(&reading.findings)?;
         return Ok(if reading.config.is_some() { Exit::Complete } else { Exit::Usage });
@@ -98,11 +101,16 @@ fn check(args: &CheckArgs, output: &Output) -> Done {
         }
     }
     let enabled = config.sites.iter().filter(|site| site.enabled).count();
+    let others = match config.sites.len() - enabled {
+        0 => String::new(),
+        1 => " (1 more is not enabled)".to_owned(),
+        more => format!(" ({more} more are not enabled)"),
+    };
     let summary = format!(
-        "{}: {} bundles for {enabled} sites ({} more are not enabled)\n",
+        "{}: {} for {}{others}\n",
         printable(&args.file.config.display().to_string()),
-        config.bundles.len(),
-        config.sites.len() - enabled
+        count(config.bundles.len(), "bundle"),
+        count(enabled, "site"),
     );
     let windows: String = config.sites.iter().filter(|site| site.enabled).filter_map(opening).collect();
     output.summary(&format!("{summary}{windows}"));
@@ -116,7 +124,24 @@ fn opening(site: &Site) -> Option<String> {
         Opening::Open(until) => ("open", until),
         Opening::Closed(until) => ("closed", until),
     };
+    let until = until.strftime("%Y-%m-%d %H:%M UTC");
     Some(format!("{}: its window ({window}) is {state} until {until}\n", site.name))
+}
+
+/// That a site waits for its window, or is left for a later run, if that is so.
+pub(super) fn waits(site: &Site) -> Option<String> {
+    let window = site.window.as_ref()?;
+    let Opening::Closed(until) = window.at(clock::timestamp()) else { return None };
+    let until = until.strftime("%Y-%m-%d %H:%M UTC");
+    Some(match window.outside {
+        Outside::Wait => format!("{}: waits for its window ({window}) until {until}", site.name),
+        Outside::Stop => {
+            format!(
+                "{}: its window ({window}) is closed until {until}: the site is left for a later run",
+                site.name
+            )
+        }
+    })
 }
 
 fn show(args: &ShowArgs, output: &Output) -> Done {
@@ -137,6 +162,15 @@ fn show(args: &ShowArgs, output: &Output) -> Done {
     Ok(Exit::Complete)
 }
 
+/// Names for people: as many as a line holds.
+pub(super) fn listed(names: &[&str]) -> String {
+    const MOST: usize = 10;
+    match names.len() {
+        0..=MOST => names.join(", "),
+        all => format!("{} and {} more", names[..MOST].join(", "), all - MOST),
+    }
+}
+
 /// The site of a name.
 pub(super) fn named<'c>(config: &'c Config, name: &str) -> Result<&'c Site, Failure> {
     config.sites.iter().find(|site| site.name == name).ok_or_else(|| {
@@ -144,7 +178,7 @@ pub(super) fn named<'c>(config: &'c Config, name: &str) -> Result<&'c Site, Fail
         let failure = Failure::usage(format!("there is no site {} in the file", printable(name)));
         match nearest(name, &names) {
             Some(near) => failure.hint(format!("--site {near}")),
-            None => failure.hint(format!("the file has {} sites", names.len())),
+            None => failure.hint(format!("its sites are {}", listed(&names))),
         }
     })
 }

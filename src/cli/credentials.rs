@@ -14,6 +14,7 @@ use secrecy::SecretString;
 
 use super::output::Output;
 use super::per_mirror::Mirrors;
+use crate::error::system_words;
 use crate::oci::Repository;
 use crate::program::{self, Keep, Terms};
 use crate::registry::{
@@ -171,13 +172,17 @@ impl CredentialArgs {
             }
             passwords.stdin.clone().and_then(fixed)
         } else if let Some(path) = mirrors.value(&self.password_file, target) {
-            let password = secret_in(Path::new(path))
-                .map_err(|why| Failure::usage(format!("--password-file {path}: {why}")))?;
+            let password = secret_in(Path::new(path)).map_err(|why| {
+                Failure::usage(format!("--password-file {path}: {why}"))
+                    .hint("name a file that this user may read; its first line is the password")
+            })?;
             let read = |path: &str| secret_in(Path::new(path)).ok();
             Some((password, again(from, user.as_ref(), path, read)))
         } else if let Some(command) = mirrors.value(&self.password_command, target) {
-            let password = secret_of(command)
-                .map_err(|why| Failure::new(Class::Auth, format!("--password-command {command}: {why}")))?;
+            let password = secret_of(command).map_err(|why| {
+                Failure::new(Class::Auth, format!("--password-command {command}: {why}"))
+                    .hint("run it in a shell: it must end with 0 and write the password as its first line")
+            })?;
             Some((password, again(from, user.as_ref(), command, |command| secret_of(command).ok())))
         } else {
             match std::env::var(PASSWORD) {
@@ -316,7 +321,7 @@ fn near(names: &[String]) -> String {
 
 /// The first line of a file.
 pub(super) fn secret_in(path: &Path) -> Result<SecretString, String> {
-    std::fs::File::open(path).map_err(|error| error.to_string()).and_then(first_line)
+    std::fs::File::open(path).map_err(|error| system_words(&error)).and_then(first_line)
 }
 
 /// The first line of what a command of the shell writes.
@@ -350,7 +355,7 @@ fn ask(host: &str) -> Result<Credential, Failure> {
 
 /// The first line, with all that is in it but the end of the line.
 fn first_line(from: impl std::io::Read) -> Result<SecretString, String> {
-    let bytes = small_file::read_from(from, MAX_PASSWORD_BYTES).map_err(|error| error.to_string())?;
+    let bytes = small_file::read_from(from, MAX_PASSWORD_BYTES).map_err(|error| system_words(&error))?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("it is UTF-16 text: save it as UTF-8".to_owned());
     }

@@ -1,17 +1,19 @@
 //! `history`: what earlier runs came to.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Done;
+use super::config::FileArgs;
 use super::output::Output;
-use crate::error::printable;
+use crate::error::{printable, system_words};
 use crate::exit::Exit;
-use crate::report::Failure;
 use crate::report::document::{HistoryDocument, RunEntry, SchemaVersion, SiteEntry};
+use crate::report::{Class, Failure};
 use crate::state::{self, MirrorEnd, State};
-use crate::units::{ByteCount, human_duration};
+use crate::units::{ByteCount, count, human_duration};
 
 /// Show what earlier runs came to, the latest first
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,9 @@ pub(super) struct Args {
     /// Most runs to show
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    /// Take the folder of what is remembered from this sites file, as `sync` does
+    #[arg(long, short, value_name = "FILE", env = "LAYERCAST_CONFIG")]
+    config: Option<PathBuf>,
     /// Folder of what is remembered between runs [default: as the run has it]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -31,15 +36,21 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
-    let folder = args.state_dir.clone().or_else(state::default_folder);
-    let folder = folder.ok_or_else(|| {
-        Failure::usage("no folder of state is known").hint("name the one that runs use: --state-dir DIR")
-    })?;
-    if !folder.is_dir() {
-        let message = format!("there is no folder {}, so no run is remembered", folder.display());
-        return Err(Failure::usage(message).hint("name the one that runs use: --state-dir DIR"));
+    let folder = folder(args, output)?;
+    let hint = "name the folder that runs use: --state-dir DIR, or -c FILE with `state_dir`";
+    match folder.metadata() {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(Failure::usage(format!("{} is no folder", folder.display())).hint(hint)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let message = format!("there is no folder {}, so no run is remembered", folder.display());
+            return Err(Failure::usage(message).hint(hint));
+        }
+        Err(error) => return Err(unreadable(&folder, &system_words(&error))),
     }
     let state = State::open(&folder);
+    if !state.is_kept() {
+        return Err(unreadable(&folder, &state.take_notes().join("; ")));
+    }
     let runs: Vec<RunEntry> =
         state.runs(args.site.as_deref(), args.limit).into_iter().map(RunEntry::from).collect();
     state.take_notes().iter().for_each(|note| output.note(note));
@@ -54,6 +65,27 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     Ok(Exit::Complete)
 }
 
+/// The folder of the runs that are meant.
+fn folder(args: &Args, output: &Output) -> Result<PathBuf, Failure> {
+    if let Some(folder) = args.state_dir.clone().or_else(state::folder_of_environment) {
+        return Ok(folder);
+    }
+    let of_file = match args.config.clone() {
+        Some(config) => FileArgs { config }.read(output)?.state_dir,
+        None => None,
+    };
+    of_file.or_else(state::default_folder).ok_or_else(|| {
+        Failure::usage("no folder of state is known, because this user has no home")
+            .hint("name the one that runs use: --state-dir DIR, or -c FILE with `state_dir`")
+    })
+}
+
+/// Whether runs are remembered there cannot be told.
+fn unreadable(folder: &Path, why: &str) -> Failure {
+    Failure::new(Class::Io, format!("{}: the history cannot be read: {why}", folder.display()))
+        .hint("run this as the user of the runs, or as root")
+}
+
 /// A line for the run, and one for each site that is not complete.
 fn text(run: &RunEntry) -> String {
     let ended = match (&run.ended, run.exit_code) {
@@ -65,7 +97,7 @@ fn text(run: &RunEntry) -> String {
         let _ = writeln!(text, "  {} [{class}]", printable(message));
     }
     let complete = run.sites.iter().filter(|site| is_complete(site)).count();
-    let _ = writeln!(text, "  {complete} of {} sites complete", run.sites.len());
+    let _ = writeln!(text, "  {complete} of {} complete", count(run.sites.len(), "site"));
     // Of a run with one site this says all that there is.
     let shown = run.sites.iter().filter(|site| !is_complete(site) || run.sites.len() == 1);
     shown.for_each(|site| text.push_str(&line(site)));
@@ -84,8 +116,9 @@ fn line(site: &SiteEntry) -> String {
         _ => String::new(),
     };
     format!(
-        "  {}: {result}, {images_complete}/{images} images, {blobs_sent} blobs of {} sent in {}{why}\n",
+        "  {}: {result}, {images_complete}/{images} images, {} of {} sent in {}{why}\n",
         printable(name),
+        count(*blobs_sent, "blob"),
         ByteCount(site.bytes_sent),
         human_duration(Duration::from_secs_f64(site.elapsed_seconds.max(0.0))),
     )

@@ -19,7 +19,7 @@ use crate::report::document::{
     AttachmentEntry, BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry,
     SchemaVersion, SourceEntry, StructureEntry,
 };
-use crate::report::{Failure, Listeners};
+use crate::report::{Class, Failure, Listeners};
 use crate::source::read_exact;
 use crate::units::{ByteCount, count};
 
@@ -81,6 +81,7 @@ fn describe(bundle: &Bundle) -> BundleDocument {
         name: broken.name.clone(),
         class: broken.error.fault().into(),
         message: broken.error.to_string(),
+        hint: broken.error.hint_text(),
     });
     let (distinct_bytes, referenced_bytes) = sharing(&images);
     BundleDocument {
@@ -224,8 +225,13 @@ fn show(bundle: &Bundle, document: &BundleDocument) -> String {
         let _ = writeln!(out, "{name}");
         let _ = writeln!(out, "  {identity}  {platforms}  {blobs}  {}", ByteCount(image.bytes));
     }
-    for BrokenEntry { name, class, message } in &document.broken {
-        let _ = writeln!(out, "damaged: {}: {message} [{class}]", printable(name));
+    for BrokenEntry { name, class, message, hint } in &document.broken {
+        // What is missing of an index may have been left out by whoever saved it.
+        let what = if *class == Class::MissingBlob { "incomplete" } else { "damaged" };
+        let _ = writeln!(out, "{what}: {}: {message} [{class}]", printable(name));
+        if let Some(hint) = hint {
+            let _ = writeln!(out, "  next: {hint}");
+        }
     }
     for note in &document.notes {
         let _ = writeln!(out, "note: {}", printable(note));

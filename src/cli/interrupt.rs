@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::output::Output;
 use crate::exit::Exit;
 use crate::report::Failure;
 
@@ -15,6 +16,8 @@ pub(super) struct Interrupt {
     /// Cancelled by the first signal.
     pub(super) token: CancellationToken,
     sending: Arc<AtomicBool>,
+    /// Whether people are told that it is heard.
+    tells: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -29,7 +32,7 @@ impl Interrupt {
                 signal(SignalKind::terminate()).map_err(failed)?,
             )
         };
-        let this = Self { token: CancellationToken::new(), sending: Arc::default() };
+        let this = Self { token: CancellationToken::new(), sending: Arc::default(), tells: Arc::default() };
         let waiting = this.clone().wait(interrupts, terminations);
         let thread = std::thread::Builder::new().name("signals".to_owned());
         thread.spawn(move || runtime.block_on(waiting)).map_err(failed)?;
@@ -37,7 +40,13 @@ impl Interrupt {
     }
 
     /// From now on there is something to end well.
-    pub(super) fn sending(&self) {
+    pub(super) fn sending(&self, output: &Output) {
+        self.tells.store(!output.quiet && !output.is_json(), Ordering::Relaxed);
+        self.sending.store(true, Ordering::Relaxed);
+    }
+
+    /// The same for what is stopped so as a rule.
+    pub(super) fn serving(&self) {
         self.sending.store(true, Ordering::Relaxed);
     }
 
@@ -50,6 +59,11 @@ impl Interrupt {
                 std::process::exit(Exit::Interrupted.code().into());
             }
             self.token.cancel();
+            if self.tells.load(Ordering::Relaxed) {
+                Output::say(
+                    "stopping: requests that are on their way are ended, and the report is written; a second signal ends at once",
+                );
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::report::{Document, Failure, Listeners};
 
 /// What metrics of a run without a file are called.
 const UNNAMED_RUN: &str = "layercast";
+const TEXTFILE_FLAG: &str = "--metrics-textfile";
+const TEXTFILE_KEY: &str = "metrics.textfile";
 
 /// Where metrics go.
 #[derive(Debug, Clone, Default, Args)]
@@ -29,40 +31,54 @@ pub(super) struct MetricsArgs {
 }
 
 impl MetricsArgs {
-    /// What was given, else these.
-    pub(super) fn or(&self, textfile: Option<PathBuf>, listen: Option<SocketAddr>) -> Self {
-        Self {
-            metrics_textfile: self.metrics_textfile.clone().or(textfile),
-            metrics_listen: self.metrics_listen.or(listen),
+    /// What was given, else what the sites file says.
+    pub(super) fn or(&self, textfile: Option<PathBuf>, listen: Option<SocketAddr>) -> Wanted {
+        let of_flag = self.metrics_textfile.clone().map(|path| (TEXTFILE_FLAG, path));
+        let listen_flag = self.metrics_listen.map(|address| ("--metrics-listen", address));
+        Wanted {
+            textfile: of_flag.or(textfile.map(|path| (TEXTFILE_KEY, path))),
+            listen: listen_flag.or(listen.map(|address| ("metrics.listen", address))),
         }
     }
 
-    /// Takes the file and the address before the run, so that what is wrong with them costs nothing.
-    pub(super) fn begin(&self, output: &Output) -> Result<Option<Exposition>, Failure> {
-        if self.metrics_textfile.is_none() && self.metrics_listen.is_none() {
+    /// What was given.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.or(None, None)
+    }
+}
+
+/// Where metrics are to go, and what says so: a flag or a key of the sites file.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    textfile: Option<(&'static str, PathBuf)>,
+    listen: Option<(&'static str, SocketAddr)>,
+}
+
+impl Wanted {
+    /// Looks at the file before the run. One that a flag names and that cannot be written is a wrong command line. One that
+    /// the sites file names costs a warning: that sites are filled counts more than that it is told.
+    pub(super) fn begin(self, output: &Output) -> Result<Option<Exposition>, Failure> {
+        if self.textfile.is_none() && self.listen.is_none() {
             return Ok(None);
         }
-        let stem = self.metrics_textfile.as_deref().and_then(|path| path.file_stem()).and_then(OsStr::to_str);
+        let stem = self.textfile.as_ref().and_then(|(_, path)| path.file_stem()).and_then(OsStr::to_str);
         let metrics = Arc::new(Metrics::new(stem.unwrap_or(UNNAMED_RUN)));
-        let textfile = self.metrics_textfile.clone().map(|path| {
+        let mut exposition =
+            Exposition { metrics, textfile: None, listen: self.listen, troubles: Vec::new() };
+        if let Some((named_by, path)) = self.textfile {
             if path.extension() != Some(OsStr::new("prom")) {
                 let path = path.display();
                 output.warn(&format!(
-                    "--metrics-textfile {path}: node_exporter reads files that end in .prom, and no others"
+                    "{named_by} {path}: node_exporter reads files that end in .prom, and no others"
                 ));
             }
-            WholeFile::check("--metrics-textfile", path)
-        });
-        let textfile = textfile.transpose()?;
-        let listen = |address| -> Result<Endpoint, Failure> {
-            let failed = |error| Failure::io(format!("--metrics-listen {address}"), &error);
-            let endpoint = Endpoint::bind(address).map_err(failed)?;
-            let address = endpoint.address().map_err(failed)?;
-            output.note(&format!("metrics are at http://{address}/metrics while the run lasts"));
-            Ok(endpoint)
-        };
-        let endpoint = self.metrics_listen.map(listen).transpose()?;
-        Ok(Some(Exposition { metrics, textfile, endpoint }))
+            match WholeFile::check(named_by, path) {
+                Ok(file) => exposition.textfile = Some((named_by, file)),
+                Err(failure) if named_by == TEXTFILE_FLAG => return Err(failure),
+                Err(failure) => exposition.trouble(&failure, output),
+            }
+        }
+        Ok(Some(exposition))
     }
 }
 
@@ -70,40 +86,84 @@ impl MetricsArgs {
 #[derive(Debug)]
 pub(super) struct Exposition {
     metrics: Arc<Metrics>,
-    textfile: Option<WholeFile>,
-    endpoint: Option<Endpoint>,
+    textfile: Option<(&'static str, WholeFile)>,
+    listen: Option<(&'static str, SocketAddr)>,
+    /// Why metrics are not told as they were to be; the report has it too.
+    pub(super) troubles: Vec<String>,
 }
 
 impl Exposition {
-    /// Counts what happens at these mirrors from here on. Metrics are given out for as long as `runtime` lives.
-    pub(super) fn follow(
-        &mut self,
-        runtime: &tokio::runtime::Runtime,
-        opener: &Opener,
-        mirrors: &[String],
-        listeners: &mut Listeners,
-    ) {
+    /// Says which sites the run is to fill, with what is remembered of them: what ends early says it too.
+    pub(super) fn expect(&self, opener: &Opener, mirrors: &[String]) {
         for (mirror, last) in opener.state.last_complete(mirrors) {
             self.metrics.expect(&mirror, last);
         }
         let opener = opener.clone();
         self.metrics.read_by(move || (opener.decoded(), opener.compressed()));
+    }
+
+    /// Counts what happens from here on. Metrics are given out for as long as `runtime` lives, unless the address is taken:
+    /// that costs a warning.
+    pub(super) fn follow(
+        &mut self,
+        runtime: &tokio::runtime::Runtime,
+        listeners: &mut Listeners,
+        output: &Output,
+    ) {
         listeners.add(Arc::clone(&self.metrics) as Arc<_>);
-        if let Some(endpoint) = self.endpoint.take() {
-            let metrics = Arc::clone(&self.metrics);
-            runtime.spawn(async move {
-                if let Err(error) = endpoint.serve(metrics).await {
-                    tracing::warn!(%error, "metrics are not given out any more");
-                }
-            });
+        let Some((named_by, address)) = self.listen else { return };
+        let bound = Endpoint::bind(address).and_then(|endpoint| Ok((endpoint.address()?, endpoint)));
+        match bound {
+            Ok((address, endpoint)) => {
+                output.note(&format!("metrics are at http://{address}/metrics while the run lasts"));
+                let metrics = Arc::clone(&self.metrics);
+                runtime.spawn(async move {
+                    if let Err(error) = endpoint.serve(metrics).await {
+                        tracing::warn!(%error, "metrics are not given out any more");
+                    }
+                });
+            }
+            Err(error) => {
+                let failure = Failure::io(format!("{named_by} {address}: metrics are not given out"), &error);
+                let hint = match error.kind() {
+                    std::io::ErrorKind::AddrInUse => {
+                        "another process has that port: give each run one of its own"
+                    }
+                    _ => "name an address of this machine, and a port that this user may open",
+                };
+                self.trouble(&failure.hint(hint), output);
+            }
         }
     }
 
-    /// Writes what the run came to.
-    pub(super) fn end(&self, document: &Document) -> Result<(), Failure> {
+    /// Something that nobody should miss, and that ends nothing.
+    fn trouble(&mut self, failure: &Failure, output: &Output) {
+        let hint = failure.hint.as_ref().map(|hint| format!("; next: {hint}")).unwrap_or_default();
+        let text = format!("{}{hint}", failure.message);
+        output.alarm(&text);
+        self.troubles.push(text);
+    }
+
+    /// Writes what the run came to. What the sites file names and cannot be written costs a warning.
+    pub(super) fn end(&mut self, document: &Document, output: &Output) -> Result<(), Failure> {
         self.metrics.end(document);
-        let written = self.textfile.as_ref().map(|file| file.write(self.metrics.render().as_bytes()));
-        written.unwrap_or(Ok(()))
+        let Some((named_by, file)) = &self.textfile else { return Ok(()) };
+        match file.write(self.metrics.render().as_bytes()) {
+            Err(failure) if *named_by == TEXTFILE_KEY => {
+                self.trouble(&failure, output);
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    /// Writes them once more, because the run has come to something else: its report could not be written.
+    pub(super) fn correct(&self, document: &Document) {
+        self.metrics.end(document);
+        if let Some((_, file)) = &self.textfile {
+            // That it cannot be written has been said.
+            let _ = file.write(self.metrics.render().as_bytes());
+        }
     }
 }
 

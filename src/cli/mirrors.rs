@@ -16,7 +16,7 @@ use crate::plan::Rules;
 use crate::registry::{Access, BandwidthLimiter, ClientOptions, RegistryError, Target};
 use crate::report::Failure;
 use crate::tls::{Authorities, BadFile, ClientCertificate};
-use crate::units::Rate;
+use crate::units::{Rate, parse_seconds};
 
 /// Flags about mirrors.
 #[derive(Debug, Args)]
@@ -50,9 +50,8 @@ pub(super) struct MirrorArgs {
     #[arg(long, value_name = "[MIRROR=]RATE", help_heading = "Mirrors")]
     bandwidth: Vec<String>,
     /// How long a registry may be away, or ask to be left alone, before it is given up (it may be restarting)
-    #[arg(long, value_name = "SECONDS", default_value = "20", help_heading = "Mirrors",
-          value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    patience: u64,
+    #[arg(long, value_name = "TIME", default_value = "20s", help_heading = "Mirrors", value_parser = parse_seconds)]
+    patience: Duration,
     #[command(flatten)]
     credentials: CredentialArgs,
 }
@@ -81,7 +80,7 @@ impl MirrorArgs {
                 .hint("name one: --private-registry HOST[:PORT][/NAMESPACE]"));
         }
         let mut options = ClientOptions { access, ..ClientOptions::default() };
-        options.retry.connect_patience = Duration::from_secs(self.patience);
+        options.retry.connect_patience = self.patience;
         options.auth_realms = self.credentials.auth_realms().to_vec();
         self.credentials.warn(output);
         let places = self.places(output)?;

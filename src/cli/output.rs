@@ -9,12 +9,12 @@ use super::summary;
 use crate::clock;
 use crate::document::{Finding, Severity};
 use crate::error::printable;
-use crate::report::Failure;
 use crate::report::Outcome;
 use crate::report::json::JsonLines;
 use crate::report::lines::Lines;
 use crate::report::outcome::OutcomeState;
 use crate::report::progress::Progress;
+use crate::report::{Class, Failure};
 use crate::report::{Listener, Listeners};
 
 /// How much is said, and how.
@@ -158,6 +158,22 @@ impl Output {
         }
     }
 
+    /// A command line that cannot be understood, in the parser's words; there is no [`Output`] yet.
+    pub(super) fn wrong_command_line(rendered: &str, json: bool) {
+        let text = rendered.trim_end();
+        let (first, more) = text.split_once('\n').unwrap_or((text, ""));
+        if json {
+            let message = first.trim_start_matches("error: ");
+            let line = serde_json::json!({
+                "event": "error", "class": Class::Usage, "message": message, "hint": more.trim(),
+                "exit_code": Class::Usage.exit().code()
+            });
+            say(&line.to_string());
+        } else {
+            say(&format!("{first} [{}]\n{more}", Class::Usage));
+        }
+    }
+
     /// What is wrong with a file, one line for each thing.
     pub(super) fn findings(&self, findings: &[Finding]) {
         for finding in findings {
@@ -176,7 +192,9 @@ impl Output {
                     |number: &Option<usize>| number.map(|number| format!(":{number}")).unwrap_or_default();
                 let (line, column) = (place(line), place(column));
                 say(&format!("{file}{line}{column}: {severity}: {}", printable(message)));
-                say(&format!("  write: {}", printable(fix)));
+                // What is at no line is not mended by writing something there.
+                let remedy = if finding.line.is_some() { "write" } else { "next" };
+                say(&format!("  {remedy}: {}", printable(fix)));
             }
         }
     }

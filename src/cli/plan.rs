@@ -1,6 +1,7 @@
 //! `plan`: what `push images` or `sync` would do, without sending anything.
 
 use std::collections::{BTreeSet, HashSet};
+use std::convert;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::output::Output;
 use super::rules::RuleArgs;
 use super::site_mirror::{Made, SiteMirrors};
 use super::sites_file::{self, Chosen, OptionalSites};
-use super::{Done, left_out};
+use super::{Done, config, file_words, left_out};
 use crate::bundle::{Accept, Input, Opener};
 use crate::engine::{Met, MirrorSettings, forecast};
 use crate::error::printable;
@@ -51,6 +52,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         if args.repositories {
             return repositories(asked);
         }
+        tell_windows(&chosen, output);
         return ask(Asked { json: args.json, no_overwrite: args.no_overwrite, ..asked }, output);
     }
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
@@ -59,7 +61,17 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
     let (no_overwrite, json) = (args.no_overwrite, args.json);
-    let asked = Asked { runtime, inputs, opener, mirrors, not_begun: Vec::new(), accept, no_overwrite, json };
+    let asked = Asked {
+        runtime,
+        inputs,
+        opener,
+        mirrors,
+        not_begun: Vec::new(),
+        accept,
+        no_overwrite,
+        json,
+        words: convert::identity,
+    };
     if args.repositories { repositories(asked) } else { ask(asked, output) }
 }
 
@@ -83,7 +95,13 @@ fn repositories(asked: Asked) -> Done {
 
 /// The same for sites of a file.
 pub(super) fn sites(chosen: &Chosen, cost: &CostArgs, output: &Output) -> Done {
+    tell_windows(chosen, output);
     ask(of_sites(chosen, None, cost, output)?, output)
+}
+
+/// A run would begin these later, or not at all.
+fn tell_windows(chosen: &Chosen, output: &Output) {
+    chosen.sites.iter().filter_map(config::waits).for_each(|line| output.note(&line));
 }
 
 fn of_sites(
@@ -106,6 +124,7 @@ fn of_sites(
         accept: sites_file::accept(config),
         no_overwrite: false,
         json: false,
+        words: file_words::failure,
     })
 }
 
@@ -121,18 +140,25 @@ struct Asked {
     /// Whatever is said of a mirror.
     no_overwrite: bool,
     json: bool,
+    /// In whose words failures are told: of flags, or of the sites file.
+    words: fn(Failure) -> Failure,
 }
 
 fn ask(asked: Asked, output: &Output) -> Done {
-    let Asked { runtime, inputs, opener, mirrors, not_begun, accept, no_overwrite, json } = asked;
+    let Asked { runtime, inputs, opener, mirrors, not_begun, accept, no_overwrite, json, words } = asked;
     let keeps = |mirror: &MirrorSettings| no_overwrite || mirror.care.no_overwrite;
     let keeping: HashSet<String> =
         mirrors.iter().filter(|mirror| keeps(mirror)).map(|mirror| mirror.name.clone()).collect();
+    let asking = forecast::forecast(inputs, opener, mirrors, accept);
     let (mut mirrors, Met { left_out, notes, unmatched }) =
-        runtime.block_on(forecast::forecast(inputs, opener, mirrors, accept))?;
+        runtime.block_on(asking).map_err(|error| words(Failure::from(error)))?;
     mirrors.extend(not_begun);
     for forecast in mirrors.iter_mut().filter(|forecast| keeping.contains(&forecast.name)) {
         forecast.images.iter_mut().for_each(keep_tags);
+    }
+    for forecast in &mut mirrors {
+        forecast.error = forecast.error.take().map(words);
+        forecast.images.iter_mut().for_each(|image| image.shortfall = image.shortfall.take().map(words));
     }
     let document = PlanDocument { schema_version: SchemaVersion::One, mirrors, left_out, notes };
     let (forecasts, left_out) = (&document.mirrors, &document.left_out);

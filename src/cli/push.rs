@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::Done;
 use super::bundle::BundleArgs;
 use super::conclusion::{self, Begun};
 use super::interrupt::Interrupt;
@@ -16,14 +15,16 @@ use super::notify::Notifier;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::stage::StageArgs;
+use super::{Done, lock};
 use crate::bundle::{Accept, Input};
 use crate::compress::Method;
 use crate::engine::{self, Care, Locks, PushResult, Run, RunSettings, Schedule, Verification};
 use crate::hook::Hook;
-use crate::hook::gate::{self, EarlierVerdicts};
+use crate::hook::gate::EarlierVerdicts;
 use crate::registry::Access;
-use crate::report::Document;
-use crate::state::Retention;
+use crate::report::{Document, Outcome};
+use crate::state::{LockError, Retention};
+use crate::units::parse_seconds;
 
 /// Push every image of a bundle to one or more private registries
 #[derive(Debug, clap::Args)]
@@ -73,9 +74,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "COMMAND")]
     gate: Option<String>,
     /// How long the gate may take for an image
-    #[arg(long, value_name = "SECONDS", default_value_t = gate::DEFAULT_LIMIT.as_secs(), requires = "gate",
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    gate_timeout: u64,
+    #[arg(long, value_name = "TIME", default_value = "10m", requires = "gate", value_parser = parse_seconds)]
+    gate_timeout: Duration,
     /// Ask the gate again about images that it has judged before
     #[arg(long)]
     regate: bool,
@@ -144,7 +144,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let mut document = Document::begin(args.bundle.as_given());
     let report = conclusion::report_file(args.run.report.as_ref())?;
     let notifier = args.run.notify.as_deref().map(Notifier::new).transpose()?;
-    let mut begun = Begun::now(report, args.run.metrics.begin(output)?, notifier);
+    let mut begun = Begun::now(report, args.run.metrics.wanted().begin(output)?, notifier);
     let done = push(args, output, &mut document, &mut begun);
     begun.end(document, done, args.rules.accept.accept(), output)
 }
@@ -153,6 +153,8 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let stage = args.stage.open(inputs.iter().map(Input::path), None, output)?;
     let opener = args.bundle.opener()?.with_stage(stage);
+    let settings = args.run.settings(args.rules.accept.accept());
+    begun.remember(&opener.state, settings.retention);
     let rules = Arc::new(args.rules.rules()?);
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
@@ -160,13 +162,31 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
     for mirror in &mut mirrors {
         mirror.atomic_tags = args.run.atomic_tags;
         mirror.care = args.run.care();
-        let limit = Duration::from_secs(args.run.gate_timeout);
-        mirror.gate = args.run.gate.as_ref().map(|command| Hook::new(command, limit));
+        mirror.gate = args.run.gate.as_ref().map(|command| Hook::new(command, args.run.gate_timeout));
+    }
+    let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
+    begun.exposition.iter().for_each(|exposition| exposition.expect(&opener, &names));
+    let places: Vec<String> = mirrors.iter().map(|mirror| mirror.target.lock_key()).collect();
+    let mut unlocked = lock::unlocked_from_the_start(&opener.state, args.bundle.cost());
+    let _locks = match opener.state.lock(&places) {
+        Ok(locks) => locks,
+        Err(error @ LockError::Held { .. }) => {
+            let failure = lock::held(&error);
+            let failed = |name| Outcome { error: Some(failure.clone()), ..Outcome::new(name) };
+            document.mirrors = names.into_iter().map(failed).collect();
+            return Err(failure);
+        }
+        Err(error) => {
+            unlocked = Some(lock::unlocked(&error));
+            None
+        }
+    };
+    if let Some(failure) = unlocked {
+        document.notes.push(lock::warn(&failure, output));
     }
     let mut listeners = output.listeners();
     if let Some(exposition) = &mut begun.exposition {
-        let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
-        exposition.follow(&runtime, &opener, &names, &mut listeners);
+        exposition.follow(&runtime, &mut listeners, output);
     }
     let run = Run {
         inputs,
@@ -174,18 +194,20 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
         sums: Vec::new(),
         mirrors,
         schedule: Schedule::default(),
-        locks: Locks::Take,
-        settings: args.run.settings(args.rules.accept.accept()),
+        locks: Locks::Held,
+        settings,
         listeners,
         cancel: interrupt.token.clone(),
     };
-    interrupt.sending();
-    let PushResult { outcomes, read, met, ended, .. } = runtime.block_on(engine::push(run));
+    interrupt.sending(output);
+    let PushResult { outcomes, read, met, ended, run, .. } = runtime.block_on(engine::push(run));
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
     document.images = read.map_or(0, |read| read.plans.most_images());
     document.mirrors = outcomes;
-    (document.left_out, document.notes, begun.unmatched) = (met.left_out, met.notes, met.unmatched);
+    document.notes.extend(met.notes);
+    (document.left_out, begun.unmatched) = (met.left_out, met.unmatched);
+    begun.began(run);
     document.decode = opener.decoded();
     document.compress = opener.compressed();
     document.stage = opener.staged();

@@ -46,7 +46,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let started = Instant::now();
     let input = match &args.bundle {
-        Some(path) => Input::Path(path.clone()),
+        Some(path) => super::bundle::inputs(vec![path.clone()])?.remove(0),
         None => Input::Memory("(the sample inside this program)", Bytes::from_static(SAMPLE)),
     };
     // Nobody pushes to this registry again.

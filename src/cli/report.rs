@@ -58,28 +58,39 @@ pub(super) fn run(what: &ReportDo, output: &Output) -> Done {
 fn files(from: &[PathBuf], written: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in from {
-        let failed = |error| Failure::usage(format!("{}: {error}", path.display()));
+        let failed = |error: std::io::Error| Failure::unreadable(path.display(), &error);
         if !path.is_dir() {
             files.push(path.clone());
             continue;
         }
+        let before = files.len();
         for entry in path.read_dir().map_err(failed)? {
             let file = entry.map_err(failed)?.path();
             if file.extension().is_some_and(|ending| ending == "json") && Some(file.as_path()) != written {
                 files.push(file);
             }
         }
+        if files.len() == before {
+            return Err(Failure::usage(format!("there is no report (*.json) in {}", path.display()))
+                .hint("name the folder that the shards write to with `sync --report`"));
+        }
     }
     files.sort();
-    files.dedup();
+    if let Some(twice) = files.windows(2).find(|two| two[0] == two[1]) {
+        let message = format!("{} is given twice, and a shard counts once", twice[0].display());
+        return Err(Failure::usage(message).hint("name each report once, or its folder alone"));
+    }
     Ok(files)
 }
 
 fn read(path: &Path) -> Result<Named, Failure> {
     let name = printable(&path.display().to_string());
     let unusable = |why: String| Failure::usage(format!("{name}: {why}"));
-    let bytes = small_file::read(path, MAX_REPORT_BYTES).map_err(|error| unusable(error.to_string()))?;
-    let report: Document =
-        serde_json::from_slice(&bytes).map_err(|error| unusable(format!("it is not a report: {error}")))?;
+    let bytes =
+        small_file::read(path, MAX_REPORT_BYTES).map_err(|error| Failure::unreadable(&name, &error))?;
+    let report: Document = serde_json::from_slice(&bytes).map_err(|error| {
+        unusable(format!("it is not a report: {error}"))
+            .hint("name what `push images --report` or `sync --report` wrote")
+    })?;
     Ok((name, report))
 }

@@ -55,7 +55,8 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         match &error {
-            ServeError::NotLoopback(_) => Self::usage(error.to_string()),
+            ServeError::NotLoopback(_) => Self::usage(error.to_string())
+                .hint("--anonymous, if everyone there may push, pull and delete; else listen on 127.0.0.1 behind a proxy"),
             ServeError::Locked(_) => Self::new(Class::Locked, error.to_string())
                 .hint("stop it, name another folder with --root, or read beside it with --read-only"),
             ServeError::Foreign(..) => Self::usage(error.to_string())
@@ -86,7 +87,7 @@ impl From<ServeError> for Failure {
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
-    interrupt.sending();
+    interrupt.serving();
     let is_json = output.is_json();
     let log = args.access_log.then(|| AccessLog::new(move |access| Output::say(&line(access, is_json))));
     let options = ServerOptions::new(args.anonymous, args.read_only, log);

@@ -16,7 +16,8 @@ use crate::config::{Config, Credentials, PasswordSource, Site, VerifyLevel};
 use crate::engine::{Care, MirrorSettings, Verification};
 use crate::hook::Hook;
 use crate::registry::{
-    Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, RepositoryMaker, credentials,
+    Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, RepositoryMaker, Scheme,
+    credentials,
 };
 use crate::report::{Class, Failure};
 use crate::tls::{Authorities, ClientCertificate};
@@ -97,15 +98,34 @@ impl<'a> SiteMirrors<'a> {
         if let Some(patience) = site.patience {
             client.retry.connect_patience = patience;
         }
+        // All faults of a site are told, and not only the first.
+        let mut faults = Vec::new();
         if let Some(path) = &site.ca_file {
-            client.authorities.push(self.authorities(path)?);
+            match self.authorities(path) {
+                Ok(authorities) => client.authorities.push(authorities),
+                Err(failure) => faults.push(of_key("ca_file", failure)),
+            }
         }
         if let Some(files) = &site.client_certificate {
-            client.client_certificates.push(ClientCertificate::read(&files.certificate, &files.key)?);
+            match ClientCertificate::read(&files.certificate, &files.key) {
+                Ok(certificate) => client.client_certificates.push(certificate),
+                Err(bad) => faults.push(of_key("client_cert", bad.into())),
+            }
         }
-        client.must_speak_tls = site.ca_file.is_some() || site.client_certificate.is_some();
+        // In the file plain HTTP must be written, also for this machine.
+        let is_stated = site.target.endpoint.scheme() != Scheme::Unstated;
+        client.must_speak_tls = !is_stated || site.ca_file.is_some() || site.client_certificate.is_some();
         client.bandwidth = self.limiters(site);
-        let WhoWeAre { credential, below } = self.who_we_are(site)?;
+        let WhoWeAre { credential, below } = match self.who_we_are(site) {
+            Ok(found) => found,
+            Err(failure) => {
+                faults.push(failure);
+                WhoWeAre::default()
+            }
+        };
+        if let Some(failure) = together(faults) {
+            return Err(failure);
+        }
         (client.credential, client.credentials_below) = (credential, below);
         client.repositories = self.repositories(site).map(Arc::new);
         Ok(MirrorSettings {
@@ -173,9 +193,16 @@ impl<'a> SiteMirrors<'a> {
             Credentials::User { name, password } => return self.user(name, password).map(WhoWeAre::from),
             Credentials::Helper(helper) => {
                 let found = credentials::from_helper(helper, &host);
-                let found = found.map_err(|why| Failure::new(Class::Auth, why))?;
+                let found = found.map_err(|why| {
+                    Failure::new(Class::Auth, why).hint(format!(
+                        "ask it by hand: echo {host} | docker-credential-{helper} get; cron and systemd have a PATH of their own"
+                    ))
+                })?;
                 let nothing = || {
                     Failure::new(Class::Auth, format!("docker-credential-{helper} has nothing for {host}"))
+                        .hint(format!(
+                            "log in with docker or podman as the user of the run: docker login {host}"
+                        ))
                 };
                 return found.ok_or_else(nothing).map(WhoWeAre::from);
             }
@@ -226,20 +253,72 @@ impl<'a> SiteMirrors<'a> {
     }
 }
 
+/// A failure of what a key of the file names.
+fn of_key(key: &str, failure: Failure) -> Failure {
+    Failure { message: format!("{key}: {}", failure.message), ..failure }
+}
+
+/// All faults of a site as one: its class is theirs where they have one in common.
+fn together(faults: Vec<Failure>) -> Option<Failure> {
+    let all = faults.len();
+    let join = |parts: Vec<&str>| parts.join("; ");
+    let message = join(faults.iter().map(|fault| fault.message.as_str()).collect());
+    let mut hints: Vec<&str> = faults.iter().filter_map(|fault| fault.hint.as_deref()).collect();
+    hints.dedup();
+    let (hint, class) = (join(hints), faults.first()?.class);
+    if all == 1 {
+        return faults.into_iter().next();
+    }
+    let class = if faults.iter().all(|fault| fault.class == class) { class } else { Class::Usage };
+    let failure = Failure::new(class, message);
+    Some(if hint.is_empty() { failure } else { failure.hint(hint) })
+}
+
 /// What stands there now.
 fn password(source: &PasswordSource) -> Result<SecretString, Failure> {
     match source {
         PasswordSource::File(path) => {
-            secret_in(path).map_err(|why| Failure::usage(format!("password_file {}: {why}", path.display())))
+            let failed = |why| Failure::new(Class::Auth, format!("password_file: {}: {why}", path.display()));
+            secret_in(path).map_err(|why| {
+                failed(why).hint("put the password there as the first line, for the user of the run")
+            })
         }
         PasswordSource::Variable(name) => match std::env::var(name) {
             Ok(password) => Ok(password.into()),
             Err(_) => Err(Failure::new(
                 Class::Auth,
                 format!("password_env: {name} is not set, or is not UTF-8 text"),
-            )),
+            )
+            .hint(format!("set {name} where the run begins: in the crontab, the unit, the manifest"))),
         },
         PasswordSource::Command(command) => secret_of(command)
-            .map_err(|why| Failure::new(Class::Auth, format!("credentials: {command}: {why}"))),
+            .map_err(|why| Failure::new(Class::Auth, format!("credentials: {command}: {why}")))
+            .map_err(|failure| {
+                failure.hint("run it in a shell: it must end with 0 and write the password as its first line")
+            }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_faults_of_a_site_are_told_with_their_keys() {
+        let fault = |class, message: &str| Failure::new(class, message).hint("mend it");
+        assert_eq!(together(Vec::new()), None);
+        let ca = || of_key("ca_file", fault(Class::Usage, "/x.crt: No such file or directory"));
+        assert_eq!(together(vec![ca()]).unwrap(), ca());
+        let both = together(vec![ca(), fault(Class::Auth, "password_env: P is not set")]).unwrap();
+        assert_eq!(
+            (both.class, both.message.as_str(), both.hint.as_deref()),
+            (
+                Class::Usage,
+                "ca_file: /x.crt: No such file or directory; password_env: P is not set",
+                Some("mend it")
+            )
+        );
+        let two = together(vec![fault(Class::Auth, "a"), fault(Class::Auth, "b")]).unwrap();
+        assert_eq!(two.class, Class::Auth);
     }
 }

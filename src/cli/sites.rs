@@ -2,29 +2,31 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use futures_util::{StreamExt as _, stream};
 
-use super::Done;
 use super::bundle::CostArgs;
 use super::output::Output;
 use super::site_mirror::{Made, SiteMirrors};
 use super::sites_file::{self, Chosen, SitesArgs};
+use super::whole_file::WholeFile;
+use super::{Done, file_words};
 use crate::archive::Image;
 use crate::bundle::{Bundle, Opener, free_bytes};
 use crate::config::{Config, Site};
 use crate::decode::StructureKind;
 use crate::engine::{MirrorSettings, forecast, readiness};
-use crate::error::printable;
+use crate::error::{printable, system_words};
 use crate::exit::Exit;
 use crate::oci::Repository;
 use crate::registry::Access;
 use crate::report::document::{Aspect, CheckEntry, CheckState, SchemaVersion, SiteCheck, SitesDocument};
+use crate::report::outcome::common_exit;
 use crate::report::{Class, Failure};
 use crate::stage::Stage;
-use crate::units::ByteCount;
+use crate::units::{ByteCount, count};
 
 /// Repositories that are named of those that are missing; JSON has all.
 const MAX_NAMED: usize = 5;
@@ -34,7 +36,6 @@ const MAX_NAMED: usize = 5;
 pub(super) enum SitesDo {
     /// Look the day before whether every site could be filled: the way there, TLS, login, the right to push, repositories,
     /// clocks and disks. Nothing is sent
-    #[command(arg_required_else_help = true)]
     Check(Box<CheckArgs>),
 }
 
@@ -56,18 +57,26 @@ pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
     let SitesDo::Check(args) = what;
     let Chosen { config, sites, .. } = args.sites.read(output)?;
     let cost = args.cost.over(&config);
-    let opener = cost.opener()?;
+    // A spool folder that is not there is one of the things to be told.
+    let opener = cost.opener_on(0)?;
     let runtime = super::runtime()?;
     let Made { mirrors, failed } =
         SiteMirrors::new(&config, Access::PullPush, config.bandwidth, output).all(&sites);
-    let (repositories, bundle) = if args.without_bundles {
-        (mirrors.iter().map(|_| Vec::new()).collect(), None)
+    let none = || mirrors.iter().map(|_| Vec::new()).collect();
+    let planned = if args.without_bundles {
+        Ok((none(), None))
     } else {
-        let inputs = sites_file::inputs(&config, output)?;
         let accept = sites_file::accept(&config);
-        let planned = forecast::repositories(inputs, opener.clone(), &mirrors, accept);
-        let (repositories, bundle) = runtime.block_on(planned)?;
-        (repositories, Some(bundle))
+        sites_file::inputs(&config, output).and_then(|inputs| {
+            let planned = forecast::repositories(inputs, opener.clone(), &mirrors, accept);
+            let (repositories, bundle) = runtime.block_on(planned)?;
+            Ok((repositories, Some(bundle)))
+        })
+    };
+    // Without a bundle there is still the way to the sites to look at.
+    let (repositories, bundle, unread) = match planned {
+        Ok((repositories, bundle)) => (repositories, bundle, None),
+        Err(failure) => (none(), None, Some(bad(Aspect::Bundle, file_words::failure(failure)))),
     };
     let looked = runtime.block_on(look(mirrors, repositories, config.parallel_sites.get()));
     let mut checks: Vec<SiteCheck> = looked.into_iter().chain(failed.into_iter().map(not_asked)).collect();
@@ -75,8 +84,15 @@ pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
         let site = sites.iter().find(|site| site.name == check.name);
         check.place = site.map(|site| site.target.to_string()).unwrap_or_default();
     }
+    for check in checks.iter_mut().flat_map(|site| &mut site.checks) {
+        check.message = file_words::text(&check.message).into_owned();
+        check.hint = check.hint.as_deref().map(|hint| file_words::text(hint).into_owned());
+    }
     checks.sort_by_key(|check| sites.iter().position(|site| site.name == check.name));
-    let machine = disks(&config, &opener, bundle.as_deref());
+    let state = cost.state_folder().map(|folder| state_folder(&folder));
+    let disks = disks(&config, &opener, bundle.as_deref());
+    let metrics = config.metrics.textfile.clone().and_then(metrics_file);
+    let machine: Vec<CheckEntry> = unread.into_iter().chain(state).chain(metrics).chain(disks).collect();
     let exit = exit(&checks, &machine);
     let document =
         SitesDocument { schema_version: SchemaVersion::One, machine, sites: checks, exit_code: exit.code() };
@@ -101,17 +117,41 @@ async fn look(
 }
 
 /// A site whose own settings keep it from being asked.
-fn not_asked((site, Failure { class, message, hint, .. }): (&Site, Failure)) -> SiteCheck {
-    let what = if class == Class::Auth { Aspect::Login } else { Aspect::Settings };
-    let entry = CheckEntry {
+fn not_asked((site, failure): (&Site, Failure)) -> SiteCheck {
+    let what = if failure.class == Class::Auth { Aspect::Login } else { Aspect::Settings };
+    SiteCheck { name: site.name.clone(), place: String::new(), checks: vec![bad(what, failure)] }
+}
+
+fn bad(what: Aspect, failure: Failure) -> CheckEntry {
+    let Failure { class, message, hint, .. } = failure;
+    CheckEntry {
         what,
         state: CheckState::Failed,
         message,
         class: Some(class),
         hint,
         repositories: Vec::new(),
+    }
+}
+
+/// That the metrics of a run could not be written, which would cost it a warning.
+fn metrics_file(path: PathBuf) -> Option<CheckEntry> {
+    let failure = WholeFile::check("metrics.textfile", path).err()?;
+    Some(CheckEntry { state: CheckState::Warning, class: None, ..bad(Aspect::Disk, failure) })
+}
+
+/// Whether runs can be remembered and sites locked. A run goes on without, and should not have to.
+fn state_folder(folder: &Path) -> CheckEntry {
+    let shown = folder.display();
+    let (state, message, hint) = match crate::state::probe(folder) {
+        Ok(()) => (CheckState::Good, format!("state {shown}: runs are remembered, and sites locked"), None),
+        Err(error) => (
+            CheckState::Warning,
+            format!("state {shown}: {}: no run is remembered, and no site locked", system_words(&error)),
+            Some("let this user write there, or name another folder: state_dir, or --state-dir".to_owned()),
+        ),
     };
-    SiteCheck { name: site.name.clone(), place: String::new(), checks: vec![entry] }
+    CheckEntry { what: Aspect::Disk, state, message, class: None, hint, repositories: Vec::new() }
 }
 
 /// Whether there is room for what does not fit into memory, and for the stage.
@@ -144,44 +184,43 @@ fn stage_bytes(bundle: &Bundle) -> u64 {
 
 fn room(folder: &Path, what: &str, needed: Option<u64>) -> CheckEntry {
     let (free, shown) = (free_bytes(folder), folder.display());
+    let key = if what == "spool" { "spool_dir" } else { "stage: {dir: …}" };
+    if !folder.is_dir() {
+        let failure = Failure::usage(format!("{what} {shown}: there is no such folder"));
+        return bad(
+            Aspect::Disk,
+            failure.hint(format!("make it (mkdir -p {shown}), or name another one: {key}")),
+        );
+    }
     let has = format!("{what} {shown}: {} free", ByteCount(free));
-    let (state, message) = match needed {
-        _ if !folder.is_dir() => (CheckState::Failed, format!("{what} {shown}: there is no such folder")),
-        None => (CheckState::Good, format!("{has}; what is needed is not known")),
-        Some(0) => (CheckState::Good, format!("{has}, nothing needed")),
-        Some(needed) if needed <= free => (CheckState::Good, format!("{has}, {} needed", ByteCount(needed))),
-        Some(needed) => (CheckState::Failed, format!("{has}, {} needed", ByteCount(needed))),
+    let message = match needed {
+        None => format!("{has}; what is needed is not known"),
+        Some(0) => format!("{has}, nothing needed"),
+        Some(needed) => format!("{has}, {} needed", ByteCount(needed)),
     };
-    let is_bad = state == CheckState::Failed;
-    let hint = format!(
-        "make room, or name another folder: {what}{}",
-        if what == "spool" { "_dir" } else { ": {dir: …}" }
-    );
+    if needed.is_some_and(|needed| needed > free) {
+        let failure = Failure::new(Class::NoSpace, message);
+        return bad(Aspect::Disk, failure.hint(format!("make room, or name another folder: {key}")));
+    }
     CheckEntry {
         what: Aspect::Disk,
-        state,
+        state: CheckState::Good,
         message,
-        class: is_bad.then_some(Class::NoSpace),
-        hint: is_bad.then_some(hint),
+        class: None,
+        hint: None,
         repositories: Vec::new(),
     }
 }
 
 /// What a run would end with, as far as it can be seen.
 fn exit(sites: &[SiteCheck], machine: &[CheckEntry]) -> Exit {
-    if machine.iter().any(|entry| entry.state == CheckState::Failed) {
-        return Exit::Internal;
+    let first_failed =
+        |checks: &[CheckEntry]| checks.iter().find(|check| check.state == CheckState::Failed)?.class;
+    // What is wrong with this machine or the bundle is wrong for every site.
+    if let Some(class) = first_failed(machine) {
+        return class.exit();
     }
-    let failed: Vec<Exit> = sites
-        .iter()
-        .filter_map(|site| site.checks.iter().find(|check| check.state == CheckState::Failed)?.class)
-        .map(Class::exit)
-        .collect();
-    match failed.as_slice() {
-        [] => Exit::Complete,
-        [first, rest @ ..] if rest.iter().all(|exit| exit == first) => *first,
-        _ => Exit::Incomplete,
-    }
+    common_exit(sites.iter().filter_map(|site| first_failed(&site.checks)).map(Class::exit))
 }
 
 fn text(document: &SitesDocument) -> String {
@@ -195,9 +234,30 @@ fn text(document: &SitesDocument) -> String {
         let _ = writeln!(out, "{}  {}", word(check.state), printable(&check.message));
         next(check, &mut out);
     }
-    let failed = document.sites.iter().filter(|site| site.state() == CheckState::Failed).count();
-    let _ = writeln!(out, "{} sites, {failed} of which could not be filled now", document.sites.len());
+    let _ = writeln!(out, "{}", conclusion(document));
     out
+}
+
+/// How many could be filled.
+fn conclusion(document: &SitesDocument) -> String {
+    let all = count(document.sites.len(), "site");
+    let failed = document.sites.iter().filter(|site| site.state() == CheckState::Failed).count();
+    let machine: Vec<&str> = document
+        .machine
+        .iter()
+        .filter(|check| check.state == CheckState::Failed)
+        .map(|check| if check.what == Aspect::Bundle { "the bundles" } else { "this machine" })
+        .collect();
+    match (machine.first(), failed) {
+        (Some(what), 0) => format!("{all}: none could be filled now, because of {what}"),
+        (Some(what), failed) => {
+            format!(
+                "{all}: none could be filled now, because of {what}; {failed} also for a reason of its own"
+            )
+        }
+        (None, 0) => format!("{all}: all could be filled now"),
+        (None, failed) => format!("{all}: {failed} could not be filled now"),
+    }
 }
 
 /// Of what is good one line is enough, and of what is not there is more to say.

@@ -9,9 +9,9 @@ use super::config::{self, FileArgs};
 use super::output::Output;
 use crate::bundle::{Accept, Input};
 use crate::clock;
-use crate::config::{Accepted, BundleFiles, Config, NoBundle, Shard, Site};
+use crate::config::{Accepted, BundleFiles, Config, NoBundle, SETTLED_AFTER_SECONDS, Shard, Site};
 use crate::document::nearest;
-use crate::error::printable;
+use crate::error::{printable, system_words};
 use crate::oci::Digest;
 use crate::report::{Class, Failure};
 use crate::small_file;
@@ -108,7 +108,8 @@ impl SitesArgs {
     pub(super) fn digest(&self) -> Result<String, Failure> {
         let path = self.path();
         let text = small_file::read(path, crate::document::MAX_BYTES);
-        let text = text.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let text =
+            text.map_err(|error| Failure::usage(format!("{}: {}", path.display(), system_words(&error))))?;
         Ok(Digest::of(&text).hex())
     }
 
@@ -158,7 +159,8 @@ impl SiteChoice {
             let failure = Failure::usage(format!("there is no group {} in the file", printable(name)));
             return Err(match nearest(name, &groups) {
                 Some(near) => failure.hint(format!("--group {near}")),
-                None => failure.hint(format!("its groups are {}", groups.join(", "))),
+                None if groups.is_empty() => failure.hint("it has no groups: choose sites with --site NAME"),
+                None => failure.hint(format!("its groups are {}", config::listed(&groups))),
             });
         }
         let names: BTreeSet<&str> = self.site.iter().map(String::as_str).collect();
@@ -223,9 +225,15 @@ pub(super) fn files_of(config: &Config) -> Result<Vec<BundleFiles>, Failure> {
             NoBundle::Nothing { .. } => {
                 Failure::usage(text).hint("correct `path` in the sites file, or put the bundle there")
             }
-            NoBundle::Unreadable { .. } => Failure::new(Class::Io, text),
+            NoBundle::Unreadable { .. } => {
+                Failure::new(Class::Io, text).hint("let this user read the file and its folder")
+            }
+            NoBundle::Arriving { .. } => Failure::new(Class::Arriving, text).hint(format!(
+                "run again when it has not changed for {SETTLED_AFTER_SECONDS} seconds; `sites check --without-bundles` needs \
+                 no bundle; without `newest: true` a file is taken whatever its age"
+            )),
             NoBundle::NoneUsable { .. } => Failure::new(Class::Changed, text)
-                .hint("wait until it is whole, or correct the .sha256 beside it"),
+                .hint("correct the .sha256 beside it, or remove that to have the bundle taken without a sum"),
         }
     })
 }

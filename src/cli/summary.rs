@@ -31,13 +31,14 @@ pub(super) fn table(document: &Document) -> String {
 }
 
 /// A line for each mirror that was verified, then what is not complete and why.
-pub(super) fn verified(document: &Document) -> String {
+pub(super) fn verified(document: &Document, deep: bool) -> String {
+    let how = if deep { "read back" } else { "asked for" };
     let mut out = String::new();
     for mirror in &document.mirrors {
         let (name, complete, images) = (&mirror.name, mirror.images_complete, mirror.images);
         let _ = writeln!(
             out,
-            "{name}: {complete}/{images} images complete, {} checked",
+            "{name}: {complete}/{images} images complete, {} {how}",
             count(mirror.blobs_skipped, "blob")
         );
         for line in images_failed(mirror) {

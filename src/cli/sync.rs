@@ -8,6 +8,7 @@ use clap::ValueEnum;
 
 use super::bundle::CostArgs;
 use super::conclusion::{self, Begun};
+use super::config;
 use super::interrupt::Interrupt;
 use super::metrics::MetricsArgs;
 use super::notify::Notifier;
@@ -15,7 +16,7 @@ use super::output::Output;
 use super::site_mirror::SiteMirrors;
 use super::sites_file::{Chosen, SitesArgs, accept, files_of};
 use super::stage::StageArgs;
-use super::{Done, plan};
+use super::{Done, file_words, lock, plan};
 use crate::bundle::Input;
 use crate::clock::Instant;
 use crate::compress::Method;
@@ -100,7 +101,15 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     });
     let report = conclusion::report_file(args.report.as_ref())?;
     let mut begun = Begun::now(report, metrics.begin(output)?, notifier.transpose()?);
-    let done = sync(args, &chosen, output, &mut document, &mut begun);
+    document.notes.extend(begun.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
+    let done = sync(args, &chosen, output, &mut document, &mut begun).map_err(file_words::failure);
+    file_words::document(&mut document);
+    begun.unmatched.iter_mut().for_each(|flag| *flag = file_words::text(flag).into_owned());
+    if let Err(failure) = &done {
+        without_a_word(&chosen.sites, failure, &mut document);
+    }
+    let place = |outcome: &Outcome| chosen.sites.iter().position(|site| site.name == outcome.name);
+    document.mirrors.sort_by_key(place);
     for outcome in &mut document.mirrors {
         let site = chosen.sites.iter().find(|site| site.name == outcome.name);
         outcome.site = site.map(|site| facts(config, site));
@@ -129,6 +138,17 @@ fn of_shard(path: &Path, shard: Option<Shard>) -> PathBuf {
     path.with_file_name(format!("{stem}-{}{ending}", shard.index()))
 }
 
+/// Sites that a run which failed as a whole did not come to have failed with it.
+fn without_a_word(sites: &[Site], failure: &Failure, document: &mut Document) {
+    for site in sites {
+        let is_told = document.mirrors.iter().any(|outcome| outcome.name == site.name)
+            || document.deferred.iter().any(|deferred| deferred.name == site.name);
+        if !is_told {
+            document.mirrors.push(Outcome::not_begun(site.name.clone(), failure.clone()));
+        }
+    }
+}
+
 fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, begun: &mut Begun) -> Done {
     let Chosen { config, sites, shard } = chosen;
     if sites.is_empty() {
@@ -138,38 +158,64 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     }
     // From here on everything counts: locks that are waited for, and each bundle that is tried.
     let ends = args.deadline.or(config.deadline).and_then(|after| Instant::now().checked_add(after));
-    let mut bundles = files(config, output, document)?;
-    let stage = args.stage(config, &bundles, output)?;
-    let opener = args.cost.over(config).opener()?.with_stage(stage);
+    let cost = args.cost.over(config);
+    if args.if_running.is_some() && cost.wants_no_state() {
+        return Err(Failure::usage("--if-running needs locks, and --no-state takes none")
+            .hint("leave one of the two away (LAYERCAST_NO_STATE says --no-state too)"));
+    }
+    let opener = cost.opener()?;
+    begun.remember(&opener.state, retention(config));
+    let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
+    begun.exposition.iter().for_each(|exposition| exposition.expect(&opener, &names));
     let runtime = super::runtime()?;
     let interrupt = Interrupt::listen()?;
     let if_running = args.if_running.map_or(config.if_running, WhenRunning::meant);
-    let Locked { sites, locks: _locks, deferred, mut failed } =
+    let Locked { sites, locks: _locks, deferred, failed, unlocked } =
         lock(sites, &opener.state, if_running, ends, output);
-    document.deferred = deferred;
+    (document.deferred, document.mirrors) = (deferred, failed);
+    if let Some(failure) = unlocked.or_else(|| lock::unlocked_from_the_start(&opener.state, &cost)) {
+        if let Some(if_running) = args.if_running {
+            let value = if_running.to_possible_value();
+            let word = value.as_ref().map_or("", |value| value.get_name());
+            let message = format!("--if-running {word}: {}", failure.message);
+            return Err(Failure { message, ..failure });
+        }
+        document.notes.push(lock::warn(&failure, output));
+    }
+    if sites.is_empty() {
+        return Ok(exit_of_sites(&document.mirrors));
+    }
+    let mut bundles = files(config, output, document)?;
+    let opener = opener.with_stage(args.stage(config, &bundles, output)?);
     let bandwidth = args.bandwidth.or(config.bandwidth);
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
     let made = maker.making_repositories(interrupt.token.clone()).all(sites);
-    failed.extend(
+    document.mirrors.extend(
         made.failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure)),
     );
     let mirrors = made.mirrors;
+    for site in chosen.sites.iter().filter(|site| mirrors.iter().any(|mirror| mirror.name == site.name)) {
+        if let Some(line) = config::waits(site) {
+            output.note(&line);
+        }
+    }
     let mut listeners = output.listeners();
     if let Some(exposition) = &mut begun.exposition {
-        let names: Vec<String> = chosen.sites.iter().map(|site| site.name.clone()).collect();
-        exposition.follow(&runtime, &opener, &names, &mut listeners);
+        exposition.follow(&runtime, &mut listeners, output);
+        document.notes.append(&mut exposition.troubles);
     }
     let mut ended = Ok(Exit::Complete);
-    if let Some(most) = config.max_failed_sites.filter(|most| failed.len() >= most.get()) {
+    let failed = document.mirrors.len();
+    if let Some(most) = config.max_failed_sites.filter(|most| failed >= most.get()) {
         let why =
             format!("{most} sites have failed before anything was sent, as many as may (max_failed_sites)");
         let not_begun = |mirror: &MirrorSettings| {
             Outcome::not_begun(mirror.name.clone(), Failure::new(Class::NotBegun, why.clone()))
         };
-        document.mirrors = mirrors.iter().map(not_begun).collect();
+        document.mirrors.extend(mirrors.iter().map(not_begun));
     } else if !mirrors.is_empty() {
-        let schedule = args.schedule(config, &chosen.sites, &mirrors, failed.len(), ends);
-        interrupt.sending();
+        let schedule = args.schedule(config, &chosen.sites, &mirrors, failed, ends);
+        interrupt.sending(output);
         let mut earlier = Vec::new();
         let pushed = loop {
             let (inputs, sums) = inputs(&bundles);
@@ -200,9 +246,12 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
             let taken = bundles.iter().flat_map(|files| &files.taken);
             sync.bundles = taken.map(bundle_entry).collect();
         }
-        let PushResult { outcomes, read, met, ended: pushed, .. } = pushed;
+        let PushResult { outcomes, read, met, ended: pushed, run, .. } = pushed;
+        begun.began(run);
         document.images = read.map_or(0, |read| read.plans.most_images());
-        document.mirrors = outcomes;
+        let (deferred, fed) = left_for_later(outcomes);
+        document.deferred.extend(deferred);
+        document.mirrors.extend(fed);
         document.left_out = met.left_out;
         document.notes.extend(met.notes);
         begun.unmatched = met.unmatched;
@@ -210,15 +259,6 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     }
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
-    let deferred = |outcome: &&Outcome| outcome.state == OutcomeState::Deferred;
-    document.deferred.extend(document.mirrors.iter().filter(deferred).map(|outcome| DeferredSite {
-        name: outcome.name.clone(),
-        why: DeferralCause::Window,
-        message: outcome.error.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
-    }));
-    document.mirrors.append(&mut failed);
-    let place = |outcome: &Outcome| chosen.sites.iter().position(|site| site.name == outcome.name);
-    document.mirrors.sort_by_key(place);
     document.decode = opener.decoded();
     document.compress = opener.compressed();
     document.stage = opener.staged();
@@ -228,6 +268,23 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         Exit::Complete => exit,
         of_sites => of_sites,
     })
+}
+
+/// Sites whose window was closed, and the others with those to which something was sent before theirs closed.
+fn left_for_later(outcomes: Vec<Outcome>) -> (Vec<DeferredSite>, Vec<Outcome>) {
+    let mut deferred = Vec::new();
+    let mut fed = Vec::new();
+    for outcome in outcomes {
+        if outcome.state == OutcomeState::Deferred {
+            let message = outcome.error.as_ref().map(|failure| failure.message.clone()).unwrap_or_default();
+            deferred.push(DeferredSite { name: outcome.name.clone(), why: DeferralCause::Window, message });
+            if outcome.blobs_sent == 0 && outcome.bytes_sent == 0 && outcome.images_complete == 0 {
+                continue;
+            }
+        }
+        fed.push(outcome);
+    }
+    (deferred, fed)
 }
 
 /// The files of all bundles.
@@ -276,8 +333,13 @@ fn after(outcomes: Vec<Outcome>, mut earlier: Vec<Outcome>) -> Vec<Outcome> {
     outcomes.into_iter().map(with_earlier).collect()
 }
 
-fn settings(config: &Config, regate: bool) -> RunSettings {
+/// Which runs are remembered.
+fn retention(config: &Config) -> Retention {
     let kept = Retention::default();
+    Retention { runs: config.kept_runs.runs.unwrap_or(kept.runs), days: config.kept_runs.days.or(kept.days) }
+}
+
+fn settings(config: &Config, regate: bool) -> RunSettings {
     RunSettings {
         layer_compression: match config.layer_compression {
             LayerFormat::Gzip => Method::Gzip,
@@ -287,10 +349,7 @@ fn settings(config: &Config, regate: bool) -> RunSettings {
         allow_damaged: false,
         accept: accept(config),
         earlier_verdicts: if regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },
-        retention: Retention {
-            runs: config.kept_runs.runs.unwrap_or(kept.runs),
-            days: config.kept_runs.days.or(kept.days),
-        },
+        retention: retention(config),
     }
 }
 
@@ -357,6 +416,8 @@ struct Locked<'c> {
     locks: Vec<RunLock>,
     deferred: Vec<DeferredSite>,
     failed: Vec<Outcome>,
+    /// Why some have no lock: the reason is the same for all.
+    unlocked: Option<Failure>,
 }
 
 fn lock<'c>(
@@ -369,7 +430,7 @@ fn lock<'c>(
     let places: Vec<String> = sites.iter().map(|site| site.target.lock_key()).collect();
     let locks = match if_running {
         IfRunning::Wait => state.wait_for_locks(&places, ends, |at, error| {
-            output.note(&format!("{}: waiting: {error}", sites[at].name));
+            output.note(&format!("{}: waits until that run is done: {error}", sites[at].name));
         }),
         IfRunning::Skip | IfRunning::Fail => state.lock_each(&places),
     };
@@ -384,12 +445,14 @@ fn lock<'c>(
                 continue;
             }
             (Err(error @ LockError::Held { .. }), _) => {
-                let class = if if_running == IfRunning::Wait { Class::Deadline } else { Class::Locked };
-                locked.failed.push(Outcome::not_begun(name(), Failure::new(class, error.to_string())));
+                let held = lock::held(&error);
+                // It was waited for until the deadline.
+                let class = if if_running == IfRunning::Wait { Class::Deadline } else { held.class };
+                let failure = Failure { class, exit: class.exit(), ..held };
+                locked.failed.push(Outcome::not_begun(name(), failure));
                 continue;
             }
-            // Two at once waste time, no more.
-            (Err(error), _) => output.note(&error.to_string()),
+            (Err(error), _) => locked.unlocked = locked.unlocked.or_else(|| Some(lock::unlocked(&error))),
         }
         locked.sites.push(site);
     }
@@ -399,6 +462,35 @@ fn lock<'c>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_site_to_which_nothing_was_sent_is_deferred_only() {
+        let closed = || {
+            let failure = Failure::new(Class::Deferred, "its window is closed until 22:00");
+            Outcome { error: Some(failure), images: 3, ..Outcome::new("closed".into()) }.settled()
+        };
+        let stopped = Outcome { blobs_sent: 1, name: "stopped".into(), ..closed() };
+        let complete = Outcome { name: "complete".into(), ..Outcome::new("x".into()) }.settled();
+        let (deferred, fed) = left_for_later(vec![closed(), stopped, complete]);
+        let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>();
+        assert_eq!(names(deferred.iter().map(|site| &site.name).collect()), ["closed", "stopped"]);
+        assert_eq!(names(fed.iter().map(|outcome| &outcome.name).collect()), ["stopped", "complete"]);
+        assert_eq!(deferred[0].message, "its window is closed until 22:00");
+    }
+
+    #[test]
+    fn sites_that_a_run_did_not_come_to_fail_with_it() {
+        let text = "version: 1\nbundles: [{path: b}]\ndefaults: {registry: 'https://r.example'}\n\
+                    sites: [{name: a, namespace: a}, {name: b, namespace: b}, {name: c, namespace: c}]\n";
+        let sites = crate::config::parse(Path::new("f.yaml"), text).config.unwrap().sites;
+        let mut document = Document::begin(Vec::new());
+        document.mirrors = vec![Outcome::new("b".into())];
+        document.deferred =
+            vec![DeferredSite { name: "c".into(), why: DeferralCause::Running, message: String::new() }];
+        without_a_word(&sites, &Failure::new(Class::Arriving, "it is on its way"), &mut document);
+        let told: Vec<_> = document.mirrors.iter().map(|it| (it.name.as_str(), it.error.is_some())).collect();
+        assert_eq!(told, [("b", false), ("a", true)]);
+    }
 
     #[test]
     fn in_the_place_of_a_file_whose_sum_is_wrong_comes_the_next_one() {

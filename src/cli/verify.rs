@@ -9,7 +9,7 @@ use super::output::Output;
 use super::rules::RuleArgs;
 use super::site_mirror::{Made, SiteMirrors};
 use super::sites_file::{self, Chosen, OptionalSites};
-use super::{Done, left_out, summary};
+use super::{Done, file_words, left_out, summary};
 use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
 use crate::engine::MirrorSettings;
@@ -60,10 +60,12 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Some(chosen) => of_sites(args, &chosen, output)?,
         None => of_flags(args, output)?,
     };
-    let Asked { runtime, inputs, opener, mirrors, not_begun, accept } = asked;
+    let Asked { runtime, inputs, opener, mirrors, not_begun, accept, of_file } = asked;
     let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
     let verifying = verify::verify(inputs, opener.clone(), mirrors, accept, args.deep);
-    let VerifyResult { mut outcomes, read, met } = runtime.block_on(verifying)?;
+    let verified = runtime.block_on(verifying);
+    let VerifyResult { mut outcomes, read, met } =
+        if of_file { verified.map_err(|error| file_words::failure(error.into()))? } else { verified? };
     outcomes.extend(not_begun);
     met.unmatched.iter().for_each(|flag| output.warn(flag));
     met.notes.iter().filter(|note| !met.unmatched.contains(note)).for_each(|note| output.note(note));
@@ -71,6 +73,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let exit = accept.exit(outcome::exit(&outcomes), &document.left_out);
     document.images = read.plans.most_images();
     document.mirrors = outcomes;
+    if of_file {
+        file_words::document(&mut document);
+    }
     document.decode = opener.decoded();
     document.elapsed_seconds = started.elapsed().as_secs_f64();
     document.exit_code = exit.code();
@@ -78,7 +83,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Output::document(&document)?;
     } else {
         let left_out = left_out::text(&document.left_out, accept);
-        output.summary(&format!("{}{left_out}", summary::verified(&document)));
+        output.summary(&format!("{}{left_out}", summary::verified(&document, args.deep)));
         output.failures(&document.mirrors, output.quiet);
         output.left_out(&document.left_out, accept);
     }
@@ -94,6 +99,8 @@ struct Asked {
     /// Mirrors that cannot be asked.
     not_begun: Vec<Outcome>,
     accept: Accept,
+    /// Whether a sites file says what is asked for, and not flags.
+    of_file: bool,
 }
 
 fn of_flags(args: &Args, output: &Output) -> Result<Asked, Failure> {
@@ -102,7 +109,7 @@ fn of_flags(args: &Args, output: &Output) -> Result<Asked, Failure> {
     let (rules, accept) = (Arc::new(args.rules.rules()?), args.rules.accept.accept());
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
-    Ok(Asked { runtime, inputs, opener, mirrors, not_begun: Vec::new(), accept })
+    Ok(Asked { runtime, inputs, opener, mirrors, not_begun: Vec::new(), accept, of_file: false })
 }
 
 fn of_sites(args: &Args, chosen: &Chosen, output: &Output) -> Result<Asked, Failure> {
@@ -119,5 +126,6 @@ fn of_sites(args: &Args, chosen: &Chosen, output: &Output) -> Result<Asked, Fail
         mirrors,
         not_begun: not_begun.collect(),
         accept: sites_file::accept(config),
+        of_file: true,
     })
 }

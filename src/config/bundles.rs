@@ -10,11 +10,12 @@ use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 
 use super::newest::Version;
+use crate::error::system_words;
 use crate::oci::Digest;
 use crate::small_file;
 
 /// A file that changed later than this may still be on its way here.
-const SETTLED_AFTER_SECONDS: i64 = 60;
+pub(crate) const SETTLED_AFTER_SECONDS: i64 = 60;
 /// `sha256sum` of a folder of bundles is short.
 const MAX_SUMS_BYTES: u64 = 1 << 20;
 const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
@@ -65,12 +66,20 @@ pub(crate) enum NoBundle {
         path: PathBuf,
     },
     /// The folder cannot be read.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", path.display(), system_words(error))]
     Unreadable {
         /// The folder or file.
         path: PathBuf,
         /// Why.
         error: io::Error,
+    },
+    /// Files are there, and none of them can be taken: one of them may still be on its way.
+    #[error("{}: no file can be taken yet: {}", path.display(), why.join("; "))]
+    Arriving {
+        /// The path or pattern.
+        path: PathBuf,
+        /// What is the matter with each.
+        why: Vec<String>,
     },
     /// Files are there, and none of them can be taken.
     #[error("{}: none of the files can be taken: {}", path.display(), why.join("; "))]
@@ -134,6 +143,7 @@ impl BundlePath {
             return Ok(BundleFiles { taken, instead: Vec::new(), warnings });
         }
         let mut usable = Vec::new();
+        let is_arriving = found.iter().any(|found| found.settled(now).is_err());
         for found in found.into_iter().rev() {
             // What is behind one that can be taken needs no word unless its turn comes.
             match found.settled(now).and_then(|()| found.candidate()) {
@@ -149,6 +159,7 @@ impl BundlePath {
                 let warnings = warnings.into_iter().map(passed).collect();
                 Ok(BundleFiles { taken: vec![best.clone()], instead: usable.collect(), warnings })
             }
+            None if is_arriving => Err(NoBundle::Arriving { path: self.path.clone(), why: warnings }),
             None => Err(NoBundle::NoneUsable { path: self.path.clone(), why: warnings }),
         }
     }
@@ -236,7 +247,7 @@ impl Found {
         // A clock that was put back says nothing of the file.
         if (0..SETTLED_AFTER_SECONDS).contains(&age) {
             let shown = self.path.display();
-            return Err(format!("{shown} changed {age} s ago and may not be complete"));
+            return Err(format!("{shown} changed {age} s ago and may still be on its way"));
         }
         Ok(())
     }
@@ -355,11 +366,9 @@ mod tests {
         let folder = Folder::new();
         folder.write("bm_1.8.0.tar.xz", "x");
         let now = crate::clock::timestamp();
-        let error = folder.files("bm_*.tar.xz", true, now).unwrap_err().to_string();
-        assert!(
-            error.contains("bm_1.8.0.tar.xz changed") && error.contains("may not be complete"),
-            "{error}"
-        );
+        let error = folder.files("bm_*.tar.xz", true, now).unwrap_err();
+        assert!(matches!(error, NoBundle::Arriving { .. }), "it passes by itself, and is no damage: {error}");
+        assert!(error.to_string().contains("bm_1.8.0.tar.xz changed"), "{error}");
         assert_eq!(names(&folder.files("bm_*.tar.xz", false, now).unwrap().taken), ["bm_1.8.0.tar.xz"]);
     }
 

@@ -12,13 +12,13 @@ use super::sites::{
     ClientCertificateFiles, Config, Credentials, Gate, Group, KeptRuns, Metrics, PasswordSource, Site,
     SiteCare, Stage, Wave,
 };
-use super::values::{ConflictWinner, Glob, IfRunning, LayerFormat, VerifyLevel};
+use super::values::{ConflictWinner, Glob, IfRunning, LayerFormat, Place, VerifyLevel};
 use super::written::{CredentialKeys, GroupKeys, Settings, SiteKeys, SitesFile, WindowKeys};
 use crate::document::{Findings, Position, nearest};
 use crate::error::printable;
 use crate::oci::Repository;
 use crate::plan::{Naming, OnConflict, Patterns, Rules};
-use crate::registry::Target;
+use crate::registry::{Scheme, Target};
 use crate::schedule::{Days, Window};
 
 const PARALLEL_SITES: usize = 20;
@@ -213,6 +213,25 @@ impl<'f> Resolver<'f> {
     }
 }
 
+/// What works in a place of a registry and may be meant otherwise. Said once, for all that inherit it.
+fn odd_place(place: &At<Place>, findings: &mut Findings) {
+    let Target { endpoint, namespace } = &place.value.0;
+    let host = endpoint.authority();
+    if endpoint.scheme() == Scheme::Unstated {
+        let what = format!("registry: {host} has no scheme, so TLS is spoken");
+        let fix = format!("registry: https://{host}, or http://{host} if it speaks no TLS");
+        findings.warning_once("no-scheme", place.at, (what, fix));
+    }
+    if let Some(path) = namespace {
+        let scheme = if endpoint.scheme() == Scheme::Http { "http" } else { "https" };
+        let what =
+            format!("registry has a path, {path}, which counts as a namespace before that of `namespace`");
+        let fix =
+            format!("registry: {scheme}://{host} and namespace: {path} (or api_path, if the API lies there)");
+        findings.warning_once("path-in-registry", place.at, (what, fix));
+    }
+}
+
 /// The correction of a name that nobody has.
 fn known(name: &str, names: &[&str], what: &str) -> String {
     nearest(name, names).map_or_else(|| format!("remove it, or add it to {what}"), str::to_owned)
@@ -260,6 +279,7 @@ impl<'f> Inherited<'f> {
             return None;
         };
         let mut target = place.value.0.clone();
+        odd_place(place, findings);
         if let Some(path) = self.placed(|it| &it.api_path) {
             match target.endpoint.with_api_path(&path.value) {
                 Ok(endpoint) => target.endpoint = endpoint,

@@ -50,7 +50,12 @@ impl Config {
         let groups = self.groups.iter().map(|group| {
             (group.name.clone(), Shown::Keys(keys([("shared_bandwidth", group.shared_bandwidth.map(bare))])))
         });
-        let waves = self.waves.iter().map(|wave| Shown::List(wave.0.iter().map(text).collect()));
+        // A wave may name sites that are not shown: the file would be refused.
+        let is_shown = |name: &&String| {
+            sites.iter().any(|site| site.name == **name)
+                || self.groups.iter().any(|group| group.name == **name)
+        };
+        let waves = self.waves.iter().filter_map(|wave| list(wave.0.iter().filter(is_shown).map(text)));
         keys([
             ("version", Some(bare(1))),
             ("bundles", Some(Shown::List(bundles.collect()))),
@@ -185,7 +190,16 @@ fn path(path: impl AsRef<Path>) -> Shown {
 }
 
 fn span(span: Duration) -> Shown {
-    bare(format_args!("{}ms", span.as_millis()))
+    let seconds = span.as_secs();
+    if span.subsec_nanos() != 0 {
+        return bare(format_args!("{}ms", span.as_millis()));
+    }
+    match seconds {
+        0 => bare("0s"),
+        _ if seconds.is_multiple_of(3600) => bare(format_args!("{}h", seconds / 3600)),
+        _ if seconds.is_multiple_of(60) => bare(format_args!("{}m", seconds / 60)),
+        _ => bare(format_args!("{seconds}s")),
+    }
 }
 
 fn without_path(notify: &str) -> String {

@@ -121,7 +121,7 @@ groups:
 sites:
 - {name: one, namespace: one}
 - {name: two, groups: [far, slow]}
-- {name: three, groups: [slow, far], registry: http://three.example:5000/base, gate: none, window: none, include: [c]}
+- {name: three, groups: [slow, far], registry: http://three.example:5000, gate: none, window: none, include: [c]}
 ",
     );
     let [one, two, three] = &config.sites[..] else { panic!() };
@@ -139,7 +139,7 @@ sites:
     assert_eq!(shown(one), ("all.example/one".into(), 1, None, all_day, some("scan")));
     let tokyo = some("sat 22:00-05:00 Asia/Tokyo");
     assert_eq!(shown(two), ("all.example/slow".into(), 2, some("8Mbit/s"), tokyo, some("scan")));
-    assert_eq!(shown(three), ("three.example:5000/base/slow".into(), 3, some("8Mbit/s"), None, None));
+    assert_eq!(shown(three), ("three.example:5000/slow".into(), 3, some("8Mbit/s"), None, None));
     assert!(std::sync::Arc::ptr_eq(&one.rules, &two.rules) && one.rules != three.rules);
     assert_eq!(three.rules.include.texts(), ["c"]);
     assert_eq!(one.retries, Some(1));
@@ -167,6 +167,29 @@ sites:
         .map(|site| (site.care.verify.word(), site.care.no_overwrite, site.care.recheck))
         .collect();
     assert_eq!(care, [("pull", true, false), ("none", false, true), ("sample", false, false)]);
+}
+
+#[test]
+fn a_registry_that_may_be_meant_otherwise_costs_a_warning_and_no_more() {
+    let text = |registry: &str| {
+        format!(
+            "version: 1\nbundles: [{{path: b}}]\ndefaults: {{registry: {registry}}}\n\
+             sites: [{{name: a, namespace: a}}, {{name: b, namespace: b}}]\n"
+        )
+    };
+    for fine in ["https://r.example:5000", "r.example", "http://127.0.0.1:5000"] {
+        assert_eq!(wrong(&text(fine)), [""; 0], "{fine}");
+    }
+    // Once, for all that inherit it.
+    let [no_scheme] = &wrong(&text("127.0.0.1:5000"))[..] else { panic!() };
+    assert!(
+        no_scheme.contains("TLS is spoken") && no_scheme.contains("http://127.0.0.1:5000"),
+        "{no_scheme}"
+    );
+    let [path] = &wrong(&text("http://r.example/foo"))[..] else { panic!() };
+    assert!(path.contains("has a path, foo") && path.contains("namespace: foo"), "{path}");
+    let config = parse(Path::new("f.yaml"), &text("http://r.example/foo")).config.unwrap();
+    assert_eq!(config.sites[0].target.to_string(), "r.example/foo/a");
 }
 
 #[test]
@@ -200,7 +223,7 @@ sites:
 ",
     );
     let expected = [
-        "1:10 version is not a whole number from 1 to 1 / version: 1",
+        "1:10 version is not 1 / version: 1",
         "2:1 bundels is no key of the file / bundles: …",
         "3:28 newst is no key of a bundle / newest: …",
         "3:42 a bundle needs path / path: …",

@@ -16,6 +16,16 @@ use crate::units::{ByteCount, Rate};
 
 /// The text of a node, or what is wrong with it.
 fn text<'n>(node: &'n Node, key: &str, findings: &mut Findings) -> Option<&'n str> {
+    text_like(node, key, None, findings)
+}
+
+/// The same of a text that has a form, of which there is an example.
+fn text_like<'n>(
+    node: &'n Node,
+    key: &str,
+    of_text: Option<&str>,
+    findings: &mut Findings,
+) -> Option<&'n str> {
     let fix = match node.scalar() {
         None => format!("{key}: and one value behind it"),
         Some(scalar) if scalar.text.is_empty() => format!("{key}: and its value, or remove the line"),
@@ -24,7 +34,11 @@ fn text<'n>(node: &'n Node, key: &str, findings: &mut Findings) -> Option<&'n st
             if text.is_some() {
                 return text;
             }
-            format!("{key}: \"{}\", if that is meant", printable(&scalar.text))
+            match of_text {
+                // Quotes would not help: it must be something else than a number.
+                Some(example) => format!("{key}: {example}"),
+                None => format!("{key}: \"{}\", if that is meant", printable(&scalar.text)),
+            }
         }
     };
     findings.error("wrong-type", node.at, (format!("{key} is not text"), fix));
@@ -81,8 +95,13 @@ impl<const LEAST: u32, const MOST: u32> Value for Number<LEAST, MOST> {
         let number = number.and_then(|scalar| scalar.text.parse().ok());
         let number = number.filter(|number| (LEAST..=MOST).contains(number));
         if number.is_none() {
-            let what = format!("{key} is not a whole number from {LEAST} to {MOST}");
-            findings.error("wrong-value", node.at, (what, format!("{key}: {LEAST}")));
+            let (what, fix) = if LEAST == MOST {
+                (format!("{key} is not {LEAST}"), format!("{key}: {LEAST}"))
+            } else {
+                let what = format!("{key} is not a whole number from {LEAST} to {MOST}");
+                (what, format!("{key}: a number from {LEAST} to {MOST}, or remove the line"))
+            };
+            findings.error("wrong-value", node.at, (what, fix));
         }
         number.map(Self)
     }
@@ -173,7 +192,7 @@ macro_rules! texts {
     ($($type:ty = $example:literal,)*) => {$(
         impl Value for $type {
             fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
-                let text = text(node, key, findings)?;
+                let text = text_like(node, key, Some($example), findings)?;
                 parsed(node, text, key, $example, findings)
             }
         }
@@ -204,7 +223,7 @@ impl FromStr for Glob {
     }
 }
 
-/// Where a registry is, with or without a namespace.
+/// Where a registry is.
 #[derive(Debug, Clone)]
 pub(super) struct Place(pub(super) Target);
 

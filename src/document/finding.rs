@@ -122,6 +122,16 @@ impl Findings {
         self.add(Severity::Warning, rule, at, words);
     }
 
+    /// A warning about what several inherit, who each find it: it is said once.
+    pub(crate) fn warning_once(&mut self, rule: &'static str, at: Position, words: impl Into<Words>) {
+        let is_known = |found: &Finding| {
+            found.rule == rule && (found.line, found.column) == (Some(at.line), Some(at.column))
+        };
+        if !self.found.iter().any(is_known) {
+            self.warning(rule, at, words);
+        }
+    }
+
     /// That the text is not in its language.
     pub(crate) fn unreadable(&mut self, rule: &'static str, error: ParseError) {
         self.error(rule, error.at, (error.message, error.fix));

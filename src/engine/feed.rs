@@ -168,8 +168,11 @@ fn end_of(outcome: &Outcome) -> End {
 fn why(halt: Halt) -> Failure {
     match halt {
         Halt::Window => Failure::new(Class::Deferred, "its window is closed: it is left for a later run"),
-        Halt::Deadline => Failure::new(Class::Deadline, "the run has taken as long as it may")
-            .hint("run again: what is there is not sent again; or give the run more time"),
+        Halt::Deadline => Failure::new(
+            Class::Deadline,
+            "the deadline of the run has passed (--deadline, or `deadline` in the sites file)",
+        )
+        .hint("run again: what is there is not sent again; or give the run more time"),
         Halt::Failures(1) => Failure::new(Class::NotBegun, "not begun, because a mirror has failed"),
         Halt::Failures(count) => {
             Failure::new(Class::NotBegun, format!("not begun, because {count} mirrors have failed"))

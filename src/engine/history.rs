@@ -64,6 +64,11 @@ impl History {
         Self { state: Arc::clone(state), run, _locks: locks }
     }
 
+    /// Its number, if it is remembered.
+    pub(super) const fn run(&self) -> Option<RunId> {
+        self.run
+    }
+
     /// Whether nothing was ever brought to this mirror, as far as is remembered.
     pub(super) fn is_new(&self, mirror: &str) -> bool {
         self.state.is_kept() && !self.state.has_filled(mirror)
@@ -81,7 +86,8 @@ impl History {
     }
 }
 
-fn result(outcome: &Outcome) -> MirrorResult {
+/// What the history remembers of a mirror.
+pub(crate) fn result(outcome: &Outcome) -> MirrorResult {
     let first = outcome.images_failed.first().map(|failed| &failed.failure);
     let end = match (outcome.state, &outcome.error) {
         (OutcomeState::Complete, _) => MirrorEnd::Complete,
@@ -101,6 +107,7 @@ fn result(outcome: &Outcome) -> MirrorResult {
     }
 }
 
-fn why(failure: &Failure) -> Why {
+/// What the history remembers of a failure.
+pub(crate) fn why(failure: &Failure) -> Why {
     Why { class: failure.class.to_string(), message: failure.message.clone() }
 }

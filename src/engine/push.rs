@@ -11,6 +11,7 @@ use super::sums::Sums;
 use crate::bundle::{Accept, LayerRecall};
 use crate::exit::Exit;
 use crate::report::{Failure, Outcome, outcome};
+use crate::state::RunId;
 
 /// What a push came to.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct PushResult {
     pub wrong_sum: Option<PathBuf>,
     /// How the run ended.
     pub ended: Result<Exit, Failure>,
+    /// Its number in the history; none where nothing is remembered.
+    pub run: Option<RunId>,
 }
 
 impl PushResult {
@@ -35,7 +38,7 @@ impl PushResult {
             Outcome { error, ..outcome }.settled()
         };
         let outcomes = outcomes.into_iter().map(failed).collect();
-        Self { outcomes, read: None, met: Met::default(), wrong_sum: None, ended: Err(failure) }
+        Self { outcomes, read: None, met: Met::default(), wrong_sum: None, ended: Err(failure), run: None }
     }
 
     /// The exit code of the run.
@@ -67,6 +70,7 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
         Ok(begun) => begun,
         Err(failure) => return PushResult::nothing(names.into_iter().map(Outcome::new).collect(), failure),
     };
+    let number = history.run();
     let unknown: Vec<Outcome> = names.iter().cloned().map(Outcome::new).collect();
     run.mirrors.iter_mut().zip(new).for_each(|(mirror, new)| mirror.is_new |= new);
     let recall = LayerRecall::new(&state, run.opener.stage.as_ref(), run.settings.layer_compression);
@@ -107,7 +111,7 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
         let known = met.notes.len();
         let ended = conclude(&outcomes, read.as_ref(), &mut met, accept, changed);
         met.notes[known..].iter().for_each(|note| listeners.note(note));
-        let pushed = PushResult { outcomes, read, met, wrong_sum: None, ended };
+        let pushed = PushResult { outcomes, read, met, wrong_sum: None, ended, run: None };
         if let Some(bundle) = bundle.filter(|_| damaged || pushed.exit() == Exit::Bundle) {
             bundle.forget(&state, stage.as_deref());
         }
@@ -119,7 +123,7 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
         stop.cancel();
     }
     // Of a bundle that proved damaged the sum says whether it is what was meant.
-    PushResult { wrong_sum: sums.wrong().await, ..pushed }
+    PushResult { wrong_sum: sums.wrong().await, run: number, ..pushed }
 }
 
 /// Does what may wait for a disk, away from the threads of the runtime.

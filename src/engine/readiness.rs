@@ -26,22 +26,27 @@ const AT_ONCE: usize = 4;
 pub(crate) async fn look(settings: MirrorSettings, repositories: &[Repository]) -> Vec<CheckEntry> {
     let mut entries = Vec::new();
     let credential = settings.client.credential.as_ref().map(Credential::who);
-    for authorities in &settings.client.authorities {
-        entries.extend(authorities.dates().into_iter().map(|(who, until)| dates(&who, until)));
-    }
+    let authorities: Vec<CheckEntry> = settings.client.authorities.iter().flat_map(authority_dates).collect();
     let registry = match Registry::connect(&settings.target.endpoint, settings.client).await {
         Ok(registry) => registry,
         Err(error) => {
+            // One that has expired may be why.
+            entries.extend(authorities);
             entries.push(refused(&error));
             return entries;
         }
     };
     let encrypted = registry.endpoint().scheme() == Scheme::Https;
+    if encrypted {
+        entries.extend(authorities);
+    }
     let how = if encrypted { "over TLS" } else { "in clear text, without TLS" };
     entries.push(good(Aspect::Connection, format!("{} answers {how}", registry.endpoint())));
     if let Some(Greeting { date, at, certificate }) = registry.greeting() {
         let certificate = certificate.as_deref().and_then(tls::dates);
-        entries.extend(certificate.map(|(who, until)| dates(&who, until)));
+        let of_registry =
+            |(who, until): (String, Timestamp)| dates(&format!("of the registry ({who})"), until);
+        entries.extend(certificate.map(of_registry));
         entries.extend(date.map(|date| clocks(date, at)));
     }
     let who = credential.unwrap_or_else(|| "without credentials".to_owned());
@@ -79,19 +84,21 @@ async fn pushing(registry: &Registry, repositories: &[Repository]) -> Vec<CheckE
     let mut entries = Vec::new();
     if let Some((repository, error)) = refusals.first() {
         let more = refusals.len() - 1;
-        let more = if more == 0 { String::new() } else { format!(" (and {more} more repositories)") };
+        let more =
+            if more == 0 { String::new() } else { format!(" (and {} more)", repositories_in_words(more)) };
         let failure = Failure::from(error);
         let failure = Failure { message: format!("{repository}: {}{more}", failure.message), ..failure };
         entries.push(bad(Aspect::Push, failure));
     } else if fine > 0 {
-        entries.push(good(Aspect::Push, format!("may push to {fine} repositories")));
+        entries.push(good(Aspect::Push, format!("may push to {}", repositories_in_words(fine))));
     }
     if let Some(first) = missing.first() {
         let count = missing.len();
         let failure = Failure::new(
             Class::NotFound,
             format!(
-                "{count} repositories, or the projects they would be in, are not there: {first} is the first"
+                "{}, or projects that they would be in, not there: {first} is the first",
+                repositories_in_words(count)
             ),
         );
         entries.push(CheckEntry {
@@ -105,6 +112,10 @@ async fn pushing(registry: &Registry, repositories: &[Repository]) -> Vec<CheckE
     entries
 }
 
+fn repositories_in_words(number: usize) -> String {
+    if number == 1 { "1 repository".to_owned() } else { format!("{number} repositories") }
+}
+
 /// What stands in the way of talking to a registry at all.
 fn refused(error: &RegistryError) -> CheckEntry {
     let what = match error.kind() {
@@ -113,6 +124,12 @@ fn refused(error: &RegistryError) -> CheckEntry {
         _ => Aspect::Connection,
     };
     bad(what, failure::of_connection(error))
+}
+
+/// Of each certificate in a file of authorities.
+fn authority_dates(authorities: &tls::Authorities) -> Vec<CheckEntry> {
+    let dates_of = |(who, until): (String, Timestamp)| dates(&format!("in ca_file ({who})"), until);
+    authorities.dates().into_iter().map(dates_of).collect()
 }
 
 fn dates(who: &str, until: Timestamp) -> CheckEntry {

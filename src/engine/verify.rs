@@ -22,6 +22,9 @@ use crate::registry::Registry;
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
 use crate::report::{Class, Failure};
 
+/// What helps where a tag stands for another image.
+const OTHER_IMAGE: &str = "push again to move the tag to the image of the bundle; or another bundle was pushed since: verify that one";
+
 /// Images asked about at once; blobs of one image are asked about one after the other.
 const AT_ONCE: usize = 16;
 
@@ -156,7 +159,8 @@ impl MirrorCheck<'_> {
             (Content::Manifest(root), _) => Err(Failure::new(
                 Class::Stale,
                 format!("{reference} is {}, the bundle has {root}", found.digest),
-            )),
+            )
+            .hint(OTHER_IMAGE)),
             (Content::Unpacked(image), Kind::Image { config, layers })
                 if config.digest == image.config_digest && layers.len() == image.layers.len() =>
             {
@@ -168,7 +172,8 @@ impl MirrorCheck<'_> {
                     "{reference} is another image than the bundle's (configuration {})",
                     image.config_digest
                 ),
-            )),
+            )
+            .hint(OTHER_IMAGE)),
         }
     }
 
@@ -272,7 +277,7 @@ fn no_manifest(repository: &Repository, reference: &str, error: &BundleError) ->
 
 fn missing(repository: &Repository, what: &str) -> Failure {
     Failure {
-        hint: Some("push again with --recheck, and the same namespace and --rewrite: what is missing is sent, and nothing else".to_owned()),
+        hint: Some("push again with --recheck: what is missing is sent, and nothing else; or verify as it was pushed, if that was with another namespace, --keep-host, --rewrite or --repository".to_owned()),
         ..Failure::new(Class::Missing, format!("{repository} lacks {what}"))
     }
 }

@@ -7,7 +7,6 @@
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +21,6 @@ use crate::state::{State, Verdict, VerdictKey};
 const AT_ONCE: usize = 4;
 /// The shell's codes for what it could not run: that is no judgement.
 const NOT_RUN: [i32; 2] = [126, 127];
-
-/// How long a gate may take, where nothing else is said.
-pub(crate) const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
 
 /// An image that waits for its tags.
 #[derive(Debug, Clone)]

@@ -64,7 +64,10 @@ impl fmt::Display for Notify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Command(hook) => write!(f, "{}", hook.command),
-            Self::Url(url) => write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default()),
+            Self::Url(url) => {
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                write!(f, "{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+            }
         }
     }
 }

@@ -50,7 +50,10 @@ impl FromStr for Rewrite {
     fn from_str(text: &str) -> Result<Self, String> {
         let (pattern, replacement) =
             text.split_once('=').ok_or("a rule is PATTERN=REPLACEMENT, as 'quay.io/(.*)=quay/$1'")?;
-        let pattern = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| error.to_string())?;
+        // First as it was written, so that what is wrong is shown so.
+        let wrong = |error: regex::Error| format!("the pattern is no regular expression: {error}");
+        let pattern =
+            Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$"))).map_err(wrong)?;
         Ok(Self { text: text.to_owned(), pattern, replacement: replacement.to_owned() })
     }
 }

@@ -14,6 +14,7 @@ use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use rustls::{AlertDescription, ClientConfig};
 use url::Url;
 
+use crate::error::system_words;
 use crate::registry::ClientOptions;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, RegistryError, TlsFault};
@@ -48,12 +49,12 @@ impl Clients {
         // As everybody does: a proxy of the environment is not for this machine itself.
         let proxies = if endpoint.is_loopback() { Proxies::default() } else { Proxies::from_environment()? };
         proxies.secrets().for_each(|secret| options.secrets.remember(&secret));
-        // The first answer says which certificate the host has.
-        let control = base(&proxies, options).tls_info(true);
-        let control = build(control, config.clone(), &[b"h2", b"http/1.1"])?;
-        let data = build(base(&proxies, options), config.clone(), &[b"http/1.1"])?;
+        // The first answer, whichever client asks, says which certificate the host has.
+        let telling = |options: &ClientOptions| base(&proxies, options).tls_info(true);
+        let control = build(telling(options), config.clone(), &[b"h2", b"http/1.1"])?;
+        let data = build(telling(options), config.clone(), &[b"http/1.1"])?;
         let keep_none = ClientOptions { max_idle_connections: 0, ..options.clone() };
-        let probe = build(base(&proxies, &keep_none), config, &[b"http/1.1"])?;
+        let probe = build(telling(&keep_none), config, &[b"http/1.1"])?;
         Ok(Self { control, data, probe, secrets: Arc::clone(&options.secrets), proxies })
     }
 
@@ -227,7 +228,19 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(source) = next {
-        let text = if source.is::<reqwest::Error>() { String::new() } else { source.to_string() };
+        let text = match source.downcast_ref::<std::io::Error>() {
+            Some(error) => system_words(error),
+            None if source.is::<reqwest::Error>() => String::new(),
+            None => source.to_string(),
+        };
+        // The names of the steps inside the client help nobody who reads what the system says of them.
+        let is_step = text.starts_with("client error (") || text == "tcp connect error";
+        if is_step && source.source().is_some() {
+            next = source.source();
+            continue;
+        }
+        let text =
+            if text.contains("InvalidContentType") { "what answers speaks no TLS".to_owned() } else { text };
         if !texts.iter().any(|known| known.contains(&text)) {
             texts.push(text);
         }

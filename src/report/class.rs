@@ -76,6 +76,8 @@ classes! {
     PartialIndex => Incomplete,
     /// The bundle changed while it was read.
     Changed => Bundle,
+    /// The bundle may still be on its way: it has just changed, and is left for a later run.
+    Arriving => Incomplete,
 
     // Of a mirror.
     /// The registry wants credentials, or refused those that it got.

@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::Class;
-use crate::error::{BundleError, is_full};
+use crate::error::{BundleError, is_full, system_words};
 use crate::exit::Exit;
 
 /// A reason, for people and for programs.
@@ -65,7 +65,20 @@ impl Failure {
     /// The operating system refused. `what` was to be done.
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         let class = if is_full(error) { Class::NoSpace } else { Class::Io };
-        Self::new(class, format!("{what}: {error}"))
+        Self::new(class, format!("{what}: {}", system_words(error)))
+    }
+
+    /// A file or folder that somebody named cannot be read: what is named is wrong, or not for this user.
+    pub(crate) fn unreadable(what: impl fmt::Display, error: &io::Error) -> Self {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => "correct the path, or put there what it names",
+            io::ErrorKind::PermissionDenied => {
+                "let this user read it and its folder, or run this as another user"
+            }
+            io::ErrorKind::IsADirectory => "name a file, and not a folder",
+            _ => "name another one, or mend this one",
+        };
+        Self::usage(format!("{what}: {}", system_words(error))).hint(hint)
     }
 
     /// The run was told to stop.

@@ -9,6 +9,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::error::system_words;
 use crate::oci::Digest;
 
 /// The registry cannot be started, or had to end.
@@ -169,7 +170,7 @@ impl Refusal {
 /// An error of the file system. Its text goes to the log, not to the client.
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
-        tracing::error!(%error, "an operation on the store's files failed");
+        tracing::error!("a file of the store cannot be read or written: {}", system_words(&error));
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::new(Code::Unavailable, "the registry has no room left on its disk")

@@ -53,6 +53,13 @@ pub(super) fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
+/// Whether the state can be kept in this folder; what is not there yet is made, as a run would.
+pub(crate) fn probe(folder: &Path) -> io::Result<()> {
+    make(folder)?;
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
+    Ok(())
+}
+
 /// Opens a file of the state for its owner alone, and makes it first if need be. What is in it stays.
 pub(super) fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::folder;
 use crate::clock::{self, Instant};
-use crate::error::printable;
+use crate::error::{printable, system_words};
 use crate::oci::Digest;
 
 /// How long a lock is waited for whose holder is about to be gone: what it has mapped is given back before its locks are.
@@ -36,7 +36,7 @@ pub(crate) struct RunLock {
 pub(crate) enum LockError {
     /// Another run has the lock.
     #[error(
-        "mirror {mirror}: another run{} is pushing to it; wait for it to end, or name another folder with --state-dir",
+        "another run{} is at {mirror}",
         holder.as_ref().map_or_else(String::new, |holder| format!(" ({holder})"))
     )]
     Held {
@@ -46,7 +46,7 @@ pub(crate) enum LockError {
         holder: Option<Holder>,
     },
     /// The folder of the state cannot be used. A run may go on without a lock: two at once waste time, no more.
-    #[error("locking mirror {mirror} in {folder}: {error}")]
+    #[error("{mirror} cannot be locked in {folder}: {}", system_words(error))]
     Unusable {
         /// The mirror, as it was given.
         mirror: String,
@@ -68,7 +68,10 @@ pub(crate) struct Holder {
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "process {} since {}", self.pid, printable(&self.since))
+        // To the second: nobody compares more.
+        let since = self.since.parse::<jiff::Timestamp>();
+        let since = since.map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+        write!(f, "process {} since {}", self.pid, since.unwrap_or_else(|_| printable(&self.since)))
     }
 }
 

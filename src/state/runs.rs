@@ -137,7 +137,8 @@ impl State {
         })
     }
 
-    /// A run has ended, with this at each of its mirrors; it may have failed as a whole.
+    /// A run has ended, with this at each of its mirrors; it may have failed as a whole. Said twice, the later word counts: what
+    /// comes after the push may fail too, and know of mirrors that the push was not to feed.
     pub(crate) fn end_run(
         &self,
         run: RunId,
@@ -149,6 +150,8 @@ impl State {
             let (class, message) = why.map_or((None, None), |why| (Some(why.class), Some(why.message)));
             let end = "UPDATE runs SET ended_at = ?1, exit = ?2, class = ?3, message = ?4 WHERE id = ?5";
             transaction.execute(end, params![now(), exit.code(), class, message, run.0])?;
+            let mut insert =
+                transaction.prepare("INSERT OR IGNORE INTO run_mirrors (run, mirror) VALUES (?1, ?2)")?;
             let mut update = transaction.prepare(
                 "UPDATE run_mirrors SET images_complete = ?1, images_incomplete = ?2, blobs_sent = ?3,
                  bytes_sent = ?4, images = ?5, seconds = ?6, ended = ?7, class = ?8, message = ?9
@@ -156,6 +159,7 @@ impl State {
             )?;
             for (mirror, result) in &mirrors {
                 let why = result.why.as_ref();
+                insert.execute(params![run.0, mirror])?;
                 update.execute(params![
                     signed(result.images_complete),
                     signed(result.images_incomplete),

@@ -36,7 +36,7 @@ fn runs_are_shown_with_what_they_came_to_at_each_site() {
         lines[2].contains(dead) && lines[2].contains("failed") && lines[2].ends_with("[unreachable]"),
         "{text}"
     );
-    assert!(lines[3].starts_with("#1 ") && lines[4] == "  1 of 1 sites complete", "{text}");
+    assert!(lines[3].starts_with("#1 ") && lines[4] == "  1 of 1 site complete", "{text}");
 
     let (_, json) = history(&state, &["--json", "--site", &good]);
     let json: Value = serde_json::from_str(&json).unwrap();

@@ -41,6 +41,7 @@ mod stage;
 mod support;
 mod sweep;
 mod sync;
+mod sync_trouble;
 mod tags;
 mod tls;
 mod verified;

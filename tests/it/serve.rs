@@ -336,6 +336,9 @@ fn what_a_store_holds_can_be_pushed_from_its_folder() {
     let other = Registry::embedded(&folder.path().join("other"));
     let target = format!("http://{}/copy", other.host());
     let pushed = push(&["--source", root.to_str().unwrap(), "--private-registry", &target]).complete();
-    assert_eq!((&pushed.mirror(0)["images"], &pushed.report["left_out"]), (&2.into(), &serde_json::json!([])));
-    assert_eq!(tags(&other.host(), "copy"), ["copy/lib:2", "copy/team/app:1"]);
+    assert_eq!(
+        (&pushed.mirror(0)["images"], &pushed.report["left_out"]),
+        (&2.into(), &serde_json::json!([]))
+    );
+    assert_eq!(tags(&other.url(), "copy"), ["copy/lib:2", "copy/team/app:1"]);
 }

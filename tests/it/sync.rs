@@ -20,10 +20,12 @@ pub(crate) struct SitesFile {
 
 impl SitesFile {
     pub(crate) fn new(folder: &Path, bundle: &Path) -> Self {
-        let text = format!(
-            "version: 1\nbundles: [{{path: {}}}]\ndefaults: {{credentials: none}}\n",
-            bundle.display()
-        );
+        Self::of(folder, &format!("{{path: {}}}", bundle.display()))
+    }
+
+    /// With this entry of `bundles`.
+    pub(crate) fn of(folder: &Path, bundle: &str) -> Self {
+        let text = format!("version: 1\nbundles: [{bundle}]\ndefaults: {{credentials: none}}\n");
         Self { text, folder: folder.to_owned() }
     }
 

@@ -17,6 +17,7 @@ use crate::decode::Shared;
 use crate::decode::limits::mebibytes;
 use crate::decode::ranges::BitSet;
 use crate::error::{BundleError, Fault};
+use crate::units::ByteCount;
 
 /// What is written, counted and punched out as one.
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
@@ -141,12 +142,15 @@ impl Drop for SpoolFile {
 }
 
 fn no_disk(NoDisk { needed, limit }: NoDisk) -> BundleError {
-    let (needed, limit) = (mebibytes(needed), mebibytes(limit));
     let what = format!(
-        "decoding needs more spool space than the limit of {limit}: at least {needed}, with the room for layers"
+        "decoding needs more spool space than the limit of {}: at least {}, with the room for layers",
+        ByteCount(limit),
+        ByteCount(needed)
     );
+    // As it may be written, and not less than is needed.
+    let kibibytes = needed.div_ceil(1 << 10);
     BundleError::new(Fault::NoSpace, what)
-        .hint(format!("raise it with `--spool-limit BYTES` to {needed} or more"))
+        .hint(format!("raise it with `--spool-limit BYTES` to {kibibytes}KiB or more"))
 }
 
 fn refused(shared: &Shared, what: &str, error: &io::Error) -> BundleError {

@@ -1,5 +1,7 @@
 //! What gates say, and how long that counts.
 
+use std::time::Duration;
+
 use super::*;
 use crate::testing::eventually;
 

@@ -131,4 +131,7 @@ pub(crate) struct BrokenEntry {
     pub class: Class,
     /// What is wrong with it.
     pub message: String,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }

@@ -67,8 +67,10 @@ pub(crate) enum Aspect {
     Push,
     /// Whether repositories and projects are there.
     Repositories,
-    /// Whether there is room on the disks of this machine.
+    /// The folders of this machine: whether there is room, and whether the state can be written.
     Disk,
+    /// Whether the bundles are there and can be read.
+    Bundle,
 }
 
 impl Aspect {
@@ -83,6 +85,7 @@ impl Aspect {
             Self::Push => "push",
             Self::Repositories => "repositories",
             Self::Disk => "disk",
+            Self::Bundle => "bundle",
         }
     }
 }

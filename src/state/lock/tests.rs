@@ -93,7 +93,10 @@ fn a_lock_is_waited_for_until_its_holder_gives_it_back() {
         locks.into_iter().collect::<Result<Vec<_>, _>>().map(|locks| locks.len())
     });
     let (at, held) = waits.recv().unwrap();
-    assert!(at == 1 && held.contains("mirror a.example: another run"), "{at} {held}");
+    assert!(
+        at == 1 && held.contains("another run (process ") && held.contains("is at a.example"),
+        "{at} {held}"
+    );
     drop(first);
     assert_eq!(waiting.join().unwrap().unwrap(), 2);
     assert!(waits.recv().is_err(), "it is said once");

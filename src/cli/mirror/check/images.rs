@@ -40,7 +40,7 @@ pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<ImageTo
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let failed = |error: std::io::Error| Failure::usage(format!("--list {}: {error}", path.display()));
+    let failed = |error: std::io::Error| Failure::unreadable(format!("--list {}", path.display()), &error);
     small_file::read_text(path, MAX_LIST_BYTES).map_err(failed)
 }
 
