@@ -149,9 +149,12 @@ impl fmt::Debug for BundleError {
 
 impl std::error::Error for BundleError {}
 
-/// Whether a disk, or a quota on it, is full.
+/// Whether a disk, or what may be used of it, is full.
 pub(crate) fn is_full(error: &io::Error) -> bool {
+    // The limit on the size of a file is one on what may be used of the disk. The kind of that error is also used for what is
+    // larger than we read.
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        || error.raw_os_error() == Some(rustix::io::Errno::FBIG.raw_os_error())
 }
 
 /// What the operating system says, without its number.
@@ -198,5 +201,8 @@ mod tests {
         let error = BundleError::io("writing", &io::ErrorKind::StorageFull.into());
         assert_eq!((error.fault(), error.fault().exit()), (Fault::NoSpace, Exit::Internal));
         assert_eq!(BundleError::io("reading", &io::ErrorKind::NotFound.into()).fault(), Fault::Io);
+        let too_large = io::Error::from_raw_os_error(rustix::io::Errno::FBIG.raw_os_error());
+        assert_eq!(BundleError::io("writing", &too_large).fault(), Fault::NoSpace);
+        assert_eq!(BundleError::io("reading", &io::ErrorKind::FileTooLarge.into()).fault(), Fault::Io);
     }
 }

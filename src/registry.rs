@@ -240,6 +240,11 @@ impl Registry {
         self.host().first_answer_after() / ways
     }
 
+    /// Waits until no request of this mirror is on its way, and none follows at once.
+    pub(crate) async fn idle(&self) {
+        self.transport().idle().await;
+    }
+
     /// What its first answer said of it.
     pub(crate) fn greeting(&self) -> Option<Greeting> {
         self.host().greeted()

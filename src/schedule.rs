@@ -203,7 +203,10 @@ impl FromStr for Hours {
         let (opens, closes) =
             text.split_once('-').ok_or_else(|| format!("{text:?} is no span of time: write 22:00-05:00"))?;
         let (opens, closes): (Minute, Minute) = (opens.trim().parse()?, closes.trim().parse()?);
-        if opens == closes || opens == MIDNIGHT {
+        if opens == MIDNIGHT {
+            return Err(format!("{text:?} begins at the end of a day: write 00:00-{closes}"));
+        }
+        if opens == closes {
             return Err(format!("{text:?} begins where it ends: the whole day is 00:00-24:00"));
         }
         Ok(Self { opens, closes })

@@ -24,6 +24,7 @@ mod listener;
 mod manifests;
 mod minimum_rate;
 mod named;
+mod pace;
 mod pages;
 mod receive;
 mod referrers;

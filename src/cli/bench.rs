@@ -48,7 +48,7 @@ pub(super) fn decode(args: &DecodeArgs) -> Done {
     if args.json {
         Output::document(&describe(args, &figures))?;
     } else {
-        Output::result(&show(args, &figures));
+        Output::result(&show(args, &figures))?;
     }
     Ok(Exit::Complete)
 }

@@ -149,7 +149,7 @@ fn show(args: &ShowArgs, output: &Output) -> Done {
     if !args.resolved {
         let path = &args.file.config;
         let text = crate::small_file::read_text(path, crate::document::MAX_BYTES);
-        Output::result(&text.map_err(|error| Failure::io(path.display(), &error))?);
+        Output::result(&text.map_err(|error| Failure::io(path.display(), &error))?)?;
         return Ok(Exit::Complete);
     }
     let all: Vec<&Site> = config.sites.iter().collect();
@@ -158,7 +158,7 @@ fn show(args: &ShowArgs, output: &Output) -> Done {
     } else {
         args.site.iter().map(|name| named(&config, name)).collect()
     };
-    Output::result(&config.shown(&chosen?));
+    Output::result(&config.shown(&chosen?))?;
     Ok(Exit::Complete)
 }
 

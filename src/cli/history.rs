@@ -58,9 +58,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Output::document(&HistoryDocument { schema_version: SchemaVersion::One, runs })?;
     } else if runs.is_empty() {
         let of_site = args.site.as_ref().map(|site| format!(" at {}", printable(site)));
-        Output::result(&format!("no run{} is remembered", of_site.unwrap_or_default()));
+        Output::result(&format!("no run{} is remembered", of_site.unwrap_or_default()))?;
     } else {
-        Output::result(&runs.iter().map(text).collect::<String>());
+        Output::result(&runs.iter().map(text).collect::<String>())?;
     }
     Ok(Exit::Complete)
 }

@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> Done {
         Output::document(&document)?;
     } else {
         let left_out = left_out::text(&bundle.catalog.left_out, accept);
-        Output::result(&format!("{}{left_out}", show(&bundle, &document)));
+        Output::result(&format!("{}{left_out}", show(&bundle, &document)))?;
     }
     bundle.check_has_images()?;
     // One damaged archive of several leaves the others as they are.

@@ -1,6 +1,6 @@
 //! What goes to standard output, what to standard error, and in which form. The only file that writes to either.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -41,7 +41,7 @@ enum LogFormat {
 }
 
 /// Decides what may be written where.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Output {
     pub(super) quiet: bool,
     json: bool,
@@ -77,25 +77,28 @@ impl Output {
         Listeners::new(vec![listener])
     }
 
-    /// What was asked for, on standard output. A closed pipe is not an error.
-    pub(super) fn result(text: &str) {
-        let mut out = std::io::stdout().lock();
-        let _ = out
-            .write_all(text.as_bytes())
-            .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") });
+    /// What was asked for, on standard output. A closed pipe is not an error: whoever read it has seen enough.
+    ///
+    /// # Errors
+    /// It could not be written: the disk is full.
+    pub(super) fn result(text: &str) -> Result<(), Failure> {
+        write_result(std::io::stdout().lock(), text)
     }
 
     /// The same as JSON.
     pub(super) fn document(document: &impl serde::Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(document);
-        Self::result(&text.map_err(|error| Failure::internal(error.to_string()))?);
-        Ok(())
+        Self::result(&text.map_err(|error| Failure::internal(error.to_string()))?)
     }
 
-    /// A closing summary: a result that nobody asked for by name.
+    /// A closing summary: a result that nobody asked for by name. What was done is done, whether or not it can be told.
     pub(super) fn summary(&self, text: &str) {
-        if !self.quiet && !self.json && !text.is_empty() {
-            Self::result(text);
+        if !self.quiet
+            && !self.json
+            && !text.is_empty()
+            && let Err(failure) = Self::result(text)
+        {
+            self.warn(&failure.message);
         }
     }
 
@@ -217,6 +220,18 @@ impl Output {
     }
 }
 
+fn write_result(mut out: impl Write, text: &str) -> Result<(), Failure> {
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(end.as_bytes()));
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::io("standard output", &error)
+            .hint(
+                "what was to be shown there is not, or not whole: free some disk, and run the command again",
+            )),
+        _ => Ok(()),
+    }
+}
+
 /// A line on standard error. Nobody listening there any more is no reason to stop.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -229,5 +244,33 @@ impl Output {
 
     pub(super) const fn is_json(&self) -> bool {
         self.json
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Refusing(ErrorKind);
+
+    impl Write for Refusing {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
+        let failure = write_result(Refusing(ErrorKind::StorageFull), "text").unwrap_err();
+        assert_eq!(failure.exit, crate::exit::Exit::Internal);
+        assert!(failure.message.starts_with("standard output: "), "{}", failure.message);
+        assert!(write_result(Refusing(ErrorKind::BrokenPipe), "text").is_ok());
+        let mut written = Vec::new();
+        write_result(&mut written, "text").unwrap();
+        assert_eq!(written, b"text\n");
     }
 }

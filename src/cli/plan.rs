@@ -85,7 +85,7 @@ fn repositories(asked: Asked) -> Done {
         repositories.into_iter().map(|repository| format!("{host}/{repository}\n")).collect::<Vec<_>>()
     };
     let lines: BTreeSet<String> = mirrors.iter().zip(repositories).flat_map(of_mirror).collect();
-    Output::result(&lines.into_iter().collect::<String>());
+    Output::result(&lines.into_iter().collect::<String>())?;
     // A site that cannot be asked has repositories too, and they are not listed.
     match not_begun.into_iter().find_map(|forecast| forecast.error) {
         Some(failure) => Err(failure),
@@ -172,7 +172,7 @@ fn ask(asked: Asked, output: &Output) -> Done {
         });
         let shown: String =
             forecasts.iter().map(|forecast| show(forecast, keeping.contains(&forecast.name))).collect();
-        Output::result(&format!("{shown}{}{notes}", left_out::text(left_out, accept)));
+        Output::result(&format!("{shown}{}{notes}", left_out::text(left_out, accept)))?;
     }
     for flag in &unmatched {
         output.warn(flag);

@@ -56,9 +56,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let Tried { left_out, .. } = &tried;
     let exit = outcome::exit(&[tried.pushed.clone(), tried.checked.clone()]);
     let exit = Accept::default().exit(exit, left_out);
-    Output::result(&tell(args, &tried, started));
+    Output::result(&tell(args, &tried, started))?;
     if !left_out.is_empty() {
-        Output::result(&left_out::text(left_out, Accept::default()));
+        Output::result(&left_out::text(left_out, Accept::default()))?;
     }
     Ok(exit)
 }

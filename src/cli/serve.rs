@@ -92,6 +92,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let log = args.access_log.then(|| AccessLog::new(move |access| Output::say(&line(access, is_json))));
     let options = ServerOptions::new(args.anonymous, args.read_only, log);
     let shutdown = interrupt.token.clone();
+    keep_others_from_writing();
     runtime.block_on(async {
         let (server, what) = if let Some(root) = &args.root {
             let max_disk = args.max_disk.map(|bytes| bytes.0);
@@ -103,10 +104,22 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             let sink = Arc::new(Discard::default());
             (Server::bind_discard(args.listen, sink, options, shutdown).await?, "nothing".to_owned())
         };
-        Output::result(&format!("serving {what} on http://{}", server.local_addr()));
+        // It serves, whether or not it can say so.
+        if let Err(untold) = Output::result(&format!("serving {what} on http://{}", server.local_addr())) {
+            output.warn(&untold.message);
+        }
         server.run().await?;
         Ok(Exit::Complete)
     })
+}
+
+/// Files of the store are not for others to change, whatever mask this process was started with.
+fn keep_others_from_writing() {
+    use rustix::fs::Mode;
+    use rustix::process::umask;
+    let others = Mode::WGRP | Mode::WOTH;
+    let given = umask(others);
+    umask(given | others);
 }
 
 /// A line of the access log.

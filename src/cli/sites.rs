@@ -99,7 +99,7 @@ pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
     if args.json {
         Output::document(&document)?;
     } else {
-        Output::result(&text(&document));
+        Output::result(&text(&document))?;
     }
     Ok(exit)
 }

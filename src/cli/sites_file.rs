@@ -83,11 +83,23 @@ pub(super) struct SiteChoice {
     #[arg(long, value_name = "NAME")]
     group: Vec<String>,
     /// Number of workers that share the sites out among themselves; each takes those of its own shard
-    #[arg(long, value_name = "N", env = "LAYERCAST_SHARDS")]
+    #[arg(long, value_name = "N", env = SHARDS, value_parser = shard_count)]
     shards: Option<u32>,
     /// Which of them this is, from 0 [default: the completion index of a Kubernetes Job, $JOB_COMPLETION_INDEX]
     #[arg(long, value_name = "I")]
     shard: Option<u32>,
+}
+
+const SHARDS: &str = "LAYERCAST_SHARDS";
+
+/// A number of shards, wherever it stands.
+fn shard_count(text: &str) -> Result<u32, String> {
+    let from = if std::env::var(SHARDS).is_ok_and(|value| value == text) {
+        format!("; it stands in the variable {SHARDS}")
+    } else {
+        String::new()
+    };
+    text.parse().map_err(|_| format!("it is no number{from}"))
 }
 
 /// A sites file, and those of its sites that are meant.

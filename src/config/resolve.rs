@@ -415,7 +415,7 @@ fn check_sites(
     let mut places: HashMap<(String, &str, Option<&Repository>), &Site> = HashMap::new();
     for site in sites {
         let endpoint = &site.target.endpoint;
-        let place = (endpoint.authority(), endpoint.api_path(), site.target.namespace.as_ref());
+        let place = (endpoint.place(), endpoint.api_path(), site.target.namespace.as_ref());
         if let Some(first) = places.insert(place, site).filter(|first| first.name != site.name) {
             let what = format!("{} and {} are both {}", first.name, site.name, site.target);
             let at = positions.get(site.name.as_str()).copied();

@@ -16,10 +16,12 @@ impl Shard {
     /// # Errors
     /// There is no such worker.
     pub(crate) fn new(index: u32, count: u32) -> Result<Self, String> {
-        if index < count {
-            Ok(Self { index, count })
-        } else {
-            Err(format!("shard {index} of {count}: shards are counted from 0 to {}", i64::from(count) - 1))
+        match count.checked_sub(1) {
+            None => Err("there must be one shard at least, and not 0".to_owned()),
+            Some(last) if index > last => {
+                Err(format!("shard {index} of {count}: shards are counted from 0 to {last}"))
+            }
+            Some(_) => Ok(Self { index, count }),
         }
     }
 
@@ -82,6 +84,7 @@ mod tests {
     #[test]
     fn a_worker_that_is_not_there_is_refused() {
         assert_eq!(Shard::new(3, 4).unwrap().to_string(), "3/4");
-        assert!(Shard::new(4, 4).is_err() && Shard::new(0, 0).is_err());
+        assert!(Shard::new(4, 4).unwrap_err().contains("from 0 to 3"));
+        assert!(Shard::new(0, 0).unwrap_err().contains("one shard at least"));
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn mebibytes(bytes: u64) -> String {
 /// # Errors
 /// [`Fault::LimitExceeded`] where the system has none.
 pub(super) fn reserve(buffer: &mut Vec<u8>, bytes: u64) -> Result<usize, BundleError> {
-    let refused = || BundleError::new(Fault::LimitExceeded, format!("no memory for {bytes} bytes"));
+    let refused = || BundleError::new(Fault::Io, format!("no memory for {bytes} bytes"));
     let len = usize::try_from(bytes).map_err(|_| refused())?;
     buffer.try_reserve_exact(len.saturating_sub(buffer.len())).map_err(|_| refused())?;
     Ok(len)

@@ -208,7 +208,7 @@ pub(super) fn decode(
 fn failure(error: Error, limit: u64) -> BundleError {
     match error {
         Error::MemLimit => memory_exceeded("the memory that this xz data needs", None, limit),
-        Error::Mem => BundleError::new(Fault::LimitExceeded, "no memory for the xz decoder"),
+        Error::Mem => BundleError::new(Fault::Io, "no memory for the xz decoder"),
         Error::Options => BundleError::new(Fault::Unsupported, "an xz filter or option that is not known"),
         Error::UnsupportedCheck | Error::NoCheck => {
             BundleError::new(Fault::Unsupported, "a kind of xz check that is not known")

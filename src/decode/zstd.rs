@@ -215,8 +215,8 @@ pub(super) fn decode(
 }
 
 fn context(options: &DecodeOptions) -> Result<DCtx<'static>, BundleError> {
-    let mut context = DCtx::try_create()
-        .ok_or_else(|| BundleError::new(Fault::LimitExceeded, "no memory for the zstd decoder"))?;
+    let mut context =
+        DCtx::try_create().ok_or_else(|| BundleError::new(Fault::Io, "no memory for the zstd decoder"))?;
     context
         .set_parameter(DParameter::WindowLogMax(options.zstd_window_log()))
         .map_err(|code| failure(code, options))?;
@@ -266,7 +266,7 @@ fn failure(code: usize, options: &DecodeOptions) -> BundleError {
     } else if is(Code::ZSTD_error_frameParameter_unsupported) || is(Code::ZSTD_error_version_unsupported) {
         BundleError::new(Fault::Unsupported, "a version of zstd data that is not known")
     } else if is(Code::ZSTD_error_memory_allocation) {
-        BundleError::new(Fault::LimitExceeded, "no memory for the zstd decoder")
+        BundleError::new(Fault::Io, "no memory for the zstd decoder")
     } else if is(Code::ZSTD_error_prefix_unknown) {
         corrupt("bytes that are no zstd data follow it")
     } else if is(Code::ZSTD_error_checksum_wrong) {

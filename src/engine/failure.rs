@@ -19,7 +19,7 @@ impl From<FailureKind> for Class {
             FailureKind::Registry => Self::Registry,
             FailureKind::Integrity => Self::Integrity,
             // The bundle's own error says more, where there is one.
-            FailureKind::Source => Self::Io,
+            FailureKind::Source | FailureKind::Machine => Self::Io,
             FailureKind::Internal => Self::Internal,
         }
     }

@@ -99,15 +99,21 @@ impl Mirrors {
 
     fn stop(&self, number: usize, halt: Halt) {
         let grace = if halt == Halt::Window { LAST_BLOB } else { DEADLINE_GRACE };
-        self.stops[number].stop(why(halt), grace);
+        let waited = self.tallies[number].as_ref().and_then(|tally| tally.waits_for());
+        let last = waited.map(|waited| format!("it was waited for at last: {waited}"));
+        self.stops[number].stop(told(why(halt), halt, last), grace);
     }
 
     /// A mirror does not begin, or not again.
     fn skip(&mut self, number: usize, halt: Halt) {
         let name = &self.settings[number].name;
-        self.listeners.note(format!("{name}: {}", why(halt).message));
+        let window = self.settings[number].window.as_ref();
+        let closed = window.filter(|window| matches!(window.at(clock::timestamp()), Opening::Closed(_)));
+        let last = closed.map(|window| format!("its window, {window}, is not open yet"));
+        let why = told(why(halt), halt, last.or_else(|| Some("its turn had not come".to_owned())));
+        self.listeners.note(format!("{name}: {}", why.message));
         if self.outcomes[number].is_none() {
-            self.outcomes[number] = Some(Outcome::not_begun(name.clone(), why(halt)));
+            self.outcomes[number] = Some(Outcome::not_begun(name.clone(), why));
         }
     }
 
@@ -178,6 +184,14 @@ fn why(halt: Halt) -> Failure {
             Failure::new(Class::NotBegun, format!("not begun, because {count} mirrors have failed"))
         }
         Halt::Interrupted => Failure::interrupted(),
+    }
+}
+
+/// The same, where a deadline has passed with what was waited for until then: it may be what is to be mended.
+fn told(why: Failure, halt: Halt, last: Option<String>) -> Failure {
+    match last.filter(|_| halt == Halt::Deadline) {
+        Some(last) => Failure { message: format!("{}; {last}", why.message), ..why },
+        None => why,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A push from beginning to end: reading and feeding at the same time, and what both came to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Run;
@@ -29,6 +29,10 @@ pub(crate) struct PushResult {
     /// Its number in the history; none where nothing is remembered.
     pub run: Option<RunId>,
 }
+
+/// What to do where a bundle changed and every mirror is complete.
+const ALL_TAGS_MOVED: &str = "every mirror has all images of the bundle that was opened, and their tags were moved; wait until the new one \
+                              is written completely, then run again";
 
 impl PushResult {
     /// A run that ended before any mirror could be complete.
@@ -142,12 +146,22 @@ fn conclude(
 ) -> Result<Exit, Failure> {
     let mut exit = outcome::exit(outcomes);
     if let Some(Read { bundle, .. }) = read {
-        // What takes the name of a bundle when every mirror has all of it changes nothing of that.
-        let replaced = if exit == Exit::Complete && !changed { bundle.replaced() } else { None };
-        match replaced {
-            None => bundle.check_unchanged()?,
+        // What takes the name of a bundle when every mirror has all of it changes nothing of that; nor does a bundle that is
+        // removed, which was open until then.
+        let is_gone = |path: &&Path| !path.exists();
+        let replaced = bundle.replaced().filter(|_| exit == Exit::Complete);
+        match replaced.filter(|paths| !changed || paths.iter().all(is_gone)) {
+            None => bundle.check_unchanged().map_err(|error| {
+                let failure = Failure::from(error);
+                if exit == Exit::Complete { failure.hint(ALL_TAGS_MOVED) } else { failure }
+            })?,
             Some(paths) => met.notes.extend(paths.into_iter().map(|path| {
-                format!("{}: another file took its name after all of it was pushed", path.display())
+                let what = if is_gone(&path) {
+                    "it was removed after it was opened, and all of it was pushed"
+                } else {
+                    "another file took its name after all of it was pushed"
+                };
+                format!("{}: {what}", path.display())
             })),
         }
         if bundle.catalog.broken.iter().any(|broken| broken.unit.is_none()) {

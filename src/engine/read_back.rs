@@ -5,13 +5,15 @@ use futures_util::StreamExt as _;
 use crate::oci::{Digest, Repository};
 use crate::registry::{FailureKind, Registry, RegistryError};
 
-/// The size of a blob, once all of it was read and found to have its digest. None where it is not there.
+/// The size of a blob that should have `expected` bytes, once all of it was read and found to have its digest. None where it
+/// is not there.
 pub(super) async fn blob(
     registry: &Registry,
     repository: &Repository,
     digest: &Digest,
+    expected: u64,
 ) -> Result<Option<u64>, RegistryError> {
-    let mut body = match registry.get_blob(repository, digest).await {
+    let mut body = match registry.get_blob(repository, digest, expected).await {
         Ok(body) => body,
         Err(error) if error.kind() == FailureKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -45,10 +45,13 @@ impl StopSignal {
         self.reason().cloned().unwrap_or_else(Failure::interrupted)
     }
 
-    /// Waits until it was told to stop, and as long as what was on its way then may take.
-    pub(super) async fn overdue(&self) {
+    /// Waits until it was told to stop, and as long as what was on its way then may take: when the run ends, until nothing
+    /// is, which is when `idle` ends.
+    pub(super) async fn overdue(&self, idle: impl Future<Output = ()>) {
         self.0.token.cancelled().await;
-        let grace = self.0.reason.get().map_or(GRACE, |(_, grace)| *grace);
-        tokio::time::sleep(grace).await;
+        match self.0.reason.get() {
+            Some((_, grace)) => tokio::time::sleep(*grace).await,
+            None => drop(tokio::time::timeout(GRACE, idle).await),
+        }
     }
 }

@@ -250,7 +250,7 @@ impl MirrorCheck<'_> {
             return Ok(());
         }
         let found = if self.deep {
-            read_back::blob(&self.registry, repository, &blob.digest).await
+            read_back::blob(&self.registry, repository, &blob.digest, blob.size).await
         } else {
             self.registry.head_blob(repository, &blob.digest).await
         };

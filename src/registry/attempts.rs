@@ -45,7 +45,11 @@ impl<'a> Attempts<'a> {
             match asked {
                 None => host.back_off(sent, now, self.policy),
                 Some(asked) if host.pause_as_asked(now, asked) => {}
-                Some(asked) => return Err(error.too_long(asked)),
+                Some(asked) => {
+                    let error = error.too_long(asked);
+                    host.leave_alone(now, asked, error.cause().clone());
+                    return Err(error);
+                }
             }
         }
         if decision == RetryDecision::Again

@@ -1,5 +1,6 @@
 //! Blobs that are there already: asked for, read, mounted from another repository.
 
+use futures_util::StreamExt as _;
 use reqwest::Method;
 use reqwest::header::RANGE;
 
@@ -47,18 +48,29 @@ impl Registry {
         })
     }
 
-    /// The bytes of a blob. Whoever reads them checks their digest.
+    /// The bytes of a blob of `size` bytes, and an error at the first byte behind them: an answer need not have an end.
+    /// Whoever reads them checks their digest.
     pub(crate) async fn get_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
+        size: u64,
     ) -> Result<BlobStream, RegistryError> {
         let request = ApiRequest::new(Method::GET, self.blob_url(repository, digest)?).want(Want::Stream);
         let reply = self.call(repository, &request).await?;
-        Ok(match reply.response {
-            Some(response) => self.transport().stream(response),
-            None => Box::pin(futures_util::stream::empty()),
-        })
+        let Some(response) = reply.response else { return Ok(futures_util::stream::empty().boxed()) };
+        let blob = format!("{repository}@{digest}");
+        let mut left = size;
+        let pieces = self.transport().stream(response).map(move |piece| {
+            let piece = piece?;
+            left = left.checked_sub(piece.len() as u64).ok_or_else(|| {
+                RegistryError::integrity(format!(
+                    "{blob}: what comes back is longer than its size, {size} bytes"
+                ))
+            })?;
+            Ok(piece)
+        });
+        Ok(pieces.boxed())
     }
 
     /// Makes a blob of another repository known in this one, or opens a session to send it. Only a registry that cannot

@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_host_that_hangs_up_is_down_after_five_in_a_row() {
-        let gateway = |status| Cause::Answer(ErrorResponse::new(status, None, b""));
+        let gateway = |status| Cause::Answer(ErrorResponse::new(status, None, b"", str::to_owned));
         for (cause, opens_after) in [
             (refused(), 1),
             (Cause::Stalled(PATIENCE), 1),

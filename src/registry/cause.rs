@@ -52,6 +52,10 @@ pub(super) enum Cause {
     },
     /// The port is addressed with http:// and speaks TLS.
     SpeaksTls,
+    /// The address with http:// in front leads to this one with https://.
+    LeadsToHttps(String),
+    /// This machine lets us open no more files and connections.
+    NoDescriptors(String),
     Answer(ErrorResponse),
     /// The registry asks to be left alone for longer than there is patience.
     Busy {
@@ -108,7 +112,8 @@ impl Cause {
             Self::Unreachable(_) | Self::NoSuchName(_) | Self::Proxy { .. } => FailureKind::Unreachable,
             Self::Broken(_) | Self::NotHttp(_) => FailureKind::Broken,
             Self::Stalled(_) | Self::TooSlow { .. } => FailureKind::Stalled,
-            Self::Tls { .. } | Self::SpeaksTls => FailureKind::Tls,
+            Self::Tls { .. } | Self::SpeaksTls | Self::LeadsToHttps(_) => FailureKind::Tls,
+            Self::NoDescriptors(_) => FailureKind::Machine,
             Self::Answer(refusal) | Self::Busy { refusal, .. } | Self::Failing { refusal, .. } => {
                 refusal.kind()
             }
@@ -136,6 +141,8 @@ impl Cause {
             | Self::Protocol(text)
             | Self::NotReferrers { why: text, .. }
             | Self::Integrity(text)
+            | Self::LeadsToHttps(text)
+            | Self::NoDescriptors(text)
             | Self::Internal(text) => *text = secrets.blank(text),
             Self::ForeignRealm { why, allow } => {
                 *why = secrets.blank(why);

@@ -22,6 +22,8 @@ use crate::registry::transport::{Payload, Probe, Transport};
 use crate::registry::{Observer, headers, location};
 
 const MAX_REDIRECTS: u32 = 5;
+/// How many more tokens are tried where one that was just given is refused, and others were taken.
+const MORE_TOKENS: u32 = 2;
 /// A host that comes back is noticed this soon.
 const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
 /// The last look at a host may take this long at least.
@@ -153,7 +155,8 @@ impl ApiClient {
         Self { endpoint, transport, policy, observer, host, others }
     }
 
-    /// Sends a request with the credentials that `scopes` need. A 401 is met with one fresh token, never with more.
+    /// Sends a request with the credentials that `scopes` need. A 401 is met with one fresh token, and where the registry has
+    /// taken tokens of this kind with [`MORE_TOKENS`] more: one of several replicas may be behind.
     pub(super) async fn call(
         &self,
         auth: &Auth,
@@ -172,15 +175,23 @@ impl ApiClient {
             }
             outcome => return outcome.map_err(|error| auth.blame(error)),
         };
-        let fresh = auth.renewed(self, scopes, used, refused).await?;
-        match self.exchange(request, Some(fresh.header())).await {
-            Ok(reply) => {
-                auth.accepted(Some(fresh));
-                Ok(reply)
-            }
-            Err(error) => {
-                fresh.failed(&error);
-                Err(auth.blame(error))
+        let mut fresh = auth.renewed(self, scopes, used, refused).await?;
+        let mut more = MORE_TOKENS;
+        loop {
+            match self.exchange(request, Some(fresh.header())).await {
+                Ok(reply) => {
+                    auth.accepted(Some(fresh));
+                    return Ok(reply);
+                }
+                Err(error) if more > 0 && auth.may_take_another(&fresh, &error) => {
+                    more -= 1;
+                    fresh = auth.renewed(self, scopes, Some(fresh), error).await?;
+                }
+                Err(error) => {
+                    let error = auth.blame_for(&fresh, error);
+                    fresh.failed(&error);
+                    return Err(error);
+                }
             }
         }
     }
@@ -394,9 +405,17 @@ impl ApiClient {
         // A realm may be written in any language.
         let challenges =
             values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+        let target = headers::text(answer.headers(), LOCATION)
+            .filter(|_| (300..400).contains(&status))
+            .and_then(|text| url.join(text).ok())
+            .map(|target| self.transport.shown_url(&target));
         let body = self.transport.read_some(answer, MAX_ERROR_BYTES).await;
-        let shown = self.transport.shown(url, &body);
-        ErrorResponse { challenges, ..ErrorResponse::new(status, retry_after, shown.as_bytes()) }
+        let shown = |words: &str| self.transport.shown(url, words.as_bytes());
+        let refusal = ErrorResponse { challenges, ..ErrorResponse::new(status, retry_after, &body, shown) };
+        match target {
+            Some(target) => refusal.leading_to(&target),
+            None => refusal,
+        }
     }
 }
 

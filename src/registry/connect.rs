@@ -76,6 +76,13 @@ pub(super) async fn knock(client: &ApiClient) -> Result<(), RegistryError> {
         }
         reply => reply?,
     };
+    if client.endpoint.scheme() == Scheme::Http
+        && reply.url.scheme() == "https"
+        && client.endpoint.is_host_of(&reply.url)
+    {
+        // Questions are led there, and what is sent is not.
+        return Err(client.failed(&door, Cause::LeadsToHttps(reply.url.origin().ascii_serialization())));
+    }
     match webpage::in_place_of_registry(&reply.headers, &reply.body) {
         None => Ok(()),
         Some(what) if client.endpoint.is_host_of(&reply.url) => {

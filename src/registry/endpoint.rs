@@ -135,6 +135,13 @@ impl Endpoint {
             && url.port_or_known_default() == Some(self.port())
     }
 
+    /// Host and port, without the port that belongs to the scheme.
+    pub(crate) fn place(&self) -> String {
+        let usual = if self.scheme == Scheme::Http { 80 } else { 443 };
+        let port = self.port.filter(|port| *port != usual);
+        port.map_or_else(|| self.host.to_string(), |port| format!("{}:{port}", self.host))
+    }
+
     /// Whether a URL leads to this host, on whatever port.
     pub(super) fn is_host_of(&self, url: &Url) -> bool {
         url.host() == Some(borrowed(&self.host))
@@ -211,9 +218,10 @@ impl Target {
             && self.namespace == other.namespace
     }
 
-    /// What runs lock of it. One host may have several registries, each below a path of its own.
+    /// What runs lock of it, however its port is written. One host may have several registries, each below a path of its own.
     pub(crate) fn lock_key(&self) -> String {
-        format!("{self}{}", self.endpoint.api_path)
+        let namespace = self.namespace.iter().map(|namespace| format!("/{namespace}"));
+        format!("{}{}{}", self.endpoint.place(), namespace.collect::<String>(), self.endpoint.api_path)
     }
 }
 
@@ -298,6 +306,20 @@ mod tests {
             assert_eq!(target.endpoint.to_string(), endpoint, "{text}");
             assert_eq!(target.endpoint.scheme(), scheme, "{text}");
             assert_eq!(target.namespace.as_ref().map(Repository::as_str), namespace, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_port_of_the_scheme_makes_no_other_place() {
+        let key = |text: &str| target(text).lock_key();
+        for (one, other, is_same) in [
+            ("http://h/a", "http://h:80/a", true),
+            ("https://h", "h:443", true),
+            ("http://h", "http://h:443", false),
+            ("h:80", "h", false),
+            ("h/a", "h/b", false),
+        ] {
+            assert_eq!(key(one) == key(other), is_same, "{one} {other}");
         }
     }
 

@@ -26,10 +26,18 @@ pub struct RegistryError(Box<Inner>);
 struct Inner {
     call: Option<Call>,
     /// Who asked, where that matters.
-    account: Option<String>,
+    account: Option<Asker>,
     /// What had failed before this was asked.
     before: Option<String>,
     cause: Cause,
+}
+
+/// Who asked, and by what that was to be proved.
+#[derive(Clone)]
+enum Asker {
+    Account(String),
+    /// A token that its server had just given.
+    FreshToken(String),
 }
 
 #[derive(Clone)]
@@ -104,7 +112,13 @@ impl RegistryError {
 
     /// The same, said of somebody: `user pusher (from --username)`.
     pub(super) fn of_account(mut self, who: String) -> Self {
-        self.0.account = Some(who);
+        self.0.account = Some(Asker::Account(who));
+        self
+    }
+
+    /// The same, said of somebody's token that its server had just given.
+    pub(super) fn of_fresh_token(mut self, who: String) -> Self {
+        self.0.account = Some(Asker::FreshToken(who));
         self
     }
 
@@ -244,6 +258,10 @@ impl RegistryError {
             Cause::NotRegistry(_) => {
                 "is the host or the port another one, or does a proxy or a login page answer in the registry's place?"
             }
+            Cause::LeadsToHttps(to) => return Some(format!("write {to}, or no scheme at all")),
+            Cause::NoDescriptors(_) => {
+                "raise the limit on open files (ulimit -n), or use fewer connections: --threads, fewer mirrors at once"
+            }
             Cause::SpeaksTls => "write https:// in front of the registry, or no scheme at all",
             Cause::Busy { .. } => "run again later, or allow the wait with --patience SECONDS",
             Cause::NotReferrers { tag, .. } => {
@@ -264,10 +282,14 @@ impl RegistryError {
 
     fn hint_of_answer(&self, answer: &ErrorResponse) -> Option<String> {
         match (&self.0.account, answer.status) {
-            (Some(who), 401) => {
+            (Some(Asker::FreshToken(who)), 401) => Some(format!(
+                "the token server knows {who}, and the registry refused the token that it gave: does the registry trust this \
+                 token server (service, issuer, key), and are the clocks of both right?"
+            )),
+            (Some(Asker::Account(who)), 401) => {
                 Some(format!("{who} was refused: is the password right, and may the account do this there?"))
             }
-            (Some(who), 403) if self.asked() != Asked::Session => {
+            (Some(Asker::Account(who) | Asker::FreshToken(who)), 403) if self.asked() != Asked::Session => {
                 Some(format!("{who} is not allowed to do this in that repository"))
             }
             _ => self.fixed_hint_of_answer(answer).map(str::to_owned),
@@ -296,6 +318,7 @@ impl RegistryError {
                 "it takes nothing: a read-only registry or a pull-through cache (proxy)? Push to the registry behind it",
             ),
             403 => Some("the account is not allowed to do this in that repository"),
+            300..400 => Some("push to where it leads, if that is the registry"),
             500 | 507 => Some("the registry itself fails: look at its log and at its free disk"),
             _ => None,
         }
@@ -340,6 +363,12 @@ impl fmt::Display for RegistryError {
                 )
             }
             Cause::Source(error) => write!(f, "the bundle: {error}"),
+            Cause::LeadsToHttps(to) => {
+                write!(f, "it redirects to {}, and uploads do not follow", printable(to))
+            }
+            Cause::NoDescriptors(why) => {
+                write!(f, "this machine opens no more connections: {}", printable(why))
+            }
             Cause::SpeaksTls => f.write_str("the port speaks TLS, and http:// is written in front of it"),
             Cause::Answer(refusal) => fmt::Display::fmt(refusal, f),
             Cause::Failing { refusal, waited } => {
@@ -366,7 +395,7 @@ impl fmt::Debug for RegistryError {
 /// An error with an answer, for tests.
 #[cfg(test)]
 pub(crate) fn refused(method: &str, url: &str, status: u16, body: &str) -> RegistryError {
-    let answer = ErrorResponse::new(status, None, body.as_bytes());
+    let answer = ErrorResponse::new(status, None, body.as_bytes(), str::to_owned);
     RegistryError::new(method, &Url::parse(url).unwrap(), Cause::Answer(answer))
 }
 
@@ -386,6 +415,19 @@ mod tests {
         );
         assert_eq!((error.kind(), error.status()), (FailureKind::Denied, Some(403)));
         assert!(error.hint().unwrap().contains("must exist"));
+    }
+
+    #[test]
+    fn a_redirect_names_where_it_leads() {
+        let url = Url::parse("http://r.example/v2/a/blobs/uploads/").unwrap();
+        let answer = ErrorResponse::new(301, None, b"<html>301</html>", str::to_owned);
+        let answer = answer.leading_to("https://r.example/v2/");
+        let error = RegistryError::new("POST", &url, Cause::Answer(answer));
+        assert!(
+            error.to_string().contains("301 moved permanently: it leads to https://r.example/v2/"),
+            "{error}"
+        );
+        assert!(error.hint().is_some());
     }
 
     #[test]

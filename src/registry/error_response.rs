@@ -16,6 +16,8 @@ use crate::registry::webpage;
 
 /// How much of the server's words a person is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 500;
+/// How many errors of a body are read.
+const MAX_ERRORS: usize = 16;
 
 /// An answer that is not a success.
 #[derive(Debug, Clone)]
@@ -39,15 +41,22 @@ pub(super) struct ApiError {
 }
 
 impl ErrorResponse {
-    /// Reads what it can from a body; any body will do.
-    pub(super) fn new(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
-        let errors: Vec<ApiError> = serde_json::from_slice::<Value>(body)
-            .ok()
-            .and_then(|value| {
-                value.get("errors")?.as_array().map(|list| list.iter().take(16).map(api_error).collect())
-            })
-            .unwrap_or_default();
-        let text = if errors.is_empty() { webpage::words(body) } else { String::new() };
+    /// Reads what it can from a body; any body will do. What people see of it is what `shown` makes of its words, which may
+    /// quote a secret behind the escapes of a document.
+    pub(super) fn new(
+        status: u16,
+        retry_after: Option<Duration>,
+        body: &[u8],
+        shown: impl Fn(&str) -> String,
+    ) -> Self {
+        let whole = shown(&String::from_utf8_lossy(body));
+        let read = |value: &Value| {
+            let list = value.get("errors")?.as_array()?;
+            Some(list.iter().take(MAX_ERRORS).map(|error| api_error(error, &shown)).collect())
+        };
+        let errors: Vec<ApiError> =
+            serde_json::from_str(&whole).ok().as_ref().and_then(read).unwrap_or_default();
+        let text = if errors.is_empty() { shown(&webpage::words(whole.as_bytes())) } else { String::new() };
         Self {
             status,
             errors,
@@ -55,6 +64,11 @@ impl ErrorResponse {
             retry_after,
             challenges: Vec::new(),
         }
+    }
+
+    /// The same of a redirect, whose body says nothing that its target, as it may be shown, does not.
+    pub(super) fn leading_to(self, target: &str) -> Self {
+        Self { text: format!("it leads to {target}"), ..self }
     }
 
     /// The class of failure it is.
@@ -97,8 +111,8 @@ impl ErrorResponse {
     }
 }
 
-fn api_error(value: &Value) -> ApiError {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+fn api_error(value: &Value, shown: impl Fn(&str) -> String) -> ApiError {
+    let text = |key: &str| shown(value.get(key).and_then(Value::as_str).unwrap_or_default());
     let mut digests = Vec::new();
     collect_digests(value.get("detail").unwrap_or(&Value::Null), 4, &mut digests);
     collect_digests(value.get("message").unwrap_or(&Value::Null), 1, &mut digests);

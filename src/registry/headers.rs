@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName, RETRY_AFTER, WARNING};
 
-/// What a server may ask for: a pause below is too short to help, one above is treated as this long.
-const RETRY_AFTER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
+/// What a server may ask for: a pause below is too short to help, and nobody waits for one above.
+const RETRY_AFTER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
 
 /// A header as text, if it is there and is text.
 pub(super) fn text(headers: &HeaderMap, name: impl Into<HeaderName>) -> Option<&str> {
@@ -19,9 +19,9 @@ pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()
 }
 
-/// `Retry-After`, as seconds or as a date, clamped.
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = text(headers, RETRY_AFTER)?;
+/// `Retry-After`, as seconds or as a date, clamped. A date is held against the clock that wrote it, and else against `ours`.
+pub(super) fn retry_after(headers: &HeaderMap, ours: Timestamp) -> Option<Duration> {
+    let (text, now) = (text(headers, RETRY_AFTER)?, date(headers).unwrap_or(ours));
     let asked = if text.bytes().all(|c| c.is_ascii_digit()) && !text.is_empty() {
         Duration::from_secs(text.parse().unwrap_or(u64::MAX))
     } else {
@@ -82,8 +82,8 @@ mod tests {
         for (value, seconds) in [
             ("3", Some(3)),
             ("0", Some(1)),
-            ("86400", Some(900)),
-            ("99999999999999999999999", Some(900)),
+            ("86400", Some(86_400)),
+            ("99999999999999999999999", Some(7 * 86_400)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37)),
             ("Sun, 06 Nov 1994 08:49:03 GMT", Some(3)),
             ("Mon, 06 Nov 1994 08:49:37 GMT", Some(37)),
@@ -98,6 +98,12 @@ mod tests {
         let late = "1994-11-06T08:49:00.3Z".parse().unwrap();
         let date = with(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:03 GMT");
         assert_eq!(retry_after(&date, late), Some(Duration::from_secs(3)), "and not 2");
+        // Our clock is behind, or ahead.
+        let mut dates = date.clone();
+        dates.insert(DATE, "Sun, 06 Nov 1994 08:48:58 GMT".parse().unwrap());
+        for ours in ["1994-11-06T08:00:00Z", "2001-01-01T00:00:00Z"] {
+            assert_eq!(retry_after(&dates, ours.parse().unwrap()), Some(Duration::from_secs(5)), "{ours}");
+        }
     }
 
     #[test]

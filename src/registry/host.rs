@@ -47,6 +47,13 @@ impl Manners {
     }
 }
 
+/// A host that wants to be left alone until then, and how it said so.
+#[derive(Debug)]
+struct Absence {
+    until: Instant,
+    cause: Cause,
+}
+
 /// The state of one host, whatever mirrors of a run are on it.
 #[derive(Debug)]
 pub(super) struct HostState {
@@ -54,6 +61,8 @@ pub(super) struct HostState {
     /// How many requests there were, to tell them apart.
     requests: AtomicU64,
     paused_until: Mutex<Option<Instant>>,
+    /// It asked to be left alone for longer than there was patience.
+    absence: Mutex<Option<Absence>>,
     breaker: Mutex<Breaker>,
     /// Held by the one that looks whether the host is back.
     probe: tokio::sync::Mutex<()>,
@@ -84,6 +93,7 @@ impl HostState {
             patience,
             requests: AtomicU64::new(0),
             paused_until: Mutex::default(),
+            absence: Mutex::default(),
             breaker: Mutex::new(Breaker::new(patience)),
             probe: tokio::sync::Mutex::default(),
             questions: Manners::new(patience),
@@ -104,6 +114,7 @@ impl HostState {
         F: Future<Output = Result<(), Cause>>,
     {
         loop {
+            self.absent(Instant::now()).map_or(Ok(()), Err)?;
             if let Some(left) = self.pause_left(Instant::now()) {
                 tokio::time::sleep(left).await;
             } else if self.breaker().is_open()? {
@@ -215,6 +226,23 @@ impl HostState {
         granted
     }
 
+    /// Nobody asks it before that time, unless there is patience for what is left of it.
+    pub(super) fn leave_alone(&self, now: Instant, asked: Duration, cause: Cause) {
+        *self.absence.lock() = Some(Absence { until: now + asked, cause });
+    }
+
+    /// Why it is to be left alone for longer than there is patience; where there is enough by now, that is a pause.
+    fn absent(&self, now: Instant) -> Option<Cause> {
+        let mut absence = self.absence.lock();
+        let Absence { until, cause } = absence.as_ref()?;
+        let left = until.saturating_duration_since(now);
+        if left.is_zero() || self.pause_as_asked(now, left) {
+            *absence = None;
+            return None;
+        }
+        Some(cause.clone())
+    }
+
     /// Pays into the budget of retries for one request.
     pub(super) fn pay_in(&self) {
         let mut budget = self.budget.lock();
@@ -311,6 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_to_be_left_alone_is_not_asked_until_patience_reaches_that_far() {
+        let (host, now) = (HostState::new(PATIENCE), Instant::now());
+        let asked = Duration::from_secs(3600);
+        host.leave_alone(now, asked, Cause::Internal("busy".to_owned()));
+        assert!(host.absent(now + asked / 2).is_some());
+        assert_eq!(host.pause_left(now + asked / 2), None);
+        let later = now + asked - PATIENCE;
+        assert!(host.absent(later).is_none());
+        assert_eq!(host.pause_left(later), Some(PATIENCE));
+        assert!(host.absent(now + asked).is_none());
+    }
+
+    #[test]
     fn one_overload_is_one_pause_whoever_meets_it_and_the_next_may_be_longer() {
         let (host, policy, start) = (HostState::new(PATIENCE), RetryPolicy::default(), Instant::now());
         let (mut now, mut longest) = (start, Duration::ZERO);
@@ -342,7 +383,9 @@ mod tests {
         assert!(host.given_up(now + rest / 2, rest).is_some());
         assert!(host.breaker().is_open().is_err());
         assert!(host.given_up(now + rest, rest).is_none());
-        assert_eq!((host.breaker().is_open().ok(), host.breaker().left()), (Some(false), PATIENCE));
+        // One lock at a time.
+        assert_eq!(host.breaker().is_open().ok(), Some(false));
+        assert_eq!(host.breaker().left(), PATIENCE);
     }
 
     #[tokio::test]

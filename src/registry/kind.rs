@@ -27,7 +27,9 @@ pub(crate) enum FailureKind {
     Integrity,
     /// The bundle could not deliver the bytes to send.
     Source,
-    /// A bug, or this machine refuses something.
+    /// This machine refuses something.
+    Machine,
+    /// A bug.
     Internal,
 }
 

@@ -142,7 +142,7 @@ mod tests {
     const MOST: Duration = Duration::from_secs(2);
 
     fn answer(status: u16, body: &str) -> Cause {
-        Cause::Answer(ErrorResponse::new(status, None, body.as_bytes()))
+        Cause::Answer(ErrorResponse::new(status, None, body.as_bytes(), str::to_owned))
     }
 
     fn failing() -> LastingFailure {

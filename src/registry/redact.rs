@@ -1,6 +1,7 @@
 //! What may be shown: URLs without what may be a secret in them, and the words of servers without the secrets of the run.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -74,8 +75,8 @@ pub(super) struct Remembered {
     number: u64,
 }
 
-impl std::fmt::Debug for SecretWords {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for SecretWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretWords(…)")
     }
 }
@@ -113,21 +114,21 @@ impl SecretWords {
         });
     }
 
-    /// A text with every secret in it left out: as it is, in base64 alone or with something around it, with `%` escapes,
-    /// with those of JSON and of HTML.
+    /// A text with every secret in it left out: as it is, in hexadecimal digits, in base64 alone or with something around it,
+    /// with `%` escapes, with those of JSON and other languages, with those of HTML, and with control characters in it.
+    /// Escapes may have been escaped again.
     pub(super) fn blank(&self, text: &str) -> String {
         let known = self.0.read();
         if known.short.is_empty() && known.long.is_empty() {
             return text.to_owned();
         }
         let mut hidden = vec![false; text.len()];
-        for decode in [plain, percent, backslash, entity] {
-            let view = View::new(text, decode);
+        View::of(text).each(ESCAPES_OF_ESCAPES, &mut |view| {
             known.find(&view.bytes, |from, to| {
                 let end = view.at.get(to).copied().unwrap_or(text.len());
                 hidden[view.at[from]..end].fill(true);
             });
-        }
+        });
         let mut shown = String::with_capacity(text.len());
         let mut in_secret = false;
         for (at, c) in text.char_indices() {
@@ -194,11 +195,12 @@ fn whole_word(bytes: &[u8], from: usize, to: usize) -> (usize, usize) {
     (from - before, to + behind)
 }
 
-/// A secret as it may stand in a text: as it is, and those characters of its base64 that depend on nothing but it, for each
-/// of the three places at which it may begin in what was encoded.
+/// A secret as it may stand in a text: as it is, in hexadecimal digits, and those characters of its base64 that depend on
+/// nothing but it, for each of the three places at which it may begin in what was encoded.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
     if secret.len() >= MIN_WORD_BYTES {
+        forms.extend([format!("{:x}", Hex(secret)), format!("{:X}", Hex(secret))]);
         for before in 0..3_usize {
             let padded = [&vec![0; before], secret.as_bytes()].concat();
             let own = |encoded: String| {
@@ -216,6 +218,21 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
+/// The bytes of a text as hexadecimal digits.
+struct Hex<'a>(&'a str);
+
+impl fmt::LowerHex for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.bytes().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::UpperHex for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.bytes().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
 /// A text with its escapes undone, and where each of its bytes stood.
 struct View {
     bytes: Vec<u8>,
@@ -225,23 +242,43 @@ struct View {
 /// Undoes the escape at the beginning of a text: the bytes it stands for, and its length.
 type Decode = fn(&[u8]) -> Option<(Vec<u8>, usize)>;
 
-impl View {
-    fn new(text: &str, decode: Decode) -> Self {
-        let text = text.as_bytes();
-        let (mut bytes, mut at, mut next) =
-            (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()), 0);
-        while next < text.len() {
-            let (decoded, length) = decode(&text[next..]).unwrap_or_else(|| (vec![text[next]], 1));
-            at.extend(decoded.iter().map(|_| next));
-            bytes.extend(decoded);
-            next += length;
-        }
-        Self { bytes, at }
-    }
-}
+const DECODERS: [Decode; 5] = [percent, form, backslash, entity, control];
+/// So many escapes may lie one inside the other: words in a JSON document that is quoted in another.
+const ESCAPES_OF_ESCAPES: usize = 2;
 
-fn plain(_: &[u8]) -> Option<(Vec<u8>, usize)> {
-    None
+impl View {
+    fn of(text: &str) -> Self {
+        Self { bytes: text.into(), at: (0..text.len()).collect() }
+    }
+
+    /// The same with the escapes of one kind undone; none where there are no such escapes.
+    fn undone(&self, decode: Decode) -> Option<Self> {
+        let (mut bytes, mut at, mut next) = (Vec::new(), Vec::new(), 0);
+        let mut is_other = false;
+        while next < self.bytes.len() {
+            if let Some((decoded, length)) = decode(&self.bytes[next..]) {
+                is_other = true;
+                at.extend(decoded.iter().map(|_| self.at[next]));
+                bytes.extend(decoded);
+                next += length;
+            } else {
+                at.push(self.at[next]);
+                bytes.push(self.bytes[next]);
+                next += 1;
+            }
+        }
+        is_other.then_some(Self { bytes, at })
+    }
+
+    /// Shows this view, and all that follow from it by undoing escapes so many times.
+    fn each(&self, times: usize, see: &mut impl FnMut(&Self)) {
+        see(self);
+        if times > 0 {
+            for view in DECODERS.iter().filter_map(|decode| self.undone(*decode)) {
+                view.each(times - 1, see);
+            }
+        }
+    }
 }
 
 fn percent(text: &[u8]) -> Option<(Vec<u8>, usize)> {
@@ -250,16 +287,55 @@ fn percent(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     Some((vec![byte], 3))
 }
 
+/// As in the body of a form: a space is a plus.
+fn form(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    if text.starts_with(b"+") { Some((vec![b' '], 1)) } else { percent(text) }
+}
+
+/// As in JSON, and in texts of Go, C and Python.
 fn backslash(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let number = |from: usize, to: usize| {
+        let digits = std::str::from_utf8(text.get(from..to)?).ok()?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let written = |code: u32, length: usize| Some((char::from_u32(code)?.to_string().into_bytes(), length));
     match *text.strip_prefix(b"\\")?.first()? {
         b'u' => {
-            let digits = std::str::from_utf8(text.get(2..6)?).ok()?;
-            let c = char::from_u32(u32::from_str_radix(digits, 16).ok()?)?;
-            Some((c.to_string().into_bytes(), 6))
+            let first = number(2, 6)?;
+            let second = text.get(6..8).filter(|next| next == b"\\u").and_then(|_| number(8, 12));
+            match (first, second) {
+                (0xd800..0xdc00, Some(second @ 0xdc00..0xe000)) => {
+                    written(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00), 12)
+                }
+                _ => written(first, 6),
+            }
         }
+        b'U' => written(number(2, 10)?, 10),
+        b'x' => Some((vec![u8::try_from(number(2, 4)?).ok()?], 4)),
+        b'n' => Some((vec![b'\n'], 2)),
+        b'r' => Some((vec![b'\r'], 2)),
+        b't' => Some((vec![b'\t'], 2)),
         c @ (b'"' | b'\\' | b'/' | b'\'') => Some((vec![c], 2)),
         _ => None,
     }
+}
+
+/// What is not seen on a terminal, or is shown there as nothing that belongs to the text.
+fn control(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let length = match *text {
+        [0x1b, b'[', ref rest @ ..] => {
+            2 + rest.iter().position(|byte| (0x40..0x7f).contains(byte)).map_or(0, |end| end + 1)
+        }
+        [0..0x20 | 0x7f, ..] => 1,
+        [0xc2, 0x80..0xa0 | 0xad, ..] => 2,
+        // Of no width, or of another direction; what stands for bytes that are no text.
+        [0xe2, 0x80, 0x8b..=0x8f | 0xa8..=0xae, ..]
+        | [0xe2, 0x81, 0xa0..=0xaf, ..]
+        | [0xef, 0xbb, 0xbf, ..]
+        | [0xef, 0xbf, 0xbd, ..] => 3,
+        _ => return None,
+    };
+    Some((Vec::new(), length))
 }
 
 fn entity(text: &[u8]) -> Option<(Vec<u8>, usize)> {
@@ -339,6 +415,41 @@ mod tests {
                 assert_eq!(shown, "you sent […], which is wrong", "{quoted}");
             }
             assert_eq!(secrets.blank("nothing of it"), "nothing of it");
+        }
+    }
+
+    #[test]
+    fn secrets_are_left_out_behind_escapes_of_escapes_and_control_characters() {
+        let secret = "Kp/3+ x=Z%q\"w\\e&<r>😀9T";
+        let secrets = SecretWords::default();
+        secrets.remember(&secret.into());
+        let json = |text: &str| serde_json::to_string(text).unwrap().trim_matches('"').to_owned();
+        let go =
+            |text: &str| json(text).replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e");
+        let html = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
+        let (first, second) = secret.split_at(9);
+        for quoted in [
+            json(&json(secret)),
+            go(&go(secret)),
+            html(&json(secret)),
+            json(&html(secret)),
+            html(&html(secret)),
+            escaped(&escaped(secret)),
+            escaped(secret).replace("%20", "+"),
+            json(secret).replace("😀", "\\ud83d\\ude00"),
+            secret.bytes().fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "\\x{byte:02x}");
+                text
+            }),
+            format!("{:x}", Hex(secret)),
+            format!("{:X}", Hex(&format!("user:{secret}"))),
+            format!("{first}\x1b[31;1m{second}"),
+            format!("{first}\n{second}"),
+            json(&format!("{first}\r\n{second}")),
+            format!("{first}\u{200b}{second}"),
+        ] {
+            let shown = secrets.blank(&format!("you sent ({quoted}), which is wrong"));
+            assert_eq!(shown, "you sent (…), which is wrong", "{quoted}");
         }
     }
 

@@ -190,7 +190,12 @@ mod tests {
     use crate::registry::error_response::ErrorResponse;
 
     fn answered(status: u16, body: &str) -> Cause {
-        Cause::Answer(ErrorResponse::new(status, Some(Duration::from_secs(3)), body.as_bytes()))
+        Cause::Answer(ErrorResponse::new(
+            status,
+            Some(Duration::from_secs(3)),
+            body.as_bytes(),
+            str::to_owned,
+        ))
     }
 
     #[test]

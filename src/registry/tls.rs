@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
+use rustix::io::Errno;
 use rustls::{AlertDescription, ClientConfig};
 use url::Url;
 
@@ -132,6 +133,9 @@ fn base(proxies: &Proxies, options: &ClientOptions) -> ClientBuilder {
 pub(super) fn cause_of(error: &reqwest::Error) -> Cause {
     let (tls, _) = roots(error);
     let why = causes(error);
+    if sources::<io::Error>(error).any(is_out_of_descriptors) {
+        return Cause::NoDescriptors(why);
+    }
     if let Some(untrusted) = tls.and_then(Untrusted::of) {
         let fault = match untrusted.doubt {
             Doubt::Issuer => TlsFault::UnknownIssuer,
@@ -145,6 +149,9 @@ pub(super) fn cause_of(error: &reqwest::Error) -> Cause {
         Some(fault) => Cause::Tls { fault, why },
         None if names_nothing(error) => Cause::NoSuchName(why),
         None if error.is_connect() => Cause::Unreachable(why),
+        None if sources::<hyper::Error>(error).any(hyper::Error::is_parse_too_large) => {
+            Cause::Protocol(format!("the head of its answer is longer than any that is read: {why}"))
+        }
         None if is_not_http(error) => Cause::NotHttp(why),
         None if error.is_builder() => Cause::Internal(why),
         None => Cause::Broken(why),
@@ -160,6 +167,12 @@ pub(super) fn speaks_no_tls(error: &reqwest::Error) -> bool {
         (None, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)) => true,
         (None, _) => error.is_timeout(),
     }
+}
+
+/// Whether this process, or the machine, has as many files open as it may.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let refused = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(refused, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Whether the name of the host does not exist.
@@ -247,4 +260,18 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
         next = source.source();
     }
     if texts.is_empty() { "the HTTP client failed".to_owned() } else { texts.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_that_this_machine_has_no_more_of_are_told_apart() {
+        let is_ours = |errno: Errno| is_out_of_descriptors(&errno.into());
+        assert!(is_ours(Errno::MFILE) && is_ours(Errno::NFILE));
+        assert!(!is_ours(Errno::CONNREFUSED) && !is_out_of_descriptors(&io::Error::other("x")));
+        let cause = Cause::NoDescriptors("x".to_owned());
+        assert!(!cause.may_pass() && cause.kind() == crate::registry::FailureKind::Machine);
+    }
 }

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use reqwest::{Method, Response, Url};
+use tokio::sync::watch;
 
 use crate::clock::Instant;
 use crate::registry::bandwidth::BandwidthLimits;
@@ -28,6 +29,9 @@ const LEAST_BYTES_PER_SECOND: u64 = 4096;
 const DOCUMENT_GRACE: Duration = Duration::from_secs(30);
 /// What is only shown to a person is not waited for any longer.
 const GLANCE: Duration = Duration::from_secs(10);
+
+/// The next request of one piece of work follows sooner than this.
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(250);
 
 /// What a request carries.
 #[derive(Clone)]
@@ -58,6 +62,24 @@ pub(super) struct Transport {
     timeouts: Timeouts,
     limits: BandwidthLimits,
     observer: Arc<dyn Observer>,
+    /// How many requests have been sent, in whole or in part, and are not answered.
+    on_their_way: watch::Sender<usize>,
+}
+
+/// A request on its way.
+struct OnItsWay<'a>(&'a watch::Sender<usize>);
+
+impl<'a> OnItsWay<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Transport {
@@ -67,7 +89,16 @@ impl Transport {
             timeouts: options.timeouts.clone(),
             limits: BandwidthLimits::new(&options.bandwidth),
             observer: Arc::clone(&options.observer),
+            on_their_way: watch::Sender::new(0),
         }
+    }
+
+    /// Waits until no request is on its way, and none follows at once, as the commit of an upload does.
+    pub(super) async fn idle(&self) {
+        let mut count = self.on_their_way.subscribe();
+        while count.wait_for(|count| *count == 0).await.is_ok()
+            && tokio::time::timeout(BETWEEN_REQUESTS, count.changed()).await.is_ok()
+        {}
     }
 
     /// Until a connection stands.
@@ -138,10 +169,12 @@ impl Transport {
         }
         tracing::trace!(%method, url = self.shown_url(url), "request");
         let sent_at = Instant::now();
+        let on_its_way = OnItsWay::new(&self.on_their_way);
         let sent = tokio::select! {
             sent = request.send() => self.clients.understand(sent, url),
             after = self.watch(progress.as_deref(), wait) => Err(Cause::Stalled(after)),
         };
+        drop(on_its_way);
         let fault = progress.as_ref().and_then(|progress| progress.fault());
         let outcome = match (sent, fault) {
             (_, Some(fault)) => Err(Cause::Source(fault)),

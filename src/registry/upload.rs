@@ -101,6 +101,7 @@ impl Registry {
                     | FailureKind::Auth
                     | FailureKind::Denied
                     | FailureKind::Tls
+                    | FailureKind::Machine
                     | FailureKind::Internal
             ) {
                 session.cancel().await;

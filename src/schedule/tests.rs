@@ -174,3 +174,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_begins_at_the_end_of_a_day_is_told_how_to_write_it() {
+    let wrong = |text: &str| text.parse::<Hours>().unwrap_err();
+    assert!(wrong("24:00-05:00").contains("write 00:00-05:00"));
+    assert!(wrong("05:00-05:00").contains("begins where it ends"));
+}

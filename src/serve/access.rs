@@ -13,6 +13,7 @@ use axum::http::{Method, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection_limit::ConnectionPermit;
+use super::pace::Pace;
 use crate::clock::Instant;
 
 /// One request. It is complete when its answer has been sent, or has failed.
@@ -92,6 +93,11 @@ impl Exchange {
     /// Counts the body of the request.
     pub(super) fn received(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received)
+    }
+
+    /// The pace of the connection's peer.
+    pub(super) fn pace(&self) -> Arc<Pace> {
+        self.permit.pace()
     }
 
     pub(super) fn answered(&mut self, status: StatusCode) {

@@ -1,6 +1,6 @@
 //! Requests that are refused before their path is read.
 
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{HOST, ORIGIN, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{Method, StatusCode, Version};
@@ -12,6 +12,8 @@ use super::error::{Code, Refusal};
 pub(super) struct AdmissionPolicy {
     /// Only this machine can reach the server.
     pub(super) is_loopback: bool,
+    /// The operator lets everybody in, by whatever name.
+    pub(super) anonymous: bool,
     pub(super) read_only: bool,
 }
 
@@ -26,13 +28,27 @@ pub(super) fn admit(request: &Parts, policy: AdmissionPolicy) -> Result<(), Refu
             if !host.is_empty() && Authority::try_from(host.as_bytes()).is_err() {
                 return Err(bad("the Host header is invalid"));
             }
+            // The DNS name of another site may be led to this machine, and then its pages ask without an Origin.
+            let origin = [b"http://", host.as_bytes()].concat();
+            if policy.is_loopback && !policy.anonymous && !host.is_empty() && !is_local(&origin) {
+                let why = "this registry is for this machine alone: localhost, 127.0.0.1 or [::1] is its name; a proxy before it \
+                           sends one of them as Host, or the registry is served with --anonymous";
+                return Err(Refusal::new(Code::Denied, why));
+            }
         }
         (None, _) if request.version == Version::HTTP_10 => {}
         (None, _) => return Err(bad("a Host header is missing")),
         (Some(_), Some(_)) => return Err(bad("there are two Host headers")),
     }
+    // RFC 9112, 6.1 and 7.1: what is chunked twice, or coded in another way, has no length that all agree on.
+    let codings = request.headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if let (Some(first), more) = (codings.next(), codings.next())
+        && (more.is_some() || !first.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(bad("Transfer-Encoding may be chunked, once, and nothing else"));
+    }
     // A page of another site can make a browser on this machine send requests here, and this registry trusts everybody.
-    // The Host header proves nothing: the DNS name of that site may point to this machine.
     if policy.is_loopback && request.headers.get_all(ORIGIN).iter().any(|origin| !is_local(origin.as_bytes()))
     {
         let why = "a page of another site (Origin) may not use a registry of this machine";
@@ -59,7 +75,8 @@ mod tests {
     use super::*;
     use axum::http::Request;
 
-    const LOOPBACK: AdmissionPolicy = AdmissionPolicy { is_loopback: true, read_only: false };
+    const LOOPBACK: AdmissionPolicy =
+        AdmissionPolicy { is_loopback: true, anonymous: false, read_only: false };
 
     fn status(policy: AdmissionPolicy, method: &str, headers: &[(&str, &str)]) -> u16 {
         let mut request = Request::builder().method(method).uri("/v2/");
@@ -77,12 +94,37 @@ mod tests {
             (&["[::1]:5000"], 200),
             (&[""], 200),
             (&[], 400),
+            (&["localhost"], 200),
+            (&["evil.example:5000"], 403),
+            (&["127.0.0.1.evil.example"], 403),
             (&["a", "a"], 400),
             (&["a b"], 400),
             (&["a/b"], 400),
         ] {
             let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
             assert_eq!(status(LOOPBACK, "GET", &headers), expected, "{hosts:?}");
+            let open = AdmissionPolicy { anonymous: true, ..LOOPBACK };
+            assert_eq!(
+                status(open, "GET", &headers),
+                if expected == 403 { 200 } else { expected },
+                "{hosts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_is_chunked_once() {
+        for (codings, expected) in [
+            (&["chunked"][..], 200),
+            (&["Chunked "], 200),
+            (&["chunked", "chunked"], 400),
+            (&["chunked, chunked"], 400),
+            (&["gzip, chunked"], 400),
+            (&["identity"], 400),
+        ] {
+            let codings = codings.iter().map(|coding| ("transfer-encoding", *coding));
+            let headers: Vec<_> = codings.chain([("host", "localhost")]).collect();
+            assert_eq!(status(LOOPBACK, "PUT", &headers), expected, "{headers:?}");
         }
     }
 
@@ -98,7 +140,7 @@ mod tests {
             ("null", 403),
             ("", 403),
         ] {
-            let headers = [("host", "evil.example:5000"), ("origin", origin)];
+            let headers = [("host", "localhost:5000"), ("origin", origin)];
             assert_eq!(status(LOOPBACK, "GET", &headers), expected, "{origin}");
             let open = AdmissionPolicy { is_loopback: false, ..LOOPBACK };
             assert_eq!(
@@ -112,7 +154,7 @@ mod tests {
     #[test]
     fn a_read_only_registry_changes_nothing() {
         let policy = AdmissionPolicy { read_only: true, ..LOOPBACK };
-        let headers = [("host", "a")];
+        let headers = [("host", "127.0.0.1")];
         for (method, expected) in [
             ("GET", 200),
             ("HEAD", 200),

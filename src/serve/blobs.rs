@@ -80,12 +80,24 @@ pub(super) async fn delete(
     repository: Repository,
     digest: Digest,
 ) -> Result<Response, Refusal> {
-    let was_there = blocking(store, move |store| {
+    let deleted = blocking(store, move |store| {
         let _alone = store.deletions.write();
-        store.remove_link(&repository, ContentKind::Blobs, &digest)
+        if store.is_named(&repository, &digest)? {
+            return Ok(None);
+        }
+        store.remove_link(&repository, ContentKind::Blobs, &digest).map(Some)
     })
     .await?;
-    if was_there { Ok(StatusCode::ACCEPTED.into_response()) } else { Err(unknown(&digest)) }
+    match deleted {
+        Some(true) => Ok(StatusCode::ACCEPTED.into_response()),
+        Some(false) => Err(unknown(&digest)),
+        None => {
+            let why = format!(
+                "a manifest of this repository names {digest}: delete the manifest, and the blob goes as well"
+            );
+            Err(Refusal::new(Code::Denied, why))
+        }
+    }
 }
 
 /// Makes a blob of another repository part of this one; of any repository where none is named. `None`: no repository has

@@ -27,7 +27,7 @@ use super::named::named_by;
 use super::sessions::SessionId;
 use super::store::Store;
 use crate::clock;
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, Digest, Repository};
 
 /// How long an idle upload is kept.
 pub(super) const UPLOAD_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -176,6 +176,17 @@ impl Store {
             remove_durable(&tombstone)?;
         }
         Ok(())
+    }
+
+    /// Whether a manifest of a repository names this content. One that cannot be read names nothing: nobody gets it either.
+    pub(super) fn is_named(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
+        for (manifest, _) in files_of(&self.repository(repository).join("_manifests"))? {
+            let Ok(bytes) = self.read_manifest(&manifest) else { continue };
+            if named_by(&Bytes::from(bytes)).contains(digest) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_linked(&self, digest: &Digest) -> io::Result<bool> {

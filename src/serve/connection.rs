@@ -66,7 +66,10 @@ impl ServerContext {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(READ_BYTES)
-            .serve_connection(TokioIo::new(MinimumRateStream::new(stream, self.limits, flushed)), answers);
+            .serve_connection(
+                TokioIo::new(MinimumRateStream::new(stream, self.limits, permit.pace(), flushed)),
+                answers,
+            );
         tokio::pin!(connection);
         let mut is_ending = false;
         loop {
@@ -91,7 +94,7 @@ impl ServerContext {
 
     async fn answer(&self, request: Request<Incoming>, mut exchange: Exchange) -> Response<LoggedBody<Body>> {
         let (parts, body) = request.into_parts();
-        let body = Body::new(MinimumRateBody::new(body, self.limits, exchange.received()));
+        let body = Body::new(MinimumRateBody::new(body, self.limits, exchange.pace(), exchange.received()));
         let mut response = if let Err(refusal) = admit(&parts, self.policy) {
             refusal.into_response()
         } else {

@@ -4,6 +4,9 @@
 //! place of an idle one at once, and the longest idle closes first: a client opens another connection when it needs one,
 //! and somebody who opens a thousand silent ones loses those. A new connection keeps its place for a second, because its
 //! request may be on its way: without that, of many new connections each would close the one before it.
+//!
+//! Where every connection has a request, the one whose peer is waited for and was the slowest lately gives way: somebody who
+//! begins a thousand uploads and sends no more of them does not keep others out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,11 +15,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::pace::Pace;
 use crate::clock::Instant;
 use crate::sync::Mutex;
 
 /// How long a new connection may be silent before it has to give way to another one.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// How soon it is asked again which connection could give way.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The limit on connections, shared by all of them.
 #[derive(Debug, Clone)]
@@ -37,6 +44,11 @@ struct Occupancy {
     idle: BTreeMap<u64, IdleConnection>,
     /// The connection that has to close. It is idle until it has, unless a request came first.
     closing: Option<u64>,
+    /// All that have a place, and how fast their peers are.
+    paces: BTreeMap<u64, Arc<Pace>>,
+    /// One of them that has to give up its request.
+    yielding: Option<u64>,
+    yields_after: Duration,
 }
 
 #[derive(Debug)]
@@ -61,7 +73,29 @@ impl Occupancy {
             self.free -= 1;
             return Attempt::Taken;
         }
-        Attempt::Wait(self.close_idle(now))
+        Attempt::Wait(self.make_room(now))
+    }
+
+    /// Has one connection give up its place. Where none can yet: when to ask again.
+    fn make_room(&mut self, now: Instant) -> Option<Instant> {
+        if !self.idle.is_empty() {
+            return self.close_idle(now);
+        }
+        if self.yielding.is_some_and(|number| self.paces.contains_key(&number)) {
+            return None;
+        }
+        let slow = self
+            .paces
+            .iter()
+            .filter_map(|(number, pace)| Some((pace.bytes_lately(now, self.yields_after)?, *number)));
+        self.yielding = slow.min().map(|(_, number)| number);
+        match self.yielding.and_then(|number| self.paces.get(&number)) {
+            Some(slowest) => {
+                slowest.give_way();
+                None
+            }
+            None => Some(now + ASK_AGAIN_AFTER),
+        }
     }
 
     /// Tells the longest idle connection to close, if none is doing so already. Where there is none yet: from when on there is.
@@ -89,8 +123,16 @@ impl Occupancy {
 }
 
 impl ConnectionLimit {
-    pub(super) fn new(connections: usize) -> Self {
-        let occupancy = Occupancy { free: connections, next: 0, idle: BTreeMap::new(), closing: None };
+    pub(super) fn new(connections: usize, yields_after: Duration) -> Self {
+        let occupancy = Occupancy {
+            free: connections,
+            next: 0,
+            idle: BTreeMap::new(),
+            closing: None,
+            paces: BTreeMap::new(),
+            yielding: None,
+            yields_after,
+        };
         Self(Arc::new(LimitState { occupancy: Mutex::new(occupancy), changed: Notify::new() }))
     }
 
@@ -111,9 +153,9 @@ impl ConnectionLimit {
         }
     }
 
-    /// Has an idle connection close, to free its descriptor.
-    pub(super) fn close_idle(&self) {
-        self.0.occupancy.lock().close_idle(Instant::now());
+    /// Has a connection close, to free its descriptor.
+    pub(super) fn make_room(&self) {
+        self.0.occupancy.lock().make_room(Instant::now());
     }
 }
 
@@ -132,15 +174,26 @@ enum Activity {
 pub(super) struct ConnectionPermit {
     limit: ConnectionLimit,
     activity: Mutex<Activity>,
+    /// Its number among all.
+    number: u64,
+    pace: Arc<Pace>,
     /// Cancelled when the connection has to close, after the request that it may have.
     close: CancellationToken,
 }
 
 impl ConnectionPermit {
     fn new(limit: ConnectionLimit) -> Self {
-        let close = CancellationToken::new();
-        let number = limit.0.occupancy.lock().add_idle(close.clone(), Instant::now() + FIRST_REQUEST_GRACE);
-        Self { limit, activity: Mutex::new(Activity::Idle(number)), close }
+        let (close, pace) = (CancellationToken::new(), Arc::<Pace>::default());
+        let mut occupancy = limit.0.occupancy.lock();
+        let number = occupancy.add_idle(close.clone(), Instant::now() + FIRST_REQUEST_GRACE);
+        occupancy.paces.insert(number, Arc::clone(&pace));
+        drop(occupancy);
+        Self { limit, activity: Mutex::new(Activity::Idle(number)), number, pace, close }
+    }
+
+    /// How fast its peer is.
+    pub(super) fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 
     /// The connection has to close.
@@ -191,6 +244,7 @@ impl Drop for ConnectionPermit {
         if let Activity::Idle(number) = *self.activity.get_mut() {
             occupancy.idle.remove(&number);
         }
+        occupancy.paces.remove(&self.number);
         occupancy.free += 1;
         drop(occupancy);
         self.limit.0.changed.notify_one();
@@ -202,6 +256,8 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+
+    const YIELDS_AFTER: Duration = Duration::from_secs(2);
 
     /// Permits of connections that have a request.
     async fn busy(limit: &ConnectionLimit, number: usize) -> Vec<ConnectionPermit> {
@@ -221,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_connection_closes_and_a_busy_one_stays() {
-        let limit = ConnectionLimit::new(3);
+        let limit = ConnectionLimit::new(3, YIELDS_AFTER);
         let mut permits = busy(&limit, 3).await;
         becomes_idle(&permits[2]);
         becomes_idle(&permits[1]);
@@ -238,7 +294,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_becomes_idle_gives_way_to_one_that_waits() {
-        let limit = ConnectionLimit::new(2);
+        let limit = ConnectionLimit::new(2, YIELDS_AFTER);
         let mut permits = busy(&limit, 2).await;
         let newcomer = limit.acquire();
         tokio::pin!(newcomer);
@@ -255,7 +311,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_came_first_makes_another_connection_close() {
-        let limit = ConnectionLimit::new(2);
+        let limit = ConnectionLimit::new(2, YIELDS_AFTER);
         let permits = busy(&limit, 2).await;
         permits.iter().for_each(becomes_idle);
         let newcomer = limit.acquire();
@@ -269,7 +325,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_has_a_moment_for_its_first_request() {
-        let limit = ConnectionLimit::new(1);
+        let limit = ConnectionLimit::new(1, YIELDS_AFTER);
         let first = limit.acquire().await;
         let newcomer = limit.acquire();
         tokio::pin!(newcomer);
@@ -281,6 +337,28 @@ mod tests {
         assert!(newcomer.as_mut().now_or_never().is_none());
         assert!(first.close.is_cancelled());
         drop(first);
+        assert!(newcomer.now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_busy_the_slowest_that_is_waited_for_gives_way() {
+        let limit = ConnectionLimit::new(3, YIELDS_AFTER);
+        let mut permits = busy(&limit, 3).await;
+        permits[1].pace.waits();
+        permits[2].pace.waits();
+        let newcomer = limit.acquire();
+        tokio::pin!(newcomer);
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        let yielding = |permits: &[ConnectionPermit]| {
+            permits.iter().map(|permit| permit.pace.yielding().is_cancelled()).collect::<Vec<_>>()
+        };
+        assert_eq!(yielding(&permits), [false, false, false], "they may be quick yet");
+        tokio::time::advance(YIELDS_AFTER).await;
+        permits[1].pace.moved(1000);
+        permits[1].pace.waits();
+        assert!(newcomer.as_mut().now_or_never().is_none());
+        assert_eq!(yielding(&permits), [false, false, true]);
+        permits.pop();
         assert!(newcomer.now_or_never().is_some());
     }
 }

@@ -17,6 +17,9 @@ pub(super) struct ServerLimits {
     /// While a body is on its way, at least `rate_bytes` have to move in each of these windows.
     pub(super) rate_window: Duration,
     pub(super) rate_bytes: u64,
+    /// A request whose peer was waited for this long gives way where all places are taken and another one needs a place. The
+    /// slowest does first.
+    pub(super) yields_after: Duration,
 }
 
 /// A connection takes a descriptor, the file that it reads or writes takes another, and there are temporary files.
@@ -49,6 +52,7 @@ impl Default for ServerLimits {
             head_timeout: Duration::from_secs(60),
             rate_window: Duration::from_secs(60),
             rate_bytes: 4 << 10,
+            yields_after: Duration::from_secs(2),
         }
     }
 }

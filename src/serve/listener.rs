@@ -8,6 +8,7 @@ use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection_limit::{ConnectionLimit, ConnectionPermit};
+use super::limits::ServerLimits;
 
 /// A peer that lost its power is noticed after a minute of silence and three probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -33,8 +34,8 @@ pub(super) struct Accepted {
 }
 
 impl LimitedListener {
-    pub(super) fn new(socket: TcpListener, connections: usize) -> Self {
-        Self { socket, limit: ConnectionLimit::new(connections) }
+    pub(super) fn new(socket: TcpListener, limits: &ServerLimits) -> Self {
+        Self { socket, limit: ConnectionLimit::new(limits.connections, limits.yields_after) }
     }
 
     /// The next connection. Dropping this future before its end may drop a connection that waits for its place.
@@ -48,7 +49,7 @@ impl LimitedListener {
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
-                    self.limit.close_idle();
+                    self.limit.make_room();
                     tokio::time::sleep(PAUSE).await;
                 }
             }

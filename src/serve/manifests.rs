@@ -17,7 +17,7 @@ use super::blobs::{CONTENT_DIGEST, file_body, text_value};
 use super::durable::found;
 use super::error::{Code, Refusal};
 use super::named::needed_by;
-use super::receive::receive_document;
+use super::receive::{READ_AND_DROPPED, receive_document};
 use super::referrers;
 use super::request::{self, ManifestReference, Query};
 use super::store::{ContentKind, ContentLink, Store, blocking};
@@ -90,6 +90,13 @@ pub(super) async fn store(
     };
     let sent_as = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::trim);
     let sent_as = sent_as.filter(|sent| !sent.is_empty()).map(str::to_owned);
+    // Who waits to hear whether it is wanted need not send it, and what is far too long is not read to its end.
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let read_at_most = if headers.contains_key(header::EXPECT) { limit } else { limit * READ_AND_DROPPED };
+    if length.is_some_and(|length| length > read_at_most) {
+        return Err(too_long());
+    }
     let document = receive_document(body, limit, || store.nameless_file()).await?.ok_or_else(too_long)?;
     let sent_as = sent_as.ok_or_else(|| invalid("a manifest needs a Content-Type".to_owned()))?;
     let _turn = pages::turn(store).await?;

@@ -14,8 +14,10 @@ use axum::body::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Duration, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::limits::ServerLimits;
+use super::pace::Pace;
 use crate::clock::Instant;
 
 /// The time that was spent waiting for a peer, and the bytes that moved in it.
@@ -26,12 +28,16 @@ struct MinimumRate {
     waiting_since: Option<Instant>,
     waited: Duration,
     moved: u64,
+    pace: Arc<Pace>,
+    /// Ends when another connection needs the place.
+    yielding: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl MinimumRate {
-    fn new(limits: ServerLimits) -> Self {
+    fn new(limits: ServerLimits, pace: Arc<Pace>) -> Self {
         let alarm = Box::pin(tokio::time::sleep(limits.rate_window));
-        Self { limits, alarm, waiting_since: None, waited: Duration::ZERO, moved: 0 }
+        let yielding = Box::pin(pace.yielding().cancelled_owned());
+        Self { limits, alarm, waiting_since: None, waited: Duration::ZERO, moved: 0, pace, yielding }
     }
 
     /// Bytes moved.
@@ -40,18 +46,28 @@ impl MinimumRate {
             self.waited += since.elapsed();
         }
         self.moved += bytes as u64;
+        self.pace.moved(bytes as u64);
         if self.moved >= self.limits.rate_bytes {
             self.begin_anew();
         }
     }
 
-    /// The server does not wait for the peer any more.
     fn begin_anew(&mut self) {
         (self.waiting_since, self.waited, self.moved) = (None, Duration::ZERO, 0);
     }
 
-    /// The server waits for the peer. Whether that has taken too long.
+    /// The server does not wait for the peer any more.
+    fn rests(&mut self) {
+        self.begin_anew();
+        self.pace.rests();
+    }
+
+    /// The server waits for the peer. Whether that has taken too long, by itself or for others.
     fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
+        self.pace.waits();
+        if self.yielding.as_mut().poll(cx).is_ready() {
+            return true;
+        }
         if self.waiting_since.is_none() {
             let now = Instant::now();
             self.waiting_since = Some(now);
@@ -70,8 +86,8 @@ pub(super) struct MinimumRateBody<B> {
 }
 
 impl<B> MinimumRateBody<B> {
-    pub(super) fn new(body: B, limits: ServerLimits, received: Arc<AtomicU64>) -> Self {
-        Self { body, rate: MinimumRate::new(limits), received }
+    pub(super) fn new(body: B, limits: ServerLimits, pace: Arc<Pace>, received: Arc<AtomicU64>) -> Self {
+        Self { body, rate: MinimumRate::new(limits, pace), received }
     }
 }
 
@@ -92,6 +108,8 @@ where
                 if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
                     this.rate.moved(bytes.len());
                     this.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                } else {
+                    this.rate.rests();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
@@ -121,8 +139,8 @@ pub(super) struct MinimumRateStream<S, F> {
 
 impl<S, F: Fn()> MinimumRateStream<S, F> {
     /// Calls `flushed` whenever everything that was written has been taken by the system.
-    pub(super) fn new(stream: S, limits: ServerLimits, flushed: F) -> Self {
-        Self { stream, rate: MinimumRate::new(limits), flushed }
+    pub(super) fn new(stream: S, limits: ServerLimits, pace: Arc<Pace>, flushed: F) -> Self {
+        Self { stream, rate: MinimumRate::new(limits, pace), flushed }
     }
 
     fn written(
@@ -132,7 +150,7 @@ impl<S, F: Fn()> MinimumRateStream<S, F> {
         all: usize,
     ) -> Poll<io::Result<usize>> {
         match progress {
-            Poll::Ready(Ok(bytes)) if bytes >= all => self.rate.begin_anew(),
+            Poll::Ready(Ok(bytes)) if bytes >= all => self.rate.rests(),
             Poll::Ready(Ok(bytes)) => self.rate.moved(bytes),
             Poll::Pending if self.rate.is_too_slow(cx) => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -198,6 +216,7 @@ mod tests {
             head_timeout: Duration::from_secs(1),
             rate_window: Duration::from_secs(60),
             rate_bytes: 100,
+            yields_after: Duration::from_secs(2),
         }
     }
 
@@ -214,7 +233,12 @@ mod tests {
             receive.recv().await.map(|frame| (frame, receive))
         });
         let count = Arc::new(AtomicU64::new(0));
-        let body = MinimumRateBody::new(StreamBody::new(Box::pin(frames)), limits(), Arc::clone(&count));
+        let body = MinimumRateBody::new(
+            StreamBody::new(Box::pin(frames)),
+            limits(),
+            Arc::default(),
+            Arc::clone(&count),
+        );
         let whole = body.collect().await.is_ok();
         (count.load(Ordering::Relaxed), whole)
     }
@@ -231,7 +255,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_that_is_not_the_peers_does_not_count() {
         let (mut client, server) = tokio::io::duplex(10);
-        let mut stream = MinimumRateStream::new(server, limits(), || {});
+        let mut stream = MinimumRateStream::new(server, limits(), Arc::default(), || {});
         // The first ten bytes go at once; then nobody reads for a while, then somebody does.
         let reader = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(50)).await;

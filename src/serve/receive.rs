@@ -17,9 +17,9 @@ use tokio::task::JoinHandle;
 
 use super::error::{Code, Refusal};
 use super::limits::SMALL_BYTES;
-use super::room::is_full;
 use super::sessions::{HashedPrefix, SessionLock};
 use super::store::{Store, hash};
+use crate::error::is_full;
 use crate::oci::Digest;
 
 /// How much is written and hashed at once.
@@ -225,6 +225,9 @@ impl ReceivedDocument {
     }
 }
 
+/// A document that is too long is read up to so many times the limit.
+pub(super) const READ_AND_DROPPED: usize = 4;
+
 /// Receives a document; `None` when it is longer than `limit`. Some bytes past the limit are read and dropped, so that the
 /// client still reads the answer. `file` makes an unnamed file.
 pub(super) async fn receive_document(
@@ -238,7 +241,7 @@ pub(super) async fn receive_document(
         let broke_off = |_| Refusal::new(Code::ManifestInvalid, "the body ended early, or came too slowly");
         let chunk = chunk.map_err(broke_off)?;
         total += chunk.len();
-        if total > limit * 4 {
+        if total > limit * READ_AND_DROPPED {
             break;
         }
         if total > limit {

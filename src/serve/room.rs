@@ -12,6 +12,7 @@ use super::durable::{entries, found};
 use super::sessions::SessionId;
 use super::store::Store;
 use crate::clock::Instant;
+use crate::error::is_full;
 
 /// How long an upload may be idle, also on a full disk: its client may be between two chunks, or reconnecting.
 const UPLOAD_GRACE: Duration = Duration::from_secs(60);
@@ -130,9 +131,4 @@ impl Store {
         })?;
         Ok(idle)
     }
-}
-
-/// Whether there is no room left.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -92,14 +92,18 @@ impl Server {
         let address = socket.local_addr().map_err(failed())?;
         let context = ServerContext {
             backend,
-            policy: AdmissionPolicy { is_loopback, read_only: options.read_only },
+            policy: AdmissionPolicy {
+                is_loopback,
+                anonymous: options.anonymous,
+                read_only: options.read_only,
+            },
             limits: options.limits,
             log: options.access_log,
             shutdown,
             cut: CancellationToken::new(),
         };
         Ok(Self {
-            listener: LimitedListener::new(socket, options.limits.connections),
+            listener: LimitedListener::new(socket, &options.limits),
             address,
             context: Arc::new(context),
         })

@@ -280,6 +280,13 @@ impl Store {
     /// Makes a folder that survives a power cut.
     pub(super) fn create_dir(&self, folder: &Path) -> io::Result<()> {
         let _one_at_a_time = self.folders.lock();
+        if !self.root.is_dir() {
+            // Made anew, it would be another store, and nobody would have its lock.
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the folder of the store has been moved or removed",
+            ));
+        }
         create_dir_durable(folder)
     }
 

@@ -65,6 +65,19 @@ fn another_file_takes_its_name_when_all_of_it_is_pushed() {
     assert_eq!(registry.store(|store| (store.shown(), store.faults())), (bundle().shown(), vec![]));
 }
 
+/// What was opened stays whole until the end, and there is no other bundle to run again for.
+#[test]
+fn it_is_removed() {
+    let (folder, registry) = (folder(), ScriptedRegistry::start());
+    let path = bundle().write(folder.path());
+    let removed = path.clone();
+    let remove = Action::meanwhile(move |_| fs::remove_file(&removed).unwrap());
+    registry.on(Rule::on("POST", "/blobs/uploads/", remove).times(1));
+    let pushed = Push::to(&registry).source(&path).flags(&["--threads=1"]).run().complete();
+    assert!(pushed.stderr.contains("removed after it was opened"), "{}", pushed.said());
+    assert_eq!(registry.store(|store| (store.shown(), store.faults())), (bundle().shown(), vec![]));
+}
+
 #[test]
 fn it_is_truncated() {
     for io in ["map", "pread"] {

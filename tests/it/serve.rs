@@ -63,15 +63,17 @@ impl Besieged {
 
     /// A new upload session's path.
     fn session(&self, repository: &str) -> String {
-        let post =
-            format!("POST /v2/{repository}/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let post = format!(
+            "POST /v2/{repository}/blobs/uploads/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
         let answer = self.says(&post);
         answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned()
     }
 
     /// How much of an upload has arrived, by the registry's word.
     fn offset(&self, session: &str) -> usize {
-        let answer = self.says(&format!("GET {session} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        let answer =
+            self.says(&format!("GET {session} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
         let last = answer.lines().find_map(|line| line.strip_prefix("range: 0-")).unwrap();
         // An empty upload and one of a single byte look alike.
@@ -113,7 +115,7 @@ fn half_requests_make_room_for_whole_ones() {
     // Room for 200 connections, at three files each.
     setrlimit(Resource::Nofile, Rlimit { current: Some(600), maximum: Some(600) }).unwrap();
     let mut registry = Besieged::new();
-    let halves = registry.connections(250, "GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Long: ");
+    let halves = registry.connections(250, "GET /v2/ HTTP/1.1\r\nHost: localhost\r\nX-Long: ");
     registry.still_works();
     let silent = registry.connections(250, "");
     registry.still_works();
@@ -124,7 +126,7 @@ fn half_requests_make_room_for_whole_ones() {
 #[test]
 fn documents_that_do_not_end_are_not_kept_in_memory() {
     let mut registry = Besieged::new();
-    let head = "PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Type: \
+    let head = "PUT /v2/a/manifests/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
                 application/vnd.oci.image.manifest.v1+json\r\nContent-Length: 4194304\r\n\r\n";
     let part = vec![b' '; 4_000_000];
     let mut unfinished = registry.connections(150, head);
@@ -145,13 +147,13 @@ fn answers_that_nobody_reads_are_not_kept_in_memory() {
         " ".repeat(4_100_000)
     );
     let put = format!(
-        "PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Type: application/vnd.oci.image.index.v1+json\r\n\
+        "PUT /v2/a/manifests/x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/vnd.oci.image.index.v1+json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{index}",
         index.len()
     );
     let answer = registry.says(&put);
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    let readers = registry.connections(300, "GET /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\n\r\n");
+    let readers = registry.connections(300, "GET /v2/a/manifests/x HTTP/1.1\r\nHost: localhost\r\n\r\n");
     registry.still_works();
     drop(readers);
     registry.still_works();
@@ -161,8 +163,9 @@ fn answers_that_nobody_reads_are_not_kept_in_memory() {
 fn uploads_that_come_all_at_once_share_a_budget() {
     let mut registry = Besieged::new();
     let part = vec![7; 2_000_000];
-    let head =
-        |session: &str| format!("PATCH {session} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n");
+    let head = |session: &str| {
+        format!("PATCH {session} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n")
+    };
     let mut uploads = Vec::new();
     for _ in 0..150 {
         let location = registry.session("a");
@@ -190,15 +193,15 @@ fn only_http_1_1_is_spoken_and_strictly() {
         let answer = registry.says(&format!("{request}\r\nConnection: close\r\n\r\n"));
         answer.split(' ').nth(1).unwrap_or_default().to_owned()
     };
-    assert_eq!(status("GET /v2/ HTTP/1.1\r\nHost: x"), "200");
+    assert_eq!(status("GET /v2/ HTTP/1.1\r\nHost: localhost"), "200");
     assert_eq!(status("GET /v2/ HTTP/1.1"), "400");
-    assert_eq!(status("GET /v2/ HTTP/1.1\r\nHost: x\r\nHost: x"), "400");
-    assert_eq!(status("GET /v2/ HTTP/1.1\r\nHost: x\r\nOrigin: https://evil.example"), "403");
+    assert_eq!(status("GET /v2/ HTTP/1.1\r\nHost: localhost\r\nHost: localhost"), "400");
+    assert_eq!(status("GET /v2/ HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example"), "403");
     // Three thousand methods that nobody has heard of.
     for chunk in (0..3000).collect::<Vec<_>>().chunks(100) {
         let mut stream = registry.connect();
         for number in chunk {
-            let odd = format!("M{number}{} /v2/ HTTP/1.1\r\nHost: x\r\n\r\n", "X".repeat(8000));
+            let odd = format!("M{number}{} /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n", "X".repeat(8000));
             stream.write_all(odd.as_bytes()).unwrap();
             let mut answer = [0; 12];
             stream.read_exact(&mut answer).unwrap();
@@ -218,7 +221,7 @@ fn an_upload_outlives_a_killed_registry() {
     let session = registry.session("a");
     let announce = |from: usize| {
         format!(
-            "PATCH {session} HTTP/1.1\r\nHost: x\r\nContent-Range: {from}-{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "PATCH {session} HTTP/1.1\r\nHost: localhost\r\nContent-Range: {from}-{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             blob.len() - 1,
             blob.len() - from,
         )
@@ -241,7 +244,7 @@ fn an_upload_outlives_a_killed_registry() {
     rest.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     let put = registry.says(&format!(
-        "PUT {session}?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "PUT {session}?digest={digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     ));
     assert!(put.starts_with("HTTP/1.1 201"), "{put}");
     assert_eq!(get(&registry.registry.url(), &format!("a/blobs/{digest}")).body, blob);

@@ -159,7 +159,7 @@ fn check(
             upstream_down: node.args.upstream_down,
             exit_code: exit.code(),
         };
-        Output::result(&super::json(&report)?);
+        Output::result(&super::json(&report)?)?;
     } else {
         let mut text = table::table(&checked);
         if !uncovered.is_empty() {
@@ -167,7 +167,7 @@ fn check(
                 writeln!(text, "no mirror covers {} ({})", uncovered.join(", "), node.to_cover(&uncovered));
         }
         text.push_str(&left_out::text(not_taken, accept));
-        Output::result(&text);
+        Output::result(&text)?;
     }
     Ok(exit)
 }

@@ -65,7 +65,7 @@ pub(in crate::cli) fn run(args: &Args) -> Done {
     let found = lint(&sources, &options, &Disk::new(&options));
     let files = sources.iter().map(|source| source.path.display().to_string()).collect();
     let report = LintReport { schema_version: 1, files, findings: found };
-    Output::result(&if args.json { super::json(&report)? } else { show(&report) });
+    Output::result(&if args.json { super::json(&report)? } else { show(&report) })?;
     let is_error = report.findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if is_error { Exit::Incomplete } else { Exit::Complete })
 }

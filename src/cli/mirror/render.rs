@@ -38,11 +38,11 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
         runtime.ok_or_else(|| Failure::usage(format!("runtime {:?} is not known", args.runtime)))?;
     let rendered = args.mirror.render(runtime, output)?;
     match &args.output {
-        None => Output::result(&listing(&rendered.files)),
+        None => Output::result(&listing(&rendered.files))?,
         Some(folder) => {
             for file in &rendered.files {
                 let path = write(folder, file)?;
-                Output::result(&format!("{}\n", path.display()));
+                Output::result(&format!("{}\n", path.display()))?;
             }
             let left = left_there(folder, &rendered.files);
             if !left.is_empty() {

@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         return Err(cluster::failure(ClusterError::Wrong { path: args.cluster.clone(), findings }, output));
     }
     output.findings(&findings);
-    Output::result(&if args.json { super::json(&TargetsReport::of(&cluster))? } else { show(&cluster) });
+    Output::result(&if args.json { super::json(&TargetsReport::of(&cluster))? } else { show(&cluster) })?;
     Ok(Exit::Complete)
 }
 

@@ -118,7 +118,7 @@ impl Actor {
                 tokio::select! {
                     biased;
                     () = self.run.note_change(&agreed) => {}
-                    () = self.stop.overdue() => {}
+                    () = self.stop.overdue(self.link.registry.idle()) => {}
                 }
                 self.until_cancelled(self.publish_tags(&agreed, &mut results, outcome)).await;
                 self.report_failures(&agreed, results, None, outcome);
@@ -186,7 +186,7 @@ impl Actor {
 
     /// Work notices the cancellation at its next request; this bounds how long the present ones may take.
     async fn until_cancelled(&self, work: impl Future<Output = ()>) {
-        tokio::select! { () = work => {}, () = self.stop.overdue() => {} }
+        tokio::select! { () = work => {}, () = self.stop.overdue(self.link.registry.idle()) => {} }
     }
 
     async fn image(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {

@@ -1,13 +1,14 @@
 //! What is counted on one mirror. Hears of every request.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::limiter::ConcurrencyLimiter;
 use crate::registry::Observer;
 use crate::report::event::Sample;
 use crate::report::{Event, Listeners, Outcome};
+use crate::sync::Mutex;
 
 /// The methods of the distribution specification.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
@@ -22,6 +23,9 @@ pub(super) struct Counts {
     blobs_mounted: AtomicU64,
     bytes_sent: AtomicU64,
     requests: AtomicU64,
+    /// Why the last request that failed is tried again, until one is answered well.
+    waits_for: Mutex<Option<String>>,
+    was_answered: AtomicBool,
 }
 
 impl Counts {
@@ -35,6 +39,8 @@ impl Counts {
             blobs_mounted: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            waits_for: Mutex::default(),
+            was_answered: AtomicBool::new(false),
         }
     }
 
@@ -56,6 +62,13 @@ impl Counts {
         self.listeners.emit(&Event::Measured { mirror: self.mirror, sample });
     }
 
+    /// What the mirror keeps us waiting by, if it does.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        let silent =
+            || (!self.was_answered.load(Ordering::Relaxed)).then(|| "it has not answered".to_owned());
+        self.waits_for.lock().clone().or_else(silent)
+    }
+
     pub(super) fn write(&self, outcome: &mut Outcome) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         outcome.blobs_sent = read(&self.blobs_sent);
@@ -69,6 +82,12 @@ impl Counts {
 impl Observer for Counts {
     fn request(&self, method: &str, status: Option<u16>, after: Duration) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        if status.is_some() {
+            self.was_answered.store(true, Ordering::Relaxed);
+        }
+        if status.is_some_and(|status| status < 400) {
+            *self.waits_for.lock() = None;
+        }
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
         self.measured(Sample::Answered { method, status, after });
         if matches!(status, Some(429 | 503)) {
@@ -85,10 +104,29 @@ impl Observer for Counts {
     fn retry(&self, what: &str, why: &str, after: Duration) {
         self.limiter.overloaded();
         let (what, why) = (what.to_owned(), why.to_owned());
+        *self.waits_for.lock() = Some(format!("{what}: {why}"));
         self.listeners.emit(&Event::Retried { mirror: self.mirror, what, why, after });
     }
 
     fn warning(&self, text: &str) {
         self.listeners.note(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::mirror::limiter::MaxConcurrency;
+
+    #[test]
+    fn what_was_last_waited_for_is_known_until_an_answer_is_good() {
+        let limiter = Arc::new(ConcurrencyLimiter::new(MaxConcurrency::new(1 << 20, 1, None)));
+        let counts = Counts::new(0, Listeners::default(), limiter);
+        assert_eq!(counts.waits_for().unwrap(), "it has not answered");
+        counts.request("GET", Some(503), Duration::ZERO);
+        counts.retry("GET /v2/", "503 service unavailable", Duration::ZERO);
+        assert_eq!(counts.waits_for().unwrap(), "GET /v2/: 503 service unavailable");
+        counts.request("GET", Some(200), Duration::ZERO);
+        assert_eq!(counts.waits_for(), None);
     }
 }

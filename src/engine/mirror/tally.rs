@@ -21,6 +21,11 @@ impl Tally {
         Self { name, started: Instant::now(), counts: OnceLock::new(), ended: OnceLock::new() }
     }
 
+    /// What the mirror keeps us waiting by, if it does.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        self.counts.get()?.waits_for()
+    }
+
     /// What became of the mirror up to now, with what an earlier try came to.
     pub(crate) fn outcome_after(&self, earlier: Option<Outcome>) -> Outcome {
         let outcome = self.outcome();

@@ -300,7 +300,7 @@ impl Verifier {
                 return Ok(None);
             }
             let _permit = link.body().await?;
-            let got = read_back::blob(&link.registry, repository, &digest).await;
+            let got = read_back::blob(&link.registry, repository, &digest, size).await;
             if let Some(loss) = self.loss(digest, got.map(|got| got == Some(size)))? {
                 return Ok(Some(loss));
             }

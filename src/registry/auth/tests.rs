@@ -112,6 +112,28 @@ async fn a_second_401_is_final() {
     let error = registry.head_manifest(&repository(), "1").await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (FailureKind::Auth, false));
     assert_eq!(lines(&log).iter().filter(|line| line.starts_with("HEAD")).count(), 2);
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("refused the token") && !hint.contains("password"), "the login was taken: {hint}");
+}
+
+#[tokio::test]
+async fn where_tokens_were_taken_another_one_is_tried() {
+    let (issued, refused) = (Arc::new(AtomicU32::new(0)), AtomicU32::new(0));
+    let (here, log) = registry(move |seen, here| match with_tokens(seen, here, &issued, "300") {
+        Err(other) => *other,
+        // One replica of three does not know new tokens.
+        Ok(_) if seen.target.ends_with("/2") && refused.fetch_add(1, Ordering::SeqCst) < 3 => {
+            let challenge =
+                format!("Bearer realm=\"http://{here}/token\",service=\"s\",error=\"invalid_token\"");
+            answer(401, &[("www-authenticate", &challenge)], "")
+        }
+        Ok(_) => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, with_password()).await.unwrap();
+    registry.head_manifest(&repository(), "1").await.unwrap();
+    registry.head_manifest(&repository(), "2").await.unwrap();
+    assert_eq!(lines(&log).iter().filter(|line| line.ends_with("/2")).count(), 4);
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ pub(in crate::registry) struct Auth {
     verdict: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<Slot>>>>,
     is_proven: AtomicBool,
+    /// Whether the registry has taken a token.
+    takes_tokens: AtomicBool,
 }
 
 /// What goes along with a request to prove who asks.
@@ -110,6 +112,7 @@ impl Auth {
             verdict: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             is_proven: AtomicBool::new(false),
+            takes_tokens: AtomicBool::new(false),
         }
     }
 
@@ -228,6 +231,9 @@ impl Auth {
     pub(in crate::registry) fn accepted(&self, used: Option<Proven>) {
         let Some(used) = used else { return };
         self.is_proven.store(true, Ordering::Relaxed);
+        if used.login.is_none() {
+            self.takes_tokens.store(true, Ordering::Relaxed);
+        }
         if let Some(login) = used.login.filter(|login| login.account().is_in_doubt()) {
             login.taken();
         }
@@ -243,6 +249,27 @@ impl Auth {
             (Some(401 | 403), Some(credential)) => error.of_account(credential.who()),
             _ => error,
         }
+    }
+
+    /// The same, where what went along was fresh.
+    pub(in crate::registry) fn blame_for(&self, fresh: &Proven, error: RegistryError) -> RegistryError {
+        match &*self.credential.lock() {
+            Some(credential)
+                if fresh.login.is_none() && error.status() == Some(401) && !is_about_rights(&error) =>
+            {
+                return error.of_fresh_token(credential.who());
+            }
+            _ => {}
+        }
+        self.blame(error)
+    }
+
+    /// Whether a fresh token was refused by a registry that has taken others.
+    pub(in crate::registry) fn may_take_another(&self, fresh: &Proven, refused: &RegistryError) -> bool {
+        fresh.login.is_none()
+            && refused.status() == Some(401)
+            && !is_about_rights(refused)
+            && self.takes_tokens.load(Ordering::Relaxed)
     }
 
     fn slot(&self, scopes: &Scopes) -> Arc<tokio::sync::Mutex<Slot>> {

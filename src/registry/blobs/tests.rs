@@ -1,8 +1,11 @@
 //! What is asked of blobs, and mounts.
 
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
 use crate::oci::Digest;
-use crate::registry::Mount;
 use crate::registry::testing::{answer, blob, connect, lines, options, registry, repository};
+use crate::registry::{FailureKind, Mount};
 
 type Log = crate::registry::testing::Log;
 
@@ -40,4 +43,29 @@ async fn blobs_are_asked_for_in_two_ways() {
     .await;
     let registry = connect(&here, options()).await.unwrap();
     assert_eq!(registry.head_blob(&repository(), &Digest::of(b"x")).await.unwrap(), Some(1234));
+}
+
+#[tokio::test]
+async fn a_blob_without_an_end_is_read_no_further_than_its_size() {
+    let (here, _) = registry(|seen, _| {
+        let mut answer = answer(200, &[], "");
+        if seen.is("GET", "/blobs/") {
+            let endless =
+                futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from(vec![7; 4096])));
+            *answer.body_mut() = axum::body::Body::from_stream(endless);
+        }
+        answer
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let mut stream = registry.get_blob(&repository(), &Digest::of(b"x"), 10_000).await.unwrap();
+    let mut bytes = 0;
+    let error = loop {
+        match stream.next().await.unwrap() {
+            Ok(piece) => bytes += piece.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(bytes <= 10_000 && error.kind() == FailureKind::Integrity, "{bytes} {error}");
+    assert!(error.to_string().contains("longer than its size, 10000 bytes"), "{error}");
 }

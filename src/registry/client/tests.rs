@@ -12,10 +12,11 @@ use bytes::Bytes;
 use crate::clock;
 use crate::oci::{Digest, Repository};
 use crate::registry::testing::{
-    Log, Seen, Told, answer, blob, connect, lines, options, raw_server, registry, registry_at, repository,
-    request_head, with_password,
+    Log, Seen, Told, answer, blob, connect, late, lines, options, raw_server, registry, registry_at,
+    repository, request_head, with_password,
 };
 use crate::registry::{Access, BlobBody, ClientOptions, FailureKind, Registry, RegistryError};
+use crate::testing::eventually;
 
 fn patient() -> ClientOptions {
     let mut options = options();
@@ -57,7 +58,7 @@ async fn a_redirect_is_followed_without_the_credentials() {
     .await;
     let registry = connect(&here, with_password()).await.unwrap();
     let digest = Digest::of(b"content");
-    let stream = registry.get_blob(&repository(), &digest).await.unwrap();
+    let stream = registry.get_blob(&repository(), &digest, 7).await.unwrap();
     let pieces: Vec<_> = futures_util::TryStreamExt::try_collect(stream).await.unwrap();
     assert_eq!(pieces.concat(), b"content");
     assert_eq!(log.lock().last().unwrap().header("authorization"), "Basic dXNlcjpodW50ZXIy");
@@ -69,7 +70,7 @@ fn everything_can_run_on_any_thread() {
     fn check<T: Send>(_: impl FnOnce(Registry, Repository, Digest, Arc<dyn BlobBody>) -> T) {}
     check(|r, n, d, b| async move { r.push_blob(&n, &d, &b, None).await.map(drop) });
     check(|r, n, d, _| async move { r.mount(&n, &d, &n).await.map(drop) });
-    check(|r, n, d, _| async move { r.get_blob(&n, &d).await.map(drop) });
+    check(|r, n, d, _| async move { r.get_blob(&n, &d, 1).await.map(drop) });
     check(|r, n, _, _| async move { r.put_manifest(&n, "1", "a/b", Bytes::new()).await.map(drop) });
     check(
         |r, _, _, _| async move { Registry::connect(r.endpoint(), ClientOptions::default()).await.map(drop) },
@@ -205,17 +206,17 @@ async fn a_registry_that_hangs_up_on_everybody_for_a_while_is_waited_for() {
 #[tokio::test]
 async fn a_pause_that_exceeds_patience_is_said_and_not_waited_out() {
     let (here, log) = registry(|seen, _| match seen.method.as_str() {
-        "HEAD" => answer(429, &[("retry-after", "900")], ""),
+        "HEAD" => answer(429, &[("retry-after", "3600")], ""),
         _ => closing(seen),
     })
     .await;
     let registry = connect(&here, patient()).await.unwrap();
-    for _ in 0..2 {
-        let error = registry.head_manifest(&repository(), "1").await.unwrap_err();
-        assert!(error.to_string().contains("left alone for 900 s"), "{error}");
+    for name in ["1", "2", "3"] {
+        let error = registry.head_manifest(&repository(), name).await.unwrap_err();
+        assert!(error.to_string().contains("left alone for 3600 s"), "{error}");
         assert!(error.hint().unwrap().contains("--patience"), "{error}");
     }
-    assert_eq!(lines(&log).len(), 3);
+    assert_eq!(lines(&log).len(), 2, "it is not asked again");
 }
 
 #[tokio::test]
@@ -391,4 +392,32 @@ async fn an_overload_without_a_word_of_how_long_costs_each_request_one_more() {
     let (registry, log) = failing(options, |n, _| if n < 30 { 429 } else { 200 }).await;
     assert!(ask(&registry, names("m", 30)).await.iter().all(Result::is_ok));
     assert_eq!(lines(&log).len(), 1 + 30 + 30);
+}
+
+#[tokio::test]
+async fn nothing_is_on_its_way_while_a_pause_lasts() {
+    let (here, log) = registry(|seen, _| match seen.target.as_str() {
+        target if target.ends_with("/manifests/busy") => answer(429, &[("retry-after", "4")], ""),
+        target if target.ends_with("/manifests/slow") => {
+            late(Duration::from_millis(600), answer(200, &[], ""))
+        }
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, patient()).await.unwrap();
+    let start = Instant::now();
+    let name = repository();
+    let (slow, ()) = tokio::join!(registry.head_manifest(&name, "slow"), async {
+        tokio::task::yield_now().await;
+        registry.idle().await;
+        assert!(start.elapsed() >= Duration::from_millis(600), "an answer was to come");
+    });
+    assert!(slow.unwrap().is_some());
+    tokio::select! {
+        _ = registry.head_manifest(&name, "busy") => panic!("the pause is over"),
+        () = async {
+            eventually("it was asked to wait", || lines(&log).len() == 3).await;
+            registry.idle().await;
+        } => {}
+    }
 }

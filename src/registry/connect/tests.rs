@@ -91,6 +91,28 @@ async fn what_is_no_registry_is_called_that() {
 }
 
 #[tokio::test]
+async fn a_front_door_that_leads_to_https_names_it() {
+    use std::io::{Read, Write};
+    let (certificate, key) = authority();
+    let tls = tls_server(&certificate, &key);
+    let secure = raw_server(move |socket| {
+        let session = rustls::ServerConnection::new(Arc::clone(&tls)).unwrap();
+        let mut stream = rustls::StreamOwned::new(session, socket);
+        let _ = stream.read(&mut [0; 4096])?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+    });
+    let (here, _) = registry(move |seen, _| {
+        answer(301, &[("location", &format!("https://{secure}{}", seen.target))], "")
+    })
+    .await;
+    let target: Target = format!("http://{here}").parse().unwrap();
+    let options = ClientOptions { authorities: vec![trusted(&certificate)], ..options() };
+    let error = Registry::connect(&target.endpoint, options).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("it redirects to https://{secure}")), "{error}");
+    assert!(error.hint().unwrap().contains(&format!("write https://{secure}")), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_server_that_says_yes_to_everything_is_no_registry() {
     let (here, _) =
         registry(|_, _| answer(200, &[("content-type", "application/json")], r#"{"status":"ok"}"#)).await;

@@ -409,7 +409,7 @@ async fn bodies_keep_to_a_limit_both_ways_and_no_time_limit_counts_the_wait() {
     assert_eq!(sent, 120_000, "nothing is sent twice");
     assert!(pushed > Duration::from_millis(900) && pushed < Duration::from_secs(10), "{pushed:?}");
     let start = Instant::now();
-    let stream = registry.get_blob(&repository(), &digest).await.unwrap();
+    let stream = registry.get_blob(&repository(), &digest, 60_000).await.unwrap();
     let pieces: Vec<_> = futures_util::TryStreamExt::try_collect(stream).await.unwrap();
     assert_eq!(pieces.concat().len(), 60_000);
     let pulled = start.elapsed();

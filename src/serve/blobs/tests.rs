@@ -36,6 +36,24 @@ async fn a_blob_goes_out_whole_or_in_part() {
 }
 
 #[tokio::test]
+async fn a_blob_stays_while_a_manifest_names_it() {
+    let (_folder, registry) = with_registry().await;
+    registry.image("a", "1").await;
+    let blob = |repository: &str| format!("{repository}/blobs/{}", Digest::of(b"1"));
+    registry.blob("b", b"1").await;
+    let refused = registry.send(Method::DELETE, &blob("a")).await;
+    assert_eq!(refused.status(), 403);
+    assert_eq!(codes(refused).await, ["DENIED"]);
+    assert_eq!(registry.send(Method::GET, &blob("a")).await.status(), 200);
+    assert_eq!(
+        registry.send(Method::DELETE, &blob("b")).await.status(),
+        202,
+        "in another repository nothing does"
+    );
+    registry.stop().await;
+}
+
+#[tokio::test]
 async fn a_mount_copies_nothing_and_a_declined_one_opens_a_session() {
     let (_folder, registry) = with_registry().await;
     registry.blob("from", b"blob").await;

@@ -178,7 +178,7 @@ async fn a_blob_that_came_with_one_request_and_half_leaves_nothing() {
     let (folder, registry) = with_registry().await;
     let mut raw = tokio::net::TcpStream::connect(registry.address).await.unwrap();
     let path = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"01234567"));
-    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n0123");
+    let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8\r\n\r\n0123");
     raw.write_all(head.as_bytes()).await.unwrap();
     eventually("half of the blob is there", || !files(folder.path()).is_empty()).await;
     // Killed now, it would lie where the next start clears up.

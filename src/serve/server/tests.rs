@@ -80,15 +80,21 @@ async fn what_is_here_and_whether_it_is_well() {
 async fn a_client_that_died_gives_its_upload_free() {
     let folder = TempDir::new().unwrap();
     let short = Duration::from_millis(200);
-    let limits = ServerLimits { connections: 10, head_timeout: short, rate_window: short, rate_bytes: 1 };
+    let limits = ServerLimits {
+        connections: 10,
+        head_timeout: short,
+        rate_window: short,
+        rate_bytes: 1,
+        ..ServerLimits::default()
+    };
     let registry =
         Registry::start_with(folder.path(), ServerOptions { limits, ..ServerOptions::default() }).await;
     let session = registry.session("a").await;
     let mut dead = tokio::net::TcpStream::connect(registry.address).await.unwrap();
-    let head = format!("PATCH {session} HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n0123");
+    let head = format!("PATCH {session} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8\r\n\r\n0123");
     dead.write_all(head.as_bytes()).await.unwrap();
     let mut silent = tokio::net::TcpStream::connect(registry.address).await.unwrap();
-    silent.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\nx-half").await.unwrap();
+    silent.write_all(b"GET /v2/ HTTP/1.1\r\nhost: localhost\r\nx-half").await.unwrap();
     let mut heard = Vec::new();
     dead.read_to_end(&mut heard).await.unwrap();
     assert!(heard.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&heard));
@@ -106,7 +112,7 @@ async fn who_waits_for_a_place_is_served() {
         Registry::start_with(folder.path(), ServerOptions { limits, ..ServerOptions::default() }).await;
     let ask = async |_| {
         let mut stream = tokio::net::TcpStream::connect(registry.address).await.unwrap();
-        stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
@@ -114,6 +120,34 @@ async fn who_waits_for_a_place_is_served() {
     for answer in join_all((0..30).map(ask)).await {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
+    registry.stop().await;
+}
+
+/// Clients that begin uploads and send no more of them do not keep others out, and may go on with them later.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_stand_still_give_way_to_who_needs_their_place() {
+    let folder = TempDir::new().unwrap();
+    let limits =
+        ServerLimits { connections: 2, yields_after: Duration::from_millis(100), ..ServerLimits::default() };
+    let registry =
+        Registry::start_with(folder.path(), ServerOptions { limits, ..ServerOptions::default() }).await;
+    let session = registry.session("a").await;
+    let mut held = Vec::new();
+    for head in [format!("PATCH {session}"), "PUT /v2/a/manifests/1".to_owned()] {
+        let mut stream = tokio::net::TcpStream::connect(registry.address).await.unwrap();
+        let head = format!("{head} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8\r\n\r\n0123");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    for _ in 0..3 {
+        let mut stream = tokio::net::TcpStream::connect(registry.address).await.unwrap();
+        stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    drop(held);
+    assert_eq!(registry.patch(&session, Some("4-7"), b"4567").await.status(), 202);
     registry.stop().await;
 }
 
@@ -125,13 +159,13 @@ async fn a_connection_that_becomes_idle_gives_its_place_to_one_that_waits() {
     let registry =
         Registry::start_with(folder.path(), ServerOptions { limits, ..ServerOptions::default() }).await;
     let session = registry.session("a").await;
-    let upload = format!("PATCH {session} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n01");
+    let upload = format!("PATCH {session} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n01");
     let mut busy = tokio::net::TcpStream::connect(registry.address).await.unwrap();
     busy.write_all(upload.as_bytes()).await.unwrap();
     let mut waiting = Vec::new();
     for _ in 0..3 {
         let mut stream = tokio::net::TcpStream::connect(registry.address).await.unwrap();
-        stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         waiting.push(stream);
     }
     busy.write_all(b"23").await.unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 
 use reqwest::Method;
 
-use super::super::tests::with_registry;
+use super::super::tests::{Registry, with_registry};
 use crate::oci::Digest;
 
 #[tokio::test]
@@ -38,5 +38,18 @@ async fn a_manifest_that_rotted_is_absent_until_it_comes_again() {
     assert_eq!(registry.manifest("a", "v1", &image).await.status(), 201);
     let response = registry.send(Method::GET, "a/manifests/v1").await;
     assert_eq!(response.text().await.unwrap(), image.to_string());
+    registry.stop().await;
+}
+
+/// A store that is made anew at the old path would be one without a lock.
+#[tokio::test]
+async fn a_root_that_is_moved_away_is_not_made_anew() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let root = folder.path().join("root");
+    let registry = Registry::start(&root).await;
+    fs::rename(&root, folder.path().join("moved")).unwrap();
+    let refused = registry.send(Method::POST, "a/blobs/uploads/").await;
+    assert_eq!(refused.status(), 500);
+    assert!(!root.exists());
     registry.stop().await;
 }
