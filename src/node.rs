@@ -7,3 +7,4 @@ pub(crate) mod containerd;
 pub(crate) mod hosts;
 pub(crate) mod lint;
 pub(crate) mod render;
+mod types;

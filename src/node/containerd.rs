@@ -17,6 +17,7 @@ mod registry;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod types;
 
 use super::hosts::Version;
 use crate::document::{Node, Position};
@@ -57,6 +58,8 @@ pub(crate) enum Stop {
     FileVersion { number: u8, newest: u8 },
     /// A name of a plugin that is not whole, in a file of version 2.
     PluginName(String),
+    /// The same in `disabled_plugins` or `required_plugins`.
+    ListedName { list: &'static str, name: String },
     /// An imported file is of a newer version than the main one.
     NewerImport { number: u8, main: u8 },
     /// `mirrors` beside `config_path`.
@@ -65,8 +68,10 @@ pub(crate) enum Stop {
     MirrorsBesideDefault,
     /// `configs.*.tls` beside `config_path`.
     TlsBesideConfigPath(Origin),
-    /// A value of another type than the one that is read.
+    /// A value of another type than the one that the plugin reads.
     Type { key: String, wanted: &'static str },
+    /// The same for a key that containerd itself reads, and not a plugin.
+    RootType { key: String, wanted: &'static str },
 }
 
 /// A table `plugins.X.registry` that is not read.
@@ -94,7 +99,8 @@ pub(crate) enum Unread {
 
 /// What `version` makes of the files, in the order in which they are read; the first is the main one.
 pub(crate) fn read(files: &[Node], version: Version) -> Effective {
-    let merged = merge::merge(files, version);
+    let mut merged = merge::merge(files, version);
+    merged.stops.extend(types::root(files));
     registry::effective(merged, version)
 }
 

@@ -41,6 +41,11 @@ pub(crate) use resolve::{Host, Origin, is_loopback, split_port};
 pub(crate) use version::Version;
 pub(crate) use write::Quoted;
 
+/// Why Go does not take a text for a URL.
+pub(crate) fn url_fault(text: &str) -> Option<String> {
+    go::url(text).err()
+}
+
 /// The name of the file in each directory.
 pub(crate) const FILE_NAME: &str = "hosts.toml";
 

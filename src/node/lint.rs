@@ -88,6 +88,8 @@ pub(crate) trait Files: std::fmt::Debug {
     fn place(&self, path: &Path) -> NodePath;
     /// What is in a folder of this disk, by name.
     fn entries(&self, path: &Path) -> Vec<DirEntry>;
+    /// Whether all of the node that a file is of is there to be looked at: it is this machine, or somebody said so.
+    fn is_whole(&self, file: &Path) -> bool;
 }
 
 /// What is in a folder.
@@ -161,7 +163,7 @@ impl<'a> FileFindings<'a> {
     /// A file with certificates of authorities.
     fn authority(&mut self, files: &dyn Files, at: Position, path: &Path, effect: &str) {
         let found = files.authorities(&self.source.path, path);
-        self.certificate(found, at, effect, "put the authority's certificate there as PEM");
+        self.certificate(files, found, at, effect, "put the authority's certificate there as PEM");
     }
 
     /// A client certificate and the file with its key.
@@ -180,12 +182,21 @@ impl<'a> FileFindings<'a> {
                 "put both the certificate and its key into the file, or name a pair: client = [[\"CERTIFICATE\", \"KEY\"]]"
             }
         };
-        self.certificate(found, at, effect, fix);
+        self.certificate(files, found, at, effect, fix);
     }
 
-    fn certificate(&mut self, found: Certificate, at: Position, effect: &str, fix: &str) {
+    fn certificate(&mut self, files: &dyn Files, found: Certificate, at: Position, effect: &str, fix: &str) {
         match found {
             Certificate::Good => {}
+            Certificate::Missing(path) if self.may_lie_on_the_node(files, &path) => self.warning(
+                "certificate-missing",
+                at,
+                [
+                    format!("{} does not exist here", path.display()),
+                    format!("if the node does not have it either, {effect}"),
+                    "look on the node, or name a copy of all of it with --root".to_owned(),
+                ],
+            ),
             Certificate::Missing(path) => self.error(
                 "certificate-missing",
                 at,
@@ -199,6 +210,23 @@ impl<'a> FileFindings<'a> {
                 self.error("certificate-unusable", at, [why, effect.to_owned(), fix.to_owned()]);
             }
         }
+    }
+
+    /// Whether a path is one of a node's that a copy of its configuration need not have: absolute, and neither below the folder
+    /// of the file or its tree nor beside files that were copied.
+    fn may_lie_on_the_node(&self, files: &dyn Files, path: &Path) -> bool {
+        let file = &self.source.path;
+        if path.is_relative() || files.is_whole(file) {
+            return false;
+        }
+        let tree = file.ancestors().skip(1).find(|folder| folder.ends_with("certs.d"));
+        let own = [file.parent(), tree].into_iter().flatten();
+        if own.into_iter().any(|own| path.starts_with(own) || path.starts_with(files.place(own).shown())) {
+            return false;
+        }
+        let folder = path.parent().and_then(Path::to_str).unwrap_or_default();
+        let here = files.matching(file, folder);
+        !here.iter().any(|here| files.entries(here).iter().any(|entry| !entry.is_folder))
     }
 
     fn plain_http(&mut self, at: Position, url: &str) {
@@ -250,18 +278,19 @@ impl<'a> FileFindings<'a> {
 pub(crate) fn lint(sources: &[NodeFile], options: &LintOptions, files: &dyn Files) -> Vec<Finding> {
     let sets = config_set::gather(sources, files);
     let trees = tree::find(sources, &sets, files);
+    let reads_hosts = options.containerd.is_none_or(|version| version >= Version::HOSTS_TOML);
     let mut found = Vec::new();
     for source in sources {
         let mut findings = FileFindings::new(source);
         match source.kind {
-            FileKind::HostsToml if trees.is_in_place(&source.path) => {
+            FileKind::HostsToml if trees.is_in_place(&source.path) && reads_hosts => {
                 hosts_toml::check(&mut findings, options, files);
             }
             // Told of with the trees.
             FileKind::HostsToml | FileKind::Stray => {}
             FileKind::ConfigToml => found.extend(config_toml::check_syntax(source)),
             FileKind::RegistriesConf => registries_conf::check(&mut findings, options),
-            FileKind::RegistriesYaml => registries_yaml::check(&mut findings, files),
+            FileKind::RegistriesYaml => registries_yaml::check(&mut findings, options, files),
             FileKind::DaemonJson => daemon_json::check(&mut findings),
             FileKind::Objects => found.extend(objects::check(source, options, files)),
         }
@@ -292,10 +321,9 @@ fn check_sets(
         let here = trees.of_node(set.place.root.as_deref(), &roots);
         let check = |version: Version| {
             let effective = containerd::read(&set.parsed, version);
-            let mut findings = config_toml::SetFindings::new(set);
+            let mut findings = config_toml::SetFindings::new(set, options.containerd);
             if config_toml::check(&mut findings, &effective, version, files) {
-                let check =
-                    config_path::Check { set, effective: &effective, version, trees: &here, options, files };
+                let check = config_path::Check { set, effective: &effective, version, trees: &here, files };
                 check.run(&mut findings);
             }
             (version, findings.end())

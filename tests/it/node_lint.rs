@@ -94,7 +94,7 @@ const CASES: &[Case] = &[
     Case { folder: "docker-mirror-with-namespace", args: &[], rule: "mirror-with-path", path: "etc/docker/daemon.json", line: Some(3), effect: "does not start again before 25.0 and 24.0.8" },
     Case { folder: "docker-mirror-without-scheme", args: &[], rule: "no-scheme", path: "etc/docker/daemon.json", line: Some(2), effect: "does not start" },
     Case { folder: "docker-comma-at-the-end", args: &[], rule: "not-json", path: "etc/docker/daemon.json", line: Some(3), effect: "does not start" },
-    Case { folder: "docker-misspelt-key", args: &[], rule: "unknown-key", path: "etc/docker/daemon.json", line: Some(2), effect: "does not start" },
+    Case { folder: "docker-misspelt-key", args: &[], rule: "unknown-key", path: "etc/docker/daemon.json", line: Some(2), effect: "passes it over" },
 ];
 
 /// A copy whose modes are those of a careless administrator. Names hold `%3A` and `%2A` where nodes have `:` and `*`.

@@ -241,7 +241,7 @@ pub(crate) const RULES: &[Rule] = &[
         files: In(
             "node/containerd node/hosts/go node/hosts/parse node/hosts/resolve node/hosts/version node/hosts/write node/render \
              node/lint/by_version node/lint/config_path node/lint/config_set node/lint/config_toml node/lint/daemon_json node/lint/hosts_toml \
-             node/lint/registries_conf node/lint/registries_yaml node/lint/tree node/lint/url",
+             node/lint/registries_conf node/lint/registries_yaml node/lint/tree node/lint/url node/types",
         ),
         modules: Names::None,
         paths: These("std::fs std::process std::env std::thread std::os tokio reqwest tempfile"),

@@ -43,7 +43,34 @@ pub(super) fn merge(files: &[Node], version: Version) -> Merged {
         two_three(files)
     };
     merged.disabled = disabled(files, version);
+    merged.stops.extend(listed_names(files, version));
     merged
+}
+
+/// Names in lists of plugins that are not whole: `cri` in a file of version 2. 1.x looks at all lists once a file is of version
+/// 2; 2.x completes those of files of version 1, and lets anything with a dot pass.
+fn listed_names(files: &[Node], version: Version) -> Vec<(Origin, Stop)> {
+    let is_two = version >= Version::TWO;
+    let form = files.iter().map(number).rfind(|said| *said > 0).unwrap_or(1);
+    let mut stops = Vec::new();
+    for (file, document) in files.iter().enumerate() {
+        let is_new = if is_two { number(document) >= 2 } else { form >= 2 };
+        for list in ["disabled_plugins", "required_plugins"] {
+            let names = document.get(list).filter(|_| is_new).map(Node::items).unwrap_or_default();
+            for (name, at) in names.iter().filter_map(|item| Some((item.text()?, item.at))) {
+                let is_whole = if is_two { name.contains('.') } else { !is_short(name) };
+                if !is_whole {
+                    stops.push((Origin { file, at }, Stop::ListedName { list, name: name.to_owned() }));
+                }
+            }
+        }
+    }
+    stops
+}
+
+/// Whether 1.x refuses a name of a plugin in a file of version 2.
+fn is_short(name: &str) -> bool {
+    !name.starts_with("io.containerd.") || name.splitn(4, '.').count() < 4
 }
 
 /// All tables of registries of all files.
@@ -92,9 +119,7 @@ fn one(files: &[Node], version: Version) -> Merged {
     {
         stops.push((at, Stop::FileVersion { number: form, newest: NEWEST_NUMBERS[0] }));
     } else if form >= 2 {
-        let short = |plugin: &&Branch| {
-            !plugin.name.starts_with("io.containerd.") || plugin.name.splitn(4, '.').count() < 4
-        };
+        let short = |plugin: &&Branch| is_short(&plugin.name);
         stops.extend(
             all.iter().filter(short).map(|plugin| (plugin.at, Stop::PluginName(plugin.name.clone()))),
         );

@@ -1,8 +1,8 @@
 //! What containerd knows of registries, and whether it starts with that.
 
 use super::merge::{Merged, migrate};
-use super::tree::{Branch, Item, get};
-use super::{Effective, Origin, Stop};
+use super::tree::{Branch, get};
+use super::{Effective, Origin, Stop, types};
 use crate::document::Meaning;
 use crate::node::hosts::Version;
 
@@ -29,7 +29,7 @@ pub(super) fn effective(merged: Merged, version: Version) -> Effective {
     migrate(&mut images, migrated.as_ref());
     let registry_table = get(&images, "registry").cloned();
     let table = registry_table.as_ref().map(|table| table.branches().to_vec()).unwrap_or_default();
-    types(&table, &mut stops);
+    stops.extend(registry_table.as_ref().map(|table| types::registry(table, version)).unwrap_or_default());
     let below = |name: &str| get(&table, name).map(|branch| branch.branches().to_vec()).unwrap_or_default();
     let (mirrors, configs) = (below("mirrors"), below("configs"));
     let written = get(&table, "config_path").and_then(|path| Some((path.text()?.to_owned(), path.at)));
@@ -79,44 +79,4 @@ fn pulls_locally(images: &[Branch], registry: &[Branch]) -> bool {
         || flag("image_pull_with_sync_fs") == Some(true)
         || downloads.and_then(|node| node.scalar()).is_some_and(|scalar| scalar.text != "3")
         || ["mirrors", "configs", "auths"].into_iter().any(has_any)
-}
-
-/// Types that do not fit stop the plugin.
-fn types(table: &[Branch], stops: &mut Vec<(Origin, Stop)>) {
-    let mut wrong =
-        |branch: &Branch, key: String, wanted| stops.push((branch.at, Stop::Type { key, wanted }));
-    for branch in table {
-        match (branch.name.as_str(), &branch.item) {
-            ("config_path", item) if !is_text(item) => wrong(branch, "config_path".to_owned(), "a text"),
-            (name @ ("mirrors" | "configs" | "auths" | "headers"), Item::Value(_)) => {
-                wrong(branch, name.to_owned(), "a table");
-            }
-            ("mirrors", Item::Table(mirrors)) => {
-                for mirror in mirrors {
-                    let key = format!("mirrors.{:?}", mirror.name);
-                    match (&mirror.item, mirror.get("endpoint").map(|endpoint| &endpoint.item)) {
-                        (Item::Value(_), _) => wrong(mirror, key, "a table"),
-                        (_, Some(item)) if !is_texts(item) => {
-                            wrong(mirror, format!("{key}.endpoint"), "a list of texts");
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            ("configs", Item::Table(configs)) => {
-                for config in configs.iter().filter(|config| config.value().is_some()) {
-                    wrong(config, format!("configs.{:?}", config.name), "a table");
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn is_text(item: &Item) -> bool {
-    matches!(item, Item::Value(node) if node.text().is_some())
-}
-
-fn is_texts(item: &Item) -> bool {
-    matches!(item, Item::Value(node) if node.sequence().is_some_and(|items| items.iter().all(|item| item.text().is_some())))
 }

@@ -23,8 +23,12 @@ impl Version {
     pub(crate) const OVERRIDE_PATH: Self = Self::new(1, 6, 0);
     /// The first that takes a file without any `[host]` table, and no longer knows `tls` tables in `config.toml`.
     pub(crate) const TWO: Self = Self::new(2, 0, 0);
-    /// The first that knows `dial_timeout`.
-    pub(crate) const DIAL_TIMEOUT: Self = Self::new(2, 1, 0);
+    /// The first that looks for `_default`.
+    pub(crate) const DEFAULT_FOLDER: Self = Self::new(1, 6, 18);
+    /// The first that reads `hosts.toml` for Kubernetes.
+    pub(crate) const HOSTS_TOML: Self = Self::new(1, 5, 0);
+    /// The first that knows `dial_timeout`: 2.1, and the line of 2.0 since this.
+    pub(crate) const DIAL_TIMEOUT: Self = Self::new(2, 0, 7);
     /// The first that pulls through the transfer service, which takes a list in `config_path` for one folder.
     pub(crate) const TRANSFER: Self = Self::new(2, 1, 0);
     /// The first that knows the capability `referrers`.

@@ -19,6 +19,22 @@ const KNOWN: [Version; 7] = [
     Version::MIGRATES_FILES,
 ];
 
+/// What says that a version reads the set otherwise than it was meant. Other mistakes are made in what is read.
+const READING: [&str; 12] = [
+    "both-styles",
+    "config-path-list",
+    "cri-disabled",
+    "mirrors-in-2.2",
+    "newer-import",
+    "no-config-path",
+    "replaced-table",
+    "tls-table-gone",
+    "unsupported-version",
+    "wrong-plugin-name",
+    "wrong-plugin-table",
+    "wrong-type",
+];
+
 /// The versions that may read these files: the one that was given, or all that know the form they have.
 pub(super) fn candidates(files: &[Node], options: &LintOptions) -> Vec<Version> {
     if let Some(version) = options.containerd {
@@ -36,13 +52,18 @@ pub(super) fn candidates(files: &[Node], options: &LintOptions) -> Vec<Version> 
     if fit.is_empty() { KNOWN.to_vec() } else { fit }
 }
 
-/// Where a finding is, and its rule.
+/// Where a finding is.
+type Place = (PathBuf, Option<usize>);
+/// The same, and its rule.
 type Key = (PathBuf, Option<usize>, String);
+/// A finding, and the versions for which it holds.
+type Held = (Finding, Vec<Version>);
 
-/// Joins what was found for each version. What not all of them do is told with those that do, and is no error.
+/// Joins what was found for each version. What only some of them do is told with their names, and is an error only where each
+/// of the others does something else wrong.
 pub(super) fn join(found: Vec<(Version, Vec<Finding>)>) -> Vec<Finding> {
     let all: Vec<Version> = found.iter().map(|(version, _)| *version).collect();
-    let mut joined: BTreeMap<Key, (Finding, Vec<Version>)> = BTreeMap::new();
+    let mut joined: BTreeMap<Key, Held> = BTreeMap::new();
     for (version, findings) in found {
         for finding in findings {
             let key = (finding.path.clone(), finding.line, finding.rule.to_string());
@@ -52,43 +73,93 @@ pub(super) fn join(found: Vec<(Version, Vec<Finding>)>) -> Vec<Finding> {
             }
         }
     }
-    let places: BTreeMap<(PathBuf, Option<usize>), usize> =
-        joined.iter().fold(BTreeMap::new(), |mut places, ((path, line, _), (_, versions))| {
-            let most = places.entry((path.clone(), *line)).or_insert(0);
-            *most = versions.len().max(*most);
-            places
-        });
-    let one_for_each_place = joined.into_values().filter(|(finding, versions)| {
-        // Different versions may have different words for one mistake: those of most versions are told.
-        versions.len() == all.len()
-            || places.get(&(finding.path.clone(), finding.line)) == Some(&versions.len())
-    });
-    one_for_each_place.filter_map(|(finding, versions)| limited(finding, &versions, &all)).collect()
+    // Those for which nothing is wrong that is not wrong for all.
+    let is_wrong = |version: &Version| {
+        let own = joined.values().filter(|(_, versions)| versions.len() < all.len());
+        own.into_iter().any(|(finding, versions)| {
+            finding.severity == Severity::Error
+                && READING.contains(&finding.rule.as_ref())
+                && versions.contains(version)
+        })
+    };
+    let right: Vec<Version> = all.iter().filter(|version| !is_wrong(version)).copied().collect();
+    let mut places: BTreeMap<Place, Vec<Held>> = BTreeMap::new();
+    for ((path, line, _), found) in joined {
+        places.entry((path, line)).or_default().push(found);
+    }
+    let told = places.into_values().flat_map(|found| one_for_each(found, &all, right.is_empty()));
+    told.filter_map(|(finding, versions)| limited(finding, &versions, &all, &right)).collect()
 }
 
-fn limited(finding: Finding, versions: &[Version], all: &[Version]) -> Option<Finding> {
+/// Different versions may have different words for one mistake at one place: those of most versions are told, and where all
+/// do something wrong, those of the others too.
+fn one_for_each(mut found: Vec<Held>, all: &[Version], all_wrong: bool) -> Vec<Held> {
+    found.sort_by_key(|(_, versions)| std::cmp::Reverse(versions.len()));
+    let most = found.first().map_or(0, |(_, versions)| versions.len());
+    let mut covered: Vec<Version> = Vec::new();
+    found.retain(|(_, versions)| {
+        let adds = versions.iter().any(|version| !covered.contains(version));
+        let told = versions.len() == all.len() || versions.len() == most || all_wrong && adds;
+        if told {
+            covered.extend(versions);
+        }
+        told
+    });
+    found
+}
+
+fn limited(finding: Finding, versions: &[Version], all: &[Version], right: &[Version]) -> Option<Finding> {
     if versions.len() == all.len() {
         return Some(finding);
     }
-    // What a later patch has mended is told to those who name the version.
-    if versions == [Version::DEFAULT_FOLDERS] {
-        return None;
-    }
-    // A file that 1.x may read as well, and reads rightly, is not said to be wrong.
-    if all.iter().any(|version| *version < Version::TWO && !versions.contains(version)) {
-        return None;
+    let is_one = |version: &Version| *version < Version::TWO;
+    // Every version does something wrong, or only one that few nodes have does not.
+    let is_certain = right.iter().all(|version| *version >= Version::MIGRATES_FILES)
+        && (right.is_empty() || versions.iter().any(is_one));
+    if !is_certain {
+        // What a later patch has mended is told to those who name the version.
+        if versions == [Version::DEFAULT_FOLDERS] {
+            return None;
+        }
+        // A file that 1.x may read as well, and reads rightly, is not said to be wrong.
+        if right.iter().any(|version| is_one(version) && !versions.contains(version)) {
+            return None;
+        }
     }
     let effect = format!("with containerd {}: {}", range(versions, all), finding.effect);
-    Some(Finding { severity: finding.severity.max(Severity::Warning), effect, ..finding })
+    let severity = if is_certain { finding.severity } else { finding.severity.max(Severity::Warning) };
+    Some(Finding { severity, effect, ..finding })
 }
 
-/// `1.6 to 2.0`, `2.2 and 2.3`.
+/// `1.6 to 2.0`, `2.2 and later`: lines of versions, for each of which one release or two were tried.
 fn range(versions: &[Version], all: &[Version]) -> String {
+    // 2.2.0 and 2.2.1 are not like the rest of their line.
+    let first = |version: &Version| match *version {
+        Version::DEFAULT_WITHOUT_MIRRORS => "2.2.2".to_owned(),
+        version => line(version),
+    };
+    let last = |version: &Version| match *version {
+        Version::DEFAULT_FOLDERS => "2.2.1".to_owned(),
+        version => line(version),
+    };
     let is_run = all.windows(versions.len()).any(|window| window == versions);
     match versions {
-        [only] => only.to_string(),
-        [first, .., last] if is_run && *last == Version::NEWEST => format!("{first} and later"),
-        [first, .., last] if is_run => format!("{first} to {last}"),
-        _ => versions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        [Version::DEFAULT_FOLDERS] => "2.2.0 and 2.2.1".to_owned(),
+        [only] => first(only),
+        [from, .., to] if is_run && *to == Version::NEWEST => format!("{} and later", first(from)),
+        [from, .., to] if is_run && line(*from) == line(*to) => line(*from),
+        [from, to] if is_run => format!("{} and {}", first(from), last(to)),
+        [from, .., to] if is_run => format!("{} to {}", first(from), last(to)),
+        _ => {
+            let mut lines: Vec<String> = versions.iter().map(|version| line(*version)).collect();
+            lines.dedup();
+            lines.join(", ")
+        }
     }
+}
+
+/// `2.2` of 2.2.1.
+fn line(version: Version) -> String {
+    let (major, minor) = version.line();
+    format!("{major}.{minor}")
 }

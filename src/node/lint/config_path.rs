@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::config_set::ConfigSet;
 use super::config_toml::SetFindings;
-use super::{Files, LintOptions, NodePath};
+use super::{Files, NodePath};
 use crate::document::Severity;
 use crate::node::containerd::{DEFAULT_FOLDERS, Effective, FIRST, NEW, OLD, number};
 use crate::node::hosts::Version;
@@ -22,7 +22,6 @@ pub(super) struct Check<'a> {
     pub(super) effective: &'a Effective,
     pub(super) version: Version,
     pub(super) trees: &'a [&'a NodePath],
-    pub(super) options: &'a LintOptions,
     pub(super) files: &'a dyn Files,
 }
 
@@ -31,6 +30,11 @@ fn is_at(tree: &NodePath, path: &str) -> bool {
     // `${SNAP_DATA}/args/certs.d` and the like are filled in before containerd reads them.
     let below = path.rsplit(['}', '$']).next().unwrap_or(path).trim_start_matches('/').trim_end_matches('/');
     !below.is_empty() && tree.path.ends_with(below)
+}
+
+/// Docker's own, for certificates.
+fn is_docker(tree: &NodePath) -> bool {
+    tree.path.ends_with("etc/docker/certs.d")
 }
 
 fn is_filled_in(path: &str) -> bool {
@@ -81,7 +85,7 @@ impl Check<'_> {
             findings.of(at.file).error("tree-not-read", at.at, [what, effect, fix]);
         } else if !exists && !self.trees.iter().any(|tree| self.reads(tree)) {
             // A copy of a node may be a copy of this file alone.
-            let is_certain = unread.is_some() || self.is_whole();
+            let is_certain = unread.is_some() || self.files.is_whole(main);
             let severity = if is_certain { Severity::Error } else { Severity::Warning };
             let what = match unread {
                 Some(tree) => {
@@ -93,14 +97,28 @@ impl Check<'_> {
         }
     }
 
-    /// Whether all of the node is there to be looked at: it is this machine, or somebody said so.
-    fn is_whole(&self) -> bool {
-        self.options.root.is_some() || self.set.place.root.as_deref() == Some(Path::new("/"))
-    }
-
     fn without_config_path(&self, findings: &mut SetFindings<'_>) {
         let registry = &self.effective.registry;
         let tree = self.trees.first().copied();
+        if let Some(at) = self.effective.disabled {
+            // Docker's package switches it off. Alone, that is as it should be; with registries, it is told of with them.
+            if let Some(tree) = tree.filter(|tree| registry.table.is_empty() && !is_docker(tree)) {
+                let words = [
+                    format!(
+                        "disabled_plugins switches off the plugin that pulls images for Kubernetes, and a tree of hosts.toml lies at {}",
+                        tree.shown()
+                    ),
+                    "only ctr and nerdctl read the tree: no image of a pod is asked of a mirror".to_owned(),
+                    format!(
+                        "where this containerd serves Kubernetes, take the name out of disabled_plugins, and {}",
+                        self.set(&tree.shown())
+                    ),
+                ];
+                let severity = if self.set.has_unseen_imports { Severity::Warning } else { Severity::Error };
+                findings.of(at.file).add(severity, "cri-disabled", at.at, words);
+            }
+            return;
+        }
         if let Some(mirror) = registry.mirrors.first() {
             if let Some(tree) = tree {
                 let what = format!("mirrors stand here, and a tree of hosts.toml lies at {}", tree.shown());
@@ -117,7 +135,7 @@ impl Check<'_> {
         if is_read || registry.folders.len() > 1 && tree.is_none_or(|tree| tree.root.is_none()) {
             return;
         }
-        let place = tree.filter(|tree| tree.root.is_some() && !tree.path.ends_with("etc/docker/certs.d"));
+        let place = tree.filter(|tree| tree.root.is_some() && !is_docker(tree));
         let place = place.map_or_else(|| first_default().to_owned(), NodePath::shown);
         if registry.folders.len() > 1 {
             let what = format!("no config_path, and the tree lies at {place}");
@@ -133,8 +151,7 @@ impl Check<'_> {
             )
         };
         let Some(tree) = tree else {
-            let effect =
-                format!("containerd {} {how}; without a mirror that is as it should be", self.version);
+            let effect = format!("{} {how}; without a mirror that is as it should be", findings.runtime);
             let words = ["no config_path".to_owned(), effect, self.set(&place)];
             findings.of(file).add(Severity::Note, "no-config-path", at, words);
             return;
@@ -144,7 +161,7 @@ impl Check<'_> {
         let but = if is_certain { "" } else { ", unless a file that this one imports names it" };
         let words = [
             format!("no config_path, and a tree of hosts.toml lies at {}", tree.shown()),
-            format!("containerd {} {how}{but}: {NOBODY}", self.version),
+            format!("{} {how}{but}: {NOBODY}", findings.runtime),
             self.set(&place),
         ];
         findings.of(file).add(severity, "no-config-path", at, words);

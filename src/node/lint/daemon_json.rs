@@ -5,42 +5,54 @@
 //! <https://github.com/moby/moby/blob/master/daemon/config/config.go>. Mirrors with a path are taken since 25.0 and 24.0.8
 //! (<https://github.com/moby/moby/pull/46594>, <https://github.com/moby/moby/pull/46944>).
 
+mod keys;
+
 use std::net::IpAddr;
 
 use super::{FileFindings, url};
 use crate::document::{Entry, Node, Position, json};
+use crate::node::hosts;
 
 const STOPS: &str = "the daemon does not start again";
+/// Registries that hold no images of Docker Hub.
+const PUBLIC: [&str; 8] = [
+    "gcr.io",
+    "ghcr.io",
+    "k8s.gcr.io",
+    "mcr.microsoft.com",
+    "nvcr.io",
+    "quay.io",
+    "registry.k8s.io",
+    "registry.redhat.io",
+];
 
 pub(super) fn check(findings: &mut FileFindings<'_>) {
     // A byte order mark is taken off, and an empty file is one without settings.
     let text = findings.source.text.trim_start_matches('\u{feff}');
-    if text.trim().is_empty() {
+    if matches!(text.trim(), "" | "null") {
         return;
     }
     let document = match json::read(text) {
         Ok(document) => document,
+        // Go's reader takes them.
+        Err(error) if error.message.contains("for the second time") => {
+            let effect =
+                "the daemon takes the later one alone. What else is wrong here shows when that is mended";
+            return findings.warning("key-twice", error.at, [error.message, effect.to_owned(), error.fix]);
+        }
         Err(error) => {
             let effect = STOPS.to_owned();
             return findings.error("not-json", error.at, [error.message, effect, error.fix]);
         }
     };
-    for Entry { key, .. } in document.entries() {
-        let meant = match key.name.as_str() {
-            "registry-mirror" | "registry_mirrors" | "registryMirrors" | "mirrors" => "registry-mirrors",
-            "insecure-registry" | "insecure_registries" | "insecureRegistries" => "insecure-registries",
-            "auths" | "auth" | "credHelpers" | "credsStore" => "the config.json of the user who pulls",
-            _ => continue,
-        };
-        let words = [
-            format!("the daemon does not know the key {:?}", key.name),
-            STOPS.to_owned(),
-            format!("it belongs into {meant}"),
-        ];
-        findings.error("unknown-key", key.at, words);
+    if document.mapping().is_none() {
+        let words =
+            ["the file is not an object".to_owned(), STOPS.to_owned(), "write { … } around it".to_owned()];
+        return findings.error("wrong-type", document.at, words);
     }
+    keys::check(findings, &document);
     for key in ["registry-mirrors", "insecure-registries"] {
-        for (text, at) in list(findings, &document, key) {
+        for (text, at) in list(&document, key) {
             if key == "registry-mirrors" {
                 check_mirror(findings, text, at);
             } else {
@@ -52,15 +64,9 @@ pub(super) fn check(findings: &mut FileFindings<'_>) {
 }
 
 /// The entries of a list of texts.
-fn list<'a>(findings: &mut FileFindings<'_>, document: &'a Node, key: &str) -> Vec<(&'a str, Position)> {
-    let Some(Entry { key: at, value }) = document.entry(key) else { return Vec::new() };
-    let is_list =
-        value.is_null() || value.sequence().is_some_and(|items| items.iter().all(|it| it.text().is_some()));
-    if !is_list {
-        let what = format!("{key} is not a list of texts");
-        findings.error("wrong-type", at.at, [what, STOPS.to_owned(), format!("write {key:?}: [\"…\"]")]);
-    }
-    value.texts()
+fn list<'a>(document: &'a Node, key: &str) -> Vec<(&'a str, Position)> {
+    let list = document.get(key).filter(|value| value.sequence().is_some());
+    list.map(Node::texts).unwrap_or_default()
 }
 
 /// The daemon takes keys of any table for known ones, and reads these at the top alone.
@@ -118,29 +124,48 @@ fn is_network(text: &str) -> bool {
 fn check_mirror(findings: &mut FileFindings<'_>, mirror: &str, at: Position) {
     let parts = url::parts(mirror);
     let stops = STOPS.to_owned();
-    match parts.scheme {
+    let scheme = parts.scheme.map(str::to_ascii_lowercase);
+    let right = || format!("write https://{}", parts.authority);
+    if mirror.trim().is_empty() {
+        let words = ["registry-mirrors has an empty mirror".to_owned(), stops, "remove it".to_owned()];
+        return findings.error("no-scheme", at, words);
+    }
+    // Not shown: what stands before an @ may be a password.
+    let shown = mirror.rsplit('@').next().unwrap_or(mirror);
+    if mirror.contains([',', ';', ' ']) || mirror.matches("://").count() > 1 {
+        let what = format!("the mirror {shown:?} holds several addresses, or blanks");
+        let fix = "write each address in quotes of its own, with a comma between them".to_owned();
+        return findings.error("bad-address", at, [what, stops, fix]);
+    }
+    match scheme.as_deref() {
         None => {
             let words =
-                [format!("the mirror {mirror} has no scheme"), stops, format!("write https://{mirror}")];
+                [format!("the mirror {shown} has no scheme"), stops, format!("write https://{shown}")];
             return findings.error("no-scheme", at, words);
         }
         Some("http") => findings.plain_http(at, &parts.shown()),
         Some("https") => {}
+        Some(_)
+            if mirror.to_ascii_lowercase().contains("http://")
+                || mirror.to_ascii_lowercase().contains("https://") =>
+        {
+            let what = format!("something stands before the scheme of the mirror {shown:?}");
+            return findings.error("no-scheme", at, [what, stops, right()]);
+        }
         Some(other) => {
-            let words = [
-                format!("{other} is not a scheme for mirrors"),
-                stops.clone(),
-                format!("write https://{}", parts.authority),
-            ];
-            findings.error("no-scheme", at, words);
+            let what = format!("{other} is not a scheme for mirrors");
+            return findings.error("no-scheme", at, [what, stops, right()]);
         }
     }
+    let fault = url::garbled(mirror).map(str::to_owned).or_else(|| hosts::url_fault(mirror));
+    if let Some(why) = fault {
+        let what = format!("the mirror {shown:?} is not the address of a registry: {why}");
+        let fix = "write https://HOST or https://HOST:PORT".to_owned();
+        return findings.error("bad-address", at, [what, stops, fix]);
+    }
     if parts.userinfo.is_some() || parts.query {
-        let words = [
-            format!("a user name or a query stands in the URL of {}", parts.authority),
-            stops,
-            format!("write https://{}", parts.authority),
-        ];
+        let words =
+            [format!("a user name or a query stands in the URL of {}", parts.authority), stops, right()];
         findings.error("password-in-url", at, words);
     } else if !parts.segments().is_empty() {
         let double = parts.segments().contains(&"v2");
@@ -155,5 +180,12 @@ fn check_mirror(findings: &mut FileFindings<'_>, mirror: &str, at: Position) {
             "give docker.io a host or port of its own on the mirror, and name its root".to_owned(),
         ];
         findings.error(if double { "double-v2" } else { "mirror-with-path" }, at, words);
+    } else if PUBLIC.contains(&parts.authority) {
+        let words = [
+            format!("{} is a registry of its own, and no mirror of Docker Hub", parts.authority),
+            "registry-mirrors are asked for images of docker.io alone: none of them is there".to_owned(),
+            format!("remove it: images of {} are pulled by their whole names", parts.authority),
+        ];
+        findings.warning("not-a-mirror", at, words);
     }
 }

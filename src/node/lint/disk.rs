@@ -13,7 +13,8 @@ use crate::{small_file, tls};
 const MAX_DEPTH: usize = 12;
 /// What is read.
 pub(crate) const KNOWN: &str = "known are hosts.toml, containerd's config.toml, registries.conf, registries.yaml, daemon.json, and \
-     YAML documents of Talos, OpenShift, EKS Anywhere, kind, Secrets and ConfigMaps";
+     YAML documents of Talos, OpenShift, EKS Anywhere, kind, Secrets and ConfigMaps; `mirror targets --cluster FILE` checks a file of \
+     bmctl";
 /// Files looked at; a node has some dozens.
 const MAX_FILES: usize = 20_000;
 
@@ -75,6 +76,8 @@ fn search(
         let data = std::fs::metadata(&path);
         let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         match data {
+            // What Kubernetes keeps behind the links of a mounted ConfigMap is reached by those.
+            Ok(data) if data.is_dir() && entry.file_name().to_string_lossy().starts_with("..") => {}
             Ok(data) if data.is_dir() && !is_link && depth < MAX_DEPTH => {
                 search(&path, depth + 1, left, found)?;
             }
@@ -214,6 +217,10 @@ impl Files for Disk {
         let root = self.root.as_ref().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.clone()));
         let root = root.or_else(|| Some(etc?.parent()?.to_owned()));
         NodePath { path, root }
+    }
+
+    fn is_whole(&self, file: &Path) -> bool {
+        self.root.is_some() || self.place(file).root.as_deref() == Some(Path::new("/"))
     }
 
     fn entries(&self, path: &Path) -> Vec<DirEntry> {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use secrecy::ExposeSecret as _;
 
-use super::{FileFindings, Files, LintOptions, url};
+use super::{FileFindings, Files, LintOptions, tree, url};
 use crate::document::{Node, Position, toml};
 use crate::node::hosts::{
     self, Capability, Host, HostSettings, HostsFile, Ignored, Origin, Version, directory,
@@ -38,13 +38,14 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
     let Some(document) = document else { return };
     keys::check(findings, &document, options);
     // Of a file that does not count, what it says is told where it stands; what would come of it is nothing.
-    if !faults.is_empty() {
-        return;
+    let counts = faults.is_empty();
+    if counts {
+        keys::not_tables(findings, &document, &file, version);
     }
-    keys::not_tables(findings, &document, &file, version);
     let folder = source.path.parent().unwrap_or(Path::new(""));
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let upstream = directory::upstream(name);
+    let is_misnamed = tree::wrong_name(name).is_some();
     let hosts = file.resolve(upstream.as_deref().unwrap_or("any.upstream"), folder, version);
     let mut garbled = false;
     for (number, host) in hosts.iter().enumerate() {
@@ -55,7 +56,9 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
                 garbled |= host.origin == Origin::Server;
                 continue;
             }
-            path::check(findings, at, url, host, settings.override_path);
+            // A value that is neither true nor false is told of as that.
+            let is_unread = node.get("override_path").is_some_and(|value| value.text().is_some());
+            path::check(findings, at, url, host, settings.override_path || is_unread);
             // What images call by a name of this machine is a registry beside it, as kind's script sets one up.
             if host.scheme == "http" && !upstream.as_deref().is_some_and(hosts::is_loopback) {
                 findings.plain_http(at, &url::parts(url).shown());
@@ -70,8 +73,11 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
         certificates::check(findings, node, host, settings, files);
         header(findings, node, host);
     }
+    if !counts {
+        return;
+    }
     keys::for_the_server(findings, &document, &hosts, upstream.as_deref());
-    if !garbled {
+    if !garbled && !is_misnamed {
         server::check(findings, &document, &file, &hosts, upstream.as_deref(), options);
     }
 }

@@ -4,8 +4,10 @@
 //! What comes of them on a node is held against the rules of that file: Talos writes a `hosts.toml` for each mirror
 //! (<https://github.com/siderolabs/talos/blob/main/internal/pkg/containers/cri/containerd/hosts.go>).
 
+mod mirror_set;
+mod talos;
+
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -13,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{FileFindings, FileKind, Files, LintOptions, NodeFile, hosts_toml, url};
 use crate::document::{Entry, Finding, Node, Position, json, toml, yaml};
+use crate::node::containerd::{NEW, OLD};
 
 const MIRROR_SETS: [(&str, &str); 3] = [
     ("ImageDigestMirrorSet", "imageDigestMirrors"),
@@ -49,14 +52,11 @@ pub(super) fn check(source: &NodeFile, options: &LintOptions, files: &dyn Files)
         let kind = document.get("kind").and_then(Node::text).unwrap_or_default();
         let set = MIRROR_SETS.iter().find(|(name, _)| *name == kind);
         if let Some((_, list)) = set {
-            mirror_set(&mut findings, document, list);
-        } else if kind == TALOS[0] {
-            inner.extend(talos(&mut findings, document, options, files));
-        } else if let Some(mirrors) = document.at_path(&["machine", "registries", "mirrors"]) {
-            for Entry { key, value } in mirrors.entries() {
-                let mirror = TalosMirror::of_patch(&key.name, key.at, value);
-                inner.extend(mirror.check(&mut findings, options, files));
-            }
+            mirror_set::check(&mut findings, document, list);
+        } else if TALOS.contains(&kind) {
+            inner.extend(talos::document(&mut findings, kind, document, options, files));
+        } else if let Some(registries) = document.at_path(&["machine", "registries"]) {
+            inner.extend(talos::patch(&mut findings, registries, options, files));
         } else if let Some(mirror) = document.at_path(&["spec", "registryMirrorConfiguration"]) {
             eks_anywhere(&mut findings, mirror);
         } else if let Some(patches) = document.get("containerdConfigPatches") {
@@ -68,144 +68,6 @@ pub(super) fn check(source: &NodeFile, options: &LintOptions, files: &dyn Files)
     let mut all = findings.end();
     all.extend(inner);
     all
-}
-
-/// What Talos is told of the mirrors of one registry.
-struct TalosMirror<'a> {
-    registry: &'a str,
-    at: Position,
-    endpoints: Vec<(&'a str, bool, Position)>,
-    skips_fallback: bool,
-}
-
-fn talos(
-    findings: &mut FileFindings<'_>,
-    document: &Node,
-    options: &LintOptions,
-    files: &dyn Files,
-) -> Vec<Finding> {
-    let name = document.entry("name").and_then(|entry| Some((entry.value.text()?, entry.value.at)));
-    let Some((registry, at)) = name.filter(|(name, _)| !name.is_empty()) else {
-        let effect = "Talos refuses the document".to_owned();
-        let what = "a RegistryMirrorConfig without a name".to_owned();
-        findings.error("no-name", document.at, [what, effect, "write name: and the registry".to_owned()]);
-        return Vec::new();
-    };
-    let endpoints = document.get("endpoints").map(Node::items).unwrap_or_default().iter();
-    let endpoints = endpoints.filter_map(|node| {
-        let url = node.get("url")?;
-        Some((url.text()?, node.get("overridePath").is_some_and(Node::is_true), url.at))
-    });
-    let endpoints = endpoints.collect();
-    let skips_fallback = document.get("skipFallback").is_some_and(Node::is_true);
-    TalosMirror { registry, at, endpoints, skips_fallback }.check(findings, options, files)
-}
-
-impl<'a> TalosMirror<'a> {
-    /// From `machine.registries.mirrors`, where one flag is for all endpoints.
-    fn of_patch(registry: &'a str, at: Position, node: &'a Node) -> Self {
-        let flag = |key: &str| node.get(key).is_some_and(Node::is_true);
-        let overrides = flag("overridePath");
-        let texts = node.get("endpoints").map(Node::texts).unwrap_or_default();
-        let endpoints = texts.into_iter().map(|(url, at)| (url, overrides, at)).collect();
-        Self { registry, at, endpoints, skips_fallback: flag("skipFallback") }
-    }
-
-    fn check(
-        self,
-        findings: &mut FileFindings<'_>,
-        options: &LintOptions,
-        files: &dyn Files,
-    ) -> Vec<Finding> {
-        let refuses = || "Talos refuses the document".to_owned();
-        if url::is_docker_alias(self.registry) {
-            let words = [
-                format!("runtimes call {} docker.io", self.registry),
-                "the mirror is never asked".to_owned(),
-                "write docker.io".to_owned(),
-            ];
-            findings.error("wrong-registry-name", self.at, words);
-        }
-        if options.no_fallback && !self.skips_fallback {
-            let words = [
-                format!("nodes ask {} itself for what the mirror lacks", self.registry),
-                "the upstream is asked".to_owned(),
-                "write skipFallback: true".to_owned(),
-            ];
-            findings.error("asks-upstream", self.at, words);
-        }
-        let mut found = Vec::new();
-        for (endpoint, overrides, at) in self.endpoints {
-            let parts = url::parts(endpoint);
-            if !matches!(parts.scheme, Some("http" | "https")) {
-                let words = [
-                    format!("{} is no http or https URL", parts.shown()),
-                    refuses(),
-                    format!("write https://{}{}", parts.authority, parts.path),
-                ];
-                findings.error("no-scheme", at, words);
-                continue;
-            }
-            let mut text = format!("server = \"https://{}\"\n", url::server_of(self.registry));
-            let _ = write!(text, "[host.{endpoint:?}]\ncapabilities = [\"pull\", \"resolve\"]\n");
-            if overrides {
-                text.push_str("override_path = true\n");
-            }
-            let written = hosts_file(self.registry, text);
-            let options = LintOptions { no_fallback: false, ..options.clone() };
-            found.extend(inside(&written, findings.source, at, "", &options, files).into_iter().map(|it| {
-                Finding {
-                    what: it.what.replace("override_path", "overridePath"),
-                    fix: it.fix.replace("override_path = true", "overridePath: true"),
-                    ..it
-                }
-            }));
-        }
-        found
-    }
-}
-
-/// OpenShift's operator writes `registries.conf` of it: places are `HOST[:PORT][/PATH]`.
-fn mirror_set(findings: &mut FileFindings<'_>, document: &Node, list: &str) {
-    let refused =
-        "the cluster refuses the object, or the operator writes a registries.conf that no node can read";
-    let place = |findings: &mut FileFindings<'_>, text: &str, at: Position| {
-        let parts = url::parts(text);
-        let right = || {
-            let namespace = parts.namespace();
-            let slash = if namespace.is_empty() { "" } else { "/" };
-            format!("write {}{slash}{namespace}", parts.authority)
-        };
-        if parts.scheme.is_some() {
-            let what = format!("{} has a scheme", parts.shown());
-            findings.error("scheme-in-location", at, [what, refused.to_owned(), right()]);
-        } else if parts.segments().contains(&"v2") {
-            let effect = "nodes put /v2 in front by themselves, and ask for a repository that is not there";
-            let what = format!("{} holds the path of the API", parts.shown());
-            findings.error("double-v2", at, [what, effect.to_owned(), right()]);
-        }
-    };
-    for entry in document.at_path(&["spec", list]).map(Node::items).unwrap_or_default() {
-        match entry.get("source").and_then(|node| Some((node.text()?, node.at))) {
-            Some((source, at)) if url::is_docker_alias(url::parts(source).authority) => {
-                let words = [
-                    format!("runtimes call {source} docker.io"),
-                    "the mirror is never asked".to_owned(),
-                    "write docker.io".to_owned(),
-                ];
-                findings.error("wrong-registry-name", at, words);
-            }
-            Some((source, at)) => place(findings, source, at),
-            None => {
-                let what = "a mirror without a source".to_owned();
-                let fix = "write source: and the registry".to_owned();
-                findings.error("no-location", entry.at, [what, refused.to_owned(), fix]);
-            }
-        }
-        for (mirror, at) in entry.get("mirrors").map(Node::texts).unwrap_or_default() {
-            place(findings, mirror, at);
-        }
-    }
 }
 
 /// The endpoint is a host alone, its port a key of its own.
@@ -227,10 +89,26 @@ fn eks_anywhere(findings: &mut FileFindings<'_>, mirror: &Node) {
 
 /// A patch of containerd's main file, which kind merges into its own.
 fn kind_patch(findings: &mut FileFindings<'_>, text: &str, at: Position) {
-    if let Err(error) = toml::read(text) {
-        let line = format!(" (line {} of it)", error.at.line);
-        let effect = "kind cannot make the cluster".to_owned();
-        findings.error("not-toml", at, [format!("{}{line}", error.message), effect, error.fix]);
+    let document = match toml::read(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let line = format!(" (line {} of it)", error.at.line);
+            let effect = "kind cannot make the cluster".to_owned();
+            return findings.error("not-toml", at, [format!("{}{line}", error.message), effect, error.fix]);
+        }
+    };
+    for plugin in [OLD, NEW] {
+        let Some(registry) = document.at_path(&["plugins", plugin, "registry"]) else { continue };
+        let has_mirrors = registry.get("mirrors").is_some_and(|mirrors| !mirrors.entries().is_empty());
+        if has_mirrors && registry.get("config_path").is_none() {
+            let words = [
+                "the patch sets registry.mirrors, and the nodes of kind 0.27 and later set config_path".to_owned(),
+                "their containerd refuses both: the CRI plugin does not load, and the cluster does not start".to_owned(),
+                "leave the patch out, and write /etc/containerd/certs.d/REGISTRY/hosts.toml on the nodes (mirror render --runtime kind)"
+                    .to_owned(),
+            ];
+            findings.warning("both-styles", at, words);
+        }
     }
 }
 

@@ -1,4 +1,13 @@
-//! What is rendered reads back as what was meant, whatever a name or a password holds.
+//! What is rendered reads back as what was meant, whatever a name or a password holds; and what is found in files of a node, in
+//! memory, by the kind of file.
+
+mod containerd;
+mod daemon_json;
+mod hosts_toml;
+mod memory;
+mod objects;
+mod registries_conf;
+mod registries_yaml;
 
 use proptest::prelude::*;
 use secrecy::SecretString;

@@ -8,11 +8,20 @@ use super::config_set::ConfigSets;
 use super::config_toml;
 use super::{Certificate, DirEntry, FileKind, Files, LintOptions, NodeFile, NodePath, url};
 use crate::document::{Finding, Findings, Severity, toml};
-use crate::node::hosts::{FILE_NAME, HostsFile, Origin, Version, directory};
+use crate::node::hosts::{FILE_NAME, HostsFile, Origin, Version, directory, split_port};
 use crate::units;
 
 /// What trees are called, wherever they lie.
 const CERTS_D: &str = "certs.d";
+
+/// Where spegel puts what it found.
+const BACKUP: &str = "_backup";
+
+/// Whether a folder of a tree is nobody's registry: a copy that was put aside, or what Kubernetes keeps behind the links of a
+/// mounted ConfigMap.
+fn is_put_aside(name: &str) -> bool {
+    name == BACKUP || name.starts_with("..")
+}
 
 /// All trees that were found.
 pub(super) struct Trees<'a> {
@@ -39,7 +48,12 @@ pub(super) fn find<'a>(sources: &'a [NodeFile], sets: &ConfigSets, files: &dyn F
         for path in set.config_paths() {
             let folders = path.split(':').filter(|folder| folder.starts_with('/'));
             let found = folders.flat_map(|folder| files.matching(&set.files[0].path, folder));
-            named.extend(found.filter(|path| !files.entries(path).is_empty()));
+            // What names the folder of one registry is told of by itself, with the tree that it is in.
+            let is_of_one = |path: &Path| {
+                path.parent().is_some_and(|parent| parent.ends_with(CERTS_D))
+                    && files.entries(path).iter().any(|entry| entry.name == FILE_NAME)
+            };
+            named.extend(found.filter(|path| !files.entries(path).is_empty() && !is_of_one(path)));
         }
     }
     let ours = |source: &&NodeFile| matches!(source.kind, FileKind::HostsToml | FileKind::Stray);
@@ -47,6 +61,10 @@ pub(super) fn find<'a>(sources: &'a [NodeFile], sets: &ConfigSets, files: &dyn F
         let is_root = |folder: &&Path| folder.ends_with(CERTS_D) || named.contains(*folder);
         let root = source.path.ancestors().skip(1).find(is_root);
         let root = root.or_else(|| source.path.parent()?.parent()).unwrap_or(Path::new("")).to_owned();
+        let mut below = source.path.strip_prefix(&root).unwrap_or(&source.path).components();
+        if below.any(|part| is_put_aside(&part.as_os_str().to_string_lossy())) {
+            continue;
+        }
         roots.entry(root).or_default().push(source);
     }
     for root in named {
@@ -68,7 +86,11 @@ pub(super) fn find<'a>(sources: &'a [NodeFile], sets: &ConfigSets, files: &dyn F
                 None => tree.misplaced.push(source),
             }
         }
-        for entry in files.entries(&tree.root).into_iter().filter(|entry| entry.is_folder) {
+        for entry in files
+            .entries(&tree.root)
+            .into_iter()
+            .filter(|entry| entry.is_folder && !is_put_aside(&entry.name))
+        {
             let inside = files.entries(&tree.root.join(&entry.name));
             tree.folders.insert(entry.name, inside);
         }
@@ -133,6 +155,7 @@ impl Tree<'_> {
             }
         }
         self.names(&mut findings);
+        self.versions(&mut findings, options);
         self.default(&mut findings);
         self.shared_places(&mut findings);
         self.authorities_elsewhere(&mut findings, options);
@@ -202,6 +225,22 @@ impl Tree<'_> {
                     let fix = "put the authority's certificate there as PEM".to_owned();
                     findings.at(&path, Severity::Error, "certificate-unusable", [why, effect.clone(), fix]);
                 }
+            } else if matches!(
+                Path::new(name).extension().and_then(|it| it.to_str()),
+                Some("pem" | "cer" | "ca")
+            ) && looks_like_registry(folder)
+                && !names.iter().any(|name| has_end(name, "crt"))
+                && files.authorities(&path, &path) == Certificate::Good
+            {
+                let stem = Path::new(name).with_extension("crt");
+                let words = [
+                    format!(
+                        "{name} holds a certificate, and only names that end in .crt are read as authorities"
+                    ),
+                    format!("the authority is not trusted: pulls from {folder} fail, or go elsewhere"),
+                    format!("rename it to {}, or name it in a {FILE_NAME}", stem.display()),
+                ];
+                findings.at(&path, Severity::Error, "misnamed-file", words);
             } else if has_end(name, "cert") {
                 let key = path.with_extension("key");
                 let key =
@@ -235,6 +274,31 @@ impl Tree<'_> {
                 let words = [what, effect, format!("put both into {first}")];
                 findings.add(Severity::Error, "shadowed-directory", name, words);
             }
+        }
+    }
+
+    /// What came later than the containerd of the nodes.
+    fn versions(&self, findings: &mut TreeFindings<'_>, options: &LintOptions) {
+        let Some(version) = options.containerd else { return };
+        let Some(first) = self.files.keys().next() else { return };
+        let upgrade = |since: Version| format!("upgrade containerd to {since} or later");
+        if version < Version::HOSTS_TOML {
+            let words = [
+                format!("containerd {version} reads no {FILE_NAME}, which came with {}", Version::HOSTS_TOML),
+                "no mirror of the tree is asked".to_owned(),
+                format!("{}, or write mirrors into config.toml", upgrade(Version::HOSTS_TOML)),
+            ];
+            findings.add(Severity::Error, "file-too-new", first, words);
+        } else if version < Version::DEFAULT_FOLDER && self.files.contains_key(directory::DEFAULT) {
+            let words = [
+                format!(
+                    "containerd {version} does not look for _default, which came with {}",
+                    Version::DEFAULT_FOLDER
+                ),
+                "its mirrors are never asked".to_owned(),
+                format!("name a directory for each registry, or {}", upgrade(Version::DEFAULT_FOLDER)),
+            ];
+            findings.add(Severity::Error, "file-too-new", directory::DEFAULT, words);
         }
     }
 
@@ -374,7 +438,7 @@ fn is_misnamed(name: &str) -> bool {
 }
 
 /// Why containerd never looks for a directory of this name, and the right one.
-fn wrong_name(name: &str) -> Option<(String, String)> {
+pub(super) fn wrong_name(name: &str) -> Option<(String, String)> {
     if name == directory::DEFAULT {
         return None;
     }
@@ -387,8 +451,15 @@ fn wrong_name(name: &str) -> Option<(String, String)> {
         return Some(("a directory's name has no scheme".to_owned(), host.to_owned()));
     }
     let upstream = directory::upstream(name)?;
-    if url::is_docker_alias(&upstream) {
+    let (host, port) = split_port(&upstream);
+    if url::is_docker_alias(host) || host == "docker.io" && !port.is_empty() {
         return Some((format!("runtimes call {upstream} docker.io"), "docker.io".to_owned()));
+    }
+    if upstream.contains('*') {
+        let why = format!(
+            "{upstream} is taken as it stands: no directory stands for several registries but _default"
+        );
+        return Some((why, directory::DEFAULT.to_owned()));
     }
     if let Some((host, port)) = upstream.rsplit_once('_')
         && port.parse::<u16>().is_ok()

@@ -1,6 +1,6 @@
 //! A URL as people write it into configuration, taken apart without any judgement.
 
-use crate::node::hosts::split_port;
+use crate::node::hosts::{self, split_port};
 
 /// The parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +68,13 @@ pub(super) fn is_docker_web_site(host: &str) -> bool {
 
 /// The server that has the images of a registry by its name in images.
 pub(super) fn server_of(upstream: &str) -> &str {
-    if upstream == "docker.io" { "registry-1.docker.io" } else { upstream }
+    let host = split_port(upstream).0;
+    if host == "docker.io" || is_docker_alias(host) { "registry-1.docker.io" } else { upstream }
 }
 
 /// Why a URL's host is none: several addresses in one, a wildcard, a port that is missing.
 pub(super) fn garbled(text: &str) -> Option<&'static str> {
-    let Parts { authority, path, .. } = parts(text);
+    let Parts { scheme, authority, path, .. } = parts(text);
     if authority.contains('*') {
         return Some("a wildcard is no host");
     }
@@ -83,8 +84,59 @@ pub(super) fn garbled(text: &str) -> Option<&'static str> {
     if authority.ends_with(':') || authority.is_empty() {
         return Some("the host or its port is missing");
     }
+    if scheme.is_some_and(|scheme| !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https")) {
+        return Some("registries are spoken to by http and https alone");
+    }
     // containerd takes what begins with http for a whole URL, and `httpd:5000` for a scheme.
     (text.starts_with("http") && !text.contains("://")).then_some("it begins like a scheme")
+}
+
+/// Why what is written for an endpoint cannot be asked; `https://` is put in front where no scheme is, as containerd and k3s do.
+pub(super) fn endpoint_fault(endpoint: &str) -> Option<String> {
+    let whole = if endpoint.contains("://") {
+        endpoint.to_owned()
+    } else {
+        format!("https://{}", endpoint.trim_start_matches('/'))
+    };
+    let scheme = parts(&whole).scheme.unwrap_or_default().to_ascii_lowercase();
+    if !matches!(scheme.as_str(), "http" | "https") && !endpoint.contains([',', ';', ' ']) {
+        return Some(format!("{scheme}:// is not how registries are spoken to"));
+    }
+    garbled(&whole).map(str::to_owned).or_else(|| hosts::url_fault(&whole))
+}
+
+/// Why runtimes never look for a registry under a name, and the one to write.
+pub(super) fn wrong_name(name: &str) -> Option<(String, String)> {
+    let Parts { scheme, authority, path, .. } = parts(name);
+    let (host, port) = split_port(authority);
+    if name.is_empty() {
+        return Some((
+            "the name of the registry is empty".to_owned(),
+            "the registry's name, as gcr.io".to_owned(),
+        ));
+    }
+    if is_docker_alias(host) || host == "docker.io" && !port.is_empty() {
+        return Some((format!("{name} is not what runtimes call the registry"), "docker.io".to_owned()));
+    }
+    if scheme.is_some() {
+        return Some((
+            format!("{} has a scheme, and names of registries have none", parts(name).shown()),
+            authority.to_owned(),
+        ));
+    }
+    if !path.is_empty() {
+        let why = format!("{name} has a path, and registries are looked up by host and port alone");
+        return Some((why, authority.to_owned()));
+    }
+    if authority.contains('*') && authority != "*" {
+        let why = format!("{name} is taken as it stands: only * alone stands for all registries");
+        return Some((why, "* alone, or each registry by its whole name".to_owned()));
+    }
+    if authority != "*" && !is_registry_name(authority) {
+        let why = format!("{name} is not the name of a registry: an image {name}/a is docker.io/{name}/a");
+        return Some((why, "the registry's whole name with its port, as images have it".to_owned()));
+    }
+    None
 }
 
 /// The root of the API of a registry that is known to have it below a path: Nexus and Artifactory.

@@ -5,6 +5,7 @@ use std::fmt;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Refused;
+use crate::node::hosts::split_port;
 use crate::oci::Repository;
 use crate::registry::{ApiPathFault, Endpoint, Scheme, Target, namespace_of};
 use crate::tls::Authorities;
@@ -223,6 +224,12 @@ fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Ref
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c);
     if !host.chars().all(is_name) {
         return Err(bad("not the name of a registry", form));
+    }
+    if !host.contains(['.', ':']) && host != "localhost" {
+        return Err(bad("no image names a registry so: its first part has a dot or a port", form));
+    }
+    if split_port(host).0 == "docker.io" && host != "docker.io" {
+        return Err(bad("runtimes know it by another name", "write docker.io"));
     }
     let parsed: Result<Target, _> = format!("https://{host}").parse();
     let parsed = parsed.map_err(|_| bad("not the name of a registry", form))?;

@@ -56,7 +56,8 @@ fn versions_decide_what_is_written() {
         render(Runtime::Containerd, &mirror, &with(version))
             .map(|rendered| rendered.files[0].text().to_owned())
     };
-    assert!(!text("2.0").unwrap().contains("dial_timeout"));
+    assert!(!text("2.0.6").unwrap().contains("dial_timeout"));
+    assert!(text("2.0.7").unwrap().contains("dial_timeout"));
     assert!(text("2.1").unwrap().contains("dial_timeout = \"5s\""));
     assert!(!text("2.1").unwrap().contains("referrers"));
     assert!(text("2.2").unwrap().contains("\"referrers\""));

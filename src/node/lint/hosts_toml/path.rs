@@ -28,7 +28,10 @@ pub(super) fn is_garbled(
     } else {
         "no host has that name: the mirror is never reached"
     };
-    if let Some(why) = url::garbled(text) {
+    // containerd puts https:// in front of all that does not begin with http in small letters.
+    let is_doubled = text.contains("://") && !text.starts_with("http");
+    let why = is_doubled.then_some("containerd puts https:// in front of what does not begin with http");
+    if let Some(why) = url::garbled(text).or(why) {
         // Not shown: what stands before an @ may be a password.
         let shown = text.rsplit('@').next().unwrap_or(text);
         let what = format!("{key} {shown:?} is not the address of a registry: {why}");
@@ -60,6 +63,8 @@ pub(super) fn check(findings: &mut FileFindings<'_>, at: Position, text: &str, h
     let below = url::api_below(&parts);
     let correct = || {
         let namespace = parts.namespace();
+        let namespace =
+            namespace.strip_prefix("v1").map_or(namespace.as_str(), |rest| rest.trim_start_matches('/'));
         let path = match &below {
             Some(api) => api.clone(),
             None if namespace.is_empty() => "/v2".to_owned(),
@@ -67,6 +72,25 @@ pub(super) fn check(findings: &mut FileFindings<'_>, at: Position, text: &str, h
         };
         format!("write {scheme}://{}{path} with override_path = true", parts.authority)
     };
+    if parts.query {
+        let words = [
+            format!("a query stands in the URL of {shown}"),
+            "containerd drops it, and puts ns= there by itself".to_owned(),
+            format!("write {scheme}://{}{}", parts.authority, parts.path),
+        ];
+        findings.warning("query-in-url", at, words);
+    }
+    if let Some(last) = segments.last().filter(|last| matches!(**last, "manifests" | "blobs" | "_catalog")) {
+        let words = [
+            format!("{shown} ends in {last}, which is a part of what is asked, and not the root of the API"),
+            format!("containerd asks {asked}: 404, and the upstream is asked"),
+            format!(
+                "write {scheme}://{}/v2, with the namespace of the mirror behind it and override_path = true",
+                parts.authority
+            ),
+        ];
+        return findings.error("not-the-api", at, words);
+    }
     if parts.userinfo.is_some() {
         let words = [
             format!("a user name stands in the URL of {}", parts.authority),

@@ -70,7 +70,7 @@ pub(super) fn check(
                 let effect = "nobody but the mirror is asked: what it lacks cannot be pulled".to_owned();
                 let fix = format!(
                     "right for a site without a way out; else server = \"https://{}\"",
-                    upstream.unwrap_or_default()
+                    url::server_of(upstream.unwrap_or_default())
                 );
                 findings.add(Severity::Note, "no-fallback", at, [what, effect, fix]);
             }
@@ -81,7 +81,7 @@ pub(super) fn check(
                 [
                     format!("the server {} is neither {} nor one of the mirrors", last.authority, upstream.unwrap_or_default()),
                     "where the mirror fails, another registry is asked for images of this one: they are not there, or not the same".to_owned(),
-                    format!("write server = \"https://{}\"", upstream.unwrap_or_default()),
+                    format!("write server = \"https://{}\"", url::server_of(upstream.unwrap_or_default())),
                 ],
             );
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::{FileFindings, FileKind, NodeFile};
+use super::place::Place;
 use crate::document::{Finding, Node, Position, toml};
 
 /// An entry that counted until a later file came.
@@ -19,6 +20,9 @@ struct Earlier<'a> {
 pub(in super::super) fn check(sources: &[NodeFile]) -> Vec<Finding> {
     let mut sets: BTreeMap<&Path, Vec<&NodeFile>> = BTreeMap::new();
     for source in sources.iter().filter(|source| source.kind == FileKind::RegistriesConf) {
+        if matches!(Place::of(&source.path), Place::Unread(_)) {
+            continue;
+        }
         sets.entry(folder(source)).or_default().push(source);
     }
     sets.into_values().flat_map(check_set).collect()
@@ -31,7 +35,7 @@ fn folder(file: &NodeFile) -> &Path {
 }
 
 fn is_drop_in(file: &NodeFile) -> bool {
-    file.path.parent().is_some_and(|parent| parent.ends_with("registries.conf.d"))
+    Place::of(&file.path) == Place::DropIn
 }
 
 fn check_set(mut files: Vec<&NodeFile>) -> Vec<Finding> {

@@ -2,26 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{FileFindings, url};
+use super::super::{FileFindings, LintOptions, url};
+use super::location::{asks_upstream, prefix_form};
 use super::{TOP_KEYS, misplaced, refused, unknown};
 use crate::document::{Entry, Node, Position, Severity};
+use crate::node::types::Type;
 
 const KEYS: [&str; 6] = ["prefix", "location", "insecure", "blocked", "mirror-by-digest-only", "mirror"];
 const MIRROR_KEYS: [&str; 3] = ["location", "insecure", "pull-from-mirror"];
 
 /// What one table says.
-struct Registry<'a> {
-    node: &'a Node,
-    prefix: &'a str,
-    location: &'a str,
-    mirrors: &'a [Node],
+pub(super) struct Registry<'a> {
+    pub(super) node: &'a Node,
+    pub(super) prefix: &'a str,
+    pub(super) location: &'a str,
+    pub(super) mirrors: &'a [Node],
 }
 
 impl<'a> Registry<'a> {
     fn of(node: &'a Node) -> Self {
         let text = |key: &str| node.get(key).and_then(Node::text).unwrap_or_default().trim_end_matches('/');
         let (prefix, location) = (text("prefix"), text("location"));
-        let mirrors = node.get("mirror").map(Node::items).unwrap_or_default();
+        // A list of anything else is told of as that.
+        let mirrors = node.get("mirror").filter(|list| Type::Tables.takes(list));
+        let mirrors = mirrors.map(Node::items).unwrap_or_default();
         Self { node, prefix: if prefix.is_empty() { location } else { prefix }, location, mirrors }
     }
 
@@ -30,15 +34,18 @@ impl<'a> Registry<'a> {
         self.node.get(key).map_or(self.node.at, |node| node.at)
     }
 
-    fn flag(&self, key: &str) -> bool {
+    pub(super) fn flag(&self, key: &str) -> bool {
         self.node.get(key).is_some_and(Node::is_true)
     }
 }
 
-pub(super) fn check(findings: &mut FileFindings<'_>, tables: &[Node]) {
+pub(super) fn check(findings: &mut FileFindings<'_>, tables: &[Node], options: &LintOptions) {
     let registries: Vec<Registry<'_>> = tables.iter().map(Registry::of).collect();
     for registry in &registries {
         check_one(findings, registry);
+        if options.no_fallback {
+            asks_upstream(findings, registry);
+        }
     }
     together(findings, &registries);
     on_the_last(findings, &registries);
@@ -48,7 +55,10 @@ fn check_one(findings: &mut FileFindings<'_>, registry: &Registry<'_>) {
     let node = registry.node;
     keys(findings, node, &KEYS, "[[registry]]");
     let prefix = node.get("prefix").and_then(Node::text).unwrap_or_default();
-    if registry.location.is_empty() && registry.prefix.is_empty() {
+    // A value of another type is told of as that.
+    let is_typed = |key: &str| node.get(key).is_none_or(|value| value.text().is_some());
+    if !is_typed("location") || !is_typed("prefix") {
+    } else if registry.location.is_empty() && registry.prefix.is_empty() {
         let what = "a [[registry]] with neither prefix nor location".to_owned();
         refused(
             findings,
@@ -69,9 +79,11 @@ fn check_one(findings: &mut FileFindings<'_>, registry: &Registry<'_>) {
     }
     if !prefix.is_empty() {
         prefix_form(findings, prefix, registry.at("prefix"));
+    } else if !registry.mirrors.is_empty() && url::is_docker_alias(url::parts(registry.location).authority) {
+        prefix_form(findings, registry.location, registry.at("location"));
     }
     if !registry.location.is_empty() {
-        place(findings, registry.location, registry.at("location"));
+        registry.place(findings, registry.location, registry.at("location"));
     }
     if let Some(entry) = node.entry("pull-from-mirror") {
         let what = "pull-from-mirror stands in [[registry]], and is for mirrors alone".to_owned();
@@ -98,11 +110,12 @@ fn mirrors(findings: &mut FileFindings<'_>, registry: &Registry<'_>) {
         keys(findings, mirror, &MIRROR_KEYS, "[[registry.mirror]]");
         let location = mirror.get("location").and_then(Node::text).unwrap_or_default();
         let at = mirror.get("location").map_or(mirror.at, |node| node.at);
-        if location.trim_end_matches('/').is_empty() {
+        if mirror.get("location").is_some_and(|value| value.text().is_none()) {
+        } else if location.trim_end_matches('/').is_empty() {
             let fix = "write location = \"HOST:PORT[/NAMESPACE]\"".to_owned();
             refused(findings, "no-location", mirror.at, "a mirror without a location".to_owned(), fix);
         } else {
-            place(findings, location, at);
+            registry.place(findings, location.trim_end_matches('/'), at);
         }
         if let Some(node) = mirror.get("insecure").filter(|node| node.is_true()) {
             insecure(findings, node.at, location);
@@ -268,55 +281,4 @@ fn insecure(findings: &mut FileFindings<'_>, at: Position, of: &str) {
         "put the authority's certificate into /etc/containers/certs.d/HOST:PORT/ca.crt instead".to_owned(),
     ];
     findings.warning("unverified-tls", at, words);
-}
-
-fn prefix_form(findings: &mut FileFindings<'_>, prefix: &str, at: Position) {
-    let never = "no image matches it: the mirror is never asked".to_owned();
-    let parts = url::parts(prefix);
-    if parts.scheme.is_some() {
-        let fix = format!("write {:?}", format!("{}{}", parts.authority, parts.path));
-        refused(findings, "scheme-in-location", at, format!("the prefix {prefix} has a scheme"), fix);
-    } else if prefix.starts_with("*.") && prefix.contains(['/', '@', ':']) {
-        let what = format!("the prefix {prefix:?} has a wildcard, and a path or a port");
-        refused(
-            findings,
-            "bad-wildcard",
-            at,
-            what,
-            "a wildcard is for subdomains alone, as *.gcr.io".to_owned(),
-        );
-    } else if prefix.contains('*') && !prefix.starts_with("*.") {
-        let what = format!("a wildcard stands in the prefix {prefix:?} where it is none");
-        let fix = "a wildcard comes first, for subdomains alone, as *.gcr.io".to_owned();
-        findings.error("bad-wildcard", at, [what, never, fix]);
-    } else if url::is_docker_alias(parts.authority) {
-        let what = format!("runtimes call {} docker.io", parts.authority);
-        findings.error("wrong-registry-name", at, [what, never, "write prefix = \"docker.io\"".to_owned()]);
-    } else if parts.authority == "docker.io" && parts.segments().len() == 1 && parts.segments() != ["library"]
-    {
-        let words = [
-            format!("{prefix} is the image docker.io/library{} to the runtime", parts.path),
-            "the prefix matches only images of that user or organisation: for an official image, none"
-                .to_owned(),
-            format!("for the official image, write prefix = \"docker.io/library{}\"", parts.path),
-        ];
-        findings.add(Severity::Note, "library-missing", at, words);
-    }
-}
-
-/// A place of images: no scheme, and no path of the API.
-fn place(findings: &mut FileFindings<'_>, location: &str, at: Position) {
-    let parts = url::parts(location);
-    let right = || {
-        let namespace = parts.namespace();
-        let namespace = if namespace.is_empty() { namespace } else { format!("/{namespace}") };
-        format!("write location = \"{}{namespace}\"", parts.authority)
-    };
-    if parts.scheme.is_some() {
-        refused(findings, "scheme-in-location", at, format!("{} has a scheme", parts.shown()), right());
-    } else if parts.segments().contains(&"v2") {
-        let effect = "the runtime puts /v2 in front by itself: it asks for a repository whose name begins with v2, which is not there".to_owned();
-        let what = format!("{} holds the path of the API", parts.shown());
-        findings.error("double-v2", at, [what, effect, right()]);
-    }
 }
