@@ -41,6 +41,7 @@ use std::path::Path;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use self::interrupt::Interrupt;
 use crate::budget::limit_arenas;
 use crate::exit::Exit;
 use crate::report::Failure;
@@ -173,21 +174,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         output.warn("another provider of cryptography is installed already");
     }
+    let interrupt = match Interrupt::listen(&output) {
+        Ok(interrupt) => interrupt,
+        Err(failure) => {
+            output.failed(&failure);
+            return failure.exit;
+        }
+    };
     let done = match cli.command {
         Command::Push { what: PushWhat::Images(args) } | Command::Images { what: ImagesDo::Push(args) } => {
-            push::run(&args, &output)
+            push::run(&args, &output, interrupt)
         }
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
-        Command::Sync(args) => sync::run(&args, &output),
+        Command::Sync(args) => sync::run(&args, &output, interrupt),
         Command::Sites { what } => sites::run(&what, &output),
         Command::Config { what } => config::run(&what, &output),
         Command::History(args) => history::run(&args, &output),
         Command::Report { what } => report::run(&what, &output),
         Command::Mirror { what } => mirror::run(&what, &output),
         Command::Update { what: UpdateWhat::Cluster(args) } => update::run(&args, &output),
-        Command::Serve(args) => serve::run(&args, &output),
+        Command::Serve(args) => serve::run(&args, &output, &interrupt),
         Command::Bench { what: BenchWhat::Decode(args) } => bench::decode(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),
     };

@@ -9,13 +9,14 @@ use std::convert::Infallible;
 use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded, never, select};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::clock::Instant;
 use crate::error::printable;
 use crate::sync::Mutex;
 
@@ -23,6 +24,10 @@ use crate::sync::Mutex;
 const MAX_SHOWN_CHARS: usize = 300;
 /// How long its pipes may stay open after its end: what it left running may hold them.
 const PIPE_GRACE: Duration = Duration::from_millis(500);
+/// So long after its end a run may still wait for an answer.
+const DEADLINE_GRACE: Duration = Duration::from_secs(10);
+/// Why one was stopped.
+pub(crate) const STOPPED: &str = "it was stopped, because the run was told to stop";
 /// The password that may stand in our own environment is nobody else's business.
 const OWN_VARIABLES: [&str; 2] = ["LAYERCAST_PASSWORD", "LAYERCAST_USERNAME"];
 
@@ -89,6 +94,51 @@ impl Finished {
     }
 }
 
+/// Programs that run now, each by its group.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// Stops every program that runs now, with what it started: this process is to end, or what they are asked for is not
+/// needed any more.
+pub(crate) fn stop_all() {
+    for group in std::mem::take(&mut *RUNNING.lock()) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// When the run for whose sake programs are asked must be over.
+static DEADLINE: OnceLock<Instant> = OnceLock::new();
+
+/// From now on no answer is waited for beyond this time, and some grace.
+pub(crate) fn answer_by(ends: Instant) {
+    let _ = DEADLINE.set(ends + DEADLINE_GRACE);
+}
+
+/// How long an answer may be waited for: so long at most, and no longer than the run may take.
+pub(crate) fn patience(most: Duration) -> Duration {
+    patience_at(Instant::now(), DEADLINE.get().copied(), most)
+}
+
+fn patience_at(now: Instant, deadline: Option<Instant>, most: Duration) -> Duration {
+    deadline.map_or(most, |deadline| most.min(deadline.saturating_duration_since(now)))
+}
+
+/// A program that is stopped by [`stop_all`].
+struct Running(Pid);
+
+impl Running {
+    fn new(group: Pid) -> Self {
+        RUNNING.lock().push(group);
+        Self(group)
+    }
+
+    /// It is over. Whether it was stopped.
+    fn was_stopped(self) -> bool {
+        let mut running = RUNNING.lock();
+        let place = running.iter().position(|group| *group == self.0);
+        place.map(|place| running.swap_remove(place)).is_none()
+    }
+}
+
 /// Runs `command`, gives it `input` and waits until its end, on these terms. It has no terminal to ask on.
 ///
 /// # Errors
@@ -104,6 +154,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8], terms: &Terms) -> Result<
         _ => format!("it cannot be run: {error}"),
     })?;
     let group = Pid::from_child(&child);
+    let running = Running::new(group);
     let (stdout, stderr) = (drain(child.stdout.take(), terms.keep), drain(child.stderr.take(), terms.keep));
     let ended = wait(child, input.to_vec());
     let outcome = select! {
@@ -112,7 +163,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8], terms: &Terms) -> Result<
             Ok(Err(error)) => Err(format!("it cannot be waited for: {error}")),
             Err(_) => Err("it cannot be waited for".to_owned()),
         },
-        recv(terms.stop) -> _ => Err("it was stopped, because the run was told to stop".to_owned()),
+        recv(terms.stop) -> _ => Err(STOPPED.to_owned()),
         default(terms.limit) => {
             Err(format!("it did not answer within {} s, and was stopped", terms.limit.as_secs_f32()))
         }
@@ -121,7 +172,7 @@ pub(crate) fn run(command: &mut Command, input: &[u8], terms: &Terms) -> Result<
         // It, and what it started; both may have ended by themselves.
         let _ = kill_process_group(group, Signal::KILL);
     }
-    outcome
+    if running.was_stopped() { Err(STOPPED.to_owned()) } else { outcome }
 }
 
 fn finished(status: ExitStatus, stdout: Drained, stderr: Drained, keep: Keep) -> Result<Finished, String> {

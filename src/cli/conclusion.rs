@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::interrupt::Interrupt;
 use super::metrics::Exposition;
 use super::notify::Notifier;
 use super::output::Output;
@@ -22,6 +23,7 @@ pub(super) struct Begun {
     report: Option<WholeFile>,
     pub(super) exposition: Option<Exposition>,
     notifier: Option<Notifier>,
+    pub(super) interrupt: Interrupt,
     /// Flags about names that matched nothing.
     pub(super) unmatched: Vec<String>,
     /// Where the run is remembered, once that is known.
@@ -66,6 +68,7 @@ impl Begun {
         report: Option<WholeFile>,
         exposition: Option<Exposition>,
         notifier: Option<Notifier>,
+        interrupt: Interrupt,
     ) -> Self {
         Self {
             started: Instant::now(),
@@ -73,6 +76,7 @@ impl Begun {
             report,
             exposition,
             notifier,
+            interrupt,
             unmatched: Vec::new(),
             history: None,
         }
@@ -120,10 +124,11 @@ impl Begun {
         // What metrics lack stands in the report.
         let metrics = self.exposition.as_mut().map_or(Ok(()), |exposition| exposition.end(&document, output));
         document.notes.extend(self.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
-        if let Some(notifier) = self.notifier {
-            notifier.tell(&document, output);
-        }
         let report = self.report.map_or(Ok(()), |report| report.write_json(&document));
+        // Who is told may take long, or be stopped: what is to be kept is kept by then.
+        if let Some(notifier) = self.notifier {
+            notifier.tell(&document, output, &self.interrupt.telling());
+        }
         // What the run itself has to say comes first.
         let mut ended = done;
         for unwritten in [report, metrics].into_iter().filter_map(Result::err) {

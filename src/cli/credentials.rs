@@ -326,7 +326,7 @@ pub(super) fn secret_in(path: &Path) -> Result<SecretString, String> {
 
 /// The first line of what a command of the shell writes.
 pub(super) fn secret_of(command: &str) -> Result<SecretString, String> {
-    let terms = Terms::new(COMMAND_TIMEOUT, Keep::AtMost(MAX_WRITTEN_BYTES));
+    let terms = Terms::new(program::patience(COMMAND_TIMEOUT), Keep::AtMost(MAX_WRITTEN_BYTES));
     let finished = program::run(Command::new("sh").args(["-c", command]), b"", &terms)?;
     if finished.status.success() { first_line(&finished.stdout[..]) } else { Err(finished.failure()) }
 }

@@ -1,5 +1,7 @@
 //! Tells somebody that a run has ended.
 
+use tokio_util::sync::CancellationToken;
+
 use super::output::Output;
 use crate::hook::notify::Notify;
 use crate::report::{Document, Failure};
@@ -25,10 +27,10 @@ impl Notifier {
     }
 
     /// Tells of the run with this report. That nobody could be told is a note: the run is what it was.
-    pub(super) fn tell(&self, document: &Document, output: &Output) {
+    pub(super) fn tell(&self, document: &Document, output: &Output, cancel: &CancellationToken) {
         let told = super::runtime().map_err(|failure| failure.message).and_then(|runtime| {
             let report = serde_json::to_vec(document).map_err(|error| error.to_string())?;
-            runtime.block_on(self.0.tell(report, document.exit_code))
+            runtime.block_on(self.0.tell(report, document.exit_code, cancel))
         });
         if let Err(why) = told {
             output.warn(&format!("nobody was told that the run has ended: {}: {why}", self.0));

@@ -140,11 +140,11 @@ impl RunArgs {
     }
 }
 
-pub(super) fn run(args: &Args, output: &Output) -> Done {
+pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     let mut document = Document::begin(args.bundle.as_given());
     let report = conclusion::report_file(args.run.report.as_ref())?;
     let notifier = args.run.notify.as_deref().map(Notifier::new).transpose()?;
-    let mut begun = Begun::now(report, args.run.metrics.wanted().begin(output)?, notifier);
+    let mut begun = Begun::now(report, args.run.metrics.wanted().begin(output)?, notifier, interrupt);
     let done = push(args, output, &mut document, &mut begun);
     begun.end(document, done, args.rules.accept.accept(), output)
 }
@@ -157,7 +157,6 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
     begun.remember(&opener.state, settings.retention);
     let rules = Arc::new(args.rules.rules()?);
     let runtime = super::runtime()?;
-    let interrupt = Interrupt::listen()?;
     let mut mirrors = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output)?;
     for mirror in &mut mirrors {
         mirror.atomic_tags = args.run.atomic_tags;
@@ -197,9 +196,9 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
         locks: Locks::Held,
         settings,
         listeners,
-        cancel: interrupt.token.clone(),
+        cancel: begun.interrupt.token.clone(),
     };
-    interrupt.sending(output);
+    begun.interrupt.sending();
     let PushResult { outcomes, read, met, ended, run, .. } = runtime.block_on(engine::push(run));
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();

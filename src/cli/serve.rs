@@ -84,9 +84,8 @@ impl From<ServeError> for Failure {
     }
 }
 
-pub(super) fn run(args: &Args, output: &Output) -> Done {
+pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     let runtime = super::runtime()?;
-    let interrupt = Interrupt::listen()?;
     interrupt.serving();
     let is_json = output.is_json();
     let log = args.access_log.then(|| AccessLog::new(move |access| Output::say(&line(access, is_json))));

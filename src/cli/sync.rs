@@ -24,6 +24,7 @@ use crate::config::{BundleFiles, Candidate, Config, IfRunning, LayerFormat, Shar
 use crate::engine::{self, ExpectedSum, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule};
 use crate::exit::Exit;
 use crate::hook::gate::EarlierVerdicts;
+use crate::program;
 use crate::registry::Access;
 use crate::report::document::{BundleEntry, DeferralCause, DeferredSite, SchemaVersion, ShardEntry, SyncRun};
 use crate::report::outcome::{OutcomeState, SiteFacts, exit_of_sites};
@@ -79,7 +80,7 @@ enum WhenRunning {
     Fail,
 }
 
-pub(super) fn run(args: &Args, output: &Output) -> Done {
+pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     let chosen = args.sites.read(output)?;
     if args.dry_run {
         return plan::sites(&chosen, &args.cost, output);
@@ -100,7 +101,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         bundles: Vec::new(),
     });
     let report = conclusion::report_file(args.report.as_ref())?;
-    let mut begun = Begun::now(report, metrics.begin(output)?, notifier.transpose()?);
+    let mut begun = Begun::now(report, metrics.begin(output)?, notifier.transpose()?, interrupt);
     document.notes.extend(begun.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
     let done = sync(args, &chosen, output, &mut document, &mut begun).map_err(file_words::failure);
     file_words::document(&mut document);
@@ -158,6 +159,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     }
     // From here on everything counts: locks that are waited for, and each bundle that is tried.
     let ends = args.deadline.or(config.deadline).and_then(|after| Instant::now().checked_add(after));
+    ends.inspect(|ends| program::answer_by(*ends));
     let cost = args.cost.over(config);
     if args.if_running.is_some() && cost.wants_no_state() {
         return Err(Failure::usage("--if-running needs locks, and --no-state takes none")
@@ -168,7 +170,6 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
     begun.exposition.iter().for_each(|exposition| exposition.expect(&opener, &names));
     let runtime = super::runtime()?;
-    let interrupt = Interrupt::listen()?;
     let if_running = args.if_running.map_or(config.if_running, WhenRunning::meant);
     let Locked { sites, locks: _locks, deferred, failed, unlocked } =
         lock(sites, &opener.state, if_running, ends, output);
@@ -189,7 +190,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     let opener = opener.with_stage(args.stage(config, &bundles, output)?);
     let bandwidth = args.bandwidth.or(config.bandwidth);
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
-    let made = maker.making_repositories(interrupt.token.clone()).all(sites);
+    let made = maker.making_repositories(begun.interrupt.token.clone()).all(sites);
     document.mirrors.extend(
         made.failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure)),
     );
@@ -215,7 +216,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         document.mirrors.extend(mirrors.iter().map(not_begun));
     } else if !mirrors.is_empty() {
         let schedule = args.schedule(config, &chosen.sites, &mirrors, failed, ends);
-        interrupt.sending(output);
+        begun.interrupt.sending();
         let mut earlier = Vec::new();
         let pushed = loop {
             let (inputs, sums) = inputs(&bundles);
@@ -229,7 +230,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
                 locks: Locks::Held,
                 settings: settings(config, args.regate),
                 listeners: listeners.clone(),
-                cancel: interrupt.token.clone(),
+                cancel: begun.interrupt.token.clone(),
             };
             let mut pushed = runtime.block_on(engine::push(run));
             pushed.outcomes = after(pushed.outcomes, std::mem::take(&mut earlier));

@@ -1,12 +1,17 @@
 //! A file that takes its name when it is whole; something may be waiting for it.
+//!
+//! What is no regular file (a device, a pipe, standard output) is written to as it is, and never replaced.
 
 use std::fmt;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, OFlags, access};
 use serde::Serialize;
 
+use crate::error::is_full;
 use crate::report::Failure;
 
 /// A file that a flag, or a key of the sites file, names.
@@ -14,6 +19,15 @@ use crate::report::Failure;
 pub(super) struct WholeFile {
     named_by: &'static str,
     path: PathBuf,
+}
+
+/// How content gets to what a path stands for.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// A new file takes this name when it is whole.
+    Replace(PathBuf),
+    /// It is written to what is there.
+    Into,
 }
 
 impl WholeFile {
@@ -24,41 +38,57 @@ impl WholeFile {
             return Err(Failure::usage(format!("{file} is not a file")).hint("name a file"));
         }
         let refused = |error: io::Error| {
-            let folder = file.folder().display().to_string();
+            let folder = folder(&file.path).display().to_string();
             match error.kind() {
                 io::ErrorKind::NotFound => {
                     Failure::usage(format!("{file} cannot be written: there is no folder {folder}"))
                         .hint(format!("make the folder (mkdir -p {folder}), or name another file"))
                 }
-                kind => Failure::usage(format!("{file} cannot be written: {kind}")).hint(file.remedy(kind)),
+                kind => Failure::usage(format!("{file} cannot be written: {kind}")).hint(file.remedy(&error)),
             }
         };
-        file.create().map_err(refused)?;
+        match file.way().map_err(refused)? {
+            Way::Replace(path) => drop(create_beside(&path).map_err(refused)?),
+            // Opened now, a pipe would end when it is closed again.
+            Way::Into => access(&file.path, Access::WRITE_OK).map_err(|error| refused(error.into()))?,
+        }
         Ok(file)
     }
 
-    fn folder(&self) -> &Path {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        folder.unwrap_or(Path::new("."))
+    fn way(&self) -> io::Result<Way> {
+        match fs::metadata(&self.path) {
+            Ok(facts) if !facts.is_file() || is_output(&facts) => Ok(Way::Into),
+            // Its links go on leading to it.
+            Ok(_) => Ok(Way::Replace(fs::canonicalize(&self.path)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A link may lead to a file that is not there yet.
+                let target = fs::read_link(&self.path).map(|target| folder(&self.path).join(target));
+                Ok(Way::Replace(target.unwrap_or_else(|_| self.path.clone())))
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    fn create(&self) -> io::Result<tempfile::NamedTempFile> {
-        // Others may read it, as any file that is made here.
-        let permissions = std::fs::Permissions::from_mode(0o644);
-        tempfile::Builder::new().permissions(permissions).tempfile_in(self.folder())
-    }
-
-    /// Gives the file this content, all of it at once.
+    /// Gives the file this content, all of it at once where it can have it at once.
     pub(super) fn write(&self, content: &[u8]) -> Result<(), Failure> {
-        // What the system says of a file that has only a name for now would say that name.
-        let failed = |error: io::Error| {
-            let failure = Failure::io(format!("{self} was not written"), &error.kind().into());
-            failure.hint(self.remedy(error.kind()))
-        };
-        let mut file = self.create().map_err(failed)?;
-        io::Write::write_all(&mut file, content).map_err(failed)?;
-        file.persist(&self.path).map_err(|error| failed(error.error))?;
-        Ok(())
+        self.put(content).map_err(|error| {
+            // What the system says of a file that has only a name for now would say that name.
+            let unnamed =
+                error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            Failure::io(format!("{self} was not written"), &unnamed).hint(self.remedy(&error))
+        })
+    }
+
+    fn put(&self, content: &[u8]) -> io::Result<()> {
+        match self.way()? {
+            Way::Replace(path) => {
+                let mut file = create_beside(&path)?;
+                file.write_all(content)?;
+                file.persist(path)?;
+                Ok(())
+            }
+            Way::Into => open_to_append(&self.path)?.write_all(content),
+        }
     }
 
     /// The same with a document.
@@ -70,13 +100,14 @@ impl WholeFile {
     }
 
     /// What helps where it cannot be written.
-    fn remedy(&self, kind: io::ErrorKind) -> String {
-        let folder = self.folder().display();
-        match kind {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                format!("make room in {folder}, or name a file on another disk")
-            }
-            _ => format!("let this user write {folder}, or name another file"),
+    fn remedy(&self, error: &io::Error) -> String {
+        let folder = folder(&self.path).display();
+        if is_full(error) {
+            format!("make room in {folder}, or name a file on another disk")
+        } else if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) {
+            "nobody reads this pipe: start the reader first".to_owned()
+        } else {
+            format!("let this user write {folder}, or name another file")
         }
     }
 }
@@ -87,10 +118,83 @@ impl fmt::Display for WholeFile {
     }
 }
 
+fn folder(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+fn create_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    // Others may read it, as any file that is made here.
+    let permissions = fs::Permissions::from_mode(0o644);
+    tempfile::Builder::new().permissions(permissions).tempfile_in(folder(path))
+}
+
+/// Whether it is the file that our own output goes to: under another file of its name, the rest of that would be lost.
+fn is_output(facts: &Metadata) -> bool {
+    let is_same = |stat: rustix::io::Result<rustix::fs::Stat>| {
+        stat.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (facts.dev(), facts.ino()))
+    };
+    is_same(rustix::fs::fstat(io::stdout())) || is_same(rustix::fs::fstat(io::stderr()))
+}
+
+/// Opens what is there. A pipe that nobody reads is an error, and no reason to wait for ever.
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or(0);
+    let file = OpenOptions::new().append(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        // Whoever reads it may take his time.
+        let flags = rustix::fs::fcntl_getfl(&file)?;
+        rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    }
+    Ok(file)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
+    use std::os::unix::fs::symlink;
 
+    fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
+        WholeFile::check("--report", path.to_owned())?.write(content)
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_its_links_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link, dangling, new] =
+            ["file", "link", "dangling", "new"].map(|name| folder.path().join(name));
+        write(&file, b"old").unwrap();
+        symlink("file", &link).unwrap();
+        symlink("new", &dangling).unwrap();
+        write(&link, b"1").unwrap();
+        write(&dangling, b"2").unwrap();
+        assert_eq!((fs::read(&file).unwrap(), fs::read(&new).unwrap()), (b"1".to_vec(), b"2".to_vec()));
+        assert!(link.is_symlink() && dangling.is_symlink());
+        assert_eq!(folder.path().read_dir().unwrap().count(), 4, "nothing else is left there");
+        let missing = write(&folder.path().join("no/report"), b"").unwrap_err();
+        assert!(missing.message.contains("there is no folder"), "{}", missing.message);
+    }
+
+    #[test]
+    fn a_pipe_and_a_link_to_one_are_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, link] = ["pipe", "link"].map(|name| folder.path().join(name));
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+        symlink(&pipe, &link).unwrap();
+        let unread = write(&pipe, b"x").unwrap_err();
+        assert!(unread.hint.unwrap().contains("nobody reads"));
+        for path in [&pipe, &link] {
+            let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+            let mut reader = OpenOptions::new().read(true).custom_flags(flags).open(&pipe).unwrap();
+            write(path, b"report").unwrap();
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "report");
+        }
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo() && link.is_symlink());
+    }
     #[test]
     fn what_cannot_be_written_is_named_with_who_named_it_and_what_helps() {
         let folder = tempfile::tempdir().unwrap();
@@ -106,8 +210,11 @@ mod tests {
         let file = WholeFile::check("--report", inner.join("report.json")).unwrap();
         std::fs::remove_dir(&inner).unwrap();
         let failure = file.write(b"x").unwrap_err();
-        let said = format!("--report {}/report.json was not written: entity not found", inner.display());
-        assert_eq!(failure.message, said, "and not the name that the file had meanwhile");
+        let said = format!("--report {}/report.json was not written: ", inner.display());
+        assert!(
+            failure.message.starts_with(&said) && !failure.message.contains(".tmp"),
+            "and not the name that the file had meanwhile"
+        );
         assert!(failure.hint.is_some());
     }
 }

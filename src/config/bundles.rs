@@ -16,6 +16,8 @@ use crate::small_file;
 
 /// A file that changed later than this may still be on its way here.
 pub(crate) const SETTLED_AFTER_SECONDS: i64 = 60;
+/// The clock of a file server may be so far ahead of ours.
+const CLOCK_SKEW_SECONDS: i64 = 300;
 /// `sha256sum` of a folder of bundles is short.
 const MAX_SUMS_BYTES: u64 = 1 << 20;
 const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
@@ -146,7 +148,7 @@ impl BundlePath {
         let is_arriving = found.iter().any(|found| found.settled(now).is_err());
         for found in found.into_iter().rev() {
             // What is behind one that can be taken needs no word unless its turn comes.
-            match found.settled(now).and_then(|()| found.candidate()) {
+            match found.usable().and_then(|()| found.settled(now)).and_then(|()| found.candidate()) {
                 Ok(candidate) => usable.push(candidate),
                 Err(why) if usable.is_empty() => warnings.push(why),
                 Err(_) => {}
@@ -237,16 +239,30 @@ struct Found {
 }
 
 impl Found {
-    /// When it changed last, its content or anything about it: a copy may get the times of its original.
+    /// When its content changed, and when anything about it did: a copy may get the times of its original.
+    fn times(&self) -> [i64; 2] {
+        [self.facts.mtime(), self.facts.ctime()]
+    }
+
+    /// The later of the two.
     fn changed(&self) -> i64 {
         self.facts.mtime().max(self.facts.ctime())
     }
 
+    /// Whether it can be a bundle at all.
+    fn usable(&self) -> Result<(), String> {
+        if self.facts.is_file() || self.facts.is_dir() {
+            return Ok(());
+        }
+        Err(format!("{} is neither a file nor a folder", self.path.display()))
+    }
+
     fn settled(&self, now: Timestamp) -> Result<(), String> {
-        let age = now.as_second().saturating_sub(self.changed());
-        // A clock that was put back says nothing of the file.
-        if (0..SETTLED_AFTER_SECONDS).contains(&age) {
-            let shown = self.path.display();
+        let ages = self.times().map(|time| now.as_second().saturating_sub(time));
+        // A time far ahead, as after a clock was put back, says nothing of the file; the other one may.
+        let is_fresh = |age: &i64| (-CLOCK_SKEW_SECONDS..SETTLED_AFTER_SECONDS).contains(age);
+        if let Some(age) = ages.into_iter().filter(is_fresh).min() {
+            let (shown, age) = (self.path.display(), age.max(0));
             return Err(format!("{shown} changed {age} s ago and may still be on its way"));
         }
         Ok(())
@@ -260,6 +276,10 @@ impl Found {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".sha256");
         let beside = PathBuf::from(beside);
+        if fs::metadata(&beside).is_ok_and(|facts| !facts.is_file()) {
+            // A pipe might never end.
+            return Err(format!("{}: it is no file", beside.display()));
+        }
         let sum = match small_file::read_text(&beside, MAX_SUMS_BYTES) {
             Ok(text) => {
                 Some(sum_of(&self.path, &text).map_err(|why| format!("{}: {why}", beside.display()))?)
@@ -370,6 +390,42 @@ mod tests {
         assert!(matches!(error, NoBundle::Arriving { .. }), "it passes by itself, and is no damage: {error}");
         assert!(error.to_string().contains("bm_1.8.0.tar.xz changed"), "{error}");
         assert_eq!(names(&folder.files("bm_*.tar.xz", false, now).unwrap().taken), ["bm_1.8.0.tar.xz"]);
+    }
+
+    #[test]
+    fn a_time_ahead_hides_no_fresh_change() {
+        let folder = Folder::new();
+        let path = folder.write("bm_1.8.0.tar.xz", "x");
+        let file = fs::File::options().write(true).open(path).unwrap();
+        let now = crate::clock::timestamp();
+        for ahead in [5_000, 100] {
+            file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(ahead)).unwrap();
+            assert!(folder.files("bm_*.tar.xz", true, now).is_err(), "it has just changed: {ahead}");
+        }
+        let later = now + jiff::Span::new().seconds(1_000);
+        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(5_000)).unwrap();
+        assert!(folder.files("bm_*.tar.xz", true, later).is_ok(), "a clock that was put back says nothing");
+    }
+
+    #[test]
+    fn what_is_no_file_and_links_that_lead_nowhere_are_passed_over() {
+        let folder = Folder::new();
+        folder.write("bm_1.8.0.tar.xz", "x");
+        let at = |name: &str| folder.0.path().join(name);
+        let pipe = |path: PathBuf| {
+            let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+            rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+        };
+        folder.write("bm_1.9.0.tar.xz", "x");
+        pipe(at("bm_1.9.0.tar.xz.sha256"));
+        pipe(at("bm_1.10.0.tar.xz"));
+        std::os::unix::fs::symlink("nowhere", at("bm_1.11.0.tar.xz")).unwrap();
+        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
+        assert_eq!(names(&files.taken), ["bm_1.8.0.tar.xz"]);
+        let [link, pipe, sum] = &files.warnings[..] else { panic!("{files:?}") };
+        assert!(
+            link.contains("leads to nothing") && pipe.contains("neither a file") && sum.contains("no file")
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use reqwest::{Client, Url, redirect};
 use tokio_util::sync::CancellationToken;
 
 use super::Hook;
+use crate::program::STOPPED;
 
 /// How long it may take to tell.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -44,18 +45,26 @@ impl Notify {
         Ok(Self::Url(url))
     }
 
-    /// Tells that the run with this report, a JSON document, has ended this way. Needs a runtime.
+    /// Tells that the run with this report, a JSON document, has ended this way, unless it is told to stop. Needs a runtime.
     ///
     /// # Errors
     /// Why nobody was told, for people.
-    pub(crate) async fn tell(&self, report: Vec<u8>, exit_code: u8) -> Result<(), String> {
+    pub(crate) async fn tell(
+        &self,
+        report: Vec<u8>,
+        exit_code: u8,
+        cancel: &CancellationToken,
+    ) -> Result<(), String> {
         match self {
             Self::Command(hook) => {
                 let variables = vec![("LAYERCAST_EXIT_CODE", exit_code.to_string())];
-                let finished = hook.run(variables, report, &CancellationToken::new()).await?;
+                let finished = hook.run(variables, report, cancel).await?;
                 if finished.status.success() { Ok(()) } else { Err(finished.failure_with_output()) }
             }
-            Self::Url(url) => post(url.clone(), report).await,
+            Self::Url(url) => {
+                let told = cancel.run_until_cancelled(post(url.clone(), report)).await;
+                told.unwrap_or_else(|| Err(STOPPED.to_owned()))
+            }
         }
     }
 }

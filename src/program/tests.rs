@@ -77,3 +77,12 @@ fn one_that_leaves_something_running_is_not_waited_for() {
     assert!(done.status.success());
     assert_eq!(done.stdout, b"answer\n");
 }
+
+#[test]
+fn no_answer_is_waited_for_beyond_the_end_of_the_run() {
+    let (now, most) = (Instant::now(), Duration::from_secs(60));
+    assert_eq!(patience_at(now, None, most), most);
+    assert_eq!(patience_at(now, Some(now + most * 2), most), most);
+    assert_eq!(patience_at(now, Some(now + most / 2), most), most / 2);
+    assert_eq!(patience_at(now + most, Some(now), most), Duration::ZERO);
+}

@@ -9,7 +9,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::error::system_words;
+use crate::error::{is_full, system_words};
 use crate::oci::Digest;
 
 /// The registry cannot be started, or had to end.
@@ -171,12 +171,10 @@ impl Refusal {
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         tracing::error!("a file of the store cannot be read or written: {}", system_words(&error));
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::new(Code::Unavailable, "the registry has no room left on its disk")
-            }
-            _ => Self::new(Code::Unknown, "the registry cannot read or write its files; its log says why"),
+        if is_full(&error) {
+            return Self::new(Code::Unavailable, "the registry has no room left on its disk");
         }
+        Self::new(Code::Unknown, "the registry cannot read or write its files; its log says why")
     }
 }
 

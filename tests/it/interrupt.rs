@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::http::tags;
 use crate::support::registry::Registry;
-use crate::support::{bundle, folder, judge, layercast, link, push};
+use crate::support::{bundle, eventually, folder, judge, layercast, link, push};
 
 fn start(source: &Path, target: &str, report: &Path) -> Child {
     let mut command = layercast();
@@ -86,5 +86,33 @@ fn a_killed_run_leaves_nothing_that_the_next_one_cannot_complete() {
         ])
         .complete();
         judge(&format!("{}/{namespace}", registry.url()), &source);
+    }
+}
+
+/// A command that never answers: the signal ends it with all that it started, and that is said.
+#[test]
+fn a_signal_ends_commands_that_are_asked_for_credentials() {
+    let folder = folder();
+    let pid = folder.path().join("pid");
+    for name in ["-TERM", "-HUP"] {
+        let script = format!("sleep 300 & echo $! > {0}.new; mv {0}.new {0}; wait", pid.display());
+        let mut command = layercast();
+        command.args(["push", "images", "--private-registry=http://127.0.0.1:1", "--username=pusher"]);
+        command.args(["--source=/dev/null", "--password-command", &script]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("the command runs", || pid.exists());
+        let started = std::fs::read_to_string(&pid).unwrap();
+        signal(&child, name);
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(130), "{said}");
+        assert!(said.contains("error: the run was interrupted [interrupted]"), "{said}");
+        let status = format!("/proc/{}/status", started.trim());
+        // It may wait for a parent to ask for its end.
+        eventually("what it started has ended", || {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            status.is_empty() || status.contains("State:\tZ")
+        });
+        std::fs::remove_file(&pid).unwrap();
     }
 }

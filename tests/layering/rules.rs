@@ -291,7 +291,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("program"),
-        modules: AllBut("program error exit units sync"),
+        modules: AllBut("program clock error exit units sync"),
         paths: These("tokio reqwest rayon"),
         why: "it runs programs, whatever for",
     },

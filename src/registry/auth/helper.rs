@@ -38,7 +38,7 @@ pub(super) fn ask(helper: &str, server: &str) -> Result<Option<Proof>, String> {
     if helper.contains(['/', '\\', '\0']) {
         return Err("that is not the name of a credential helper".to_owned());
     }
-    let terms = Terms::new(TIMEOUT, Keep::AtMost(MAX_ANSWER_BYTES));
+    let terms = Terms::new(program::patience(TIMEOUT), Keep::AtMost(MAX_ANSWER_BYTES));
     let finished = program::run(Command::new(label(helper)).arg("get"), server.as_bytes(), &terms)?;
     if !finished.status.success() {
         return if has_nothing(&finished.stdout) { Ok(None) } else { Err(finished.failure_with_output()) };
