@@ -56,12 +56,13 @@ pub use endpoint::Target;
 pub(crate) use endpoint::{Endpoint, Scheme};
 #[cfg(test)]
 pub(crate) use error::refused;
-pub(crate) use error::{FailureKind, RegistryError};
+pub(crate) use error::{ConnectStep, FailureKind, RegistryError};
 pub(crate) use hosts::Hosts;
 pub(crate) use manifests::ManifestHead;
 pub(crate) use missing::RepositoryMaker;
 pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
 pub(crate) use redact::SecretWords;
+pub(crate) use resolver::addresses;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
 pub(crate) use sources::BlobSource;

@@ -23,6 +23,7 @@ mod layers;
 mod lock;
 mod runs;
 mod schema;
+mod sums;
 mod verdicts;
 mod worker;
 

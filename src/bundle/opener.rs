@@ -9,6 +9,7 @@ use crate::budget::{Budget, Shares};
 use crate::clock::CpuTime;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{BundleError, Fault};
+use crate::oci::Digest;
 use crate::report::Listeners;
 use crate::report::document::{Compressed, Decoded, Staged};
 use crate::source::{self, IoMode, Source, SourceOptions};
@@ -180,6 +181,17 @@ impl Opener {
     /// It cannot be opened.
     pub(crate) fn file(&self, path: &Path) -> Result<Source, BundleError> {
         source::open(path, SourceOptions { io: self.resources.io })
+    }
+
+    /// The sum of a file as it was taken once, if it is the very same file still. Blocks.
+    pub(crate) fn known_sum(&self, path: &Path) -> Option<Digest> {
+        let file = self.file(path).ok()?;
+        self.state.sum(&self.identity(&file)?)
+    }
+
+    /// Which file it is, where that is remembered at all and a later change would show.
+    pub(crate) fn identity(&self, file: &Source) -> Option<BundleIdentity> {
+        self.state.is_kept().then(|| BundleIdentity::of_file(file).ok().flatten()).flatten()
     }
 
     /// Opens bundles and finds out what is in them. Blocks, for what must be decoded to know. `early` hears of archives

@@ -17,7 +17,7 @@ use super::site_mirror::SiteMirrors;
 use super::sites_file::{Chosen, SitesArgs, accept, files_of};
 use super::stage::StageArgs;
 use super::{Done, file_words, lock, plan};
-use crate::bundle::Input;
+use crate::bundle::{Input, Opener};
 use crate::clock::Instant;
 use crate::compress::Method;
 use crate::config::{BundleFiles, Candidate, Config, IfRunning, LayerFormat, Shard, Site, Wave};
@@ -245,7 +245,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
         };
         if let Some(sync) = &mut document.sync {
             let taken = bundles.iter().flat_map(|files| &files.taken);
-            sync.bundles = taken.map(bundle_entry).collect();
+            sync.bundles = taken.map(|file| bundle_entry(file, &opener)).collect();
         }
         let PushResult { outcomes, read, met, ended: pushed, run, .. } = pushed;
         begun.began(run);
@@ -298,8 +298,9 @@ fn files(config: &Config, output: &Output, document: &mut Document) -> Result<Ve
     Ok(bundles)
 }
 
-fn bundle_entry(file: &Candidate) -> BundleEntry {
-    let sha256 = file.sum.map(|sum| sum.hex());
+fn bundle_entry(file: &Candidate, opener: &Opener) -> BundleEntry {
+    let sum = file.sum.or_else(|| opener.known_sum(&file.path));
+    let sha256 = sum.map(|sum| sum.hex());
     BundleEntry { path: file.path.display().to_string(), sha256 }
 }
 

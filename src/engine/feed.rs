@@ -37,6 +37,10 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 const LAST_BLOB: Duration = Duration::from_secs(3600);
 /// The same when the run has taken as long as it may.
 const DEADLINE_GRACE: Duration = Duration::from_secs(10);
+/// A mirror that was given up is left alone for so many times as long as it was waited for, within these bounds.
+const REST_FACTOR: u32 = 3;
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// What reading and feeding came to.
 pub(super) struct Fed {
@@ -126,7 +130,9 @@ impl Mirrors {
         if let Some(earlier) = self.outcomes[number].take() {
             outcome = outcome.after(earlier);
         }
-        let end = end_of(&outcome);
+        let patience = self.settings[number].client.retry.connect_patience;
+        let rest = patience.saturating_mul(REST_FACTOR).clamp(SHORTEST_REST, LONGEST_REST);
+        let end = end_of(&outcome, rest);
         self.outcomes[number] = Some(outcome);
         end
     }
@@ -158,14 +164,14 @@ impl Mirrors {
     }
 }
 
-fn end_of(outcome: &Outcome) -> End {
+fn end_of(outcome: &Outcome, rest: Duration) -> End {
     let failures = || outcome.error.iter().chain(outcome.images_failed.iter().map(|failed| &failed.failure));
     if outcome.is_complete() {
         End::Complete
     } else if failures().any(|failure| failure.class == Class::Deferred) {
         End::Deferred
     } else if failures().any(|failure| failure.class == Class::Unreachable) {
-        End::Unreachable
+        End::Unreachable { rest }
     } else {
         End::Failed
     }

@@ -1,6 +1,7 @@
 //! Could a mirror be filled now? Asked the day before, so that the night brings no surprise: the way there, certificates and
 //! their dates, the login, the clock, and the right to push. Sessions that are opened to know it are cancelled; nothing is sent.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -10,7 +11,9 @@ use super::MirrorSettings;
 use super::failure;
 use crate::clock;
 use crate::oci::Repository;
-use crate::registry::{Credential, FailureKind, Greeting, Registry, RegistryError, Scheme};
+use crate::registry::{
+    ConnectStep, Credential, Endpoint, FailureKind, Greeting, Registry, RegistryError, Scheme, addresses,
+};
 use crate::report::document::{Aspect, CheckEntry, CheckState};
 use crate::report::{Class, Failure};
 use crate::tls;
@@ -27,12 +30,13 @@ pub(crate) async fn look(settings: MirrorSettings, repositories: &[Repository]) 
     let mut entries = Vec::new();
     let credential = settings.client.credential.as_ref().map(Credential::who);
     let authorities: Vec<CheckEntry> = settings.client.authorities.iter().flat_map(authority_dates).collect();
-    let registry = match Registry::connect(&settings.target.endpoint, settings.client).await {
+    let endpoint = settings.target.endpoint;
+    let registry = match Registry::connect(&endpoint, settings.client).await {
         Ok(registry) => registry,
         Err(error) => {
             // One that has expired may be why.
             entries.extend(authorities);
-            entries.push(refused(&error));
+            entries.extend(refused(&endpoint, &error).await);
             return entries;
         }
     };
@@ -116,14 +120,38 @@ fn repositories_in_words(number: usize) -> String {
     if number == 1 { "1 repository".to_owned() } else { format!("{number} repositories") }
 }
 
-/// What stands in the way of talking to a registry at all.
-fn refused(error: &RegistryError) -> CheckEntry {
-    let what = match error.kind() {
-        FailureKind::Tls => Aspect::Certificate,
-        FailureKind::Auth | FailureKind::Denied => Aspect::Login,
-        _ => Aspect::Connection,
-    };
-    bad(what, failure::of_connection(error))
+/// What stands in the way of talking to a registry at all, and the steps before it that went well.
+async fn refused(endpoint: &Endpoint, error: &RegistryError) -> Vec<CheckEntry> {
+    let failed = |what| bad(what, failure::of_connection(error));
+    let mut entries = Vec::new();
+    if error.step() == ConnectStep::Name {
+        return vec![failed(Aspect::Name)];
+    }
+    if let Some(name) = endpoint.name() {
+        match addresses(name).await {
+            Ok(found) => entries.push(good(Aspect::Name, format!("{name} is {}", listed(&found)))),
+            // The resolver fails for now, which is no word about the name.
+            Err(_) if error.step() == ConnectStep::Connection => return vec![failed(Aspect::Name)],
+            // A proxy asks for it.
+            Err(_) => {}
+        }
+    }
+    let answers = || good(Aspect::Connection, format!("{} takes connections", endpoint.authority()));
+    match error.step() {
+        ConnectStep::Tls => entries.extend([answers(), failed(Aspect::Tls)]),
+        ConnectStep::Certificate => entries.extend([answers(), failed(Aspect::Certificate)]),
+        ConnectStep::Login => entries.extend([answers(), failed(Aspect::Login)]),
+        ConnectStep::Name | ConnectStep::Connection | ConnectStep::Answer => {
+            entries.push(failed(Aspect::Connection));
+        }
+    }
+    entries
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    let mut addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.dedup();
+    addresses.join(", ")
 }
 
 /// Of each certificate in a file of authorities.

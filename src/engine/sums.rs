@@ -11,6 +11,7 @@ use crate::bundle::Opener;
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 use crate::report::Failure;
+use crate::source::Source;
 
 /// What is read at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -80,8 +81,24 @@ fn check(expected: &ExpectedSum, opener: &Opener, cancel: &CancellationToken) ->
     Err(Untrue { wrong: Some(expected.path.clone()), failure })
 }
 
+/// What is remembered of the very file counts; else it is read, and that is remembered.
 fn take(expected: &ExpectedSum, opener: &Opener, cancel: &CancellationToken) -> Result<Digest, BundleError> {
     let file = opener.file(&expected.path)?;
+    let identity = opener.identity(&file);
+    let state = &opener.state;
+    if let Some(known) = identity.as_ref().and_then(|identity| state.sum(identity))
+        && known.algorithm() == expected.sum.algorithm()
+    {
+        return Ok(known);
+    }
+    let sum = read(expected, &file, cancel)?;
+    if let Some(identity) = identity {
+        state.remember_sum(&identity, sum);
+    }
+    Ok(sum)
+}
+
+fn read(expected: &ExpectedSum, file: &Source, cancel: &CancellationToken) -> Result<Digest, BundleError> {
     let (space, mut hasher, mut at) = (file.space(), expected.sum.hasher(), 0);
     loop {
         if cancel.is_cancelled() {
@@ -94,5 +111,50 @@ fn take(expected: &ExpectedSum, opener: &Opener, cancel: &CancellationToken) -> 
         }
         hasher.update(&chunk);
         at += chunk.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::bundle::Resources;
+    use crate::source::IoMode;
+    use crate::state::State;
+
+    #[tokio::test]
+    async fn a_sum_that_is_remembered_is_not_taken_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let resources = Resources {
+            memory_bytes: 64 << 20,
+            decode_memory_bytes: 64 << 20,
+            spool_folder: folder.path().to_owned(),
+            spool_limit_bytes: u64::MAX,
+            threads: 1,
+            io: IoMode::Auto,
+        };
+        let opener = Opener::new(resources, State::open(&folder.path().join("state"))).unwrap();
+        let path = folder.path().join("bundle");
+        fs::write(&path, "content").unwrap();
+        let (right, other) = (Digest::of(b"content"), Digest::of(b"other"));
+        let is_right = |sum| {
+            let expected = vec![ExpectedSum { path: path.clone(), sum }];
+            let sums = Sums::begin(expected, &opener, CancellationToken::new());
+            async move { sums.are_right().await.is_ok() }
+        };
+        // Once the moment is over at which a change might not show.
+        crate::testing::eventually("a later change would show", || {
+            opener.identity(&opener.file(&path).unwrap()).is_some()
+        })
+        .await;
+        assert!(!is_right(other).await && is_right(right).await);
+        assert_eq!(opener.known_sum(&path), Some(right));
+        // As if it had been another one: nobody reads the file to know it better.
+        let identity = opener.identity(&opener.file(&path).unwrap()).unwrap();
+        opener.state.remember_sum(&identity, other);
+        assert!(is_right(other).await && !is_right(right).await);
+        fs::write(&path, "changed").unwrap();
+        assert!(!is_right(other).await && is_right(Digest::of(b"changed")).await);
     }
 }

@@ -13,8 +13,8 @@ use crate::clock::Instant;
 #[cfg(test)]
 mod tests;
 
-/// A mirror that was given up is tried again after this time, then after twice as long, and so on.
-const FIRST_RETRY: Duration = Duration::from_secs(60);
+/// The longest time after which a mirror that was given up is tried again, after so many tries that each waited twice as long as
+/// the one before.
 const LAST_RETRY: Duration = Duration::from_secs(30 * 60);
 
 /// In which order mirrors are fed, and what ends that.
@@ -76,8 +76,10 @@ pub(super) enum Halt {
 pub(super) enum End {
     Complete,
     Failed,
-    /// It can no longer be reached.
-    Unreachable,
+    /// It can no longer be reached. It is left alone this long, then twice as long, and so on.
+    Unreachable {
+        rest: Duration,
+    },
     /// Its window has closed.
     Deferred,
 }
@@ -147,10 +149,10 @@ impl Supervisor {
     pub(super) fn ended(&mut self, mirror: usize, end: End, gate: WindowState, now: Instant) {
         let waits = !self.is_over(now);
         let mirror = &mut self.mirrors[mirror];
-        mirror.has_failed = matches!(end, End::Failed | End::Unreachable);
+        mirror.has_failed = matches!(end, End::Failed | End::Unreachable { .. });
         mirror.standing = match (end, gate) {
-            (End::Unreachable, _) if waits => {
-                let after = FIRST_RETRY.saturating_mul(1 << mirror.tries.min(16)).min(LAST_RETRY);
+            (End::Unreachable { rest }, _) if waits => {
+                let after = rest.saturating_mul(1 << mirror.tries.min(16)).min(LAST_RETRY);
                 mirror.tries += 1;
                 MirrorPhase::GivenUp { retry_at: now + after }
             }

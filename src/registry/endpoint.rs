@@ -74,6 +74,14 @@ impl Endpoint {
         }
     }
 
+    /// The host, where it is a name and no address.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Domain(name) => Some(name),
+            Host::Ipv4(_) | Host::Ipv6(_) => None,
+        }
+    }
+
     /// Whether the host is this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         reach(&self.host) == Reach::Loopback

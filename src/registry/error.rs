@@ -74,6 +74,23 @@ impl Asked {
     }
 }
 
+/// A step on the way to a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectStep {
+    /// Its name becomes an address.
+    Name,
+    /// It takes connections, or a proxy makes them.
+    Connection,
+    /// Both sides find a way to encrypt.
+    Tls,
+    /// It proves who it is, and we do.
+    Certificate,
+    /// It lets us in.
+    Login,
+    /// A registry answers.
+    Answer,
+}
+
 impl From<Cause> for RegistryError {
     fn from(cause: Cause) -> Self {
         Self(Box::new(Inner { call: None, account: None, before: None, cause }))
@@ -184,6 +201,20 @@ impl RegistryError {
         match &self.0.cause {
             Cause::Source(error) => Some(error),
             _ => None,
+        }
+    }
+
+    /// At which step the way to the registry ended.
+    pub(crate) fn step(&self) -> ConnectStep {
+        match (self.cause(), self.kind()) {
+            (Cause::NoSuchName(_), _) => ConnectStep::Name,
+            (Cause::Tls { fault: TlsFault::NotTls | TlsFault::Other, .. } | Cause::SpeaksTls, _) => {
+                ConnectStep::Tls
+            }
+            (Cause::Tls { .. }, _) => ConnectStep::Certificate,
+            (_, FailureKind::Unreachable) => ConnectStep::Connection,
+            (_, FailureKind::Auth | FailureKind::Denied) => ConnectStep::Login,
+            _ => ConnectStep::Answer,
         }
     }
 

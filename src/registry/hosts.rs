@@ -24,8 +24,10 @@ use crate::registry::{ClientOptions, connect};
 use crate::sync::Mutex;
 use crate::tls::system_authorities;
 
-/// A host that could not be entered is left alone this long: mirrors whose turn comes meanwhile fail as the first one did.
-const REST: Duration = Duration::from_secs(30);
+/// A host that could not be entered is left alone for one and a half times as long as it was waited for, within these bounds:
+/// mirrors whose turn comes meanwhile fail as the first one did. Whoever tries a mirror again does so later.
+const SHORTEST_REST: Duration = Duration::from_millis(500);
+const LONGEST_REST: Duration = Duration::from_secs(30);
 /// HTTP clients that are kept, with their connections, while no mirror uses them.
 const MAX_IDLE_CLIENTS: usize = 16;
 /// Blobs whose places are remembered, of all hosts together.
@@ -101,7 +103,7 @@ impl Hosts {
     ) -> Result<ApiClient, RegistryError> {
         let mut door = shared.door.lock().await;
         let known = match &*door {
-            Door::Shut { why, since } if since.elapsed() < REST => return Err(why.clone()),
+            Door::Shut { why, since } if since.elapsed() < rest(options) => return Err(why.clone()),
             Door::Open(scheme) => Some(*scheme),
             Door::Shut { .. } | Door::Unknown => None,
         };
@@ -135,7 +137,7 @@ impl Hosts {
             endpoint,
         };
         let was_given_up = client.host.is_given_up();
-        if let Some(cause) = client.host.given_up(Instant::now(), REST) {
+        if let Some(cause) = client.host.given_up(Instant::now(), rest(options)) {
             return Err(client.not_reached(cause)?);
         }
         if known.is_none() || was_given_up {
@@ -173,6 +175,11 @@ impl Hosts {
         kept.drain(..too_many);
         Ok(clients)
     }
+}
+
+fn rest(options: &ClientOptions) -> Duration {
+    let patience = options.retry.connect_patience;
+    (patience + patience / 2).clamp(SHORTEST_REST, LONGEST_REST)
 }
 
 async fn settled_scheme(endpoint: &Endpoint, options: &ClientOptions) -> Result<Scheme, RegistryError> {

@@ -2,7 +2,7 @@
 //! so, and a resolver that fails for now is an outage like any other.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -45,6 +45,14 @@ impl Resolve for SystemResolver {
             found.map(|found| Box::new(found.into_iter()) as Addrs).map_err(Into::into)
         })
     }
+}
+
+/// The addresses of a name; why there are none, for people.
+pub(crate) async fn addresses(name: &str) -> Result<Vec<IpAddr>, String> {
+    let name = name.to_owned();
+    let found =
+        tokio::task::spawn_blocking(move || look_up(&name)).await.map_err(|error| error.to_string())?;
+    Ok(found.map_err(|error| error.to_string())?.into_iter().map(|address| address.ip()).collect())
 }
 
 /// The addresses of a name. Blocks.

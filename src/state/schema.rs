@@ -90,6 +90,16 @@ pub(super) const STEPS: &[&str] = &[
         at INTEGER NOT NULL,
         PRIMARY KEY (gate, mirror, digest)
     ) WITHOUT ROWID;",
+    // 6: sums of files.
+    "CREATE TABLE sums (
+        device INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        sum TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (device, inode)
+    ) WITHOUT ROWID;",
 ];
 
 /// What kind of file was found.
@@ -185,7 +195,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         let newer = [STEPS, &["CREATE TABLE later (a);"]].concat();
         migrate(&mut connection, &newer).unwrap();
-        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(6));
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(7));
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE recipes (a)").unwrap();
         assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Foreign);

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use crate::support::{folder, root, tool};
+use crate::support::{folder, layercast, root, tool};
 
 fn config(path: &str) -> PathBuf {
     root().join("config").join(path)
@@ -33,6 +33,29 @@ fn rendered_manifests_are_what_kubectl_makes_of_the_overlays() {
             fs::read(&committed).unwrap() == rendered,
             "kubectl kustomize config/kubernetes/overlays/{name} > config/kubernetes/rendered/{name}.yaml"
         );
+    }
+}
+
+/// Every sites file that is given to people, as the command reads it.
+#[test]
+fn config_check_has_nothing_against_the_sites_files() {
+    let mut folders = vec![config("")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let is_yaml = entry.extension().is_some_and(|ending| ending == "yaml");
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if is_yaml && fs::read_to_string(&entry).unwrap().lines().any(|line| line == "sites:") {
+                files.push(entry);
+            }
+        }
+    }
+    assert!(files.contains(&config("kubernetes/base/layercast.yaml")) && files.len() >= 6, "{files:?}");
+    for file in files {
+        let mut command = layercast();
+        let output = command.args(["config", "check", "-c"]).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&output.stderr));
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sync`: many sites from one file, run after run.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::support::build::{Bundle, digest};
 use crate::support::registry::{Registry, free_port};
 use crate::support::scripted::{Action, Answer, Request, Rule, ScriptedRegistry};
-use crate::support::{Pushed, folder, layercast, within};
+use crate::support::{Pushed, folder, layercast, tool, within};
 
 /// A sites file, to be written line by line.
 pub(crate) struct SitesFile {
@@ -210,6 +211,23 @@ fn a_sum_that_is_wrong_moves_no_tag() {
 }
 
 #[test]
+fn the_sum_of_a_bundle_is_in_the_report_and_remembered_until_somebody_touches_it() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let sum = digest(&std::fs::read(&path).unwrap()).replace("sha256:", "");
+    let beside = PathBuf::from(format!("{}.sha256", path.display()));
+    std::fs::write(&beside, format!("{sum}  {}\n", path.file_name().unwrap().to_str().unwrap())).unwrap();
+    let registry = ScriptedRegistry::strict();
+    let file = SitesFile::new(folder.path(), &path).site("one", &registry.host(), "");
+    let known = || file.sync(&[]).complete().report["sync"]["bundles"][0]["sha256"].clone();
+    assert_eq!(known(), Value::from(sum.clone()));
+    std::fs::remove_file(&beside).unwrap();
+    assert_eq!(known(), Value::from(sum));
+    tool("touch", &[path.as_os_str()]);
+    assert_eq!(known(), Value::Null);
+}
+
+#[test]
 fn a_site_that_another_run_is_at_is_left_to_it() {
     let folder = folder();
     let path = two_images().write(folder.path());
@@ -370,6 +388,38 @@ fn a_wrong_file_and_a_wrong_choice_end_with_2() {
     assert!(registry.asked().is_empty());
 }
 
+#[test]
+fn a_site_that_was_given_up_and_comes_back_within_the_run_is_finished() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let one = Registry::embedded(&folder.path().join("one"));
+    let (back, go) = (format!("127.0.0.1:{}", free_port()), folder.path().join("go"));
+    // The other site is held up by its gate until the one that was away is complete.
+    let gate = format!("gate: 'while [ ! -e {} ]; do sleep 0.02; done'", go.display());
+    let file = SitesFile::new(folder.path(), &path).site("one", &one.host(), &gate).site(
+        "back",
+        &back,
+        "patience: 200ms",
+    );
+    let report = folder.path().join("report.json");
+    let mut run = file.command(&["--report", report.to_str().unwrap()]);
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut wait_for = |what: &str| assert!(lines.any(|line| line.starts_with(what)), "never heard: {what}");
+    wait_for("back: no image complete");
+    let mut serve = layercast();
+    serve.args(["serve", "--listen", &back, "--root"]).arg(folder.path().join("back"));
+    let mut serve = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("back: 2 images complete");
+    std::fs::write(&go, "").unwrap();
+    lines.for_each(drop);
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    let _ = serve.kill();
+    let _ = serve.wait();
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(report["mirrors"][1]["images_complete"], 2);
+}
+
 /// `sites check --json` of a file: its exit code and its document.
 fn check(file: &SitesFile, flags: &[&str]) -> (i32, Value) {
     let mut command = layercast();
@@ -386,6 +436,39 @@ fn stands(document: &Value, site: usize) -> String {
     let words =
         checks.map(|it| format!("{} {}", it["what"].as_str().unwrap(), it["state"].as_str().unwrap()));
     words.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn the_way_to_a_site_is_looked_at_step_by_step() {
+    let folder = folder();
+    let path = two_images().write(folder.path());
+    let (clear, closed) = (Registry::embedded(&folder.path().join("clear")), ScriptedRegistry::strict());
+    let challenge = Answer::status(401).header("WWW-Authenticate", "Basic realm=\"r\"");
+    closed.on(Rule::on("GET", "/v2/", Action::Answer(challenge)));
+    let password = folder.path().join("password");
+    std::fs::write(&password, "wrong").unwrap();
+    let login = format!("credentials: {{username: u, password_file: {}}}", password.display());
+    let hurry = "patience: 0s, retries: 0";
+    let port = free_port();
+    let file = SitesFile::new(folder.path(), &path)
+        .site("no-name", "no-such-name.invalid:5000", hurry)
+        .site("no-port", &format!("localhost:{port}"), hurry)
+        .line(&format!("- {{name: no-tls, registry: 'https://localhost:{}', {hurry}}}", clear.port))
+        .site("no-login", &closed.host(), &format!("{hurry}, {login}"));
+    let (exit, document) = check(&file, &["--without-bundles"]);
+    let all: Vec<String> = (0..4).map(|site| stands(&document, site)).collect();
+    assert_eq!(
+        all,
+        [
+            "name failed",
+            "name good, connection failed",
+            "name good, connection good, tls failed",
+            "connection good, login failed",
+        ]
+    );
+    assert_eq!(exit, 3);
+    let address = document["sites"][1]["checks"][0]["message"].as_str().unwrap();
+    assert!(address.contains("127.0.0.1") || address.contains("::1"), "{address}");
 }
 
 #[test]

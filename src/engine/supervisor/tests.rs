@@ -2,6 +2,7 @@ use super::Order::{Begin, Skip, Stop};
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const GONE: End = End::Unreachable { rest: MINUTE };
 
 fn open(_: usize) -> WindowState {
     WindowState::Open(None)
@@ -54,7 +55,7 @@ fn a_wave_begins_when_the_one_before_has_ended_and_no_other_begins_when_too_many
     let halt = Halt::Failures(1);
     let skipped = [0, 1, 3, 4].map(|mirror| Skip(mirror, halt));
     assert_eq!(run(&careful, 5, |_| End::Failed)[1..], skipped);
-    assert_eq!(run(&careful, 5, |_| End::Unreachable)[1..], skipped);
+    assert_eq!(run(&careful, 5, |_| GONE)[1..], skipped);
     let third = |mirror| if mirror == 3 { End::Failed } else { End::Complete };
     assert_eq!(run(&careful, 5, third)[3..], [1, 4].map(|mirror| Skip(mirror, halt)));
 }
@@ -106,7 +107,7 @@ fn a_mirror_that_was_given_up_is_tried_again_while_others_are_fed() {
     let now = Instant::now();
     let mut supervisor = Supervisor::new(&Schedule::default(), 2);
     assert_eq!(supervisor.orders(now, open), [Begin(0), Begin(1)]);
-    supervisor.ended(0, End::Unreachable, WindowState::Open(None), now);
+    supervisor.ended(0, GONE, WindowState::Open(None), now);
     assert_eq!(supervisor.orders(now, open), []);
     let mut at = now;
     for minutes in [1, 2, 4] {
@@ -114,7 +115,7 @@ fn a_mirror_that_was_given_up_is_tried_again_while_others_are_fed() {
         assert_eq!(next, at + minutes * MINUTE);
         at = next;
         assert_eq!(supervisor.orders(at, open), [Begin(0)]);
-        supervisor.ended(0, End::Unreachable, WindowState::Open(None), at);
+        supervisor.ended(0, GONE, WindowState::Open(None), at);
     }
     supervisor.ended(1, End::Complete, WindowState::Open(None), at);
     assert_eq!(supervisor.orders(at, open), []);

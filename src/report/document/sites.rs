@@ -55,8 +55,12 @@ pub(crate) struct CheckEntry {
 pub(crate) enum Aspect {
     /// What the file says of a site: its files and where its credentials are.
     Settings,
+    /// Whether the name of the registry has an address.
+    Name,
     /// The way to the registry, and whether one answers there.
     Connection,
+    /// Whether both sides find a way to encrypt.
+    Tls,
     /// Certificates: of the registry, and of the authorities that are trusted beside the system's.
     Certificate,
     /// Whether the credentials are taken.
@@ -78,7 +82,9 @@ impl Aspect {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Settings => "settings",
+            Self::Name => "name",
             Self::Connection => "connection",
+            Self::Tls => "tls",
             Self::Certificate => "certificate",
             Self::Login => "login",
             Self::Clock => "clock",
