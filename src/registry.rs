@@ -20,6 +20,7 @@ mod endpoint;
 mod error;
 mod error_response;
 mod headers;
+mod hint;
 mod host;
 mod hosts;
 mod kind;
@@ -142,8 +143,8 @@ pub struct ClientOptions {
     pub hosts: Arc<Hosts>,
     /// What must not be shown, whoever says it.
     pub secrets: Arc<SecretWords>,
-    /// Whether uploads may be led to another host (never with credentials).
-    pub allow_foreign_uploads: bool,
+    /// Other hosts to which uploads may be led, never with credentials.
+    pub upload_hosts: Vec<String>,
     /// Who makes repositories that are missing.
     pub(crate) repositories: Option<Arc<RepositoryMaker>>,
     /// Time limits.
@@ -172,7 +173,7 @@ impl Default for ClientOptions {
             accounts: Arc::default(),
             hosts: Arc::default(),
             secrets: Arc::default(),
-            allow_foreign_uploads: false,
+            upload_hosts: Vec::new(),
             repositories: None,
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
@@ -209,7 +210,7 @@ struct Inner {
     client: ApiClient,
     shared: Arc<SharedHost>,
     access: Access,
-    allow_foreign_uploads: bool,
+    upload_hosts: Vec<String>,
     repositories: Option<Arc<RepositoryMaker>>,
 }
 
@@ -229,7 +230,7 @@ impl Registry {
             client,
             shared,
             access: options.access,
-            allow_foreign_uploads: options.allow_foreign_uploads,
+            upload_hosts: options.upload_hosts,
             repositories: options.repositories,
         })))
     }
@@ -276,8 +277,8 @@ impl Registry {
         self.0.client.observer.as_ref()
     }
 
-    fn allows_foreign_uploads(&self) -> bool {
-        self.0.allow_foreign_uploads
+    fn upload_hosts(&self) -> &[String] {
+        &self.0.upload_hosts
     }
 
     fn repository_maker(&self) -> Option<&RepositoryMaker> {

@@ -4,7 +4,7 @@
 //! Up to Docker 24 there is no registry manifest in it, and the image comes out as [`Unpacked`]. Since Docker 25 the
 //! same tar is an OCI layout too; who reads both joins them by the digest of the configuration.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +23,10 @@ use crate::oci::json::parse_json;
 use crate::oci::{Digest, Platform};
 use crate::source::Extent;
 
+/// What to do about a layer that `docker save` leaves out.
+const FOREIGN: &str = "docker save leaves out layers of Windows base images that are to be had elsewhere (LayerSources): copy \
+                       the image with a tool that keeps its manifest, as `skopeo copy docker://NAME oci-archive:FILE`";
+
 /// An entry of `manifest.json`. jib writes its keys in lower case.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an image with Config, RepoTags and Layers")]
@@ -33,6 +37,9 @@ pub(super) struct Entry {
     repo_tags: Option<Vec<String>>,
     #[serde(rename = "Layers", alias = "layers", default)]
     layers: Option<Vec<String>>,
+    /// Layers by their diff_ids that Docker does not save, because they are to be had elsewhere.
+    #[serde(rename = "LayerSources", default)]
+    layer_sources: Option<HashMap<String, serde::de::IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +67,8 @@ pub(super) struct Saved {
     pub(super) claimed: Option<Digest>,
     config: Bytes,
     layers: Vec<String>,
+    /// The diff_ids of layers that were left out on purpose.
+    foreign: HashSet<String>,
 }
 
 /// The entries of `manifest.json`, where it is one of Docker's.
@@ -111,7 +120,9 @@ impl Entry {
                 BundleError::new(Fault::DigestMismatch, what).at(format!("configuration {:?}", self.config))
             );
         }
-        Ok(Saved { names, config_digest, claimed, config, layers: self.layers.unwrap_or_default() })
+        let foreign = self.layer_sources.into_iter().flatten().map(|(diff_id, _)| diff_id).collect();
+        let layers = self.layers.unwrap_or_default();
+        Ok(Saved { names, config_digest, claimed, config, layers, foreign })
     }
 }
 
@@ -133,7 +144,10 @@ impl Saved {
         }
         let mut layers = Vec::with_capacity(diff_ids.len());
         for (name, diff_id) in self.layers.iter().zip(diff_ids) {
-            let file = find(tree, folder, name).map_err(|e| e.at("layer"))?;
+            let file = find(tree, folder, name).map_err(|error| {
+                let error = error.at("layer");
+                if self.foreign.contains(&diff_id) { error.hint(FOREIGN) } else { error }
+            })?;
             let (extent, size, stored) = content(reader, tree, file).map_err(|e| e.at(file.path))?;
             layers.push(UnpackedLayer {
                 diff_id: diff_id.parse().map_err(at)?,

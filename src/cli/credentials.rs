@@ -57,6 +57,9 @@ pub(super) struct CredentialArgs {
     /// (repeatable)
     #[arg(long, value_name = "HOST[:PORT]")]
     auth_realm: Vec<String>,
+    /// Host that a registry may have blobs sent to, although it is asked by another name; credentials are not (repeatable)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    upload_host: Vec<String>,
 }
 
 const USERNAME: &str = "LAYERCAST_USERNAME";
@@ -96,6 +99,11 @@ impl CredentialArgs {
     /// Token servers that may see credentials.
     pub(super) fn auth_realms(&self) -> &[String] {
         &self.auth_realm
+    }
+
+    /// Other hosts that may get blobs.
+    pub(super) fn upload_hosts(&self) -> &[String] {
+        &self.upload_host
     }
 
     fn unneeded(&self) -> bool {

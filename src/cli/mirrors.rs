@@ -62,6 +62,12 @@ impl MirrorArgs {
         self.credentials.reads_stdin()
     }
 
+    /// The names of the mirrors that the command line has; none where one of them cannot be read.
+    pub(super) fn names(&self) -> Vec<String> {
+        let named = self.private_registry.iter().map(|text| Some(text.parse::<Target>().ok()?.to_string()));
+        named.collect::<Option<_>>().unwrap_or_default()
+    }
+
     /// The cluster's file, if the mirrors come from one.
     pub(super) fn cluster(&self) -> Option<&Path> {
         self.cluster.as_deref()
@@ -82,6 +88,7 @@ impl MirrorArgs {
         let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = self.patience;
         options.auth_realms = self.credentials.auth_realms().to_vec();
+        options.upload_hosts = self.credentials.upload_hosts().to_vec();
         self.credentials.warn(output);
         let places = self.places(output)?;
         let targets: Vec<Target> = places.iter().map(|place| place.target.clone()).collect();

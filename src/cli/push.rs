@@ -157,7 +157,12 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun
     begun.remember(&opener.state, settings.retention);
     let rules = Arc::new(args.rules.rules()?);
     let runtime = super::runtime()?;
-    let mut mirrors = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output)?;
+    let resolved = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output);
+    let mut mirrors = resolved.inspect_err(|failure| {
+        // What is wrong with credentials or certificates ends the run before there is a plan, for these mirrors.
+        let failed = |name: String| Outcome { error: Some(failure.clone()), ..Outcome::new(name) };
+        document.mirrors = args.mirrors.names().into_iter().map(failed).collect();
+    })?;
     for mirror in &mut mirrors {
         mirror.atomic_tags = args.run.atomic_tags;
         mirror.care = args.run.care();

@@ -41,7 +41,7 @@ pub(super) struct OptionalSites {
 }
 
 /// Flags whose words stand in the sites file.
-const REPLACED: [&str; 25] = [
+const REPLACED: [&str; 26] = [
     "private_registry",
     "cluster",
     "cacert",
@@ -59,6 +59,7 @@ const REPLACED: [&str; 25] = [
     "password_command",
     "credential_file",
     "auth_realm",
+    "upload_host",
     "include",
     "exclude",
     "accept",

@@ -43,7 +43,11 @@ impl<'a> Attempts<'a> {
         {
             let now = Instant::now();
             match asked {
-                None => host.back_off(sent, now, self.policy),
+                None => {
+                    if let Err(waited) = host.back_off(sent, now, self.policy) {
+                        return Err(error.out_of_patience(waited));
+                    }
+                }
                 Some(asked) if host.pause_as_asked(now, asked) => {}
                 Some(asked) => {
                     let error = error.too_long(asked);

@@ -12,14 +12,17 @@ mod document;
 mod helper;
 mod identities;
 mod keys;
+mod kubernetes;
+mod login;
 mod realm;
+mod slot;
 mod token;
 
 pub(crate) use account::Accounts;
 pub(crate) use credential::Credential;
 pub(crate) use credential::{CredentialSource, Proof};
 pub(super) use identities::Identities;
-pub(super) use token::{Auth, Proven};
+pub(super) use login::{Auth, Proven};
 
 use crate::oci::Repository;
 

@@ -15,8 +15,6 @@ use crate::registry::error::RegistryError;
 
 /// Failures in a row after which a host that still takes connections counts as down.
 const AILING_FAILURES: u32 = 5;
-/// The least patience with one that takes connections: a proxy before it may be restarting it.
-const AILING_PATIENCE: Duration = Duration::from_secs(60);
 /// All waiting of a run, as a multiple of the patience.
 const ALL_OUTAGES: u32 = 10;
 /// How often a name is looked up that does not exist.
@@ -140,7 +138,6 @@ impl Breaker {
     pub(super) fn left(&self) -> Duration {
         let patience = match &self.state {
             Circuit::Open { sign: Sign::Nameless, .. } if self.lookups >= NAME_LOOKUPS => Duration::ZERO,
-            Circuit::Open { sign: Sign::Ailing, .. } => self.patience.max(AILING_PATIENCE),
             Circuit::Closed | Circuit::Open { .. } => self.patience,
             Circuit::GivenUp { .. } => Duration::ZERO,
         };
@@ -163,6 +160,9 @@ impl Breaker {
             Circuit::Open { cause: Cause::Broken(why), .. } => {
                 let why = format!("connections are taken and closed again: {why} (waited for {waited} s)");
                 Cause::Unreachable(why)
+            }
+            Circuit::Open { cause: Cause::Answer(refusal), .. } => {
+                Cause::OutOfPatience { refusal, waited: self.waited }
             }
             Circuit::GivenUp { cause, .. } | Circuit::Open { cause, .. } => cause,
         };
@@ -268,6 +268,19 @@ mod tests {
             breaker.answered();
         }
         assert!(!breaker.is_open().unwrap(), "answers in between");
+    }
+
+    #[test]
+    fn a_proxy_without_its_registry_is_waited_for_as_long_as_one_that_is_away() {
+        let away = Cause::Answer(ErrorResponse::new(502, None, b"", str::to_owned));
+        let mut breaker = Breaker::new(seconds(3));
+        (0..5).for_each(|_| breaker.failed(&away, Duration::ZERO));
+        assert_eq!(breaker.left(), seconds(3));
+        breaker.failed(&away, seconds(3));
+        assert!(breaker.left().is_zero());
+        assert!(
+            matches!(breaker.give_up(Instant::now()), Cause::OutOfPatience { waited, .. } if waited == seconds(3))
+        );
     }
 
     #[test]

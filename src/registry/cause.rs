@@ -24,15 +24,25 @@ pub(super) enum Cause {
         who: String,
         why: String,
     },
+    /// The registry wants a login of a kind that is not known here, or does not say which.
+    Challenge {
+        refusal: ErrorResponse,
+        why: String,
+    },
     /// A token server that is not trusted with a password, and the host to allow if it may be.
     ForeignRealm {
         why: String,
         allow: Option<String>,
     },
+    /// An upload that is led to another host, which would have to be allowed.
+    ForeignUpload {
+        why: String,
+        host: String,
+    },
     /// A proxy on the way, and not the registry.
     Proxy {
+        fault: ProxyFault,
         why: String,
-        may_pass: bool,
     },
     Unreachable(String),
     /// The resolver answered that the name does not exist, which is not an outage.
@@ -62,6 +72,13 @@ pub(super) enum Cause {
         refusal: ErrorResponse,
         asked: Duration,
     },
+    /// The registry has said "not now" for as long as there is patience.
+    OutOfPatience {
+        refusal: ErrorResponse,
+        waited: Duration,
+    },
+    /// The registry takes no manifest whose layers may be had elsewhere.
+    UrlsRefused(ErrorResponse),
     /// The registry answers alike whatever it is asked, and has for longer than there is patience.
     Failing {
         refusal: ErrorResponse,
@@ -84,6 +101,19 @@ pub(super) enum Cause {
     Internal(String),
 }
 
+/// What a proxy does instead of passing on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProxyFault {
+    /// It wants a user and a password.
+    Login,
+    /// It answers, and does not connect to the registry.
+    Refuses,
+    /// It cannot be talked to.
+    Away,
+    /// Nothing comes back through it.
+    Silent,
+}
+
 /// What is wrong with TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TlsFault {
@@ -95,8 +125,10 @@ pub(super) enum TlsFault {
     Dates,
     /// The certificate is wrong in another way.
     Certificate,
-    /// The other side does not accept ours, or wants one.
+    /// The other side wants one of ours.
     ClientCertificate,
+    /// The other side does not accept ours.
+    ClientCertificateRefused,
     /// The other side answers in something that is not TLS.
     NotTls,
     /// Versions and ciphers do not meet.
@@ -108,18 +140,25 @@ impl Cause {
     pub(super) fn kind(&self) -> FailureKind {
         match self {
             Self::BadTarget { .. } | Self::BadFile { .. } => FailureKind::Usage,
-            Self::Credentials(_) | Self::LoginRefused { .. } | Self::ForeignRealm { .. } => FailureKind::Auth,
+            Self::Credentials(_)
+            | Self::LoginRefused { .. }
+            | Self::Challenge { .. }
+            | Self::ForeignRealm { .. } => FailureKind::Auth,
             Self::Unreachable(_) | Self::NoSuchName(_) | Self::Proxy { .. } => FailureKind::Unreachable,
             Self::Broken(_) | Self::NotHttp(_) => FailureKind::Broken,
             Self::Stalled(_) | Self::TooSlow { .. } => FailureKind::Stalled,
             Self::Tls { .. } | Self::SpeaksTls | Self::LeadsToHttps(_) => FailureKind::Tls,
             Self::NoDescriptors(_) => FailureKind::Machine,
-            Self::Answer(refusal) | Self::Busy { refusal, .. } | Self::Failing { refusal, .. } => {
-                refusal.kind()
-            }
-            Self::NotRegistry(_) | Self::Protocol(_) | Self::TooMuch { .. } | Self::NotReferrers { .. } => {
-                FailureKind::Registry
-            }
+            Self::Answer(refusal)
+            | Self::UrlsRefused(refusal)
+            | Self::Busy { refusal, .. }
+            | Self::OutOfPatience { refusal, .. }
+            | Self::Failing { refusal, .. } => refusal.kind(),
+            Self::NotRegistry(_)
+            | Self::Protocol(_)
+            | Self::ForeignUpload { .. }
+            | Self::TooMuch { .. }
+            | Self::NotReferrers { .. } => FailureKind::Registry,
             Self::Integrity(_) => FailureKind::Integrity,
             Self::Source(_) => FailureKind::Source,
             Self::Internal(_) => FailureKind::Internal,
@@ -131,6 +170,7 @@ impl Cause {
         match &mut self {
             Self::Credentials(text)
             | Self::LoginRefused { why: text, .. }
+            | Self::Challenge { why: text, .. }
             | Self::Proxy { why: text, .. }
             | Self::Unreachable(text)
             | Self::NoSuchName(text)
@@ -144,13 +184,19 @@ impl Cause {
             | Self::LeadsToHttps(text)
             | Self::NoDescriptors(text)
             | Self::Internal(text) => *text = secrets.blank(text),
+            Self::ForeignUpload { why, host } => {
+                *why = secrets.blank(why);
+                *host = secrets.blank(host);
+            }
             Self::ForeignRealm { why, allow } => {
                 *why = secrets.blank(why);
                 *allow = allow.as_deref().map(|host| secrets.blank(host));
             }
             // The words of an answer are blanked when it is read, and the others are our own.
             Self::Answer(_)
+            | Self::UrlsRefused(_)
             | Self::Busy { .. }
+            | Self::OutOfPatience { .. }
             | Self::Failing { .. }
             | Self::BadTarget { .. }
             | Self::BadFile { .. }
@@ -166,9 +212,11 @@ impl Cause {
     /// The answer of the registry, where there was one.
     pub(super) fn refusal(&self) -> Option<&ErrorResponse> {
         match self {
-            Self::Answer(refusal) | Self::Busy { refusal, .. } | Self::Failing { refusal, .. } => {
-                Some(refusal)
-            }
+            Self::Answer(refusal)
+            | Self::Busy { refusal, .. }
+            | Self::Challenge { refusal, .. }
+            | Self::OutOfPatience { refusal, .. }
+            | Self::Failing { refusal, .. } => Some(refusal),
             _ => None,
         }
     }
@@ -176,8 +224,10 @@ impl Cause {
     /// Whether the same request may succeed later without anybody changing anything.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Proxy { may_pass, .. } => *may_pass,
-            Self::Answer(refusal) | Self::Failing { refusal, .. } => refusal.is_transient(),
+            Self::Proxy { fault, .. } => *fault != ProxyFault::Login,
+            Self::Answer(refusal) | Self::OutOfPatience { refusal, .. } | Self::Failing { refusal, .. } => {
+                refusal.is_transient()
+            }
             _ => self.kind().is_network() && !matches!(self, Self::NoSuchName(_)),
         }
     }
@@ -186,7 +236,7 @@ impl Cause {
     pub(super) fn says_away(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NoSuchName(_) | Self::Broken(_) | Self::Stalled(_) => true,
-            Self::Proxy { may_pass, .. } => *may_pass,
+            Self::Proxy { fault, .. } => *fault != ProxyFault::Login,
             Self::Answer(refusal) => refusal.is_of_gateway(),
             _ => false,
         }

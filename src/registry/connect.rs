@@ -19,6 +19,8 @@ use crate::registry::{ClientOptions, webpage};
 
 /// A server on this machine answers a handshake within this time, or waits for a line of text.
 const LOCAL_HANDSHAKE: Duration = Duration::from_secs(3);
+/// The first answer may take this long at least.
+const LEAST_PATIENCE: Duration = Duration::from_secs(3);
 /// A port that is addressed in clear text and says nothing for so long may wait for a handshake.
 const CLEAR_TEXT_SILENCE: Duration = Duration::from_secs(1);
 
@@ -60,7 +62,10 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
 
 /// Knocks at the front door. A 401 comes back as an error: it says what credentials are wanted.
 pub(super) async fn knock(client: &ApiClient) -> Result<(), RegistryError> {
-    let deadline = client.policy.connect_patience.max(client.transport.connect_timeout());
+    let patience = client.policy.connect_patience;
+    let to_connect = client.transport.connect_timeout();
+    let least = if patience.is_zero() { to_connect } else { to_connect.min(LEAST_PATIENCE) };
+    let deadline = patience.max(least);
     let deadline = deadline.min(client.transport.commit_timeout(0));
     let door = ApiRequest::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
     let door = ApiRequest { probe: Some(Probe { deadline, afresh: false }), ..door };

@@ -10,8 +10,9 @@ use url::Url;
 
 use crate::error::{BundleError, printable};
 use crate::oci::Digest;
-pub(super) use crate::registry::cause::{Cause, TlsFault};
+pub(super) use crate::registry::cause::{Cause, ProxyFault, TlsFault};
 use crate::registry::error_response::{ApiError, ErrorResponse};
+use crate::registry::hint::{self, Asked};
 pub(crate) use crate::registry::kind::FailureKind;
 use crate::registry::redact::{SecretWords, redacted};
 
@@ -29,6 +30,8 @@ struct Inner {
     account: Option<Asker>,
     /// What had failed before this was asked.
     before: Option<String>,
+    /// The proxy on the way.
+    through: Option<String>,
     cause: Cause,
 }
 
@@ -46,32 +49,6 @@ struct Call {
     url: String, // already redacted
     is_http: bool,
     what: Asked,
-}
-
-/// What a request was for, as far as its failure means something else there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    FrontDoor,
-    /// A session, to send a blob.
-    Session,
-    /// To take a blob, or its bytes.
-    Upload,
-    /// To take a manifest.
-    ManifestPut,
-    Other,
-}
-
-impl Asked {
-    fn of(method: &str, url: &Url) -> Self {
-        let path = url.path();
-        match method {
-            "POST" if path.contains("/blobs/uploads/") => Self::Session,
-            "PUT" if path.contains("/manifests/") => Self::ManifestPut,
-            "PUT" | "PATCH" => Self::Upload,
-            "GET" if path.ends_with("/v2/") => Self::FrontDoor,
-            _ => Self::Other,
-        }
-    }
 }
 
 /// A step on the way to a registry.
@@ -93,7 +70,7 @@ pub(crate) enum ConnectStep {
 
 impl From<Cause> for RegistryError {
     fn from(cause: Cause) -> Self {
-        Self(Box::new(Inner { call: None, account: None, before: None, cause }))
+        Self(Box::new(Inner { call: None, account: None, before: None, through: None, cause }))
     }
 }
 
@@ -111,20 +88,32 @@ impl RegistryError {
             is_http: url.scheme() == "http",
             what: Asked::of(method, url),
         };
-        Self(Box::new(Inner { call: Some(call), account: None, before: None, cause }))
+        Self(Box::new(Inner { call: Some(call), account: None, before: None, through: None, cause }))
     }
 
     /// The same without the secrets of the run: a server may quote one in an address that it leads to, and in all it says.
     pub(super) fn blanked(self, secrets: &SecretWords) -> Self {
-        let Inner { call, account, before, cause } = *self.0;
+        let Inner { call, account, before, through, cause } = *self.0;
         let call = call.map(|call| Call { url: secrets.blank(&call.url), ..call });
-        Self(Box::new(Inner { call, account, before, cause: cause.blanked(secrets) }))
+        Self(Box::new(Inner { call, account, before, through, cause: cause.blanked(secrets) }))
     }
 
     /// The same, met when it was to be found out what had become of a request that had `failed`.
     pub(super) fn after(mut self, failed: &Self) -> Self {
         self.0.before = Some(failed.to_string());
         self
+    }
+
+    /// The same, with the proxy that was on the way.
+    pub(super) fn through(mut self, proxy: String) -> Self {
+        let is_named = matches!(self.0.cause, Cause::Proxy { .. } | Cause::Source(_) | Cause::Internal(_));
+        self.0.through = Some(proxy).filter(|_| !is_named);
+        self
+    }
+
+    /// The URL that was asked, as it is shown.
+    pub(super) fn url(&self) -> Option<&str> {
+        self.0.call.as_ref().map(|call| call.url.as_str())
     }
 
     /// The same, said of somebody: `user pusher (from --username)`.
@@ -137,6 +126,35 @@ impl RegistryError {
     pub(super) fn of_fresh_token(mut self, who: String) -> Self {
         self.0.account = Some(Asker::FreshToken(who));
         self
+    }
+
+    /// The same, met at a token server.
+    pub(super) fn of_token_server(mut self) -> Self {
+        self.0.call.iter_mut().for_each(|call| call.what = Asked::Token);
+        self
+    }
+
+    /// The same, with what is wrong with the challenge in it.
+    pub(super) fn of_challenge(mut self, why: String) -> Self {
+        if let Cause::Answer(refusal) = &self.0.cause {
+            self.0.cause = Cause::Challenge { refusal: refusal.clone(), why };
+        }
+        self
+    }
+
+    /// Whether it is about who asks, so that somebody else may be let in.
+    pub(super) fn is_about_login(&self) -> bool {
+        match &self.0.cause {
+            Cause::LoginRefused { .. } => true,
+            cause => cause.refusal().is_some_and(|answer| matches!(answer.status, 401 | 403)),
+        }
+    }
+
+    /// Whether the registry has the manifest that it was asked for, and a policy keeps it from being read: Harbor gives
+    /// vulnerable and unsigned images to nobody.
+    pub(crate) fn is_withheld(&self) -> bool {
+        let asked = self.0.call.as_ref().is_some_and(|call| matches!(call.method.as_str(), "GET" | "HEAD"));
+        asked && self.status() == Some(412)
     }
 
     pub(super) fn cause(&self) -> &Cause {
@@ -157,6 +175,14 @@ impl RegistryError {
     pub(super) fn too_long(mut self, asked: Duration) -> Self {
         if let Cause::Answer(refusal) = &self.0.cause {
             self.0.cause = Cause::Busy { refusal: refusal.clone(), asked };
+        }
+        self
+    }
+
+    /// The same, and final: the host has said "not now" for as long as there is patience.
+    pub(super) fn out_of_patience(mut self, waited: Duration) -> Self {
+        if let Cause::Answer(refusal) = &self.0.cause {
+            self.0.cause = Cause::OutOfPatience { refusal: refusal.clone(), waited };
         }
         self
     }
@@ -259,24 +285,64 @@ impl RegistryError {
             Cause::Tls { fault: TlsFault::NotTls, .. } => {
                 "the port speaks plain HTTP: if that is meant, write http:// in front of the registry"
             }
+            Cause::Tls { fault: TlsFault::Other, .. } => {
+                "both sides must speak TLS 1.2 or later with a cipher that both have: is the registry, or the proxy before it, \
+                 too old?"
+            }
+            Cause::Tls { fault: TlsFault::Certificate, why } if why.contains("BadSignature") => {
+                "the key of its certificate may be too short (RSA needs 2048 bits) or of a kind that is no longer secure: have a \
+                 new one made"
+            }
+            Cause::Tls { fault: TlsFault::ClientCertificateRefused, .. } => {
+                "the registry does not take the client certificate that it was shown: it must be signed by an authority that \
+                 the registry trusts, for clients, and not have run out"
+            }
             Cause::Tls { fault: TlsFault::ClientCertificate, .. } => {
                 "the registry wants a client certificate that it trusts: --client-cert and --client-key"
             }
             Cause::Credentials(_) => {
                 "give credentials with --username and --password-stdin, or log in with docker or podman"
             }
-            Cause::ForeignRealm { allow, .. } => {
-                let host = allow.as_ref()?;
+            Cause::ForeignRealm { allow: None, .. } => {
+                "have the registry name its token server rightly (Harbor: external_url or hostname; distribution: \
+                 auth.token.realm)"
+            }
+            Cause::Challenge { .. } => {
+                "the registry must offer Basic or Bearer: is a proxy with a login of its own before it, or is its address \
+                 another one?"
+            }
+            Cause::UrlsRefused(_) => {
+                "the image has layers that are to be had elsewhere (urls, as Windows base images), and the registry refuses \
+                 such manifests: allow them there (distribution: validation.manifests.urls.allow)"
+            }
+            Cause::Protocol(_) if self.asked() == Asked::Token => {
+                "something else answers at the address that the registry names as its token server (realm): a login page or \
+                 a proxy?"
+            }
+            Cause::ForeignUpload { host, .. } => {
+                return Some(format!(
+                    "if {host} is the registry itself, have it call itself by the name that is asked (distribution: http.host; \
+                     Harbor: external_url; a proxy: X-Forwarded-Host); if uploads are to go there: --upload-host {host}"
+                ));
+            }
+            Cause::ForeignRealm { allow: Some(host), .. } => {
                 return Some(format!("if that is the right token server, allow it with --auth-realm {host}"));
             }
             Cause::LoginRefused { .. } => {
                 "is the password right and still valid, and may this account log in there? --username with \
                  --password-stdin or --password-file gives another one"
             }
-            Cause::Proxy { may_pass: false, .. } => {
+            Cause::Proxy { fault: ProxyFault::Login, .. } => {
                 "give the proxy's user and password in the variable: http://USER:PASSWORD@HOST:PORT"
             }
-            Cause::Proxy { .. } => {
+            Cause::Proxy { fault: ProxyFault::Refuses, .. } => {
+                "have the proxy allow that host and port, or name the registry in NO_PROXY if it is reached without it"
+            }
+            Cause::Proxy { fault: ProxyFault::Silent, .. } => {
+                "does the proxy reach that host? If the registry is reached without it, name it in NO_PROXY; --patience \
+                 SECONDS waits longer"
+            }
+            Cause::Proxy { fault: ProxyFault::Away, .. } => {
                 "is the proxy running, and its address right? What needs no proxy is named in NO_PROXY"
             }
             Cause::Unreachable(_) => {
@@ -305,53 +371,44 @@ impl RegistryError {
                 "what the registry keeps is damaged: delete that blob or its repository there, then push with --recheck --verify=pull"
             }
             Cause::Source(error) => return error.hint_text(),
-            Cause::Answer(refusal) | Cause::Failing { refusal, .. } => return self.hint_of_answer(refusal),
+            Cause::Answer(refusal)
+            | Cause::Failing { refusal, .. }
+            | Cause::OutOfPatience { refusal, .. } => {
+                return self.hint_of_answer(refusal);
+            }
             _ => return None,
         };
         Some(fixed.to_owned())
     }
 
     fn hint_of_answer(&self, answer: &ErrorResponse) -> Option<String> {
+        let asked = self.asked();
+        if let Some(hint) = hint::by_words(answer, asked) {
+            return Some(hint.to_owned());
+        }
         match (&self.0.account, answer.status) {
             (Some(Asker::FreshToken(who)), 401) => Some(format!(
                 "the token server knows {who}, and the registry refused the token that it gave: does the registry trust this \
                  token server (service, issuer, key), and are the clocks of both right?"
             )),
-            (Some(Asker::Account(who)), 401) => {
-                Some(format!("{who} was refused: is the password right, and may the account do this there?"))
+            (Some(Asker::Account(who)), 401) if matches!(asked, Asked::FrontDoor | Asked::Token) => {
+                Some(format!("{who} was refused: is the password right, and may the account log in there?"))
             }
-            (Some(Asker::Account(who) | Asker::FreshToken(who)), 403) if self.asked() != Asked::Session => {
+            (Some(Asker::Account(who)), 401) => Some(format!(
+                "{who} may not do this in that repository, or its project is missing: ask for the right to push there"
+            )),
+            (Some(Asker::Account(who) | Asker::FreshToken(who)), 403)
+                if matches!(asked, Asked::FrontDoor | Asked::Token) =>
+            {
+                Some(format!("{who} is known and not let in: ask who runs the registry"))
+            }
+            (Some(Asker::Account(who) | Asker::FreshToken(who)), 403) if asked != Asked::Session => {
                 Some(format!("{who} is not allowed to do this in that repository"))
             }
-            _ => self.fixed_hint_of_answer(answer).map(str::to_owned),
-        }
-    }
-
-    fn fixed_hint_of_answer(&self, answer: &ErrorResponse) -> Option<&'static str> {
-        let call = self.0.call.as_ref();
-        match answer.status {
-            401 => {
-                Some("give credentials with --username and --password-stdin, or log in with docker or podman")
+            _ => {
+                let is_http = self.0.call.as_ref().is_some_and(|call| call.is_http);
+                hint::by_status(answer, asked, is_http).map(str::to_owned)
             }
-            413 => {
-                Some("a proxy before the registry limits the size of a request (nginx: client_max_body_size)")
-            }
-            400 if call.is_some_and(|call| call.is_http) && answer.text.contains("HTTPS") => {
-                Some("the port speaks TLS: write https:// in front of the registry")
-            }
-            404 if self.asked() == Asked::FrontDoor => {
-                Some("something answers there, but it is no registry: is the host or the port another one?")
-            }
-            403 | 404 if self.asked() == Asked::Session => {
-                Some("the project or namespace must exist and the account must be allowed to push to it")
-            }
-            405 | 501 if matches!(self.asked(), Asked::Session | Asked::Upload | Asked::ManifestPut) => Some(
-                "it takes nothing: a read-only registry or a pull-through cache (proxy)? Push to the registry behind it",
-            ),
-            403 => Some("the account is not allowed to do this in that repository"),
-            300..400 => Some("push to where it leads, if that is the registry"),
-            500 | 507 => Some("the registry itself fails: look at its log and at its free disk"),
-            _ => None,
         }
     }
 }
@@ -373,7 +430,14 @@ impl fmt::Display for RegistryError {
             Cause::LoginRefused { who, why } => {
                 write!(f, "{} was refused: {}", printable(who), printable(why))
             }
-            Cause::Proxy { why, .. } | Cause::ForeignRealm { why, .. } => f.write_str(&printable(why)),
+            Cause::Challenge { refusal, why } => write!(f, "{refusal}; {}", printable(why)),
+            Cause::UrlsRefused(refusal) => fmt::Display::fmt(refusal, f),
+            Cause::OutOfPatience { refusal, waited } => {
+                write!(f, "{refusal} (waited for {} s)", waited.as_secs())
+            }
+            Cause::Proxy { why, .. } | Cause::ForeignRealm { why, .. } | Cause::ForeignUpload { why, .. } => {
+                f.write_str(&printable(why))
+            }
             Cause::Unreachable(why) => write!(f, "no connection: {}", printable(why)),
             Cause::NoSuchName(why) => write!(f, "the name does not exist: {}", printable(why)),
             Cause::NotHttp(why) => write!(f, "what answers there does not speak HTTP: {}", printable(why)),
@@ -413,6 +477,7 @@ impl fmt::Display for RegistryError {
                 )
             }
         }?;
+        self.0.through.iter().try_for_each(|proxy| write!(f, ", through {proxy}"))?;
         self.0.before.iter().try_for_each(|before| write!(f, "; before that {before}"))
     }
 }
@@ -445,7 +510,7 @@ mod tests {
             "POST https://r.example/v2/a/blobs/uploads/?mount=sha256:0&…: 403 forbidden: DENIED quota \\u{1b}[2J"
         );
         assert_eq!((error.kind(), error.status()), (FailureKind::Denied, Some(403)));
-        assert!(error.hint().unwrap().contains("must exist"));
+        assert!(error.hint().unwrap().contains("quota"), "its words count");
     }
 
     #[test]

@@ -105,6 +105,12 @@ impl ErrorResponse {
         self.status == other.status && codes(self) == codes(other)
     }
 
+    /// All that the server says, in small letters.
+    pub(super) fn words(&self) -> String {
+        let errors = self.errors.iter().flat_map(|error| [error.code.as_str(), error.message.as_str()]);
+        errors.chain([self.text.as_str()]).collect::<Vec<_>>().join(" ").to_lowercase()
+    }
+
     /// Whether one of the errors has this code.
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.errors.iter().any(|error| error.code == code)

@@ -31,6 +31,8 @@ struct BackOff {
     delays: Delays,
     /// When the last one began.
     since: Instant,
+    /// All of them together.
+    waited: Duration,
 }
 
 /// How one kind of requests fares.
@@ -198,14 +200,29 @@ impl HostState {
 
     /// Nobody talks to this host for a while that grows each time, because it answered a request that was `sent` then with "not
     /// now". What was sent before the last pause belongs to the same overload.
-    pub(super) fn back_off(&self, sent: Instant, now: Instant, policy: &RetryPolicy) {
+    ///
+    /// # Errors
+    /// Nothing else came for as long as there is patience: how long that was.
+    pub(super) fn back_off(&self, sent: Instant, now: Instant, policy: &RetryPolicy) -> Result<(), Duration> {
         let mut kept = self.back_off.lock();
         if kept.as_ref().is_some_and(|kept| sent < kept.since) {
-            return;
+            return Ok(());
         }
-        let mut delays = kept.take().map_or_else(|| policy.delays(), |kept| kept.delays);
-        self.pause(now, delays.next());
-        *kept = Some(BackOff { delays, since: now });
+        let mut next = kept.take().unwrap_or_else(|| BackOff {
+            delays: policy.delays(),
+            since: now,
+            waited: Duration::ZERO,
+        });
+        let left = policy.connect_patience.saturating_sub(next.waited);
+        let (pause, waited) = (next.delays.next().min(left), next.waited);
+        next.waited += pause;
+        next.since = now;
+        *kept = Some(next);
+        if left.is_zero() {
+            return Err(waited);
+        }
+        self.pause(now, pause);
+        Ok(())
     }
 
     /// It answered something else.
@@ -359,7 +376,7 @@ mod tests {
             let sent = now;
             let mut left = None;
             for n in 1..=100 {
-                host.back_off(sent, now + Duration::from_millis(n), &policy);
+                host.back_off(sent, now + Duration::from_millis(n), &policy).unwrap();
                 let until = host.pause_left(start).unwrap_or_default();
                 assert!(left.is_none_or(|left| left == until), "{n} made another pause");
                 left = Some(until);
@@ -370,7 +387,7 @@ mod tests {
             now += span + Duration::from_secs(1);
         }
         host.bears_more();
-        host.back_off(now, now, &policy);
+        host.back_off(now, now, &policy).unwrap();
         assert!(host.pause_left(now).unwrap_or_default() <= policy.min_delay);
     }
 
@@ -386,6 +403,18 @@ mod tests {
         // One lock at a time.
         assert_eq!(host.breaker().is_open().ok(), Some(false));
         assert_eq!(host.breaker().left(), PATIENCE);
+    }
+
+    #[test]
+    fn an_overload_lasts_as_long_as_there_is_patience() {
+        let (host, policy) = (HostState::new(PATIENCE), RetryPolicy::default());
+        let (mut now, mut waited) = (Instant::now(), Duration::ZERO);
+        while host.back_off(now, now, &policy).is_ok() {
+            let pause = host.pause_left(now).unwrap_or_default();
+            waited += pause;
+            now += pause + Duration::from_millis(1);
+        }
+        assert_eq!(waited, PATIENCE);
     }
 
     #[tokio::test]

@@ -8,36 +8,63 @@ use url::Url;
 use crate::oci::Digest;
 use crate::registry::endpoint::{Endpoint, Reach, reach};
 
+/// Why a place is not used for an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) why: String,
+    /// The host that the operator would have to allow.
+    pub(super) allow: Option<String>,
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self { why, allow: None }
+    }
+}
+
 /// Resolves the `Location` of an upload against the URL that was asked.
 ///
-/// A registry behind a proxy that ends TLS often says `http://` for itself: that is taken back to https on the port
-/// that is known to work. Another host is refused unless `allow_foreign`; it never gets credentials, as they are bound
-/// to the endpoint.
+/// A registry behind a proxy that ends TLS often says `http://` for itself, and one whose proxy passes its name on without
+/// the port (`Host $host`) leaves the port out: both are taken back to the scheme and the port that are known to work.
+/// Another host is refused unless it is among those `allowed`; it never gets credentials, as they are bound to the endpoint.
 pub(super) fn upload(
     base: &Url,
     text: &str,
     endpoint: &Endpoint,
-    allow_foreign: bool,
-) -> Result<Url, String> {
+    allowed: &[String],
+) -> Result<Url, Refused> {
     let mut url = join(base, text)?;
     if endpoint.is_host_of(&url) {
-        if base.scheme() == "https" && url.scheme() == "http" {
+        let loses_tls = base.scheme() == "https" && url.scheme() == "http";
+        let loses_port = url.port().is_none() && base.port().is_some();
+        // A registry that is asked in clear text and calls itself https:// at the same port has no TLS there.
+        let gains_tls = base.scheme() == "http" && url.scheme() == "https" && url.port() == base.port();
+        if loses_tls || loses_port || gains_tls {
             url.set_port(None)
-                .and_then(|()| url.set_scheme("https"))
-                .map_err(|()| "it cannot be made https")?;
-            url.set_port(Some(endpoint.port())).map_err(|()| "it cannot take the port")?;
+                .and_then(|()| url.set_scheme(base.scheme()))
+                .map_err(|()| "its scheme cannot be mended".to_owned())?;
+            url.set_port(Some(endpoint.port())).map_err(|()| "it cannot take the port".to_owned())?;
         }
         return Ok(url);
     }
     let host = url.host_str().unwrap_or_default();
-    if !allow_foreign {
-        return Err(format!("it leads to another host, {host}"));
+    if !allowed.iter().any(|name| is_named(name, &url)) {
+        let why = format!("it leads to another host, {host}");
+        return Err(Refused { why, allow: Some(host.to_owned()) });
     }
-    if url.scheme() != "https" {
-        return Err(format!("it leads to another host, {host}, in clear text"));
+    if url.scheme() != "https" && !endpoint.is_local() {
+        return Err(format!("it leads to another host, {host}, in clear text").into());
     }
     check_reach(&url, endpoint)?;
     Ok(url)
+}
+
+/// Whether `HOST` or `HOST:PORT`, with or without a scheme, names the server of a URL.
+pub(super) fn is_named(name: &str, url: &Url) -> bool {
+    let bare = name.split_once("://").map_or(name, |(_, rest)| rest).trim_end_matches('/');
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port_or_known_default().unwrap_or_default();
+    bare.eq_ignore_ascii_case(host) || bare.eq_ignore_ascii_case(&format!("{host}:{port}"))
 }
 
 /// Resolves the redirect of a GET or HEAD: other hosts are usual there (object stores), without credentials.
@@ -122,6 +149,7 @@ mod tests {
             ("http://r.example/v2/1", Ok("https://r.example:5000/v2/1")),
             ("http://r.example:5000/v2/1?a=b", Ok("https://r.example:5000/v2/1?a=b")),
             ("http://r.example:80/v2/1", Ok("https://r.example:5000/v2/1")),
+            ("https://r.example/v2/1?a=b", Ok("https://r.example:5000/v2/1?a=b")),
             ("https://evil.example/1", Err("another host")),
             ("//evil.example/1", Err("another host")),
             ("\\\\evil.example/1", Err("another host")),
@@ -130,7 +158,7 @@ mod tests {
             ("ftp://r.example/1", Err("scheme")),
             ("https://[", Err("not a URL")),
         ] {
-            let found = upload(&base, text, &endpoint, false);
+            let found = upload(&base, text, &endpoint, &[]).map_err(|refused| refused.why);
             match expected {
                 Ok(url) => assert_eq!(found.as_ref().map(Url::as_str), Ok(url), "{text}"),
                 Err(why) => assert!(found.clone().unwrap_err().contains(why), "{text}: {found:?}"),
@@ -141,19 +169,38 @@ mod tests {
     #[test]
     fn a_default_port_comes_back_after_http() {
         let base = Url::parse("https://r.example/v2/").unwrap();
-        let found = upload(&base, "http://r.example:8080/v2/1", &endpoint("r.example"), false).unwrap();
+        let found = upload(&base, "http://r.example:8080/v2/1", &endpoint("r.example"), &[]).unwrap();
         assert_eq!(found.as_str(), "https://r.example/v2/1");
+    }
+
+    #[test]
+    fn in_clear_text_the_port_and_the_scheme_that_work_are_kept() {
+        let base = Url::parse("http://r.example:5000/v2/").unwrap();
+        for (text, expected) in [
+            ("http://r.example/v2/1?a=b", "http://r.example:5000/v2/1?a=b"),
+            ("https://r.example/v2/1", "http://r.example:5000/v2/1"),
+            ("https://r.example:5000/v2/1", "http://r.example:5000/v2/1"),
+            ("https://r.example:8443/v2/1", "https://r.example:8443/v2/1"),
+            ("http://r.example:81/v2/1", "http://r.example:81/v2/1"),
+        ] {
+            let found = upload(&base, text, &endpoint("http://r.example:5000"), &[]).unwrap();
+            assert_eq!(found.as_str(), expected, "{text}");
+        }
     }
 
     #[test]
     fn foreign_locations_that_are_allowed_stay_public_and_secret() {
         let base = Url::parse("https://r.example/v2/").unwrap();
         let (public, local) = (endpoint("r.example"), endpoint("10.0.0.1"));
-        assert!(upload(&base, "https://store.example/1", &public, true).is_ok());
-        assert!(upload(&base, "http://store.example/1", &public, true).is_err());
-        assert!(upload(&base, "https://10.0.0.2/1", &public, true).is_err());
-        assert!(upload(&base, "https://10.0.0.2/1", &local, true).is_ok());
-        assert!(upload(&base, "https://169.254.169.254/1", &local, true).is_err());
+        let allowed = ["store.example:443", "10.0.0.2", "169.254.169.254"].map(str::to_owned);
+        let to = |text: &str, endpoint: &Endpoint| upload(&base, text, endpoint, &allowed);
+        assert!(to("https://store.example/1", &public).is_ok());
+        assert!(to("http://store.example/1", &public).is_err());
+        assert!(to("https://10.0.0.2/1", &public).is_err());
+        assert!(to("https://10.0.0.2/1", &local).is_ok());
+        assert!(to("https://169.254.169.254/1", &local).is_err());
+        let other = to("https://other.example/1", &public).unwrap_err();
+        assert_eq!(other.allow.as_deref(), Some("other.example"));
     }
 
     #[test]
@@ -195,7 +242,7 @@ mod tests {
         fn no_location_panics_or_leaves_the_host(text in ".{0,60}|(https?:)?[/\\\\a-z.:@?#\\[\\]0-9]{0,40}") {
             let base = Url::parse("https://r.example/v2/a/blobs/uploads/").unwrap();
             let endpoint = endpoint("r.example");
-            if let Ok(url) = upload(&base, &text, &endpoint, false) {
+            if let Ok(url) = upload(&base, &text, &endpoint, &[]) {
                 prop_assert!(endpoint.is_host_of(&url) && url.scheme() == "https");
             }
         }

@@ -9,8 +9,9 @@ use reqwest::{Method, Url};
 
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag, media_type};
-use crate::registry::client::{ApiRequest, Want};
+use crate::registry::client::{ApiRequest, Reply, Want};
 use crate::registry::error::{Cause, RegistryError};
+use crate::registry::error_response::ErrorResponse;
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
 use crate::registry::{Registry, headers, webpage};
@@ -19,7 +20,7 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// What a HEAD tells of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct ManifestHead {
     /// Its digest, if the registry says it.
     pub digest: Option<Digest>,
@@ -27,6 +28,8 @@ pub(crate) struct ManifestHead {
     pub size: Option<u64>,
     /// Its media type, empty if the registry does not say it.
     pub media_type: String,
+    /// Whether the registry has it and gives it to nobody, as Harbor does by a policy against vulnerable images.
+    pub withheld: bool,
 }
 
 /// A manifest as it is stored.
@@ -43,7 +46,7 @@ pub(crate) struct ManifestBytes {
 pub(crate) struct PutManifest {
     /// Its digest.
     pub digest: Digest,
-    /// Whether the registry said so itself, of what it stored.
+    /// Whether the registry named that digest itself, of what it stored.
     pub confirmed: bool,
     /// Whether the registry itself lists it among the referrers of its subject.
     pub subject_honoured: bool,
@@ -60,12 +63,19 @@ impl Registry {
         let url = self.manifest_url(repository, reference)?;
         let request = ApiRequest::new(Method::HEAD, url)
             .header(ACCEPT, media_type::ACCEPT_MANIFESTS)
-            .also(&[400, 403, 404, 405]);
+            .also(&[400, 403, 404, 405, 412]);
         let reply = self.call(repository, &request).await?;
         match reply.status {
             404 => Ok(None),
             // No HEAD, or a refusal without words: a GET works, or says why not.
             400 | 403 | 405 => self.head_by_get(repository, reference).await,
+            412 => match self.head_by_get(repository, reference).await {
+                Err(error) if error.is_withheld() => {
+                    self.withholds(&error);
+                    Ok(Some(ManifestHead { withheld: true, ..ManifestHead::default() }))
+                }
+                outcome => outcome,
+            },
             _ => {
                 let told = headers::text(&reply.headers, DOCKER_CONTENT_DIGEST)
                     .and_then(|text| text.parse::<Digest>().ok());
@@ -81,6 +91,7 @@ impl Registry {
                     media_type: headers::text(&reply.headers, CONTENT_TYPE)
                         .map(headers::media_type)
                         .unwrap_or_default(),
+                    withheld: false,
                 }))
             }
         }
@@ -94,6 +105,22 @@ impl Registry {
         }
     }
 
+    /// Says once that the registry does not give out what it has.
+    fn withholds(&self, error: &RegistryError) {
+        self.host().quirks().withholds_manifests = true;
+        let why = error.answer().map(ToString::to_string).unwrap_or_default();
+        let text =
+            "has manifests that it gives to nobody: they are put again, and verified by its word alone";
+        if self.host().is_news(text) {
+            self.observer().warning(&format!("{} {text} ({why})", self.endpoint()));
+        }
+    }
+
+    /// Whether the registry was seen to keep manifests that it does not give out.
+    pub(crate) fn withholds_manifests(&self) -> bool {
+        self.host().quirks().withholds_manifests
+    }
+
     /// What a HEAD would tell, from the bytes.
     async fn head_by_get(
         &self,
@@ -105,6 +132,7 @@ impl Registry {
             digest: Some(reference.parse().unwrap_or_else(|_| Digest::of(&manifest.bytes))),
             size: Some(manifest.bytes.len() as u64),
             media_type: manifest.media_type,
+            withheld: false,
         }))
     }
 
@@ -153,21 +181,53 @@ impl Registry {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<PutManifest, RegistryError> {
-        let url = self.manifest_url(repository, reference)?;
-        let request = ApiRequest::new(Method::PUT, url)
-            .header(CONTENT_TYPE, media_type)
-            .payload(Payload::Bytes(bytes.clone()), Replay::Safe);
-        let reply = self.call(repository, &request).await?;
+        let reply = self.put(repository, reference, media_type, &bytes).await?;
         self.host().breaker().acknowledged();
         let told =
             headers::text(&reply.headers, DOCKER_CONTENT_DIGEST).and_then(|text| text.parse::<Digest>().ok());
-        if let Some(told) = told.filter(|digest| !digest.matches(&bytes)) {
-            let why = format!("the registry stored it as {told}: it or a proxy changes content");
-            return Err(self.failed(&request, Cause::Integrity(why)));
+        let confirmed = told.is_some_and(|told| told.matches(&bytes));
+        if told.is_some() && !confirmed {
+            self.contradicts();
         }
         let digest = reference.parse().unwrap_or_else(|_| Digest::of(&bytes));
-        let confirmed = told.is_some();
         Ok(PutManifest { digest, confirmed, subject_honoured: reply.headers.contains_key(OCI_SUBJECT) })
+    }
+
+    /// Sends a manifest. To layers that may be had elsewhere some registries answer with a 500, which no other try mends.
+    async fn put(
+        &self,
+        repository: &Repository,
+        reference: &str,
+        media_type: &str,
+        bytes: &Bytes,
+    ) -> Result<Reply, RegistryError> {
+        let url = self.manifest_url(repository, reference)?;
+        let request = || {
+            ApiRequest::new(Method::PUT, url.clone())
+                .header(CONTENT_TYPE, media_type)
+                .payload(Payload::Bytes(bytes.clone()), Replay::Safe)
+        };
+        if names_urls(bytes) {
+            let once = request().also(&[500]);
+            let reply = self.call(repository, &once).await?;
+            if reply.status != 500 {
+                return Ok(reply);
+            }
+            let shown = |words: &str| self.transport().shown(&reply.url, words.as_bytes());
+            let refusal = ErrorResponse::new(500, None, &reply.body, shown);
+            if refusal.has_code("UNKNOWN") && refusal.has_code("MANIFEST_BLOB_UNKNOWN") {
+                return Err(self.failed(&once, Cause::UrlsRefused(refusal)));
+            }
+        }
+        self.call(repository, &request()).await
+    }
+
+    /// Says once that the registry called what it was sent by another digest; what it stored is read back then.
+    fn contradicts(&self) {
+        let text = "calls a manifest by another digest than its own: what it stored is read back";
+        if self.host().is_news(text) {
+            self.observer().warning(&format!("{} {text}", self.endpoint()));
+        }
     }
 
     fn manifest_url(&self, repository: &Repository, reference: &str) -> Result<Url, RegistryError> {
@@ -176,6 +236,15 @@ impl Registry {
         }
         self.url(&format!("{repository}/manifests/{reference}"))
     }
+}
+
+/// Whether a manifest has layers that may be had elsewhere.
+fn names_urls(manifest: &[u8]) -> bool {
+    let document: Option<serde_json::Value> = serde_json::from_slice(manifest).ok();
+    let layers = document.as_ref().and_then(|document| document["layers"].as_array());
+    layers.is_some_and(|layers| {
+        layers.iter().any(|layer| layer["urls"].as_array().is_some_and(|it| !it.is_empty()))
+    })
 }
 
 /// Whether it can be a manifest: each is a JSON object that names its version or its type. One that was damaged on its way

@@ -6,12 +6,19 @@
 
 use std::env;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use base64::Engine as _;
 use ipnet::IpNet;
 use secrecy::SecretString;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use url::{Host, Url};
 
 use crate::registry::error::{Cause, RegistryError};
+
+/// What a proxy says about a refusal is waited for this long.
+const ASKED_FOR: Duration = Duration::from_secs(5);
 
 /// The proxies of the environment.
 #[derive(Debug, Clone, Default)]
@@ -103,11 +110,46 @@ impl Proxy {
         &self.url
     }
 
+    /// What it answers when it is asked to connect to `host:port`, as `403 Forbidden`: the HTTP client does not tell. None
+    /// where that cannot be asked, or it does connect.
+    pub(super) async fn refusal(&self, authority: &str) -> Option<String> {
+        let (host, port) = (self.url.host_str()?, self.url.port_or_known_default()?);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let asked = async {
+            let mut socket = TcpStream::connect((host, port)).await.ok()?;
+            let login = self.login().map(|login| format!("Proxy-Authorization: Basic {login}\r\n"));
+            let login = login.unwrap_or_default();
+            let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{login}\r\n");
+            socket.write_all(request.as_bytes()).await.ok()?;
+            let mut head = [0; 128];
+            let len = socket.read(&mut head).await.ok()?;
+            status_of(&String::from_utf8_lossy(&head[..len]))
+        };
+        let answer = tokio::time::timeout(ASKED_FOR, asked);
+        if self.url.scheme() == "http" { answer.await.ok().flatten() } else { None }
+    }
+
+    /// User and password, as they stand in a header.
+    fn login(&self) -> Option<String> {
+        let decoded =
+            |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+        let password = self.url.password().map(decoded).unwrap_or_default();
+        let user = Some(self.url.username()).filter(|user| !user.is_empty())?;
+        Some(base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", decoded(user))))
+    }
+
     /// What must not be shown of it.
     fn secret(&self) -> Option<SecretString> {
         let password = self.url.password()?;
         Some(percent_encoding::percent_decode_str(password).decode_utf8_lossy().into_owned().into())
     }
+}
+
+/// The status that an answer begins with, if it is a refusal.
+fn status_of(head: &str) -> Option<String> {
+    let (version, status) = head.lines().next()?.split_once(' ')?;
+    let refused = version.starts_with("HTTP/") && !status.starts_with('2');
+    refused.then(|| status.trim().to_owned())
 }
 
 /// The address, without a password, and where it comes from.
@@ -234,6 +276,19 @@ mod tests {
         for bad in ["ftp://u:secret@p", "http://", "http://a b"] {
             let error = proxies(&[("HTTPS_PROXY", bad)]).unwrap_err().to_string();
             assert!(error.starts_with("HTTPS_PROXY: ") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_refusal_is_read() {
+        for (head, expected) in [
+            ("HTTP/1.1 403 Forbidden\r\nServer: x\r\n", Some("403 Forbidden")),
+            ("HTTP/1.0 503 \r\n", Some("503")),
+            ("HTTP/1.1 200 OK\r\n\r\n", None),
+            ("SSH-2.0-x y", None),
+            ("", None),
+        ] {
+            assert_eq!(status_of(head).as_deref(), expected, "{head:?}");
         }
     }
 }

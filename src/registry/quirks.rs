@@ -33,6 +33,9 @@ pub(super) struct Quirks {
     pub(super) keeps_sessions: bool,
     /// The smallest body that was refused as too large, whatever the method.
     pub(super) refused_bytes: Option<u64>,
+    /// A policy keeps it from giving manifests out that it has. That may be another one tomorrow.
+    #[serde(skip)]
+    pub(super) withholds_manifests: bool,
 }
 
 impl UploadMethod {

@@ -41,7 +41,11 @@ impl std::error::Error for ResolveError {}
 impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found = tokio::task::spawn_blocking(move || look_up(name.as_str())).await?;
+            let found = match tokio::task::spawn_blocking(move || look_up(name.as_str())).await {
+                // The run ends, and nobody waits for the answer: that is no failure of the name.
+                Err(error) if error.is_cancelled() => std::future::pending().await,
+                found => found?,
+            };
             found.map(|found| Box::new(found.into_iter()) as Addrs).map_err(Into::into)
         })
     }

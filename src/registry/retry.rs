@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::registry::cause::Cause;
+use crate::registry::cause::{Cause, ProxyFault};
 
 /// How often a document is asked for that trickles.
 const SLOW_DOCUMENT_TRIES: u32 = 2;
@@ -64,8 +64,14 @@ impl RetryPolicy {
     /// The pauses between the tries of one request, or of one host: each a random part of a span that doubles ("full
     /// jitter"), so that many who failed at the same moment do not come back at the same moment.
     pub(super) fn delays(&self) -> Delays {
-        let spans = ExponentialBuilder::new().with_min_delay(self.min_delay).with_max_delay(self.max_delay);
-        Delays { spans: spans.without_max_times().build(), longest: self.max_delay }
+        let longest = self.longest_delay();
+        let spans = ExponentialBuilder::new().with_min_delay(self.min_delay).with_max_delay(longest);
+        Delays { spans: spans.without_max_times().build(), longest }
+    }
+
+    /// No pause of our own choice is longer than the patience.
+    fn longest_delay(&self) -> Duration {
+        self.max_delay.min(self.connect_patience).max(self.min_delay)
     }
 }
 
@@ -111,7 +117,7 @@ pub(super) enum RetryDecision {
 /// What to do after a failed try of a request.
 pub(super) fn classify(cause: &Cause, replay: Replay) -> RetryDecision {
     match cause {
-        Cause::Unreachable(_) | Cause::NoSuchName(_) | Cause::Proxy { may_pass: true, .. } => {
+        Cause::Unreachable(_) | Cause::NoSuchName(_) | Cause::Proxy { fault: ProxyFault::Away, .. } => {
             RetryDecision::Reconnect
         }
         Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => match replay {
@@ -236,7 +242,7 @@ mod tests {
         let policy = RetryPolicy::default();
         let sequences = || std::iter::repeat_with(|| policy.delays()).take(400);
         for n in 0..12 {
-            let span = (policy.min_delay * 2_u32.pow(n)).min(policy.max_delay);
+            let span = (policy.min_delay * 2_u32.pow(n)).min(policy.connect_patience);
             let nth = |mut delays: Delays| std::iter::repeat_with(|| delays.next()).nth(n as usize).unwrap();
             let all: Vec<Duration> = sequences().map(nth).collect();
             assert!(all.iter().all(|delay| *delay <= span), "{n}: more than {span:?}");

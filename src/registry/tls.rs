@@ -18,11 +18,11 @@ use url::Url;
 use crate::error::system_words;
 use crate::registry::ClientOptions;
 use crate::registry::endpoint::Endpoint;
-use crate::registry::error::{Cause, RegistryError, TlsFault};
-use crate::registry::proxy::Proxies;
+use crate::registry::error::{Cause, ProxyFault, RegistryError, TlsFault};
+use crate::registry::proxy::{Proxies, Proxy};
 use crate::registry::redact::SecretWords;
 use crate::registry::resolver::{ResolveError, SystemResolver};
-use crate::tls::{Doubt, TrustedBy, Untrusted, client_config};
+use crate::tls::{ClientCertificate, Doubt, TrustedBy, Untrusted, client_config};
 
 /// The clients of one registry.
 pub(super) struct Clients {
@@ -35,6 +35,8 @@ pub(super) struct Clients {
     /// What must not be shown of what servers say.
     pub(super) secrets: Arc<SecretWords>,
     proxies: Proxies,
+    /// The client certificates that are shown where one is wanted, for messages.
+    certificates: Vec<String>,
 }
 
 impl Clients {
@@ -56,7 +58,20 @@ impl Clients {
         let data = build(telling(options), config.clone(), &[b"http/1.1"])?;
         let keep_none = ClientOptions { max_idle_connections: 0, ..options.clone() };
         let probe = build(telling(&keep_none), config, &[b"http/1.1"])?;
-        Ok(Self { control, data, probe, secrets: Arc::clone(&options.secrets), proxies })
+        let certificates = options.client_certificates.iter().map(ClientCertificate::in_words).collect();
+        Ok(Self { control, data, probe, secrets: Arc::clone(&options.secrets), proxies, certificates })
+    }
+
+    /// The proxy on the way to a URL.
+    pub(super) fn proxy_of(&self, url: &Url) -> Option<&Proxy> {
+        self.proxies.of(url)
+    }
+
+    /// What the proxy says of why it does not connect to a host.
+    pub(super) async fn refusal_of_proxy(&self, url: &Url) -> Option<String> {
+        let (proxy, host) = (self.proxies.of(url)?, host_of(url));
+        let status = proxy.refusal(&host).await?;
+        Some(format!("{proxy} does not connect to {host}: it answers {status}"))
     }
 
     /// What became of a request: an answer of the other side, or why there is none. What a proxy on the way says or does is
@@ -66,31 +81,55 @@ impl Clients {
         sent: Result<Response, reqwest::Error>,
         url: &Url,
     ) -> Result<Response, Cause> {
-        let Some(proxy) = self.proxies.of(url) else { return sent.map_err(|error| cause_of(&error)) };
+        let Some(proxy) = self.proxies.of(url) else {
+            return sent.map_err(|error| self.shown_certificate(cause_of(&error)));
+        };
         let refuses = || Cause::Proxy {
+            fault: ProxyFault::Login,
             why: format!("{proxy} wants a user and a password, or does not take those in its address (407)"),
-            may_pass: false,
         };
         match sent {
             Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(refuses()),
+            Ok(answer) if answer.status().as_u16() >= 400 && is_of_squid(&answer) => Err(Cause::Proxy {
+                fault: ProxyFault::Refuses,
+                why: format!("{proxy} answers {} in place of {}", answer.status(), host_of(url)),
+            }),
             Ok(answer) => Ok(answer),
             Err(error) => Err(match cause_of(&error) {
                 // The HTTP client has no types for what a proxy answers.
                 Cause::Unreachable(why) if why.contains("proxy authorization required") => refuses(),
                 Cause::Unreachable(why) if why.contains("tunnel error: unsuccessful") => Cause::Proxy {
+                    fault: ProxyFault::Refuses,
                     why: format!(
-                        "{proxy} does not connect to {}: it may not, or cannot reach it",
+                        "{proxy} answers, and does not connect to {}: it may not, or cannot reach it",
                         host_of(url)
                     ),
-                    may_pass: true,
                 },
                 Cause::Unreachable(why) | Cause::NoSuchName(why) => {
-                    Cause::Proxy { why: format!("{proxy} cannot be used: {why}"), may_pass: true }
+                    Cause::Proxy { fault: ProxyFault::Away, why: format!("{proxy} cannot be used: {why}") }
                 }
-                other => other,
+                other => self.shown_certificate(other),
             }),
         }
     }
+
+    /// A refusal of our certificate, with the one that was shown.
+    fn shown_certificate(&self, cause: Cause) -> Cause {
+        match cause {
+            Cause::Tls { fault: TlsFault::ClientCertificate, why } if !self.certificates.is_empty() => {
+                let shown = self.certificates.join(", ");
+                let (fault, why) =
+                    (TlsFault::ClientCertificateRefused, format!("{why}; it was shown {shown}"));
+                Cause::Tls { fault, why }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Whether an answer says that Squid gave it, and no registry behind it.
+fn is_of_squid(answer: &Response) -> bool {
+    answer.headers().contains_key("x-squid-error")
 }
 
 fn host_of(url: &Url) -> String {

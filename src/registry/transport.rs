@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::clock::Instant;
 use crate::registry::bandwidth::BandwidthLimits;
 use crate::registry::body::{BlobBody, Metered, Progress, Taken};
-use crate::registry::error::{Cause, RegistryError};
+use crate::registry::error::{Cause, ProxyFault, RegistryError};
 use crate::registry::redact::{hidden, redacted};
 use crate::registry::tls::{Clients, cause_of};
 use crate::registry::{ClientOptions, Observer, Timeouts};
@@ -172,7 +172,13 @@ impl Transport {
         let on_its_way = OnItsWay::new(&self.on_their_way);
         let sent = tokio::select! {
             sent = request.send() => self.clients.understand(sent, url),
-            after = self.watch(progress.as_deref(), wait) => Err(Cause::Stalled(after)),
+            after = self.watch(progress.as_deref(), wait) => Err(match self.clients.proxy_of(url) {
+                Some(proxy) if probe.is_some() => Cause::Proxy {
+                    fault: ProxyFault::Silent,
+                    why: format!("nothing came through {proxy} for {} s", after.as_secs()),
+                },
+                _ => Cause::Stalled(after),
+            }),
         };
         drop(on_its_way);
         let fault = progress.as_ref().and_then(|progress| progress.fault());
@@ -185,6 +191,13 @@ impl Transport {
             }
             (sent, None) => sent,
         };
+        let outcome = match outcome {
+            Err(Cause::Proxy { fault: ProxyFault::Refuses, why }) if url.scheme() == "https" => {
+                let why = self.clients.refusal_of_proxy(url).await.unwrap_or(why);
+                Err(Cause::Proxy { fault: ProxyFault::Refuses, why })
+            }
+            outcome => outcome,
+        };
         let status = outcome.as_ref().ok().map(|answer| answer.status().as_u16());
         tracing::debug!(%method, url = self.shown_url(url), status, cause = outcome.as_ref().err().map(|cause| tracing::field::debug(self.blanked_cause(cause.clone()))));
         self.observer.request(method.as_str(), status, sent_at.elapsed());
@@ -196,8 +209,11 @@ impl Transport {
         self.clients.secrets.blank(&redacted(url))
     }
 
-    /// An error as it may be shown.
+    /// An error as it may be shown, with the proxy that was on the way.
     pub(super) fn blanked(&self, error: RegistryError) -> RegistryError {
+        let url = error.url().and_then(|url| Url::parse(url).ok());
+        let proxy = url.and_then(|url| self.clients.proxy_of(&url).map(ToString::to_string));
+        let error = proxy.into_iter().fold(error, RegistryError::through);
         error.blanked(&self.clients.secrets)
     }
 

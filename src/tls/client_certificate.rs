@@ -22,6 +22,8 @@ use super::{BadFile, mistaken};
 #[derive(Clone)]
 pub struct ClientCertificate {
     name: String,
+    /// Until when it holds.
+    until: String,
     certified: Arc<CertifiedKey>,
 }
 
@@ -67,7 +69,14 @@ impl ClientCertificate {
             ));
         }
         let name = format!("{} ({})", certificate.0, leaf.subject);
-        Ok(Self { name, certified: Arc::new(CertifiedKey::new(chain, signer)) })
+        Ok(Self { name, until: leaf.until(), certified: Arc::new(CertifiedKey::new(chain, signer)) })
+    }
+}
+
+impl ClientCertificate {
+    /// What it is, with the date of its end.
+    pub(crate) fn in_words(&self) -> String {
+        format!("{}, valid until {}", self.name, self.until)
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) not_after: i64,
     /// The subject alternative names, DNS names and addresses.
     pub(super) names: Vec<String>,
+    /// Those of them that are DNS names and read like addresses, which nobody takes for addresses.
+    pub(super) misplaced: Vec<String>,
     /// The public key, as it stands in it.
     pub(super) public_key: Vec<u8>,
 }
@@ -72,6 +74,7 @@ impl Facts {
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
             names: names(&certificate),
+            misplaced: misplaced(&certificate),
             public_key: certificate.public_key().subject_public_key.data.to_vec(),
         })
     }
@@ -87,6 +90,11 @@ impl Facts {
         } else {
             None
         }
+    }
+
+    /// Until when it holds, as a date.
+    pub(super) fn until(&self) -> String {
+        date(self.not_after)
     }
 
     /// The hosts that it is for, in words.
@@ -112,6 +120,15 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
         _ => None,
     };
     extension.value.general_names.iter().filter_map(name).collect()
+}
+
+fn misplaced(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let address = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) if name.parse::<std::net::IpAddr>().is_ok() => Some((*name).to_owned()),
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(address).collect()
 }
 
 /// A time as `2026-11-27 13:35 UTC`.

@@ -78,6 +78,17 @@ pub(super) fn explain(
                 "{whose} has no subject alternative name (SAN), and its common name is not looked at: it must be made anew with {host} in its SAN"
             ),
         ),
+        E::NotValidForName | E::NotValidForNameContext { .. }
+            if leaf.misplaced.iter().any(|name| *name == host.to_string()) =>
+        {
+            doubt(
+                Doubt::Name,
+                format!(
+                    "{whose} has {host} as a DNS name among its subject alternative names, where an address must stand as an \
+                     address (openssl: IP:{host}, not DNS:{host})"
+                ),
+            )
+        }
         E::NotValidForName | E::NotValidForNameContext { .. } => {
             doubt(Doubt::Name, format!("{whose} is not valid for {host}, but for {}", leaf.hosts()))
         }

@@ -10,7 +10,10 @@ fn good() -> Files {
 fn told(files: Files) -> Vec<String> {
     let catalog = catalog(&[good(), files].concat());
     assert_eq!(names(&catalog), set(&["docker.io/library/good:1"]));
-    let unreadable = catalog.left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
+    // The layers of these tests are no tars.
+    let is_layer = |it: &LeftOut| it.why.contains("its name says");
+    let unreadable =
+        catalog.left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable && !is_layer(it));
     unreadable.map(|it| format!("{}: {}: {}", it.path, it.what, it.why)).collect()
 }
 
@@ -49,8 +52,6 @@ fn a_saved_image_whose_manifest_json_is_damaged_is_unreadable() {
         let flat = vec![("a.tar".to_owned(), tar_of(&files.into_iter().map(flat).collect::<Files>()))];
         for (kind, files) in [("packed", packed), ("folder", folder), ("flat", flat)] {
             let told = told(files);
-            // The flat layers of this test are no tars.
-            let told: Vec<_> = told.iter().filter(|it| !it.contains("its name says")).collect();
             assert!(told.len() == 1 && told[0].contains(why), "{kind}, {why}: {told:?}");
         }
         // Alone it is why there is no image.
@@ -112,7 +113,8 @@ fn files_of_other_programs_are_none_of_images() {
     for empty in ["null", "[]"] {
         let layout = blobs.layout("l/", &[named(image.clone(), "x.io/a:1")]);
         let catalog = catalog(&[layout, vec![text("l/manifest.json", empty)]].concat());
-        assert_eq!(left_out(&catalog), [""; 0], "{empty}");
+        let unreadable = |it: &LeftOut| it.class == LeftOutClass::Unreadable;
+        assert!(!catalog.left_out.iter().any(unreadable), "{empty}: {:?}", catalog.left_out);
     }
 }
 

@@ -135,6 +135,8 @@ pub(crate) async fn tag(
         Some(ManifestHead { digest: Some(digest), .. }) if digest.algorithm() == root.algorithm() => {
             Some(digest)
         }
+        // What it gives to nobody may be this image or another: the tag is put again.
+        Some(ManifestHead { withheld: true, .. }) => None,
         // A registry that does not tell what it has is asked for it, and one that calls it by a digest of another kind.
         Some(_) => {
             let manifest = registry.get_manifest(repository, tag.as_str(), MAX_MANIFEST_BYTES).await?;

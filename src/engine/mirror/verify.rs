@@ -146,6 +146,10 @@ impl Verifier {
 
     fn reached(&self, needs: &Needs<'_>, is_new: bool) -> Verified {
         let knowledge = &self.transfer.knowledge;
+        // A policy of the registry allows no more.
+        if self.transfer.link.registry.withholds_manifests() {
+            return Verified::Head;
+        }
         match self.level {
             Verification::Pull => Verified::Pull,
             Verification::Sample if is_new => {
@@ -286,7 +290,11 @@ impl Verifier {
         for digest in *manifests {
             let _permit = link.question().await?;
             let got = link.registry.get_manifest(repository, &digest.to_string(), MAX_MANIFEST_BYTES).await;
-            lost.manifests.extend(self.loss(*digest, got.map(|got| got.is_some()))?);
+            let there = match got {
+                Err(error) if error.is_withheld() => Ok(true),
+                got => got.map(|got| got.is_some()),
+            };
+            lost.manifests.extend(self.loss(*digest, there)?);
         }
         let reads = blobs.iter().map(|&(digest, size)| async move {
             let mut read_in = self.read.location(&digest).lock_owned().await;

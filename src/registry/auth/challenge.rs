@@ -38,6 +38,25 @@ pub(in crate::registry) fn choose(values: &[String]) -> Option<Challenge> {
     basic
 }
 
+/// Why none of the challenges of an answer can be met.
+pub(in crate::registry) fn why_none(values: &[String]) -> String {
+    let all: Vec<Parsed<'_>> = values.iter().flat_map(|value| parse(value)).collect();
+    let Some(bearer) = all.iter().find(|it| it.scheme.eq_ignore_ascii_case("bearer")) else {
+        let schemes: Vec<&str> = all.iter().map(|it| it.scheme).take(4).collect();
+        return if schemes.is_empty() {
+            "it does not say how to log in (it has no WWW-Authenticate)".to_owned()
+        } else {
+            format!("it asks for a login by {}, and Basic and Bearer are known here", schemes.join(", "))
+        };
+    };
+    match bearer.params.iter().find(|(key, _)| key.eq_ignore_ascii_case("realm")) {
+        Some((_, realm)) if !realm.trim().is_empty() => {
+            format!("its challenge names the token server {realm:?}, which is no address")
+        }
+        _ => "its challenge names no token server (it has no realm)".to_owned(),
+    }
+}
+
 fn bearer(params: &[(String, String)]) -> Option<Bearer> {
     let get = |name: &str| {
         let found = params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -151,6 +170,20 @@ mod tests {
         assert_eq!(chosen(&["Basic"]), Some(Challenge::Basic));
         assert_eq!(chosen(&["Bearer realm=\"no url\""]), None);
         assert_eq!(chosen(&["", "?!", "Digest realm=\"x\""]), None);
+    }
+
+    #[test]
+    fn a_challenge_that_cannot_be_met_is_named() {
+        for (values, expected) in [
+            (&["Negotiate", "NTLM"][..], "Negotiate, NTLM"),
+            (&[], "no WWW-Authenticate"),
+            (&["Bearer service=\"r\""], "no realm"),
+            (&["Bearer realm=\"/token\""], "\"/token\", which is no address"),
+        ] {
+            let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+            assert_eq!(choose(&values), None);
+            assert!(why_none(&values).contains(expected), "{}", why_none(&values));
+        }
     }
 
     #[test]

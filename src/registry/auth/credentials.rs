@@ -30,6 +30,11 @@ pub(crate) struct FoundCredential {
 }
 
 impl FoundCredential {
+    /// Whether it says who we are, anywhere on the registry.
+    fn is_anybody(&self) -> bool {
+        self.credential.is_some() || !self.below.is_empty()
+    }
+
     /// All that were found, each with the place that it is for; `host[:port][/path]` is what was looked for.
     pub(crate) fn named<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (String, &'a Credential)> {
         let authority = host.split('/').next().unwrap_or(host);
@@ -38,9 +43,37 @@ impl FoundCredential {
     }
 }
 
-/// The credentials for `host[:port][/path]` in the files of Docker and podman. Blocks, as a helper program may have to be
-/// asked.
+/// The variable that Docker reads before its file, and in which GitLab's runners have one.
+const IN_ENVIRONMENT: &str = "DOCKER_AUTH_CONFIG";
+
+/// The credentials for `host[:port][/path]` in the environment, then in the files of Docker and podman. Blocks, as a helper
+/// program may have to be asked.
 pub(crate) fn find(host: &str) -> FoundCredential {
+    let first = env::var(IN_ENVIRONMENT).map(|text| find_in_text(&text, host)).unwrap_or_default();
+    if first.is_anybody() {
+        return first;
+    }
+    let found = find_in_files(host);
+    let troubles = first.troubles.into_iter().chain(found.troubles).collect();
+    let near = first.near.into_iter().chain(found.near).collect();
+    FoundCredential { troubles, near, ..found }
+}
+
+/// What the text of that variable has.
+fn find_in_text(text: &str, host: &str) -> FoundCredential {
+    if text.trim().is_empty() {
+        return FoundCredential::default();
+    }
+    match document::parse(text.as_bytes()) {
+        Ok(document) => look_up(&document, Path::new(IN_ENVIRONMENT), host),
+        Err(why) => {
+            let troubles = vec![format!("{IN_ENVIRONMENT}: {why}")];
+            FoundCredential { troubles, ..FoundCredential::default() }
+        }
+    }
+}
+
+fn find_in_files(host: &str) -> FoundCredential {
     find_in(&files(|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)), host)
 }
 
@@ -93,7 +126,7 @@ fn find_in(files: &[PathBuf], host: &str) -> FoundCredential {
             }
             Err(why) => all.troubles.push(format!("{}: {why}", path.display())),
         }
-        if all.credential.is_some() || !all.below.is_empty() {
+        if all.is_anybody() {
             break;
         }
     }
@@ -212,6 +245,17 @@ mod tests {
     }
 
     #[test]
+    fn the_variable_of_docker_and_gitlab_is_read_as_a_file_is() {
+        let text = json!({"auths": {"r.example": {"auth": "dTpw"}}}).to_string();
+        let found = find_in_text(&text, "r.example");
+        assert_eq!(found.credential.unwrap().who(), "user u (from DOCKER_AUTH_CONFIG)");
+        assert!(!find_in_text(&text, "other.example").is_anybody());
+        assert!(find_in_text(" ", "r.example").troubles.is_empty());
+        let broken = find_in_text("{hunter2", "r.example").troubles.join("");
+        assert!(broken.starts_with("DOCKER_AUTH_CONFIG: ") && !broken.contains("hunter2"), "{broken}");
+    }
+
+    #[test]
     fn entries_are_found_by_all_their_names() {
         // The value is `u:p` in base64.
         for (key, host, is_found) in [
@@ -290,7 +334,7 @@ mod tests {
         assert!(found.credential.is_some());
         let [trouble] = &found.troubles[..] else { panic!("{found:?}") };
         assert!(
-            trouble.contains("/b: ") && trouble.contains("line 1") && !trouble.contains("secret"),
+            trouble.contains("/b: ") && trouble.contains("it was cut") && !trouble.contains("secret"),
             "{trouble}"
         );
         assert!(find_in(&files, "s").credential.is_none());

@@ -3,19 +3,12 @@
 //! Entries are read as Docker and podman read them: an `auth` that is not empty counts, whatever stands beside it; what is
 //! empty counts as not there; line feeds in the base64 and NULs behind the password are passed over.
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use super::Proof;
 use super::keys::normal;
-
-/// Padding is left out by some tools.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use super::kubernetes::{self, decode};
+use crate::oci::json::what_is_wrong;
 
 /// A file of credentials.
 #[derive(Default)]
@@ -39,15 +32,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<CredentialFile, String> {
         return Ok(CredentialFile::default());
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        let kind = kind_in_yaml(bytes).map(|kind| of_kubernetes(&kind));
-        kind.unwrap_or_else(|| {
-            format!("not a file of credentials, line {} column {}", error.line(), error.column())
+        let at = || format!("line {} column {}", error.line(), error.column());
+        kubernetes::in_yaml(bytes).unwrap_or_else(|| {
+            format!("not a file of credentials, {}", what_is_wrong(bytes).unwrap_or_else(at))
         })
     })?;
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     let Some(object) = value.as_object() else { return Err("not a file of credentials".to_owned()) };
-    if !text("kind").is_empty() {
-        return Err(of_kubernetes(text("kind")));
+    if let Some(why) = kubernetes::in_json(&value) {
+        return Err(why);
     }
     if text("type") == "service_account" && object.contains_key("private_key") {
         return Err(
@@ -88,35 +81,6 @@ fn strings(table: Option<&Value>) -> Result<Vec<(String, String)>, String> {
         }
         Some(_) => Err("not a file of credentials: its credHelpers are no table".to_owned()),
     }
-}
-
-/// What an object of Kubernetes in YAML calls itself.
-fn kind_in_yaml(bytes: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(bytes);
-    let kind = text.lines().find_map(|line| line.strip_prefix("kind:"))?;
-    Some(kind.trim().trim_matches('"').to_owned())
-}
-
-/// What is said of an object of Kubernetes.
-fn of_kubernetes(kind: &str) -> String {
-    match kind {
-        "Secret" | "List" | "SecretList" => {
-            "a Secret of Kubernetes, and not the file in it: write what is at .data.\".dockerconfigjson\" (or \
-             .data.\".dockercfg\") through base64 -d into a file of its own, and give that"
-                .to_owned()
-        }
-        "SealedSecret" => "a SealedSecret, which only its cluster can open".to_owned(),
-        "Config" => "a kubeconfig, which says how to reach a cluster and nothing of registries".to_owned(),
-        other => {
-            let kind: String = other.chars().take(60).collect();
-            format!("an object of Kubernetes of kind {kind}, which holds no credentials")
-        }
-    }
-}
-
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    BASE64.decode(text).ok()
 }
 
 impl CredentialFile {
@@ -268,6 +232,7 @@ mod tests {
             ("apiVersion: v1\nkind: Config\nclusters: []\n", "kubeconfig"),
             (r#"{"kind":"Secret","data":{".dockerconfigjson":"hunter2"}}"#, "a Secret of Kubernetes"),
             ("apiVersion: v1\nkind: Secret\ndata:\n  .dockerconfigjson: hunter2\n", "base64 -d"),
+            ("\u{feff}{\"auths\": {", "it was cut"),
             (r#"{"kind":"SealedSecret"}"#, "SealedSecret"),
             (r#"{"kind":"ConfigMap"}"#, "kind ConfigMap"),
         ] {

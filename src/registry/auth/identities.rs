@@ -38,16 +38,33 @@ impl Identities {
         own.map_or(&self.general, |(_, auth)| auth)
     }
 
-    /// Takes in what the registry asks for on its front door. One shows credentials there.
+    /// Takes in what the registry asks for on its front door. One shows credentials there. Where it is refused, the next one
+    /// does: which of them the run needs is known later, and an old entry for the whole host must not stand in the way of
+    /// those for its repositories.
     pub(in crate::registry) async fn learn(
         &self,
         client: &ApiClient,
         refused: RegistryError,
     ) -> Result<(), RegistryError> {
-        let mut all = std::iter::once(&self.general).chain(self.below.iter().map(|(_, auth)| auth));
-        let first = all.clone().find(|auth| auth.has_credential()).unwrap_or(&self.general);
-        first.learn(client, refused).await?;
-        all.by_ref().for_each(|auth| auth.expects_as(first));
+        let all = || std::iter::once(&self.general).chain(self.below.iter().map(|(_, auth)| auth));
+        let mut first_refusal = None;
+        for auth in all().filter(|auth| auth.has_credential()) {
+            match auth.learn(client, refused.clone()).await {
+                Ok(()) => {
+                    all().for_each(|other| other.expects_as(auth));
+                    return Ok(());
+                }
+                Err(error) if error.is_about_login() => {
+                    first_refusal.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(error) = first_refusal {
+            return Err(error);
+        }
+        self.general.learn(client, refused).await?;
+        all().for_each(|other| other.expects_as(&self.general));
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 use url::{Host, Url};
 
 use crate::registry::endpoint::{Endpoint, Reach, reach};
+use crate::registry::location::is_named;
+use crate::registry::redact::redacted;
 
 /// Domains below which strangers have registries of their own, and which the public suffix list does not name.
 const SHARED: [&str; 3] = ["azurecr.io", "pkg.dev", "jfrog.io"];
@@ -30,8 +32,9 @@ pub(super) fn check_realm(
     with_secret: bool,
 ) -> Result<(), Foreign> {
     let host = realm.host_str().unwrap_or_default();
+    let named = if host.is_empty() { redacted(realm) } else { host.to_owned() };
     let foreign = |why: &str| Foreign {
-        why: format!("the registry names {host} as its token server, which is not asked: {why}"),
+        why: format!("the registry names {named} as its token server, which is not asked: {why}"),
         allow: None,
     };
     let refuse = |why: &str| Err(foreign(why));
@@ -70,14 +73,6 @@ pub(super) fn check_realm(
         _ if with_secret => refuse_password("it is an address, or this machine"),
         _ => refuse("it is an address, or this machine"),
     }
-}
-
-/// Whether `HOST` or `HOST:PORT` names the server of a URL.
-fn is_named(name: &str, realm: &Url) -> bool {
-    let bare = name.split_once("://").map_or(name, |(_, rest)| rest).trim_end_matches('/');
-    let host = realm.host_str().unwrap_or_default();
-    let port = realm.port_or_known_default().unwrap_or_default();
-    bare.eq_ignore_ascii_case(host) || bare.eq_ignore_ascii_case(&format!("{host}:{port}"))
 }
 
 /// The part of a name that one organisation has registered; none for a name that is itself a suffix, as `localhost`.

@@ -272,3 +272,85 @@ async fn a_token_server_that_refuses_for_rights_locks_nobody_out() {
     registry.head_manifest(&repository(), "1").await.unwrap();
     assert_eq!(lines(&log).iter().filter(|line| line.contains("/token")).count(), 14);
 }
+
+#[tokio::test]
+async fn an_old_entry_for_the_host_does_not_stand_before_one_for_a_repository() {
+    let (here, _) = registry(|seen, _| match seen.header("authorization") {
+        // `user:hunter2`
+        "Basic dXNlcjpodW50ZXIy" => answer(200, &[], ""),
+        _ => answer(401, &[("www-authenticate", "Basic realm=\"r\"")], ""),
+    })
+    .await;
+    let password = |user: &str, password: &str| {
+        Credential::password(user.to_owned(), password.to_owned().into(), CredentialSource::fixed("a test"))
+    };
+    let with = |own: &str| ClientOptions {
+        credential: Some(password("old", "old")),
+        credentials_below: vec![(repository(), password("user", own))],
+        ..options()
+    };
+    let registry = connect(&here, with("hunter2")).await.unwrap();
+    assert!(registry.head_manifest(&repository(), "1").await.is_ok());
+    assert!(registry.head_manifest(&"other/app".parse().unwrap(), "1").await.is_err());
+    let error = connect(&here, with("wrong")).await.unwrap_err();
+    assert!(error.to_string().contains("user old"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_server_may_lead_to_another_path_of_its_own_and_nowhere_else() {
+    for (place, is_right) in [("/token/", true), ("http://127.0.0.2:1/token", false)] {
+        let (here, log) = registry(move |seen, here| {
+            let challenge = format!("Bearer realm=\"http://{here}/token\",service=\"s\"");
+            let path = seen.target.split('?').next().unwrap_or_default();
+            match (path, seen.header("authorization")) {
+                ("/token", _) => answer(301, &[("location", place)], ""),
+                ("/token/", "Basic dXNlcjpodW50ZXIy") => answer(200, &[], r#"{"token":"t"}"#),
+                (_, "Bearer t") => answer(200, &[], ""),
+                _ => answer(401, &[("www-authenticate", &challenge)], ""),
+            }
+        })
+        .await;
+        match connect(&here, with_password()).await {
+            Ok(_) => assert!(is_right && log.lock().last().unwrap().target.starts_with("/token/?service=s")),
+            Err(error) => {
+                assert!(
+                    !is_right && error.to_string().contains("leads to http://127.0.0.2:1/token"),
+                    "{error}"
+                );
+                assert!(error.hint().is_some());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_answers_in_a_token_servers_place_is_named() {
+    for (status, body, words, next) in [
+        (200, "<html><title>Sign in</title>", "a web page answers, titled \"Sign in\"", "login page"),
+        (200, "{}", "no token", "realm"),
+        (404, "", "404", "token server"),
+        (500, "", "500", "token server fails"),
+    ] {
+        let (here, _) = registry(move |seen, here| {
+            let challenge = format!("Bearer realm=\"http://{here}/token\",service=\"s\"");
+            if seen.target.starts_with("/token") {
+                answer(status, &[], body)
+            } else {
+                answer(401, &[("www-authenticate", &challenge)], "")
+            }
+        })
+        .await;
+        let error = connect(&here, with_password()).await.unwrap_err();
+        let hint = error.hint().unwrap_or_default();
+        assert!(error.to_string().contains(words) && hint.contains(next), "{error}; {hint}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_of_another_kind_is_named() {
+    let (here, _) = registry(|_, _| answer(401, &[("www-authenticate", "Negotiate")], "")).await;
+    let error = connect(&here, with_password()).await.unwrap_err();
+    assert_eq!(error.kind(), FailureKind::Auth);
+    assert!(error.to_string().contains("a login by Negotiate"), "{error}");
+    assert!(!error.hint().unwrap().contains("--username"));
+}

@@ -1,9 +1,11 @@
 //! What is there and what is not.
 
+use std::sync::Arc;
+
 use super::ManifestHead;
 use crate::oci::Digest;
-use crate::registry::FailureKind;
-use crate::registry::testing::{answer, connect, lines, options, registry, repository};
+use crate::registry::testing::{Told, answer, connect, lines, options, registry, repository};
+use crate::registry::{ClientOptions, FailureKind};
 
 #[tokio::test]
 async fn what_is_there_and_what_is_not() {
@@ -27,7 +29,7 @@ async fn what_is_there_and_what_is_not() {
     let registry = connect(&here, options()).await.unwrap();
     let head = async |reference: &str| registry.head_manifest(&repository(), reference).await.unwrap();
     assert_eq!(head("missing").await, None);
-    let present = ManifestHead { digest: None, size: Some(3), media_type: "a/b".into() };
+    let present = ManifestHead { size: Some(3), media_type: "a/b".into(), ..ManifestHead::default() };
     assert_eq!(head("present").await, Some(present));
     assert_eq!(head("no-head").await.unwrap().digest, Some(Digest::of(br#"{"schemaVersion":2}"#)));
     let by_digest = Digest::of(br#"{"schemaVersion":2}"#).to_string();
@@ -35,8 +37,8 @@ async fn what_is_there_and_what_is_not() {
     assert_eq!(error.kind(), FailureKind::Integrity);
     let error = registry.get_manifest(&repository(), "no-head", 2).await.unwrap_err();
     assert!(error.to_string().contains("longer than 2 bytes"), "{error}");
-    let error = registry.put_manifest(&repository(), "1", "a/b", "{}".into()).await.unwrap_err();
-    assert_eq!(error.kind(), FailureKind::Integrity);
+    let put = registry.put_manifest(&repository(), "1", "a/b", "{}".into()).await.unwrap();
+    assert!(!put.confirmed, "a wrong digest in the answer: what it stored is to be read back");
     let error = registry.head_manifest(&repository(), "../x").await.unwrap_err();
     assert_eq!(error.kind(), FailureKind::Internal);
 }
@@ -71,4 +73,43 @@ async fn a_head_by_digest_counts_only_with_that_digest() {
         assert_eq!(found, expected, "{told:?} {given:?}");
         assert_eq!(lines(&log).len(), if told == Some(right) { 2 } else { 3 });
     }
+}
+
+#[tokio::test]
+async fn what_a_policy_keeps_from_being_read_is_there() {
+    let words = r#"{"errors":[{"code":"PROJECTPOLICYVIOLATION","message":"a vulnerable image"}]}"#;
+    let (here, _) = registry(move |seen, _| match seen.method.as_str() {
+        "HEAD" | "GET" if seen.target.contains("/manifests/") => answer(412, &[], words),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let told = Arc::new(Told::default());
+    let registry = connect(&here, ClientOptions { observer: told.clone(), ..options() }).await.unwrap();
+    assert!(!registry.withholds_manifests());
+    for reference in ["1".to_owned(), Digest::of(b"x").to_string()] {
+        let head = registry.head_manifest(&repository(), &reference).await.unwrap().unwrap();
+        assert!(head.withheld && head.digest.is_none());
+    }
+    assert!(registry.withholds_manifests());
+    let warnings = told.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("PROJECTPOLICYVIOLATION"), "{warnings:?}");
+    let error = registry.get_manifest(&repository(), "1", 1000).await.unwrap_err();
+    assert!(error.is_withheld() && error.hint().unwrap().contains("policy"), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_layers_from_elsewhere_is_asked_once() {
+    let codes = ["UNKNOWN", "UNKNOWN", "MANIFEST_BLOB_UNKNOWN"].map(|code| format!(r#"{{"code":"{code}"}}"#));
+    let refusal = format!(r#"{{"errors":[{}]}}"#, codes.join(","));
+    let (here, log) = registry(move |seen, _| match seen.method.as_str() {
+        "PUT" => answer(500, &[], &refusal),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let manifest = r#"{"schemaVersion":2,"layers":[{"urls":["https://elsewhere.example/layer"]}]}"#;
+    let error = registry.put_manifest(&repository(), "1", "a/b", manifest.into()).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("validation.manifests.urls.allow"), "{error}");
+    assert!(error.manifest_blob_unknown().is_none());
+    assert_eq!(lines(&log).iter().filter(|line| line.starts_with("PUT")).count(), 1);
 }

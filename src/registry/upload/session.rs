@@ -158,15 +158,26 @@ impl Registry {
         request: &ApiRequest<'_>,
         reply: &Reply,
     ) -> Result<Option<Url>, RegistryError> {
-        let Some(text) = headers::text(&reply.headers, LOCATION) else { return Ok(None) };
-        let resolved = location::upload(&reply.url, text, self.endpoint(), self.allows_foreign_uploads());
-        let url = resolved.map_err(|why| {
-            self.failed(request, Cause::Protocol(format!("an upload location that is not used: {why}")))
+        let Some(said) = headers::text(&reply.headers, LOCATION) else { return Ok(None) };
+        let resolved = location::upload(&reply.url, said, self.endpoint(), self.upload_hosts());
+        let url = resolved.map_err(|refused| {
+            let why = format!("an upload location that is not used: {}", refused.why);
+            let cause = match refused.allow {
+                Some(host) => Cause::ForeignUpload { why, host },
+                None => Cause::Protocol(why),
+            };
+            self.failed(request, cause)
         })?;
         let downgraded =
-            reply.url.scheme() == "https" && text.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("http:"));
+            reply.url.scheme() == "https" && said.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("http:"));
         let text = "calls itself http:// behind TLS (set its external URL or X-Forwarded-Proto)";
         if downgraded && self.host().is_news(text) {
+            self.observer().warning(&format!("{} {text}", self.endpoint()));
+        }
+        let told = reply.url.join(said).ok().filter(|told| !downgraded && told.origin() != url.origin());
+        let text = "names another scheme or port than its own where it takes uploads, which is not heeded (set its external \
+                    URL; nginx: proxy_set_header Host $http_host)";
+        if told.is_some() && self.host().is_news(text) {
             self.observer().warning(&format!("{} {text}", self.endpoint()));
         }
         Ok(Some(url))
