@@ -175,7 +175,7 @@ impl Registry {
             self.observer().warning(&format!("{} {text}", self.endpoint()));
         }
         let told = reply.url.join(said).ok().filter(|told| !downgraded && told.origin() != url.origin());
-        let text = "names another scheme or port than its own where it takes uploads, which is not heeded (set its external \
+        let text = "names another scheme or port than its own in the Location of an upload, which is not heeded (set its external \
                     URL; nginx: proxy_set_header Host $http_host)";
         if told.is_some() && self.host().is_news(text) {
             self.observer().warning(&format!("{} {text}", self.endpoint()));
