@@ -39,7 +39,7 @@ pub(super) struct Entry {
     layers: Option<Vec<String>>,
     /// Layers by their diff_ids that Docker does not save, because they are to be had elsewhere.
     #[serde(rename = "LayerSources", default)]
-    layer_sources: Option<HashMap<String, serde::de::IgnoredAny>>,
+    layer_sources: Option<HashMap<String, serde_json::Value>>,
 }
 
 #[derive(Deserialize)]

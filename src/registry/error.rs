@@ -423,20 +423,20 @@ impl fmt::Display for RegistryError {
                 write!(f, "{text:?} does not name a registry: {}", printable(why))
             }
             Cause::BadFile { path, why } => write!(f, "{}: {}", printable(path), printable(why)),
-            Cause::Credentials(why) | Cause::Integrity(why) | Cause::Protocol(why) | Cause::Internal(why) => {
-                f.write_str(&printable(why))
-            }
+            Cause::Credentials(why)
+            | Cause::Integrity(why)
+            | Cause::Protocol(why)
+            | Cause::Internal(why)
+            | Cause::Proxy { why, .. }
+            | Cause::ForeignRealm { why, .. }
+            | Cause::ForeignUpload { why, .. } => f.write_str(&printable(why)),
             Cause::NotRegistry(why) => write!(f, "this is no container registry: {}", printable(why)),
             Cause::LoginRefused { who, why } => {
                 write!(f, "{} was refused: {}", printable(who), printable(why))
             }
             Cause::Challenge { refusal, why } => write!(f, "{refusal}; {}", printable(why)),
-            Cause::UrlsRefused(refusal) => fmt::Display::fmt(refusal, f),
             Cause::OutOfPatience { refusal, waited } => {
                 write!(f, "{refusal} (waited for {} s)", waited.as_secs())
-            }
-            Cause::Proxy { why, .. } | Cause::ForeignRealm { why, .. } | Cause::ForeignUpload { why, .. } => {
-                f.write_str(&printable(why))
             }
             Cause::Unreachable(why) => write!(f, "no connection: {}", printable(why)),
             Cause::NoSuchName(why) => write!(f, "the name does not exist: {}", printable(why)),
@@ -465,7 +465,7 @@ impl fmt::Display for RegistryError {
                 write!(f, "this machine opens no more connections: {}", printable(why))
             }
             Cause::SpeaksTls => f.write_str("the port speaks TLS, and http:// is written in front of it"),
-            Cause::Answer(refusal) => fmt::Display::fmt(refusal, f),
+            Cause::Answer(refusal) | Cause::UrlsRefused(refusal) => fmt::Display::fmt(refusal, f),
             Cause::Failing { refusal, waited } => {
                 write!(f, "{refusal}, to whatever was asked (waited for {} s)", waited.as_secs())
             }

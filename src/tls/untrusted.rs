@@ -79,7 +79,7 @@ pub(super) fn explain(
             ),
         ),
         E::NotValidForName | E::NotValidForNameContext { .. }
-            if leaf.misplaced.iter().any(|name| *name == host.to_string()) =>
+            if leaf.misplaced.iter().any(|name| name.as_str() == host) =>
         {
             doubt(
                 Doubt::Name,
