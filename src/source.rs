@@ -85,6 +85,8 @@ pub enum Certainty {
     Certain,
     /// He may: it is kept as long as there is room.
     Possible,
+    /// It was read, and may have to be once more: it is kept where it would be lost, or could only be had with all before it.
+    Again,
 }
 
 /// A range of another space, as a space: an archive inside an archive, a layer inside that.

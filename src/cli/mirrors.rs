@@ -125,9 +125,12 @@ impl MirrorArgs {
             }
             let finding = self.credentials.find(&named, &mut passwords, own, target, &options, output);
             let WhoWeAre { credential, below } = runtime.block_on(finding)?;
+            // Two registries of one host are told apart by their paths.
+            let name = target.to_string();
+            let is_taken = mirrors.iter().any(|other| other.name == name);
             let client = ClientOptions { credential, credentials_below: below, ..options };
             mirrors.push(MirrorSettings {
-                name: target.to_string(),
+                name: if is_taken { target.lock_key() } else { name },
                 target: target.clone(),
                 rules: Arc::clone(rules),
                 client,

@@ -318,7 +318,10 @@ impl ByteSpace for BlockVolume {
         if let Some(stored) = self.stored_range(&parts) {
             self.set.stored.will_read(stored, Certainty::Possible);
         }
-        self.set.shared.cache.want(self.id, parts, certainty);
+        // A part is decoded once more for itself.
+        if certainty != Certainty::Again {
+            self.set.shared.cache.want(self.id, parts, certainty);
+        }
     }
 
     fn will_not_read(&self, range: Range<u64>, certainty: Certainty) {
@@ -326,7 +329,9 @@ impl ByteSpace for BlockVolume {
         if let Some(stored) = self.stored_range(&parts) {
             self.set.stored.will_not_read(stored, Certainty::Possible);
         }
-        self.set.shared.cache.unwant(self.id, parts, certainty);
+        if certainty != Certainty::Again {
+            self.set.shared.cache.unwant(self.id, parts, certainty);
+        }
     }
 
     fn release(&self, range: Range<u64>) {

@@ -231,7 +231,9 @@ impl Waiting for Spool {
 
     fn settle(&self) {
         let mut state = self.state.lock();
-        state.is_settled = true;
+        if std::mem::replace(&mut state.is_settled, true) {
+            return;
+        }
         let unneeded = state.needed.bare(&(0..state.watermark));
         let gone = state.release(unneeded);
         drop(state);

@@ -228,8 +228,12 @@ impl Target {
 
     /// What runs lock of it, however its port is written. One host may have several registries, each below a path of its own.
     pub(crate) fn lock_key(&self) -> String {
-        let namespace = self.namespace.iter().map(|namespace| format!("/{namespace}"));
-        format!("{}{}{}", self.endpoint.place(), namespace.collect::<String>(), self.endpoint.api_path)
+        let host = self.endpoint.place();
+        let place = self.namespace.as_ref().map_or(host.clone(), |namespace| format!("{host}/{namespace}"));
+        match self.endpoint.api_path.as_str() {
+            "" => place,
+            path => format!("{place} below {path}"),
+        }
     }
 }
 
@@ -396,8 +400,9 @@ mod tests {
         };
         let [a, b] = ["/repository/a", "/repository/b"].map(below);
         assert!(a.is_same_place(&a) && !a.is_same_place(&b) && !a.is_same_place(&target("h:5000/a")));
-        assert_eq!(a.lock_key(), "h:5000/a/repository/a");
+        assert_eq!(a.lock_key(), "h:5000/a below /repository/a");
         assert_ne!(a.lock_key(), b.lock_key());
+        assert_eq!(target("h:5000/a").lock_key(), "h:5000/a");
     }
 
     #[test]

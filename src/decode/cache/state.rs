@@ -55,7 +55,7 @@ impl Wanted {
     const fn count(&mut self, certainty: Certainty) -> &mut u32 {
         match certainty {
             Certainty::Certain => &mut self.certain,
-            Certainty::Possible => &mut self.possible,
+            Certainty::Possible | Certainty::Again => &mut self.possible,
         }
     }
 

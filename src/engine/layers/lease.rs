@@ -115,8 +115,8 @@ impl LayerLease {
         };
         let ends = EndsMaking(self);
         let made = making.blob.get_or_make(self.layers.make(layer, making.room)).await;
-        let possible = || Intent::to_read(&layer.extent, Certainty::Possible);
-        let was_read = self.layers.table.lock().was_read(&key, possible);
+        let again = || Intent::to_read(&layer.extent, Certainty::Again);
+        let was_read = self.layers.table.lock().was_read(&key, again);
         drop_elsewhere(was_read);
         if let Ok(blob) = &made {
             self.layers.learn(key, blob.facts);

@@ -127,11 +127,11 @@ impl LayerTable {
     }
 
     /// A layer was made. It will not be read any more, unless its blob is sent from where it lies; but as long as somebody
-    /// needs it, it may be: what was made gives way where room is short, and is made again. `possible` says so.
-    pub(super) fn was_read(&mut self, key: &LayerKey, possible: impl FnOnce() -> Intent) -> Option<Intent> {
+    /// needs it, it may be: what was made gives way where room is short, and is made again. `again` says so.
+    pub(super) fn was_read(&mut self, key: &LayerKey, again: impl FnOnce() -> Intent) -> Option<Intent> {
         let slot = self.slots.get_mut(key)?;
         let is_kept = slot.blob.made().is_some_and(|blob| matches!(blob.content, LayerContent::Made(_)));
-        if is_kept { slot.intent.replace(possible()) } else { None }
+        if is_kept { slot.intent.replace(again()) } else { None }
     }
 
     /// The blob of a layer, if it is made.

@@ -181,12 +181,12 @@ async fn what_was_made_for_a_mirror_that_left_meanwhile_gives_way() {
 struct Wanted {
     bytes: Result<Bytes, Fault>,
     certain: AtomicUsize,
-    possible: AtomicUsize,
+    again: AtomicUsize,
 }
 
 impl Wanted {
     fn new(bytes: Result<Bytes, Fault>) -> Arc<Self> {
-        Arc::new(Self { bytes, certain: AtomicUsize::new(0), possible: AtomicUsize::new(0) })
+        Arc::new(Self { bytes, certain: AtomicUsize::new(0), again: AtomicUsize::new(0) })
     }
 
     fn layer(self: &Arc<Self>) -> UnpackedLayer {
@@ -197,12 +197,15 @@ impl Wanted {
     }
 
     fn count(&self, certainty: Certainty) -> &AtomicUsize {
-        if certainty == Certainty::Certain { &self.certain } else { &self.possible }
+        match certainty {
+            Certainty::Again => &self.again,
+            Certainty::Certain | Certainty::Possible => &self.certain,
+        }
     }
 
-    /// How many will read it, and how many may.
+    /// How many will read it, and how many may have to once more.
     fn by(&self) -> (usize, usize) {
-        (count(&self.certain), count(&self.possible))
+        (count(&self.certain), count(&self.again))
     }
 }
 
