@@ -29,6 +29,7 @@ mod site_mirror;
 mod sites;
 mod sites_file;
 mod stage;
+mod state;
 mod summary;
 mod sync;
 mod update;
@@ -93,6 +94,12 @@ enum Command {
     },
     /// Show what earlier runs came to
     History(history::Args),
+    /// Show or forget what is remembered between runs
+    #[command(arg_required_else_help = true)]
+    State {
+        #[command(subcommand)]
+        what: state::StateDo,
+    },
     /// Join the reports of shards
     #[command(arg_required_else_help = true)]
     Report {
@@ -192,6 +199,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Sites { what } => sites::run(&what, &output),
         Command::Config { what } => config::run(&what, &output),
         Command::History(args) => history::run(&args, &output),
+        Command::State { what } => state::run(&what, &output),
         Command::Report { what } => report::run(&what, &output),
         Command::Mirror { what } => mirror::run(&what, &output),
         Command::Update { what: UpdateWhat::Cluster(args) } => update::run(&args, &output),

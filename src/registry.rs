@@ -27,6 +27,7 @@ mod kind;
 mod lasting;
 mod location;
 mod manifests;
+mod memory;
 mod missing;
 mod proxy;
 mod puller;
@@ -60,14 +61,16 @@ pub(crate) use error::refused;
 pub(crate) use error::{ConnectStep, FailureKind, RegistryError};
 pub(crate) use hosts::Hosts;
 pub(crate) use manifests::ManifestHead;
+pub(crate) use memory::MirrorMemory;
 pub(crate) use missing::RepositoryMaker;
 pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, Puller, Wanted};
+pub(crate) use quirks::{Keeping, quirks_in_words};
 pub(crate) use redact::SecretWords;
 pub(crate) use resolver::addresses;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
 pub(crate) use sources::BlobSource;
-pub(crate) use upload::UploadSession;
+pub(crate) use upload::{StoredSession, UploadKey, UploadLedger, UploadSession};
 
 use auth::Scopes;
 use client::{ApiClient, ApiRequest, Reply};
@@ -147,6 +150,10 @@ pub struct ClientOptions {
     pub upload_hosts: Vec<String>,
     /// Who makes repositories that are missing.
     pub(crate) repositories: Option<Arc<RepositoryMaker>>,
+    /// Where the sessions of uploads are kept between runs.
+    pub(crate) uploads: Option<Arc<dyn UploadLedger>>,
+    /// What earlier runs have learned of registries.
+    pub(crate) memory: Option<Arc<dyn MirrorMemory>>,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Retries.
@@ -175,6 +182,8 @@ impl Default for ClientOptions {
             secrets: Arc::default(),
             upload_hosts: Vec::new(),
             repositories: None,
+            uploads: None,
+            memory: None,
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
             bandwidth: Vec::new(),
@@ -212,6 +221,8 @@ struct Inner {
     access: Access,
     upload_hosts: Vec<String>,
     repositories: Option<Arc<RepositoryMaker>>,
+    uploads: Option<Arc<dyn UploadLedger>>,
+    memory: Option<Arc<dyn MirrorMemory>>,
 }
 
 impl fmt::Debug for Registry {
@@ -226,13 +237,17 @@ impl Registry {
     pub async fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, RegistryError> {
         let shared = options.hosts.shared(endpoint, &options);
         let client = options.hosts.enter(&shared, endpoint, &options).await?;
-        Ok(Self(Arc::new(Inner {
+        let registry = Self(Arc::new(Inner {
             client,
             shared,
             access: options.access,
             upload_hosts: options.upload_hosts,
             repositories: options.repositories,
-        })))
+            uploads: options.uploads,
+            memory: options.memory,
+        }));
+        registry.recall().await;
+        Ok(registry)
     }
 
     /// How long the way there and back seems to be: what the first answer took, of which the opening of the connection
@@ -250,6 +265,16 @@ impl Registry {
     /// What its first answer said of it.
     pub(crate) fn greeting(&self) -> Option<Greeting> {
         self.host().greeted()
+    }
+
+    /// What it keeps of an upload whose connection breaks, as far as that was seen.
+    pub(crate) fn keeping(&self) -> Keeping {
+        self.host().quirks().keeping
+    }
+
+    /// The registry in the records of the state: scheme, host, port, and the path of its API.
+    fn record_name(&self) -> String {
+        format!("{}{}", self.endpoint(), self.endpoint().api_path())
     }
 
     /// Where it is, with the scheme settled.
@@ -279,6 +304,10 @@ impl Registry {
 
     fn upload_hosts(&self) -> &[String] {
         &self.0.upload_hosts
+    }
+
+    fn ledger(&self) -> Option<&dyn UploadLedger> {
+        self.0.uploads.as_deref()
     }
 
     fn repository_maker(&self) -> Option<&RepositoryMaker> {

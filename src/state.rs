@@ -1,6 +1,6 @@
 //! What the program remembers between runs, in one SQLite database for each folder of state.
 //!
-//! In: catalogs of bundles, what layers became, how runs ended. Out: the same, in a later run. It does nothing by itself,
+//! In: catalogs of bundles, what layers became, what mirrors do, how runs ended. Out: the same, in a later run. It does nothing by itself,
 //! and it is a hint: **no call fails.** A home that cannot be written, a disk that is full, a damaged file: then nothing is
 //! remembered, [`State::take_notes`] says why, and the run costs what a first run costs.
 //!
@@ -11,7 +11,9 @@
 //! * what could make a run claim too much, the catalog of an earlier bundle in the place of a later one, is what
 //!   [`BundleIdentity`] is strict about.
 //!
-//! One thread has the database, and writes are sent to it. A question waits, for the disk or for another run's transaction:
+//! Beside it lies the ledger of uploads ([`ledger`]): what mirrors have of blobs whose upload broke off. It is a hint as well.
+//!
+//! One thread has each database, and writes are sent to it. A question waits, for the disk or for another run's transaction:
 //! ask from threads that may wait.
 
 mod catalog_codec;
@@ -20,7 +22,9 @@ mod database;
 mod folder;
 mod identity;
 mod layers;
+mod ledger;
 mod lock;
+mod mirrors;
 mod runs;
 mod schema;
 mod sums;
@@ -29,19 +33,41 @@ mod worker;
 
 use crate::clock::{self, Instant};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
 
 pub(crate) use catalog_codec::{Home, OpenVolume};
 pub(crate) use catalogs::WrittenCatalog;
 pub(crate) use folder::{default_folder, folder_of_environment, probe};
 pub(crate) use identity::BundleIdentity;
 pub(crate) use layers::KnownLayer;
+pub(crate) use ledger::KeptUpload;
+use ledger::Ledger;
 pub(crate) use lock::{LockError, RunLock};
+pub(crate) use mirrors::RememberedMirror;
 pub(crate) use runs::{MirrorEnd, MirrorResult, Retention, Run, RunId, Why};
 pub(crate) use verdicts::{Verdict, VerdictKey};
 use worker::{DatabaseThread, Notes};
+
+use crate::registry::UploadLedger;
+
+/// How much is remembered of what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// Bundles whose content is known.
+    pub bundles: u32,
+    /// Layers of docker-archives of which it is known what they became.
+    pub layers: u32,
+    /// What gates said of images.
+    pub verdicts: u32,
+    /// Runs.
+    pub runs: u32,
+}
 
 /// What is remembered. Many threads may ask at once.
 #[derive(Debug)]
@@ -50,6 +76,8 @@ pub(crate) struct State {
     folder: Option<PathBuf>,
     /// None where nothing is remembered from the start.
     worker: Option<DatabaseThread>,
+    /// None where nothing is kept.
+    ledger: Option<Arc<Ledger>>,
     notes: Notes,
 }
 
@@ -57,16 +85,17 @@ impl State {
     /// The state in this folder; made where it is not there. Never fails: see [`State::take_notes`].
     pub(crate) fn open(folder: &Path) -> Self {
         let notes = Notes::default();
-        let worker = DatabaseThread::start(folder, &notes);
+        let worker = DatabaseThread::start(database::STATE, folder, &notes);
         let worker = worker.map_err(|error| {
             notes.lock().push(format!("nothing is remembered in this run: no thread for the state: {error}"));
         });
-        Self { folder: Some(folder.to_owned()), worker: worker.ok(), notes }
+        let ledger = Some(Arc::new(Ledger::new(folder, &notes)));
+        Self { folder: Some(folder.to_owned()), worker: worker.ok(), ledger, notes }
     }
 
     /// Remembers nothing, and has nothing to say about it.
     pub(crate) fn none() -> Self {
-        Self { folder: None, worker: None, notes: Notes::default() }
+        Self { folder: None, worker: None, ledger: None, notes: Notes::default() }
     }
 
     /// Whether there is a folder for locks.
@@ -105,6 +134,88 @@ impl State {
         locks.into_iter().map(|lock| lock.map(Some)).collect()
     }
 
+    /// Where the sessions of uploads are kept between runs; nowhere where nothing is remembered.
+    pub(crate) fn uploads(&self) -> Option<Arc<dyn UploadLedger>> {
+        let ledger = self.ledger.as_ref().filter(|_| self.is_kept())?;
+        Some(Arc::clone(ledger) as Arc<dyn UploadLedger>)
+    }
+
+    /// How much is remembered.
+    pub(crate) fn contents(&self) -> Contents {
+        let found = self.ask(|connection| {
+            let count = |table: &str| {
+                let query = format!("SELECT count(*) FROM {table}");
+                connection.query_row(&query, [], |row| row.get::<_, u32>(0))
+            };
+            Ok(Contents {
+                bundles: count("catalogs")?,
+                layers: count("layers")?,
+                verdicts: count("gate_verdicts")?,
+                runs: count("runs")?,
+            })
+        });
+        found.unwrap_or_default()
+    }
+
+    /// The uploads that broke off, or are under way.
+    pub(crate) fn kept_uploads(&self) -> Vec<KeptUpload> {
+        self.ledger.as_ref().map(|ledger| ledger.list()).unwrap_or_default()
+    }
+
+    /// Forgets everything that only saves work, and the history of runs too if that is asked for. Uploads of runs that go on
+    /// stay. False where it could not.
+    pub(crate) fn clear(&self, with_history: bool) -> bool {
+        let cleared = self.write_and_wait(move |transaction| {
+            let tables =
+                "DELETE FROM catalogs; DELETE FROM layers; DELETE FROM gate_verdicts; DELETE FROM mirrors;";
+            transaction.execute_batch(tables)?;
+            if with_history {
+                transaction.execute_batch("DELETE FROM run_mirrors; DELETE FROM runs;")?;
+            }
+            Ok(())
+        });
+        if let Some(ledger) = &self.ledger {
+            ledger.clear(|_| true);
+        }
+        cleared.is_some()
+    }
+
+    /// Forgets what was learned of one registry, and its uploads that broke off. `registry` may lack the scheme. How many
+    /// registries and uploads that were.
+    pub(crate) fn clear_mirror(&self, registry: &str) -> (usize, usize) {
+        let registry = registry.trim_end_matches('/').to_ascii_lowercase();
+        let is_meant = move |name: &str| {
+            name == registry || name.split_once("://").is_some_and(|(_, bare)| bare == registry)
+        };
+        let names: Vec<String> = self.mirrors().into_iter().map(|mirror| mirror.registry).collect();
+        let names: Vec<String> = names.into_iter().filter(|name| is_meant(name)).collect();
+        let cleared = self.write_and_wait(move |transaction| {
+            let mut cleared = 0;
+            for name in names {
+                cleared += transaction.execute("DELETE FROM mirrors WHERE registry = ?1", [name])?;
+            }
+            Ok(cleared)
+        });
+        let uploads = self.ledger.as_ref().map_or(0, |ledger| ledger.clear(is_meant));
+        (cleared.unwrap_or(0), uploads)
+    }
+
+    /// Asks the database without waiting: what comes of it comes later.
+    fn ask_later<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Option<T>> {
+        let (reply, answer) = oneshot::channel();
+        if let Some(worker) = &self.worker {
+            worker.submit(|connection| {
+                // Whoever asked may be gone.
+                let _ = reply.send(all_or_nothing(connection, ask)?);
+                Ok(())
+            });
+        }
+        async { answer.await.ok() }.boxed()
+    }
+
     /// Whether anything is remembered at all.
     pub(crate) fn is_kept(&self) -> bool {
         self.worker.as_ref().is_some_and(DatabaseThread::is_kept)
@@ -114,6 +225,7 @@ impl State {
     pub(crate) fn take_notes(&self) -> Vec<String> {
         // What was sent may have something to say.
         self.is_kept();
+        self.ledger.as_ref().inspect(|ledger| ledger.settle());
         std::mem::take(&mut *self.notes.lock())
     }
 

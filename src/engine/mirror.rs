@@ -31,7 +31,8 @@ use super::line::WorkerLine;
 use super::stop::StopSignal;
 use super::work::Follower;
 use super::{Context, MirrorSettings, failure};
-use crate::registry::{Observer, Registry};
+use crate::registry::{Keeping, Observer, Registry};
+use crate::report::outcome::Resume;
 use crate::report::{Event, Failure, Outcome};
 
 /// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the round trip.
@@ -56,7 +57,14 @@ pub(super) async fn run(
         Err(failure) => outcome.error = Some(failure),
         Ok(actor) => {
             let follower = follower.unwrap_or_else(|| run.work.join(number));
+            let registry = actor.link.registry.clone();
             actor.work(follower, &mut outcome).await;
+            outcome.resume = match registry.keeping() {
+                Keeping::Unknown => Resume::Unknown,
+                Keeping::NotPut | Keeping::Nothing => Resume::None,
+                Keeping::Chunks => Resume::Chunks,
+                Keeping::Bytes => Resume::Bytes,
+            };
         }
     }
     counts.write(&mut outcome);

@@ -10,6 +10,7 @@ use super::reading::{Met, Read};
 use super::sums::Sums;
 use crate::bundle::{Accept, LayerRecall};
 use crate::exit::Exit;
+use crate::registry::MirrorMemory;
 use crate::report::{Failure, Outcome, outcome};
 use crate::state::RunId;
 
@@ -67,16 +68,20 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
             let locks = locks.taken(&state, &places, &listeners)?;
             let history = History::begin(&state, &bundles, &names, retention, locks);
             let new: Vec<bool> = names.iter().map(|name| history.is_new(name)).collect();
-            Ok((history, new))
+            Ok((history, new, state.uploads()))
         }
     });
-    let (history, new) = match begun.await.and_then(|begun| begun) {
+    let (history, new, uploads) = match begun.await.and_then(|begun| begun) {
         Ok(begun) => begun,
         Err(failure) => return PushResult::nothing(names.into_iter().map(Outcome::new).collect(), failure),
     };
     let number = history.run();
     let unknown: Vec<Outcome> = names.iter().cloned().map(Outcome::new).collect();
-    run.mirrors.iter_mut().zip(new).for_each(|(mirror, new)| mirror.is_new |= new);
+    for (mirror, new) in run.mirrors.iter_mut().zip(new) {
+        mirror.is_new |= new;
+        mirror.client.uploads.clone_from(&uploads);
+        mirror.client.memory = Some(Arc::clone(&state) as Arc<dyn MirrorMemory>);
+    }
     let recall = LayerRecall::new(&state, run.opener.stage.as_ref(), run.settings.layer_compression);
     let accept = run.settings.accept;
     let stop = run.cancel.child_token();

@@ -46,7 +46,7 @@ pub(crate) async fn look(settings: MirrorSettings, repositories: &[Repository]) 
     }
     let how = if encrypted { "over TLS" } else { "in clear text, without TLS" };
     entries.push(good(Aspect::Connection, format!("{} answers {how}", registry.endpoint())));
-    if let Some(Greeting { date, at, certificate }) = registry.greeting() {
+    if let Some(Greeting { date, at, certificate, .. }) = registry.greeting() {
         let certificate = certificate.as_deref().and_then(tls::dates);
         let of_registry =
             |(who, until): (String, Timestamp)| dates(&format!("of the registry ({who})"), until);

@@ -151,15 +151,16 @@ impl Metered {
     /// refuses it can say so before bytes that it does not read make it reset the connection.
     pub(super) fn new(
         body: &dyn BlobBody,
+        range: Range<u64>,
         taken: Arc<Taken>,
         hold: Duration,
         passage: Passage,
         observer: Arc<dyn Observer>,
     ) -> (Self, Arc<Progress>) {
-        let left = body.len();
+        let left = range.end - range.start;
         let progress = Arc::new(Progress::new(left == 0));
         *taken.whole_since.lock() = None;
-        let stream = Mutex::new(body.open(0..left));
+        let stream = Mutex::new(body.open(range));
         let hold = (!hold.is_zero()).then(|| Box::pin(tokio::time::sleep(hold)));
         (
             Self {

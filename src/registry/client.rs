@@ -426,6 +426,7 @@ fn greeting(answer: &Response) -> Greeting {
         date: headers::date(answer.headers()),
         at: clock::timestamp(),
         certificate: certificate.map(<[u8]>::to_vec),
+        server: headers::server(answer.headers()),
     }
 }
 

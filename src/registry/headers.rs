@@ -53,6 +53,18 @@ pub(super) fn warnings(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
+/// What a server says of itself, as far as it says anything: its program, and its version.
+pub(super) fn server(headers: &HeaderMap) -> String {
+    let said = ["server", "x-jfrog-version", "docker-distribution-api-version"];
+    let said = said.into_iter().filter_map(|name| text(headers, HeaderName::from_static(name)));
+    said.collect::<Vec<_>>().join("; ").chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// The smallest part of a blob that a registry takes, but for the last one.
+pub(super) fn least_chunk(headers: &HeaderMap) -> Option<u64> {
+    text(headers, HeaderName::from_static("oci-chunk-min-length"))?.parse().ok()
+}
+
 /// `Content-Length`; of a HEAD it is the length of what a GET would give.
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     text(headers, CONTENT_LENGTH)?.parse().ok()

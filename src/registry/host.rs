@@ -2,7 +2,7 @@
 //! quirks.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -74,6 +74,9 @@ pub(super) struct HostState {
     budget: Mutex<f64>,
     warned: Mutex<HashSet<String>>,
     quirks: Mutex<Quirks>,
+    /// The quirks that are kept for later runs.
+    remembered: Mutex<Quirks>,
+    is_recalled: AtomicBool,
     first_answer_after: OnceLock<Duration>,
     greeting: OnceLock<Greeting>,
 }
@@ -87,6 +90,8 @@ pub(crate) struct Greeting {
     pub at: Timestamp,
     /// Its certificate (DER), over TLS.
     pub certificate: Option<Vec<u8>>,
+    /// What it says of itself: program and version, or nothing.
+    pub server: String,
 }
 
 impl HostState {
@@ -104,6 +109,8 @@ impl HostState {
             budget: Mutex::new(BUDGET.0),
             warned: Mutex::default(),
             quirks: Mutex::default(),
+            remembered: Mutex::default(),
+            is_recalled: AtomicBool::new(false),
             first_answer_after: OnceLock::new(),
             greeting: OnceLock::new(),
         }
@@ -183,6 +190,21 @@ impl HostState {
     /// What the host was seen to do. Never held over a wait.
     pub(super) fn quirks(&self) -> MutexGuard<'_, Quirks> {
         self.quirks.lock()
+    }
+
+    /// Whether nobody has asked yet what earlier runs have learned.
+    pub(super) fn is_first_recall(&self) -> bool {
+        !self.is_recalled.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that these quirks are kept for later runs; whether that is news.
+    pub(super) fn remembered(&self, quirks: &Quirks) -> bool {
+        let mut remembered = self.remembered.lock();
+        let is_news = quirks.differ_from(&remembered);
+        if is_news {
+            remembered.clone_from(quirks);
+        }
+        is_news
     }
 
     /// How long this host is still to be left alone.

@@ -146,6 +146,15 @@ pub(super) struct Trials {
     pub(super) mangled: u32,
     /// Whether both methods have been tried.
     pub(super) switched: bool,
+    /// Up to which byte the registry has kept what had arrived when this was last counted anew.
+    pub(super) kept_bytes: u64,
+}
+
+impl Trials {
+    /// Whether all went well since it last came further.
+    pub(super) const fn has_none(&self) -> bool {
+        self.broken == 0 && self.refused == 0 && self.mangled == 0
+    }
 }
 
 /// What follows a failed upload of a blob that is not there.

@@ -3,6 +3,7 @@
 //! There is no limit on how long a request takes, only on how long nothing happens: bytes of a body must be taken, and
 //! once all are, an answer must come within a time that grows with the body (registries hash before they answer).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +41,17 @@ pub(super) enum Payload<'a> {
     Empty,
     /// A document.
     Bytes(Bytes),
-    /// A blob; what is taken of it is added up. Its first byte waits for `hold`.
-    Blob { body: &'a dyn BlobBody, taken: &'a Arc<Taken>, hold: Duration },
+    /// A blob, or a part of one.
+    Blob(BlobPart<'a>),
+}
+
+/// Bytes of a blob. What is taken of them is added up; the first of them waits for `hold`.
+#[derive(Clone)]
+pub(super) struct BlobPart<'a> {
+    pub(super) body: &'a dyn BlobBody,
+    pub(super) range: Range<u64>,
+    pub(super) taken: &'a Arc<Taken>,
+    pub(super) hold: Duration,
 }
 
 /// A request that finds out whether a host is there.
@@ -124,7 +134,7 @@ impl Transport {
         // handshake, and HTTP/2's implementation loses what it said.
         // A session is opened over the connection that its bytes will take, which stands then.
         let over_http1 = match payload {
-            Payload::Blob { .. } => true,
+            Payload::Blob(_) => true,
             Payload::Empty => *method == Method::POST || url.path().ends_with("/v2/"),
             Payload::Bytes(_) => false,
         };
@@ -146,14 +156,16 @@ impl Transport {
                 self.limits.passage().pass(bytes.len()).await;
                 Some(reqwest::Body::from(bytes.clone()))
             }
-            Payload::Blob { body, .. } if body.is_empty() => {
+            Payload::Blob(part) if part.range.is_empty() => {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
                 None
             }
-            Payload::Blob { body, taken, hold } => {
-                wait = self.commit_timeout(body.len());
+            Payload::Blob(BlobPart { body, range, taken, hold }) => {
+                // The end of a blob is hashed with all that came before.
+                wait = self.commit_timeout(range.end);
                 let (metered, watched) = Metered::new(
                     *body,
+                    range.clone(),
                     Arc::clone(taken),
                     *hold,
                     self.limits.passage(),

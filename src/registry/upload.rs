@@ -4,24 +4,37 @@
 //!            ┌────────── restart: new session, from the first byte ──────────┐
 //!            ▼                                                               │
 //!  POST ─► session ─┬► single: PUT ?digest with all bytes ──────────┬► 2xx: done
-//!                   └► stream: PATCH with all bytes ► PUT ?digest ──┘► else: HEAD ─┬► there: done
-//!                                                                                  ├► other method
+//!                   ├► stream: PATCH with all bytes ► PUT ?digest ──┤
+//!                   └► chunks: PATCH … PATCH ► PUT ?digest ─────────┘► else: HEAD ─┬► there: done
+//!                      ▲                                                           ├► other method
+//!                      └─ resume: GET <session> says how much has arrived ◄────────┤
 //!                                                                                  └► give up
 //! ```
 //!
 //! A failed commit is often a success whose answer got lost, so the registry is always asked before anything is sent
-//! again; where it was silent for long before the answer got lost, it is asked for as long as the commit may take. Most
-//! registries lose a session whose connection broke, and appending twice would spoil the blob, so a new try begins with a
-//! new session.
+//! again; where it was silent for long before the answer got lost, it is asked for as long as the commit may take. Bytes
+//! whose answer got lost are never sent again blindly: appending twice would spoil the blob. The registry is asked how much it
+//! has of the session, and the upload goes on there; where the session is lost with its connection, as at most registries,
+//! a new try begins with a new one. What a mirror keeps is remembered ([`quirks`](crate::registry::quirks)).
+//!
+//! What is sent next is decided in [`next`], where it goes on in [`standing`], both pure.
 
 mod commit;
+mod earlier;
+mod ledger;
+mod next;
+mod question;
+mod recovery;
+mod send;
 mod session;
-mod single;
-mod stream;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::ledger::{StoredSession, UploadKey, UploadLedger};
+use self::recovery::Then;
+use self::send::Stopped;
 pub(crate) use self::session::UploadSession;
 
 use crate::oci::{Digest, Repository};
@@ -29,19 +42,24 @@ use crate::registry::Registry;
 use crate::registry::attempts::Attempts;
 use crate::registry::body::{BlobBody, Taken};
 use crate::registry::error::{FailureKind, RegistryError};
-use crate::registry::quirks::UploadMethod;
-use crate::registry::retry::{self, Next, Trials};
-use crate::registry::transport::Payload;
+use crate::registry::retry::Trials;
+use crate::registry::transport::{BlobPart, Payload};
 
 /// A proxy that refuses a request for its size often resets the connection while the body comes in, and its answer is
 /// lost. Once that may have happened, the body waits this long for it.
 const HOLD_AFTER_BREAK: Duration = Duration::from_secs(1);
+/// What is sent of a smaller blob costs no more than asking for it.
+const RESUMABLE_BYTES: u64 = 256 << 10;
 
 /// A blob is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {
     /// What it took, all tries together.
     pub bytes_sent: u64,
+    /// What the registry had of it from an earlier run, and was not sent again.
+    pub bytes_found: u64,
+    /// How often it went on where it was, after its connection broke or in another run.
+    pub resumed: u32,
 }
 
 /// What one upload is about.
@@ -51,12 +69,20 @@ struct Upload<'a> {
     body: &'a dyn BlobBody,
     taken: Arc<Taken>,
     hold: Duration,
+    bytes_found: u64,
+    resumed: u32,
 }
 
 impl Upload<'_> {
-    /// All bytes.
-    fn payload(&self) -> Payload<'_> {
-        Payload::Blob { body: self.body, taken: &self.taken, hold: self.hold }
+    fn payload(&self, range: std::ops::Range<u64>) -> Payload<'_> {
+        if range.is_empty() && !self.body.is_empty() {
+            return Payload::Empty;
+        }
+        Payload::Blob(BlobPart { body: self.body, range, taken: &self.taken, hold: self.hold })
+    }
+
+    fn what(&self) -> String {
+        format!("blob {}", self.digest.short())
     }
 }
 
@@ -73,75 +99,92 @@ impl Registry {
         session: Option<UploadSession>,
     ) -> Result<Pushed, RegistryError> {
         let body = body.as_ref();
-        let mut upload = Upload { repository, digest, body, taken: Arc::default(), hold: Duration::ZERO };
-        let what = format!("blob {}", digest.short());
-        let mut attempts = Attempts::new(self.policy(), self.observer(), what);
+        let (taken, hold) = (Arc::default(), Duration::ZERO);
+        let mut upload = Upload { repository, digest, body, taken, hold, bytes_found: 0, resumed: 0 };
+        let mut attempts = Attempts::new(self.policy(), self.observer(), upload.what());
         let mut trials = Trials::default();
         // Fixed here and where it is switched: what other uploads learn meanwhile must not turn this one back.
         let mut method = self.host().quirks().upload;
         let mut given = session;
+        if let Some(earlier) = self.earlier_session(&mut upload).await
+            && let Some(needless) = given.replace(earlier)
+        {
+            needless.cancel().await;
+        }
         loop {
             let mut session = match given.take() {
                 Some(session) => session,
                 None => self.start_upload(repository).await?,
             };
-            let error = match self.send(&upload, &mut session, method).await {
+            let stopped = match self.send(&upload, &mut session, method).await {
                 Ok(()) => {
+                    self.forget(&upload, &session);
                     session.finished();
                     if trials.switched {
                         self.host().quirks().upload = method;
                     }
                     return Ok(self.acknowledged(&upload));
                 }
-                Err(error) => error,
+                Err(stopped) => stopped,
             };
-            if matches!(
-                error.kind(),
-                FailureKind::Source
-                    | FailureKind::Auth
-                    | FailureKind::Denied
-                    | FailureKind::Tls
-                    | FailureKind::Machine
-                    | FailureKind::Internal
-            ) {
-                session.cancel().await;
-                return Err(error);
+            match stopped.error.kind() {
+                FailureKind::Source => {
+                    self.cancel(&upload, session).await;
+                    return Err(stopped.error);
+                }
+                // A later run may be let in.
+                FailureKind::Auth
+                | FailureKind::Denied
+                | FailureKind::Tls
+                | FailureKind::Machine
+                | FailureKind::Internal => {
+                    if !session.is_kept() {
+                        session.cancel().await;
+                    }
+                    return Err(stopped.error);
+                }
+                _ => {}
             }
-            if self.is_there_after(&upload, &error).await.inspect_err(|_| session.abandoned())? {
+            if stopped.may_be_committed()
+                && self.is_there_after(&upload, &stopped.error).await.inspect_err(|_| session.abandoned())?
+            {
+                self.forget(&upload, &session);
                 session.finished();
                 return Ok(self.acknowledged(&upload));
             }
-            match retry::after_upload(error.cause(), self.policy(), &mut trials) {
-                Next::Switch => {
+            let then = self.after_failure(&upload, &mut session, &stopped, &mut trials).await;
+            self.remember();
+            let Stopped { error, .. } = stopped;
+            match then.inspect_err(|_| session.abandoned())? {
+                Then::Resume => {
+                    upload.resumed += 1;
+                    if trials.has_none() {
+                        attempts = Attempts::new(self.policy(), self.observer(), upload.what());
+                    }
+                    self.pause(&mut attempts, &error).await;
+                    given = Some(session);
+                }
+                Then::Switch => {
+                    self.forget(&upload, &session);
                     session.abandoned();
                     method = method.other();
-                    self.observer().retry(
-                        &format!("blob {}", digest.short()),
-                        &error.to_string(),
-                        Duration::ZERO,
-                    );
+                    self.observer().retry(&upload.what(), &error.to_string(), Duration::ZERO);
                 }
-                Next::Restart if self.host().take_retry() => {
+                Then::Restart if self.host().take_retry() => {
                     // One that answers 404 is gone already, and so is most often one whose connection broke.
                     if error.status().is_some_and(|status| status != 404) {
-                        session.cancel().await;
+                        self.cancel(&upload, session).await;
                     } else {
+                        self.forget(&upload, &session);
                         session.abandoned();
                     }
-                    // The wait that a registry asks for is over by now.
-                    if !matches!(error.status(), Some(429 | 503)) {
-                        let delay = attempts.delay();
-                        attempts.wait(self.host(), delay, &error.to_string()).await;
-                    }
+                    self.pause(&mut attempts, &error).await;
                 }
-                Next::Restart | Next::GiveUp => {
-                    if error.kind() == FailureKind::TooLarge && trials.switched {
-                        self.host().quirks().learn_refused(body.len());
-                    }
-                    if error.kind().is_network() {
+                Then::Restart | Then::GiveUp => {
+                    if error.kind().is_network() || session.is_kept() && error.is_retryable() {
                         session.abandoned();
                     } else {
-                        session.cancel().await;
+                        self.cancel(&upload, session).await;
                     }
                     return Err(error);
                 }
@@ -150,23 +193,24 @@ impl Registry {
         }
     }
 
-    /// All bytes and the commit, once.
-    async fn send(
-        &self,
-        upload: &Upload<'_>,
-        session: &mut UploadSession,
-        method: UploadMethod,
-    ) -> Result<(), RegistryError> {
-        match method {
-            // A range of nothing cannot be written down, so an empty blob is always one PUT.
-            UploadMethod::Stream if !upload.body.is_empty() => self.send_stream(upload, session).await,
-            _ => self.send_single(upload, session).await,
+    async fn cancel(&self, upload: &Upload<'_>, session: UploadSession) {
+        self.forget(upload, &session);
+        session.cancel().await;
+    }
+
+    /// Waits before the next try.
+    async fn pause(&self, attempts: &mut Attempts<'_>, error: &RegistryError) {
+        // The wait that a registry asks for is over by now.
+        if !matches!(error.status(), Some(429 | 503)) {
+            let delay = attempts.delay();
+            attempts.wait(self.host(), delay, &error.to_string()).await;
         }
     }
 
     fn acknowledged(&self, upload: &Upload<'_>) -> Pushed {
         self.host().breaker().acknowledged();
-        Pushed { bytes_sent: upload.taken.bytes() }
+        self.remember();
+        Pushed { bytes_sent: upload.taken.bytes(), bytes_found: upload.bytes_found, resumed: upload.resumed }
     }
 
     /// Whether the blob is there, although its upload has `failed`. Where that cannot be found out, the failure of the upload

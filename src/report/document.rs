@@ -6,6 +6,7 @@ mod inspect;
 mod plan;
 mod run;
 mod sites;
+mod state;
 mod sync;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ pub(crate) use inspect::{
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document, Staged};
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};
+pub(crate) use state::StateDocument;
 pub(crate) use sync::{BundleEntry, ShardEntry, SyncRun};
 
 /// The version of the schema. Within one version, fields are only added; the second has all that the first has.

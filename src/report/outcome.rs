@@ -35,6 +35,15 @@ pub(crate) struct Outcome {
     pub blobs_mounted: u64,
     /// Blob bytes put on the wire, failed tries among them.
     pub bytes_sent: u64,
+    /// Uploads that went on where they were, after their connection broke or an earlier run ended.
+    #[serde(default)]
+    pub uploads_resumed: u64,
+    /// Bytes of blobs that an earlier run had sent of uploads that broke off, and this one did not send again.
+    #[serde(default)]
+    pub bytes_found: u64,
+    /// What the mirror keeps of an upload that breaks off.
+    #[serde(default)]
+    pub resume: Resume,
     /// Requests that were answered or given up.
     pub requests: u64,
     /// From the first request to the last.
@@ -47,6 +56,21 @@ pub(crate) struct Outcome {
     /// Where the site stands in a run of `sync`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteFacts>,
+}
+
+/// What a mirror keeps of an upload whose connection breaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Resume {
+    /// None has broken yet, as far as is remembered.
+    #[default]
+    Unknown,
+    /// Nothing: the blob is sent again from its first byte.
+    None,
+    /// The chunks that it has acknowledged.
+    Chunks,
+    /// Every byte that arrived.
+    Bytes,
 }
 
 /// How far a run came with a mirror.
@@ -166,6 +190,9 @@ impl Outcome {
             blobs_skipped: 0,
             blobs_mounted: 0,
             bytes_sent: 0,
+            uploads_resumed: 0,
+            bytes_found: 0,
+            resume: Resume::default(),
             requests: 0,
             elapsed_seconds: 0.0,
             error: None,
@@ -193,6 +220,11 @@ impl Outcome {
         self.blobs_sent += earlier.blobs_sent;
         self.blobs_mounted += earlier.blobs_mounted;
         self.bytes_sent += earlier.bytes_sent;
+        self.uploads_resumed += earlier.uploads_resumed;
+        self.bytes_found += earlier.bytes_found;
+        if self.resume == Resume::Unknown {
+            self.resume = earlier.resume;
+        }
         self.requests += earlier.requests;
         self.elapsed_seconds += earlier.elapsed_seconds;
         self

@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::blobs;
-use super::durable::found;
+use super::durable::{found, parent, sync_dir};
 use super::error::{Code, Refusal};
 use super::limits::{MAX_IDLE_UPLOADS, UPLOADS_PER_COUNT};
 use super::receive;
@@ -103,6 +103,16 @@ impl Session {
         let limit = range.map_or(u64::MAX, |range| range.len);
         receive::append(&self.store, &self.path, &mut self.lock, body, limit).await?;
         self.length().await
+    }
+
+    /// What is acknowledged survives a power cut: the client will not send it again.
+    async fn sync(&self) -> Result<(), Refusal> {
+        let path = self.path.clone();
+        blocking(&self.store, move |_| {
+            File::open(&path)?.sync_data()?;
+            sync_dir(parent(&path)?)
+        })
+        .await
     }
 
     /// Makes what has arrived a blob of the repository, or deletes it if its digest is another one.
@@ -244,6 +254,7 @@ pub(super) async fn append(
     let mut session = Session::take(store, repository, id).await?;
     to_its_end(store, async move {
         let len = session.receive(range, body).await?;
+        session.sync().await?;
         Ok(session.answer(StatusCode::ACCEPTED, len))
     })
     .await

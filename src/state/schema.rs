@@ -5,10 +5,43 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Marks a database as ours (`PRAGMA application_id`): "lcst".
-pub(super) const APPLICATION_ID: i64 = 0x6c63_7374;
+const APPLICATION_ID: i64 = 0x6c63_7374;
+/// The same for the ledger of uploads: "lcul".
+const LEDGER_ID: i64 = 0x6c63_756c;
+
+/// What tables a database has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schema {
+    application_id: i64,
+    steps: &'static [&'static str],
+}
+
+/// Of what is remembered.
+pub(super) const STATE: Schema = Schema { application_id: APPLICATION_ID, steps: STEPS };
+/// Of the ledger of uploads.
+pub(super) const LEDGER: Schema = Schema { application_id: LEDGER_ID, steps: LEDGER_STEPS };
+
+/// The steps of the ledger.
+const LEDGER_STEPS: &[&str] = &[
+    // 1: sessions that mirrors may still have. The location is a permission to write. The owner is the run that has it.
+    "CREATE TABLE uploads (
+        registry TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        location TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        acknowledged INTEGER NOT NULL,
+        sent INTEGER NOT NULL,
+        opened_at INTEGER NOT NULL,
+        used_at INTEGER NOT NULL,
+        lifetime INTEGER NOT NULL,
+        owner TEXT NOT NULL,
+        PRIMARY KEY (registry, repository, digest)
+    ) WITHOUT ROWID;",
+];
 
 /// One step from each version to the next, never altered once released: the version is the number of steps taken.
-pub(super) const STEPS: &[&str] = &[
+const STEPS: &[&str] = &[
     // 1: what is in bundles, and what layers of docker-archives become.
     "CREATE TABLE catalogs (
         key TEXT NOT NULL,
@@ -100,6 +133,13 @@ pub(super) const STEPS: &[&str] = &[
         at INTEGER NOT NULL,
         PRIMARY KEY (device, inode)
     ) WITHOUT ROWID;",
+    // 7: what registries were seen to do, as JSON.
+    "CREATE TABLE mirrors (
+        registry TEXT NOT NULL PRIMARY KEY,
+        server TEXT NOT NULL,
+        learned_at INTEGER NOT NULL,
+        quirks TEXT NOT NULL
+    ) WITHOUT ROWID;",
 ];
 
 /// What kind of file was found.
@@ -114,16 +154,20 @@ pub(super) enum Version {
 }
 
 /// Takes the steps that are missing, all or none. Several processes may try at once.
-pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Version> {
+pub(super) fn migrate(connection: &mut Connection, schema: Schema) -> rusqlite::Result<Version> {
+    take_steps(connection, schema.application_id, schema.steps)
+}
+
+fn take_steps(connection: &mut Connection, id: i64, steps: &[&str]) -> rusqlite::Result<Version> {
     let newest = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     let version =
         |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
-    if version(connection)? == newest && is_ours(connection)? {
+    if version(connection)? == newest && is_ours(connection, id)? {
         return Ok(Version::Current);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables > 0 && !is_ours(&transaction)? {
+    if tables > 0 && !is_ours(&transaction, id)? {
         return Ok(Version::Foreign);
     }
     let taken: i64 = version(&transaction)?;
@@ -133,20 +177,24 @@ pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::
     for step in &steps[usize::try_from(taken).unwrap_or(0)..] {
         transaction.execute_batch(step)?;
     }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "application_id", id)?;
     transaction.pragma_update(None, "user_version", newest)?;
     transaction.commit()?;
     Ok(Version::Current)
 }
 
-fn is_ours(connection: &Connection) -> rusqlite::Result<bool> {
-    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    Ok(id == APPLICATION_ID)
+fn is_ours(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
+    let found: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok(found == id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Version> {
+        take_steps(connection, APPLICATION_ID, steps)
+    }
 
     #[test]
     fn an_older_schema_grows_and_keeps_what_it_holds() {
@@ -195,7 +243,10 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         let newer = [STEPS, &["CREATE TABLE later (a);"]].concat();
         migrate(&mut connection, &newer).unwrap();
-        assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Newer(7));
+        assert_eq!(
+            migrate(&mut connection, STEPS).unwrap(),
+            Version::Newer(i64::try_from(STEPS.len()).unwrap() + 1)
+        );
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE recipes (a)").unwrap();
         assert_eq!(migrate(&mut connection, STEPS).unwrap(), Version::Foreign);

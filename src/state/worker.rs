@@ -13,7 +13,7 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam::channel::{Sender, bounded, unbounded};
 use rusqlite::Connection;
 
-use super::database::{self, Database};
+use super::database::{self, Database, DatabaseFile};
 use crate::sync::Mutex;
 
 /// A job for the thread. Jobs are done in the order in which they were sent.
@@ -33,18 +33,19 @@ pub(super) struct DatabaseThread {
 struct JobContext {
     /// None where nothing is remembered, from the start or since an error.
     database: Option<Database>,
+    file: DatabaseFile,
     notes: Notes,
 }
 
 impl DatabaseThread {
-    /// Starts the thread, which opens the database in a folder.
-    pub(super) fn start(folder: &Path, notes: &Notes) -> std::io::Result<Self> {
+    /// Starts the thread, which opens a database in a folder.
+    pub(super) fn start(file: DatabaseFile, folder: &Path, notes: &Notes) -> std::io::Result<Self> {
         let (jobs, queue) = unbounded::<Job>();
         let (folder, notes) = (folder.to_owned(), Arc::clone(notes));
         let thread = Builder::new().name("state".to_owned()).spawn(move || {
-            let opened = database::open(&folder);
+            let opened = database::open(file, &folder);
             notes.lock().extend(opened.notes);
-            let mut context = JobContext { database: opened.database, notes };
+            let mut context = JobContext { database: opened.database, file, notes };
             for job in queue {
                 // A caller that waits hears of a panic, because its channel closes.
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&mut context))) {
@@ -105,7 +106,7 @@ impl JobContext {
         let note = if database::is_damage(&error) {
             database.give_up(&error.to_string())
         } else {
-            format!("nothing more is remembered in this run: the state says: {error}")
+            format!("{}, from now on: {}: {error}", self.file.missed, self.file.name)
         };
         self.notes.lock().push(note);
         None
@@ -117,7 +118,7 @@ impl JobContext {
         let said = panic.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         tracing::error!(panic = said, "a job of the state panicked");
-        let note = format!("nothing more is remembered in this run: internal error in the state: {said}");
+        let note = format!("{}, from now on: internal error in the state: {said}", self.file.missed);
         self.notes.lock().push(note);
     }
 }

@@ -34,6 +34,7 @@ mod node_render;
 mod peak_memory;
 mod report_merge;
 mod request_counts;
+mod resume;
 mod secrets;
 mod serve;
 mod sites_file;

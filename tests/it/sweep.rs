@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::build::Bundle;
+use rusqlite::Connection;
+
+use crate::support::build::{Bundle, CONTAINERD_NAME, Layout};
 use crate::support::scripted::{Action, Answer, Request, Rule, ScriptedRegistry};
-use crate::support::{Push, folder};
+use crate::support::{Push, folder, layercast};
 
 const AT_ONCE: usize = 6;
 
@@ -36,6 +38,8 @@ struct Sweep {
     shown: Vec<String>,
     folder: tempfile::TempDir,
     requests: usize,
+    /// What is known of the registry before, as the state keeps it.
+    quirks: Option<&'static str>,
 }
 
 impl Sweep {
@@ -44,7 +48,48 @@ impl Sweep {
         let bundle = small_bundle().write(folder.path());
         let requests = requests_of_a_clean_run(&bundle);
         assert!((15..60).contains(&requests), "{requests}");
-        Self { bundle, shown: small_bundle().shown(), folder, requests }
+        Self { bundle, shown: small_bundle().shown(), folder, requests, quirks: None }
+    }
+
+    /// With a layer that goes in four chunks, as a proxy that takes 64 KiB makes it.
+    fn in_chunks() -> Self {
+        let (folder, registry) = (folder(), ScriptedRegistry::start());
+        let mut layer = vec![0; 200 << 10];
+        fastrand::Rng::with_seed(5).fill(&mut layer);
+        let mut layout = Layout::default();
+        let image = layout.image_of(b"{}".to_vec(), vec![layer], "amd64");
+        layout.list(&image, CONTAINERD_NAME, "images.example/a/large:1");
+        let bundle = folder.path().join("bundle.tar");
+        std::fs::write(&bundle, layout.tar()).unwrap();
+        let quirks = Some(r#"{"refused_bytes":65537}"#);
+        let shown = vec!["a/large:1".to_owned()];
+        let sweep = Self { bundle, shown, folder, requests: 0, quirks };
+        let state = sweep.state("clean", registry.port);
+        push(&sweep.bundle, &registry, &state).run().complete();
+        let asked = registry.asked();
+        assert_eq!(asked.iter().filter(|it| it.method == "PATCH").count(), 4, "{asked:?}");
+        Self { requests: asked.len(), ..sweep }
+    }
+
+    /// The folder of a state that knows what is known of the registry.
+    fn state(&self, name: &str, port: u16) -> PathBuf {
+        let state = self.folder.path().join(format!("state-{name}"));
+        if let Some(quirks) = self.quirks {
+            std::fs::create_dir(&state).unwrap();
+            assert!(
+                layercast()
+                    .args(["state", "show", "--state-dir"])
+                    .arg(&state)
+                    .output()
+                    .unwrap()
+                    .status
+                    .success()
+            );
+            let database = Connection::open(state.join("state.sqlite")).unwrap();
+            let insert = "INSERT INTO mirrors VALUES (?1, '', unixepoch(), ?2)";
+            database.execute(insert, [&format!("http://127.0.0.1:{port}"), quirks]).unwrap();
+        }
+        state
     }
 
     /// Runs once for each request, with `faulty` in the place of the first run. Most of the time passes in waiting for
@@ -68,7 +113,8 @@ impl Sweep {
 
     fn request(&self, nth: usize, faulty: impl Fn(&ScriptedRegistry, &Push, usize)) {
         let registry = ScriptedRegistry::start();
-        let push = push(&self.bundle, &registry, &self.folder.path().join(format!("state-{nth}")));
+        let push =
+            push(&self.bundle, &registry, &self.state(&format!("{nth}-{}", registry.port), registry.port));
         faulty(&registry, &push, nth);
         let broken_by = registry.asked().get(nth - 1).map(|it| format!("{} {}", it.method, it.target()));
         let at = format!("request {nth}, {broken_by:?}");
@@ -98,6 +144,18 @@ impl Sweep {
     }
 }
 
+impl Sweep {
+    fn is_killed_at_every_request(&self) {
+        self.every_request(|registry, push, nth| {
+            registry.on(Rule::any(Action::Hold).nth(nth));
+            let mut child = push.start();
+            registry.wait_for_held();
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+    }
+}
+
 #[test]
 fn a_connection_reset_before_any_request() {
     Sweep::new().every_request_meets(&Action::ResetBefore);
@@ -120,11 +178,19 @@ fn an_error_500_after_any_request_was_done() {
 
 #[test]
 fn killed_at_any_request() {
-    Sweep::new().every_request(|registry, push, nth| {
-        registry.on(Rule::any(Action::Hold).nth(nth));
-        let mut child = push.start();
-        registry.wait_for_held();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    });
+    Sweep::new().is_killed_at_every_request();
+}
+
+#[test]
+fn any_fault_while_a_blob_goes_in_chunks() {
+    let sweep = Sweep::in_chunks();
+    for action in [
+        Action::ResetBefore,
+        Action::LoseAnswer,
+        Action::Answer(Answer::status(500)),
+        Action::DoneBut(Answer::status(500)),
+    ] {
+        sweep.every_request_meets(&action);
+    }
+    sweep.is_killed_at_every_request();
 }

@@ -22,6 +22,8 @@ pub(super) struct Counts {
     blobs_skipped: AtomicU64,
     blobs_mounted: AtomicU64,
     bytes_sent: AtomicU64,
+    uploads_resumed: AtomicU64,
+    bytes_found: AtomicU64,
     requests: AtomicU64,
     /// Why the last request that failed is tried again, until one is answered well.
     waits_for: Mutex<Option<String>>,
@@ -38,6 +40,8 @@ impl Counts {
             blobs_skipped: AtomicU64::new(0),
             blobs_mounted: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
+            uploads_resumed: AtomicU64::new(0),
+            bytes_found: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             waits_for: Mutex::default(),
             was_answered: AtomicBool::new(false),
@@ -46,6 +50,12 @@ impl Counts {
 
     pub(super) fn sent(&self) {
         self.blobs_sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An upload went on where it was, so often, and had so many bytes from an earlier run.
+    pub(super) fn resumed(&self, times: u32, bytes_found: u64) {
+        self.uploads_resumed.fetch_add(u64::from(times), Ordering::Relaxed);
+        self.bytes_found.fetch_add(bytes_found, Ordering::Relaxed);
     }
 
     pub(super) fn skipped(&self, blobs: u64) {
@@ -75,6 +85,8 @@ impl Counts {
         outcome.blobs_skipped = read(&self.blobs_skipped);
         outcome.blobs_mounted = read(&self.blobs_mounted);
         outcome.bytes_sent = read(&self.bytes_sent);
+        outcome.uploads_resumed = read(&self.uploads_resumed);
+        outcome.bytes_found = read(&self.bytes_found);
         outcome.requests = read(&self.requests);
     }
 }

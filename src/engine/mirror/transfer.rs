@@ -215,7 +215,8 @@ impl Transfer {
             };
             pushing.await
         };
-        pushed.map_err(|error| self.link.judge(&error))?;
+        let pushed = pushed.map_err(|error| self.link.judge(&error))?;
+        self.counts.resumed(pushed.resumed, pushed.bytes_found);
         self.counts.sent();
         self.listeners.emit(&Event::Acknowledged { mirror, digest: blob.digest, bytes: blob.size });
         Ok(())

@@ -1,10 +1,12 @@
 //! The request that ends an upload, and finding out what became of it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 
+use super::send::content_range;
 use super::{Upload, UploadSession};
 use crate::clock::Instant;
 use crate::registry::attempts::Attempts;
@@ -12,7 +14,6 @@ use crate::registry::cause::Cause;
 use crate::registry::client::ApiRequest;
 use crate::registry::error::RegistryError;
 use crate::registry::retry::Replay;
-use crate::registry::transport::Payload;
 use crate::registry::{Registry, location};
 
 /// After this part of the time that any answer may take, a silent registry is taken to be at work on the commit, and not to
@@ -22,21 +23,43 @@ const BUSY_PART: u32 = 12;
 const MAX_COMMIT_DELAY: Duration = Duration::from_secs(10);
 
 impl Registry {
-    /// Commits the upload, with its bytes if they did not go before.
+    /// Commits the upload, with the bytes that did not go before.
     pub(super) async fn commit(
         &self,
         upload: &Upload<'_>,
         session: &UploadSession,
-        payload: Payload<'_>,
+        range: Range<u64>,
+    ) -> Result<(), RegistryError> {
+        let is_bare = range.is_empty() && !upload.body.is_empty();
+        match self.commit_once(upload, session, range.clone()).await {
+            // The bytes are all there: once more is cheap, unless it came true already.
+            Err(error) if is_bare && error.is_retryable() => {
+                if self.is_there_after(upload, &error).await? {
+                    return Ok(());
+                }
+                self.commit_once(upload, session, range).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn commit_once(
+        &self,
+        upload: &Upload<'_>,
+        session: &UploadSession,
+        range: Range<u64>,
     ) -> Result<(), RegistryError> {
         let at = session.location()?;
         let url = location::with_digest(&at, upload.digest).map_err(|why| {
             let cause = Cause::Protocol(format!("an upload location that is not used: {why}"));
             self.transport().blanked(RegistryError::new("PUT", &at, cause))
         })?;
-        let request = ApiRequest::new(Method::PUT, url)
+        let mut request = ApiRequest::new(Method::PUT, url)
             .header(CONTENT_TYPE, "application/octet-stream")
-            .payload(payload, Replay::Never);
+            .payload(upload.payload(range.clone()), Replay::Never);
+        if range.start > 0 && !range.is_empty() {
+            request = request.header(CONTENT_RANGE, &content_range(&range));
+        }
         let began = Instant::now();
         let Err(error) = self.call(upload.repository, &request).await else { return Ok(()) };
         let silent_since = upload.taken.whole_since().map(|since| since.max(began));

@@ -1,15 +1,19 @@
 //! An upload session: a place at the registry that waits for the bytes of one blob.
 //!
-//! It is closed in one of three ways: it was committed, the registry has lost it, or it is cancelled; what is dropped is
-//! cancelled in the background.
+//! It is closed in one of four ways: it was committed, the registry has lost it, it is left for a later run, or it is
+//! cancelled; what is dropped is cancelled in the background, unless the ledger has it.
 
 use std::fmt;
-use std::time::Duration;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::header::LOCATION;
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::ledger::StoredSession;
+use crate::clock;
 use crate::oci::Repository;
 use crate::registry::client::{ApiRequest, Reply};
 use crate::registry::error::{Cause, RegistryError};
@@ -19,12 +23,21 @@ use crate::registry::{Registry, headers, location};
 
 /// How long a courtesy may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A session that is no older than this has not expired at any registry.
+const FRESH: Duration = Duration::from_secs(30 * 60);
 
 /// Where an upload stands at the registry. Its location is a permission to write, and so a secret.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct SessionState {
     repository: Repository,
     location: SecretString,
+    /// Bytes that the registry has acknowledged.
+    acknowledged: u64,
+    /// Bytes that may have arrived.
+    sent: u64,
+    opened_at: i64,
+    /// Whether a later run can go on with it.
+    is_kept: AtomicBool,
 }
 
 /// An upload that the registry waits for.
@@ -42,8 +55,60 @@ impl fmt::Debug for UploadSession {
 
 impl UploadSession {
     fn new(registry: &Registry, repository: &Repository, location: Url) -> Self {
-        let state = SessionState { repository: repository.clone(), location: String::from(location).into() };
+        let state = SessionState {
+            repository: repository.clone(),
+            location: String::from(location).into(),
+            acknowledged: 0,
+            sent: 0,
+            opened_at: now(),
+            is_kept: AtomicBool::new(false),
+        };
         Self { registry: registry.clone(), state: Some(state) }
+    }
+
+    /// A session of an earlier run. Its location is judged as if the registry had just sent it.
+    ///
+    /// # Errors
+    /// In words: it leads elsewhere.
+    pub(super) fn reopened(
+        registry: &Registry,
+        repository: &Repository,
+        stored: &StoredSession,
+    ) -> Result<Self, String> {
+        let door = registry.url("").map_err(|error| error.to_string())?;
+        let text = stored.location.expose_secret();
+        let at = location::upload(&door, text, registry.endpoint(), registry.allows_foreign_uploads())?;
+        let mut session = Self::new(registry, repository, at);
+        if let Some(state) = &mut session.state {
+            state.acknowledged = stored.acknowledged;
+            state.sent = stored.sent.max(stored.acknowledged);
+            state.opened_at = stored.opened_at;
+            state.is_kept = AtomicBool::new(true);
+        }
+        Ok(session)
+    }
+
+    /// The session as a later run finds it.
+    pub(super) fn to_store(&self, size: u64, lifetime: Duration) -> Option<StoredSession> {
+        let state = self.state.as_ref()?;
+        Some(StoredSession {
+            location: state.location.clone(),
+            size,
+            acknowledged: state.acknowledged,
+            sent: state.sent,
+            opened_at: state.opened_at,
+            lifetime: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// A later run can go on with it from now on, so it is not cancelled when it is dropped.
+    pub(super) fn mark_kept(&self) {
+        self.state.as_ref().inspect(|state| state.is_kept.store(true, Ordering::Relaxed));
+    }
+
+    /// Whether a later run can go on with it.
+    pub(super) fn is_kept(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.is_kept.load(Ordering::Relaxed))
     }
 
     /// Where the next request goes.
@@ -52,7 +117,41 @@ impl UploadSession {
         state.url()
     }
 
-    /// The next request goes elsewhere: registries keep the state of a session in its location.
+    /// From the bytes that the registry has acknowledged to those that may have arrived.
+    pub(super) fn window(&self) -> RangeInclusive<u64> {
+        self.state.as_ref().map_or(0..=0, |state| state.acknowledged..=state.sent)
+    }
+
+    /// The bytes that the registry has acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        *self.window().start()
+    }
+
+    /// Whether the registry can have lost it for no other reason than that its connection broke.
+    pub(super) fn is_fresh(&self) -> bool {
+        let limit = i64::try_from(FRESH.as_secs()).unwrap_or(i64::MAX);
+        self.state.as_ref().is_some_and(|state| now().saturating_sub(state.opened_at) < limit)
+    }
+
+    /// All bytes up to this one may have arrived from now on.
+    pub(super) fn sends_up_to(&mut self, end: u64) {
+        if let Some(state) = &mut self.state {
+            state.sent = state.sent.max(end);
+        }
+    }
+
+    /// The registry has so many bytes, and no others. The next request goes elsewhere, if it says so: registries keep the state
+    /// of a session in its location.
+    pub(super) fn stands_at(&mut self, bytes: u64, location: Option<&Url>) {
+        if let Some(state) = &mut self.state {
+            (state.acknowledged, state.sent) = (bytes, bytes);
+            if let Some(location) = location {
+                state.location = location.as_str().into();
+            }
+        }
+    }
+
+    /// The next request goes there.
     pub(super) fn goes_on_at(&mut self, location: &Url) {
         if let Some(state) = &mut self.state {
             state.location = location.as_str().into();
@@ -64,7 +163,7 @@ impl UploadSession {
         self.state = None;
     }
 
-    /// The registry has lost it, or cannot be reached: it expires there.
+    /// The registry has lost it, or cannot be reached: it expires there, or a later run goes on with it.
     pub(super) fn abandoned(&mut self) {
         self.state = None;
     }
@@ -81,7 +180,9 @@ impl UploadSession {
 
 impl Drop for UploadSession {
     fn drop(&mut self) {
-        let Some(state) = self.state.take() else { return };
+        let Some(state) = self.state.take().filter(|state| !state.is_kept.load(Ordering::Relaxed)) else {
+            return;
+        };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if self.registry.host().quirks().keeps_sessions {
             return;
@@ -116,6 +217,12 @@ impl SessionState {
     }
 }
 
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 impl Registry {
     /// Opens a session, to be used or cancelled. A repository that is not there is made first, where somebody can do that.
     pub(crate) async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
@@ -146,6 +253,9 @@ impl Registry {
         request: &ApiRequest<'_>,
         reply: &Reply,
     ) -> Result<UploadSession, RegistryError> {
+        if let Some(bytes) = headers::least_chunk(&reply.headers) {
+            self.host().quirks().learn_least_chunk(bytes);
+        }
         let location = self.location(request, reply)?;
         let missing =
             || self.failed(request, Cause::Protocol("an upload was opened without a Location".to_owned()));

@@ -1,5 +1,7 @@
 //! How blobs get in, and what is done when they do not.
 
+mod resume;
+
 use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +11,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 
-use super::Pushed;
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 use crate::registry::testing::{
@@ -30,7 +31,7 @@ async fn a_blob_goes_in_with_two_requests_and_its_exact_length() {
     let registry = connect(&here, options()).await.unwrap();
     let (digest, body) = blob("some layer");
     let pushed = registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
-    assert_eq!(pushed, Pushed { bytes_sent: 10 });
+    assert_eq!((pushed.bytes_sent, pushed.resumed), (10, 0));
     let (empty_digest, empty) = blob("");
     registry.push_blob(&repository(), &empty_digest, &empty, None).await.unwrap();
     assert_eq!(
@@ -203,7 +204,7 @@ async fn a_refusal_that_got_lost_in_a_reset_is_heard_at_the_second_try() {
     let error = registry.push_blob(&repository(), &Digest::of(b"x"), &body, None).await.unwrap_err();
     assert_eq!((error.kind(), error.status()), (FailureKind::TooLarge, Some(413)), "{error:?}");
     assert!(error.hint().unwrap().contains("proxy"));
-    assert_eq!(registry.host().quirks().refused_bytes, Some(32 << 20));
+    assert_eq!(registry.host().quirks().refused_bytes, Some(64 << 10), "nothing smaller is tried");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! What a job can do to the thread that does it.
 
+use super::super::database::STATE;
 use super::*;
 
 /// As a mistake in a query would be: everybody hears of it, and nobody waits for ever.
@@ -7,7 +8,7 @@ use super::*;
 fn a_job_that_panics_is_an_error_and_a_note() {
     let folder = tempfile::tempdir().unwrap();
     let notes = Notes::default();
-    let thread = DatabaseThread::start(folder.path(), &notes).unwrap();
+    let thread = DatabaseThread::start(STATE, folder.path(), &notes).unwrap();
     let one = |connection: &mut Connection| connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0));
     assert_eq!(thread.ask(one), Some(1));
     let failed: Option<i64> = thread.ask(|_| panic!("a mistake in query {}", 7));
@@ -15,9 +16,13 @@ fn a_job_that_panics_is_an_error_and_a_note() {
     assert!(!thread.is_kept());
     assert_eq!(thread.ask(one), None);
     let said = notes.lock().join("\n");
-    assert!(said.contains("nothing more is remembered") && said.contains("a mistake in query 7"), "{said}");
+    assert!(
+        said.contains("nothing is remembered between runs, from now on")
+            && said.contains("a mistake in query 7"),
+        "{said}"
+    );
     drop(thread);
     // The file is as good as before.
-    let thread = DatabaseThread::start(folder.path(), &notes).unwrap();
+    let thread = DatabaseThread::start(STATE, folder.path(), &notes).unwrap();
     assert_eq!(thread.ask(one), Some(1));
 }

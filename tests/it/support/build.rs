@@ -83,7 +83,7 @@ impl Layout {
     }
 
     /// An image of this configuration and these compressed layers; gives its descriptor.
-    fn image_of(&mut self, config: Vec<u8>, layers: Vec<Vec<u8>>, architecture: &str) -> Value {
+    pub(crate) fn image_of(&mut self, config: Vec<u8>, layers: Vec<Vec<u8>>, architecture: &str) -> Value {
         let config = self.blob(config, "application/vnd.oci.image.config.v1+json");
         let layers = layers.into_iter();
         let layers: Vec<Value> =

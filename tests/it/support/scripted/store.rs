@@ -76,6 +76,11 @@ impl Store {
             }
             "PATCH" => {
                 let Some(bytes) = self.sessions.get_mut(session) else { return no_session() };
+                let from =
+                    request.header("content-range").split('-').next().and_then(|from| from.parse().ok());
+                if from.is_some_and(|from: usize| from != bytes.len()) {
+                    return Answer::error(416, "RANGE_INVALID", "the upload stands elsewhere");
+                }
                 bytes.extend_from_slice(&request.body);
                 located(202, repository, session, bytes.len())
             }

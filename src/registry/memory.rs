@@ -1,0 +1,45 @@
+//! What is remembered of a registry between runs: its quirks, for as long as it is the same server.
+
+use futures_util::future::BoxFuture;
+
+use super::Registry;
+use super::quirks::Quirks;
+
+/// Remembers what was learned of registries. It is a hint: nothing fails where it can keep nothing.
+pub(crate) trait MirrorMemory: Send + Sync {
+    /// What was learned of a registry, as it was given, if its server says of itself what it said then.
+    fn recall(&self, registry: String, server: String) -> BoxFuture<'_, Option<String>>;
+
+    /// Keeps what was learned of a registry, and does not wait for the disk.
+    fn remember(&self, registry: String, server: String, quirks: String);
+}
+
+impl Registry {
+    fn server(&self) -> String {
+        self.greeting().map(|greeting| greeting.server).unwrap_or_default()
+    }
+
+    /// Takes in what earlier runs have learned, once for all mirrors on a host.
+    pub(super) async fn recall(&self) {
+        let Some(memory) = self.0.memory.as_deref().filter(|_| self.host().is_first_recall()) else { return };
+        let Some(text) = memory.recall(self.record_name(), self.server()).await else { return };
+        if let Ok(quirks) = serde_json::from_str::<Quirks>(&text) {
+            self.host().remembered(&quirks);
+            let mut known = self.host().quirks();
+            if *known == Quirks::default() {
+                *known = quirks;
+            }
+        }
+    }
+
+    /// Keeps what was learned, if it is news.
+    pub(super) fn remember(&self) {
+        let Some(memory) = self.0.memory.as_deref() else { return };
+        let quirks = self.host().quirks().clone();
+        if self.host().remembered(&quirks)
+            && let Ok(text) = serde_json::to_string(&quirks)
+        {
+            memory.remember(self.record_name(), self.server(), text);
+        }
+    }
+}

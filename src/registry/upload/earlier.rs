@@ -1,0 +1,102 @@
+//! Uploads that broke off in an earlier run: the ledger says where they stand, and the registry confirms it.
+
+use std::time::Duration;
+
+use super::ledger::{StoredSession, UploadKey};
+use super::next::NextRequest;
+use super::question::{SessionStatus, has_state};
+use super::standing;
+use super::{RESUMABLE_BYTES, Upload, UploadSession};
+use crate::registry::Registry;
+use crate::registry::quirks::{Keeping, LostBy};
+
+/// How long registries keep a session after its last request. Those that keep every byte keep it for a week
+/// (docker-registry 3, `layercast serve`), the others for an hour (Quay, zot).
+const LIFETIMES: [(Keeping, Duration); 2] =
+    [(Keeping::Bytes, Duration::from_secs(6 * 24 * 3600)), (Keeping::Chunks, Duration::from_secs(50 * 60))];
+/// The same where nothing is known: a question that comes too late costs one request.
+const OTHER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+impl Registry {
+    fn key(&self, upload: &Upload<'_>) -> UploadKey {
+        UploadKey {
+            registry: self.record_name(),
+            repository: upload.repository.clone(),
+            digest: *upload.digest,
+        }
+    }
+
+    /// Whether a later run could go on with what this request sends.
+    pub(super) fn is_worth_keeping(&self, upload: &Upload<'_>, request: &NextRequest) -> bool {
+        let may_stay = match self.host().quirks().keeping {
+            Keeping::Nothing => false,
+            Keeping::NotPut => !matches!(request, NextRequest::Commit(_)),
+            Keeping::Unknown | Keeping::Chunks | Keeping::Bytes => true,
+        };
+        may_stay && upload.body.len() >= RESUMABLE_BYTES && self.ledger().is_some()
+    }
+
+    /// A later run can go on with the session.
+    pub(super) fn keep(&self, upload: &Upload<'_>, session: &UploadSession) {
+        let keeping = self.host().quirks().keeping;
+        let known = LIFETIMES.into_iter().find(|(kept, _)| *kept == keeping);
+        let lifetime = known.map_or(OTHER_LIFETIME, |(_, lifetime)| lifetime);
+        if let (Some(ledger), Some(stored)) = (self.ledger(), session.to_store(upload.body.len(), lifetime)) {
+            ledger.keep(self.key(upload), stored);
+            session.mark_kept();
+        }
+    }
+
+    /// Nobody goes on with the session.
+    pub(super) fn forget(&self, upload: &Upload<'_>, session: &UploadSession) {
+        if let Some(ledger) = self.ledger().filter(|_| session.is_kept()) {
+            ledger.forget(self.key(upload));
+        }
+    }
+
+    /// The session of an earlier run, where it stands now, if the registry still has it.
+    pub(super) async fn earlier_session(&self, upload: &mut Upload<'_>) -> Option<UploadSession> {
+        let ledger = self.ledger().filter(|_| upload.body.len() >= RESUMABLE_BYTES)?;
+        let stored = ledger.claim(self.key(upload)).await?;
+        let mut session = match UploadSession::reopened(self, upload.repository, &stored) {
+            Ok(session) if stored.size == upload.body.len() => session,
+            _ => {
+                ledger.forget(self.key(upload));
+                return None;
+            }
+        };
+        // Where the registry cannot be asked now, the upload itself will say why; a later run may have more luck.
+        let status = self.settled_status(upload.repository, &mut session).await.ok()?;
+        let at = match status {
+            SessionStatus::Untold => return None,
+            SessionStatus::Lost => {
+                self.learn_lost_between_runs(&session, &stored);
+                None
+            }
+            SessionStatus::Has(reported) => standing::offset(&session.window(), reported, None),
+        };
+        let Some(at) = at else {
+            self.forget(upload, &session);
+            session.abandoned();
+            return None;
+        };
+        if stored.sent > stored.acknowledged {
+            self.host().quirks().learn_kept(stored.acknowledged, stored.sent, at);
+            self.remember();
+        }
+        session.stands_at(at, None);
+        (upload.bytes_found, upload.resumed) = (at, upload.resumed + 1);
+        Some(session)
+    }
+
+    fn learn_lost_between_runs(&self, session: &UploadSession, stored: &StoredSession) {
+        if session.is_fresh() {
+            let was_in_chunks = stored.acknowledged > 0 || stored.sent < stored.size;
+            let judges_by_state = session.location().is_ok_and(|location| has_state(&location));
+            let by = if was_in_chunks || judges_by_state { LostBy::Patch } else { LostBy::Put };
+            self.host().quirks().learn_lost(by, Duration::ZERO);
+            self.remember();
+            self.say_that_nothing_is_kept();
+        }
+    }
+}

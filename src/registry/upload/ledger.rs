@@ -1,0 +1,46 @@
+//! What outlives a run of its uploads: the sessions that a mirror may still have.
+
+use futures_util::future::BoxFuture;
+use secrecy::SecretString;
+
+use crate::oci::{Digest, Repository};
+
+/// Which upload a session is for. It is used for no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UploadKey {
+    /// The registry, with scheme, port and the path of its API.
+    pub registry: String,
+    /// The repository there.
+    pub repository: Repository,
+    /// The blob.
+    pub digest: Digest,
+}
+
+/// An upload session as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredSession {
+    /// Where the next request goes. Whoever has it may write.
+    pub location: SecretString,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// How many of them the mirror has acknowledged.
+    pub acknowledged: u64,
+    /// How many may have arrived.
+    pub sent: u64,
+    /// When it was opened, in seconds since 1970.
+    pub opened_at: i64,
+    /// How long the mirror is trusted to keep it after its last request, in seconds.
+    pub lifetime: u32,
+}
+
+/// Keeps the sessions of uploads between runs. It is a hint: nothing fails where it can keep nothing.
+pub(crate) trait UploadLedger: Send + Sync {
+    /// Takes the session of an upload for this run, if there is one that no other run has.
+    fn claim(&self, upload: UploadKey) -> BoxFuture<'_, Option<StoredSession>>;
+
+    /// Keeps how far an upload has come, and does not wait for the disk.
+    fn keep(&self, upload: UploadKey, session: StoredSession);
+
+    /// The session is over.
+    fn forget(&self, upload: UploadKey);
+}

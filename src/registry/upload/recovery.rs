@@ -1,0 +1,240 @@
+//! What becomes of an upload that stopped: it goes on where it is, begins anew, or is given up. What the failure says of the
+//! mirror is remembered here.
+
+use super::next::NextRequest;
+use super::question::{SessionStatus, has_state};
+use super::send::Stopped;
+use super::standing;
+use super::{RESUMABLE_BYTES, Upload, UploadSession};
+use crate::registry::Registry;
+use crate::registry::cause::Cause;
+use crate::registry::error::RegistryError;
+use crate::registry::quirks::{Keeping, LostBy};
+use crate::registry::retry::{self, Next, Trials};
+
+/// An upload that has come this much further is worth all its tries again: the link breaks, and it gets there all the same.
+const PROGRESS_BYTES: u64 = 256 << 10;
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// The session goes on, where it stands now.
+    Resume,
+    /// A new session from the first byte.
+    Restart,
+    /// A new session with the other method.
+    Switch,
+    /// Nothing.
+    GiveUp,
+}
+
+impl From<Next> for Then {
+    fn from(next: Next) -> Self {
+        match next {
+            Next::Restart => Self::Restart,
+            Next::Switch => Self::Switch,
+            Next::GiveUp => Self::GiveUp,
+        }
+    }
+}
+
+impl Registry {
+    /// Finds out what there is to do about an upload that stopped. Only a registry that cannot be reached makes this fail.
+    pub(super) async fn after_failure(
+        &self,
+        upload: &Upload<'_>,
+        session: &mut UploadSession,
+        stopped: &Stopped,
+        trials: &mut Trials,
+    ) -> Result<Then, RegistryError> {
+        let Stopped { request, error, lasted } = stopped;
+        let by_hand = |trials: &mut Trials| retry::after_upload(error.cause(), self.policy(), trials).into();
+        if breaks(error.cause()) {
+            self.host().quirks().learn_broken(*lasted);
+        }
+        match (request, error.status()) {
+            (NextRequest::Chunk(range) | NextRequest::Commit(range), Some(416)) if is_placed(request) => {
+                let refused = range.start;
+                return self.after_wrong_place(upload, session, stopped, refused, trials).await;
+            }
+            (_, Some(413)) if trials.switched || matches!(request, NextRequest::Chunk(_)) => {
+                return self.after_too_large(upload, session, request.len()).await;
+            }
+            (NextRequest::Chunk(_), Some(400 | 405 | 411 | 415 | 501)) if self.refuses_chunks(error) => {
+                return Ok(Then::Restart);
+            }
+            (NextRequest::Commit(range), Some(500))
+                if range.is_empty() && self.refuses_empty_commit(upload) =>
+            {
+                return Ok(Then::Restart);
+            }
+            _ => {}
+        }
+        if !self.is_worth_asking(request, error.cause()) {
+            return Ok(by_hand(trials));
+        }
+        match self.settled_status(upload.repository, session).await? {
+            SessionStatus::Has(reported) => {
+                let Some(at) = standing::offset(&session.window(), reported, None) else {
+                    tracing::debug!(reported, window = ?session.window(), "the registry has something else of the upload");
+                    return Ok(by_hand(trials));
+                };
+                if breaks(error.cause()) && request.len() > 0 {
+                    self.host().quirks().learn_kept(request.range().start, request.range().end, at);
+                }
+                Ok(self.resume(session, at, stopped, trials))
+            }
+            SessionStatus::Lost => {
+                self.learn_lost(session, stopped);
+                Ok(by_hand(trials))
+            }
+            SessionStatus::Untold => Ok(by_hand(trials)),
+        }
+    }
+
+    /// Whether the registry may have something of the upload that is worth a question.
+    fn is_worth_asking(&self, request: &NextRequest, cause: &Cause) -> bool {
+        let is_open = match cause {
+            Cause::Answer(refusal) => refusal.is_transient(),
+            Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => true,
+            _ => false,
+        };
+        is_open && request.range().end >= RESUMABLE_BYTES && self.host().quirks().keeping != Keeping::Nothing
+    }
+
+    /// Goes on at a byte, as long as that leads somewhere.
+    fn resume(&self, session: &mut UploadSession, at: u64, stopped: &Stopped, trials: &mut Trials) -> Then {
+        session.stands_at(at, None);
+        if at >= trials.kept_bytes + PROGRESS_BYTES {
+            *trials = Trials { kept_bytes: at, switched: trials.switched, ..Trials::default() };
+            return Then::Resume;
+        }
+        match retry::after_upload(stopped.error.cause(), self.policy(), trials) {
+            Next::Restart | Next::Switch if self.host().take_retry() => Then::Resume,
+            Next::Restart | Next::Switch | Next::GiveUp => Then::GiveUp,
+        }
+    }
+
+    /// A chunk was not where the registry wants the next one, or it was larger than it takes, which some say in the same way.
+    async fn after_wrong_place(
+        &self,
+        upload: &Upload<'_>,
+        session: &mut UploadSession,
+        stopped: &Stopped,
+        refused: u64,
+        trials: &mut Trials,
+    ) -> Result<Then, RegistryError> {
+        let SessionStatus::Has(reported) = self.settled_status(upload.repository, session).await? else {
+            trials.broken += 1;
+            return Ok(self.restart(trials));
+        };
+        match standing::offset(&session.window(), reported, Some(refused)) {
+            Some(at) if at == refused => {
+                let smaller = self.learn_too_large(stopped.request.len());
+                session.stands_at(at, None);
+                Ok(if smaller { Then::Resume } else { Then::GiveUp })
+            }
+            Some(at) => {
+                session.stands_at(at, None);
+                trials.broken += 1;
+                Ok(if trials.broken <= self.policy().restarts { Then::Resume } else { Then::GiveUp })
+            }
+            None => {
+                trials.broken += 1;
+                Ok(self.restart(trials))
+            }
+        }
+    }
+
+    fn restart(&self, trials: &Trials) -> Then {
+        if trials.broken <= self.policy().restarts { Then::Restart } else { Then::GiveUp }
+    }
+
+    /// A body of this size is refused by whatever method. The session did not come to know of it, if a proxy refused.
+    async fn after_too_large(
+        &self,
+        upload: &Upload<'_>,
+        session: &mut UploadSession,
+        bytes: u64,
+    ) -> Result<Then, RegistryError> {
+        if !self.learn_too_large(bytes) {
+            return Ok(Then::GiveUp);
+        }
+        let begun = session.acknowledged();
+        if begun > 0 && self.settled_status(upload.repository, session).await? == SessionStatus::Has(begun) {
+            session.stands_at(begun, None);
+            return Ok(Then::Resume);
+        }
+        Ok(Then::Restart)
+    }
+
+    /// Remembers that a body of this size is refused; whether there is a smaller one to try.
+    fn learn_too_large(&self, bytes: u64) -> bool {
+        let mut quirks = self.host().quirks();
+        quirks.learn_refused(bytes);
+        quirks.can_be_smaller(bytes)
+    }
+
+    /// Whether a refusal says that the mirror takes a blob in one piece only; that is remembered.
+    fn refuses_chunks(&self, error: &RegistryError) -> bool {
+        let mut quirks = self.host().quirks();
+        let is_about_session = error.answer().is_some_and(|answer| {
+            answer.has_code("BLOB_UPLOAD_UNKNOWN") || answer.has_code("BLOB_UPLOAD_INVALID")
+        });
+        if quirks.keeping.can_resume() || quirks.refuses_chunks || is_about_session {
+            return false;
+        }
+        quirks.refuses_chunks = true;
+        true
+    }
+
+    /// Whether a commit without bytes may have failed for just that reason; that is remembered.
+    fn refuses_empty_commit(&self, upload: &Upload<'_>) -> bool {
+        let mut quirks = self.host().quirks();
+        let is_new = !quirks.refuses_empty_commit && quirks.chunk(upload.body.len()).is_some();
+        quirks.refuses_empty_commit |= is_new;
+        is_new
+    }
+
+    fn learn_lost(&self, session: &UploadSession, stopped: &Stopped) {
+        if !breaks(stopped.error.cause()) || !session.is_fresh() || stopped.request.len() == 0 {
+            return;
+        }
+        let judges_by_state = session.location().is_ok_and(|location| has_state(&location));
+        let by = match stopped.request {
+            // One that keeps sessions would have said so: in its version 3 it does not mind an old state.
+            _ if judges_by_state => LostBy::Patch,
+            NextRequest::Commit(_) => LostBy::Put,
+            NextRequest::Stream(_) | NextRequest::Chunk(_) => LostBy::Patch,
+        };
+        self.host().quirks().learn_lost(by, stopped.lasted);
+        self.say_that_nothing_is_kept();
+    }
+
+    /// What an operator of a poor link should know of a mirror.
+    pub(super) fn say_that_nothing_is_kept(&self) {
+        let text =
+            "does not keep an upload whose connection breaks: such a blob is sent again from its first byte";
+        if !self.keeping().can_resume() && self.host().is_news(text) {
+            self.observer().warning(&format!("{} {text}", self.endpoint()));
+        }
+    }
+}
+
+/// Whether a request says where its bytes lie.
+const fn is_placed(request: &NextRequest) -> bool {
+    match request {
+        NextRequest::Chunk(_) => true,
+        NextRequest::Commit(range) => range.start > 0 && range.start < range.end,
+        NextRequest::Stream(_) => false,
+    }
+}
+
+/// Whether the connection is to blame, or a limit on time.
+fn breaks(cause: &Cause) -> bool {
+    match cause {
+        Cause::Broken(_) | Cause::Stalled(_) => true,
+        Cause::Answer(refusal) => refusal.is_of_gateway() || refusal.status == 408,
+        _ => false,
+    }
+}

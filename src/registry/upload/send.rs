@@ -1,0 +1,148 @@
+//! The requests of an upload, one after the other, until one of them fails.
+
+use std::ops::Range;
+use std::pin::pin;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
+use reqwest::{Method, Url};
+
+use super::next::NextRequest;
+use super::{Upload, UploadSession};
+use crate::clock::Instant;
+use crate::registry::Registry;
+use crate::registry::client::ApiRequest;
+use crate::registry::error::RegistryError;
+use crate::registry::quirks::{Keeping, UploadMethod};
+use crate::registry::retry::Replay;
+
+/// A body that broke sooner than this says nothing of the link: what it was handed may not have left this machine.
+const MEASURED_AFTER: Duration = Duration::from_secs(5);
+
+/// What takes no longer is sent again by a later run: the ledger costs the disk more than that costs the link.
+const KEPT_AFTER: Duration = Duration::from_millis(500);
+
+/// Where an upload stopped.
+pub(super) struct Stopped {
+    pub(super) request: NextRequest,
+    pub(super) error: RegistryError,
+    /// How long the request took.
+    pub(super) lasted: Duration,
+}
+
+impl Stopped {
+    /// Whether the blob can be there after all: a chunk alone makes none.
+    pub(super) const fn may_be_committed(&self) -> bool {
+        !matches!(self.request, NextRequest::Chunk(_))
+    }
+}
+
+impl Registry {
+    /// Sends what is left of a blob, and commits it.
+    pub(super) async fn send(
+        &self,
+        upload: &Upload<'_>,
+        session: &mut UploadSession,
+        method: UploadMethod,
+    ) -> Result<(), Stopped> {
+        let next = |session: &UploadSession| {
+            NextRequest::of(upload.body.len(), session.acknowledged(), method, &self.host().quirks())
+        };
+        let is_first_chunk = matches!(next(session), NextRequest::Chunk(range) if range.start == 0);
+        if is_first_chunk {
+            self.look_before_chunks(upload, session).await;
+        }
+        loop {
+            let request = next(session);
+            session.sends_up_to(request.range().end);
+            let (began, before) = (Instant::now(), upload.taken.bytes());
+            let sent = self.send_kept(upload, session, &request).await;
+            let lasted = began.elapsed();
+            if sent.is_ok() || lasted >= MEASURED_AFTER {
+                self.host().quirks().learn_rate(upload.taken.bytes() - before, lasted);
+            }
+            match sent {
+                Err(error) => return Err(Stopped { request, error, lasted }),
+                Ok(_) if matches!(request, NextRequest::Commit(_)) => return Ok(()),
+                Ok(location) => session.stands_at(request.range().end, location.as_ref()),
+            }
+        }
+    }
+
+    /// Sends one request. While it is on its way, the ledger learns of the session, if that takes long enough to be worth it.
+    async fn send_kept(
+        &self,
+        upload: &Upload<'_>,
+        session: &UploadSession,
+        request: &NextRequest,
+    ) -> Result<Option<Url>, RegistryError> {
+        let mut sending = pin!(self.send_one(upload, session, request));
+        if self.is_worth_keeping(upload, request) {
+            if !session.is_kept() {
+                tokio::select! {
+                    biased;
+                    sent = &mut sending => return sent,
+                    () = tokio::time::sleep(KEPT_AFTER) => {}
+                }
+            }
+            self.keep(upload, session);
+        }
+        sending.await
+    }
+
+    async fn send_one(
+        &self,
+        upload: &Upload<'_>,
+        session: &UploadSession,
+        request: &NextRequest,
+    ) -> Result<Option<Url>, RegistryError> {
+        match request {
+            NextRequest::Commit(range) => self.commit(upload, session, range.clone()).await.map(|()| None),
+            NextRequest::Stream(range) => self.append(upload, session, range.clone(), false).await,
+            NextRequest::Chunk(range) => self.append(upload, session, range.clone(), true).await,
+        }
+    }
+
+    /// One PATCH; where the next request goes, if the answer says so. What it says of the bytes that have arrived is not
+    /// believed: it may be stuck at the first chunk, or be about this one alone. That it is a success says enough, and the
+    /// digest is checked in the end.
+    async fn append(
+        &self,
+        upload: &Upload<'_>,
+        session: &UploadSession,
+        range: Range<u64>,
+        is_named: bool,
+    ) -> Result<Option<Url>, RegistryError> {
+        let mut request = ApiRequest::new(Method::PATCH, session.location()?)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .payload(upload.payload(range.clone()), Replay::Never);
+        if is_named {
+            request = request.header(CONTENT_RANGE, &content_range(&range));
+        }
+        let reply = self.call(upload.repository, &request).await?;
+        self.location(&request, &reply)
+    }
+
+    /// What can be known of a mirror before it gets a blob in chunks, is asked once.
+    async fn look_before_chunks(&self, upload: &Upload<'_>, session: &mut UploadSession) {
+        let is_known = {
+            let quirks = self.host().quirks();
+            quirks.needs_no_state || !matches!(quirks.keeping, Keeping::Unknown | Keeping::NotPut)
+        };
+        if is_known {
+            return;
+        }
+        let judges = self.judges_by_state(upload.repository, session).await;
+        let mut quirks = self.host().quirks();
+        if judges {
+            quirks.keeping = Keeping::Nothing;
+        } else {
+            quirks.needs_no_state = true;
+        }
+    }
+}
+
+/// As the distribution specification has it: without the unit and the total of HTTP.
+pub(super) fn content_range(range: &Range<u64>) -> String {
+    format!("{}-{}", range.start, range.end.saturating_sub(1))
+}

@@ -1,0 +1,283 @@
+//! The ledger of uploads: sessions that mirrors may still have, with what they have acknowledged.
+//!
+//! It lies in a file of its own, `uploads.sqlite`, because it holds what nothing else here does: the location of a session is a
+//! permission to write. It is for its owner alone, is shown nowhere, and goes with the commit. The file is opened by the first
+//! run that sends a large blob, and by runs that find it.
+//!
+//! A session belongs to the run that has it, for as long as that run lives ([`owner`]): another one leaves it alone.
+
+mod owner;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use tokio::sync::oneshot;
+
+use self::owner::Owner;
+use super::worker::{DatabaseThread, Notes};
+use super::{all_or_nothing, database, now, signed};
+use crate::registry::{StoredSession, UploadKey, UploadLedger};
+
+/// How long an upload waits for the ledger: it is a hint.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Sessions that are kept. The oldest go first.
+const MAX_UPLOADS: u32 = 10_000;
+
+/// The ledger in one folder.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    folder: PathBuf,
+    notes: Notes,
+    /// None inside where there can be none.
+    open: OnceLock<Option<OpenLedger>>,
+}
+
+#[derive(Debug)]
+struct OpenLedger {
+    thread: DatabaseThread,
+    owner: Arc<Owner>,
+}
+
+impl Ledger {
+    pub(super) fn new(folder: &Path, notes: &Notes) -> Self {
+        Self { folder: folder.to_owned(), notes: Arc::clone(notes), open: OnceLock::new() }
+    }
+
+    fn exists(&self) -> bool {
+        self.folder.join(database::LEDGER.name).exists()
+    }
+
+    fn open(&self) -> Option<&OpenLedger> {
+        let begin = || {
+            let thread = DatabaseThread::start(database::LEDGER, &self.folder, &self.notes)?;
+            Ok(OpenLedger { thread, owner: Arc::new(Owner::new(&self.folder)?) })
+        };
+        let noted = |error: std::io::Error| {
+            let note = format!("{}: {}: {error}", database::LEDGER.missed, self.folder.display());
+            self.notes.lock().push(note);
+        };
+        self.open.get_or_init(|| begin().map_err(noted).ok()).as_ref()
+    }
+
+    /// Waits until all that was sent is written.
+    pub(super) fn settle(&self) {
+        if let Some(Some(open)) = self.open.get() {
+            open.thread.is_kept();
+        }
+    }
+
+    /// Does something in one transaction, away from the threads of the runtime. Comes back with nothing where that fails, or
+    /// takes too long.
+    fn send<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>, &Owner) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Option<T>> {
+        let Some(OpenLedger { thread, owner }) = self.open() else {
+            return std::future::ready(None).boxed();
+        };
+        let (reply, answer) = oneshot::channel();
+        let owner = Arc::clone(owner);
+        thread.submit(move |connection| {
+            let done = all_or_nothing(connection, |transaction| work(transaction, &owner))?;
+            // Nobody waits any more where it took too long.
+            let _ = reply.send(done);
+            Ok(())
+        });
+        async move { tokio::time::timeout(PATIENCE, answer).await.ok()?.ok() }.boxed()
+    }
+}
+
+impl UploadLedger for Ledger {
+    fn claim(&self, upload: UploadKey) -> BoxFuture<'_, Option<StoredSession>> {
+        if self.open.get().is_none() && !self.exists() {
+            return std::future::ready(None).boxed();
+        }
+        let claimed = self.send(move |transaction, owner| {
+            let Some((session, used_at, whose)) = find(transaction, &upload)? else { return Ok(None) };
+            if !owner.may_take(&whose) {
+                return Ok(None);
+            }
+            if used_at.saturating_add(i64::from(session.lifetime)) <= now() {
+                remove(transaction, &upload)?;
+                return Ok(None);
+            }
+            let take =
+                "UPDATE uploads SET owner = ?4 WHERE registry = ?1 AND repository = ?2 AND digest = ?3";
+            let UploadKey { registry, repository, digest } = &upload;
+            transaction
+                .execute(take, params![registry, repository.as_str(), digest.to_string(), owner.name()])?;
+            Ok(Some(session))
+        });
+        async move { claimed.await.flatten() }.boxed()
+    }
+
+    fn keep(&self, upload: UploadKey, session: StoredSession) {
+        drop(self.send(move |transaction, owner| {
+            let other = find(transaction, &upload)?.filter(|(_, _, whose)| !owner.may_take(whose));
+            if other.is_some() {
+                return Ok(());
+            }
+            insert(transaction, &upload, &session, owner.name())?;
+            transaction.execute("DELETE FROM uploads WHERE used_at + lifetime <= ?1", [now()])?;
+            let most = "DELETE FROM uploads WHERE (registry, repository, digest) IN
+                (SELECT registry, repository, digest FROM uploads ORDER BY used_at DESC LIMIT -1 OFFSET ?1)";
+            transaction.execute(most, [MAX_UPLOADS])?;
+            Ok(())
+        }));
+    }
+
+    fn forget(&self, upload: UploadKey) {
+        if matches!(self.open.get(), Some(Some(_))) {
+            drop(self.send(move |transaction, owner| {
+                let is_ours = find(transaction, &upload)?.is_some_and(|(_, _, whose)| owner.may_take(&whose));
+                if is_ours { remove(transaction, &upload) } else { Ok(()) }
+            }));
+        }
+    }
+}
+
+/// An upload that broke off, or is under way, without what must not be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptUpload {
+    /// Which.
+    pub upload: UploadKey,
+    /// Its bytes.
+    pub size: u64,
+    /// The bytes that the mirror has acknowledged. It may have more.
+    pub acknowledged: u64,
+    /// When it was last gone on with, in seconds since 1970.
+    pub used_at: i64,
+    /// When it is forgotten.
+    pub expires_at: i64,
+}
+
+impl Ledger {
+    /// What is kept, by registry and repository.
+    pub(super) fn list(&self) -> Vec<KeptUpload> {
+        if self.open.get().is_none() && !self.exists() {
+            return Vec::new();
+        }
+        let Some(open) = self.open() else { return Vec::new() };
+        let found = open.thread.ask(|connection| {
+            let query = "SELECT registry, repository, digest, size, acknowledged, used_at, used_at + lifetime FROM uploads
+                 WHERE used_at + lifetime > ?1 ORDER BY registry, repository, digest";
+            let mut query = connection.prepare(query)?;
+            let rows = query.query_map([now()], kept)?;
+            rows.filter_map(Result::transpose).collect()
+        });
+        found.unwrap_or_default()
+    }
+
+    /// Forgets what no run has, of these registries alone; how much that was.
+    pub(super) fn clear(&self, is_meant: impl Fn(&str) -> bool + Send + 'static) -> usize {
+        if self.open.get().is_none() && !self.exists() {
+            return 0;
+        }
+        let Some(OpenLedger { thread, owner }) = self.open() else { return 0 };
+        let owner = Arc::clone(owner);
+        let cleared = thread.ask(move |connection| {
+            all_or_nothing(connection, |transaction| {
+                let mut query =
+                    transaction.prepare("SELECT registry, repository, digest, owner FROM uploads")?;
+                let rows = query.query_map([], |row| {
+                    let texts: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+                    Ok(texts)
+                })?;
+                let mut cleared = 0;
+                for [registry, repository, digest, whose] in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+                    if is_meant(&registry) && owner.may_take(&whose) {
+                        let remove =
+                            "DELETE FROM uploads WHERE registry = ?1 AND repository = ?2 AND digest = ?3";
+                        cleared += transaction.execute(remove, params![registry, repository, digest])?;
+                    }
+                }
+                Ok(cleared)
+            })
+        });
+        cleared.unwrap_or(0)
+    }
+}
+
+/// None where the names are not such as this program writes.
+fn kept(row: &Row<'_>) -> rusqlite::Result<Option<KeptUpload>> {
+    let [repository, digest]: [String; 2] = [row.get(1)?, row.get(2)?];
+    let (Ok(repository), Ok(digest)) = (repository.parse(), digest.parse()) else { return Ok(None) };
+    let count = |column: usize| -> rusqlite::Result<u64> {
+        Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+    };
+    Ok(Some(KeptUpload {
+        upload: UploadKey { registry: row.get(0)?, repository, digest },
+        size: count(3)?,
+        acknowledged: count(4)?,
+        used_at: row.get(5)?,
+        expires_at: row.get(6)?,
+    }))
+}
+
+/// A session, when it was last used, and by whom.
+fn find(
+    transaction: &Transaction<'_>,
+    upload: &UploadKey,
+) -> rusqlite::Result<Option<(StoredSession, i64, String)>> {
+    let query = "SELECT location, size, acknowledged, sent, opened_at, lifetime, used_at, owner FROM uploads
+         WHERE registry = ?1 AND repository = ?2 AND digest = ?3";
+    let UploadKey { registry, repository, digest } = upload;
+    let key = params![registry, repository.as_str(), digest.to_string()];
+    transaction.query_row(query, key, |row| Ok((session(row)?, row.get(6)?, row.get(7)?))).optional()
+}
+
+fn session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
+    let count = |column: usize| -> rusqlite::Result<u64> {
+        Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+    };
+    Ok(StoredSession {
+        location: row.get::<_, String>(0)?.into(),
+        size: count(1)?,
+        acknowledged: count(2)?,
+        sent: count(3)?,
+        opened_at: row.get(4)?,
+        lifetime: u32::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
+    })
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    upload: &UploadKey,
+    session: &StoredSession,
+    owner: &str,
+) -> rusqlite::Result<()> {
+    use secrecy::ExposeSecret as _;
+    let insert =
+        "INSERT OR REPLACE INTO uploads (registry, repository, digest, location, size, acknowledged, sent,
+         opened_at, used_at, lifetime, owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    transaction.execute(
+        insert,
+        params![
+            upload.registry,
+            upload.repository.as_str(),
+            upload.digest.to_string(),
+            session.location.expose_secret(),
+            signed(session.size),
+            signed(session.acknowledged),
+            signed(session.sent),
+            session.opened_at,
+            now(),
+            session.lifetime,
+            owner
+        ],
+    )?;
+    Ok(())
+}
+
+fn remove(transaction: &Transaction<'_>, upload: &UploadKey) -> rusqlite::Result<()> {
+    let remove = "DELETE FROM uploads WHERE registry = ?1 AND repository = ?2 AND digest = ?3";
+    let UploadKey { registry, repository, digest } = upload;
+    transaction.execute(remove, params![registry, repository.as_str(), digest.to_string()])?;
+    Ok(())
+}
