@@ -19,8 +19,9 @@ use crate::registry::retry::Replay;
 /// A body that broke sooner than this says nothing of the link: what it was handed may not have left this machine.
 const MEASURED_AFTER: Duration = Duration::from_secs(5);
 
-/// What takes no longer is sent again by a later run: the ledger costs the disk more than that costs the link.
+/// What is smaller and takes no longer is sent again by a later run: the ledger costs the disk more than that costs the link.
 const KEPT_AFTER: Duration = Duration::from_millis(500);
+const KEPT_AT_ONCE_BYTES: u64 = 8 << 20;
 
 /// Where an upload stopped.
 pub(super) struct Stopped {
@@ -78,7 +79,7 @@ impl Registry {
     ) -> Result<Option<Url>, RegistryError> {
         let mut sending = pin!(self.send_one(upload, session, request));
         if self.is_worth_keeping(upload, request) {
-            if !session.is_kept() {
+            if !session.is_kept() && upload.body.len() < KEPT_AT_ONCE_BYTES {
                 tokio::select! {
                     biased;
                     sent = &mut sending => return sent,
