@@ -167,7 +167,8 @@ impl State {
     pub(crate) fn clear(&self, with_history: bool) -> bool {
         let cleared = self.write_and_wait(move |transaction| {
             let tables =
-                "DELETE FROM catalogs; DELETE FROM layers; DELETE FROM gate_verdicts; DELETE FROM mirrors;";
+                "DELETE FROM catalogs; DELETE FROM layers; DELETE FROM gate_verdicts; DELETE FROM sums; \
+                 DELETE FROM mirrors;";
             transaction.execute_batch(tables)?;
             if with_history {
                 transaction.execute_batch("DELETE FROM run_mirrors; DELETE FROM runs;")?;

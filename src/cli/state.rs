@@ -74,7 +74,7 @@ fn show(args: &ShowArgs, output: &Output) -> Done {
     if args.json {
         Output::document(&document)?;
     } else {
-        Output::result(&text(&document));
+        Output::result(&text(&document))?;
     }
     Ok(Exit::Complete)
 }
@@ -135,6 +135,6 @@ fn clear(args: &ClearArgs, output: &Output) -> Done {
         return Err(Failure::usage(format!("{}: nothing was forgotten: {notes}", folder.display())));
     };
     state.take_notes().iter().for_each(|note| output.note(note));
-    Output::result(&format!("{said}\n"));
+    Output::result(&format!("{said}\n"))?;
     Ok(Exit::Complete)
 }

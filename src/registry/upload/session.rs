@@ -77,7 +77,8 @@ impl UploadSession {
     ) -> Result<Self, String> {
         let door = registry.url("").map_err(|error| error.to_string())?;
         let text = stored.location.expose_secret();
-        let at = location::upload(&door, text, registry.endpoint(), registry.allows_foreign_uploads())?;
+        let at = location::upload(&door, text, registry.endpoint(), registry.upload_hosts())
+            .map_err(|refused| refused.why)?;
         let mut session = Self::new(registry, repository, at);
         if let Some(state) = &mut session.state {
             state.acknowledged = stored.acknowledged;
