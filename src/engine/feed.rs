@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;
 use super::context::{Context, Damage};
 use super::layers::Layers;
-use super::mirror::{self, MaxConcurrency, Tally};
+use super::mirror::{self, Joining, MaxConcurrency, Tally};
 use super::prepare::Preparer;
 use super::reading::{self, Met, Read, ReadSettings, Reader};
 use super::staging::Staging;
@@ -70,6 +71,8 @@ struct Mirrors {
     tallies: Vec<Option<Arc<Tally>>>,
     tasks: FuturesUnordered<BoxFuture<'static, (usize, Result<Outcome, JoinError>)>>,
     aborts: Vec<AbortHandle>,
+    /// Mirrors that have begun and do not follow the list yet.
+    joining: FuturesUnordered<oneshot::Receiver<()>>,
     listeners: Listeners,
     started: Instant,
 }
@@ -90,13 +93,19 @@ impl Mirrors {
     /// ones have to be there first.
     fn begin(&mut self, number: usize, cancel: &CancellationToken, is_early: bool) {
         let context = Arc::clone(&self.contexts[number]);
-        let follower = is_early.then(|| context.work.join(number));
+        let joining = if is_early {
+            Joining::Early(context.work.join(number))
+        } else {
+            let (sender, joined) = oneshot::channel();
+            self.joining.push(joined);
+            Joining::Connected(sender)
+        };
         self.stops[number] = StopSignal::new(cancel);
         let (settings, stop) = (self.settings[number].clone(), self.stops[number].clone());
         let tally = Arc::new(Tally::new(settings.name.clone()));
         self.tallies[number] = Some(Arc::clone(&tally));
         let task =
-            tokio::spawn(mirror::run(number, settings, self.max[number], context, stop, follower, tally));
+            tokio::spawn(mirror::run(number, settings, self.max[number], context, stop, joining, tally));
         self.aborts.push(task.abort_handle());
         self.tasks.push(task.map(move |ended| (number, ended)).boxed());
     }
@@ -241,6 +250,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         settings: all,
         tasks: FuturesUnordered::new(),
         aborts: Vec::new(),
+        joining: FuturesUnordered::new(),
         listeners: listeners.clone(),
         started,
     };
@@ -290,7 +300,8 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
             reader.settings.mirrors_come_later = supervisor.some_wait();
             reading = Some(tokio::task::spawn_blocking(move || reader.read()));
         }
-        if read.is_some() && !supervisor.some_wait() {
+        // What mirrors that have just begun will read is known when they have joined.
+        if read.is_some() && !supervisor.some_wait() && mirrors.joining.is_empty() {
             decoder.settle(false);
         }
         if supervisor.is_done() {
@@ -319,6 +330,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
                 let now = Instant::now();
                 supervisor.ended(number, end, mirrors.gate(number, now), now);
             }
+            Some(_joined) = mirrors.joining.next() => {}
             () = cancel.cancelled(), if !supervisor.is_interrupted() => supervisor.interrupt(),
             Some(()) = OptionFuture::from(look.map(tokio::time::sleep_until)) => {}
         }

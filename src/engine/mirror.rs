@@ -17,6 +17,8 @@ mod verify;
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use self::actor::Actor;
 use self::counts::Counts;
 use self::knowledge::{Expectations, Knowledge};
@@ -38,14 +40,22 @@ use crate::report::{Event, Failure, Outcome};
 /// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the round trip.
 const SMALL_BYTES: u64 = 64 << 10;
 
-/// Does everything on one mirror. One without a follower joins the others when it is connected.
+/// When a mirror joins those that follow the list of images.
+pub(super) enum Joining {
+    /// It has, before it is connected.
+    Early(Follower),
+    /// When it is connected. Then, or when it is given up, the sender goes.
+    Connected(oneshot::Sender<()>),
+}
+
+/// Does everything on one mirror.
 pub(super) async fn run(
     number: usize,
     settings: MirrorSettings,
     max: MaxConcurrency,
     run: Arc<Context>,
     stop: StopSignal,
-    follower: Option<Follower>,
+    joining: Joining,
     tally: Arc<Tally>,
 ) -> Outcome {
     let started = tally.started;
@@ -56,7 +66,14 @@ pub(super) async fn run(
     match connect(settings, &run, stop, &counts, limiter).await {
         Err(failure) => outcome.error = Some(failure),
         Ok(actor) => {
-            let follower = follower.unwrap_or_else(|| run.work.join(number));
+            let follower = match joining {
+                Joining::Early(follower) => follower,
+                Joining::Connected(joined) => {
+                    let follower = run.work.join(number);
+                    drop(joined);
+                    follower
+                }
+            };
             let registry = actor.link.registry.clone();
             actor.work(follower, &mut outcome).await;
             outcome.resume = match registry.keeping() {

@@ -118,6 +118,25 @@ async fn each_mirror_gets_what_its_own_rules_say_and_the_bundle_is_decoded_once(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mirrors_that_are_fed_one_after_the_other_cost_no_more_decoding_than_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut mirrors = Vec::new();
+    for name in ["first", "second", "last"] {
+        mirrors.push(mirror(registry(&folder.path().join(name)).await, Rules::default()));
+    }
+    let parts = |opener: &Opener| opener.decoder.meter().parts_decoded();
+    let alone = opener(folder.path());
+    let other = mirror(registry(&folder.path().join("alone")).await, Rules::default());
+    assert_eq!(push_sample(alone.clone(), &[other]).await.exit(), Exit::Complete);
+    let in_turn = opener(folder.path());
+    let schedule = Schedule { parallel: NonZeroUsize::new(1), ..Schedule::default() };
+    let pushed = push_as(schedule, in_turn.clone(), &mirrors).await;
+    assert_eq!(pushed.exit(), Exit::Complete, "{:#?}", pushed.outcomes);
+    assert!(parts(&alone) > 0);
+    assert_eq!(parts(&in_turn), parts(&alone));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rules_that_do_not_fit_the_bundle_cost_only_their_own_mirror() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
