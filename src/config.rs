@@ -33,7 +33,7 @@ use crate::small_file;
 pub(crate) use bundles::{BundleFiles, Candidate, NoBundle, SETTLED_AFTER_SECONDS};
 use paths::Variable;
 pub(crate) use shard::Shard;
-pub(crate) use sites::{Config, Credentials, PasswordSource, Site, Wave};
+pub(crate) use sites::{Config, Credentials, PasswordSource, Site, StageSettings, Wave};
 pub(crate) use values::{Accepted, IfRunning, LayerFormat, VerifyLevel, listen_address};
 
 /// A sites file that was read: what it says, if nothing is wrong, and what is wrong with it.

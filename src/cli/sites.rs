@@ -15,7 +15,7 @@ use super::whole_file::WholeFile;
 use super::{Done, file_words};
 use crate::archive::Image;
 use crate::bundle::{Bundle, Opener, free_bytes};
-use crate::config::{Config, Site};
+use crate::config::{Config, Site, StageSettings};
 use crate::decode::StructureKind;
 use crate::engine::{MirrorSettings, forecast, readiness};
 use crate::error::{printable, system_words};
@@ -163,15 +163,23 @@ fn disks(config: &Config, opener: &Opener, bundle: Option<&Bundle>) -> Vec<Check
         spooled.filter_map(|structure| structure.decoded_bytes).sum::<u64>()
     });
     let known = bundle.is_some_and(|bundle| bundle.parts.iter().all(|part| part.structure.is_some()));
-    let spool_entry = room(spool, "spool", decoded.filter(|_| known));
-    let stage = config.stage.as_ref().map(|stage| {
-        let needed = bundle.map(|bundle| stage_bytes(bundle).min(stage.limit_bytes.unwrap_or(u64::MAX)));
-        let held = Stage::bytes_in(&stage.dir);
-        // It is made in the folder above when a run needs it.
-        let made_in = stage.dir.parent().filter(|_| !stage.dir.exists()).unwrap_or(&stage.dir);
-        room(made_in, "stage", needed.map(|needed| needed.saturating_sub(held)))
-    });
-    std::iter::once(spool_entry).chain(stage).collect()
+    let spool_entry = room(spool, spool, "spool", decoded.filter(|_| known));
+    std::iter::once(spool_entry).chain(config.stage.as_ref().map(|stage| stage_room(stage, bundle))).collect()
+}
+
+/// Whether the stage has room. Where it has too little the run goes on without it, so that is a warning.
+fn stage_room(StageSettings { dir, limit_bytes }: &StageSettings, bundle: Option<&Bundle>) -> CheckEntry {
+    let needed = bundle.map(|bundle| stage_bytes(bundle).min(limit_bytes.unwrap_or(u64::MAX)));
+    let needed = needed.map(|needed| needed.saturating_sub(Stage::bytes_in(dir)));
+    // A run makes it, below what is there.
+    let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    let there = whole.ancestors().find(|folder| folder.is_dir()).unwrap_or(&whole);
+    let entry = room(dir, there, "stage", needed);
+    if entry.state != CheckState::Failed {
+        return entry;
+    }
+    let message = format!("{}: what finds no room is not kept", entry.message);
+    CheckEntry { state: CheckState::Warning, message, ..entry }
 }
 
 /// The most that a stage takes for a bundle: what compressing saves is not known yet.
@@ -182,10 +190,11 @@ fn stage_bytes(bundle: &Bundle) -> u64 {
     layers.values().sum::<u64>() + catalog.blobs.values().map(|blob| blob.size).sum::<u64>()
 }
 
-fn room(folder: &Path, what: &str, needed: Option<u64>) -> CheckEntry {
-    let (free, shown) = (free_bytes(folder), folder.display());
+/// The room of a folder, which is that of another one where it is not there yet.
+fn room(folder: &Path, there: &Path, what: &str, needed: Option<u64>) -> CheckEntry {
+    let (free, shown) = (free_bytes(there), folder.display());
     let key = if what == "spool" { "spool_dir" } else { "stage: {dir: …}" };
-    if !folder.is_dir() {
+    if !there.is_dir() {
         let failure = Failure::usage(format!("{what} {shown}: there is no such folder"));
         return bad(
             Aspect::Disk,

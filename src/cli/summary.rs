@@ -64,7 +64,7 @@ pub(super) fn stage(document: &Document) -> String {
         stage;
     let left_out = match images_left_out {
         0 => String::new(),
-        many => format!(", {} not", count(*many, "image")),
+        many => format!(", {many} not"),
     };
     format!(
         "stage {}: {} whole{left_out}; {} ({}) put there, {} ({}) read there\n",

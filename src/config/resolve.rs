@@ -10,7 +10,7 @@ use super::bundles::BundlePath;
 use super::keys::{At, OrNone};
 use super::sites::{
     ClientCertificateFiles, Config, Credentials, Gate, Group, KeptRuns, Metrics, PasswordSource, Site,
-    SiteCare, Stage, Wave,
+    SiteCare, StageSettings, Wave,
 };
 use super::values::{ConflictWinner, Glob, IfRunning, LayerFormat, Place, VerifyLevel};
 use super::written::{CredentialKeys, GroupKeys, Settings, SiteKeys, SitesFile, WindowKeys};
@@ -71,7 +71,7 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
         stage: file.stage.as_ref().and_then(|stage| {
             let stage = &stage.value;
             let limit_bytes = stage.limit.as_ref().map(|limit| limit.value.0);
-            Some(Stage { dir: stage.dir.as_ref()?.value.below(folder), limit_bytes })
+            Some(StageSettings { dir: stage.dir.as_ref()?.value.below(folder), limit_bytes })
         }),
         state_dir: file.state_dir.as_ref().map(|path| path.value.below(folder)),
         spool_dir: file.spool_dir.as_ref().map(|path| path.value.below(folder)),

@@ -17,7 +17,7 @@ use crate::units::Rate;
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub bundles: Vec<BundlePath>,
-    pub stage: Option<Stage>,
+    pub stage: Option<StageSettings>,
     pub state_dir: Option<PathBuf>,
     pub spool_dir: Option<PathBuf>,
     pub spool_limit_bytes: Option<u64>,
@@ -41,7 +41,7 @@ pub(crate) struct Config {
 
 /// What is kept for sites that come later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stage {
+pub(crate) struct StageSettings {
     pub dir: PathBuf,
     pub limit_bytes: Option<u64>,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -164,6 +165,32 @@ fn a_stage_that_is_full_is_said_once_and_fails_nothing() {
     );
     let taken: u64 = room.blobs().iter().map(|path| path.metadata().unwrap().len()).sum();
     assert!(taken <= 1024, "{taken}");
+}
+
+#[test]
+fn the_day_before_it_is_looked_whether_the_stage_has_room() {
+    let room = Room::of(&docker_archive());
+    let registry = ScriptedRegistry::strict();
+    let file = room.file().site("one", &registry.host(), "");
+    let stage = || {
+        let mut check = crate::support::layercast();
+        check.args(["sites", "check", "--json", "-c"]).arg(file.write());
+        let output = crate::support::within(Duration::from_secs(60), check);
+        assert_eq!(output.status.code(), Some(0));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["machine"][1]["message"].as_str().unwrap().to_owned()
+    };
+    // The most that it may take: what compressing saves is not known before.
+    let needed_kib = |message: &str| -> f64 {
+        let (_, needed) = message.split_once("free, ").unwrap();
+        needed.strip_suffix(" KiB needed").unwrap().parse().unwrap()
+    };
+    let before = stage();
+    assert!(before.contains(&room.stage().display().to_string()) && needed_kib(&before) > 250.0, "{before}");
+    assert!(!room.stage().exists());
+    file.sync(&[]).complete();
+    let after = stage();
+    assert!(needed_kib(&after) < 25.0, "{after}");
 }
 
 #[test]
