@@ -49,6 +49,8 @@ pub(super) struct Account {
 #[derive(Debug, Default)]
 struct Streak {
     refused: usize,
+    /// How many were ever refused.
+    ever_refused: u64,
     was_taken: bool,
     /// Places that are used up by those that were refused.
     used_up: usize,
@@ -68,19 +70,21 @@ pub(super) struct LoginAttempt {
     account: Arc<Account>,
     /// None where the login goes along with a request and is not in doubt.
     place: Option<OwnedSemaphorePermit>,
+    /// How many were ever refused when it began. That it is taken says nothing of those that were refused since.
+    refused_before: u64,
 }
 
 impl Account {
     /// Waits until one more login may be tried; none may after too many refusals.
     pub(super) async fn log_in(self: &Arc<Self>) -> Option<LoginAttempt> {
         let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
-        Some(LoginAttempt { account: Arc::clone(self), place: Some(place) })
+        Some(LoginAttempt::new(self, Some(place)))
     }
 
     /// The same, without waiting.
     pub(super) fn try_log_in(self: &Arc<Self>) -> Option<LoginAttempt> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(LoginAttempt { account: Arc::clone(self), place: Some(place) })
+        Some(LoginAttempt::new(self, Some(place)))
     }
 
     /// The same for a login that goes along with every request: any number of them while it is not in doubt, which is as long
@@ -89,7 +93,7 @@ impl Account {
         if self.is_in_doubt() {
             return self.log_in().await;
         }
-        Some(LoginAttempt { account: Arc::clone(self), place: None })
+        Some(LoginAttempt::new(self, None))
     }
 
     /// Whether no login was taken yet, or one was refused since.
@@ -100,17 +104,28 @@ impl Account {
 }
 
 impl LoginAttempt {
-    /// The next one that is refused is the first in its row.
+    fn new(account: &Arc<Account>, place: Option<OwnedSemaphorePermit>) -> Self {
+        let refused_before = account.streak.lock().ever_refused;
+        Self { account: Arc::clone(account), place, refused_before }
+    }
+
+    /// What was refused before it began counts no more.
     pub(super) fn taken(self) {
         let mut streak = self.account.streak.lock();
-        let used_up =
-            std::mem::replace(&mut *streak, Streak { was_taken: true, ..Streak::default() }).used_up;
-        self.account.places.add_permits(used_up);
+        let since = usize::try_from(streak.ever_refused - self.refused_before).unwrap_or(usize::MAX);
+        let forgiven = streak.refused.saturating_sub(since);
+        let free = streak.used_up.min(forgiven);
+        streak.was_taken = true;
+        streak.refused -= forgiven;
+        streak.used_up -= free;
+        streak.owed = streak.owed.min(streak.refused);
+        self.account.places.add_permits(free);
     }
 
     pub(super) fn refused(mut self) {
         let mut streak = self.account.streak.lock();
         streak.refused += 1;
+        streak.ever_refused += 1;
         // The place is used up, for as long as none is taken.
         let used_up = match self.place.take() {
             Some(place) => {
@@ -194,6 +209,10 @@ mod tests {
         assert!(account.try_log_in().is_none(), "two are under way, and one was refused");
         other.taken();
         drop(last);
+        let mut all: Vec<_> = std::iter::from_fn(|| account.try_log_in()).collect();
+        assert_eq!(all.len(), MAX_REFUSALS - 1, "what was taken began before the refusal");
+        all.pop().unwrap().taken();
+        all.clear();
         let all: Vec<_> = std::iter::from_fn(|| account.try_log_in()).collect();
         assert_eq!(all.len(), MAX_REFUSALS);
     }
