@@ -4,6 +4,7 @@
 //! <https://github.com/containerd/containerd/blob/v1.7.0/docs/cri/registry.md>
 
 mod configs;
+mod keys;
 mod misplaced;
 mod registry;
 mod stops;

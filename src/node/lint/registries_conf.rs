@@ -9,6 +9,7 @@ mod location;
 mod place;
 mod reference;
 mod registry;
+mod table;
 mod types;
 
 pub(super) use drop_ins::check as check_drop_ins;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::SetFindings;
-use super::registry::unknown;
+use super::keys::unknown;
 use crate::document::Node;
 use crate::node::containerd::Branch;
 use crate::node::hosts::Version;

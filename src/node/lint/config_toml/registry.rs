@@ -1,7 +1,8 @@
 //! The table `registry`: mirrors and their endpoints, and the settings for hosts.
 
-use super::{SetFindings, configs, is_rancher};
-use crate::document::{Node, Position, nearest};
+use super::keys::unknown;
+use super::{SetFindings, configs};
+use crate::document::{Node, Position};
 use crate::node::containerd::{Branch, Item, Registry};
 use crate::node::hosts::{self, Version};
 use crate::node::lint::{FileFindings, Files, url};
@@ -51,27 +52,6 @@ pub(super) fn check(
             findings.of(auth.at.file).readable_password(auth.at.at);
         }
     }
-}
-
-/// Keys that containerd does not know. Tells whether there is one.
-pub(super) fn unknown(findings: &mut SetFindings<'_>, table: &[Branch], known: &[&str], place: &str) -> bool {
-    let mut found = false;
-    for branch in table.iter().filter(|branch| !known.contains(&branch.name.as_str())) {
-        // The containerd of k3s and RKE2 knows one more.
-        if branch.name == "rewrite" && is_rancher(&findings.set.files[branch.at.file]) {
-            continue;
-        }
-        found = true;
-        let meant =
-            nearest(&branch.name, known).map(|key| format!(": did you mean {key}?")).unwrap_or_default();
-        let words = [
-            format!("{place} has no key {:?}", branch.name),
-            "it is passed over without a word, and what it was to say is not said".to_owned(),
-            format!("known are {}{meant}", known.join(", ")),
-        ];
-        findings.error("unknown-key", branch.at, words);
-    }
-    found
 }
 
 fn mirror_name(findings: &mut SetFindings<'_>, mirror: &Branch, mirrors: &[Branch]) {

@@ -1,6 +1,6 @@
 //! Prefixes and locations: what an image's name is held against, and what it is made of it.
 
-use super::registry::Registry;
+use super::table::Registry;
 use super::{reference, refused};
 use crate::document::{Position, Severity};
 use crate::node::lint::{FileFindings, url};
