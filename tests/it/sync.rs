@@ -219,7 +219,7 @@ fn the_sum_of_a_bundle_is_in_the_report_and_remembered_until_somebody_touches_it
     std::fs::write(&beside, format!("{sum}  {}\n", path.file_name().unwrap().to_str().unwrap())).unwrap();
     let registry = ScriptedRegistry::strict();
     let file = SitesFile::new(folder.path(), &path).site("one", &registry.host(), "");
-    let known = || file.sync(&[]).complete().report["sync"]["bundles"][0]["sha256"].clone();
+    let known = || file.sync(&[]).complete().report["bundles"][0]["sha256"].clone();
     assert_eq!(known(), Value::from(sum.clone()));
     std::fs::remove_file(&beside).unwrap();
     assert_eq!(known(), Value::from(sum));
