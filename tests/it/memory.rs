@@ -204,7 +204,7 @@ fn a_limit_that_is_too_small_is_said_before_anything_is_decoded_with_the_number_
     let registry = Registry::docker();
     let refused = Push::to(&registry).source(&source).flag("--spool-limit=1MiB").run();
     assert_eq!(refused.exit, 1, "{}", refused.said());
-    assert!(refused.said().contains("--spool-limit BYTES` to 4 MiB or more"), "{}", refused.said());
+    assert!(refused.said().contains("--spool-limit BYTES` to 3136KiB or more"), "{}", refused.said());
     assert_eq!(refused.report["decode"]["bytes"], 0);
 }
 
