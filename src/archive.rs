@@ -28,11 +28,12 @@ mod dir_transport;
 mod directory;
 mod docker_archive;
 mod file_name;
+mod flavours;
 mod imgpkg;
+mod incomplete;
 mod leftovers;
 mod limits;
 mod manifest_json;
-mod marks;
 pub(crate) mod names;
 mod nested;
 mod oc_tree;
@@ -40,7 +41,6 @@ mod oci_layout;
 mod partial;
 mod pool;
 mod registry_tree;
-mod sections;
 mod shared;
 mod sniff;
 mod tar;
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
 
     /// What is in a tree, and in the archives among its files: `sections` asks `nested` for those, which come back here.
     fn read_tree(&self, tree: &mut Tree<'_>, origin: &str, depth: usize) -> Result<Catalog, BundleError> {
-        sections::read(self, tree, origin, depth)
+        flavours::read(self, tree, origin, depth)
     }
 }
 

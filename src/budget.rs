@@ -25,7 +25,7 @@ use std::task::{Context, Poll, Waker};
 pub(crate) use self::allocator::limit_arenas;
 use self::ledger::Ledger;
 pub(crate) use self::machine::default_memory_bytes;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// Less memory does not hold a part for each of two cores.
 pub(crate) const MIN_MEMORY_BYTES: u64 = 32 << 20;
@@ -41,9 +41,9 @@ pub(crate) struct Shares {
     pub bodies: u64,
     /// Disk for spools and compressed layers together.
     pub disk: u64,
-    /// What compressed layers may take of that at the most.
+    /// The limit for compressed layers on disk.
     pub layers_on_disk: u64,
-    /// What decoded parts may take of that at the most, as long as nobody else needs it.
+    /// The limit for decoded parts on disk, which give way to everything else.
     pub parts_on_disk: u64,
 }
 
@@ -65,7 +65,7 @@ impl Default for Shares {
 #[derive(Debug)]
 pub(crate) struct Budget {
     shares: Shares,
-    state: Mutex<State>,
+    state: Mutex<BudgetState>,
     /// Who has spilled parts. Asked while `state` is not locked.
     spilled: Mutex<Vec<Weak<dyn Reclaim>>>,
 }
@@ -77,7 +77,7 @@ pub(crate) trait Reclaim: fmt::Debug + Send + Sync {
 }
 
 #[derive(Debug)]
-struct State {
+struct BudgetState {
     ledger: Ledger,
     /// Images that wait for room, in their order.
     queue: BTreeMap<Ticket, Option<Waker>>,
@@ -106,7 +106,7 @@ pub(crate) struct NoDisk {
 impl Budget {
     pub(crate) fn new(shares: Shares) -> Arc<Self> {
         let ledger = Ledger::new(shares.layers, shares.disk, shares.layers_on_disk, shares.parts_on_disk);
-        let state = State { ledger, queue: BTreeMap::new(), last_ticket: 0 };
+        let state = BudgetState { ledger, queue: BTreeMap::new(), last_ticket: 0 };
         Arc::new(Self { shares, state: Mutex::new(state), spilled: Mutex::default() })
     }
 
@@ -114,7 +114,7 @@ impl Budget {
         &self.shares
     }
 
-    /// What was found in the bundle and not yet read may be so much: half of the memory for parts.
+    /// The limit on bytes that were found in the bundle and are not read yet: half of the memory for parts.
     pub(crate) fn unread_bytes(&self) -> u64 {
         self.shares.parts / 2
     }
@@ -140,10 +140,10 @@ impl Budget {
         LayerBytes { budget: Arc::clone(self), room, in_memory: 0, on_disk: 0 }
     }
 
-    /// Disk for a spool that needs at least so many bytes.
+    /// Reserves disk for a spool that needs at least `at_least` bytes.
     ///
     /// # Errors
-    /// There is not so much.
+    /// The budget is exhausted.
     pub(crate) fn spool(self: &Arc<Self>, at_least: u64) -> Result<SpoolRoom, NoDisk> {
         let room = SpoolRoom { budget: Arc::clone(self), bytes: AtomicU64::new(0) };
         room.grow(at_least)?;
@@ -182,7 +182,7 @@ impl Budget {
     }
 }
 
-impl State {
+impl BudgetState {
     fn wake_first(&mut self) -> Option<Waker> {
         self.queue.first_entry().and_then(|mut first| first.get_mut().take())
     }
@@ -291,7 +291,7 @@ impl LayerBytes {
     /// Takes more, and says how much of it is memory: the rest is disk.
     ///
     /// # Errors
-    /// There is not so much. What keeps to its room never comes to that.
+    /// The budget is exhausted. It never is for what keeps to its room.
     pub(crate) fn grow(&mut self, bytes: u64) -> Result<u64, NoLayerRoom> {
         let mut state = self.budget.state.lock();
         let untaken = self.room.as_ref().map_or(0, |room| room.untaken.load(Ordering::Relaxed));
@@ -349,7 +349,7 @@ impl SpoolRoom {
     /// Takes more.
     ///
     /// # Errors
-    /// There is not so much.
+    /// The budget is exhausted.
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), NoDisk> {
         let limit = self.budget.shares.disk;
         let excess = {
@@ -362,7 +362,7 @@ impl SpoolRoom {
         Ok(())
     }
 
-    /// Does not need so many any more.
+    /// Releases `bytes`.
     pub(crate) fn give_back(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.budget.give_back(|ledger| ledger.unspool(bytes));

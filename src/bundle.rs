@@ -4,8 +4,8 @@
 //! takes: the pool of threads, the decoder, the state. Mirrors come after it.
 
 mod accept;
+mod context;
 mod open;
-mod opener;
 mod recall;
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ use crate::state::{BundleIdentity, State};
 use crate::units;
 
 pub use accept::Accept;
-pub(crate) use opener::{Opener, Resources, free_bytes};
+pub(crate) use context::{Opener, Resources, free_bytes};
 pub(crate) use recall::{KnownLayers, LayerKey, LayerRecall};
 
 /// Something to open.

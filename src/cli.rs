@@ -1,5 +1,6 @@
 //! The command line. One file for each verb; nothing below this module prints or reads the environment.
 
+mod atomic_file;
 mod bench;
 mod bundle;
 mod cluster;
@@ -15,17 +16,17 @@ mod left_out;
 mod lock;
 mod metrics;
 mod mirror;
-mod mirrors;
+mod mirror_args;
+mod mirror_values;
 mod notify;
 mod output;
-mod per_mirror;
 mod plan;
 mod push;
 mod quickstart;
 mod report;
 mod rules;
 mod serve;
-mod site_mirror;
+mod site_settings;
 mod sites;
 mod sites_file;
 mod stage;
@@ -34,7 +35,6 @@ mod summary;
 mod sync;
 mod update;
 mod verify;
-mod whole_file;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -92,7 +92,7 @@ enum Command {
         #[command(subcommand)]
         what: config::ConfigDo,
     },
-    /// Show what earlier runs came to
+    /// Show the results of earlier runs
     History(history::Args),
     /// Show or forget what is remembered between runs
     #[command(arg_required_else_help = true)]
@@ -106,7 +106,7 @@ enum Command {
         #[command(subcommand)]
         what: report::ReportDo,
     },
-    /// What nodes are told of a mirror: render it, lint it, check it
+    /// Render, lint and check the mirror configuration of nodes
     #[command(arg_required_else_help = true)]
     Mirror {
         #[command(subcommand)]

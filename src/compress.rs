@@ -142,7 +142,8 @@ fn compress(
     settings: &SpillSettings,
     cpu: &CpuTime,
 ) -> Result<LayerBlob, BundleError> {
-    let mut blob = Blob { spill: spill::Writer::new(settings), hasher: Hasher::new(Algorithm::Sha256) };
+    let mut blob =
+        BlobBuilder { spill: spill::Writer::new(settings), hasher: Hasher::new(Algorithm::Sha256) };
     let mut plain_hash = layer.diff_id.hasher();
     let mut window = read_window(layer, 0)?;
     let mut offset = window.len() as u64;
@@ -172,12 +173,12 @@ fn compress(
 }
 
 /// What has been put together of a blob.
-struct Blob<'a> {
+struct BlobBuilder<'a> {
     spill: spill::Writer<'a>,
     hasher: Hasher,
 }
 
-impl Blob<'_> {
+impl BlobBuilder<'_> {
     fn put(&mut self, members: Vec<Vec<u8>>) -> Result<(), BundleError> {
         for member in members {
             self.hasher.update(&member);

@@ -30,7 +30,7 @@ mod volume;
 mod xz;
 mod zstd;
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::fmt;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

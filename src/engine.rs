@@ -7,6 +7,7 @@
 
 mod backlog;
 mod body;
+mod checksums;
 mod context;
 mod elsewhere;
 mod failure;
@@ -17,16 +18,15 @@ mod image;
 mod layers;
 mod line;
 mod mirror;
+pub(crate) mod preflight;
 mod prepare;
+mod prepared;
 mod push;
 mod read_back;
-pub(crate) mod readiness;
 mod reading;
-mod ready;
 mod staged_body;
 mod staging;
 mod stop;
-mod sums;
 mod supervisor;
 mod synthesis;
 #[cfg(test)]
@@ -49,11 +49,11 @@ use crate::report::Listeners;
 use crate::schedule::Window;
 use crate::state::Retention;
 
+pub(crate) use checksums::ExpectedSum;
 use context::Context;
 pub(crate) use history::Locks;
 pub(crate) use push::{PushResult, push};
 pub(crate) use reading::Met;
-pub(crate) use sums::ExpectedSum;
 pub(crate) use supervisor::Schedule;
 
 /// All that a push needs to know.
@@ -111,7 +111,7 @@ pub(crate) enum Verification {
 pub(crate) struct Care {
     /// Ask for every blob, also of images whose manifest is there: the mirror may have lost some.
     pub recheck: bool,
-    /// Move no tag that stands for another image.
+    /// Do not overwrite tags that point to another image.
     pub no_overwrite: bool,
     /// How far it is looked after that the images are there.
     pub verification: Verification,

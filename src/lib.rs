@@ -51,10 +51,10 @@ mod clock;
 mod error;
 mod exit;
 mod hook;
+mod locks;
 mod program;
 mod schedule;
 mod small_file;
-mod sync;
 #[cfg(test)]
 mod testing;
 mod units;

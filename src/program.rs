@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::clock::Instant;
 use crate::error::printable;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// How much of its last words a person is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 300;

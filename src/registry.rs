@@ -24,7 +24,6 @@ mod hint;
 mod host;
 mod hosts;
 mod kind;
-mod lasting;
 mod location;
 mod manifests;
 mod memory;
@@ -36,6 +35,7 @@ mod redact;
 mod resolver;
 mod retry;
 mod sample;
+mod server_errors;
 mod sources;
 #[cfg(test)]
 mod testing;

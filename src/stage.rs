@@ -4,7 +4,7 @@
 //! disk, so other tools read it and it is a bundle itself. For each bundle it has a [`Mark`]: what is in the bundle, which of
 //! its images are whole in the stage, what layers became. A run whose bundle has one decodes nothing to know what is in it.
 //!
-//! Nothing in it is believed: each blob is hashed once in a run, before its first byte is given out. One that is wrong is
+//! Nothing in it is trusted: each blob is hashed once in a run, before its first byte is given out. One that is wrong is
 //! removed, and the bundle is read in its place. So nothing that happens to the folder costs more than time. Many runs may use
 //! one at once: see `folder` for the locks.
 
@@ -31,8 +31,8 @@ pub(crate) use marks::OpenedBundle;
 use self::blobs::FileVersion;
 use self::folder::{StageFolder, Stamp};
 use self::marks::Used;
+use crate::locks::Mutex;
 use crate::oci::Digest;
-use crate::sync::Mutex;
 use crate::units::ByteCount;
 
 /// The stage, open for a run. Everything but [`Stage::has`], [`Stage::is_checked`] and the figures may wait for a disk.

@@ -4,7 +4,7 @@
 //! and it is a hint: **no call fails.** A home that cannot be written, a disk that is full, a damaged file: then nothing is
 //! remembered, [`State::take_notes`] says why, and the run costs what a first run costs.
 //!
-//! What is remembered can be wrong without harm to a mirror, because nothing is believed that is not checked again:
+//! What is remembered can be wrong without harm to a mirror, because nothing is trusted that is not checked again:
 //! * a kept catalog says where bytes lie and what digest they have; they are hashed on their way, and the last chunk of a
 //!   blob with another digest is never sent. Manifests are hashed when the catalog is loaded.
 //! * a remembered layer names a blob by digest; whether a mirror has it is the mirror's word, and what is sent is hashed.

@@ -30,7 +30,7 @@ const FOREIGN: &str = "docker save leaves out layers of Windows base images that
 /// An entry of `manifest.json`. jib writes its keys in lower case.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an image with Config, RepoTags and Layers")]
-pub(super) struct Entry {
+pub(super) struct SavedImage {
     #[serde(rename = "Config", alias = "config")]
     config: String,
     #[serde(rename = "RepoTags", alias = "repoTags", default)]
@@ -72,11 +72,11 @@ pub(super) struct Saved {
 }
 
 /// The entries of `manifest.json`, where it is one of Docker's.
-pub(super) fn entries(manifest_json: &Bytes) -> Result<Vec<Entry>, BundleError> {
+pub(super) fn entries(manifest_json: &Bytes) -> Result<Vec<SavedImage>, BundleError> {
     parse_json(manifest_json)
 }
 
-impl Entry {
+impl SavedImage {
     /// What messages call the image.
     pub(super) fn label(&self) -> String {
         printable(self.repo_tags.iter().flatten().next().unwrap_or(&self.config))

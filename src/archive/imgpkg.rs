@@ -15,16 +15,16 @@ use crate::oci::{Descriptor, Digest, Reference};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", expecting = "an image or an index of imgpkg")]
-struct Entry {
-    image: Option<Image>,
+struct LockedImage {
+    image: Option<ImgpkgImage>,
     image_index: Option<Index>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", expecting = "an image of imgpkg")]
-struct Image {
-    config: Document,
-    manifest: Document,
+struct ImgpkgImage {
+    config: ImgpkgDocument,
+    manifest: ImgpkgDocument,
     #[serde(flatten)]
     names: Names,
 }
@@ -32,10 +32,10 @@ struct Image {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", expecting = "an index of imgpkg")]
 struct Index {
-    images: Option<Vec<Image>>,
+    images: Option<Vec<ImgpkgImage>>,
     indexes: Option<Vec<Index>>,
     #[serde(flatten)]
-    document: Document,
+    document: ImgpkgDocument,
     #[serde(flatten)]
     names: Names,
 }
@@ -43,7 +43,7 @@ struct Index {
 /// A document of a registry, byte for byte, as a JSON string.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", expecting = "a document of imgpkg")]
-struct Document {
+struct ImgpkgDocument {
     #[serde(default)]
     media_type: String,
     digest: Digest,
@@ -72,13 +72,13 @@ pub(super) fn read(
     position: u64,
     pool: &mut Pool<'_>,
 ) -> Result<Vec<Listed>, BundleError> {
-    let entries: Vec<Entry> = parse_json(manifest_json)?;
+    let entries: Vec<LockedImage> = parse_json(manifest_json)?;
     let mut listed = Vec::new();
     for entry in entries {
         let (top, names) = match entry {
-            Entry { image_index: Some(index), .. } => (add_index(&index, position, pool), index.names),
-            Entry { image: Some(image), .. } => (add_image(&image, position, pool), image.names),
-            Entry { image: None, image_index: None } => continue,
+            LockedImage { image_index: Some(index), .. } => (add_index(&index, position, pool), index.names),
+            LockedImage { image: Some(image), .. } => (add_image(&image, position, pool), image.names),
+            LockedImage { image: None, image_index: None } => continue,
         };
         let visited = pool.visit(&top)?.err();
         let label =
@@ -100,12 +100,12 @@ fn add_index(index: &Index, position: u64, pool: &mut Pool<'_>) -> Descriptor {
     index.document.add(position, pool)
 }
 
-fn add_image(image: &Image, position: u64, pool: &mut Pool<'_>) -> Descriptor {
+fn add_image(image: &ImgpkgImage, position: u64, pool: &mut Pool<'_>) -> Descriptor {
     image.config.add(position, pool);
     image.manifest.add(position, pool)
 }
 
-impl Document {
+impl ImgpkgDocument {
     fn add(&self, position: u64, pool: &mut Pool<'_>) -> Descriptor {
         pool.add_inline(self.digest, Bytes::from(self.raw.clone().into_bytes()), position);
         Descriptor {

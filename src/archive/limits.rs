@@ -50,13 +50,13 @@ impl Default for Limits {
 /// What is left of the limits that count over a whole bundle, however many archives it is made of.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    entries: Counter,
-    descriptors: Counter,
+    entries: BoundedCount,
+    descriptors: BoundedCount,
     to_keep: Cell<u64>,
 }
 
 #[derive(Debug)]
-struct Counter {
+struct BoundedCount {
     what: &'static str,
     limit: usize,
     taken: Cell<usize>,
@@ -64,7 +64,7 @@ struct Counter {
 
 impl Allowance {
     pub(super) fn new(limits: &Limits) -> Self {
-        let counter = |what, limit| Counter { what, limit, taken: Cell::new(0) };
+        let counter = |what, limit| BoundedCount { what, limit, taken: Cell::new(0) };
         Self {
             entries: counter("members", limits.entries),
             descriptors: counter("descriptors", limits.descriptors),
@@ -98,7 +98,7 @@ impl Allowance {
     }
 }
 
-impl Counter {
+impl BoundedCount {
     fn take(&self, count: usize) -> Result<(), BundleError> {
         self.taken.set(self.taken.get().saturating_add(count));
         if self.taken.get() <= self.limit {

@@ -18,21 +18,21 @@ use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Descriptor, Digest};
 
 /// A manifest of the tree: `<folder>v2/<repository>/manifests/<reference>`.
-struct Entry<'p> {
+struct ManifestFile<'p> {
     /// With its slash, `v2/` at its end.
     folder: &'p str,
     repository: &'p str,
     reference: &'p str,
 }
 
-fn parse(path: &str) -> Option<Entry<'_>> {
+fn parse(path: &str) -> Option<ManifestFile<'_>> {
     let (repository, reference) = path.rsplit_once("/manifests/")?;
     let mut places = repository.match_indices("v2/").map(|(at, _)| at);
     let at = places.find(|&at| at == 0 || repository[..at].ends_with('/'))?;
     let (folder, repository) = repository.split_at(at + "v2/".len());
     // The storage of a registry has folders that begin with an underscore (`_manifests`), which no repository has.
     let plain = !repository.is_empty() && !reference.contains('/') && !repository.contains("/_");
-    plain.then_some(Entry { folder, repository, reference })
+    plain.then_some(ManifestFile { folder, repository, reference })
 }
 
 /// Whether a path is that of a manifest in such a tree, by tag or digest.
@@ -50,7 +50,7 @@ pub(super) fn folders(tree: &Tree<'_>) -> BTreeSet<String> {
 
 /// A digest as it is in a path: `sha256:<hex>`, or with a dash where a file system has no colons. Tags look like the
 /// latter too (`sha256-<hex>` is where the referrers of an image are listed), so the content has to have that digest.
-fn digest_of(tree: &Tree<'_>, path: &str, entry: &Entry<'_>) -> Option<Digest> {
+fn digest_of(tree: &Tree<'_>, path: &str, entry: &ManifestFile<'_>) -> Option<Digest> {
     if let Ok(digest) = entry.reference.parse() {
         return Some(digest);
     }

@@ -34,7 +34,7 @@ const MAX_UNLISTED_BYTES: u64 = 64 << 10;
 pub(super) struct Pool<'t> {
     reader: &'t Reader<'t>,
     tree: &'t Tree<'t>,
-    places: HashMap<Digest, Vec<BlobSource<'t>>>,
+    places: HashMap<Digest, Vec<BlobPlace<'t>>>,
     manifests: HashMap<Digest, Arc<Manifest>>,
     visits: HashMap<(Digest, u64), Visit>,
     configs: HashMap<Digest, Option<BundleError>>,
@@ -47,7 +47,7 @@ pub(super) struct Pool<'t> {
 
 /// Where content lies.
 #[derive(Debug, Clone)]
-enum BlobSource<'t> {
+enum BlobPlace<'t> {
     Named(&'t str),
     /// Embedded in a document of the bundle.
     Inline(Bytes, u64),
@@ -55,10 +55,10 @@ enum BlobSource<'t> {
 
 impl<'t> Pool<'t> {
     pub(super) fn new(reader: &'t Reader<'t>, tree: &'t Tree<'t>) -> Self {
-        let mut places: HashMap<Digest, Vec<BlobSource<'t>>> = HashMap::new();
+        let mut places: HashMap<Digest, Vec<BlobPlace<'t>>> = HashMap::new();
         for path in tree.paths() {
             if let Some(digest) = digest_of_path(path) {
-                places.entry(digest).or_default().push(BlobSource::Named(path));
+                places.entry(digest).or_default().push(BlobPlace::Named(path));
             }
         }
         Self {
@@ -76,7 +76,7 @@ impl<'t> Pool<'t> {
 
     /// Adds content that stands inside a document at `position`. What its digest is worth is seen when it is used.
     pub(super) fn add_inline(&mut self, digest: Digest, bytes: Bytes, position: u64) {
-        self.places.entry(digest).or_default().push(BlobSource::Inline(bytes, position));
+        self.places.entry(digest).or_default().push(BlobPlace::Inline(bytes, position));
     }
 
     /// Adds a document that has been read and verified in another way (an `index.json` that is an image itself).
@@ -105,8 +105,8 @@ impl<'t> Pool<'t> {
     /// Adds a file that is called by its digest in a way that only its format knows.
     pub(super) fn add_path(&mut self, digest: Digest, path: &'t str) {
         let places = self.places.entry(digest).or_default();
-        if !places.iter().any(|place| matches!(place, BlobSource::Named(known) if *known == path)) {
-            places.push(BlobSource::Named(path));
+        if !places.iter().any(|place| matches!(place, BlobPlace::Named(known) if *known == path)) {
+            places.push(BlobPlace::Named(path));
         }
     }
 
@@ -124,8 +124,8 @@ impl<'t> Pool<'t> {
         });
         let places = named.filter_map(|digest| self.places.get(&digest)).flatten();
         let paths = places.filter_map(|place| match place {
-            BlobSource::Named(path) => Some(*path),
-            BlobSource::Inline(..) => None,
+            BlobPlace::Named(path) => Some(*path),
+            BlobPlace::Inline(..) => None,
         });
         let real = |path: &'t str| self.tree.file(path).ok().flatten().map(|file| file.path.to_owned());
         paths.filter_map(real).collect()
@@ -183,8 +183,8 @@ impl<'t> Pool<'t> {
         let mut wrong = None;
         for place in self.fitting(descriptor)? {
             let bytes = match place {
-                BlobSource::Inline(bytes, _) => bytes.clone(),
-                BlobSource::Named(path) => match self.tree.file(path)? {
+                BlobPlace::Inline(bytes, _) => bytes.clone(),
+                BlobPlace::Named(path) => match self.tree.file(path)? {
                     Some(file) => self.tree.read(file)?,
                     None => continue,
                 },
@@ -225,7 +225,7 @@ impl<'t> Pool<'t> {
     }
 
     /// Where bytes of the right length lie; at least one place.
-    fn fitting(&self, descriptor: &Descriptor) -> Result<Vec<&BlobSource<'t>>, BundleError> {
+    fn fitting(&self, descriptor: &Descriptor) -> Result<Vec<&BlobPlace<'t>>, BundleError> {
         let digest = descriptor.digest;
         let (mut fitting, mut problem) = (Vec::new(), None);
         for place in self.places.get(&digest).into_iter().flatten() {
@@ -247,8 +247,8 @@ impl<'t> Pool<'t> {
 
     fn missing(&self, digest: &Digest) -> BundleError {
         let link = self.places.get(digest).into_iter().flatten().find_map(|place| match place {
-            BlobSource::Named(path) => self.tree.link_target(path).map(|target| (path, target)),
-            BlobSource::Inline(..) => None,
+            BlobPlace::Named(path) => self.tree.link_target(path).map(|target| (path, target)),
+            BlobPlace::Inline(..) => None,
         });
         let is = link.map(|(path, target)| format!(": {path:?} is a link to {target:?}, which is not in it"));
         BundleError::new(
@@ -257,14 +257,14 @@ impl<'t> Pool<'t> {
         )
     }
 
-    fn length(&self, place: &BlobSource<'t>) -> Result<Option<u64>, BundleError> {
+    fn length(&self, place: &BlobPlace<'t>) -> Result<Option<u64>, BundleError> {
         match place {
-            BlobSource::Inline(bytes, _) => Ok(Some(bytes.len() as u64)),
-            BlobSource::Named(path) => Ok(self.tree.file(path)?.map(|file| file.len)),
+            BlobPlace::Inline(bytes, _) => Ok(Some(bytes.len() as u64)),
+            BlobPlace::Named(path) => Ok(self.tree.file(path)?.map(|file| file.len)),
         }
     }
 
-    fn find(&self, descriptor: &Descriptor) -> Result<&BlobSource<'t>, BundleError> {
+    fn find(&self, descriptor: &Descriptor) -> Result<&BlobPlace<'t>, BundleError> {
         self.fitting(descriptor)?.into_iter().next().ok_or_else(|| self.missing(&descriptor.digest))
     }
 
@@ -313,8 +313,8 @@ impl<'t> Pool<'t> {
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob, BundleError> {
         let size = descriptor.size;
         let (extent, order) = match self.find(descriptor)? {
-            BlobSource::Inline(bytes, position) => (Extent::new(Arc::new(bytes.clone()), 0, size), *position),
-            BlobSource::Named(path) => {
+            BlobPlace::Inline(bytes, position) => (Extent::new(Arc::new(bytes.clone()), 0, size), *position),
+            BlobPlace::Named(path) => {
                 let missing = || BundleError::new(Fault::MissingBlob, format!("{path:?} is not a file"));
                 let file = self.tree.file(path)?.ok_or_else(missing)?;
                 (self.tree.extent(file)?, file.position)

@@ -21,7 +21,7 @@ const MAX_LINK_BYTES: u64 = 256;
 const REPOSITORIES: &str = "repositories/";
 
 /// A link of a registry's storage.
-struct Link<'p> {
+struct LinkFile<'p> {
     /// The folder with `repositories/` and `blobs/`, with its slash.
     folder: &'p str,
     repository: &'p str,
@@ -37,12 +37,12 @@ enum LinkKind<'p> {
     Revision(Digest),
 }
 
-fn parse(path: &str) -> Option<Link<'_>> {
+fn parse(path: &str) -> Option<LinkFile<'_>> {
     parse_distribution(path).or_else(|| parse_serve(path))
 }
 
 /// `<folder>repositories/<repository>/_tags/<tag>`, `<folder>repositories/<repository>/_manifests/<algorithm>/<hex>`
-fn parse_serve(path: &str) -> Option<Link<'_>> {
+fn parse_serve(path: &str) -> Option<LinkFile<'_>> {
     let (repository, kind) = if let Some((repository, tag)) = path.split_once("/_tags/") {
         (repository, (!tag.contains('/')).then_some(LinkKind::Tag(tag))?)
     } else {
@@ -53,11 +53,11 @@ fn parse_serve(path: &str) -> Option<Link<'_>> {
     let mut places = repository.match_indices(REPOSITORIES).map(|(at, _)| at);
     let at = places.find(|&at| at == 0 || repository[..at].ends_with('/'))?;
     let (folder, repository) = repository.split_at(at);
-    Some(Link { folder, repository: repository.strip_prefix(REPOSITORIES)?, kind })
+    Some(LinkFile { folder, repository: repository.strip_prefix(REPOSITORIES)?, kind })
 }
 
 /// `<folder>v2/repositories/<repository>/_manifests/…/link`
-fn parse_distribution(path: &str) -> Option<Link<'_>> {
+fn parse_distribution(path: &str) -> Option<LinkFile<'_>> {
     let (repository, rest) = path.strip_suffix("/link")?.split_once("/_manifests/")?;
     let kind = match rest.split('/').collect::<Vec<_>>().as_slice() {
         ["tags", tag, "current"] => LinkKind::Tag(tag),
@@ -68,7 +68,7 @@ fn parse_distribution(path: &str) -> Option<Link<'_>> {
     let mut places = repository.match_indices("v2/repositories/").map(|(at, _)| at);
     let at = places.find(|&at| at == 0 || repository[..at].ends_with('/'))?;
     let (folder, repository) = repository.split_at(at + "v2/".len());
-    Some(Link { folder, repository: repository.strip_prefix(REPOSITORIES)?, kind })
+    Some(LinkFile { folder, repository: repository.strip_prefix(REPOSITORIES)?, kind })
 }
 
 /// The folders of a tree below which a registry keeps its `repositories/` and `blobs/`.

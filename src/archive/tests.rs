@@ -1128,7 +1128,7 @@ fn what_is_no_bundle_is_told_what_it_seems_to_be() {
 
 /// A space that tells which blocks of it were read.
 #[derive(Debug)]
-struct Watched(Bytes, crate::sync::Mutex<u64>);
+struct Watched(Bytes, crate::locks::Mutex<u64>);
 
 impl ByteSpace for Watched {
     fn len(&self) -> Result<u64, BundleError> {
@@ -1150,7 +1150,7 @@ fn layers_are_not_read_and_the_last_of_two_members_counts() {
     let mut files = blobs.layout("", &[image]);
     let layout = files[0].clone();
     files.insert(0, (layout.0, b"not this one".to_vec()));
-    let watched = Arc::new(Watched(tar_of(&files).into(), crate::sync::Mutex::default()));
+    let watched = Arc::new(Watched(tar_of(&files).into(), crate::locks::Mutex::default()));
     let space: Arc<dyn ByteSpace> = Arc::<Watched>::clone(&watched);
     let catalog = read(&space, &opener, &Limits::default(), &|_| {}).unwrap();
     assert_eq!(catalog.images.len(), 1);

@@ -32,8 +32,8 @@ const NOWHERE: &str = "/";
 
 /// The members of a tar, or the files of a directory.
 pub(super) struct Tree<'a> {
-    entries: BTreeMap<String, Entry>,
-    home: Home<'a>,
+    entries: BTreeMap<String, TreeEntry>,
+    home: TreeSource<'a>,
     /// Whether another tar follows this one, and where.
     pub(super) another_tar: Option<u64>,
     pub(super) notes: Vec<String>,
@@ -48,19 +48,19 @@ pub(super) struct Tree<'a> {
     kept: BTreeMap<u64, Bytes>,
 }
 
-enum Home<'a> {
+enum TreeSource<'a> {
     Tar(Arc<dyn ByteSpace>),
     Directory(&'a OpenFile<'a>),
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TreeEntry {
     position: u64,
-    kind: Kind,
+    kind: EntryKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum EntryKind {
     Member {
         offset: u64,
         len: u64,
@@ -103,7 +103,7 @@ impl<'a> Tree<'a> {
         allowance: &Allowance,
         passing: impl Fn(&Self, File<'_>) -> Option<Catalog>,
     ) -> Result<Self, BundleError> {
-        let mut tree = Self::new(Home::Tar(Arc::clone(space)));
+        let mut tree = Self::new(TreeSource::Tar(Arc::clone(space)));
         let mut walker = Walker::new(space.as_ref(), limits, allowance);
         while let Some(member) = walker.next()? {
             // At once, and not when it is read: what follows it may be far away in a bomb.
@@ -128,17 +128,17 @@ impl<'a> Tree<'a> {
                 MemberKind::Directory => None,
                 MemberKind::File => {
                     let format = first.as_deref().map(sniff::format);
-                    Some(Kind::Member { offset: member.offset, len: member.len, format })
+                    Some(EntryKind::Member { offset: member.offset, len: member.len, format })
                 }
                 MemberKind::Symlink(target) => {
                     let to = normalise(parent(path), &target);
-                    Some(Kind::Link { target, to })
+                    Some(EntryKind::Link { target, to })
                 }
                 MemberKind::Hardlink(target) => {
                     let to = Some(member_path(&target));
-                    Some(Kind::Link { target, to })
+                    Some(EntryKind::Link { target, to })
                 }
-                MemberKind::Odd(what) => Some(Kind::Odd(what)),
+                MemberKind::Odd(what) => Some(EntryKind::Odd(what)),
             });
             let looked = tree.file_at(&member.name, member.offset).and_then(|file| passing(&tree, file));
             tree.passed.extend(looked.map(|catalog| (member.offset, catalog)));
@@ -154,10 +154,10 @@ impl<'a> Tree<'a> {
 
     /// A directory whose files are added by [`Tree::add_file`] and [`Tree::add_alias`] in their order.
     pub(super) fn of_directory(open_file: &'a OpenFile<'a>) -> Self {
-        Self::new(Home::Directory(open_file))
+        Self::new(TreeSource::Directory(open_file))
     }
 
-    fn new(home: Home<'a>) -> Self {
+    fn new(home: TreeSource<'a>) -> Self {
         Self {
             entries: BTreeMap::new(),
             home,
@@ -172,13 +172,15 @@ impl<'a> Tree<'a> {
 
     pub(super) fn add_file(&mut self, name: &str, path: PathBuf, len: u64) {
         let position = self.entries.len() as u64;
-        self.insert(name, position, |_| Some(Kind::OnDisk { path, len }));
+        self.insert(name, position, |_| Some(EntryKind::OnDisk { path, len }));
     }
 
     /// A second name of a file of this tree.
     pub(super) fn add_alias(&mut self, name: &str, of: &str) {
         let position = self.entries.len() as u64;
-        self.insert(name, position, |_| Some(Kind::Link { target: of.to_owned(), to: normalise("", of) }));
+        self.insert(name, position, |_| {
+            Some(EntryKind::Link { target: of.to_owned(), to: normalise("", of) })
+        });
     }
 
     /// A document about images that comes once more says the same, or there is no telling which of them is meant: one
@@ -187,7 +189,7 @@ impl<'a> Tree<'a> {
         let path = member_path(&member.name);
         let Some(earlier) = self.entries.get(&path) else { return Ok(()) };
         if !matches!(base_name(&path), "index.json" | "manifest.json") {
-            if matches!(earlier.kind, Kind::Member { len, .. } if len > 0) {
+            if matches!(earlier.kind, EntryKind::Member { len, .. } if len > 0) {
                 self.replaced.insert(path);
             }
             return Ok(());
@@ -195,7 +197,7 @@ impl<'a> Tree<'a> {
         let fits = member.len <= limits.index_bytes && member.kind == MemberKind::File;
         let earlier = self.file(&path).ok().flatten().filter(|earlier| fits && earlier.len == member.len);
         let same = match (earlier, &self.home) {
-            (Some(earlier), Home::Tar(space)) => {
+            (Some(earlier), TreeSource::Tar(space)) => {
                 let len = usize::try_from(member.len).unwrap_or(usize::MAX);
                 self.read(earlier)? == read_exact(space.as_ref(), member.offset, len)?
             }
@@ -208,10 +210,10 @@ impl<'a> Tree<'a> {
     }
 
     /// A name that comes again replaces what it named, as when a tar is unpacked.
-    fn insert(&mut self, name: &str, position: u64, kind: impl FnOnce(&str) -> Option<Kind>) {
+    fn insert(&mut self, name: &str, position: u64, kind: impl FnOnce(&str) -> Option<EntryKind>) {
         let path = member_path(name);
         if let Some(kind) = kind(&path).filter(|_| !path.is_empty()) {
-            self.entries.insert(path, Entry { position, kind });
+            self.entries.insert(path, TreeEntry { position, kind });
         }
     }
 
@@ -229,13 +231,13 @@ impl<'a> Tree<'a> {
 
     /// Whether its files lie on a disk, each by itself.
     pub(super) fn is_directory(&self) -> bool {
-        matches!(self.home, Home::Directory(_))
+        matches!(self.home, TreeSource::Directory(_))
     }
 
     /// Links that lead to nothing of this tree: out of it, round and round, or to what was not packed with them.
     pub(super) fn dangling(&self) -> impl Iterator<Item = (&str, &str)> {
         let links = self.entries.iter().filter_map(|(path, entry)| match &entry.kind {
-            Kind::Link { target, to } => Some((path.as_str(), target.as_str(), to.as_deref())),
+            EntryKind::Link { target, to } => Some((path.as_str(), target.as_str(), to.as_deref())),
             _ => None,
         });
         let links = links.filter(|(path, _, to)| {
@@ -248,7 +250,7 @@ impl<'a> Tree<'a> {
     /// What cannot be read as a file, and what it is.
     pub(super) fn odd(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.entries.iter().filter_map(|(path, entry)| match entry.kind {
-            Kind::Odd(what) => Some((path.as_str(), what)),
+            EntryKind::Odd(what) => Some((path.as_str(), what)),
             _ => None,
         })
     }
@@ -294,19 +296,19 @@ impl<'a> Tree<'a> {
         for _ in 0..=MAX_LINKS {
             let Some((path_here, entry)) = self.entries.get_key_value(&path) else { return Ok(None) };
             match &entry.kind {
-                Kind::Member { .. } | Kind::OnDisk { .. } => return Ok(entry.file(path_here)),
-                Kind::Link { to: Some(to), .. } => path.clone_from(to),
+                EntryKind::Member { .. } | EntryKind::OnDisk { .. } => return Ok(entry.file(path_here)),
+                EntryKind::Link { to: Some(to), .. } => path.clone_from(to),
                 // From an archive with absolute names, as `docker load` follows them: from the root of the archive.
-                Kind::Link { target, to: None }
+                EntryKind::Link { target, to: None }
                     if target.starts_with('/') && self.entries.contains_key(&member_path(target)) =>
                 {
                     path = member_path(target);
                 }
-                Kind::Link { target, to: None } => {
+                EntryKind::Link { target, to: None } => {
                     let why = format!("the link {path:?} leads to {target:?}, out of the bundle");
                     return Err(BundleError::new(Fault::UnsafePath, why));
                 }
-                Kind::Odd(what) => {
+                EntryKind::Odd(what) => {
                     let why = format!("{path:?} is {what}, which cannot be read as a file");
                     return Err(BundleError::new(Fault::Unsupported, why));
                 }
@@ -319,24 +321,24 @@ impl<'a> Tree<'a> {
     /// Where a link leads, as it is written; none for what is no link.
     pub(super) fn link_target(&self, path: &str) -> Option<&str> {
         match &self.entries.get(path)?.kind {
-            Kind::Link { target, .. } => Some(target),
-            Kind::Member { .. } | Kind::OnDisk { .. } | Kind::Odd(_) => None,
+            EntryKind::Link { target, .. } => Some(target),
+            EntryKind::Member { .. } | EntryKind::OnDisk { .. } | EntryKind::Odd(_) => None,
         }
     }
 
     /// A link of a folder that leads to nothing.
     pub(super) fn add_dangling(&mut self, name: &str, target: String) {
         let position = self.entries.len() as u64;
-        self.insert(name, position, |_| Some(Kind::Link { target, to: Some(NOWHERE.to_owned()) }));
+        self.insert(name, position, |_| Some(EntryKind::Link { target, to: Some(NOWHERE.to_owned()) }));
     }
 
     /// Where the bytes of a file lie.
     pub(super) fn extent(&self, file: File<'_>) -> Result<Extent, BundleError> {
         match (&self.home, self.entries.get(file.path).map(|entry| &entry.kind)) {
-            (Home::Tar(space), Some(Kind::Member { offset, len, .. })) => {
+            (TreeSource::Tar(space), Some(EntryKind::Member { offset, len, .. })) => {
                 Ok(Extent::new(Arc::clone(space), *offset, *len))
             }
-            (Home::Directory(open), Some(Kind::OnDisk { path, len })) => {
+            (TreeSource::Directory(open), Some(EntryKind::OnDisk { path, len })) => {
                 Ok(Extent::new(open(path)?, 0, *len))
             }
             _ => Err(BundleError::new(Fault::MissingBlob, format!("{:?} is not a file", file.path))),
@@ -346,7 +348,7 @@ impl<'a> Tree<'a> {
     /// What a file begins like.
     pub(super) fn format(&self, file: File<'_>) -> Result<Format, BundleError> {
         match self.entries.get(file.path).map(|entry| &entry.kind) {
-            Some(Kind::Member { format: Some(format), .. }) => Ok(*format),
+            Some(EntryKind::Member { format: Some(format), .. }) => Ok(*format),
             _ => Ok(sniff::format(&sniff::first_bytes(&self.extent(file)?)?)),
         }
     }
@@ -369,13 +371,13 @@ impl<'a> Tree<'a> {
     }
 }
 
-impl Entry {
+impl TreeEntry {
     fn file<'t>(&self, path: &'t str) -> Option<File<'t>> {
         match self.kind {
-            Kind::Member { len, .. } | Kind::OnDisk { len, .. } => {
+            EntryKind::Member { len, .. } | EntryKind::OnDisk { len, .. } => {
                 Some(File { path, len, position: self.position })
             }
-            Kind::Link { .. } | Kind::Odd(_) => None,
+            EntryKind::Link { .. } | EntryKind::Odd(_) => None,
         }
     }
 }

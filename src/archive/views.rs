@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::archive::catalog::{BrokenImage, Catalog, Content, ImageName};
-use crate::archive::docker_archive::{Entry, Saved};
+use crate::archive::docker_archive::{Saved, SavedImage};
 use crate::archive::pool::{Pool, ends_the_bundle};
 use crate::archive::{Listed, Reader, Section};
 use crate::error::{BundleError, Fault};
@@ -27,7 +27,7 @@ pub(super) fn join(
     reader: &Reader<'_>,
     section: &Section<'_>,
     pool: &mut Pool<'_>,
-    entries: Vec<Entry>,
+    entries: Vec<SavedImage>,
     listed: &mut Vec<Listed>,
     catalog: &mut Catalog,
 ) -> Result<Vec<Extra>, BundleError> {

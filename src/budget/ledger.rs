@@ -53,7 +53,7 @@ impl Ledger {
         self.promised + self.in_memory + self.on_disk
     }
 
-    /// Promises so much to an image, or all that there can be; None while others hold it.
+    /// Promises `bytes` to an image, at most all that there can be; `None` while others hold it.
     pub(super) fn promise(&mut self, bytes: u64) -> Option<u64> {
         let bytes = bytes.min(self.layer_room());
         if self.held() + bytes > self.layer_room() {
@@ -73,7 +73,7 @@ impl Ledger {
         self.promised -= promised;
     }
 
-    /// Takes so much for a layer, of which so much was promised; memory first. Says how much of it is memory.
+    /// Reserves `bytes` for a layer, of which `promised` were promised; memory first. Returns how much of it is memory.
     pub(super) fn take(&mut self, bytes: u64, promised: u64) -> Option<u64> {
         if self.held() + (bytes - promised) > self.layer_room() {
             return None;
@@ -97,7 +97,7 @@ impl Ledger {
         self.on_disk.max(self.held().saturating_sub(self.memory)).max(largest)
     }
 
-    /// Takes so much for a spool.
+    /// Reserves `bytes` for a spool.
     ///
     /// # Errors
     /// The limit that it would take.
@@ -114,7 +114,7 @@ impl Ledger {
         self.spooled -= bytes;
     }
 
-    /// Takes so much for a decoded part, if nobody else needs it now.
+    /// Reserves `bytes` for a decoded part, if nothing else needs them now.
     pub(super) fn spill(&mut self, bytes: u64) -> bool {
         let spilled = self.spilled.saturating_add(bytes);
         let all = self.spooled.saturating_add(self.kept()).saturating_add(spilled);

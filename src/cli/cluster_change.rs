@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use super::output::Output;
-use crate::cluster::api::{Change, How, Owner};
+use crate::cluster::api::{Change, FieldOwner, How};
 use crate::error::printable;
 use crate::report::{Class, Failure};
 
@@ -54,7 +54,7 @@ pub(super) fn changes(changes: &[Change]) -> String {
 }
 
 /// Fields that are taken over from other field managers.
-pub(super) fn taken(owners: &[Owner]) -> String {
-    let line = |owner: &Owner| format!("! {} is taken over from {:?}\n", owner.field, owner.manager);
+pub(super) fn taken(owners: &[FieldOwner]) -> String {
+    let line = |owner: &FieldOwner| format!("! {} is taken over from {:?}\n", owner.field, owner.manager);
     owners.iter().map(line).collect::<Vec<_>>().concat()
 }

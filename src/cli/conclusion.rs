@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::atomic_file::WholeFile;
 use super::interrupt::Interrupt;
 use super::metrics::Exposition;
 use super::notify::Notifier;
 use super::output::Output;
-use super::whole_file::WholeFile;
 use super::{Done, left_out, summary};
 use crate::bundle::Accept;
 use crate::clock::Instant;
@@ -17,7 +17,7 @@ use crate::report::{Class, Document, Failure};
 use crate::state::{MirrorEnd, MirrorResult, Retention, RunId, State, Why};
 
 /// A run that has begun, and where it is to be told of.
-pub(super) struct Begun {
+pub(super) struct RunReporter {
     started: Instant,
     memory: PeakMemory,
     report: Option<WholeFile>,
@@ -62,7 +62,7 @@ impl History {
     }
 }
 
-impl Begun {
+impl RunReporter {
     /// To be made before anything is done, so that a wrong path costs nothing.
     pub(super) fn now(
         report: Option<WholeFile>,

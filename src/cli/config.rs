@@ -20,7 +20,7 @@ use crate::units::count;
 pub(super) enum ConfigDo {
     /// Say what is wrong with a sites file, line by line; no site is asked anything
     Check(CheckArgs),
-    /// Show what a sites file comes to
+    /// Show a sites file as it is resolved
     Show(ShowArgs),
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use clap::Args;
 use secrecy::SecretString;
 
+use super::mirror_values::MirrorNames;
 use super::output::Output;
-use super::per_mirror::Mirrors;
 use crate::error::system_words;
 use crate::oci::Repository;
 use crate::program::{self, Keep, Terms};
@@ -114,7 +114,7 @@ impl CredentialArgs {
     ///
     /// # Errors
     /// Credentials are given that nobody is to use, or that are for no mirror of this run.
-    pub(super) fn check(&self, mirrors: &Mirrors<'_>) -> Result<(), Failure> {
+    pub(super) fn check(&self, mirrors: &MirrorNames<'_>) -> Result<(), Failure> {
         mirrors.check_files("--password-file", &self.password_file)?;
         mirrors.check_files("--credential-file", &self.credential_file)?;
         for (flag, values) in [("--username", &self.username), ("--password-command", &self.password_command)]
@@ -163,7 +163,7 @@ impl CredentialArgs {
     /// The credential that flags and environment give for one mirror, if any.
     fn given(
         &self,
-        mirrors: &Mirrors<'_>,
+        mirrors: &MirrorNames<'_>,
         target: &Target,
         passwords: &mut Passwords,
     ) -> Result<Option<Credential>, Failure> {
@@ -231,7 +231,7 @@ impl CredentialArgs {
     /// terminal.
     pub(super) async fn find(
         &self,
-        mirrors: &Mirrors<'_>,
+        mirrors: &MirrorNames<'_>,
         passwords: &mut Passwords,
         own: Option<&NamedConfig>,
         target: &Target,

@@ -15,7 +15,7 @@ use crate::report::{Class, Failure};
 use crate::state::{self, MirrorEnd, State};
 use crate::units::{ByteCount, count, human_duration};
 
-/// Show what earlier runs came to, the latest first
+/// Show the results of earlier runs, the latest first
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Only runs that were at this site (a name in the file of `sync`, else the registry with its namespace)

@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::Output;
 use crate::exit::Exit;
+use crate::locks::Mutex;
 use crate::program;
 use crate::report::Failure;
-use crate::sync::Mutex;
 
 /// What is said when a run is told to stop.
 const STOPPING: &str = "stopping: requests that are on their way are ended, and the report is written; a second signal ends at once";

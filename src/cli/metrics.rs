@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::atomic_file::WholeFile;
 use super::output::Output;
-use super::whole_file::WholeFile;
 use crate::bundle::Opener;
 use crate::config::listen_address;
-use crate::report::metrics::{Endpoint, Metrics};
+use crate::report::metrics::{Metrics, MetricsEndpoint};
 use crate::report::{Document, Failure, Listeners};
 
 /// What metrics of a run without a file are called.
@@ -112,7 +112,7 @@ impl Exposition {
     ) {
         listeners.add(Arc::clone(&self.metrics) as Arc<_>);
         let Some((named_by, address)) = self.listen else { return };
-        let bound = Endpoint::bind(address).and_then(|endpoint| Ok((endpoint.address()?, endpoint)));
+        let bound = MetricsEndpoint::bind(address).and_then(|endpoint| Ok((endpoint.address()?, endpoint)));
         match bound {
             Ok((address, endpoint)) => {
                 output.note(&format!("metrics are at http://{address}/metrics while the run lasts"));

@@ -33,7 +33,7 @@ impl Notifier {
             runtime.block_on(self.0.tell(report, document.exit_code, cancel))
         });
         if let Err(why) = told {
-            output.warn(&format!("nobody was told that the run has ended: {}: {why}", self.0));
+            output.warn(&format!("the notification failed: {}: {why}", self.0));
         }
     }
 }

@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::bundle::{BundleArgs, CostArgs};
-use super::mirrors::MirrorArgs;
+use super::mirror_args::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::site_mirror::{Made, SiteMirrors};
-use super::sites_file::{self, Chosen, OptionalSites};
+use super::site_settings::{Made, SiteMirrors};
+use super::sites_file::{self, OptionalSites, SelectedSites};
 use super::{Done, config, file_words, left_out};
 use crate::bundle::{Accept, Input, Opener};
 use crate::engine::{Met, MirrorSettings, forecast};
@@ -33,7 +33,7 @@ pub(super) struct Args {
     mirrors: MirrorArgs,
     #[command(flatten)]
     rules: RuleArgs,
-    /// Move no tag that stands for another image
+    /// Do not overwrite tags that point to another image
     #[arg(long)]
     no_overwrite: bool,
     /// Instead: the repositories that a run would fill, one a line, for registries that do not make them by themselves; no
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
             return repositories(asked);
         }
         tell_windows(&chosen, output);
-        return ask(Asked { json: args.json, no_overwrite: args.no_overwrite, ..asked }, output);
+        return ask(PlanRequest { json: args.json, no_overwrite: args.no_overwrite, ..asked }, output);
     }
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
     let (no_overwrite, json) = (args.no_overwrite, args.json);
-    let asked = Asked {
+    let asked = PlanRequest {
         runtime,
         inputs,
         opener,
@@ -76,8 +76,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
 }
 
 /// What must be there before a run: `HOST/REPOSITORY`, once each.
-fn repositories(asked: Asked) -> Done {
-    let Asked { runtime, inputs, opener, mirrors, not_begun, accept, .. } = asked;
+fn repositories(asked: PlanRequest) -> Done {
+    let PlanRequest { runtime, inputs, opener, mirrors, not_begun, accept, .. } = asked;
     let planned = forecast::repositories(inputs, opener, &mirrors, accept);
     let (repositories, _) = runtime.block_on(planned)?;
     let of_mirror = |(mirror, repositories): (&MirrorSettings, Vec<Repository>)| {
@@ -94,28 +94,28 @@ fn repositories(asked: Asked) -> Done {
 }
 
 /// The same for sites of a file.
-pub(super) fn sites(chosen: &Chosen, cost: &CostArgs, output: &Output) -> Done {
+pub(super) fn sites(chosen: &SelectedSites, cost: &CostArgs, output: &Output) -> Done {
     tell_windows(chosen, output);
     ask(of_sites(chosen, None, cost, output)?, output)
 }
 
 /// A run would begin these later, or not at all.
-fn tell_windows(chosen: &Chosen, output: &Output) {
+fn tell_windows(chosen: &SelectedSites, output: &Output) {
     chosen.sites.iter().filter_map(config::waits).for_each(|line| output.note(&line));
 }
 
 fn of_sites(
-    chosen: &Chosen,
+    chosen: &SelectedSites,
     inputs: Option<Vec<Input>>,
     cost: &CostArgs,
     output: &Output,
-) -> Result<Asked, Failure> {
+) -> Result<PlanRequest, Failure> {
     let config = &chosen.config;
     let inputs = inputs.map_or_else(|| sites_file::inputs(config, output), Ok)?;
     let Made { mirrors, failed } =
         SiteMirrors::new(config, Access::Pull, config.bandwidth, output).all(&chosen.sites);
     let not_begun = failed.into_iter().map(|(site, failure)| Forecast::failed(site.name.clone(), failure));
-    Ok(Asked {
+    Ok(PlanRequest {
         runtime: super::runtime()?,
         inputs,
         opener: cost.over(config).opener()?,
@@ -129,7 +129,7 @@ fn of_sites(
 }
 
 /// What is asked, and how it is answered.
-struct Asked {
+struct PlanRequest {
     runtime: tokio::runtime::Runtime,
     inputs: Vec<Input>,
     opener: Opener,
@@ -144,8 +144,9 @@ struct Asked {
     words: fn(Failure) -> Failure,
 }
 
-fn ask(asked: Asked, output: &Output) -> Done {
-    let Asked { runtime, inputs, opener, mirrors, not_begun, accept, no_overwrite, json, words } = asked;
+fn ask(asked: PlanRequest, output: &Output) -> Done {
+    let PlanRequest { runtime, inputs, opener, mirrors, not_begun, accept, no_overwrite, json, words } =
+        asked;
     let keeps = |mirror: &MirrorSettings| no_overwrite || mirror.care.no_overwrite;
     let keeping: HashSet<String> =
         mirrors.iter().filter(|mirror| keeps(mirror)).map(|mirror| mirror.name.clone()).collect();

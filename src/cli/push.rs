@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::bundle::BundleArgs;
-use super::conclusion::{self, Begun};
+use super::conclusion::{self, RunReporter};
 use super::interrupt::Interrupt;
 use super::metrics::MetricsArgs;
-use super::mirrors::MirrorArgs;
+use super::mirror_args::MirrorArgs;
 use super::notify::Notifier;
 use super::output::Output;
 use super::rules::RuleArgs;
@@ -57,7 +57,7 @@ pub(super) struct RunArgs {
     /// Ask for every blob, also of images whose manifest the mirror has: repairs a mirror that has lost some
     #[arg(long)]
     recheck: bool,
-    /// Move no tag that stands for another image
+    /// Do not overwrite tags that point to another image
     #[arg(long)]
     no_overwrite: bool,
     /// How far it is checked that images are there before their tags move
@@ -144,12 +144,12 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     let mut document = Document::begin(args.bundle.as_given());
     let report = conclusion::report_file(args.run.report.as_ref())?;
     let notifier = args.run.notify.as_deref().map(Notifier::new).transpose()?;
-    let mut begun = Begun::now(report, args.run.metrics.wanted().begin(output)?, notifier, interrupt);
+    let mut begun = RunReporter::now(report, args.run.metrics.wanted().begin(output)?, notifier, interrupt);
     let done = push(args, output, &mut document, &mut begun);
     begun.end(document, done, args.rules.accept.accept(), output)
 }
 
-fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut Begun) -> Done {
+fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunReporter) -> Done {
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let stage = args.stage.open(inputs.iter().map(Input::path), None, output)?;
     let opener = args.bundle.opener()?.with_stage(stage);

@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let opener = args.cost.opener()?.without_state();
     let runtime = super::runtime()?;
     let tried = runtime.block_on(all(args, input, opener, output.listeners()))?;
-    let Tried { left_out, .. } = &tried;
+    let FirstPush { left_out, .. } = &tried;
     let exit = outcome::exit(&[tried.pushed.clone(), tried.checked.clone()]);
     let exit = Accept::default().exit(exit, left_out);
     Output::result(&tell(args, &tried, started))?;
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
 }
 
 /// What came of it.
-struct Tried {
+struct FirstPush {
     address: SocketAddr,
     plan: Arc<Plan>,
     pushed: Outcome,
@@ -73,7 +73,7 @@ struct Tried {
 }
 
 /// Serve, push, read back.
-async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) -> Result<Tried, Failure> {
+async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) -> Result<FirstPush, Failure> {
     let shutdown = CancellationToken::new();
     let store = Arc::new(Store::open(&args.root)?);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -115,11 +115,11 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
     if let Ok(served) = serving.await {
         served?;
     }
-    Ok(Tried { address, plan, pushed, checked, left_out: met.left_out })
+    Ok(FirstPush { address, plan, pushed, checked, left_out: met.left_out })
 }
 
-fn tell(args: &Args, tried: &Tried, started: Instant) -> String {
-    let Tried { address, plan, pushed, checked, .. } = tried;
+fn tell(args: &Args, tried: &FirstPush, started: Instant) -> String {
+    let FirstPush { address, plan, pushed, checked, .. } = tried;
     let root = args.root.canonicalize().unwrap_or_else(|_| args.root.clone());
     let mut out = format!(
         "Served a registry on http://{address} from {}, pushed {}/{} images to it ({}, {}) and read {} back \

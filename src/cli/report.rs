@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::atomic_file::WholeFile;
 use super::output::Output;
-use super::whole_file::WholeFile;
 use super::{Done, summary};
 use crate::error::printable;
 use crate::exit::Exit;

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use futures_util::{StreamExt as _, stream};
 
+use super::atomic_file::WholeFile;
 use super::bundle::CostArgs;
 use super::output::Output;
-use super::site_mirror::{Made, SiteMirrors};
-use super::sites_file::{self, Chosen, SitesArgs};
-use super::whole_file::WholeFile;
+use super::site_settings::{Made, SiteMirrors};
+use super::sites_file::{self, SelectedSites, SitesArgs};
 use super::{Done, file_words};
 use crate::archive::Image;
 use crate::bundle::{Bundle, Opener, free_bytes};
 use crate::config::{Config, Site, StageSettings};
 use crate::decode::StructureKind;
-use crate::engine::{MirrorSettings, forecast, readiness};
+use crate::engine::{MirrorSettings, forecast, preflight};
 use crate::error::{printable, system_words};
 use crate::exit::Exit;
 use crate::oci::Repository;
@@ -55,7 +55,7 @@ pub(super) struct CheckArgs {
 
 pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
     let SitesDo::Check(args) = what;
-    let Chosen { config, sites, .. } = args.sites.read(output)?;
+    let SelectedSites { config, sites, .. } = args.sites.read(output)?;
     let cost = args.cost.over(&config);
     // A spool folder that is not there is one of the things to be told.
     let opener = cost.opener_on(0)?;
@@ -111,7 +111,7 @@ async fn look(
 ) -> Vec<SiteCheck> {
     let looks = mirrors.into_iter().zip(repositories).map(|(mirror, repositories)| async move {
         let name = mirror.name.clone();
-        SiteCheck { name, place: String::new(), checks: readiness::look(mirror, &repositories).await }
+        SiteCheck { name, place: String::new(), checks: preflight::look(mirror, &repositories).await }
     });
     stream::iter(looks).buffered(at_once).collect().await
 }

@@ -105,7 +105,7 @@ fn shard_count(text: &str) -> Result<u32, String> {
 
 /// A sites file, and those of its sites that are meant.
 #[derive(Debug)]
-pub(super) struct Chosen {
+pub(super) struct SelectedSites {
     pub(super) config: Config,
     pub(super) sites: Vec<Site>,
     pub(super) shard: Option<Shard>,
@@ -130,7 +130,7 @@ impl SitesArgs {
     ///
     /// # Errors
     /// Something is wrong with the file, or a flag names what is not in it.
-    pub(super) fn read(&self, output: &Output) -> Result<Chosen, Failure> {
+    pub(super) fn read(&self, output: &Output) -> Result<SelectedSites, Failure> {
         self.choice.choose(self.file.read(output)?, std::env::var(INDEX).ok().as_deref())
     }
 }
@@ -140,7 +140,7 @@ impl OptionalSites {
     ///
     /// # Errors
     /// As [`SitesArgs::read`], or sites are chosen of no file.
-    pub(super) fn read(&self, output: &Output) -> Result<Option<Chosen>, Failure> {
+    pub(super) fn read(&self, output: &Output) -> Result<Option<SelectedSites>, Failure> {
         let Some(path) = &self.config else {
             let SiteChoice { site, skip_site, group, shard, .. } = &self.choice;
             let given = [
@@ -162,7 +162,7 @@ impl OptionalSites {
 }
 
 impl SiteChoice {
-    fn choose(&self, config: Config, index: Option<&str>) -> Result<Chosen, Failure> {
+    fn choose(&self, config: Config, index: Option<&str>) -> Result<SelectedSites, Failure> {
         let shard = self.shard(index)?;
         for name in self.site.iter().chain(&self.skip_site) {
             config::named(&config, name)?;
@@ -190,7 +190,7 @@ impl SiteChoice {
                 && shard.is_none_or(|shard| shard.has(&site.name))
         };
         let sites: Vec<Site> = config.sites.iter().filter(is_meant).cloned().collect();
-        Ok(Chosen { config, sites, shard })
+        Ok(SelectedSites { config, sites, shard })
     }
 
     /// # Errors

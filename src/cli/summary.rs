@@ -140,7 +140,7 @@ mod tests {
         let images = vec![failed(Class::Deadline), failed(Class::Denied)];
         let mirror = Outcome {
             images_failed: images,
-            error: Some(Failure::new(Class::Deadline, "the run has taken as long as it may")),
+            error: Some(Failure::new(Class::Deadline, "the run reached its deadline")),
             ..Outcome::new("m".into())
         };
         assert_eq!(images_failed(&mirror).len(), 1);

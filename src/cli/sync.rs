@@ -7,14 +7,14 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::bundle::CostArgs;
-use super::conclusion::{self, Begun};
+use super::conclusion::{self, RunReporter};
 use super::config;
 use super::interrupt::Interrupt;
 use super::metrics::MetricsArgs;
 use super::notify::Notifier;
 use super::output::Output;
-use super::site_mirror::SiteMirrors;
-use super::sites_file::{Chosen, SitesArgs, accept, files_of};
+use super::site_settings::SiteMirrors;
+use super::sites_file::{SelectedSites, SitesArgs, accept, files_of};
 use super::stage::StageArgs;
 use super::{Done, file_words, lock, plan};
 use crate::bundle::{Input, Opener};
@@ -41,16 +41,16 @@ pub(super) struct Args {
     /// Only show what would be done, as `plan -c FILE` does
     #[arg(long, help_heading = "Run")]
     dry_run: bool,
-    /// What becomes of a site that another run is at [default: skip]
+    /// What to do with a site that another run is pushing to [default: skip]
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Run")]
     if_running: Option<WhenRunning>,
-    /// Most sites that are filled at the same time [default: 20]
+    /// The most sites that are filled at the same time [default: 20]
     #[arg(long, value_name = "N", help_heading = "Run")]
     parallel_sites: Option<NonZeroUsize>,
-    /// When the run ends, whatever is still to be done (exit 3), as 90m or 6h
+    /// End the run after this time, whatever is left to do (exit 3), as 90m or 6h
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Run")]
     deadline: Option<Duration>,
-    /// The most that the run sends, all sites together, as 200Mbit/s or 20MB/s
+    /// Bandwidth limit for all sites together, as 200Mbit/s or 20MB/s
     #[arg(long, value_name = "RATE", env = "LAYERCAST_BANDWIDTH", help_heading = "Run")]
     bandwidth: Option<Rate>,
     /// Ask gates again about images that they have judged before
@@ -59,7 +59,7 @@ pub(super) struct Args {
     /// Write a JSON report of the run here
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     report: Option<PathBuf>,
-    /// What all shards of one run have in common: `report merge` joins no others
+    /// Identifier of the run that all its shards share: `report merge` joins no others
     #[arg(long, value_name = "ID", env = "LAYERCAST_RUN", help_heading = "Run")]
     run: Option<String>,
     #[command(flatten)]
@@ -72,11 +72,11 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum WhenRunning {
-    /// It is left to that run (deferred, exit 0)
+    /// Leave it to that run (deferred, exit 0)
     Skip,
-    /// This run waits until that one is done
+    /// Wait until that run has ended
     Wait,
-    /// It counts as failed (exit 7)
+    /// Count it as failed (exit 7)
     Fail,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
         bundles: Vec::new(),
     });
     let report = conclusion::report_file(args.report.as_ref())?;
-    let mut begun = Begun::now(report, metrics.begin(output)?, notifier.transpose()?, interrupt);
+    let mut begun = RunReporter::now(report, metrics.begin(output)?, notifier.transpose()?, interrupt);
     document.notes.extend(begun.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
     let done = sync(args, &chosen, output, &mut document, &mut begun).map_err(file_words::failure);
     file_words::document(&mut document);
@@ -150,11 +150,17 @@ fn without_a_word(sites: &[Site], failure: &Failure, document: &mut Document) {
     }
 }
 
-fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, begun: &mut Begun) -> Done {
-    let Chosen { config, sites, shard } = chosen;
+fn sync(
+    args: &Args,
+    chosen: &SelectedSites,
+    output: &Output,
+    document: &mut Document,
+    begun: &mut RunReporter,
+) -> Done {
+    let SelectedSites { config, sites, shard } = chosen;
     if sites.is_empty() {
         let of_shard = shard.map(|shard| format!(" for shard {shard}")).unwrap_or_default();
-        output.note(&format!("there is nothing to do{of_shard}: no site of the file is meant"));
+        output.note(&format!("there is nothing to do{of_shard}: no site of the file is selected"));
         return Ok(Exit::Complete);
     }
     // From here on everything counts: locks that are waited for, and each bundle that is tried.
@@ -208,8 +214,7 @@ fn sync(args: &Args, chosen: &Chosen, output: &Output, document: &mut Document, 
     let mut ended = Ok(Exit::Complete);
     let failed = document.mirrors.len();
     if let Some(most) = config.max_failed_sites.filter(|most| failed >= most.get()) {
-        let why =
-            format!("{most} sites have failed before anything was sent, as many as may (max_failed_sites)");
+        let why = format!("{most} sites failed before anything was sent; max_failed_sites allows no more");
         let not_begun = |mirror: &MirrorSettings| {
             Outcome::not_begun(mirror.name.clone(), Failure::new(Class::NotBegun, why.clone()))
         };

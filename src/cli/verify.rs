@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::bundle::BundleArgs;
 use super::mirror::check::{self, NodeArgs};
-use super::mirrors::MirrorArgs;
+use super::mirror_args::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
-use super::site_mirror::{Made, SiteMirrors};
-use super::sites_file::{self, Chosen, OptionalSites};
+use super::site_settings::{Made, SiteMirrors};
+use super::sites_file::{self, OptionalSites, SelectedSites};
 use super::{Done, file_words, left_out, summary};
 use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Some(chosen) => of_sites(args, &chosen, output)?,
         None => of_flags(args, output)?,
     };
-    let Asked { runtime, inputs, opener, mirrors, not_begun, accept, of_file } = asked;
+    let VerifyRequest { runtime, inputs, opener, mirrors, not_begun, accept, of_file } = asked;
     let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
     let verifying = verify::verify(inputs, opener.clone(), mirrors, accept, args.deep);
     let verified = runtime.block_on(verifying);
@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
 }
 
 /// What is verified, and where.
-struct Asked {
+struct VerifyRequest {
     runtime: tokio::runtime::Runtime,
     inputs: Vec<Input>,
     opener: Opener,
@@ -103,23 +103,23 @@ struct Asked {
     of_file: bool,
 }
 
-fn of_flags(args: &Args, output: &Output) -> Result<Asked, Failure> {
+fn of_flags(args: &Args, output: &Output) -> Result<VerifyRequest, Failure> {
     let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
     let opener = args.bundle.opener()?;
     let (rules, accept) = (Arc::new(args.rules.rules()?), args.rules.accept.accept());
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
-    Ok(Asked { runtime, inputs, opener, mirrors, not_begun: Vec::new(), accept, of_file: false })
+    Ok(VerifyRequest { runtime, inputs, opener, mirrors, not_begun: Vec::new(), accept, of_file: false })
 }
 
-fn of_sites(args: &Args, chosen: &Chosen, output: &Output) -> Result<Asked, Failure> {
+fn of_sites(args: &Args, chosen: &SelectedSites, output: &Output) -> Result<VerifyRequest, Failure> {
     let config = &chosen.config;
     let inputs =
         if args.bundle.is_given() { args.bundle.inputs(false)? } else { sites_file::inputs(config, output)? };
     let Made { mirrors, failed } =
         SiteMirrors::new(config, Access::Pull, config.bandwidth, output).all(&chosen.sites);
     let not_begun = failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure));
-    Ok(Asked {
+    Ok(VerifyRequest {
         runtime: super::runtime()?,
         inputs,
         opener: args.bundle.cost().over(config).opener()?,

@@ -25,7 +25,7 @@ mod wanted;
 pub(crate) use diff::Change;
 pub(crate) use failure::{ApiFailure, Stopped};
 pub(crate) use server::Server;
-pub(crate) use status::Owner;
+pub(crate) use status::FieldOwner;
 pub(crate) use wanted::DesiredState;
 
 /// The name under which the API server remembers which fields are ours

@@ -32,7 +32,7 @@ pub(crate) struct SpillSettings {
 #[derive(Debug)]
 pub(crate) struct Spill {
     /// With the offset at which each begins.
-    pieces: Vec<(u64, Piece)>,
+    pieces: Vec<(u64, SpilledPiece)>,
     len: u64,
     file: Option<File>,
     /// Kept for its drop.
@@ -50,7 +50,7 @@ impl Drop for Spill {
 }
 
 #[derive(Debug)]
-enum Piece {
+enum SpilledPiece {
     Memory(Bytes),
     /// From this offset of the file on.
     Disk(u64),
@@ -60,7 +60,7 @@ enum Piece {
 #[derive(Debug)]
 pub(super) struct Writer<'a> {
     settings: &'a SpillSettings,
-    pieces: Vec<(u64, Piece)>,
+    pieces: Vec<(u64, SpilledPiece)>,
     len: u64,
     /// The file and its length.
     file: Option<(File, u64)>,
@@ -79,12 +79,12 @@ impl<'a> Writer<'a> {
         let start = self.len;
         self.len += bytes;
         if in_memory == bytes {
-            self.pieces.push((start, Piece::Memory(member.into())));
+            self.pieces.push((start, SpilledPiece::Memory(member.into())));
             return Ok(());
         }
         let (first, rest) = member.split_at(usize::try_from(in_memory).unwrap_or(0));
         if !first.is_empty() {
-            self.pieces.push((start, Piece::Memory(Bytes::copy_from_slice(first))));
+            self.pieces.push((start, SpilledPiece::Memory(Bytes::copy_from_slice(first))));
         }
         self.write(start + in_memory, rest).map_err(|error| {
             let folder = self.settings.folder.display();
@@ -100,8 +100,8 @@ impl<'a> Writer<'a> {
         let Some((file, len)) = &mut self.file else { return Ok(()) };
         file.write_all(bytes)?;
         // What follows on disk what is on disk is one piece with it.
-        if !matches!(self.pieces.last(), Some((_, Piece::Disk(_)))) {
-            self.pieces.push((start, Piece::Disk(*len)));
+        if !matches!(self.pieces.last(), Some((_, SpilledPiece::Disk(_)))) {
+            self.pieces.push((start, SpilledPiece::Disk(*len)));
         }
         *len += bytes.len() as u64;
         Ok(())
@@ -133,11 +133,11 @@ impl ByteSpace for Spill {
         let (start, piece) = &self.pieces[next - 1];
         let into = offset - start;
         match piece {
-            Piece::Memory(bytes) => {
+            SpilledPiece::Memory(bytes) => {
                 let from = usize::try_from(into).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(bytes.slice(from..bytes.len().min(from.saturating_add(max))))
             }
-            Piece::Disk(at) => {
+            SpilledPiece::Disk(at) => {
                 let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
                 let mut buffer = vec![0; left.min(max).min(READ_BYTES)];
                 let file = self

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 
-use super::newest::Version;
+use super::newest::FileVersion;
 use crate::error::system_words;
 use crate::oci::Digest;
 use crate::small_file;
@@ -180,7 +180,7 @@ impl BundlePath {
         let Some(pattern) = &self.pattern else {
             let facts = fs::metadata(&self.path).map_err(unreadable(&self.path))?;
             return Ok((
-                vec![Found { path: self.path.clone(), version: Version::of(""), facts }],
+                vec![Found { path: self.path.clone(), version: FileVersion::of(""), facts }],
                 Vec::new(),
             ));
         };
@@ -218,10 +218,10 @@ impl BundlePath {
 
 impl Pattern {
     /// The version in a name: what the wildcards stand for, and what lies between them.
-    fn version(&self, name: &str) -> Version {
+    fn version(&self, name: &str) -> FileVersion {
         let (before, behind) = &self.around;
         let inner = name.strip_prefix(before.as_str()).unwrap_or(name);
-        Version::of(inner.strip_suffix(behind.as_str()).unwrap_or(inner))
+        FileVersion::of(inner.strip_suffix(behind.as_str()).unwrap_or(inner))
     }
 }
 
@@ -234,7 +234,7 @@ impl fmt::Display for BundlePath {
 /// A file or folder that is there.
 struct Found {
     path: PathBuf,
-    version: Version,
+    version: FileVersion,
     facts: Metadata,
 }
 

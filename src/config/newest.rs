@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 /// A version, as it stands in a name. Two that are equal may be written differently: `1.8`, `v1.8.0`.
 #[derive(Debug, Clone)]
-pub(super) struct Version(Vec<Piece>);
+pub(super) struct FileVersion(Vec<VersionPiece>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
+enum VersionPiece {
     /// Its digits, without zeros before them.
     Number(String),
     Word(String),
@@ -18,10 +18,10 @@ const BEFORE_RELEASE: [&str; 9] = ["dev", "snapshot", "nightly", "alpha", "a", "
 /// Other words for the same.
 const SAME: [(&str, &str); 3] = [("preview", "pre"), ("c", "rc"), ("cr", "rc")];
 
-impl Version {
+impl FileVersion {
     /// The version in a part of a name. What is neither a letter nor a digit only separates.
     pub(super) fn of(text: &str) -> Self {
-        let mut pieces: Vec<Piece> = Vec::new();
+        let mut pieces: Vec<VersionPiece> = Vec::new();
         let lower = text.to_ascii_lowercase();
         // What follows a plus is the build, which orders nothing.
         let text = lower.split('+').next().unwrap_or_default();
@@ -36,19 +36,19 @@ impl Version {
             let (piece, after) = rest.split_at(end);
             rest = after;
             if first.is_ascii_digit() {
-                pieces.push(Piece::Number(piece.trim_start_matches('0').to_owned()));
+                pieces.push(VersionPiece::Number(piece.trim_start_matches('0').to_owned()));
             } else if first.is_alphanumeric()
                 && !(piece == "v" && after.starts_with(|c: char| c.is_ascii_digit()))
             {
                 let word = SAME.iter().find(|(other, _)| *other == piece).map_or(piece, |(_, word)| word);
-                pieces.push(Piece::Word(word.to_owned()));
+                pieces.push(VersionPiece::Word(word.to_owned()));
             }
         }
         Self(pieces)
     }
 }
 
-impl Piece {
+impl VersionPiece {
     /// Zero is what is not written: 1.8 is 1.8.0.
     fn is_zero(&self) -> bool {
         matches!(self, Self::Number(digits) if digits.is_empty())
@@ -83,7 +83,7 @@ impl Piece {
     }
 }
 
-impl Ord for Version {
+impl Ord for FileVersion {
     fn cmp(&self, other: &Self) -> Ordering {
         let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
         loop {
@@ -98,11 +98,11 @@ impl Ord for Version {
                 (Some(piece), None) => return piece.against_end(),
                 (None, Some(piece)) => return piece.against_end().reverse(),
                 // 1.8-rc1 is 1.8.0-rc1.
-                (Some(number), Some(Piece::Word(_))) if number.is_zero() => {
+                (Some(number), Some(VersionPiece::Word(_))) if number.is_zero() => {
                     a.next();
                     Ordering::Equal
                 }
-                (Some(Piece::Word(_)), Some(number)) if number.is_zero() => {
+                (Some(VersionPiece::Word(_)), Some(number)) if number.is_zero() => {
                     b.next();
                     Ordering::Equal
                 }
@@ -120,19 +120,19 @@ impl Ord for Version {
     }
 }
 
-impl PartialOrd for Version {
+impl PartialOrd for FileVersion {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Version {
+impl PartialEq for FileVersion {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Version {}
+impl Eq for FileVersion {}
 
 #[cfg(test)]
 mod tests {
@@ -168,7 +168,11 @@ mod tests {
         ];
         for (at, one) in ordered.iter().enumerate() {
             for (other_at, other) in ordered.iter().enumerate() {
-                assert_eq!(Version::of(one).cmp(&Version::of(other)), at.cmp(&other_at), "{one} and {other}");
+                assert_eq!(
+                    FileVersion::of(one).cmp(&FileVersion::of(other)),
+                    at.cmp(&other_at),
+                    "{one} and {other}"
+                );
             }
         }
     }
@@ -184,7 +188,7 @@ mod tests {
             ("1.8-rc1", "1.8.0-RC.1"),
             ("2026-11-05", "2026.11.5"),
         ] {
-            assert_eq!(Version::of(one), Version::of(other), "{one} and {other}");
+            assert_eq!(FileVersion::of(one), FileVersion::of(other), "{one} and {other}");
         }
     }
 
@@ -199,7 +203,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_order_is_one(a in version(), b in version(), c in version()) {
-            let (x, y, z) = (Version::of(&a), Version::of(&b), Version::of(&c));
+            let (x, y, z) = (FileVersion::of(&a), FileVersion::of(&b), FileVersion::of(&c));
             prop_assert_eq!(x.cmp(&y), y.cmp(&x).reverse(), "{} {}", a, b);
             if x <= y && y <= z {
                 prop_assert!(x <= z, "{} {} {}", a, b, c);

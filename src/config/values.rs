@@ -343,7 +343,7 @@ choices! {
     IfRunning {
         /// It is left to that run.
         Skip = "skip",
-        /// This run waits until that one is done with it.
+        /// Wait until that run has ended with it.
         Wait = "wait",
         /// It counts as failed.
         Fail = "fail",

@@ -52,7 +52,7 @@ sections! {
         layer_compression: LayerFormat,
         /// What you know of the bundles and accept: it is noted, and no failure.
         accept: Vec<At<Accepted>>,
-        /// Move no tag that stands for another image, at sites that do not say otherwise. Default: false.
+        /// Do not overwrite tags that point to another image, at sites that do not say otherwise. Default: false.
         no_overwrite: bool,
         /// Ask for every blob, also of images whose manifest a site has, at sites that do not say otherwise. Default: false.
         recheck: bool,
@@ -189,7 +189,7 @@ sections! {
         window: OrNone<WindowKeys>,
         /// Move no tag of a site unless all its images are complete. Default: false.
         atomic_tags: bool,
-        /// Move no tag that stands for another image. Default: as the file says for all sites.
+        /// Do not overwrite tags that point to another image. Default: as the file says for all sites.
         no_overwrite: bool,
         /// Ask for every blob, also of images whose manifest a site has. Default: as the file says for all sites.
         recheck: bool,

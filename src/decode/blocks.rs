@@ -7,7 +7,7 @@
 //! The walk over a bundle reads every part anyway, so this costs no decoding of its own. Room for one is a guess, and
 //! grows where it was too little; [`super::guessed`] is for the case that one proves too large for a part.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -18,7 +18,7 @@ mod spill;
 mod state;
 
 use crate::clock::Instant;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::locks::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
@@ -29,9 +29,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use self::eviction::{Asker, NoRoom};
+use self::eviction::{NoRoom, RoomFor};
 use self::spill::{SpillFile, SpilledPart};
-use self::state::{Phase, Progress, Room, State};
+use self::state::{CacheState, PartState, ReadProgress, Room};
 use super::{DecodeOptions, Meter, cancelled};
 use crate::budget::{Budget, Reclaim};
 use crate::error::{BundleError, Fault};
@@ -56,7 +56,7 @@ pub(super) enum Decoded {
 }
 
 /// A volume, and a part of it.
-pub(super) type Key = (u64, usize);
+pub(super) type PartKey = (u64, usize);
 
 /// A number for a volume, as no other has it.
 pub(super) fn next_id() -> u64 {
@@ -67,7 +67,7 @@ pub(super) fn next_id() -> u64 {
 pub(super) struct PartCache {
     pool: Arc<rayon::ThreadPool>,
     budget: Arc<Budget>,
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
     changed: Condvar,
     spill_folder: PathBuf,
     spill_file: OnceLock<Option<Arc<SpillFile>>>,
@@ -172,7 +172,7 @@ impl PartCache {
                     return Ok(DecodedPart::OnDisk(part));
                 }
                 let need = set.need_bytes(index);
-                let spare = match state.make_room(key, need, self.budget_bytes(), Asker::Reader { since }) {
+                let spare = match state.make_room(key, need, self.budget_bytes(), RoomFor::Reader { since }) {
                     Ok(Room::Made(spare)) => spare,
                     Ok(Room::Spill(parts)) => {
                         drop(state);
@@ -185,7 +185,7 @@ impl PartCache {
                         continue;
                     }
                 };
-                state.insert(key, need, Phase::Queued);
+                state.insert(key, need, PartState::Queued);
                 if decodes_itself {
                     self.begin_ahead(&mut state, set, volume, std::mem::take(&mut ahead));
                     state = self.run_here(state, &**set, key, spare);
@@ -195,10 +195,10 @@ impl PartCache {
                 continue;
             };
             match &entry.phase {
-                Phase::Failed(error) => return Err(error.clone()),
-                Phase::Ready(part) => {
+                PartState::Failed(error) => return Err(error.clone()),
+                PartState::Ready(part) => {
                     let part = Arc::clone(part);
-                    (entry.seen, entry.progress) = (true, Progress::Reading);
+                    (entry.seen, entry.progress) = (true, ReadProgress::Reading);
                     entry.touched = Instant::now();
                     if state.turn_to(key, self.spares()) {
                         self.changed.notify_all();
@@ -206,10 +206,10 @@ impl PartCache {
                     self.begin_ahead(&mut state, set, volume, ahead);
                     return Ok(DecodedPart::InMemory(part));
                 }
-                Phase::Queued if decodes_itself => {
+                PartState::Queued if decodes_itself => {
                     state = self.run_here(state, &**set, key, Vec::new());
                 }
-                Phase::Queued | Phase::Running => {
+                PartState::Queued | PartState::Running => {
                     entry.waiting += 1;
                     self.begin_ahead(&mut state, set, volume, std::mem::take(&mut ahead));
                     self.changed.wait(&mut state);
@@ -229,10 +229,10 @@ impl PartCache {
     }
 
     /// The part was read to its end, or nobody will read it again.
-    pub(super) fn finish(&self, key: Key) {
+    pub(super) fn finish(&self, key: PartKey) {
         let mut state = self.state.lock();
         if let Some(entry) = state.entries.get_mut(&key) {
-            entry.progress = Progress::Finished;
+            entry.progress = ReadProgress::Finished;
         }
         state.let_go(key, self.spares());
         drop(state);
@@ -277,12 +277,12 @@ impl PartCache {
     }
 
     /// The disk does not give this part back: it is decoded again.
-    pub(super) fn lost(&self, key: Key) {
+    pub(super) fn lost(&self, key: PartKey) {
         drop(self.state.lock().spilled.remove(&key));
     }
 
     /// Writes parts to the disk, so that they can leave memory.
-    fn write(&self, parts: Vec<(Key, Arc<Vec<u8>>)>) -> MutexGuard<'_, State> {
+    fn write(&self, parts: Vec<(PartKey, Arc<Vec<u8>>)>) -> MutexGuard<'_, CacheState> {
         let create = || SpillFile::create(&self.spill_folder, &self.meter).map(Arc::new);
         let file = self.spill_file.get_or_init(create);
         for (key, part) in parts {
@@ -299,9 +299,9 @@ impl PartCache {
     /// Waits until a part may go that could not, at the latest until then.
     fn wait_for_room<'a>(
         &self,
-        mut state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, CacheState>,
         until: Option<Instant>,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, CacheState> {
         state.short_of_room += 1;
         match until {
             Some(until) => {
@@ -315,7 +315,7 @@ impl PartCache {
 
     fn begin_ahead(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut CacheState,
         set: &Arc<dyn PartSet>,
         volume: u64,
         ahead: Range<usize>,
@@ -330,21 +330,23 @@ impl PartCache {
                 continue;
             }
             let need = set.need_bytes(index);
-            let room = state.make_room(key, need, self.budget_bytes(), Asker::Ahead);
+            let room = state.make_room(key, need, self.budget_bytes(), RoomFor::Ahead);
             let Ok(Room::Made(spare)) = room else { return };
-            state.insert(key, need, Phase::Queued);
+            state.insert(key, need, PartState::Queued);
             self.spawn(set, key, spare);
         }
     }
 
-    fn spawn(self: &Arc<Self>, set: &Arc<dyn PartSet>, key: Key, spare: Vec<u8>) {
+    fn spawn(self: &Arc<Self>, set: &Arc<dyn PartSet>, key: PartKey, spare: Vec<u8>) {
         let (cache, set) = (Arc::clone(self), Arc::clone(set));
         self.pool.spawn(move || {
             {
                 // A reader may have taken it over, or room was needed for something more urgent.
                 let mut state = cache.state.lock();
                 match state.entries.get_mut(&key) {
-                    Some(entry) if matches!(entry.phase, Phase::Queued) => entry.phase = Phase::Running,
+                    Some(entry) if matches!(entry.phase, PartState::Queued) => {
+                        entry.phase = PartState::Running;
+                    }
                     _ => return,
                 }
             }
@@ -355,13 +357,13 @@ impl PartCache {
     /// Decodes a queued part on this thread, which wants it.
     fn run_here<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State>,
+        mut state: MutexGuard<'a, CacheState>,
         set: &dyn PartSet,
-        key: Key,
+        key: PartKey,
         spare: Vec<u8>,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, CacheState> {
         if let Some(entry) = state.entries.get_mut(&key) {
-            entry.phase = Phase::Running;
+            entry.phase = PartState::Running;
             entry.waiting += 1;
         }
         drop(state);
@@ -371,7 +373,7 @@ impl PartCache {
         state
     }
 
-    fn stop_waiting(&self, state: &mut State, key: Key) {
+    fn stop_waiting(&self, state: &mut CacheState, key: PartKey) {
         let Some(entry) = state.entries.get_mut(&key) else { return };
         entry.waiting = entry.waiting.saturating_sub(1);
         // From now on the part may go.
@@ -381,7 +383,7 @@ impl PartCache {
     }
 
     /// Decodes a part whose entry is `Running`.
-    fn run(&self, set: &dyn PartSet, key: Key, mut buffer: Vec<u8>) {
+    fn run(&self, set: &dyn PartSet, key: PartKey, mut buffer: Vec<u8>) {
         let decoding = Decoding::begin();
         let result = catch_unwind(AssertUnwindSafe(|| set.decode(key.1, &mut buffer))).unwrap_or_else(|_| {
             Err(BundleError::new(Fault::Io, format!("internal error while decoding part {}", key.1 + 1)))
@@ -390,14 +392,14 @@ impl PartCache {
         let (phase, keeps) = match result {
             Ok(Decoded::Whole) => {
                 let keeps = buffer.capacity() as u64;
-                (Some(Phase::Ready(Arc::new(buffer))), keeps)
+                (Some(PartState::Ready(Arc::new(buffer))), keeps)
             }
             // Whoever waits for it finds it gone, and begins again.
             Ok(Decoded::NeedsRoom) => (None, 0),
-            Err(error) => (Some(Phase::Failed(error)), 0),
+            Err(error) => (Some(PartState::Failed(error)), 0),
         };
         let mut state = self.state.lock();
-        let State { used_bytes, entries, .. } = &mut *state;
+        let CacheState { used_bytes, entries, .. } = &mut *state;
         if let Some(entry) = entries.get_mut(&key) {
             *used_bytes -= entry.need_bytes;
             match phase.filter(|_| !entry.forgotten) {

@@ -10,7 +10,7 @@
 mod file;
 
 use crate::clock::Instant;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::locks::{Condvar, Mutex, MutexGuard};
 use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,12 +51,12 @@ struct Spool {
     format: Format,
     file: SpoolFile,
     abandoned: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<SpoolState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct SpoolState {
     /// What lies below is in the file.
     watermark: u64,
     end: Option<Result<(), BundleError>>,
@@ -67,7 +67,7 @@ struct State {
     is_settled: bool,
 }
 
-impl State {
+impl SpoolState {
     /// What of these ranges is in the file and is released now, with what makes whole blocks of it.
     fn release(&mut self, ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
         const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -162,7 +162,7 @@ impl Spool {
     /// Decodes all of `feed` into the file. What has come out is written by a second thread: a decoder of one stream is
     /// what everybody waits for, and has better to do.
     fn fill(&self, feed: Box<dyn Feed>) -> Result<(), BundleError> {
-        let (full, to_write) = bounded::<Piece>(BUFFERS);
+        let (full, to_write) = bounded::<DecodedPiece>(BUFFERS);
         let (written, empty) = bounded::<Vec<u8>>(BUFFERS);
         for _ in 0..BUFFERS {
             let _ = written.try_send(vec![0; CHUNK_BYTES]);
@@ -187,8 +187,12 @@ impl Spool {
         })
     }
 
-    fn write_all(&self, pieces: Receiver<Piece>, written: &Sender<Vec<u8>>) -> Result<(), BundleError> {
-        for Piece { buffer, filled, offset } in pieces {
+    fn write_all(
+        &self,
+        pieces: Receiver<DecodedPiece>,
+        written: &Sender<Vec<u8>>,
+    ) -> Result<(), BundleError> {
+        for DecodedPiece { buffer, filled, offset } in pieces {
             self.check_wanted()?;
             let mut blocks = Vec::new();
             for (index, block) in buffer[..filled].chunks(BLOCK_BYTES).enumerate() {
@@ -262,7 +266,7 @@ impl ByteSpace for SpoolVolume {
             };
         }
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(max).min(CHUNK_BYTES);
-        let held = |state: &State| !state.released.overlaps(&(offset..offset + len as u64));
+        let held = |state: &SpoolState| !state.released.overlaps(&(offset..offset + len as u64));
         let was_held = held(&state);
         drop(state);
         if was_held {
@@ -326,7 +330,10 @@ impl fmt::Debug for SpoolVolume {
 }
 
 impl Spool {
-    fn wait_until(&self, is_there: impl Fn(&State) -> bool) -> Result<MutexGuard<'_, State>, BundleError> {
+    fn wait_until(
+        &self,
+        is_there: impl Fn(&SpoolState) -> bool,
+    ) -> Result<MutexGuard<'_, SpoolState>, BundleError> {
         let mut state = self.state.lock();
         while !is_there(&state) {
             self.shared.check_cancelled()?;
@@ -376,7 +383,7 @@ impl Feed for CancellableFeed<'_> {
 }
 
 /// Decoded bytes on their way into the file.
-struct Piece {
+struct DecodedPiece {
     buffer: Vec<u8>,
     filled: usize,
     /// Where they belong; a multiple of the buffer's size.
@@ -385,7 +392,7 @@ struct Piece {
 
 /// Gathers decoded bytes and hands them over to be written.
 struct Pieces {
-    full: Sender<Piece>,
+    full: Sender<DecodedPiece>,
     empty: Receiver<Vec<u8>>,
     /// Without bytes until room is wanted.
     buffer: Vec<u8>,
@@ -402,7 +409,7 @@ impl Pieces {
         self.offset += filled as u64;
         self.filled = 0;
         // The one that writes ends early only with an error of its own.
-        self.full.send(Piece { buffer, filled, offset }).map_err(|_| cancelled())
+        self.full.send(DecodedPiece { buffer, filled, offset }).map_err(|_| cancelled())
     }
 }
 

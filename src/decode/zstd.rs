@@ -25,7 +25,7 @@ const LIKELY_RATIO: u64 = 6;
 
 /// What the header of a frame tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
+struct FrameHeader {
     len: u64,
     window_bytes: u64,
     content_bytes: Option<u64>,
@@ -33,7 +33,7 @@ struct Header {
     dictionary: u32,
 }
 
-impl Header {
+impl FrameHeader {
     /// Reads the header after the magic number; None if there are too few bytes.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let descriptor = *bytes.get(4)?;
@@ -107,7 +107,7 @@ pub(super) fn outline(
                 format!("zstd data ends at byte {at}, and {} bytes that are none follow it", stored_len - at);
             return Err(corrupt(what));
         }
-        let header = Header::parse(&head).ok_or_else(|| truncated("zstd", stored_len).at(&place))?;
+        let header = FrameHeader::parse(&head).ok_or_else(|| truncated("zstd", stored_len).at(&place))?;
         header.check(options).map_err(|e| e.at(&place))?;
         told_bytes = told_bytes.saturating_add(header.content_bytes.unwrap_or(0));
         all_tell &= header.content_bytes.is_some();
@@ -138,7 +138,7 @@ fn frame_at(
     stored: &dyn ByteSpace,
     start: u64,
     stored_len: u64,
-    header: Header,
+    header: FrameHeader,
     options: &DecodeOptions,
 ) -> Result<Option<(u64, u64)>, BundleError> {
     let limit = options.part_limit_bytes();

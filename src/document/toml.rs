@@ -19,7 +19,7 @@ pub(crate) fn read(text: &str) -> Result<Node, ParseError> {
             format!("it is longer than the {} MiB that are read", MAX_BYTES >> 20),
         ));
     }
-    let reader = Reader { text, lines: Lines::new(text) };
+    let reader = TomlReader { text, lines: Lines::new(text) };
     let document = DeTable::parse(text).map_err(|error| ParseError {
         at: error.span().map_or(Position::START, |span| reader.lines.position(span.start)),
         message: format!("not TOML: {}", error.message()),
@@ -29,12 +29,12 @@ pub(crate) fn read(text: &str) -> Result<Node, ParseError> {
     Ok(Node { at: Position::START, span: 0..text.len(), value: root })
 }
 
-struct Reader<'a> {
+struct TomlReader<'a> {
     text: &'a str,
     lines: Lines<'a>,
 }
 
-impl Reader<'_> {
+impl TomlReader<'_> {
     fn table(&self, table: &DeTable<'_>, flow: bool, depth: usize) -> Result<Value, ParseError> {
         let mut entries = Vec::new();
         for (key, value) in table {

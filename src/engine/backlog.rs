@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// How much was found and not yet read: one permit for each KiB.
 #[derive(Debug)]

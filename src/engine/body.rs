@@ -5,7 +5,7 @@
 //! for. The hash is taken here and not on the pool of the decoders: a chunk's hash takes 0.2 ms, and queueing it behind
 //! the decoding of a block of 8 MiB would hold the socket for a tenth of a second.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Buffering {
 pub(super) struct SpaceBody {
     space: Arc<dyn ByteSpace>,
     size: u64,
-    check: Option<Arc<Check>>,
+    check: Option<Arc<BlobCheck>>,
     buffering: Buffering,
 }
 
@@ -59,7 +59,7 @@ impl SpaceBody {
         digest: Digest,
         buffering: Buffering,
     ) -> Self {
-        Self { space, size, check: Some(Arc::new(Check::new(digest, size))), buffering }
+        Self { space, size, check: Some(Arc::new(BlobCheck::new(digest, size))), buffering }
     }
 
     /// Bytes that were made and hashed by us; the registry hashes them once more.
@@ -89,7 +89,7 @@ impl BlobBody for SpaceBody {
 
 fn feed(
     space: &dyn ByteSpace,
-    check: Option<&Check>,
+    check: Option<&BlobCheck>,
     range: Range<u64>,
     chunk_bytes: u64,
     sender: &mpsc::Sender<Result<Bytes, BundleError>>,
@@ -124,22 +124,22 @@ fn feed(
 
 /// Hashes a blob once, however many mirrors read it: whoever comes first to a chunk hashes it.
 #[derive(Debug)]
-struct Check {
+struct BlobCheck {
     digest: Digest,
     size: u64,
-    state: Mutex<CheckState>,
+    state: Mutex<BlobCheckState>,
 }
 
 #[derive(Debug)]
-struct CheckState {
+struct BlobCheckState {
     hasher: Option<Hasher>,
     hashed: u64,
     outcome: Result<(), BundleError>,
 }
 
-impl Check {
+impl BlobCheck {
     fn new(digest: Digest, size: u64) -> Self {
-        let state = CheckState { hasher: Some(digest.hasher()), hashed: 0, outcome: Ok(()) };
+        let state = BlobCheckState { hasher: Some(digest.hasher()), hashed: 0, outcome: Ok(()) };
         Self { digest, size, state: Mutex::new(state) }
     }
 

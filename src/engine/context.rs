@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::RunSettings;
+use super::checksums::Sums;
 use super::image::WorkImage;
 use super::prepare::Preparer;
-use super::sums::Sums;
 use super::work::{Agreed, Work};
 use crate::archive::{ContentKey, Unit};
 use crate::exit::Exit;
 use crate::hook::gate::Gates;
+use crate::locks::Mutex;
 use crate::report::{Failure, Listeners};
-use crate::sync::Mutex;
 
 /// What the mirrors of one plan share with each other, and but for `work` with all others.
 pub(super) struct Context {

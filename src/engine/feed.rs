@@ -11,14 +11,14 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;
+use super::checksums::Sums;
 use super::context::{Context, Damage};
 use super::layers::Layers;
 use super::mirror::{self, Joining, MaxConcurrency, Tally};
 use super::prepare::Preparer;
-use super::reading::{self, Met, Read, ReadSettings, Reader};
+use super::reading::{self, BundleReader, Met, Read, ReadSettings};
 use super::staging::Staging;
 use super::stop::StopSignal;
-use super::sums::Sums;
 use super::supervisor::{End, Halt, Order, Supervisor, WindowState};
 use super::work::Work;
 use super::{MirrorSettings, Run};
@@ -36,14 +36,14 @@ use crate::schedule::{Opening, Outside};
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// How long a blob that is on its way may take when the window of its mirror closes.
 const LAST_BLOB: Duration = Duration::from_secs(3600);
-/// The same when the run has taken as long as it may.
+/// The same when the run reached its deadline.
 const DEADLINE_GRACE: Duration = Duration::from_secs(10);
 /// A mirror that was given up is left alone for so many times as long as it was waited for, within these bounds.
 const REST_FACTOR: u32 = 3;
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// What reading and feeding came to.
+/// The result of reading and feeding.
 pub(super) struct Fed {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) met: Met,
@@ -60,7 +60,7 @@ pub(super) struct Fed {
 type ReadResult = (Met, Result<Read, BundleError>);
 
 /// The mirrors of a run.
-struct Mirrors {
+struct FedMirrors {
     settings: Vec<MirrorSettings>,
     /// What each shares with the others of its plan.
     contexts: Vec<Arc<Context>>,
@@ -77,7 +77,7 @@ struct Mirrors {
     started: Instant,
 }
 
-impl Mirrors {
+impl FedMirrors {
     fn gate(&self, mirror: usize, now: Instant) -> WindowState {
         let Some(window) = &self.settings[mirror].window else { return WindowState::Open(None) };
         let day = clock::timestamp();
@@ -241,7 +241,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         })
     };
     let contexts: Vec<Arc<Context>> = groups.rules().iter().map(|_| context()).collect();
-    let mut mirrors = Mirrors {
+    let mut mirrors = FedMirrors {
         contexts: (0..all.len()).map(|number| Arc::clone(&contexts[groups.of_mirror(number)])).collect(),
         max: all.iter().map(|mirror| MaxConcurrency::new(body_bytes, at_once, mirror.threads)).collect(),
         stops: all.iter().map(|_| StopSignal::new(&cancel)).collect(),
@@ -263,7 +263,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     if mirrors.settings.len() + usize::from(staging.is_some()) > 1 {
         decoder.spill_to_disk();
     }
-    let mut reader = Some(Reader {
+    let mut reader = Some(BundleReader {
         inputs,
         opener,
         groups,

@@ -79,12 +79,12 @@ async fn mirror(
 }
 
 /// An image with the blobs that would be sent for it.
-struct Asked {
+struct ImageCost {
     image: ImageForecast,
     missing: Vec<(Digest, u64)>,
 }
 
-fn sum(name: String, asked: Vec<Asked>) -> Forecast {
+fn sum(name: String, asked: Vec<ImageCost>) -> Forecast {
     let mut sent = HashSet::new();
     let missing = asked.iter().flat_map(|asked| &asked.missing);
     let bytes_to_send = missing.filter(|blob| sent.insert(blob.0)).map(|blob| blob.1).sum();
@@ -98,12 +98,13 @@ fn sum(name: String, asked: Vec<Asked>) -> Forecast {
     }
 }
 
-async fn ask(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Result<Vec<Asked>, Failure> {
+async fn ask(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Result<Vec<ImageCost>, Failure> {
     let registry = Registry::connect(&settings.target.endpoint, settings.client).await;
     let registry = registry.map_err(|error| failure::of_connection(&error))?;
     let namespace = settings.target.namespace.as_ref();
     let asked = plan.images.iter().map(|planned| image(&registry, bundle, planned, namespace));
-    let asked: Result<Vec<Asked>, RegistryError> = stream::iter(asked).buffered(AT_ONCE).try_collect().await;
+    let asked: Result<Vec<ImageCost>, RegistryError> =
+        stream::iter(asked).buffered(AT_ONCE).try_collect().await;
     asked.map_err(Failure::from)
 }
 
@@ -112,7 +113,7 @@ async fn image(
     bundle: &Bundle,
     planned: &PlannedImage,
     namespace: Option<&Repository>,
-) -> Result<Asked, RegistryError> {
+) -> Result<ImageCost, RegistryError> {
     let place = planned.place(namespace);
     let repository = planned.repository.below(namespace)?;
     let mut replaces = Vec::new();
@@ -148,7 +149,7 @@ async fn image(
     let replaces = replaces.into_iter().map(moved).collect();
     let shortfall = planned.shortfall.as_ref().map(Failure::from);
     let image = ImageForecast { name, place, action, replaces, shortfall, missing_blobs, missing_bytes };
-    Ok(Asked { image, missing })
+    Ok(ImageCost { image, missing })
 }
 
 /// None if every tag names an image of this configuration with as many layers, which is what a docker-archive's digest

@@ -11,11 +11,11 @@ use std::sync::{Arc, Weak};
 use super::backlog::{Assigned, BacklogShare};
 use super::elsewhere::drop_elsewhere;
 use super::layers::{InUse, LayerLease};
-use super::ready::{Ready, RetryableOnce};
+use super::prepared::{Ready, RetryableOnce};
 use crate::archive::Catalog;
+use crate::locks::Mutex;
 use crate::plan::PlannedImage;
 use crate::source::Intent;
-use crate::sync::Mutex;
 
 /// An image of the list.
 #[derive(Debug)]

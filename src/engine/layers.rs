@@ -32,7 +32,7 @@ use crate::bundle::{KnownLayers, LayerKey};
 use crate::clock::{CpuTime, Instant};
 use crate::compress::{self, LayerBlob, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// All layers of a run.
 #[derive(Debug)]

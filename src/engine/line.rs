@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// Workers, and those who wait for one.
 #[derive(Debug)]
-pub(super) struct WorkerLine(Mutex<State>);
+pub(super) struct WorkerLine(Mutex<LineState>);
 
 #[derive(Debug)]
-struct State {
+struct LineState {
     free: usize,
     next_ticket: u64,
     /// By where what they will read begins; the ticket keeps equals apart.
@@ -29,7 +29,7 @@ pub(super) struct Worker(Arc<WorkerLine>);
 
 impl WorkerLine {
     pub(super) fn new(workers: usize) -> Arc<Self> {
-        let state = State { free: workers.max(1), next_ticket: 0, waiting: BTreeMap::new() };
+        let state = LineState { free: workers.max(1), next_ticket: 0, waiting: BTreeMap::new() };
         Arc::new(Self(Mutex::new(state)))
     }
 

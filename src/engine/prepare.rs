@@ -4,7 +4,7 @@
 //! one, for which the digests of its compressed layers must be known; see `layers`. What was prepared belongs to those who
 //! hold the image ([`Held`]), and goes with the last of them.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -12,7 +12,7 @@ use super::backlog::BacklogShare;
 use super::body::{Buffering, SpaceBody};
 use super::image::{Held, WorkImage};
 use super::layers::{LayerLease, Layers};
-use super::ready::{Ready, ReadyBlob};
+use super::prepared::{Ready, ReadyBlob};
 use super::staged_body::StagedBody;
 use super::synthesis::synthesise;
 use crate::archive::{Catalog, Content, Unpacked};

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Run;
+use super::checksums::Sums;
 use super::feed::{Fed, feed};
 use super::history::History;
 use super::reading::{Met, Read};
-use super::sums::Sums;
 use crate::bundle::{Accept, LayerRecall};
 use crate::exit::Exit;
 use crate::registry::MirrorMemory;

@@ -104,7 +104,7 @@ pub(super) fn panicked(error: &tokio::task::JoinError) -> BundleError {
 }
 
 /// Reads for a push.
-pub(super) struct Reader {
+pub(super) struct BundleReader {
     pub(super) inputs: Vec<Input>,
     pub(super) opener: Opener,
     pub(super) groups: Groups,
@@ -118,7 +118,7 @@ pub(super) struct Reader {
     pub(super) cancel: CancellationToken,
 }
 
-impl Reader {
+impl BundleReader {
     /// Reads everything and lets the mirrors know what there is, at last what each one's plan holds. Blocks.
     pub(super) fn read(self) -> (Met, Result<Read, BundleError>) {
         let mut met = Met::default();

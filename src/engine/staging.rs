@@ -21,16 +21,16 @@ use tokio_util::sync::CancellationToken;
 use super::image::Lease;
 use super::line::WorkerLine;
 use super::prepare::Preparer;
-use super::ready::{Ready, ReadyBlob};
+use super::prepared::{Ready, ReadyBlob};
 use super::work::{Follower, STAGE, Work};
 use crate::archive::Content;
 use crate::bundle::{Bundle, LayerKey, LayerRecall};
 use crate::clock::Instant;
 use crate::compress::LayerFacts;
 use crate::error::BundleError;
+use crate::locks::Mutex;
 use crate::oci::Digest;
 use crate::stage::{NotStaged, Stage, StagedImage, StagedLayer, StagedRoot};
-use crate::sync::Mutex;
 
 /// Images under way at once.
 const IMAGES_AT_ONCE: usize = 16;

@@ -63,7 +63,7 @@ pub(super) enum Order {
 pub(super) enum Halt {
     /// Its window is closed.
     Window,
-    /// The run has taken as long as it may.
+    /// The run reached its deadline.
     Deadline,
     /// As many mirrors have failed as may.
     Failures(usize),

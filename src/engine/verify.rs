@@ -3,7 +3,7 @@
 //! An image that has a manifest in the bundle must be there with that digest. One of a docker-archive must be there with
 //! its configuration and as many layers: those are what its digest follows from. `deep` reads every blob back and hashes it.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::collections::HashSet;
 
 use futures_util::future::join_all;

@@ -4,7 +4,7 @@
 //! list, which grows until the plan is agreed on. What is on the list may be brought to a mirror at once; only what the
 //! plan holds is made public there. A mirror may join late; until then nothing is held for it.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -26,14 +26,14 @@ pub(super) const STAGE: usize = usize::MAX;
 /// The list that all mirrors of one plan work through.
 #[derive(Debug)]
 pub(super) struct Work {
-    state: Mutex<State>,
+    state: Mutex<WorkState>,
     grown: watch::Sender<()>,
     preparer: Arc<Preparer>,
     backlog: Arc<Backlog>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WorkState {
     images: Vec<Arc<WorkImage>>,
     /// Mirrors that have begun, each with what it has to do; the stage among them.
     followers: HashMap<usize, Queue>,

@@ -14,13 +14,13 @@ use crate::oci::{Digest, Repository, Tag};
 pub(super) struct Followers<'c> {
     catalog: &'c Catalog,
     /// In the order of the bundle.
-    all: Vec<Follower>,
+    all: Vec<SubjectFollower>,
     /// Those that have no other place, by their positions in the catalog.
     unnamed: HashSet<usize>,
 }
 
 /// An image that goes wherever its subject goes.
-struct Follower {
+struct SubjectFollower {
     image: usize,
     digest: Digest,
     subject: Digest,
@@ -38,10 +38,10 @@ impl<'c> Followers<'c> {
             let is_unnamed = it.names.is_empty() && !naming.names_exactly(it);
             if let Some(attachment) = &it.attachment {
                 let tag = attachment.tag();
-                found.all.push(Follower { image, digest, subject: attachment.subject, tag });
+                found.all.push(SubjectFollower { image, digest, subject: attachment.subject, tag });
                 found.unnamed.extend(is_unnamed.then_some(image));
             } else if is_unnamed && let Some(subject) = subject_here(catalog, &digest) {
-                found.all.push(Follower { image, digest, subject, tag: None });
+                found.all.push(SubjectFollower { image, digest, subject, tag: None });
                 found.unnamed.insert(image);
             } else if is_unnamed && parts.contains(&digest) {
                 found.unnamed.insert(image);
@@ -67,7 +67,7 @@ impl<'c> Followers<'c> {
             }
         }
         let mut drafts = Vec::new();
-        let mut waiting: Vec<&Follower> = self.all.iter().collect();
+        let mut waiting: Vec<&SubjectFollower> = self.all.iter().collect();
         loop {
             let before = waiting.len();
             waiting.retain(|follower| {
@@ -85,7 +85,7 @@ impl<'c> Followers<'c> {
         }
     }
 
-    fn draft(&self, follower: &Follower, repository: &Repository) -> Draft {
+    fn draft(&self, follower: &SubjectFollower, repository: &Repository) -> Draft {
         let name = match &follower.tag {
             Some(tag) => format!("{repository}:{tag}"),
             None => format!("{repository}@{}", follower.digest),

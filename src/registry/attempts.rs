@@ -7,8 +7,8 @@ use crate::registry::Observer;
 use crate::registry::cause::Cause;
 use crate::registry::error::RegistryError;
 use crate::registry::host::HostState;
-use crate::registry::lasting::Manner;
 use crate::registry::retry::{Delays, Replay, RetryDecision, RetryPolicy, classify};
+use crate::registry::server_errors::Manner;
 
 /// Tries so far, and the pauses between those to come.
 pub(super) struct Attempts<'a> {

@@ -1,5 +1,5 @@
-//! BandwidthLimits on bytes a second: of one mirror, of a group of mirrors, of a run. All bodies that a limit is for pass it, uploads
-//! and downloads alike.
+//! Bandwidth limits in bytes per second: of one mirror, of a group of mirrors, of a run. They hold for uploads and
+//! downloads alike.
 //!
 //! A limit hands out moments: each slice of a body gets the first one that is free, so bodies take turns, and no more passes
 //! in any ten seconds than the limit and a tenth of a second of it. What a body waits here is our own doing: no time limit of
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use crate::clock::Instant;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use crate::units::Rate;
 
 /// What a limit gives at once after it was idle, or when bodies come late for their moments.
@@ -31,7 +31,7 @@ struct LeakyBucket {
 }
 
 impl LeakyBucket {
-    /// The moment for so many bytes, which is taken then.
+    /// Reserves the next free moment for `bytes`.
     fn reserve(&mut self, bytes: u64, now: Instant) -> Instant {
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         let at = self.free_at.map_or(earliest, |free| free.max(earliest));
@@ -87,7 +87,7 @@ impl Passage {
         slices.fold(bytes, |bytes, slice| bytes.min(usize::try_from(slice).unwrap_or(usize::MAX)))
     }
 
-    /// Ready once so many bytes may pass; the same number is given until then.
+    /// Ready once `bytes` may pass. Callers poll with the same number until then.
     pub(super) fn poll(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
         while let Some(limiter) = self.limits.0.get(self.passed) {
             let wait = self

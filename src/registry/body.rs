@@ -2,7 +2,7 @@
 //! error of the network.
 
 use crate::clock::Instant;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl BlobBody for Bytes {
 }
 
 /// What is known of a body while it is being sent.
-pub(super) struct Progress {
+pub(super) struct BodyProgress {
     start: Instant,
     moved_millis: AtomicU64,
     waits_for_source: AtomicBool,
@@ -74,7 +74,7 @@ pub(super) struct Progress {
     fault: Mutex<Option<BundleError>>,
 }
 
-impl Progress {
+impl BodyProgress {
     fn new(is_complete: bool) -> Self {
         Self {
             start: Instant::now(),
@@ -141,7 +141,7 @@ pub(super) struct Metered {
     /// Nothing is given before this ends.
     hold: Option<Pin<Box<Sleep>>>,
     passage: Passage,
-    progress: Arc<Progress>,
+    progress: Arc<BodyProgress>,
     taken: Arc<Taken>,
     observer: Arc<dyn Observer>,
 }
@@ -156,9 +156,9 @@ impl Metered {
         hold: Duration,
         passage: Passage,
         observer: Arc<dyn Observer>,
-    ) -> (Self, Arc<Progress>) {
+    ) -> (Self, Arc<BodyProgress>) {
         let left = range.end - range.start;
-        let progress = Arc::new(Progress::new(left == 0));
+        let progress = Arc::new(BodyProgress::new(left == 0));
         *taken.whole_since.lock() = None;
         let stream = Mutex::new(body.open(range));
         let hold = (!hold.is_zero()).then(|| Box::pin(tokio::time::sleep(hold)));

@@ -16,8 +16,8 @@ use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
 use crate::registry::error_response::ErrorResponse;
 use crate::registry::host::{Greeting, HostState, OtherHosts};
-use crate::registry::lasting::Manner;
 use crate::registry::retry::{Replay, RetryPolicy};
+use crate::registry::server_errors::Manner;
 use crate::registry::transport::{Payload, Probe, Transport};
 use crate::registry::{Observer, headers, location};
 

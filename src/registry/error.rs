@@ -12,7 +12,7 @@ use crate::error::{BundleError, printable};
 use crate::oci::Digest;
 pub(super) use crate::registry::cause::{Cause, ProxyFault, TlsFault};
 use crate::registry::error_response::{ApiError, ErrorResponse};
-use crate::registry::hint::{self, Asked};
+use crate::registry::hint::{self, RequestLine};
 pub(crate) use crate::registry::kind::FailureKind;
 use crate::registry::redact::{SecretWords, redacted};
 
@@ -48,7 +48,7 @@ struct Call {
     method: String,
     url: String, // already redacted
     is_http: bool,
-    what: Asked,
+    what: RequestLine,
 }
 
 /// A step on the way to a registry.
@@ -86,7 +86,7 @@ impl RegistryError {
             method: method.to_owned(),
             url: redacted(url),
             is_http: url.scheme() == "http",
-            what: Asked::of(method, url),
+            what: RequestLine::of(method, url),
         };
         Self(Box::new(Inner { call: Some(call), account: None, before: None, through: None, cause }))
     }
@@ -130,7 +130,7 @@ impl RegistryError {
 
     /// The same, met at a token server.
     pub(super) fn of_token_server(mut self) -> Self {
-        self.0.call.iter_mut().for_each(|call| call.what = Asked::Token);
+        self.0.call.iter_mut().for_each(|call| call.what = RequestLine::Token);
         self
     }
 
@@ -262,11 +262,11 @@ impl RegistryError {
     }
 
     fn is_manifest_put(&self) -> bool {
-        self.asked() == Asked::ManifestPut
+        self.asked() == RequestLine::ManifestPut
     }
 
-    fn asked(&self) -> Asked {
-        self.0.call.as_ref().map_or(Asked::Other, |call| call.what)
+    fn asked(&self) -> RequestLine {
+        self.0.call.as_ref().map_or(RequestLine::Other, |call| call.what)
     }
 
     /// What the operator can do about it.
@@ -315,7 +315,7 @@ impl RegistryError {
                 "the image has layers that are to be had elsewhere (urls, as Windows base images), and the registry refuses \
                  such manifests: allow them there (distribution: validation.manifests.urls.allow)"
             }
-            Cause::Protocol(_) if self.asked() == Asked::Token => {
+            Cause::Protocol(_) if self.asked() == RequestLine::Token => {
                 "something else answers at the address that the registry names as its token server (realm): a login page or \
                  a proxy?"
             }
@@ -391,18 +391,20 @@ impl RegistryError {
                 "the token server knows {who}, and the registry refused the token that it gave: does the registry trust this \
                  token server (service, issuer, key), and are the clocks of both right?"
             )),
-            (Some(Asker::Account(who)), 401) if matches!(asked, Asked::FrontDoor | Asked::Token) => {
+            (Some(Asker::Account(who)), 401)
+                if matches!(asked, RequestLine::FrontDoor | RequestLine::Token) =>
+            {
                 Some(format!("{who} was refused: is the password right, and may the account log in there?"))
             }
             (Some(Asker::Account(who)), 401) => Some(format!(
                 "{who} may not do this in that repository, or its project is missing: ask for the right to push there"
             )),
             (Some(Asker::Account(who) | Asker::FreshToken(who)), 403)
-                if matches!(asked, Asked::FrontDoor | Asked::Token) =>
+                if matches!(asked, RequestLine::FrontDoor | RequestLine::Token) =>
             {
                 Some(format!("{who} is known and not let in: ask who runs the registry"))
             }
-            (Some(Asker::Account(who) | Asker::FreshToken(who)), 403) if asked != Asked::Session => {
+            (Some(Asker::Account(who) | Asker::FreshToken(who)), 403) if asked != RequestLine::Session => {
                 Some(format!("{who} is not allowed to do this in that repository"))
             }
             _ => {

@@ -1,5 +1,5 @@
 //! An answer that is not a success, with the server's own words, shortened
-//! ([distribution-spec, error codes][codes]). Any body will do; nothing in it is believed.
+//! ([distribution-spec, error codes][codes]). Any body will do; nothing in it is trusted.
 //!
 //! [codes]: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#error-codes
 

@@ -7,7 +7,7 @@ use crate::registry::error_response::ErrorResponse;
 
 /// What a request was for, as far as its failure means something else there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum RequestLine {
     FrontDoor,
     /// A session, to send a blob.
     Session,
@@ -20,7 +20,7 @@ pub(super) enum Asked {
     Other,
 }
 
-impl Asked {
+impl RequestLine {
     pub(super) fn of(method: &str, url: &Url) -> Self {
         let path = url.path();
         match method {
@@ -34,7 +34,7 @@ impl Asked {
 }
 
 /// What the server's words say, whatever the status.
-pub(super) fn by_words(answer: &ErrorResponse, asked: Asked) -> Option<&'static str> {
+pub(super) fn by_words(answer: &ErrorResponse, asked: RequestLine) -> Option<&'static str> {
     if answer.status < 400 {
         return None;
     }
@@ -73,7 +73,7 @@ pub(super) fn by_words(answer: &ErrorResponse, asked: Asked) -> Option<&'static 
          gives it another"
     } else if answer.has_code("TAG_INVALID") {
         "the registry takes no tag of this form: --rewrite gives it another"
-    } else if answer.status == 415 && asked == Asked::ManifestPut {
+    } else if answer.status == 415 && asked == RequestLine::ManifestPut {
         "the registry does not take manifests of this media type: it may be too old for OCI images and artifacts"
     } else {
         return None;
@@ -81,27 +81,29 @@ pub(super) fn by_words(answer: &ErrorResponse, asked: Asked) -> Option<&'static 
 }
 
 /// What the status says, of what was asked for.
-pub(super) fn by_status(answer: &ErrorResponse, asked: Asked, is_http: bool) -> Option<&'static str> {
+pub(super) fn by_status(answer: &ErrorResponse, asked: RequestLine, is_http: bool) -> Option<&'static str> {
     Some(match answer.status {
-        404 | 405 if asked == Asked::Token => {
+        404 | 405 if asked == RequestLine::Token => {
             "the registry names this address as its token server (realm), and nothing gives tokens there: is it right?"
         }
-        500..=599 if asked == Asked::Token => "the token server fails: look at its log",
+        500..=599 if asked == RequestLine::Token => "the token server fails: look at its log",
         401 => "give credentials with --username and --password-stdin, or log in with docker or podman",
         413 => "a proxy before the registry limits the size of a request (nginx: client_max_body_size)",
         400 if is_http && answer.text.contains("HTTPS") => {
             "the port speaks TLS: write https:// in front of the registry"
         }
-        404 if asked == Asked::FrontDoor => {
+        404 if asked == RequestLine::FrontDoor => {
             "something answers there, but it is no registry: is the host or the port another one?"
         }
-        403 | 404 if asked == Asked::Session => {
+        403 | 404 if asked == RequestLine::Session => {
             "the project or namespace must exist and the account must be allowed to push to it"
         }
-        405 | 501 if matches!(asked, Asked::Session | Asked::Upload | Asked::ManifestPut) => {
+        405 | 501
+            if matches!(asked, RequestLine::Session | RequestLine::Upload | RequestLine::ManifestPut) =>
+        {
             "it takes nothing: a read-only registry or a pull-through cache (proxy)? Push to the registry behind it"
         }
-        403 if asked == Asked::FrontDoor => {
+        403 if asked == RequestLine::FrontDoor => {
             "the registry lets nobody in without an account, or not from here"
         }
         403 => "the account is not allowed to do this in that repository",
@@ -163,11 +165,14 @@ mod tests {
             (coded(400, "NAME_INVALID", "invalid repository name"), "--rewrite"),
             (coded(412, "PROJECTPOLICYVIOLATION", "current image"), "policy"),
         ] {
-            let hint = by_words(&answer, Asked::ManifestPut);
+            let hint = by_words(&answer, RequestLine::ManifestPut);
             assert!(hint.is_some_and(|hint| hint.contains(expected)), "{answer}: {hint:?}");
         }
         assert_eq!(
-            by_words(&coded(403, "DENIED", "requested access to the resource is denied"), Asked::Session),
+            by_words(
+                &coded(403, "DENIED", "requested access to the resource is denied"),
+                RequestLine::Session
+            ),
             None
         );
     }
@@ -175,14 +180,14 @@ mod tests {
     #[test]
     fn who_answers_and_what_was_asked_make_a_difference() {
         for (status, asked, expected) in [
-            (404, Asked::Token, "token server"),
-            (500, Asked::Token, "token server fails"),
-            (500, Asked::Upload, "free disk"),
-            (502, Asked::FrontDoor, "is it running"),
-            (503, Asked::ManifestPut, "--patience"),
-            (429, Asked::Session, "--patience"),
-            (403, Asked::FrontDoor, "lets nobody in"),
-            (403, Asked::Session, "must exist"),
+            (404, RequestLine::Token, "token server"),
+            (500, RequestLine::Token, "token server fails"),
+            (500, RequestLine::Upload, "free disk"),
+            (502, RequestLine::FrontDoor, "is it running"),
+            (503, RequestLine::ManifestPut, "--patience"),
+            (429, RequestLine::Session, "--patience"),
+            (403, RequestLine::FrontDoor, "lets nobody in"),
+            (403, RequestLine::Session, "must exist"),
         ] {
             let hint = by_status(&answer(status, ""), asked, false);
             assert!(hint.is_some_and(|hint| hint.contains(expected)), "{status}: {hint:?}");

@@ -11,12 +11,12 @@ use tokio::sync::OwnedMutexGuard;
 use url::Url;
 
 use crate::clock::Instant;
+use crate::locks::{Mutex, MutexGuard};
 use crate::registry::breaker::Breaker;
 use crate::registry::cause::Cause;
-use crate::registry::lasting::{LastingFailure, Manner};
 use crate::registry::quirks::Quirks;
 use crate::registry::retry::{Delays, RetryPolicy};
-use crate::sync::{Mutex, MutexGuard};
+use crate::registry::server_errors::{LastingFailure, Manner};
 
 /// Retries there are to begin with, and at most.
 const BUDGET: (f64, f64) = (100.0, 200.0);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Instant;
+use crate::locks::Mutex;
 use crate::registry::auth::Identities;
 use crate::registry::client::ApiClient;
 use crate::registry::endpoint::{Endpoint, Scheme};
@@ -21,7 +22,6 @@ use crate::registry::sources::BlobSources;
 use crate::registry::tls::Clients;
 use crate::registry::transport::Transport;
 use crate::registry::{ClientOptions, connect};
-use crate::sync::Mutex;
 use crate::tls::system_authorities;
 
 /// A host that could not be entered is left alone for one and a half times as long as it was waited for, within these bounds:

@@ -8,18 +8,18 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
+use crate::locks::Mutex;
 use crate::oci::Repository;
-use crate::sync::Mutex;
 
 /// Makes a repository; why it could not, for people.
 type Make = dyn Fn(Repository) -> BoxFuture<'static, Result<(), String>> + Send + Sync;
 /// What came of it, once that is known.
-type Made = Arc<OnceCell<Result<(), String>>>;
+type MadeOnce = Arc<OnceCell<Result<(), String>>>;
 
 /// Makes repositories that are missing.
 pub(crate) struct RepositoryMaker {
     make: Box<Make>,
-    made: Mutex<HashMap<Repository, Made>>,
+    made: Mutex<HashMap<Repository, MadeOnce>>,
 }
 
 impl RepositoryMaker {

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use crate::sync::RwLock;
+use crate::locks::RwLock;
 
 /// What is shown in place of a secret.
 const BLANK: &str = "…";

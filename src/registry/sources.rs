@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
+use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
-use crate::sync::Mutex;
 
 /// A repository that has a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub(crate) struct BlobSource {
 
 /// One repository for each blob.
 #[derive(Debug, Default)]
-pub(super) struct BlobSources(Mutex<Places>);
+pub(super) struct BlobSources(Mutex<SourcesByBlob>);
 
 #[derive(Debug, Default)]
-struct Places {
+struct SourcesByBlob {
     most: usize,
     sources: HashMap<Digest, BlobSource>,
 }

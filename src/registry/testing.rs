@@ -9,12 +9,12 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 
+use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
 use crate::registry::CredentialSource;
 use crate::registry::{
     BlobBody, ClientOptions, Credential, Registry, RegistryError, RetryPolicy, Target, Timeouts,
 };
-use crate::sync::Mutex;
 
 /// A request as the server saw it.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::clock::Instant;
 use crate::registry::bandwidth::BandwidthLimits;
-use crate::registry::body::{BlobBody, Metered, Progress, Taken};
+use crate::registry::body::{BlobBody, BodyProgress, Metered, Taken};
 use crate::registry::error::{Cause, ProxyFault, RegistryError};
 use crate::registry::redact::{hidden, redacted};
 use crate::registry::tls::{Clients, cause_of};
@@ -241,7 +241,7 @@ impl Transport {
     }
 
     /// Returns when nothing has moved for too long, with how long that was.
-    async fn watch(&self, progress: Option<&Progress>, wait: Duration) -> Duration {
+    async fn watch(&self, progress: Option<&BodyProgress>, wait: Duration) -> Duration {
         let start = Instant::now();
         loop {
             let (from, limit) = match progress {

@@ -100,7 +100,7 @@ classes! {
     Registry => Incomplete,
     /// What the mirror has under a digest is something else.
     Integrity => Incomplete,
-    /// The tag stands for another image, and `--no-overwrite` keeps it.
+    /// The tag points to another image, and `--no-overwrite` keeps it.
     TagExists => Incomplete,
     /// Whole, but not tagged, because `--atomic-tags` wants the others whole too.
     Withheld => Incomplete,
@@ -116,9 +116,9 @@ classes! {
     Unverifiable => Incomplete,
     /// The window of the mirror is closed: it is left for a later run.
     Deferred => Complete,
-    /// The run has taken as long as it may.
+    /// The run reached its deadline.
     Deadline => Incomplete,
-    /// The run did not come to the mirror.
+    /// The run ended before it reached the mirror.
     NotBegun => Incomplete,
 
     // Of a cluster.

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 
 /// A reason, for people and for programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Written")]
+#[serde(from = "FailureText")]
 pub(crate) struct Failure {
     /// The stable class.
     pub class: Class,
@@ -30,7 +30,7 @@ pub(crate) struct Failure {
 
 /// What stands in documents.
 #[derive(Deserialize)]
-struct Written {
+struct FailureText {
     class: Class,
     message: String,
     #[serde(default)]
@@ -39,8 +39,8 @@ struct Written {
     exit_code: Option<u8>,
 }
 
-impl From<Written> for Failure {
-    fn from(Written { class, message, hint, exit_code }: Written) -> Self {
+impl From<FailureText> for Failure {
+    fn from(FailureText { class, message, hint, exit_code }: FailureText) -> Self {
         let exit = exit_code.and_then(Exit::of_code).unwrap_or(class.exit());
         Self { hint, exit, ..Self::new(class, message) }
     }

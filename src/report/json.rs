@@ -1,7 +1,7 @@
 //! Events as JSON lines, for log collectors.
 
 use crate::clock;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Plain lines, for logs and pipes: what changed, one line each; no bar, no colour.
 
 use crate::clock::Instant;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 use super::alike::Causes;
 use super::event::{Event, Listener};
@@ -14,16 +14,16 @@ pub(crate) type Sink = Box<dyn Fn(&str) + Send + Sync>;
 /// Writes events as lines.
 pub(crate) struct Lines {
     sink: Sink,
-    state: Mutex<State>,
+    state: Mutex<LinesState>,
 }
 
-struct State {
-    mirrors: Vec<Mirror>,
+struct LinesState {
+    mirrors: Vec<MirrorLines>,
     last_progress: Instant,
 }
 
 #[derive(Clone, Default)]
-struct Mirror {
+struct MirrorLines {
     name: String,
     images: usize,
     /// Images that it gets, once that is known.
@@ -38,7 +38,7 @@ const PROGRESS_SECONDS: u64 = 10;
 impl Lines {
     /// Lines to this sink.
     pub(crate) fn new(sink: Sink) -> Self {
-        let state = State { mirrors: Vec::new(), last_progress: Instant::now() };
+        let state = LinesState { mirrors: Vec::new(), last_progress: Instant::now() };
         Self { sink, state: Mutex::new(state) }
     }
 }
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Lines {
 impl Listener for Lines {
     fn hear(&self, event: &Event) {
         let mut state = self.state.lock();
-        let name = |state: &State, mirror: usize| {
+        let name = |state: &LinesState, mirror: usize| {
             state.mirrors.get(mirror).map_or(String::new(), |m| m.name.clone())
         };
         let line = match event {
@@ -67,7 +67,7 @@ impl Listener for Lines {
                 None
             }
             Event::Started { mirrors } => {
-                let named = |name: &String| Mirror { name: name.clone(), ..Mirror::default() };
+                let named = |name: &String| MirrorLines { name: name.clone(), ..MirrorLines::default() };
                 state.mirrors = mirrors.iter().map(named).collect();
                 None
             }

@@ -13,13 +13,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub(crate) use self::endpoint::Endpoint;
+pub(crate) use self::endpoint::MetricsEndpoint;
 use self::recorder::Recorder;
 use super::document::{Compressed, Decoded};
 use super::{Document, Event, Listener, Outcome};
 use crate::clock;
+use crate::locks::Mutex;
 use crate::report::event::Sample;
-use crate::sync::Mutex;
 
 /// After this many durations they are put into their buckets.
 const SETTLE_EVERY: u64 = 4096;

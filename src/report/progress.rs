@@ -1,6 +1,6 @@
 //! Progress bars on a terminal: one for each mirror, moved by bytes that the mirror has acknowledged.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -15,11 +15,11 @@ use crate::units::human_duration;
 #[derive(Debug)]
 pub(crate) struct Progress {
     bars: MultiProgress,
-    mirrors: Mutex<Vec<Mirror>>,
+    mirrors: Mutex<Vec<MirrorBar>>,
 }
 
 #[derive(Debug)]
-struct Mirror {
+struct MirrorBar {
     bar: ProgressBar,
     images: usize,
     total: Option<usize>,
@@ -35,7 +35,7 @@ impl Progress {
         Self { bars: MultiProgress::new(), mirrors: Mutex::default() }
     }
 
-    fn with(&self, mirror: usize, act: impl FnOnce(&mut Mirror)) {
+    fn with(&self, mirror: usize, act: impl FnOnce(&mut MirrorBar)) {
         let mut mirrors = self.mirrors.lock();
         if let Some(mirror) = mirrors.get_mut(mirror) {
             act(mirror);
@@ -64,7 +64,7 @@ impl Listener for Progress {
                     let bar = self.bars.add(ProgressBar::new(0)).with_style(style.clone());
                     bar.set_prefix(name.clone());
                     bar.enable_steady_tick(Duration::from_millis(200));
-                    Mirror { bar, images: 0, total: None, causes: Causes::default() }
+                    MirrorBar { bar, images: 0, total: None, causes: Causes::default() }
                 });
                 *self.mirrors.lock() = drawn.collect();
             }

@@ -15,8 +15,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
-use super::durable::found;
 use super::error::{Code, Refusal};
+use super::fsync::found;
 use super::limits::SEND_BYTES;
 use super::store::{ContentKind, ContentLink, Store, blocking};
 use crate::oci::{Digest, Repository};

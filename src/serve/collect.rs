@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 
-use super::durable::{entries, found, remove_durable};
+use super::fsync::{entries, found, remove_durable};
 use super::limits::MAX_IDLE_UPLOADS;
 use super::named::named_by;
 use super::sessions::SessionId;

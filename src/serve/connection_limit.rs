@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pace::Pace;
 use crate::clock::Instant;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// How long a new connection may be silent before it has to give way to another one.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);

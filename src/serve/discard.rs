@@ -4,7 +4,7 @@
 //! hashed nor kept. Which blobs have come is remembered, so that mounts and HEAD are answered as elsewhere.
 //! Manifests stay in memory, because a push reads them back. For measurements only: nothing can be pulled from it.
 
-use crate::sync::{Mutex, MutexGuard};
+use crate::locks::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
 

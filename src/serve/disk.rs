@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Instant;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// Bytes of blobs, manifests and uploads. Links and tags are not counted.
 #[derive(Debug)]

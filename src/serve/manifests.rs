@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::blobs::{CONTENT_DIGEST, file_body, text_value};
-use super::durable::found;
 use super::error::{Code, Refusal};
+use super::fsync::found;
 use super::named::needed_by;
 use super::receive::{READ_AND_DROPPED, receive_document};
 use super::referrers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Instant;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// Bytes are counted for so long, and then as long again as those that came before.
 const SLICE: Duration = Duration::from_secs(5);

@@ -17,8 +17,8 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::durable::entries;
 use super::error::{Code, Refusal};
+use super::fsync::entries;
 use super::pages::{self, MAX_PAGE, Page};
 use super::request::Query;
 use super::store::{ContentKind, Store, blocking};

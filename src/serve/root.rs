@@ -9,8 +9,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
-use super::durable::{create_dir_durable, sync_dir};
 use super::error::ServeError;
+use super::fsync::{create_dir_durable, sync_dir};
 
 /// The file that marks a folder as a store, and holds the version of its layout.
 const MARKER: &str = "layercast-store";

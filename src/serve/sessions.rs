@@ -11,8 +11,8 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Code, Refusal};
+use crate::locks::Mutex;
 use crate::oci::Hasher;
-use crate::sync::Mutex;
 
 /// The most sessions in memory. Sessions that are only on the disk do not count.
 const MAX_SESSIONS: usize = 10_000;

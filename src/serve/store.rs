@@ -29,15 +29,15 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::disk::DiskUsage;
-use super::durable::{create_dir_durable, entries, found, parent, remove_durable, sync_dir};
 use super::error::{Refusal, ServeError};
+use super::fsync::{create_dir_durable, entries, found, parent, remove_durable, sync_dir};
 use super::limits::{BUFFERED_BYTES, DOCUMENTS};
 use super::root;
 use super::sessions::Sessions;
+use crate::locks::{Mutex, RwLock};
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};
 use crate::small_file;
-use crate::sync::{Mutex, RwLock};
 
 /// What is read at once when a file is hashed.
 const HASH_BYTES: usize = 1 << 16;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use axum::response::Response;
 use serde_json::json;
 
-use super::durable::{entries, found, remove_durable};
 use super::error::{Code, Refusal};
+use super::fsync::{entries, found, remove_durable};
 use super::pages::{self, Page};
 use super::request::Query;
 use super::store::{Store, blocking};

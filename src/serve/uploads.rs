@@ -18,8 +18,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::blobs;
-use super::durable::{found, parent, sync_dir};
 use super::error::{Code, Refusal};
+use super::fsync::{found, parent, sync_dir};
 use super::limits::{MAX_IDLE_UPLOADS, UPLOADS_PER_COUNT};
 use super::receive;
 use super::request::Query;

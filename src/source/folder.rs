@@ -100,7 +100,7 @@ pub(crate) fn scan_folder(root: &Path, limit: usize) -> Result<Vec<FolderEntry>,
 }
 
 #[derive(Default)]
-struct Link {
+struct FollowedLink {
     name: String,
     path: PathBuf,
     above: Vec<(u64, u64)>,
@@ -110,7 +110,7 @@ struct Link {
 
 struct Scan {
     entries: Vec<FolderEntry>,
-    links: Vec<Link>,
+    links: Vec<FollowedLink>,
     /// The first name of each file.
     names: HashMap<(u64, u64), String>,
     /// Folders that were listed, by any name.
@@ -146,7 +146,7 @@ impl Scan {
                 };
                 if facts.is_symlink() {
                     let (above, linked) = (folder.above.clone(), folder.linked);
-                    self.links.push(Link { name, path, above, linked });
+                    self.links.push(FollowedLink { name, path, above, linked });
                 } else if facts.is_dir() {
                     let linked = folder.linked;
                     folders.extend(self.below(name, path, &folder.above, &facts, linked));
@@ -159,8 +159,8 @@ impl Scan {
     }
 
     /// What a link leads to: a file, or a folder whose content comes under the link's name too.
-    fn follow(&mut self, link: Link) -> Result<(), BundleError> {
-        let Link { name, path, above, linked } = link;
+    fn follow(&mut self, link: FollowedLink) -> Result<(), BundleError> {
+        let FollowedLink { name, path, above, linked } = link;
         match fs::metadata(&path) {
             Err(error) => {
                 let target = fs::read_link(&path).map(|to| to.display().to_string()).unwrap_or_default();

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// How many mappings can be watched at once; further files are read by positioned reads.
 const SLOTS: usize = 1024;
 
-struct Slot {
+struct WatchSlot {
     taken: AtomicBool,
     /// The first address, 0 while nothing is watched here.
     start: AtomicUsize,
@@ -23,8 +23,8 @@ struct Slot {
     poisoned: AtomicBool,
 }
 
-static TABLE: [Slot; SLOTS] = [const {
-    Slot {
+static TABLE: [WatchSlot; SLOTS] = [const {
+    WatchSlot {
         taken: AtomicBool::new(false),
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
@@ -58,8 +58,9 @@ impl Drop for Watch {
 /// Watches the mapping of `len` bytes at `start`.
 pub(super) fn watch(start: usize, len: usize) -> io::Result<Watch> {
     install()?;
-    let free =
-        |slot: &Slot| slot.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    let free = |slot: &WatchSlot| {
+        slot.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    };
     let index = TABLE.iter().position(free).ok_or_else(|| io::Error::other("too many mapped files"))?;
     let slot = &TABLE[index];
     slot.poisoned.store(false, Ordering::SeqCst);

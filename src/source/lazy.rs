@@ -1,6 +1,6 @@
 //! A space that is opened when its first byte is wanted: a volume whose decoder would start to work at once.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::opened::OpenedOnce;
 use super::{ByteSpace, Certainty};
 use crate::error::BundleError;
 
-type Opener = dyn Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync;
+type OpenFn = dyn Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync;
 
 /// What is said of a range.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ enum Said {
 
 /// A space that is opened when it is first read. Who reads first opens it, the others wait; a fault of the bundle is kept.
 pub(crate) struct LazySpace {
-    open: Box<Opener>,
+    open: Box<OpenFn>,
     space: OpenedOnce<Arc<dyn ByteSpace>>,
     /// What was said of ranges before there was a space that could hear it.
     said: Mutex<Vec<(Said, Range<u64>)>>,

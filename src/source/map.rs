@@ -25,15 +25,15 @@ const CHUNK_BYTES: usize = 64 << 20;
 
 /// A watched map. The fields are dropped in this order: unwatched first, then unmapped.
 #[derive(Debug)]
-struct Mapping {
+struct WatchedMapping {
     watch: Watch,
     map: Mmap,
 }
 
 /// Keeps the mapping alive as long as any slice of it.
-struct Owner(Arc<Mapping>);
+struct MappingOwner(Arc<WatchedMapping>);
 
-impl AsRef<[u8]> for Owner {
+impl AsRef<[u8]> for MappingOwner {
     fn as_ref(&self) -> &[u8] {
         &self.0.map
     }
@@ -43,7 +43,7 @@ impl AsRef<[u8]> for Owner {
 pub(super) struct MappedFile {
     held: Arc<HeldFile>,
     /// None for an empty file: a map of no bytes is an error to the kernel.
-    mapping: Option<Arc<Mapping>>,
+    mapping: Option<Arc<WatchedMapping>>,
     bytes: Bytes,
     /// One bit per window that was populated.
     populated: Box<[AtomicU64]>,
@@ -64,13 +64,13 @@ impl MappedFile {
         let watch = guard::watch(map.as_ptr() as usize, map.len())?;
         let windows = map.len().div_ceil(WINDOW_BYTES);
         let populated = (0..windows.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let mapping = Arc::new(Mapping { watch, map });
-        let bytes = Bytes::from_owner(Owner(Arc::clone(&mapping)));
+        let mapping = Arc::new(WatchedMapping { watch, map });
+        let bytes = Bytes::from_owner(MappingOwner(Arc::clone(&mapping)));
         Ok(Self { held, mapping: Some(mapping), bytes, populated })
     }
 
     /// Reads the range in, so that what the disk or the file system refuses is an error here and not a signal later.
-    fn populate(&self, mapping: &Mapping, range: &Range<usize>) -> Result<(), BundleError> {
+    fn populate(&self, mapping: &WatchedMapping, range: &Range<usize>) -> Result<(), BundleError> {
         let mut window = range.start / WINDOW_BYTES;
         let end = range.end.div_ceil(WINDOW_BYTES);
         while window < end {

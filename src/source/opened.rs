@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::error::BundleError;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// Something opened once. Who comes first opens it, the others wait. A fault of the bundle stays; where this machine was at
 /// fault, whoever comes next tries again.

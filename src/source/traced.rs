@@ -84,8 +84,8 @@ impl ByteSpace for Traced {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::locks::Mutex;
     use crate::source::{Extent, Intent};
-    use crate::sync::Mutex;
 
     /// Notes what it hears of reading.
     #[derive(Debug, Default)]

@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use super::layout;
 use crate::clock::Instant;
+use crate::locks::{Mutex, MutexGuard};
 use crate::oci::{Algorithm, Digest};
 use crate::small_file;
-use crate::sync::{Mutex, MutexGuard};
 
 const VERSION: u32 = 1;
 const MARKER: &str = "stage.json";

@@ -70,7 +70,7 @@ pub(super) enum Unkept {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Document<'a> {
+struct StoredCatalog<'a> {
     catalog: Cow<'a, Catalog>,
     /// With the digest that they are known by, which need not be their own.
     manifests: Vec<(Digest, Cow<'a, Manifest>)>,
@@ -97,7 +97,7 @@ pub(super) fn encode(catalog: &Catalog, home: &Home) -> Result<(Vec<u8>, usize),
     let manifests = catalog.manifests.iter();
     let manifests = manifests.map(|(digest, manifest)| (*digest, Cow::Borrowed(manifest.as_ref()))).collect();
     let spaces = places.spaces();
-    let document = Document { catalog: Cow::Borrowed(catalog), manifests, spaces, blobs, layers };
+    let document = StoredCatalog { catalog: Cow::Borrowed(catalog), manifests, spaces, blobs, layers };
     let raw = postcard::to_stdvec(&document).map_err(|_| Unkept::TooLarge)?;
     if raw.len() > MAX_RAW_BYTES {
         return Err(Unkept::TooLarge);
@@ -121,7 +121,7 @@ pub(super) fn decode(
     }
     let mut decompressor = zstd::bulk::Decompressor::new().map_err(|_| Unkept::Damaged)?;
     let raw = decompressor.decompress(compressed, raw_len).map_err(|_| Unkept::Damaged)?;
-    let document: Document<'static> = postcard::from_bytes(&raw).map_err(|_| Unkept::Damaged)?;
+    let document: StoredCatalog<'static> = postcard::from_bytes(&raw).map_err(|_| Unkept::Damaged)?;
     drop(raw);
     let mut catalog = document.catalog.into_owned();
     let manifests = document.manifests.into_iter();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::folder;
-use super::schema::{self, Schema, Version};
+use super::schema::{self, Schema, SchemaVersion};
 use crate::source::is_remote;
 
 /// A file of the state.
@@ -158,9 +158,9 @@ fn try_open(kind: DatabaseFile, folder: &Path, path: &Path) -> Result<Database, 
         connection.pragma_update(None, "synchronous", "OFF")?;
     }
     match schema::migrate(&mut connection, kind.schema)? {
-        Version::Current => Ok(Database { connection, path: path.to_owned(), file: kind, users }),
-        Version::Newer(version) => Err(OpenError::Newer(version)),
-        Version::Foreign => Err(OpenError::Unusable("it is a database of another program".to_owned())),
+        SchemaVersion::Current => Ok(Database { connection, path: path.to_owned(), file: kind, users }),
+        SchemaVersion::Newer(version) => Err(OpenError::Newer(version)),
+        SchemaVersion::Foreign => Err(OpenError::Unusable("it is a database of another program".to_owned())),
     }
 }
 

@@ -14,7 +14,7 @@ use crossbeam::channel::{Sender, bounded, unbounded};
 use rusqlite::Connection;
 
 use super::database::{self, Database, DatabaseFile};
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// A job for the thread. Jobs are done in the order in which they were sent.
 type Job = Box<dyn FnOnce(&mut JobContext) + Send>;

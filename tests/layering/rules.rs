@@ -28,7 +28,7 @@ pub(crate) const MODULES: &[&str] = &[
     "error",
     "exit",
     "units",
-    "sync",
+    "locks",
     "clock",
     "schedule",
     "small_file",
@@ -72,19 +72,19 @@ pub(crate) const RULES: &[Rule] = &[
     // The way of the data.
     Rule {
         files: In("source"),
-        modules: AllBut("source error exit units sync"),
+        modules: AllBut("source error exit units locks"),
         paths: These("xz2 zstd zstd_safe flate2 libdeflater tar serde serde_json rayon"),
         why: "a source is bytes as stored: it knows no formats, and nothing that comes after it",
     },
     Rule {
         files: In("decode"),
-        modules: AllBut("decode source budget clock error exit units sync"),
+        modules: AllBut("decode source budget clock error exit units locks"),
         paths: These("tar"),
         why: "decoding turns bytes into bytes: what an archive is comes after it",
     },
     Rule {
         files: In("archive"),
-        modules: AllBut("archive decode source oci error exit units sync"),
+        modules: AllBut("archive decode source oci error exit units locks"),
         paths: Names::None,
         why: "a catalog says what is in a bundle: mirrors come after it",
     },
@@ -102,7 +102,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("stage"),
-        modules: AllBut("stage state oci source clock error exit units sync small_file"),
+        modules: AllBut("stage state oci source clock error exit units locks small_file"),
         paths: These("tar tokio reqwest rayon"),
         why: "the stage keeps blobs by their digests: what a bundle is, and who needs it, comes after it",
     },
@@ -115,7 +115,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         files: In("bundle"),
         modules: AllBut(
-            "bundle stage archive decode source budget compress oci state report clock error exit units sync",
+            "bundle stage archive decode source budget compress oci state report clock error exit units locks",
         ),
         paths: These("tar tokio reqwest"),
         why: "a bundle is opened, identified and recalled before it is planned for any mirror",
@@ -158,7 +158,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("tls"),
-        modules: AllBut("tls error exit units sync small_file"),
+        modules: AllBut("tls error exit units locks small_file"),
         paths: These("tokio reqwest rayon"),
         why: "certificates are files and rules: who connects to whom comes after it",
     },
@@ -170,7 +170,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("compress"),
-        modules: AllBut("compress archive source oci budget clock error exit units sync"),
+        modules: AllBut("compress archive source oci budget clock error exit units locks"),
         paths: These("tar"),
         why: "compression turns a layer of the catalog into a blob",
     },
@@ -188,19 +188,19 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("serve"),
-        modules: AllBut("serve oci clock error exit units sync small_file"),
+        modules: AllBut("serve oci clock error exit units locks small_file"),
         paths: These("reqwest rayon"),
         why: "the embedded registry is the other end of the wire: it shares nothing with the client but the words",
     },
     Rule {
         files: In("document"),
-        modules: AllBut("document error exit units sync"),
+        modules: AllBut("document error exit units locks"),
         paths: These("std::fs std::net std::process std::env std::thread std::os tokio reqwest tempfile"),
         why: "a text becomes a tree and findings: which files there are, and what they mean, comes after it",
     },
     Rule {
         files: In("config"),
-        modules: AllBut("config document schedule units registry plan oci small_file clock error exit sync"),
+        modules: AllBut("config document schedule units registry plan oci small_file clock error exit locks"),
         paths: These(
             "tokio reqwest rayon std::net::TcpStream std::net::TcpListener std::net::UdpSocket std::net::ToSocketAddrs \
              std::process std::env std::thread",
@@ -278,8 +278,8 @@ pub(crate) const RULES: &[Rule] = &[
         why: "benchmarks measure the stages, not the program around them",
     },
     Rule {
-        files: In("budget error exit units sync small_file"),
-        modules: AllBut("budget error exit units sync small_file"),
+        files: In("budget error exit units locks small_file"),
+        modules: AllBut("budget error exit units locks small_file"),
         paths: These("tokio reqwest rayon"),
         why: "what everybody knows knows nobody",
     },
@@ -291,13 +291,13 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("program"),
-        modules: AllBut("program clock error exit units sync"),
+        modules: AllBut("program clock error exit units locks"),
         paths: These("tokio reqwest rayon"),
         why: "it runs programs, whatever for",
     },
     Rule {
         files: In("hook"),
-        modules: AllBut("hook program state report oci clock error exit units sync"),
+        modules: AllBut("hook program state report oci clock error exit units locks"),
         paths: These("rayon tar"),
         why: "hooks are run with what they are given: what a run is doing is not their business",
     },

@@ -91,7 +91,7 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
         images.extend(bundled.0);
         not_taken = bundled.1;
     }
-    let node = Node::new(&args.node, args.cluster.as_deref(), output)?;
+    let node = NodeView::new(&args.node, args.cluster.as_deref(), output)?;
     check(&images, &not_taken, accept, &node, args.json, output)
 }
 
@@ -110,7 +110,7 @@ pub(in crate::cli) fn run_for_bundle(
         );
         return Err(Failure::usage(message));
     }
-    let node = Node::new(node, cluster, output)?;
+    let node = NodeView::new(node, cluster, output)?;
     let accept = rules.accept.accept();
     let (images, not_taken) = images::bundled(bundle, &rules.choice, accept, output)?;
     check(&images, &not_taken, accept, &node, json, output)
@@ -120,7 +120,7 @@ fn check(
     images: &[ImageToCheck],
     not_taken: &[LeftOut],
     accept: Accept,
-    node: &Node<'_>,
+    node: &NodeView<'_>,
     json: bool,
     output: &Output,
 ) -> Done {
@@ -198,12 +198,12 @@ impl NodeArgs {
 }
 
 /// A node: what the flags say of it, and the file of its cluster, if that was given.
-struct Node<'a> {
+struct NodeView<'a> {
     args: &'a NodeArgs,
     cluster: Option<ClusterMirrors>,
 }
 
-impl<'a> Node<'a> {
+impl<'a> NodeView<'a> {
     fn new(args: &'a NodeArgs, cluster: Option<&Path>, output: &Output) -> Result<Self, Failure> {
         if args.is_given() && cluster.is_some() {
             return Err(Failure::usage(

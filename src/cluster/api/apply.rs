@@ -6,10 +6,10 @@ use super::How;
 use super::diff::{Change, object_changes};
 use super::failure::{ApiFailure, Stopped, check_stays};
 use super::manifest::Object;
-use super::ready::{Progress, progress};
+use super::ready::{RolloutProgress, progress};
 use super::request::{self, Resource};
 use super::server::Server;
-use super::status::{Owner, Refusal};
+use super::status::{ApiRefusal, FieldOwner};
 use crate::clock::Instant;
 
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub(crate) struct Planned {
     /// What would become of it.
     pub fate: Fate,
     /// Whose fields are taken over.
-    pub taken_from: Vec<Owner>,
+    pub taken_from: Vec<FieldOwner>,
     /// Whether the server has tried it. Inside a namespace that is still to be made nothing can be tried.
     pub tried: bool,
 }
@@ -89,7 +89,7 @@ pub(crate) async fn plan(
             (planned.taken_from, planned.tried) = (taken_from, true);
             let after = match tried {
                 Ok(after) => after,
-                Err(Refusal::Missing(_)) if live.is_none() && planned.resource.namespaced => {
+                Err(ApiRefusal::Missing(_)) if live.is_none() && planned.resource.namespaced => {
                     return Err(ApiFailure::NoPlace { what, namespace: planned.namespace });
                 }
                 Err(refusal) => return Err(ApiFailure::of(refusal, &what)),
@@ -143,15 +143,15 @@ pub(crate) async fn wait(
         loop {
             let left = timeout.saturating_sub(began.elapsed()).clamp(ASK_EVERY, LOOK_WITHIN);
             let trouble = match look(server, planned, &what, left).await? {
-                Ok(Progress::Done(nodes)) => {
+                Ok(RolloutProgress::CarriedOut(nodes)) => {
                     ready.push((what, nodes));
                     break;
                 }
-                Ok(Progress::Unseen) => {
+                Ok(RolloutProgress::Unseen) => {
                     "its controller has not seen it".clone_into(&mut seen);
                     String::new()
                 }
-                Ok(Progress::Going(have, of)) => {
+                Ok(RolloutProgress::Going(have, of)) => {
                     seen = format!("on {have} of {of} nodes");
                     String::new()
                 }
@@ -176,7 +176,7 @@ async fn look(
     planned: &Planned,
     what: &str,
     within: Duration,
-) -> Result<Result<Progress, ApiFailure>, ApiFailure> {
+) -> Result<Result<RolloutProgress, ApiFailure>, ApiFailure> {
     let asked = server.ask_once(request::get(planned.path()));
     let Ok(answer) = tokio::time::timeout(within, asked).await else {
         let seconds = within.as_secs();
@@ -184,7 +184,7 @@ async fn look(
     };
     match answer {
         Ok(Ok(live)) => Ok(Ok(progress(&live))),
-        Ok(Err(Refusal::Missing(_))) => Err(ApiFailure::Ending(what.to_owned())),
+        Ok(Err(ApiRefusal::Missing(_))) => Err(ApiFailure::Ending(what.to_owned())),
         Ok(Err(refusal)) => Ok(Err(ApiFailure::of(refusal, what))),
         Err(failure) => Ok(Err(failure)),
     }

@@ -17,8 +17,8 @@ use super::owners::owners;
 use super::request::{self, Resource};
 use super::secret::{Secret, selector};
 use super::server::Server;
-use super::status::Owner;
-use super::wanted::{DesiredState, Version, mirrors};
+use super::status::FieldOwner;
+use super::wanted::{DesiredState, ResourceVersion, mirrors};
 
 mod carry_out;
 
@@ -36,7 +36,7 @@ pub(crate) struct Planned {
     /// What changes in the Cluster's spec.
     pub changes: Vec<Change>,
     /// Whose fields are taken over.
-    pub taken_from: Vec<Owner>,
+    pub taken_from: Vec<FieldOwner>,
     new_secrets: Vec<New>,
     /// Secrets of ours that nothing will point at.
     old_secrets: Vec<Old>,
@@ -92,7 +92,7 @@ pub(crate) async fn plan(server: &Server, wanted: DesiredState, force: bool) -> 
     let others = clusters.iter().filter(|cluster| cluster["metadata"]["name"] != wanted.name.as_str());
     let clusters: Vec<&Value> = others.chain([&tried.after]).collect();
     let old_secrets = secrets.old(&wanted, &clusters, &live);
-    let Tried { after, taken_from, replaces } = tried;
+    let TriedChange { after, taken_from, replaces } = tried;
     // What the server adds by itself, as the defaults of fields, is no change to make.
     let differs = mirrors(&after) != mirrors(&live);
     Ok(Planned {
@@ -110,9 +110,9 @@ pub(crate) async fn plan(server: &Server, wanted: DesiredState, force: bool) -> 
 }
 
 /// What the server makes of the mirrors.
-struct Tried {
+struct TriedChange {
     after: Value,
-    taken_from: Vec<Owner>,
+    taken_from: Vec<FieldOwner>,
     replaces: bool,
 }
 
@@ -124,28 +124,29 @@ async fn try_change(
     wanted: &DesiredState,
     live: &Value,
     force: bool,
-) -> Result<Tried, ApiFailure> {
+) -> Result<TriedChange, ApiFailure> {
     if wanted.is(live) {
-        return Ok(Tried { after: live.clone(), taken_from: Vec::new(), replaces: false });
+        return Ok(TriedChange { after: live.clone(), taken_from: Vec::new(), replaces: false });
     }
     let (path, what) = (resource.object(&wanted.namespace, &wanted.name), named(wanted));
-    let (after, mut taken_from) = server.attempt(&path, &wanted.patch(live, Version::Any), force).await?;
+    let (after, mut taken_from) =
+        server.attempt(&path, &wanted.patch(live, ResourceVersion::Any), force).await?;
     let after = after.map_err(|refusal| ApiFailure::of(refusal, &what))?;
     if wanted.is(&after) {
-        return Ok(Tried { after, taken_from, replaces: false });
+        return Ok(TriedChange { after, taken_from, replaces: false });
     }
     // What is more in it may be defaults of fields: those come back whoever writes the list.
-    let replacement = wanted.replacement(live, Version::Any);
+    let replacement = wanted.replacement(live, ResourceVersion::Any);
     let alone = server.must(request::merge(&path, &replacement, How { force, dry_run: true }), &what).await?;
     if mirrors(&alone) == mirrors(&after) {
-        return Ok(Tried { after, taken_from, replaces: false });
+        return Ok(TriedChange { after, taken_from, replaces: false });
     }
     let owners = owners(&after, &alone);
     if !owners.is_empty() && !force {
         return Err(ApiFailure::Owned { what, owners });
     }
     taken_from.extend(owners);
-    Ok(Tried { after: alone, taken_from, replaces: true })
+    Ok(TriedChange { after: alone, taken_from, replaces: true })
 }
 
 /// Has the server try a secret; gives whose fields are taken over.
@@ -154,7 +155,7 @@ async fn try_secret(
     secret: &Secret,
     namespace: &str,
     force: bool,
-) -> Result<Vec<Owner>, ApiFailure> {
+) -> Result<Vec<FieldOwner>, ApiFailure> {
     let path = Resource::secrets().object(namespace, &secret.name);
     let what = format!("Secret {}", secret.name);
     let (tried, mut taken_from) = server.attempt(&path, &secret.object(namespace), force).await?;

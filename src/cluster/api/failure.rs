@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::status::{Owner, Refusal, UNTYPED};
+use super::status::{ApiRefusal, FieldOwner, UNTYPED};
 use crate::exit::Exit;
 use crate::report::Class;
 
@@ -66,7 +66,7 @@ pub(crate) enum ApiFailure {
         /// The object.
         what: String,
         /// Who owns which field.
-        owners: Vec<Owner>,
+        owners: Vec<FieldOwner>,
     },
     /// It is not what was shown any more.
     #[error("{0} was changed by somebody else meanwhile")]
@@ -121,9 +121,9 @@ fn others(served: &[String]) -> String {
     if served.is_empty() { String::new() } else { format!(" (it has {})", served.join(", ")) }
 }
 
-fn owned(owners: &[Owner]) -> String {
+fn owned(owners: &[FieldOwner]) -> String {
     let mut text = String::new();
-    for (number, Owner { manager, field }) in owners.iter().enumerate() {
+    for (number, FieldOwner { manager, field }) in owners.iter().enumerate() {
         let _ = write!(text, "{}{field} is owned by {manager:?}", if number == 0 { "" } else { ", " });
     }
     text
@@ -141,15 +141,15 @@ pub(super) fn check_stays(live: Option<&Value>, what: &str) -> Result<(), ApiFai
 
 impl ApiFailure {
     /// What a refusal means for an object.
-    pub(super) fn of(refusal: Refusal, what: &str) -> Self {
+    pub(super) fn of(refusal: ApiRefusal, what: &str) -> Self {
         let what = what.to_owned();
         match refusal {
-            Refusal::Unauthorized(message) => Self::Unauthorized(message),
-            Refusal::Forbidden(message) => Self::Forbidden(message),
-            Refusal::Owned(owners) => Self::Owned { what, owners },
-            Refusal::Changed(_) => Self::Changed(what),
-            Refusal::Missing(message) => Self::Refused { what, code: 404, message },
-            Refusal::Other(code, message) => Self::Refused { what, code, message },
+            ApiRefusal::Unauthorized(message) => Self::Unauthorized(message),
+            ApiRefusal::Forbidden(message) => Self::Forbidden(message),
+            ApiRefusal::Owned(owners) => Self::Owned { what, owners },
+            ApiRefusal::Changed(_) => Self::Changed(what),
+            ApiRefusal::Missing(message) => Self::Refused { what, code: 404, message },
+            ApiRefusal::Other(code, message) => Self::Refused { what, code, message },
         }
     }
 

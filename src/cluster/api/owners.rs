@@ -4,14 +4,14 @@
 use serde_json::{Map, Value};
 
 use super::MANAGER;
-use super::status::Owner;
+use super::status::FieldOwner;
 use super::wanted::mirrors;
 use crate::error::printable;
 
 const LIST: &str = ".spec.nodeConfig.registryMirrors";
 
 /// Owners of what stays in `after`, which was applied, and would not if the list stood `alone`.
-pub(super) fn owners(after: &Value, alone: &Value) -> Vec<Owner> {
+pub(super) fn owners(after: &Value, alone: &Value) -> Vec<FieldOwner> {
     let entries = after["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
     let (ours, others): (Vec<_>, Vec<_>) = entries
         .iter()
@@ -24,7 +24,7 @@ pub(super) fn owners(after: &Value, alone: &Value) -> Vec<Owner> {
     // Whether something stays in an entry that nobody owns by itself.
     let mut unexplained = items(after).is_empty();
     let mut note = |manager: &str, field: String| {
-        let owner = Owner { manager: printable(manager), field };
+        let owner = FieldOwner { manager: printable(manager), field };
         if !found.contains(&owner) {
             found.push(owner);
         }

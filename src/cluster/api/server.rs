@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::failure::ApiFailure;
 use super::patience;
 use super::request::{self, Request, Resource};
-use super::status::{Answer, Meaning, Owner, Refusal, is_about_the_object, meaning};
+use super::status::{Answer, AnswerMeaning, ApiRefusal, FieldOwner, is_about_the_object, meaning};
 use super::{How, MANAGER};
 use crate::clock::{self, Instant};
 
@@ -50,14 +50,14 @@ impl Server {
     }
 
     /// Sends a request; gives what was answered, or what the server had against it.
-    pub(super) async fn ask(&self, request: Request) -> Result<Result<Value, Refusal>, ApiFailure> {
+    pub(super) async fn ask(&self, request: Request) -> Result<Result<Value, ApiRefusal>, ApiFailure> {
         let what = request.what();
         let answer = self.persist(request, &what).await?;
         understand(&answer, what)
     }
 
     /// The same, once: for those who ask again by themselves.
-    pub(super) async fn ask_once(&self, request: Request) -> Result<Result<Value, Refusal>, ApiFailure> {
+    pub(super) async fn ask_once(&self, request: Request) -> Result<Result<Value, ApiRefusal>, ApiFailure> {
         let what = request.what();
         tracing::debug!("{what}");
         let answer = connection::send(&self.client, request).await.map_err(|broken| broken.failure)?;
@@ -73,7 +73,7 @@ impl Server {
     pub(super) async fn may(&self, request: Request, what: &str) -> Result<Option<Value>, ApiFailure> {
         match self.ask(request).await? {
             Ok(value) => Ok(Some(value)),
-            Err(Refusal::Missing(_)) => Ok(None),
+            Err(ApiRefusal::Missing(_)) => Ok(None),
             Err(refusal) => Err(ApiFailure::of(refusal, what)),
         }
     }
@@ -96,10 +96,10 @@ impl Server {
         path: &str,
         object: &Value,
         force: bool,
-    ) -> Result<(Result<Value, Refusal>, Vec<Owner>), ApiFailure> {
+    ) -> Result<(Result<Value, ApiRefusal>, Vec<FieldOwner>), ApiFailure> {
         let attempt = |force| self.apply(path, object, How { force, dry_run: true });
         match attempt(false).await? {
-            Err(Refusal::Owned(owners)) if force => Ok((attempt(true).await?, owners)),
+            Err(ApiRefusal::Owned(owners)) if force => Ok((attempt(true).await?, owners)),
             tried => Ok((tried, Vec::new())),
         }
     }
@@ -111,14 +111,14 @@ impl Server {
         path: &str,
         object: &Value,
         how: How,
-    ) -> Result<Result<Value, Refusal>, ApiFailure> {
+    ) -> Result<Result<Value, ApiRefusal>, ApiFailure> {
         match self.ask(request::apply(path, object, how)).await? {
-            Err(Refusal::Owned(mut owners)) => {
+            Err(ApiRefusal::Owned(mut owners)) => {
                 owners.retain(|owner| owner.manager != MANAGER);
                 if owners.is_empty() {
                     return self.ask(request::apply(path, object, How { force: true, ..how })).await;
                 }
-                Ok(Err(Refusal::Owned(owners)))
+                Ok(Err(ApiRefusal::Owned(owners)))
             }
             answer => Ok(answer),
         }
@@ -143,7 +143,7 @@ impl Server {
     /// Whether a namespace is there. Who may not ask is told that it is: the next answer will say more.
     pub(super) async fn has_namespace(&self, name: &str) -> Result<bool, ApiFailure> {
         let request = request::get(Resource::namespaces().object("", name));
-        Ok(!matches!(self.ask(request).await?, Err(Refusal::Missing(_))))
+        Ok(!matches!(self.ask(request).await?, Err(ApiRefusal::Missing(_))))
     }
 
     /// Sends a request, and again if the server is in trouble. Every request of this program may be sent twice: objects
@@ -173,11 +173,11 @@ impl Server {
 }
 
 /// What an answer means for those who asked.
-fn understand(answer: &Answer, what: String) -> Result<Result<Value, Refusal>, ApiFailure> {
+fn understand(answer: &Answer, what: String) -> Result<Result<Value, ApiRefusal>, ApiFailure> {
     match meaning(answer) {
-        Meaning::Done(value) => Ok(Ok(value)),
-        Meaning::Refused(refusal) => Ok(Err(refusal)),
-        Meaning::Away(why) => Err(ApiFailure::Unreachable(format!("{what}: {why}"))),
-        Meaning::Strange(why) => Err(ApiFailure::Garbled(what, why)),
+        AnswerMeaning::CarriedOut(value) => Ok(Ok(value)),
+        AnswerMeaning::Refused(refusal) => Ok(Err(refusal)),
+        AnswerMeaning::Away(why) => Err(ApiFailure::Unreachable(format!("{what}: {why}"))),
+        AnswerMeaning::Strange(why) => Err(ApiFailure::Garbled(what, why)),
     }
 }

@@ -24,11 +24,11 @@ pub(super) struct Answer {
 
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Meaning {
+pub(super) enum AnswerMeaning {
     /// It is done, and this is what there is now.
-    Done(Value),
+    CarriedOut(Value),
     /// The server did not do it.
-    Refused(Refusal),
+    Refused(ApiRefusal),
     /// What stands before the server says that it is away, or the server itself does.
     Away(String),
     /// No API server answers like that.
@@ -37,7 +37,7 @@ pub(super) enum Meaning {
 
 /// A field that somebody else has set, and wants to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Owner {
+pub(crate) struct FieldOwner {
     /// The other field manager, as the server names it.
     pub manager: String,
     /// The field, as `.spec.nodeConfig.registryMirrors`.
@@ -46,11 +46,11 @@ pub(crate) struct Owner {
 
 /// Why a server did not do it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum ApiRefusal {
     /// 404. Of what, the question says.
     Missing(String),
     /// 409 of an apply: other managers own fields.
-    Owned(Vec<Owner>),
+    Owned(Vec<FieldOwner>),
     /// 409 besides: it is not the object that was read any more.
     Changed(String),
     /// 401: who asks is not known.
@@ -62,17 +62,17 @@ pub(super) enum Refusal {
 }
 
 /// What an answer means.
-pub(super) fn meaning(answer: &Answer) -> Meaning {
+pub(super) fn meaning(answer: &Answer) -> AnswerMeaning {
     let (code, body) = (answer.code, answer.body.as_slice());
     let json = serde_json::from_slice::<Value>(body);
     let is_page = body.trim_ascii_start().starts_with(b"<");
     if (200..300).contains(&code) {
         return match json {
-            Ok(value @ Value::Object(_)) => Meaning::Done(value),
-            Ok(_) => Meaning::Strange("it is JSON, but no object".to_owned()),
-            Err(_) if is_page => Meaning::Strange("it is an HTML page".to_owned()),
+            Ok(value @ Value::Object(_)) => AnswerMeaning::CarriedOut(value),
+            Ok(_) => AnswerMeaning::Strange("it is JSON, but no object".to_owned()),
+            Err(_) if is_page => AnswerMeaning::Strange("it is an HTML page".to_owned()),
             // The message of the parser may quote what it read.
-            Err(error) => Meaning::Strange(format!(
+            Err(error) => AnswerMeaning::Strange(format!(
                 "it is no JSON from line {} column {} on",
                 error.line(),
                 error.column()
@@ -87,27 +87,27 @@ pub(super) fn meaning(answer: &Answer) -> Meaning {
             // Behind the question mark of a login page there may be more than everybody should read.
             let target = answer.location.as_deref().and_then(|url| url.split('?').next()).map(words);
             let target = target.map(|target| format!(" to {target}")).unwrap_or_default();
-            Meaning::Strange(format!("it sends on{target} with HTTP {code}"))
+            AnswerMeaning::Strange(format!("it sends on{target} with HTTP {code}"))
         }
-        407 => Meaning::Strange("a proxy asks for credentials with HTTP 407".to_owned()),
-        401 => Meaning::Refused(Refusal::Unauthorized(message)),
-        502..=504 => {
-            Meaning::Away(said.map_or_else(|| format!("HTTP {code}"), |said| format!("HTTP {code}: {said}")))
-        }
-        _ if is_page => Meaning::Strange(format!("it is an HTML page with HTTP {code}")),
+        407 => AnswerMeaning::Strange("a proxy asks for credentials with HTTP 407".to_owned()),
+        401 => AnswerMeaning::Refused(ApiRefusal::Unauthorized(message)),
+        502..=504 => AnswerMeaning::Away(
+            said.map_or_else(|| format!("HTTP {code}"), |said| format!("HTTP {code}: {said}")),
+        ),
+        _ if is_page => AnswerMeaning::Strange(format!("it is an HTML page with HTTP {code}")),
         // A path that is not there at all is answered in plain text.
         403 | 404 if status.is_object() && status["kind"] != "Status" => {
-            Meaning::Strange(format!("HTTP {code} comes without a Status"))
+            AnswerMeaning::Strange(format!("HTTP {code} comes without a Status"))
         }
-        403 if is_about_rights(&message) => Meaning::Refused(Refusal::Forbidden(message)),
-        404 => Meaning::Refused(Refusal::Missing(message)),
-        409 => Meaning::Refused(conflict(&status, message)),
+        403 if is_about_rights(&message) => AnswerMeaning::Refused(ApiRefusal::Forbidden(message)),
+        404 => AnswerMeaning::Refused(ApiRefusal::Missing(message)),
+        409 => AnswerMeaning::Refused(conflict(&status, message)),
         // Such as Go's server gives who speaks HTTP to its TLS port.
         400..=428 if !status.is_object() => {
             let text = words(&String::from_utf8_lossy(&body[..body.len().min(200)]));
-            Meaning::Strange(format!("HTTP {code}: {}", text.trim()))
+            AnswerMeaning::Strange(format!("HTTP {code}: {}", text.trim()))
         }
-        _ => Meaning::Refused(Refusal::Other(code, message)),
+        _ => AnswerMeaning::Refused(ApiRefusal::Other(code, message)),
     }
 }
 
@@ -133,17 +133,17 @@ fn is_about_rights(message: &str) -> bool {
     named.is_some_and(|(_, rest)| rest.contains("\" cannot "))
 }
 
-fn conflict(status: &Value, message: String) -> Refusal {
+fn conflict(status: &Value, message: String) -> ApiRefusal {
     let causes = status["details"]["causes"].as_array().map_or(&[][..], Vec::as_slice);
-    let owners: Vec<Owner> = causes
+    let owners: Vec<FieldOwner> = causes
         .iter()
         .filter(|cause| cause["reason"] == "FieldManagerConflict")
-        .map(|cause| Owner {
+        .map(|cause| FieldOwner {
             manager: manager(cause["message"].as_str().unwrap_or_default()),
             field: printable(cause["field"].as_str().unwrap_or("a field")),
         })
         .collect();
-    if owners.is_empty() { Refusal::Changed(message) } else { Refusal::Owned(owners) }
+    if owners.is_empty() { ApiRefusal::Changed(message) } else { ApiRefusal::Owned(owners) }
 }
 
 /// The name in `conflict with "kubectl-edit" using apps/v1`.

@@ -7,11 +7,11 @@ use super::diff::{changes, object_changes};
 use super::old::old;
 use super::owners::owners;
 use super::patience::{before_rereading, pause};
-use super::ready::{Progress, progress};
+use super::ready::{RolloutProgress, progress};
 use super::request::{self, Resource};
 use super::secret::Secret;
-use super::status::{Answer, Meaning, Owner, Refusal, meaning};
-use super::wanted::{DesiredState, Version};
+use super::status::{Answer, AnswerMeaning, ApiRefusal, FieldOwner, meaning};
+use super::wanted::{DesiredState, ResourceVersion};
 use super::{How, manifest};
 use crate::cluster::file::{ClusterMirrors, Expectations, parse};
 use crate::node::render::{Credentials, NodeMirror};
@@ -60,13 +60,13 @@ fn names_of_secrets_follow_from_their_content() {
 fn mirrors_without_files_need_no_secrets_and_one_authority_is_one_secret() {
     let wanted = DesiredState::new(&cluster(SAMPLE), &[node(None, None)]);
     let live = json!({"metadata": {"uid": "u", "resourceVersion": "7"}});
-    let patch = wanted.patch(&live, Version::Any);
+    let patch = wanted.patch(&live, ResourceVersion::Any);
     assert_eq!(
         patch["spec"],
         json!({"nodeConfig": {"registryMirrors": [{"endpoint": "https://172.18.0.20:5000"}]}})
     );
     assert_eq!(patch["metadata"], json!({"name": "admin1", "namespace": "cluster-admin1", "uid": "u"}));
-    assert_eq!(wanted.patch(&live, Version::AsRead)["metadata"]["resourceVersion"], "7");
+    assert_eq!(wanted.patch(&live, ResourceVersion::AsRead)["metadata"]["resourceVersion"], "7");
     assert!(wanted.secrets.is_empty() && wanted.is(&patch) && !wanted.is(&live));
 
     let mut two = cluster(SAMPLE);
@@ -83,9 +83,9 @@ fn no_mirrors_are_wanted_as_an_empty_list() {
     assert!(wanted.is(&json!({})) && wanted.is(&json!({"spec": {"nodeConfig": {"registryMirrors": []}}})));
     let live = json!({"spec": {"nodeConfig": {"registryMirrors": [{"endpoint": "https://a"}]}}});
     assert!(!wanted.is(&live));
-    assert_eq!(wanted.patch(&live, Version::Any)["spec"]["nodeConfig"]["registryMirrors"], json!([]));
+    assert_eq!(wanted.patch(&live, ResourceVersion::Any)["spec"]["nodeConfig"]["registryMirrors"], json!([]));
     assert_eq!(
-        wanted.replacement(&live, Version::Any),
+        wanted.replacement(&live, ResourceVersion::Any),
         json!({"spec": {"nodeConfig": {"registryMirrors": []}}})
     );
 }
@@ -193,7 +193,7 @@ fn answers_mean_what_the_conventions_say() {
     let body = |causes: Value| json!({"message": "m", "details": {"causes": causes}}).to_string();
     let cause =
         |message: &str| json!({"reason": "FieldManagerConflict", "field": ".spec.a", "message": message});
-    let owner = |manager: &str| Owner { manager: manager.to_owned(), field: ".spec.a".to_owned() };
+    let owner = |manager: &str| FieldOwner { manager: manager.to_owned(), field: ".spec.a".to_owned() };
     let both = body(json!([
         cause("conflict with \"bmctl\" using baremetal.cluster.gke.io/v1"),
         cause("conflict with \"kubectl\" with subresource \"scale\" using v1"),
@@ -201,34 +201,34 @@ fn answers_mean_what_the_conventions_say() {
     ]));
     let meaning = |code, body: &[u8]| meaning(&Answer { code, body: body.to_vec(), ..Answer::default() });
     let refusal = |code, body: &[u8]| match meaning(code, body) {
-        Meaning::Refused(refusal) => refusal,
+        AnswerMeaning::Refused(refusal) => refusal,
         other => panic!("{code}: {other:?}"),
     };
-    assert_eq!(refusal(409, both.as_bytes()), Refusal::Owned(vec![owner("bmctl"), owner("kubectl")]));
-    assert_eq!(refusal(409, body(json!([])).as_bytes()), Refusal::Changed("m".to_owned()));
-    assert_eq!(refusal(404, b"404 page not found\n"), Refusal::Missing("HTTP 404".to_owned()));
-    assert_eq!(refusal(401, b""), Refusal::Unauthorized("HTTP 401".to_owned()));
+    assert_eq!(refusal(409, both.as_bytes()), ApiRefusal::Owned(vec![owner("bmctl"), owner("kubectl")]));
+    assert_eq!(refusal(409, body(json!([])).as_bytes()), ApiRefusal::Changed("m".to_owned()));
+    assert_eq!(refusal(404, b"404 page not found\n"), ApiRefusal::Missing("HTTP 404".to_owned()));
+    assert_eq!(refusal(401, b""), ApiRefusal::Unauthorized("HTTP 401".to_owned()));
     let said = |message: &str| json!({"kind": "Status", "message": message}).to_string();
     for message in [
         "secrets is forbidden: User \"a\" cannot list resource \"secrets\" in API group \"\" in the namespace \"b\"",
         "forbidden: User \"system:anonymous\" cannot get path \"/apis\"",
     ] {
-        assert_eq!(refusal(403, said(message).as_bytes()), Refusal::Forbidden(message.to_owned()));
+        assert_eq!(refusal(403, said(message).as_bytes()), ApiRefusal::Forbidden(message.to_owned()));
     }
     for message in [
         "admission webhook \"a\" denied the request: User \"b\" cannot do that",
         "secrets \"a\" is forbidden: exceeded quota: q",
     ] {
-        assert_eq!(refusal(403, said(message).as_bytes()), Refusal::Other(403, message.to_owned()));
+        assert_eq!(refusal(403, said(message).as_bytes()), ApiRefusal::Other(403, message.to_owned()));
     }
     let escape = json!({"message": "a\u{1b}[2Jb"}).to_string();
-    assert_eq!(refusal(500, escape.as_bytes()), Refusal::Other(500, "a\\u{1b}[2Jb".to_owned()));
-    assert_eq!(meaning(502, b"<html>"), Meaning::Away("HTTP 502".to_owned()));
-    assert_eq!(meaning(200, b"{}"), Meaning::Done(json!({})));
+    assert_eq!(refusal(500, escape.as_bytes()), ApiRefusal::Other(500, "a\\u{1b}[2Jb".to_owned()));
+    assert_eq!(meaning(502, b"<html>"), AnswerMeaning::Away("HTTP 502".to_owned()));
+    assert_eq!(meaning(200, b"{}"), AnswerMeaning::CarriedOut(json!({})));
     for (code, body) in
         [(200, "null"), (200, "<html>"), (204, ""), (302, ""), (403, "{}"), (404, "<html>"), (407, "")]
     {
-        assert!(matches!(meaning(code, body.as_bytes()), Meaning::Strange(_)), "{code} {body}");
+        assert!(matches!(meaning(code, body.as_bytes()), AnswerMeaning::Strange(_)), "{code} {body}");
     }
 }
 
@@ -308,9 +308,9 @@ fn a_daemon_set_is_ready_by_the_rule_of_kubectl() {
         json!({"metadata": {"generation": 2}, "status": {"observedGeneration": seen, "desiredNumberScheduled": 3,
                "updatedNumberScheduled": updated, "numberAvailable": available}})
     };
-    assert_eq!(progress(&set(Value::Null, 3, 3)), Progress::Unseen);
-    assert_eq!(progress(&set(1.into(), 3, 3)), Progress::Unseen);
-    assert_eq!(progress(&set(2.into(), 1, 3)), Progress::Going(1, 3));
-    assert_eq!(progress(&set(2.into(), 3, 2)), Progress::Going(2, 3));
-    assert_eq!(progress(&set(2.into(), 3, 3)), Progress::Done(3));
+    assert_eq!(progress(&set(Value::Null, 3, 3)), RolloutProgress::Unseen);
+    assert_eq!(progress(&set(1.into(), 3, 3)), RolloutProgress::Unseen);
+    assert_eq!(progress(&set(2.into(), 1, 3)), RolloutProgress::Going(1, 3));
+    assert_eq!(progress(&set(2.into(), 3, 2)), RolloutProgress::Going(2, 3));
+    assert_eq!(progress(&set(2.into(), 3, 3)), RolloutProgress::CarriedOut(3));
 }

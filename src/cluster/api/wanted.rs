@@ -48,14 +48,14 @@ impl DesiredState {
 
     /// The Cluster as it is applied: nothing but the mirrors. With the `uid` of the Cluster that is there, because
     /// applying to one that is gone would make a new one.
-    pub(super) fn patch(&self, live: &Value, version: Version) -> Value {
+    pub(super) fn patch(&self, live: &Value, version: ResourceVersion) -> Value {
         let mut patch = json!({
             "apiVersion": self.api_version,
             "kind": "Cluster",
             "metadata": { "name": self.name, "namespace": self.namespace, "uid": live["metadata"]["uid"] },
             "spec": { "nodeConfig": { "registryMirrors": self.mirrors } },
         });
-        if version == Version::AsRead {
+        if version == ResourceVersion::AsRead {
             patch["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
         }
         patch
@@ -63,9 +63,9 @@ impl DesiredState {
 
     /// The mirrors as they take the place of all that stand there, whoever brought those
     /// ([merge patch](https://www.rfc-editor.org/rfc/rfc7396): a list is one value).
-    pub(super) fn replacement(&self, live: &Value, version: Version) -> Value {
+    pub(super) fn replacement(&self, live: &Value, version: ResourceVersion) -> Value {
         let mut patch = json!({ "spec": { "nodeConfig": { "registryMirrors": self.mirrors } } });
-        if version == Version::AsRead {
+        if version == ResourceVersion::AsRead {
             patch["metadata"] = json!({ "resourceVersion": live["metadata"]["resourceVersion"] });
         }
         patch
@@ -82,7 +82,7 @@ impl DesiredState {
 
 /// Which version of a Cluster may be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum ResourceVersion {
     /// Whichever there is: it is only tried.
     Any,
     /// Only the one that was read: it is changed only as it was shown.

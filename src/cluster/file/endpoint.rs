@@ -13,7 +13,7 @@ pub(super) struct ParsedEndpoint {
 }
 
 /// Why it cannot be used, and the correction.
-pub(super) type Refusal = (String, String);
+pub(super) type EndpointRefusal = (String, String);
 
 /// The endpoint that leads nodes to where a bundle was pushed.
 pub(super) fn of(target: &Target) -> String {
@@ -23,7 +23,7 @@ pub(super) fn of(target: &Target) -> String {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<ParsedEndpoint, Refusal> {
+pub(super) fn parse(text: &str) -> Result<ParsedEndpoint, EndpointRefusal> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
     if rest.contains('@') {
         // Not shown: what stands before it may be a password.
@@ -66,7 +66,7 @@ pub(super) fn parse(text: &str) -> Result<ParsedEndpoint, Refusal> {
 }
 
 /// What stands behind `/v2/`.
-fn namespace(scheme: &str, authority: &str, path: Option<&str>) -> Result<Option<String>, Refusal> {
+fn namespace(scheme: &str, authority: &str, path: Option<&str>) -> Result<Option<String>, EndpointRefusal> {
     let right = |namespace: &str| {
         let slash = if namespace.is_empty() { "" } else { "/" };
         format!("endpoint: {scheme}://{authority}/v2{slash}{namespace}")

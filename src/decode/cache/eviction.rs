@@ -19,7 +19,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A part that could go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Candidate<K> {
+pub(super) struct Evictable<K> {
     pub(super) key: K,
     /// The memory that it gives back.
     pub(super) bytes: u64,
@@ -47,7 +47,7 @@ pub(super) enum Standing {
 
 /// Who asks for room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum RoomFor {
     /// Somebody who would decode ahead. Nothing goes for it that anybody may want as soon.
     Ahead,
     /// A reader that has waited since then.
@@ -63,9 +63,9 @@ pub(super) struct NoRoom {
 
 /// The parts that go so that `needed` bytes come free for `part`, in their order; as few as will do.
 pub(super) fn choose<K: Copy + Ord>(
-    candidates: impl IntoIterator<Item = Candidate<K>>,
+    candidates: impl IntoIterator<Item = Evictable<K>>,
     needed: u64,
-    asker: Asker,
+    asker: RoomFor,
     part: K,
     now: Instant,
 ) -> Result<Vec<K>, NoRoom> {
@@ -91,20 +91,20 @@ pub(super) fn choose<K: Copy + Ord>(
     Ok(going.map(|(_, part)| part.key).collect())
 }
 
-impl<K: Copy + Ord> Candidate<K> {
+impl<K: Copy + Ord> Evictable<K> {
     /// From when on it may go for this asker and part; None if never.
-    fn goes_at(&self, asker: Asker, part: K) -> Option<Instant> {
+    fn goes_at(&self, asker: RoomFor, part: K) -> Option<Instant> {
         let idle = self.touched + IDLE;
-        if self.wanted && asker == Asker::Ahead && self.key < part {
+        if self.wanted && asker == RoomFor::Ahead && self.key < part {
             return None;
         }
         match (self.standing, asker) {
-            (Standing::Finished | Standing::Left, _) | (Standing::Queued, Asker::Reader { .. }) => {
+            (Standing::Finished | Standing::Left, _) | (Standing::Queued, RoomFor::Reader { .. }) => {
                 Some(self.touched)
             }
-            (Standing::Reading, Asker::Ahead) => Some(idle),
-            (Standing::Queued | Standing::Unread, Asker::Ahead) => None,
-            (Standing::Unread | Standing::Reading, Asker::Reader { since }) => {
+            (Standing::Reading, RoomFor::Ahead) => Some(idle),
+            (Standing::Queued | Standing::Unread, RoomFor::Ahead) => None,
+            (Standing::Unread | Standing::Reading, RoomFor::Reader { since }) => {
                 Some(idle.min(since + PATIENCE))
             }
         }
@@ -139,8 +139,8 @@ mod tests {
         [Standing::Finished, Standing::Left, Standing::Queued, Standing::Unread, Standing::Reading];
 
     /// A part of ten bytes that was touched so many milliseconds before `now`.
-    fn part(key: u8, standing: Standing, now: Instant, untouched: u64) -> Candidate<u8> {
-        Candidate { key, bytes: 10, standing, wanted: false, touched: before(now, untouched) }
+    fn part(key: u8, standing: Standing, now: Instant, untouched: u64) -> Evictable<u8> {
+        Evictable { key, bytes: 10, standing, wanted: false, touched: before(now, untouched) }
     }
 
     fn before(now: Instant, millis: u64) -> Instant {
@@ -162,7 +162,7 @@ mod tests {
             part(4, Standing::Finished, now, 0),
             part(5, Standing::Reading, now, 100),
         ];
-        let reader = Asker::Reader { since: now };
+        let reader = RoomFor::Reader { since: now };
         let going = |needed| choose(parts, needed, reader, 0, now);
         assert_eq!(going(1), Ok(vec![4]));
         assert_eq!(going(40), Ok(vec![4, 3, 2, 1]));
@@ -174,31 +174,31 @@ mod tests {
     fn nobody_loses_what_may_be_wanted_to_reading_ahead() {
         let now = now();
         let parts = [part(1, Standing::Queued, now, 900), part(2, Standing::Unread, now, 5000)];
-        assert_eq!(choose(parts, 1, Asker::Ahead, 0, now), Err(NoRoom { until: None }));
+        assert_eq!(choose(parts, 1, RoomFor::Ahead, 0, now), Err(NoRoom { until: None }));
     }
 
     #[test]
     fn what_will_be_read_goes_after_what_will_not_and_the_last_of_it_first() {
         let now = now();
-        let wanted = |it: Candidate<u8>| Candidate { wanted: true, ..it };
+        let wanted = |it: Evictable<u8>| Evictable { wanted: true, ..it };
         let parts = [
             wanted(part(1, Standing::Finished, now, 900)),
             wanted(part(2, Standing::Left, now, 500)),
             wanted(part(3, Standing::Left, now, 20)),
             part(4, Standing::Left, now, 0),
         ];
-        let reader = Asker::Reader { since: now };
+        let reader = RoomFor::Reader { since: now };
         assert_eq!(choose(parts, 40, reader, 0, now), Ok(vec![4, 3, 2, 1]));
         // Reading ahead takes nothing that comes before what it would bring.
-        assert_eq!(choose(parts, 20, Asker::Ahead, 2, now), Ok(vec![4, 3]));
-        assert_eq!(choose(parts, 40, Asker::Ahead, 2, now), Err(NoRoom { until: None }));
+        assert_eq!(choose(parts, 20, RoomFor::Ahead, 2, now), Ok(vec![4, 3]));
+        assert_eq!(choose(parts, 40, RoomFor::Ahead, 2, now), Err(NoRoom { until: None }));
     }
 
     #[test]
     fn a_reader_waits_until_another_pauses_or_its_patience_ends_whatever_comes_first() {
         let now = now();
         let parts = [part(1, Standing::Reading, now, 900), part(2, Standing::Reading, now, 0)];
-        let reader = Asker::Reader { since: now };
+        let reader = RoomFor::Reader { since: now };
         let pause = now + Duration::from_millis(100);
         assert_eq!(choose(parts, 10, reader, 0, now), Err(NoRoom { until: Some(pause) }));
         assert_eq!(choose(parts, 10, reader, 0, pause), Ok(vec![1]));
@@ -217,9 +217,9 @@ mod tests {
         fn enough_goes_and_no_more_or_the_moment_is_said(parts in parts(), needed in 1_u64..200, waited in prop::option::of(0_u64..500)) {
             let now = now();
             let candidates: Vec<_> = (0_u8..).zip(&parts).map(|(key, &(standing, untouched, bytes, wanted))| {
-                Candidate { bytes, wanted, ..part(key, standing, now, untouched) }
+                Evictable { bytes, wanted, ..part(key, standing, now, untouched) }
             }).collect();
-            let asker = waited.map_or(Asker::Ahead, |ms| Asker::Reader { since: before(now, ms) });
+            let asker = waited.map_or(RoomFor::Ahead, |ms| RoomFor::Reader { since: before(now, ms) });
             let bytes = |keys: &[u8]| keys.iter().map(|key| parts[usize::from(*key)].2).sum::<u64>();
             match choose(candidates.clone(), needed, asker, 6, now) {
                 Ok(going) => {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::Key;
-use super::eviction::{self, Asker, Candidate, NoRoom, Standing};
+use super::PartKey;
+use super::eviction::{self, Evictable, NoRoom, RoomFor, Standing};
 use super::spill::SpilledPart;
 use crate::clock::Instant;
 use crate::error::BundleError;
@@ -15,17 +15,17 @@ use crate::source::Certainty;
 thread_local! {
     /// The part this thread reads from. When it turns to another, this one has a reader less: a walk that jumps from
     /// header to header never reads a part to its end, and must not be waited for.
-    static READING: Cell<Option<Key>> = const { Cell::new(None) };
+    static READING: Cell<Option<PartKey>> = const { Cell::new(None) };
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct CacheState {
     pub(super) used_bytes: u64,
-    pub(super) entries: HashMap<Key, CachedPart>,
+    pub(super) entries: HashMap<PartKey, CachedPart>,
     /// Parts on the disk. They take no memory.
-    pub(super) spilled: HashMap<Key, Arc<SpilledPart>>,
+    pub(super) spilled: HashMap<PartKey, Arc<SpilledPart>>,
     /// How many said of a part, decoded or not, that they will read it, or may.
-    wanted: HashMap<Key, Wanted>,
+    wanted: HashMap<PartKey, WantCount>,
     /// All who will read have said so: what nobody wants need not be kept.
     is_settled: bool,
     /// Buffers of parts that went, to be used again. They count as used.
@@ -41,17 +41,17 @@ pub(super) struct State {
 pub(super) enum Room {
     /// There is room. A buffer of a part that went, to be used again.
     Made(Vec<u8>),
-    /// There will be when these parts, which somebody wants, are on the disk; see [`State::written`].
-    Spill(Vec<(Key, Arc<Vec<u8>>)>),
+    /// There will be when these parts, which somebody wants, are on the disk; see [`CacheState::written`].
+    Spill(Vec<(PartKey, Arc<Vec<u8>>)>),
 }
 
 #[derive(Clone, Copy, Default)]
-struct Wanted {
+struct WantCount {
     certain: u32,
     possible: u32,
 }
 
-impl Wanted {
+impl WantCount {
     const fn count(&mut self, certainty: Certainty) -> &mut u32 {
         match certainty {
             Certainty::Certain => &mut self.certain,
@@ -65,7 +65,7 @@ impl Wanted {
 }
 
 pub(super) struct CachedPart {
-    pub(super) phase: Phase,
+    pub(super) phase: PartState,
     pub(super) need_bytes: u64,
     /// Threads that wait for it, or write it to the disk; it stays until they have done.
     pub(super) waiting: usize,
@@ -75,14 +75,14 @@ pub(super) struct CachedPart {
     /// Whether anybody read from it.
     pub(super) seen: bool,
     /// How far those who read from it are.
-    pub(super) progress: Progress,
+    pub(super) progress: ReadProgress,
     /// Its volume is gone.
     pub(super) forgotten: bool,
 }
 
 /// How far the readers of a part are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum ReadProgress {
     Reading,
     /// All have turned to another part.
     Left,
@@ -90,15 +90,15 @@ pub(super) enum Progress {
     Finished,
 }
 
-pub(super) enum Phase {
+pub(super) enum PartState {
     Queued,
     Running,
     Ready(Arc<Vec<u8>>),
     Failed(BundleError),
 }
 
-impl State {
-    pub(super) fn insert(&mut self, key: Key, need_bytes: u64, phase: Phase) {
+impl CacheState {
+    pub(super) fn insert(&mut self, key: PartKey, need_bytes: u64, phase: PartState) {
         self.used_bytes += need_bytes;
         let entry = CachedPart {
             phase,
@@ -107,14 +107,14 @@ impl State {
             readers: 0,
             touched: Instant::now(),
             seen: false,
-            progress: Progress::Reading,
+            progress: ReadProgress::Reading,
             forgotten: false,
         };
         self.entries.insert(key, entry);
     }
 
     /// This thread reads from `key` now. Says whether that helps somebody who waits for room.
-    pub(super) fn turn_to(&mut self, key: Key, spares: usize) -> bool {
+    pub(super) fn turn_to(&mut self, key: PartKey, spares: usize) -> bool {
         let before = READING.replace(Some(key));
         if before == Some(key) {
             return false;
@@ -122,8 +122,8 @@ impl State {
         let mut is_left = false;
         if let Some(left) = before.and_then(|before| self.entries.get_mut(&before)) {
             left.readers = left.readers.saturating_sub(1);
-            if left.readers == 0 && left.progress == Progress::Reading {
-                left.progress = Progress::Left;
+            if left.readers == 0 && left.progress == ReadProgress::Reading {
+                left.progress = ReadProgress::Left;
                 is_left = self.short_of_room > 0;
             }
         }
@@ -136,31 +136,31 @@ impl State {
         is_left
     }
 
-    fn has_left(&self, key: Key) -> bool {
-        self.entries.get(&key).is_some_and(|entry| entry.progress == Progress::Left)
+    fn has_left(&self, key: PartKey) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.progress == ReadProgress::Left)
     }
 
     /// Whether somebody may want the part, as far as is known.
-    pub(super) fn is_worth_keeping(&self, key: Key) -> bool {
+    pub(super) fn is_worth_keeping(&self, key: PartKey) -> bool {
         !self.is_settled || self.wanted.contains_key(&key)
     }
 
     /// Lets go of a part that nobody needs any more, and keeps its buffer if there are fewer than so many.
-    pub(super) fn let_go(&mut self, key: Key, spares: usize) {
+    pub(super) fn let_go(&mut self, key: PartKey, spares: usize) {
         if !self.is_worth_keeping(key) {
             self.remove(key, spares);
         }
     }
 
     /// Removes a decoded part that nobody waits for, and keeps its buffer if there are fewer than so many.
-    fn remove(&mut self, key: Key, spares: usize) {
+    fn remove(&mut self, key: PartKey, spares: usize) {
         let Entry::Occupied(entry) = self.entries.entry(key) else { return };
-        if entry.get().waiting > 0 || !matches!(entry.get().phase, Phase::Ready(_)) {
+        if entry.get().waiting > 0 || !matches!(entry.get().phase, PartState::Ready(_)) {
             return;
         }
         let entry = entry.remove();
         self.used_bytes -= entry.need_bytes;
-        if let Phase::Ready(part) = entry.phase
+        if let PartState::Ready(part) = entry.phase
             && self.spares.len() < spares
             && let Ok(buffer) = Arc::try_unwrap(part)
         {
@@ -181,10 +181,10 @@ impl State {
     /// Makes room. What is too large for the budget gets all of it.
     pub(super) fn make_room(
         &mut self,
-        key: Key,
+        key: PartKey,
         need_bytes: u64,
         budget_bytes: u64,
-        asker: Asker,
+        asker: RoomFor,
     ) -> Result<Room, NoRoom> {
         let mut spare = self.take_spare(need_bytes);
         while self.used_bytes + need_bytes > budget_bytes
@@ -210,14 +210,14 @@ impl State {
             self.keep_spare(spare);
             return match asker {
                 // Reading ahead is not worth writing.
-                Asker::Ahead => Err(NoRoom { until: None }),
-                Asker::Reader { .. } => Ok(Room::Spill(self.take_unwritten(&going))),
+                RoomFor::Ahead => Err(NoRoom { until: None }),
+                RoomFor::Reader { .. } => Ok(Room::Spill(self.take_unwritten(&going))),
             };
         }
         for key in going {
             let Some(entry) = self.entries.remove(&key) else { continue };
             self.used_bytes -= entry.need_bytes;
-            if let Phase::Ready(part) = entry.phase
+            if let PartState::Ready(part) = entry.phase
                 && let Ok(buffer) = Arc::try_unwrap(part)
                 && buffer.capacity() as u64 <= need_bytes
                 && buffer.capacity() > spare.capacity()
@@ -242,17 +242,18 @@ impl State {
     }
 
     /// Whether the part would have to be decoded again: somebody may want it, and the disk does not have it.
-    fn would_be_lost(&self, key: Key) -> bool {
-        let is_decoded = self.entries.get(&key).is_some_and(|entry| matches!(entry.phase, Phase::Ready(_)));
+    fn would_be_lost(&self, key: PartKey) -> bool {
+        let is_decoded =
+            self.entries.get(&key).is_some_and(|entry| matches!(entry.phase, PartState::Ready(_)));
         is_decoded && self.is_worth_keeping(key) && !self.spilled.contains_key(&key)
     }
 
-    /// Those of the parts that have to be written before they go. They stay until [`State::written`].
-    fn take_unwritten(&mut self, going: &[Key]) -> Vec<(Key, Arc<Vec<u8>>)> {
-        let lost: Vec<Key> = going.iter().copied().filter(|key| self.would_be_lost(*key)).collect();
+    /// Those of the parts that have to be written before they go. They stay until [`CacheState::written`].
+    fn take_unwritten(&mut self, going: &[PartKey]) -> Vec<(PartKey, Arc<Vec<u8>>)> {
+        let lost: Vec<PartKey> = going.iter().copied().filter(|key| self.would_be_lost(*key)).collect();
         let parts = lost.into_iter().filter_map(|key| {
             let entry = self.entries.get_mut(&key)?;
-            let Phase::Ready(part) = &entry.phase else { return None };
+            let PartState::Ready(part) = &entry.phase else { return None };
             entry.waiting += 1;
             Some((key, Arc::clone(part)))
         });
@@ -260,7 +261,7 @@ impl State {
     }
 
     /// A part is on the disk now, or found no room there. It leaves memory.
-    pub(super) fn written(&mut self, key: Key, spilled: Option<SpilledPart>, spares: usize) {
+    pub(super) fn written(&mut self, key: PartKey, spilled: Option<SpilledPart>, spares: usize) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.waiting = entry.waiting.saturating_sub(1);
         let is_gone = entry.forgotten;
@@ -284,12 +285,12 @@ impl State {
     }
 
     /// Somebody will read these parts, or may.
-    pub(super) fn want(&mut self, key: Key, certainty: Certainty) {
+    pub(super) fn want(&mut self, key: PartKey, certainty: Certainty) {
         *self.wanted.entry(key).or_default().count(certainty) += 1;
     }
 
     /// Somebody who said so will not, or has.
-    pub(super) fn unwant(&mut self, key: Key, certainty: Certainty, spares: usize) {
+    pub(super) fn unwant(&mut self, key: PartKey, certainty: Certainty, spares: usize) {
         let Entry::Occupied(mut wanted) = self.wanted.entry(key) else { return };
         let count = wanted.get_mut().count(certainty);
         *count = count.saturating_sub(1);
@@ -307,7 +308,7 @@ impl State {
         self.is_settled = true;
         let Self { spilled, wanted, .. } = self;
         spilled.retain(|key, _| wanted.contains_key(key));
-        let keys: Vec<Key> = self.entries.keys().copied().collect();
+        let keys: Vec<PartKey> = self.entries.keys().copied().collect();
         for key in keys {
             self.let_go(key, spares);
         }
@@ -323,7 +324,7 @@ impl State {
                 return true;
             }
             entry.forgotten = true;
-            let running = matches!(entry.phase, Phase::Running);
+            let running = matches!(entry.phase, PartState::Running);
             if !running {
                 *used_bytes -= entry.need_bytes;
             }
@@ -334,20 +335,20 @@ impl State {
 
 impl CachedPart {
     /// The part as one that could go; None if it stays.
-    fn candidate(&self, key: Key, wanted: bool) -> Option<Candidate<Key>> {
+    fn candidate(&self, key: PartKey, wanted: bool) -> Option<Evictable<PartKey>> {
         if self.waiting > 0 || self.need_bytes == 0 {
             return None;
         }
         let standing = match &self.phase {
-            Phase::Ready(_) => match self.progress {
-                Progress::Finished => Standing::Finished,
-                Progress::Left => Standing::Left,
-                Progress::Reading if self.seen => Standing::Reading,
-                Progress::Reading => Standing::Unread,
+            PartState::Ready(_) => match self.progress {
+                ReadProgress::Finished => Standing::Finished,
+                ReadProgress::Left => Standing::Left,
+                ReadProgress::Reading if self.seen => Standing::Reading,
+                ReadProgress::Reading => Standing::Unread,
             },
-            Phase::Queued => Standing::Queued,
-            Phase::Running | Phase::Failed(_) => return None,
+            PartState::Queued => Standing::Queued,
+            PartState::Running | PartState::Failed(_) => return None,
         };
-        Some(Candidate { key, bytes: self.need_bytes, standing, wanted, touched: self.touched })
+        Some(Evictable { key, bytes: self.need_bytes, standing, wanted, touched: self.touched })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: decoded bytes, each block once. Out: the same bytes. Every failure names the flag that can help.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::fs::File;
 use std::io;
 use std::ops::Range;

@@ -60,7 +60,7 @@ fn what_is_released_is_punched_out_and_decoded_once_more_where_it_is_read_again(
 #[test]
 fn what_is_released_is_given_back_once_in_whole_blocks_also_while_it_is_written() {
     const BLOCK: u64 = super::BLOCK_BYTES as u64;
-    let mut state = super::State { watermark: 10 * BLOCK, ..super::State::default() };
+    let mut state = super::SpoolState { watermark: 10 * BLOCK, ..super::SpoolState::default() };
     let mut release = |range: std::ops::Range<u64>| state.release(std::iter::once(range).collect()).remove(0);
     assert_eq!(release(0..BLOCK), 0..BLOCK);
     assert_eq!(release(BLOCK..2 * BLOCK), BLOCK..2 * BLOCK);

@@ -8,7 +8,7 @@ use crate::budget::LayerRoom;
 use crate::bundle::LayerKey;
 use crate::clock::Instant;
 use crate::compress::{LayerBlob, LayerContent};
-use crate::engine::ready::RetryableOnce;
+use crate::engine::prepared::RetryableOnce;
 use crate::source::Intent;
 
 /// A mirror that has not read from the layers of an image for so long gives way to one that is ahead of it.

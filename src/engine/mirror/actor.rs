@@ -22,16 +22,16 @@ use super::publish::{self, Publisher};
 use super::transfer::{Prefetch, Transfer, Trust};
 use super::verify::{Needs, Sized, Verifier};
 use crate::engine::image::{Lease, WorkImage};
-use crate::engine::ready::{Ready, ReadyBlob};
+use crate::engine::prepared::{Ready, ReadyBlob};
 use crate::engine::stop::StopSignal;
 use crate::engine::work::{Agreed, Follower};
 use crate::engine::{Care, Context};
 use crate::exit::Exit;
 use crate::hook::Hook;
+use crate::locks::Mutex;
 use crate::oci::{Digest, Manifest, Repository};
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
 use crate::report::{Event, Failure};
-use crate::sync::Mutex;
 
 /// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
 const IMAGES_AT_ONCE: usize = 128;

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::limiter::ConcurrencyLimiter;
+use crate::locks::Mutex;
 use crate::registry::Observer;
 use crate::report::event::Sample;
 use crate::report::{Event, Listeners, Outcome};
-use crate::sync::Mutex;
 
 /// The methods of the distribution specification.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];

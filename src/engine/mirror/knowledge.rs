@@ -9,8 +9,8 @@ pub(super) use self::expectations::Expectations;
 pub(super) use self::locations::{LocationGuard, Locations, note};
 use std::collections::HashSet;
 
+use crate::locks::{Mutex, MutexGuard};
 use crate::oci::{Digest, Repository};
-use crate::sync::{Mutex, MutexGuard};
 
 /// What is known of one mirror.
 #[derive(Debug)]

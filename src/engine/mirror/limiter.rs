@@ -16,7 +16,7 @@ use self::control::{Controller, Observation};
 use super::SMALL_BYTES;
 use crate::clock::Instant;
 use crate::engine::body::Buffering;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// The limiters of one mirror.
 #[derive(Debug)]
@@ -128,12 +128,12 @@ impl ConcurrencyLimiter {
 #[derive(Debug)]
 struct Limiter<C> {
     places: Semaphore,
-    control: Mutex<(C, Places)>,
+    control: Mutex<(C, PermitCounts)>,
 }
 
 /// How many permits exist, and how many of them are forgotten when they are returned.
 #[derive(Debug)]
-struct Places {
+struct PermitCounts {
     given: usize,
     owed: usize,
 }
@@ -156,7 +156,7 @@ impl<C: Controller> Permit<'_, C> {
 impl<C: Controller> Limiter<C> {
     fn new(control: C) -> Self {
         let given = control.limit();
-        let control = Mutex::new((control, Places { given, owed: 0 }));
+        let control = Mutex::new((control, PermitCounts { given, owed: 0 }));
         Self { places: Semaphore::new(given), control }
     }
 

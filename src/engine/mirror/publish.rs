@@ -20,7 +20,7 @@ pub(super) use self::manifest::tag;
 use super::knowledge::note;
 use super::transfer::{Prefetch, Transfer, Trust};
 use crate::archive::Catalog;
-use crate::engine::ready::{Ready, ReadyBlob};
+use crate::engine::prepared::{Ready, ReadyBlob};
 use crate::oci::{Digest, Manifest, Repository};
 use crate::registry::RegistryError;
 use crate::report::Failure;

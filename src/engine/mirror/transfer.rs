@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 pub(super) use self::prefetch::Prefetch;
-use self::prefetch::{Begun, OpenSession};
+use self::prefetch::{OpenSession, PrefetchedBlob};
 pub(super) use self::step::Trust;
 use self::step::{BlobPresence, BlobStep};
 use super::SMALL_BYTES;
@@ -16,7 +16,7 @@ use super::counts::Counts;
 use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::MirrorLink;
 use crate::engine::line::WorkerLine;
-use crate::engine::ready::ReadyBlob;
+use crate::engine::prepared::ReadyBlob;
 use crate::oci::{Digest, Repository};
 use crate::registry::{BlobSource, Mount, Sampled};
 use crate::report::{Class, Event, Failure, Listeners};
@@ -46,9 +46,9 @@ impl Transfer {
     ) -> Result<(), Failure> {
         // What is under way is finished even when another blob has failed: it need not be sent again.
         let sends = blobs.iter().map(|blob| async move {
-            let Begun { location, held, mut session } = match prefetch.take(&blob.digest) {
+            let PrefetchedBlob { location, held, mut session } = match prefetch.take(&blob.digest) {
                 Some(begun) => begun,
-                None => Begun { location: self.location(blob).await, held: None, session: None },
+                None => PrefetchedBlob { location: self.location(blob).await, held: None, session: None },
             };
             let brought = self.blob(repository, blob, trust, location, held, &mut session).await;
             if let Some(needless) = session {

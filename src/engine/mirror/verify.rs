@@ -15,7 +15,7 @@ use super::knowledge::note;
 use super::probe;
 use super::publish::Publisher;
 use super::transfer::{Prefetch, Transfer, Trust};
-use crate::engine::ready::{Ready, ReadyBlob};
+use crate::engine::prepared::{Ready, ReadyBlob};
 use crate::engine::{Verification, read_back};
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};

@@ -1,6 +1,6 @@
 //! Puts questions to the hosts of one upstream, each question once, and remembers the answers.
 
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 

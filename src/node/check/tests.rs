@@ -249,7 +249,7 @@ fn a_node_pulls_what_is_for_its_platform() {
 }
 
 /// A registry with two tags of one image; gives its address and every request that it saw.
-async fn serving_two_tags() -> (String, std::sync::Arc<crate::sync::Mutex<Vec<String>>>, Digest) {
+async fn serving_two_tags() -> (String, std::sync::Arc<crate::locks::Mutex<Vec<String>>>, Digest) {
     use axum::body::Body;
     use axum::extract::Request;
     use axum::http::Response;
@@ -261,7 +261,7 @@ async fn serving_two_tags() -> (String, std::sync::Arc<crate::sync::Mutex<Vec<St
         blob(b"the layer")
     );
     let root = Digest::of(manifest.as_bytes());
-    let log = std::sync::Arc::new(crate::sync::Mutex::new(Vec::new()));
+    let log = std::sync::Arc::new(crate::locks::Mutex::new(Vec::new()));
     let seen = std::sync::Arc::clone(&log);
     let handle = move |request: Request| {
         let (method, target) = (request.method().to_string(), request.uri().to_string());

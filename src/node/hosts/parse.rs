@@ -19,7 +19,7 @@ pub(crate) struct Ignored {
 }
 
 /// The text and the version, to say where and to know what is known.
-struct Reader<'i> {
+struct HostsReader<'i> {
     text: &'i str,
     version: Version,
     faults: Vec<Ignored>,
@@ -44,13 +44,13 @@ impl HostsFile {
             Ok(document) => document,
             Err(error) => return (Self::default(), vec![Ignored { at: Some(error.at), why: error.message }]),
         };
-        let mut reader = Reader { text, version, faults: Vec::new() };
+        let mut reader = HostsReader { text, version, faults: Vec::new() };
         let file = reader.file(&document);
         (file, reader.faults)
     }
 }
 
-impl Reader<'_> {
+impl HostsReader<'_> {
     /// What was read, if it could be.
     fn keep<T>(&mut self, found: Result<T, Ignored>) -> Option<T> {
         found.map_err(|fault| self.faults.push(fault)).ok()

@@ -55,7 +55,7 @@ pub(super) fn candidates(files: &[Node], options: &LintOptions) -> Vec<Version> 
 /// Where a finding is.
 type Place = (PathBuf, Option<usize>);
 /// The same, and its rule.
-type Key = (PathBuf, Option<usize>, String);
+type FindingKey = (PathBuf, Option<usize>, String);
 /// A finding, and the versions for which it holds.
 type Held = (Finding, Vec<Version>);
 
@@ -63,7 +63,7 @@ type Held = (Finding, Vec<Version>);
 /// of the others does something else wrong.
 pub(super) fn join(found: Vec<(Version, Vec<Finding>)>) -> Vec<Finding> {
     let all: Vec<Version> = found.iter().map(|(version, _)| *version).collect();
-    let mut joined: BTreeMap<Key, Held> = BTreeMap::new();
+    let mut joined: BTreeMap<FindingKey, Held> = BTreeMap::new();
     for (version, findings) in found {
         for finding in findings {
             let key = (finding.path.clone(), finding.line, finding.rule.to_string());

@@ -49,7 +49,7 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
     let hosts = file.resolve(upstream.as_deref().unwrap_or("any.upstream"), folder, version);
     let mut garbled = false;
     for (number, host) in hosts.iter().enumerate() {
-        let Written { node, url, settings } = Written::of(&document, &file, number);
+        let HostTable { node, url, settings } = HostTable::of(&document, &file, number);
         let at = if host.origin == Origin::Server { position_of(&document, "server") } else { node.at };
         if host.origin != Origin::Upstream {
             if path::is_garbled(findings, at, url, host, upstream.as_deref()) {
@@ -83,14 +83,14 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
 }
 
 /// What is written of the host at a place among those that are asked.
-struct Written<'a> {
+struct HostTable<'a> {
     /// Its table; the whole document for the last one.
     node: &'a Node,
     url: &'a str,
     settings: &'a HostSettings,
 }
 
-impl<'a> Written<'a> {
+impl<'a> HostTable<'a> {
     fn of(document: &'a Node, file: &'a HostsFile, number: usize) -> Self {
         let table = file.hosts.get(number);
         let found = table.and_then(|(url, settings)| {

@@ -49,7 +49,7 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
 }
 
 /// A registry with the hosts that are asked for it.
-struct Mirror<'a> {
+struct YamlMirror<'a> {
     host: &'a str,
     endpoints: Vec<&'a str>,
 }

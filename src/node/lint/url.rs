@@ -4,7 +4,7 @@ use crate::node::hosts::{self, split_port};
 
 /// The parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Parts<'a> {
+pub(super) struct UrlParts<'a> {
     /// `None` where there is no `://`.
     pub(super) scheme: Option<&'a str>,
     pub(super) userinfo: Option<&'a str>,
@@ -15,7 +15,7 @@ pub(super) struct Parts<'a> {
     pub(super) query: bool,
 }
 
-pub(super) fn parts(text: &str) -> Parts<'_> {
+pub(super) fn parts(text: &str) -> UrlParts<'_> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
         None => (None, text),
@@ -27,10 +27,10 @@ pub(super) fn parts(text: &str) -> Parts<'_> {
         Some((userinfo, host)) => (Some(userinfo), host),
         None => (None, authority),
     };
-    Parts { scheme, userinfo, authority, path, query }
+    UrlParts { scheme, userinfo, authority, path, query }
 }
 
-impl Parts<'_> {
+impl UrlParts<'_> {
     /// The path's parts.
     pub(super) fn segments(&self) -> Vec<&str> {
         self.path.split('/').filter(|segment| !segment.is_empty()).collect()
@@ -74,7 +74,7 @@ pub(super) fn server_of(upstream: &str) -> &str {
 
 /// Why a URL's host is none: several addresses in one, a wildcard, a port that is missing.
 pub(super) fn garbled(text: &str) -> Option<&'static str> {
-    let Parts { scheme, authority, path, .. } = parts(text);
+    let UrlParts { scheme, authority, path, .. } = parts(text);
     if authority.contains('*') {
         return Some("a wildcard is no host");
     }
@@ -107,7 +107,7 @@ pub(super) fn endpoint_fault(endpoint: &str) -> Option<String> {
 
 /// Why runtimes never look for a registry under a name, and the one to write.
 pub(super) fn wrong_name(name: &str) -> Option<(String, String)> {
-    let Parts { scheme, authority, path, .. } = parts(name);
+    let UrlParts { scheme, authority, path, .. } = parts(name);
     let (host, port) = split_port(authority);
     if name.is_empty() {
         return Some((
@@ -140,7 +140,7 @@ pub(super) fn wrong_name(name: &str) -> Option<(String, String)> {
 }
 
 /// The root of the API of a registry that is known to have it below a path: Nexus and Artifactory.
-pub(super) fn api_below(parts: &Parts<'_>) -> Option<String> {
+pub(super) fn api_below(parts: &UrlParts<'_>) -> Option<String> {
     let segments: Vec<&str> = parts.segments().into_iter().filter(|segment| *segment != "v2").collect();
     match segments[..] {
         ["repository", name] => Some(format!("/repository/{name}/v2")),

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Credential;
-use crate::sync::Mutex;
+use crate::locks::Mutex;
 
 /// Logins that may be refused one after the other.
 pub(crate) const MAX_REFUSALS: usize = 3;

@@ -13,13 +13,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::account::{Account, Accounts, LoginAttempt, MAX_REFUSALS};
 use super::challenge::{Bearer, Challenge, choose, why_none};
-use super::slot::Slot;
+use super::slot::CachedToken;
 use super::{Credential, Proof, Scopes};
+use crate::locks::Mutex;
 use crate::registry::ClientOptions;
 use crate::registry::client::{ApiClient, ApiRequest};
 use crate::registry::error::{Cause, RegistryError};
 use crate::registry::redact::SecretWords;
-use crate::sync::Mutex;
 
 /// Tokens that are kept; there is one for each repository.
 const MAX_SLOTS: usize = 1024;
@@ -39,7 +39,7 @@ pub(in crate::registry) struct Auth {
     door_asks: AtomicBool,
     /// Held by the one that finds out whether a login is still right.
     verdict: tokio::sync::Mutex<()>,
-    slots: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<Slot>>>>,
+    slots: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<CachedToken>>>>,
     pub(super) is_proven: AtomicBool,
     /// Whether the registry has taken a token.
     takes_tokens: AtomicBool,
@@ -250,7 +250,7 @@ impl Auth {
             && self.takes_tokens.load(Ordering::Relaxed)
     }
 
-    fn slot(&self, scopes: &Scopes) -> Arc<tokio::sync::Mutex<Slot>> {
+    fn slot(&self, scopes: &Scopes) -> Arc<tokio::sync::Mutex<CachedToken>> {
         let mut slots = self.slots.lock();
         if slots.len() >= MAX_SLOTS && !slots.contains_key(scopes) {
             // Repositories of mirrors that are done: what somebody still wants is fetched again.

@@ -8,7 +8,7 @@ use crate::registry::redact::Remembered;
 
 /// The token for some scopes. Its lock is held while one is fetched, so that the others wait for it.
 #[derive(Default)]
-pub(super) struct Slot {
+pub(super) struct CachedToken {
     pub(super) bearer: Option<Bearer>,
     pub(super) token: Option<Token>,
 }
@@ -20,7 +20,7 @@ pub(super) struct Token {
     pub(super) _remembered: Remembered,
 }
 
-impl Slot {
+impl CachedToken {
     /// The token, while it need not be renewed.
     pub(super) fn fresh(&self) -> Option<HeaderValue> {
         self.token.as_ref().filter(|token| Instant::now() < token.renew_at).map(|token| token.header.clone())

@@ -14,7 +14,7 @@ use url::form_urlencoded::Serializer;
 use super::challenge::Bearer;
 use super::login::{Auth, basic_header, blocked, is_about_rights, login_refused, secret_header};
 use super::realm::check_realm;
-use super::slot::{Slot, Token};
+use super::slot::{CachedToken, Token};
 use super::{Credential, Proof, Scopes};
 use crate::clock::Instant;
 use crate::registry::client::{ApiClient, ApiRequest, Reply, Want};
@@ -38,7 +38,7 @@ impl Auth {
         client: &ApiClient,
         scopes: &Scopes,
         bearer: &Bearer,
-        slot: &mut Slot,
+        slot: &mut CachedToken,
     ) -> Result<HeaderValue, RegistryError> {
         let mut credential = self.credential.lock().clone();
         let is_trusted = check_realm(&bearer.realm, &client.endpoint, &self.realms, credential.is_some());

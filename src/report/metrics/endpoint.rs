@@ -32,9 +32,9 @@ const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0
 
 /// A socket that listens, and gives out metrics once it is served.
 #[derive(Debug)]
-pub(crate) struct Endpoint(StdListener);
+pub(crate) struct MetricsEndpoint(StdListener);
 
-impl Endpoint {
+impl MetricsEndpoint {
     /// From here on connections wait.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = StdListener::bind(address)?;

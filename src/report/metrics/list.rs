@@ -17,7 +17,7 @@ pub(super) const BUCKETS_SECONDS: [f64; 15] =
 
 /// What a metric is to Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MetricKind {
     Counter,
     Gauge,
     Histogram,
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Description {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: MetricKind,
     pub(super) unit: Unit,
     #[cfg(test)]
     pub(super) labels: &'static [&'static str],
@@ -36,7 +36,7 @@ pub(super) struct Description {
 
 /// A kind, as a type.
 pub(super) trait OfKind {
-    const KIND: Kind;
+    const KIND: MetricKind;
 }
 
 #[derive(Debug)]
@@ -47,13 +47,13 @@ pub(super) struct Gauge;
 pub(super) struct Histogram;
 
 impl OfKind for Counter {
-    const KIND: Kind = Kind::Counter;
+    const KIND: MetricKind = MetricKind::Counter;
 }
 impl OfKind for Gauge {
-    const KIND: Kind = Kind::Gauge;
+    const KIND: MetricKind = MetricKind::Gauge;
 }
 impl OfKind for Histogram {
-    const KIND: Kind = Kind::Histogram;
+    const KIND: MetricKind = MetricKind::Histogram;
 }
 
 /// A metric of a kind, with this many labels: no value is ever recorded under others.

@@ -3,7 +3,7 @@
 use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::list::{ALL, BUCKETS_SECONDS, Counter, Description, Gauge, Histogram, Kind, Metric, RUN};
+use super::list::{ALL, BUCKETS_SECONDS, Counter, Description, Gauge, Histogram, Metric, MetricKind, RUN};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
@@ -25,9 +25,11 @@ impl Recorder {
         };
         for Description { name, kind, unit, help, .. } in ALL {
             match kind {
-                Kind::Counter => recorder.describe_counter((*name).into(), Some(*unit), (*help).into()),
-                Kind::Gauge => recorder.describe_gauge((*name).into(), Some(*unit), (*help).into()),
-                Kind::Histogram => recorder.describe_histogram((*name).into(), Some(*unit), (*help).into()),
+                MetricKind::Counter => recorder.describe_counter((*name).into(), Some(*unit), (*help).into()),
+                MetricKind::Gauge => recorder.describe_gauge((*name).into(), Some(*unit), (*help).into()),
+                MetricKind::Histogram => {
+                    recorder.describe_histogram((*name).into(), Some(*unit), (*help).into());
+                }
             }
         }
         let handle = recorder.handle();

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use super::list::{ALL, Kind};
+use super::list::{ALL, MetricKind};
 use super::*;
 use crate::report::Failure;
 
@@ -15,9 +15,9 @@ fn documentation() -> String {
     page.push_str("| metric | kind | unit | labels | meaning |\n|---|---|---|---|---|\n");
     for list::Description { name, kind, unit, labels, help } in ALL {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
         let _ = writeln!(page, "| `{name}` | {kind} | {} | {labels} | {help} |", unit.as_str());
@@ -43,7 +43,7 @@ fn names_say_the_kind_and_the_unit_and_only_small_families_have_a_site() {
     for metric in ALL {
         let name = metric.name;
         assert!(name.starts_with("layercast_") && !metric.help.is_empty(), "{name}");
-        assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == MetricKind::Counter, "{name}");
         let base = name.trim_end_matches("_total");
         match metric.unit {
             metrics::Unit::Count => {
@@ -51,7 +51,7 @@ fn names_say_the_kind_and_the_unit_and_only_small_families_have_a_site() {
             }
             unit => assert!(base.ends_with(unit.as_str()), "{name}"),
         }
-        assert!(metric.kind != Kind::Histogram || !metric.labels.contains(&list::SITE), "{name}");
+        assert!(metric.kind != MetricKind::Histogram || !metric.labels.contains(&list::SITE), "{name}");
     }
 }
 
@@ -134,7 +134,7 @@ fn a_site_is_complete_only_if_the_run_says_so() {
 
 #[tokio::test]
 async fn they_are_given_out_to_whoever_asks_for_them_and_nothing_else_is() {
-    let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let endpoint = MetricsEndpoint::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = endpoint.address().unwrap();
     let serving = tokio::spawn(endpoint.serve(std::sync::Arc::new(heard())));
     let ask = move |request: &'static str| {
@@ -176,7 +176,8 @@ fn alerts_and_the_dashboard_name_only_metrics_that_there_are() {
     let family = |name: &str| {
         let suffixes = ["_bucket", "_sum", "_count"];
         let stem = suffixes.into_iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
-        ALL.iter().find(|metric| metric.name == name || metric.kind == Kind::Histogram && metric.name == stem)
+        ALL.iter()
+            .find(|metric| metric.name == name || metric.kind == MetricKind::Histogram && metric.name == stem)
     };
     for (what, text) in [("rules", rules), ("dashboard", dashboard)] {
         let mut met = 0;

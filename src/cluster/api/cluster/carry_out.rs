@@ -9,8 +9,8 @@ use super::super::patience::before_rereading;
 use super::super::request::{self, Resource};
 use super::super::secret::Secret;
 use super::super::server::Server;
-use super::super::status::Refusal;
-use super::super::wanted::{Version, mirrors};
+use super::super::status::ApiRefusal;
+use super::super::wanted::{ResourceVersion, mirrors};
 use super::{Planned, Secrets, clusters, look, named, read};
 
 /// How often a Cluster is read again because something else of it changed in between: its controller writes all the time.
@@ -18,7 +18,7 @@ const ATTEMPTS: u32 = 8;
 
 /// What was done.
 #[derive(Debug, Default)]
-pub(crate) struct Done {
+pub(crate) struct CarriedOut {
     /// Secrets that were removed.
     pub removed: Vec<String>,
     /// What should have gone and did not, with the reason.
@@ -40,8 +40,8 @@ struct BroughtIn {
 ///
 /// # Errors
 /// What stopped it, and what is in already; that does no harm.
-pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> Result<Done, Stopped> {
-    let mut done = Done::default();
+pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> Result<CarriedOut, Stopped> {
+    let mut done = CarriedOut::default();
     if how.dry_run {
         for old in &planned.old_secrets {
             remove(server, planned, old, how, &mut done).await;
@@ -63,7 +63,12 @@ pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> R
 }
 
 /// Removes the secrets that nothing points at any more.
-async fn clear_away(server: &Server, planned: &Planned, how: How, done: &mut Done) -> Result<(), ApiFailure> {
+async fn clear_away(
+    server: &Server,
+    planned: &Planned,
+    how: How,
+    done: &mut CarriedOut,
+) -> Result<(), ApiFailure> {
     let Planned { wanted, resource, live, .. } = planned;
     let secrets = Secrets::list(server, wanted).await?;
     let all = clusters(server, resource, wanted).await?;
@@ -127,16 +132,16 @@ async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), ApiFa
             break;
         }
         if planned.replaces && !is_in {
-            let replacement = wanted.replacement(&live, Version::AsRead);
+            let replacement = wanted.replacement(&live, ResourceVersion::AsRead);
             match server.ask(request::merge(&path, &replacement, how)).await? {
                 Ok(value) => live = value,
-                Err(Refusal::Changed(_)) => continue,
+                Err(ApiRefusal::Changed(_)) => continue,
                 Err(refusal) => return Err(ApiFailure::of(refusal, &named(wanted))),
             }
         }
-        match server.apply(&path, &wanted.patch(&live, Version::AsRead), how).await? {
+        match server.apply(&path, &wanted.patch(&live, ResourceVersion::AsRead), how).await? {
             Ok(_) => return Ok(()),
-            Err(Refusal::Changed(_)) => {}
+            Err(ApiRefusal::Changed(_)) => {}
             Err(refusal) => return Err(ApiFailure::of(refusal, &named(wanted))),
         }
     }
@@ -148,7 +153,7 @@ async fn give_back(server: &Server, planned: &Planned, how: How, brought: &mut B
     let Planned { wanted, resource, .. } = planned;
     let Ok(clusters) = clusters(server, resource, wanted).await else { return };
     let named = names_in(&clusters.iter().collect::<Vec<_>>());
-    let mut done = Done::default();
+    let mut done = CarriedOut::default();
     for secret in brought.secrets.iter().filter(|secret| !named.contains(secret.name.as_str())) {
         remove(server, planned, secret, how, &mut done).await;
     }
@@ -158,12 +163,12 @@ async fn give_back(server: &Server, planned: &Planned, how: How, brought: &mut B
 }
 
 /// Removes a secret, and notes what became of it.
-async fn remove(server: &Server, planned: &Planned, old: &Old, how: How, done: &mut Done) {
+async fn remove(server: &Server, planned: &Planned, old: &Old, how: How, done: &mut CarriedOut) {
     let path = Resource::secrets().object(&planned.wanted.namespace, &old.name);
     let what = format!("Secret {}", old.name);
     let request = request::delete(&path, &old.uid, &old.resource_version, how);
     let failure = match server.ask(request).await {
-        Ok(Ok(_) | Err(Refusal::Missing(_))) => return done.removed.push(old.name.clone()),
+        Ok(Ok(_) | Err(ApiRefusal::Missing(_))) => return done.removed.push(old.name.clone()),
         Ok(Err(refusal)) => ApiFailure::of(refusal, &what),
         Err(failure) => failure,
     };

@@ -11,7 +11,7 @@ use crate::engine::image::Lease;
 use crate::engine::mirror::probe::{self, Replaced, TagMove};
 use crate::engine::mirror::publish;
 use crate::engine::mirror::verify::Missing;
-use crate::engine::ready::Ready;
+use crate::engine::prepared::Ready;
 use crate::engine::work::Agreed;
 use crate::oci::{Digest, Tag};
 use crate::registry::RegistryError;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
-use crate::sync::Mutex;
 
 /// The repositories that have one blob or manifest. The lock is held while it is probed or sent, so each is sent once.
 pub(crate) type Location = Arc<tokio::sync::Mutex<Vec<Repository>>>;

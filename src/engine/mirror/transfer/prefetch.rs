@@ -9,18 +9,18 @@ use super::step::BlobPresence;
 use crate::engine::mirror::SMALL_BYTES;
 use crate::engine::mirror::knowledge::LocationGuard;
 use crate::engine::mirror::limiter::{ByRate, Permit};
-use crate::engine::ready::ReadyBlob;
+use crate::engine::prepared::ReadyBlob;
+use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
 use crate::registry::UploadSession;
-use crate::sync::Mutex;
 
 /// Blobs that were asked for ahead.
 #[derive(Debug, Default)]
-pub(crate) struct Prefetch<'a>(Mutex<HashMap<Digest, Begun<'a>>>);
+pub(crate) struct Prefetch<'a>(Mutex<HashMap<Digest, PrefetchedBlob<'a>>>);
 
 /// A blob on its way: its location, what the repository was found to hold, and the session opened for it, if any.
 #[derive(Debug)]
-pub(super) struct Begun<'a> {
+pub(super) struct PrefetchedBlob<'a> {
     pub(super) location: LocationGuard,
     pub(super) held: Option<BlobPresence>,
     pub(super) session: Option<OpenSession<'a>>,
@@ -34,7 +34,7 @@ pub(super) struct OpenSession<'a> {
 }
 
 impl<'a> Prefetch<'a> {
-    pub(super) fn take(&self, digest: &Digest) -> Option<Begun<'a>> {
+    pub(super) fn take(&self, digest: &Digest) -> Option<PrefetchedBlob<'a>> {
         self.0.lock().remove(digest)
     }
 }
@@ -49,7 +49,7 @@ impl Transfer {
                 return None;
             }
             let (held, session) = join(self.ask(repository, blob), self.open(repository, blob)).await;
-            Some((blob.digest, Begun { location, held: held.ok(), session }))
+            Some((blob.digest, PrefetchedBlob { location, held: held.ok(), session }))
         });
         Prefetch(Mutex::new(join_all(begun).await.into_iter().flatten().collect()))
     }

@@ -1,6 +1,6 @@
 //! Prefixes and locations: what an image's name is held against, and what it is made of it.
 
-use super::table::Registry;
+use super::table::RegistryTable;
 use super::{reference, refused};
 use crate::document::{Position, Severity};
 use crate::node::lint::{FileFindings, url};
@@ -48,7 +48,7 @@ pub(super) fn prefix_form(findings: &mut FileFindings<'_>, prefix: &str, at: Pos
 }
 
 /// Who is asked for what the mirrors lack, where nobody but them may be.
-pub(super) fn asks_upstream(findings: &mut FileFindings<'_>, registry: &Registry<'_>) {
+pub(super) fn asks_upstream(findings: &mut FileFindings<'_>, registry: &RegistryTable<'_>) {
     let host = |name: &str| url::parts(name).authority.to_owned();
     let is_upstream = host(registry.location) == host(registry.prefix) || registry.location.is_empty();
     if registry.mirrors.is_empty() || registry.flag("blocked") || !is_upstream {
@@ -62,7 +62,7 @@ pub(super) fn asks_upstream(findings: &mut FileFindings<'_>, registry: &Registry
     findings.warning("asks-upstream", registry.node.at, words);
 }
 
-impl Registry<'_> {
+impl RegistryTable<'_> {
     /// A place of images: no scheme, no path of the API, and a name with whatever follows.
     pub(super) fn place(&self, findings: &mut FileFindings<'_>, location: &str, at: Position) {
         let parts = url::parts(location);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::{FileFindings, LintOptions, url};
 use super::location::{asks_upstream, prefix_form};
-use super::table::Registry;
+use super::table::RegistryTable;
 use super::{TOP_KEYS, misplaced, refused, unknown};
 use crate::document::{Entry, Node, Position, Severity};
 
@@ -12,7 +12,7 @@ const KEYS: [&str; 6] = ["prefix", "location", "insecure", "blocked", "mirror-by
 const MIRROR_KEYS: [&str; 3] = ["location", "insecure", "pull-from-mirror"];
 
 pub(super) fn check(findings: &mut FileFindings<'_>, tables: &[Node], options: &LintOptions) {
-    let registries: Vec<Registry<'_>> = tables.iter().map(Registry::of).collect();
+    let registries: Vec<RegistryTable<'_>> = tables.iter().map(RegistryTable::of).collect();
     for registry in &registries {
         check_one(findings, registry);
         if options.no_fallback {
@@ -23,7 +23,7 @@ pub(super) fn check(findings: &mut FileFindings<'_>, tables: &[Node], options: &
     on_the_last(findings, &registries);
 }
 
-fn check_one(findings: &mut FileFindings<'_>, registry: &Registry<'_>) {
+fn check_one(findings: &mut FileFindings<'_>, registry: &RegistryTable<'_>) {
     let node = registry.node;
     keys(findings, node, &KEYS, "[[registry]]");
     let prefix = node.get("prefix").and_then(Node::text).unwrap_or_default();
@@ -73,7 +73,7 @@ fn check_one(findings: &mut FileFindings<'_>, registry: &Registry<'_>) {
     mirrors(findings, registry);
 }
 
-fn mirrors(findings: &mut FileFindings<'_>, registry: &Registry<'_>) {
+fn mirrors(findings: &mut FileFindings<'_>, registry: &RegistryTable<'_>) {
     let by_digest = registry.flag("mirror-by-digest-only");
     let mut takes_tags = registry.mirrors.is_empty();
     let mut digest_only = by_digest.then(|| registry.at("mirror-by-digest-only"));
@@ -165,9 +165,9 @@ fn keys(findings: &mut FileFindings<'_>, table: &Node, known: &[&str], name: &st
 }
 
 /// Entries that exclude each other.
-fn together(findings: &mut FileFindings<'_>, registries: &[Registry<'_>]) {
+fn together(findings: &mut FileFindings<'_>, registries: &[RegistryTable<'_>]) {
     let mut prefixes: BTreeMap<&str, Position> = BTreeMap::new();
-    let mut locations: BTreeMap<&str, &Registry<'_>> = BTreeMap::new();
+    let mut locations: BTreeMap<&str, &RegistryTable<'_>> = BTreeMap::new();
     for registry in registries.iter().filter(|registry| !registry.prefix.is_empty()) {
         let location = if registry.location.is_empty() { registry.prefix } else { registry.location };
         let other = *locations.entry(location).or_insert(registry);
@@ -208,7 +208,7 @@ fn together(findings: &mut FileFindings<'_>, registries: &[Registry<'_>]) {
 }
 
 /// Mirrors of several registries that all stand below the last one.
-fn on_the_last(findings: &mut FileFindings<'_>, registries: &[Registry<'_>]) {
+fn on_the_last(findings: &mut FileFindings<'_>, registries: &[RegistryTable<'_>]) {
     let Some((last, others)) = registries.split_last() else { return };
     if last.mirrors.len() < 2 {
         return;

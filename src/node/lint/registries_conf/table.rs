@@ -4,14 +4,14 @@ use crate::document::{Node, Position};
 use crate::node::types::Type;
 
 /// What one table says.
-pub(super) struct Registry<'a> {
+pub(super) struct RegistryTable<'a> {
     pub(super) node: &'a Node,
     pub(super) prefix: &'a str,
     pub(super) location: &'a str,
     pub(super) mirrors: &'a [Node],
 }
 
-impl<'a> Registry<'a> {
+impl<'a> RegistryTable<'a> {
     pub(super) fn of(node: &'a Node) -> Self {
         let text = |key: &str| node.get(key).and_then(Node::text).unwrap_or_default().trim_end_matches('/');
         let (prefix, location) = (text("prefix"), text("location"));

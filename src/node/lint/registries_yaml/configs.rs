@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Mirror, shape, table, unknown, wrong_type};
+use super::{YamlMirror, shape, table, unknown, wrong_type};
 use crate::document::{Entry, Key, Node, Position, Severity};
 use crate::node::hosts::split_port;
 use crate::node::lint::{FileFindings, Files, url};
@@ -14,7 +14,7 @@ const IS_TRUTH: &str = "insecure_skip_verify";
 pub(super) fn check(
     findings: &mut FileFindings<'_>,
     document: &Node,
-    asked: &[Mirror<'_>],
+    asked: &[YamlMirror<'_>],
     files: &dyn Files,
 ) {
     let configs = table(findings, document, "configs");
@@ -71,7 +71,7 @@ fn config_name(
     host: &str,
     at: Position,
     config: &Node,
-    mirrors: &[Mirror<'_>],
+    mirrors: &[YamlMirror<'_>],
     named: &[&str],
 ) {
     let parts = url::parts(host);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Mirror, rewrite, shape, table, unknown, wrong_type};
+use super::{YamlMirror, rewrite, shape, table, unknown, wrong_type};
 use crate::document::{Entry, Key, Node, Position, yaml};
 use crate::node::lint::{FileFindings, FileKind, Files, LintOptions, config_toml, url};
 
@@ -12,8 +12,8 @@ pub(super) fn check<'a>(
     document: &'a Node,
     options: &LintOptions,
     files: &dyn Files,
-) -> Vec<Mirror<'a>> {
-    let mut asked: Vec<Mirror<'_>> = Vec::new();
+) -> Vec<YamlMirror<'a>> {
+    let mut asked: Vec<YamlMirror<'_>> = Vec::new();
     let mirrors = table(findings, document, "mirrors");
     for Entry { key: Key { name: host, at, .. }, value: mirror } in mirrors {
         name(findings, host, *at, mirror);
@@ -40,7 +40,7 @@ pub(super) fn check<'a>(
                 wrong_type(findings, key.at, &format!("mirrors.{host}.rewrite"), wanted);
             }
         }
-        asked.push(Mirror {
+        asked.push(YamlMirror {
             host,
             endpoints: endpoints.iter().map(|(endpoint, _)| url::parts(endpoint).authority).collect(),
         });

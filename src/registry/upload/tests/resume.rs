@@ -6,11 +6,11 @@ use axum::body::Body;
 use axum::http::Response;
 use bytes::Bytes;
 
+use crate::locks::Mutex;
 use crate::oci::Digest;
 use crate::registry::quirks::{Keeping, Quirks};
 use crate::registry::testing::{Log, Seen, answer, connect, lines, options, registry, repository};
 use crate::registry::{BlobBody, Registry};
-use crate::sync::Mutex;
 
 const SIZE: usize = 1 << 20;
 

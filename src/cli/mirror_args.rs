@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::credentials::{CredentialArgs, NamedConfig, Passwords, WhoWeAre};
+use super::mirror_values::MirrorNames;
 use super::output::Output;
-use super::per_mirror::Mirrors;
 use crate::cluster::file::{Expectations, NamedFile, RegistryMirror};
 use crate::engine::{Care, MirrorSettings};
 use crate::plan::Rules;
@@ -92,7 +92,7 @@ impl MirrorArgs {
         self.credentials.warn(output);
         let places = self.places(output)?;
         let targets: Vec<Target> = places.iter().map(|place| place.target.clone()).collect();
-        let named = Mirrors(&targets);
+        let named = MirrorNames(&targets);
         for (flag, values) in [
             ("--cacert", &self.cacert),
             ("--client-cert", &self.client_cert),
@@ -145,7 +145,7 @@ impl MirrorArgs {
         Ok(mirrors)
     }
 
-    fn with_api_path(&self, mirrors: &Mirrors<'_>, target: &Target) -> Result<Target, Failure> {
+    fn with_api_path(&self, mirrors: &MirrorNames<'_>, target: &Target) -> Result<Target, Failure> {
         let Some(path) = mirrors.value(&self.api_path, target) else { return Ok(target.clone()) };
         let endpoint = target.endpoint.with_api_path(path).map_err(|why| {
             Failure::usage(format!("--api-path: {why}"))
@@ -156,7 +156,7 @@ impl MirrorArgs {
 
     fn client_certificate(
         &self,
-        mirrors: &Mirrors<'_>,
+        mirrors: &MirrorNames<'_>,
         target: &Target,
     ) -> Result<Option<ClientCertificate>, Failure> {
         let certificate = mirrors.value(&self.client_cert, target);
@@ -213,7 +213,7 @@ struct Bandwidth {
 }
 
 impl Bandwidth {
-    fn parse(values: &[String], mirrors: &Mirrors<'_>) -> Result<Self, Failure> {
+    fn parse(values: &[String], mirrors: &MirrorNames<'_>) -> Result<Self, Failure> {
         let rate =
             |text: &str| text.parse::<Rate>().map_err(|why| Failure::usage(format!("--bandwidth: {why}")));
         let mut parsed = Self { of_run: None, of_mirrors: Vec::new() };

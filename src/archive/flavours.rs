@@ -14,8 +14,8 @@ use crate::archive::tar::{DEVICE, PIPE, SPARSE};
 use crate::archive::tree::{Tree, base_name, parent};
 use crate::archive::{Listed, Reader, Section, distinct};
 use crate::archive::{
-    attachments, dir_transport, docker_archive, file_name, imgpkg, manifest_json, marks, nested, oc_tree,
-    oci_layout, partial, registry_tree, views,
+    attachments, dir_transport, docker_archive, file_name, imgpkg, incomplete, manifest_json, nested,
+    oc_tree, oci_layout, partial, registry_tree, views,
 };
 use crate::error::{BundleError, Fault, printable};
 use crate::oci::json::without_mark;
@@ -27,11 +27,11 @@ const SAMPLES: &[&str] = &["testdata", "test", "tests", "fixtures"];
 
 /// What of a tree belongs to a bundle of a known kind, by folder.
 #[derive(Debug, Default)]
-struct Plan {
+struct SectionKinds {
     kinds: BTreeMap<String, Kinds>,
 }
 
-impl Plan {
+impl SectionKinds {
     fn of(&mut self, folder: &str) -> &mut Kinds {
         self.kinds.entry(folder.to_owned()).or_default()
     }
@@ -128,15 +128,17 @@ pub(super) fn read(
     let mut catalog = weave(catalog, inner);
     let is_used =
         |digest: &Digest| catalog.blobs.contains_key(digest) || catalog.manifests.contains_key(digest);
-    let marks = marks::find(tree, &members.empty_layouts, &belongs, &is_used);
+    let marks = incomplete::find(tree, &members.empty_layouts, &belongs, &is_used);
     // What makes the mark is no file beside it.
-    let folders: HashMap<&str, &marks::Mark> =
+    let folders: HashMap<&str, &incomplete::Mark> =
         marks.iter().map(|mark| (mark.folder.as_str(), mark)).collect();
-    catalog.left_out.retain(|it| !marks::makers(&it.path).iter().any(|folder| folders.contains_key(folder)));
+    catalog
+        .left_out
+        .retain(|it| !incomplete::makers(&it.path).iter().any(|folder| folders.contains_key(folder)));
     if depth > 0 && catalog.images.is_empty() && marks.is_empty() {
         pass_over_what_weighs_little(&mut catalog, tree);
     }
-    catalog.left_out.extend(marks.iter().map(marks::Mark::left_out));
+    catalog.left_out.extend(marks.iter().map(incomplete::Mark::left_out));
     catalog.left_out.extend(members_not_read(tree, catalog.has_images(), &belongs));
     if let Some(at) = tree.another_tar {
         let what = format!("another tar begins at byte {at}, after the end of the first");
@@ -145,7 +147,7 @@ pub(super) fn read(
     }
     let says_why = |it: &LeftOut| it.class == LeftOutClass::Unreadable;
     if !catalog.has_images() && !catalog.left_out.iter().any(says_why) {
-        let (seems, hint) = marks::seems(tree);
+        let (seems, hint) = incomplete::seems(tree);
         let seems = hint.map_or(seems.clone(), |hint| format!("{seems} ({hint})"));
         let all: Vec<String> = std::iter::once(seems).chain(catalog.notes.iter().cloned()).collect();
         catalog.left_out.insert(0, LeftOut::no_image("", all.join("; ")));
@@ -309,8 +311,8 @@ fn section_of<'t>(
 }
 
 /// Looks for what marks each kind.
-fn find(reader: &Reader<'_>, tree: &Tree<'_>, is_folder: bool) -> Result<Plan, BundleError> {
-    let mut plan = Plan::default();
+fn find(reader: &Reader<'_>, tree: &Tree<'_>, is_folder: bool) -> Result<SectionKinds, BundleError> {
+    let mut plan = SectionKinds::default();
     for folder in registry_tree::folders(tree) {
         plan.kinds.entry(folder).or_default().registry = true;
     }

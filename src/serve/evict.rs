@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::collect::{GRACE, UPLOAD_LIFETIME, is_older};
-use super::durable::{entries, found};
+use super::fsync::{entries, found};
 use super::sessions::SessionId;
 use super::store::Store;
 use crate::clock::Instant;

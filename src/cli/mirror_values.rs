@@ -8,9 +8,9 @@ use crate::registry::Target;
 use crate::report::Failure;
 
 /// The mirrors of a run, by which a value is told from a mirror's name before it: file names have `=` in them too.
-pub(super) struct Mirrors<'a>(pub(super) &'a [Target]);
+pub(super) struct MirrorNames<'a>(pub(super) &'a [Target]);
 
-impl Mirrors<'_> {
+impl MirrorNames<'_> {
     /// Those of `values` that are for `target`: its own, or those for all if it has none.
     pub(super) fn values<'v>(&self, values: &'v [String], target: &Target) -> Vec<&'v str> {
         let split = values.iter().map(|value| self.split(value));
@@ -99,7 +99,7 @@ mod tests {
     fn a_mirror_has_its_own_values_or_those_of_all() {
         let targets: Vec<Target> =
             ["a.example:5000/team", "b.example"].iter().map(|text| text.parse().unwrap()).collect();
-        let mirrors = Mirrors(&targets);
+        let mirrors = MirrorNames(&targets);
         let values = |list: &[&str], of: usize| {
             let list: Vec<String> = list.iter().map(|&value| value.to_owned()).collect();
             mirrors.values(&list, &targets[of]).join(" ")
@@ -115,7 +115,7 @@ mod tests {
     fn a_mistyped_mirror_is_no_file() {
         let targets: Vec<Target> =
             ["mirror.example:5000", "other"].iter().map(|text| text.parse().unwrap()).collect();
-        let mirrors = Mirrors(&targets);
+        let mirrors = MirrorNames(&targets);
         let folder = tempfile::tempdir().unwrap();
         let (file, odd) = (folder.path().join("ca.crt"), folder.path().join("a.b=c"));
         std::fs::write(&file, "").unwrap();
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_mistyped_mirror_is_no_user_name() {
         let targets: Vec<Target> = vec!["a.example:5000/team".parse().unwrap()];
-        let mirrors = Mirrors(&targets);
+        let mirrors = MirrorNames(&targets);
         assert_eq!(mirrors.unknown("a.example:5001=pusher"), Some("a.example:5001"));
         assert_eq!(mirrors.unknown("a.example:5000/other=pusher"), Some("a.example:5000/other"));
         assert_eq!(mirrors.unknown("b.example=pusher"), Some("b.example"));

@@ -181,7 +181,7 @@ impl<'a> SiteMirrors<'a> {
         if let Some(known) = self.authorities.get(path) {
             return Ok(known.clone());
         }
-        let read = super::mirrors::authorities(path, self.output)?;
+        let read = super::mirror_args::authorities(path, self.output)?;
         self.authorities.insert(path.to_owned(), read.clone());
         Ok(read)
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::error::BundleError;
+use crate::locks::Mutex;
 use crate::oci::{Digest, Manifest};
 use crate::registry::BlobBody;
-use crate::sync::Mutex;
 
 /// An image that can be sent.
 #[derive(Debug)]
