@@ -72,7 +72,7 @@ pub(crate) struct Budget {
 
 /// Has parts on the disk that others may need.
 pub(crate) trait Reclaim: fmt::Debug + Send + Sync {
-    /// Drops spilled parts that take so many bytes, or all.
+    /// Drops spilled parts until `bytes` are free, or all of them.
     fn reclaim(&self, bytes: u64);
 }
 
@@ -155,7 +155,7 @@ impl Budget {
         self.spilled.lock().push(owner);
     }
 
-    /// Disk for a part of so many bytes, if nobody else needs it.
+    /// Reserves `bytes` of disk for a part, if nothing else needs them.
     pub(crate) fn spill(self: &Arc<Self>, bytes: u64) -> Option<SpilledBytes> {
         let fits = self.state.lock().ledger.spill(bytes);
         fits.then(|| SpilledBytes { budget: Arc::clone(self), bytes })

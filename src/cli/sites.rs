@@ -76,7 +76,9 @@ pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
     // Without a bundle there is still the way to the sites to look at.
     let (repositories, bundle, unread) = match planned {
         Ok((repositories, bundle)) => (repositories, bundle, None),
-        Err(failure) => (none(), None, Some(bad(Aspect::Bundle, file_words::failure(failure)))),
+        Err(failure) => {
+            (none(), None, Some(CheckEntry::failed(Aspect::Bundle, file_words::failure(failure))))
+        }
     };
     let looked = runtime.block_on(look(mirrors, repositories, config.parallel_sites.get()));
     let mut checks: Vec<SiteCheck> = looked.into_iter().chain(failed.into_iter().map(not_asked)).collect();
@@ -119,25 +121,17 @@ async fn look(
 /// A site whose own settings keep it from being asked.
 fn not_asked((site, failure): (&Site, Failure)) -> SiteCheck {
     let what = if failure.class == Class::Auth { Aspect::Login } else { Aspect::Settings };
-    SiteCheck { name: site.name.clone(), place: String::new(), checks: vec![bad(what, failure)] }
-}
-
-fn bad(what: Aspect, failure: Failure) -> CheckEntry {
-    let Failure { class, message, hint, .. } = failure;
-    CheckEntry {
-        what,
-        state: CheckState::Failed,
-        message,
-        class: Some(class),
-        hint,
-        repositories: Vec::new(),
+    SiteCheck {
+        name: site.name.clone(),
+        place: String::new(),
+        checks: vec![CheckEntry::failed(what, failure)],
     }
 }
 
 /// That the metrics of a run could not be written, which would cost it a warning.
 fn metrics_file(path: PathBuf) -> Option<CheckEntry> {
     let failure = WholeFile::check("metrics.textfile", path).err()?;
-    Some(CheckEntry { state: CheckState::Warning, class: None, ..bad(Aspect::Disk, failure) })
+    Some(CheckEntry { state: CheckState::Warning, class: None, ..CheckEntry::failed(Aspect::Disk, failure) })
 }
 
 /// Whether runs can be remembered and sites locked. A run goes on without, and should not have to.
@@ -196,7 +190,7 @@ fn room(folder: &Path, there: &Path, what: &str, needed: Option<u64>) -> CheckEn
     let key = if what == "spool" { "spool_dir" } else { "stage: {dir: …}" };
     if !there.is_dir() {
         let failure = Failure::usage(format!("{what} {shown}: there is no such folder"));
-        return bad(
+        return CheckEntry::failed(
             Aspect::Disk,
             failure.hint(format!("make it (mkdir -p {shown}), or name another one: {key}")),
         );
@@ -209,7 +203,10 @@ fn room(folder: &Path, there: &Path, what: &str, needed: Option<u64>) -> CheckEn
     };
     if needed.is_some_and(|needed| needed > free) {
         let failure = Failure::new(Class::NoSpace, message);
-        return bad(Aspect::Disk, failure.hint(format!("make room, or name another folder: {key}")));
+        return CheckEntry::failed(
+            Aspect::Disk,
+            failure.hint(format!("make room, or name another folder: {key}")),
+        );
     }
     CheckEntry {
         what: Aspect::Disk,

@@ -92,7 +92,7 @@ async fn pushing(registry: &Registry, repositories: &[Repository]) -> Vec<CheckE
             if more == 0 { String::new() } else { format!(" (and {} more)", repositories_in_words(more)) };
         let failure = Failure::from(error);
         let failure = Failure { message: format!("{repository}: {}{more}", failure.message), ..failure };
-        entries.push(bad(Aspect::Push, failure));
+        entries.push(CheckEntry::failed(Aspect::Push, failure));
     } else if fine > 0 {
         entries.push(good(Aspect::Push, format!("may push to {}", repositories_in_words(fine))));
     }
@@ -107,7 +107,7 @@ async fn pushing(registry: &Registry, repositories: &[Repository]) -> Vec<CheckE
         );
         entries.push(CheckEntry {
             repositories: missing,
-            ..bad(
+            ..CheckEntry::failed(
                 Aspect::Repositories,
                 failure.hint("make them (plan --repositories lists all), or give on_missing_repository a command that does"),
             )
@@ -122,7 +122,7 @@ fn repositories_in_words(number: usize) -> String {
 
 /// What stands in the way of talking to a registry at all, and the steps before it that went well.
 async fn refused(endpoint: &Endpoint, error: &RegistryError) -> Vec<CheckEntry> {
-    let failed = |what| bad(what, failure::of_connection(error));
+    let failed = |what| CheckEntry::failed(what, failure::of_connection(error));
     let mut entries = Vec::new();
     if error.step() == ConnectStep::Name {
         return vec![failed(Aspect::Name)];
@@ -165,7 +165,7 @@ fn dates(who: &str, until: Timestamp) -> CheckEntry {
     let message = format!("{who}: valid until {}", until.strftime("%Y-%m-%d"));
     let soon = now + EXPIRES_SOON;
     if until <= now {
-        bad(
+        CheckEntry::failed(
             Aspect::Certificate,
             Failure::new(Class::Tls, format!("{message}: it has expired")).hint("renew it"),
         )
@@ -192,18 +192,6 @@ fn clocks(theirs: Timestamp, ours: Timestamp) -> CheckEntry {
 
 fn good(what: Aspect, message: String) -> CheckEntry {
     CheckEntry { what, state: CheckState::Good, message, class: None, hint: None, repositories: Vec::new() }
-}
-
-fn bad(what: Aspect, failure: Failure) -> CheckEntry {
-    let Failure { class, message, hint, .. } = failure;
-    CheckEntry {
-        what,
-        state: CheckState::Failed,
-        message,
-        class: Some(class),
-        hint,
-        repositories: Vec::new(),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::SchemaVersion;
-use crate::report::Class;
+use crate::report::{Class, Failure};
 
 /// Whether sites could be filled now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,15 @@ pub(crate) struct CheckEntry {
     /// The repositories that are missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<String>,
+}
+
+impl CheckEntry {
+    /// The entry of what would make a run fail.
+    pub(crate) fn failed(what: Aspect, failure: Failure) -> Self {
+        let Failure { class, message, hint, .. } = failure;
+        let (state, class) = (CheckState::Failed, Some(class));
+        Self { what, state, message, class, hint, repositories: Vec::new() }
+    }
 }
 
 /// What is looked at.
