@@ -1,8 +1,11 @@
-//! `bench`: what this machine makes of a bundle.
+//! `bench`: what this machine makes of a bundle, and what the links to mirrors bear.
+
+mod compare;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+pub(super) use self::compare::{CompareArgs, compare};
 use super::Done;
 use super::bundle::{self, CostArgs};
 use super::output::Output;

@@ -1,8 +1,10 @@
 //! The documents that commands write as JSON, described in `docs/report.md`. They can be read back.
 
 mod bench;
+mod compare;
 mod history;
 mod inspect;
+mod link;
 mod plan;
 mod run;
 mod sites;
@@ -12,11 +14,13 @@ mod sync;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bench::{CoreRates, CoreSeconds, DecodeDocument, PushBudget, PushBudgets, Stage};
+pub(crate) use compare::{ChangeVerdict, CompareDocument, FigureChange, LinkChange};
 pub(crate) use history::{HistoryDocument, RunEntry, SiteEntry};
 pub(crate) use inspect::{
     AttachmentEntry, BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry,
     SourceEntry, StructureEntry,
 };
+pub(crate) use link::{Figure, LinkDocument, LinkLimit, LinkTarget};
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document, Staged};
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};
