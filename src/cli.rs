@@ -14,6 +14,7 @@ mod inspect;
 mod interrupt;
 mod left_out;
 mod lock;
+mod make;
 mod metrics;
 mod mirror;
 mod mirror_args;
@@ -78,6 +79,12 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Show what is in a bundle
     Inspect(inspect::Args),
+    /// Make a bundle
+    #[command(arg_required_else_help = true)]
+    Bundle {
+        #[command(subcommand)]
+        what: make::BundleDo,
+    },
     /// Bring the sites of a file up to date: what cron, a timer or a Kubernetes CronJob calls
     Sync(Box<sync::Args>),
     /// Look whether the sites of a file could be filled
@@ -197,6 +204,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Plan(args) => plan::run(&args, &output),
         Command::Verify(args) => verify::run(&args, &output),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bundle { what } => make::run(&what, &output, &interrupt),
         Command::Sync(args) => sync::run(&args, &output, interrupt),
         Command::Sites { what } => sites::run(&what, &output),
         Command::Config { what } => config::run(&what, &output),

@@ -54,7 +54,9 @@ use context::Context;
 pub(crate) use history::Locks;
 pub(crate) use push::{PushResult, push};
 pub(crate) use reading::Met;
+pub(crate) use staging::entries;
 pub(crate) use supervisor::Schedule;
+pub(crate) use synthesis::synthesise;
 
 /// All that a push needs to know.
 #[derive(Debug)]

@@ -34,6 +34,8 @@ mod state;
 
 mod report;
 
+mod make;
+
 mod config;
 mod document;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::archive::blob_table::TABLE_NAME;
 use crate::archive::catalog::{BrokenImage, Catalog, Content, Image};
 use crate::archive::content_path::digest_of_path;
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
@@ -260,7 +261,7 @@ fn section_of<'t>(
     }
     let (mut listed, mut extras) = (Vec::new(), Vec::new());
     if kind.layout {
-        members.used.extend(["index.json", "oci-layout"].map(|name| format!("{folder}{name}")));
+        members.used.extend(["index.json", "oci-layout", TABLE_NAME].map(|name| format!("{folder}{name}")));
         members.shelves.push(format!("{folder}blobs/"));
         listed.extend(oci_layout::read(reader, tree, folder, pool, catalog)?);
         if listed.is_empty() && kind.saved.is_none() {

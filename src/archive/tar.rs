@@ -81,6 +81,11 @@ impl<'a> Walker<'a> {
         Self { space, limits, allowance, at: 0, last: String::new(), ending: None }
     }
 
+    /// Where the next header is.
+    pub(super) fn position(&self) -> u64 {
+        self.at
+    }
+
     /// How it ended, once [`Walker::next`] has given `None`.
     pub(super) fn ending(&self) -> Option<Ending> {
         self.ending

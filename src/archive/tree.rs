@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::archive::OpenFile;
+use crate::archive::blob_table::{BlobTable, TABLE_NAME, blob_path};
 use crate::archive::catalog::Catalog;
 use crate::archive::limits::{Allowance, Limits, check_length};
 use crate::archive::sniff::{self, Format};
@@ -105,7 +106,22 @@ impl<'a> Tree<'a> {
     ) -> Result<Self, BundleError> {
         let mut tree = Self::new(TreeSource::Tar(Arc::clone(space)));
         let mut walker = Walker::new(space.as_ref(), limits, allowance);
-        while let Some(member) = walker.next()? {
+        let mut table: Option<BlobTable> = None;
+        let mut members = 0;
+        loop {
+            // Everything that the table does not list has been walked over.
+            if let Some(table) = table.take_if(|table| members == table.head_members + 1)
+                && table.fits(walker.position(), space.len()?)
+            {
+                tree.take_table(&table, walker.position(), allowance)?;
+                return Ok(tree);
+            }
+            let Some(member) = walker.next()? else { break };
+            if members == 0 && member.name == TABLE_NAME && member.len <= limits.index_bytes {
+                let len = usize::try_from(member.len).unwrap_or(usize::MAX);
+                table = BlobTable::parse(&read_exact(space.as_ref(), member.offset, len)?).ok();
+            }
+            members += 1;
             // At once, and not when it is read: what follows it may be far away in a bomb.
             let root_name = member.name.trim_start_matches("./");
             if matches!(root_name, "index.json" | "manifest.json") {
@@ -150,6 +166,23 @@ impl<'a> Tree<'a> {
         }
         space.len()?;
         Ok(tree)
+    }
+
+    /// Takes the blobs of a table whose places begin at `head_end`.
+    fn take_table(
+        &mut self,
+        table: &BlobTable,
+        head_end: u64,
+        allowance: &Allowance,
+    ) -> Result<(), BundleError> {
+        for (digest, offset, len) in &table.blobs {
+            allowance.take_entry()?;
+            let (offset, len) = (head_end + offset, *len);
+            self.insert(&blob_path(digest), offset, |_| {
+                Some(EntryKind::Member { offset, len, format: None })
+            });
+        }
+        Ok(())
     }
 
     /// A directory whose files are added by [`Tree::add_file`] and [`Tree::add_alias`] in their order.

@@ -9,7 +9,7 @@ use crate::budget::{Budget, Shares};
 use crate::clock::CpuTime;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{BundleError, Fault};
-use crate::oci::Digest;
+use crate::oci::{Algorithm, Digest, Hasher};
 use crate::report::Listeners;
 use crate::report::document::{Compressed, Decoded, Staged};
 use crate::source::{self, IoMode, Source, SourceOptions};
@@ -38,6 +38,9 @@ const SHARE_FOR_DOCUMENTS: u64 = 16;
 
 /// A layer in work reads from one part while the next is decoded; with less, workers decode each other's parts anew.
 const WORKER_BYTES: u64 = 48 << 20;
+
+/// What is read at once to take a sum.
+const SUM_CHUNK_BYTES: usize = 1 << 20;
 
 /// Opens bundles.
 #[derive(Debug, Clone)]
@@ -187,6 +190,30 @@ impl Opener {
     pub(crate) fn known_sum(&self, path: &Path) -> Option<Digest> {
         let file = self.file(path).ok()?;
         self.state.sum(&self.identity(&file)?)
+    }
+
+    /// The SHA-256 sum of a file; taken only where it is not known of the very same file. Blocks.
+    pub(super) fn sum(&self, file: &Source) -> Result<Digest, BundleError> {
+        let identity = self.identity(file);
+        let known = identity.as_ref().and_then(|identity| self.state.sum(identity));
+        if let Some(known) = known.filter(|known| known.algorithm() == Algorithm::Sha256) {
+            return Ok(known);
+        }
+        let (space, mut hasher, mut offset) = (file.space(), Hasher::new(Algorithm::Sha256), 0);
+        loop {
+            let chunk = space.chunk_at(offset, SUM_CHUNK_BYTES)?;
+            if chunk.is_empty() {
+                break;
+            }
+            hasher.update(&chunk);
+            offset += chunk.len() as u64;
+        }
+        file.check_unchanged()?;
+        let sum = hasher.finish();
+        if let Some(identity) = identity {
+            self.state.remember_sum(&identity, sum);
+        }
+        Ok(sum)
     }
 
     /// Which file it is, where that is remembered at all and a later change would show.

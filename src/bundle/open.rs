@@ -5,15 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Bundle, Input, OpenedSource, Opener};
 use crate::archive::{self, Catalog, LeftOut};
 use crate::clock::Instant;
 use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
 use crate::report::{Event, Listeners};
-use crate::source::{self, ByteSpace, LateFile, LazySpace, Traced};
+use crate::source::{self, ByteSpace, JoinedSpaces, LateFile, LazySpace, ListedPiece, Traced};
 use crate::state::{BundleIdentity, Home, OpenVolume, WrittenCatalog};
 
 impl fmt::Display for Input {
@@ -55,7 +53,9 @@ impl Bundle {
             };
             let read = match input {
                 Input::Path(path) => bundle.read(path, opener, listeners, &early),
-                Input::Memory(_, bytes) => bundle.read_memory(path, bytes, opener, listeners, &early),
+                Input::Memory(_, bytes) => {
+                    bundle.read_space(path, Arc::new(bytes.clone()), opener, listeners, &early)
+                }
             };
             match read {
                 Ok(mut catalog) => {
@@ -84,22 +84,41 @@ impl Bundle {
         Ok(bundle)
     }
 
-    fn read_memory(
+    /// A bundle that is not remembered: in memory, or in pieces.
+    fn read_space(
         &mut self,
         path: &Path,
-        bytes: &Bytes,
+        stored: Arc<dyn ByteSpace>,
         opener: &Opener,
         listeners: &Listeners,
         early: &archive::Early<'_>,
     ) -> Result<Catalog, BundleError> {
         let decoder = &opener.decoder;
-        let volume = decoder.open(Arc::new(bytes.clone()))?;
-        self.opened(path, Some(bytes.len() as u64), Some(volume.structure), listeners);
+        let stored_bytes = stored.len()?;
+        let volume = decoder.open(stored)?;
+        self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
         let catalog = archive::read(&volume.space, &open, &opener.limits(), early);
         let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
         self.measured(&volume.space)?;
         Ok(catalog)
+    }
+
+    /// The pieces of a bundle as one space, once each of them is what it must be.
+    fn join(&mut self, pieces: &[ListedPiece], opener: &Opener) -> Result<Arc<dyn ByteSpace>, BundleError> {
+        let mut spaces = Vec::with_capacity(pieces.len());
+        for ListedPiece { path, sum } in pieces {
+            let file = opener.file(path)?;
+            let found = opener.sum(&file)?;
+            if found.hex() != *sum {
+                let what = format!("its SHA-256 is {}, and the sums beside it say {sum}", found.hex());
+                let error = BundleError::new(Fault::DigestMismatch, what).at(path.display());
+                return Err(error.hint("copy this piece again; it may be another one under its name"));
+            }
+            spaces.push(file.space());
+            self.files.push(file);
+        }
+        Ok(Arc::new(JoinedSpaces::new(spaces)?))
     }
 
     fn read(
@@ -155,6 +174,12 @@ impl Bundle {
             } else {
                 opener.enter_stage(None, path, &catalog, || None);
             }
+            return Ok(catalog);
+        }
+        if let Some(pieces) = source::pieces_of(path)? {
+            let stored = self.join(&pieces, opener)?;
+            let catalog = self.read_space(path, stored, opener, listeners, early)?;
+            opener.enter_stage(None, path, &catalog, || None);
             return Ok(catalog);
         }
         let file = opener.file(path)?;

@@ -93,13 +93,24 @@ pub(super) struct RunArgs {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum LayerCompression {
+pub(super) enum LayerCompression {
     /// Every runtime reads it
     Gzip,
     /// Faster and smaller; containerd 1.5, CRI-O 1.20, Docker 23 and later
     Zstd,
     /// Plain tars
     None,
+}
+
+impl LayerCompression {
+    /// The method that it names.
+    pub(super) const fn method(self) -> Method {
+        match self {
+            Self::Gzip => Method::Gzip,
+            Self::Zstd => Method::Zstd,
+            Self::None => Method::None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -127,11 +138,7 @@ impl RunArgs {
 
     fn settings(&self, accept: Accept) -> RunSettings {
         RunSettings {
-            layer_compression: match self.layer_compression {
-                LayerCompression::Gzip => Method::Gzip,
-                LayerCompression::Zstd => Method::Zstd,
-                LayerCompression::None => Method::None,
-            },
+            layer_compression: self.layer_compression.method(),
             allow_damaged: self.allow_damaged,
             accept,
             earlier_verdicts: if self.regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },

@@ -4,7 +4,7 @@
 //! the same bytes. What is in it then is what mirrors read that come later (`staged_body`). Nobody waits for it but the end
 //! of the run, and what goes wrong with it costs time and no more.
 
-mod entries;
+pub(crate) mod entries;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;

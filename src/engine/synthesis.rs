@@ -9,7 +9,7 @@ use crate::oci::{Digest, Manifest, media_type};
 
 /// The registry manifest of a docker-archive's image: a function of the image and the method alone, written by hand so
 /// that no library's taste in field order or spaces can ever change a digest.
-pub(super) fn synthesise(
+pub(crate) fn synthesise(
     image: &Unpacked,
     layers: &[LayerFacts],
     method: Method,

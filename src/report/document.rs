@@ -5,6 +5,7 @@ mod compare;
 mod history;
 mod inspect;
 mod link;
+mod made;
 mod plan;
 mod run;
 mod sites;
@@ -21,6 +22,7 @@ pub(crate) use inspect::{
     SourceEntry, StructureEntry,
 };
 pub(crate) use link::{Figure, LinkDocument, LinkLimit, LinkTarget};
+pub(crate) use made::{MadeDocument, MadeFile};
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document, Staged};
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};

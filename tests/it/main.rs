@@ -23,6 +23,7 @@ mod interrupt;
 #[cfg(feature = "kube")]
 mod kube;
 mod left_out;
+mod make;
 mod many_mirrors;
 mod memory;
 mod metrics;

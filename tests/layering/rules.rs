@@ -11,7 +11,8 @@ pub(crate) const MODULES: &[&str] = &[
     "bundle",
     "plan",
     "registry",
-    "engine", // the way of the data
+    "engine",
+    "make", // the way of the data
     "oci",
     "compress",
     "state",
@@ -122,7 +123,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("plan"),
-        modules: These("decode engine report serve node cluster bench cli"),
+        modules: These("decode engine make report serve node cluster bench cli"),
         paths: These(
             "std::fs std::net std::process std::env std::thread std::os tokio tokio_util reqwest rayon crossbeam \
              tempfile memmap2 rustix libc",
@@ -148,6 +149,24 @@ pub(crate) const RULES: &[Rule] = &[
         modules: These("serve node cluster bench cli"),
         paths: Names::None,
         why: "the engine is called, it does not call back",
+    },
+    Rule {
+        files: In("make"),
+        modules: These("config serve node cluster bench cli"),
+        paths: These("rayon"),
+        why: "bundles are written from what the stages give: who asks for one comes after it",
+    },
+    Rule {
+        files: Outside("make cli"),
+        modules: These("make"),
+        paths: Names::None,
+        why: "nothing that a bundle is read with knows who writes one",
+    },
+    Rule {
+        files: In("make/layout"),
+        modules: Names::None,
+        paths: These("std::fs std::process std::env std::thread std::os tokio tokio_util tempfile"),
+        why: "what stands in a bundle follows from what goes into it, and from nothing else",
     },
     // What stands beside it.
     Rule {

@@ -9,7 +9,7 @@ use crate::oci::Digest;
 
 /// The annotations of the entries of an image, and what it is about where it has no place of its own. No entries where the
 /// image stands for an index of which the bundle has a part: under its name it would look whole.
-pub(super) fn of(catalog: &Catalog, content: Digest) -> (Vec<BTreeMap<String, String>>, Option<Digest>) {
+pub(crate) fn of(catalog: &Catalog, content: Digest) -> (Vec<BTreeMap<String, String>>, Option<Digest>) {
     let images = catalog.images.iter().filter(|image| image.content.key().digest() == content);
     let (mut entries, mut subject) = (Vec::new(), None);
     for image in images.filter(|image| image.partial.as_ref().is_none_or(|part| part.present.len() == 1)) {

@@ -1,0 +1,201 @@
+//! What goes into a bundle: entries of its `index.json`, documents, and blobs with where their bytes are.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::layout::IndexEntry;
+use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, Unpacked};
+use crate::bundle::{Bundle, LayerKey, Opener};
+use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
+use crate::engine::{entries, synthesise};
+use crate::error::{BundleError, Fault};
+use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
+use crate::oci::{Digest, Manifest};
+use crate::plan::Closure;
+use crate::source::{ByteSpace, read_exact};
+
+/// What a bundle is written from.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// Of `index.json`, in the order of the images.
+    pub(super) entries: Vec<IndexEntry>,
+    /// Manifests and configurations, which come first.
+    pub(super) documents: BTreeMap<Digest, Bytes>,
+    /// All other blobs, in the order of the bundle that they come from.
+    pub(super) blobs: Vec<ContentBlob>,
+    images: usize,
+    left_out: Vec<LeftOut>,
+}
+
+/// A blob and where its bytes are.
+#[derive(Debug, Clone)]
+pub(super) struct ContentBlob {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) space: Arc<dyn ByteSpace>,
+}
+
+impl Contents {
+    /// All whole images of a bundle. Layers of docker-archives are compressed with `method`. Blocks.
+    ///
+    /// # Errors
+    /// The bundle cannot be read, or `cancel` was cancelled.
+    pub(crate) fn of(
+        bundle: &Bundle,
+        opener: &Opener,
+        method: Method,
+        cancel: &CancellationToken,
+    ) -> Result<Self, BundleError> {
+        let maker = LayerMaker { opener, method, cancel, made: HashMap::new() };
+        let mut collector = Collector {
+            catalog: &bundle.catalog,
+            maker,
+            contents: Self::default(),
+            ordered: BTreeMap::new(),
+            known: HashSet::new(),
+        };
+        let mut seen: HashSet<ContentKey> = HashSet::new();
+        for image in bundle.catalog.images.iter().filter(|image| seen.insert(image.content.key())) {
+            collector.image(image)?;
+        }
+        let mut contents = collector.contents;
+        contents.blobs.extend(collector.ordered.into_values().flatten());
+        Ok(contents)
+    }
+
+    /// How many images there are.
+    pub(crate) fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Whole images that have no place in a bundle, and why.
+    pub(crate) fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+}
+
+struct Collector<'a> {
+    catalog: &'a Catalog,
+    maker: LayerMaker<'a>,
+    contents: Contents,
+    /// Blobs by their place in the order of the bundle.
+    ordered: BTreeMap<u64, Vec<ContentBlob>>,
+    known: HashSet<Digest>,
+}
+
+impl Collector<'_> {
+    fn image(&mut self, image: &Image) -> Result<(), BundleError> {
+        let (entries, _) = entries::of(self.catalog, image.content.key().digest());
+        if entries.is_empty() {
+            let name =
+                image.names.first().map_or_else(|| "an image without a name".to_owned(), ToString::to_string);
+            let why = "the bundle has several platforms of it, not all; next: push it from the bundle that has them, with \
+                       --accept partial-index";
+            self.contents.left_out.push(LeftOut::unreadable(name, "a part of an index", why));
+            return Ok(());
+        }
+        let root = match &image.content {
+            Content::Manifest(root) => self.stored(root)?,
+            Content::Unpacked(unpacked) => self.unpacked(unpacked)?,
+        };
+        self.contents.images += 1;
+        let (digest, size) = (root.digest, root.bytes.len() as u64);
+        let entry =
+            |annotations| IndexEntry { media_type: root.media_type.clone(), digest, size, annotations };
+        self.contents.entries.extend(entries.into_iter().map(entry));
+        Ok(())
+    }
+
+    /// An image with manifests of its own: they stay as they are.
+    fn stored(&mut self, root: &Digest) -> Result<Manifest, BundleError> {
+        let missing =
+            |digest: &Digest| BundleError::new(Fault::MissingBlob, format!("the bundle lacks {digest}"));
+        let closure = Closure::of(self.catalog, root);
+        let mut configurations = HashSet::new();
+        for digest in &closure.manifests {
+            let manifest = self.catalog.manifests.get(digest).ok_or_else(|| missing(digest))?;
+            if let Kind::Image { config, .. } = &manifest.kind {
+                configurations.insert(config.digest);
+            }
+            self.contents.documents.insert(*digest, manifest.bytes.clone());
+        }
+        for descriptor in &closure.blobs {
+            let digest = descriptor.digest;
+            let blob = self.catalog.blobs.get(&digest).ok_or_else(|| missing(&digest))?;
+            if configurations.contains(&digest) && blob.size <= MAX_MANIFEST_BYTES {
+                if let Entry::Vacant(place) = self.contents.documents.entry(digest) {
+                    let bytes = read_exact(&blob.extent, 0, usize::try_from(blob.size).unwrap_or(0))?;
+                    check(&digest, digest.of_same_kind(&bytes))?;
+                    place.insert(bytes);
+                }
+            } else {
+                self.blob(blob.order, digest, blob.size, Arc::new(blob.extent.clone()));
+            }
+        }
+        let root = self.catalog.manifests.get(root).ok_or_else(|| missing(root))?;
+        Ok(Manifest::clone(root))
+    }
+
+    /// An image of a docker-archive: the same manifest and layers that a push makes of it.
+    fn unpacked(&mut self, image: &Unpacked) -> Result<Manifest, BundleError> {
+        let mut facts: Vec<LayerFacts> = Vec::new();
+        for layer in &image.layers {
+            let LayerBlob { facts: made, content } = self.maker.layer(layer)?;
+            let space: Arc<dyn ByteSpace> = match content {
+                LayerContent::Made(spill) => spill,
+                LayerContent::Stored(extent) => Arc::new(extent),
+            };
+            self.blob(layer.order, made.digest, made.size, space);
+            facts.push(made);
+        }
+        let manifest = synthesise(image, &facts, self.maker.method)?;
+        self.contents.documents.insert(image.config_digest, image.config.clone());
+        self.contents.documents.insert(manifest.digest, manifest.bytes.clone());
+        Ok(manifest)
+    }
+
+    fn blob(&mut self, order: u64, digest: Digest, size: u64, space: Arc<dyn ByteSpace>) {
+        if self.known.insert(digest) {
+            self.ordered.entry(order).or_default().push(ContentBlob { digest, size, space });
+        }
+    }
+}
+
+/// Makes each layer of docker-archives once.
+struct LayerMaker<'a> {
+    opener: &'a Opener,
+    method: Method,
+    cancel: &'a CancellationToken,
+    made: HashMap<LayerKey, LayerBlob>,
+}
+
+impl LayerMaker<'_> {
+    fn layer(&mut self, layer: &crate::archive::UnpackedLayer) -> Result<LayerBlob, BundleError> {
+        if let Some(made) = self.made.get(&LayerKey::of(layer)) {
+            return Ok(made.clone());
+        }
+        super::go_on(self.cancel)?;
+        let Opener { pool, resources, budget, compressing, .. } = self.opener;
+        let spill =
+            SpillSettings { budget: Arc::clone(budget), room: None, folder: resources.spool_folder.clone() };
+        let made = compress::layer(pool, layer, self.method, &spill, compressing)?;
+        self.made.insert(LayerKey::of(layer), made.clone());
+        Ok(made)
+    }
+}
+
+/// Whether content is what it is called.
+///
+/// # Errors
+/// [`Fault::DigestMismatch`]
+pub(super) fn check(digest: &Digest, found: Digest) -> Result<(), BundleError> {
+    if *digest == found {
+        return Ok(());
+    }
+    let what = format!("the content of {digest} has the digest {found}");
+    Err(BundleError::new(Fault::DigestMismatch, what))
+}
