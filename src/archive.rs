@@ -78,12 +78,12 @@ pub fn read(
     early: &Early<'_>,
 ) -> Result<Catalog, BundleError> {
     let (format, first) = sniff::format_of(space.as_ref())?;
-    if let sniff::Format::Unreadable(container) = format {
+    if let sniff::DetectedFormat::Unreadable(container) = format {
         return Err(container.refusal());
     }
     // An all-zero block is how an empty tar begins.
     let zero_block = first.len() == 512 && first.iter().all(|&c| c == 0);
-    if !zero_block && format != sniff::Format::Tar {
+    if !zero_block && format != sniff::DetectedFormat::Tar {
         if first.len() < 512 {
             space.len()?; // a stream cut this early is cut, whatever its first bytes look like
         }
@@ -93,7 +93,7 @@ pub fn read(
         }
         .nothing_else());
     }
-    let reader = Reader::new(open, limits);
+    let reader = CatalogReader::new(open, limits);
     let mut tree = Tree::of_tar(space, limits, &reader.allowance, |tree, file| {
         let catalog = nested::look_early(&reader, tree, file)?;
         early(&catalog);
@@ -116,7 +116,7 @@ pub(crate) fn read_directory(
     open: &Open<'_>,
     limits: &Limits,
 ) -> Result<Catalog, BundleError> {
-    let reader = Reader::new(open, limits);
+    let reader = CatalogReader::new(open, limits);
     let (mut tree, unreachable) = directory::scan(&reader, path, open_file)?;
     let mut catalog = reader.read_tree(&mut tree, "", 0)?;
     catalog.left_out.extend(unreachable);
@@ -129,13 +129,13 @@ fn finish(mut catalog: Catalog) -> Catalog {
 }
 
 /// What all parts of one reading share.
-struct Reader<'a> {
+struct CatalogReader<'a> {
     open: &'a Open<'a>,
     limits: &'a Limits,
     allowance: Allowance,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> CatalogReader<'a> {
     fn new(open: &'a Open<'a>, limits: &'a Limits) -> Self {
         Self { open, limits, allowance: Allowance::new(limits) }
     }
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl std::fmt::Debug for Reader<'_> {
+impl std::fmt::Debug for CatalogReader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader").field("allowance", &self.allowance).finish_non_exhaustive()
     }
@@ -154,7 +154,7 @@ impl std::fmt::Debug for Reader<'_> {
 
 /// One bundle of a known kind: a folder of a tree.
 #[derive(Debug)]
-struct Section<'t> {
+struct BundleFolder<'t> {
     tree: &'t Tree<'t>,
     /// With its slash, empty at the root.
     folder: &'t str,
@@ -173,7 +173,7 @@ struct Listed {
     /// What is wrong with it.
     fault: Option<BundleError>,
     /// The whole platforms of an index that the bundle holds in part.
-    part: Option<partial::Part>,
+    part: Option<partial::IndexSubstitute>,
     /// Who wrote the bundle saves indexes in part.
     saved_in_part: bool,
     /// Another image is taken in its place.

@@ -7,4 +7,4 @@ mod decode;
 mod link;
 
 pub(crate) use compare::compare;
-pub(crate) use decode::{DecodeFigures, Layers, decode};
+pub(crate) use decode::{DecodeFigures, LayerTreatment, decode};

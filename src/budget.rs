@@ -11,8 +11,8 @@
 //! * [`SpilledBytes`] is disk for a decoded part that memory has no room for. It is whatever the others leave, and they get
 //!   it back when they need it ([`Reclaim`]).
 
+mod accounts;
 mod allocator;
-mod ledger;
 mod machine;
 
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
+use self::accounts::BudgetAccounts;
 pub(crate) use self::allocator::limit_arenas;
-use self::ledger::Ledger;
 pub(crate) use self::machine::default_memory_bytes;
 use crate::locks::Mutex;
 
@@ -78,7 +78,7 @@ pub(crate) trait Reclaim: fmt::Debug + Send + Sync {
 
 #[derive(Debug)]
 struct BudgetState {
-    ledger: Ledger,
+    accounts: BudgetAccounts,
     /// Images that wait for room, in their order.
     queue: BTreeMap<Ticket, Option<Waker>>,
     last_ticket: u64,
@@ -105,8 +105,9 @@ pub(crate) struct NoDisk {
 
 impl Budget {
     pub(crate) fn new(shares: Shares) -> Arc<Self> {
-        let ledger = Ledger::new(shares.layers, shares.disk, shares.layers_on_disk, shares.parts_on_disk);
-        let state = BudgetState { ledger, queue: BTreeMap::new(), last_ticket: 0 };
+        let accounts =
+            BudgetAccounts::new(shares.layers, shares.disk, shares.layers_on_disk, shares.parts_on_disk);
+        let state = BudgetState { accounts, queue: BTreeMap::new(), last_ticket: 0 };
         Arc::new(Self { shares, state: Mutex::new(state), spilled: Mutex::default() })
     }
 
@@ -121,7 +122,7 @@ impl Budget {
 
     /// A layer of this size will be compressed: spools leave it room.
     pub(crate) fn expect_layer(&self, bytes: u64) {
-        self.state.lock().ledger.expect_layer(bytes);
+        self.state.lock().accounts.expect_layer(bytes);
     }
 
     /// Waits until there is room for all layers of an image, `bytes` together. An image larger than the whole budget gets
@@ -157,7 +158,7 @@ impl Budget {
 
     /// Reserves `bytes` of disk for a part, if nothing else needs them.
     pub(crate) fn spill(self: &Arc<Self>, bytes: u64) -> Option<SpilledBytes> {
-        let fits = self.state.lock().ledger.spill(bytes);
+        let fits = self.state.lock().accounts.spill(bytes);
         fits.then(|| SpilledBytes { budget: Arc::clone(self), bytes })
     }
 
@@ -172,10 +173,10 @@ impl Budget {
     }
 
     /// Gives something back, and wakes who may get on now.
-    fn give_back(&self, change: impl FnOnce(&mut Ledger)) {
+    fn give_back(&self, change: impl FnOnce(&mut BudgetAccounts)) {
         let next = {
             let mut state = self.state.lock();
-            change(&mut state.ledger);
+            change(&mut state.accounts);
             state.wake_first()
         };
         next.inspect(Waker::wake_by_ref);
@@ -219,9 +220,9 @@ impl Future for RoomRequest<'_> {
         let waiting = state.queue.entry(ticket).or_default();
         *waiting = Some(context.waker().clone());
         let is_first = state.queue.first_key_value().is_some_and(|(first, _)| *first == ticket);
-        if is_first && let Some(bytes) = state.ledger.promise(self.bytes) {
+        if is_first && let Some(bytes) = state.accounts.promise(self.bytes) {
             state.queue.remove(&ticket);
-            let (next, excess) = (state.wake_first(), state.ledger.excess());
+            let (next, excess) = (state.wake_first(), state.accounts.excess());
             drop(state);
             self.ticket = None;
             budget.reclaim(excess);
@@ -257,9 +258,9 @@ pub(crate) struct LayerRoom {
 impl LayerRoom {
     /// All layers of the image are made: what they did not take is for others.
     pub(crate) fn settle(&self) {
-        self.budget.give_back(|ledger| {
+        self.budget.give_back(|accounts| {
             self.is_open.store(false, Ordering::Relaxed);
-            ledger.take_back(self.untaken.swap(0, Ordering::Relaxed));
+            accounts.take_back(self.untaken.swap(0, Ordering::Relaxed));
         });
     }
 }
@@ -296,13 +297,13 @@ impl LayerBytes {
         let mut state = self.budget.state.lock();
         let untaken = self.room.as_ref().map_or(0, |room| room.untaken.load(Ordering::Relaxed));
         let promised = untaken.min(bytes);
-        let Some(in_memory) = state.ledger.take(bytes, promised) else {
-            return Err(NoLayerRoom { limit: state.ledger.layer_room() });
+        let Some(in_memory) = state.accounts.take(bytes, promised) else {
+            return Err(NoLayerRoom { limit: state.accounts.layer_room() });
         };
         if let Some(room) = &self.room {
             room.untaken.store(untaken - promised, Ordering::Relaxed);
         }
-        let excess = state.ledger.excess();
+        let excess = state.accounts.excess();
         drop(state);
         self.budget.reclaim(excess);
         self.in_memory += in_memory;
@@ -322,11 +323,11 @@ impl LayerBytes {
 impl Drop for LayerBytes {
     fn drop(&mut self) {
         let room = self.room.take();
-        self.budget.give_back(|ledger| {
-            ledger.give_back(self.in_memory, self.on_disk);
+        self.budget.give_back(|accounts| {
+            accounts.give_back(self.in_memory, self.on_disk);
             if let Some(room) = room.as_ref().filter(|room| room.is_open.load(Ordering::Relaxed)) {
                 let bytes = self.in_memory + self.on_disk;
-                ledger.promise_again(bytes);
+                accounts.promise_again(bytes);
                 room.untaken.fetch_add(bytes, Ordering::Relaxed);
             }
         });
@@ -353,9 +354,9 @@ impl SpoolRoom {
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), NoDisk> {
         let limit = self.budget.shares.disk;
         let excess = {
-            let ledger = &mut self.budget.state.lock().ledger;
-            ledger.spool(bytes).map_err(|needed| NoDisk { needed, limit })?;
-            ledger.excess()
+            let accounts = &mut self.budget.state.lock().accounts;
+            accounts.spool(bytes).map_err(|needed| NoDisk { needed, limit })?;
+            accounts.excess()
         };
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.budget.reclaim(excess);
@@ -365,7 +366,7 @@ impl SpoolRoom {
     /// Releases `bytes`.
     pub(crate) fn give_back(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.budget.give_back(|ledger| ledger.unspool(bytes));
+        self.budget.give_back(|accounts| accounts.unspool(bytes));
     }
 }
 
@@ -378,13 +379,13 @@ pub(crate) struct SpilledBytes {
 
 impl Drop for SpilledBytes {
     fn drop(&mut self) {
-        self.budget.give_back(|ledger| ledger.unspill(self.bytes));
+        self.budget.give_back(|accounts| accounts.unspill(self.bytes));
     }
 }
 
 impl Drop for SpoolRoom {
     fn drop(&mut self) {
-        self.budget.give_back(|ledger| ledger.unspool(*self.bytes.get_mut()));
+        self.budget.give_back(|accounts| accounts.unspool(*self.bytes.get_mut()));
     }
 }
 

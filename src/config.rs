@@ -33,12 +33,12 @@ use crate::small_file;
 pub(crate) use bundles::{BundleFiles, Candidate, NoBundle, SETTLED_AFTER_SECONDS};
 use paths::Variable;
 pub(crate) use shard::Shard;
-pub(crate) use sites::{Config, Credentials, PasswordSource, Site, StageSettings, Wave};
+pub(crate) use sites::{Config, PasswordSource, Site, SiteCredentials, StageSettings, Wave};
 pub(crate) use values::{Accepted, IfRunning, LayerFormat, VerifyLevel, listen_address};
 
 /// A sites file that was read: what it says, if nothing is wrong, and what is wrong with it.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct ParsedSitesFile {
     /// What it says. None where an error is among the findings.
     pub config: Option<Config>,
     /// What is wrong, by line.
@@ -48,7 +48,7 @@ pub(crate) struct Reading {
 /// A sites file that cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {}", path.display(), crate::error::system_words(error))]
-pub(crate) struct Unreadable {
+pub(crate) struct UnreadableSitesFile {
     path: PathBuf,
     error: std::io::Error,
 }
@@ -57,8 +57,8 @@ pub(crate) struct Unreadable {
 ///
 /// # Errors
 /// The operating system refuses, the file is too long, or it is not UTF-8.
-pub(crate) fn read(path: &Path) -> Result<Reading, Unreadable> {
-    let unreadable = |error| Unreadable { path: path.to_owned(), error };
+pub(crate) fn read(path: &Path) -> Result<ParsedSitesFile, UnreadableSitesFile> {
+    let unreadable = |error| UnreadableSitesFile { path: path.to_owned(), error };
     let text = small_file::read_text(path, document::MAX_BYTES).map_err(unreadable)?;
     let mut reading = parse(path, &text);
     if let Some(command) = reading.config.as_ref().and_then(Config::command) {
@@ -71,7 +71,7 @@ pub(crate) fn read(path: &Path) -> Result<Reading, Unreadable> {
 }
 
 /// Reads the text of the file at `path`, whose folder relative paths in it begin at. Pure.
-pub(crate) fn parse(path: &Path, text: &str) -> Reading {
+pub(crate) fn parse(path: &Path, text: &str) -> ParsedSitesFile {
     let mut findings = Findings::new(path);
     let folder = path.parent().unwrap_or(Path::new(""));
     let config = match yaml::read(text) {
@@ -94,12 +94,12 @@ pub(crate) fn parse(path: &Path, text: &str) -> Reading {
             None
         }
     };
-    let mut reading = Reading { config, findings: findings.sorted() };
+    let mut reading = ParsedSitesFile { config, findings: findings.sorted() };
     reading.forget_wrong();
     reading
 }
 
-impl Reading {
+impl ParsedSitesFile {
     /// Looks whether what the file names is on this machine: what is not there are warnings among the findings.
     pub(crate) fn look(&mut self, path: &Path, variable: Variable<'_>) {
         if let Some(config) = &self.config {

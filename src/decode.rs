@@ -267,7 +267,7 @@ impl fmt::Debug for Shared {
 }
 
 /// Where decoded bytes go.
-trait Output {
+trait DecodeSink {
     /// Room for more bytes, never empty.
     fn room(&mut self) -> Result<&mut [u8], BundleError>;
 
@@ -279,7 +279,7 @@ trait Output {
 fn decode(
     format: Format,
     feed: &mut dyn Feed,
-    out: &mut dyn Output,
+    out: &mut dyn DecodeSink,
     options: &DecodeOptions,
 ) -> Result<(), BundleError> {
     let decoded = match format {
@@ -312,7 +312,7 @@ fn padding(format: &str, feed: &mut dyn Feed) -> Result<(), BundleError> {
     }
 }
 
-fn copy(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), BundleError> {
+fn copy(feed: &mut dyn Feed, out: &mut dyn DecodeSink) -> Result<(), BundleError> {
     loop {
         let stored = feed.window()?;
         if stored.is_empty() {

@@ -28,7 +28,7 @@ pub(crate) use folder::StageError;
 pub(crate) use mark::{StagedImage, StagedLayer, StagedRoot};
 pub(crate) use marks::OpenedBundle;
 
-use self::blobs::FileVersion;
+use self::blobs::BlobFileStamp;
 use self::folder::{StageFolder, Stamp};
 use self::marks::Used;
 use crate::locks::Mutex;
@@ -42,7 +42,7 @@ pub(crate) struct Stage {
     limit: Option<u64>,
     /// The sites file of this run.
     owner: Option<String>,
-    contents: Mutex<Contents>,
+    contents: Mutex<StageContents>,
     /// One check of a blob at a time, and the open file while somebody reads it.
     checks: Mutex<HashMap<Digest, OneCheck>>,
     used: Mutex<Vec<Used>>,
@@ -56,9 +56,9 @@ type OneCheck = Arc<Mutex<Weak<StagedBlob>>>;
 
 /// What is known of the folder without a look.
 #[derive(Debug, Default)]
-struct Contents {
+struct StageContents {
     /// Blobs that are there, with the file that was found right, if it was looked at.
-    blobs: HashMap<Digest, Option<FileVersion>>,
+    blobs: HashMap<Digest, Option<BlobFileStamp>>,
     /// What this run needs to stay, listed or not yet.
     relied_on: HashSet<Digest>,
     /// What the folder takes, and when that was so.
@@ -132,7 +132,7 @@ impl Stage {
             folder: opened,
             limit,
             owner,
-            contents: Mutex::new(Contents { blobs, ..Contents::default() }),
+            contents: Mutex::new(StageContents { blobs, ..StageContents::default() }),
             checks: Mutex::default(),
             used: Mutex::default(),
             layers: OnceLock::new(),

@@ -50,15 +50,15 @@ pub(crate) use ledger::KeptUpload;
 use ledger::Ledger;
 pub(crate) use lock::{LockError, RunLock};
 pub(crate) use mirrors::RememberedMirror;
-pub(crate) use runs::{MirrorEnd, MirrorResult, Retention, Run, RunId, Why};
-pub(crate) use verdicts::{Verdict, VerdictKey};
+pub(crate) use runs::{MirrorEnd, MirrorResult, PastRun, RecordedFailure, Retention, RunId};
+pub(crate) use verdicts::{GateVerdict, VerdictKey};
 use worker::{DatabaseThread, Notes};
 
 use crate::registry::UploadLedger;
 
 /// How much is remembered of what.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Contents {
+pub(crate) struct StateCounts {
     /// Bundles whose content is known.
     pub bundles: u32,
     /// Layers of docker-archives of which it is known what they became.
@@ -141,13 +141,13 @@ impl State {
     }
 
     /// How much is remembered.
-    pub(crate) fn contents(&self) -> Contents {
+    pub(crate) fn contents(&self) -> StateCounts {
         let found = self.ask(|connection| {
             let count = |table: &str| {
                 let query = format!("SELECT count(*) FROM {table}");
                 connection.query_row(&query, [], |row| row.get::<_, u32>(0))
             };
-            Ok(Contents {
+            Ok(StateCounts {
                 bundles: count("catalogs")?,
                 layers: count("layers")?,
                 verdicts: count("gate_verdicts")?,

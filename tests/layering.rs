@@ -20,7 +20,21 @@ mod rules;
 
 use circles::circles;
 use reader::{Facts, Mention, read};
-use rules::{BOTH_WORLDS, MAX_LINES, MODULES, RULES, root};
+use rules::{BOTH_WORLDS, MAX_LINES, MODULES, RULES, SHARED_TYPE_NAMES, root};
+
+/// Where each name of a type is defined, if in more than one place.
+fn shared_names(files: &[Facts]) -> BTreeMap<&str, Vec<String>> {
+    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for file in files {
+        for (name, line) in &file.types {
+            if !SHARED_TYPE_NAMES.iter().any(|shared| shared.allows(name, &file.name)) {
+                places.entry(name).or_default().push(format!("src/{}.rs:{line}", file.name));
+            }
+        }
+    }
+    places.retain(|_, places| places.len() > 1);
+    places
+}
 
 /// Everything that is wrong, one line each: file, line, what, why.
 fn violations(files: &[Facts], dependencies: &BTreeSet<String>) -> Vec<String> {
@@ -58,6 +72,10 @@ fn violations(files: &[Facts], dependencies: &BTreeSet<String>) -> Vec<String> {
                 "{place}: {module} names tokio here and rayon in {other}: only the engine brings the two together"
             ));
         }
+    }
+    for (name, places) in shared_names(files) {
+        let places = places.join(" and ");
+        found.insert(format!("{places}: both define {name}: name each type after what it alone is"));
     }
     found.into_iter().collect()
 }
@@ -111,6 +129,32 @@ fn no_files_name_each_other_in_a_circle() {
     read_sources(&root.join("src"), "", &dependencies, &mut files);
     let found = circles(&files);
     assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn two_types_of_one_name_are_found_and_idioms_are_none() {
+    let shared = |texts: &[(&str, &str)]| -> Vec<String> {
+        let files: Vec<Facts> = texts.iter().map(|(name, text)| read(name, text, &BTreeSet::new())).collect();
+        shared_names(&files).into_values().flatten().collect()
+    };
+    for other in
+        ["pub enum Place {}", "trait Place {}", "fn f() { struct Place; }", "mod m { type Place = u8; }"]
+    {
+        let found = shared(&[("plan", "struct Place;"), ("oci/digest", other)]);
+        assert_eq!(found, ["src/plan.rs:1", "src/oci/digest.rs:1"], "{other}");
+    }
+    for (name, text) in [
+        ("cli/push", "struct Args;"),
+        ("oci", "struct Inner;"),
+        ("oci", "impl Iterator for Digest { type Item = u8; }"),
+        ("oci", "#[cfg(test)] mod tests { struct Item; }"),
+    ] {
+        assert_eq!(shared(&[(name, text), (name, text), ("plan", "struct Item;")]), [""; 0], "{text}");
+    }
+    assert!(
+        !shared(&[("oci", "struct Args;"), ("plan", "struct Args;")]).is_empty(),
+        "only commands have Args"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::oci::{Digest, media_type};
 use crate::source::ByteSpace;
 
 /// Names and contents.
-pub(super) type Files = Vec<(String, Vec<u8>)>;
+pub(super) type ArchiveFiles = Vec<(String, Vec<u8>)>;
 
 pub(super) const INDEX: &str = media_type::OCI_INDEX;
 pub(super) const MANIFEST: &str = media_type::OCI_MANIFEST;
@@ -116,7 +116,7 @@ impl Blobs {
     }
 
     /// The files of a layout that lists these descriptors, below a folder.
-    pub(super) fn layout(&self, folder: &str, listed: &[serde_json::Value]) -> Files {
+    pub(super) fn layout(&self, folder: &str, listed: &[serde_json::Value]) -> ArchiveFiles {
         let index = json!({"schemaVersion": 2, "manifests": listed}).to_string();
         let mut files = vec![
             (format!("{folder}oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
@@ -149,7 +149,7 @@ pub(super) fn on(mut descriptor: serde_json::Value, architecture: &str) -> serde
 }
 
 /// The files of a docker-archive of one image as Docker wrote it before 25.
-pub(super) fn saved(name: &str, layers: &[&str]) -> Files {
+pub(super) fn saved(name: &str, layers: &[&str]) -> ArchiveFiles {
     let layers: Vec<_> = layers.iter().map(|layer| layer.as_bytes().to_vec()).collect();
     let config = config(name, &layers);
     let config_name = format!("{}.json", Digest::of(&config).hex());

@@ -7,13 +7,13 @@ use crate::archive::file_name::{self, NameSays};
 use crate::archive::leftovers::LeftOut;
 use crate::archive::limits::check_length;
 use crate::archive::tree::Tree;
-use crate::archive::{OpenFile, Reader};
+use crate::archive::{CatalogReader, OpenFile};
 use crate::error::BundleError;
 use crate::source::{FolderEntry, FolderEntryKind, scan_folder};
 
 /// The tree of the directory at `root`, and what of it cannot be reached.
 pub(super) fn scan<'a>(
-    reader: &Reader<'_>,
+    reader: &CatalogReader<'_>,
     root: &Path,
     open_file: &'a OpenFile<'a>,
 ) -> Result<(Tree<'a>, Vec<LeftOut>), BundleError> {

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::archive::Reader;
+use crate::archive::CatalogReader;
 use crate::archive::catalog::{ImageName, Stored, Unpacked, UnpackedLayer};
 use crate::archive::content_path::digest_of_path;
 use crate::archive::limits::check_length;
 use crate::archive::names;
-use crate::archive::sniff::Format;
-use crate::archive::tree::{File, Tree, base_name, normalise, parent};
+use crate::archive::sniff::DetectedFormat;
+use crate::archive::tree::{Tree, TreeFile, base_name, normalise, parent};
 use crate::decode::Format as Compression;
 use crate::error::{BundleError, Fault, printable};
 use crate::oci::json::parse_json;
@@ -99,7 +99,7 @@ impl SavedImage {
     /// Reads the configuration and checks it, and the names.
     pub(super) fn read(
         self,
-        reader: &Reader<'_>,
+        reader: &CatalogReader<'_>,
         tree: &Tree<'_>,
         folder: &str,
     ) -> Result<Saved, BundleError> {
@@ -130,7 +130,7 @@ impl Saved {
     /// Finds the layers. Their bytes are looked at for how they are stored; those that no registry takes as they are, are decoded.
     pub(super) fn unpacked(
         &self,
-        reader: &Reader<'_>,
+        reader: &CatalogReader<'_>,
         tree: &Tree<'_>,
         folder: &str,
     ) -> Result<Unpacked, BundleError> {
@@ -162,7 +162,7 @@ impl Saved {
     }
 }
 
-fn find<'t>(tree: &'t Tree<'_>, folder: &str, name: &str) -> Result<File<'t>, BundleError> {
+fn find<'t>(tree: &'t Tree<'_>, folder: &str, name: &str) -> Result<TreeFile<'t>, BundleError> {
     // From the root of the archive, with a slash or without.
     let Some(path) = normalise(folder, name.trim_start_matches('/')) else {
         let what = format!("the name {name:?} leaves the bundle");
@@ -194,19 +194,21 @@ fn claimed_digest(name: &str) -> Option<Digest> {
 /// Where the bytes of a layer lie, how many they are and how they are stored. Registries and runtimes know no xz and no
 /// bzip2: such a layer is decoded here, and is from then on what its diff_id says.
 fn content(
-    reader: &Reader<'_>,
+    reader: &CatalogReader<'_>,
     tree: &Tree<'_>,
-    file: File<'_>,
+    file: TreeFile<'_>,
 ) -> Result<(Extent, u64, Stored), BundleError> {
     let extent = tree.extent(file)?;
     Ok(match tree.format(file)? {
-        Format::Compressed(Compression::Gzip | Compression::Bgzf) => (extent, file.len, Stored::Gzip),
-        Format::Compressed(Compression::Zstd) => (extent, file.len, Stored::Zstd),
-        Format::Compressed(_) => {
+        DetectedFormat::Compressed(Compression::Gzip | Compression::Bgzf) => (extent, file.len, Stored::Gzip),
+        DetectedFormat::Compressed(Compression::Zstd) => (extent, file.len, Stored::Zstd),
+        DetectedFormat::Compressed(_) => {
             let decoded = (reader.open)(Arc::new(extent))?;
             let len = decoded.len()?;
             (Extent::new(decoded, 0, len), len, Stored::Plain)
         }
-        Format::Tar | Format::Unreadable(_) | Format::Other => (extent, file.len, Stored::Plain),
+        DetectedFormat::Tar | DetectedFormat::Unreadable(_) | DetectedFormat::Other => {
+            (extent, file.len, Stored::Plain)
+        }
     })
 }

@@ -13,7 +13,7 @@ use crate::archive::leftovers::{LeftOut, LeftOutClass};
 use crate::archive::pool::{Pool, ends_the_bundle};
 use crate::archive::tar::{DEVICE, PIPE, SPARSE};
 use crate::archive::tree::{Tree, base_name, parent};
-use crate::archive::{Listed, Reader, Section, distinct};
+use crate::archive::{BundleFolder, CatalogReader, Listed, distinct};
 use crate::archive::{
     attachments, dir_transport, docker_archive, file_name, imgpkg, incomplete, manifest_json, nested,
     oc_tree, oci_layout, partial, registry_tree, views,
@@ -67,7 +67,7 @@ impl Kinds {
 /// # Errors
 /// Damage to what the whole tree depends on.
 pub(super) fn read(
-    reader: &Reader<'_>,
+    reader: &CatalogReader<'_>,
     tree: &mut Tree<'_>,
     origin: &str,
     depth: usize,
@@ -83,7 +83,7 @@ pub(super) fn read(
     let mut of_root = (0, 0);
     let mut root_failed = None;
     for (folder, kind) in &kinds {
-        let section = Section { tree, folder, origin: inside(origin, folder) };
+        let section = BundleFolder { tree, folder, origin: inside(origin, folder) };
         let before = (catalog.images.len(), catalog.broken.len());
         match section_of(reader, &section, kind, &mut pool, &mut members, &mut catalog) {
             Ok(()) if is_folder && folder.is_empty() => {
@@ -131,7 +131,7 @@ pub(super) fn read(
         |digest: &Digest| catalog.blobs.contains_key(digest) || catalog.manifests.contains_key(digest);
     let marks = incomplete::find(tree, &members.empty_layouts, &belongs, &is_used);
     // What makes the mark is no file beside it.
-    let folders: HashMap<&str, &incomplete::Mark> =
+    let folders: HashMap<&str, &incomplete::IncompleteBundle> =
         marks.iter().map(|mark| (mark.folder.as_str(), mark)).collect();
     catalog
         .left_out
@@ -139,7 +139,7 @@ pub(super) fn read(
     if depth > 0 && catalog.images.is_empty() && marks.is_empty() {
         pass_over_what_weighs_little(&mut catalog, tree);
     }
-    catalog.left_out.extend(marks.iter().map(incomplete::Mark::left_out));
+    catalog.left_out.extend(marks.iter().map(incomplete::IncompleteBundle::left_out));
     catalog.left_out.extend(members_not_read(tree, catalog.has_images(), &belongs));
     if let Some(at) = tree.another_tar {
         let what = format!("another tar begins at byte {at}, after the end of the first");
@@ -242,14 +242,14 @@ impl Members {
 
 /// Takes the images of one folder into the catalog.
 fn section_of<'t>(
-    reader: &Reader<'_>,
-    section: &Section<'t>,
+    reader: &CatalogReader<'_>,
+    section: &BundleFolder<'t>,
     kind: &Kinds,
     pool: &mut Pool<'t>,
     members: &mut Members,
     catalog: &mut Catalog,
 ) -> Result<(), BundleError> {
-    let Section { tree, folder, .. } = *section;
+    let BundleFolder { tree, folder, .. } = *section;
     for name in ["index.json", "manifest.json"] {
         let path = format!("{folder}{name}");
         if tree.contradictions.contains(&path) {
@@ -312,7 +312,7 @@ fn section_of<'t>(
 }
 
 /// Looks for what marks each kind.
-fn find(reader: &Reader<'_>, tree: &Tree<'_>, is_folder: bool) -> Result<SectionKinds, BundleError> {
+fn find(reader: &CatalogReader<'_>, tree: &Tree<'_>, is_folder: bool) -> Result<SectionKinds, BundleError> {
     let mut plan = SectionKinds::default();
     for folder in registry_tree::folders(tree) {
         plan.kinds.entry(folder).or_default().registry = true;
@@ -360,7 +360,7 @@ enum ManifestJson {
 }
 
 fn kind_of_manifest_json(
-    reader: &Reader<'_>,
+    reader: &CatalogReader<'_>,
     tree: &Tree<'_>,
     path: &str,
     is_folder: bool,
@@ -395,7 +395,7 @@ impl Listed {
 
 /// Takes the images of one section into the catalog.
 fn take(
-    section: &Section<'_>,
+    section: &BundleFolder<'_>,
     pool: &Pool<'_>,
     listed: Vec<Listed>,
     extras: Vec<views::Extra>,

@@ -17,7 +17,7 @@ use crate::oci::{Descriptor, Digest, Reference};
 #[serde(rename_all = "PascalCase", expecting = "an image or an index of imgpkg")]
 struct LockedImage {
     image: Option<ImgpkgImage>,
-    image_index: Option<Index>,
+    image_index: Option<ImgpkgIndex>,
 }
 
 #[derive(Deserialize)]
@@ -31,9 +31,9 @@ struct ImgpkgImage {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", expecting = "an index of imgpkg")]
-struct Index {
+struct ImgpkgIndex {
     images: Option<Vec<ImgpkgImage>>,
-    indexes: Option<Vec<Index>>,
+    indexes: Option<Vec<ImgpkgIndex>>,
     #[serde(flatten)]
     document: ImgpkgDocument,
     #[serde(flatten)]
@@ -90,7 +90,7 @@ pub(super) fn read(
 }
 
 /// The nesting of indexes is bounded by that of JSON.
-fn add_index(index: &Index, position: u64, pool: &mut Pool<'_>) -> Descriptor {
+fn add_index(index: &ImgpkgIndex, position: u64, pool: &mut Pool<'_>) -> Descriptor {
     for image in index.images.iter().flatten() {
         add_image(image, position, pool);
     }

@@ -14,13 +14,13 @@ use crate::units::count;
 
 /// Something that was meant to be images.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct IncompleteBundle {
     /// The folder, with its slash; empty at the root.
     pub(super) folder: String,
     meant: Meant,
 }
 
-impl Mark {
+impl IncompleteBundle {
     pub(super) fn left_out(&self) -> LeftOut {
         let Meant { what, why, next } = &self.meant;
         let next = next.map(|next| format!("; next: {next}")).unwrap_or_default();
@@ -51,11 +51,11 @@ pub(super) fn find(
     empty: &BTreeSet<String>,
     belongs: &dyn Fn(&str) -> bool,
     is_used: &dyn Fn(&Digest) -> bool,
-) -> Vec<Mark> {
-    let mut marks: BTreeMap<String, Mark> = BTreeMap::new();
+) -> Vec<IncompleteBundle> {
+    let mut marks: BTreeMap<String, IncompleteBundle> = BTreeMap::new();
     let mut put = |folder: &str, meant: Meant| {
         let folder = folder.to_owned();
-        marks.entry(folder.clone()).or_insert(Mark { folder, meant });
+        marks.entry(folder.clone()).or_insert(IncompleteBundle { folder, meant });
     };
     // A document that is no file and was to list images.
     let no_files = tree.dangling().map(|(path, _)| path).chain(tree.odd().map(|(path, _)| path));

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::archive::Reader;
+use crate::archive::CatalogReader;
 use crate::archive::catalog::{BrokenImage, Catalog};
 use crate::archive::content_path::digest_of_path;
 use crate::archive::file_name::{self, NameSays};
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
-use crate::archive::sniff::{self, Format};
-use crate::archive::tree::{File, Tree, base_name};
+use crate::archive::sniff::{self, DetectedFormat};
+use crate::archive::tree::{Tree, TreeFile, base_name};
 use crate::error::{BundleError, Fault, printable};
 use crate::source::ByteSpace;
 
@@ -26,7 +26,7 @@ const JOIN: &str = "it cannot be read alone; next: join the pieces: cat PIECES |
 
 /// The files of one tree, to be looked into.
 pub(super) struct Nested<'r> {
-    pub(super) reader: &'r Reader<'r>,
+    pub(super) reader: &'r CatalogReader<'r>,
     pub(super) tree: &'r Tree<'r>,
     pub(super) origin: &'r str,
     pub(super) depth: usize,
@@ -105,7 +105,7 @@ impl Nested<'_> {
     }
 
     /// What a file is. What is no archive and is called one has not arrived.
-    fn open_as_called(&self, file: File<'_>) -> Result<FileContent, BundleError> {
+    fn open_as_called(&self, file: TreeFile<'_>) -> Result<FileContent, BundleError> {
         let content = self.open(file)?;
         let (FileContent::Other(what), Some(says)) = (&content, file_name::says(file.path)) else {
             return Ok(content);
@@ -145,7 +145,7 @@ impl Nested<'_> {
     }
 
     /// An archive that could not be read. In a folder that is one of many, elsewhere a damaged part of the one bundle.
-    fn fail(&self, file: File<'_>, error: BundleError, catalog: &mut Catalog) -> Result<(), BundleError> {
+    fn fail(&self, file: TreeFile<'_>, error: BundleError, catalog: &mut Catalog) -> Result<(), BundleError> {
         let path = file.path;
         match error.fault() {
             // A file that the system does not give us; a full disk of ours is another matter.
@@ -167,45 +167,45 @@ impl Nested<'_> {
         self.tree.is_directory() && self.depth == 0
     }
 
-    fn can_be_read(&self, file: File<'_>) -> bool {
+    fn can_be_read(&self, file: TreeFile<'_>) -> bool {
         self.tree.extent(file).and_then(|extent| extent.chunk_at(0, 1)).is_ok()
     }
 
-    fn open(&self, file: File<'_>) -> Result<FileContent, BundleError> {
+    fn open(&self, file: TreeFile<'_>) -> Result<FileContent, BundleError> {
         if file.len == 0 {
             return Ok(FileContent::Other("an empty file"));
         }
         // Not worth going back for inside an archive; in a folder it may be what is left of a download.
         if file.len < MIN_ARCHIVE_BYTES && !self.tree.is_directory() {
-            let is_compressed = matches!(self.tree.format(file)?, Format::Compressed(_));
+            let is_compressed = matches!(self.tree.format(file)?, DetectedFormat::Compressed(_));
             return Ok(FileContent::Other(if is_compressed { COMPRESSED } else { TOO_SHORT }));
         }
         let stored = self.tree.extent(file)?;
         let (format, first) = sniff::format_of(&stored)?;
         Ok(match format {
-            Format::Tar => FileContent::Tar(Arc::new(stored)),
-            Format::Unreadable(container) => {
+            DetectedFormat::Tar => FileContent::Tar(Arc::new(stored)),
+            DetectedFormat::Unreadable(container) => {
                 let why = format!("it cannot be read; next: {}", container.advice);
                 FileContent::Unreadable(LeftOut::unreadable(file.path, container.what, why))
             }
-            Format::Compressed(_) => {
+            DetectedFormat::Compressed(_) => {
                 let space = (self.reader.open)(Arc::new(stored))?;
                 let first = sniff::first_bytes(space.as_ref())?;
                 match sniff::format(&first) {
-                    Format::Tar => FileContent::Tar(space),
-                    Format::Unreadable(container) => {
+                    DetectedFormat::Tar => FileContent::Tar(space),
+                    DetectedFormat::Unreadable(container) => {
                         let what = format!("compressed, and in it {}", container.what);
                         let why = format!("it cannot be read; next: {}", container.advice);
                         FileContent::Unreadable(LeftOut::unreadable(file.path, what, why))
                     }
-                    Format::Compressed(_) => {
+                    DetectedFormat::Compressed(_) => {
                         let (what, why) = (
                             "compressed data inside compressed data",
                             "it is not read; next: decompress it once",
                         );
                         FileContent::Unreadable(LeftOut::unreadable(file.path, what, why))
                     }
-                    Format::Other => match sniff::look_at_start(space.as_ref(), &first)? {
+                    DetectedFormat::Other => match sniff::look_at_start(space.as_ref(), &first)? {
                         sniff::Closer::Other(_) => FileContent::Other(COMPRESSED),
                         sniff::Closer::Damaged(what) => {
                             let what = format!("compressed, and in it {what}");
@@ -214,7 +214,7 @@ impl Nested<'_> {
                     },
                 }
             }
-            Format::Other => match sniff::look_closer(&stored, &first)? {
+            DetectedFormat::Other => match sniff::look_closer(&stored, &first)? {
                 sniff::Closer::Other(what) => FileContent::Other(what),
                 sniff::Closer::Damaged(what) => {
                     FileContent::Unreadable(LeftOut::unreadable(file.path, what, sniff::MEND))
@@ -234,13 +234,13 @@ impl Nested<'_> {
 ///
 /// Not for what an outer image may be made of: by then it is not known yet which files are layers, so files that are
 /// called as layers are, and all that comes after the description of an image, wait for their turn.
-pub(super) fn look_early(reader: &Reader<'_>, tree: &Tree<'_>, file: File<'_>) -> Option<Catalog> {
+pub(super) fn look_early(reader: &CatalogReader<'_>, tree: &Tree<'_>, file: TreeFile<'_>) -> Option<Catalog> {
     let seems_inside_an_image = tree.contains("index.json") || tree.contains("manifest.json");
     if file.len < MIN_ARCHIVE_BYTES || seems_inside_an_image || is_called_as_content(file.path) {
         return None;
     }
     let stored = tree.extent(file).ok()?;
-    if sniff::format(&sniff::first_bytes(&stored).ok()?) != Format::Tar {
+    if sniff::format(&sniff::first_bytes(&stored).ok()?) != DetectedFormat::Tar {
         return None;
     }
     let mark = reader.allowance.mark();
@@ -266,7 +266,7 @@ fn join_hint(error: BundleError) -> BundleError {
 }
 
 fn read_archive(
-    reader: &Reader<'_>,
+    reader: &CatalogReader<'_>,
     space: &Arc<dyn ByteSpace>,
     origin: &str,
     depth: usize,

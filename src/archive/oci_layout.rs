@@ -13,7 +13,7 @@ use crate::archive::limits::check_length;
 use crate::archive::names;
 use crate::archive::pool::{Pool, Unknown};
 use crate::archive::tree::Tree;
-use crate::archive::{Listed, Reader};
+use crate::archive::{CatalogReader, Listed};
 use crate::error::{BundleError, Fault, printable};
 use crate::oci::json::{parse_json, without_mark};
 use crate::oci::manifest::Kind;
@@ -30,7 +30,7 @@ struct LayoutFile {
 
 /// What the layout at `folder` lists. `catalog` gets what is odd but harmless, and what is no image.
 pub(super) fn read(
-    reader: &Reader<'_>,
+    reader: &CatalogReader<'_>,
     tree: &Tree<'_>,
     folder: &str,
     pool: &mut Pool<'_>,
@@ -126,7 +126,11 @@ fn is_one_image(children: &[Descriptor], names: &[Vec<ImageName>]) -> bool {
             .all(|child| child.platform.as_ref().is_some_and(|platform| !platform.os.is_empty()))
 }
 
-fn as_one_image(reader: &Reader<'_>, pool: &mut Pool<'_>, index: Manifest) -> Result<Listed, BundleError> {
+fn as_one_image(
+    reader: &CatalogReader<'_>,
+    pool: &mut Pool<'_>,
+    index: Manifest,
+) -> Result<Listed, BundleError> {
     let bytes = index.bytes.len() as u64;
     let top = pool.add_manifest(index);
     let mut image = visit(pool, &top, Vec::new())?;

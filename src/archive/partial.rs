@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 4;
 
 /// What can be pushed in the place of an index.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct IndexSubstitute {
     /// The one platform that is whole, or an index of those that are.
     pub(super) content: Digest,
     pub(super) index: PartialIndex,
@@ -39,7 +39,7 @@ struct Platforms {
 }
 
 /// The platforms that the bundle has of an index, where it lacks others.
-pub(super) fn of(pool: &mut Pool<'_>, digest: &Digest) -> Option<Part> {
+pub(super) fn of(pool: &mut Pool<'_>, digest: &Digest) -> Option<IndexSubstitute> {
     let top = pool.manifest(digest)?;
     let mut platforms = Platforms::default();
     collect(pool, &top, 0, &mut platforms)?;
@@ -67,7 +67,7 @@ pub(super) fn of(pool: &mut Pool<'_>, digest: &Digest) -> Option<Part> {
         let kept = whole.into_iter().map(|(_, entry)| entry).chain(attestations).collect();
         pool.add_manifest(narrowed(&top, kept)?).digest
     };
-    Some(Part { content, index })
+    Some(IndexSubstitute { content, index })
 }
 
 fn collect(pool: &Pool<'_>, index: &Manifest, depth: usize, platforms: &mut Platforms) -> Option<()> {

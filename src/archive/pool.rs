@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use crate::archive::Reader;
+use crate::archive::CatalogReader;
 use crate::archive::catalog::{Blob, Catalog};
 use crate::archive::content_path::digest_of_path;
 use crate::archive::limits::check_length;
@@ -32,7 +32,7 @@ const MAX_UNLISTED_BYTES: u64 = 64 << 10;
 /// Manifests and blobs of a tree.
 #[derive(Debug)]
 pub(super) struct Pool<'t> {
-    reader: &'t Reader<'t>,
+    reader: &'t CatalogReader<'t>,
     tree: &'t Tree<'t>,
     places: HashMap<Digest, Vec<BlobPlace<'t>>>,
     manifests: HashMap<Digest, Arc<Manifest>>,
@@ -54,7 +54,7 @@ enum BlobPlace<'t> {
 }
 
 impl<'t> Pool<'t> {
-    pub(super) fn new(reader: &'t Reader<'t>, tree: &'t Tree<'t>) -> Self {
+    pub(super) fn new(reader: &'t CatalogReader<'t>, tree: &'t Tree<'t>) -> Self {
         let mut places: HashMap<Digest, Vec<BlobPlace<'t>>> = HashMap::new();
         for path in tree.paths() {
             if let Some(digest) = digest_of_path(path) {

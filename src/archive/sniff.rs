@@ -9,7 +9,7 @@ use crate::source::{ByteSpace, read_up_to};
 
 /// What bytes begin like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum DetectedFormat {
     Tar,
     /// Compressed in a way that is decoded.
     Compressed(crate::decode::Format),
@@ -38,27 +38,31 @@ pub(super) fn may_be_document(first: &[u8]) -> bool {
 }
 
 /// What bytes begin like.
-pub(super) fn format(first: &[u8]) -> Format {
+pub(super) fn format(first: &[u8]) -> DetectedFormat {
     if tar::begins_like_tar(first) {
-        return Format::Tar;
+        return DetectedFormat::Tar;
     }
     match magic::recognise(&first[..first.len().min(magic::HEAD_BYTES)]) {
-        Magic::Compressed(format) => Format::Compressed(format),
-        Magic::Unreadable(container) => Format::Unreadable(container),
-        Magic::Plain => Format::Other,
+        Magic::Compressed(format) => DetectedFormat::Compressed(format),
+        Magic::Unreadable(container) => DetectedFormat::Unreadable(container),
+        Magic::Plain => DetectedFormat::Other,
     }
 }
 
 /// What a file is, whose magic number need not stand at its beginning.
-pub(super) fn format_of(space: &dyn ByteSpace) -> Result<(Format, Bytes), BundleError> {
+pub(super) fn format_of(space: &dyn ByteSpace) -> Result<(DetectedFormat, Bytes), BundleError> {
     let first = first_bytes(space)?;
     let format = match format(&first) {
-        Format::Other if first.len() == 512 => {
+        DetectedFormat::Other if first.len() == 512 => {
             let (at, mark) = ISO_9660;
             let is_disk = read_up_to(space, at, mark.len())? == mark;
             let what = "a disk image (ISO 9660)";
             let advice = "mount or unpack it, and give the folder";
-            if is_disk { Format::Unreadable(Container { what, advice }) } else { Format::Other }
+            if is_disk {
+                DetectedFormat::Unreadable(Container { what, advice })
+            } else {
+                DetectedFormat::Other
+            }
         }
         format => format,
     };
@@ -70,9 +74,9 @@ pub(super) fn file_seems(first: &[u8]) -> &'static str {
     let text = first.trim_ascii_start();
     let begins = |with: &[u8]| text.len() >= with.len() && text[..with.len()].eq_ignore_ascii_case(with);
     match format(first) {
-        Format::Compressed(_) => return "compressed data inside compressed data",
-        Format::Unreadable(container) => return container.what,
-        Format::Tar | Format::Other => {}
+        DetectedFormat::Compressed(_) => return "compressed data inside compressed data",
+        DetectedFormat::Unreadable(container) => return container.what,
+        DetectedFormat::Tar | DetectedFormat::Other => {}
     }
     match first {
         [] => "an empty file",

@@ -47,7 +47,7 @@ pub(super) enum MemberKind {
 
 /// How a tar ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum TarEnd {
     /// With its two zero blocks.
     Marked,
     /// With whole members, but without the two zero blocks.
@@ -64,7 +64,7 @@ pub(super) struct Walker<'a> {
     allowance: &'a Allowance,
     at: u64,
     last: String,
-    ending: Option<Ending>,
+    ending: Option<TarEnd>,
 }
 
 /// What extension headers say about the member that follows them.
@@ -87,7 +87,7 @@ impl<'a> Walker<'a> {
     }
 
     /// How it ended, once [`Walker::next`] has given `None`.
-    pub(super) fn ending(&self) -> Option<Ending> {
+    pub(super) fn ending(&self) -> Option<TarEnd> {
         self.ending
     }
 
@@ -148,7 +148,7 @@ impl<'a> Walker<'a> {
             return Err(self.corrupt("an extension header belongs to no member"));
         }
         if block.is_empty() {
-            self.ending = Some(Ending::Unmarked);
+            self.ending = Some(TarEnd::Unmarked);
             return Ok(None);
         }
         if block.len() < BLOCK {
@@ -167,9 +167,9 @@ impl<'a> Walker<'a> {
 
     /// Tells padding and junk, which nobody reads, from a second tar, whose images nobody should lose unnoticed, and from
     /// members behind a lone block of zeros, where GNU tar stops with a warning and Go's reader with an error.
-    fn look_behind_the_end(&self) -> Result<Ending, BundleError> {
+    fn look_behind_the_end(&self) -> Result<TarEnd, BundleError> {
         let mut at = self.at + BLOCK as u64;
-        let mut ending = Ending::Unmarked;
+        let mut ending = TarEnd::Unmarked;
         while at - self.at <= PADDING_LOOKED_AT {
             let block = read_up_to(self.space, at, BLOCK)?;
             if block.len() < BLOCK {
@@ -177,14 +177,14 @@ impl<'a> Walker<'a> {
             }
             if !is_zero(&block) {
                 return match (checksum_fits(&block), ending) {
-                    (true, Ending::Unmarked) => Err(self
+                    (true, TarEnd::Unmarked) => Err(self
                         .corrupt("a lone block of zeros stands here, and members go on behind it (a tar ends with two)")
                         .hint("fetch it again, or have `tar --ignore-zeros` unpack it and give the folder")),
-                    (true, _) => Ok(Ending::AnotherTar(at)),
+                    (true, _) => Ok(TarEnd::AnotherTar(at)),
                     (false, ending) => Ok(ending),
                 };
             }
-            ending = Ending::Marked;
+            ending = TarEnd::Marked;
             at += BLOCK as u64;
         }
         Ok(ending)
@@ -363,7 +363,7 @@ mod tests {
     use crate::archive::build::{header, member, padded, pax, sealed};
     use proptest::prelude::*;
 
-    fn walk(bytes: Vec<u8>) -> Result<(Vec<Member>, Ending), BundleError> {
+    fn walk(bytes: Vec<u8>) -> Result<(Vec<Member>, TarEnd), BundleError> {
         let (space, limits) = (Bytes::from(bytes), Limits { entries: 1000, ..Limits::default() });
         let allowance = Allowance::new(&limits);
         let mut walker = Walker::new(&space, &limits, &allowance);
@@ -475,11 +475,11 @@ mod tests {
         let one = member("a", b"x");
         let junk = b"junk".repeat(400);
         for (bytes, ending) in [
-            ([one.clone(), end()].concat(), Ending::Marked),
-            ([one.clone(), end(), vec![0; 9000], junk].concat(), Ending::Marked),
-            (one.clone(), Ending::Unmarked),
-            ([one.clone(), vec![0; 512]].concat(), Ending::Unmarked),
-            ([one.clone(), end(), vec![0; 2048], one.clone()].concat(), Ending::AnotherTar(4096)),
+            ([one.clone(), end()].concat(), TarEnd::Marked),
+            ([one.clone(), end(), vec![0; 9000], junk].concat(), TarEnd::Marked),
+            (one.clone(), TarEnd::Unmarked),
+            ([one.clone(), vec![0; 512]].concat(), TarEnd::Unmarked),
+            ([one.clone(), end(), vec![0; 2048], one.clone()].concat(), TarEnd::AnotherTar(4096)),
         ] {
             assert_eq!(walk(bytes).unwrap().1, ending);
         }

@@ -15,7 +15,7 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::build::{Blobs, Files, header, named, on, saved, space, tar_of};
+use super::build::{ArchiveFiles, Blobs, header, named, on, saved, space, tar_of};
 use super::*;
 use crate::error::Fault;
 use crate::oci::media_type;
@@ -399,7 +399,7 @@ fn repeated_layers_are_links_inside_the_bundle_and_nowhere_else() {
 #[test]
 fn a_saved_image_that_does_not_fit_together_is_broken() {
     let good = saved("a:1", &["one", "two"]);
-    let outcome = |change: &dyn Fn(&mut Files)| {
+    let outcome = |change: &dyn Fn(&mut ArchiveFiles)| {
         let mut files = good.clone();
         change(&mut files);
         broken(&catalog(&files))
@@ -703,12 +703,12 @@ fn marks_of_images_that_yield_none_are_named() {
     let good = ("good.tar".to_owned(), tar_of(&saved("a:1", &["one"])));
     let mut blobs = Blobs::default();
     blobs.image("x", &["layer"]);
-    let layout = |folder: &str, without: &str| -> Files {
+    let layout = |folder: &str, without: &str| -> ArchiveFiles {
         let files = blobs.layout(folder, &[]).into_iter();
         files.filter(|(name, _)| without.is_empty() || !name.ends_with(without)).collect()
     };
     let text = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_vec());
-    let cases: [(Files, &str); 8] = [
+    let cases: [(ArchiveFiles, &str); 8] = [
         (
             vec![text(&format!("x/{}.json", Digest::of(b"c").hex()), "{}"), text("x/id/layer.tar", "")],
             "without its manifest.json",
@@ -862,7 +862,7 @@ fn skopeos_folders_and_those_of_oc_are_read() {
     let image = blobs.image("a", &["one", "two"]);
     let hex = |digest: &str| digest["sha256:".len()..].to_owned();
     let manifest = digest(&image).to_string();
-    let dir = |folder: &str| -> Files {
+    let dir = |folder: &str| -> ArchiveFiles {
         let files = blobs.0.iter().map(|(digest, bytes)| {
             let name = if *digest == manifest { "manifest.json".to_owned() } else { hex(digest) };
             (format!("{folder}{name}"), bytes.clone())
@@ -879,7 +879,7 @@ fn skopeos_folders_and_those_of_oc_are_read() {
         [("v2/ocp/release/blobs", ':'), ("blobs", ':'), ("v2/ocp/release/blobs", '-')]
     {
         let named = |digest: &str| digest.replace(':', &separator.to_string());
-        let mut files: Files = blobs
+        let mut files: ArchiveFiles = blobs
             .0
             .iter()
             .map(|(digest, bytes)| (format!("{blob_folder}/{}", named(digest)), bytes.clone()))
@@ -958,7 +958,7 @@ fn sources_charts_and_layers_have_things_in_them_that_are_no_images() {
 fn archives_that_cannot_be_read_count_however_little_each_is_of_what_they_lie_in() {
     let good = ("good.tar".to_owned(), tar_of(&saved("a:1", &["one"])));
     let lz4 = [b"\x04\x22\x4d\x18".as_slice(), &[7; 200]].concat();
-    let three = |contents: &[u8], end: &str| -> Files {
+    let three = |contents: &[u8], end: &str| -> ArchiveFiles {
         ["a", "b", "c"].map(|name| (format!("{name}{end}"), contents.to_vec())).into()
     };
     let text = ("NOTES".to_owned(), b"much text ".repeat(900));
@@ -1003,7 +1003,7 @@ fn members_with_names_of_another_place_are_read_where_tar_would_put_them() {
         let files = blobs.layout(folder, std::slice::from_ref(&image));
         assert_eq!(names(&catalog(&files)), set(&["x.io/a:1"]), "{folder}");
     }
-    let rooted: Files =
+    let rooted: ArchiveFiles =
         saved("b:1", &["two"]).into_iter().map(|(name, bytes)| (format!("/{name}"), bytes)).collect();
     assert_eq!(names(&catalog(&rooted)), set(&["docker.io/library/b:1"]));
 }
@@ -1033,7 +1033,7 @@ fn a_store_of_serve_is_read_as_the_storage_of_a_registry() {
     let images = ["tagged", "never had a tag"].map(|seed| blobs.image(seed, &[seed]));
     for folder in ["", "srv/lc/"] {
         let repository = format!("{folder}repositories/team/app");
-        let mut files: Files = vec![
+        let mut files: ArchiveFiles = vec![
             (format!("{folder}layercast-store"), b"1\n".to_vec()),
             (format!("{folder}lock"), Vec::new()),
             (format!("{folder}tmp/half"), b"half a blob".to_vec()),
@@ -1064,7 +1064,7 @@ fn a_registry_gives_what_has_no_tag_and_not_what_lost_it() {
     let repository = "v2/repositories/team/app/_manifests";
     let link = |descriptor: &Value| digest(descriptor).to_string().into_bytes();
     let path = |descriptor: &Value| digest(descriptor).hex();
-    let mut files: Files = vec![
+    let mut files: ArchiveFiles = vec![
         (format!("{repository}/tags/v1/current/link"), link(&images[0])),
         (format!("{repository}/tags/v1/index/sha256/{}/link", path(&images[0])), link(&images[0])),
         (format!("{repository}/tags/v1/index/sha256/{}/link", path(&images[1])), link(&images[1])),

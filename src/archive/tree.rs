@@ -14,8 +14,8 @@ use crate::archive::OpenFile;
 use crate::archive::blob_table::{BlobTable, TABLE_NAME, blob_path};
 use crate::archive::catalog::Catalog;
 use crate::archive::limits::{Allowance, Limits, check_length};
-use crate::archive::sniff::{self, Format};
-use crate::archive::tar::{Ending, Member, MemberKind, Walker};
+use crate::archive::sniff::{self, DetectedFormat};
+use crate::archive::tar::{Member, MemberKind, TarEnd, Walker};
 use crate::error::{BundleError, Fault};
 use crate::source::{ByteSpace, Extent, read_exact};
 
@@ -66,7 +66,7 @@ enum EntryKind {
         offset: u64,
         len: u64,
         /// What it begins like, seen while its first bytes were at hand.
-        format: Option<Format>,
+        format: Option<DetectedFormat>,
     },
     OnDisk {
         path: PathBuf,
@@ -82,7 +82,7 @@ enum EntryKind {
 
 /// A file of a tree, links followed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct File<'t> {
+pub(super) struct TreeFile<'t> {
     pub(super) path: &'t str,
     pub(super) len: u64,
     /// Its place in the order of this tree.
@@ -102,7 +102,7 @@ impl<'a> Tree<'a> {
         space: &Arc<dyn ByteSpace>,
         limits: &Limits,
         allowance: &Allowance,
-        passing: impl Fn(&Self, File<'_>) -> Option<Catalog>,
+        passing: impl Fn(&Self, TreeFile<'_>) -> Option<Catalog>,
     ) -> Result<Self, BundleError> {
         let mut tree = Self::new(TreeSource::Tar(Arc::clone(space)));
         let mut walker = Walker::new(space.as_ref(), limits, allowance);
@@ -160,9 +160,9 @@ impl<'a> Tree<'a> {
             tree.passed.extend(looked.map(|catalog| (member.offset, catalog)));
         }
         match walker.ending() {
-            Some(Ending::Unmarked) => tree.note("the tar has no end-of-archive blocks".into()),
-            Some(Ending::AnotherTar(at)) => tree.another_tar = Some(at),
-            Some(Ending::Marked) | None => {}
+            Some(TarEnd::Unmarked) => tree.note("the tar has no end-of-archive blocks".into()),
+            Some(TarEnd::AnotherTar(at)) => tree.another_tar = Some(at),
+            Some(TarEnd::Marked) | None => {}
         }
         space.len()?;
         Ok(tree)
@@ -251,7 +251,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The file that this very member is.
-    fn file_at(&self, name: &str, position: u64) -> Option<File<'_>> {
+    fn file_at(&self, name: &str, position: u64) -> Option<TreeFile<'_>> {
         let (path, entry) = self.entries.get_key_value(&member_path(name))?;
         entry.file(path).filter(|file| file.position == position)
     }
@@ -302,7 +302,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Files that are no links, in the order of the bundle.
-    pub(super) fn files(&self) -> Vec<File<'_>> {
+    pub(super) fn files(&self) -> Vec<TreeFile<'_>> {
         let mut files: Vec<_> = self.entries.iter().filter_map(|(path, entry)| entry.file(path)).collect();
         files.sort_by_key(|file| file.position);
         files
@@ -321,7 +321,7 @@ impl<'a> Tree<'a> {
     /// # Errors
     /// [`Fault::UnsafePath`] where a link leaves the bundle, [`Fault::MissingBlob`] where links lead round and round,
     /// [`Fault::Unsupported`] where the name is something that cannot be read as a file.
-    pub(super) fn file<'t>(&'t self, name: &str) -> Result<Option<File<'t>>, BundleError> {
+    pub(super) fn file<'t>(&'t self, name: &str) -> Result<Option<TreeFile<'t>>, BundleError> {
         let Some(mut path) = normalise("", name) else {
             let why = format!("the name {name:?} leaves the bundle");
             return Err(BundleError::new(Fault::UnsafePath, why));
@@ -366,7 +366,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Where the bytes of a file lie.
-    pub(super) fn extent(&self, file: File<'_>) -> Result<Extent, BundleError> {
+    pub(super) fn extent(&self, file: TreeFile<'_>) -> Result<Extent, BundleError> {
         match (&self.home, self.entries.get(file.path).map(|entry| &entry.kind)) {
             (TreeSource::Tar(space), Some(EntryKind::Member { offset, len, .. })) => {
                 Ok(Extent::new(Arc::clone(space), *offset, *len))
@@ -379,7 +379,7 @@ impl<'a> Tree<'a> {
     }
 
     /// What a file begins like.
-    pub(super) fn format(&self, file: File<'_>) -> Result<Format, BundleError> {
+    pub(super) fn format(&self, file: TreeFile<'_>) -> Result<DetectedFormat, BundleError> {
         match self.entries.get(file.path).map(|entry| &entry.kind) {
             Some(EntryKind::Member { format: Some(format), .. }) => Ok(*format),
             _ => Ok(sniff::format(&sniff::first_bytes(&self.extent(file)?)?)),
@@ -387,7 +387,7 @@ impl<'a> Tree<'a> {
     }
 
     /// All of a small file. The caller has checked its length.
-    pub(super) fn read(&self, file: File<'_>) -> Result<Bytes, BundleError> {
+    pub(super) fn read(&self, file: TreeFile<'_>) -> Result<Bytes, BundleError> {
         if let Some(kept) = self.kept.get(&file.position) {
             return Ok(kept.clone());
         }
@@ -405,10 +405,10 @@ impl<'a> Tree<'a> {
 }
 
 impl TreeEntry {
-    fn file<'t>(&self, path: &'t str) -> Option<File<'t>> {
+    fn file<'t>(&self, path: &'t str) -> Option<TreeFile<'t>> {
         match self.kind {
             EntryKind::Member { len, .. } | EntryKind::OnDisk { len, .. } => {
-                Some(File { path, len, position: self.position })
+                Some(TreeFile { path, len, position: self.position })
             }
             EntryKind::Link { .. } | EntryKind::Odd(_) => None,
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::archive::catalog::{BrokenImage, Catalog, Content, ImageName};
 use crate::archive::docker_archive::{Saved, SavedImage};
 use crate::archive::pool::{Pool, ends_the_bundle};
-use crate::archive::{Listed, Reader, Section};
+use crate::archive::{BundleFolder, CatalogReader, Listed};
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 
@@ -24,14 +24,14 @@ pub(super) struct Extra {
 
 /// Joins the images of a `manifest.json` to those that the layout of the same folder lists.
 pub(super) fn join(
-    reader: &Reader<'_>,
-    section: &Section<'_>,
+    reader: &CatalogReader<'_>,
+    section: &BundleFolder<'_>,
     pool: &mut Pool<'_>,
     entries: Vec<SavedImage>,
     listed: &mut Vec<Listed>,
     catalog: &mut Catalog,
 ) -> Result<Vec<Extra>, BundleError> {
-    let Section { tree, folder, .. } = section;
+    let BundleFolder { tree, folder, .. } = section;
     let holders = holders(pool, listed);
     let (mut extras, mut known) = (Vec::<Extra>::new(), HashMap::new());
     let mut looked_for_unlisted = false;

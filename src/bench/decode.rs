@@ -12,7 +12,7 @@ use crate::compress::{Method, compress_member};
 use crate::decode::{Decoder, Once, StructureKind};
 use crate::error::BundleError;
 use crate::oci::{Algorithm, Hasher};
-use crate::report::document::{CoreSeconds, PushBudget, Stage};
+use crate::report::document::{BenchStep, CoreSeconds, PushBudget};
 use crate::source::{ByteSpace, read_exact};
 
 /// Taken from the bundle for the other rates. Real files differ much from one place to the next.
@@ -50,7 +50,7 @@ pub(crate) struct Rates {
 
 /// What becomes of the bundle's layers on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layers {
+pub(crate) enum LayerTreatment {
     /// Pushed as they are stored: OCI layouts.
     AsStored,
     /// Plain layers of docker-archives, compressed with gzip.
@@ -84,12 +84,12 @@ impl DecodeFigures {
     }
 
     /// What a push of it would cost.
-    pub(crate) fn budget(&self, layers: Layers) -> PushBudget {
+    pub(crate) fn budget(&self, layers: LayerTreatment) -> PushBudget {
         let bytes = self.once.decoded_bytes as f64;
         let (compress, ratio) = match layers {
-            Layers::AsStored => (0.0, 0.0),
-            Layers::Gzip => (bytes / self.rates.gzip, self.rates.gzip_ratio),
-            Layers::Zstd => (bytes / self.rates.zstd, self.rates.zstd_ratio),
+            LayerTreatment::AsStored => (0.0, 0.0),
+            LayerTreatment::Gzip => (bytes / self.rates.gzip, self.rates.gzip_ratio),
+            LayerTreatment::Zstd => (bytes / self.rates.zstd, self.rates.zstd_ratio),
         };
         // A layer that is compressed has two digests: of what goes in and of what comes out.
         let sha256 = bytes * (1.0 + ratio) / self.rates.sha256;
@@ -101,7 +101,7 @@ impl DecodeFigures {
         let largest = core_seconds.by_stage().into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
         let bottleneck = match largest {
             Some((stage, _)) if alone < shared => stage,
-            _ => Stage::Decode,
+            _ => BenchStep::Decode,
         };
         PushBudget { bottleneck, seconds_at_best: shared.max(alone), core_seconds }
     }
@@ -178,28 +178,28 @@ mod tests {
 
     #[test]
     fn parts_share_all_cores_and_the_dearest_stage_is_named() {
-        let budget = figures(StructureKind::Blocks, 8).budget(Layers::Gzip);
-        assert_eq!(budget.bottleneck, Stage::Compress);
+        let budget = figures(StructureKind::Blocks, 8).budget(LayerTreatment::Gzip);
+        assert_eq!(budget.bottleneck, BenchStep::Compress);
         assert!((budget.seconds_at_best - (8.0 + 1.5 + 10.0) / 2.0).abs() < 1e-9);
-        let budget = figures(StructureKind::Blocks, 8).budget(Layers::AsStored);
-        assert_eq!(budget.bottleneck, Stage::Decode);
+        let budget = figures(StructureKind::Blocks, 8).budget(LayerTreatment::AsStored);
+        assert_eq!(budget.bottleneck, BenchStep::Decode);
         assert!((budget.seconds_at_best - 4.5).abs() < 1e-9, "one digest, nothing compressed");
     }
 
     #[test]
     fn what_is_one_stream_is_never_faster_than_its_decoder() {
-        let budget = figures(StructureKind::Spool, 10).budget(Layers::Zstd);
-        assert_eq!(budget.bottleneck, Stage::Decode);
+        let budget = figures(StructureKind::Spool, 10).budget(LayerTreatment::Zstd);
+        assert_eq!(budget.bottleneck, BenchStep::Decode);
         assert!((budget.seconds_at_best - 10.0).abs() < 1e-9);
         // With so much to compress, two cores are busy for longer than the decoder.
-        let budget = figures(StructureKind::Spool, 5).budget(Layers::Gzip);
-        assert_eq!(budget.bottleneck, Stage::Compress);
+        let budget = figures(StructureKind::Spool, 5).budget(LayerTreatment::Gzip);
+        assert_eq!(budget.bottleneck, BenchStep::Compress);
     }
 
     #[test]
     fn plain_bytes_cost_no_decoding() {
-        let budget = figures(StructureKind::Plain, 0).budget(Layers::AsStored);
-        assert_eq!(budget.bottleneck, Stage::Sha256);
+        let budget = figures(StructureKind::Plain, 0).budget(LayerTreatment::AsStored);
+        assert_eq!(budget.bottleneck, BenchStep::Sha256);
         assert_eq!(figures(StructureKind::Plain, 0).decode_rate(), None);
     }
 }

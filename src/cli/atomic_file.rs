@@ -23,7 +23,7 @@ pub(super) struct WholeFile {
 
 /// How content gets to what a path stands for.
 #[derive(Debug, PartialEq, Eq)]
-enum Way {
+enum WriteMode {
     /// A new file takes this name when it is whole.
     Replace(PathBuf),
     /// It is written to what is there.
@@ -48,22 +48,22 @@ impl WholeFile {
             }
         };
         match file.way().map_err(refused)? {
-            Way::Replace(path) => drop(create_beside(&path).map_err(refused)?),
+            WriteMode::Replace(path) => drop(create_beside(&path).map_err(refused)?),
             // Opened now, a pipe would end when it is closed again.
-            Way::Into => access(&file.path, Access::WRITE_OK).map_err(|error| refused(error.into()))?,
+            WriteMode::Into => access(&file.path, Access::WRITE_OK).map_err(|error| refused(error.into()))?,
         }
         Ok(file)
     }
 
-    fn way(&self) -> io::Result<Way> {
+    fn way(&self) -> io::Result<WriteMode> {
         match fs::metadata(&self.path) {
-            Ok(facts) if !facts.is_file() || is_output(&facts) => Ok(Way::Into),
+            Ok(facts) if !facts.is_file() || is_output(&facts) => Ok(WriteMode::Into),
             // Its links go on leading to it.
-            Ok(_) => Ok(Way::Replace(fs::canonicalize(&self.path)?)),
+            Ok(_) => Ok(WriteMode::Replace(fs::canonicalize(&self.path)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // A link may lead to a file that is not there yet.
                 let target = fs::read_link(&self.path).map(|target| folder(&self.path).join(target));
-                Ok(Way::Replace(target.unwrap_or_else(|_| self.path.clone())))
+                Ok(WriteMode::Replace(target.unwrap_or_else(|_| self.path.clone())))
             }
             Err(error) => Err(error),
         }
@@ -81,13 +81,13 @@ impl WholeFile {
 
     fn put(&self, content: &[u8]) -> io::Result<()> {
         match self.way()? {
-            Way::Replace(path) => {
+            WriteMode::Replace(path) => {
                 let mut file = create_beside(&path)?;
                 file.write_all(content)?;
                 file.persist(path)?;
                 Ok(())
             }
-            Way::Into => open_to_append(&self.path)?.write_all(content),
+            WriteMode::Into => open_to_append(&self.path)?.write_all(content),
         }
     }
 

@@ -9,7 +9,7 @@ pub(super) use self::compare::{CompareArgs, compare};
 use super::Done;
 use super::bundle::{self, CostArgs};
 use super::output::Output;
-use crate::bench::{self, DecodeFigures, Layers};
+use crate::bench::{self, DecodeFigures, LayerTreatment};
 use crate::decode::StructureKind;
 use crate::error::printable;
 use crate::exit::Exit;
@@ -33,10 +33,10 @@ pub(super) struct DecodeArgs {
     json: bool,
 }
 
-const WAYS: [(Layers, &str); 3] = [
-    (Layers::AsStored, "layers pushed as they are stored"),
-    (Layers::Gzip, "plain layers pushed with gzip"),
-    (Layers::Zstd, "plain layers pushed with zstd"),
+const WAYS: [(LayerTreatment, &str); 3] = [
+    (LayerTreatment::AsStored, "layers pushed as they are stored"),
+    (LayerTreatment::Gzip, "plain layers pushed with gzip"),
+    (LayerTreatment::Zstd, "plain layers pushed with zstd"),
 ];
 
 pub(super) fn decode(args: &DecodeArgs) -> Done {
@@ -83,9 +83,9 @@ fn describe(args: &DecodeArgs, figures: &DecodeFigures) -> DecodeDocument {
             zstd_ratio: rates.zstd_ratio,
         },
         push: PushBudgets {
-            as_stored: figures.budget(Layers::AsStored),
-            gzip: figures.budget(Layers::Gzip),
-            zstd: figures.budget(Layers::Zstd),
+            as_stored: figures.budget(LayerTreatment::AsStored),
+            gzip: figures.budget(LayerTreatment::Gzip),
+            zstd: figures.budget(LayerTreatment::Zstd),
         },
     }
 }

@@ -3,12 +3,16 @@
 use std::path::Path;
 
 use super::output::Output;
-use crate::cluster::file::{self, ClusterError, ClusterMirrors, Expectations, NamedFile};
+use crate::cluster::file::{self, ClusterError, ClusterMirrors, FileRequirements, NamedFile};
 use crate::document::Severity;
 use crate::report::Failure;
 
 /// What a file says of mirrors. Shows what is wrong with it.
-pub(super) fn read(path: &Path, expected: &Expectations, output: &Output) -> Result<ClusterMirrors, Failure> {
+pub(super) fn read(
+    path: &Path,
+    expected: &FileRequirements,
+    output: &Output,
+) -> Result<ClusterMirrors, Failure> {
     match file::read(path, expected) {
         Ok((mirrors, warnings)) => {
             output.findings(&warnings);

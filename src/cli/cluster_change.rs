@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use super::output::Output;
-use crate::cluster::api::{Change, FieldOwner, How};
+use crate::cluster::api::{FieldChange, FieldOwner, How};
 use crate::error::printable;
 use crate::report::{Class, Failure};
 
@@ -42,13 +42,13 @@ impl HowArgs {
 }
 
 /// What changes, a line for each value.
-pub(super) fn changes(changes: &[Change]) -> String {
+pub(super) fn changes(changes: &[FieldChange]) -> String {
     let line = |sign, path: &str, value: &Option<String>| {
         value.as_ref().map(|value| format!("{sign} {}: {}\n", printable(path), printable(value)))
     };
     changes
         .iter()
-        .flat_map(|Change { path, before, after }| [line('-', path, before), line('+', path, after)])
+        .flat_map(|FieldChange { path, before, after }| [line('-', path, before), line('+', path, after)])
         .flatten()
         .collect()
 }

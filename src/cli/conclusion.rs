@@ -14,7 +14,7 @@ use crate::engine::history;
 use crate::exit::Exit;
 use crate::report::rss::PeakMemory;
 use crate::report::{Class, Document, Failure};
-use crate::state::{MirrorEnd, MirrorResult, Retention, RunId, State, Why};
+use crate::state::{MirrorEnd, MirrorResult, RecordedFailure, Retention, RunId, State};
 
 /// A run that has begun, and where it is to be told of.
 pub(super) struct RunReporter {
@@ -27,18 +27,18 @@ pub(super) struct RunReporter {
     /// Flags about names that matched nothing.
     pub(super) unmatched: Vec<String>,
     /// Where the run is remembered, once that is known.
-    pub(super) history: Option<History>,
+    pub(super) history: Option<RunHistory>,
 }
 
 /// The history of runs, and the number that this run has in it.
-pub(super) struct History {
+pub(super) struct RunHistory {
     pub(super) state: Arc<State>,
     pub(super) retention: Retention,
     /// None of a run that has ended before it came to its mirrors.
     pub(super) run: Option<RunId>,
 }
 
-impl History {
+impl RunHistory {
     /// Notes how the run ended, with all that came after the push: that no report could be written, sites that were left to
     /// other runs.
     fn end(self, document: &Document, exit: Exit, failure: Option<&Failure>, output: &Output) {
@@ -51,7 +51,8 @@ impl History {
         };
         if let Some(run) = self.run.or_else(begin) {
             let left = document.deferred.iter().map(|site| {
-                let why = Why { class: Class::Deferred.to_string(), message: site.message.clone() };
+                let why =
+                    RecordedFailure { class: Class::Deferred.to_string(), message: site.message.clone() };
                 let end = Some(MirrorEnd::Deferred);
                 (site.name.clone(), MirrorResult { end, why: Some(why), ..MirrorResult::default() })
             });
@@ -84,7 +85,7 @@ impl RunReporter {
 
     /// Remembers the run in this state.
     pub(super) fn remember(&mut self, state: &Arc<State>, retention: Retention) {
-        self.history = Some(History { state: Arc::clone(state), retention, run: None });
+        self.history = Some(RunHistory { state: Arc::clone(state), retention, run: None });
     }
 
     /// The number under which the push has noted that it began.

@@ -19,9 +19,9 @@ use crate::units::count;
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigDo {
     /// Say what is wrong with a sites file, line by line; no site is asked anything
-    Check(CheckArgs),
+    Check(ConfigCheckArgs),
     /// Show a sites file as it is resolved
-    Show(ShowArgs),
+    Show(ConfigShowArgs),
 }
 
 /// The sites file.
@@ -33,7 +33,7 @@ pub(super) struct FileArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct CheckArgs {
+pub(super) struct ConfigCheckArgs {
     #[command(flatten)]
     file: FileArgs,
     /// As JSON
@@ -42,7 +42,7 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ShowArgs {
+pub(super) struct ConfigShowArgs {
     #[command(flatten)]
     file: FileArgs,
     /// With all that sites inherit, as a sites file that says the same; else the file as it stands
@@ -68,7 +68,7 @@ impl FileArgs {
         reading.config.ok_or_else(|| wrong(&self.config, &reading.findings))
     }
 
-    fn reading(&self) -> Result<config::Reading, Failure> {
+    fn reading(&self) -> Result<config::ParsedSitesFile, Failure> {
         config::read(&self.config).map_err(|error| {
             Failure::usage(error.to_string())
                 .hint("name the sites file: -c FILE; config/examples/ has some to begin with")
@@ -84,7 +84,7 @@ fn wrong(path: &std::path::Path, findings: &[Finding]) -> Failure {
         .hint("correct what is named above; docs/sites.md has all keys")
 }
 
-fn check(args: &CheckArgs, output: &Output) -> Done {
+fn check(args: &ConfigCheckArgs, output: &Output) -> Done {
     let mut reading = args.file.reading()?;
     reading.look(&args.file.config, &|name| std::env::var_os(name));
     if args.json {
@@ -144,7 +144,7 @@ pub(super) fn waits(site: &Site) -> Option<String> {
     })
 }
 
-fn show(args: &ShowArgs, output: &Output) -> Done {
+fn show(args: &ConfigShowArgs, output: &Output) -> Done {
     let config = args.file.read(output)?;
     if !args.resolved {
         let path = &args.file.config;

@@ -21,12 +21,12 @@ pub(super) struct Interrupt {
     /// Cancelled by the first signal.
     pub(super) token: CancellationToken,
     /// What the next signal ends. Where there is nothing to end well, it ends the process.
-    next: Arc<Mutex<Option<Ending>>>,
+    next: Arc<Mutex<Option<Interruption>>>,
 }
 
 /// What a signal cancels.
 #[derive(Debug)]
-struct Ending {
+struct Interruption {
     token: CancellationToken,
     /// Whether people are told that it is heard.
     is_told: bool,
@@ -61,18 +61,18 @@ impl Interrupt {
 
     /// From now on there is something to end well.
     pub(super) fn sending(&self) {
-        *self.next.lock() = Some(Ending { token: self.token.clone(), is_told: true });
+        *self.next.lock() = Some(Interruption { token: self.token.clone(), is_told: true });
     }
 
     /// The same for what is stopped so as a rule.
     pub(super) fn serving(&self) {
-        *self.next.lock() = Some(Ending { token: self.token.clone(), is_told: false });
+        *self.next.lock() = Some(Interruption { token: self.token.clone(), is_told: false });
     }
 
     /// The run is over, and only tells of itself: cancelled by the next signal.
     pub(super) fn telling(&self) -> CancellationToken {
         let token = CancellationToken::new();
-        *self.next.lock() = Some(Ending { token: token.clone(), is_told: false });
+        *self.next.lock() = Some(Interruption { token: token.clone(), is_told: false });
         token
     }
 

@@ -35,7 +35,7 @@ pub(super) fn run(what: &BundleDo, output: &Output, interrupt: &Interrupt) -> Do
 
 /// Flags about the bundle that is written.
 #[derive(Debug, Args)]
-struct OutputArgs {
+struct WrittenBundleArgs {
     /// File to write; it takes its name when it is whole
     #[arg(short, long = "output", value_name = "FILE")]
     out: PathBuf,
@@ -50,7 +50,7 @@ struct OutputArgs {
 /// A smaller piece is a mistake in the unit.
 const MIN_SPLIT_BYTES: u64 = 64 << 10;
 
-impl OutputArgs {
+impl WrittenBundleArgs {
     /// Where to write, looked at before there is anything to write.
     fn file(&self) -> Result<OutputFile, Failure> {
         WholeFile::check("--output", self.out.clone())?;
@@ -69,7 +69,7 @@ impl OutputArgs {
 
 /// Writes contents, and says what became of them.
 fn finish(
-    args: &OutputArgs,
+    args: &WrittenBundleArgs,
     contents: &Contents,
     bundle: &Bundle,
     opener: &Opener,

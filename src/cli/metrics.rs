@@ -32,29 +32,29 @@ pub(super) struct MetricsArgs {
 
 impl MetricsArgs {
     /// What was given, else what the sites file says.
-    pub(super) fn or(&self, textfile: Option<PathBuf>, listen: Option<SocketAddr>) -> Wanted {
+    pub(super) fn or(&self, textfile: Option<PathBuf>, listen: Option<SocketAddr>) -> MetricsOutputs {
         let of_flag = self.metrics_textfile.clone().map(|path| (TEXTFILE_FLAG, path));
         let listen_flag = self.metrics_listen.map(|address| ("--metrics-listen", address));
-        Wanted {
+        MetricsOutputs {
             textfile: of_flag.or(textfile.map(|path| (TEXTFILE_KEY, path))),
             listen: listen_flag.or(listen.map(|address| ("metrics.listen", address))),
         }
     }
 
     /// What was given.
-    pub(super) fn wanted(&self) -> Wanted {
+    pub(super) fn wanted(&self) -> MetricsOutputs {
         self.or(None, None)
     }
 }
 
 /// Where metrics are to go, and what says so: a flag or a key of the sites file.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct MetricsOutputs {
     textfile: Option<(&'static str, PathBuf)>,
     listen: Option<(&'static str, SocketAddr)>,
 }
 
-impl Wanted {
+impl MetricsOutputs {
     /// Looks at the file before the run. One that a flag names and that cannot be written is a wrong command line. One that
     /// the sites file names costs a warning: that sites are filled counts more than that it is told.
     pub(super) fn begin(self, output: &Output) -> Result<Option<Exposition>, Failure> {

@@ -10,7 +10,7 @@ use clap::Args;
 use super::credentials::{CredentialArgs, NamedConfig, Passwords, WhoWeAre};
 use super::mirror_values::MirrorNames;
 use super::output::Output;
-use crate::cluster::file::{Expectations, NamedFile, RegistryMirror};
+use crate::cluster::file::{FileRequirements, NamedFile, RegistryMirror};
 use crate::engine::{Care, MirrorSettings};
 use crate::plan::Rules;
 use crate::registry::{Access, BandwidthLimiter, ClientOptions, RegistryError, Target};
@@ -107,7 +107,7 @@ impl MirrorArgs {
         let bandwidth = Bandwidth::parse(&self.bandwidth, &named)?;
         let mut passwords = Passwords::default();
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        for MirrorEntry { given, target, ca, pull_credentials } in &places {
+        for MirrorArg { given, target, ca, pull_credentials } in &places {
             let mut options = options.clone();
             options.bandwidth = bandwidth.limiters(target);
             let own =
@@ -172,16 +172,16 @@ impl MirrorArgs {
         }
     }
 
-    fn places(&self, output: &Output) -> Result<Vec<MirrorEntry>, Failure> {
+    fn places(&self, output: &Output) -> Result<Vec<MirrorArg>, Failure> {
         let Some(path) = &self.cluster else {
             // Parsed here and not by clap, which would show a password that somebody put into the address.
             let targets = self.private_registry.iter().map(|text| text.parse::<Target>());
             let place = |(given, target): (&String, Result<Target, RegistryError>)| {
-                Ok(MirrorEntry { given: given.clone(), target: target?, ca: None, pull_credentials: None })
+                Ok(MirrorArg { given: given.clone(), target: target?, ca: None, pull_credentials: None })
             };
             return self.private_registry.iter().zip(targets).map(place).collect();
         };
-        let cluster = super::cluster::read(path, &Expectations::default(), output)?;
+        let cluster = super::cluster::read(path, &FileRequirements::default(), output)?;
         if cluster.mirrors.is_empty() {
             let failure = Failure::usage(format!("{}: there are no registryMirrors in it", path.display()));
             return Err(failure.hint(format!(
@@ -200,7 +200,7 @@ impl MirrorArgs {
                 path: file.path,
             });
             let given = mirror.target.to_string();
-            Ok(MirrorEntry { given, target: mirror.target, ca, pull_credentials: config })
+            Ok(MirrorArg { given, target: mirror.target, ca, pull_credentials: config })
         };
         cluster.mirrors.into_iter().map(place).collect()
     }
@@ -238,7 +238,7 @@ impl Bandwidth {
 }
 
 /// A mirror with what is known of it alone.
-struct MirrorEntry {
+struct MirrorArg {
     /// As the user wrote it.
     given: String,
     target: Target,

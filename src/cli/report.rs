@@ -7,7 +7,7 @@ use super::output::Output;
 use super::{Done, summary};
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::report::merge::{self, Named};
+use crate::report::merge::{self, NamedReport};
 use crate::report::{Document, Failure};
 use crate::small_file;
 
@@ -83,7 +83,7 @@ fn files(from: &[PathBuf], written: Option<&Path>) -> Result<Vec<PathBuf>, Failu
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<Named, Failure> {
+fn read(path: &Path) -> Result<NamedReport, Failure> {
     let name = printable(&path.display().to_string());
     let unusable = |why: String| Failure::usage(format!("{name}: {why}"));
     let bytes =

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::credentials::{WhoWeAre, secret_in, secret_of};
 use super::output::Output;
-use crate::config::{Config, Credentials, PasswordSource, Site, VerifyLevel};
+use crate::config::{Config, PasswordSource, Site, SiteCredentials, VerifyLevel};
 use crate::engine::{Care, MirrorSettings, Verification};
 use crate::hook::Hook;
 use crate::registry::{
@@ -189,9 +189,9 @@ impl<'a> SiteMirrors<'a> {
     fn who_we_are(&mut self, site: &Site) -> Result<WhoWeAre, Failure> {
         let host = site.target.to_string();
         let found = match &site.credentials {
-            Credentials::Anonymous => return Ok(WhoWeAre::default()),
-            Credentials::User { name, password } => return self.user(name, password).map(WhoWeAre::from),
-            Credentials::Helper(helper) => {
+            SiteCredentials::Anonymous => return Ok(WhoWeAre::default()),
+            SiteCredentials::User { name, password } => return self.user(name, password).map(WhoWeAre::from),
+            SiteCredentials::Helper(helper) => {
                 let found = credentials::from_helper(helper, &host);
                 let found = found.map_err(|why| {
                     Failure::new(Class::Auth, why).hint(format!(
@@ -206,15 +206,15 @@ impl<'a> SiteMirrors<'a> {
                 };
                 return found.ok_or_else(nothing).map(WhoWeAre::from);
             }
-            Credentials::DockerConfig(path) => credentials::from_file(path, &host)?,
-            Credentials::Usual => credentials::find(&host),
+            SiteCredentials::DockerConfig(path) => credentials::from_file(path, &host)?,
+            SiteCredentials::Usual => credentials::find(&host),
         };
         for trouble in &found.troubles {
             self.output.warn(&format!("{}: {trouble}", site.name));
         }
         match (&site.credentials, &found.credential) {
             // A registry may want none; one that does says so.
-            (Credentials::DockerConfig(path), None)
+            (SiteCredentials::DockerConfig(path), None)
                 if found.troubles.is_empty() && found.below.is_empty() =>
             {
                 let near = match found.near.as_slice() {

@@ -36,11 +36,11 @@ const MAX_NAMED: usize = 5;
 pub(super) enum SitesDo {
     /// Look the day before whether every site could be filled: the way there, TLS, login, the right to push, repositories,
     /// clocks and disks. Nothing is sent
-    Check(Box<CheckArgs>),
+    Check(Box<SitesCheckArgs>),
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct CheckArgs {
+pub(super) struct SitesCheckArgs {
     #[command(flatten)]
     sites: SitesArgs,
     /// Do not read the bundles: repositories, the right to push and the room that is needed stay unknown

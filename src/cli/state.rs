@@ -17,13 +17,13 @@ use crate::units::{ByteCount, count};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum StateDo {
     /// Show what is remembered between runs: of bundles, of registries, of uploads that broke off
-    Show(ShowArgs),
+    Show(StateShowArgs),
     /// Forget it: the next run costs what a first run costs, and blobs whose upload broke off begin anew
     Clear(ClearArgs),
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ShowArgs {
+pub(super) struct StateShowArgs {
     /// Folder of what is remembered between runs [default: as the run has it]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -65,7 +65,7 @@ fn open(folder: Option<&Path>) -> Result<(PathBuf, State), Failure> {
     Ok((folder, state))
 }
 
-fn show(args: &ShowArgs, output: &Output) -> Done {
+fn show(args: &StateShowArgs, output: &Output) -> Done {
     let (folder, state) = open(args.state_dir.as_deref())?;
     let folder = folder.display().to_string();
     let (contents, mirrors, uploads) = (state.contents(), state.mirrors(), state.kept_uploads());

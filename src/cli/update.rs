@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::cluster_change::{HowArgs, changes, taken};
 use super::output::Output;
 use super::{Done, cluster, mirror};
-use crate::cluster::api::cluster::{Planned, carry_out, plan};
-use crate::cluster::api::{ApiFailure, DesiredState, Server, Stopped};
-use crate::cluster::file::Expectations;
+use crate::cluster::api::cluster::{PlannedClusterChange, carry_out, plan};
+use crate::cluster::api::{ApiFailure, ApiServer, DesiredState, PartialChange};
+use crate::cluster::file::FileRequirements;
 use crate::exit::Exit;
 use crate::report::{Class, Failure};
 
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     }
     let folder = args.workspace_dir.join(name);
     let file = folder.join(format!("{name}.yaml"));
-    let cluster = cluster::read(&file, &Expectations::default(), output)?;
+    let cluster = cluster::read(&file, &FileRequirements::default(), output)?;
     if cluster.name != *name {
         let message =
             format!("{}:{}: the Cluster in it is {}", file.display(), cluster.at.line, cluster.name);
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| folder.join(format!("{name}-kubeconfig")));
     let how = args.how.how();
     let runtime = super::runtime()?;
-    let server = runtime.block_on(Server::new(&kubeconfig))?;
+    let server = runtime.block_on(ApiServer::new(&kubeconfig))?;
     let planned = runtime.block_on(plan(&server, wanted, how.force))?;
     if planned.is_nothing() {
         output.summary(&format!("Cluster {}/{name}: says so already", cluster.namespace));
@@ -76,7 +76,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     Ok(Exit::Complete)
 }
 
-fn show(planned: &Planned, title: &str) -> String {
+fn show(planned: &PlannedClusterChange, title: &str) -> String {
     let added = planned.new_secrets().map(|name| format!("+ Secret {name}\n"));
     let removed = planned.old_secrets().map(|name| format!("- Secret {name}\n"));
     let secrets: String = added.chain(removed).collect();
@@ -90,8 +90,8 @@ impl From<ApiFailure> for Failure {
     }
 }
 
-impl From<Stopped> for Failure {
-    fn from(stopped: Stopped) -> Self {
+impl From<PartialChange> for Failure {
+    fn from(stopped: PartialChange) -> Self {
         let state = stopped.state();
         let mut failure = Self::from(stopped.failure);
         if let Some(state) = state {

@@ -22,9 +22,9 @@ mod status;
 mod tests;
 mod wanted;
 
-pub(crate) use diff::Change;
-pub(crate) use failure::{ApiFailure, Stopped};
-pub(crate) use server::Server;
+pub(crate) use diff::FieldChange;
+pub(crate) use failure::{ApiFailure, PartialChange};
+pub(crate) use server::ApiServer;
 pub(crate) use status::FieldOwner;
 pub(crate) use wanted::DesiredState;
 

@@ -81,7 +81,7 @@ impl RegistryMirror {
 
 /// What has to be true of a file for what is to be done with it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Expectations {
+pub(crate) struct FileRequirements {
     /// Nodes are to pull from gcr.io when the mirror fails.
     pub fallback: bool,
     /// Where the bundle was pushed.
@@ -90,7 +90,7 @@ pub(crate) struct Expectations {
 
 /// A file that was read: what it says, if that can be told, and what is wrong with it.
 #[derive(Debug, Clone)]
-pub(crate) struct Reading {
+pub(crate) struct ParsedClusterFile {
     /// What it says. `None` where there is no Cluster in it to speak of.
     pub mirrors: Option<ClusterMirrors>,
     /// What is wrong, by line.
@@ -134,7 +134,7 @@ fn summary(findings: &[Finding]) -> String {
 /// The file cannot be read, or something in it would stop `bmctl` or the nodes.
 pub(crate) fn read(
     path: &Path,
-    expected: &Expectations,
+    expected: &FileRequirements,
 ) -> Result<(ClusterMirrors, Vec<Finding>), ClusterError> {
     let reading = parse(path, &read_text(path)?, expected);
     match reading.mirrors {
@@ -155,13 +155,13 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ClusterError> {
 }
 
 /// Reads the text of the file at `path`. Pure.
-pub(crate) fn parse(path: &Path, text: &str, expected: &Expectations) -> Reading {
+pub(crate) fn parse(path: &Path, text: &str, expected: &FileRequirements) -> ParsedClusterFile {
     let mut findings = Findings::new(path);
     let documents = match yaml::read(text) {
         Ok(documents) => documents,
         Err(error) => {
             findings.unreadable("not-yaml", error);
-            return Reading { mirrors: None, findings: findings.sorted() };
+            return ParsedClusterFile { mirrors: None, findings: findings.sorted() };
         }
     };
     let header = header::read(&documents, &mut findings);
@@ -176,11 +176,11 @@ pub(crate) fn parse(path: &Path, text: &str, expected: &Expectations) -> Reading
         mirrors: header.mirrors,
         gcr_key_path: header.gcr_key_path,
     });
-    Reading { mirrors, findings: findings.sorted() }
+    ParsedClusterFile { mirrors, findings: findings.sorted() }
 }
 
 /// What is wrong only for what is to be done.
-fn expect(header: &header::Header, expected: &Expectations, findings: &mut Findings) {
+fn expect(header: &header::Header, expected: &FileRequirements, findings: &mut Findings) {
     if header.gcr_key_path.is_none() && !header.mirrors.is_empty() {
         let fix = "gcrKeyPath: /path/of/the/service-account-key.json into the header";
         if expected.fallback {

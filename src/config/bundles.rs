@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 
-use super::newest::FileVersion;
+use super::newest::VersionInName;
 use crate::error::system_words;
 use crate::oci::Digest;
 use crate::small_file;
@@ -168,7 +168,7 @@ impl BundlePath {
 
     /// All that is there, the oldest version first, and what is passed over. Of two files of one version the one that changed
     /// last comes last.
-    fn found(&self) -> Result<(Vec<Found>, Vec<String>), NoBundle> {
+    fn found(&self) -> Result<(Vec<MatchedFile>, Vec<String>), NoBundle> {
         let nothing = || NoBundle::Nothing { path: self.path.clone() };
         let unreadable = |path: &Path| {
             let path = path.to_owned();
@@ -180,7 +180,7 @@ impl BundlePath {
         let Some(pattern) = &self.pattern else {
             let facts = fs::metadata(&self.path).map_err(unreadable(&self.path))?;
             return Ok((
-                vec![Found { path: self.path.clone(), version: FileVersion::of(""), facts }],
+                vec![MatchedFile { path: self.path.clone(), version: VersionInName::of(""), facts }],
                 Vec::new(),
             ));
         };
@@ -198,7 +198,7 @@ impl BundlePath {
             }
             let path = entry.path();
             match fs::metadata(&path) {
-                Ok(facts) => found.push(Found { path, version: pattern.version(&name), facts }),
+                Ok(facts) => found.push(MatchedFile { path, version: pattern.version(&name), facts }),
                 // It was renamed while the folder was read, or is a link.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     passed_over
@@ -218,10 +218,10 @@ impl BundlePath {
 
 impl Pattern {
     /// The version in a name: what the wildcards stand for, and what lies between them.
-    fn version(&self, name: &str) -> FileVersion {
+    fn version(&self, name: &str) -> VersionInName {
         let (before, behind) = &self.around;
         let inner = name.strip_prefix(before.as_str()).unwrap_or(name);
-        FileVersion::of(inner.strip_suffix(behind.as_str()).unwrap_or(inner))
+        VersionInName::of(inner.strip_suffix(behind.as_str()).unwrap_or(inner))
     }
 }
 
@@ -232,13 +232,13 @@ impl fmt::Display for BundlePath {
 }
 
 /// A file or folder that is there.
-struct Found {
+struct MatchedFile {
     path: PathBuf,
-    version: FileVersion,
+    version: VersionInName,
     facts: Metadata,
 }
 
-impl Found {
+impl MatchedFile {
     /// When its content changed, and when anything about it did: a copy may get the times of its original.
     fn times(&self) -> [i64; 2] {
         [self.facts.mtime(), self.facts.ctime()]

@@ -12,7 +12,7 @@ pub(super) struct At<T> {
 }
 
 /// What can stand behind a key.
-pub(super) trait Value: Sized {
+pub(super) trait FromNode: Sized {
     /// Reads it. What is wrong with it goes to the findings.
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self>;
 }
@@ -39,7 +39,7 @@ pub(super) trait Section: Default {
 
 /// A list of names, each with a section of its own.
 #[derive(Debug, Clone)]
-pub(super) struct Named<T>(pub(super) Vec<(Key, T)>);
+pub(super) struct NamedSections<T>(pub(super) Vec<(Key, T)>);
 
 /// Something that was inherited and is taken back with `none`.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub(super) enum OrNone<T> {
 }
 
 /// Reads what stands behind a key of a section.
-pub(super) fn value<T: Value>(entry: &Entry, findings: &mut Findings) -> Option<At<T>> {
+pub(super) fn value<T: FromNode>(entry: &Entry, findings: &mut Findings) -> Option<At<T>> {
     let (key, node) = (&entry.key.name, &entry.value);
     if node.is_null() {
         let words =
@@ -94,7 +94,7 @@ fn unknown<S: Section>(entry: &Entry, findings: &mut Findings) {
     findings.error("unknown-key", entry.key.at, (what, fix));
 }
 
-impl<T: Value> Value for Vec<At<T>> {
+impl<T: FromNode> FromNode for Vec<At<T>> {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         let Some(items) = node.sequence() else {
             let words = (
@@ -109,7 +109,7 @@ impl<T: Value> Value for Vec<At<T>> {
     }
 }
 
-impl<T: Value> Value for Named<T> {
+impl<T: FromNode> FromNode for NamedSections<T> {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         let Some(mapping) = node.mapping() else {
             let words = (format!("{key} has no names below it"), format!("{key}: {{NAME: {{…}}}}"));
@@ -121,7 +121,7 @@ impl<T: Value> Value for Named<T> {
     }
 }
 
-impl<T: Value> Value for OrNone<T> {
+impl<T: FromNode> FromNode for OrNone<T> {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         if node.text() == Some("none") {
             Some(Self::None)
@@ -180,7 +180,7 @@ macro_rules! sections {
             })?
         }
 
-        impl $crate::config::keys::Value for $name {
+        impl $crate::config::keys::FromNode for $name {
             fn read(
                 node: &$crate::document::Node,
                 _key: &str,

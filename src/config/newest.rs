@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// A version, as it stands in a name. Two that are equal may be written differently: `1.8`, `v1.8.0`.
 #[derive(Debug, Clone)]
-pub(super) struct FileVersion(Vec<VersionPiece>);
+pub(super) struct VersionInName(Vec<VersionPiece>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum VersionPiece {
@@ -18,7 +18,7 @@ const BEFORE_RELEASE: [&str; 9] = ["dev", "snapshot", "nightly", "alpha", "a", "
 /// Other words for the same.
 const SAME: [(&str, &str); 3] = [("preview", "pre"), ("c", "rc"), ("cr", "rc")];
 
-impl FileVersion {
+impl VersionInName {
     /// The version in a part of a name. What is neither a letter nor a digit only separates.
     pub(super) fn of(text: &str) -> Self {
         let mut pieces: Vec<VersionPiece> = Vec::new();
@@ -83,7 +83,7 @@ impl VersionPiece {
     }
 }
 
-impl Ord for FileVersion {
+impl Ord for VersionInName {
     fn cmp(&self, other: &Self) -> Ordering {
         let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
         loop {
@@ -120,19 +120,19 @@ impl Ord for FileVersion {
     }
 }
 
-impl PartialOrd for FileVersion {
+impl PartialOrd for VersionInName {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for FileVersion {
+impl PartialEq for VersionInName {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for FileVersion {}
+impl Eq for VersionInName {}
 
 #[cfg(test)]
 mod tests {
@@ -169,7 +169,7 @@ mod tests {
         for (at, one) in ordered.iter().enumerate() {
             for (other_at, other) in ordered.iter().enumerate() {
                 assert_eq!(
-                    FileVersion::of(one).cmp(&FileVersion::of(other)),
+                    VersionInName::of(one).cmp(&VersionInName::of(other)),
                     at.cmp(&other_at),
                     "{one} and {other}"
                 );
@@ -188,7 +188,7 @@ mod tests {
             ("1.8-rc1", "1.8.0-RC.1"),
             ("2026-11-05", "2026.11.5"),
         ] {
-            assert_eq!(FileVersion::of(one), FileVersion::of(other), "{one} and {other}");
+            assert_eq!(VersionInName::of(one), VersionInName::of(other), "{one} and {other}");
         }
     }
 
@@ -203,7 +203,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_order_is_one(a in version(), b in version(), c in version()) {
-            let (x, y, z) = (FileVersion::of(&a), FileVersion::of(&b), FileVersion::of(&c));
+            let (x, y, z) = (VersionInName::of(&a), VersionInName::of(&b), VersionInName::of(&c));
             prop_assert_eq!(x.cmp(&y), y.cmp(&x).reverse(), "{} {}", a, b);
             if x <= y && y <= z {
                 prop_assert!(x <= z, "{} {} {}", a, b, c);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::sites::{Config, Credentials, PasswordSource, Site};
+use super::sites::{Config, PasswordSource, Site, SiteCredentials};
 use crate::document::Findings;
 use crate::error::system_words;
 
@@ -21,7 +21,7 @@ pub(crate) type Variable<'v> = &'v dyn Fn(&str) -> Option<OsString>;
 
 /// Something that a key names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Named {
+pub(super) struct NamedPath {
     key: &'static str,
     what: What,
 }
@@ -45,15 +45,15 @@ enum What {
 
 /// All that a file names, with the sites that each is for; none where it is for the run. Sites that are not enabled need
 /// nothing.
-pub(super) fn named(config: &Config) -> BTreeMap<Named, Vec<&str>> {
-    let mut all: BTreeMap<Named, Vec<&str>> = BTreeMap::new();
+pub(super) fn named(config: &Config) -> BTreeMap<NamedPath, Vec<&str>> {
+    let mut all: BTreeMap<NamedPath, Vec<&str>> = BTreeMap::new();
     let of_run = [
         ("state_dir", config.state_dir.clone().map(What::MadeFolder)),
         ("spool_dir", config.spool_dir.clone().map(What::Folder)),
         ("metrics.textfile", config.metrics.textfile.clone().map(What::WrittenFile)),
     ];
     for (key, what) in of_run {
-        all.extend(what.map(|what| (Named { key, what }, Vec::new())));
+        all.extend(what.map(|what| (NamedPath { key, what }, Vec::new())));
     }
     for site in config.sites.iter().filter(|site| site.enabled) {
         for named in of_site(site) {
@@ -63,16 +63,16 @@ pub(super) fn named(config: &Config) -> BTreeMap<Named, Vec<&str>> {
     all
 }
 
-fn of_site(site: &Site) -> Vec<Named> {
+fn of_site(site: &Site) -> Vec<NamedPath> {
     let file = |path: &PathBuf| What::File(path.clone());
     let certificate = site.client_certificate.as_ref();
     let credentials = match &site.credentials {
-        Credentials::Usual | Credentials::Anonymous => None,
-        Credentials::DockerConfig(path) => Some(("credentials.docker_config", file(path))),
-        Credentials::Helper(name) => {
+        SiteCredentials::Usual | SiteCredentials::Anonymous => None,
+        SiteCredentials::DockerConfig(path) => Some(("credentials.docker_config", file(path))),
+        SiteCredentials::Helper(name) => {
             Some(("credentials.helper", What::Program(format!("docker-credential-{name}"))))
         }
-        Credentials::User { password, .. } => match password {
+        SiteCredentials::User { password, .. } => match password {
             PasswordSource::File(path) => Some(("credentials.password_file", file(path))),
             PasswordSource::Variable(name) => {
                 Some(("credentials.password_env", What::Variable(name.clone())))
@@ -86,13 +86,13 @@ fn of_site(site: &Site) -> Vec<Named> {
         certificate.map(|files| ("client_key", file(&files.key))),
         credentials,
     ];
-    all.into_iter().flatten().map(|(key, what)| Named { key, what }).collect()
+    all.into_iter().flatten().map(|(key, what)| NamedPath { key, what }).collect()
 }
 
 /// A warning for each thing that is not there now: the file may be meant for another machine, or what it names may come
 /// before the run does.
 pub(super) fn check(config: &Config, variable: Variable<'_>, findings: &mut Findings) {
-    for (Named { key, what }, sites) in named(config) {
+    for (NamedPath { key, what }, sites) in named(config) {
         let Some((why, fix)) = what.trouble(variable) else { continue };
         let of_sites = match sites.as_slice() {
             [] => String::new(),

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::bundles::BundlePath;
 use super::keys::{At, OrNone};
 use super::sites::{
-    ClientCertificateFiles, Config, Credentials, Gate, Group, KeptRuns, Metrics, PasswordSource, Site,
-    SiteCare, StageSettings, Wave,
+    ClientCertificateFiles, Config, Gate, Group, KeptRuns, MetricsSettings, PasswordSource, Site, SiteCare,
+    SiteCredentials, StageSettings, Wave,
 };
-use super::values::{ConflictWinner, Glob, IfRunning, LayerFormat, Place, VerifyLevel};
+use super::values::{ConflictWinner, Glob, IfRunning, LayerFormat, RegistryAddress, VerifyLevel};
 use super::written::{CredentialKeys, GroupKeys, Settings, SiteKeys, SitesFile, WindowKeys};
 use crate::document::{Findings, Position, nearest};
 use crate::error::printable;
@@ -83,7 +83,7 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
             .unwrap_or(NonZeroUsize::MIN),
         deadline: given(file.deadline.as_ref()).map(|span| span.0),
         bandwidth: file.bandwidth.as_ref().and_then(|rate| unless_none(&rate.value).copied()),
-        metrics: file.metrics.as_ref().map_or_else(Metrics::default, |metrics| Metrics {
+        metrics: file.metrics.as_ref().map_or_else(MetricsSettings::default, |metrics| MetricsSettings {
             textfile: metrics.value.textfile.as_ref().map(|path| path.value.below(folder)),
             listen: given(metrics.value.listen.as_ref()).map(|listen| listen.0),
         }),
@@ -214,7 +214,7 @@ impl<'f> Resolver<'f> {
 }
 
 /// What works in a place of a registry and may be meant otherwise. Said once, for all that inherit it.
-fn odd_place(place: &At<Place>, findings: &mut Findings) {
+fn odd_place(place: &At<RegistryAddress>, findings: &mut Findings) {
     let Target { endpoint, namespace } = &place.value.0;
     let host = endpoint.authority();
     if endpoint.scheme() == Scheme::Unstated {
@@ -313,9 +313,9 @@ impl<'f> Inherited<'f> {
         }
     }
 
-    fn credentials(&self, findings: &mut Findings) -> Option<Credentials> {
-        let Some(placed) = self.placed(|it| &it.credentials) else { return Some(Credentials::Usual) };
-        let Some(keys) = unless_none(&placed.value) else { return Some(Credentials::Anonymous) };
+    fn credentials(&self, findings: &mut Findings) -> Option<SiteCredentials> {
+        let Some(placed) = self.placed(|it| &it.credentials) else { return Some(SiteCredentials::Usual) };
+        let Some(keys) = unless_none(&placed.value) else { return Some(SiteCredentials::Anonymous) };
         let CredentialKeys { docker_config, username, password_file, password_env, command, helper, refused } =
             keys;
         if !refused.is_empty() {
@@ -328,10 +328,12 @@ impl<'f> Inherited<'f> {
         ];
         let mut passwords = password.into_iter().flatten();
         let found = match (docker_config, helper, username, passwords.next()) {
-            (Some(path), None, None, None) => Ok(Credentials::DockerConfig(path.value.below(self.folder))),
-            (None, Some(name), None, None) => Ok(Credentials::Helper(name.value.clone())),
+            (Some(path), None, None, None) => {
+                Ok(SiteCredentials::DockerConfig(path.value.below(self.folder)))
+            }
+            (None, Some(name), None, None) => Ok(SiteCredentials::Helper(name.value.clone())),
             (None, None, Some(name), Some(password)) if passwords.next().is_none() => {
-                Ok(Credentials::User { name: name.value.clone(), password })
+                Ok(SiteCredentials::User { name: name.value.clone(), password })
             }
             (None, None, Some(_), None) => Err("a username, and no word of where its password is"),
             (None, None, None, Some(_)) => Err("a password without a username"),

@@ -9,9 +9,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
-use super::keys::{At, Named, OrNone};
+use super::keys::{At, NamedSections, OrNone};
 use super::values::{
-    Bytes, FilePath, Glob, Listen, Namespace, Number, Place, RepositoryName, TimeSpan, Wave,
+    Bytes, FilePath, Glob, Listen, Namespace, Number, RegistryAddress, RepositoryName, TimeSpan, WaveMembers,
 };
 use super::written::SitesFile;
 use crate::document::{self, Meaning, Node};
@@ -34,7 +34,7 @@ impl<T: JsonSchema> JsonSchema for At<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Named<T> {
+impl<T: JsonSchema> JsonSchema for NamedSections<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -106,10 +106,10 @@ schemas! {
     Rewrite = {"type": "string", "pattern": "="},
     GivenName = {"type": "string", "minLength": 1},
     Glob = {"type": "string", "minLength": 1},
-    Place = {"type": "string", "minLength": 1},
+    RegistryAddress = {"type": "string", "minLength": 1},
     Namespace = {"type": "string", "pattern": "^[a-z0-9]"},
     RepositoryName = {"type": "string", "minLength": 1},
-    Wave = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    WaveMembers = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
 }
 
 /// The schema. Draft 7 is what the language servers of YAML know best.

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::sites::{Config, Credentials, PasswordSource, Site};
+use super::sites::{Config, PasswordSource, Site, SiteCredentials};
 use super::values::{ConflictWinner, LayerFormat};
 use crate::plan::OnConflict;
 use crate::registry::Scheme;
@@ -139,7 +139,7 @@ impl Site {
     }
 }
 
-impl Credentials {
+impl SiteCredentials {
     fn shown(&self) -> Option<Shown> {
         let (name, password) = match self {
             Self::Usual => return None,

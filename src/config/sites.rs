@@ -26,7 +26,7 @@ pub(crate) struct Config {
     pub deadline: Option<Duration>,
     /// Of the run.
     pub bandwidth: Option<Rate>,
-    pub metrics: Metrics,
+    pub metrics: MetricsSettings,
     pub layer_compression: LayerFormat,
     pub accept: Vec<Accepted>,
     pub if_running: IfRunning,
@@ -48,7 +48,7 @@ pub(crate) struct StageSettings {
 
 /// Where figures for Prometheus go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Metrics {
+pub(crate) struct MetricsSettings {
     pub textfile: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
 }
@@ -80,7 +80,7 @@ pub(crate) struct Site {
     pub groups: Vec<String>,
     pub enabled: bool,
     pub target: Target,
-    pub credentials: Credentials,
+    pub credentials: SiteCredentials,
     pub auth_realms: Vec<String>,
     pub ca_file: Option<PathBuf>,
     pub client_certificate: Option<ClientCertificateFiles>,
@@ -124,7 +124,7 @@ pub(crate) struct ClientCertificateFiles {
 
 /// Where the credentials of a site are. Never a secret itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Credentials {
+pub(crate) enum SiteCredentials {
     /// In the usual files of docker and podman.
     Usual,
     /// The site wants none.
@@ -152,7 +152,7 @@ impl Config {
     /// Variables of the environment that hold passwords: no hook is to have them.
     pub(crate) fn secret_variables(&self) -> Vec<String> {
         let variable = |site: &Site| match &site.credentials {
-            Credentials::User { password: PasswordSource::Variable(name), .. } => Some(name.clone()),
+            SiteCredentials::User { password: PasswordSource::Variable(name), .. } => Some(name.clone()),
             _ => None,
         };
         let mut names: Vec<String> = self.sites.iter().filter_map(variable).collect();
@@ -164,8 +164,10 @@ impl Config {
     /// The key of a command in the file: who may write the file may run what he likes as whoever reads it.
     pub(super) fn command(&self) -> Option<&'static str> {
         let of_site = |site: &Site| {
-            let by_command =
-                matches!(&site.credentials, Credentials::User { password: PasswordSource::Command(_), .. });
+            let by_command = matches!(
+                &site.credentials,
+                SiteCredentials::User { password: PasswordSource::Command(_), .. }
+            );
             [
                 ("gate", site.gate.is_some()),
                 ("on_missing_repository", site.on_missing_repository.is_some()),

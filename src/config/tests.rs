@@ -266,17 +266,20 @@ fn a_secret_is_refused_with_the_keys_that_are_right() {
 #[test]
 fn credentials_are_in_one_place() {
     let of = |text: &str| right(&site(&[&format!("credentials: {text}")])).sites[0].credentials.clone();
-    let user = |password| Credentials::User { name: "u".into(), password };
-    assert_eq!(of("none"), Credentials::Anonymous);
-    assert_eq!(of("{docker_config: config.json}"), Credentials::DockerConfig("/etc/l/config.json".into()));
-    assert_eq!(of("{helper: ecr-login}"), Credentials::Helper("ecr-login".into()));
+    let user = |password| SiteCredentials::User { name: "u".into(), password };
+    assert_eq!(of("none"), SiteCredentials::Anonymous);
+    assert_eq!(
+        of("{docker_config: config.json}"),
+        SiteCredentials::DockerConfig("/etc/l/config.json".into())
+    );
+    assert_eq!(of("{helper: ecr-login}"), SiteCredentials::Helper("ecr-login".into()));
     assert_eq!(of("{username: u, password_file: /p}"), user(PasswordSource::File("/p".into())));
     assert_eq!(of("{username: u, password_env: P}"), user(PasswordSource::Variable("P".into())));
     assert_eq!(
         of("{username: u, command: pass show x}"),
         user(PasswordSource::Command("pass show x".into()))
     );
-    assert_eq!(right(SMALL).sites[0].credentials, Credentials::Usual);
+    assert_eq!(right(SMALL).sites[0].credentials, SiteCredentials::Usual);
     for text in [
         "{}",
         "{username: u}",

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::keys::{At, Value};
+use super::keys::{At, FromNode};
 use crate::document::{Findings, Node, nearest};
 use crate::error::printable;
 use crate::oci::Reference;
@@ -66,13 +66,13 @@ fn parsed<T: FromStr<Err: ToString>>(
     }
 }
 
-impl Value for String {
+impl FromNode for String {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         text(node, key, findings).map(str::to_owned)
     }
 }
 
-impl Value for bool {
+impl FromNode for bool {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         use crate::document::Meaning;
         if let Some(Meaning::Boolean(value)) = node.scalar().map(|scalar| scalar.meaning) {
@@ -88,7 +88,7 @@ impl Value for bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number<const LEAST: u32, const MOST: u32>(pub(super) u32);
 
-impl<const LEAST: u32, const MOST: u32> Value for Number<LEAST, MOST> {
+impl<const LEAST: u32, const MOST: u32> FromNode for Number<LEAST, MOST> {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         use crate::document::Meaning;
         let number = node.scalar().filter(|scalar| scalar.meaning == Meaning::Number);
@@ -117,7 +117,7 @@ impl FilePath {
     }
 }
 
-impl Value for FilePath {
+impl FromNode for FilePath {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         let text = text(node, key, findings)?;
         if text.starts_with('~') || text.contains("${") {
@@ -141,7 +141,7 @@ impl FromStr for TimeSpan {
     }
 }
 
-impl Value for TimeSpan {
+impl FromNode for TimeSpan {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         let Some(scalar) = node.scalar() else { return text(node, key, findings).and(None) };
         parsed(node, &scalar.text, key, "90s, 20m, 6h or 1h30m", findings)
@@ -152,7 +152,7 @@ impl Value for TimeSpan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bytes(pub(super) u64);
 
-impl Value for Bytes {
+impl FromNode for Bytes {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         let Some(scalar) = node.scalar() else { return text(node, key, findings).and(None) };
         parsed(node, &scalar.text, key, "60GiB", findings).map(|ByteCount(bytes)| Self(bytes))
@@ -163,7 +163,7 @@ impl Value for Bytes {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Listen(pub(super) SocketAddr);
 
-impl Value for Listen {
+impl FromNode for Listen {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         let Some(scalar) = node.scalar() else { return text(node, key, findings).and(None) };
         parsed(node, &scalar.text, key, "\"127.0.0.1:9790\"", findings)
@@ -190,7 +190,7 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 /// Values that are texts, each with an example for the correction.
 macro_rules! texts {
     ($($type:ty = $example:literal,)*) => {$(
-        impl Value for $type {
+        impl FromNode for $type {
             fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
                 let text = text_like(node, key, Some($example), findings)?;
                 parsed(node, text, key, $example, findings)
@@ -206,7 +206,7 @@ texts! {
     Rewrite = "[\"quay.io/(.*)=quay/$1\"]",
     GivenName = "[team/app:1.0]",
     Glob = "[\"gcr.io/anthos-*\"]",
-    Place = "https://HOST:PORT",
+    RegistryAddress = "https://HOST:PORT",
     Namespace = "team/images",
     RepositoryName = "gcr.io/team/app",
 }
@@ -225,9 +225,9 @@ impl FromStr for Glob {
 
 /// Where a registry is.
 #[derive(Debug, Clone)]
-pub(super) struct Place(pub(super) Target);
+pub(super) struct RegistryAddress(pub(super) Target);
 
-impl FromStr for Place {
+impl FromStr for RegistryAddress {
     type Err = crate::registry::RegistryError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -264,7 +264,7 @@ impl FromStr for RepositoryName {
 }
 
 /// `mon-fri` or `[mon, wed]`.
-impl Value for Days {
+impl FromNode for Days {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         let days = match node.sequence() {
             Some(_) => {
@@ -277,7 +277,7 @@ impl Value for Days {
     }
 }
 
-impl Value for Zone {
+impl FromNode for Zone {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         let text = text(node, key, findings)?;
         let zone = text.parse();
@@ -293,12 +293,12 @@ impl Value for Zone {
 
 /// A wave of sites: a name, or several.
 #[derive(Debug, Clone)]
-pub(super) struct Wave(pub(super) Vec<At<String>>);
+pub(super) struct WaveMembers(pub(super) Vec<At<String>>);
 
-impl Value for Wave {
+impl FromNode for WaveMembers {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
         if node.sequence().is_some() {
-            return Value::read(node, key, findings).map(Self);
+            return FromNode::read(node, key, findings).map(Self);
         }
         String::read(node, key, findings).map(|value| Self(vec![At { at: node.at, value }]))
     }
@@ -321,7 +321,7 @@ macro_rules! choices {
             }
         }
 
-        impl Value for $name {
+        impl FromNode for $name {
             fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
                 const WORDS: &[&str] = &[$($text),*];
                 let written = text(node, key, findings)?;

@@ -2,10 +2,10 @@
 //!
 //! The comments are what editors show of a key, and what `docs/sites.md` has to explain.
 
-use super::keys::{At, Named, OrNone, sections};
+use super::keys::{At, NamedSections, OrNone, sections};
 use super::values::{
     Accepted, Bytes, ConflictWinner, FilePath, Glob, IfRunning, LayerFormat, Listen, Namespace, Number,
-    Place, RepositoryName, TimeSpan, VerifyLevel, Wave,
+    RegistryAddress, RepositoryName, TimeSpan, VerifyLevel, WaveMembers,
 };
 use crate::plan::Rewrite;
 use crate::plan::naming::GivenName;
@@ -63,7 +63,7 @@ sections! {
         if_running: IfRunning,
         /// Sites that come before others: each item is a site, a group, or a list of them. A wave begins when the one before
         /// it has ended; sites that no wave names come last.
-        waves: Vec<At<Wave>>,
+        waves: Vec<At<WaveMembers>>,
         /// The run begins no further site when this many have failed. Default: it goes on.
         max_failed_sites: Number<1, 100_000>,
         /// A command of the shell, or a URL, that gets the report when a run ends.
@@ -73,7 +73,7 @@ sections! {
         /// What holds for all sites that do not say otherwise.
         defaults: Settings,
         /// Groups of sites, by name. What a group says goes over `defaults`.
-        groups: Named<GroupKeys>,
+        groups: NamedSections<GroupKeys>,
         /// The sites. What a site says goes over its groups and `defaults`.
         sites (required): Vec<At<SiteKeys>>,
     }
@@ -144,7 +144,7 @@ sections! {
         /// Whether anything is done. Default: true.
         enabled: bool,
         /// HOST[:PORT], with https:// or http:// before it. Plain HTTP must be written.
-        registry: Place,
+        registry: RegistryAddress,
         /// The path in front of every repository.
         namespace: Namespace,
         /// The path below which the registry has its API, where that is not /v2: `/repository/NAME`.

@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::cache::{self, Decoded, DecodedPart, PartSet};
+use super::cache::{self, DecodeAttempt, DecodedPart, PartSet};
 use super::feed::SpaceFeed;
 use super::limits::{memory_exceeded, reserve};
 use super::outline::{Codec, Outline, Part};
-use super::{Format, Output, Shared, corrupt, decode, xz, zstd};
+use super::{DecodeSink, Format, Shared, corrupt, decode, xz, zstd};
 use crate::error::{BundleError, Fault};
 use crate::source::{ByteSpace, Certainty};
 
@@ -80,7 +80,7 @@ impl Parts {
         self.one_is_too_large.load(Ordering::Relaxed)
     }
 
-    fn decode_into(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
+    fn decode_into(&self, index: usize, out: &mut Vec<u8>) -> Result<DecodeAttempt, BundleError> {
         let (stored, options) = (&*self.stored, &self.shared.options);
         let part = &self.table[index];
         let framed = |head, tail| SpaceFeed::framed(stored, head, part.stored.clone(), tail);
@@ -95,10 +95,10 @@ impl Parts {
         let mut exact = Exact::new(out, part.bytes)?;
         decode(format, &mut feed, &mut exact, options)?;
         exact.finish()?;
-        Ok(Decoded::Whole)
+        Ok(DecodeAttempt::Whole)
     }
 
-    fn decode_frames(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
+    fn decode_frames(&self, index: usize, out: &mut Vec<u8>) -> Result<DecodeAttempt, BundleError> {
         let room = self.room_bytes(index);
         let fits =
             zstd::decode_within(&*self.stored, &self.table[index].stored, room, &self.shared.options, out)?;
@@ -110,13 +110,13 @@ impl Parts {
             (false, false) => {
                 self.shared.meter.decoded_bytes.fetch_add(room, Ordering::Relaxed);
                 self.give_room(index)?;
-                Ok(Decoded::NeedsRoom)
+                Ok(DecodeAttempt::NeedsRoom)
             }
             (true, told) => {
                 if !told {
                     out.shrink_to_fit();
                 }
-                Ok(Decoded::Whole)
+                Ok(DecodeAttempt::Whole)
             }
         }
     }
@@ -147,11 +147,11 @@ impl PartSet for Parts {
         }
     }
 
-    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
+    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<DecodeAttempt, BundleError> {
         self.shared.check_cancelled()?;
         let result = self.shared.meter.cpu.of(|| self.decode_into(index, out));
         let decoded = self.judge(index, result)?;
-        if decoded == Decoded::Whole {
+        if decoded == DecodeAttempt::Whole {
             self.shared.meter.parts_decoded.fetch_add(1, Ordering::Relaxed);
             self.shared.meter.decoded_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
         }
@@ -393,7 +393,7 @@ impl<'a> Exact<'a> {
     }
 }
 
-impl Output for Exact<'_> {
+impl DecodeSink for Exact<'_> {
     fn room(&mut self) -> Result<&mut [u8], BundleError> {
         let room = &mut self.buffer[self.filled..];
         Ok(if room.is_empty() { &mut self.spare } else { room })

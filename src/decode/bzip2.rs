@@ -6,11 +6,11 @@
 use bzip2::{Decompress, Status};
 
 use super::feed::Feed;
-use super::{Output, corrupt, truncated};
+use super::{DecodeSink, corrupt, truncated};
 use crate::error::BundleError;
 
 /// Decodes all streams of the feed, each checksum verified. Zeros behind the last one are padding.
-pub(super) fn decode(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), BundleError> {
+pub(super) fn decode(feed: &mut dyn Feed, out: &mut dyn DecodeSink) -> Result<(), BundleError> {
     loop {
         match feed.window()?.first() {
             None => return Ok(()),
@@ -20,7 +20,7 @@ pub(super) fn decode(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), Bu
     }
 }
 
-fn stream(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), BundleError> {
+fn stream(feed: &mut dyn Feed, out: &mut dyn DecodeSink) -> Result<(), BundleError> {
     let start = feed.position();
     let mut decoder = Decompress::new(false);
     loop {

@@ -43,12 +43,12 @@ pub(super) trait PartSet: Send + Sync {
     fn need_bytes(&self, index: usize) -> u64;
 
     /// Decodes a part into a buffer, whose old content is of no meaning.
-    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError>;
+    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<DecodeAttempt, BundleError>;
 }
 
 /// What an attempt to decode a part came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decoded {
+pub(super) enum DecodeAttempt {
     /// The part is in the buffer.
     Whole,
     /// It needs more memory than was said, and now says so.
@@ -390,12 +390,12 @@ impl PartCache {
         });
         drop(decoding);
         let (phase, keeps) = match result {
-            Ok(Decoded::Whole) => {
+            Ok(DecodeAttempt::Whole) => {
                 let keeps = buffer.capacity() as u64;
                 (Some(PartState::Ready(Arc::new(buffer))), keeps)
             }
             // Whoever waits for it finds it gone, and begins again.
-            Ok(Decoded::NeedsRoom) => (None, 0),
+            Ok(DecodeAttempt::NeedsRoom) => (None, 0),
             Err(error) => (Some(PartState::Failed(error)), 0),
         };
         let mut state = self.state.lock();

@@ -7,7 +7,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::feed::Feed;
 use super::outline::{Codec, Grouping, MAX_PARTS, Outline};
-use super::{Format, Output, corrupt, truncated};
+use super::{DecodeSink, Format, corrupt, truncated};
 use crate::error::BundleError;
 use crate::source::{ByteSpace, read_up_to};
 
@@ -50,7 +50,7 @@ fn bgzf_member_len(head: &[u8]) -> Option<u64> {
 }
 
 /// Decodes all members of the feed, each checksum and length verified. Zeros behind the last one are padding.
-pub(super) fn decode(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), BundleError> {
+pub(super) fn decode(feed: &mut dyn Feed, out: &mut dyn DecodeSink) -> Result<(), BundleError> {
     loop {
         match feed.window()?.first() {
             None => return Ok(()),
@@ -60,7 +60,7 @@ pub(super) fn decode(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), Bu
     }
 }
 
-fn member(feed: &mut dyn Feed, out: &mut dyn Output) -> Result<(), BundleError> {
+fn member(feed: &mut dyn Feed, out: &mut dyn DecodeSink) -> Result<(), BundleError> {
     let start = feed.position();
     let mut inflate = Decompress::new_gzip(15);
     loop {

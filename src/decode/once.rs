@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::blocks::{CHUNK_BYTES, Parts};
-use super::cache::{Decoded, PartSet as _};
+use super::cache::{DecodeAttempt, PartSet as _};
 use super::feed::SpaceFeed;
 use super::magic;
-use super::{Decoder, Format, Output, Structure, StructureKind, Volume, decode};
+use super::{DecodeSink, Decoder, Format, Structure, StructureKind, Volume, decode};
 use crate::clock::Instant;
 use crate::error::BundleError;
 use crate::source::{ByteSpace, read_up_to};
@@ -71,7 +71,7 @@ impl Decoder {
                 while parts
                     .decode(index, &mut buffer)
                     .inspect_err(|_| next.store(count, Ordering::Relaxed))?
-                    == Decoded::NeedsRoom
+                    == DecodeAttempt::NeedsRoom
                 {}
                 decoded_bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
             }
@@ -101,7 +101,7 @@ struct Nowhere {
     bytes: u64,
 }
 
-impl Output for Nowhere {
+impl DecodeSink for Nowhere {
     fn room(&mut self) -> Result<&mut [u8], BundleError> {
         Ok(&mut self.room)
     }

@@ -26,7 +26,7 @@ use super::blocks::CHUNK_BYTES;
 use super::cache::Decoding;
 use super::feed::{Feed, SpaceFeed};
 use super::ranges::{Coverage, RangeSet};
-use super::{Format, Output, Shared, Waiting, cancelled, decode};
+use super::{DecodeSink, Format, Shared, Waiting, cancelled, decode};
 use crate::error::{BundleError, Fault};
 use crate::source::{ByteSpace, Certainty, Intent, OpenedOnce};
 
@@ -413,7 +413,7 @@ impl Pieces {
     }
 }
 
-impl Output for Pieces {
+impl DecodeSink for Pieces {
     fn room(&mut self) -> Result<&mut [u8], BundleError> {
         if self.filled == self.buffer.len() {
             self.flush()?;

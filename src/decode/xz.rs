@@ -14,7 +14,7 @@ use self::index::{FOOTER_BYTES, Footer, HEADER_BYTES, Record};
 use super::feed::Feed;
 use super::limits::memory_exceeded;
 use super::outline::{Codec, MAX_PARTS, Outline, Part};
-use super::{DecodeOptions, Format, Output, corrupt, truncated};
+use super::{DecodeOptions, DecodeSink, Format, corrupt, truncated};
 use crate::error::{BundleError, Fault};
 use crate::source::{ByteSpace, read_up_to};
 
@@ -178,7 +178,7 @@ pub(super) fn frame(check: u8, unpadded_bytes: u64, decoded_bytes: u64) -> (Byte
 /// Decodes all streams of the feed, each check and Index verified.
 pub(super) fn decode(
     feed: &mut dyn Feed,
-    out: &mut dyn Output,
+    out: &mut dyn DecodeSink,
     options: &DecodeOptions,
 ) -> Result<(), BundleError> {
     let limit = options.memory_bytes;

@@ -13,7 +13,7 @@ use super::feed::Feed;
 use super::limits::{memory_exceeded, reserve};
 use super::magic::{is_skippable, may_be_zstd};
 use super::outline::{Codec, Grouping, MAX_PARTS, Outline};
-use super::{DecodeOptions, Format, Output, corrupt, truncated};
+use super::{DecodeOptions, DecodeSink, Format, corrupt, truncated};
 use crate::error::{BundleError, Fault};
 use crate::source::{ByteSpace, read_up_to};
 
@@ -208,7 +208,7 @@ pub(super) fn decode_within(
 /// Decodes all frames of the feed, each checksum verified where there is one.
 pub(super) fn decode(
     feed: &mut dyn Feed,
-    out: &mut dyn Output,
+    out: &mut dyn DecodeSink,
     options: &DecodeOptions,
 ) -> Result<(), BundleError> {
     decode_with(&mut context(options)?, feed, out, options)
@@ -227,7 +227,7 @@ fn context(options: &DecodeOptions) -> Result<DCtx<'static>, BundleError> {
 fn decode_with(
     context: &mut DCtx<'_>,
     feed: &mut dyn Feed,
-    out: &mut dyn Output,
+    out: &mut dyn DecodeSink,
     options: &DecodeOptions,
 ) -> Result<(), BundleError> {
     let mut frame_is_done = true;

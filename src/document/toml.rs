@@ -2,7 +2,7 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::node::Lines;
+use super::node::LineIndex;
 use super::{Entry, Key, MAX_BYTES, Mapping, Meaning, Node, ParseError, Position, Scalar, Style, Value};
 
 /// Collections inside collections.
@@ -19,7 +19,7 @@ pub(crate) fn read(text: &str) -> Result<Node, ParseError> {
             format!("it is longer than the {} MiB that are read", MAX_BYTES >> 20),
         ));
     }
-    let reader = TomlReader { text, lines: Lines::new(text) };
+    let reader = TomlReader { text, lines: LineIndex::new(text) };
     let document = DeTable::parse(text).map_err(|error| ParseError {
         at: error.span().map_or(Position::START, |span| reader.lines.position(span.start)),
         message: format!("not TOML: {}", error.message()),
@@ -31,7 +31,7 @@ pub(crate) fn read(text: &str) -> Result<Node, ParseError> {
 
 struct TomlReader<'a> {
     text: &'a str,
-    lines: Lines<'a>,
+    lines: LineIndex<'a>,
 }
 
 impl TomlReader<'_> {

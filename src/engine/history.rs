@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::exit::Exit;
 use crate::report::outcome::OutcomeState;
 use crate::report::{Class, Failure, Listeners, Outcome};
-use crate::state::{LockError, MirrorEnd, MirrorResult, Retention, RunId, RunLock, State, Why};
+use crate::state::{LockError, MirrorEnd, MirrorResult, RecordedFailure, Retention, RunId, RunLock, State};
 
 /// Who keeps other runs from the mirrors of this one.
 #[derive(Debug, Default)]
@@ -108,6 +108,6 @@ pub(crate) fn result(outcome: &Outcome) -> MirrorResult {
 }
 
 /// What the history remembers of a failure.
-pub(crate) fn why(failure: &Failure) -> Why {
-    Why { class: failure.class.to_string(), message: failure.message.clone() }
+pub(crate) fn why(failure: &Failure) -> RecordedFailure {
+    RecordedFailure { class: failure.class.to_string(), message: failure.message.clone() }
 }

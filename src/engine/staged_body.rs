@@ -15,19 +15,19 @@ use crate::stage::{Stage, StagedBlob};
 /// Looks into the stage each time when it is opened: a mirror that comes late, or sends the blob once more, need not wait for
 /// the bundle.
 pub(super) struct StagedBody {
-    place: Place,
+    place: BlobInStage,
     bundle: Arc<dyn BlobBody>,
     buffering: Buffering,
 }
 
 #[derive(Clone)]
-struct Place {
+struct BlobInStage {
     stage: Arc<Stage>,
     digest: Digest,
     size: u64,
 }
 
-impl Place {
+impl BlobInStage {
     /// The blob, if the stage has it and it is right.
     async fn look(self) -> Option<Arc<StagedBlob>> {
         if !self.stage.has(&self.digest) {
@@ -45,7 +45,7 @@ impl StagedBody {
         bundle: Arc<dyn BlobBody>,
         buffering: Buffering,
     ) -> Self {
-        Self { place: Place { stage: Arc::clone(stage), digest, size }, bundle, buffering }
+        Self { place: BlobInStage { stage: Arc::clone(stage), digest, size }, bundle, buffering }
     }
 }
 

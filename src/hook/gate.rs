@@ -15,7 +15,7 @@ use super::Hook;
 use crate::oci::Digest;
 use crate::program::Finished;
 use crate::report::{Class, Failure};
-use crate::state::{State, Verdict, VerdictKey};
+use crate::state::{GateVerdict, State, VerdictKey};
 
 /// Commands at the same time, of all mirrors of a run: scanners take cores and memory.
 const AT_ONCE: usize = 4;
@@ -24,7 +24,7 @@ const NOT_RUN: [i32; 2] = [126, 127];
 
 /// An image that waits for its tags.
 #[derive(Debug, Clone)]
-pub(crate) struct Candidate {
+pub(crate) struct GatedImage {
     /// Its name in the bundle.
     pub image: String,
     /// Where it can be pulled: `HOST[:PORT]/REPOSITORY@DIGEST`.
@@ -67,7 +67,7 @@ impl Gates {
     pub(crate) async fn judge(
         &self,
         hook: &Hook,
-        candidate: Candidate,
+        candidate: GatedImage,
         cancel: &CancellationToken,
     ) -> Result<(), Failure> {
         let key = VerdictKey {
@@ -77,8 +77,8 @@ impl Gates {
         };
         if let Some(verdict) = self.remembered(&key).await {
             return match verdict {
-                Verdict::Passed => Ok(()),
-                Verdict::Refused { words, .. } => Err(refused(&candidate, &words, true)),
+                GateVerdict::Passed => Ok(()),
+                GateVerdict::Refused { words, .. } => Err(refused(&candidate, &words, true)),
             };
         }
         let Ok(_slot) = self.slots.acquire().await else { return Err(Failure::interrupted()) };
@@ -94,12 +94,12 @@ impl Gates {
             verdict(&finished).ok_or_else(|| unjudged(&candidate, &finished.failure_with_output()))?;
         self.state.remember_verdict(key, verdict.clone());
         match verdict {
-            Verdict::Passed => Ok(()),
-            Verdict::Refused { words } => Err(refused(&candidate, &words, false)),
+            GateVerdict::Passed => Ok(()),
+            GateVerdict::Refused { words } => Err(refused(&candidate, &words, false)),
         }
     }
 
-    async fn remembered(&self, key: &VerdictKey) -> Option<Verdict> {
+    async fn remembered(&self, key: &VerdictKey) -> Option<GateVerdict> {
         if self.earlier == EarlierVerdicts::Ignored {
             return None;
         }
@@ -110,16 +110,16 @@ impl Gates {
 }
 
 /// What the end of the command means; nothing where it could not be run, or was ended by a signal.
-fn verdict(finished: &Finished) -> Option<Verdict> {
+fn verdict(finished: &Finished) -> Option<GateVerdict> {
     match finished.status.code()? {
-        0 => Some(Verdict::Passed),
+        0 => Some(GateVerdict::Passed),
         code if NOT_RUN.contains(&code) => None,
-        _ => Some(Verdict::Refused { words: finished.failure_with_output() }),
+        _ => Some(GateVerdict::Refused { words: finished.failure_with_output() }),
     }
 }
 
-fn variables(candidate: &Candidate) -> Vec<(&'static str, String)> {
-    let Candidate { image, reference, digest, tags, site } = candidate;
+fn variables(candidate: &GatedImage) -> Vec<(&'static str, String)> {
+    let GatedImage { image, reference, digest, tags, site } = candidate;
     vec![
         ("LAYERCAST_IMAGE", image.clone()),
         ("LAYERCAST_REFERENCE", reference.clone()),
@@ -129,7 +129,7 @@ fn variables(candidate: &Candidate) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn refused(candidate: &Candidate, words: &str, is_remembered: bool) -> Failure {
+fn refused(candidate: &GatedImage, words: &str, is_remembered: bool) -> Failure {
     let when = if is_remembered { "in an earlier run" } else { "now" };
     let message = format!("{}: the gate refused it {when}: {words}", candidate.reference);
     Failure::new(Class::GateRefused, message)
@@ -139,7 +139,7 @@ fn refused(candidate: &Candidate, words: &str, is_remembered: bool) -> Failure {
         .cause(format!("the gate refused it: {words}"))
 }
 
-fn unjudged(candidate: &Candidate, why: &str) -> Failure {
+fn unjudged(candidate: &GatedImage, why: &str) -> Failure {
     let message = format!("{}: the gate did not judge it: {why}", candidate.reference);
     Failure::new(Class::GateFailed, message)
         .hint("mend the gate, or give it more time, and run again: it is asked again then")

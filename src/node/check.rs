@@ -1,8 +1,8 @@
 //! What the runtime of a node would do, image for image, before a node has to do it.
 //!
-//! In: the hosts that the configuration of a node gives for each upstream ([`Upstream`], from a hosts tree or from the
+//! In: the hosts that the configuration of a node gives for each upstream ([`UpstreamHosts`], from a hosts tree or from the
 //! endpoints of a cluster file), pull credentials, and the names of images with what is expected to be behind them. Out: a
-//! [`Verdict`] for each name, by tag and by digest. Every host is asked what containerd would ask it, in containerd's
+//! [`PullDecision`] for each name, by tag and by digest. Every host is asked what containerd would ask it, in containerd's
 //! order; a blob is asked for by HEAD, and once only in each repository of a host. It never writes to a registry.
 
 mod asker;
@@ -18,14 +18,14 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::node::hosts::directory::Loaded;
-use crate::node::hosts::{self, Capability, HostsFile, Origin, Version};
+use crate::node::hosts::{self, Capability, HostOrigin, HostsFile, Version};
 use crate::oci::{Digest, Reference};
-pub(crate) use decision::{Checked, Verdict};
+pub(crate) use decision::{CheckedImage, PullDecision};
 pub(crate) use walk::run;
 
 /// What a node has for the images of one upstream.
 #[derive(Debug)]
-pub(crate) struct Upstream {
+pub(crate) struct UpstreamHosts {
     /// The host in the names of images, as `gcr.io`.
     pub name: String,
     /// The hosts that are asked, in this order.
@@ -96,27 +96,27 @@ pub(crate) enum Expected {
 #[derive(Debug)]
 pub(crate) struct CheckOptions {
     /// What the node has, by the host in the names of images.
-    pub upstreams: BTreeMap<String, Upstream>,
+    pub upstreams: BTreeMap<String, UpstreamHosts>,
     /// No upstream is asked: what happens on the day on which the uplink is down.
     pub upstream_down: bool,
     /// Only these machines' images of an index (`linux/amd64`); all of them when empty.
     pub platforms: Vec<String>,
 }
 
-impl Upstream {
+impl UpstreamHosts {
     /// From the hosts that a configuration gives, in order. The last of them is the upstream unless it is, by its
     /// address, one of the mirrors again or stands alone under another name: those are ways to have no fail-over.
     pub(crate) fn new(name: &str, nodes: Vec<hosts::Host>) -> Self {
         let tables: Vec<String> = nodes
             .iter()
-            .filter(|node| node.origin == Origin::Table)
+            .filter(|node| node.origin == HostOrigin::Table)
             .map(|node| node.authority.clone())
             .collect();
         let stands_in = |node: &hosts::Host| match node.origin {
-            Origin::Upstream => false,
+            HostOrigin::Upstream => false,
             _ if is_by_name(node, name) => false,
-            Origin::Table => true,
-            Origin::Server => tables.is_empty() || tables.contains(&node.authority),
+            HostOrigin::Table => true,
+            HostOrigin::Server => tables.is_empty() || tables.contains(&node.authority),
         };
         let role = |node: &hosts::Host| if stands_in(node) { Role::Mirror } else { Role::Upstream };
         let host = |node: hosts::Host| AskedHost { role: role(&node), node, pull_credentials: None };
@@ -176,7 +176,7 @@ impl Upstream {
         let folder = std::path::Path::new("");
         let mut nodes = file.resolve(name, folder, version);
         if !fail_over {
-            nodes.retain(|node| node.origin == Origin::Table);
+            nodes.retain(|node| node.origin == HostOrigin::Table);
         }
         let mut upstream = Self::new(name, nodes);
         for (host, endpoint) in upstream.hosts.iter_mut().zip(endpoints) {

@@ -22,7 +22,7 @@ mod types;
 use super::hosts::Version;
 use crate::document::{Node, Position};
 
-pub(crate) use registry::{DEFAULT_FOLDERS, Registry};
+pub(crate) use registry::{ContainerdRegistries, DEFAULT_FOLDERS};
 pub(crate) use tree::{Branch, Item};
 
 /// The plugin whose table holds the registries: in files of version 1, in 1.x, and in 2.x.
@@ -32,7 +32,7 @@ pub(crate) const NEW: &str = "io.containerd.cri.v1.images";
 
 /// Where something stands in the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Origin {
+pub(crate) struct ConfigLocation {
     /// The place of the file in the set.
     pub(crate) file: usize,
     pub(crate) at: Position,
@@ -42,13 +42,13 @@ pub(crate) struct Origin {
 #[derive(Debug, Default)]
 pub(crate) struct Effective {
     /// Why containerd, or the plugin that pulls images, does not start.
-    pub(crate) stops: Vec<(Origin, Stop)>,
+    pub(crate) stops: Vec<(ConfigLocation, Stop)>,
     /// Tables of registries that it does not read.
     pub(crate) unread: Vec<UnreadTable>,
     /// What it knows of registries.
-    pub(crate) registry: Registry,
+    pub(crate) registry: ContainerdRegistries,
     /// Where the plugin that pulls images is switched off.
-    pub(crate) disabled: Option<Origin>,
+    pub(crate) disabled: Option<ConfigLocation>,
 }
 
 /// Why something does not start.
@@ -63,11 +63,11 @@ pub(crate) enum Stop {
     /// An imported file is of a newer version than the main one.
     NewerImport { number: u8, main: u8 },
     /// `mirrors` beside `config_path`.
-    MirrorsBesideConfigPath(Origin),
+    MirrorsBesideConfigPath(ConfigLocation),
     /// `mirrors` beside the `config_path` that this containerd sets by itself.
     MirrorsBesideDefault,
     /// `configs.*.tls` beside `config_path`.
-    TlsBesideConfigPath(Origin),
+    TlsBesideConfigPath(ConfigLocation),
     /// A value of another type than the one that the plugin reads.
     Type { key: String, wanted: &'static str },
     /// The same for a key that containerd itself reads, and not a plugin.
@@ -77,7 +77,7 @@ pub(crate) enum Stop {
 /// A table `plugins.X.registry` that is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnreadTable {
-    pub(crate) at: Origin,
+    pub(crate) at: ConfigLocation,
     pub(crate) plugin: String,
     /// The version that the file says it has.
     pub(crate) number: u8,
@@ -94,7 +94,7 @@ pub(crate) enum Unread {
     /// A later file is of version 3, and then tables of version 2 are not brought along.
     NewerFile { by: usize },
     /// The old table of the same set takes the place of this one.
-    OldTable(Origin),
+    OldTable(ConfigLocation),
 }
 
 /// What `version` makes of the files, in the order in which they are read; the first is the main one.

@@ -37,7 +37,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub(crate) use parse::Ignored;
-pub(crate) use resolve::{Host, Origin, is_loopback, split_port};
+pub(crate) use resolve::{Host, HostOrigin, is_loopback, split_port};
 pub(crate) use version::Version;
 pub(crate) use write::Quoted;
 

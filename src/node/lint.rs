@@ -73,7 +73,7 @@ pub(crate) struct NodeFile {
 
 /// What checkers ask of a disk, so that they can be tried without one. Paths of a node are absolute and belong to the node
 /// that `file` is of.
-pub(crate) trait Files: std::fmt::Debug {
+pub(crate) trait NodeFiles: std::fmt::Debug {
     /// A file of certificates of authorities.
     fn authorities(&self, file: &Path, path: &Path) -> Certificate;
     /// A client certificate and its key, which may be the same file.
@@ -161,7 +161,7 @@ impl<'a> FileFindings<'a> {
     }
 
     /// A file with certificates of authorities.
-    fn authority(&mut self, files: &dyn Files, at: Position, path: &Path, effect: &str) {
+    fn authority(&mut self, files: &dyn NodeFiles, at: Position, path: &Path, effect: &str) {
         let found = files.authorities(&self.source.path, path);
         self.certificate(files, found, at, effect, "put the authority's certificate there as PEM");
     }
@@ -169,7 +169,7 @@ impl<'a> FileFindings<'a> {
     /// A client certificate and the file with its key.
     fn client(
         &mut self,
-        files: &dyn Files,
+        files: &dyn NodeFiles,
         at: Position,
         certificate: &Path,
         key: Option<&Path>,
@@ -185,7 +185,14 @@ impl<'a> FileFindings<'a> {
         self.certificate(files, found, at, effect, fix);
     }
 
-    fn certificate(&mut self, files: &dyn Files, found: Certificate, at: Position, effect: &str, fix: &str) {
+    fn certificate(
+        &mut self,
+        files: &dyn NodeFiles,
+        found: Certificate,
+        at: Position,
+        effect: &str,
+        fix: &str,
+    ) {
         match found {
             Certificate::Good => {}
             Certificate::Missing(path) if self.may_lie_on_the_node(files, &path) => self.warning(
@@ -214,7 +221,7 @@ impl<'a> FileFindings<'a> {
 
     /// Whether a path is one of a node's that a copy of its configuration need not have: absolute, and neither below the folder
     /// of the file or its tree nor beside files that were copied.
-    fn may_lie_on_the_node(&self, files: &dyn Files, path: &Path) -> bool {
+    fn may_lie_on_the_node(&self, files: &dyn NodeFiles, path: &Path) -> bool {
         let file = &self.source.path;
         if path.is_relative() || files.is_whole(file) {
             return false;
@@ -275,7 +282,7 @@ impl<'a> FileFindings<'a> {
 }
 
 /// All findings about `sources`, which lie on the nodes of one kind, in the order of files and lines.
-pub(crate) fn lint(sources: &[NodeFile], options: &LintOptions, files: &dyn Files) -> Vec<Finding> {
+pub(crate) fn lint(sources: &[NodeFile], options: &LintOptions, files: &dyn NodeFiles) -> Vec<Finding> {
     let sets = config_set::gather(sources, files);
     let trees = tree::find(sources, &sets, files);
     let reads_hosts = options.containerd.is_none_or(|version| version >= Version::HOSTS_TOML);
@@ -311,7 +318,7 @@ fn check_sets(
     sets: &config_set::ConfigSets,
     trees: &tree::Trees<'_>,
     options: &LintOptions,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     let not_imported = sets.not_imported.iter();

@@ -21,7 +21,7 @@ mod text;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(crate) use model::{Credentials, NodeMirror, Upstream};
+pub(crate) use model::{MirrorLogin, MirroredRegistry, NodeMirror};
 
 use super::hosts::Version;
 
@@ -121,7 +121,7 @@ impl Default for Options {
 
 /// A file of a node, or a manifest for a cluster.
 #[derive(Debug, Clone)]
-pub(crate) struct File {
+pub(crate) struct RenderedFile {
     /// Where it belongs: absolute on a node, a bare name for a manifest.
     pub path: String,
     /// Its mode.
@@ -130,7 +130,7 @@ pub(crate) struct File {
     text: SecretString,
 }
 
-impl File {
+impl RenderedFile {
     fn new(path: impl Into<String>, mode: u32, text: String) -> Self {
         Self { path: path.into(), mode, text: text.into() }
     }
@@ -145,7 +145,7 @@ impl File {
 #[derive(Debug, Clone)]
 pub(crate) struct Rendered {
     /// The files.
-    pub files: Vec<File>,
+    pub files: Vec<RenderedFile>,
     /// What the operator must know or do besides.
     pub notes: Vec<String>,
 }
@@ -153,7 +153,7 @@ pub(crate) struct Rendered {
 /// Why a runtime cannot be told of a mirror.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}")]
-pub(crate) struct Refused {
+pub(crate) struct RenderRefusal {
     /// The runtime or the value.
     what: String,
     why: String,
@@ -161,7 +161,7 @@ pub(crate) struct Refused {
     pub hint: String,
 }
 
-impl Refused {
+impl RenderRefusal {
     fn new(what: impl Into<String>, why: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { what: what.into(), why: why.into(), hint: hint.into() }
     }
@@ -171,7 +171,11 @@ impl Refused {
 ///
 /// # Errors
 /// When the runtime has no way to say it.
-pub(crate) fn render(runtime: Runtime, mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
+pub(crate) fn render(
+    runtime: Runtime,
+    mirror: &NodeMirror,
+    options: &Options,
+) -> Result<Rendered, RenderRefusal> {
     let mut rendered = match runtime {
         Runtime::Containerd => containerd::render(mirror, options),
         Runtime::ContainerdLegacy => legacy::render(mirror, options),

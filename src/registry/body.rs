@@ -114,13 +114,13 @@ impl BodyProgress {
 
 /// What the network took of a blob, all tries together.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct TransferredBytes {
     bytes: AtomicU64,
     /// When the last byte of the present try was taken.
     whole_since: Mutex<Option<Instant>>,
 }
 
-impl Taken {
+impl TransferredBytes {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -142,7 +142,7 @@ pub(super) struct Metered {
     hold: Option<Pin<Box<Sleep>>>,
     passage: Passage,
     progress: Arc<BodyProgress>,
-    taken: Arc<Taken>,
+    taken: Arc<TransferredBytes>,
     observer: Arc<dyn Observer>,
 }
 
@@ -152,7 +152,7 @@ impl Metered {
     pub(super) fn new(
         body: &dyn BlobBody,
         range: Range<u64>,
-        taken: Arc<Taken>,
+        taken: Arc<TransferredBytes>,
         hold: Duration,
         passage: Passage,
         observer: Arc<dyn Observer>,

@@ -27,7 +27,7 @@ pub struct RegistryError(Box<Inner>);
 struct Inner {
     call: Option<Call>,
     /// Who asked, where that matters.
-    account: Option<Asker>,
+    account: Option<Requester>,
     /// What had failed before this was asked.
     before: Option<String>,
     /// The proxy on the way.
@@ -37,7 +37,7 @@ struct Inner {
 
 /// Who asked, and by what that was to be proved.
 #[derive(Clone)]
-enum Asker {
+enum Requester {
     Account(String),
     /// A token that its server had just given.
     FreshToken(String),
@@ -118,13 +118,13 @@ impl RegistryError {
 
     /// The same, said of somebody: `user pusher (from --username)`.
     pub(super) fn of_account(mut self, who: String) -> Self {
-        self.0.account = Some(Asker::Account(who));
+        self.0.account = Some(Requester::Account(who));
         self
     }
 
     /// The same, said of somebody's token that its server had just given.
     pub(super) fn of_fresh_token(mut self, who: String) -> Self {
-        self.0.account = Some(Asker::FreshToken(who));
+        self.0.account = Some(Requester::FreshToken(who));
         self
     }
 
@@ -387,24 +387,26 @@ impl RegistryError {
             return Some(hint.to_owned());
         }
         match (&self.0.account, answer.status) {
-            (Some(Asker::FreshToken(who)), 401) => Some(format!(
+            (Some(Requester::FreshToken(who)), 401) => Some(format!(
                 "the token server knows {who}, and the registry refused the token that it gave: does the registry trust this \
                  token server (service, issuer, key), and are the clocks of both right?"
             )),
-            (Some(Asker::Account(who)), 401)
+            (Some(Requester::Account(who)), 401)
                 if matches!(asked, RequestLine::FrontDoor | RequestLine::Token) =>
             {
                 Some(format!("{who} was refused: is the password right, and may the account log in there?"))
             }
-            (Some(Asker::Account(who)), 401) => Some(format!(
+            (Some(Requester::Account(who)), 401) => Some(format!(
                 "{who} may not do this in that repository, or its project is missing: ask for the right to push there"
             )),
-            (Some(Asker::Account(who) | Asker::FreshToken(who)), 403)
+            (Some(Requester::Account(who) | Requester::FreshToken(who)), 403)
                 if matches!(asked, RequestLine::FrontDoor | RequestLine::Token) =>
             {
                 Some(format!("{who} is known and not let in: ask who runs the registry"))
             }
-            (Some(Asker::Account(who) | Asker::FreshToken(who)), 403) if asked != RequestLine::Session => {
+            (Some(Requester::Account(who) | Requester::FreshToken(who)), 403)
+                if asked != RequestLine::Session =>
+            {
                 Some(format!("{who} is not allowed to do this in that repository"))
             }
             _ => {

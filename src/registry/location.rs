@@ -10,13 +10,13 @@ use crate::registry::endpoint::{Endpoint, Reach, reach};
 
 /// Why a place is not used for an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct LocationRefusal {
     pub(super) why: String,
     /// The host that the operator would have to allow.
     pub(super) allow: Option<String>,
 }
 
-impl From<String> for Refused {
+impl From<String> for LocationRefusal {
     fn from(why: String) -> Self {
         Self { why, allow: None }
     }
@@ -32,7 +32,7 @@ pub(super) fn upload(
     text: &str,
     endpoint: &Endpoint,
     allowed: &[String],
-) -> Result<Url, Refused> {
+) -> Result<Url, LocationRefusal> {
     let mut url = join(base, text)?;
     if endpoint.is_host_of(&url) {
         let loses_tls = base.scheme() == "https" && url.scheme() == "http";
@@ -50,7 +50,7 @@ pub(super) fn upload(
     let host = url.host_str().unwrap_or_default();
     if !allowed.iter().any(|name| is_named(name, &url)) {
         let why = format!("it leads to another host, {host}");
-        return Err(Refused { why, allow: Some(host.to_owned()) });
+        return Err(LocationRefusal { why, allow: Some(host.to_owned()) });
     }
     if url.scheme() != "https" && !endpoint.is_local() {
         return Err(format!("it leads to another host, {host}, in clear text").into());

@@ -40,14 +40,14 @@ pub(crate) struct Ask<'a> {
     /// The repository by its name upstream. A namespace is in the root.
     pub repository: &'a Repository,
     /// What is asked for.
-    pub wanted: Wanted<'a>,
+    pub wanted: PullQuery<'a>,
     /// The upstream's name, for hosts that are not the upstream (`?ns=`).
     pub namespace: Option<&'a str>,
 }
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Wanted<'a> {
+pub(crate) enum PullQuery<'a> {
     /// What a tag or digest stands for: HEAD, or GET where that is not taken.
     Head(&'a str),
     /// A manifest, whole.
@@ -58,7 +58,7 @@ pub(crate) enum Wanted<'a> {
 
 /// A good answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct PullAnswer {
     /// What the host says the digest is, as it stands in the header.
     pub digest: Option<String>,
     /// How many bytes a GET gives, if the host says it.
@@ -120,9 +120,9 @@ impl Puller {
     ///
     /// # Errors
     /// Whatever is not a success; [`RegistryError::status`] tells those with an answer from those without.
-    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Found, RegistryError> {
+    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<PullAnswer, RegistryError> {
         match ask.wanted {
-            Wanted::Head(reference) => {
+            PullQuery::Head(reference) => {
                 let path = format!("manifests/{reference}");
                 match self.send(ask, Method::HEAD, &path, media_type::ACCEPT_MANIFESTS, Want::Nothing).await {
                     // Registries that have no HEAD for manifests.
@@ -130,8 +130,8 @@ impl Puller {
                     found => found,
                 }
             }
-            Wanted::Manifest(reference) => self.whole(ask, reference).await,
-            Wanted::Blob(digest) => {
+            PullQuery::Manifest(reference) => self.whole(ask, reference).await,
+            PullQuery::Blob(digest) => {
                 let path = format!("blobs/{digest}");
                 match self.send(ask, Method::HEAD, &path, "*/*", Want::Nothing).await {
                     // containerd asks by GET alone: where HEAD is not taken, the head of a GET tells.
@@ -144,11 +144,11 @@ impl Puller {
         }
     }
 
-    async fn whole(&self, ask: &Ask<'_>, reference: &str) -> Result<Found, RegistryError> {
+    async fn whole(&self, ask: &Ask<'_>, reference: &str) -> Result<PullAnswer, RegistryError> {
         let path = format!("manifests/{reference}");
         let want = Want::Whole(MAX_MANIFEST_BYTES);
         let found = self.send(ask, Method::GET, &path, media_type::ACCEPT_MANIFESTS, want).await?;
-        Ok(Found { size: Some(found.body.len() as u64), ..found })
+        Ok(PullAnswer { size: Some(found.body.len() as u64), ..found })
     }
 
     async fn send(
@@ -158,7 +158,7 @@ impl Puller {
         path: &str,
         accept: &str,
         want: Want,
-    ) -> Result<Found, RegistryError> {
+    ) -> Result<PullAnswer, RegistryError> {
         let text = format!("{}{}/{}/{path}", self.client.endpoint, self.root, ask.repository);
         let mut url = Url::parse(&text).map_err(|error| {
             RegistryError::from(Cause::Internal(format!("{text:?} is not a URL: {error}")))
@@ -182,8 +182,8 @@ impl Puller {
     }
 }
 
-fn found(reply: Reply) -> Found {
-    Found {
+fn found(reply: Reply) -> PullAnswer {
+    PullAnswer {
         digest: headers::text(&reply.headers, DOCKER_CONTENT_DIGEST).map(str::to_owned),
         size: headers::content_length(&reply.headers),
         media_type: headers::text(&reply.headers, CONTENT_TYPE).map(headers::media_type).unwrap_or_default(),

@@ -18,7 +18,7 @@ use crate::registry::{
 
 /// A request as the server saw it.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(super) struct SeenRequest {
     /// How many requests with this method and path came before.
     pub(super) nth: usize,
     pub(super) method: String,
@@ -28,7 +28,7 @@ pub(super) struct Seen {
     pub(super) is_whole: bool,
 }
 
-impl Seen {
+impl SeenRequest {
     pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -38,7 +38,7 @@ impl Seen {
     }
 }
 
-pub(super) type Log = Arc<Mutex<Vec<Seen>>>;
+pub(super) type Log = Arc<Mutex<Vec<SeenRequest>>>;
 
 /// An answer: status, headers, body. Status 0 hangs up without one.
 pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Response<Body> {
@@ -59,7 +59,7 @@ struct HangUp;
 /// Starts a registry that answers as `script` says, and gives its `host:port` and what it saw.
 pub(super) async fn registry<F>(script: F) -> (String, Log)
 where
-    F: Fn(&Seen, &str) -> Response<Body> + Send + Sync + 'static,
+    F: Fn(&SeenRequest, &str) -> Response<Body> + Send + Sync + 'static,
 {
     let (here, log, serving) = registry_at("127.0.0.1:0", script).await;
     drop(serving);
@@ -69,7 +69,7 @@ where
 /// The same at an address of the caller's choice. Once the task is aborted, connections are refused.
 pub(super) async fn registry_at<F>(address: &str, script: F) -> (String, Log, tokio::task::JoinHandle<()>)
 where
-    F: Fn(&Seen, &str) -> Response<Body> + Send + Sync + 'static,
+    F: Fn(&SeenRequest, &str) -> Response<Body> + Send + Sync + 'static,
 {
     let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let here = listener.local_addr().unwrap().to_string();
@@ -91,7 +91,7 @@ where
             };
             let is_whole = read.is_ok();
             let body = read.unwrap_or_default();
-            let seen = Seen { nth, method, target, headers: parts.headers, body, is_whole };
+            let seen = SeenRequest { nth, method, target, headers: parts.headers, body, is_whole };
             log.lock().push(seen.clone());
             let answer = script(&seen, &name);
             if let Some(Late(after)) = answer.extensions().get() {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::clock::Instant;
 use crate::registry::bandwidth::BandwidthLimits;
-use crate::registry::body::{BlobBody, BodyProgress, Metered, Taken};
+use crate::registry::body::{BlobBody, BodyProgress, Metered, TransferredBytes};
 use crate::registry::error::{Cause, ProxyFault, RegistryError};
 use crate::registry::redact::{hidden, redacted};
 use crate::registry::tls::{Clients, cause_of};
@@ -50,7 +50,7 @@ pub(super) enum Payload<'a> {
 pub(super) struct BlobPart<'a> {
     pub(super) body: &'a dyn BlobBody,
     pub(super) range: Range<u64>,
-    pub(super) taken: &'a Arc<Taken>,
+    pub(super) taken: &'a Arc<TransferredBytes>,
     pub(super) hold: Duration,
 }
 
@@ -298,7 +298,7 @@ impl Transport {
         let (stall, url) = (self.timeouts.stall, answer.url().clone());
         let secrets = Arc::clone(&self.clients.secrets);
         let failed = move |cause| RegistryError::new("GET", &url, cause).blanked(&secrets);
-        let begin = (answer, Window::new(stall), self.limits.passage());
+        let begin = (answer, StallWindow::new(stall), self.limits.passage());
         let pieces = futures_util::stream::unfold(Some(begin), move |state| {
             let failed = failed.clone();
             async move {
@@ -326,13 +326,13 @@ fn seconds_for(bytes: u64) -> Duration {
 
 /// The present stretch of a body that is read piece by piece: it ends with the time that may pass without anything, or
 /// anew with as many bytes as must come in that time.
-struct Window {
+struct StallWindow {
     stall: Duration,
     start: Instant,
     bytes: u64,
 }
 
-impl Window {
+impl StallWindow {
     fn new(stall: Duration) -> Self {
         Self { stall, start: Instant::now(), bytes: 0 }
     }

@@ -34,13 +34,13 @@ use std::time::Duration;
 
 pub(crate) use self::ledger::{StoredSession, UploadKey, UploadLedger};
 use self::recovery::Then;
-use self::send::Stopped;
+use self::send::InterruptedUpload;
 pub(crate) use self::session::UploadSession;
 
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
 use crate::registry::attempts::Attempts;
-use crate::registry::body::{BlobBody, Taken};
+use crate::registry::body::{BlobBody, TransferredBytes};
 use crate::registry::error::{FailureKind, RegistryError};
 use crate::registry::retry::Trials;
 use crate::registry::transport::{BlobPart, Payload};
@@ -67,7 +67,7 @@ struct Upload<'a> {
     repository: &'a Repository,
     digest: &'a Digest,
     body: &'a dyn BlobBody,
-    taken: Arc<Taken>,
+    taken: Arc<TransferredBytes>,
     hold: Duration,
     bytes_found: u64,
     resumed: u32,
@@ -154,7 +154,7 @@ impl Registry {
             }
             let then = self.after_failure(&upload, &mut session, &stopped, &mut trials).await;
             self.remember();
-            let Stopped { error, .. } = stopped;
+            let InterruptedUpload { error, .. } = stopped;
             match then.inspect_err(|_| session.abandoned())? {
                 Then::Resume => {
                     upload.resumed += 1;

@@ -14,7 +14,7 @@ mod sync;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use bench::{CoreRates, CoreSeconds, DecodeDocument, PushBudget, PushBudgets, Stage};
+pub(crate) use bench::{BenchStep, CoreRates, CoreSeconds, DecodeDocument, PushBudget, PushBudgets};
 pub(crate) use compare::{ChangeVerdict, CompareDocument, FigureChange, LinkChange};
 pub(crate) use history::{HistoryDocument, RunEntry, SiteEntry};
 pub(crate) use inspect::{

@@ -16,13 +16,13 @@ use crate::exit::Exit;
 const LONGEST_START: SignedDuration = SignedDuration::from_hours(24);
 
 /// A report, and the name of its file.
-pub(crate) type Named = (String, Document);
+pub(crate) type NamedReport = (String, Document);
 
 /// Joins the reports of the shards of one run.
 ///
 /// # Errors
 /// They are not the reports of one run, or two have one shard or one site.
-pub(crate) fn merge(mut reports: Vec<Named>) -> Result<Document, Failure> {
+pub(crate) fn merge(mut reports: Vec<NamedReport>) -> Result<Document, Failure> {
     reports.sort_by_key(|(_, report)| shard(report).map(|shard| shard.index));
     let shards = check_shards(&reports)?;
     check_run(&reports)?;
@@ -63,7 +63,7 @@ struct Shards {
 }
 
 /// Each report is of another shard, of as many.
-fn check_shards(reports: &[Named]) -> Result<Shards, Failure> {
+fn check_shards(reports: &[NamedReport]) -> Result<Shards, Failure> {
     let mut shards: Option<Shards> = None;
     for (name, report) in reports {
         let Some(ShardEntry { index, count }) = shard(report) else {
@@ -83,11 +83,11 @@ fn check_shards(reports: &[Named]) -> Result<Shards, Failure> {
 }
 
 /// All are of one version, one file and one run.
-fn check_run(reports: &[Named]) -> Result<(), Failure> {
+fn check_run(reports: &[NamedReport]) -> Result<(), Failure> {
     let sync = |report: &Document| report.sync.clone().unwrap_or_default();
     let Some((first_name, first)) = reports.first() else { return Ok(()) };
     let expected = sync(first);
-    let start = |(name, report): &Named| {
+    let start = |(name, report): &NamedReport| {
         let parsed = report.started.parse::<Timestamp>();
         parsed.map_err(|_| Failure::usage(format!("{name}: {:?} is no time", report.started)))
     };
@@ -109,7 +109,7 @@ fn check_run(reports: &[Named]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_sites(reports: &[Named]) -> Result<(), Failure> {
+fn check_sites(reports: &[NamedReport]) -> Result<(), Failure> {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, report) in reports {
         let deferred = report.deferred.iter().map(|site| site.name.as_str());

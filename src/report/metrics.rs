@@ -25,18 +25,18 @@ use crate::report::event::Sample;
 const SETTLE_EVERY: u64 = 4096;
 
 /// What reading has come to, asked for when metrics are rendered.
-type Reading = Box<dyn Fn() -> (Decoded, Compressed) + Send + Sync>;
+type ReadingTotals = Box<dyn Fn() -> (Decoded, Compressed) + Send + Sync>;
 
 /// The metrics of a run.
 pub(crate) struct Metrics {
     recorder: Recorder,
-    sites: Mutex<Vec<Site>>,
-    reading: OnceLock<Reading>,
+    sites: Mutex<Vec<SiteMetrics>>,
+    reading: OnceLock<ReadingTotals>,
     durations: AtomicU64,
 }
 
 /// The metrics of a site that are written often.
-struct Site {
+struct SiteMetrics {
     name: String,
     sent_bytes: metrics::Counter,
     planned: Option<usize>,
@@ -104,9 +104,9 @@ impl Metrics {
         self.recorder.gauge(&list::RETRY_WAIT, [name]).set(0);
     }
 
-    fn site(&self, name: &str) -> Site {
+    fn site(&self, name: &str) -> SiteMetrics {
         let sent_bytes = self.recorder.counter(&list::SENT_BYTES, [name]);
-        Site { name: name.to_owned(), sent_bytes, planned: None, complete: 0 }
+        SiteMetrics { name: name.to_owned(), sent_bytes, planned: None, complete: 0 }
     }
 
     fn site_ended(&self, outcome: &Outcome, is_complete: bool) {
@@ -127,13 +127,13 @@ impl Metrics {
         self.recorder.gauge(&list::SITE_IMAGES_MISSING, [site]).set(missing as f64);
     }
 
-    fn with(&self, mirror: usize, act: impl FnOnce(&mut Site)) {
+    fn with(&self, mirror: usize, act: impl FnOnce(&mut SiteMetrics)) {
         if let Some(site) = self.sites.lock().get_mut(mirror) {
             act(site);
         }
     }
 
-    fn measured(&self, site: &Site, sample: &Sample) {
+    fn measured(&self, site: &SiteMetrics, sample: &Sample) {
         let name = site.name.as_str();
         let blobs = |outcome, count| self.recorder.counter(&list::BLOBS, [name, outcome]).increment(count);
         match *sample {

@@ -25,7 +25,7 @@ const OF_THE_FILE_SYSTEM: &str = "lost+found";
 
 /// What a folder holds.
 #[derive(Debug, PartialEq, Eq)]
-enum Contents {
+enum RootContents {
     Nothing,
     Store,
     /// A store of a version of layercast that wrote no marker.
@@ -41,10 +41,10 @@ pub(super) fn take(root: &Path) -> Result<File, ServeError> {
     let at = |step: &str| format!("{}: {step}", root.display());
     create_dir_durable(root).map_err(ServeError::io(at("cannot make the folder")))?;
     let is_marked = match contents(root).map_err(ServeError::io(at("cannot read the folder")))? {
-        Contents::Store => true,
-        Contents::Nothing | Contents::Unmarked => false,
-        Contents::Newer(version) => return Err(ServeError::Newer(root.to_owned(), version)),
-        Contents::Foreign(names) => return Err(ServeError::Foreign(root.to_owned(), names)),
+        RootContents::Store => true,
+        RootContents::Nothing | RootContents::Unmarked => false,
+        RootContents::Newer(version) => return Err(ServeError::Newer(root.to_owned(), version)),
+        RootContents::Foreign(names) => return Err(ServeError::Foreign(root.to_owned(), names)),
     };
     if !is_marked {
         mark(root).map_err(ServeError::io(at("cannot mark the folder")))?;
@@ -63,14 +63,14 @@ pub(super) fn take(root: &Path) -> Result<File, ServeError> {
 /// Checks that a folder is a store. Readers need no lock, because the writer replaces files and never changes them.
 pub(super) fn check(root: &Path) -> Result<(), ServeError> {
     match contents(root).map_err(ServeError::io(format!("{}: cannot read the folder", root.display())))? {
-        Contents::Store | Contents::Unmarked => Ok(()),
-        Contents::Nothing => Err(ServeError::NoStore(root.to_owned())),
-        Contents::Newer(version) => Err(ServeError::Newer(root.to_owned(), version)),
-        Contents::Foreign(names) => Err(ServeError::Foreign(root.to_owned(), names)),
+        RootContents::Store | RootContents::Unmarked => Ok(()),
+        RootContents::Nothing => Err(ServeError::NoStore(root.to_owned())),
+        RootContents::Newer(version) => Err(ServeError::Newer(root.to_owned(), version)),
+        RootContents::Foreign(names) => Err(ServeError::Foreign(root.to_owned(), names)),
     }
 }
 
-fn contents(root: &Path) -> io::Result<Contents> {
+fn contents(root: &Path) -> io::Result<RootContents> {
     let mut names: Vec<String> = fs::read_dir(root)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<io::Result<_>>()?;
@@ -82,21 +82,21 @@ fn contents(root: &Path) -> io::Result<Contents> {
         File::open(root.join(MARKER))?.take(64).read_to_string(&mut version)?;
         // Empty: a process was killed between making the file and writing to it.
         return Ok(match version.trim() {
-            "" => Contents::Store,
-            known if known == VERSION.to_string() => Contents::Store,
-            other => Contents::Newer(other.to_owned()),
+            "" => RootContents::Store,
+            known if known == VERSION.to_string() => RootContents::Store,
+            other => RootContents::Newer(other.to_owned()),
         });
     }
     if names.is_empty() {
-        return Ok(Contents::Nothing);
+        return Ok(RootContents::Nothing);
     }
     // Docker's registry has `blobs` and `repositories` too, but nothing beside them.
     if FOLDERS.iter().all(|folder| root.join(folder).is_dir()) {
-        return Ok(Contents::Unmarked);
+        return Ok(RootContents::Unmarked);
     }
     let more = if names.len() > 3 { ", …" } else { "" };
     names.truncate(3);
-    Ok(Contents::Foreign(names.join(", ") + more))
+    Ok(RootContents::Foreign(names.join(", ") + more))
 }
 
 fn mark(root: &Path) -> io::Result<()> {

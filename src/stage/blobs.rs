@@ -18,7 +18,7 @@ const READ_BYTES: usize = 256 << 10;
 
 /// Which file it is, and that nothing about it has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileVersion {
+pub(super) struct BlobFileStamp {
     device: u64,
     inode: u64,
     len: u64,
@@ -26,7 +26,7 @@ pub(super) struct FileVersion {
     ctime: (i64, i64),
 }
 
-impl FileVersion {
+impl BlobFileStamp {
     fn of(facts: &Metadata) -> Self {
         Self {
             device: facts.dev(),
@@ -99,12 +99,12 @@ impl Stage {
         let Some(file) = found(options.read(true).custom_flags(no_links).open(&path))? else {
             return Ok(None);
         };
-        let version = FileVersion::of(&file.metadata()?);
+        let version = BlobFileStamp::of(&file.metadata()?);
         let known = self.contents.lock().blobs.get(digest).copied().flatten();
         if known != Some(version) && (version.len != size || hash(&file, digest, version.len)? != *digest) {
             // Another run may have put the right one there meanwhile.
             let change = self.folder.change()?;
-            let now = found(std::fs::symlink_metadata(&path))?.map(|facts| FileVersion::of(&facts));
+            let now = found(std::fs::symlink_metadata(&path))?.map(|facts| BlobFileStamp::of(&facts));
             if now == Some(version) {
                 remove(&path)?;
             }
@@ -160,7 +160,7 @@ impl Stage {
         let change = self.folder.change()?;
         let file = temporary.file.try_clone()?;
         temporary.put(&path)?;
-        let version = FileVersion::of(&file.metadata()?);
+        let version = BlobFileStamp::of(&file.metadata()?);
         self.took(&change, 0);
         drop(change);
         self.contents.lock().blobs.insert(digest, Some(version));

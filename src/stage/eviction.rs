@@ -6,7 +6,7 @@ use crate::oci::Digest;
 
 /// A bundle of the stage, as far as leaving it is concerned.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct StagedBundle {
     /// A run reads or fills it now.
     pub(super) is_held: bool,
     /// A sites file names it.
@@ -21,7 +21,11 @@ pub(super) struct Candidate {
 /// The bundles that go so that `wanted` bytes become free: those that no sites file names first, then the one that was used
 /// longest ago. What a run holds never goes, nor does a blob that another bundle needs. None where all of that would not do:
 /// nothing is thrown away in vain.
-pub(super) fn choose(bundles: &[Candidate], sizes: &HashMap<Digest, u64>, wanted: u64) -> Option<Vec<usize>> {
+pub(super) fn choose(
+    bundles: &[StagedBundle],
+    sizes: &HashMap<Digest, u64>,
+    wanted: u64,
+) -> Option<Vec<usize>> {
     let mut needed: HashMap<Digest, usize> = HashMap::new();
     for digest in bundles.iter().flat_map(|bundle| &bundle.blobs) {
         *needed.entry(*digest).or_default() += 1;
@@ -56,9 +60,9 @@ mod tests {
         Digest::of(&[number])
     }
 
-    fn bundle(is_held: bool, is_owned: bool, used_at: i64, blobs: &[u8]) -> Candidate {
+    fn bundle(is_held: bool, is_owned: bool, used_at: i64, blobs: &[u8]) -> StagedBundle {
         let blobs = blobs.iter().map(|number| blob(*number)).collect();
-        Candidate { is_held, is_owned, used_at, blobs, own_bytes: 0 }
+        StagedBundle { is_held, is_owned, used_at, blobs, own_bytes: 0 }
     }
 
     fn sizes() -> HashMap<Digest, u64> {
@@ -93,7 +97,7 @@ mod tests {
             bundles in prop::collection::vec((any::<bool>(), any::<bool>(), 0_i64..9, prop::collection::vec(0_u8..20, 0..6)), 0..8),
             wanted in 0_u64..200,
         ) {
-            let bundles: Vec<Candidate> = bundles.iter().map(|(held, owned, at, blobs)| bundle(*held, *owned, *at, blobs)).collect();
+            let bundles: Vec<StagedBundle> = bundles.iter().map(|(held, owned, at, blobs)| bundle(*held, *owned, *at, blobs)).collect();
             if let Some(gone) = choose(&bundles, &sizes(), wanted) {
                 prop_assert!(gone.iter().all(|at| !bundles[*at].is_held));
                 let stay: HashSet<Digest> = bundles.iter().enumerate().filter(|(at, _)| !gone.contains(at))

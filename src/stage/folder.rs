@@ -133,12 +133,12 @@ impl StageFolder {
     }
 
     /// Keeps all others from changing anything until the guard is dropped.
-    pub(super) fn change(&self) -> io::Result<Change<'_>> {
+    pub(super) fn change(&self) -> io::Result<ChangeLock<'_>> {
         let file = self.change.lock();
         let began = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Change(file)),
+                Ok(()) => return Ok(ChangeLock(file)),
                 Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => thread::sleep(LOOK_EVERY),
                 Err(TryLockError::WouldBlock) => {
                     return Err(io::Error::new(
@@ -152,7 +152,11 @@ impl StageFolder {
     }
 
     /// Does something if no other run uses the stage; whether it was done. Only who may change things may ask.
-    pub(super) fn if_alone(&self, _: &Change<'_>, work: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+    pub(super) fn if_alone(
+        &self,
+        _: &ChangeLock<'_>,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<bool> {
         match self.users.try_lock() {
             Ok(()) => {
                 let done = work();
@@ -169,7 +173,7 @@ impl StageFolder {
     }
 
     /// The lock of a bundle, held together with other runs. Only who may change things may take it or remove its file.
-    pub(super) fn hold(&self, _: &Change<'_>, stem: &str) -> io::Result<File> {
+    pub(super) fn hold(&self, _: &ChangeLock<'_>, stem: &str) -> io::Result<File> {
         let path = self.of_bundle(stem, "lock");
         let file = lockable().create(true).truncate(false).open(path)?;
         file.lock_shared()?;
@@ -177,7 +181,7 @@ impl StageFolder {
     }
 
     /// Whether a run holds a bundle.
-    pub(super) fn is_held(&self, _: &Change<'_>, stem: &str) -> bool {
+    pub(super) fn is_held(&self, _: &ChangeLock<'_>, stem: &str) -> bool {
         match lockable().open(self.of_bundle(stem, "lock")) {
             Ok(file) => file.try_lock().is_err(),
             Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -185,7 +189,7 @@ impl StageFolder {
     }
 
     /// Removes all files of a bundle.
-    pub(super) fn forget(&self, _: &Change<'_>, stem: &str) -> io::Result<()> {
+    pub(super) fn forget(&self, _: &ChangeLock<'_>, stem: &str) -> io::Result<()> {
         for ending in ["json", "catalog", "lock"] {
             remove(&self.of_bundle(stem, ending))?;
         }
@@ -295,9 +299,9 @@ pub(super) struct Stamp(Vec<(i64, i64)>);
 
 /// The right to change something.
 #[derive(Debug)]
-pub(super) struct Change<'a>(MutexGuard<'a, File>);
+pub(super) struct ChangeLock<'a>(MutexGuard<'a, File>);
 
-impl Drop for Change<'_> {
+impl Drop for ChangeLock<'_> {
     fn drop(&mut self) {
         // It goes with the process at the latest.
         let _ = self.0.unlock();

@@ -16,15 +16,15 @@ const NAME_KEYS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.im
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Index<'a> {
+struct LayoutIndex<'a> {
     schema_version: u32,
     media_type: &'a str,
-    manifests: Vec<Entry<'a>>,
+    manifests: Vec<LayoutDescriptor<'a>>,
 }
 
 #[derive(Serialize, PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
 #[serde(rename_all = "camelCase")]
-struct Entry<'a> {
+struct LayoutDescriptor<'a> {
     media_type: &'a str,
     digest: Digest,
     size: u64,
@@ -40,7 +40,7 @@ pub(super) fn index(marks: &[&Mark]) -> Vec<u8> {
     let images: Vec<&StagedImage> = marks.iter().flat_map(|mark| &mark.images).collect();
     let mut names: HashMap<&str, Digest> = HashMap::new();
     let mut listed: BTreeSet<Digest> = BTreeSet::new();
-    let mut manifests: Vec<Entry<'_>> = Vec::new();
+    let mut manifests: Vec<LayoutDescriptor<'_>> = Vec::new();
     for image in images.iter().filter(|image| image.subject.is_none()) {
         for annotations in &image.entries {
             let name = NAME_KEYS.iter().find_map(|key| annotations.get(*key));
@@ -58,14 +58,14 @@ pub(super) fn index(marks: &[&Mark]) -> Vec<u8> {
     }
     let mut seen = BTreeSet::new();
     manifests.retain(|entry| seen.insert(*entry));
-    let index = Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
+    let index = LayoutIndex { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
     // Text, numbers and maps of text cannot fail to be written.
     serde_json::to_vec_pretty(&index).unwrap_or_default()
 }
 
-fn entry<'a>(image: &'a StagedImage, annotations: &'a BTreeMap<String, String>) -> Entry<'a> {
+fn entry<'a>(image: &'a StagedImage, annotations: &'a BTreeMap<String, String>) -> LayoutDescriptor<'a> {
     let root = &image.root;
-    Entry { media_type: &root.media_type, digest: root.digest, size: root.size, annotations }
+    LayoutDescriptor { media_type: &root.media_type, digest: root.digest, size: root.size, annotations }
 }
 
 #[cfg(test)]

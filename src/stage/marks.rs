@@ -9,8 +9,8 @@ use std::time::UNIX_EPOCH;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::eviction::{self, Candidate};
-use super::folder::{Change, StageFolder, found, remove, sync_folder};
+use super::eviction::{self, StagedBundle};
+use super::folder::{ChangeLock, StageFolder, found, remove, sync_folder};
 use super::layout;
 use super::mark::{CatalogFile, Mark, StagedImage, StagedLayer};
 use super::{NotStaged, Stage};
@@ -213,7 +213,7 @@ impl Stage {
     }
 
     /// Makes sure that there is room for so much more.
-    pub(super) fn make_room(&self, change: &Change<'_>, size: u64) -> Result<(), NotStaged> {
+    pub(super) fn make_room(&self, change: &ChangeLock<'_>, size: u64) -> Result<(), NotStaged> {
         let over = |stage: &Self| -> io::Result<u64> {
             let taken = stage.limit.map_or(Ok(0), |_| stage.taken())?;
             Ok(stage.limit.map_or(0, |limit| taken.saturating_add(size).saturating_sub(limit)))
@@ -225,14 +225,14 @@ impl Stage {
         }
         let marks = self.marks()?;
         let sizes = self.folder.blobs()?;
-        let candidate = |(stem, mark): &(String, Mark)| Candidate {
+        let candidate = |(stem, mark): &(String, Mark)| StagedBundle {
             is_held: self.folder.is_held(change, stem),
             is_owned: !mark.owners.is_empty(),
             used_at: mark.used_at,
             blobs: mark.blobs(),
             own_bytes: 0,
         };
-        let candidates: Vec<Candidate> = marks.iter().map(candidate).collect();
+        let candidates: Vec<StagedBundle> = marks.iter().map(candidate).collect();
         if let Some(gone) = eviction::choose(&candidates, &sizes, wanted) {
             let gone: Vec<String> = gone.iter().map(|at| marks[*at].0.clone()).collect();
             self.remove_bundles(change, &gone)?;
@@ -247,7 +247,7 @@ impl Stage {
     }
 
     /// Removes bundles with all that no other one needs.
-    fn remove_bundles(&self, change: &Change<'_>, stems: &[String]) -> io::Result<()> {
+    fn remove_bundles(&self, change: &ChangeLock<'_>, stems: &[String]) -> io::Result<()> {
         if stems.is_empty() {
             return Ok(());
         }
@@ -277,7 +277,7 @@ impl Stage {
         Ok(())
     }
 
-    fn write_index(&self, _: &Change<'_>) -> io::Result<()> {
+    fn write_index(&self, _: &ChangeLock<'_>) -> io::Result<()> {
         let marks = self.marks()?;
         let index = layout::index(&marks.iter().map(|(_, mark)| mark).collect::<Vec<_>>());
         let path = self.folder.index();
@@ -327,7 +327,7 @@ impl Stage {
     }
 
     /// This run changed the folder: it takes so much more.
-    pub(super) fn took(&self, _: &Change<'_>, more: u64) {
+    pub(super) fn took(&self, _: &ChangeLock<'_>, more: u64) {
         let stamp = self.folder.stamp();
         let mut contents = self.contents.lock();
         contents.taken = match (contents.taken.take(), stamp) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::catalog_codec::{self, Home, OpenVolume, Unkept};
-use super::identity::{BundleIdentity, FileFacts};
+use super::identity::{BundleIdentity, FileIdentity};
 use super::{State, now, signed};
 use crate::archive::Catalog;
 
@@ -111,11 +111,11 @@ impl State {
                 "SELECT rowid, device, inode, ctime_ns FROM catalogs WHERE key = ?1 AND reader = ?2
                  ORDER BY (device = ?3 AND inode = ?4) DESC, used_at DESC",
             )?;
-            let FileFacts { device, inode, .. } = bundle.file;
+            let FileIdentity { device, inode, .. } = bundle.file;
             let rows = query.query_map(
                 params![bundle.key.to_string(), reader(), device.cast_signed(), inode.cast_signed()],
                 |row| {
-                    let file = FileFacts {
+                    let file = FileIdentity {
                         device: row.get::<_, i64>(1)?.cast_unsigned(),
                         inode: row.get::<_, i64>(2)?.cast_unsigned(),
                         ctime_ns: row.get(3)?,
@@ -125,7 +125,7 @@ impl State {
             )?;
             let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
             // What is remembered of this very file decides, even where that is that it was another then.
-            let same_file = |file: &FileFacts| (file.device, file.inode) == (device, inode);
+            let same_file = |file: &FileIdentity| (file.device, file.inode) == (device, inode);
             let known = rows.first().filter(|(_, file)| same_file(file) || bundle.accepts(*file));
             let Some(&(rowid, _)) = known.filter(|(_, file)| bundle.accepts(*file)) else {
                 return Ok(None);
@@ -157,7 +157,7 @@ impl State {
             self.note(format!("what is in the bundle is not remembered: {}", Unkept::TooLarge));
             return false;
         }
-        let FileFacts { device, inode, ctime_ns } = bundle.file;
+        let FileIdentity { device, inode, ctime_ns } = bundle.file;
         let key = bundle.key.to_string();
         self.write(move |transaction| {
             transaction.execute("DELETE FROM catalogs WHERE reader <> ?1", [reader()])?;

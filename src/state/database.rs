@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::folder;
-use super::schema::{self, Schema, SchemaVersion};
+use super::schema::{self, DatabaseKind, Schema};
 use crate::source::is_remote;
 
 /// A file of the state.
@@ -158,9 +158,9 @@ fn try_open(kind: DatabaseFile, folder: &Path, path: &Path) -> Result<Database, 
         connection.pragma_update(None, "synchronous", "OFF")?;
     }
     match schema::migrate(&mut connection, kind.schema)? {
-        SchemaVersion::Current => Ok(Database { connection, path: path.to_owned(), file: kind, users }),
-        SchemaVersion::Newer(version) => Err(OpenError::Newer(version)),
-        SchemaVersion::Foreign => Err(OpenError::Unusable("it is a database of another program".to_owned())),
+        DatabaseKind::Current => Ok(Database { connection, path: path.to_owned(), file: kind, users }),
+        DatabaseKind::Newer(version) => Err(OpenError::Newer(version)),
+        DatabaseKind::Foreign => Err(OpenError::Unusable("it is a database of another program".to_owned())),
     }
 }
 

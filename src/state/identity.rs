@@ -48,14 +48,14 @@ pub(crate) struct BundleIdentity {
     /// Of size, time of modification and content, as far as it was looked at.
     pub(super) key: Digest,
     /// The very file; all zero for a folder, whose key has it all.
-    pub(super) file: FileFacts,
+    pub(super) file: FileIdentity,
     /// Whether a copy elsewhere is the same bundle.
     pub(super) copies_count: bool,
 }
 
 /// What tells a file from its copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct FileFacts {
+pub(super) struct FileIdentity {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) ctime_ns: i64,
@@ -85,7 +85,7 @@ impl BundleIdentity {
         hasher.update(&facts.mtime_ns.to_le_bytes());
         sample(source.space().as_ref(), facts.size_bytes, &mut hasher)?;
         source.check_unchanged()?;
-        let file = FileFacts { device: facts.device, inode: facts.inode, ctime_ns };
+        let file = FileIdentity { device: facts.device, inode: facts.inode, ctime_ns };
         let copies_count = facts.mtime_ns % SECOND_NS != 0;
         Ok(Some(Self { key: hasher.finish(), file, copies_count }))
     }
@@ -121,12 +121,12 @@ impl BundleIdentity {
                 FolderEntryKind::NotFollowed(what) | FolderEntryKind::Odd(what) => text(b'o', what),
             }
         }
-        Some(Self { key: hasher.finish(), file: FileFacts::default(), copies_count: false })
+        Some(Self { key: hasher.finish(), file: FileIdentity::default(), copies_count: false })
     }
 
     /// A name for what is remembered of this very file: the same whatever becomes of its content's times, another one for a copy.
     pub(crate) fn file_stem(&self) -> String {
-        let FileFacts { device, inode, .. } = self.file;
+        let FileIdentity { device, inode, .. } = self.file;
         Digest::of(format!("{} {device} {inode}", self.key).as_bytes()).hex()[..32].to_owned()
     }
 
@@ -143,7 +143,7 @@ impl BundleIdentity {
     }
 
     /// Whether what was remembered of a file with the same key is of this bundle.
-    pub(super) fn accepts(&self, remembered: FileFacts) -> bool {
+    pub(super) fn accepts(&self, remembered: FileIdentity) -> bool {
         let same_file = (remembered.device, remembered.inode) == (self.file.device, self.file.inode);
         if same_file { remembered.ctime_ns == self.file.ctime_ns } else { self.copies_count }
     }

@@ -66,7 +66,7 @@ impl FromSql for MirrorEnd {
 
 /// Why something is not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Why {
+pub(crate) struct RecordedFailure {
     /// The class of the failure.
     pub class: String,
     /// The failure, in words.
@@ -79,7 +79,7 @@ pub(crate) struct MirrorResult {
     /// How it left it; none of a run that was killed or goes on, and of runs of older versions.
     pub end: Option<MirrorEnd>,
     /// The first reason if it is not complete.
-    pub why: Option<Why>,
+    pub why: Option<RecordedFailure>,
     /// Images that it was to get.
     pub images: u64,
     /// Images that are complete.
@@ -96,7 +96,7 @@ pub(crate) struct MirrorResult {
 
 /// A run as it is remembered. Without an end where the process was killed, or is still at it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Run {
+pub(crate) struct PastRun {
     /// Runs are numbered in the order in which they began.
     pub number: i64,
     /// When it began, in seconds since 1970.
@@ -106,7 +106,7 @@ pub(crate) struct Run {
     /// Its exit code.
     pub exit: Option<u8>,
     /// Why it failed as a whole.
-    pub why: Option<Why>,
+    pub why: Option<RecordedFailure>,
     /// The process.
     pub pid: u32,
     /// The version of the program.
@@ -143,7 +143,7 @@ impl State {
         &self,
         run: RunId,
         exit: Exit,
-        why: Option<Why>,
+        why: Option<RecordedFailure>,
         mirrors: Vec<(String, MirrorResult)>,
     ) {
         self.write(move |transaction| {
@@ -209,7 +209,7 @@ impl State {
     }
 
     /// The last runs, the latest first; of `mirror` alone those that were at it.
-    pub(crate) fn runs(&self, mirror: Option<&str>, limit: u32) -> Vec<Run> {
+    pub(crate) fn runs(&self, mirror: Option<&str>, limit: u32) -> Vec<PastRun> {
         let mirror = mirror.map(str::to_owned);
         self.ask(move |connection| read(connection, mirror.as_deref(), limit)).unwrap_or_default()
     }
@@ -227,7 +227,7 @@ fn forget(transaction: &Transaction<'_>, last: i64, retention: Retention) -> rus
     Ok(())
 }
 
-fn read(connection: &Connection, mirror: Option<&str>, limit: u32) -> rusqlite::Result<Vec<Run>> {
+fn read(connection: &Connection, mirror: Option<&str>, limit: u32) -> rusqlite::Result<Vec<PastRun>> {
     let mut query = connection.prepare(
         "SELECT id, started_at, ended_at, exit, class, message, pid, version, bundle FROM runs
          WHERE ?1 IS NULL OR EXISTS (SELECT 1 FROM run_mirrors WHERE run = id AND mirror = ?1)
@@ -240,7 +240,7 @@ fn read(connection: &Connection, mirror: Option<&str>, limit: u32) -> rusqlite::
     )?;
     let rows = query.query_map(params![mirror, limit], |row| {
         let number: i64 = row.get(0)?;
-        Ok(Run {
+        Ok(PastRun {
             number,
             started_at: row.get(1)?,
             ended_at: row.get(2)?,
@@ -273,7 +273,7 @@ fn result(row: &Row<'_>) -> rusqlite::Result<(String, MirrorResult)> {
 }
 
 /// The class in this column and the message in the next.
-fn why(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Why>> {
+fn why(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<RecordedFailure>> {
     let (class, message): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
-    Ok(class.zip(message).map(|(class, message)| Why { class, message }))
+    Ok(class.zip(message).map(|(class, message)| RecordedFailure { class, message }))
 }

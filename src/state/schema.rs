@@ -144,7 +144,7 @@ const STEPS: &[&str] = &[
 
 /// What kind of file was found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum SchemaVersion {
+pub(super) enum DatabaseKind {
     /// Ours, and now with all steps taken.
     Current,
     /// Of a later version of the program.
@@ -154,25 +154,25 @@ pub(super) enum SchemaVersion {
 }
 
 /// Takes the steps that are missing, all or none. Several processes may try at once.
-pub(super) fn migrate(connection: &mut Connection, schema: Schema) -> rusqlite::Result<SchemaVersion> {
+pub(super) fn migrate(connection: &mut Connection, schema: Schema) -> rusqlite::Result<DatabaseKind> {
     take_steps(connection, schema.application_id, schema.steps)
 }
 
-fn take_steps(connection: &mut Connection, id: i64, steps: &[&str]) -> rusqlite::Result<SchemaVersion> {
+fn take_steps(connection: &mut Connection, id: i64, steps: &[&str]) -> rusqlite::Result<DatabaseKind> {
     let newest = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     let version =
         |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get(0));
     if version(connection)? == newest && is_ours(connection, id)? {
-        return Ok(SchemaVersion::Current);
+        return Ok(DatabaseKind::Current);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 && !is_ours(&transaction, id)? {
-        return Ok(SchemaVersion::Foreign);
+        return Ok(DatabaseKind::Foreign);
     }
     let taken: i64 = version(&transaction)?;
     if taken > newest {
-        return Ok(SchemaVersion::Newer(taken));
+        return Ok(DatabaseKind::Newer(taken));
     }
     for step in &steps[usize::try_from(taken).unwrap_or(0)..] {
         transaction.execute_batch(step)?;
@@ -180,7 +180,7 @@ fn take_steps(connection: &mut Connection, id: i64, steps: &[&str]) -> rusqlite:
     transaction.pragma_update(None, "application_id", id)?;
     transaction.pragma_update(None, "user_version", newest)?;
     transaction.commit()?;
-    Ok(SchemaVersion::Current)
+    Ok(DatabaseKind::Current)
 }
 
 fn is_ours(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
@@ -192,22 +192,22 @@ fn is_ours(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
 mod tests {
     use super::*;
 
-    fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<SchemaVersion> {
+    fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<DatabaseKind> {
         take_steps(connection, APPLICATION_ID, steps)
     }
 
     #[test]
     fn an_older_schema_grows_and_keeps_what_it_holds() {
         let mut connection = Connection::open_in_memory().unwrap();
-        assert_eq!(migrate(&mut connection, &STEPS[..1]).unwrap(), SchemaVersion::Current);
+        assert_eq!(migrate(&mut connection, &STEPS[..1]).unwrap(), DatabaseKind::Current);
         connection
             .execute("INSERT INTO layers VALUES ('sha256:d', 'gzip', 'sha256:b', 7, 'application/x', 1)", [])
             .unwrap();
-        assert_eq!(migrate(&mut connection, STEPS).unwrap(), SchemaVersion::Current);
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), DatabaseKind::Current);
         let size: i64 = connection.query_row("SELECT size FROM layers", [], |row| row.get(0)).unwrap();
         let runs: i64 = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
         assert_eq!((size, runs), (7, 0));
-        assert_eq!(migrate(&mut connection, STEPS).unwrap(), SchemaVersion::Current);
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), DatabaseKind::Current);
     }
 
     #[test]
@@ -245,10 +245,10 @@ mod tests {
         migrate(&mut connection, &newer).unwrap();
         assert_eq!(
             migrate(&mut connection, STEPS).unwrap(),
-            SchemaVersion::Newer(i64::try_from(STEPS.len()).unwrap() + 1)
+            DatabaseKind::Newer(i64::try_from(STEPS.len()).unwrap() + 1)
         );
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE recipes (a)").unwrap();
-        assert_eq!(migrate(&mut connection, STEPS).unwrap(), SchemaVersion::Foreign);
+        assert_eq!(migrate(&mut connection, STEPS).unwrap(), DatabaseKind::Foreign);
     }
 }

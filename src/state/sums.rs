@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::identity::{BundleIdentity, FileFacts};
+use super::identity::{BundleIdentity, FileIdentity};
 use super::{State, now};
 use crate::oci::Digest;
 
@@ -12,7 +12,7 @@ const MAX_SUMS: i64 = 1000;
 impl State {
     /// The sum of a file, if it was taken of this very file and nothing about it changed since. A copy is read itself.
     pub(crate) fn sum(&self, bundle: &BundleIdentity) -> Option<Digest> {
-        let (key, FileFacts { device, inode, ctime_ns }) = (bundle.key.to_string(), bundle.file);
+        let (key, FileIdentity { device, inode, ctime_ns }) = (bundle.key.to_string(), bundle.file);
         let found = self.ask(move |connection| {
             let query =
                 "SELECT sum FROM sums WHERE device = ?1 AND inode = ?2 AND ctime_ns = ?3 AND key = ?4";
@@ -25,7 +25,7 @@ impl State {
     /// Keeps the sum of a file. `bundle` must have been found out before it was taken, and the file must have been seen
     /// unchanged since.
     pub(crate) fn remember_sum(&self, bundle: &BundleIdentity, sum: Digest) {
-        let (key, FileFacts { device, inode, ctime_ns }) = (bundle.key.to_string(), bundle.file);
+        let (key, FileIdentity { device, inode, ctime_ns }) = (bundle.key.to_string(), bundle.file);
         self.write(move |transaction| {
             transaction.execute(
                 "INSERT OR REPLACE INTO sums (device, inode, ctime_ns, key, sum, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

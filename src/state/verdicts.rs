@@ -24,7 +24,7 @@ pub(crate) struct VerdictKey {
 
 /// What a gate said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum GateVerdict {
     /// The tags of the image may move.
     Passed,
     /// They may not.
@@ -36,7 +36,7 @@ pub(crate) enum Verdict {
 
 impl State {
     /// What was said and still counts.
-    pub(crate) fn verdict(&self, key: &VerdictKey) -> Option<Verdict> {
+    pub(crate) fn verdict(&self, key: &VerdictKey) -> Option<GateVerdict> {
         let VerdictKey { gate, mirror, digest } = key.clone();
         let found = self.ask(move |connection| {
             let query = "SELECT words, at FROM gate_verdicts WHERE gate = ?1 AND mirror = ?2 AND digest = ?3";
@@ -44,17 +44,17 @@ impl State {
             connection.query_row(query, params![gate, mirror, digest.to_string()], row).optional()
         });
         match found.flatten()? {
-            (Some(words), _) => Some(Verdict::Refused { words }),
-            (None, at) => (at > now() - PASS_SECONDS).then_some(Verdict::Passed),
+            (Some(words), _) => Some(GateVerdict::Refused { words }),
+            (None, at) => (at > now() - PASS_SECONDS).then_some(GateVerdict::Passed),
         }
     }
 
     /// Keeps it, in place of what was said before.
-    pub(crate) fn remember_verdict(&self, key: VerdictKey, verdict: Verdict) {
+    pub(crate) fn remember_verdict(&self, key: VerdictKey, verdict: GateVerdict) {
         let VerdictKey { gate, mirror, digest } = key;
         let words = match verdict {
-            Verdict::Passed => None,
-            Verdict::Refused { words } => Some(words),
+            GateVerdict::Passed => None,
+            GateVerdict::Refused { words } => Some(words),
         };
         self.write(move |transaction| {
             let old = "DELETE FROM gate_verdicts WHERE words IS NULL AND at <= ?1";

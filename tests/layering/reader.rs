@@ -19,6 +19,8 @@ pub(crate) struct Facts {
     /// Below `src/`, without `.rs`.
     pub(crate) name: String,
     pub(crate) mentions: Vec<Mention>,
+    /// The types, traits and aliases that it defines, with their lines.
+    pub(crate) types: Vec<(String, usize)>,
     pub(crate) lines_without_tests: usize,
 }
 
@@ -35,6 +37,7 @@ struct Reader {
     module: Vec<String>,
     aliases: HashMap<String, Vec<String>>,
     mentions: Vec<Mention>,
+    types: Vec<(String, usize)>,
     test_lines: usize,
 }
 
@@ -150,8 +153,22 @@ fn attributes(item: &syn::Item) -> &[syn::Attribute] {
         syn::Item::Static(item) => &item.attrs,
         syn::Item::Struct(item) => &item.attrs,
         syn::Item::Enum(item) => &item.attrs,
+        syn::Item::Trait(item) => &item.attrs,
+        syn::Item::Type(item) => &item.attrs,
         syn::Item::Macro(item) => &item.attrs,
         _ => &[],
+    }
+}
+
+/// The name of what defines a type, a trait or an alias.
+fn type_name(item: &syn::Item) -> Option<&syn::Ident> {
+    match item {
+        syn::Item::Struct(item) => Some(&item.ident),
+        syn::Item::Enum(item) => Some(&item.ident),
+        syn::Item::Union(item) => Some(&item.ident),
+        syn::Item::Trait(item) => Some(&item.ident),
+        syn::Item::Type(item) => Some(&item.ident),
+        _ => None,
     }
 }
 
@@ -160,9 +177,12 @@ impl<'ast> Visit<'ast> for Reader {
         if is_test(attributes(item)) {
             let span = item.span();
             self.test_lines += span.end().line - span.start().line + 1;
-        } else {
-            visit::visit_item(self, item);
+            return;
         }
+        if let Some(name) = type_name(item) {
+            self.types.push((name.to_string(), name.span().start().line));
+        }
+        visit::visit_item(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
@@ -244,5 +264,5 @@ pub(crate) fn read(name: &str, text: &str, dependencies: &BTreeSet<String>) -> F
     let mut reader = Reader { dependencies, module, aliases, ..Reader::default() };
     reader.visit_file(&file);
     let lines_without_tests = text.lines().count() - reader.test_lines;
-    Facts { name: name.to_owned(), mentions: reader.mentions, lines_without_tests }
+    Facts { name: name.to_owned(), mentions: reader.mentions, types: reader.types, lines_without_tests }
 }

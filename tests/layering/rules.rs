@@ -43,6 +43,27 @@ pub(crate) const MODULES: &[&str] = &[
 /// A file may have this many lines, its tests aside.
 pub(crate) const MAX_LINES: usize = 800;
 
+/// A name that several types may have.
+pub(crate) struct SharedTypeName {
+    name: &'static str,
+    files: Files,
+}
+
+pub(crate) const SHARED_TYPE_NAMES: &[SharedTypeName] = &[
+    // What the flags of one verb are called by everybody who uses clap.
+    SharedTypeName { name: "Args", files: In("cli") },
+    // What is behind the `Arc` of a handle that is cheap to clone.
+    SharedTypeName { name: "Inner", files: Outside("") },
+    // One of the two is built, by the feature `kube`.
+    SharedTypeName { name: "Client", files: In("cluster/api/server") },
+];
+
+impl SharedTypeName {
+    pub(crate) fn allows(&self, name: &str, file: &str) -> bool {
+        self.name == name && self.files.hold(file)
+    }
+}
+
 /// What some files may not name.
 pub(crate) struct Rule {
     pub(crate) files: Files,

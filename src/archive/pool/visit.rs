@@ -11,12 +11,12 @@ use crate::oci::{Descriptor, Digest, Manifest};
 #[derive(Debug, Clone)]
 pub(super) enum Visit {
     Open,
-    Done(Outcome),
+    Done(VisitResult),
 }
 
 /// What was found below a manifest.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Outcome {
+pub(super) struct VisitResult {
     /// How many levels of manifests are below it.
     height: usize,
     pub(super) fault: Option<BundleError>,
@@ -26,10 +26,10 @@ struct Frame {
     key: (Digest, u64),
     manifest: Arc<Manifest>,
     next_child: usize,
-    outcome: Outcome,
+    outcome: VisitResult,
 }
 
-impl Outcome {
+impl VisitResult {
     fn broken(fault: BundleError) -> Self {
         Self { height: 0, fault: Some(fault) }
     }
@@ -73,7 +73,7 @@ impl Pool<'_> {
                 } else {
                     outcome = self.enter(child, &mut stack)?;
                     if outcome.as_ref().is_some_and(|o| depth + o.height > self.reader.limits.index_depth) {
-                        outcome = Some(Outcome::broken(self.too_deep()));
+                        outcome = Some(VisitResult::broken(self.too_deep()));
                     }
                 }
             } else if let Some(mut frame) = stack.pop() {
@@ -95,13 +95,13 @@ impl Pool<'_> {
         &mut self,
         descriptor: &Descriptor,
         stack: &mut Vec<Frame>,
-    ) -> Result<Option<Outcome>, BundleError> {
+    ) -> Result<Option<VisitResult>, BundleError> {
         let key = (descriptor.digest, descriptor.size);
         match self.visits.get(&key) {
             Some(Visit::Done(outcome)) => return Ok(Some(outcome.clone())),
             Some(Visit::Open) => {
                 let cycle = format!("index {} contains itself", descriptor.digest);
-                return Ok(Some(Outcome::broken(BundleError::new(Fault::LimitExceeded, cycle))));
+                return Ok(Some(VisitResult::broken(BundleError::new(Fault::LimitExceeded, cycle))));
             }
             None => {}
         }
@@ -110,12 +110,12 @@ impl Pool<'_> {
                 let blobs = manifest.blobs().count();
                 self.reader.allowance.take_descriptors(manifest.children().len() + blobs)?;
                 self.visits.insert(key, Visit::Open);
-                stack.push(Frame { key, manifest, next_child: 0, outcome: Outcome::default() });
+                stack.push(Frame { key, manifest, next_child: 0, outcome: VisitResult::default() });
                 Ok(None)
             }
             Err(fault) if ends_the_bundle(fault.fault()) => Err(fault),
             Err(fault) => {
-                let outcome = Outcome::broken(fault);
+                let outcome = VisitResult::broken(fault);
                 self.visits.insert(key, Visit::Done(outcome.clone()));
                 Ok(Some(outcome))
             }

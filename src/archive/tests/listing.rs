@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn good() -> Files {
+fn good() -> ArchiveFiles {
     vec![("good.tar".to_owned(), tar_of(&saved("good:1", &["one"])))]
 }
 
 /// What could not be read beside a good archive, as `path: what: why`.
-fn told(files: Files) -> Vec<String> {
+fn told(files: ArchiveFiles) -> Vec<String> {
     let catalog = catalog(&[good(), files].concat());
     assert_eq!(names(&catalog), set(&["docker.io/library/good:1"]));
     // The layers of these tests are no tars.
@@ -17,13 +17,13 @@ fn told(files: Files) -> Vec<String> {
     unreadable.map(|it| format!("{}: {}: {}", it.path, it.what, it.why)).collect()
 }
 
-fn with_manifest(mut files: Files, bytes: &[u8]) -> Files {
+fn with_manifest(mut files: ArchiveFiles, bytes: &[u8]) -> ArchiveFiles {
     let manifest = files.iter_mut().find(|(name, _)| name.ends_with("manifest.json")).unwrap();
     manifest.1 = bytes.to_vec();
     files
 }
 
-fn below(folder: &str, files: Files) -> Files {
+fn below(folder: &str, files: ArchiveFiles) -> ArchiveFiles {
     files.into_iter().map(|(name, bytes)| (format!("{folder}{name}"), bytes)).collect()
 }
 
@@ -49,7 +49,7 @@ fn a_saved_image_whose_manifest_json_is_damaged_is_unreadable() {
         let folder = below("a/", files.clone());
         // What podman, crane and kaniko write has no folder for a layer.
         let flat = |(name, bytes): (String, Vec<u8>)| (name.replace("/layer.tar", ".tar"), bytes);
-        let flat = vec![("a.tar".to_owned(), tar_of(&files.into_iter().map(flat).collect::<Files>()))];
+        let flat = vec![("a.tar".to_owned(), tar_of(&files.into_iter().map(flat).collect::<ArchiveFiles>()))];
         for (kind, files) in [("packed", packed), ("folder", folder), ("flat", flat)] {
             let told = told(files);
             assert!(told.len() == 1 && told[0].contains(why), "{kind}, {why}: {told:?}");

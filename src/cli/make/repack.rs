@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::OutputArgs;
+use super::WrittenBundleArgs;
 use crate::cli::Done;
 use crate::cli::bundle::{self, CostArgs};
 use crate::cli::interrupt::Interrupt;
@@ -18,7 +18,7 @@ pub(in crate::cli) struct Args {
     #[arg(value_name = "PATH", required = true)]
     path: Vec<PathBuf>,
     #[command(flatten)]
-    output: OutputArgs,
+    output: WrittenBundleArgs,
     /// How plain layers of docker-archives are compressed
     #[arg(long, value_enum, default_value_t = LayerCompression::Gzip, value_name = "METHOD")]
     layer_compression: LayerCompression,

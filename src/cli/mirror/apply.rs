@@ -8,12 +8,12 @@ use super::flags::MirrorFlags;
 use crate::cli::Done;
 use crate::cli::cluster_change::{self, HowArgs};
 use crate::cli::output::Output;
-use crate::cluster::api::Server;
-use crate::cluster::api::apply::{Fate, Planned, carry_out, plan, wait};
+use crate::cluster::api::ApiServer;
+use crate::cluster::api::apply::{Fate, PlannedObject, carry_out, plan, wait};
 use crate::cluster::api::manifest;
 use crate::cluster::file::read_text;
 use crate::exit::Exit;
-use crate::node::render::{File, Runtime};
+use crate::node::render::{RenderedFile, Runtime};
 use crate::report::Failure;
 
 /// Bring rendered objects into a Kubernetes cluster, and wait until every node has them
@@ -39,7 +39,7 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     // First, as it is what a build without the feature refuses.
     let runtime = crate::cli::runtime()?;
-    let server = runtime.block_on(Server::new(&args.kubeconfig))?;
+    let server = runtime.block_on(ApiServer::new(&args.kubeconfig))?;
     let (name, text) = match &args.file {
         Some(path) if path == Path::new("-") => ("standard input".to_owned(), stdin()?),
         Some(path) => {
@@ -48,7 +48,7 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
         None => {
             let rendered = args.mirror.render(Runtime::DaemonSet, output)?;
             rendered.notes.iter().for_each(|note| output.note(note));
-            ("the DaemonSet".to_owned(), rendered.files.iter().map(File::text).collect())
+            ("the DaemonSet".to_owned(), rendered.files.iter().map(RenderedFile::text).collect())
         }
     };
     let objects = manifest::parse(&text).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
@@ -86,7 +86,7 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     Ok(Exit::Complete)
 }
 
-fn show(planned: &Planned) -> String {
+fn show(planned: &PlannedObject) -> String {
     let taken = cluster_change::taken(&planned.taken_from);
     match &planned.fate {
         Fate::Created if !planned.tried => {

@@ -17,9 +17,9 @@ use crate::cli::left_out::AcceptArgs;
 use crate::cli::output::Output;
 use crate::cli::rules::{ChoiceArgs, RuleArgs};
 use crate::cli::{Done, left_out};
-use crate::cluster::file::{ClusterMirrors, Expectations, NamedFile};
+use crate::cluster::file::{ClusterMirrors, FileRequirements, NamedFile};
 use crate::exit::Exit;
-use crate::node::check::{self, CheckOptions, Checked, ImageToCheck, MirrorEndpoint, Upstream};
+use crate::node::check::{self, CheckOptions, CheckedImage, ImageToCheck, MirrorEndpoint, UpstreamHosts};
 use crate::node::hosts::{Version, directory};
 use crate::node::render::NodeMirror;
 use crate::report::Failure;
@@ -176,7 +176,7 @@ fn check(
 #[derive(Debug, Serialize, Deserialize)]
 struct CheckReport {
     schema_version: u32,
-    images: Vec<Checked>,
+    images: Vec<CheckedImage>,
     /// By upstream: what in the node's configuration is not as somebody meant it.
     configuration_notes: BTreeMap<String, Vec<String>>,
     left_out: Vec<LeftOut>,
@@ -186,7 +186,7 @@ struct CheckReport {
 }
 
 /// A fail-over is what the configuration promises; it is no failure while the upstream is there.
-fn exit(checked: &[Checked]) -> Exit {
+fn exit(checked: &[CheckedImage]) -> Exit {
     if checked.iter().all(|checked| checked.verdict.is_good()) { Exit::Complete } else { Exit::Incomplete }
 }
 
@@ -219,7 +219,7 @@ impl<'a> NodeView<'a> {
                 args.containerd_version
             ));
         }
-        let read = |path| crate::cli::cluster::read(path, &Expectations::default(), output);
+        let read = |path| crate::cli::cluster::read(path, &FileRequirements::default(), output);
         let node = Self { args, cluster: cluster.map(read).transpose()? };
         node.look_at_files()?;
         Ok(node)
@@ -253,7 +253,7 @@ impl<'a> NodeView<'a> {
     }
 
     /// What the node has for each of the hosts.
-    fn upstreams(&self, names: &BTreeSet<&str>) -> Result<BTreeMap<String, Upstream>, Failure> {
+    fn upstreams(&self, names: &BTreeSet<&str>) -> Result<BTreeMap<String, UpstreamHosts>, Failure> {
         if !self.args.is_given() && self.cluster.is_none() {
             return Err(Failure::usage("nothing is known of the node").hint(
                 "give its hosts tree with --hosts-dir, the mirror with --endpoint and --host, or its cluster's file with --cluster",
@@ -263,19 +263,19 @@ impl<'a> NodeView<'a> {
         names.iter().map(upstream).collect()
     }
 
-    fn upstream(&self, name: &str) -> Result<Upstream, Failure> {
+    fn upstream(&self, name: &str) -> Result<UpstreamHosts, Failure> {
         let version = self.args.containerd_version;
         let mut upstream = if let Some(dirs) = &self.args.hosts_dir {
             let roots = roots(dirs)?;
             let loaded = directory::load(&roots, name, version)
                 .map_err(|error| Failure::usage(format!("--hosts-dir {dirs}: {name}: {error}")))?;
-            Upstream::loaded(name, loaded)
+            UpstreamHosts::loaded(name, loaded)
         } else {
             let endpoints = self.endpoints(name)?;
             // Without a key for gcr.io nobody meant nodes to fall back.
             let can = self.cluster.as_ref().is_none_or(|cluster| cluster.gcr_key_path.is_some());
             let fail_over = endpoints.is_empty() || can && !self.args.no_fallback;
-            let mut upstream = Upstream::behind(name, &endpoints, fail_over, version)
+            let mut upstream = UpstreamHosts::behind(name, &endpoints, fail_over, version)
                 .map_err(|why| Failure::usage(format!("--endpoint {why}")))?;
             upstream.uncovered = endpoints
                 .is_empty()

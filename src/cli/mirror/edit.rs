@@ -7,8 +7,8 @@ use clap::Args;
 use super::named::{self, Look};
 use crate::cli::Done;
 use crate::cli::output::Output;
-use crate::cluster::file::edit::{Change, Edit, EditError, Edited, edit_file};
-use crate::cluster::file::{self, Expectations, RegistryMirror};
+use crate::cluster::file::edit::{Edit, EditError, Edited, EntryEdit, edit_file};
+use crate::cluster::file::{self, FileRequirements, RegistryMirror};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::report::Failure;
@@ -60,18 +60,18 @@ struct PathOrNone {
 }
 
 pub(super) fn endpoint(args: &EndpointArgs, output: &Output) -> Done {
-    edit(&args.place, &Change::Endpoint(args.endpoint.clone()), output)
+    edit(&args.place, &EntryEdit::Endpoint(args.endpoint.clone()), output)
 }
 
 pub(super) fn ca(args: &CaArgs, output: &Output) -> Done {
-    edit(&args.place, &Change::Ca(args.path.path.clone()), output)
+    edit(&args.place, &EntryEdit::Ca(args.path.path.clone()), output)
 }
 
 pub(super) fn credentials(args: &CredentialsArgs, output: &Output) -> Done {
-    edit(&args.place, &Change::Credentials(args.path.path.clone()), output)
+    edit(&args.place, &EntryEdit::Credentials(args.path.path.clone()), output)
 }
 
-fn edit(place: &EntryArgs, change: &Change, output: &Output) -> Done {
+fn edit(place: &EntryArgs, change: &EntryEdit, output: &Output) -> Done {
     let file = place.cluster.display();
     look_at(change, output)?;
     let edited = match edit_file(&place.cluster, &Edit { of: place.of.clone(), change: change.clone() }) {
@@ -95,13 +95,13 @@ fn edit(place: &EntryArgs, change: &Change, output: &Output) -> Done {
 }
 
 /// A file that is here has to be what its place is for; one that is not may be right where it is read.
-fn look_at(change: &Change, output: &Output) -> Result<(), Failure> {
+fn look_at(change: &EntryEdit, output: &Output) -> Result<(), Failure> {
     let (look, hint) = match change {
         // A path that is not whole is refused with the change.
-        Change::Ca(Some(path)) if path.is_absolute() => {
+        EntryEdit::Ca(Some(path)) if path.is_absolute() => {
             (named::ca(path), "give the file with the authority's certificate as PEM")
         }
-        Change::Credentials(Some(path)) if path.is_absolute() => {
+        EntryEdit::Credentials(Some(path)) if path.is_absolute() => {
             (named::pull_credentials(path, ""), "give a docker config.json: docker login writes one")
         }
         _ => return Ok(()),
@@ -115,15 +115,15 @@ fn look_at(change: &Change, output: &Output) -> Result<(), Failure> {
 }
 
 /// The entries of which a change may have made that nodes have no credentials for them.
-fn changed_mirrors(file: &Path, edited: &Edited, change: &Change) -> Vec<RegistryMirror> {
-    let reading = file::parse(file, &edited.after, &Expectations::default());
+fn changed_mirrors(file: &Path, edited: &Edited, change: &EntryEdit) -> Vec<RegistryMirror> {
+    let reading = file::parse(file, &edited.after, &FileRequirements::default());
     let mut mirrors = reading.mirrors.map(|cluster| cluster.mirrors).unwrap_or_default();
     mirrors.retain(|mirror| match change {
-        Change::Endpoint(endpoint) => mirror.endpoint_as_written == *endpoint,
-        Change::Credentials(path) => {
+        EntryEdit::Endpoint(endpoint) => mirror.endpoint_as_written == *endpoint,
+        EntryEdit::Credentials(path) => {
             mirror.pull_credential_config_path.as_ref().map(|file| &file.path) == path.as_ref()
         }
-        Change::Ca(_) => false,
+        EntryEdit::Ca(_) => false,
     });
     mirrors
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::named;
 use crate::cli::output::Output;
-use crate::cluster::file::{ClusterMirrors, Expectations, RegistryMirror};
+use crate::cluster::file::{ClusterMirrors, FileRequirements, RegistryMirror};
 use crate::node::hosts::Version;
-use crate::node::render::{Credentials, NodeMirror, Options, Refused, Rendered, Runtime, render};
+use crate::node::render::{MirrorLogin, NodeMirror, Options, RenderRefusal, Rendered, Runtime, render};
 use crate::registry::{Credential, Proof, credentials};
 use crate::report::Failure;
 use crate::tls::Authorities;
@@ -82,7 +82,7 @@ impl MirrorFlags {
 
     fn mirrors(&self, output: &Output) -> Result<Vec<NodeMirror>, Failure> {
         if let Some(path) = &self.cluster {
-            let cluster = crate::cli::cluster::read(path, &Expectations::default(), output)?;
+            let cluster = crate::cli::cluster::read(path, &FileRequirements::default(), output)?;
             if cluster.mirrors.is_empty() {
                 return Err(Failure::usage(format!(
                     "{}: there are no registryMirrors in it",
@@ -137,12 +137,12 @@ pub(in crate::cli) fn of_cluster(
 }
 
 /// What nodes pull with from the registry at `authority`.
-fn pull_credentials(path: &Path, authority: &str, output: &Output) -> Result<Credentials, Failure> {
+fn pull_credentials(path: &Path, authority: &str, output: &Output) -> Result<MirrorLogin, Failure> {
     let found = credentials::from_file(path, authority)?;
     found.troubles.iter().for_each(|trouble| output.warn(trouble));
     match found.credential.as_ref().map(Credential::proof) {
         Some(Proof::Password { user, password }) => {
-            Ok(Credentials { username: user.clone(), password: password.clone() })
+            Ok(MirrorLogin { username: user.clone(), password: password.clone() })
         }
         Some(_) => {
             let message = format!("{} holds a token for {authority}", path.display());
@@ -170,8 +170,8 @@ fn authorities(path: &Path, output: &Output) -> Result<Authorities, Failure> {
     Ok(authorities)
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<RenderRefusal> for Failure {
+    fn from(refused: RenderRefusal) -> Self {
         Self::usage(refused.to_string()).hint(refused.hint)
     }
 }

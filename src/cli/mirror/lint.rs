@@ -11,7 +11,7 @@ use crate::document::{Finding, Severity};
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::node::hosts::Version;
-use crate::node::lint::disk::{self, Disk, Unreadable};
+use crate::node::lint::disk::{self, Disk, UnreadablePath};
 use crate::node::lint::{LintOptions, lint};
 use crate::report::Failure;
 use crate::units::count;
@@ -97,8 +97,8 @@ fn show(LintReport { files, findings, .. }: &LintReport) -> String {
     out
 }
 
-impl From<Unreadable> for Failure {
-    fn from(error: Unreadable) -> Self {
+impl From<UnreadablePath> for Failure {
+    fn from(error: UnreadablePath) -> Self {
         let failure = Self::usage(error.to_string());
         match error.hint {
             Some(hint) => failure.hint(hint),

@@ -11,7 +11,7 @@ use crate::cli::Done;
 use crate::cli::output::Output;
 use crate::exit::Exit;
 use crate::node::hosts::{FILE_NAME, directory};
-use crate::node::render::{File, Runtime};
+use crate::node::render::{RenderedFile, Runtime};
 use crate::report::Failure;
 
 /// How files begin that this command made.
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(args: &Args, output: &Output) -> Done {
     Ok(Exit::Complete)
 }
 
-fn listing(files: &[File]) -> String {
+fn listing(files: &[RenderedFile]) -> String {
     if let [file] = files {
         return file.text().to_owned();
     }
@@ -71,7 +71,7 @@ fn listing(files: &[File]) -> String {
 }
 
 /// The upstreams that have a `hosts.toml` in the trees that were written to, and got none now.
-fn left_there(folder: &Path, files: &[File]) -> Vec<String> {
+fn left_there(folder: &Path, files: &[RenderedFile]) -> Vec<String> {
     let written: BTreeSet<PathBuf> = files
         .iter()
         .map(|file| folder.join(file.path.trim_start_matches('/')))
@@ -90,7 +90,7 @@ fn left_there(folder: &Path, files: &[File]) -> Vec<String> {
 }
 
 /// What was there before is not replaced unless layercast made it: a node's `config.toml` says more than who its mirrors are.
-fn write(folder: &Path, file: &File) -> Result<PathBuf, Failure> {
+fn write(folder: &Path, file: &RenderedFile) -> Result<PathBuf, Failure> {
     let path = folder.join(file.path.trim_start_matches('/'));
     let is_certificate = path.extension().is_some_and(|extension| extension == "crt");
     if let Ok(before) = std::fs::read(&path)

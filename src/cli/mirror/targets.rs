@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::named;
 use crate::cli::output::Output;
 use crate::cli::{Done, cluster};
-use crate::cluster::file::{ClusterError, ClusterMirrors, Expectations, NamedFile};
+use crate::cluster::file::{ClusterError, ClusterMirrors, FileRequirements, NamedFile};
 use crate::document::{Finding, Severity};
 use crate::exit::Exit;
 use crate::registry::Target;
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let pushed_to = args.pushed_to.iter().map(|text| text.parse()).collect::<Result<Vec<Target>, _>>()?;
-    let expected = Expectations { fallback: args.need_fallback, pushed_to };
+    let expected = FileRequirements { fallback: args.need_fallback, pushed_to };
     let cluster = cluster::read(&args.cluster, &expected, output)?;
     let findings: Vec<Finding> =
         cluster.mirrors.iter().flat_map(|mirror| named::findings(&args.cluster, mirror)).collect();

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::How;
-use super::diff::{Change, object_changes};
-use super::failure::{ApiFailure, Stopped, check_stays};
+use super::diff::{FieldChange, object_changes};
+use super::failure::{ApiFailure, PartialChange, check_stays};
 use super::manifest::Object;
 use super::ready::{RolloutProgress, progress};
 use super::request::{self, Resource};
-use super::server::Server;
+use super::server::ApiServer;
 use super::status::{ApiRefusal, FieldOwner};
 use crate::clock::Instant;
 
@@ -18,7 +18,7 @@ const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// An object, and what would become of it.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedObject {
     object: Object,
     resource: Resource,
     namespace: String,
@@ -38,16 +38,16 @@ pub(crate) enum Fate {
     /// It says so already.
     Unchanged,
     /// These values change, by the word of the server.
-    Changed(Vec<Change>),
+    Changed(Vec<FieldChange>),
 }
 
-impl std::fmt::Display for Planned {
+impl std::fmt::Display for PlannedObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.object.fmt(f)
     }
 }
 
-impl Planned {
+impl PlannedObject {
     /// Where it will be.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
@@ -63,11 +63,11 @@ impl Planned {
 /// # Errors
 /// What would stop it: an unknown kind, another owner, or the server refuses.
 pub(crate) async fn plan(
-    server: &Server,
+    server: &ApiServer,
     objects: Vec<Object>,
     force: bool,
-) -> Result<Vec<Planned>, ApiFailure> {
-    let mut all: Vec<Planned> = Vec::new();
+) -> Result<Vec<PlannedObject>, ApiFailure> {
+    let mut all: Vec<PlannedObject> = Vec::new();
     for object in objects {
         let resource = server.resource(&object.api_version, &object.kind).await?;
         let namespace = object.namespace.clone().unwrap_or_else(|| server.default_namespace.clone());
@@ -80,7 +80,7 @@ pub(crate) async fn plan(
         };
         let in_new = resource.namespaced && is_new(&namespace);
         let (fate, taken_from) = (Fate::Created, Vec::new());
-        let mut planned = Planned { object, resource, namespace, fate, taken_from, tried: false };
+        let mut planned = PlannedObject { object, resource, namespace, fate, taken_from, tried: false };
         let (path, what) = (planned.path(), planned.to_string());
         let live = server.may(request::get(&path), &what).await?;
         check_stays(live.as_ref(), &what)?;
@@ -109,7 +109,11 @@ pub(crate) async fn plan(
 ///
 /// # Errors
 /// The first that is refused; those before it are in.
-pub(crate) async fn carry_out(server: &Server, all: &[Planned], how: How) -> Result<(), Stopped> {
+pub(crate) async fn carry_out(
+    server: &ApiServer,
+    all: &[PlannedObject],
+    how: How,
+) -> Result<(), PartialChange> {
     if how.dry_run {
         return Ok(());
     }
@@ -119,7 +123,7 @@ pub(crate) async fn carry_out(server: &Server, all: &[Planned], how: How) -> Res
             .and_then(|answer| answer.map_err(|refusal| ApiFailure::of(refusal, &planned.to_string())));
         if let Err(failure) = applied {
             let in_already = all[..number].iter().map(ToString::to_string).collect();
-            return Err(Stopped { failure, in_already });
+            return Err(PartialChange { failure, in_already });
         }
     }
     Ok(())
@@ -131,8 +135,8 @@ pub(crate) async fn carry_out(server: &Server, all: &[Planned], how: How) -> Res
 /// # Errors
 /// The time is over, or the DaemonSet is gone.
 pub(crate) async fn wait(
-    server: &Server,
-    all: &[Planned],
+    server: &ApiServer,
+    all: &[PlannedObject],
     timeout: Duration,
 ) -> Result<Vec<(String, u64)>, ApiFailure> {
     let began = Instant::now();
@@ -172,8 +176,8 @@ pub(crate) async fn wait(
 
 /// How far a DaemonSet is, or why that is not known now. It is an error only if it is gone.
 async fn look(
-    server: &Server,
-    planned: &Planned,
+    server: &ApiServer,
+    planned: &PlannedObject,
     what: &str,
     within: Duration,
 ) -> Result<Result<RolloutProgress, ApiFailure>, ApiFailure> {

@@ -1,6 +1,6 @@
 //! `update cluster`: the mirrors of a cluster's file become those of its Cluster resource.
 //!
-//! First everything is read and tried ([`Planned`]), so that it can be shown; then the secrets are brought in, then the
+//! First everything is read and tried ([`PlannedClusterChange`]), so that it can be shown; then the secrets are brought in, then the
 //! Cluster is pointed at them, and only then secrets go that nothing points at any more. Whatever stops it half-way, the
 //! Cluster points at secrets that are there, and the next run goes on. Other runs may be under way at the same time, so
 //! secrets are listed before the clusters that may name them are read, and a secret that another run may have made for
@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::How;
-use super::diff::{Change, changes};
+use super::diff::{FieldChange, changes};
 use super::failure::{ApiFailure, check_stays};
 use super::old::{Old, old};
 use super::owners::owners;
 use super::request::{self, Resource};
 use super::secret::{Secret, selector};
-use super::server::Server;
+use super::server::ApiServer;
 use super::status::FieldOwner;
 use super::wanted::{DesiredState, ResourceVersion, mirrors};
 
@@ -26,7 +26,7 @@ pub(crate) use carry_out::carry_out;
 
 /// What would change.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedClusterChange {
     wanted: DesiredState,
     resource: Resource,
     /// The Cluster as it was shown.
@@ -34,7 +34,7 @@ pub(crate) struct Planned {
     /// The Cluster as it will be, by the word of the server.
     after: Value,
     /// What changes in the Cluster's spec.
-    pub changes: Vec<Change>,
+    pub changes: Vec<FieldChange>,
     /// Whose fields are taken over.
     pub taken_from: Vec<FieldOwner>,
     new_secrets: Vec<New>,
@@ -54,7 +54,7 @@ struct New {
     absent: bool,
 }
 
-impl Planned {
+impl PlannedClusterChange {
     /// Secrets to bring in.
     pub(crate) fn new_secrets(&self) -> impl Iterator<Item = &str> {
         self.new_secrets.iter().map(|new| new.name.as_str())
@@ -75,7 +75,11 @@ impl Planned {
 ///
 /// # Errors
 /// What would stop it: there is no such cluster, somebody else owns the mirrors, or the server refuses.
-pub(crate) async fn plan(server: &Server, wanted: DesiredState, force: bool) -> Result<Planned, ApiFailure> {
+pub(crate) async fn plan(
+    server: &ApiServer,
+    wanted: DesiredState,
+    force: bool,
+) -> Result<PlannedClusterChange, ApiFailure> {
     let resource = server.resource(&wanted.api_version, "Cluster").await?;
     let secrets = Secrets::list(server, &wanted).await?;
     let live = read(server, &resource, &wanted).await?;
@@ -95,7 +99,7 @@ pub(crate) async fn plan(server: &Server, wanted: DesiredState, force: bool) -> 
     let TriedChange { after, taken_from, replaces } = tried;
     // What the server adds by itself, as the defaults of fields, is no change to make.
     let differs = mirrors(&after) != mirrors(&live);
-    Ok(Planned {
+    Ok(PlannedClusterChange {
         changes: changes("spec", &live["spec"], &after["spec"]),
         old_secrets,
         wanted,
@@ -119,7 +123,7 @@ struct TriedChange {
 /// Has the server try the change. If its kind merges the list by endpoint, entries of other managers stay beside ours, and
 /// fields of theirs in ours; what is wanted is the list of the file and no other.
 async fn try_change(
-    server: &Server,
+    server: &ApiServer,
     resource: &Resource,
     wanted: &DesiredState,
     live: &Value,
@@ -151,7 +155,7 @@ async fn try_change(
 
 /// Has the server try a secret; gives whose fields are taken over.
 async fn try_secret(
-    server: &Server,
+    server: &ApiServer,
     secret: &Secret,
     namespace: &str,
     force: bool,
@@ -175,7 +179,7 @@ struct Secrets {
 impl Secrets {
     /// To be listed before clusters are read: a secret that comes in between is then not taken for one that no cluster
     /// names.
-    async fn list(server: &Server, wanted: &DesiredState) -> Result<Self, ApiFailure> {
+    async fn list(server: &ApiServer, wanted: &DesiredState) -> Result<Self, ApiFailure> {
         let path = Resource::secrets().collection(&wanted.namespace);
         let request = request::list_metadata(&path, &selector());
         let (list, at) = server.must_dated(request, "the list of secrets").await?;
@@ -192,7 +196,7 @@ fn named(wanted: &DesiredState) -> String {
 }
 
 /// The Cluster as it is; a 404 is told apart.
-async fn read(server: &Server, resource: &Resource, wanted: &DesiredState) -> Result<Value, ApiFailure> {
+async fn read(server: &ApiServer, resource: &Resource, wanted: &DesiredState) -> Result<Value, ApiFailure> {
     let DesiredState { name, namespace, .. } = wanted;
     let found = server.may(request::get(resource.object(namespace, name)), &named(wanted)).await?;
     match found {
@@ -209,7 +213,7 @@ async fn read(server: &Server, resource: &Resource, wanted: &DesiredState) -> Re
 }
 
 /// A secret as it is in the cluster.
-async fn look(server: &Server, secret: &Secret, namespace: &str) -> Result<Option<Value>, ApiFailure> {
+async fn look(server: &ApiServer, secret: &Secret, namespace: &str) -> Result<Option<Value>, ApiFailure> {
     let path = Resource::secrets().object(namespace, &secret.name);
     let what = format!("Secret {}", secret.name);
     let there = server.may(request::get(path), &what).await?;
@@ -219,7 +223,7 @@ async fn look(server: &Server, secret: &Secret, namespace: &str) -> Result<Optio
 
 /// All clusters of the namespace: each may point at secrets there.
 async fn clusters(
-    server: &Server,
+    server: &ApiServer,
     resource: &Resource,
     wanted: &DesiredState,
 ) -> Result<Vec<Value>, ApiFailure> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// One value that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct FieldChange {
     /// As `spec.nodeConfig.registryMirrors[0].endpoint`.
     pub path: String,
     /// As JSON.
@@ -16,7 +16,7 @@ pub(crate) struct Change {
 }
 
 /// What changes below a path.
-pub(super) fn changes(path: &str, before: &Value, after: &Value) -> Vec<Change> {
+pub(super) fn changes(path: &str, before: &Value, after: &Value) -> Vec<FieldChange> {
     let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
     leaves(path, before, &mut old);
     leaves(path, after, &mut new);
@@ -25,13 +25,13 @@ pub(super) fn changes(path: &str, before: &Value, after: &Value) -> Vec<Change> 
     paths.dedup();
     let change = |path: &String| {
         let (before, after) = (old.get(path).cloned(), new.get(path).cloned());
-        (before != after).then(|| Change { path: path.clone(), before, after })
+        (before != after).then(|| FieldChange { path: path.clone(), before, after })
     };
     paths.into_iter().filter_map(change).collect()
 }
 
 /// The same for whole objects, without what the server writes by itself; what is in secrets is not shown.
-pub(super) fn object_changes(before: &Value, after: &Value) -> Vec<Change> {
+pub(super) fn object_changes(before: &Value, after: &Value) -> Vec<FieldChange> {
     let hides = after["kind"] == "Secret" || before["kind"] == "Secret";
     let mut found = changes("", &stripped(before), &stripped(after));
     for change in &mut found {

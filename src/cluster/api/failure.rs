@@ -98,14 +98,14 @@ pub(crate) enum ApiFailure {
 
 /// A change that ended half-way.
 #[derive(Debug, Clone)]
-pub(crate) struct Stopped {
+pub(crate) struct PartialChange {
     /// What stopped it.
     pub failure: ApiFailure,
     /// Objects that are in already, as `Secret a`.
     pub in_already: Vec<String>,
 }
 
-impl Stopped {
+impl PartialChange {
     /// What the cluster has now.
     pub(crate) fn state(&self) -> Option<String> {
         match (self.in_already.as_slice(), &self.failure) {

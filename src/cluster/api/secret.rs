@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::node::render::Credentials;
+use crate::node::render::MirrorLogin;
 use crate::tls::Authorities;
 
 /// Says that a secret is ours, so that it may be removed when nothing points at it any more.
@@ -42,7 +42,7 @@ impl Secret {
     }
 
     /// Only what the registry itself wants to know: a file may hold the passwords of others too.
-    pub(super) fn pull_credentials(registry: &str, credentials: &Credentials) -> Self {
+    pub(super) fn pull_credentials(registry: &str, credentials: &MirrorLogin) -> Self {
         let password = credentials.password.expose_secret();
         let auth = STANDARD.encode(format!("{}:{password}", credentials.username));
         let config = json!({ "auths": { registry: { "auth": auth } } }).to_string();

@@ -25,7 +25,7 @@ mod kubeconfig;
 
 /// A cluster's API server.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ApiServer {
     client: connection::Client,
     /// Where objects go that name no namespace.
     pub(super) default_namespace: String,
@@ -39,7 +39,7 @@ struct Broken {
     may_pass: bool,
 }
 
-impl Server {
+impl ApiServer {
     /// Makes ready to ask; nothing is sent yet.
     ///
     /// # Errors

@@ -13,15 +13,15 @@ use super::secret::Secret;
 use super::status::{Answer, AnswerMeaning, ApiRefusal, FieldOwner, meaning};
 use super::wanted::{DesiredState, ResourceVersion};
 use super::{How, manifest};
-use crate::cluster::file::{ClusterMirrors, Expectations, parse};
-use crate::node::render::{Credentials, NodeMirror};
+use crate::cluster::file::{ClusterMirrors, FileRequirements, parse};
+use crate::node::render::{MirrorLogin, NodeMirror};
 use crate::tls::Authorities;
 
 const SAMPLE: &str = include_str!("../../../tests/cluster/admin1.yaml");
 const PEM: &str = include_str!("../../../tests/it/support/authority.crt");
 
 fn cluster(text: &str) -> ClusterMirrors {
-    parse(std::path::Path::new(""), text, &Expectations::default()).mirrors.unwrap()
+    parse(std::path::Path::new(""), text, &FileRequirements::default()).mirrors.unwrap()
 }
 
 fn authorities(pem: &str) -> Authorities {
@@ -32,7 +32,7 @@ fn node(ca: Option<&str>, password: Option<&str>) -> NodeMirror {
     let mut node = NodeMirror::new("https://172.18.0.20:5000", &["gcr.io"]).unwrap();
     node.authorities = ca.map(authorities);
     node.credentials =
-        password.map(|word| Credentials { username: "u".to_owned(), password: SecretString::from(word) });
+        password.map(|word| MirrorLogin { username: "u".to_owned(), password: SecretString::from(word) });
     node
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::{ClusterError, Expectations, endpoint, header};
+use super::{ClusterError, FileRequirements, endpoint, header};
 use crate::document::{Entry, Key, Mapping, Node, Position, Scalar, Severity, Style, Value, yaml};
 use crate::error::printable;
 
@@ -21,12 +21,12 @@ pub(crate) struct Edit {
     /// Which entry, by its endpoint; may be left out where there is one only.
     pub of: Option<String>,
     /// What is to change in it.
-    pub change: Change,
+    pub change: EntryEdit,
 }
 
 /// What is to change in an entry of `registryMirrors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum EntryEdit {
     /// `endpoint`. Makes the first entry where there is none.
     Endpoint(String),
     /// `caCertPath`; `None` for a registry whose certificate everybody trusts.
@@ -67,7 +67,7 @@ pub(crate) enum EditError {
     TooMuch,
 }
 
-impl Change {
+impl EntryEdit {
     fn key(&self) -> &'static str {
         match self {
             Self::Endpoint(_) => ENDPOINT,
@@ -164,7 +164,7 @@ pub(crate) fn edit(text: &str, edit: &Edit) -> Result<String, EditError> {
         return Err(EditError::Which("the file has no header to write registryMirrors into".to_owned()));
     };
     let items = root.get(header::MIRRORS).map(Node::items).unwrap_or_default();
-    let new = if items.is_empty() && matches!(edit.change, Change::Endpoint(_)) && edit.of.is_none() {
+    let new = if items.is_empty() && matches!(edit.change, EntryEdit::Endpoint(_)) && edit.of.is_none() {
         let new = add(text, root, &wanted)?;
         add_to(&mut documents, &wanted);
         new
@@ -187,7 +187,7 @@ pub(crate) fn edit(text: &str, edit: &Edit) -> Result<String, EditError> {
 /// What is right by itself may be wrong beside the rest: an endpoint that is there already.
 fn no_worse(old: &str, new: &str) -> Result<(), EditError> {
     let errors = |text| {
-        let reading = super::parse(Path::new(""), text, &Expectations::default());
+        let reading = super::parse(Path::new(""), text, &FileRequirements::default());
         reading.findings.into_iter().filter(|found| found.severity == Severity::Error).collect::<Vec<_>>()
     };
     let (old, new) = (errors(old), errors(new));

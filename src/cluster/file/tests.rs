@@ -4,7 +4,7 @@ const SAMPLE: &str = include_str!("../../../tests/cluster/admin1.yaml");
 const DAMAGED: &str = include_str!("../../../tests/cluster/admin1-damaged.yaml");
 
 fn findings(text: &str) -> Vec<Finding> {
-    parse(Path::new("x.yaml"), text, &Expectations::default()).findings
+    parse(Path::new("x.yaml"), text, &FileRequirements::default()).findings
 }
 
 /// The one finding of a text, as its line, message and fix.
@@ -16,14 +16,17 @@ fn one(text: &str) -> (usize, String, String) {
     (found.line.unwrap(), found.what, found.fix)
 }
 
-fn has_errors(reading: &Reading) -> bool {
+fn has_errors(reading: &ParsedClusterFile) -> bool {
     reading.findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
 #[test]
 fn the_vendors_sample_passes_as_it_stands() {
-    let reading =
-        parse(Path::new("x.yaml"), SAMPLE, &Expectations { fallback: true, ..Expectations::default() });
+    let reading = parse(
+        Path::new("x.yaml"),
+        SAMPLE,
+        &FileRequirements { fallback: true, ..FileRequirements::default() },
+    );
     assert_eq!(reading.findings, []);
     let cluster = reading.mirrors.unwrap();
     assert_eq!((cluster.name.as_str(), cluster.namespace.as_str()), ("admin1", "cluster-admin1"));
@@ -40,7 +43,7 @@ fn the_vendors_sample_passes_as_it_stands() {
 
 #[test]
 fn lost_indentation_is_told_line_by_line() {
-    let reading = parse(Path::new("x.yaml"), DAMAGED, &Expectations::default());
+    let reading = parse(Path::new("x.yaml"), DAMAGED, &FileRequirements::default());
     assert!(has_errors(&reading) && reading.mirrors.is_none());
     let lost: Vec<usize> = reading
         .findings
@@ -119,7 +122,7 @@ fn blank_fields_are_none_and_other_documents_are_nobodys_business() {
         .replace("Path: /root/ca.crt", "Path:")
         .replace("/root/.docker/config.json", "\"\"")
         .replace("\n...", "\n---\napiVersion: baremetal.cluster.gke.io/v1\nkind: NodePool\nspec: {a: ~}");
-    let reading = parse(Path::new("x.yaml"), &text, &Expectations::default());
+    let reading = parse(Path::new("x.yaml"), &text, &FileRequirements::default());
     assert_eq!(reading.findings, []);
     let mirror = &reading.mirrors.unwrap().mirrors[0];
     assert_eq!((&mirror.ca_cert_path, &mirror.pull_credential_config_path), (&None, &None));
@@ -133,8 +136,11 @@ fn fall_back_needs_a_key_only_where_it_is_wanted() {
     );
     let (line, message, fix) = one(&text);
     assert!(line == 3 && message.contains("cannot fall back") && fix.contains("isolated site"), "{message}");
-    let reading =
-        parse(Path::new("x.yaml"), &text, &Expectations { fallback: true, ..Expectations::default() });
+    let reading = parse(
+        Path::new("x.yaml"),
+        &text,
+        &FileRequirements { fallback: true, ..FileRequirements::default() },
+    );
     assert!(has_errors(&reading) && reading.findings[0].fix.contains("gcrKeyPath: /"));
 }
 
@@ -142,7 +148,8 @@ fn fall_back_needs_a_key_only_where_it_is_wanted() {
 fn where_the_bundle_was_pushed_is_where_nodes_look() {
     let check = |pushed: &str| {
         let pushed_to = vec![pushed.parse().unwrap()];
-        parse(Path::new("x.yaml"), SAMPLE, &Expectations { pushed_to, ..Expectations::default() }).findings
+        parse(Path::new("x.yaml"), SAMPLE, &FileRequirements { pushed_to, ..FileRequirements::default() })
+            .findings
     };
     assert_eq!(check("172.18.0.20:5000"), []);
     let found = check("172.18.0.20:5000/test-namespace");
@@ -159,7 +166,7 @@ fn hosts_are_held_against_the_release() {
         let text = SAMPLE
             .replace("ca.crt\n", &format!("ca.crt\n  hosts:\n  - {host}\n"))
             .replace("spec:\n", &format!("spec:\n  anthosBareMetalVersion: {version}\n"));
-        parse(Path::new("x.yaml"), &text, &Expectations::default())
+        parse(Path::new("x.yaml"), &text, &FileRequirements::default())
     };
     assert!(with("1.10.2", "quay.io").findings[0].what.contains("1.11"));
     assert!(with("1.28.0-gke.1", "quay.io:8443").findings[0].what.contains("1.29.300"));
@@ -172,12 +179,12 @@ fn hosts_are_held_against_the_release() {
 fn a_file_is_read_up_to_a_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.yaml");
-    assert!(matches!(read(&path, &Expectations::default()), Err(ClusterError::Io { .. })));
+    assert!(matches!(read(&path, &FileRequirements::default()), Err(ClusterError::Io { .. })));
     std::fs::write(&path, format!("{SAMPLE}# {}\n", "x".repeat(5 << 20))).unwrap();
-    assert!(read(&path, &Expectations::default()).unwrap_err().to_string().contains("MiB"));
+    assert!(read(&path, &FileRequirements::default()).unwrap_err().to_string().contains("MiB"));
     std::fs::write(&path, DAMAGED).unwrap();
-    let said = read(&path, &Expectations::default()).unwrap_err().to_string();
+    let said = read(&path, &FileRequirements::default()).unwrap_err().to_string();
     assert!(said.contains("line 7") && said.contains("more)"), "{said}");
     std::fs::write(&path, SAMPLE).unwrap();
-    assert!(read(&path, &Expectations::default()).is_ok());
+    assert!(read(&path, &FileRequirements::default()).is_ok());
 }

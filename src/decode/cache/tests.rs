@@ -25,7 +25,7 @@ impl PartSet for Counted {
         SIZE as u64
     }
 
-    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
+    fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<DecodeAttempt, BundleError> {
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(now, Ordering::SeqCst);
         self.decoded.fetch_add(1, Ordering::SeqCst);
@@ -38,7 +38,7 @@ impl PartSet for Counted {
         self.buffers.fetch_add(usize::from(out.capacity() < SIZE), Ordering::SeqCst);
         out.clear();
         out.resize(SIZE, u8::try_from(index % 256).unwrap());
-        Ok(Decoded::Whole)
+        Ok(DecodeAttempt::Whole)
     }
 }
 
@@ -225,14 +225,14 @@ impl PartSet for Growing {
         self.0.load(Ordering::SeqCst)
     }
 
-    fn decode(&self, _index: usize, out: &mut Vec<u8>) -> Result<Decoded, BundleError> {
+    fn decode(&self, _index: usize, out: &mut Vec<u8>) -> Result<DecodeAttempt, BundleError> {
         let need = self.need_bytes(0);
         if need < 4 * SIZE as u64 {
             self.0.store(2 * need, Ordering::SeqCst);
-            return Ok(Decoded::NeedsRoom);
+            return Ok(DecodeAttempt::NeedsRoom);
         }
         *out = vec![1; usize::try_from(need).unwrap()];
-        Ok(Decoded::Whole)
+        Ok(DecodeAttempt::Whole)
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::testing::eventually;
 
-fn candidate(digest: &str) -> Candidate {
+fn candidate(digest: &str) -> GatedImage {
     let digest = Digest::of(digest.as_bytes());
-    Candidate {
+    GatedImage {
         image: "gcr.io/team/app:1.0".to_owned(),
         reference: format!("registry.example:5000/ns/team/app@{digest}"),
         digest,

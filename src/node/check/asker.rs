@@ -8,18 +8,18 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::failover::{Failover, Found, HostAnswer, Question, Settled};
-use super::{AskedHost, CheckOptions, Role, Upstream, is_by_name};
+use super::failover::{Failover, HostAnswer, Question, ServedContent, Settled};
+use super::{AskedHost, CheckOptions, Role, UpstreamHosts, is_by_name};
 use crate::oci::{Digest, Repository};
 use crate::registry::{
-    Access as Purpose, Ask, ClientOptions, Credential, FailureKind, Puller, RegistryError, Timeouts, Wanted,
-    credentials,
+    Access as Purpose, Ask, ClientOptions, Credential, FailureKind, PullQuery, Puller, RegistryError,
+    Timeouts, credentials,
 };
 use crate::tls::{Authorities, ClientCertificate};
 
 /// The hosts of one upstream, ready to be asked.
 pub(super) struct Asker<'a> {
-    pub(super) upstream: &'a Upstream,
+    pub(super) upstream: &'a UpstreamHosts,
     hosts: Vec<Line>,
     upstream_down: bool,
     answers: Mutex<Answers>,
@@ -42,7 +42,7 @@ impl<'a> Asker<'a> {
     ///
     /// # Errors
     /// What stops containerd before it asks any host: a file that cannot be read, certificates that are none.
-    pub(super) fn new(upstream: &'a Upstream, settings: &CheckOptions) -> Result<Self, String> {
+    pub(super) fn new(upstream: &'a UpstreamHosts, settings: &CheckOptions) -> Result<Self, String> {
         let line = |host: &AskedHost| -> Result<Line, String> {
             let credential = credential(host, settings)?;
             let has_credential = credential.is_some() || shows_credentials(host);
@@ -90,7 +90,7 @@ impl<'a> Asker<'a> {
     ) -> Result<Digest, String> {
         let line = &self.hosts[by];
         let namespace = line.namespace.as_deref();
-        let found = line.puller.ask(&Ask { repository, wanted: Wanted::Manifest(tag), namespace }).await;
+        let found = line.puller.ask(&Ask { repository, wanted: PullQuery::Manifest(tag), namespace }).await;
         found.map(|found| Digest::of(&found.body)).map_err(|error| format!("{error}, which ends the pull"))
     }
 
@@ -133,13 +133,13 @@ impl<'a> Asker<'a> {
             return HostAnswer::Silence(why.clone());
         }
         let wanted = match question {
-            Question::Tag | Question::Digest(_) => Wanted::Head(reference),
-            Question::Manifest(_) => Wanted::Manifest(reference),
-            Question::Blob(content) => Wanted::Blob(content.digest),
+            Question::Tag | Question::Digest(_) => PullQuery::Head(reference),
+            Question::Manifest(_) => PullQuery::Manifest(reference),
+            Question::Blob(content) => PullQuery::Blob(content.digest),
         };
         let ask = Ask { repository, wanted, namespace: line.namespace.as_deref() };
         match line.puller.ask(&ask).await {
-            Ok(found) => HostAnswer::Found(Found {
+            Ok(found) => HostAnswer::Found(ServedContent {
                 digest: found.digest,
                 size: found.size,
                 media_type: found.media_type,

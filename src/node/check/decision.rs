@@ -9,7 +9,7 @@ use crate::oci::Digest;
 /// What a node would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
-pub(crate) enum Verdict {
+pub(crate) enum PullDecision {
     /// Everything comes from mirrors.
     Mirror {
         /// Who serves something.
@@ -45,15 +45,15 @@ pub(crate) enum Verdict {
 
 /// A verdict on one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Checked {
+pub(crate) struct CheckedImage {
     /// The name: `gcr.io/path:tag` or `gcr.io/path@sha256:…`.
     pub image: String,
     /// What a node would do with it.
     #[serde(flatten)]
-    pub verdict: Verdict,
+    pub verdict: PullDecision,
 }
 
-impl Verdict {
+impl PullDecision {
     /// Its stable name, as in JSON.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -86,7 +86,12 @@ pub(super) struct Other {
 }
 
 /// The verdict on one name. The first question is what the name stands for.
-pub(super) fn verdict(upstream: &str, hosts: &[AskedHost], seen: &[Seen], other: Option<&Other>) -> Verdict {
+pub(super) fn verdict(
+    upstream: &str,
+    hosts: &[AskedHost],
+    seen: &[Seen],
+    other: Option<&Other>,
+) -> PullDecision {
     let mut lost = Vec::new();
     let mut from_upstream = Vec::new();
     let mut from: Vec<String> = Vec::new();
@@ -115,21 +120,21 @@ pub(super) fn verdict(upstream: &str, hosts: &[AskedHost], seen: &[Seen], other:
     let is_mirrored = hosts.iter().any(|host| host.role == Role::Mirror);
     if !lost.is_empty() || resolver.is_none() {
         lost.dedup();
-        return Verdict::Fail { because: lost };
+        return PullDecision::Fail { because: lost };
     }
     if let (Some(other), Some(resolver)) = (other, resolver) {
-        return Verdict::OtherImage {
+        return PullDecision::OtherImage {
             from: resolver.node.authority.clone(),
             found: other.found.to_string(),
             wanted: other.wanted.to_string(),
         };
     }
     if !is_mirrored {
-        return Verdict::NotMirrored { from: upstream.to_owned() };
+        return PullDecision::NotMirrored { from: upstream.to_owned() };
     }
     if from_upstream.is_empty() {
-        return Verdict::Mirror { from };
+        return PullDecision::Mirror { from };
     }
     from_upstream.dedup();
-    Verdict::FailOver { to: upstream.to_owned(), because: from_upstream }
+    PullDecision::FailOver { to: upstream.to_owned(), because: from_upstream }
 }

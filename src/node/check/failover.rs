@@ -25,14 +25,14 @@ pub(super) enum Question {
     /// Whether a digest is a manifest, before it is fetched.
     Digest(Digest),
     /// A manifest, whole.
-    Manifest(Content),
+    Manifest(ContentAddress),
     /// A configuration or a layer.
-    Blob(Content),
+    Blob(ContentAddress),
 }
 
 /// Content as something that points at it describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct ContentAddress {
     pub(super) digest: Digest,
     /// Unknown for the root, where the host did not say it.
     pub(super) size: Option<u64>,
@@ -42,7 +42,7 @@ pub(super) struct Content {
 #[derive(Debug, Clone)]
 pub(super) enum HostAnswer {
     /// 2xx.
-    Found(Found),
+    Found(ServedContent),
     /// Another status, after credentials were shown.
     Status(u16, String),
     /// No answer: no connection, no trust, no credentials that it takes.
@@ -51,7 +51,7 @@ pub(super) enum HostAnswer {
 
 /// A good answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct ServedContent {
     /// The digest it says it has, unread.
     pub(super) digest: Option<String>,
     pub(super) size: Option<u64>,
@@ -72,7 +72,7 @@ pub(super) struct Miss {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Settled {
     /// A host served it, after those before it did not.
-    Served { by: usize, found: Found, misses: Vec<Miss> },
+    Served { by: usize, found: ServedContent, misses: Vec<Miss> },
     /// Nobody did; the last miss is what ended it.
     Ended { misses: Vec<Miss> },
 }
@@ -84,12 +84,12 @@ pub(super) struct Failover {
     waiting: std::vec::IntoIter<usize>,
     asked: Option<usize>,
     misses: Vec<Miss>,
-    served: Option<(usize, Found)>,
+    served: Option<(usize, ServedContent)>,
 }
 
 /// What an answer means for the pull.
 enum Step {
-    Take(Found),
+    Take(ServedContent),
     Next(String),
     End(String),
 }

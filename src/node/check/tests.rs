@@ -5,8 +5,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::decision::{Other, Seen, verdict};
-use super::failover::{Content, Failover, Found, HostAnswer, Question, Settled};
-use super::{MirrorEndpoint, Role, Upstream, Verdict};
+use super::failover::{ContentAddress, Failover, HostAnswer, Question, ServedContent, Settled};
+use super::{MirrorEndpoint, PullDecision, Role, UpstreamHosts};
 use crate::node::hosts::{HostsFile, Version};
 use crate::oci::Digest;
 
@@ -14,21 +14,21 @@ use crate::oci::Digest;
 const USUAL: &str =
     "server = \"https://gcr.io\"\n[host.\"https://m\"]\ncapabilities = [\"pull\", \"resolve\"]\n";
 
-fn upstream(text: &str) -> Upstream {
+fn upstream(text: &str) -> UpstreamHosts {
     let file = HostsFile::parse(text, Version::NEWEST).unwrap();
-    Upstream::new("gcr.io", file.resolve("gcr.io", Path::new("/certs.d/gcr.io"), Version::NEWEST))
+    UpstreamHosts::new("gcr.io", file.resolve("gcr.io", Path::new("/certs.d/gcr.io"), Version::NEWEST))
 }
 
 fn digest() -> Digest {
     Digest::of(b"manifest")
 }
 
-fn content() -> Content {
-    Content { digest: digest(), size: Some(8) }
+fn content() -> ContentAddress {
+    ContentAddress { digest: digest(), size: Some(8) }
 }
 
-fn found() -> Found {
-    Found {
+fn found() -> ServedContent {
+    ServedContent {
         digest: Some(digest().to_string()),
         size: Some(8),
         media_type: crate::oci::media_type::OCI_MANIFEST.to_owned(),
@@ -49,7 +49,7 @@ fn silence() -> HostAnswer {
 }
 
 /// Who was asked, and how it ended. Asking more hosts than there are answers is an error of the test.
-fn settle(upstream: &Upstream, question: Question, answers: &[HostAnswer]) -> (Vec<usize>, Settled) {
+fn settle(upstream: &UpstreamHosts, question: Question, answers: &[HostAnswer]) -> (Vec<usize>, Settled) {
     let (mut failover, mut asked) = (Failover::new(question, &upstream.hosts), Vec::new());
     while let Some(host) = failover.next_host() {
         failover.take(answers[asked.len()].clone());
@@ -86,7 +86,7 @@ fn who_is_asked_after_whom() {
 #[test]
 fn what_a_good_answer_can_have_wrong() {
     let both = upstream(USUAL);
-    let with = |change: fn(&mut Found)| {
+    let with = |change: fn(&mut ServedContent)| {
         let mut found = found();
         change(&mut found);
         HostAnswer::Found(found)
@@ -153,7 +153,7 @@ fn endpoints_alone_are_asked_at_their_address() {
     let endpoint = |url: &str| MirrorEndpoint { url: url.to_owned(), ca: None, pull_credentials: None };
     let behind = |urls: &[&str], fail_over| {
         let endpoints: Vec<_> = urls.iter().map(|url| endpoint(url)).collect();
-        let upstream = Upstream::behind("gcr.io", &endpoints, fail_over, Version::NEWEST)?;
+        let upstream = UpstreamHosts::behind("gcr.io", &endpoints, fail_over, Version::NEWEST)?;
         Ok::<_, String>(
             upstream.hosts.iter().map(|h| h.node.url("gcr.io", "a/b", "manifests", "1")).collect::<Vec<_>>(),
         )
@@ -173,7 +173,7 @@ fn endpoints_alone_are_asked_at_their_address() {
 #[test]
 fn from_answers_to_a_verdict() {
     let both = upstream(USUAL);
-    let judge = |upstream: &Upstream, questions: &[(Question, &[HostAnswer])], other: Option<&Other>| {
+    let judge = |upstream: &UpstreamHosts, questions: &[(Question, &[HostAnswer])], other: Option<&Other>| {
         let seen = questions.iter().map(|(question, answers)| Seen {
             what: "it".to_owned(),
             settled: settle(upstream, *question, answers).1,
@@ -183,9 +183,10 @@ fn from_answers_to_a_verdict() {
     let (tag, blob) = (Question::Tag, Question::Blob(content()));
     let other = Other { found: Digest::of(b"old"), wanted: Digest::of(b"new") };
     let because = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-    let fail_over = |words: &[&str]| Verdict::FailOver { to: "gcr.io".to_owned(), because: because(words) };
-    let fail = |words: &[&str]| Verdict::Fail { because: because(words) };
-    let mirror = Verdict::Mirror { from: vec!["m".to_owned()] };
+    let fail_over =
+        |words: &[&str]| PullDecision::FailOver { to: "gcr.io".to_owned(), because: because(words) };
+    let fail = |words: &[&str]| PullDecision::Fail { because: because(words) };
+    let mirror = PullDecision::Mirror { from: vec!["m".to_owned()] };
 
     assert_eq!(judge(&both, &[(tag, &[yes()]), (blob, &[yes()])], None), mirror);
     // One layer from elsewhere is enough.
@@ -200,7 +201,10 @@ fn from_answers_to_a_verdict() {
     );
     // What is there wins over what ought to be; what does not work at all is said first.
     let old = judge(&both, &[(tag, &[yes()])], Some(&other));
-    assert!(matches!(&old, Verdict::OtherImage { from, .. } if from == "m") && !old.is_good(), "{old:?}");
+    assert!(
+        matches!(&old, PullDecision::OtherImage { from, .. } if from == "m") && !old.is_good(),
+        "{old:?}"
+    );
     assert_eq!(
         judge(&both, &[(tag, &[yes()]), (blob, &[silence(), silence()])], Some(&other)).name(),
         "fail"
@@ -217,10 +221,13 @@ fn from_answers_to_a_verdict() {
     // Two mirrors share the work.
     let two = upstream("[host.\"https://a\"]\n[host.\"https://b\"]\n");
     let shared = judge(&two, &[(tag, &[status(404), yes()]), (blob, &[yes()])], None);
-    assert_eq!(shared, Verdict::Mirror { from: vec!["b".to_owned(), "a".to_owned()] });
+    assert_eq!(shared, PullDecision::Mirror { from: vec!["b".to_owned(), "a".to_owned()] });
     // No mirror at all.
     let direct = upstream("server = \"https://gcr.io\"\n");
-    assert_eq!(judge(&direct, &[(tag, &[yes()])], None), Verdict::NotMirrored { from: "gcr.io".to_owned() });
+    assert_eq!(
+        judge(&direct, &[(tag, &[yes()])], None),
+        PullDecision::NotMirrored { from: "gcr.io".to_owned() }
+    );
     assert_eq!(judge(&direct, &[(tag, &[silence()])], None), fail(&["said nothing"]));
 }
 
@@ -294,7 +301,7 @@ async fn what_images_share_is_asked_for_once() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (here, log, root) = serving_two_tags().await;
     let endpoint = MirrorEndpoint { url: format!("http://{here}"), ca: None, pull_credentials: None };
-    let behind = Upstream::behind("gcr.io", &[endpoint], false, Version::NEWEST).unwrap();
+    let behind = UpstreamHosts::behind("gcr.io", &[endpoint], false, Version::NEWEST).unwrap();
     let settings = CheckOptions {
         upstreams: [("gcr.io".to_owned(), behind)].into(),
         upstream_down: false,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::{StreamExt as _, stream};
 
 use super::asker::Asker;
-use super::decision::{Checked, Other, Seen, Verdict, verdict};
-use super::failover::{Content, Found, Miss, Question, Settled, is_manifest};
+use super::decision::{CheckedImage, Other, PullDecision, Seen, verdict};
+use super::failover::{ContentAddress, Miss, Question, ServedContent, Settled, is_manifest};
 use super::{CheckOptions, Expected, ImageToCheck};
 use crate::oci::manifest::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, Reference, Repository};
@@ -18,7 +18,7 @@ const BLOBS_AT_ONCE: usize = 4;
 /// Checks every image, by tag and by digest. The verdicts come in the order of the images.
 ///
 /// Images of an upstream that `settings` does not have are an error of the caller and get the verdict that they fail.
-pub(crate) async fn run(images: &[ImageToCheck], settings: &CheckOptions) -> Vec<Checked> {
+pub(crate) async fn run(images: &[ImageToCheck], settings: &CheckOptions) -> Vec<CheckedImage> {
     let mut askers: BTreeMap<&str, Result<Asker<'_>, String>> = BTreeMap::new();
     for image in images {
         if let Some(upstream) = settings.upstreams.get(&image.name.host) {
@@ -31,12 +31,12 @@ pub(crate) async fn run(images: &[ImageToCheck], settings: &CheckOptions) -> Vec
         async move {
             let verdict = match asker {
                 Some(Ok(asker)) => Walk { asker, settings, way: &way, seen: Vec::new() }.verdict().await,
-                Some(Err(why)) => Verdict::Fail {
+                Some(Err(why)) => PullDecision::Fail {
                     because: vec![format!("{why}: containerd ends the pull before it asks any host")],
                 },
-                None => Verdict::Fail { because: vec![format!("nothing is known of {}", way.host)] },
+                None => PullDecision::Fail { because: vec![format!("nothing is known of {}", way.host)] },
             };
-            Checked { image: way.to_string(), verdict }
+            CheckedImage { image: way.to_string(), verdict }
         }
     });
     stream::iter(checks).buffered(NAMES_AT_ONCE).collect().await
@@ -44,7 +44,7 @@ pub(crate) async fn run(images: &[ImageToCheck], settings: &CheckOptions) -> Vec
 
 /// One way to ask for an image.
 #[derive(Debug)]
-struct Way {
+struct PullRoute {
     host: String,
     repository: Repository,
     /// A tag or a digest.
@@ -59,16 +59,16 @@ enum By {
     Digest(Digest),
 }
 
-impl std::fmt::Display for Way {
+impl std::fmt::Display for PullRoute {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sign = if matches!(self.by, By::Tag) { ':' } else { '@' };
         write!(f, "{}/{}{sign}{}", self.host, self.repository, self.reference)
     }
 }
 
-fn ways(image: &ImageToCheck) -> Vec<Way> {
+fn ways(image: &ImageToCheck) -> Vec<PullRoute> {
     let Reference { host, repository, tag, digest } = &image.name;
-    let way = |reference: String, by: By| Way {
+    let way = |reference: String, by: By| PullRoute {
         host: host.clone(),
         repository: repository.clone(),
         reference,
@@ -95,12 +95,12 @@ fn ways(image: &ImageToCheck) -> Vec<Way> {
 struct Walk<'a> {
     asker: &'a Asker<'a>,
     settings: &'a CheckOptions,
-    way: &'a Way,
+    way: &'a PullRoute,
     seen: Vec<Seen>,
 }
 
 impl Walk<'_> {
-    async fn verdict(mut self) -> Verdict {
+    async fn verdict(mut self) -> PullDecision {
         let root = self.resolve().await;
         let mut other = None;
         if let Some((root, media_type)) = root {
@@ -111,7 +111,7 @@ impl Walk<'_> {
     }
 
     /// What the name stands for.
-    async fn resolve(&mut self) -> Option<(Content, String)> {
+    async fn resolve(&mut self) -> Option<(ContentAddress, String)> {
         let (question, what) = match self.way.by {
             By::Tag => (Question::Tag, format!("tag {}", self.way.reference)),
             By::Digest(digest) => (Question::Digest(digest), format!("digest {digest}")),
@@ -137,7 +137,7 @@ impl Walk<'_> {
             // Told too little, containerd fetches the manifest from the same host and takes its digest.
             (By::Tag, _) => self.digest_of_tag(by).await,
         };
-        Some((Content { digest: digest?, size: found.size }, found.media_type))
+        Some((ContentAddress { digest: digest?, size: found.size }, found.media_type))
     }
 
     async fn digest_of_tag(&mut self, by: usize) -> Option<Digest> {
@@ -156,7 +156,7 @@ impl Walk<'_> {
     }
 
     /// Everything below the root. Tells if the root is not the expected one.
-    async fn follow(&mut self, root: Content, media_type: &str) -> Option<Other> {
+    async fn follow(&mut self, root: ContentAddress, media_type: &str) -> Option<Other> {
         let mut other = match &self.way.expected {
             Expected::Manifest(wanted) if *wanted != root.digest => {
                 Some(Other { found: root.digest, wanted: *wanted })
@@ -189,7 +189,7 @@ impl Walk<'_> {
         other
     }
 
-    async fn fetch(&mut self, content: Content) -> Option<(usize, Found)> {
+    async fn fetch(&mut self, content: ContentAddress) -> Option<(usize, ServedContent)> {
         let (reference, what) = (content.digest.to_string(), format!("manifest {}", content.digest));
         let settled = self.asker.settle(&self.way.repository, Question::Manifest(content), &reference).await;
         let served = match &settled {
@@ -221,8 +221,8 @@ pub(super) fn is_pulled(child: &Descriptor, wanted: &[String]) -> bool {
     wanted.iter().any(|name| *name == short || *name == long)
 }
 
-fn content_of(descriptor: &Descriptor) -> Content {
-    Content { digest: descriptor.digest, size: Some(descriptor.size) }
+fn content_of(descriptor: &Descriptor) -> ContentAddress {
+    ContentAddress { digest: descriptor.digest, size: Some(descriptor.size) }
 }
 
 /// An image of a docker-archive is known by its configuration and how many layers it has.

@@ -1,7 +1,7 @@
 //! From several files to the one table of plugins that containerd goes on with, by the rules of each line of versions.
 
 use super::tree::{Branch, get, join, replace};
-use super::{FIRST, NEW, OLD, Origin, Stop, Unread, UnreadTable, number};
+use super::{ConfigLocation, FIRST, NEW, OLD, Stop, Unread, UnreadTable, number};
 use crate::document::{Node, Position};
 use crate::node::hosts::Version;
 
@@ -16,14 +16,14 @@ pub(super) struct Merged {
     pub(super) images: Vec<Branch>,
     /// The table of the plugin of 1.x, where it is brought along to [`NEW`].
     pub(super) migrated: Option<Branch>,
-    pub(super) stops: Vec<(Origin, Stop)>,
+    pub(super) stops: Vec<(ConfigLocation, Stop)>,
     pub(super) unread: Vec<UnreadTable>,
-    pub(super) disabled: Option<Origin>,
+    pub(super) disabled: Option<ConfigLocation>,
 }
 
 /// A table `registry` of a plugin in one file.
 struct Table {
-    at: Origin,
+    at: ConfigLocation,
     plugin: String,
     number: u8,
 }
@@ -49,7 +49,7 @@ pub(super) fn merge(files: &[Node], version: Version) -> Merged {
 
 /// Names in lists of plugins that are not whole: `cri` in a file of version 2. 1.x looks at all lists once a file is of version
 /// 2; 2.x completes those of files of version 1, and lets anything with a dot pass.
-fn listed_names(files: &[Node], version: Version) -> Vec<(Origin, Stop)> {
+fn listed_names(files: &[Node], version: Version) -> Vec<(ConfigLocation, Stop)> {
     let is_two = version >= Version::TWO;
     let form = files.iter().map(number).rfind(|said| *said > 0).unwrap_or(1);
     let mut stops = Vec::new();
@@ -60,7 +60,10 @@ fn listed_names(files: &[Node], version: Version) -> Vec<(Origin, Stop)> {
             for (name, at) in names.iter().filter_map(|item| Some((item.text()?, item.at))) {
                 let is_whole = if is_two { name.contains('.') } else { !is_short(name) };
                 if !is_whole {
-                    stops.push((Origin { file, at }, Stop::ListedName { list, name: name.to_owned() }));
+                    stops.push((
+                        ConfigLocation { file, at },
+                        Stop::ListedName { list, name: name.to_owned() },
+                    ));
                 }
             }
         }
@@ -80,7 +83,7 @@ fn tables(files: &[Node]) -> Vec<Table> {
         for plugin in [FIRST, OLD, NEW] {
             let entry = document.at_path(&["plugins", plugin]).and_then(|table| table.entry("registry"));
             found.extend(entry.map(|entry| Table {
-                at: Origin { file, at: entry.key.at },
+                at: ConfigLocation { file, at: entry.key.at },
                 plugin: plugin.to_owned(),
                 number: number(document),
             }));
@@ -94,8 +97,8 @@ fn plugins(document: &Node, index: usize) -> Vec<Branch> {
 }
 
 /// Where a file says its version.
-fn version_at(file: usize, document: &Node) -> Origin {
-    Origin { file, at: document.entry("version").map_or(Position::START, |entry| entry.key.at) }
+fn version_at(file: usize, document: &Node) -> ConfigLocation {
+    ConfigLocation { file, at: document.entry("version").map_or(Position::START, |entry| entry.key.at) }
 }
 
 /// 1.x: the later file's table of a plugin is the table.
@@ -222,12 +225,12 @@ fn two_three(files: &[Node]) -> Merged {
 }
 
 /// The lists of all files count together.
-fn disabled(files: &[Node], version: Version) -> Option<Origin> {
+fn disabled(files: &[Node], version: Version) -> Option<ConfigLocation> {
     let names: &[&str] = if version < Version::TWO { &[OLD] } else { &[OLD, NEW] };
     files.iter().enumerate().find_map(|(file, document)| {
         let listed = document.get("disabled_plugins")?.texts();
         let is_ours = |name: &str| names.contains(&name) || name == FIRST && number(document) < 2;
-        listed.into_iter().find(|(name, _)| is_ours(name)).map(|(_, at)| Origin { file, at })
+        listed.into_iter().find(|(name, _)| is_ours(name)).map(|(_, at)| ConfigLocation { file, at })
     })
 }
 

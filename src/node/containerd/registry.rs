@@ -2,7 +2,7 @@
 
 use super::merge::{Merged, migrate};
 use super::tree::{Branch, get};
-use super::{Effective, Origin, Stop, types};
+use super::{ConfigLocation, Effective, Stop, types};
 use crate::document::Meaning;
 use crate::node::hosts::Version;
 
@@ -11,9 +11,9 @@ pub(crate) const DEFAULT_FOLDERS: &str = "/etc/containerd/certs.d:/etc/docker/ce
 
 /// What is known of registries.
 #[derive(Debug, Default)]
-pub(crate) struct Registry {
+pub(crate) struct ContainerdRegistries {
     /// `config_path` as it is written; it may be blank.
-    pub(crate) config_path: Option<(String, Origin)>,
+    pub(crate) config_path: Option<(String, ConfigLocation)>,
     /// The folders in which it looks for `hosts.toml`.
     pub(crate) folders: Vec<String>,
     /// Whether a list of folders is taken for the name of one: pulls through the transfer service of 2.1 and later.
@@ -33,7 +33,8 @@ pub(super) fn effective(merged: Merged, version: Version) -> Effective {
     let below = |name: &str| get(&table, name).map(|branch| branch.branches().to_vec()).unwrap_or_default();
     let (mirrors, configs) = (below("mirrors"), below("configs"));
     let written = get(&table, "config_path").and_then(|path| Some((path.text()?.to_owned(), path.at)));
-    let is_set = |path: &Option<(String, Origin)>| path.as_ref().is_some_and(|(text, _)| !text.is_empty());
+    let is_set =
+        |path: &Option<(String, ConfigLocation)>| path.as_ref().is_some_and(|(text, _)| !text.is_empty());
     let mut path = written.as_ref().map(|(text, _)| text.clone()).unwrap_or_default();
     let mut is_default = false;
     if version >= Version::DEFAULT_FOLDERS && path.is_empty() {
@@ -61,7 +62,8 @@ pub(super) fn effective(merged: Merged, version: Version) -> Effective {
     let folders =
         if is_one_folder { vec![path.clone()] } else { path.split(':').map(str::to_owned).collect() };
     let folders = folders.into_iter().filter(|folder| !folder.is_empty()).collect();
-    let registry = Registry { config_path: written, folders, is_one_folder, mirrors, configs, table };
+    let registry =
+        ContainerdRegistries { config_path: written, folders, is_one_folder, mirrors, configs, table };
     Effective { stops, unread, registry, disabled }
 }
 

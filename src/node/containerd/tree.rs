@@ -1,13 +1,13 @@
 //! Tables of several files as one tree, in which everything knows the file that it comes from.
 
-use super::Origin;
+use super::ConfigLocation;
 use crate::document::{Node, Value};
 
 /// A key with what stands below it.
 #[derive(Debug, Clone)]
 pub(crate) struct Branch {
     pub(crate) name: String,
-    pub(crate) at: Origin,
+    pub(crate) at: ConfigLocation,
     pub(crate) item: Item,
 }
 
@@ -25,7 +25,7 @@ impl Branch {
         let entries = node.entries().iter();
         let branch = |entry: &crate::document::Entry| Self {
             name: entry.key.name.clone(),
-            at: Origin { file, at: entry.key.at },
+            at: ConfigLocation { file, at: entry.key.at },
             item: match &entry.value.value {
                 Value::Mapping(_) => Item::Table(Self::of_table(&entry.value, file)),
                 _ => Item::Value(entry.value.clone()),

@@ -2,7 +2,7 @@
 //! place ends the reading of the whole.
 
 use super::tree::{Branch, Item};
-use super::{Origin, Stop};
+use super::{ConfigLocation, Stop};
 use crate::document::Node;
 use crate::node::hosts::Version;
 use crate::node::types::Type;
@@ -36,12 +36,12 @@ const TLS: [(&str, Type); 4] = [
 ];
 
 /// Keys at the top of any file: containerd does not start.
-pub(super) fn root(files: &[Node]) -> Vec<(Origin, Stop)> {
+pub(super) fn root(files: &[Node]) -> Vec<(ConfigLocation, Stop)> {
     let wrong = |(file, document): (usize, &Node)| {
         let entries = document.entries().iter().filter_map(move |entry| {
             let (key, wanted) = ROOT.into_iter().find(|(key, _)| *key == entry.key.name)?;
             let stop = Stop::RootType { key: key.to_owned(), wanted: wanted.name() };
-            (!wanted.takes(&entry.value)).then_some((Origin { file, at: entry.key.at }, stop))
+            (!wanted.takes(&entry.value)).then_some((ConfigLocation { file, at: entry.key.at }, stop))
         });
         entries.collect::<Vec<_>>()
     };
@@ -49,8 +49,8 @@ pub(super) fn root(files: &[Node]) -> Vec<(Origin, Stop)> {
 }
 
 /// What stands in the table `registry`: the plugin does not load.
-pub(super) fn registry(registry: &Branch, version: Version) -> Vec<(Origin, Stop)> {
-    let mut reader = Reader { stops: Vec::new() };
+pub(super) fn registry(registry: &Branch, version: Version) -> Vec<(ConfigLocation, Stop)> {
+    let mut reader = TypeChecker { stops: Vec::new() };
     if !reader.is(registry, "registry", Type::Table) {
         return reader.stops;
     }
@@ -81,11 +81,11 @@ pub(super) fn registry(registry: &Branch, version: Version) -> Vec<(Origin, Stop
 }
 
 /// Collects what does not fit.
-struct Reader {
-    stops: Vec<(Origin, Stop)>,
+struct TypeChecker {
+    stops: Vec<(ConfigLocation, Stop)>,
 }
 
-impl Reader {
+impl TypeChecker {
     fn is(&mut self, branch: &Branch, key: &str, wanted: Type) -> bool {
         let fits = match &branch.item {
             Item::Table(_) => wanted == Type::Table,

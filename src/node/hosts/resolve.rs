@@ -12,7 +12,7 @@ use super::{Capability, HostSettings, HostsFile, Version, go};
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     /// Which part of the configuration it comes from.
-    pub origin: Origin,
+    pub origin: HostOrigin,
     /// `https` or `http`.
     pub scheme: String,
     /// Host and port as written.
@@ -35,7 +35,7 @@ pub(crate) struct Host {
 
 /// Which part of the configuration a [`Host`] comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum HostOrigin {
     /// A `[host]` table.
     Table,
     /// The key `server`.
@@ -52,10 +52,10 @@ impl HostsFile {
     /// `folder`, where the file lies. The last one is the server, or the upstream itself.
     pub(crate) fn resolve(&self, upstream: &str, folder: &Path, version: Version) -> Vec<Host> {
         let tables =
-            self.hosts.iter().map(|(url, settings)| host(Origin::Table, url, settings, folder, version));
+            self.hosts.iter().map(|(url, settings)| host(HostOrigin::Table, url, settings, folder, version));
         let mut hosts: Vec<Host> = tables.collect();
         let server = self.server.as_deref().unwrap_or_default();
-        let last = host(Origin::Server, server, &self.root, folder, version);
+        let last = host(HostOrigin::Server, server, &self.root, folder, version);
         hosts.push(if last.authority.is_empty() { last.made_upstream(upstream, version) } else { last });
         hosts
     }
@@ -67,7 +67,7 @@ impl HostsFile {
         client: Vec<(PathBuf, Option<PathBuf>)>,
         version: Version,
     ) -> Vec<Host> {
-        let bare = host(Origin::Upstream, "", &HostSettings::default(), Path::new(""), version);
+        let bare = host(HostOrigin::Upstream, "", &HostSettings::default(), Path::new(""), version);
         vec![Host { ca, client, ..bare }.made_upstream(upstream, version)]
     }
 }
@@ -81,7 +81,7 @@ fn known(version: Version) -> Vec<Capability> {
     Capability::ALL.into_iter().filter(|capability| version >= capability.since()).collect()
 }
 
-fn host(origin: Origin, server: &str, settings: &HostSettings, folder: &Path, version: Version) -> Host {
+fn host(origin: HostOrigin, server: &str, settings: &HostSettings, folder: &Path, version: Version) -> Host {
     let parsed = if server.is_empty() { None } else { go::url(&with_scheme(server)).ok() };
     let (scheme, authority, path) = parsed.map_or_else(Default::default, |url| {
         let path = match (url.path.as_str(), settings.override_path) {
@@ -121,7 +121,7 @@ impl Host {
         let authority = if upstream == "docker.io" { "registry-1.docker.io" } else { upstream };
         let (scheme, unverified) = loopback(upstream);
         Self {
-            origin: Origin::Upstream,
+            origin: HostOrigin::Upstream,
             scheme: scheme.to_owned(),
             authority: authority.to_owned(),
             path: "/v2".to_owned(),

@@ -71,7 +71,7 @@ server = "https://gcr.io"
     let hosts = resolve(text, "gcr.io", NEW);
     assert_eq!(hosts[0].ca, [PathBuf::from("/etc/containerd/certs.d/x/ca.crt")]);
     assert_eq!(hosts[0].capabilities, [Capability::Pull, Capability::Resolve]);
-    assert_eq!((hosts[0].origin, hosts[1].origin), (Origin::Table, Origin::Server));
+    assert_eq!((hosts[0].origin, hosts[1].origin), (HostOrigin::Table, HostOrigin::Server));
     // 1.5 does not know the key: the path gets a second /v2.
     let old = urls(text, "gcr.io", Version::new(1, 5, 18));
     assert_eq!(old[0], "https://172.18.0.20:5000/v2/test-namespace/v2/a/b/manifests/1.0?ns=gcr.io");
@@ -98,7 +98,7 @@ fn paths_are_completed_unless_they_are_told_to_stand() {
 fn the_upstream_comes_last_where_no_server_is_named() {
     let text = "capabilities = [\"push\"]\nca = \"/ca\"\n[host.\"https://m\"]\n";
     let last = resolve(text, "docker.io", OLD).pop().unwrap();
-    assert_eq!(last.origin, Origin::Upstream);
+    assert_eq!(last.origin, HostOrigin::Upstream);
     assert_eq!(
         last.url("docker.io", "library/x", "blobs", "sha256:0"),
         "https://registry-1.docker.io/v2/library/x/blobs/sha256:0"
@@ -196,7 +196,7 @@ fn the_first_directory_that_exists_speaks_alone() {
     let loaded = first("m:5000");
     assert!(loaded.ignored.unwrap().why.contains("unknown capability"));
     assert_eq!(loaded.hosts.len(), 1);
-    assert_eq!(loaded.hosts[0].origin, Origin::Upstream);
+    assert_eq!(loaded.hosts[0].origin, HostOrigin::Upstream);
     assert_eq!(loaded.hosts[0].ca, [one.join("m:5000/ca.crt")]);
     let key = Some(one.join("m:5000/me.key"));
     assert_eq!(loaded.hosts[0].client, [(one.join("m:5000/me.cert"), key)]);

@@ -53,17 +53,17 @@ pub(super) fn candidates(files: &[Node], options: &LintOptions) -> Vec<Version> 
 }
 
 /// Where a finding is.
-type Place = (PathBuf, Option<usize>);
+type FindingLocation = (PathBuf, Option<usize>);
 /// The same, and its rule.
 type FindingKey = (PathBuf, Option<usize>, String);
 /// A finding, and the versions for which it holds.
-type Held = (Finding, Vec<Version>);
+type VersionedFinding = (Finding, Vec<Version>);
 
 /// Joins what was found for each version. What only some of them do is told with their names, and is an error only where each
 /// of the others does something else wrong.
 pub(super) fn join(found: Vec<(Version, Vec<Finding>)>) -> Vec<Finding> {
     let all: Vec<Version> = found.iter().map(|(version, _)| *version).collect();
-    let mut joined: BTreeMap<FindingKey, Held> = BTreeMap::new();
+    let mut joined: BTreeMap<FindingKey, VersionedFinding> = BTreeMap::new();
     for (version, findings) in found {
         for finding in findings {
             let key = (finding.path.clone(), finding.line, finding.rule.to_string());
@@ -83,7 +83,7 @@ pub(super) fn join(found: Vec<(Version, Vec<Finding>)>) -> Vec<Finding> {
         })
     };
     let right: Vec<Version> = all.iter().filter(|version| !is_wrong(version)).copied().collect();
-    let mut places: BTreeMap<Place, Vec<Held>> = BTreeMap::new();
+    let mut places: BTreeMap<FindingLocation, Vec<VersionedFinding>> = BTreeMap::new();
     for ((path, line, _), found) in joined {
         places.entry((path, line)).or_default().push(found);
     }
@@ -93,7 +93,7 @@ pub(super) fn join(found: Vec<(Version, Vec<Finding>)>) -> Vec<Finding> {
 
 /// Different versions may have different words for one mistake at one place: those of most versions are told, and where all
 /// do something wrong, those of the others too.
-fn one_for_each(mut found: Vec<Held>, all: &[Version], all_wrong: bool) -> Vec<Held> {
+fn one_for_each(mut found: Vec<VersionedFinding>, all: &[Version], all_wrong: bool) -> Vec<VersionedFinding> {
     found.sort_by_key(|(_, versions)| std::cmp::Reverse(versions.len()));
     let most = found.first().map_or(0, |(_, versions)| versions.len());
     let mut covered: Vec<Version> = Vec::new();

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::config_set::ConfigSet;
 use super::config_toml::SetFindings;
-use super::{Files, NodePath};
+use super::{NodeFiles, NodePath};
 use crate::document::Severity;
 use crate::node::containerd::{DEFAULT_FOLDERS, Effective, FIRST, NEW, OLD, number};
 use crate::node::hosts::Version;
@@ -22,7 +22,7 @@ pub(super) struct Check<'a> {
     pub(super) effective: &'a Effective,
     pub(super) version: Version,
     pub(super) trees: &'a [&'a NodePath],
-    pub(super) files: &'a dyn Files,
+    pub(super) files: &'a dyn NodeFiles,
 }
 
 /// Whether a tree is, or will be, at a path of its node.

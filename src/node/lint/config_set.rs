@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{FileKind, Files, NodeFile, NodePath};
+use super::{FileKind, NodeFile, NodeFiles, NodePath};
 use crate::document::{Node, Position, toml};
-use crate::node::containerd::{FIRST, NEW, OLD, Origin};
+use crate::node::containerd::{ConfigLocation, FIRST, NEW, OLD};
 
 /// The name of the main file.
 const MAIN: &str = "config.toml";
@@ -22,7 +22,7 @@ pub(super) struct ConfigSet {
     /// Where the main file lies.
     pub(super) place: NodePath,
     /// Imports of a file that is not there.
-    pub(super) missing: Vec<(Origin, String)>,
+    pub(super) missing: Vec<(ConfigLocation, String)>,
     /// Whether files may be imported that nobody has shown: the folder is not there.
     pub(super) has_unseen_imports: bool,
 }
@@ -38,7 +38,7 @@ pub(super) struct ConfigSets {
 }
 
 /// Puts the sets together.
-pub(super) fn gather(sources: &[NodeFile], files: &dyn Files) -> ConfigSets {
+pub(super) fn gather(sources: &[NodeFile], files: &dyn NodeFiles) -> ConfigSets {
     let configs: Vec<&NodeFile> =
         sources.iter().filter(|source| source.kind == FileKind::ConfigToml).collect();
     let mut all = ConfigSets::default();
@@ -76,7 +76,7 @@ pub(super) fn gather(sources: &[NodeFile], files: &dyn Files) -> ConfigSets {
     all
 }
 
-fn imports(file: &NodeFile, path: &Path, files: &dyn Files) -> bool {
+fn imports(file: &NodeFile, path: &Path, files: &dyn NodeFiles) -> bool {
     listed(file)
         .iter()
         .any(|(import, _)| files.matching(&file.path, import).iter().any(|found| found == path))
@@ -93,7 +93,7 @@ fn listed(file: &NodeFile) -> Vec<(String, Position)> {
 }
 
 impl ConfigSet {
-    fn gather(main: &NodeFile, sources: &[NodeFile], files: &dyn Files) -> Self {
+    fn gather(main: &NodeFile, sources: &[NodeFile], files: &dyn NodeFiles) -> Self {
         let mut set = Self {
             files: vec![main.clone()],
             parsed: Vec::new(),
@@ -107,14 +107,21 @@ impl ConfigSet {
             let Ok(document) = toml::read(&file.text) else { return set };
             set.parsed.push(document);
             for (import, at) in listed(&file) {
-                set.import(&file, Origin { file: next, at }, &import, sources, files);
+                set.import(&file, ConfigLocation { file: next, at }, &import, sources, files);
             }
             next += 1;
         }
         set
     }
 
-    fn import(&mut self, by: &NodeFile, at: Origin, import: &str, sources: &[NodeFile], files: &dyn Files) {
+    fn import(
+        &mut self,
+        by: &NodeFile,
+        at: ConfigLocation,
+        import: &str,
+        sources: &[NodeFile],
+        files: &dyn NodeFiles,
+    ) {
         let found = files.matching(&by.path, import);
         if found.is_empty() {
             let own = by.path.parent().unwrap_or(Path::new("/"));

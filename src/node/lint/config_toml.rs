@@ -13,9 +13,11 @@ mod unread;
 use std::path::Path;
 
 use super::config_set::ConfigSet;
-use super::{FileFindings, Files, NodeFile};
+use super::{FileFindings, NodeFile, NodeFiles};
 use crate::document::{Finding, Severity, toml};
-use crate::node::containerd::{Effective, FIRST, NEW, OLD, Origin, Registry, Stop, UnreadTable};
+use crate::node::containerd::{
+    ConfigLocation, ContainerdRegistries, Effective, FIRST, NEW, OLD, Stop, UnreadTable,
+};
 use crate::node::hosts::Version;
 
 pub(super) use registry::{check_address, check_endpoint};
@@ -50,11 +52,11 @@ impl<'a> SetFindings<'a> {
         &mut self.files[file]
     }
 
-    fn error(&mut self, rule: &'static str, at: Origin, words: [String; 3]) {
+    fn error(&mut self, rule: &'static str, at: ConfigLocation, words: [String; 3]) {
         self.of(at.file).error(rule, at.at, words);
     }
 
-    fn warning(&mut self, rule: &'static str, at: Origin, words: [String; 3]) {
+    fn warning(&mut self, rule: &'static str, at: ConfigLocation, words: [String; 3]) {
         self.of(at.file).warning(rule, at.at, words);
     }
 
@@ -63,7 +65,7 @@ impl<'a> SetFindings<'a> {
     }
 
     /// `line 4`, or `line 4 of FILE` for another file than `seen_from`.
-    fn line(&self, at: Origin, seen_from: Origin) -> String {
+    fn line(&self, at: ConfigLocation, seen_from: ConfigLocation) -> String {
         let line = format!("line {}", at.at.line);
         if at.file == seen_from.file { line } else { format!("{line} of {}", self.set.name(at.file)) }
     }
@@ -74,7 +76,7 @@ pub(super) fn check(
     findings: &mut SetFindings<'_>,
     effective: &Effective,
     version: Version,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) -> bool {
     for (at, stop) in &effective.stops {
         // Told of with what is misplaced, for all versions.
@@ -130,7 +132,7 @@ fn check_misplaced(findings: &mut SetFindings<'_>) -> bool {
     found
 }
 
-fn check_list(findings: &mut SetFindings<'_>, registry: &Registry) {
+fn check_list(findings: &mut SetFindings<'_>, registry: &ContainerdRegistries) {
     let Some((path, at)) = &registry.config_path else { return };
     let words = [
         format!("config_path is a list of several folders, {path}"),

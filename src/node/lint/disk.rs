@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Certificate, DirEntry, FileKind, Files, LintOptions, NodeFile, NodePath, objects};
+use super::{Certificate, DirEntry, FileKind, LintOptions, NodeFile, NodeFiles, NodePath, objects};
 use crate::document;
 use crate::node::hosts::FILE_NAME;
 use crate::{small_file, tls};
@@ -21,7 +21,7 @@ const MAX_FILES: usize = 20_000;
 /// Why a path cannot be looked at.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {why}", path.display())]
-pub(crate) struct Unreadable {
+pub(crate) struct UnreadablePath {
     /// The path.
     pub path: PathBuf,
     why: String,
@@ -29,15 +29,15 @@ pub(crate) struct Unreadable {
     pub hint: Option<&'static str>,
 }
 
-fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Unreadable {
-    Unreadable { path: path.to_owned(), why: why.to_string(), hint: None }
+fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> UnreadablePath {
+    UnreadablePath { path: path.to_owned(), why: why.to_string(), hint: None }
 }
 
 /// The files that runtimes would read at `paths`. A folder is searched; a file that is named must be one of them.
 ///
 /// # Errors
 /// When something cannot be read, or a file is none that is known.
-pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<NodeFile>, Unreadable> {
+pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<NodeFile>, UnreadablePath> {
     let mut sources = Vec::new();
     for path in paths {
         let data = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
@@ -46,7 +46,7 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<NodeFile>, Unreadable> {
             search(path, 0, &mut left, &mut sources)?;
             continue;
         }
-        let source = read(path)?.ok_or_else(|| Unreadable {
+        let source = read(path)?.ok_or_else(|| UnreadablePath {
             hint: Some(KNOWN),
             ..unreadable(path, &"not a file that tells a node of mirrors")
         })?;
@@ -62,13 +62,13 @@ fn search(
     depth: usize,
     left: &mut usize,
     found: &mut Vec<NodeFile>,
-) -> Result<(), Unreadable> {
+) -> Result<(), UnreadablePath> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let mut entries = entries.map_err(|error| unreadable(folder, &error))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        *left = left.checked_sub(1).ok_or_else(|| Unreadable {
+        *left = left.checked_sub(1).ok_or_else(|| UnreadablePath {
             hint: Some("name the folders of the runtimes, as /etc/containerd"),
             ..unreadable(folder, &"too many files to search")
         })?;
@@ -88,7 +88,7 @@ fn search(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Option<NodeFile>, Unreadable> {
+fn read(path: &Path) -> Result<Option<NodeFile>, UnreadablePath> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let in_tree = path.ancestors().skip(1).take(2).any(|folder| folder.ends_with("certs.d"));
     let within = |folder: &str| path.parent().is_some_and(|parent| parent.ends_with(folder));
@@ -162,7 +162,7 @@ impl Disk {
     }
 }
 
-impl Files for Disk {
+impl NodeFiles for Disk {
     fn authorities(&self, file: &Path, path: &Path) -> Certificate {
         looked_at(tls::Authorities::read(&self.here(file, &clean(path))).map(drop), path)
     }

@@ -9,13 +9,13 @@ use std::path::Path;
 
 use secrecy::ExposeSecret as _;
 
-use super::{FileFindings, Files, LintOptions, tree, url};
+use super::{FileFindings, LintOptions, NodeFiles, tree, url};
 use crate::document::{Node, Position, toml};
 use crate::node::hosts::{
-    self, Capability, Host, HostSettings, HostsFile, Ignored, Origin, Version, directory,
+    self, Capability, Host, HostOrigin, HostSettings, HostsFile, Ignored, Version, directory,
 };
 
-pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, files: &dyn Files) {
+pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, files: &dyn NodeFiles) {
     let source = findings.source;
     let version = options.containerd.unwrap_or(Version::NEWEST);
     let (file, faults) = HostsFile::parse_all(&source.text, version);
@@ -50,10 +50,10 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
     let mut garbled = false;
     for (number, host) in hosts.iter().enumerate() {
         let HostTable { node, url, settings } = HostTable::of(&document, &file, number);
-        let at = if host.origin == Origin::Server { position_of(&document, "server") } else { node.at };
-        if host.origin != Origin::Upstream {
+        let at = if host.origin == HostOrigin::Server { position_of(&document, "server") } else { node.at };
+        if host.origin != HostOrigin::Upstream {
             if path::is_garbled(findings, at, url, host, upstream.as_deref()) {
-                garbled |= host.origin == Origin::Server;
+                garbled |= host.origin == HostOrigin::Server;
                 continue;
             }
             // A value that is neither true nor false is told of as that.
@@ -64,7 +64,7 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
                 findings.plain_http(at, &url::parts(url).shown());
             }
         }
-        if host.origin == Origin::Table {
+        if host.origin == HostOrigin::Table {
             capabilities(findings, node, host);
         }
         if host.skip_verify && node.get("skip_verify").is_some_and(Node::is_true) {
@@ -178,7 +178,7 @@ fn header(findings: &mut FileFindings<'_>, node: &Node, host: &Host) {
     }
     let at = position_of(node, "header");
     findings.readable_password(at);
-    if host.origin == Origin::Upstream {
+    if host.origin == HostOrigin::Upstream {
         findings.error(
             "credentials-to-upstream",
             at,

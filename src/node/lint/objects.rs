@@ -13,7 +13,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{FileFindings, FileKind, Files, LintOptions, NodeFile, hosts_toml, url};
+use super::{FileFindings, FileKind, LintOptions, NodeFile, NodeFiles, hosts_toml, url};
 use crate::document::{Entry, Finding, Node, Position, json, toml, yaml};
 use crate::node::containerd::{NEW, OLD};
 
@@ -37,7 +37,7 @@ pub(super) fn is_one(text: &str) -> bool {
         || text.contains("[host.") && (says("kind: Secret") || says("kind: ConfigMap"))
 }
 
-pub(super) fn check(source: &NodeFile, options: &LintOptions, files: &dyn Files) -> Vec<Finding> {
+pub(super) fn check(source: &NodeFile, options: &LintOptions, files: &dyn NodeFiles) -> Vec<Finding> {
     let mut findings = FileFindings::new(source);
     let documents = match yaml::read(&source.text) {
         Ok(documents) => documents,
@@ -117,7 +117,7 @@ fn carried(
     findings: &mut FileFindings<'_>,
     document: &Node,
     options: &LintOptions,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) -> Vec<Finding> {
     let is_secret = document.get("kind").and_then(Node::text) == Some("Secret");
     let mut contents: Vec<(&str, Cow<'_, str>, Position)> = Vec::new();
@@ -168,7 +168,7 @@ fn inside(
     at: Position,
     label: &str,
     options: &LintOptions,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) -> Vec<Finding> {
     let mut findings = FileFindings::new(written);
     hosts_toml::check(&mut findings, options, files);

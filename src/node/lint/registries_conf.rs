@@ -14,7 +14,7 @@ mod types;
 
 pub(super) use drop_ins::check as check_drop_ins;
 
-use place::Place;
+use place::FileRole;
 
 use super::{FileFindings, LintOptions, url};
 use crate::document::{Entry, Key, Node, Position, Severity, nearest, toml};
@@ -39,12 +39,12 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions) {
             return findings.error("not-toml", error.at, [error.message, REFUSED.to_owned(), error.fix]);
         }
     };
-    let place = Place::of(&findings.source.path);
-    if let Place::Unread(why) = place {
+    let place = FileRole::of(&findings.source.path);
+    if let FileRole::Unread(why) = place {
         place::unread(findings, why);
     }
     types::check(findings, &document);
-    first_form::check(findings, &document, place == Place::DropIn, options);
+    first_form::check(findings, &document, place == FileRole::DropIn, options);
     for Entry { key: Key { name, at, .. }, .. } in document.entries() {
         if !TOP_KEYS.contains(&name.as_str()) && name != "registries" {
             unknown(findings, *at, name, &TOP_KEYS);

@@ -10,13 +10,13 @@ mod shape;
 
 use std::path::Path;
 
-use super::{FileFindings, Files, LintOptions};
+use super::{FileFindings, LintOptions, NodeFiles};
 use crate::document::{Entry, Key, Node, Position, nearest, yaml};
 
 const STOPS: &str = "the node's k3s or RKE2 does not start again";
 const NAME: &str = "registries.yaml";
 
-pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, files: &dyn Files) {
+pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, files: &dyn NodeFiles) {
     place(findings);
     let documents = match yaml::read(&findings.source.text) {
         Ok(documents) => documents,

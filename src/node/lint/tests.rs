@@ -13,12 +13,12 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 
 use crate::document::{Node, toml, yaml};
-use crate::node::render::{Credentials, NodeMirror, Options, Rendered, Runtime, render};
+use crate::node::render::{MirrorLogin, NodeMirror, Options, Rendered, Runtime, render};
 
 fn rendered(runtime: Runtime, username: &str, password: &str) -> Rendered {
     let mut mirror = NodeMirror::new("https://m:5000/v2/ns", &["gcr.io"]).unwrap();
     let password = SecretString::from(password);
-    mirror.credentials = Some(Credentials { username: username.to_owned(), password });
+    mirror.credentials = Some(MirrorLogin { username: username.to_owned(), password });
     render(runtime, &mirror, &Options::default()).unwrap()
 }
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::config_set::ConfigSets;
 use super::config_toml;
-use super::{Certificate, DirEntry, FileKind, Files, LintOptions, NodeFile, NodePath, url};
+use super::{Certificate, DirEntry, FileKind, LintOptions, NodeFile, NodeFiles, NodePath, url};
 use crate::document::{Finding, Findings, Severity, toml};
-use crate::node::hosts::{FILE_NAME, HostsFile, Origin, Version, directory, split_port};
+use crate::node::hosts::{FILE_NAME, HostOrigin, HostsFile, Version, directory, split_port};
 use crate::units;
 
 /// What trees are called, wherever they lie.
@@ -25,11 +25,11 @@ fn is_put_aside(name: &str) -> bool {
 
 /// All trees that were found.
 pub(super) struct Trees<'a> {
-    trees: Vec<Tree<'a>>,
+    trees: Vec<HostsTree<'a>>,
 }
 
 /// What one tree holds.
-struct Tree<'a> {
+struct HostsTree<'a> {
     place: NodePath,
     root: PathBuf,
     /// Each directory's file.
@@ -41,7 +41,7 @@ struct Tree<'a> {
 }
 
 /// The trees that files lie in, and those that a `config_path` names.
-pub(super) fn find<'a>(sources: &'a [NodeFile], sets: &ConfigSets, files: &dyn Files) -> Trees<'a> {
+pub(super) fn find<'a>(sources: &'a [NodeFile], sets: &ConfigSets, files: &dyn NodeFiles) -> Trees<'a> {
     let mut roots: BTreeMap<PathBuf, Vec<&NodeFile>> = BTreeMap::new();
     let mut named: BTreeSet<PathBuf> = BTreeSet::new();
     for set in &sets.sets {
@@ -71,7 +71,7 @@ pub(super) fn find<'a>(sources: &'a [NodeFile], sets: &ConfigSets, files: &dyn F
         roots.entry(root).or_default();
     }
     let tree = |(root, sources): (PathBuf, Vec<&'a NodeFile>)| {
-        let mut tree = Tree {
+        let mut tree = HostsTree {
             place: files.place(&root),
             files: BTreeMap::new(),
             misplaced: Vec::new(),
@@ -112,14 +112,14 @@ impl Trees<'_> {
         if here.is_empty() { trees().filter(|tree| !roots.contains(&tree.root)).collect() } else { here }
     }
 
-    pub(super) fn check(&self, options: &LintOptions, files: &dyn Files) -> Vec<Finding> {
+    pub(super) fn check(&self, options: &LintOptions, files: &dyn NodeFiles) -> Vec<Finding> {
         self.trees.iter().flat_map(|tree| tree.check(options, files)).collect()
     }
 }
 
 /// Collects findings about files and folders of a tree.
 struct TreeFindings<'a> {
-    tree: &'a Tree<'a>,
+    tree: &'a HostsTree<'a>,
     found: Vec<Finding>,
 }
 
@@ -138,14 +138,14 @@ impl TreeFindings<'_> {
     }
 }
 
-impl Tree<'_> {
+impl HostsTree<'_> {
     /// Whether anything in it is meant for containerd.
     fn is_tree(&self) -> bool {
         let misnamed = |entries: &Vec<DirEntry>| entries.iter().any(|entry| is_misnamed(&entry.name));
         !self.files.is_empty() || !self.misplaced.is_empty() || self.folders.values().any(misnamed)
     }
 
-    fn check(&self, options: &LintOptions, files: &dyn Files) -> Vec<Finding> {
+    fn check(&self, options: &LintOptions, files: &dyn NodeFiles) -> Vec<Finding> {
         let mut findings = TreeFindings { tree: self, found: Vec::new() };
         self.misplaced(&mut findings);
         for (name, entries) in &self.folders {
@@ -202,7 +202,7 @@ impl Tree<'_> {
         findings: &mut TreeFindings<'_>,
         folder: &str,
         entries: &[DirEntry],
-        files: &dyn Files,
+        files: &dyn NodeFiles,
     ) {
         let effect = format!("every pull from {folder} fails");
         let root = self.root.join(folder);
@@ -372,7 +372,7 @@ impl Tree<'_> {
             let Ok(file) = HostsFile::parse(&source.text, version) else { continue };
             let upstream = directory::upstream(name).unwrap_or_default();
             let hosts = file.resolve(&upstream, Path::new(""), version);
-            for host in hosts.iter().filter(|host| host.origin == Origin::Table) {
+            for host in hosts.iter().filter(|host| host.origin == HostOrigin::Table) {
                 let trusts = !host.ca.is_empty() || host.skip_verify || host.scheme != "https";
                 if trusts || host.authority == upstream {
                     continue;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{File, NodeMirror, Options, Refused, Rendered, Upstream};
+use super::{MirroredRegistry, NodeMirror, Options, RenderRefusal, Rendered, RenderedFile};
 use crate::node::hosts::{Capability, FILE_NAME, HostSettings, HostsFile, Version, directory};
 
 /// Where the tree lies on a node.
@@ -17,10 +17,12 @@ pub(super) const ROOT: &str = "/etc/containerd/certs.d";
 /// A node waits this long for a mirror that does not answer, where that can be said; containerd would wait 30 s.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
+pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, RenderRefusal> {
     let files = tree(mirror, options)?;
-    let files =
-        files.into_iter().map(|file| File { path: format!("{ROOT}/{}", file.path), ..file }).collect();
+    let files = files
+        .into_iter()
+        .map(|file| RenderedFile { path: format!("{ROOT}/{}", file.path), ..file })
+        .collect();
     Ok(Rendered { files, notes: notes(mirror, options) })
 }
 
@@ -66,29 +68,29 @@ pub(super) fn notes(mirror: &NodeMirror, options: &Options) -> Vec<String> {
 }
 
 /// The tree, with paths below its root.
-pub(super) fn tree(mirror: &NodeMirror, options: &Options) -> Result<Vec<File>, Refused> {
+pub(super) fn tree(mirror: &NodeMirror, options: &Options) -> Result<Vec<RenderedFile>, RenderRefusal> {
     let mut files = Vec::new();
     for upstream in mirror.upstreams() {
         check(mirror, upstream, options)?;
         let folder = directory::preferred(&upstream.host);
         let mode = if mirror.credentials.is_some() { 0o600 } else { 0o644 };
         let text = format!("{}{}", mirror.head(), file(mirror, upstream, options));
-        files.push(File::new(format!("{folder}/{FILE_NAME}"), mode, text));
+        files.push(RenderedFile::new(format!("{folder}/{FILE_NAME}"), mode, text));
         if let Some(authorities) = &mirror.authorities {
-            files.push(File::new(format!("{folder}/ca.crt"), 0o644, authorities.pem()));
+            files.push(RenderedFile::new(format!("{folder}/ca.crt"), 0o644, authorities.pem()));
         }
     }
     Ok(files)
 }
 
-fn check(mirror: &NodeMirror, upstream: &Upstream, options: &Options) -> Result<(), Refused> {
+fn check(mirror: &NodeMirror, upstream: &MirroredRegistry, options: &Options) -> Result<(), RenderRefusal> {
     let Some(version) = options.containerd.filter(|&version| version < Version::OVERRIDE_PATH) else {
         return Ok(());
     };
     if upstream.namespace.is_none() {
         return Ok(());
     }
-    Err(Refused::new(
+    Err(RenderRefusal::new(
         format!("containerd {version}"),
         format!(
             "it would ask {}/v2/…: override_path, which says that a path is whole, came with 1.6",
@@ -98,7 +100,7 @@ fn check(mirror: &NodeMirror, upstream: &Upstream, options: &Options) -> Result<
     ))
 }
 
-fn file(mirror: &NodeMirror, upstream: &Upstream, options: &Options) -> HostsFile {
+fn file(mirror: &NodeMirror, upstream: &MirroredRegistry, options: &Options) -> HostsFile {
     let url = mirror.api(upstream);
     let settings = settings(mirror, options);
     if mirror.fallback {

@@ -4,11 +4,11 @@
 
 use std::fmt::Write as _;
 
-use super::{File, NodeMirror, Refused, Rendered};
+use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
 use crate::node::hosts::Quoted;
 
 #[allow(clippy::unnecessary_wraps)] // all renderers look alike
-pub(super) fn render(mirror: &NodeMirror, is_crio: bool) -> Result<Rendered, Refused> {
+pub(super) fn render(mirror: &NodeMirror, is_crio: bool) -> Result<Rendered, RenderRefusal> {
     let mut text = mirror.head();
     let insecure = if mirror.is_plain() { "insecure = true\n" } else { "" };
     for upstream in mirror.upstreams() {
@@ -25,10 +25,10 @@ pub(super) fn render(mirror: &NodeMirror, is_crio: bool) -> Result<Rendered, Ref
         };
     }
     let mut files =
-        vec![File::new("/etc/containers/registries.conf.d/50-layercast-mirror.conf", 0o644, text)];
+        vec![RenderedFile::new("/etc/containers/registries.conf.d/50-layercast-mirror.conf", 0o644, text)];
     if let Some(authorities) = &mirror.authorities {
         let path = format!("/etc/containers/certs.d/{}/ca.crt", mirror.authority());
-        files.push(File::new(path, 0o644, authorities.pem()));
+        files.push(RenderedFile::new(path, 0o644, authorities.pem()));
     }
     let mut notes = Vec::new();
     if is_crio {

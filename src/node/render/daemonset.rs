@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use super::text::{Yaml, block};
-use super::{File, NodeMirror, Options, Refused, Rendered, containerd};
+use super::{NodeMirror, Options, RenderRefusal, Rendered, RenderedFile, containerd};
 
 /// The name of everything it makes.
 const NAME: &str = "layercast-mirror";
 
 const SCRIPT: &str = include_str!("install.sh");
 
-pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
+pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, RenderRefusal> {
     let tree = containerd::tree(mirror, options)?;
     let namespace = Yaml(&options.cluster_namespace).to_string();
     // A key of a Secret has no slashes and no colons, so the paths stand in a list of their own. In reverse: the
@@ -137,5 +137,5 @@ spec:
         options.installer_image
     ));
     let mode = if mirror.credentials.is_some() { 0o600 } else { 0o644 };
-    Ok(Rendered { files: vec![File::new("layercast-mirror-daemonset.yaml", mode, text)], notes })
+    Ok(Rendered { files: vec![RenderedFile::new("layercast-mirror-daemonset.yaml", mode, text)], notes })
 }

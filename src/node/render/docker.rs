@@ -2,10 +2,10 @@
 //!
 //! <https://github.com/moby/moby/blob/master/daemon/pkg/registry/service_v2.go>
 
-use super::{File, NodeMirror, Refused, Rendered};
+use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
 
-pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
-    let refuse = |why: &str, hint: &str| Refused::new("docker", why, hint);
+pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
+    let refuse = |why: &str, hint: &str| RenderRefusal::new("docker", why, hint);
     for upstream in mirror.upstreams() {
         if upstream.host != "docker.io" {
             return Err(refuse(
@@ -32,10 +32,10 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
     if mirror.is_plain() {
         daemon["insecure-registries"] = serde_json::json!([mirror.authority()]);
     }
-    let mut files = vec![File::new("/etc/docker/daemon.json", 0o644, format!("{daemon:#}\n"))];
+    let mut files = vec![RenderedFile::new("/etc/docker/daemon.json", 0o644, format!("{daemon:#}\n"))];
     if let Some(authorities) = &mirror.authorities {
         let path = format!("/etc/docker/certs.d/{}/ca.crt", mirror.authority());
-        files.push(File::new(path, 0o644, authorities.pem()));
+        files.push(RenderedFile::new(path, 0o644, authorities.pem()));
     }
     let mut notes = vec![
         "JSON has no comments, so the file does not say that layercast made it. Merge it into the node's daemon.json and \

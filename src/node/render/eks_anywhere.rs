@@ -5,10 +5,10 @@
 use std::fmt::Write as _;
 
 use super::text::{Yaml, block};
-use super::{File, NodeMirror, Refused, Rendered};
+use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
 
-pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
-    let refuse = |why: &str, hint: &str| Refused::new("eks-anywhere", why, hint);
+pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
+    let refuse = |why: &str, hint: &str| RenderRefusal::new("eks-anywhere", why, hint);
     if mirror.is_plain() {
         return Err(refuse(
             "it speaks nothing but TLS to a mirror",
@@ -60,5 +60,5 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
             "EKS Anywhere takes the credentials from REGISTRY_USERNAME and REGISTRY_PASSWORD".to_owned(),
         );
     }
-    Ok(Rendered { files: vec![File::new("layercast-mirror.yaml", 0o644, text)], notes })
+    Ok(Rendered { files: vec![RenderedFile::new("layercast-mirror.yaml", 0o644, text)], notes })
 }

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use secrecy::ExposeSecret as _;
 
 use super::text::Yaml;
-use super::{File, NodeMirror, Refused, Rendered};
+use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
 
 #[allow(clippy::unnecessary_wraps)] // all renderers look alike
-pub(super) fn render(mirror: &NodeMirror, product: &str) -> Result<Rendered, Refused> {
+pub(super) fn render(mirror: &NodeMirror, product: &str) -> Result<Rendered, RenderRefusal> {
     let folder = format!("/etc/rancher/{product}");
     let mut text = format!("{}mirrors:\n", mirror.head());
     for upstream in mirror.upstreams() {
@@ -35,13 +35,17 @@ pub(super) fn render(mirror: &NodeMirror, product: &str) -> Result<Rendered, Ref
     if let Some(authorities) = &mirror.authorities {
         let path = format!("{folder}/layercast-mirror-ca.crt");
         let _ = write!(text, "    tls:\n      ca_file: {}\n", Yaml(&path));
-        files.push(File::new(path, 0o644, authorities.pem()));
+        files.push(RenderedFile::new(path, 0o644, authorities.pem()));
     }
-    files.insert(0, File::new(format!("{folder}/registries.yaml"), 0o600, text));
+    files.insert(0, RenderedFile::new(format!("{folder}/registries.yaml"), 0o600, text));
     let mut notes = vec![format!("restart {product} on the node: it reads the file when it starts")];
     if !mirror.fallback {
         let text = format!("{}disable-default-registry-endpoint: true\n", mirror.head());
-        files.push(File::new(format!("{folder}/config.yaml.d/50-layercast-mirror.yaml"), 0o600, text));
+        files.push(RenderedFile::new(
+            format!("{folder}/config.yaml.d/50-layercast-mirror.yaml"),
+            0o600,
+            text,
+        ));
         notes.push(
             "disable-default-registry-endpoint counts for every registry that has a mirror on this node"
                 .to_owned(),

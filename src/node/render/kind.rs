@@ -1,12 +1,12 @@
 //! kind: a cluster configuration that mounts the tree of `hosts.toml` into the node and tells containerd to read it.
 
 use super::text::block;
-use super::{File, NodeMirror, Options, Refused, Rendered, containerd};
+use super::{NodeMirror, Options, RenderRefusal, Rendered, RenderedFile, containerd};
 
 /// The tree, beside the configuration.
 const TREE: &str = "certs.d";
 
-pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
+pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, RenderRefusal> {
     let patch = format!(
         "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"{}\"\n",
         containerd::ROOT
@@ -18,9 +18,9 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
         patch = block(&patch, 4),
         root = containerd::ROOT,
     );
-    let mut files = vec![File::new("kind.yaml", 0o644, text)];
+    let mut files = vec![RenderedFile::new("kind.yaml", 0o644, text)];
     let tree = containerd::tree(mirror, options)?;
-    files.extend(tree.into_iter().map(|file| File { path: format!("{TREE}/{}", file.path), ..file }));
+    files.extend(tree.into_iter().map(|file| RenderedFile { path: format!("{TREE}/{}", file.path), ..file }));
     let mut notes = vec![
         "run kind create cluster --config kind.yaml in the folder of the file; every further node needs the same \
          extraMounts"

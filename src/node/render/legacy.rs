@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 
 use secrecy::ExposeSecret as _;
 
-use super::{File, NodeMirror, Options, Refused, Rendered};
+use super::{NodeMirror, Options, RenderRefusal, Rendered, RenderedFile};
 use crate::node::hosts::{Quoted, Version, directory};
 
-pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
+pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, RenderRefusal> {
     if !mirror.fallback {
-        return Err(Refused::new(
+        return Err(RenderRefusal::new(
             "containerd-legacy",
             "containerd adds the upstream after the mirrors of config.toml, and no setting keeps it from that",
             "render containerd (hosts.toml), where the mirror can take the upstream's place",
@@ -48,7 +48,7 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
         } else {
             let _ = write!(text, "\n[{configs}.tls]\n  ca_file = {}\n", Quoted(&path));
         }
-        files.push(File::new(path, 0o644, authorities.pem()));
+        files.push(RenderedFile::new(path, 0o644, authorities.pem()));
     }
     if let Some(credentials) = &mirror.credentials {
         let password = credentials.password.expose_secret();
@@ -60,7 +60,7 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
         );
     }
     let mode = if mirror.credentials.is_some() { 0o600 } else { 0o644 };
-    files.insert(0, File::new("/etc/containerd/config.toml", mode, text));
+    files.insert(0, RenderedFile::new("/etc/containerd/config.toml", mode, text));
     if options.containerd.is_none_or(|version| version >= Version::TWO) {
         notes.push(
             "2.x calls these tables deprecated and will drop them: hosts.toml is what stays".to_owned(),

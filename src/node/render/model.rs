@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Refused;
+use super::RenderRefusal;
 use crate::node::hosts::split_port;
 use crate::oci::Repository;
 use crate::registry::{ApiPathFault, Endpoint, Scheme, Target, namespace_of};
@@ -16,18 +16,18 @@ pub(crate) struct NodeMirror {
     /// The registry.
     endpoint: Endpoint,
     /// What is pulled from it, in the order given; never empty.
-    upstreams: Vec<Upstream>,
+    upstreams: Vec<MirroredRegistry>,
     /// Who signed its certificate, if the system does not know.
     pub authorities: Option<Authorities>,
     /// Who may pull.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<MirrorLogin>,
     /// Whether a node may ask the upstream for what the mirror does not give.
     pub fallback: bool,
 }
 
 /// A registry whose images lie on the mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Upstream {
+pub(crate) struct MirroredRegistry {
     /// `gcr.io`, `localhost:5000`.
     pub host: String,
     /// The path on the mirror below which they lie.
@@ -36,7 +36,7 @@ pub(crate) struct Upstream {
 
 /// A user of the mirror.
 #[derive(Debug, Clone)]
-pub(crate) struct Credentials {
+pub(crate) struct MirrorLogin {
     /// The name.
     pub username: String,
     /// The password.
@@ -49,25 +49,25 @@ impl NodeMirror {
     ///
     /// # Errors
     /// When one of them is not what it should be, with the correction.
-    pub(crate) fn new(endpoint: &str, upstreams: &[impl AsRef<str>]) -> Result<Self, Refused> {
+    pub(crate) fn new(endpoint: &str, upstreams: &[impl AsRef<str>]) -> Result<Self, RenderRefusal> {
         let Target { endpoint, namespace } = parse_endpoint(endpoint)?;
-        let mut found: Vec<Upstream> = Vec::new();
+        let mut found: Vec<MirroredRegistry> = Vec::new();
         for text in upstreams {
             let upstream = parse_upstream(text.as_ref(), namespace.as_ref())?;
             if found.iter().any(|known| known.host == upstream.host) {
-                return Err(Refused::new(upstream.host, "given twice", "name each upstream once"));
+                return Err(RenderRefusal::new(upstream.host, "given twice", "name each upstream once"));
             }
             found.push(upstream);
         }
         if found.is_empty() {
             let hint = "name the registries whose images lie on the mirror, as --host gcr.io";
-            return Err(Refused::new("no upstream", "a mirror of nothing cannot be configured", hint));
+            return Err(RenderRefusal::new("no upstream", "a mirror of nothing cannot be configured", hint));
         }
         Ok(Self { endpoint, upstreams: found, authorities: None, credentials: None, fallback: true })
     }
 
     /// What is pulled from it.
-    pub(crate) fn upstreams(&self) -> &[Upstream] {
+    pub(crate) fn upstreams(&self) -> &[MirroredRegistry] {
         &self.upstreams
     }
 
@@ -92,12 +92,12 @@ impl NodeMirror {
     }
 
     /// The root of the API for an upstream: `https://H:P/v2` or `https://H:P/v2/NAMESPACE`.
-    pub(crate) fn api(&self, upstream: &Upstream) -> String {
+    pub(crate) fn api(&self, upstream: &MirroredRegistry) -> String {
         upstream.namespace.iter().fold(format!("{}/v2", self.base()), |base, path| format!("{base}/{path}"))
     }
 
     /// Where images of an upstream lie, as a name begins: `H:P` or `H:P/NAMESPACE`.
-    pub(super) fn place(&self, upstream: &Upstream) -> String {
+    pub(super) fn place(&self, upstream: &MirroredRegistry) -> String {
         upstream.namespace.iter().fold(self.authority(), |base, path| format!("{base}/{path}"))
     }
 
@@ -117,7 +117,7 @@ impl NodeMirror {
     /// `gcr.io, quay.io come from https://m:5000/ns, those of docker.io from https://m:5000/hub`.
     fn sources(&self) -> String {
         let mut places: Vec<(Option<&Repository>, Vec<&str>)> = Vec::new();
-        for Upstream { host, namespace } in &self.upstreams {
+        for MirroredRegistry { host, namespace } in &self.upstreams {
             match places.iter_mut().find(|(known, _)| *known == namespace.as_ref()) {
                 Some((_, hosts)) => hosts.push(host),
                 None => places.push((namespace.as_ref(), vec![host])),
@@ -166,9 +166,10 @@ impl NodeMirror {
     }
 }
 
-fn parse_endpoint(text: &str) -> Result<Target, Refused> {
-    let bad =
-        |why: &str, hint: String| Refused::new(format!("endpoint {}", without_userinfo(text)), why, hint);
+fn parse_endpoint(text: &str) -> Result<Target, RenderRefusal> {
+    let bad = |why: &str, hint: String| {
+        RenderRefusal::new(format!("endpoint {}", without_userinfo(text)), why, hint)
+    };
     let form = || "write it as https://HOST[:PORT] or https://HOST[:PORT]/v2/NAMESPACE".to_owned();
     if is_list(text) {
         let hint = "give the option once for each mirror; what takes it once only is run once for each";
@@ -197,9 +198,9 @@ fn parse_endpoint(text: &str) -> Result<Target, Refused> {
         .map_err(|error: crate::registry::RegistryError| bad(&error.to_string(), form()))
 }
 
-fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Refused> {
+fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<MirroredRegistry, RenderRefusal> {
     let (host, path) = text.split_once('=').map_or((text, None), |(host, path)| (host, Some(path)));
-    let bad = |why: &str, hint: &str| Refused::new(format!("upstream {host:?}"), why, hint);
+    let bad = |why: &str, hint: &str| RenderRefusal::new(format!("upstream {host:?}"), why, hint);
     if matches!(
         host,
         "index.docker.io" | "registry-1.docker.io" | "hub.docker.com" | "registry.hub.docker.com"
@@ -217,7 +218,7 @@ fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Ref
             .map(|part| format!("--host {part}"))
             .collect();
         let hint = format!("give the option once for each: {}", each.join(" "));
-        return Err(Refused::new(format!("upstream {text:?}"), "more than one name", hint));
+        return Err(RenderRefusal::new(format!("upstream {text:?}"), "more than one name", hint));
     }
     let form = "write it as it stands in names of images: gcr.io, registry.example:5000";
     // What no name of an image can begin with is asked for by nobody.
@@ -242,7 +243,7 @@ fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<Upstream, Ref
             Some(full.map_err(|error| bad(&error.to_string(), "shorten it"))?)
         }
     };
-    Ok(Upstream { host: parsed.endpoint.authority(), namespace })
+    Ok(MirroredRegistry { host: parsed.endpoint.authority(), namespace })
 }
 
 /// Whether several things stand where one belongs.
@@ -254,7 +255,7 @@ fn without_userinfo(text: &str) -> String {
     text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("…@{host}"))
 }
 
-impl Credentials {
+impl MirrorLogin {
     /// `user:password` in base64, as in an `Authorization: Basic` header.
     pub(super) fn basic(&self) -> SecretString {
         use base64::Engine as _;
@@ -263,7 +264,7 @@ impl Credentials {
     }
 }
 
-impl fmt::Display for Upstream {
+impl fmt::Display for MirroredRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.host)
     }

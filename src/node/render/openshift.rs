@@ -5,11 +5,11 @@
 use std::fmt::Write as _;
 
 use super::text::{Yaml, block};
-use super::{File, NodeMirror, Refused, Rendered};
+use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
 
-pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
+pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
     if mirror.is_plain() {
-        return Err(Refused::new(
+        return Err(RenderRefusal::new(
             "openshift",
             "the machine configuration takes no plain HTTP mirror from a mirror set",
             "give the mirror a certificate, and its authority with --ca",
@@ -60,5 +60,5 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, Refused> {
             mirror.authority()
         ));
     }
-    Ok(Rendered { files: vec![File::new("layercast-mirror.yaml", 0o644, text)], notes })
+    Ok(Rendered { files: vec![RenderedFile::new("layercast-mirror.yaml", 0o644, text)], notes })
 }

@@ -8,11 +8,11 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Map, json};
 
 use super::text::Yaml;
-use super::{File, NodeMirror, Options, Refused, Rendered};
+use super::{NodeMirror, Options, RenderRefusal, Rendered, RenderedFile};
 
-pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, Refused> {
+pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, RenderRefusal> {
     let Some(credentials) = &mirror.credentials else {
-        return Err(Refused::new(
+        return Err(RenderRefusal::new(
             "image-pull-secret",
             "there are no credentials to put into it",
             "give a docker config.json that knows the mirror: --pull-credentials FILE",
@@ -51,5 +51,5 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
         Yaml(&options.cluster_namespace),
         Yaml(&config)
     );
-    Ok(Rendered { files: vec![File::new("layercast-mirror-pull-secret.yaml", 0o600, text)], notes })
+    Ok(Rendered { files: vec![RenderedFile::new("layercast-mirror-pull-secret.yaml", 0o600, text)], notes })
 }

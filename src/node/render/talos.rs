@@ -8,12 +8,12 @@ use base64::Engine as _;
 use secrecy::ExposeSecret as _;
 
 use super::text::{Yaml, block};
-use super::{File, NodeMirror, Rendered};
+use super::{NodeMirror, Rendered, RenderedFile};
 
 fn rendered(mirror: &NodeMirror, text: String) -> Rendered {
     let mode = if mirror.credentials.is_some() { 0o600 } else { 0o644 };
     let notes = vec!["apply it with talosctl patch machineconfig --patch @layercast-mirror.yaml".to_owned()];
-    Rendered { files: vec![File::new("layercast-mirror.yaml", mode, text)], notes }
+    Rendered { files: vec![RenderedFile::new("layercast-mirror.yaml", mode, text)], notes }
 }
 
 pub(super) fn documents(mirror: &NodeMirror) -> Rendered {

@@ -165,7 +165,7 @@ fn files_begin_with_where_images_come_from() {
 fn passwords_are_never_in_a_file_for_everybody() {
     let mut mirror = mirror("https://m", &["gcr.io"]);
     let password = SecretString::from("hunter2");
-    mirror.credentials = Some(Credentials { username: "u".to_owned(), password });
+    mirror.credentials = Some(MirrorLogin { username: "u".to_owned(), password });
     let secret = mirror.credentials.as_ref().unwrap().basic();
     for runtime in Runtime::ALL {
         let Ok(rendered) = render(runtime, &mirror, &Options::default()) else { continue };

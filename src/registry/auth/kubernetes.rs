@@ -18,7 +18,7 @@ const FILE_KEYS: [&str; 5] =
 
 /// One object, as far as it matters.
 #[derive(Debug, Default)]
-struct Object {
+struct SecretManifest {
     kind: String,
     secret_type: String,
     /// The keys below `data`, in base64, and what stands there.
@@ -31,23 +31,23 @@ struct Object {
 pub(super) fn in_json(value: &Value) -> Option<String> {
     let kind = value["kind"].as_str().filter(|kind| !kind.is_empty())?;
     let objects = match value["items"].as_array() {
-        Some(items) => items.iter().map(Object::of_json).collect(),
-        None => vec![Object::of_json(value)],
+        Some(items) => items.iter().map(SecretManifest::of_json).collect(),
+        None => vec![SecretManifest::of_json(value)],
     };
-    let list = || Object { kind: kind.to_owned(), ..Object::default() };
+    let list = || SecretManifest { kind: kind.to_owned(), ..SecretManifest::default() };
     Some(of_all(&objects).unwrap_or_else(|| list().in_words()))
 }
 
 /// The same of one or more documents in YAML.
 pub(super) fn in_yaml(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
-    let mut objects = vec![Object::default()];
+    let mut objects = vec![SecretManifest::default()];
     // The table that the lines are in, and how far its keys are indented.
     let (mut table, mut depth) = (String::new(), None);
     for line in text.lines() {
         let (bare, content) = (line.trim_end(), line.trim());
         if bare == "---" || bare.starts_with("--- ") {
-            objects.push(Object::default());
+            objects.push(SecretManifest::default());
             table.clear();
             continue;
         }
@@ -81,13 +81,13 @@ fn unquoted(text: &str) -> &str {
 }
 
 /// A Secret among several objects is what was meant.
-fn of_all(objects: &[Object]) -> Option<String> {
+fn of_all(objects: &[SecretManifest]) -> Option<String> {
     let secret = objects.iter().find(|object| object.file_key().is_some());
     let secret = secret.or_else(|| objects.iter().find(|object| object.kind == "Secret"));
-    secret.or_else(|| objects.first()).map(Object::in_words)
+    secret.or_else(|| objects.first()).map(SecretManifest::in_words)
 }
 
-impl Object {
+impl SecretManifest {
     fn of_json(value: &Value) -> Self {
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let table = |key: &str| value[key].as_object().into_iter().flatten();

@@ -11,12 +11,17 @@ use secrecy::SecretString;
 use super::{Access, Scopes};
 use super::{CredentialSource, Proof};
 use crate::registry::testing::{
-    Log, Seen, answer, blob, connect, lines, options, registry, repository, with_password,
+    Log, SeenRequest, answer, blob, connect, lines, options, registry, repository, with_password,
 };
 use crate::registry::{ClientOptions, Credential, FailureKind};
 
 /// A token server beside the API: tokens are numbered and last `ttl` seconds.
-fn with_tokens(seen: &Seen, here: &str, issued: &AtomicU32, ttl: &str) -> Result<u32, Box<Response<Body>>> {
+fn with_tokens(
+    seen: &SeenRequest,
+    here: &str,
+    issued: &AtomicU32,
+    ttl: &str,
+) -> Result<u32, Box<Response<Body>>> {
     if seen.target.starts_with("/token") {
         std::thread::sleep(Duration::from_millis(20));
         let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
@@ -184,7 +189,7 @@ fn the_target_comes_first_and_a_challenge_only_adds() {
 /// A registry that takes `user:hunter2` with each request as long as `holds`, and refuses what `refuses` says.
 async fn with_logins(
     holds: Arc<AtomicBool>,
-    refuses: impl Fn(&Seen) -> Option<Response<Body>> + Send + Sync + 'static,
+    refuses: impl Fn(&SeenRequest) -> Option<Response<Body>> + Send + Sync + 'static,
 ) -> (String, Log) {
     registry(move |seen, _| {
         let is_right = seen.header("authorization") == "Basic dXNlcjpodW50ZXIy";
@@ -197,7 +202,7 @@ async fn with_logins(
 }
 
 /// How many logins a registry refused.
-fn refused(log: &Log, is_right: impl Fn(&Seen) -> bool) -> usize {
+fn refused(log: &Log, is_right: impl Fn(&SeenRequest) -> bool) -> usize {
     log.lock().iter().filter(|seen| !seen.header("authorization").is_empty() && !is_right(seen)).count()
 }
 
@@ -237,7 +242,7 @@ async fn refusals_for_rights_lock_nobody_out() {
         (401, &[], r#"{"errors":[{"code":"DENIED"}]}"#),
     ] {
         let denied =
-            move |seen: &Seen| seen.target.contains("/denied").then(|| answer(status, headers, body));
+            move |seen: &SeenRequest| seen.target.contains("/denied").then(|| answer(status, headers, body));
         let (here, _) = with_logins(Arc::new(AtomicBool::new(true)), denied).await;
         let registry = connect(&here, with_password()).await.unwrap();
         let asked = (0..12).map(|n| {

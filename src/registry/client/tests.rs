@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::clock;
 use crate::oci::{Digest, Repository};
 use crate::registry::testing::{
-    Log, Seen, Told, answer, blob, connect, late, lines, options, raw_server, registry, registry_at,
+    Log, SeenRequest, Told, answer, blob, connect, late, lines, options, raw_server, registry, registry_at,
     repository, request_head, with_password,
 };
 use crate::registry::{Access, BlobBody, ClientOptions, FailureKind, Registry, RegistryError};
@@ -78,7 +78,7 @@ fn everything_can_run_on_any_thread() {
 }
 
 /// Of each connection one request is answered, so that a registry that goes takes no connection along.
-fn closing(seen: &Seen) -> Response<Body> {
+fn closing(seen: &SeenRequest) -> Response<Body> {
     match seen.method.as_str() {
         "POST" => answer(202, &[("location", "1"), ("connection", "close")], ""),
         "PUT" => answer(201, &[("connection", "close")], ""),
@@ -296,7 +296,7 @@ async fn a_secret_in_the_title_of_a_page_is_not_shown() {
 /// What each request for a manifest meets, by its number among all of them; and the registry that answers so.
 async fn failing(
     options: ClientOptions,
-    meets: impl Fn(usize, &Seen) -> u16 + Send + Sync + 'static,
+    meets: impl Fn(usize, &SeenRequest) -> u16 + Send + Sync + 'static,
 ) -> (Registry, Log) {
     let count = AtomicUsize::new(0);
     let (here, log) = registry(move |seen, _| match seen.method.as_str() {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Ask, Puller, Wanted};
+use super::{Ask, PullQuery, Puller};
 use crate::oci::Digest;
 use crate::registry::ClientOptions;
 use crate::registry::testing::{answer, options, registry, with_password};
@@ -26,9 +26,9 @@ async fn a_node_asks_below_its_root_at_once_and_says_for_whom() {
     let repository = "a/b".parse().unwrap();
     let began = Instant::now();
     let ask = |wanted| Ask { repository: &repository, wanted, namespace: Some("localhost:5000") };
-    let found = puller.ask(&ask(Wanted::Head("1"))).await.unwrap();
+    let found = puller.ask(&ask(PullQuery::Head("1"))).await.unwrap();
     assert_eq!((found.size, found.media_type.as_str()), (Some(8), "text/x"));
-    let refused = puller.ask(&ask(Wanted::Blob(Digest::of(b"x")))).await.unwrap_err();
+    let refused = puller.ask(&ask(PullQuery::Blob(Digest::of(b"x")))).await.unwrap_err();
     assert_eq!(refused.status(), Some(503));
     assert!(began.elapsed() < Duration::from_secs(5), "a pause was waited out");
     let asked: Vec<String> =
@@ -52,7 +52,7 @@ async fn a_nodes_headers_and_credentials_stay_with_their_host() {
     let secret = [("Authorization", "Basic c2VjcmV0"), ("X-Key", "secret")];
     let puller = puller(&format!("http://{here}/v2"), &secret, options());
     let repository = "a".parse().unwrap();
-    let ask = Ask { repository: &repository, wanted: Wanted::Blob(Digest::of(b"x")), namespace: None };
+    let ask = Ask { repository: &repository, wanted: PullQuery::Blob(Digest::of(b"x")), namespace: None };
     puller.ask(&ask).await.unwrap();
     let (asked, led_to) = (log.lock()[0].clone(), store_log.lock()[0].clone());
     assert_eq!((asked.header("authorization"), asked.header("x-key")), ("Basic c2VjcmV0", "secret"));
@@ -80,7 +80,7 @@ async fn a_node_asks_for_the_scope_that_it_knows_and_the_one_that_it_is_told() {
     .await;
     let puller = puller(&format!("http://{here}/v2/ns"), &[], with_password());
     let repository = "a".parse().unwrap();
-    let ask = Ask { repository: &repository, wanted: Wanted::Head("1"), namespace: Some("gcr.io") };
+    let ask = Ask { repository: &repository, wanted: PullQuery::Head("1"), namespace: Some("gcr.io") };
     let found = puller.ask(&ask).await.unwrap();
     assert_eq!(found.digest.as_deref(), Some("sha256:0"), "as it stands, for others to judge");
     let log = log.lock();

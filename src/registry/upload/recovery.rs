@@ -3,7 +3,7 @@
 
 use super::next::NextRequest;
 use super::question::{SessionStatus, has_state};
-use super::send::Stopped;
+use super::send::InterruptedUpload;
 use super::standing;
 use super::{RESUMABLE_BYTES, Upload, UploadSession};
 use crate::registry::Registry;
@@ -44,10 +44,10 @@ impl Registry {
         &self,
         upload: &Upload<'_>,
         session: &mut UploadSession,
-        stopped: &Stopped,
+        stopped: &InterruptedUpload,
         trials: &mut Trials,
     ) -> Result<Then, RegistryError> {
-        let Stopped { request, error, lasted } = stopped;
+        let InterruptedUpload { request, error, lasted } = stopped;
         let by_hand = |trials: &mut Trials| retry::after_upload(error.cause(), self.policy(), trials).into();
         if breaks(error.cause()) {
             self.host().quirks().learn_broken(*lasted);
@@ -103,7 +103,13 @@ impl Registry {
     }
 
     /// Goes on at a byte, as long as that leads somewhere.
-    fn resume(&self, session: &mut UploadSession, at: u64, stopped: &Stopped, trials: &mut Trials) -> Then {
+    fn resume(
+        &self,
+        session: &mut UploadSession,
+        at: u64,
+        stopped: &InterruptedUpload,
+        trials: &mut Trials,
+    ) -> Then {
         session.stands_at(at, None);
         if at >= trials.kept_bytes + PROGRESS_BYTES {
             *trials = Trials { kept_bytes: at, switched: trials.switched, ..Trials::default() };
@@ -120,7 +126,7 @@ impl Registry {
         &self,
         upload: &Upload<'_>,
         session: &mut UploadSession,
-        stopped: &Stopped,
+        stopped: &InterruptedUpload,
         refused: u64,
         trials: &mut Trials,
     ) -> Result<Then, RegistryError> {
@@ -196,7 +202,7 @@ impl Registry {
         is_new
     }
 
-    fn learn_lost(&self, session: &UploadSession, stopped: &Stopped) {
+    fn learn_lost(&self, session: &UploadSession, stopped: &InterruptedUpload) {
         if !breaks(stopped.error.cause()) || !session.is_fresh() || stopped.request.len() == 0 {
             return;
         }

@@ -24,14 +24,14 @@ const KEPT_AFTER: Duration = Duration::from_millis(500);
 const KEPT_AT_ONCE_BYTES: u64 = 8 << 20;
 
 /// Where an upload stopped.
-pub(super) struct Stopped {
+pub(super) struct InterruptedUpload {
     pub(super) request: NextRequest,
     pub(super) error: RegistryError,
     /// How long the request took.
     pub(super) lasted: Duration,
 }
 
-impl Stopped {
+impl InterruptedUpload {
     /// Whether the blob can be there after all: a chunk alone makes none.
     pub(super) const fn may_be_committed(&self) -> bool {
         !matches!(self.request, NextRequest::Chunk(_))
@@ -45,7 +45,7 @@ impl Registry {
         upload: &Upload<'_>,
         session: &mut UploadSession,
         method: UploadMethod,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), InterruptedUpload> {
         let next = |session: &UploadSession| {
             NextRequest::of(upload.body.len(), session.acknowledged(), method, &self.host().quirks())
         };
@@ -63,7 +63,7 @@ impl Registry {
                 self.host().quirks().learn_rate(upload.taken.bytes() - before, lasted);
             }
             match sent {
-                Err(error) => return Err(Stopped { request, error, lasted }),
+                Err(error) => return Err(InterruptedUpload { request, error, lasted }),
                 Ok(_) if matches!(request, NextRequest::Commit(_)) => return Ok(()),
                 Ok(location) => session.stands_at(request.range().end, location.as_ref()),
             }

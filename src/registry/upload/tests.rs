@@ -14,8 +14,8 @@ use futures_util::FutureExt as _;
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 use crate::registry::testing::{
-    Log, Seen, Told, UPLOADS, answer, blob, connect, late, lines, options, raw_server, registry, registry_at,
-    repository, request_head, with_password,
+    Log, SeenRequest, Told, UPLOADS, answer, blob, connect, late, lines, options, raw_server, registry,
+    registry_at, repository, request_head, with_password,
 };
 use crate::registry::{BandwidthLimiter, BlobBody, BodyStream, ClientOptions, FailureKind, RepositoryMaker};
 use crate::testing::eventually;
@@ -254,7 +254,7 @@ async fn a_slow_commit_is_asked_for_and_its_bytes_are_not_sent_again() {
         let registry = connect(&here, options).await.unwrap();
         let (digest, body) = blob("some layer");
         registry.push_blob(&repository(), &digest, &body, None).await.unwrap();
-        let is_commit = |seen: &&Seen| seen.method == "PUT" && (seen.body.is_empty() == by_patch);
+        let is_commit = |seen: &&SeenRequest| seen.method == "PUT" && (seen.body.is_empty() == by_patch);
         assert_eq!(log.lock().iter().filter(is_commit).count(), 1, "{:?}", lines(&log));
     }
 }

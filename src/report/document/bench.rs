@@ -71,7 +71,7 @@ pub(crate) struct PushBudgets {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PushBudget {
     /// The stage that the time hangs on.
-    pub bottleneck: Stage,
+    pub bottleneck: BenchStep,
     /// The time it takes if no core ever waits.
     pub seconds_at_best: f64,
     /// Work by stage.
@@ -91,15 +91,19 @@ pub(crate) struct CoreSeconds {
 
 impl CoreSeconds {
     /// All stages, in order.
-    pub(crate) const fn by_stage(self) -> [(Stage, f64); 3] {
-        [(Stage::Decode, self.decode), (Stage::Sha256, self.sha256), (Stage::Compress, self.compress)]
+    pub(crate) const fn by_stage(self) -> [(BenchStep, f64); 3] {
+        [
+            (BenchStep::Decode, self.decode),
+            (BenchStep::Sha256, self.sha256),
+            (BenchStep::Compress, self.compress),
+        ]
     }
 }
 
 /// A stage of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Stage {
+pub(crate) enum BenchStep {
     /// Decoding the bundle.
     Decode,
     /// Hashing layers and blobs.
@@ -108,7 +112,7 @@ pub(crate) enum Stage {
     Compress,
 }
 
-impl std::fmt::Display for Stage {
+impl std::fmt::Display for BenchStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.serialize(f)
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::SchemaVersion;
-use crate::state::{MirrorResult, Run, Why};
+use crate::state::{MirrorResult, PastRun, RecordedFailure};
 
 /// The last runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,8 +63,8 @@ pub(crate) struct SiteEntry {
     pub elapsed_seconds: f64,
 }
 
-impl From<Run> for RunEntry {
-    fn from(run: Run) -> Self {
+impl From<PastRun> for RunEntry {
+    fn from(run: PastRun) -> Self {
         let (class, message) = split(run.why);
         Self {
             number: run.number,
@@ -98,7 +98,7 @@ impl SiteEntry {
     }
 }
 
-fn split(why: Option<Why>) -> (Option<String>, Option<String>) {
+fn split(why: Option<RecordedFailure>) -> (Option<String>, Option<String>) {
     why.map_or((None, None), |why| (Some(why.class), Some(why.message)))
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::SchemaVersion;
-use crate::state::{Contents, KeptUpload, RememberedMirror};
+use crate::state::{KeptUpload, RememberedMirror, StateCounts};
 
 /// What is remembered between runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ impl StateDocument {
     /// `in_words` makes words of what was learned of a registry.
     pub(crate) fn new(
         folder: String,
-        contents: Contents,
+        contents: StateCounts,
         mirrors: Vec<RememberedMirror>,
         uploads: Vec<KeptUpload>,
         in_words: impl Fn(&str) -> Vec<String>,

@@ -110,7 +110,7 @@ fn documents_of_plan_inspect_and_bench_are_read_and_written_as_they_were() {
         assert!(read_and_write::<BundleDocument>(text).1.is_empty());
     }
     let (bench, added) = read_and_write::<DecodeDocument>(written!("bench"));
-    assert_eq!((bench.push.gzip.bottleneck, added.len()), (Stage::Decode, 0));
+    assert_eq!((bench.push.gzip.bottleneck, added.len()), (BenchStep::Decode, 0));
 }
 
 #[test]

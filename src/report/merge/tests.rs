@@ -4,7 +4,7 @@ use super::*;
 use crate::report::Outcome;
 use crate::report::document::{BundleEntry, DeferralCause, DeferredSite};
 
-fn report(index: u32, exit: Exit, sites: &[&str]) -> Named {
+fn report(index: u32, exit: Exit, sites: &[&str]) -> NamedReport {
     let mut report = Document::begin(vec!["/srv/b.tar".to_owned()]);
     report.schema_version = SchemaVersion::Two;
     report.started = format!("2026-11-27T03:0{index}:00Z");
@@ -22,7 +22,7 @@ fn report(index: u32, exit: Exit, sites: &[&str]) -> Named {
     (format!("shard-{index}.json"), report)
 }
 
-fn three() -> Vec<Named> {
+fn three() -> Vec<NamedReport> {
     vec![
         report(2, Exit::Complete, &["c"]),
         report(0, Exit::Complete, &["b", "d"]),
@@ -71,13 +71,13 @@ fn a_shard_without_a_report_leaves_the_run_incomplete() {
     assert!(whole.error.unwrap().message.contains("shard 1 of 3"), "{:?}", whole.notes);
 }
 
-fn sync(report: &mut Named) -> &mut SyncRun {
+fn sync(report: &mut NamedReport) -> &mut SyncRun {
     report.1.sync.as_mut().unwrap()
 }
 
 #[test]
 fn what_is_not_of_one_run_is_refused() {
-    let refused = |change: fn(&mut Vec<Named>), words: &str| {
+    let refused = |change: fn(&mut Vec<NamedReport>), words: &str| {
         let mut reports = three();
         change(&mut reports);
         let failure = merge(reports).unwrap_err();

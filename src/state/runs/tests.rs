@@ -6,7 +6,7 @@ use super::*;
 fn incomplete() -> MirrorResult {
     MirrorResult {
         end: Some(MirrorEnd::Incomplete),
-        why: Some(Why { class: "denied".to_owned(), message: "no right to push".to_owned() }),
+        why: Some(RecordedFailure { class: "denied".to_owned(), message: "no right to push".to_owned() }),
         images: 4,
         images_complete: 3,
         images_incomplete: 1,
@@ -49,7 +49,8 @@ fn a_run_that_failed_as_a_whole_says_why_and_old_ones_go() {
     let state = State::open(folder.path());
     let kept = Retention { runs: 100, days: Some(30) };
     let run = state.begin_run("old.tar", &[], kept).unwrap();
-    let why = Why { class: "truncated".to_owned(), message: "the file ends too early".to_owned() };
+    let why =
+        RecordedFailure { class: "truncated".to_owned(), message: "the file ends too early".to_owned() };
     state.end_run(run, Exit::Bundle, Some(why.clone()), Vec::new());
     state.begin_run("new.tar", &[], kept).unwrap();
     assert_eq!(state.runs(None, 9)[1].why, Some(why));

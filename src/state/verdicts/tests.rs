@@ -12,15 +12,15 @@ fn refusals_stay_and_passes_go_after_a_day() {
         mirror: mirror.to_owned(),
         digest: Digest::of(name.as_bytes()),
     };
-    let refused = Verdict::Refused { words: "it ended with exit code 1: CVE-1".to_owned() };
+    let refused = GateVerdict::Refused { words: "it ended with exit code 1: CVE-1".to_owned() };
     state.remember_verdict(key("bad", "one"), refused.clone());
-    state.remember_verdict(key("good", "one"), Verdict::Passed);
+    state.remember_verdict(key("good", "one"), GateVerdict::Passed);
     assert_eq!(state.verdict(&key("bad", "one")), Some(refused.clone()));
-    assert_eq!(state.verdict(&key("good", "one")), Some(Verdict::Passed));
+    assert_eq!(state.verdict(&key("good", "one")), Some(GateVerdict::Passed));
     assert_eq!(state.verdict(&key("bad", "two")), None, "another mirror is asked for itself");
     state.write(|t| t.execute("UPDATE gate_verdicts SET at = at - 90000", []));
     assert_eq!(state.verdict(&key("bad", "one")), Some(refused));
     assert_eq!(state.verdict(&key("good", "one")), None);
-    state.remember_verdict(key("bad", "one"), Verdict::Passed);
-    assert_eq!(state.verdict(&key("bad", "one")), Some(Verdict::Passed), "the last word counts");
+    state.remember_verdict(key("bad", "one"), GateVerdict::Passed);
+    assert_eq!(state.verdict(&key("bad", "one")), Some(GateVerdict::Passed), "the last word counts");
 }

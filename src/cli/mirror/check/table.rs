@@ -3,19 +3,19 @@
 use std::fmt::Write as _;
 
 use crate::error::printable;
-use crate::node::check::{Checked, Verdict};
+use crate::node::check::{CheckedImage, PullDecision};
 use crate::units;
 
 /// Reasons that are shown for one image; JSON has all.
 const MAX_REASONS: usize = 3;
 
 /// A line for each name, its reasons below it, and the sum.
-pub(super) fn table(checked: &[Checked]) -> String {
+pub(super) fn table(checked: &[CheckedImage]) -> String {
     let mut out = String::new();
     let width = checked.iter().map(|checked| says(&checked.verdict).chars().count()).max().unwrap_or(0);
-    for Checked { image, verdict } in checked {
+    for CheckedImage { image, verdict } in checked {
         let _ = writeln!(out, "{:<width$}  {}", says(verdict), printable(image));
-        if let Verdict::OtherImage { from, found, wanted } = verdict {
+        if let PullDecision::OtherImage { from, found, wanted } = verdict {
             let _ = writeln!(
                 out,
                 "    {} has {found}, the bundle {wanted}: what a mirror has wins, also when it is old",
@@ -23,7 +23,7 @@ pub(super) fn table(checked: &[Checked]) -> String {
             );
         }
         let reasons: &[String] = match verdict {
-            Verdict::FailOver { because, .. } | Verdict::Fail { because } => because,
+            PullDecision::FailOver { because, .. } | PullDecision::Fail { because } => because,
             _ => &[],
         };
         for reason in reasons.iter().take(MAX_REASONS) {
@@ -51,12 +51,12 @@ pub(super) fn table(checked: &[Checked]) -> String {
     out
 }
 
-fn says(verdict: &Verdict) -> String {
+fn says(verdict: &PullDecision) -> String {
     match verdict {
-        Verdict::Mirror { from } => format!("mirror {}", from.join(", ")),
-        Verdict::NotMirrored { .. } => "not mirrored".to_owned(),
-        Verdict::FailOver { to, .. } => format!("would fail over to {to}"),
-        Verdict::OtherImage { .. } => "another image".to_owned(),
-        Verdict::Fail { .. } => "would fail".to_owned(),
+        PullDecision::Mirror { from } => format!("mirror {}", from.join(", ")),
+        PullDecision::NotMirrored { .. } => "not mirrored".to_owned(),
+        PullDecision::FailOver { to, .. } => format!("would fail over to {to}"),
+        PullDecision::OtherImage { .. } => "another image".to_owned(),
+        PullDecision::Fail { .. } => "would fail".to_owned(),
     }
 }

@@ -3,15 +3,15 @@
 use serde_json::Value;
 
 use super::super::How;
-use super::super::failure::{ApiFailure, Stopped};
+use super::super::failure::{ApiFailure, PartialChange};
 use super::super::old::{Old, names_in};
 use super::super::patience::before_rereading;
 use super::super::request::{self, Resource};
 use super::super::secret::Secret;
-use super::super::server::Server;
+use super::super::server::ApiServer;
 use super::super::status::ApiRefusal;
 use super::super::wanted::{ResourceVersion, mirrors};
-use super::{Planned, Secrets, clusters, look, named, read};
+use super::{PlannedClusterChange, Secrets, clusters, look, named, read};
 
 /// How often a Cluster is read again because something else of it changed in between: its controller writes all the time.
 const ATTEMPTS: u32 = 8;
@@ -40,7 +40,11 @@ struct BroughtIn {
 ///
 /// # Errors
 /// What stopped it, and what is in already; that does no harm.
-pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> Result<CarriedOut, Stopped> {
+pub(crate) async fn carry_out(
+    server: &ApiServer,
+    planned: &PlannedClusterChange,
+    how: How,
+) -> Result<CarriedOut, PartialChange> {
     let mut done = CarriedOut::default();
     if how.dry_run {
         for old in &planned.old_secrets {
@@ -53,7 +57,7 @@ pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> R
         if matches!(failure, ApiFailure::NoCluster { .. } | ApiFailure::NoNamespace(_)) {
             give_back(server, planned, how, &mut brought).await;
         }
-        return Err(Stopped { failure, in_already: brought.objects });
+        return Err(PartialChange { failure, in_already: brought.objects });
     }
     if let Err(failure) = clear_away(server, planned, how, &mut done).await {
         // The change itself is in.
@@ -64,12 +68,12 @@ pub(crate) async fn carry_out(server: &Server, planned: &Planned, how: How) -> R
 
 /// Removes the secrets that nothing points at any more.
 async fn clear_away(
-    server: &Server,
-    planned: &Planned,
+    server: &ApiServer,
+    planned: &PlannedClusterChange,
     how: How,
     done: &mut CarriedOut,
 ) -> Result<(), ApiFailure> {
-    let Planned { wanted, resource, live, .. } = planned;
+    let PlannedClusterChange { wanted, resource, live, .. } = planned;
     let secrets = Secrets::list(server, wanted).await?;
     let all = clusters(server, resource, wanted).await?;
     for old in secrets.old(wanted, &all.iter().collect::<Vec<_>>(), live) {
@@ -85,12 +89,12 @@ async fn clear_away(
 }
 
 async fn bring_in(
-    server: &Server,
-    planned: &Planned,
+    server: &ApiServer,
+    planned: &PlannedClusterChange,
     how: How,
     brought: &mut BroughtIn,
 ) -> Result<(), ApiFailure> {
-    let Planned { wanted, .. } = planned;
+    let PlannedClusterChange { wanted, .. } = planned;
     for new in &planned.new_secrets {
         let Some(secret) = wanted.secrets.iter().find(|secret| secret.name == new.name) else { continue };
         let made = apply(server, secret, &wanted.namespace, how).await?;
@@ -111,15 +115,15 @@ async fn bring_in(
     Ok(())
 }
 
-async fn apply(server: &Server, secret: &Secret, namespace: &str, how: How) -> Result<Value, ApiFailure> {
+async fn apply(server: &ApiServer, secret: &Secret, namespace: &str, how: How) -> Result<Value, ApiFailure> {
     let path = Resource::secrets().object(namespace, &secret.name);
     let applied = server.apply(&path, &secret.object(namespace), how).await?;
     applied.map_err(|refusal| ApiFailure::of(refusal, &format!("Secret {}", secret.name)))
 }
 
 /// Points the Cluster at the secrets, if it still says what was shown.
-async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), ApiFailure> {
-    let Planned { wanted, resource, live: shown, after, .. } = planned;
+async fn point(server: &ApiServer, planned: &PlannedClusterChange, how: How) -> Result<(), ApiFailure> {
+    let PlannedClusterChange { wanted, resource, live: shown, after, .. } = planned;
     let path = resource.object(&wanted.namespace, &wanted.name);
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -149,8 +153,8 @@ async fn point(server: &Server, planned: &Planned, how: How) -> Result<(), ApiFa
 }
 
 /// Removes the secrets that this run made for a Cluster that is gone, but for those that another cluster names.
-async fn give_back(server: &Server, planned: &Planned, how: How, brought: &mut BroughtIn) {
-    let Planned { wanted, resource, .. } = planned;
+async fn give_back(server: &ApiServer, planned: &PlannedClusterChange, how: How, brought: &mut BroughtIn) {
+    let PlannedClusterChange { wanted, resource, .. } = planned;
     let Ok(clusters) = clusters(server, resource, wanted).await else { return };
     let named = names_in(&clusters.iter().collect::<Vec<_>>());
     let mut done = CarriedOut::default();
@@ -163,7 +167,13 @@ async fn give_back(server: &Server, planned: &Planned, how: How, brought: &mut B
 }
 
 /// Removes a secret, and notes what became of it.
-async fn remove(server: &Server, planned: &Planned, old: &Old, how: How, done: &mut CarriedOut) {
+async fn remove(
+    server: &ApiServer,
+    planned: &PlannedClusterChange,
+    old: &Old,
+    how: How,
+    done: &mut CarriedOut,
+) {
     let path = Resource::secrets().object(&planned.wanted.namespace, &old.name);
     let what = format!("Secret {}", old.name);
     let request = request::delete(&path, &old.uid, &old.resource_version, how);

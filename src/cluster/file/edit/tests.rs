@@ -2,20 +2,20 @@ use super::*;
 
 const SAMPLE: &str = include_str!("../../../../tests/cluster/admin1.yaml");
 
-fn endpoint(text: &str) -> Change {
-    Change::Endpoint(text.to_owned())
+fn endpoint(text: &str) -> EntryEdit {
+    EntryEdit::Endpoint(text.to_owned())
 }
 
-fn ca(path: &str) -> Change {
-    Change::Ca(Some(path.into()))
+fn ca(path: &str) -> EntryEdit {
+    EntryEdit::Ca(Some(path.into()))
 }
 
-fn wish(change: Change) -> Edit {
+fn wish(change: EntryEdit) -> Edit {
     Edit { of: None, change }
 }
 
 #[track_caller]
-fn edited(text: &str, change: Change) -> String {
+fn edited(text: &str, change: EntryEdit) -> String {
     edit(text, &wish(change)).unwrap()
 }
 
@@ -27,7 +27,7 @@ fn only_the_value_changes() {
     );
     assert_eq!(edited(SAMPLE, ca("/etc/new ca.crt")), SAMPLE.replace("/root/ca.crt", "\"/etc/new ca.crt\""));
     assert_eq!(
-        edited(SAMPLE, Change::Credentials(None)),
+        edited(SAMPLE, EntryEdit::Credentials(None)),
         SAMPLE.replace("Path: /root/.docker/config.json", "Path: \"\"")
     );
     assert_eq!(edited(SAMPLE, ca("/root/ca.crt")), SAMPLE);
@@ -65,8 +65,8 @@ fn every_way_of_writing_is_kept() {
             ca("/c"),
             "- endpoint: https://a\r\n  caCertPath: /c\r\n  hosts: []",
         ),
-        ("- endpoint: https://a", Change::Ca(None), "- endpoint: https://a"),
-        ("- endpoint: https://a\n  caCertPath:", Change::Ca(None), "- endpoint: https://a\n  caCertPath:"),
+        ("- endpoint: https://a", EntryEdit::Ca(None), "- endpoint: https://a"),
+        ("- endpoint: https://a\n  caCertPath:", EntryEdit::Ca(None), "- endpoint: https://a\n  caCertPath:"),
     ] {
         assert_eq!(odd(&file(old), change), file(new));
     }

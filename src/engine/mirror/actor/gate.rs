@@ -9,7 +9,7 @@ use super::withheld::Withheld;
 use super::{Actor, IMAGES_AT_ONCE, Results, Untagged};
 use crate::engine::image::WorkImage;
 use crate::hook::Hook;
-use crate::hook::gate::Candidate;
+use crate::hook::gate::GatedImage;
 use crate::report::Failure;
 use crate::report::outcome::Phase;
 
@@ -27,7 +27,7 @@ impl Actor {
             let waits = !untagged.tags_to_move.is_empty() && withheld.of(Some(&image)).is_none();
             waits.then(|| (*at, self.candidate(&image, untagged)))
         };
-        let mut candidates: Vec<(usize, Candidate)> = checked.keys().filter_map(candidate).collect();
+        let mut candidates: Vec<(usize, GatedImage)> = checked.keys().filter_map(candidate).collect();
         candidates.sort_by_key(|(at, _)| *at);
         let judging = candidates
             .into_iter()
@@ -42,9 +42,9 @@ impl Actor {
         }
     }
 
-    fn candidate(&self, image: &WorkImage, untagged: &Untagged) -> Candidate {
+    fn candidate(&self, image: &WorkImage, untagged: &Untagged) -> GatedImage {
         let digest = untagged.root.digest;
-        Candidate {
+        GatedImage {
             image: image.planned.name.clone(),
             reference: format!("{}/{}@{digest}", self.host, untagged.repository),
             digest,
@@ -53,7 +53,7 @@ impl Actor {
         }
     }
 
-    async fn judge(&self, gate: &Hook, candidate: Candidate) -> Result<(), Failure> {
+    async fn judge(&self, gate: &Hook, candidate: GatedImage) -> Result<(), Failure> {
         let stop = self.stop.token();
         let judged = self.run.gates.judge(gate, candidate, stop).await;
         judged.map_err(|failure| if stop.is_cancelled() { self.stop.why() } else { failure })

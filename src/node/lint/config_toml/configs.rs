@@ -7,7 +7,7 @@ use super::keys::unknown;
 use crate::document::Node;
 use crate::node::containerd::Branch;
 use crate::node::hosts::Version;
-use crate::node::lint::{Files, url};
+use crate::node::lint::{NodeFiles, url};
 
 const CONFIG_KEYS: [&str; 2] = ["auth", "tls"];
 const AUTH_KEYS: [&str; 4] = ["username", "password", "auth", "identitytoken"];
@@ -18,7 +18,7 @@ pub(super) fn check(
     config: &Branch,
     authorities: &[&str],
     version: Version,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
     has_path: bool,
 ) {
     let (name, at) = (config.name.as_str(), config.at);
@@ -74,7 +74,13 @@ pub(super) fn check(
     }
 }
 
-fn check_tls(findings: &mut SetFindings<'_>, tls: &Branch, name: &str, version: Version, files: &dyn Files) {
+fn check_tls(
+    findings: &mut SetFindings<'_>,
+    tls: &Branch,
+    name: &str,
+    version: Version,
+    files: &dyn NodeFiles,
+) {
     if version >= Version::TWO {
         let words = [
             format!("configs.{name:?}.tls is no longer read since containerd 2.0"),

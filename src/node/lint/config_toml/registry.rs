@@ -3,18 +3,18 @@
 use super::keys::unknown;
 use super::{SetFindings, configs};
 use crate::document::{Node, Position};
-use crate::node::containerd::{Branch, Item, Registry};
+use crate::node::containerd::{Branch, ContainerdRegistries, Item};
 use crate::node::hosts::{self, Version};
-use crate::node::lint::{FileFindings, Files, url};
+use crate::node::lint::{FileFindings, NodeFiles, url};
 
 const KEYS: [&str; 5] = ["config_path", "mirrors", "configs", "auths", "headers"];
 const MIRROR_KEYS: [&str; 1] = ["endpoint"];
 
 pub(super) fn check(
     findings: &mut SetFindings<'_>,
-    registry: &Registry,
+    registry: &ContainerdRegistries,
     version: Version,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) {
     unknown(findings, &registry.table, &KEYS, "registry");
     let mut authorities = Vec::new();

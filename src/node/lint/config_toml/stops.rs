@@ -1,9 +1,9 @@
 //! What keeps containerd, or its plugin that pulls images, from starting.
 
 use super::SetFindings;
-use crate::node::containerd::{FIRST, OLD, Origin, Stop};
+use crate::node::containerd::{ConfigLocation, FIRST, OLD, Stop};
 
-pub(super) fn check(findings: &mut SetFindings<'_>, at: Origin, stop: &Stop) {
+pub(super) fn check(findings: &mut SetFindings<'_>, at: ConfigLocation, stop: &Stop) {
     let runtime = findings.runtime.clone();
     let plugin = format!("the CRI plugin of {runtime} does not load, and no pod starts");
     let keep = "keep config_path, and write each mirror into hosts.toml (mirror render --runtime containerd)";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Certificate, FileFindings, Files};
+use super::super::{Certificate, FileFindings, NodeFiles};
 use super::position_of;
 use crate::document::Node;
 use crate::node::hosts::{Host, HostSettings};
@@ -14,7 +14,7 @@ pub(super) fn check(
     node: &Node,
     host: &Host,
     settings: &HostSettings,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) {
     for ca in &host.ca {
         findings.authority(files, position_of(node, "ca"), ca, EFFECT);
@@ -34,7 +34,7 @@ pub(super) fn check(
 }
 
 /// Certificates and keys that stand beside each other and not in pairs; gives the pairs that were meant.
-fn flat_list(file: &Path, host: &Host, settings: &HostSettings, files: &dyn Files) -> Option<String> {
+fn flat_list(file: &Path, host: &Host, settings: &HostSettings, files: &dyn NodeFiles) -> Option<String> {
     let single = || settings.client.iter().zip(&host.client).filter(|(pair, _)| pair.key.is_none());
     let is_whole = |path: &Path| files.client(file, path, path) == Certificate::Good;
     let bad: Vec<_> = single().filter(|(_, (path, _))| !is_whole(path)).collect();

@@ -2,7 +2,7 @@
 
 use super::super::{FileFindings, LintOptions, config_toml, url};
 use crate::document::{Entry, Key, Node, Position, Severity, nearest};
-use crate::node::hosts::{Host, HostsFile, Origin, Version};
+use crate::node::hosts::{Host, HostOrigin, HostsFile, Version};
 
 const KEYS: [&str; 7] =
     ["capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout"];
@@ -161,11 +161,11 @@ pub(super) fn for_the_server(
 ) {
     let Some(upstream) = upstream.filter(|upstream| PUBLIC.contains(upstream)) else { return };
     let bare = |host: &&Host| {
-        host.origin == Origin::Table && host.scheme == "https" && host.ca.is_empty() && !host.skip_verify
+        host.origin == HostOrigin::Table && host.scheme == "https" && host.ca.is_empty() && !host.skip_verify
     };
     let Some(mirror) = hosts.iter().find(bare) else { return };
     let last_is_upstream = hosts.last().is_some_and(|last| {
-        last.origin == Origin::Upstream
+        last.origin == HostOrigin::Upstream
             || last.authority == url::server_of(upstream)
             || last.authority == upstream
     });

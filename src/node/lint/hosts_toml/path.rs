@@ -2,7 +2,7 @@
 
 use super::super::{FileFindings, url};
 use crate::document::{Position, Severity};
-use crate::node::hosts::{Host, Origin};
+use crate::node::hosts::{Host, HostOrigin};
 
 /// A URL that leads to no registry at all. Tells whether it is one.
 pub(super) fn is_garbled(
@@ -12,7 +12,7 @@ pub(super) fn is_garbled(
     host: &Host,
     upstream: Option<&str>,
 ) -> bool {
-    let is_server = host.origin == Origin::Server;
+    let is_server = host.origin == HostOrigin::Server;
     let key = if is_server { "server" } else { "[host]" };
     let server = upstream.map(url::server_of);
     let fix = match (is_server, server) {

@@ -3,7 +3,7 @@
 use super::super::{FileFindings, LintOptions, url};
 use super::position_of;
 use crate::document::{Node, Position, Severity};
-use crate::node::hosts::{Host, HostsFile, Origin};
+use crate::node::hosts::{Host, HostOrigin, HostsFile};
 
 pub(super) fn check(
     findings: &mut FileFindings<'_>,
@@ -20,12 +20,12 @@ pub(super) fn check(
         upstream.is_some_and(|upstream| authority == upstream || docker(upstream) && docker(authority))
     };
     let is_mirror = hosts[..hosts.len() - 1].iter().any(|host| host.authority == last.authority);
-    let is_upstream = last.origin == Origin::Upstream || own(&last.authority);
+    let is_upstream = last.origin == HostOrigin::Upstream || own(&last.authority);
     let has_mirror = hosts[..hosts.len() - 1].iter().any(|host| !own(&host.authority));
     if settings.no_fallback && is_upstream && has_mirror {
         findings.error(
             "unwanted-fallback",
-            if last.origin == Origin::Server { at } else { Position::START },
+            if last.origin == HostOrigin::Server { at } else { Position::START },
             [
                 format!("{} is asked last", last.authority),
                 "a pull that the mirror cannot serve goes out of the site, or waits 30 s for nothing".to_owned(),
@@ -47,7 +47,7 @@ pub(super) fn check(
             ],
         );
     }
-    if last.origin == Origin::Server && upstream.is_none() && !is_mirror && !file.hosts.is_empty() {
+    if last.origin == HostOrigin::Server && upstream.is_none() && !is_mirror && !file.hosts.is_empty() {
         findings.error(
             "foreign-server",
             at,
@@ -59,7 +59,7 @@ pub(super) fn check(
             ],
         );
     }
-    if last.origin == Origin::Server && !is_upstream && upstream.is_some() {
+    if last.origin == HostOrigin::Server && !is_upstream && upstream.is_some() {
         if is_mirror || file.hosts.is_empty() {
             if !settings.no_fallback {
                 let what = format!(

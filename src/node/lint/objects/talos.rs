@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::{hosts_file, inside};
 use crate::document::{Entry, Finding, Node, Position, nearest};
 use crate::node::hosts::directory;
-use crate::node::lint::{FileFindings, Files, LintOptions, url};
+use crate::node::lint::{FileFindings, LintOptions, NodeFiles, url};
 
 const REFUSES: &str = "Talos refuses the document";
 /// What a patch may say of itself.
@@ -50,7 +50,7 @@ pub(super) fn patch(
     findings: &mut FileFindings<'_>,
     registries: &Node,
     options: &LintOptions,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) -> Vec<Finding> {
     keys(findings, registries, &["mirrors", "config"]);
     for Entry { value, .. } in registries.get("config").map(Node::entries).unwrap_or_default() {
@@ -75,7 +75,7 @@ pub(super) fn document(
     kind: &str,
     document: &Node,
     options: &LintOptions,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) -> Vec<Finding> {
     let own: &[&str] = match kind {
         "RegistryTLSConfig" => &TLS,
@@ -130,7 +130,7 @@ impl<'a> TalosMirror<'a> {
         self,
         findings: &mut FileFindings<'_>,
         options: &LintOptions,
-        files: &dyn Files,
+        files: &dyn NodeFiles,
     ) -> Vec<Finding> {
         let wrong = url::wrong_name(self.registry);
         // What is wrong with the endpoints does not follow from the name.

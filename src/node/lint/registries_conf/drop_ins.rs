@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::{FileFindings, FileKind, NodeFile};
-use super::place::Place;
+use super::place::FileRole;
 use crate::document::{Finding, Node, Position, toml};
 
 /// An entry that counted until a later file came.
@@ -20,7 +20,7 @@ struct Earlier<'a> {
 pub(in super::super) fn check(sources: &[NodeFile]) -> Vec<Finding> {
     let mut sets: BTreeMap<&Path, Vec<&NodeFile>> = BTreeMap::new();
     for source in sources.iter().filter(|source| source.kind == FileKind::RegistriesConf) {
-        if matches!(Place::of(&source.path), Place::Unread(_)) {
+        if matches!(FileRole::of(&source.path), FileRole::Unread(_)) {
             continue;
         }
         sets.entry(folder(source)).or_default().push(source);
@@ -35,7 +35,7 @@ fn folder(file: &NodeFile) -> &Path {
 }
 
 fn is_drop_in(file: &NodeFile) -> bool {
-    Place::of(&file.path) == Place::DropIn
+    FileRole::of(&file.path) == FileRole::DropIn
 }
 
 fn check_set(mut files: Vec<&NodeFile>) -> Vec<Finding> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{YamlMirror, shape, table, unknown, wrong_type};
 use crate::document::{Entry, Key, Node, Position, Severity};
 use crate::node::hosts::split_port;
-use crate::node::lint::{FileFindings, Files, url};
+use crate::node::lint::{FileFindings, NodeFiles, url};
 
 const AUTH_KEYS: [&str; 4] = ["username", "password", "auth", "identity_token"];
 const TLS_KEYS: [&str; 4] = ["ca_file", "cert_file", "key_file", "insecure_skip_verify"];
@@ -15,7 +15,7 @@ pub(super) fn check(
     findings: &mut FileFindings<'_>,
     document: &Node,
     asked: &[YamlMirror<'_>],
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) {
     let configs = table(findings, document, "configs");
     let named: Vec<&str> = configs.iter().map(|entry| entry.key.name.as_str()).collect();
@@ -137,7 +137,7 @@ fn differs_by_little(a: &str, b: &str) -> bool {
     long.len() - short.len() <= 1 && front + back + 1 >= long.len()
 }
 
-fn check_tls(findings: &mut FileFindings<'_>, tls: &Node, files: &dyn Files) {
+fn check_tls(findings: &mut FileFindings<'_>, tls: &Node, files: &dyn NodeFiles) {
     let path = |key: &str| {
         let node = tls.get(key)?;
         Some((Path::new(node.text().filter(|path| !path.is_empty())?), node.at))

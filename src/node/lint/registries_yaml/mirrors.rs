@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::{YamlMirror, rewrite, shape, table, unknown, wrong_type};
 use crate::document::{Entry, Key, Node, Position, yaml};
-use crate::node::lint::{FileFindings, FileKind, Files, LintOptions, config_toml, url};
+use crate::node::lint::{FileFindings, FileKind, LintOptions, NodeFiles, config_toml, url};
 
 /// Tells who is asked for what.
 pub(super) fn check<'a>(
     findings: &mut FileFindings<'_>,
     document: &'a Node,
     options: &LintOptions,
-    files: &dyn Files,
+    files: &dyn NodeFiles,
 ) -> Vec<YamlMirror<'a>> {
     let mut asked: Vec<YamlMirror<'_>> = Vec::new();
     let mirrors = table(findings, document, "mirrors");
@@ -61,7 +61,7 @@ pub(super) fn check<'a>(
 }
 
 /// Whether the configuration beside the file says that registries are not asked themselves.
-fn is_closed(path: &Path, files: &dyn Files) -> bool {
+fn is_closed(path: &Path, files: &dyn NodeFiles) -> bool {
     let Some(folder) = path.parent() else { return false };
     let drop_ins = folder.join("config.yaml.d");
     let names = files.entries(&drop_ins).into_iter().map(|entry| drop_ins.join(entry.name));

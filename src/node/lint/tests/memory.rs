@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::node::lint::{Certificate, DirEntry, FileKind, Files, LintOptions, NodeFile, NodePath, lint};
+use crate::node::lint::{Certificate, DirEntry, FileKind, LintOptions, NodeFile, NodeFiles, NodePath, lint};
 
 /// A file that is a certificate.
 pub(super) const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
@@ -22,7 +22,7 @@ impl Memory {
     }
 }
 
-impl Files for Memory {
+impl NodeFiles for Memory {
     fn authorities(&self, _: &Path, path: &Path) -> Certificate {
         self.certificate(path)
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::locks::Mutex;
 use crate::oci::Digest;
 use crate::registry::quirks::{Keeping, Quirks};
-use crate::registry::testing::{Log, Seen, answer, connect, lines, options, registry, repository};
+use crate::registry::testing::{Log, SeenRequest, answer, connect, lines, options, registry, repository};
 use crate::registry::{BlobBody, Registry};
 
 const SIZE: usize = 1 << 20;
@@ -65,7 +65,7 @@ async fn keeper(script: Script) -> (Registry, Log) {
 }
 
 impl Sessions {
-    fn answer(&mut self, seen: &Seen, script: &Script) -> Response<Body> {
+    fn answer(&mut self, seen: &SeenRequest, script: &Script) -> Response<Body> {
         let location = format!("/v2/team/app/blobs/uploads/{}", self.opened);
         match seen.method.as_str() {
             "POST" => {

@@ -4,10 +4,10 @@
 //! the limits. What was promised to images is there, whatever spools do. And what keeps to its promise gets it.
 //!
 //! Spilled parts take disk that nobody else needs now. They have no claim to it: whoever comes later gets what there is
-//! without them, and [`Ledger::excess`] says how much of them has to go.
+//! without them, and [`BudgetAccounts::excess`] says how much of them has to go.
 
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct BudgetAccounts {
     memory: u64,
     disk: u64,
     layers_on_disk: u64,
@@ -21,7 +21,7 @@ pub(super) struct Ledger {
     largest_layer: u64,
 }
 
-impl Ledger {
+impl BudgetAccounts {
     pub(super) fn new(memory: u64, disk: u64, layers_on_disk: u64, spill_limit: u64) -> Self {
         let layers_on_disk = layers_on_disk.min(disk);
         let (promised, in_memory, on_disk, spooled, spilled, largest_layer) = (0, 0, 0, 0, 0, 0);
@@ -183,19 +183,19 @@ mod tests {
     proptest! {
         #[test]
         fn limits_and_promises_hold_whatever_comes(steps in steps(), memory in 0_u64..50, disk in 0_u64..100, of_it in 0_u64..120, spill_limit in 0_u64..120) {
-            let mut ledger = Ledger::new(memory, disk, of_it, spill_limit);
+            let mut accounts = BudgetAccounts::new(memory, disk, of_it, spill_limit);
             let mut images: Vec<Image> = Vec::new();
             for step in steps {
                 match step {
                     Step::Promise(bytes) => {
-                        let promised = ledger.promise(bytes);
+                        let promised = accounts.promise(bytes);
                         prop_assert!(promised.is_some() || !images.is_empty(), "one always fits");
                         images.extend(promised.map(|promised| Image { promised, ..Image::default() }));
                     }
                     Step::Take(at, bytes) => if let Some(image) = images.get_mut(at) {
                         let promised = bytes.min(image.promised);
-                        let in_memory = ledger.take(bytes, promised);
-                        prop_assert!(in_memory.is_some() || bytes > promised, "a promise is broken: {ledger:?}");
+                        let in_memory = accounts.take(bytes, promised);
+                        prop_assert!(in_memory.is_some() || bytes > promised, "a promise is broken: {accounts:?}");
                         if let Some(in_memory) = in_memory {
                             image.promised -= promised;
                             image.in_memory += in_memory;
@@ -204,57 +204,57 @@ mod tests {
                     },
                     Step::Fail(at) => if let Some(image) = images.get_mut(at) {
                         let (in_memory, on_disk) = (std::mem::take(&mut image.in_memory), std::mem::take(&mut image.on_disk));
-                        ledger.give_back(in_memory, on_disk);
-                        ledger.promise_again(in_memory + on_disk);
+                        accounts.give_back(in_memory, on_disk);
+                        accounts.promise_again(in_memory + on_disk);
                         image.promised += in_memory + on_disk;
                     },
                     Step::Settle(at) => if let Some(image) = images.get_mut(at) {
-                        ledger.take_back(std::mem::take(&mut image.promised));
+                        accounts.take_back(std::mem::take(&mut image.promised));
                     },
                     Step::Drop(at) => if at < images.len() {
                         let image = images.remove(at);
-                        ledger.take_back(image.promised);
-                        ledger.give_back(image.in_memory, image.on_disk);
+                        accounts.take_back(image.promised);
+                        accounts.give_back(image.in_memory, image.on_disk);
                     },
                     Step::Spool(bytes) => {
-                        let refused = ledger.spool(bytes);
+                        let refused = accounts.spool(bytes);
                         prop_assert!(refused.is_ok() || refused.is_err_and(|needed| needed > disk));
                     }
-                    Step::Unspool(bytes) => ledger.unspool(bytes.min(ledger.spooled)),
-                    Step::Spill(bytes) => if ledger.spill(bytes) {
-                        prop_assert_eq!(ledger.excess(), 0, "what is spilled takes from nobody");
+                    Step::Unspool(bytes) => accounts.unspool(bytes.min(accounts.spooled)),
+                    Step::Spill(bytes) => if accounts.spill(bytes) {
+                        prop_assert_eq!(accounts.excess(), 0, "what is spilled takes from nobody");
                     },
-                    Step::Expect(bytes) => ledger.expect_layer(bytes),
+                    Step::Expect(bytes) => accounts.expect_layer(bytes),
                 }
-                ledger.unspill(ledger.excess());
-                prop_assert!(ledger.in_memory <= memory);
-                prop_assert!(ledger.spilled <= spill_limit);
-                prop_assert!(ledger.spooled + ledger.on_disk + ledger.spilled <= disk, "{ledger:?}");
-                prop_assert!(ledger.on_disk <= of_it);
+                accounts.unspill(accounts.excess());
+                prop_assert!(accounts.in_memory <= memory);
+                prop_assert!(accounts.spilled <= spill_limit);
+                prop_assert!(accounts.spooled + accounts.on_disk + accounts.spilled <= disk, "{accounts:?}");
+                prop_assert!(accounts.on_disk <= of_it);
             }
             for image in images.drain(..) {
-                ledger.take_back(image.promised);
-                ledger.give_back(image.in_memory, image.on_disk);
+                accounts.take_back(image.promised);
+                accounts.give_back(image.in_memory, image.on_disk);
             }
-            prop_assert_eq!((ledger.promised, ledger.in_memory, ledger.on_disk), (0, 0, 0));
+            prop_assert_eq!((accounts.promised, accounts.in_memory, accounts.on_disk), (0, 0, 0));
         }
     }
 
     #[test]
     fn spools_leave_room_for_the_largest_layer() {
-        let mut ledger = Ledger::new(10, 100, 100, 0);
-        ledger.expect_layer(40);
-        assert_eq!(ledger.spool(71), Err(101));
-        assert_eq!(ledger.spool(70), Ok(()));
-        assert_eq!(ledger.promise(1000), Some(40));
+        let mut accounts = BudgetAccounts::new(10, 100, 100, 0);
+        accounts.expect_layer(40);
+        assert_eq!(accounts.spool(71), Err(101));
+        assert_eq!(accounts.spool(70), Ok(()));
+        assert_eq!(accounts.promise(1000), Some(40));
     }
 
     #[test]
     fn spilled_parts_go_for_spools_and_layers() {
-        let mut ledger = Ledger::new(0, 100, 100, 60);
-        assert!(ledger.spill(60) && !ledger.spill(1), "the limit of spilled parts");
-        assert_eq!((ledger.spool(70), ledger.excess()), (Ok(()), 30));
-        ledger.unspill(30);
-        assert_eq!((ledger.promise(1000), ledger.excess()), (Some(30), 30));
+        let mut accounts = BudgetAccounts::new(0, 100, 100, 60);
+        assert!(accounts.spill(60) && !accounts.spill(1), "the limit of spilled parts");
+        assert_eq!((accounts.spool(70), accounts.excess()), (Ok(()), 30));
+        accounts.unspill(30);
+        assert_eq!((accounts.promise(1000), accounts.excess()), (Some(30), 30));
     }
 }
