@@ -154,6 +154,11 @@ impl Bundle {
         }
     }
 
+    /// Whether an image of it is damaged, and not one archive of several alone.
+    pub(crate) fn has_damage(&self) -> bool {
+        self.catalog.broken.iter().any(|broken| broken.unit.is_none())
+    }
+
     /// Whether something that holds or may hold images could not be read.
     pub(crate) fn lacks_something(&self) -> bool {
         self.catalog.left_out.iter().any(|it| it.class == LeftOutClass::Unreadable)

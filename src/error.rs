@@ -10,10 +10,12 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::exit::Exit;
 
 /// The class of what is wrong with a bundle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Fault {
     /// The file ends too early.
     Truncated,
@@ -67,6 +69,11 @@ impl Fault {
         matches!(self, Self::Io | Self::NoSpace)
     }
 
+    /// Whether a later run over the same bytes may end otherwise: the machine, its settings or the moment have a part in it.
+    pub(crate) const fn may_pass(self) -> bool {
+        matches!(self, Self::Io | Self::NoSpace | Self::Cancelled | Self::Changed | Self::LimitExceeded)
+    }
+
     /// The exit code of a command that failed for this reason alone.
     pub(crate) const fn exit(self) -> Exit {
         match self {
@@ -80,15 +87,28 @@ impl Fault {
 }
 
 /// Something is wrong with a bundle. Cheap to clone: one damaged part is reported to everybody who waits for it.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "Inner", into = "Inner")]
 pub struct BundleError(Arc<Inner>);
 
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Inner {
     fault: Fault,
     places: Vec<String>, // innermost first
     detail: String,
     hint: Option<String>,
+}
+
+impl From<Inner> for BundleError {
+    fn from(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+}
+
+impl From<BundleError> for Inner {
+    fn from(error: BundleError) -> Self {
+        Arc::unwrap_or_clone(error.0)
+    }
 }
 
 impl BundleError {

@@ -329,6 +329,7 @@ fn not_a_name(image: &Image, text: String, why: &str) -> LeftOut {
         what: "an image whose name is not valid".into(),
         why,
         class: LeftOutClass::BadReference,
+        may_pass: false,
     }
 }
 

@@ -195,7 +195,8 @@ impl Stage {
         std::mem::take(&mut *self.notes.lock())
     }
 
-    fn note(&self, note: &str) {
+    /// Remembers something for people.
+    pub(crate) fn note(&self, note: &str) {
         let mut notes = self.notes.lock();
         let note = format!("stage {}: {note}", self.folder.root().display());
         if !notes.contains(&note) {

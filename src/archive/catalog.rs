@@ -24,8 +24,7 @@ pub struct Catalog {
     pub manifests: HashMap<Digest, Arc<Manifest>>,
     /// Configurations and layers by digest. Their bytes are verified when they are read, not here.
     pub blobs: HashMap<Digest, Blob>,
-    /// Images that cannot be pushed, and why. Never written down: a catalog with one is read again.
-    #[serde(skip)]
+    /// Images that cannot be pushed, and why.
     pub broken: Vec<BrokenImage>,
     /// What was met and not taken, and why.
     pub left_out: Vec<LeftOut>,
@@ -249,13 +248,14 @@ pub struct Blob {
 }
 
 /// An image that cannot be pushed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BrokenImage {
     /// What the bundle calls it, or its digest, or its place.
     pub name: String,
     /// What is wrong with it.
     pub error: BundleError,
     /// The archive that the damage is confined to.
+    #[serde(with = "super::shared::option")]
     pub unit: Unit,
     /// What can be had of it where the user accepts a part of an index.
     pub part: Option<Box<Image>>,

@@ -15,6 +15,9 @@ pub struct LeftOut {
     pub why: String,
     /// Whether that leaves the run incomplete.
     pub class: LeftOutClass,
+    /// Whether a later run may be able to read it (see [`Fault::may_pass`]). Said of it nowhere.
+    #[serde(skip)]
+    pub may_pass: bool,
 }
 
 /// What it means that something was left out.
@@ -50,19 +53,21 @@ impl LeftOut {
         what: impl Into<String>,
         why: impl Into<String>,
     ) -> Self {
-        Self { path: path.into(), what: what.into(), why: why.into(), class: LeftOutClass::Unreadable }
+        let (path, what, why) = (path.into(), what.into(), why.into());
+        Self { path, what, why, class: LeftOutClass::Unreadable, may_pass: false }
     }
 
     /// The same, for the reason that reading it gave.
     pub(crate) fn failed(path: impl Into<String>, what: impl Into<String>, error: &BundleError) -> Self {
         let next = error.hint_text().map(|hint| format!("; next: {hint}")).unwrap_or_default();
-        Self::unreadable(path, what, format!("{error}{next}"))
+        let may_pass = error.fault().may_pass();
+        Self { may_pass, ..Self::unreadable(path, what, format!("{error}{next}")) }
     }
 
     /// What has no image in it.
     pub(crate) fn no_image(path: impl Into<String>, what: impl Into<String>) -> Self {
         let why = "no image in it".to_owned();
-        Self { path: path.into(), what: what.into(), why, class: LeftOutClass::NoImage }
+        Self { class: LeftOutClass::NoImage, ..Self::unreadable(path, what, why) }
     }
 
     /// Why there is no image in a bundle that is nothing but this.

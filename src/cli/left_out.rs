@@ -58,7 +58,7 @@ pub(super) fn text(left_out: &[LeftOut], accept: Accept) -> String {
     out
 }
 
-fn line(LeftOut { path, what, why, class }: &LeftOut, accept: Accept) -> String {
+fn line(LeftOut { path, what, why, class, .. }: &LeftOut, accept: Accept) -> String {
     let how = match class {
         LeftOutClass::Unreadable if accept.unreadable => "not read (accepted)",
         LeftOutClass::Unreadable => "not read",
@@ -75,7 +75,7 @@ impl Output {
         let grave = |it: &&LeftOut| accept.exit(Exit::Complete, std::slice::from_ref(*it)) != Exit::Complete;
         for it in left_out.iter().filter(|it| !self.quiet || grave(it)) {
             if self.is_json() {
-                let LeftOut { path, what, why, class } = it;
+                let LeftOut { path, what, why, class, .. } = it;
                 Self::say(&format!(
                     "{}",
                     serde_json::json!({"event": "left_out", "time": clock::timestamp().to_string(), "path": path,

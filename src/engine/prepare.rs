@@ -131,7 +131,7 @@ impl Preparer {
                 let body = SpaceBody::verified(extent, blob.size, digest, self.buffering);
                 self.or_staged(digest, blob.size, Arc::new(body))
             });
-            Ok(ReadyBlob {
+            Ok::<_, BundleError>(ReadyBlob {
                 digest: descriptor.digest,
                 size: blob.size,
                 offset: blob.extent.root_offset(),

@@ -8,7 +8,7 @@ use super::checksums::Sums;
 use super::feed::{Fed, feed};
 use super::history::History;
 use super::reading::{Met, Read};
-use crate::bundle::{Accept, LayerRecall};
+use crate::bundle::{Accept, Bundle, LayerRecall};
 use crate::exit::Exit;
 use crate::registry::MirrorMemory;
 use crate::report::{Failure, Outcome, outcome};
@@ -121,7 +121,10 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
         let ended = conclude(&outcomes, read.as_ref(), &mut met, accept, changed);
         met.notes[known..].iter().for_each(|note| listeners.note(note));
         let pushed = PushResult { outcomes, read, met, wrong_sum: None, ended, run: None };
-        if let Some(bundle) = bundle.filter(|_| damaged || pushed.exit() == Exit::Bundle) {
+        // What opening it has shown is kept, and said again in the next run.
+        let is_news =
+            |bundle: &Bundle| pushed.exit() == Exit::Bundle && !(pushed.ended.is_ok() && bundle.has_damage());
+        if let Some(bundle) = bundle.filter(|bundle| damaged || is_news(bundle)) {
             bundle.forget(&state, stage.as_deref());
         }
         history.end(pushed.ended.as_ref().copied(), &pushed.outcomes, &listeners);
@@ -169,7 +172,7 @@ fn conclude(
                 format!("{}: {what}", path.display())
             })),
         }
-        if bundle.catalog.broken.iter().any(|broken| broken.unit.is_none()) {
+        if bundle.has_damage() {
             exit = exit.max(Exit::Bundle);
         }
     }

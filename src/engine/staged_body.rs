@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::body::{Buffering, SpaceBody};
 use crate::error::BundleError;
@@ -35,6 +35,13 @@ impl BlobInStage {
         }
         let look = tokio::task::spawn_blocking(move || self.stage.blob(&self.digest, self.size));
         look.await.ok().flatten()
+    }
+
+    /// The blob was right when it was looked at, and cannot be read any more.
+    async fn give_up(self, error: BundleError) {
+        let give_up = move || self.stage.discard(&self.digest, &error);
+        // Where the thread panicked, its hook has told so.
+        drop(tokio::task::spawn_blocking(give_up).await);
     }
 }
 
@@ -73,15 +80,122 @@ impl BlobBody for StagedBody {
         let start = async move {
             let stage = Arc::clone(&place.stage);
             let size = place.size;
-            match place.look().await {
+            match place.clone().look().await {
                 // It was hashed before its first byte is given out.
                 Some(blob) => {
                     stage.was_read(range.end - range.start);
-                    SpaceBody::made(blob, size, buffering).open(range)
+                    let given = SpaceBody::made(blob, size, buffering).open(range.clone());
+                    or_bundle(given, place, bundle, range)
                 }
                 None => bundle.open(range),
             }
         };
         start.into_stream().flatten().boxed()
+    }
+}
+
+/// What the stage gives. Where it can be read no further, the bundle gives the rest.
+fn or_bundle(staged: BodyStream, place: Place, bundle: Arc<dyn BlobBody>, range: Range<u64>) -> BodyStream {
+    let given = (staged, range.start, Some((place, bundle)));
+    let next = move |(mut stream, at, mut other): (BodyStream, u64, Option<(Place, Arc<dyn BlobBody>)>)| async move {
+        let error = match stream.next().await? {
+            Ok(chunk) => {
+                let at = at + chunk.len() as u64;
+                return Some((Ok(chunk), (stream, at, other)));
+            }
+            Err(error) => error,
+        };
+        let Some((place, bundle)) = other.take() else { return Some((Err(error), (stream, at, None))) };
+        place.give_up(error).await;
+        let mut rest = bundle.open(at..range.end);
+        let first = rest.next().await?;
+        let at = at + first.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Some((first, (rest, at, None)))
+    };
+    stream::unfold(given, next).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::error::Fault;
+
+    const SIZE: usize = 4 << 20;
+
+    struct Staged {
+        _folder: tempfile::TempDir,
+        stage: Arc<Stage>,
+        bytes: Bytes,
+        digest: Digest,
+    }
+
+    impl Staged {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let bytes = Bytes::from((0..SIZE).map(|at| (at / 7 % 251) as u8).collect::<Vec<_>>());
+            let digest = Digest::of(&bytes);
+            let stage = Stage::open(folder.path(), None, None).unwrap();
+            let mut writer = stage.write(&digest, SIZE as u64).unwrap().unwrap();
+            writer.append(&bytes).unwrap();
+            stage.put(writer).unwrap();
+            Self { _folder: folder, stage: Arc::new(stage), bytes, digest }
+        }
+
+        fn body(&self, bundle: Arc<dyn BlobBody>) -> StagedBody {
+            StagedBody::new(&self.stage, (self.digest, SIZE as u64), bundle, Buffering::new(32 << 20, 1))
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            self.stage.folder().join("blobs/sha256").join(self.digest.hex())
+        }
+
+        /// Reads the body from a place on, and cuts the file once the first chunk has come.
+        async fn read_cut(&self, bundle: Arc<dyn BlobBody>, from: usize) -> Result<Vec<u8>, BundleError> {
+            let mut stream = self.body(bundle).open(from as u64..SIZE as u64);
+            let mut read = stream.next().await.unwrap()?.to_vec();
+            File::options().write(true).open(self.path()).unwrap().set_len(0).unwrap();
+            while let Some(chunk) = stream.next().await {
+                read.extend_from_slice(&chunk?);
+            }
+            Ok(read)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_any_more_comes_from_the_bundle_and_leaves_the_stage() {
+        for from in [0, 1_000_001] {
+            let staged = Staged::new();
+            let bundle: Arc<dyn BlobBody> = Arc::new(staged.bytes.clone());
+            let read = staged.read_cut(Arc::clone(&bundle), from).await.unwrap();
+            assert!(read == staged.bytes[from..], "from {from}");
+            assert!(!staged.path().exists() && !staged.stage.has(&staged.digest));
+            let notes = staged.stage.take_notes();
+            assert!(notes.len() == 1 && notes[0].contains("the bundle is read instead"), "{notes:?}");
+            assert_eq!(staged.stage.figures().wrong, 1);
+            let again =
+                staged.body(bundle).open(0..SIZE as u64).map(Result::unwrap).collect::<Vec<_>>().await;
+            assert!(again.concat() == staged.bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bundle_that_cannot_be_read_either_says_why() {
+        struct Gone;
+        impl BlobBody for Gone {
+            fn len(&self) -> u64 {
+                SIZE as u64
+            }
+
+            fn open(&self, _: Range<u64>) -> BodyStream {
+                stream::iter([Err(BundleError::new(Fault::Truncated, "the bundle ends"))]).boxed()
+            }
+        }
+        let staged = Staged::new();
+        let error = staged.read_cut(Arc::new(Gone), 0).await.unwrap_err();
+        assert_eq!(error.fault(), Fault::Truncated);
     }
 }

@@ -5,6 +5,7 @@
 //! of the run, and what goes wrong with it costs time and no more.
 
 pub(crate) mod entries;
+mod fill;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::fill::Fill;
 use super::image::Lease;
 use super::line::WorkerLine;
 use super::prepare::Preparer;
@@ -30,7 +32,9 @@ use crate::compress::LayerFacts;
 use crate::error::BundleError;
 use crate::locks::Mutex;
 use crate::oci::Digest;
+use crate::report::{Event, Listeners};
 use crate::stage::{NotStaged, Stage, StagedImage, StagedLayer, StagedRoot};
+use crate::units::ByteCount;
 
 /// Images under way at once.
 const IMAGES_AT_ONCE: usize = 16;
@@ -40,11 +44,18 @@ const BLOBS_AT_ONCE: usize = 4;
 const CHUNKS: usize = 2;
 /// How often what is whole is listed, while images still come.
 const LIST_EVERY: Duration = Duration::from_secs(2);
+/// While nothing but the stage is waited for, it is said how far that is: for the first time, and how often then.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The task that fills the stage, begun or not.
 pub(super) struct Staging {
     stop: CancellationToken,
     task: Task,
+    stage: Arc<Stage>,
+    works: Vec<Arc<Work>>,
+    preparer: Arc<Preparer>,
+    listeners: Listeners,
 }
 
 enum Task {
@@ -60,11 +71,12 @@ impl Staging {
         works: &[Arc<Work>],
         preparer: &Arc<Preparer>,
         recall: &LayerRecall,
+        listeners: &Listeners,
     ) -> Self {
         let stop = CancellationToken::new();
         let followers: Vec<Follower> = works.iter().map(|work| work.join(STAGE)).collect();
         let stager = Stager {
-            stage,
+            stage: Arc::clone(&stage),
             works: works.to_vec(),
             preparer: Arc::clone(preparer),
             recall: recall.clone(),
@@ -72,7 +84,8 @@ impl Staging {
             claims: Mutex::default(),
         };
         let task = stager.run(followers, stop.clone());
-        Self { stop, task: Task::Waits(Box::pin(task)) }
+        let (task, works) = (Task::Waits(Box::pin(task)), works.to_vec());
+        Self { stop, task, stage, works, preparer: Arc::clone(preparer), listeners: listeners.clone() }
     }
 
     /// Reading begins.
@@ -89,17 +102,35 @@ impl Staging {
         deadline: Option<Instant>,
         cancel: &CancellationToken,
     ) {
-        let Task::Begun(task) = &mut self.task else { return };
-        if may_go_on {
+        let Task::Begun(mut task) = std::mem::replace(&mut self.task, Task::None) else { return };
+        let (mut ended, mut quiet_for) = (None, TELL_AFTER);
+        while may_go_on && ended.is_none() {
             tokio::select! {
-                _ = &mut *task => return,
-                () = cancel.cancelled() => {}
-                Some(()) = OptionFuture::from(deadline.map(tokio::time::sleep_until)) => {}
+                biased;
+                _ = &mut task => return,
+                () = cancel.cancelled() => ended = Some("the run was told to stop"),
+                Some(()) = OptionFuture::from(deadline.map(tokio::time::sleep_until)) => {
+                    ended = Some("the deadline of the run has passed");
+                }
+                () = tokio::time::sleep(quiet_for) => {
+                    let Fill { staged, total } = self.fill();
+                    self.listeners.emit(&Event::FillsStage { bytes: staged, of: total });
+                    quiet_for = TELL_EVERY;
+                }
             }
         }
         self.stop.cancel();
         // A panic there has been told by its hook, and costs the run nothing.
         drop(task.await);
+        if let Some(why) = ended {
+            let Fill { staged, total } = self.fill();
+            let (staged, total) = (ByteCount(staged), ByteCount(total));
+            self.stage.note(&format!("{staged} of {total} are in it, because {why}; the next run goes on"));
+        }
+    }
+
+    fn fill(&self) -> Fill {
+        Fill::of(&self.stage, &self.works, &self.preparer)
     }
 }
 

@@ -367,6 +367,7 @@ fn no_name(image: &Image) -> LeftOut {
         what: "an image without a name".to_owned(),
         why: format!("{why}; next: {next}"),
         class: LeftOutClass::NoName,
+        may_pass: false,
     }
 }
 

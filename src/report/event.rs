@@ -120,6 +120,13 @@ pub(crate) enum Event {
         /// How long it took.
         took: Duration,
     },
+    /// The mirrors are done, and the stage is not: it is waited for.
+    FillsStage {
+        /// Bytes of blobs that are in it.
+        bytes: u64,
+        /// All that will be there: the most it can be, as long as layers are not compressed yet.
+        of: u64,
+    },
     /// Something was counted that happens too often to be shown or written down.
     Measured {
         /// On which mirror.

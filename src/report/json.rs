@@ -77,6 +77,7 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
             "finished",
             json!({"mirror": name(mirror), "images_complete": complete, "images_failed": failed, "seconds": took.as_secs_f64()}),
         ),
+        Event::FillsStage { bytes, of } => ("fills_stage", json!({"bytes": bytes, "of": of})),
         Event::Note { text } => ("note", json!({"text": text})),
     })
 }

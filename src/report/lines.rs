@@ -56,7 +56,10 @@ impl Listener for Lines {
             state.mirrors.get(mirror).map_or(String::new(), |m| m.name.clone())
         };
         let line = match event {
-            Event::Opened { .. } | Event::Catalogued { .. } | Event::Note { .. } => plain(event),
+            Event::Opened { .. }
+            | Event::Catalogued { .. }
+            | Event::FillsStage { .. }
+            | Event::Note { .. } => plain(event),
             Event::Replaces { mirror, place, from, to } => {
                 Some(format!("{}: {place} replaces {from} → {to}", name(&state, *mirror)))
             }
@@ -139,6 +142,9 @@ pub(super) fn plain(event: &Event) -> Option<String> {
         Event::Catalogued { images, blobs, took } => {
             let (images, blobs) = (count(*images, "image"), count(*blobs, "blob"));
             Some(format!("{images}, {blobs} (catalogued in {})", human_duration(*took)))
+        }
+        Event::FillsStage { bytes, of } => {
+            Some(format!("filling the stage: {} of {}", ByteCount(*bytes), ByteCount(*of)))
         }
         Event::Note { text } => Some(format!("note: {}", printable(text))),
         _ => None,

@@ -3,8 +3,8 @@
 use std::fs::{File, Metadata};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -27,6 +27,11 @@ pub(super) struct BlobFileStamp {
 }
 
 impl BlobFileStamp {
+    /// Whatever has changed about it.
+    fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
     fn of(facts: &Metadata) -> Self {
         Self {
             device: facts.dev(),
@@ -90,6 +95,25 @@ impl Stage {
             None => drop(self.contents.lock().blobs.remove(digest)),
         }
         blob
+    }
+
+    /// A blob that was found right cannot be read all the same: it is removed, and that is noted. Blocks.
+    pub(crate) fn discard(&self, digest: &Digest, error: &BundleError) {
+        let Some(once) = self.checks.lock().get(digest).map(Arc::clone) else { return };
+        let mut opened = once.lock();
+        *opened = Weak::new();
+        // Others have met the same, and have said so.
+        let Some(known) = self.contents.lock().blobs.remove(digest).flatten() else { return };
+        let path = self.folder.blob(digest);
+        let remove_it = || {
+            let _change = self.folder.change()?;
+            // Another run may have put a right one there.
+            let now = found(std::fs::symlink_metadata(&path))?.map(|facts| BlobFileStamp::of(&facts));
+            if now.is_some_and(|now| now.is_same_file(&known)) { remove(&path) } else { Ok(()) }
+        };
+        self.figures.wrong.fetch_add(1, Relaxed);
+        self.note(&format!("the blob {digest} could not be read: {error}; the bundle is read instead"));
+        self.noted("removing a blob that cannot be read", remove_it());
     }
 
     fn check(&self, digest: &Digest, size: u64) -> io::Result<Option<Arc<StagedBlob>>> {

@@ -6,8 +6,10 @@
 //! themselves. Manifests are kept byte for byte with the view on them, because to read ten thousand JSON documents takes
 //! longer than all the rest; they are hashed again when they come back.
 //!
-//! Not kept, so that the bundle is read again: catalogs with damaged images or unreadable archives (whether something
-//! counts as such may depend on settings, as `--decode-memory`), catalogs too large, and places that cannot be written down.
+//! What is damaged or cannot be read is kept like the rest: it is so in the bytes of the bundle, and each run says it.
+//!
+//! Not kept, so that the bundle is read again: catalogs of which a part may be read with other settings (`--decode-memory`) or
+//! at another time, catalogs too large, and places that cannot be written down.
 
 mod spaces;
 #[cfg(test)]
@@ -20,14 +22,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use self::spaces::{Space, SpaceEncoder, SpaceOffset, Spaces};
-use crate::archive::{Catalog, Content, Image, LeftOutClass};
+use crate::archive::{Catalog, Content, Image};
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest};
 use crate::source::ByteSpace;
 
 /// Counts up with each change of the types that are written. Beside it the program's version is kept: another one may read
 /// bundles in another way.
-pub(super) const FORMAT: u32 = 5;
+pub(super) const FORMAT: u32 = 6;
 
 /// What a document may take in memory. Ten thousand images take some 30 MB.
 const MAX_RAW_BYTES: usize = 128 << 20;
@@ -59,8 +61,8 @@ impl Home {
 /// Why a catalog is not kept, or one that was kept is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unkept {
-    #[error("something in it is damaged or cannot be read")]
-    Broken,
+    #[error("a later run may be able to read what this one could not")]
+    MayPass,
     #[error("it is too large")]
     TooLarge,
     #[error("the place of some content cannot be written down")]
@@ -83,9 +85,9 @@ struct StoredCatalog<'a> {
 
 /// A catalog as compressed bytes, and how many they are uncompressed.
 pub(super) fn encode(catalog: &Catalog, home: &Home) -> Result<(Vec<u8>, usize), Unkept> {
-    let unreadable = catalog.left_out.iter().any(|it| it.class == LeftOutClass::Unreadable);
-    if unreadable || !catalog.broken.is_empty() {
-        return Err(Unkept::Broken);
+    let failed = catalog.broken.iter().map(|broken| broken.error.fault().may_pass());
+    if failed.chain(catalog.left_out.iter().map(|it| it.may_pass)).any(|may_pass| may_pass) {
+        return Err(Unkept::MayPass);
     }
     let mut places = SpaceEncoder::new(home.folder());
     let mut blobs: Vec<_> = catalog.blobs.iter().collect();
@@ -191,11 +193,13 @@ fn is_sound(catalog: &Catalog) -> bool {
 fn is_closed(catalog: &Catalog) -> bool {
     let there = |digest: &_| catalog.manifests.contains_key(digest) || catalog.blobs.contains_key(digest);
     let manifests = catalog.manifests.values();
-    let roots = catalog.images.iter().all(|image| match &image.content {
+    // What can be had of a broken index is an image where that is accepted.
+    let images = || catalog.images.iter().chain(catalog.broken.iter().filter_map(|it| it.part.as_deref()));
+    let roots = images().all(|image| match &image.content {
         Content::Manifest(digest) => catalog.manifests.contains_key(digest),
         Content::Unpacked(_) => true,
     });
-    let partial = catalog.images.iter().filter_map(|image| image.partial.as_ref());
+    let partial = images().filter_map(|image| image.partial.as_ref());
     let parts = partial.flat_map(|partial| &partial.present).all(|(digest, _)| there(digest));
     let below = manifests.flat_map(|m| m.blobs().chain(m.children()));
     roots && parts && below.filter(|below| !below.is_foreign()).all(|below| there(&below.digest))

@@ -140,14 +140,14 @@ impl State {
     }
 
     /// Remembers what is in a bundle. `bundle` must have been found out before the catalog was read, and the bundle must
-    /// have been seen unchanged since. Whether it is kept; a catalog with damaged images is not.
+    /// have been seen unchanged since. Whether it is kept; one of which a later run may read more is not.
     pub(crate) fn save_catalog(&self, bundle: &BundleIdentity, catalog: &Catalog, home: &Home) -> bool {
         if !self.is_kept() {
             return false;
         }
         let (content, raw_bytes) = match catalog_codec::encode(catalog, home) {
             Ok(encoded) => encoded,
-            Err(Unkept::Broken) => return false,
+            Err(Unkept::MayPass) => return false,
             Err(why) => {
                 self.note(format!("what is in the bundle is not remembered: {why}"));
                 return false;

@@ -40,6 +40,7 @@ mod secrets;
 mod serve;
 mod sites_file;
 mod stage;
+mod stage_trouble;
 mod support;
 mod sweep;
 mod sync;

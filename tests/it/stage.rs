@@ -14,12 +14,12 @@ use crate::support::{Push, Pushed, eventually, folder};
 use crate::sync::SitesFile;
 
 /// Bundles whose images share a layer, and that must be decoded to be read.
-fn docker_archive() -> Bundle {
+pub(crate) fn docker_archive() -> Bundle {
     let bundle = Bundle::docker_archive().image("gcr.io/team/app:1", &["base", "one"]);
     bundle.image("quay.io/lib:2", &["base", "two"]).layer_bytes(100_000).xz()
 }
 
-fn oci_layout() -> Bundle {
+pub(crate) fn oci_layout() -> Bundle {
     let bundle = Bundle::oci_layout().image("gcr.io/team/app:1", &["base", "one"]);
     bundle.index("quay.io/lib:2", &["base", "two"], &["amd64", "arm64"]).layer_bytes(100_000).xz()
 }
@@ -32,28 +32,28 @@ fn archives() -> Bundle {
 const SHOWN: [&str; 2] = ["lib:2", "team/app:1"];
 
 /// A bundle, a stage, and a sites file for both.
-struct Room {
-    folder: tempfile::TempDir,
-    bundle: PathBuf,
+pub(crate) struct Room {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) bundle: PathBuf,
 }
 
 impl Room {
-    fn of(bundle: &Bundle) -> Self {
+    pub(crate) fn of(bundle: &Bundle) -> Self {
         let folder = folder();
         let bundle = bundle.write(&folder.path().join("bundles"));
         Self { folder, bundle }
     }
 
-    fn stage(&self) -> PathBuf {
+    pub(crate) fn stage(&self) -> PathBuf {
         self.folder.path().join("stage")
     }
 
-    fn file(&self) -> SitesFile {
+    pub(crate) fn file(&self) -> SitesFile {
         SitesFile::new(self.folder.path(), &self.bundle).line("stage: {dir: stage}")
     }
 
     /// Fills a site, and the stage with it.
-    fn fill(&self) -> Pushed {
+    pub(crate) fn fill(&self) -> Pushed {
         let first = ScriptedRegistry::strict();
         let run = self.file().site("first", &first.host(), "").sync(&[]).complete();
         assert_eq!(run.report["stage"]["images"], 2, "{}", run.report["stage"]);
@@ -61,26 +61,26 @@ impl Room {
     }
 
     /// Forgets all but the stage.
-    fn forget(&self) {
+    pub(crate) fn forget(&self) {
         fs::remove_dir_all(self.folder.path().join("state")).unwrap();
     }
 
     /// Fills a site that is new.
-    fn fill_another(&self) -> Pushed {
+    pub(crate) fn fill_another(&self) -> Pushed {
         let another = ScriptedRegistry::strict();
         let run = self.file().site("another", &another.host(), "").sync(&[]).complete();
         is_whole(&another);
         run
     }
 
-    fn blobs(&self) -> Vec<PathBuf> {
+    pub(crate) fn blobs(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.stage().join("blobs/sha256")).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 }
 
 #[track_caller]
-fn is_whole(registry: &ScriptedRegistry) {
+pub(crate) fn is_whole(registry: &ScriptedRegistry) {
     registry.store(|store| {
         assert_eq!(store.faults(), [""; 0]);
         assert_eq!(store.shown(), SHOWN);
@@ -88,13 +88,13 @@ fn is_whole(registry: &ScriptedRegistry) {
 }
 
 /// What of the bundle was decoded, in bytes and in parts, and whether anything was compressed.
-fn work(run: &Pushed) -> (u64, u64, bool) {
+pub(crate) fn work(run: &Pushed) -> (u64, u64, bool) {
     let decode = &run.report["decode"];
     let is_idle = run.report["compress"]["cpu_seconds"].as_f64().unwrap() == 0.0;
     (decode["bytes"].as_u64().unwrap(), decode["parts"].as_u64().unwrap(), !is_idle)
 }
 
-const NONE: (u64, u64, bool) = (0, 0, false);
+pub(crate) const NONE: (u64, u64, bool) = (0, 0, false);
 
 #[test]
 fn a_new_site_is_filled_from_the_stage_alone_when_the_state_is_gone() {
@@ -211,7 +211,7 @@ fn what_a_killed_run_has_staged_is_used_by_the_next() {
 }
 
 /// The names in the index of a stage, with the digests that they stand for.
-fn listed(stage: &Path) -> BTreeMap<String, String> {
+pub(crate) fn listed(stage: &Path) -> BTreeMap<String, String> {
     let Ok(bytes) = fs::read(stage.join("index.json")) else { return BTreeMap::new() };
     let index: Value = serde_json::from_slice(&bytes).unwrap();
     let entry = |entry: &Value| {
