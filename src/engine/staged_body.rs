@@ -94,23 +94,27 @@ impl BlobBody for StagedBody {
     }
 }
 
+/// A blob on its way out, and where the rest of it can be had when what gives it fails.
+struct Given {
+    stream: BodyStream,
+    at: u64,
+    other: Option<(Place, Arc<dyn BlobBody>)>,
+}
+
 /// What the stage gives. Where it can be read no further, the bundle gives the rest.
 fn or_bundle(staged: BodyStream, place: Place, bundle: Arc<dyn BlobBody>, range: Range<u64>) -> BodyStream {
-    let given = (staged, range.start, Some((place, bundle)));
-    let next = move |(mut stream, at, mut other): (BodyStream, u64, Option<(Place, Arc<dyn BlobBody>)>)| async move {
-        let error = match stream.next().await? {
-            Ok(chunk) => {
-                let at = at + chunk.len() as u64;
-                return Some((Ok(chunk), (stream, at, other)));
-            }
-            Err(error) => error,
-        };
-        let Some((place, bundle)) = other.take() else { return Some((Err(error), (stream, at, None))) };
-        place.give_up(error).await;
-        let mut rest = bundle.open(at..range.end);
-        let first = rest.next().await?;
-        let at = at + first.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        Some((first, (rest, at, None)))
+    let given = Given { stream: staged, at: range.start, other: Some((place, bundle)) };
+    let next = move |mut given: Given| async move {
+        let mut chunk = given.stream.next().await?;
+        if let Err(error) = &chunk
+            && let Some((place, bundle)) = given.other.take()
+        {
+            place.give_up(error.clone()).await;
+            given.stream = bundle.open(given.at..range.end);
+            chunk = given.stream.next().await?;
+        }
+        given.at += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Some((chunk, given))
     };
     stream::unfold(given, next).boxed()
 }
@@ -136,7 +140,8 @@ mod tests {
     impl Staged {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let bytes = Bytes::from((0..SIZE).map(|at| (at / 7 % 251) as u8).collect::<Vec<_>>());
+            let bytes =
+                Bytes::from((0..SIZE / 4).flat_map(|at| at.to_le_bytes()[..4].to_vec()).collect::<Vec<_>>());
             let digest = Digest::of(&bytes);
             let stage = Stage::open(folder.path(), None, None).unwrap();
             let mut writer = stage.write(&digest, SIZE as u64).unwrap().unwrap();

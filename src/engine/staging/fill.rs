@@ -30,19 +30,19 @@ impl Fill {
             for image in agreed.images.iter().filter_map(|at| work.image(*at)) {
                 match &image.planned.content {
                     Content::Manifest(root) => {
-                        let blobs = Closure::of(&image.catalog, root).blobs;
-                        blobs.iter().for_each(|blob| count(blob.digest, blob.size));
+                        for blob in Closure::of(&image.catalog, root).blobs {
+                            count(blob.digest, blob.size);
+                        }
                     }
                     Content::Unpacked(unpacked) => {
                         count(unpacked.config_digest, unpacked.config.len() as u64);
                         for layer in &unpacked.layers {
-                            match preparer.layers.known(layer) {
-                                Some(facts) => count(facts.digest, facts.size),
-                                // No blob has the digest of its plain tar, but one that is stored as it is.
-                                None => {
-                                    count(layer.diff_id, preparer.layers.most_bytes(layer).max(layer.size))
-                                }
-                            }
+                            // No blob has the digest of its plain tar, but one that is stored as it is.
+                            let most = preparer.layers.most_bytes(layer).max(layer.size);
+                            let known = preparer.layers.known(layer);
+                            let (digest, size) =
+                                known.map_or((layer.diff_id, most), |facts| (facts.digest, facts.size));
+                            count(digest, size);
                         }
                     }
                 }
