@@ -98,11 +98,16 @@ impl BlobBody for StagedBody {
 struct Given {
     stream: BodyStream,
     at: u64,
-    other: Option<(Place, Arc<dyn BlobBody>)>,
+    other: Option<(BlobInStage, Arc<dyn BlobBody>)>,
 }
 
 /// What the stage gives. Where it can be read no further, the bundle gives the rest.
-fn or_bundle(staged: BodyStream, place: Place, bundle: Arc<dyn BlobBody>, range: Range<u64>) -> BodyStream {
+fn or_bundle(
+    staged: BodyStream,
+    place: BlobInStage,
+    bundle: Arc<dyn BlobBody>,
+    range: Range<u64>,
+) -> BodyStream {
     let given = Given { stream: staged, at: range.start, other: Some((place, bundle)) };
     let next = move |mut given: Given| async move {
         let mut chunk = given.stream.next().await?;
