@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 pub(crate) use tokio::time::Instant;
 
 /// The time of day.
@@ -55,8 +56,12 @@ impl CpuTime {
     }
 }
 
+/// CPU time of all threads of this process, those that have ended among them.
+pub(crate) fn process_cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
 fn thread_cpu_nanos() -> u64 {
-    use rustix::time::{ClockId, clock_gettime};
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(now).map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -66,6 +66,15 @@ pub(crate) enum LayerContent {
     Stored(Extent),
 }
 
+/// CPU time that was spent on what goes out, by what it was spent on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CpuMeters {
+    /// Compressing layers.
+    pub compress: Arc<CpuTime>,
+    /// Hashing layers and blobs.
+    pub sha256: Arc<CpuTime>,
+}
+
 const MEMBER_BYTES: usize = 1 << 20;
 /// Members that are read and compressed together. What a layer in work needs of memory is about three times this.
 const WINDOW_MEMBERS: usize = 4;
@@ -110,7 +119,7 @@ impl Method {
 }
 
 /// Makes the blob of a layer, and checks the layer against its diff_id on the way. Runs on `pool`; the calling thread
-/// reads, and waits. What compressing takes is added to `cpu`.
+/// reads, and waits. What it takes is added to `cpu`.
 ///
 /// # Errors
 /// [`Fault::DigestMismatch`] when the content is not what the image's configuration says, and whatever reading gives.
@@ -119,7 +128,7 @@ pub(crate) fn layer(
     layer: &UnpackedLayer,
     method: Method,
     settings: &SpillSettings,
-    cpu: &CpuTime,
+    cpu: &CpuMeters,
 ) -> Result<LayerBlob, BundleError> {
     let at_member = |error: BundleError| error.at(&layer.member);
     match (layer.stored, method) {
@@ -140,10 +149,10 @@ fn compress(
     layer: &UnpackedLayer,
     method: Method,
     settings: &SpillSettings,
-    cpu: &CpuTime,
+    cpu: &CpuMeters,
 ) -> Result<LayerBlob, BundleError> {
-    let mut blob =
-        BlobBuilder { spill: spill::Writer::new(settings), hasher: Hasher::new(Algorithm::Sha256) };
+    let (spill, hasher) = (spill::Writer::new(settings), Hasher::new(Algorithm::Sha256));
+    let mut blob = BlobBuilder { spill, hasher, cpu };
     let mut plain_hash = layer.diff_id.hasher();
     let mut window = read_window(layer, 0)?;
     let mut offset = window.len() as u64;
@@ -152,8 +161,8 @@ fn compress(
         // The pool works on one window; this thread meanwhile puts away the last one and reads the next.
         let mut members = Ok(Vec::new());
         let next = pool.in_place_scope(|scope| {
-            scope.spawn(|_| members = compress_members(&window, method, cpu));
-            scope.spawn(|_| plain_hash.update(&window));
+            scope.spawn(|_| members = compress_members(&window, method, &cpu.compress));
+            scope.spawn(|_| cpu.sha256.of(|| plain_hash.update(&window)));
             blob.put(std::mem::take(&mut finished))?;
             read_window(layer, offset)
         });
@@ -176,12 +185,13 @@ fn compress(
 struct BlobBuilder<'a> {
     spill: spill::Writer<'a>,
     hasher: Hasher,
+    cpu: &'a CpuMeters,
 }
 
 impl BlobBuilder<'_> {
     fn put(&mut self, members: Vec<Vec<u8>>) -> Result<(), BundleError> {
         for member in members {
-            self.hasher.update(&member);
+            self.cpu.sha256.of(|| self.hasher.update(&member));
             self.spill.append(member)?;
         }
         Ok(())

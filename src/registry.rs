@@ -19,6 +19,7 @@ mod connect;
 mod endpoint;
 mod error;
 mod error_response;
+mod flight;
 mod headers;
 mod hint;
 mod host;
@@ -59,6 +60,7 @@ pub(crate) use endpoint::{Endpoint, Scheme};
 #[cfg(test)]
 pub(crate) use error::refused;
 pub(crate) use error::{ConnectStep, FailureKind, RegistryError};
+pub(crate) use flight::FlightPhase;
 pub(crate) use hosts::Hosts;
 pub(crate) use manifests::ManifestHead;
 pub(crate) use memory::MirrorMemory;
@@ -86,6 +88,9 @@ use crate::tls::{Authorities, ClientCertificate};
 pub trait Observer: Send + Sync {
     /// A request was answered with `status`, or not at all, this long after it was sent.
     fn request(&self, _method: &str, _status: Option<u16>, _after: Duration) {}
+    /// A request that waited for the first waits for the second now: it was sent where there is no first, and is answered
+    /// or given up where there is no second.
+    fn flight(&self, _left: Option<FlightPhase>, _entered: Option<FlightPhase>) {}
     /// Bytes of a blob were handed to the network.
     fn body_sent(&self, _bytes: u64) {}
     /// Something is tried again.

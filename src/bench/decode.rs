@@ -83,6 +83,12 @@ impl DecodeFigures {
         if self.once.busy.is_zero() { None } else { rate(self.once.decoded_bytes, self.once.elapsed) }
     }
 
+    /// The share of the time of the threads in which they decoded.
+    pub(crate) fn pool_busy_share(&self) -> f64 {
+        let all = self.once.elapsed.as_secs_f64() * self.threads as f64;
+        if all > 0.0 { (self.once.busy.as_secs_f64() / all).min(1.0) } else { 0.0 }
+    }
+
     /// What a push of it would cost.
     pub(crate) fn budget(&self, layers: LayerTreatment) -> PushBudget {
         let bytes = self.once.decoded_bytes as f64;
@@ -201,5 +207,6 @@ mod tests {
         let budget = figures(StructureKind::Plain, 0).budget(LayerTreatment::AsStored);
         assert_eq!(budget.bottleneck, BenchStep::Sha256);
         assert_eq!(figures(StructureKind::Plain, 0).decode_rate(), None);
+        assert!((figures(StructureKind::Blocks, 8).pool_busy_share() - 0.8).abs() < 1e-9);
     }
 }

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Bundle, Input};
 use crate::archive::{Catalog, Early, Limits};
 use crate::budget::{Budget, Shares};
-use crate::clock::CpuTime;
+use crate::clock;
+use crate::compress::CpuMeters;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::error::{BundleError, Fault};
 use crate::oci::{Algorithm, Digest, Hasher};
-use crate::report::Listeners;
-use crate::report::document::{Compressed, Decoded, Staged};
+use crate::report::document::{Compressed, Decoded, StageSeconds, Staged, Utilisation};
+use crate::report::{Listeners, Outcome};
 use crate::source::{self, IoMode, Source, SourceOptions};
 use crate::stage::{OpenedBundle, Stage, StageFigures};
 use crate::state::{BundleIdentity, Home, OpenVolume, State, WrittenCatalog};
@@ -57,8 +59,8 @@ pub(crate) struct Opener {
     pub resources: Resources,
     /// What of it is taken.
     pub budget: Arc<Budget>,
-    /// What compressing layers has taken.
-    pub compressing: Arc<CpuTime>,
+    /// What compressing and hashing have taken.
+    pub cpu: CpuMeters,
 }
 
 impl Opener {
@@ -83,8 +85,8 @@ impl Opener {
             spool_dir: resources.spool_folder.clone(),
         };
         let decoder = Decoder::new(Arc::clone(&pool), options);
-        let (state, compressing) = (Arc::new(state), Arc::default());
-        Ok(Self { pool, decoder, state, stage: None, resources, budget, compressing })
+        let (state, cpu) = (Arc::new(state), CpuMeters::default());
+        Ok(Self { pool, decoder, state, stage: None, resources, budget, cpu })
     }
 
     /// The same, with a stage.
@@ -151,7 +153,17 @@ impl Opener {
 
     /// What compressing layers has come to so far.
     pub(crate) fn compressed(&self) -> Compressed {
-        Compressed { cpu_seconds: self.compressing.total().as_secs_f64() }
+        Compressed { cpu_seconds: self.cpu.compress.total().as_secs_f64() }
+    }
+
+    /// How well a run used the machine that has gone on for so long and came to this.
+    pub(crate) fn utilisation(&self, elapsed: Duration, mirrors: &[Outcome]) -> Utilisation {
+        let decode = self.decoder.meter().cpu_time();
+        let (compress, sha256) = (self.cpu.compress.total(), self.cpu.sha256.total());
+        let other = clock::process_cpu().saturating_sub(decode + compress + sha256);
+        let [decode, compress, sha256, other] = [decode, compress, sha256, other].map(|it| it.as_secs_f64());
+        let core_seconds = StageSeconds { decode, compress, sha256, other };
+        Utilisation::of(self.pool.current_num_threads(), core_seconds, elapsed.as_secs_f64(), mirrors)
     }
 
     /// What the run did with the stage so far, if it has one.

@@ -73,6 +73,7 @@ fn describe(args: &DecodeArgs, figures: &DecodeFigures) -> DecodeDocument {
         threads: figures.threads,
         seconds: once.elapsed.as_secs_f64(),
         busy_seconds: once.busy.as_secs_f64(),
+        pool_busy_share: figures.pool_busy_share(),
         bytes_per_second: figures.decode_rate(),
         bytes_per_second_per_core: figures.decode_rate_per_core(),
         one_core: CoreRates {
@@ -101,11 +102,12 @@ fn show(args: &DecodeArgs, figures: &DecodeFigures) -> String {
             let decoders = if once.structure.kind == StructureKind::Blocks { figures.threads } else { 1 };
             let _ = writeln!(
                 out,
-                "decoded {} in {:.2} s: {} in all, {} per core, {decoders} at once",
+                "decoded {} in {:.2} s: {} in all, {} per core, {decoders} at once, the threads busy for {:.0} % of the time",
                 ByteCount(once.decoded_bytes),
                 once.elapsed.as_secs_f64(),
                 per_second(all),
                 per_second(core),
+                figures.pool_busy_share() * 100.0,
             );
         }
         _ => out.push_str("nothing to decode\n"),

@@ -1,6 +1,7 @@
 //! The end of a run: its summary, what was left out, its report and its metrics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::atomic_file::WholeFile;
 use super::interrupt::Interrupt;
@@ -83,6 +84,11 @@ impl RunReporter {
         }
     }
 
+    /// How long it has gone on.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Remembers the run in this state.
     pub(super) fn remember(&mut self, state: &Arc<State>, retention: Retention) {
         self.history = Some(RunHistory { state: Arc::clone(state), retention, run: None });
@@ -97,7 +103,7 @@ impl RunReporter {
 
     /// Says what the run came to, and writes it down.
     pub(super) fn end(mut self, mut document: Document, done: Done, accept: Accept, output: &Output) -> Done {
-        document.elapsed_seconds = self.started.elapsed().as_secs_f64();
+        document.elapsed_seconds = self.elapsed().as_secs_f64();
         document.peak_rss_bytes = self.memory.bytes();
         let exit = match &done {
             Ok(exit) => *exit,

@@ -221,6 +221,7 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunRe
     begun.began(run);
     document.decode = opener.decoded();
     document.compress = opener.compressed();
+    document.utilisation = Some(opener.utilisation(begun.elapsed(), &document.mirrors));
     document.stage = opener.staged();
     ended
 }

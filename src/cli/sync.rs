@@ -267,6 +267,7 @@ fn sync(
     runtime.shutdown_background();
     document.decode = opener.decoded();
     document.compress = opener.compressed();
+    document.utilisation = Some(opener.utilisation(begun.elapsed(), &document.mirrors));
     document.stage = opener.staged();
     let exit = ended?;
     Ok(match exit_of_sites(&document.mirrors) {

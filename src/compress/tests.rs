@@ -38,7 +38,7 @@ fn layer(
     method: Method,
     settings: &SpillSettings,
 ) -> Result<LayerBlob, BundleError> {
-    super::layer(pool, layer, method, settings, &CpuTime::default())
+    super::layer(pool, layer, method, settings, &CpuMeters::default())
 }
 
 fn settings(quota: u64) -> SpillSettings {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::mpsc;
 
+use crate::clock::CpuTime;
 use crate::error::{BundleError, Fault};
 use crate::oci::{Digest, Hasher};
 use crate::registry::{BlobBody, BodyStream};
@@ -58,8 +59,10 @@ impl SpaceBody {
         size: u64,
         digest: Digest,
         buffering: Buffering,
+        sha256: &Arc<CpuTime>,
     ) -> Self {
-        Self { space, size, check: Some(Arc::new(BlobCheck::new(digest, size))), buffering }
+        let check = Some(Arc::new(BlobCheck::new(digest, size, Arc::clone(sha256))));
+        Self { space, size, check, buffering }
     }
 
     /// Bytes that were made and hashed by us; the registry hashes them once more.
@@ -127,6 +130,8 @@ fn feed(
 struct BlobCheck {
     digest: Digest,
     size: u64,
+    /// What hashing has taken.
+    cpu: Arc<CpuTime>,
     state: Mutex<BlobCheckState>,
 }
 
@@ -138,9 +143,9 @@ struct BlobCheckState {
 }
 
 impl BlobCheck {
-    fn new(digest: Digest, size: u64) -> Self {
+    fn new(digest: Digest, size: u64, cpu: Arc<CpuTime>) -> Self {
         let state = BlobCheckState { hasher: Some(digest.hasher()), hashed: 0, outcome: Ok(()) };
-        Self { digest, size, state: Mutex::new(state) }
+        Self { digest, size, cpu, state: Mutex::new(state) }
     }
 
     fn hashed(&self) -> u64 {
@@ -155,7 +160,7 @@ impl BlobCheck {
             let new = chunk.slice(usize::try_from(state.hashed - offset).unwrap_or(0)..);
             state.hashed = end;
             if let Some(hasher) = &mut state.hasher {
-                hasher.update(&new);
+                self.cpu.of(|| hasher.update(&new));
             }
             if end == self.size
                 && let Some(hasher) = state.hasher.take()
@@ -188,7 +193,7 @@ mod tests {
 
     fn body(bytes: &Bytes, digest: Digest) -> SpaceBody {
         let buffering = Buffering::new(32 << 20, 1);
-        SpaceBody::verified(Arc::new(bytes.clone()), bytes.len() as u64, digest, buffering)
+        SpaceBody::verified(Arc::new(bytes.clone()), bytes.len() as u64, digest, buffering, &Arc::default())
     }
 
     #[tokio::test]
@@ -229,7 +234,8 @@ mod tests {
     #[tokio::test]
     async fn what_a_disk_could_not_read_is_no_damage_to_the_bundle() {
         let buffering = Buffering::new(32 << 20, 1);
-        let body = SpaceBody::verified(Arc::new(Lost), 10, Digest::of(b"something"), buffering);
+        let body =
+            SpaceBody::verified(Arc::new(Lost), 10, Digest::of(b"something"), buffering, &Arc::default());
         assert_eq!(collect(&body, 0..10).await.unwrap_err().fault(), Fault::Io);
     }
 

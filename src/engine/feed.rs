@@ -222,11 +222,12 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let buffering = MaxConcurrency::buffering(body_bytes, at_once);
     let folder = opener.resources.spool_folder.clone();
     let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
-    let (workers, cpu) = (opener.layer_workers(), Arc::clone(&opener.compressing));
+    let (workers, cpu) = (opener.layer_workers(), opener.cpu.clone());
+    let sha256 = Arc::clone(&cpu.sha256);
     let layers = Layers::new(pool, workers, settings.layer_compression, spill, cpu, buffering);
     let backlog = Backlog::new(budget.unread_bytes());
     let stage = opener.stage.clone();
-    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, budget, stage.clone()));
+    let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, sha256, budget, stage.clone()));
     let damage = Arc::new(Damage::default());
     let gates = Arc::new(Gates::new(Arc::clone(&opener.state), settings.earlier_verdicts));
     let context = || {

@@ -29,8 +29,8 @@ use super::line::WorkerLine;
 use crate::archive::{Stored, UnpackedLayer};
 use crate::budget::{LayerRoom, Turn};
 use crate::bundle::{KnownLayers, LayerKey};
-use crate::clock::{CpuTime, Instant};
-use crate::compress::{self, LayerBlob, LayerFacts, Method, SpillSettings};
+use crate::clock::Instant;
+use crate::compress::{self, CpuMeters, LayerBlob, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
 use crate::locks::Mutex;
 
@@ -46,8 +46,8 @@ pub(super) struct Layers {
     workers: Arc<WorkerLine>,
     method: Method,
     spill: SpillSettings,
-    /// What compressing has taken.
-    cpu: Arc<CpuTime>,
+    /// What compressing and hashing have taken.
+    cpu: CpuMeters,
     buffering: Buffering,
 }
 
@@ -57,7 +57,7 @@ impl Layers {
         workers: usize,
         method: Method,
         spill: SpillSettings,
-        cpu: Arc<CpuTime>,
+        cpu: CpuMeters,
         buffering: Buffering,
     ) -> Arc<Self> {
         let (table, known, learned) = (Mutex::default(), Mutex::default(), Mutex::default());
@@ -151,7 +151,7 @@ impl Layers {
         let worker = self.workers.worker(layer.extent.root_offset()).await;
         let spill = SpillSettings { room, ..self.spill.clone() };
         let (pool, layer, method) = (Arc::clone(&self.pool), layer.clone(), self.method);
-        let cpu = Arc::clone(&self.cpu);
+        let cpu = self.cpu.clone();
         let (done, made) = oneshot::channel();
         let work = move || {
             // Work that nobody waits for any more goes on, and keeps its place.

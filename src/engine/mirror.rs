@@ -4,6 +4,7 @@
 //! what it sends in [`transfer`] and [`publish`], what it looks at before tags move in [`verify`]; how many requests are in
 //! flight at once is the [`limiter`]'s to say.
 
+mod activity;
 mod actor;
 mod counts;
 mod knowledge;
@@ -112,6 +113,7 @@ async fn connect(
     };
     run.listeners.emit(&Event::Connected { mirror: counts.mirror });
     limiter.connected(registry.round_trip());
+    counts.activity.connected(registry.round_trip());
     let scouts = settings.is_new && !settings.care.recheck;
     let knowledge = Arc::new(Knowledge::new(Expectations::new(settings.is_new, scouts)));
     let link = Arc::new(MirrorLink::new(registry, limiter, &stop));

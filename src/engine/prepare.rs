@@ -17,6 +17,7 @@ use super::staged_body::StagedBody;
 use super::synthesis::synthesise;
 use crate::archive::{Catalog, Content, Unpacked};
 use crate::budget::Budget;
+use crate::clock::CpuTime;
 use crate::compress::LayerFacts;
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
@@ -33,6 +34,8 @@ pub(super) struct Preparer {
     /// Bodies by digest: mirrors and images share their verification.
     bodies: Mutex<HashMap<Digest, Weak<dyn BlobBody>>>,
     buffering: Buffering,
+    /// What hashing blobs has taken.
+    sha256: Arc<CpuTime>,
     budget: Arc<Budget>,
     /// Where blobs are looked for before the bundle is read.
     stage: Option<Arc<Stage>>,
@@ -42,10 +45,11 @@ impl Preparer {
     pub(super) fn new(
         layers: Arc<Layers>,
         buffering: Buffering,
+        sha256: Arc<CpuTime>,
         budget: Arc<Budget>,
         stage: Option<Arc<Stage>>,
     ) -> Self {
-        Self { layers, bodies: Mutex::default(), buffering, budget, stage }
+        Self { layers, bodies: Mutex::default(), buffering, sha256, budget, stage }
     }
 
     /// Whether all of these blobs are in the stage, as far as is known: nothing need be made, and no room for it.
@@ -128,7 +132,7 @@ impl Preparer {
             let blob = catalog.blobs.get(&descriptor.digest).ok_or_else(|| missing(&descriptor.digest))?;
             let body = self.shared_body(descriptor.digest, || {
                 let (digest, extent) = (descriptor.digest, Arc::new(blob.extent.clone()));
-                let body = SpaceBody::verified(extent, blob.size, digest, self.buffering);
+                let body = SpaceBody::verified(extent, blob.size, digest, self.buffering, &self.sha256);
                 self.or_staged(digest, blob.size, Arc::new(body))
             });
             Ok::<_, BundleError>(ReadyBlob {

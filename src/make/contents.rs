@@ -179,10 +179,10 @@ impl LayerMaker<'_> {
             return Ok(made.clone());
         }
         super::go_on(self.cancel)?;
-        let Opener { pool, resources, budget, compressing, .. } = self.opener;
+        let Opener { pool, resources, budget, cpu, .. } = self.opener;
         let spill =
             SpillSettings { budget: Arc::clone(budget), room: None, folder: resources.spool_folder.clone() };
-        let made = compress::layer(pool, layer, self.method, &spill, compressing)?;
+        let made = compress::layer(pool, layer, self.method, &spill, cpu)?;
         self.made.insert(LayerKey::of(layer), made.clone());
         Ok(made)
     }

@@ -17,8 +17,9 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
 use crate::error::{BundleError, Fault};
-use crate::registry::Observer;
 use crate::registry::bandwidth::Passage;
+use crate::registry::flight::Flight;
+use crate::registry::{FlightPhase, Observer};
 
 /// The largest piece handed to the network at once: only what is taken in small pieces shows that something moves.
 const MAX_PIECE_BYTES: usize = 256 << 10;
@@ -144,6 +145,7 @@ pub(super) struct Metered {
     progress: Arc<BodyProgress>,
     taken: Arc<TransferredBytes>,
     observer: Arc<dyn Observer>,
+    flight: Arc<Flight>,
 }
 
 impl Metered {
@@ -156,6 +158,7 @@ impl Metered {
         hold: Duration,
         passage: Passage,
         observer: Arc<dyn Observer>,
+        flight: Arc<Flight>,
     ) -> (Self, Arc<BodyProgress>) {
         let left = range.end - range.start;
         let progress = Arc::new(BodyProgress::new(left == 0));
@@ -172,6 +175,7 @@ impl Metered {
                 progress: Arc::clone(&progress),
                 taken,
                 observer,
+                flight,
             },
             progress,
         )
@@ -205,6 +209,7 @@ impl http_body::Body for Metered {
             let stream = self.stream.get_mut();
             let polled = stream.as_mut().poll_next(cx);
             self.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
+            self.flight.turn_to(if polled.is_pending() { FlightPhase::Bytes } else { FlightPhase::Network });
             self.progress.touch();
             match ready!(polled) {
                 Some(Ok(bytes)) if bytes.len() as u64 > self.left => {
@@ -228,6 +233,7 @@ impl http_body::Body for Metered {
         self.left -= size as u64;
         self.taken.bytes.fetch_add(size as u64, Ordering::Relaxed);
         if self.left == 0 {
+            self.flight.turn_to(FlightPhase::Answer);
             *self.taken.whole_since.lock() = Some(Instant::now());
         }
         self.progress.touch();

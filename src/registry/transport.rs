@@ -18,6 +18,7 @@ use crate::clock::Instant;
 use crate::registry::bandwidth::BandwidthLimits;
 use crate::registry::body::{BlobBody, BodyProgress, Metered, TransferredBytes};
 use crate::registry::error::{Cause, ProxyFault, RegistryError};
+use crate::registry::flight::Flight;
 use crate::registry::redact::{hidden, redacted};
 use crate::registry::tls::{Clients, cause_of};
 use crate::registry::{ClientOptions, Observer, Timeouts};
@@ -143,6 +144,7 @@ impl Transport {
             _ if over_http1 => &self.clients.data,
             _ => &self.clients.control,
         };
+        let flight = Flight::begin(&self.observer);
         let mut progress = None;
         let mut wait = probe.map_or(self.timeouts.response, |probe| probe.deadline);
         let body = match payload {
@@ -170,6 +172,7 @@ impl Transport {
                     *hold,
                     self.limits.passage(),
                     Arc::clone(&self.observer),
+                    flight.flight(),
                 );
                 progress = Some(watched);
                 Some(reqwest::Body::wrap(metered))
@@ -192,7 +195,7 @@ impl Transport {
                 _ => Cause::Stalled(after),
             }),
         };
-        drop(on_its_way);
+        drop((on_its_way, flight));
         let fault = progress.as_ref().and_then(|progress| progress.fault());
         let outcome = match (sent, fault) {
             (_, Some(fault)) => Err(Cause::Source(fault)),

@@ -11,6 +11,7 @@ mod run;
 mod sites;
 mod state;
 mod sync;
+mod utilisation;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,7 @@ pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document,
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};
 pub(crate) use state::StateDocument;
 pub(crate) use sync::{BundleEntry, ShardEntry, SyncRun};
+pub(crate) use utilisation::{StageSeconds, Utilisation};
 
 /// The version of the schema. Within one version, fields are only added; the second has all that the first has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -156,6 +156,10 @@ fn add(whole: &mut Document, part: Document) {
         (Some(whole), Some(part)) => Some(whole.and(&part)),
         (whole, part) => whole.or(part),
     };
+    // The run hung on the shard that took longest.
+    if part.elapsed_seconds > whole.elapsed_seconds {
+        whole.utilisation = part.utilisation;
+    }
     whole.elapsed_seconds = whole.elapsed_seconds.max(part.elapsed_seconds);
     whole.peak_rss_bytes = whole.peak_rss_bytes.max(part.peak_rss_bytes);
     whole.error = whole.error.take().or(part.error);

@@ -48,6 +48,9 @@ pub(crate) struct Outcome {
     pub requests: u64,
     /// From the first request to the last.
     pub elapsed_seconds: f64,
+    /// What that time went by with.
+    #[serde(default)]
+    pub waits: Waits,
     /// Why the mirror as a whole failed, if it did.
     pub error: Option<Failure>,
     /// How far the run came with it.
@@ -56,6 +59,32 @@ pub(crate) struct Outcome {
     /// Where the site stands in a run of `sync`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteFacts>,
+}
+
+/// Who waited for whom while a mirror was fed. The first three together are its time, from its first request on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "fields of the report say their unit")]
+pub(crate) struct Waits {
+    /// Seconds in which nothing was on its way to the mirror: it waited for the bundle, the compressor or other mirrors.
+    pub mirror_waited_seconds: f64,
+    /// Seconds in which bytes of blobs were ready and waited until the mirror took them.
+    pub bytes_waited_seconds: f64,
+    /// Seconds in which answers were waited for, and nothing else.
+    pub answers_waited_seconds: f64,
+    /// How long the first answer took.
+    pub round_trip_seconds: f64,
+}
+
+impl Waits {
+    /// With those of an earlier try.
+    fn after(self, earlier: Self) -> Self {
+        Self {
+            mirror_waited_seconds: self.mirror_waited_seconds + earlier.mirror_waited_seconds,
+            bytes_waited_seconds: self.bytes_waited_seconds + earlier.bytes_waited_seconds,
+            answers_waited_seconds: self.answers_waited_seconds + earlier.answers_waited_seconds,
+            round_trip_seconds: self.round_trip_seconds.max(earlier.round_trip_seconds),
+        }
+    }
 }
 
 /// What a mirror keeps of an upload whose connection breaks.
@@ -195,6 +224,7 @@ impl Outcome {
             resume: Resume::default(),
             requests: 0,
             elapsed_seconds: 0.0,
+            waits: Waits::default(),
             error: None,
             state: OutcomeState::default(),
             site: None,
@@ -227,6 +257,7 @@ impl Outcome {
         }
         self.requests += earlier.requests;
         self.elapsed_seconds += earlier.elapsed_seconds;
+        self.waits = self.waits.after(earlier.waits);
         self
     }
 

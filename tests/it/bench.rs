@@ -24,6 +24,34 @@ fn a_push_to_the_sink_completes() {
     assert_eq!(again.mirror(0)["images_unchanged"], again.mirror(0)["images_complete"]);
 }
 
+/// The report of a push says what each stage took, how busy the threads were, and who waited for whom.
+#[test]
+fn a_push_says_how_well_it_used_the_machine() {
+    let folder = folder();
+    let archives =
+        ["--preset", "tiny", "--format", "archives", "--outer", "xz-multi", "--block-size", "262144"];
+    let made = bundle(folder.path(), "b.tar.xz", &archives);
+    let sink = Registry::discard();
+    let host = format!("{}/n", sink.host());
+    let args = ["--source", made.to_str().unwrap(), "--private-registry", &host, "--need-credential=false"];
+    let pushed = push(&args).complete();
+    let used = &pushed.report["utilisation"];
+    let seconds = |value: &Value| value.as_f64().unwrap();
+    for stage in ["decode", "compress", "sha256", "other"] {
+        assert!(seconds(&used["core_seconds"][stage]) > 0.0, "{stage}: {used}");
+    }
+    assert_eq!(used["core_seconds"]["decode"], pushed.report["decode"]["cpu_seconds"]);
+    assert_eq!(used["core_seconds"]["compress"], pushed.report["compress"]["cpu_seconds"]);
+    let busy = seconds(&used["pool_busy_share"]);
+    assert!(busy > 0.0 && busy <= 1.0, "{busy}");
+    assert!(["decode", "compress", "registry", "link"].contains(&used["bottleneck"].as_str().unwrap()));
+    let waits = &pushed.mirror(0)["waits"];
+    let parts = ["mirror_waited_seconds", "bytes_waited_seconds", "answers_waited_seconds"];
+    let whole: f64 = parts.iter().map(|part| seconds(&waits[part])).sum();
+    assert!(whole > 0.0 && whole <= seconds(&pushed.mirror(0)["elapsed_seconds"]), "{waits}");
+    assert!(seconds(&waits["round_trip_seconds"]) > 0.0);
+}
+
 /// Nobody serves a folder and throws away at once.
 #[test]
 fn a_sink_has_no_folder() {
@@ -51,6 +79,8 @@ fn decoding_is_measured_whole() {
         assert_eq!(told["threads"].to_string(), threads);
         assert_eq!(told["kind"], "blocks");
         assert!(told["parts"].as_u64().unwrap() > 1);
+        let busy = told["pool_busy_share"].as_f64().unwrap();
+        assert!(busy > 0.0 && busy <= 1.0, "{busy}");
         for way in ["as_stored", "gzip", "zstd"] {
             assert!(told["push"][way]["bottleneck"].is_string(), "{way}");
         }

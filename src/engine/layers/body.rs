@@ -29,7 +29,13 @@ impl LayerLease {
         let body = if is_made {
             SpaceBody::made(space, facts.size, self.layers.buffering)
         } else {
-            SpaceBody::verified(space, facts.size, facts.digest, self.layers.buffering)
+            SpaceBody::verified(
+                space,
+                facts.size,
+                facts.digest,
+                self.layers.buffering,
+                &self.layers.cpu.sha256,
+            )
         };
         Arc::new(LayerBody { source, body: Arc::new(body) })
     }

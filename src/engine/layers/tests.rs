@@ -26,7 +26,8 @@ impl Fixture {
         let folder = std::env::temp_dir();
         let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
-        let layers = Layers::new(pool, 2, Method::Gzip, spill, Arc::default(), Buffering::new(1 << 20, 1));
+        let layers =
+            Layers::new(pool, 2, Method::Gzip, spill, CpuMeters::default(), Buffering::new(1 << 20, 1));
         Self { layers, budget }
     }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::activity::MirrorActivity;
 use super::limiter::ConcurrencyLimiter;
+use crate::clock::Instant;
 use crate::locks::Mutex;
-use crate::registry::Observer;
+use crate::registry::{FlightPhase, Observer};
 use crate::report::event::Sample;
 use crate::report::{Event, Listeners, Outcome};
 
@@ -18,6 +20,7 @@ pub(super) struct Counts {
     pub(super) mirror: usize,
     listeners: Listeners,
     limiter: Arc<ConcurrencyLimiter>,
+    pub(super) activity: MirrorActivity,
     blobs_sent: AtomicU64,
     blobs_skipped: AtomicU64,
     blobs_mounted: AtomicU64,
@@ -36,6 +39,7 @@ impl Counts {
             mirror,
             listeners,
             limiter,
+            activity: MirrorActivity::new(Instant::now()),
             blobs_sent: AtomicU64::new(0),
             blobs_skipped: AtomicU64::new(0),
             blobs_mounted: AtomicU64::new(0),
@@ -88,6 +92,7 @@ impl Counts {
         outcome.uploads_resumed = read(&self.uploads_resumed);
         outcome.bytes_found = read(&self.bytes_found);
         outcome.requests = read(&self.requests);
+        outcome.waits = self.activity.waits(Instant::now());
     }
 }
 
@@ -105,6 +110,10 @@ impl Observer for Counts {
         if matches!(status, Some(429 | 503)) {
             self.limiter.overloaded();
         }
+    }
+
+    fn flight(&self, left: Option<FlightPhase>, entered: Option<FlightPhase>) {
+        self.activity.flight(left, entered, Instant::now());
     }
 
     fn body_sent(&self, bytes: u64) {

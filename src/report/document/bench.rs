@@ -31,6 +31,9 @@ pub(crate) struct DecodeDocument {
     pub seconds: f64,
     /// How long decoders were at work, all together.
     pub busy_seconds: f64,
+    /// The share of the time of those threads in which they decoded.
+    #[serde(default)]
+    pub pool_busy_share: f64,
     /// Bytes that came out of all decoders in a second; none where nothing is decoded.
     pub bytes_per_second: Option<f64>,
     /// The same for one decoder.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{SchemaVersion, SyncRun};
+use super::{SchemaVersion, SyncRun, Utilisation};
 use crate::archive::LeftOut;
 use crate::clock;
 use crate::exit::Exit;
@@ -35,6 +35,9 @@ pub(crate) struct Document {
     /// What compressing layers took.
     #[serde(default)]
     pub compress: Compressed,
+    /// How well the run used the machine; none of one that sent nothing by its nature, or ended before its mirrors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilisation: Option<Utilisation>,
     /// What was done with the stage; none where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Staged>,
@@ -150,6 +153,7 @@ impl Document {
             deferred: Vec::new(),
             decode: Decoded::default(),
             compress: Compressed::default(),
+            utilisation: None,
             stage: None,
             sync: None,
             elapsed_seconds: 0.0,
