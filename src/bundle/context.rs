@@ -44,6 +44,9 @@ const WORKER_BYTES: u64 = 48 << 20;
 /// What is read at once to take a sum.
 const SUM_CHUNK_BYTES: usize = 1 << 20;
 
+/// How much lower the priority of threads that decode and compress is than that of those that serve sockets (nice(2)).
+const POOL_NICENESS: i32 = 5;
+
 /// Opens bundles.
 #[derive(Debug, Clone)]
 pub(crate) struct Opener {
@@ -70,6 +73,10 @@ impl Opener {
     /// The system has no threads for us.
     pub(crate) fn new(resources: Resources, state: State) -> Result<Self, BundleError> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(resources.threads);
+        // Sockets go first: a registry that is waited for keeps a core idle later. Where the system refuses it, all are equal.
+        let pool = pool.start_handler(|_| {
+            let _ = rustix::process::nice(POOL_NICENESS);
+        });
         let pool = pool.thread_name(|number| format!("decode-{number}")).build();
         let pool = Arc::new(
             pool.map_err(|error| BundleError::new(Fault::Io, format!("starting threads: {error}")))?,
