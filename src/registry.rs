@@ -29,6 +29,7 @@ mod location;
 mod manifests;
 mod memory;
 mod missing;
+mod opening;
 mod proxy;
 mod puller;
 mod quirks;
@@ -65,6 +66,7 @@ pub(crate) use hosts::Hosts;
 pub(crate) use manifests::ManifestHead;
 pub(crate) use memory::MirrorMemory;
 pub(crate) use missing::RepositoryMaker;
+pub(crate) use opening::FirstQuestion;
 pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, PullQuery, Puller};
 pub(crate) use quirks::{Keeping, quirks_in_words};
 pub(crate) use redact::SecretWords;
@@ -79,8 +81,10 @@ use client::{ApiClient, ApiRequest, Reply};
 pub(crate) use host::Greeting;
 use host::HostState;
 use hosts::SharedHost;
+use opening::FirstAnswer;
 use transport::Transport;
 
+use crate::locks::Mutex;
 use crate::oci::Repository;
 use crate::tls::{Authorities, ClientCertificate};
 
@@ -228,6 +232,8 @@ struct Inner {
     repositories: Option<Arc<RepositoryMaker>>,
     uploads: Option<Arc<dyn UploadLedger>>,
     memory: Option<Arc<dyn MirrorMemory>>,
+    /// Until it is asked for.
+    first_answer: Mutex<Option<FirstAnswer>>,
 }
 
 impl fmt::Debug for Registry {
@@ -240,8 +246,18 @@ impl Registry {
     /// Enters a host: the first mirror of a run that does so with these options knocks at the front door, and the others have
     /// what it learned.
     pub async fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, RegistryError> {
+        Self::connect_asking(endpoint, options, None).await
+    }
+
+    /// The same with the question that this mirror will be asked first, which takes the place of the knock. Its answer is kept
+    /// until it is asked for.
+    pub(crate) async fn connect_asking(
+        endpoint: &Endpoint,
+        options: ClientOptions,
+        question: Option<FirstQuestion>,
+    ) -> Result<Self, RegistryError> {
         let shared = options.hosts.shared(endpoint, &options);
-        let client = options.hosts.enter(&shared, endpoint, &options).await?;
+        let (client, first_answer) = options.hosts.enter(&shared, endpoint, &options, question).await?;
         let registry = Self(Arc::new(Inner {
             client,
             shared,
@@ -250,6 +266,7 @@ impl Registry {
             repositories: options.repositories,
             uploads: options.uploads,
             memory: options.memory,
+            first_answer: Mutex::new(first_answer),
         }));
         registry.recall().await;
         Ok(registry)
@@ -329,6 +346,13 @@ impl Registry {
 
     fn scopes(&self, repository: &Repository) -> Scopes {
         Scopes::of(repository, self.0.access)
+    }
+
+    /// What was answered when the host was entered, if this was the question then.
+    fn first_answer(&self, repository: &Repository, reference: &str) -> Option<Result<Reply, RegistryError>> {
+        let mut kept = self.0.first_answer.lock();
+        let is_this = kept.as_ref().is_some_and(|first| first.is_to(repository, reference));
+        kept.take_if(|_| is_this).map(FirstAnswer::into_answer)
     }
 
     async fn call(&self, repository: &Repository, request: &ApiRequest<'_>) -> Result<Reply, RegistryError> {

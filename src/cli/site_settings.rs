@@ -92,6 +92,7 @@ impl<'a> SiteMirrors<'a> {
     fn mirror(&mut self, site: &Site) -> Result<MirrorSettings, Failure> {
         let mut client = self.options.clone();
         client.auth_realms.clone_from(&site.auth_realms);
+        client.upload_hosts.clone_from(&site.upload_hosts);
         if let Some(retries) = site.retries {
             client.retry.attempts = retries.saturating_add(1);
         }

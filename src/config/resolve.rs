@@ -112,6 +112,10 @@ fn given<T: Copy>(value: Option<&At<T>>) -> Option<T> {
     value.map(|value| value.value)
 }
 
+fn texts(list: &[At<String>]) -> Vec<String> {
+    list.iter().map(|text| text.value.clone()).collect()
+}
+
 fn unless_none<T>(value: &OrNone<T>) -> Option<&T> {
     match value {
         OrNone::None => None,
@@ -158,11 +162,8 @@ impl<'f> Resolver<'f> {
             enabled: settings.copied(|it| &it.enabled).unwrap_or(true),
             target: target?,
             credentials: credentials?,
-            auth_realms: settings
-                .list(|it| &it.auth_realms)
-                .iter()
-                .map(|realm| realm.value.clone())
-                .collect(),
+            auth_realms: texts(settings.list(|it| &it.auth_realms)),
+            upload_hosts: texts(settings.list(|it| &it.upload_host)),
             ca_file: settings.first(|it| &it.ca_file).map(|path| path.below(self.folder)),
             client_certificate,
             rules,

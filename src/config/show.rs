@@ -98,6 +98,7 @@ impl Site {
             ("api_path", Some(self.target.endpoint.api_path()).filter(|path| !path.is_empty()).map(text)),
             ("credentials", self.credentials.shown()),
             ("auth_realms", texts(&self.auth_realms)),
+            ("upload_host", texts(&self.upload_hosts)),
             ("ca_file", self.ca_file.as_ref().map(path)),
             ("client_cert", certificate.map(|files| path(&files.certificate))),
             ("client_key", certificate.map(|files| path(&files.key))),

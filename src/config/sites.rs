@@ -82,6 +82,7 @@ pub(crate) struct Site {
     pub target: Target,
     pub credentials: SiteCredentials,
     pub auth_realms: Vec<String>,
+    pub upload_hosts: Vec<String>,
     pub ca_file: Option<PathBuf>,
     pub client_certificate: Option<ClientCertificateFiles>,
     /// Sites that say the same share them.

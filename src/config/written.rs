@@ -153,6 +153,8 @@ sections! {
         credentials: OrNone<CredentialKeys>,
         /// Hosts of token servers that may be shown the credentials, although they are not of the registry's own domain.
         auth_realms: Vec<At<String>>,
+        /// Other hosts to which a registry may lead uploads. They are never shown credentials.
+        upload_host: Vec<At<String>>,
         /// CA certificates (PEM) to trust besides the system's.
         ca_file: FilePath,
         /// Client certificate (PEM).

@@ -99,9 +99,12 @@ fn sum(name: String, asked: Vec<ImageCost>) -> Forecast {
 }
 
 async fn ask(bundle: &Bundle, plan: &Plan, settings: MirrorSettings) -> Result<Vec<ImageCost>, Failure> {
-    let registry = Registry::connect(&settings.target.endpoint, settings.client).await;
-    let registry = registry.map_err(|error| failure::of_connection(&error))?;
     let namespace = settings.target.namespace.as_ref();
+    // Of what is unpacked the manifest is asked for, and not whether it is there.
+    let first = plan.images.first().filter(|planned| planned.content.manifest_digest().is_some());
+    let question = first.and_then(|planned| probe::first_question(planned, namespace));
+    let registry = Registry::connect_asking(&settings.target.endpoint, settings.client, question).await;
+    let registry = registry.map_err(|error| failure::of_connection(&error))?;
     let asked = plan.images.iter().map(|planned| image(&registry, bundle, planned, namespace));
     let asked: Result<Vec<ImageCost>, RegistryError> =
         stream::iter(asked).buffered(AT_ONCE).try_collect().await;

@@ -17,6 +17,7 @@ mod transfer;
 mod verify;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -40,6 +41,9 @@ use crate::report::{Event, Failure, Outcome};
 
 /// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the round trip.
 const SMALL_BYTES: u64 = 64 << 10;
+/// A mirror is not knocked at where something can be asked of it this soon. Where opening the bundle takes longer, it is known
+/// meanwhile whether the mirror is there.
+const FIRST_IMAGE_WITHIN: Duration = Duration::from_secs(2);
 
 /// When a mirror joins those that follow the list of images.
 pub(super) enum Joining {
@@ -106,7 +110,12 @@ async fn connect(
 ) -> Result<Actor, Failure> {
     let mut client = settings.client;
     client.observer = Arc::clone(counts) as Arc<dyn Observer>;
-    let connecting = Registry::connect(&settings.target.endpoint, client);
+    let connecting = async {
+        let first = run.work.first(FIRST_IMAGE_WITHIN).await;
+        let question =
+            first.and_then(|image| probe::first_question(&image.planned, settings.target.namespace.as_ref()));
+        Registry::connect_asking(&settings.target.endpoint, client, question).await
+    };
     let registry = tokio::select! {
         connected = connecting => connected.map_err(|error| failure::of_connection(&error))?,
         () = stop.token().cancelled() => return Err(stop.why()),

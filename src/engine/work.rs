@@ -7,6 +7,7 @@
 use crate::locks::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
@@ -148,6 +149,25 @@ impl Work {
     /// What the bundle came to for these mirrors, once it is known.
     pub(super) fn agreed(&self) -> Option<Result<Agreed, Failure>> {
         self.state.lock().agreed.clone()
+    }
+
+    /// The first image that a mirror is asked for; none where there is no plan, or no image became known `within` this time.
+    pub(super) async fn first(&self, within: Duration) -> Option<Arc<WorkImage>> {
+        let mut grown = self.grown.subscribe();
+        let known = async {
+            loop {
+                grown.borrow_and_update();
+                {
+                    let state = self.state.lock();
+                    let first = state.images.iter().find(|image| image.planned.after_subjects == 0);
+                    if first.is_some() || state.agreed.is_some() {
+                        return first.cloned();
+                    }
+                }
+                grown.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(within, known).await.ok().flatten()
     }
 
     /// A mirror begins. From now on all that is on the list, or comes to it, is held until the mirror has brought it.

@@ -9,7 +9,7 @@ use reqwest::header::HeaderMap;
 use crate::clock::Instant;
 use crate::registry::attempts::Attempts;
 use crate::registry::cause::{Cause, TlsFault};
-use crate::registry::client::{ApiClient, ApiRequest, Want};
+use crate::registry::client::{ApiClient, ApiRequest, Reply, Want};
 use crate::registry::endpoint::{Endpoint, Scheme};
 use crate::registry::error::{MAX_ERROR_BYTES, RegistryError};
 use crate::registry::retry::Replay;
@@ -62,32 +62,9 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
 
 /// Knocks at the front door. A 401 comes back as an error: it says what credentials are wanted.
 pub(super) async fn knock(client: &ApiClient) -> Result<(), RegistryError> {
-    let patience = client.policy.connect_patience;
-    let to_connect = client.transport.connect_timeout();
-    let least = if patience.is_zero() { to_connect } else { to_connect.min(LEAST_PATIENCE) };
-    let deadline = patience.max(least);
-    let deadline = deadline.min(client.transport.commit_timeout(0));
     let door = ApiRequest::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
-    let door = ApiRequest { probe: Some(Probe { deadline, afresh: false }), ..door };
-    let reply = tokio::select! {
-        reply = client.exchange(&door, None) => reply,
-        () = waits_for_handshake(client) => return Err(client.failed(&door, Cause::SpeaksTls)),
-    };
-    let reply = match reply {
-        // An alert of TLS is no HTTP.
-        Err(error) if error.status().is_none() && client.endpoint.scheme() == Scheme::Http => {
-            let speaks_tls = speaks_tls(client, CLEAR_TEXT_SILENCE).await.unwrap_or(false);
-            return Err(if speaks_tls { client.failed(&door, Cause::SpeaksTls) } else { error });
-        }
-        reply => reply?,
-    };
-    if client.endpoint.scheme() == Scheme::Http
-        && reply.url.scheme() == "https"
-        && client.endpoint.is_host_of(&reply.url)
-    {
-        // Questions are led there, and what is sent is not.
-        return Err(client.failed(&door, Cause::LeadsToHttps(reply.url.origin().ascii_serialization())));
-    }
+    let door = as_probe(client, door);
+    let reply = exchange(client, &door).await?;
     match webpage::in_place_of_registry(&reply.headers, &reply.body) {
         None => Ok(()),
         Some(what) if client.endpoint.is_host_of(&reply.url) => {
@@ -98,6 +75,41 @@ pub(super) async fn knock(client: &ApiClient) -> Result<(), RegistryError> {
             Err(client.failed(&door, Cause::NotRegistry(format!("it leads to {host}, where {what}"))))
         }
     }
+}
+
+/// The same request, as one that finds out whether the host is there.
+pub(super) fn as_probe<'a>(client: &ApiClient, request: ApiRequest<'a>) -> ApiRequest<'a> {
+    let patience = client.policy.connect_patience;
+    let to_connect = client.transport.connect_timeout();
+    let least = if patience.is_zero() { to_connect } else { to_connect.min(LEAST_PATIENCE) };
+    let deadline = patience.max(least);
+    let deadline = deadline.min(client.transport.commit_timeout(0));
+    ApiRequest { probe: Some(Probe { deadline, afresh: false }), ..request }
+}
+
+/// Sends the first request to a host, without credentials. A host that wants to be addressed over TLS is told from one that
+/// does not answer.
+pub(super) async fn exchange(client: &ApiClient, first: &ApiRequest<'_>) -> Result<Reply, RegistryError> {
+    let reply = tokio::select! {
+        reply = client.exchange(first, None) => reply,
+        () = waits_for_handshake(client) => return Err(client.failed(first, Cause::SpeaksTls)),
+    };
+    let reply = match reply {
+        // An alert of TLS is no HTTP.
+        Err(error) if error.status().is_none() && client.endpoint.scheme() == Scheme::Http => {
+            let speaks_tls = speaks_tls(client, CLEAR_TEXT_SILENCE).await.unwrap_or(false);
+            return Err(if speaks_tls { client.failed(first, Cause::SpeaksTls) } else { error });
+        }
+        reply => reply?,
+    };
+    if client.endpoint.scheme() == Scheme::Http
+        && reply.url.scheme() == "https"
+        && client.endpoint.is_host_of(&reply.url)
+    {
+        // Questions are led there, and what is sent is not.
+        return Err(client.failed(first, Cause::LeadsToHttps(reply.url.origin().ascii_serialization())));
+    }
+    Ok(reply)
 }
 
 /// Comes back when a port that is addressed in clear text and does not answer proves to speak TLS; else never.

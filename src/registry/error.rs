@@ -150,6 +150,11 @@ impl RegistryError {
         }
     }
 
+    /// Whether it was met before any registry had a say: no answer, or one of a token server, that is not about who asks.
+    pub(super) fn is_before_registry(&self) -> bool {
+        (self.answer().is_none() || self.asked() == RequestLine::Token) && !self.is_about_login()
+    }
+
     /// Whether the registry has the manifest that it was asked for, and a policy keeps it from being read: Harbor gives
     /// vulnerable and unsigned images to nobody.
     pub(crate) fn is_withheld(&self) -> bool {

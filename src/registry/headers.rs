@@ -55,7 +55,7 @@ pub(super) fn warnings(headers: &HeaderMap) -> Vec<String> {
 
 /// What a server says of itself, as far as it says anything: its program, and its version.
 pub(super) fn server(headers: &HeaderMap) -> String {
-    let said = ["server", "x-jfrog-version", "docker-distribution-api-version"];
+    let said = ["server", "x-jfrog-version"];
     let said = said.into_iter().filter_map(|name| text(headers, HeaderName::from_static(name)));
     said.collect::<Vec<_>>().join("; ").chars().filter(|c| !c.is_control()).take(200).collect()
 }

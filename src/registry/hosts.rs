@@ -18,6 +18,7 @@ use crate::registry::client::ApiClient;
 use crate::registry::endpoint::{Endpoint, Scheme};
 use crate::registry::error::RegistryError;
 use crate::registry::host::{HostState, OtherHosts};
+use crate::registry::opening::{self, FirstAnswer, FirstQuestion};
 use crate::registry::sources::BlobSources;
 use crate::registry::tls::Clients;
 use crate::registry::transport::Transport;
@@ -93,35 +94,37 @@ impl Hosts {
         Arc::clone(self.shared.lock().entry(key(endpoint, options)).or_insert_with(new))
     }
 
-    /// A client of one mirror. The first one knocks at the front door: it settles the scheme, learns what kind of credentials are
-    /// wanted, and shows them.
+    /// A client of one mirror. The first one settles the scheme, learns what kind of credentials are wanted, and shows them: with
+    /// its first question if it has one, else at the front door. Comes back with what was answered to that question.
     pub(super) async fn enter(
         &self,
         shared: &SharedHost,
         endpoint: &Endpoint,
         options: &ClientOptions,
-    ) -> Result<ApiClient, RegistryError> {
+        question: Option<FirstQuestion>,
+    ) -> Result<(ApiClient, Option<FirstAnswer>), RegistryError> {
         let mut door = shared.door.lock().await;
         let known = match &*door {
             Door::Shut { why, since } if since.elapsed() < rest(options) => return Err(why.clone()),
             Door::Open(scheme) => Some(*scheme),
             Door::Shut { .. } | Door::Unknown => None,
         };
-        let entered = self.knock(shared, endpoint, options, known).await;
+        let entered = self.open(shared, endpoint, options, known, question).await;
         *door = match &entered {
-            Ok(client) => Door::Open(client.endpoint.scheme()),
+            Ok((client, _)) => Door::Open(client.endpoint.scheme()),
             Err(why) => Door::Shut { why: why.clone(), since: Instant::now() },
         };
         entered
     }
 
-    async fn knock(
+    async fn open(
         &self,
         shared: &SharedHost,
         endpoint: &Endpoint,
         options: &ClientOptions,
         known: Option<Scheme>,
-    ) -> Result<ApiClient, RegistryError> {
+        question: Option<FirstQuestion>,
+    ) -> Result<(ApiClient, Option<FirstAnswer>), RegistryError> {
         let scheme = match known {
             Some(scheme) => scheme,
             None => settled_scheme(endpoint, options).await?,
@@ -140,14 +143,14 @@ impl Hosts {
         if let Some(cause) = client.host.given_up(Instant::now(), rest(options)) {
             return Err(client.not_reached(cause)?);
         }
-        if known.is_none() || was_given_up {
-            match connect::knock(&client).await {
-                Ok(()) => {}
-                Err(error) if error.status() == Some(401) => shared.identities.learn(&client, error).await?,
-                Err(error) => return Err(error),
-            }
+        if known.is_some() && !was_given_up {
+            return Ok((client, None));
         }
-        Ok(client)
+        let first_answer = match question {
+            Some(question) => opening::ask(&client, &shared.identities, options.access, question).await?,
+            None => opening::front_door(&client, &shared.identities).await.map(|_| None)?,
+        };
+        Ok((client, first_answer))
     }
 
     fn state(&self, endpoint: &Endpoint, patience: Duration) -> Arc<HostState> {

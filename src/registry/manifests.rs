@@ -14,7 +14,7 @@ use crate::registry::error::{Cause, RegistryError};
 use crate::registry::error_response::ErrorResponse;
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
-use crate::registry::{Registry, headers, webpage};
+use crate::registry::{Registry, headers, opening, webpage};
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -60,11 +60,12 @@ impl Registry {
         repository: &Repository,
         reference: &str,
     ) -> Result<Option<ManifestHead>, RegistryError> {
-        let url = self.manifest_url(repository, reference)?;
-        let request = ApiRequest::new(Method::HEAD, url)
-            .header(ACCEPT, media_type::ACCEPT_MANIFESTS)
-            .also(&[400, 403, 404, 405, 412]);
-        let reply = self.call(repository, &request).await?;
+        let reply = match self.first_answer(repository, reference) {
+            Some(answer) => answer?,
+            None => {
+                self.call(repository, &opening::request(self.manifest_url(repository, reference)?)).await?
+            }
+        };
         match reply.status {
             404 => Ok(None),
             // No HEAD, or a refusal without words: a GET works, or says why not.

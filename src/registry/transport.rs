@@ -131,12 +131,12 @@ impl Transport {
         payload: &Payload<'_>,
         probe: Option<Probe>,
     ) -> Result<Response, Cause> {
-        // The front door is knocked at over HTTP/1.1: a server that wants another client certificate says so after the
+        // The first request is sent over HTTP/1.1: a server that wants another client certificate says so after the
         // handshake, and HTTP/2's implementation loses what it said.
         // A session is opened over the connection that its bytes will take, which stands then.
         let over_http1 = match payload {
             Payload::Blob(_) => true,
-            Payload::Empty => *method == Method::POST || url.path().ends_with("/v2/"),
+            Payload::Empty => *method == Method::POST || probe.is_some() || url.path().ends_with("/v2/"),
             Payload::Bytes(_) => false,
         };
         let client = match probe {

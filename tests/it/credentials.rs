@@ -270,6 +270,8 @@ fn each_repository_is_pushed_with_the_longest_entry_for_it() {
         let users = |part: &str| {
             let of_path = asked.iter().filter(|it| it.path.contains(part));
             let mut users: Vec<_> = of_path.map(|it| it.header("authorization").to_owned()).collect();
+            // The very first question is asked of whoever answers, to hear what it wants.
+            users.retain(|user| !user.is_empty());
             users.dedup();
             users
         };

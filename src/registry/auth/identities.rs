@@ -1,6 +1,7 @@
 //! Who we are in which repository of one registry: files of credentials may have entries for namespaces and repositories, and
 //! the longest that fits counts.
 
+use super::challenge::{Challenge, choose};
 use super::{Auth, Credential};
 use crate::oci::Repository;
 use crate::registry::ClientOptions;
@@ -38,6 +39,18 @@ impl Identities {
         own.map_or(&self.general, |(_, auth)| auth)
     }
 
+    /// Takes in what the registry asks for, by a refusal of its: whether that is a token; none where it does not say it in a way
+    /// that we understand.
+    pub(in crate::registry) fn expect(&self, refused: &RegistryError) -> Option<bool> {
+        let challenge = choose(&refused.answer()?.challenges)?;
+        self.all().for_each(|auth| auth.expect(challenge.clone()));
+        Some(matches!(challenge, Challenge::Bearer(_)))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Auth> {
+        std::iter::once(&self.general).chain(self.below.iter().map(|(_, auth)| auth))
+    }
+
     /// Takes in what the registry asks for on its front door. One shows credentials there. Where it is refused, the next one
     /// does: which of them the run needs is known later, and an old entry for the whole host must not stand in the way of
     /// those for its repositories.
@@ -46,12 +59,11 @@ impl Identities {
         client: &ApiClient,
         refused: RegistryError,
     ) -> Result<(), RegistryError> {
-        let all = || std::iter::once(&self.general).chain(self.below.iter().map(|(_, auth)| auth));
         let mut first_refusal = None;
-        for auth in all().filter(|auth| auth.has_credential()) {
+        for auth in self.all().filter(|auth| auth.has_credential()) {
             match auth.learn(client, refused.clone()).await {
                 Ok(()) => {
-                    all().for_each(|other| other.expects_as(auth));
+                    self.all().for_each(|other| other.expects_as(auth));
                     return Ok(());
                 }
                 Err(error) if error.is_about_login() => {
@@ -64,7 +76,7 @@ impl Identities {
             return Err(error);
         }
         self.general.learn(client, refused).await?;
-        all().for_each(|other| other.expects_as(&self.general));
+        self.all().for_each(|other| other.expects_as(&self.general));
         Ok(())
     }
 }

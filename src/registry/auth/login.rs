@@ -35,8 +35,8 @@ pub(in crate::registry) struct Auth {
     known: Mutex<Option<Challenge>>,
     /// The login that goes along with each request, where the registry wants that.
     login: Mutex<Option<(HeaderValue, Arc<Account>)>>,
-    /// Whether the front door asks for that login, so that it says whether the login is right.
-    door_asks: AtomicBool,
+    /// Whether the front door asks for that login, so that it says whether the login is right; none while nobody has knocked.
+    door_asks: Mutex<Option<bool>>,
     /// Held by the one that finds out whether a login is still right.
     verdict: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<CachedToken>>>>,
@@ -85,7 +85,7 @@ impl Auth {
             secrets: Arc::clone(&options.secrets),
             known: Mutex::default(),
             login: Mutex::default(),
-            door_asks: AtomicBool::new(false),
+            door_asks: Mutex::default(),
             verdict: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             is_proven: AtomicBool::new(false),
@@ -93,7 +93,7 @@ impl Auth {
         }
     }
 
-    pub(super) fn has_credential(&self) -> bool {
+    pub(in crate::registry) fn has_credential(&self) -> bool {
         self.credential.lock().is_some()
     }
 
@@ -101,7 +101,13 @@ impl Auth {
     pub(super) fn expects_as(&self, other: &Self) {
         let known = other.known.lock().clone();
         *self.known.lock() = known;
-        self.door_asks.store(other.door_asks.load(Ordering::Relaxed), Ordering::Relaxed);
+        let door_asks = *other.door_asks.lock();
+        *self.door_asks.lock() = door_asks;
+    }
+
+    /// Takes in what the registry asks for, before it is asked for anything else.
+    pub(super) fn expect(&self, challenge: Challenge) {
+        *self.known.lock() = Some(challenge);
     }
 
     /// Takes in what the registry asks for on its front door, and shows credentials, if there are any, once.
@@ -122,10 +128,10 @@ impl Auth {
                 self.fetch(client, &Scopes::default(), &bearer, &mut slot).await.map(drop)
             }
             Challenge::Basic => {
-                self.door_asks.store(true, Ordering::Relaxed);
+                *self.door_asks.lock() = Some(true);
                 let mut proven = self.basic(client).await?;
                 loop {
-                    match self.knock(client, &proven).await {
+                    match self.show(client, Some(&proven.header)).await {
                         Ok(()) => {
                             self.accepted(Some(proven));
                             return Ok(());
@@ -140,10 +146,10 @@ impl Auth {
         }
     }
 
-    /// Shows a login at the front door.
-    async fn knock(&self, client: &ApiClient, proven: &Proven) -> Result<(), RegistryError> {
+    /// Shows a login at the front door, or nothing.
+    async fn show(&self, client: &ApiClient, login: Option<&HeaderValue>) -> Result<(), RegistryError> {
         let front_door = ApiRequest::new(Method::GET, client.endpoint.url("")?);
-        client.exchange(&front_door, Some(&proven.header)).await.map(drop)
+        client.exchange(&front_door, login).await.map(drop)
     }
 
     /// What goes into `Authorization` for these scopes, if the registry is known to want something.
@@ -321,11 +327,11 @@ impl Auth {
         header: &HeaderValue,
         account: &Arc<Account>,
     ) -> Option<bool> {
-        if account.is_in_doubt() || !self.door_asks.load(Ordering::Relaxed) {
+        if account.is_in_doubt() || !self.door_asks(client).await? {
             return None;
         }
         let login = account.try_log_in()?;
-        match self.knock(client, &Proven { header: header.clone(), login: None }).await {
+        match self.show(client, Some(header)).await {
             Ok(()) => {
                 login.taken();
                 Some(false)
@@ -336,6 +342,21 @@ impl Auth {
             }
             Err(_) => None,
         }
+    }
+
+    /// Whether the front door asks who we are. None where that cannot be found out.
+    async fn door_asks(&self, client: &ApiClient) -> Option<bool> {
+        let known = *self.door_asks.lock();
+        if known.is_some() {
+            return known;
+        }
+        let asks = match self.show(client, None).await {
+            Ok(()) => false,
+            Err(error) if error.status() == Some(401) => true,
+            Err(_) => return None,
+        };
+        *self.door_asks.lock() = Some(asks);
+        Some(asks)
     }
 
     /// What the source of a refused credential says now, if it says something else. Each source is asked once.

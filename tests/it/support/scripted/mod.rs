@@ -186,7 +186,7 @@ impl Shared {
                 return challenge(self.port);
             }
         }
-        self.store.lock().answer(request)
+        self.store.lock().answer(request).header("Docker-Distribution-Api-Version", "registry/2.0")
     }
 }
 
