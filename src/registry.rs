@@ -30,6 +30,7 @@ mod manifests;
 mod memory;
 mod missing;
 mod opening;
+mod overload;
 mod proxy;
 mod puller;
 mod quirks;

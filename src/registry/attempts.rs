@@ -30,6 +30,7 @@ impl<'a> Attempts<'a> {
         &mut self,
         host: &HostState,
         replay: Replay,
+        kind: Manner,
         manner: Option<Manner>,
         sent: Instant,
         error: RegistryError,
@@ -44,8 +45,11 @@ impl<'a> Attempts<'a> {
             let now = Instant::now();
             match asked {
                 None => {
-                    if let Err(waited) = host.back_off(sent, now, self.policy) {
-                        return Err(error.out_of_patience(waited));
+                    let Some(refusal) = error.answer() else { return Err(error) };
+                    let pause = host.overload(kind).refused(sent, now, refusal, self.policy);
+                    match pause {
+                        Ok(pause) => pause.into_iter().for_each(|pause| host.pause(now, pause)),
+                        Err(waited) => return Err(error.out_of_patience(waited)),
                     }
                 }
                 Some(asked) if host.pause_as_asked(now, asked) => {}
@@ -79,6 +83,11 @@ impl<'a> Attempts<'a> {
                 Err(error)
             }
             RetryDecision::Again | RetryDecision::Pause(_) if !host.take_retry() => Err(error),
+            // The pause is the host's, and one at a time goes out after it.
+            RetryDecision::Pause(None) => {
+                self.wait(host, Duration::ZERO, &error.why()).await;
+                Ok(())
+            }
             RetryDecision::Again | RetryDecision::Pause(_) => {
                 self.wait(host, delay, &error.why()).await;
                 Ok(())

@@ -66,11 +66,7 @@ pub(super) enum Want {
 impl<'a> ApiRequest<'a> {
     pub(super) fn new(method: Method, url: Url) -> Self {
         let follows = matches!(method, Method::GET | Method::HEAD);
-        let manner = match method {
-            Method::GET | Method::HEAD => Some(Manner::Question),
-            Method::POST | Method::PUT | Method::PATCH => Some(Manner::Write),
-            _ => None,
-        };
+        let manner = Some(Manner::of(&method)).filter(|_| method != Method::DELETE);
         Self {
             method,
             url,
@@ -214,6 +210,7 @@ impl ApiClient {
             let (cause, url) = match self.attempt(request, authorization).await {
                 Ok(reply) => {
                     request.manner.inspect(|manner| host.lasting(*manner).answered());
+                    host.overload(Manner::of(&request.method)).ended();
                     return Ok(reply);
                 }
                 Err(failed) => failed,
@@ -225,9 +222,13 @@ impl ApiClient {
                 let waited = turn.as_ref().map_or(Duration::ZERO, |turn| turn.began.elapsed());
                 host.lasting(manner).failed(number, &cause, waited);
             }
+            if matches!(&cause, Cause::Answer(refusal) if !refusal.says_not_now()) {
+                host.overload(Manner::of(&request.method)).ended();
+            }
             drop(turn);
             let error = self.transport.blanked(RegistryError::new(request.method.as_str(), &url, cause));
-            attempts.retry(&failing, request.replay, request.manner, began, error).await?;
+            let kind = Manner::of(&request.method);
+            attempts.retry(&failing, request.replay, kind, request.manner, began, error).await?;
             // Where it was led to another host, that is the one to wait for.
             self.ready(&request.method, &url).await?;
         }
@@ -255,26 +256,41 @@ impl ApiClient {
         ready.map_err(|cause| self.transport.blanked(RegistryError::new(method.as_str(), url, cause)))
     }
 
-    /// Waits for a turn, where the host fails whatever is asked and one request at a time goes out to it.
+    /// Waits for a turn, where the host fails whatever is asked, or says "not now", and one request at a time goes out to it.
     async fn turn(
         &self,
         request: &ApiRequest<'_>,
         host: &HostState,
     ) -> Result<Option<ProbeTurn>, RegistryError> {
-        let Some(manner) = request.manner.filter(|_| self.policy.attempts > 1) else { return Ok(None) };
-        let given_up = |cause| self.failed(request, cause);
-        if !host.lasting(manner).is_on().map_err(given_up)? {
+        // Who asks everything once only waits for nobody.
+        if self.policy.attempts <= 1 {
             return Ok(None);
         }
-        let held = host.turn(manner).await;
-        let now = Instant::now();
-        let turn =
-            host.lasting(manner).turn(self.policy.min_delay, MAX_PROBE_DELAY, now).map_err(given_up)?;
-        let Some((pause, why)) = turn else { return Ok(None) };
+        let kind = Manner::of(&request.method);
+        let given_up = |cause| self.failed(request, cause);
+        let is_failing = || request.manner.map_or(Ok(false), |manner| host.lasting(manner).is_on());
+        let is_overloaded = || host.overload(kind).is_on();
+        if !is_failing().map_err(given_up)? && !is_overloaded().map_err(given_up)? {
+            return Ok(None);
+        }
+        let held = host.turn(kind).await;
+        let was_overloaded = is_overloaded().map_err(given_up)?;
+        if was_overloaded {
+            // Whoever had the turn before may have been told to wait once more.
+            self.ready(&request.method, &request.url).await?;
+        }
         let began = Instant::now();
-        let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
-        self.observer.retry(&what, &why, pause);
-        tokio::time::sleep(pause).await;
+        let (least, most) = (self.policy.min_delay, MAX_PROBE_DELAY);
+        let pause = request.manner.map_or(Ok(None), |manner| host.lasting(manner).turn(least, most, began));
+        match pause.map_err(given_up)? {
+            Some((pause, why)) => {
+                let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
+                self.observer.retry(&what, &why, pause);
+                tokio::time::sleep(pause).await;
+            }
+            None if !was_overloaded => return Ok(None),
+            None => {}
+        }
         Ok(Some(ProbeTurn { began, _held: held }))
     }
 
@@ -379,7 +395,6 @@ impl ApiClient {
                 return Err((Cause::Answer(self.refusal(answer, &url).await), url));
             }
             host.breaker().answered();
-            host.bears_more();
             let (status_is_success, headers) = (answer.status().is_success(), answer.headers().clone());
             let (body, response) = match request.want {
                 Want::Whole(max_bytes) if status_is_success => (

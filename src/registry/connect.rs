@@ -13,6 +13,7 @@ use crate::registry::client::{ApiClient, ApiRequest, Reply, Want};
 use crate::registry::endpoint::{Endpoint, Scheme};
 use crate::registry::error::{MAX_ERROR_BYTES, RegistryError};
 use crate::registry::retry::Replay;
+use crate::registry::server_errors::Manner;
 use crate::registry::tls::{self, Clients};
 use crate::registry::transport::{Probe, Transport};
 use crate::registry::{ClientOptions, webpage};
@@ -56,7 +57,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
         }
         client.host.breaker().failed(&cause, Duration::ZERO);
         let error = client.transport.blanked(RegistryError::new("GET", &url, cause));
-        attempts.retry(&client.host, Replay::Safe, None, began, error).await?;
+        attempts.retry(&client.host, Replay::Safe, Manner::Question, None, began, error).await?;
     }
 }
 

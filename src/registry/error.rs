@@ -150,9 +150,13 @@ impl RegistryError {
         }
     }
 
-    /// Whether it was met before any registry had a say: no answer, or one of a token server, that is not about who asks.
-    pub(super) fn is_before_registry(&self) -> bool {
-        (self.answer().is_none() || self.asked() == RequestLine::Token) && !self.is_about_login()
+    /// Whether nothing else need be asked of the registry: there was no answer, or one of a token server that is not about who
+    /// asks, or "not now" for as long as there is patience.
+    pub(super) fn is_of_whole_registry(&self) -> bool {
+        let is_given_up =
+            matches!(self.0.cause, Cause::Busy { .. } | Cause::OutOfPatience { .. } | Cause::Failing { .. });
+        let is_unanswered = self.answer().is_none() || self.asked() == RequestLine::Token;
+        is_given_up || (is_unanswered && !self.is_about_login())
     }
 
     /// Whether the registry has the manifest that it was asked for, and a policy keeps it from being read: Harbor gives

@@ -89,6 +89,11 @@ impl ErrorResponse {
         matches!(self.status, 408 | 425 | 429 | 499 | 500 | 502 | 503 | 504 | 520..=524)
     }
 
+    /// Whether it asks for a pause, of everybody.
+    pub(super) const fn says_not_now(&self) -> bool {
+        matches!(self.status, 429 | 503)
+    }
+
     /// Whether a proxy says it of a registry behind it, which it could not reach or did not wait for.
     pub(super) const fn is_of_gateway(&self) -> bool {
         matches!(self.status, 499 | 502 | 503 | 504 | 520..=524)

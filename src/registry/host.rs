@@ -14,8 +14,8 @@ use crate::clock::Instant;
 use crate::locks::{Mutex, MutexGuard};
 use crate::registry::breaker::Breaker;
 use crate::registry::cause::Cause;
+use crate::registry::overload::Overload;
 use crate::registry::quirks::Quirks;
-use crate::registry::retry::{Delays, RetryPolicy};
 use crate::registry::server_errors::{LastingFailure, Manner};
 
 /// Retries there are to begin with, and at most.
@@ -25,27 +25,22 @@ const BUDGET_PER_REQUEST: f64 = 0.5;
 /// Other hosts (token servers, object stores) whose state is kept; those beyond share one.
 const MAX_OTHER_HOSTS: usize = 64;
 
-/// The pauses of our own choice in a row, for a host that is overloaded and does not say for how long.
-#[derive(Debug)]
-struct BackOff {
-    delays: Delays,
-    /// When the last one began.
-    since: Instant,
-    /// All of them together.
-    waited: Duration,
-}
-
 /// How one kind of requests fares.
 #[derive(Debug)]
 struct Manners {
     lasting: Mutex<LastingFailure>,
+    overload: Mutex<Overload>,
     /// Held by the one that asks while the others wait.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Manners {
     fn new(patience: Duration) -> Self {
-        Self { lasting: Mutex::new(LastingFailure::new(patience)), turn: Arc::default() }
+        Self {
+            lasting: Mutex::new(LastingFailure::new(patience)),
+            overload: Mutex::default(),
+            turn: Arc::default(),
+        }
     }
 }
 
@@ -70,7 +65,6 @@ pub(super) struct HostState {
     probe: tokio::sync::Mutex<()>,
     questions: Manners,
     writes: Manners,
-    back_off: Mutex<Option<BackOff>>,
     budget: Mutex<f64>,
     warned: Mutex<HashSet<String>>,
     quirks: Mutex<Quirks>,
@@ -105,7 +99,6 @@ impl HostState {
             probe: tokio::sync::Mutex::default(),
             questions: Manners::new(patience),
             writes: Manners::new(patience),
-            back_off: Mutex::default(),
             budget: Mutex::new(BUDGET.0),
             warned: Mutex::default(),
             quirks: Mutex::default(),
@@ -155,6 +148,11 @@ impl HostState {
             if lasting.given_up().is_some_and(is_over) {
                 *lasting = LastingFailure::new(self.patience);
             }
+            drop(lasting);
+            let mut overload = manners.overload.lock();
+            if overload.given_up().is_some_and(is_over) {
+                overload.ended();
+            }
         }
         let mut breaker = self.breaker();
         let (cause, since) = breaker.given_up()?;
@@ -180,6 +178,11 @@ impl HostState {
     /// Whether it fails whatever is asked of it in this manner. Never held over a wait.
     pub(super) fn lasting(&self, manner: Manner) -> MutexGuard<'_, LastingFailure> {
         self.manners(manner).lasting.lock()
+    }
+
+    /// Whether it says "not now" to what is asked of it in this manner. Never held over a wait.
+    pub(super) fn overload(&self, manner: Manner) -> MutexGuard<'_, Overload> {
+        self.manners(manner).overload.lock()
     }
 
     /// The turn to ask in this manner, while all who want to have to wait for one.
@@ -218,38 +221,6 @@ impl HostState {
         let until = now + delay;
         let mut paused = self.paused_until.lock();
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
-    }
-
-    /// Nobody talks to this host for a while that grows each time, because it answered a request that was `sent` then with "not
-    /// now". What was sent before the last pause belongs to the same overload.
-    ///
-    /// # Errors
-    /// Nothing else came for as long as there is patience: how long that was.
-    pub(super) fn back_off(&self, sent: Instant, now: Instant, policy: &RetryPolicy) -> Result<(), Duration> {
-        let mut kept = self.back_off.lock();
-        if kept.as_ref().is_some_and(|kept| sent < kept.since) {
-            return Ok(());
-        }
-        let mut next = kept.take().unwrap_or_else(|| BackOff {
-            delays: policy.delays(),
-            since: now,
-            waited: Duration::ZERO,
-        });
-        let left = policy.connect_patience.saturating_sub(next.waited);
-        let (pause, waited) = (next.delays.next().min(left), next.waited);
-        next.waited += pause;
-        next.since = now;
-        *kept = Some(next);
-        if left.is_zero() {
-            return Err(waited);
-        }
-        self.pause(now, pause);
-        Ok(())
-    }
-
-    /// It answered something else.
-    pub(super) fn bears_more(&self) {
-        *self.back_off.lock() = None;
     }
 
     /// The same because the host asks for it, which is booked as waiting. False, and no pause, where there is not as much
@@ -391,29 +362,6 @@ mod tests {
     }
 
     #[test]
-    fn one_overload_is_one_pause_whoever_meets_it_and_the_next_may_be_longer() {
-        let (host, policy, start) = (HostState::new(PATIENCE), RetryPolicy::default(), Instant::now());
-        let (mut now, mut longest) = (start, Duration::ZERO);
-        for turn in 0..5 {
-            let sent = now;
-            let mut left = None;
-            for n in 1..=100 {
-                host.back_off(sent, now + Duration::from_millis(n), &policy).unwrap();
-                let until = host.pause_left(start).unwrap_or_default();
-                assert!(left.is_none_or(|left| left == until), "{n} made another pause");
-                left = Some(until);
-            }
-            longest = longest.max(left.unwrap().saturating_sub(now - start));
-            let span = policy.min_delay * 2_u32.pow(turn);
-            assert!(longest <= span + Duration::from_millis(100), "{turn}: {longest:?}");
-            now += span + Duration::from_secs(1);
-        }
-        host.bears_more();
-        host.back_off(now, now, &policy).unwrap();
-        assert!(host.pause_left(now).unwrap_or_default() <= policy.min_delay);
-    }
-
-    #[test]
     fn what_was_given_up_is_tried_again_after_a_rest() {
         let (host, now, rest) = (HostState::new(PATIENCE), Instant::now(), Duration::from_secs(30));
         assert!(host.given_up(now, rest).is_none());
@@ -425,18 +373,6 @@ mod tests {
         // One lock at a time.
         assert_eq!(host.breaker().is_open().ok(), Some(false));
         assert_eq!(host.breaker().left(), PATIENCE);
-    }
-
-    #[test]
-    fn an_overload_lasts_as_long_as_there_is_patience() {
-        let (host, policy) = (HostState::new(PATIENCE), RetryPolicy::default());
-        let (mut now, mut waited) = (Instant::now(), Duration::ZERO);
-        while host.back_off(now, now, &policy).is_ok() {
-            let pause = host.pause_left(now).unwrap_or_default();
-            waited += pause;
-            now += pause + Duration::from_millis(1);
-        }
-        assert_eq!(waited, PATIENCE);
     }
 
     #[tokio::test]

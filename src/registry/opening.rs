@@ -73,7 +73,7 @@ pub(super) async fn ask(
     let is_login_shown = challenged.is_some() || !auth.has_credential();
     match &answer {
         Ok(reply) if is_login_shown && is_of_registry(reply, challenged == Some(true)) => {}
-        Err(error) if error.is_before_registry() => return Err(error.clone()),
+        Err(error) if error.is_of_whole_registry() => return Err(error.clone()),
         _ => {
             let asks_who = front_door(client, identities).await?;
             // It is asked again by somebody whom it knows.

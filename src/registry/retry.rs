@@ -126,7 +126,7 @@ pub(super) fn classify(cause: &Cause, replay: Replay) -> RetryDecision {
         },
         Cause::Answer(refusal) => match refusal.status {
             401 => RetryDecision::Unauthorized,
-            429 | 503 => RetryDecision::Pause(refusal.retry_after),
+            _ if refusal.says_not_now() => RetryDecision::Pause(refusal.retry_after),
             _ if refusal.is_transient() && replay == Replay::Never => RetryDecision::Ambiguous,
             _ if refusal.is_transient() => RetryDecision::Again,
             _ => RetryDecision::Final,

@@ -8,6 +8,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use reqwest::Method;
+
 use crate::clock::Instant;
 use crate::registry::cause::Cause;
 use crate::registry::error_response::ErrorResponse;
@@ -22,6 +24,16 @@ const ALL_OUTAGES: u32 = 10;
 pub(super) enum Manner {
     Question,
     Write,
+}
+
+impl Manner {
+    /// The kind of a request, by its method.
+    pub(super) fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET | Method::HEAD => Self::Question,
+            _ => Self::Write,
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -80,6 +80,30 @@ fn a_registry_that_takes_nothing_is_called_read_only() {
     assert!(pushed.said().contains("a read-only registry or a pull-through cache"), "{}", pushed.said());
 }
 
+/// Six images with a layer and a configuration each: as many sessions are to be opened at once.
+#[test]
+fn a_registry_that_says_not_now_for_ever_is_asked_by_one_at_a_time() {
+    let folder = folder();
+    let names = (0..6).map(|number| (format!("images.example/team/app{number}:1"), format!("layer{number}")));
+    let bundle = names.fold(Bundle::oci_layout(), |bundle, (name, layer)| bundle.image(&name, &[&layer]));
+    let path = bundle.write(folder.path());
+    for (status, method, part, most) in [
+        (429, "POST", "/blobs/uploads/", 6 + 12 + 20),
+        (503, "HEAD", "/manifests/", 1 + 6 + 20),
+        (429, "GET", "", 40),
+    ] {
+        let registry = ScriptedRegistry::start();
+        registry.on(Rule::on(method, part, Action::Answer(Answer::status(status))));
+        if method == "GET" {
+            registry.on(Rule::any(Action::Answer(Answer::status(status))));
+        }
+        let pushed = Push::to(&registry).source(&path).flag("--patience=4").run();
+        assert_ne!(pushed.exit, 0, "{}", pushed.said());
+        let asked = registry.asked();
+        assert!(asked.len() <= most, "{status} to {method} {part}: {}: {}", asked.len(), pushed.said());
+    }
+}
+
 #[test]
 fn twelve_images_do_not_each_try_again_at_a_registry_that_fails_at_every_write() {
     let folder = folder();
