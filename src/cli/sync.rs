@@ -284,7 +284,8 @@ fn left_for_later(outcomes: Vec<Outcome>) -> (Vec<DeferredSite>, Vec<Outcome>) {
     for outcome in outcomes {
         if outcome.state == OutcomeState::Deferred {
             let message = outcome.error.as_ref().map(|failure| failure.message.clone()).unwrap_or_default();
-            deferred.push(DeferredSite { name: outcome.name.clone(), why: DeferralCause::Window, message });
+            let (name, closing) = (outcome.name.clone(), outcome.window_closings.last().cloned());
+            deferred.push(DeferredSite { name, why: DeferralCause::Window, message, closing });
             if outcome.blobs_sent == 0 && outcome.bytes_sent == 0 && outcome.images_complete == 0 {
                 continue;
             }
@@ -449,7 +450,8 @@ fn lock<'c>(
             (Ok(lock), _) => locked.locks.extend(lock),
             (Err(error @ LockError::Held { .. }), IfRunning::Skip) => {
                 let (name, message) = (name(), error.to_string());
-                locked.deferred.push(DeferredSite { name, why: DeferralCause::Running, message });
+                let why = DeferralCause::Running;
+                locked.deferred.push(DeferredSite { name, why, message, closing: None });
                 continue;
             }
             (Err(error @ LockError::Held { .. }), _) => {
@@ -493,8 +495,9 @@ mod tests {
         let sites = crate::config::parse(Path::new("f.yaml"), text).config.unwrap().sites;
         let mut document = Document::begin(Vec::new());
         document.mirrors = vec![Outcome::new("b".into())];
+        let why = DeferralCause::Running;
         document.deferred =
-            vec![DeferredSite { name: "c".into(), why: DeferralCause::Running, message: String::new() }];
+            vec![DeferredSite { name: "c".into(), why, message: String::new(), closing: None }];
         without_a_word(&sites, &Failure::new(Class::Arriving, "it is on its way"), &mut document);
         let told: Vec<_> = document.mirrors.iter().map(|it| (it.name.as_str(), it.error.is_some())).collect();
         assert_eq!(told, [("b", false), ("a", true)]);

@@ -29,6 +29,7 @@ use crate::error::{BundleError, Fault};
 use crate::hook::gate::Gates;
 use crate::plan::Groups;
 use crate::registry::Hosts;
+use crate::report::outcome::WindowClosing;
 use crate::report::{Class, Event, Failure, Listeners, Outcome};
 use crate::schedule::{Opening, Outside};
 
@@ -114,7 +115,27 @@ impl FedMirrors {
         let grace = if halt == Halt::Window { LAST_BLOB } else { DEADLINE_GRACE };
         let waited = self.tallies[number].as_ref().and_then(|tally| tally.waits_for());
         let last = waited.map(|waited| format!("it was waited for at last: {waited}"));
+        if halt == Halt::Window {
+            let name = &self.settings[number].name;
+            self.listeners.note(format!("{name}: its window closes: what is on its way is sent to its end"));
+        }
         self.stops[number].stop(told(why(halt), halt, last), grace);
+    }
+
+    /// Says that the window of a mirror has closed before it was complete, how much is left, and when it goes on.
+    fn window_closed(&self, number: usize, outcome: &Outcome) -> Option<WindowClosing> {
+        let window = self.settings[number].window.as_ref()?;
+        let closed_at = clock::timestamp();
+        let opens_at = match window.at(closed_at) {
+            Opening::Closed(until) => until,
+            Opening::Open(_) => closed_at,
+        };
+        let images_left = Some(outcome.images_failed.len()).filter(|left| *left > 0);
+        let is_waited_for = window.outside == Outside::Wait;
+        let closed = Event::WindowClosed { mirror: number, images_left, opens_at, is_waited_for };
+        self.listeners.emit(&closed);
+        let (closed_at, opens_at) = (closed_at.to_string(), opens_at.to_string());
+        Some(WindowClosing { closed_at, images_left, opens_at })
     }
 
     /// A mirror does not begin, or not again.
@@ -142,6 +163,9 @@ impl FedMirrors {
         let patience = self.settings[number].client.retry.connect_patience;
         let rest = patience.saturating_mul(REST_FACTOR).clamp(SHORTEST_REST, LONGEST_REST);
         let end = end_of(&outcome, rest);
+        if end == End::Deferred {
+            outcome.window_closings.extend(self.window_closed(number, &outcome));
+        }
         self.outcomes[number] = Some(outcome);
         end
     }

@@ -4,18 +4,22 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::http::StatusCode;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{Care, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule, push, verify};
 use crate::bundle::{Accept, Input, Opener, Resources};
 use crate::exit::Exit;
+use crate::locks::Mutex;
 use crate::plan::{Naming, Patterns, Rules};
-use crate::registry::ClientOptions;
+use crate::registry::{ClientOptions, Timeouts};
+use crate::report::lines::Lines;
 use crate::report::outcome::OutcomeState;
 use crate::report::{Class, Listeners, Outcome};
-use crate::schedule::{Outside, Window};
+use crate::schedule::{Days, Outside, Window};
 use crate::serve::{Server, ServerOptions, Store};
 use crate::source::IoMode;
 use crate::state::State;
@@ -66,6 +70,15 @@ async fn push_sample(opener: Opener, mirrors: &[MirrorSettings]) -> PushResult {
 }
 
 async fn push_as(schedule: Schedule, opener: Opener, mirrors: &[MirrorSettings]) -> PushResult {
+    push_told(schedule, opener, mirrors, Listeners::default()).await
+}
+
+async fn push_told(
+    schedule: Schedule,
+    opener: Opener,
+    mirrors: &[MirrorSettings],
+    listeners: Listeners,
+) -> PushResult {
     push(Run {
         inputs: vec![Input::Memory("sample", Bytes::from_static(SAMPLE))],
         sums: Vec::new(),
@@ -74,7 +87,7 @@ async fn push_as(schedule: Schedule, opener: Opener, mirrors: &[MirrorSettings])
         schedule,
         locks: Locks::Take,
         settings: RunSettings::default(),
-        listeners: Listeners::default(),
+        listeners,
         cancel: CancellationToken::new(),
     })
     .await
@@ -199,6 +212,47 @@ async fn a_mirror_whose_window_is_closed_is_deferred_and_that_is_not_undone() {
     let pushed = push_sample(alone.clone(), &[closed]).await;
     assert_eq!((pushed.exit(), pushed.outcomes[0].state), (Exit::Complete, OutcomeState::Deferred));
     assert_eq!(alone.decoder.meter().parts_decoded(), 0, "nothing is read for nobody");
+}
+
+/// Time stands still while something can be done, and else goes to the next moment that somebody waits for.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_closes_before_all_is_sent_says_what_is_left_and_when_it_opens_next() {
+    let folder = tempfile::tempdir().unwrap();
+    // No image is there, and no upload is ever answered.
+    let app = axum::Router::new().fallback(|request: axum::extract::Request| async move {
+        match request.method().as_str() {
+            "GET" => StatusCode::OK,
+            "HEAD" => StatusCode::NOT_FOUND,
+            _ => std::future::pending().await,
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut mirror = mirror(listener.local_addr().unwrap(), Rules::default());
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let day = Duration::from_secs(86_400);
+    mirror.client.timeouts = Timeouts { connect: day, stall: day, response: day, tcp_user: day };
+    mirror.client.retry.connect_patience = day;
+    let now = crate::clock::timestamp().to_zoned(jiff::tz::TimeZone::UTC);
+    let in_an_hour = now.checked_add(jiff::Span::new().hours(1)).unwrap();
+    let hours = format!("{}-{}", now.strftime("%H:%M"), in_an_hour.strftime("%H:%M"));
+    mirror.window = Some(Window {
+        days: Days::ALL,
+        hours: hours.parse().unwrap(),
+        zone: "UTC".parse().unwrap(),
+        outside: Outside::Stop,
+    });
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&said);
+    let lines = Lines::new(Box::new(move |line| heard.lock().push(line.to_owned())));
+    let listeners = Listeners::new(vec![Arc::new(lines)]);
+    let pushed = push_told(Schedule::default(), opener(folder.path()), &[mirror], listeners).await;
+    let [outcome] = &pushed.outcomes[..] else { panic!("{:#?}", pushed.outcomes) };
+    assert_eq!((pushed.exit(), outcome.state), (Exit::Complete, OutcomeState::Deferred), "{outcome:#?}");
+    let [closing] = &outcome.window_closings[..] else { panic!("{outcome:#?}") };
+    assert_eq!(closing.images_left, Some(12));
+    assert!(closing.opens_at > closing.closed_at, "{closing:?}");
+    let told = said.lock().iter().filter(|line| line.contains("has closed, with 12 images left")).count();
+    assert_eq!(told, 1, "{:?}", said.lock());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,8 +58,11 @@ impl Alike<'_> {
         let more = others.len() - named.len();
         let more = if more > 0 { format!(" and {more} more (--report has all)") } else { String::new() };
         let mut details = Vec::new();
-        if first.failure.cause.is_some() {
-            details.push(format!("the first: {}: {}", first.image, first.failure.message));
+        if let Some(cause) = &first.failure.cause {
+            let message = &first.failure.message;
+            // The line above has said the cause.
+            let own = message.strip_suffix(cause.as_str()).map(|own| own.trim_end_matches([':', ' ']));
+            details.push(format!("the first: {}: {}", first.image, own.unwrap_or(message)));
         } else {
             details.push(format!("the first: {}", first.image));
         }
@@ -126,6 +129,9 @@ mod tests {
             ["the first: a: POST /v2/a/: 507", "the others: b, c, d and 2 more (--report has all)"]
         );
         assert_eq!(groups[1].details(), [""; 0]);
+        let all =
+            ["a", "b"].map(|name| failed(name, &format!("h/{name}: refused: CVE"), Some("refused: CVE")));
+        assert_eq!(alike(&all)[0].details(), ["the first: a: h/a", "the others: b"]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::oci::Digest;
 
 /// Something happened. Mirrors are named by their number in [`Event::Started`].
@@ -108,6 +110,17 @@ pub(crate) enum Event {
         mirror: usize,
         /// How many tags.
         tags: usize,
+    },
+    /// The window of a mirror closed before the mirror was complete.
+    WindowClosed {
+        /// Of which.
+        mirror: usize,
+        /// Images that are not complete, as far as that is known.
+        images_left: Option<usize>,
+        /// When it opens next.
+        opens_at: Timestamp,
+        /// Whether the run waits for that.
+        is_waited_for: bool,
     },
     /// A mirror is done, well or not.
     Finished {

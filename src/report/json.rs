@@ -78,6 +78,10 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
             json!({"mirror": name(mirror), "images_complete": complete, "images_failed": failed, "seconds": took.as_secs_f64()}),
         ),
         Event::FillsStage { bytes, of } => ("fills_stage", json!({"bytes": bytes, "of": of})),
+        Event::WindowClosed { mirror, images_left, opens_at, is_waited_for } => (
+            "window_closed",
+            json!({"mirror": name(mirror), "images_left": images_left, "opens_at": opens_at.to_string(), "is_waited_for": is_waited_for}),
+        ),
         Event::Note { text } => ("note", json!({"text": text})),
     })
 }

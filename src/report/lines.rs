@@ -112,6 +112,9 @@ impl Listener for Lines {
             Event::Retried { mirror, what, why, after } => {
                 Some(format!("{}: {what}: {why}; again in {}", name(&state, *mirror), human_duration(*after)))
             }
+            Event::WindowClosed { mirror, .. } => {
+                plain(event).map(|told| format!("{}: {told}", name(&state, *mirror)))
+            }
             Event::Finished { mirror, complete, failed, took } => {
                 let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
                 let took = human_duration(*took);
@@ -147,6 +150,14 @@ pub(super) fn plain(event: &Event) -> Option<String> {
             Some(format!("filling the stage: {} of {}", ByteCount(*bytes), ByteCount(*of)))
         }
         Event::Note { text } => Some(format!("note: {}", printable(text))),
+        Event::WindowClosed { images_left, opens_at, is_waited_for, .. } => {
+            let left =
+                images_left.map_or_else(String::new, |left| format!(", with {} left", count(left, "image")));
+            let opens = opens_at.strftime("%Y-%m-%d %H:%M UTC");
+            let then =
+                if *is_waited_for { "the run waits for that" } else { "the rest is left for a later run" };
+            Some(format!("its window has closed{left}; it opens next at {opens}: {then}"))
+        }
         _ => None,
     }
 }

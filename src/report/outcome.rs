@@ -56,6 +56,9 @@ pub(crate) struct Outcome {
     /// How far the run came with it.
     #[serde(default)]
     pub state: OutcomeState,
+    /// When its window closed before it was complete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub window_closings: Vec<WindowClosing>,
     /// Where the site stands in a run of `sync`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteFacts>,
@@ -85,6 +88,17 @@ impl Waits {
             round_trip_seconds: self.round_trip_seconds.max(earlier.round_trip_seconds),
         }
     }
+}
+
+/// A window that closed while its mirror was fed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WindowClosing {
+    /// When the mirror was left, by RFC 3339.
+    pub closed_at: String,
+    /// Images that were not complete then; none where the bundle was not read to its end.
+    pub images_left: Option<usize>,
+    /// When the window opens next, by RFC 3339.
+    pub opens_at: String,
 }
 
 /// What a mirror keeps of an upload whose connection breaks.
@@ -227,6 +241,7 @@ impl Outcome {
             waits: Waits::default(),
             error: None,
             state: OutcomeState::default(),
+            window_closings: Vec::new(),
             site: None,
         }
     }
@@ -247,6 +262,7 @@ impl Outcome {
         let sent_earlier = earlier.images_complete - earlier.images_unchanged.min(earlier.images_complete);
         self.images_unchanged = self.images_unchanged.saturating_sub(sent_earlier);
         self.tags_replaced.extend(earlier.tags_replaced);
+        self.window_closings.splice(0..0, earlier.window_closings);
         self.blobs_sent += earlier.blobs_sent;
         self.blobs_mounted += earlier.blobs_mounted;
         self.bytes_sent += earlier.bytes_sent;

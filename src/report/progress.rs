@@ -95,6 +95,11 @@ impl Listener for Progress {
                 let mut mirrors = self.mirrors.lock();
                 mirrors.iter_mut().zip(images).for_each(|(mirror, images)| mirror.total = Some(*images));
             }
+            Event::WindowClosed { mirror, .. } => self.with(*mirror, |mirror| {
+                if let Some(told) = lines::plain(event) {
+                    let _ = self.bars.println(format!("{}: {told}", mirror.bar.prefix()));
+                }
+            }),
             Event::Abandoned => {
                 let mirrors = self.mirrors.lock();
                 mirrors.iter().for_each(|mirror| mirror.bar.finish_and_clear());

@@ -6,6 +6,7 @@ use super::{SchemaVersion, SyncRun, Utilisation};
 use crate::archive::LeftOut;
 use crate::clock;
 use crate::exit::Exit;
+use crate::report::outcome::WindowClosing;
 use crate::report::{Failure, Outcome};
 
 /// What a run did.
@@ -64,6 +65,9 @@ pub(crate) struct DeferredSite {
     pub why: DeferralCause,
     /// The same for people.
     pub message: String,
+    /// Where its window closed while it was fed: when, with how much left, and when it opens next.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub closing: Option<WindowClosing>,
 }
 
 /// Why a site was left for a later run.

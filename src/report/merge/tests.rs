@@ -37,6 +37,7 @@ fn shards_of_one_run_become_its_report() {
         name: "e".to_owned(),
         why: DeferralCause::Window,
         message: "its window opens at 22:00".to_owned(),
+        closing: None,
     });
     let whole = merge(reports).unwrap();
     let names: Vec<&str> = whole.mirrors.iter().map(|site| site.name.as_str()).collect();
