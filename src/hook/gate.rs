@@ -130,8 +130,8 @@ fn variables(candidate: &GatedImage) -> Vec<(&'static str, String)> {
 }
 
 fn refused(candidate: &GatedImage, words: &str, is_remembered: bool) -> Failure {
-    let when = if is_remembered { "in an earlier run" } else { "now" };
-    let message = format!("{}: the gate refused it {when}: {words}", candidate.reference);
+    let when = if is_remembered { "in an earlier run " } else { "" };
+    let message = format!("{}: {when}the gate refused it: {words}", candidate.reference);
     Failure::new(Class::GateRefused, message)
         .hint(
             "it is on the mirror by its digest, and its tags are as they were; --regate asks the gate again",

@@ -31,7 +31,7 @@ use crate::hook::Hook;
 use crate::locks::Mutex;
 use crate::oci::{Digest, Manifest, Repository};
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
-use crate::report::{Event, Failure};
+use crate::report::{Class, Event, Failure};
 
 /// Images under way at once. Each costs a few small requests; the limiter bounds what is in flight.
 const IMAGES_AT_ONCE: usize = 128;
@@ -197,11 +197,16 @@ impl Actor {
     }
 
     fn fail(&self, results: &mut Results, at: usize, image: &WorkImage, phase: Phase, failure: Failure) {
+        let (why, cause) = match failure.class {
+            // What a gate says may be long: it is said when the run ends.
+            Class::GateRefused => ("its gate refused it", "its gate refused them"),
+            _ => (failure.message.as_str(), failure.cause.as_deref().unwrap_or(&failure.message)),
+        };
         self.run.listeners.emit(&Event::ImageFailed {
             mirror: self.counts.mirror,
             image: image.planned.name.clone(),
-            why: failure.message.clone(),
-            cause: failure.cause.clone().unwrap_or_else(|| failure.message.clone()),
+            why: why.to_owned(),
+            cause: cause.to_owned(),
         });
         self.run.note_damage(image, &failure);
         let failure = self.confined(image, failure);
