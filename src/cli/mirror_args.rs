@@ -125,12 +125,12 @@ impl MirrorArgs {
             }
             let finding = self.credentials.find(&named, &mut passwords, own, target, &options, output);
             let WhoWeAre { credential, below } = runtime.block_on(finding)?;
-            // Two registries of one host are told apart by their paths.
-            let name = target.to_string();
-            let is_taken = mirrors.iter().any(|other| other.name == name);
+            // Registries of one host are told apart by their paths, in this run and among those that are remembered.
+            let has_path = !target.endpoint.api_path().is_empty();
+            let name = if has_path { target.lock_key() } else { target.to_string() };
             let client = ClientOptions { credential, credentials_below: below, ..options };
             mirrors.push(MirrorSettings {
-                name: if is_taken { target.lock_key() } else { name },
+                name,
                 target: target.clone(),
                 rules: Arc::clone(rules),
                 client,
