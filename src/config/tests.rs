@@ -90,6 +90,16 @@ fn the_commented_keys_of_the_default_file_are_all_there_are_and_right() {
     assert!(found.is_empty(), "{found:#?}\n{shown}");
 }
 
+#[test]
+fn a_group_that_is_named_twice_counts_once() {
+    let text = "version: 1\nbundles: [{path: b.tar}]\ngroups: {g: {shared_bandwidth: 8Mbit/s}, h: {threads: 2}}\n\
+                sites:\n- {name: a, registry: r.example, groups: [g, h, g]}\n";
+    let reading = parse(Path::new("/etc/l/sites.yaml"), text);
+    let [finding] = &reading.findings[..] else { panic!("{:?}", reading.findings) };
+    assert!(finding.severity == Severity::Warning && finding.what.contains("named twice"), "{finding:?}");
+    assert_eq!(reading.config.unwrap().sites[0].groups, ["h", "g"]);
+}
+
 fn schema_keys() -> Vec<&'static str> {
     use keys::Section as _;
     let mut all = written::SitesFile::keys();
