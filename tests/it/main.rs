@@ -28,6 +28,7 @@ mod many_mirrors;
 mod memory;
 mod metrics;
 mod mirrors;
+mod newest;
 mod node_containerd;
 mod node_lint;
 mod node_registries;

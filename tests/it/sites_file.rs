@@ -71,3 +71,66 @@ fn a_site_is_shown_with_all_that_it_inherits() {
     let (exit, _, stderr) = config(&["show", "-c", example, "--resolved", "--site", "plant1"]);
     assert!(exit == 2 && stderr.contains("--site plant-1"), "{stderr}");
 }
+
+/// Flags of `push images` that have no key of their name, each with the key that says the same, or why there is none.
+const OTHER_WORDS: [(&str, &str); 27] = [
+    ("source", "bundles"),
+    ("images", "bundles: only an archive of many images that a file names has a list"),
+    ("decode-memory", "memory: the share for decoders follows from it"),
+    ("private-registry", "registry"),
+    ("cluster", "sites: it names mirrors, as the sites do here"),
+    ("cacert", "ca_file"),
+    ("need-credential", "credentials: none"),
+    ("no-registry-credential", "credentials: none"),
+    ("password", "no secret stands in the file"),
+    ("password-stdin", "nobody types into a scheduled run"),
+    ("password-command", "command"),
+    ("credential-file", "docker_config"),
+    ("auth-realm", "auth_realms"),
+    ("stage-limit", "stage: limit"),
+    ("allow-damaged", "nobody looks at what is left of a damaged bundle in a scheduled run"),
+    ("report", "a flag of sync: each run writes its own"),
+    ("regate", "a flag of sync: for once"),
+    ("keep-runs", "retention: runs"),
+    ("keep-days", "retention: days"),
+    ("metrics-textfile", "metrics: textfile"),
+    ("metrics-listen", "metrics: listen"),
+    ("no-state", "a flag of sync"),
+    ("io", "a flag of sync: it is about this machine"),
+    ("quiet", "a flag of every command"),
+    ("log-format", "a flag of every command"),
+    ("verbose", "a flag of every command"),
+    ("help", "no setting"),
+];
+
+#[test]
+fn every_flag_of_a_push_has_a_key_or_a_reason_to_have_none() {
+    let schema = std::fs::read(root().join("config/layercast.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&schema).unwrap();
+    let mut keys = Vec::new();
+    for section in schema["definitions"].as_object().unwrap().values().chain([&schema]) {
+        keys.extend(section["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()));
+    }
+    let mut help = layercast();
+    help.args(["push", "images", "--help"]);
+    let help = String::from_utf8(within(Duration::from_secs(60), help).stdout).unwrap();
+    let flag = |line: &str| {
+        let (_, behind) = line.trim_start().starts_with('-').then(|| line.split_once("--"))??;
+        let end = behind.find(|c: char| !c.is_ascii_lowercase() && c != '-');
+        Some(behind[..end.unwrap_or(behind.len())].to_owned())
+    };
+    let flags: Vec<String> = help.lines().filter_map(flag).collect();
+    assert!(flags.len() > 40, "{flags:?}");
+    let has_key = |flag: &str| keys.contains(&flag.replace('-', "_"));
+    let missing: Vec<&String> = flags
+        .iter()
+        .filter(|flag| !has_key(flag) && OTHER_WORDS.iter().all(|(other, _)| other != flag))
+        .collect();
+    assert!(missing.is_empty(), "no key and no reason: {missing:?}");
+    let stale: Vec<&str> = OTHER_WORDS
+        .iter()
+        .map(|(flag, _)| *flag)
+        .filter(|flag| !flags.iter().any(|known| known == flag) || has_key(flag))
+        .collect();
+    assert!(stale.is_empty(), "a reason for what needs none: {stale:?}");
+}
