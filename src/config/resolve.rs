@@ -141,7 +141,7 @@ impl<'f> Resolver<'f> {
         if let Some(name) = name {
             check_name("a site", &name.value, name.at, findings);
         }
-        let groups = self.groups_of(keys, findings);
+        let groups = groups_of(keys, findings);
         // What counts most comes first.
         let mut levels = vec![&keys.settings];
         for group in groups.iter().rev() {
@@ -185,18 +185,6 @@ impl<'f> Resolver<'f> {
                 .and_then(unless_none)
                 .cloned(),
         })
-    }
-
-    /// The groups of a site. One that is named twice counts once, at its last place: its limits would count twice.
-    fn groups_of(&self, keys: &'f SiteKeys, findings: &mut Findings) -> Vec<&'f At<String>> {
-        let all: Vec<&At<String>> = keys.groups.iter().flat_map(|groups| &groups.value).collect();
-        let is_last = |at: usize| all[at + 1..].iter().all(|later| later.value != all[at].value);
-        let (last, earlier): (Vec<_>, Vec<_>) = (0..all.len()).partition(|at| is_last(*at));
-        for at in earlier {
-            let what = format!("the group {} is named twice", printable(&all[at].value));
-            findings.warning("duplicate", all[at].at, (what, "groups: [each of them once]"));
-        }
-        last.into_iter().map(|at| all[at]).collect()
     }
 
     fn shared(&mut self, rules: Rules) -> Arc<Rules> {
@@ -395,6 +383,18 @@ impl<'f> Inherited<'f> {
             },
         }
     }
+}
+
+/// The groups of a site. One that is named twice counts once, at its last place: its limits would count twice.
+fn groups_of<'f>(keys: &'f SiteKeys, findings: &mut Findings) -> Vec<&'f At<String>> {
+    let all: Vec<&At<String>> = keys.groups.iter().flat_map(|groups| &groups.value).collect();
+    let is_last = |at: usize| all[at + 1..].iter().all(|later| later.value != all[at].value);
+    let (last, earlier): (Vec<_>, Vec<_>) = (0..all.len()).partition(|at| is_last(*at));
+    for at in earlier {
+        let what = format!("the group {} is named twice", printable(&all[at].value));
+        findings.warning("duplicate", all[at].at, (what, "groups: [each of them once]"));
+    }
+    last.into_iter().map(|at| all[at]).collect()
 }
 
 fn check_name(what: &str, name: &str, at: Position, findings: &mut Findings) {

@@ -4,7 +4,9 @@ use axum::body::Body;
 use axum::http::Response;
 
 use super::FirstQuestion;
-use crate::registry::testing::{Log, Seen, answer, lines, options, registry, repository, with_password};
+use crate::registry::testing::{
+    Log, SeenRequest, answer, lines, options, registry, repository, with_password,
+};
 use crate::registry::{ClientOptions, FailureKind, Registry, RegistryError, Target};
 
 const NAMED: (&str, &str) = ("docker-distribution-api-version", "registry/2.0");
@@ -13,7 +15,7 @@ const BASIC: (&str, &str) = ("www-authenticate", "Basic realm=\"r\"");
 /// Enters a registry with the question for `team/app:1`, and asks it if that can be done.
 async fn asked<F>(options: ClientOptions, script: F) -> (Result<bool, RegistryError>, Vec<String>, Log)
 where
-    F: Fn(&Seen, &str) -> Response<Body> + Send + Sync + 'static,
+    F: Fn(&SeenRequest, &str) -> Response<Body> + Send + Sync + 'static,
 {
     let (here, log) = registry(script).await;
     let target: Target = format!("http://{here}").parse().unwrap();
@@ -65,7 +67,7 @@ async fn what_is_no_registry_is_named_as_by_its_front_door() {
 
 #[tokio::test]
 async fn a_login_is_shown_with_the_question() {
-    let is_known = |seen: &Seen| seen.header("authorization") == "Basic dXNlcjpodW50ZXIy";
+    let is_known = |seen: &SeenRequest| seen.header("authorization") == "Basic dXNlcjpodW50ZXIy";
     let (found, lines, _) =
         asked(
             with_password(),
@@ -96,7 +98,7 @@ async fn one_token_is_fetched_for_the_login_and_for_the_question() {
 
 #[tokio::test]
 async fn a_refusal_for_rights_is_told_from_a_wrong_password_at_the_front_door() {
-    let refused = |seen: &Seen, is_right: bool| match seen.header("authorization") {
+    let refused = |seen: &SeenRequest, is_right: bool| match seen.header("authorization") {
         "Basic dXNlcjpodW50ZXIy" if is_right && seen.target == "/v2/" => answer(200, &[], ""),
         _ => answer(401, &[BASIC], ""),
     };
