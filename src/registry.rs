@@ -296,7 +296,7 @@ impl Registry {
     }
 
     /// The registry in the records of the state: scheme, host, port, and the path of its API.
-    fn record_name(&self) -> String {
+    pub(crate) fn record_name(&self) -> String {
         format!("{}{}", self.endpoint(), self.endpoint().api_path())
     }
 

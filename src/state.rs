@@ -24,6 +24,7 @@ mod identity;
 mod layers;
 mod ledger;
 mod lock;
+mod manifests;
 mod mirrors;
 mod runs;
 mod schema;
@@ -49,6 +50,7 @@ pub(crate) use layers::KnownLayer;
 pub(crate) use ledger::KeptUpload;
 use ledger::Ledger;
 pub(crate) use lock::{LockError, RunLock};
+pub(crate) use manifests::RememberedManifest;
 pub(crate) use mirrors::RememberedMirror;
 pub(crate) use runs::{MirrorEnd, MirrorResult, PastRun, RecordedFailure, Retention, RunId};
 pub(crate) use verdicts::{GateVerdict, VerdictKey};
@@ -65,6 +67,8 @@ pub(crate) struct StateCounts {
     pub layers: u32,
     /// What gates said of images.
     pub verdicts: u32,
+    /// Manifests that were put on registries.
+    pub manifests: u32,
     /// Runs.
     pub runs: u32,
 }
@@ -151,6 +155,7 @@ impl State {
                 bundles: count("catalogs")?,
                 layers: count("layers")?,
                 verdicts: count("gate_verdicts")?,
+                manifests: count("manifests")?,
                 runs: count("runs")?,
             })
         });
@@ -168,7 +173,7 @@ impl State {
         let cleared = self.write_and_wait(move |transaction| {
             let tables =
                 "DELETE FROM catalogs; DELETE FROM layers; DELETE FROM gate_verdicts; DELETE FROM sums; \
-                 DELETE FROM mirrors;";
+                 DELETE FROM mirrors; DELETE FROM manifests;";
             transaction.execute_batch(tables)?;
             if with_history {
                 transaction.execute_batch("DELETE FROM run_mirrors; DELETE FROM runs;")?;
@@ -188,12 +193,17 @@ impl State {
         let is_meant = move |name: &str| {
             name == registry || name.split_once("://").is_some_and(|(_, bare)| bare == registry)
         };
-        let names: Vec<String> = self.mirrors().into_iter().map(|mirror| mirror.registry).collect();
-        let names: Vec<String> = names.into_iter().filter(|name| is_meant(name)).collect();
+        let clears = is_meant.clone();
         let cleared = self.write_and_wait(move |transaction| {
+            let mut query =
+                transaction.prepare("SELECT registry FROM mirrors UNION SELECT registry FROM manifests")?;
+            let names = query.query_map([], |row| row.get::<_, String>(0))?;
+            let names = names.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().filter(|name| clears(name));
             let mut cleared = 0;
             for name in names {
-                cleared += transaction.execute("DELETE FROM mirrors WHERE registry = ?1", [name])?;
+                transaction.execute("DELETE FROM mirrors WHERE registry = ?1", [&name])?;
+                transaction.execute("DELETE FROM manifests WHERE registry = ?1", [&name])?;
+                cleared += 1;
             }
             Ok(cleared)
         });
@@ -209,8 +219,8 @@ impl State {
         let (reply, answer) = oneshot::channel();
         if let Some(worker) = &self.worker {
             worker.submit(|connection| {
-                // Whoever asked may be gone.
-                let _ = reply.send(all_or_nothing(connection, ask)?);
+                // It only reads. Whoever asked may be gone.
+                let _ = reply.send(ask(&connection.transaction()?)?);
                 Ok(())
             });
         }

@@ -81,11 +81,12 @@ fn show(args: &StateShowArgs, output: &Output) -> Done {
 
 fn text(document: &StateDocument) -> String {
     let mut text = format!(
-        "{}\n  {}, {} of docker-archives, {} of gates, {}\n",
+        "{}\n  {}, {} of docker-archives, {} of gates, {} on registries, {}\n",
         printable(&document.folder),
         count(document.bundles, "bundle"),
         count(document.layers, "layer"),
         count(document.gate_verdicts, "verdict"),
+        count(document.manifests, "manifest"),
         count(document.runs, "run"),
     );
     for mirror in &document.mirrors {

@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::hook::gate::Gates;
 use crate::locks::Mutex;
 use crate::report::{Failure, Listeners};
+use crate::state::State;
 
 /// What the mirrors of one plan share with each other, and but for `work` with all others.
 pub(super) struct Context {
@@ -25,6 +26,7 @@ pub(super) struct Context {
     pub(super) damage: Arc<Damage>,
     pub(super) sums: Sums,
     pub(super) gates: Arc<Gates>,
+    pub(super) state: Arc<State>,
 }
 
 /// What was found wrong with images of the bundle while they were read. No tag is moved where one of them is in the plan.

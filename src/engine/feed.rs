@@ -263,6 +263,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
             damage: Arc::clone(&damage),
             sums: sums.clone(),
             gates: Arc::clone(&gates),
+            state: Arc::clone(&opener.state),
         })
     };
     let contexts: Vec<Arc<Context>> = groups.rules().iter().map(|_| context()).collect();

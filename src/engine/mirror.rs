@@ -15,6 +15,7 @@ mod publish;
 mod tally;
 mod transfer;
 mod verify;
+mod vouchers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use self::publish::Publisher;
 pub(super) use self::tally::Tally;
 use self::transfer::Transfer;
 use self::verify::Verifier;
+use self::vouchers::Vouchers;
 use super::line::WorkerLine;
 use super::stop::StopSignal;
 use super::work::Follower;
@@ -136,6 +138,8 @@ async fn connect(
         body_line: WorkerLine::new(1),
     });
     let publisher = Publisher::new(Arc::clone(&transfer));
+    let asks = !settings.is_new && !settings.care.recheck;
+    let vouchers = Vouchers::new(Arc::clone(&transfer), Arc::clone(&run.state), asks);
     let verifier = Verifier::new(Arc::clone(&transfer), settings.care.verification);
     Ok(Actor {
         site: settings.name,
@@ -152,5 +156,6 @@ async fn connect(
         transfer,
         publisher,
         verifier,
+        vouchers,
     })
 }

@@ -140,6 +140,16 @@ const STEPS: &[&str] = &[
         learned_at INTEGER NOT NULL,
         quirks TEXT NOT NULL
     ) WITHOUT ROWID;",
+    // 8: manifests that were put, with the blobs that they name: digests with blanks between them.
+    "CREATE TABLE manifests (
+        registry TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        blobs TEXT NOT NULL,
+        put_at INTEGER NOT NULL,
+        PRIMARY KEY (registry, repository, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX manifests_by_age ON manifests (put_at);",
 ];
 
 /// What kind of file was found.

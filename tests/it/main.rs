@@ -49,3 +49,4 @@ mod sync_trouble;
 mod tags;
 mod tls;
 mod verified;
+mod vouched;

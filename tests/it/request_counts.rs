@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::support::build::Bundle;
 use crate::support::scripted::{Request, ScriptedRegistry};
-use crate::support::{Push, folder};
+use crate::support::{Push, folder, layercast};
 use crate::sync::SitesFile;
 
 /// Requests by what they do, as `2 HEAD blob`.
@@ -107,4 +107,59 @@ fn of_twenty_sites_on_two_hosts() {
     assert!(names.iter().all(|names| names.len() == 30), "{names:?}");
     assert!(hosts.iter().all(|host| host.store(|store| store.faults().is_empty())));
     assert_eq!(sync(), ["30 HEAD manifest"; 2]);
+}
+
+/// An image of six layers and a configuration, in one release and in the next, which shares five of the layers with it.
+fn release(number: u8) -> Bundle {
+    let seeds = ["a", "b", "c", "d", "e", ["", "one", "two"][usize::from(number)]];
+    let name = format!("images.example/team/app:{number}");
+    Bundle::oci_layout().image(&name, &seeds)
+}
+
+/// The next release to a mirror that has the one before: with what the first run remembered, without it, and with `--recheck`.
+/// Five blobs are asked for their bytes in any case, because the mirror's word alone says that they are there.
+#[test]
+fn of_the_next_release_one_question_answers_for_all_blobs_of_an_image() {
+    let remembered =
+        "1 GET base, 5 GET blob, 2 HEAD blob, 3 HEAD manifest, 2 POST upload, 1 PUT manifest, 2 PUT upload";
+    let not =
+        "1 GET base, 5 GET blob, 7 HEAD blob, 2 HEAD manifest, 2 POST upload, 1 PUT manifest, 2 PUT upload";
+    for (forgets, flags, costs) in
+        [(false, &[][..], remembered), (true, &[], not), (false, &["--recheck"], not)]
+    {
+        let (folder, registry) = (folder(), ScriptedRegistry::strict());
+        let state = folder.path().join("state");
+        let run = |number: u8, flags: &[&str]| {
+            let path = release(number).write(&folder.path().join(format!("release-{number}")));
+            let push = Push::to(&registry).source(&path).state(&state).flag("--threads=1").flags(flags);
+            push.run().complete();
+            assert_eq!(registry.store(|store| store.faults()), [""; 0]);
+            counted(&registry.asked())
+        };
+        run(1, &[]);
+        if forgets {
+            // All but that it was filled.
+            let clear = layercast().args(["state", "clear", "--state-dir"]).arg(&state).output().unwrap();
+            assert!(clear.status.success(), "{clear:?}");
+        }
+        assert_eq!(run(2, flags), costs, "{forgets} {flags:?}");
+        assert_eq!(run(2, &[]), "1 GET base, 1 HEAD manifest", "what is there is not asked for");
+    }
+}
+
+/// A tag that moves says itself what it stood for, and so which blobs are there.
+#[test]
+fn of_a_tag_that_moves_the_old_image_answers_for_its_blobs_without_a_question() {
+    let (folder, registry) = (folder(), ScriptedRegistry::strict());
+    let run = |last: &str| {
+        let bundle = Bundle::oci_layout().image("images.example/app:latest", &["a", "b", last]);
+        let path = bundle.write(&folder.path().join(last));
+        let push = Push::to(&registry).source(&path).state(&folder.path().join("state"));
+        push.flag("--threads=1").run().complete();
+        counted(&registry.asked())
+    };
+    run("one");
+    let costs =
+        "1 GET base, 2 GET blob, 2 HEAD blob, 2 HEAD manifest, 2 POST upload, 1 PUT manifest, 2 PUT upload";
+    assert_eq!(run("two"), costs);
 }

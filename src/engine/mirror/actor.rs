@@ -21,6 +21,7 @@ use super::probe::{self, Presence, TagMove};
 use super::publish::{self, Publisher};
 use super::transfer::{Prefetch, Transfer, Trust};
 use super::verify::{Needs, Sized, Verifier};
+use super::vouchers::Vouchers;
 use crate::engine::image::{Lease, WorkImage};
 use crate::engine::prepared::{Ready, ReadyBlob};
 use crate::engine::stop::StopSignal;
@@ -55,6 +56,7 @@ pub(super) struct Actor {
     pub(super) transfer: Arc<Transfer>,
     pub(super) publisher: Publisher,
     pub(super) verifier: Verifier,
+    pub(super) vouchers: Vouchers,
 }
 
 /// What became of the images of one mirror, by their places in the list of the run.
@@ -125,6 +127,7 @@ impl Actor {
             }
             Err(failure) => self.report_failures(&agreed, results, Some(failure), outcome),
         }
+        self.vouchers.settle();
     }
 
     /// Waits for the sums of the bundle, unless the mirror is told to stop.
@@ -254,7 +257,11 @@ impl Actor {
             && (lease.is_admitted() || self.run.preparer.are_staged(&ready.blobs))
             && self.knowledge.expectations().next_image_is_lacking();
         let (presence, prefetch) = if ahead {
-            future::join(probed, self.transfer.prefetch(&repository, &ready.blobs)).await
+            let prefetched = async {
+                self.vouchers.ask(&repository, &ready.blobs, &[]).await;
+                self.transfer.prefetch(&repository, &ready.blobs).await
+            };
+            future::join(probed, prefetched).await
         } else {
             (probed.await, Prefetch::default())
         };
@@ -262,11 +269,15 @@ impl Actor {
             self.knowledge.expectations().asked_for_image(presence.whole);
         }
         let presence = presence.map(|found| Presence { whole: found.whole && !self.care.recheck, ..found });
-        let needs_blobs = presence
-            .as_ref()
-            .is_ok_and(|presence| !presence.whole && self.all_kept(image, presence).is_none());
-        let sent =
-            if needs_blobs { self.send(lease, &repository, &ready.blobs, &prefetch).await } else { Ok(()) };
+        let lacking = presence.as_ref().ok();
+        let lacking = lacking.filter(|found| !found.whole && self.all_kept(image, found).is_none());
+        let sent = match lacking {
+            Some(found) => {
+                self.vouchers.ask(&repository, &ready.blobs, &found.tags_to_move).await;
+                self.send(lease, &repository, &ready.blobs, &prefetch).await
+            }
+            None => Ok(()),
+        };
         self.transfer.cancel(prefetch).await;
         let presence = presence.map_err(|failure| (Phase::Probe, failure))?;
         // Where no tag may move there is nothing to send for.
@@ -294,6 +305,7 @@ impl Actor {
                 put.map_err(|failure| (Phase::Publish, failure))?;
             }
             self.publisher.publish(&repository, ready, by_tag).await?;
+            self.vouchers.remember(&repository, ready);
         }
         Ok(Untagged {
             repository,

@@ -22,6 +22,7 @@ pub(super) struct Knowledge {
     /// The subjects whose fallback tags are written: the lock of one is held meanwhile.
     pub(super) fallback_tags: Locations,
     proven: Mutex<HashSet<(Repository, Digest)>>,
+    vouched: Mutex<HashSet<(Repository, Digest)>>,
     expectations: Mutex<Expectations>,
 }
 
@@ -32,6 +33,7 @@ impl Knowledge {
             manifests: Locations::default(),
             fallback_tags: Locations::default(),
             proven: Mutex::default(),
+            vouched: Mutex::default(),
             expectations: Mutex::new(expectations),
         }
     }
@@ -45,6 +47,16 @@ impl Knowledge {
     /// The mirror has acknowledged a blob in this run, or given out bytes of it.
     pub(super) fn prove(&self, repository: &Repository, digest: Digest) {
         self.proven.lock().insert((repository.clone(), digest));
+    }
+
+    /// A manifest that the mirror has names a blob.
+    pub(super) fn vouch(&self, repository: &Repository, digest: Digest) {
+        self.vouched.lock().insert((repository.clone(), digest));
+    }
+
+    /// Whether only a manifest says that a blob is there.
+    pub(super) fn is_vouched(&self, repository: &Repository, digest: Digest) -> bool {
+        self.vouched.lock().contains(&(repository.clone(), digest)) && !self.is_proven(repository, digest)
     }
 
     /// Whether more than the word of a HEAD says that a blob is there.

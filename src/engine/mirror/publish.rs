@@ -85,15 +85,20 @@ impl Publisher {
         let knowledge = &self.transfer.knowledge;
         let named: Vec<Digest> = unknown.iter().flatten().copied().collect();
         let all = unknown.iter().any(Vec::is_empty);
-        let resend = ready.blobs.iter().filter(|blob| all || named.contains(&blob.digest));
-        let resend: Vec<ReadyBlob> = resend.cloned().collect();
-        for blob in &resend {
+        knowledge.expectations().manifests_lie();
+        let (resend, others): (Vec<ReadyBlob>, Vec<ReadyBlob>) =
+            ready.blobs.iter().cloned().partition(|blob| all || named.contains(&blob.digest));
+        // Not every registry names all that it lacks.
+        let vouched = others.into_iter().filter(|blob| knowledge.is_vouched(repository, blob.digest));
+        let ask: Vec<ReadyBlob> = vouched.collect();
+        for blob in resend.iter().chain(&ask) {
             self.transfer.forget(repository, &blob.digest).await;
         }
         for manifest in &ready.manifests {
             knowledge.manifests.forget(&manifest.digest, repository).await;
         }
-        self.transfer.blobs(repository, &resend, Trust::Nothing, &Prefetch::default()).await
+        self.transfer.blobs(repository, &resend, Trust::Nothing, &Prefetch::default()).await?;
+        self.transfer.blobs(repository, &ask, Trust::Mirror, &Prefetch::default()).await
     }
 
     /// Manifests, level by level. Comes back with what failed on the first level that failed.

@@ -230,7 +230,9 @@ impl Verifier {
         });
         let lost = lost_of(join_all(asked).await)?;
         if !lost.is_empty() {
-            knowledge.expectations().sampling.was_wrong();
+            let mut expectations = knowledge.expectations();
+            expectations.sampling.was_wrong();
+            expectations.manifests_lie();
         }
         Ok(lost)
     }

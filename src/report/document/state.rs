@@ -19,6 +19,9 @@ pub(crate) struct StateDocument {
     pub layers: u32,
     /// What gates said of images.
     pub gate_verdicts: u32,
+    /// Manifests that were put on registries.
+    #[serde(default)]
+    pub manifests: u32,
     /// Runs.
     pub runs: u32,
     /// Registries of which something was learned.
@@ -92,6 +95,7 @@ impl StateDocument {
             bundles: contents.bundles,
             layers: contents.layers,
             gate_verdicts: contents.verdicts,
+            manifests: contents.manifests,
             runs: contents.runs,
             mirrors: mirrors.into_iter().map(mirror).collect(),
             uploads: uploads.into_iter().map(upload).collect(),

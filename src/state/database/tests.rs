@@ -108,3 +108,22 @@ fn a_home_that_cannot_be_used_is_no_state_and_a_note() {
     let none = State::none();
     assert!(!none.is_kept() && none.take_notes().is_empty());
 }
+
+#[test]
+fn a_database_that_is_full_ends_the_state_and_not_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path());
+    let (known, more) = (vec![layer("known")], (0..5000).map(|number| layer(&number.to_string())));
+    state.remember_layers("gzip", &known);
+    let full =
+        state.ask(|connection| connection.pragma_update_and_check(None, "max_page_count", 1, |_| Ok(())));
+    assert!(full.is_some());
+    state.remember_layers("gzip", &more.collect::<Vec<_>>());
+    assert!(!state.is_kept() && state.layers("gzip", &[known[0].0]).is_empty());
+    let notes = state.take_notes();
+    assert!(notes.len() == 1 && notes[0].contains("from now on") && notes[0].contains("full"), "{notes:?}");
+    // There is room again: nothing of what did not fit is there, and all that did.
+    let state = State::open(folder.path());
+    assert_eq!(state.layers("gzip", &[known[0].0, layer("17").0]).len(), 1);
+    assert!(state.take_notes().is_empty());
+}

@@ -144,3 +144,29 @@ async fn a_ledger_that_cannot_be_written_costs_a_note() {
     let said = notes(&ledger);
     assert!(said.contains("no later run goes on") && said.lines().count() == 1, "{said}");
 }
+
+#[tokio::test]
+async fn a_ledger_that_is_full_costs_a_note_and_keeps_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = ledger(folder.path());
+    full.keep(key("a"), stored(100, 1000));
+    full.settle();
+    let no_more_pages = |connection: &mut Connection| {
+        connection.pragma_update_and_check(None, "max_page_count", 1, |_| Ok(()))
+    };
+    full.open().unwrap().thread.ask(no_more_pages).unwrap();
+    for number in 0..100 {
+        full.keep(key(&number.to_string()), stored(0, 1000));
+    }
+    assert!(full.claim(key("b")).await.is_none());
+    full.forget(key("a"));
+    let said = notes(&full);
+    assert!(said.contains("no later run goes on") && said.contains("full"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    drop(full);
+    // There is room again.
+    let next = ledger(folder.path());
+    assert_eq!(next.claim(key("a")).await.unwrap().acknowledged, 100);
+    next.keep(key("c"), stored(0, 1000));
+    assert!(next.claim(key("c")).await.is_some() && notes(&next).is_empty());
+}

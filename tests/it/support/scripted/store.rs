@@ -197,6 +197,12 @@ impl Store {
         self.content.retain(|digest, _| named.contains(digest));
     }
 
+    /// Loses every blob, and keeps the manifests that name them.
+    pub(crate) fn lose_blobs(&mut self) {
+        self.blobs.clear();
+        self.content.clear();
+    }
+
     /// Turns a bit in every blob.
     pub(crate) fn rot(&mut self) {
         self.content.values_mut().filter_map(|content| content.first_mut()).for_each(|byte| *byte ^= 1);
