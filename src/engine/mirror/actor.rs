@@ -258,7 +258,7 @@ impl Actor {
             && self.knowledge.expectations().next_image_is_lacking();
         let (presence, prefetch) = if ahead {
             let prefetched = async {
-                self.vouchers.ask(&repository, &ready.blobs, &[]).await;
+                Box::pin(self.vouchers.ask(&repository, &ready.blobs, &[])).await;
                 self.transfer.prefetch(&repository, &ready.blobs).await
             };
             future::join(probed, prefetched).await
@@ -273,7 +273,7 @@ impl Actor {
         let lacking = lacking.filter(|found| !found.whole && self.all_kept(image, found).is_none());
         let sent = match lacking {
             Some(found) => {
-                self.vouchers.ask(&repository, &ready.blobs, &found.tags_to_move).await;
+                Box::pin(self.vouchers.ask(&repository, &ready.blobs, &found.tags_to_move)).await;
                 self.send(lease, &repository, &ready.blobs, &prefetch).await
             }
             None => Ok(()),

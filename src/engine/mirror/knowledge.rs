@@ -8,6 +8,7 @@ mod sampling;
 pub(super) use self::expectations::Expectations;
 pub(super) use self::locations::{LocationGuard, Locations, note};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::locks::{Mutex, MutexGuard};
 use crate::oci::{Digest, Repository};
@@ -23,6 +24,7 @@ pub(super) struct Knowledge {
     pub(super) fallback_tags: Locations,
     proven: Mutex<HashSet<(Repository, Digest)>>,
     vouched: Mutex<HashSet<(Repository, Digest)>>,
+    doubts_manifests: AtomicBool,
     expectations: Mutex<Expectations>,
 }
 
@@ -34,6 +36,7 @@ impl Knowledge {
             fallback_tags: Locations::default(),
             proven: Mutex::default(),
             vouched: Mutex::default(),
+            doubts_manifests: AtomicBool::new(false),
             expectations: Mutex::new(expectations),
         }
     }
@@ -52,6 +55,16 @@ impl Knowledge {
     /// A manifest that the mirror has names a blob.
     pub(super) fn vouch(&self, repository: &Repository, digest: Digest) {
         self.vouched.lock().insert((repository.clone(), digest));
+    }
+
+    /// The mirror lacked a blob that it had said to have: what its manifests name may be lacking as well.
+    pub(super) fn doubt_manifests(&self) {
+        self.doubts_manifests.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a manifest that is there says that its blobs are.
+    pub(super) fn trusts_manifests(&self) -> bool {
+        !self.doubts_manifests.load(Ordering::Relaxed)
     }
 
     /// Whether only a manifest says that a blob is there.

@@ -85,7 +85,7 @@ impl Publisher {
         let knowledge = &self.transfer.knowledge;
         let named: Vec<Digest> = unknown.iter().flatten().copied().collect();
         let all = unknown.iter().any(Vec::is_empty);
-        knowledge.expectations().manifests_lie();
+        knowledge.doubt_manifests();
         let (resend, others): (Vec<ReadyBlob>, Vec<ReadyBlob>) =
             ready.blobs.iter().cloned().partition(|blob| all || named.contains(&blob.digest));
         // Not every registry names all that it lacks.

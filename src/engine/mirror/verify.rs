@@ -230,9 +230,8 @@ impl Verifier {
         });
         let lost = lost_of(join_all(asked).await)?;
         if !lost.is_empty() {
-            let mut expectations = knowledge.expectations();
-            expectations.sampling.was_wrong();
-            expectations.manifests_lie();
+            knowledge.expectations().sampling.was_wrong();
+            knowledge.doubt_manifests();
         }
         Ok(lost)
     }

@@ -63,7 +63,7 @@ impl Vouchers {
             })
             .collect();
         for _ in 0..MOST_QUESTIONS {
-            if !knowledge.expectations().trusts_manifests() {
+            if !knowledge.trusts_manifests() {
                 return;
             }
             let Some((at, shared)) = best(&remembered, &unknown) else { return };
@@ -131,7 +131,7 @@ impl Vouchers {
 
     /// The mirror is done: what was remembered of one that proved wrong goes.
     pub(super) fn settle(&self) {
-        if !self.transfer.knowledge.expectations().trusts_manifests() {
+        if !self.transfer.knowledge.trusts_manifests() {
             self.state.forget_manifests(self.registry());
         }
     }

@@ -18,7 +18,6 @@ pub(crate) struct Expectations {
     lacks_images: bool,
     scouts: bool,
     sessions_end: bool,
-    manifests_lie: bool,
 }
 
 impl Expectations {
@@ -32,23 +31,12 @@ impl Expectations {
             lacks_images: false,
             scouts,
             sessions_end: true,
-            manifests_lie: false,
         }
     }
 
     /// An image was asked for.
     pub(crate) fn asked_for_image(&mut self, found: bool) {
         self.lacks_images = !found;
-    }
-
-    /// The mirror lacked a blob that it had said to have: what its manifests name may be lacking as well.
-    pub(crate) fn manifests_lie(&mut self) {
-        self.manifests_lie = true;
-    }
-
-    /// Whether a manifest that is there says that its blobs are.
-    pub(crate) fn trusts_manifests(&self) -> bool {
-        !self.manifests_lie
     }
 
     /// A needless upload session cannot be cancelled: not every account may. No more are opened ahead.
