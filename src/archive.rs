@@ -20,6 +20,7 @@ use crate::oci::Digest;
 use crate::source::ByteSpace;
 
 mod attachments;
+pub(crate) mod base;
 pub(crate) mod blob_table;
 #[cfg(test)]
 mod build;

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     NotABundle,
     /// A manifest names a blob that the bundle lacks.
     MissingBlob,
+    /// A delta leaves it to its base.
+    BaseMissing,
     /// Content does not have the digest it claims.
     DigestMismatch,
     /// Content does not have the size its descriptor states.
@@ -79,7 +81,7 @@ impl Fault {
         match self {
             Self::Io | Self::NoSpace => Exit::Internal,
             Self::Cancelled => Exit::Interrupted,
-            Self::DigestLost | Self::PartialIndex => Exit::Incomplete,
+            Self::DigestLost | Self::PartialIndex | Self::BaseMissing => Exit::Incomplete,
             Self::Conflict | Self::NoName | Self::BadReference => Exit::Usage,
             _ => Exit::Bundle,
         }

@@ -6,9 +6,11 @@
 //! blob is to decode little else.
 
 mod contents;
+mod folder;
 mod frames;
 mod layout;
 mod pieces;
+mod pull;
 mod write;
 
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{BundleError, Fault};
 
 pub(crate) use contents::Contents;
+pub(crate) use folder::LayoutFolder;
 pub(crate) use pieces::OutputFile;
+pub(crate) use pull::{PullChoice, Pulled, WantedImage, pull};
 pub(crate) use write::{Written, write};
 
 /// Whether the work goes on.

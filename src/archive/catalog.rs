@@ -24,6 +24,9 @@ pub struct Catalog {
     pub manifests: HashMap<Digest, Arc<Manifest>>,
     /// Configurations and layers by digest. Their bytes are verified when they are read, not here.
     pub blobs: HashMap<Digest, Blob>,
+    /// Those of the blobs that a delta leaves to its base, and what that is called. Never written down.
+    #[serde(skip)]
+    pub(crate) left_to_base: HashMap<Digest, Arc<str>>,
     /// Images that cannot be pushed, and why.
     pub broken: Vec<BrokenImage>,
     /// What was met and not taken, and why.
@@ -383,12 +386,25 @@ impl Catalog {
         self.notes.extend(other.notes);
         self.left_out.extend(other.left_out);
         for (digest, blob) in other.blobs {
-            match self.blobs.entry(digest) {
-                Entry::Vacant(place) => drop(place.insert(blob)),
-                Entry::Occupied(mut place) => {
-                    if place.get().size == blob.size && blob.order < place.get().order {
-                        place.insert(blob);
-                    }
+            let (is_left, base) = (self.left_to_base.contains_key(&digest), other.left_to_base.get(&digest));
+            let mut place = match self.blobs.entry(digest) {
+                Entry::Vacant(place) => {
+                    place.insert(blob);
+                    self.left_to_base.extend(base.map(|base| (digest, Arc::clone(base))));
+                    continue;
+                }
+                Entry::Occupied(place) => place,
+            };
+            // What one bundle leaves to its base another may have.
+            let is_better = match (is_left, base.is_some()) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => blob.order < place.get().order,
+            };
+            if place.get().size == blob.size && is_better {
+                place.insert(blob);
+                if base.is_none() {
+                    self.left_to_base.remove(&digest);
                 }
             }
         }
@@ -454,6 +470,7 @@ impl Catalog {
         }
         self.manifests.retain(|digest, _| needed.contains(digest));
         self.blobs.retain(|digest, _| blobs.contains(digest));
+        self.left_to_base.retain(|digest, _| blobs.contains(digest));
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
+use crate::archive::base::Base;
 use crate::archive::catalog::{Catalog, ImageName};
 use crate::archive::leftovers::LeftOut;
 use crate::archive::limits::check_length;
@@ -39,7 +40,12 @@ pub(super) fn read(
     check_version(tree, folder, &mut catalog.notes)?;
     let path = format!("{folder}index.json");
     let Some(bytes) = tree.read_small(&path, reader.limits.index_bytes)? else { return Ok(Vec::new()) };
-    let index = Manifest::parse(without_mark(bytes), media_type::OCI_INDEX).map_err(|e| e.at(&path))?;
+    let bytes = without_mark(bytes);
+    if let Some(base) = Base::of_index(&bytes).map_err(|e| e.at(&path))? {
+        catalog.notes.push(base.note());
+        pool.add_base(&base);
+    }
+    let index = Manifest::parse(bytes, media_type::OCI_INDEX).map_err(|e| e.at(&path))?;
     let Kind::Index { children } = &index.kind else {
         let what = "is the manifest of an image, where an index of images should be";
         return Err(BundleError::new(Fault::BadJson, what).at(path));

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use crate::archive::CatalogReader;
+use crate::archive::base::{Base, LeftToBase};
 use crate::archive::catalog::{Blob, Catalog};
 use crate::archive::content_path::digest_of_path;
 use crate::archive::limits::check_length;
@@ -51,6 +52,8 @@ enum BlobPlace<'t> {
     Named(&'t str),
     /// Embedded in a document of the bundle.
     Inline(Bytes, u64),
+    /// In the base of a delta.
+    LeftToBase(u64, Arc<str>),
 }
 
 impl<'t> Pool<'t> {
@@ -77,6 +80,17 @@ impl<'t> Pool<'t> {
     /// Adds content that stands inside a document at `position`. What its digest is worth is seen when it is used.
     pub(super) fn add_inline(&mut self, digest: Digest, bytes: Bytes, position: u64) {
         self.places.entry(digest).or_default().push(BlobPlace::Inline(bytes, position));
+    }
+
+    /// Adds the blobs that a delta leaves to its base.
+    pub(super) fn add_base(&mut self, base: &Base) {
+        let name: Arc<str> = base.shown().into();
+        for (digest, size) in &base.blobs {
+            if !self.has_content(digest) {
+                let places = self.places.entry(*digest).or_default();
+                places.push(BlobPlace::LeftToBase(*size, Arc::clone(&name)));
+            }
+        }
     }
 
     /// Adds a document that has been read and verified in another way (an `index.json` that is an image itself).
@@ -125,7 +139,7 @@ impl<'t> Pool<'t> {
         let places = named.filter_map(|digest| self.places.get(&digest)).flatten();
         let paths = places.filter_map(|place| match place {
             BlobPlace::Named(path) => Some(*path),
-            BlobPlace::Inline(..) => None,
+            BlobPlace::Inline(..) | BlobPlace::LeftToBase(..) => None,
         });
         let real = |path: &'t str| self.tree.file(path).ok().flatten().map(|file| file.path.to_owned());
         paths.filter_map(real).collect()
@@ -184,6 +198,7 @@ impl<'t> Pool<'t> {
         for place in self.fitting(descriptor)? {
             let bytes = match place {
                 BlobPlace::Inline(bytes, _) => bytes.clone(),
+                BlobPlace::LeftToBase(..) => continue,
                 BlobPlace::Named(path) => match self.tree.file(path)? {
                     Some(file) => self.tree.read(file)?,
                     None => continue,
@@ -248,7 +263,7 @@ impl<'t> Pool<'t> {
     fn missing(&self, digest: &Digest) -> BundleError {
         let link = self.places.get(digest).into_iter().flatten().find_map(|place| match place {
             BlobPlace::Named(path) => self.tree.link_target(path).map(|target| (path, target)),
-            BlobPlace::Inline(..) => None,
+            BlobPlace::Inline(..) | BlobPlace::LeftToBase(..) => None,
         });
         let is = link.map(|(path, target)| format!(": {path:?} is a link to {target:?}, which is not in it"));
         BundleError::new(
@@ -260,6 +275,7 @@ impl<'t> Pool<'t> {
     fn length(&self, place: &BlobPlace<'t>) -> Result<Option<u64>, BundleError> {
         match place {
             BlobPlace::Inline(bytes, _) => Ok(Some(bytes.len() as u64)),
+            BlobPlace::LeftToBase(size, _) => Ok(Some(*size)),
             BlobPlace::Named(path) => Ok(self.tree.file(path)?.map(|file| file.len)),
         }
     }
@@ -304,6 +320,9 @@ impl<'t> Pool<'t> {
                 }
                 if known.is_none() {
                     catalog.blobs.insert(descriptor.digest, self.blob(descriptor)?);
+                    if let BlobPlace::LeftToBase(_, base) = self.find(descriptor)? {
+                        catalog.left_to_base.insert(descriptor.digest, Arc::clone(base));
+                    }
                 }
             }
         }
@@ -314,6 +333,10 @@ impl<'t> Pool<'t> {
         let size = descriptor.size;
         let (extent, order) = match self.find(descriptor)? {
             BlobPlace::Inline(bytes, position) => (Extent::new(Arc::new(bytes.clone()), 0, size), *position),
+            BlobPlace::LeftToBase(_, base) => {
+                let space = LeftToBase { size, base: base.to_string() };
+                (Extent::new(Arc::new(space), 0, size), 0)
+            }
             BlobPlace::Named(path) => {
                 let missing = || BundleError::new(Fault::MissingBlob, format!("{path:?} is not a file"));
                 let file = self.tree.file(path)?.ok_or_else(missing)?;

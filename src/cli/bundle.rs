@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::registry_source::{RegistrySource, RegistrySources};
 use crate::budget::{MIN_MEMORY_BYTES, default_memory_bytes};
 use crate::bundle::{Input, Opener, Resources};
 use crate::config::Config;
@@ -16,7 +17,8 @@ use crate::units::ByteCount;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bundle")]
 pub(super) struct BundleArgs {
-    /// Bundle: an archive, compressed or not, a folder of them, or - for standard input (repeatable)
+    /// Bundle: an archive, compressed or not, a folder of them, or - for standard input (repeatable); for `push images` also
+    /// registry:HOST[:PORT][/NAMESPACE][@LIST], the images of a registry, of which LIST is a file with a name on each line
     #[arg(long, value_name = "PATH")]
     source: Vec<PathBuf>,
     /// Folder of image files, as in `actl images push`
@@ -69,7 +71,17 @@ enum Io {
 impl BundleArgs {
     /// The bundles, at least one. Standard input can be read only once.
     pub(super) fn inputs(&self, stdin_is_taken: bool) -> Result<Vec<Input>, Failure> {
-        let paths: Vec<PathBuf> = self.source.iter().chain(&self.images).cloned().collect();
+        self.inputs_in(&RegistrySources::default(), stdin_is_taken)
+    }
+
+    /// The same, with the folders into which registries were pulled in their places.
+    pub(super) fn inputs_in(
+        &self,
+        pulled: &RegistrySources,
+        stdin_is_taken: bool,
+    ) -> Result<Vec<Input>, Failure> {
+        let paths = self.source.iter().chain(&self.images);
+        let paths: Vec<PathBuf> = paths.map(|path| pulled.folder(path).unwrap_or(path).clone()).collect();
         if paths.is_empty() {
             return Err(Failure::usage("no bundle is given").hint("name one: --source PATH"));
         }
@@ -84,6 +96,11 @@ impl BundleArgs {
     /// The bundles as they were named, for reports.
     pub(super) fn as_given(&self) -> Vec<String> {
         self.source.iter().chain(&self.images).map(|path| path.display().to_string()).collect()
+    }
+
+    /// Those that are registries.
+    pub(super) fn registries(&self) -> Vec<(PathBuf, RegistrySource)> {
+        self.source.iter().filter_map(|path| Some((path.clone(), RegistrySource::of(path)?))).collect()
     }
 
     /// Whether a bundle is named at all.

@@ -1,5 +1,7 @@
 //! `bundle`: makes bundles.
 
+mod diff;
+mod pull;
 mod repack;
 
 use std::fmt::Write as _;
@@ -16,7 +18,7 @@ use crate::bundle::{Accept, Bundle, Opener};
 use crate::exit::Exit;
 use crate::make::{Contents, OutputFile, Written, write};
 use crate::report::Failure;
-use crate::report::document::{MadeDocument, MadeFile, SchemaVersion};
+use crate::report::document::{FetchedBlobs, MadeBase, MadeDocument, MadeFile, SchemaVersion};
 use crate::units::{ByteCount, count};
 
 #[derive(Debug, Subcommand)]
@@ -24,12 +26,20 @@ pub(super) enum BundleDo {
     /// Make of any bundle one of many parts with the catalog first: what is in it is known at once, and reading a part costs a part
     #[command(arg_required_else_help = true)]
     Repack(repack::Args),
+    /// Write what a new bundle has and an old one lacks, for mirrors that have the old one
+    #[command(arg_required_else_help = true)]
+    Diff(diff::Args),
+    /// Make a bundle of images from their registries
+    #[command(arg_required_else_help = true)]
+    Pull(Box<pull::Args>),
 }
 
 pub(super) fn run(what: &BundleDo, output: &Output, interrupt: &Interrupt) -> Done {
     interrupt.sending();
     match what {
         BundleDo::Repack(args) => repack::run(args, output, interrupt),
+        BundleDo::Diff(args) => diff::run(args, output, interrupt),
+        BundleDo::Pull(args) => pull::run(args, output, interrupt),
     }
 }
 
@@ -67,15 +77,23 @@ impl WrittenBundleArgs {
     }
 }
 
+/// What was written from which bundle.
+struct MadeFrom<'a> {
+    contents: &'a Contents,
+    bundle: &'a Bundle,
+    /// What came over the network for it.
+    fetched: Option<FetchedBlobs>,
+}
+
 /// Writes contents, and says what became of them.
 fn finish(
     args: &WrittenBundleArgs,
-    contents: &Contents,
-    bundle: &Bundle,
+    making: &MadeFrom<'_>,
     opener: &Opener,
     accept: Accept,
     interrupt: &Interrupt,
 ) -> Done {
+    let MadeFrom { contents, bundle, .. } = making;
     let output = args.file()?;
     let sound = || bundle.check_unchanged();
     let written = write(contents, &output, opener, &interrupt.token, &sound)?;
@@ -87,36 +105,40 @@ fn finish(
     let is_damaged = bundle.catalog.broken.iter().any(|broken| broken.unit.is_none());
     let exit = accept.exit(if is_damaged { Exit::Bundle } else { Exit::Complete }, &left_out);
     if args.json {
-        Output::document(&document(written, contents, left_out, bundle.catalog.notes.clone()))?;
+        Output::document(&document(written, making, left_out))?;
     } else {
         let text = left_out::text(&left_out, accept);
-        Output::result(&format!("{}{text}", show(&output.path, &written, contents)))?;
+        Output::result(&format!("{}{text}", show(&output.path, &written, making)))?;
     }
     Ok(exit)
 }
 
-fn document(
-    written: Written,
-    contents: &Contents,
-    left_out: Vec<LeftOut>,
-    notes: Vec<String>,
-) -> MadeDocument {
+fn document(written: Written, making: &MadeFrom<'_>, left_out: Vec<LeftOut>) -> MadeDocument {
+    let MadeFrom { contents, bundle, fetched } = making;
     let Written { files, frames, blobs, blob_bytes } = written;
     let files = files.into_iter().map(|it| MadeFile { path: it.path, bytes: it.bytes, digest: it.digest });
-    let (schema_version, images) = (SchemaVersion::One, contents.images());
+    let base = contents.base().map(|base| MadeBase {
+        digest: base.digest,
+        name: base.name.clone(),
+        blobs: base.blobs.len(),
+        blob_bytes: base.blobs.iter().map(|(_, size)| size).sum(),
+    });
     MadeDocument {
-        schema_version,
+        schema_version: SchemaVersion::One,
         files: files.collect(),
-        images,
+        images: contents.images(),
         blobs,
         blob_bytes,
         parts: frames,
+        fetched: *fetched,
+        base,
         left_out,
-        notes,
+        notes: bundle.catalog.notes.clone(),
     }
 }
 
-fn show(path: &Path, written: &Written, contents: &Contents) -> String {
+fn show(path: &Path, written: &Written, making: &MadeFrom<'_>) -> String {
+    let contents = making.contents;
     let Written { files, frames, blobs, blob_bytes } = written;
     let images = count(contents.images(), "image");
     let mut text = format!(
@@ -126,6 +148,12 @@ fn show(path: &Path, written: &Written, contents: &Contents) -> String {
         ByteCount(*blob_bytes),
         count(usize::try_from(*frames).unwrap_or(usize::MAX), "part")
     );
+    if let Some(FetchedBlobs { blobs, bytes }) = making.fetched {
+        let _ = writeln!(text, "fetched {blobs} blobs of {}", ByteCount(bytes));
+    }
+    if let Some(base) = contents.base() {
+        let _ = writeln!(text, "{}", base.note());
+    }
     for file in files {
         let _ = writeln!(text, "{}  {}  {}", file.digest, ByteCount(file.bytes), file.path.display());
     }

@@ -68,6 +68,11 @@ impl MirrorArgs {
         named.collect::<Option<_>>().unwrap_or_default()
     }
 
+    /// Whether any registry is named.
+    pub(super) fn is_given(&self) -> bool {
+        !self.private_registry.is_empty() || self.cluster.is_some()
+    }
+
     /// The cluster's file, if the mirrors come from one.
     pub(super) fn cluster(&self) -> Option<&Path> {
         self.cluster.as_deref()
@@ -85,12 +90,51 @@ impl MirrorArgs {
             return Err(Failure::usage("no registry is given")
                 .hint("name one: --private-registry HOST[:PORT][/NAMESPACE]"));
         }
+        self.settings(&self.places(output)?, runtime, access, rules, output)
+    }
+
+    /// These registries with their credentials, in the place of those that the flags name.
+    pub(super) fn resolve_hosts(
+        &self,
+        hosts: &[String],
+        runtime: &tokio::runtime::Runtime,
+        rules: &Arc<Rules>,
+        output: &Output,
+    ) -> Result<Vec<MirrorSettings>, Failure> {
+        self.settings(&entries(hosts)?, runtime, Access::Pull, rules, output)
+    }
+
+    /// A registry that is a source. What flags say of credentials is for mirrors; this one has those that are found under its name.
+    pub(super) fn source(&self, place: &str, output: &Output) -> Result<(Target, ClientOptions), Failure> {
+        let target: Target = place.parse()?;
+        let name = target.to_string();
+        let mut options = ClientOptions { access: Access::Pull, ..ClientOptions::default() };
+        options.retry.connect_patience = self.patience;
+        let targets = [target.clone()];
+        for path in MirrorNames(&targets).values(&self.cacert, &target) {
+            if !path.contains('=') {
+                options.authorities.push(authorities(Path::new(path), output)?);
+            }
+        }
+        let found = crate::registry::credentials::find(&name);
+        found.troubles.iter().for_each(|trouble| output.warn(trouble));
+        (options.credential, options.credentials_below) = (found.credential, found.below);
+        Ok((target, options))
+    }
+
+    fn settings(
+        &self,
+        places: &[MirrorArg],
+        runtime: &tokio::runtime::Runtime,
+        access: Access,
+        rules: &Arc<Rules>,
+        output: &Output,
+    ) -> Result<Vec<MirrorSettings>, Failure> {
         let mut options = ClientOptions { access, ..ClientOptions::default() };
         options.retry.connect_patience = self.patience;
         options.auth_realms = self.credentials.auth_realms().to_vec();
         options.upload_hosts = self.credentials.upload_hosts().to_vec();
         self.credentials.warn(output);
-        let places = self.places(output)?;
         let targets: Vec<Target> = places.iter().map(|place| place.target.clone()).collect();
         let named = MirrorNames(&targets);
         for (flag, values) in [
@@ -107,7 +151,7 @@ impl MirrorArgs {
         let bandwidth = Bandwidth::parse(&self.bandwidth, &named)?;
         let mut passwords = Passwords::default();
         let mut mirrors: Vec<MirrorSettings> = Vec::new();
-        for MirrorArg { given, target, ca, pull_credentials } in &places {
+        for MirrorArg { given, target, ca, pull_credentials } in places {
             let mut options = options.clone();
             options.bandwidth = bandwidth.limiters(target);
             let own =
@@ -174,12 +218,7 @@ impl MirrorArgs {
 
     fn places(&self, output: &Output) -> Result<Vec<MirrorArg>, Failure> {
         let Some(path) = &self.cluster else {
-            // Parsed here and not by clap, which would show a password that somebody put into the address.
-            let targets = self.private_registry.iter().map(|text| text.parse::<Target>());
-            let place = |(given, target): (&String, Result<Target, RegistryError>)| {
-                Ok(MirrorArg { given: given.clone(), target: target?, ca: None, pull_credentials: None })
-            };
-            return self.private_registry.iter().zip(targets).map(place).collect();
+            return entries(&self.private_registry);
         };
         let cluster = super::cluster::read(path, &FileRequirements::default(), output)?;
         if cluster.mirrors.is_empty() {
@@ -204,6 +243,14 @@ impl MirrorArgs {
         };
         cluster.mirrors.into_iter().map(place).collect()
     }
+}
+
+/// Mirrors as they were written. Parsed here and not by clap, which would show a password that somebody put into the address.
+fn entries(written: &[String]) -> Result<Vec<MirrorArg>, Failure> {
+    let entry = |given: &String| -> Result<MirrorArg, RegistryError> {
+        Ok(MirrorArg { given: given.clone(), target: given.parse()?, ca: None, pull_credentials: None })
+    };
+    written.iter().map(|given| entry(given).map_err(Failure::from)).collect()
 }
 
 /// What `--bandwidth` says.

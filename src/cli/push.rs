@@ -13,6 +13,7 @@ use super::metrics::MetricsArgs;
 use super::mirror_args::MirrorArgs;
 use super::notify::Notifier;
 use super::output::Output;
+use super::registry_source::RegistrySources;
 use super::rules::RuleArgs;
 use super::stage::StageArgs;
 use super::{Done, lock};
@@ -157,7 +158,14 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
 }
 
 fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunReporter) -> Done {
-    let inputs = args.bundle.inputs(args.mirrors.reads_stdin())?;
+    let pulled = RegistrySources::pull(
+        &args.bundle.registries(),
+        &args.mirrors,
+        args.stage.folder(),
+        output,
+        &begun.interrupt,
+    )?;
+    let inputs = args.bundle.inputs_in(&pulled, args.mirrors.reads_stdin())?;
     let stage = args.stage.open(inputs.iter().map(Input::path), None, output)?;
     let opener = args.bundle.opener()?.with_stage(stage);
     let settings = args.run.settings(args.rules.accept.accept());

@@ -30,6 +30,11 @@ impl StageArgs {
         }
     }
 
+    /// The folder, if one is named.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.stage.as_deref()
+    }
+
     /// The stage, if one is named. One that the system does not let us use costs a warning. `owner` is the sites file of the run.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ mod vouchers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use self::actor::Actor;
 use self::counts::Counts;
@@ -157,5 +157,6 @@ async fn connect(
         publisher,
         verifier,
         vouchers,
+        base: OnceCell::new(),
     })
 }

@@ -170,6 +170,21 @@ impl Work {
         tokio::time::timeout(within, known).await.ok().flatten()
     }
 
+    /// What the bundle came to for these mirrors, once there is something to know.
+    pub(super) async fn settled(&self) -> Result<Agreed, Failure> {
+        let mut grown = self.grown.subscribe();
+        loop {
+            grown.borrow_and_update();
+            if let Some(agreed) = self.agreed() {
+                return agreed;
+            }
+            // The list holds the other end itself.
+            if grown.changed().await.is_err() {
+                return Err(Failure::internal("the list of images has no end"));
+            }
+        }
+    }
+
     /// A mirror begins. From now on all that is on the list, or comes to it, is held until the mirror has brought it.
     pub(super) fn join(self: &Arc<Self>, mirror: usize) -> Follower {
         let grown = self.grown.subscribe();

@@ -1,20 +1,21 @@
 //! What goes into a bundle: entries of its `index.json`, documents, and blobs with where their bytes are.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::layout::IndexEntry;
-use crate::archive::{Catalog, Content, ContentKey, Image, LeftOut, Unpacked};
+use crate::archive::base::Base;
+use crate::archive::{Catalog, Content, ContentKey, Image, ImageName, LeftOut, Unpacked};
 use crate::bundle::{Bundle, LayerKey, Opener};
 use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
 use crate::engine::{entries, synthesise};
 use crate::error::{BundleError, Fault};
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
-use crate::oci::{Digest, Manifest};
+use crate::oci::{Digest, Manifest, Reference};
 use crate::plan::Closure;
 use crate::source::{ByteSpace, read_exact};
 
@@ -27,8 +28,18 @@ pub(crate) struct Contents {
     pub(super) documents: BTreeMap<Digest, Bytes>,
     /// All other blobs, in the order of the bundle that they come from.
     pub(super) blobs: Vec<ContentBlob>,
-    images: usize,
+    images: Vec<ContentImage>,
     left_out: Vec<LeftOut>,
+    base: Option<Base>,
+}
+
+/// What an image is called and made of.
+#[derive(Debug)]
+struct ContentImage {
+    /// Without tags and digests; none where it has no name of its own.
+    repositories: BTreeSet<String>,
+    digest: Digest,
+    blobs: Vec<Digest>,
 }
 
 /// A blob and where its bytes are.
@@ -57,6 +68,7 @@ impl Contents {
             contents: Self::default(),
             ordered: BTreeMap::new(),
             known: HashSet::new(),
+            of_image: Vec::new(),
         };
         let mut seen: HashSet<ContentKey> = HashSet::new();
         for image in bundle.catalog.images.iter().filter(|image| seen.insert(image.content.key())) {
@@ -69,7 +81,38 @@ impl Contents {
 
     /// How many images there are.
     pub(crate) fn images(&self) -> usize {
-        self.images
+        self.images.len()
+    }
+
+    /// What it leaves to another bundle.
+    pub(crate) fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
+    /// Leaves to a bundle what that has, as far as a mirror that has it can be told where.
+    #[must_use]
+    pub(crate) fn less(mut self, old: &Self, name: String) -> Self {
+        let mut held: HashMap<&str, HashSet<Digest>> = HashMap::new();
+        for image in &old.images {
+            for repository in &image.repositories {
+                held.entry(repository).or_default().extend(&image.blobs);
+            }
+        }
+        // A mirror has what it got with an image in that image's repository. One that the new bundle does not name as well
+        // would have to be guessed.
+        let repositories = self.images.iter().flat_map(|image| &image.repositories);
+        let known: HashSet<Digest> =
+            repositories.filter_map(|it| held.get(it.as_str())).flatten().copied().collect();
+        let (left, kept): (Vec<_>, Vec<_>) =
+            self.blobs.into_iter().partition(|blob| known.contains(&blob.digest));
+        let mut roots: Vec<String> = old.images.iter().map(|image| image.digest.to_string()).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let digest = Digest::of(roots.join("\n").as_bytes());
+        let blobs = left.into_iter().map(|blob| (blob.digest, blob.size)).collect();
+        self.blobs = kept;
+        self.base = Some(Base { digest, name, blobs });
+        self
     }
 
     /// Whole images that have no place in a bundle, and why.
@@ -85,6 +128,8 @@ struct Collector<'a> {
     /// Blobs by their place in the order of the bundle.
     ordered: BTreeMap<u64, Vec<ContentBlob>>,
     known: HashSet<Digest>,
+    /// The blobs of the image at hand.
+    of_image: Vec<Digest>,
 }
 
 impl Collector<'_> {
@@ -102,7 +147,9 @@ impl Collector<'_> {
             Content::Manifest(root) => self.stored(root)?,
             Content::Unpacked(unpacked) => self.unpacked(unpacked)?,
         };
-        self.contents.images += 1;
+        let repositories = image.names.iter().filter_map(repository_of).collect();
+        let blobs = std::mem::take(&mut self.of_image);
+        self.contents.images.push(ContentImage { repositories, digest: root.digest, blobs });
         let (digest, size) = (root.digest, root.bytes.len() as u64);
         let entry =
             |annotations| IndexEntry { media_type: root.media_type.clone(), digest, size, annotations };
@@ -159,9 +206,21 @@ impl Collector<'_> {
     }
 
     fn blob(&mut self, order: u64, digest: Digest, size: u64, space: Arc<dyn ByteSpace>) {
+        self.of_image.push(digest);
         if self.known.insert(digest) {
             self.ordered.entry(order).or_default().push(ContentBlob { digest, size, space });
         }
+    }
+}
+
+/// The repository of a name, with its host.
+fn repository_of(name: &ImageName) -> Option<String> {
+    match name {
+        ImageName::Full(Reference { host, repository, .. }) => Some(format!("{host}/{repository}")),
+        ImageName::Hostless(repository, _) | ImageName::HostlessDigest(repository, _) => {
+            Some(repository.to_string())
+        }
+        ImageName::TagOnly(_) | ImageName::Invalid { .. } => None,
     }
 }
 

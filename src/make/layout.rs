@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::archive::base::Base;
 use crate::archive::blob_table::padded;
 use crate::oci::{Digest, media_type};
 
@@ -34,11 +35,14 @@ struct Index<'a> {
     schema_version: u32,
     media_type: &'a str,
     manifests: &'a [IndexEntry],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<BTreeMap<&'static str, String>>,
 }
 
-/// `index.json`.
-pub(super) fn index(manifests: &[IndexEntry]) -> Vec<u8> {
-    let index = Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests };
+/// `index.json`; of a delta with what it leaves to its base.
+pub(super) fn index(manifests: &[IndexEntry], base: Option<&Base>) -> Vec<u8> {
+    let annotations = base.map(Base::annotations);
+    let index = Index { schema_version: 2, media_type: media_type::OCI_INDEX, manifests, annotations };
     // Text, numbers and maps of text cannot fail to be written.
     serde_json::to_vec(&index).unwrap_or_default()
 }

@@ -40,7 +40,7 @@ pub(crate) fn write(
     sound: &dyn Fn() -> Result<(), BundleError>,
 ) -> Result<Written, BundleError> {
     let mut frames = FrameWriter::new(PieceWriter::new(output), opener, cancel);
-    let index = layout::index(&contents.entries);
+    let index = layout::index(&contents.entries, contents.base());
     let documents = contents.documents.iter().map(|(digest, bytes)| (blob_path(digest), &bytes[..]));
     let fixed = [("oci-layout".to_owned(), OCI_LAYOUT), ("index.json".to_owned(), &index[..])];
     let table = BlobTable::new(fixed.len() + contents.documents.len(), places(&contents.blobs));

@@ -49,6 +49,11 @@ impl Scopes {
         Self(vec![format!("repository:{repository}:{actions}")])
     }
 
+    /// To read the list of repositories.
+    pub(super) fn catalog() -> Self {
+        Self(vec!["registry:catalog:*".to_owned()])
+    }
+
     /// With reading another repository, to mount from it.
     pub(super) fn reading(mut self, from: &Repository) -> Self {
         self.0.push(format!("repository:{from}:pull"));

@@ -53,6 +53,12 @@ pub(super) fn warnings(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
+/// `Link: <…>; rel="next"`: where the next page of a list is.
+pub(super) fn next_page(link: &str) -> Option<String> {
+    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+    parameters.contains("rel=\"next\"").then(|| target.to_owned())
+}
+
 /// What a server says of itself, as far as it says anything: its program, and its version.
 pub(super) fn server(headers: &HeaderMap) -> String {
     let said = ["server", "x-jfrog-version"];
@@ -128,5 +134,12 @@ mod tests {
     fn lengths() {
         assert_eq!(whole_length(&with(CONTENT_RANGE, "bytes 0-0/1234")), Some(1234));
         assert_eq!(whole_length(&with(CONTENT_RANGE, "bytes 0-0/*")), None);
+    }
+
+    #[test]
+    fn the_next_page_is_where_the_link_says() {
+        let link = r#"</v2/app/tags/list?last=5>; rel="next""#;
+        assert_eq!(next_page(link).unwrap(), "/v2/app/tags/list?last=5");
+        assert_eq!(next_page(r#"</v2/>; rel="prev""#), None);
     }
 }

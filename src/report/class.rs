@@ -50,6 +50,8 @@ classes! {
     NotABundle => Bundle,
     /// A manifest names a blob that the bundle lacks.
     MissingBlob => Bundle,
+    /// The bundle is a delta, and what it leaves to its base is not there.
+    BaseMissing => Incomplete,
     /// Content does not have the digest that it claims.
     DigestMismatch => Bundle,
     /// Content does not have the size that its descriptor states.
@@ -161,6 +163,7 @@ impl From<Fault> for Class {
             Fault::UnsafePath => Self::UnsafePath,
             Fault::NotABundle => Self::NotABundle,
             Fault::MissingBlob => Self::MissingBlob,
+            Fault::BaseMissing => Self::BaseMissing,
             Fault::DigestMismatch => Self::DigestMismatch,
             Fault::SizeMismatch => Self::SizeMismatch,
             Fault::BadJson => Self::BadJson,

@@ -23,7 +23,7 @@ pub(crate) use inspect::{
     SourceEntry, StructureEntry,
 };
 pub(crate) use link::{Figure, LinkDocument, LinkLimit, LinkTarget};
-pub(crate) use made::{MadeDocument, MadeFile};
+pub(crate) use made::{FetchedBlobs, MadeBase, MadeDocument, MadeFile};
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document, Staged};
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};

@@ -8,7 +8,7 @@
 //!
 //! What is damaged or cannot be read is kept like the rest: it is so in the bytes of the bundle, and each run says it.
 //!
-//! Not kept, so that the bundle is read again: catalogs of which a part may be read with other settings (`--decode-memory`) or
+//! Not kept, so that the bundle is read again: deltas, catalogs of which a part may be read with other settings (`--decode-memory`) or
 //! at another time, catalogs too large, and places that cannot be written down.
 
 mod spaces;
@@ -88,6 +88,9 @@ pub(super) fn encode(catalog: &Catalog, home: &Home) -> Result<(Vec<u8>, usize),
     let failed = catalog.broken.iter().map(|broken| broken.error.fault().may_pass());
     if failed.chain(catalog.left_out.iter().map(|it| it.may_pass)).any(|may_pass| may_pass) {
         return Err(Unkept::MayPass);
+    }
+    if !catalog.left_to_base.is_empty() {
+        return Err(Unkept::Place);
     }
     let mut places = SpaceEncoder::new(home.folder());
     let mut blobs: Vec<_> = catalog.blobs.iter().collect();

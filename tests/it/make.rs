@@ -93,7 +93,7 @@ fn what_is_in_a_repacked_bundle_is_known_from_its_first_part() {
         &["c"],
         &["amd64", "arm64"],
     );
-    let path = bundle.layer_bytes(3 << 20).xz().write(room.path());
+    let path = bundle.layer_bytes(3 << 19).xz().write(room.path());
     let out = room.path().join("out");
     repack(&path, &out);
     let state = room.path().join("state");
@@ -111,7 +111,7 @@ fn what_is_in_a_repacked_bundle_is_known_from_its_first_part() {
 #[test]
 fn the_next_release_costs_little_more_than_its_new_blobs() {
     let room = folder();
-    let layer = 3 << 20;
+    let layer = 3 << 19;
     let image = |bundle: Bundle, number: usize, release: usize| {
         let seed = |layer: usize| {
             if layer == 0 && number < 5 { format!("{number}-{release}") } else { format!("{number}.{layer}") }
@@ -121,7 +121,7 @@ fn the_next_release_costs_little_more_than_its_new_blobs() {
         bundle.image(&format!("gcr.io/team/app-{number}:{release}"), &seeds)
     };
     let release = |release: usize| {
-        let bundle = (0..8).fold(Bundle::oci_layout(), |bundle, number| image(bundle, number, release));
+        let bundle = (0..6).fold(Bundle::oci_layout(), |bundle, number| image(bundle, number, release));
         let path = bundle.layer_bytes(layer).write(&room.path().join(format!("release-{release}")));
         let out = path.with_extension("repacked");
         repack(&path, &out);
@@ -224,4 +224,232 @@ fn skopeo_reads_what_was_repacked() {
         "skopeo",
         &["copy", "--preserve-digests", "--dest-tls-verify=false", &source, &target].map(AsRef::as_ref),
     );
+}
+
+/// A release of three images: one whose layers stay, one with a new layer, and one that takes over layers of another image.
+fn release(number: usize) -> Bundle {
+    let name = |image: &str| format!("gcr.io/team/{image}:{number}");
+    let new = format!("new-{number}");
+    let bundle = Bundle::oci_layout().image(&name("same"), &["base", "same"]);
+    let bundle = bundle.index(&name("grown"), &["base", &new], &["amd64", "arm64"]);
+    let bundle = bundle.layer_bytes(200_000);
+    if number > 1 { bundle.image("gcr.io/team/added:1", &["same", "base"]) } else { bundle }
+}
+
+/// Two releases and what the second has more than the first.
+fn releases(room: &Path) -> [PathBuf; 3] {
+    let [old, new] = [1, 2].map(|number| release(number).xz().write(&room.join(number.to_string())));
+    let delta = room.join("delta.tar.zst");
+    let made = make(&["diff"], &[&old, &new], &delta);
+    assert_eq!(made.exit, 0, "{}", made.said);
+    assert_eq!(made.document["base"]["blobs"], 2, "{}", made.document);
+    [old, new, delta]
+}
+
+#[test]
+fn a_delta_brings_to_a_mirror_with_its_base_what_the_whole_bundle_brings() {
+    let room = folder();
+    let [old, new, delta] = releases(room.path());
+    let sizes = [&new, &delta].map(|path| fs::metadata(path).unwrap().len());
+    assert!(sizes[1] * 2 < sizes[0], "{sizes:?}");
+    let shown = |last: &Path| {
+        let registry = ScriptedRegistry::strict();
+        Push::to(&registry).source(&old).run().complete();
+        Push::to(&registry).source(last).run().complete();
+        registry.store(|store| {
+            assert_eq!(store.faults(), [""; 0]);
+            store.tags.clone()
+        })
+    };
+    assert_eq!(shown(&delta), shown(&new));
+    // Beside its base it is no delta any more.
+    let registry = ScriptedRegistry::strict();
+    Push::to(&registry).source(&old).source(&delta).run().complete();
+    registry.store(|store| assert_eq!((store.faults().len(), store.tags.len()), (0, 5)));
+    let whole = room.path().join("whole");
+    let made = make(&["repack"], &[&old, &delta], &whole);
+    assert_eq!(made.exit, 0, "{}", made.said);
+    assert!(pushed(&whole, &[]).1["images"].as_u64() == Some(5));
+}
+
+#[test]
+fn a_delta_is_refused_where_its_base_is_not_before_anything_is_sent() {
+    let room = folder();
+    let [old, _, delta] = releases(room.path());
+    let registry = ScriptedRegistry::strict();
+    let run = Push::to(&registry).source(&delta).run();
+    assert_eq!(run.exit, 3, "{}", run.said());
+    let failed = &run.mirror(0)["images_failed"][0];
+    assert_eq!(failed["class"], "base-missing", "{failed}");
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("2 blobs") && message.contains("sha256:"), "{message}");
+    assert!(!registry.asked().iter().any(|request| request.method != "GET" && request.method != "HEAD"));
+    // The mirror that has it goes on.
+    let other = ScriptedRegistry::strict();
+    Push::to(&other).source(&old).run().complete();
+    let run = Push::to(&registry).and_to(&other).source(&delta).run();
+    assert_eq!((run.exit, run.mirror(0)["images_complete"].as_u64()), (3, Some(0)), "{}", run.said());
+    assert_eq!(run.mirror(1)["images_complete"], 3, "{}", run.said());
+    // Nor is it anything that can be repacked by itself.
+    let made = make(&["repack"], &[&delta], &room.path().join("out"));
+    assert_eq!(made.exit, 3, "{}", made.said);
+    assert!(made.said.contains("leaves it to its base"), "{}", made.said);
+}
+
+/// A registry with images of all kinds: an index, a Docker manifest, a referrer, a signature under cosign's tag.
+fn filled(registry: &Registry, room: &Path) -> Vec<String> {
+    let mut layout = Layout::default();
+    let images = [layout.image("a", "amd64"), layout.image("a", "arm64")];
+    let index = layout.index(&images);
+    layout.list(&index, CONTAINERD_NAME, "gcr.io/team/multi:1");
+    let subject = images[0].clone();
+    let statement = layout.blob(b"a bill of materials".to_vec(), "application/spdx+json");
+    let empty = layout.blob(b"{}".to_vec(), "application/vnd.oci.empty.v1+json");
+    let referrer = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": "application/spdx+json",
+        "config": empty, "layers": [statement], "subject": subject
+    });
+    let referrer = layout.blob(referrer.to_string().into(), "application/vnd.oci.image.manifest.v1+json");
+    layout.list_with(&referrer, &serde_json::json!({}));
+    let signature = layout.image("signature", "amd64");
+    let tag = format!("{}.sig", index["digest"].as_str().unwrap().replace(':', "-"));
+    layout.list(&signature, CONTAINERD_NAME, &format!("gcr.io/team/multi:{tag}"));
+    let (oci, docker) = (room.join("oci.tar"), room.join("docker.tar"));
+    fs::write(&oci, layout.tar()).unwrap();
+    fs::write(&docker, build::docker_archive("b", "gcr.io/team/docker:1")).unwrap();
+    let mut push = Push::to(registry).source(&oci).source(&docker);
+    let mut names = vec!["gcr.io/team/multi:1".to_owned(), "gcr.io/team/docker:1".to_owned()];
+    for number in 0..8 {
+        let name = format!("gcr.io/team/plain-{number}:1");
+        let bundle = Bundle::oci_layout().image(&name, &["base", &number.to_string()]).layer_bytes(100_000);
+        push = push.source(&bundle.write(&room.join(number.to_string())));
+        names.push(name);
+    }
+    push.run().complete();
+    names
+}
+
+fn pull_command(registry: &Registry, names: &[String], out: &Path) -> std::process::Command {
+    let mut command = layercast();
+    command.args(["bundle", "pull", "--json", "--private-registry", &registry.host()]);
+    for name in names {
+        command.args(["--image", name]);
+    }
+    command.arg("-o").arg(out);
+    command
+}
+
+/// Without these a registry does not give out what it has.
+const ACCEPT: &str = "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json";
+
+/// The digest that a registry has under each tag, and of what refers to a manifest.
+fn digests(registry: &Registry, names: &[String]) -> Vec<String> {
+    let ask = |path: &str| {
+        let url = format!("http://{}/v2/{path}", registry.host());
+        let output = crate::support::tool("curl", &["-sf", "-H", ACCEPT, &url].map(AsRef::as_ref));
+        build::digest(&output.stdout)
+    };
+    let place = |name: &String| {
+        let (repository, tag) = name.strip_prefix("gcr.io/").unwrap().rsplit_once(':').unwrap();
+        ask(&format!("{repository}/manifests/{tag}"))
+    };
+    names.iter().map(place).collect()
+}
+
+#[test]
+fn what_is_pulled_has_the_digests_of_its_source_also_after_a_kill() {
+    let room = folder();
+    let store = room.path().join("store");
+    for source in [Registry::docker(), Registry::embedded(&store)] {
+        let names = filled(&source, room.path());
+        let out = room.path().join(format!("pulled-{}.tar.zst", source.port));
+        let mut killed =
+            pull_command(&source, &names, &out).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let partial = room.path().join(format!("pulled-{}.tar.zst.partial", source.port));
+        crate::support::eventually("some blobs are there, or all", || {
+            let blobs = fs::read_dir(partial.join("blobs/sha256")).map_or(0, Iterator::count);
+            blobs >= 3 || out.exists()
+        });
+        let _ = killed.kill();
+        killed.wait().unwrap();
+        let Output { status, stdout, stderr } =
+            within(Duration::from_secs(120), pull_command(&source, &names, &out));
+        let said = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&stdout));
+        let document: Value = serde_json::from_slice(&stdout).unwrap();
+        // The signature is an image of its own, and so is the bill of materials.
+        assert_eq!((&document["images"], &document["left_out"]), (&12.into(), &Value::Array(Vec::new())));
+        assert!(!partial.exists(), "what was pulled is in the bundle");
+        let target = Registry::docker();
+        Push::to(&target).source(&out).run().complete();
+        assert_eq!(digests(&target, &names), digests(&source, &names));
+        assert_eq!(pushed(&out, &[]).0.iter().filter(|(name, _)| name.contains(".sig")).count(), 1);
+        // The same again fetches all of it and is the same.
+        let again = room.path().join("again");
+        within(Duration::from_secs(120), pull_command(&source, &names, &again));
+        assert!(fs::read(&again).unwrap() == fs::read(&out).unwrap());
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_named_and_what_came_is_kept() {
+    let room = folder();
+    let source = Registry::embedded(&room.path().join("store"));
+    let mut names = filled(&source, room.path());
+    names.push("gcr.io/team/absent:1".to_owned());
+    let out = room.path().join("out");
+    let output = within(Duration::from_secs(120), pull_command(&source, &names, &out));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("gcr.io/team/absent:1") && said.contains("out.partial"), "{said}");
+    assert!(!out.exists() && room.path().join("out.partial/index.json").exists());
+    names.pop();
+    let output = within(Duration::from_secs(120), pull_command(&source, &names, &out));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["fetched"]["blobs"], 0, "{document}");
+}
+
+#[test]
+fn one_platform_takes_the_name_of_the_index() {
+    let room = folder();
+    let source = Registry::embedded(&room.path().join("store"));
+    filled(&source, room.path());
+    let out = room.path().join("out");
+    let mut command = pull_command(&source, &["gcr.io/team/multi:1".to_owned()], &out);
+    command.args(["--platform", "linux/arm64", "--no-referrers"]);
+    let output = within(Duration::from_secs(120), command);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut layout = Layout::default();
+    let digest = layout.image("a", "arm64")["digest"].as_str().unwrap().to_owned();
+    assert_eq!(pushed(&out, &[]).0, [("team/multi:1".to_owned(), digest)]);
+    let mut command = pull_command(&source, &["gcr.io/team/multi:1".to_owned()], &room.path().join("none"));
+    command.args(["--platform", "linux/s390x"]);
+    let output = within(Duration::from_secs(120), command);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("linux/amd64, linux/arm64"), "{said}");
+}
+
+#[test]
+fn a_registry_is_the_source_of_another_one() {
+    let room = folder();
+    let head = Registry::docker();
+    let names = filled(&head, room.path());
+    let list = room.path().join("list");
+    fs::write(&list, format!("# of the region\n{}\n", names.join("\n"))).unwrap();
+    let named = format!("registry:{}@{}", head.host(), list.display());
+    let target = Registry::docker();
+    Push::to(&target).source(Path::new(&named)).run().complete();
+    assert_eq!(digests(&target, &names), digests(&head, &names));
+    // All that the registry lists, with a stage: the second time nothing is fetched.
+    let (all, stage) = (format!("registry:{}", head.host()), room.path().join("stage"));
+    let push = |target: &Registry| {
+        Push::to(target).source(Path::new(&all)).flag("--stage").flag(&stage).run().complete()
+    };
+    let target = Registry::docker();
+    push(&target);
+    assert_eq!(digests(&target, &names), digests(&head, &names));
+    let again = push(&target);
+    assert!(again.said().contains("0 blobs of 0 B fetched"), "{}", again.said());
+    assert_eq!(again.mirror(0)["blobs_sent"], 0);
 }

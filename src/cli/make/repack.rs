@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::WrittenBundleArgs;
+use super::{MadeFrom, WrittenBundleArgs};
 use crate::cli::Done;
 use crate::cli::bundle::{self, CostArgs};
 use crate::cli::interrupt::Interrupt;
@@ -43,5 +43,6 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     }
     let method = args.layer_compression.method();
     let contents = Contents::of(&bundle, &opener, method, &interrupt.token)?;
-    super::finish(&args.output, &contents, &bundle, &opener, accept, interrupt)
+    let making = MadeFrom { contents: &contents, bundle: &bundle, fetched: None };
+    super::finish(&args.output, &making, &opener, accept, interrupt)
 }

@@ -4,6 +4,7 @@
 //! limiter bounds what is in flight. Images come while the bundle is still being read. Tags wait until all of it has been.
 //! What became of the images belongs to the task alone: each comes back with its result.
 
+mod base;
 mod gate;
 mod tags;
 mod withheld;
@@ -13,6 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, future, stream};
+use tokio::sync::OnceCell;
 
 use super::counts::Counts;
 use super::knowledge::Knowledge;
@@ -57,6 +59,8 @@ pub(super) struct Actor {
     pub(super) publisher: Publisher,
     pub(super) verifier: Verifier,
     pub(super) vouchers: Vouchers,
+    /// Whether it has what deltas leave to their bases; asked once.
+    pub(super) base: OnceCell<Result<(), Failure>>,
 }
 
 /// What became of the images of one mirror, by their places in the list of the run.
@@ -229,6 +233,7 @@ impl Actor {
     /// way is forgotten, and the image is brought as it is: once more for each such layer at most.
     async fn bring(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
         let preparing = |failure| (Phase::Prepare, failure);
+        self.base_is_there(lease).await.map_err(|failure| (Phase::Probe, failure))?;
         loop {
             self.link.check().map_err(preparing)?;
             let ready = self.link.unless_lost(self.run.preparer.image(lease)).await.map_err(preparing)?;
@@ -238,6 +243,15 @@ impl Actor {
                 return brought;
             }
         }
+    }
+
+    /// Whether the mirror has what the bundles leave to their bases, before any image of a delta is brought.
+    async fn base_is_there(&self, lease: &Lease) -> Result<(), Failure> {
+        if lease.image.catalog.left_to_base.is_empty() {
+            return Ok(());
+        }
+        let asking = async { self.ask_for_base(&self.run.work.settled().await?).await };
+        self.base.get_or_init(|| asking).await.clone()
     }
 
     async fn bring_ready(&self, lease: &Lease, ready: &Ready) -> Result<Untagged, (Phase, Failure)> {

@@ -23,10 +23,38 @@ pub(crate) struct MadeDocument {
     pub blob_bytes: u64,
     /// How many parts of it decode alone.
     pub parts: u64,
+    /// What came over the network, of a pull.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<FetchedBlobs>,
+    /// The bundle that a delta is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<MadeBase>,
     /// What was met in the input and not taken.
     pub left_out: Vec<LeftOut>,
     /// Oddities that harm nothing.
     pub notes: Vec<String>,
+}
+
+/// Blobs that came over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FetchedBlobs {
+    /// How many.
+    pub blobs: u64,
+    /// How many bytes they are.
+    pub bytes: u64,
+}
+
+/// The bundle that a delta is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MadeBase {
+    /// Of the digests of its images.
+    pub digest: Digest,
+    /// What it was called.
+    pub name: String,
+    /// How many blobs are left to it.
+    pub blobs: usize,
+    /// How many bytes they are.
+    pub blob_bytes: u64,
 }
 
 /// A file that was written.
