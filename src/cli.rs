@@ -22,6 +22,7 @@ mod mirror_values;
 mod notify;
 mod output;
 mod plan;
+mod prune;
 mod pulling;
 mod push;
 mod quickstart;
@@ -89,6 +90,10 @@ enum Command {
     },
     /// Bring the sites of a file up to date: what cron, a timer or a Kubernetes CronJob calls
     Sync(Box<sync::Args>),
+    /// Remove from sites what layercast itself put there and no kept bundle has
+    Prune(prune::PruneArgs),
+    /// Move the tags of sites back to what an earlier bundle had
+    Rollback(prune::RollbackArgs),
     /// Look whether the sites of a file could be filled
     #[command(arg_required_else_help = true)]
     Sites {
@@ -208,6 +213,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Inspect(args) => inspect::run(&args),
         Command::Bundle { what } => make::run(&what, &output, &interrupt),
         Command::Sync(args) => sync::run(&args, &output, interrupt),
+        Command::Prune(args) => prune::run(&args, &output, &interrupt),
+        Command::Rollback(args) => prune::run_rollback(&args, &output),
         Command::Sites { what } => sites::run(&what, &output),
         Command::Config { what } => config::run(&what, &output),
         Command::History(args) => history::run(&args, &output),

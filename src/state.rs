@@ -26,6 +26,7 @@ mod ledger;
 mod lock;
 mod manifests;
 mod mirrors;
+mod placed;
 mod runs;
 mod schema;
 mod sums;
@@ -52,6 +53,7 @@ use ledger::Ledger;
 pub(crate) use lock::{LockError, RunLock};
 pub(crate) use manifests::RememberedManifest;
 pub(crate) use mirrors::RememberedMirror;
+pub(crate) use placed::{PlacedBundle, PlacedTag};
 pub(crate) use runs::{MirrorEnd, MirrorResult, PastRun, RecordedFailure, Retention, RunId};
 pub(crate) use verdicts::{GateVerdict, VerdictKey};
 use worker::{DatabaseThread, Notes};
@@ -176,7 +178,9 @@ impl State {
                  DELETE FROM mirrors; DELETE FROM manifests;";
             transaction.execute_batch(tables)?;
             if with_history {
-                transaction.execute_batch("DELETE FROM run_mirrors; DELETE FROM runs;")?;
+                transaction.execute_batch(
+                    "DELETE FROM run_mirrors; DELETE FROM runs; DELETE FROM placed_tags; DELETE FROM placed_bundles;",
+                )?;
             }
             Ok(())
         });

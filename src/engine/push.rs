@@ -58,6 +58,8 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
     let names: Vec<String> = run.mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     let bundles = run.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let (state, listeners) = (Arc::clone(&run.opener.state), run.listeners.clone());
+    let places: Vec<String> = run.mirrors.iter().map(|mirror| mirror.target.lock_key()).collect();
+    let given = bundles.clone();
     let stage = run.opener.stage.clone();
     let begun = blocking({
         let (state, listeners, names) = (Arc::clone(&state), listeners.clone(), names.clone());
@@ -126,6 +128,9 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
             |bundle: &Bundle| pushed.exit() == Exit::Bundle && !(pushed.ended.is_ok() && bundle.has_damage());
         if let Some(bundle) = bundle.filter(|bundle| damaged || is_news(bundle)) {
             bundle.forget(&state, stage.as_deref());
+        }
+        for (place, outcome) in places.into_iter().zip(&pushed.outcomes) {
+            state.placed(place, given.clone(), outcome.is_complete(), outcome.placed.clone());
         }
         history.end(pushed.ended.as_ref().copied(), &pushed.outcomes, &listeners);
         pushed

@@ -49,6 +49,11 @@ impl Scopes {
         Self(vec![format!("repository:{repository}:{actions}")])
     }
 
+    /// To remove something of a repository, and to see what is left.
+    pub(super) fn deleting(repository: &Repository) -> Self {
+        Self(vec![format!("repository:{repository}:pull,delete")])
+    }
+
     /// To read the list of repositories.
     pub(super) fn catalog() -> Self {
         Self(vec!["registry:catalog:*".to_owned()])

@@ -7,6 +7,7 @@ mod inspect;
 mod link;
 mod made;
 mod plan;
+mod prune;
 mod run;
 mod sites;
 mod state;
@@ -25,6 +26,7 @@ pub(crate) use inspect::{
 pub(crate) use link::{Figure, LinkDocument, LinkLimit, LinkTarget};
 pub(crate) use made::{FetchedBlobs, MadeBase, MadeDocument, MadeFile};
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
+pub(crate) use prune::{PruneDocument, PruneEntry, PruneSite};
 pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document, Staged};
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};
 pub(crate) use state::StateDocument;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::oci::Digest;
 use crate::report::{Class, Failure};
+use crate::state::PlacedTag;
 
 /// What became of one mirror.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub(crate) struct Outcome {
     /// Images that are complete, each with how far that was checked.
     #[serde(default)]
     pub images_verified: Vec<VerifiedImage>,
+    /// What is remembered of them: where they are, and whether this run put them there.
+    #[serde(skip)]
+    pub placed: Vec<PlacedTag>,
     /// Images that are not complete, each with its reason.
     pub images_failed: Vec<ImageFailure>,
     /// Tags that stood for another image before this run.
@@ -227,6 +231,7 @@ impl Outcome {
             images_complete: 0,
             images_unchanged: 0,
             images_verified: Vec::new(),
+            placed: Vec::new(),
             images_failed: Vec::new(),
             tags_replaced: Vec::new(),
             blobs_sent: 0,
@@ -261,6 +266,12 @@ impl Outcome {
     pub(crate) fn after(mut self, earlier: Self) -> Self {
         let sent_earlier = earlier.images_complete - earlier.images_unchanged.min(earlier.images_complete);
         self.images_unchanged = self.images_unchanged.saturating_sub(sent_earlier);
+        for placed in &mut self.placed {
+            let is_same = |it: &PlacedTag| {
+                PlacedTag { own: true, ..it.clone() } == PlacedTag { own: true, ..placed.clone() }
+            };
+            placed.own |= earlier.placed.iter().any(|it| it.own && is_same(it));
+        }
         self.tags_replaced.extend(earlier.tags_replaced);
         self.window_closings.splice(0..0, earlier.window_closings);
         self.blobs_sent += earlier.blobs_sent;

@@ -150,6 +150,25 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (registry, repository, digest)
     ) WITHOUT ROWID;
     CREATE INDEX manifests_by_age ON manifests (put_at);",
+    // 9: which bundles mirrors were given, and what of them. No tag stands for an image that has its digest alone.
+    "CREATE TABLE placed_bundles (
+        mirror TEXT NOT NULL,
+        bundle TEXT NOT NULL,
+        path TEXT NOT NULL,
+        complete INTEGER NOT NULL,
+        used_at INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        PRIMARY KEY (mirror, bundle)
+    ) WITHOUT ROWID;
+    CREATE TABLE placed_tags (
+        mirror TEXT NOT NULL,
+        bundle TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        own INTEGER NOT NULL,
+        PRIMARY KEY (mirror, bundle, repository, tag, digest)
+    ) WITHOUT ROWID;",
 ];
 
 /// What kind of file was found.

@@ -34,6 +34,7 @@ mod node_lint;
 mod node_registries;
 mod node_render;
 mod peak_memory;
+mod prune;
 mod report_merge;
 mod request_counts;
 mod resume;

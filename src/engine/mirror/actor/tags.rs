@@ -17,6 +17,7 @@ use crate::oci::{Digest, Tag};
 use crate::registry::RegistryError;
 use crate::report::outcome::{Outcome, Phase, TagReplaced, Verified, VerifiedImage};
 use crate::report::{Event, Failure};
+use crate::state::PlacedTag;
 
 /// Images with their places in the list.
 type Level = Vec<(usize, Untagged)>;
@@ -59,6 +60,7 @@ impl Actor {
                         outcome.images_complete += 1;
                         outcome.tags_replaced.extend(self.replaced(at, &untagged));
                         tags += untagged.tags_to_move.len();
+                        outcome.placed.extend(self.placed(at, &untagged));
                         outcome.images_unchanged += usize::from(untagged.is_unchanged() && !checked.mended);
                         outcome.images_verified.extend(self.run.work.image(at).map(|image| VerifiedImage {
                             image: image.planned.name.clone(),
@@ -77,6 +79,23 @@ impl Actor {
             }
         }
         self.run.listeners.emit(&Event::Tagged { mirror: self.counts.mirror, tags });
+    }
+
+    /// What is remembered of an image that is complete.
+    fn placed(&self, at: usize, untagged: &Untagged) -> Vec<PlacedTag> {
+        let (repository, digest) = (&untagged.repository, untagged.root.digest);
+        let placed = |tag: Option<&Tag>, own| PlacedTag {
+            repository: repository.clone(),
+            tag: tag.cloned(),
+            digest,
+            own,
+        };
+        let tags = self.run.work.image(at).map(|image| image.planned.tags.clone()).unwrap_or_default();
+        if tags.is_empty() {
+            return vec![placed(None, !untagged.already)];
+        }
+        let is_moved = |tag: &Tag| untagged.tags_to_move.iter().any(|moved| moved.tag == *tag);
+        tags.iter().map(|tag| placed(Some(tag), is_moved(tag))).collect()
     }
 
     /// Looks at all images but those whose tags are withheld anyway, and sends again what is lost. An image that is not there

@@ -1,0 +1,198 @@
+//! Which bundles each mirror was given, and what of them: what `prune` may remove again.
+//!
+//! A bundle is known by what it put where, so that another file with the same images is the same bundle. Only what a run put
+//! or moved itself is its own; what it found there as it should be may be somebody else's.
+
+use std::fmt;
+
+use rusqlite::{Transaction, params};
+
+use super::{State, now};
+use crate::oci::{Digest, Repository, Tag};
+
+/// A tag of an image on a mirror.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PlacedTag {
+    /// With the namespace of the mirror.
+    pub repository: Repository,
+    /// None of an image that has its digest alone.
+    pub tag: Option<Tag>,
+    /// What it stood for when the run ended.
+    pub digest: Digest,
+    /// Whether a run of ours put it there.
+    pub own: bool,
+}
+
+/// A bundle that a mirror was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlacedBundle {
+    /// Of all that it put where.
+    pub key: Digest,
+    /// What it was called.
+    pub path: String,
+    /// Whether all of it was there when the last run with it ended.
+    pub complete: bool,
+    /// When that was, in seconds since 1970.
+    pub used_at: i64,
+    pub tags: Vec<PlacedTag>,
+}
+
+impl PlacedTag {
+    /// How the database has the tag; empty where there is none.
+    fn tag_text(&self) -> &str {
+        self.tag.as_ref().map_or("", Tag::as_str)
+    }
+}
+
+impl fmt::Display for PlacedTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tag {
+            Some(tag) => write!(f, "{}:{tag}", self.repository),
+            None => write!(f, "{}@{}", self.repository, self.digest),
+        }
+    }
+}
+
+impl State {
+    /// A run gave a bundle to a mirror, and these tags are right. `mirror` is its [`lock_key`](crate::registry::Target::lock_key).
+    pub(crate) fn placed(&self, mirror: String, path: String, complete: bool, mut tags: Vec<PlacedTag>) {
+        if tags.is_empty() {
+            return;
+        }
+        tags.sort_unstable();
+        let all: Vec<String> =
+            tags.iter().map(|it| format!("{}:{} {}", it.repository, it.tag_text(), it.digest)).collect();
+        let key = Digest::of(all.join("\n").as_bytes()).to_string();
+        self.write(move |transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO placed_bundles (mirror, bundle, path, complete, used_at, sequence)
+                 VALUES (?1, ?2, ?3, ?4, ?5, (SELECT coalesce(max(sequence), 0) + 1 FROM placed_bundles))",
+                params![mirror, key, path, complete, now()],
+            )?;
+            for tag in &tags {
+                put(transaction, &mirror, &key, tag)?;
+            }
+            Ok(())
+        });
+    }
+
+    /// The bundles that a mirror was given, the latest first.
+    pub(crate) fn bundles_of(&self, mirror: &str) -> Vec<PlacedBundle> {
+        let mirror = mirror.to_owned();
+        let found = self.ask(move |connection| {
+            let mut bundles = connection.prepare(
+                "SELECT bundle, path, complete, used_at FROM placed_bundles WHERE mirror = ?1
+                 ORDER BY sequence DESC",
+            )?;
+            let mut tags = connection.prepare(
+                "SELECT repository, tag, digest, own FROM placed_tags WHERE mirror = ?1 AND bundle = ?2
+                 ORDER BY repository, tag",
+            )?;
+            let rows = bundles.query_map([&mirror], |row| {
+                let key: String = row.get(0)?;
+                let read = tags.query_map([&mirror, &key], |row| {
+                    Ok((
+                        row.get::<_, String>(0)?,
+                        row.get::<_, String>(1)?,
+                        row.get::<_, String>(2)?,
+                        row.get(3)?,
+                    ))
+                })?;
+                let read = read.collect::<rusqlite::Result<Vec<_>>>()?;
+                Ok((key, row.get(1)?, row.get(2)?, row.get(3)?, read))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let bundle = |(key, path, complete, used_at, tags): (String, _, _, _, Vec<_>)| {
+            let tag = |(repository, tag, digest, own): (String, String, String, bool)| {
+                Some(PlacedTag {
+                    repository: repository.parse().ok()?,
+                    tag: if tag.is_empty() { None } else { Some(tag.parse().ok()?) },
+                    digest: digest.parse().ok()?,
+                    own,
+                })
+            };
+            let tags = tags.into_iter().filter_map(tag).collect();
+            Some(PlacedBundle { key: key.parse().ok()?, path, complete, used_at, tags })
+        };
+        found.unwrap_or_default().into_iter().filter_map(bundle).collect()
+    }
+
+    /// Forgets tags that are gone from a mirror, and bundles of which nothing is left.
+    pub(crate) fn removed(&self, mirror: &str, tags: Vec<PlacedTag>) {
+        let mirror = mirror.to_owned();
+        self.write(move |transaction| {
+            for it in &tags {
+                transaction.execute(
+                    "DELETE FROM placed_tags WHERE mirror = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4",
+                    params![mirror, it.repository.as_str(), it.tag_text(), it.digest.to_string()],
+                )?;
+            }
+            transaction.execute(
+                "DELETE FROM placed_bundles WHERE mirror = ?1 AND NOT EXISTS
+                 (SELECT 1 FROM placed_tags WHERE placed_tags.mirror = ?1 AND placed_tags.bundle = placed_bundles.bundle)",
+                [&mirror],
+            )
+        });
+    }
+}
+
+/// What was ours once stays ours under another bundle.
+fn put(transaction: &Transaction<'_>, mirror: &str, key: &str, tag: &PlacedTag) -> rusqlite::Result<usize> {
+    let (repository, digest) = (tag.repository.as_str(), tag.digest.to_string());
+    transaction.execute(
+        "INSERT OR REPLACE INTO placed_tags (mirror, bundle, repository, tag, digest, own)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6 OR EXISTS
+         (SELECT 1 FROM placed_tags WHERE mirror = ?1 AND repository = ?3 AND tag = ?4 AND digest = ?5 AND own)",
+        params![mirror, key, repository, tag.tag_text(), digest, tag.own],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(name: &str, content: &str, own: bool) -> PlacedTag {
+        let (repository, tag) = name.split_once(':').unwrap();
+        let digest = Digest::of(content.as_bytes());
+        PlacedTag { repository: repository.parse().unwrap(), tag: Some(tag.parse().unwrap()), digest, own }
+    }
+
+    #[test]
+    fn what_was_ours_stays_ours_and_what_is_removed_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path());
+        let mirror = || "m.example/ns".to_owned();
+        state.placed(
+            mirror(),
+            "one.tar".to_owned(),
+            true,
+            vec![tag("app:1", "a", true), tag("lib:1", "l", false)],
+        );
+        state.placed(
+            mirror(),
+            "two.tar".to_owned(),
+            false,
+            vec![tag("app:1", "a", false), tag("app:2", "b", true)],
+        );
+        let bundles = state.bundles_of("m.example/ns");
+        let shown: Vec<(&str, bool, Vec<bool>)> = bundles
+            .iter()
+            .map(|it| (it.path.as_str(), it.complete, it.tags.iter().map(|tag| tag.own).collect()))
+            .collect();
+        assert!(shown.contains(&("one.tar", true, vec![true, false])), "{shown:?}");
+        assert!(shown.contains(&("two.tar", false, vec![true, true])), "{shown:?}");
+        assert!(state.bundles_of("other").is_empty());
+        // The same again is the same bundle.
+        state.placed(
+            mirror(),
+            "copy.tar".to_owned(),
+            true,
+            vec![tag("app:1", "a", false), tag("app:2", "b", false)],
+        );
+        assert_eq!(state.bundles_of("m.example/ns").len(), 2);
+        state.removed("m.example/ns", vec![tag("app:1", "a", true), tag("lib:1", "l", true)]);
+        let bundles = state.bundles_of("m.example/ns");
+        assert_eq!((bundles.len(), bundles[0].path.as_str(), bundles[0].tags.len()), (1, "copy.tar", 1));
+    }
+}
