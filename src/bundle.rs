@@ -25,6 +25,7 @@ use crate::state::{BundleIdentity, State};
 use crate::units;
 
 pub use accept::Accept;
+pub(crate) use accept::Acceptable;
 pub(crate) use context::{Opener, Resources, free_bytes};
 pub(crate) use recall::{KnownLayers, LayerKey, LayerRecall};
 

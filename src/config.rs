@@ -34,7 +34,7 @@ pub(crate) use bundles::{BundleFiles, Candidate, NoBundle, SETTLED_AFTER_SECONDS
 use paths::Variable;
 pub(crate) use shard::Shard;
 pub(crate) use sites::{Config, PasswordSource, Site, SiteCredentials, StageSettings, Wave};
-pub(crate) use values::{Accepted, IfRunning, LayerFormat, VerifyLevel, listen_address};
+pub(crate) use values::{IfRunning, listen_address};
 
 /// A sites file that was read: what it says, if nothing is wrong, and what is wrong with it.
 #[derive(Debug)]

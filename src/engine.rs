@@ -98,15 +98,15 @@ pub(crate) struct RunSettings {
     pub earlier_verdicts: EarlierVerdicts,
 }
 
-/// How far it is checked that the images of a run are on a mirror, beyond its word.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How far it is checked that images are there before their tags move.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Verification {
-    /// What the mirror acknowledges counts.
+    /// What the registry acknowledges counts.
     None,
-    /// Before tags move: children of indexes are asked for, and of blobs that were found some are asked for a byte.
+    /// Children of indexes are asked for, and of blobs that were found some are asked for a byte.
     #[default]
     Sample,
-    /// Before tags move everything of every image is read back and hashed.
+    /// Everything of every image is read back and hashed.
     Pull,
 }
 

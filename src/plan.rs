@@ -38,15 +38,15 @@ pub struct Rules {
     pub on_conflict: OnConflict,
 }
 
-/// Which of two different images wins a name.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// Which of two different images gets a name that both claim.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnConflict {
     /// Neither: nothing is sent.
     #[default]
     Refuse,
-    /// The one that comes first in the bundle.
+    /// The first in the bundle.
     First,
-    /// The one that comes last.
+    /// The last in the bundle.
     Last,
 }
 

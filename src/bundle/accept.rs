@@ -14,6 +14,31 @@ pub struct Accept {
     pub unreadable: bool,
 }
 
+/// One thing that a user may accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Acceptable {
+    /// A name carries a digest that the bundle cannot give.
+    DigestLost,
+    /// Several platforms of an index are there, not all: the tag names an index of those.
+    PartialIndex,
+    /// Archives and folders that hold or may hold images and cannot be read.
+    Unreadable,
+}
+
+impl FromIterator<Acceptable> for Accept {
+    fn from_iter<T: IntoIterator<Item = Acceptable>>(accepted: T) -> Self {
+        let mut accept = Self::default();
+        for what in accepted {
+            match what {
+                Acceptable::DigestLost => accept.digest_lost = true,
+                Acceptable::PartialIndex => accept.partial_index = true,
+                Acceptable::Unreadable => accept.unreadable = true,
+            }
+        }
+        accept
+    }
+}
+
 impl Accept {
     /// The exit code of a command that ended with `exit` apart from what was left out.
     pub(crate) fn exit(self, exit: Exit, left_out: &[LeftOut]) -> Exit {

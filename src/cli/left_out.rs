@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::output::Output;
 use crate::archive::{LeftOut, LeftOutClass};
-use crate::bundle::Accept;
+use crate::bundle::{Accept, Acceptable};
 use crate::clock;
 use crate::error::printable;
 use crate::exit::Exit;
@@ -22,24 +22,9 @@ pub(super) struct AcceptArgs {
     accept: Vec<Acceptable>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Acceptable {
-    /// A name carries a digest that the bundle cannot give
-    DigestLost,
-    /// Several platforms of an index are there, not all: the tag names an index of those
-    PartialIndex,
-    /// Archives and folders that hold or may hold images and cannot be read
-    Unreadable,
-}
-
 impl AcceptArgs {
     pub(super) fn accept(&self) -> Accept {
-        let has = |what| self.accept.contains(&what);
-        Accept {
-            digest_lost: has(Acceptable::DigestLost),
-            partial_index: has(Acceptable::PartialIndex),
-            unreadable: has(Acceptable::Unreadable),
-        }
+        self.accept.iter().copied().collect()
     }
 }
 

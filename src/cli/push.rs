@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::ValueEnum;
-
 use super::bundle::BundleArgs;
 use super::conclusion::{self, RunReporter};
 use super::interrupt::Interrupt;
@@ -50,8 +48,8 @@ pub(super) struct Args {
 )]
 pub(super) struct RunArgs {
     /// How plain layers of docker-archives are compressed
-    #[arg(long, value_enum, default_value_t = LayerCompression::Gzip, value_name = "METHOD")]
-    layer_compression: LayerCompression,
+    #[arg(long, value_enum, default_value_t = Method::Gzip, value_name = "METHOD")]
+    layer_compression: Method,
     /// Move no tag of a mirror unless all its images are complete
     #[arg(long)]
     atomic_tags: bool,
@@ -62,8 +60,8 @@ pub(super) struct RunArgs {
     #[arg(long)]
     no_overwrite: bool,
     /// How far it is checked that images are there before their tags move
-    #[arg(long, value_enum, default_value_t = Verify::Sample, value_name = "LEVEL")]
-    verify: Verify,
+    #[arg(long, value_enum, default_value_t = Verification::Sample, value_name = "LEVEL")]
+    verify: Verification,
     /// Push the whole images of a bundle in which others are damaged
     #[arg(long)]
     allow_damaged: bool,
@@ -93,53 +91,14 @@ pub(super) struct RunArgs {
     metrics: MetricsArgs,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum LayerCompression {
-    /// Every runtime reads it
-    Gzip,
-    /// Faster and smaller; containerd 1.5, CRI-O 1.20, Docker 23 and later
-    Zstd,
-    /// Plain tars
-    None,
-}
-
-impl LayerCompression {
-    /// The method that it names.
-    pub(super) const fn method(self) -> Method {
-        match self {
-            Self::Gzip => Method::Gzip,
-            Self::Zstd => Method::Zstd,
-            Self::None => Method::None,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Verify {
-    /// What the registry acknowledges counts
-    None,
-    /// Children of indexes are asked for, and of blobs that were found some are asked for a byte
-    Sample,
-    /// Everything of every image is read back and hashed
-    Pull,
-}
-
 impl RunArgs {
     fn care(&self) -> Care {
-        Care {
-            verification: match self.verify {
-                Verify::None => Verification::None,
-                Verify::Sample => Verification::Sample,
-                Verify::Pull => Verification::Pull,
-            },
-            recheck: self.recheck,
-            no_overwrite: self.no_overwrite,
-        }
+        Care { verification: self.verify, recheck: self.recheck, no_overwrite: self.no_overwrite }
     }
 
     fn settings(&self, accept: Accept) -> RunSettings {
         RunSettings {
-            layer_compression: self.layer_compression.method(),
+            layer_compression: self.layer_compression,
             allow_damaged: self.allow_damaged,
             accept,
             earlier_verdicts: if self.regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },

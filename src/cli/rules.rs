@@ -1,6 +1,6 @@
 //! Flags about names and the choice of images.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::left_out::AcceptArgs;
 use crate::oci::Reference;
@@ -47,18 +47,8 @@ pub(super) struct RuleArgs {
     #[arg(long)]
     fix_tags: bool,
     /// Which of two different images gets a name that both claim
-    #[arg(long, value_enum, default_value_t = Winner::Refuse, value_name = "WHICH")]
-    on_conflict: Winner,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Winner {
-    /// Neither: send nothing
-    Refuse,
-    /// The first in the bundle
-    First,
-    /// The last in the bundle
-    Last,
+    #[arg(long, value_enum, default_value_t = OnConflict::Refuse, value_name = "WHICH")]
+    on_conflict: OnConflict,
 }
 
 impl ChoiceArgs {
@@ -101,11 +91,7 @@ impl RuleArgs {
                 annotation: self.name_annotation.clone(),
                 fix_tags: self.fix_tags,
             },
-            on_conflict: match self.on_conflict {
-                Winner::Refuse => OnConflict::Refuse,
-                Winner::First => OnConflict::First,
-                Winner::Last => OnConflict::Last,
-            },
+            on_conflict: self.on_conflict,
             ..self.choice.rules()?
         })
     }

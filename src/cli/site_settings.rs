@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::credentials::{WhoWeAre, secret_in, secret_of};
 use super::output::Output;
-use crate::config::{Config, PasswordSource, Site, SiteCredentials, VerifyLevel};
-use crate::engine::{Care, MirrorSettings, Verification};
+use crate::config::{Config, PasswordSource, Site, SiteCredentials};
+use crate::engine::{Care, MirrorSettings};
 use crate::hook::Hook;
 use crate::registry::{
     Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, RepositoryMaker, Scheme,
@@ -139,11 +139,7 @@ impl<'a> SiteMirrors<'a> {
             care: Care {
                 recheck: site.care.recheck,
                 no_overwrite: site.care.no_overwrite,
-                verification: match site.care.verify {
-                    VerifyLevel::None => Verification::None,
-                    VerifyLevel::Sample => Verification::Sample,
-                    VerifyLevel::Pull => Verification::Pull,
-                },
+                verification: site.care.verify,
             },
             window: site.window.clone(),
             gate: site.gate.as_ref().map(|gate| Hook {

@@ -9,7 +9,7 @@ use super::config::{self, FileArgs};
 use super::output::Output;
 use crate::bundle::{Accept, Input};
 use crate::clock;
-use crate::config::{Accepted, BundleFiles, Config, NoBundle, SETTLED_AFTER_SECONDS, Shard, Site};
+use crate::config::{BundleFiles, Config, NoBundle, SETTLED_AFTER_SECONDS, Shard, Site};
 use crate::document::nearest;
 use crate::error::{printable, system_words};
 use crate::oci::Digest;
@@ -263,12 +263,7 @@ pub(super) fn inputs(config: &Config, output: &Output) -> Result<Vec<Input>, Fai
 
 /// What the file says is no failure.
 pub(super) fn accept(config: &Config) -> Accept {
-    let has = |what| config.accept.contains(&what);
-    Accept {
-        digest_lost: has(Accepted::DigestLost),
-        partial_index: has(Accepted::PartialIndex),
-        unreadable: has(Accepted::Unreadable),
-    }
+    config.accept.iter().copied().collect()
 }
 
 #[cfg(test)]

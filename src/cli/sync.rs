@@ -19,8 +19,7 @@ use super::stage::StageArgs;
 use super::{Done, file_words, lock, plan};
 use crate::bundle::{Input, Opener};
 use crate::clock::Instant;
-use crate::compress::Method;
-use crate::config::{BundleFiles, Candidate, Config, IfRunning, LayerFormat, Shard, Site, Wave};
+use crate::config::{BundleFiles, Candidate, Config, IfRunning, Shard, Site, Wave};
 use crate::engine::{self, ExpectedSum, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule};
 use crate::exit::Exit;
 use crate::hook::gate::EarlierVerdicts;
@@ -43,7 +42,7 @@ pub(super) struct Args {
     dry_run: bool,
     /// What to do with a site that another run is pushing to [default: skip]
     #[arg(long, value_enum, value_name = "WHAT", help_heading = "Run")]
-    if_running: Option<WhenRunning>,
+    if_running: Option<IfRunning>,
     /// The most sites that are filled at the same time [default: 20]
     #[arg(long, value_name = "N", help_heading = "Run")]
     parallel_sites: Option<NonZeroUsize>,
@@ -68,16 +67,6 @@ pub(super) struct Args {
     cost: CostArgs,
     #[command(flatten)]
     stage: StageArgs,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum WhenRunning {
-    /// Leave it to that run (deferred, exit 0)
-    Skip,
-    /// Wait until that run has ended
-    Wait,
-    /// Count it as failed (exit 7)
-    Fail,
 }
 
 pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
@@ -176,7 +165,7 @@ fn sync(
     let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
     begun.exposition.iter().for_each(|exposition| exposition.expect(&opener, &names));
     let runtime = super::runtime()?;
-    let if_running = args.if_running.map_or(config.if_running, WhenRunning::meant);
+    let if_running = args.if_running.unwrap_or(config.if_running);
     let Locked { sites, locks: _locks, deferred, failed, unlocked } =
         lock(sites, &opener.state, if_running, ends, output);
     (document.deferred, document.mirrors) = (deferred, failed);
@@ -350,11 +339,7 @@ fn retention(config: &Config) -> Retention {
 
 fn settings(config: &Config, regate: bool) -> RunSettings {
     RunSettings {
-        layer_compression: match config.layer_compression {
-            LayerFormat::Gzip => Method::Gzip,
-            LayerFormat::Zstd => Method::Zstd,
-            LayerFormat::None => Method::None,
-        },
+        layer_compression: config.layer_compression,
         allow_damaged: false,
         accept: accept(config),
         earlier_verdicts: if regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },
@@ -404,16 +389,6 @@ impl Args {
             waves: config.waves.iter().map(members).collect(),
             max_failures: config.max_failed_sites.and_then(|most| NonZeroUsize::new(most.get() - failed)),
             deadline: ends,
-        }
-    }
-}
-
-impl WhenRunning {
-    fn meant(self) -> IfRunning {
-        match self {
-            Self::Skip => IfRunning::Skip,
-            Self::Wait => IfRunning::Wait,
-            Self::Fail => IfRunning::Fail,
         }
     }
 }

@@ -12,12 +12,12 @@ use super::sites::{
     ClientCertificateFiles, Config, Gate, Group, KeptRuns, MetricsSettings, PasswordSource, Site, SiteCare,
     SiteCredentials, StageSettings, Wave,
 };
-use super::values::{ConflictWinner, Glob, IfRunning, LayerFormat, RegistryAddress, VerifyLevel};
+use super::values::{Glob, IfRunning, RegistryAddress};
 use super::written::{CredentialKeys, GroupKeys, Settings, SiteKeys, SitesFile, WindowKeys};
 use crate::document::{Findings, Position, nearest};
 use crate::error::printable;
 use crate::oci::Repository;
-use crate::plan::{Naming, OnConflict, Patterns, Rules};
+use crate::plan::{Naming, Patterns, Rules};
 use crate::registry::{Scheme, Target};
 use crate::schedule::{Days, Window};
 
@@ -87,7 +87,7 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
             textfile: metrics.value.textfile.as_ref().map(|path| path.value.below(folder)),
             listen: given(metrics.value.listen.as_ref()).map(|listen| listen.0),
         }),
-        layer_compression: given(file.layer_compression.as_ref()).unwrap_or(LayerFormat::Gzip),
+        layer_compression: given(file.layer_compression.as_ref()).unwrap_or_default(),
         accept: file.accept.iter().flat_map(|accept| &accept.value).map(|accepted| accepted.value).collect(),
         if_running: given(file.if_running.as_ref()).unwrap_or(IfRunning::Skip),
         waves: waves.iter().map(|wave| resolver.wave(&wave.value.0, written, findings)).collect(),
@@ -310,7 +310,7 @@ impl<'f> Inherited<'f> {
         SiteCare {
             no_overwrite: no_overwrite.unwrap_or(false),
             recheck: recheck.unwrap_or(false),
-            verify: verify.unwrap_or(VerifyLevel::Sample),
+            verify: verify.unwrap_or_default(),
         }
     }
 
@@ -376,11 +376,7 @@ impl<'f> Inherited<'f> {
             },
             include: patterns(self.list(|it| &it.include)),
             exclude: patterns(self.list(|it| &it.exclude)),
-            on_conflict: match self.copied(|it| &it.on_conflict) {
-                None | Some(ConflictWinner::Refuse) => OnConflict::Refuse,
-                Some(ConflictWinner::First) => OnConflict::First,
-                Some(ConflictWinner::Last) => OnConflict::Last,
-            },
+            on_conflict: self.copied(|it| &it.on_conflict).unwrap_or_default(),
         }
     }
 }

@@ -5,18 +5,23 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use clap::ValueEnum;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::keys::{At, NamedSections, OrNone};
 use super::values::{
-    Bytes, FilePath, Glob, Listen, Namespace, Number, RegistryAddress, RepositoryName, TimeSpan, WaveMembers,
+    Bytes, FilePath, Glob, IfRunning, Listen, Namespace, Number, RegistryAddress, RepositoryName, TimeSpan,
+    WaveMembers,
 };
 use super::written::SitesFile;
+use crate::bundle::Acceptable;
+use crate::compress::Method;
 use crate::document::{self, Meaning, Node};
-use crate::plan::Rewrite;
+use crate::engine::Verification;
 use crate::plan::naming::GivenName;
+use crate::plan::{OnConflict, Rewrite};
 use crate::schedule::{Days, Hours, Zone};
 use crate::units::Rate;
 
@@ -111,6 +116,28 @@ schemas! {
     RepositoryName = {"type": "string", "minLength": 1},
     WaveMembers = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
 }
+
+/// A choice lists its words, with what each means.
+macro_rules! choices {
+    ($($type:ty),*) => {$(
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let choices = <$type>::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+                let choices = choices.map(|choice| {
+                    let help = choice.get_help().map(ToString::to_string);
+                    json!({"type": "string", "const": choice.get_name(), "description": help})
+                });
+                json_schema!({"oneOf": choices.collect::<Vec<_>>()})
+            }
+        }
+    )*};
+}
+
+choices!(Acceptable, IfRunning, Method, OnConflict, Verification);
 
 /// The schema. Draft 7 is what the language servers of YAML know best.
 fn schema() -> Value {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::sites::{Config, PasswordSource, Site, SiteCredentials};
-use super::values::{ConflictWinner, LayerFormat};
+use super::values::word;
+use crate::compress::Method;
 use crate::plan::OnConflict;
 use crate::registry::Scheme;
 use crate::schedule::Window;
@@ -70,10 +71,10 @@ impl Config {
             ("metrics", (!metrics.is_empty()).then_some(Shown::Keys(metrics))),
             (
                 "layer_compression",
-                (self.layer_compression != LayerFormat::Gzip).then(|| bare(self.layer_compression.word())),
+                (self.layer_compression != Method::Gzip).then(|| bare(word(&self.layer_compression))),
             ),
-            ("accept", list(self.accept.iter().map(|accepted| bare(accepted.word())))),
-            ("if_running", Some(bare(self.if_running.word()))),
+            ("accept", list(self.accept.iter().map(|accepted| bare(word(accepted))))),
+            ("if_running", Some(bare(word(&self.if_running)))),
             ("waves", list(waves)),
             ("max_failed_sites", self.max_failed_sites.map(bare)),
             ("notify", self.notify.as_deref().map(|notify| text(without_path(notify)))),
@@ -112,11 +113,7 @@ impl Site {
             ("fix_tags", naming.fix_tags.then(|| bare(true))),
             (
                 "on_conflict",
-                match rules.on_conflict {
-                    OnConflict::Refuse => None,
-                    OnConflict::First => Some(bare(ConflictWinner::First.word())),
-                    OnConflict::Last => Some(bare(ConflictWinner::Last.word())),
-                },
+                (rules.on_conflict != OnConflict::Refuse).then(|| bare(word(&rules.on_conflict))),
             ),
             ("threads", self.threads.map(bare)),
             ("retries", self.retries.map(bare)),
@@ -126,7 +123,7 @@ impl Site {
             ("atomic_tags", self.atomic_tags.then(|| bare(true))),
             ("no_overwrite", self.care.no_overwrite.then(|| bare(true))),
             ("recheck", self.care.recheck.then(|| bare(true))),
-            ("verify", Some(bare(self.care.verify.word()))),
+            ("verify", Some(bare(word(&self.care.verify)))),
             ("gate", self.gate.as_ref().map(|gate| text(&gate.command))),
             ("gate_timeout", self.gate.as_ref().map(|gate| span(gate.timeout))),
             ("on_missing_repository", self.on_missing_repository.as_ref().map(text)),

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bundles::BundlePath;
-use super::values::{Accepted, IfRunning, LayerFormat, VerifyLevel};
+use super::values::IfRunning;
+use crate::bundle::Acceptable;
+use crate::compress::Method;
+use crate::engine::Verification;
 use crate::plan::Rules;
 use crate::registry::Target;
 use crate::schedule::Window;
@@ -27,8 +30,8 @@ pub(crate) struct Config {
     /// Of the run.
     pub bandwidth: Option<Rate>,
     pub metrics: MetricsSettings,
-    pub layer_compression: LayerFormat,
-    pub accept: Vec<Accepted>,
+    pub layer_compression: Method,
+    pub accept: Vec<Acceptable>,
     pub if_running: IfRunning,
     pub waves: Vec<Wave>,
     pub max_failed_sites: Option<NonZeroUsize>,
@@ -104,7 +107,7 @@ pub(crate) struct Site {
 pub(crate) struct SiteCare {
     pub no_overwrite: bool,
     pub recheck: bool,
-    pub verify: VerifyLevel,
+    pub verify: Verification,
 }
 
 /// What judges images before their tags move.

@@ -4,12 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::ValueEnum;
+
 use super::keys::{At, FromNode};
+use crate::bundle::Acceptable;
+use crate::compress::Method;
 use crate::document::{Findings, Node, nearest};
+use crate::engine::Verification;
 use crate::error::printable;
 use crate::oci::Reference;
 use crate::plan::naming::GivenName;
-use crate::plan::{Patterns, Rewrite};
+use crate::plan::{OnConflict, Patterns, Rewrite};
 use crate::registry::Target;
 use crate::schedule::{Days, Hours, Outside, Zone};
 use crate::units::{ByteCount, Rate};
@@ -304,84 +309,44 @@ impl FromNode for WaveMembers {
     }
 }
 
-/// Words of a list.
+/// What becomes of a site that another run is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IfRunning {
+    /// Leave it to that run (deferred, exit 0).
+    Skip,
+    /// Wait until that run has ended.
+    Wait,
+    /// Count it as failed (exit 7).
+    Fail,
+}
+
+/// The word that stands for a choice, in the file as on the command line.
+pub(super) fn word(choice: &impl ValueEnum) -> String {
+    choice.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// One of a list of words.
+fn choice<T: ValueEnum>(node: &Node, key: &str, findings: &mut Findings) -> Option<T> {
+    let written = text(node, key, findings)?;
+    let words: Vec<String> = T::value_variants().iter().map(word).collect();
+    if let Some(at) = words.iter().position(|word| word == written) {
+        return T::value_variants().get(at).cloned();
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let fix = nearest(written, &words).map_or_else(|| words.join(" or "), str::to_owned);
+    let what = format!("{key} is {}, which is none of {}", printable(written), words.join(", "));
+    findings.error("wrong-value", node.at, (what, format!("{key}: {fix}")));
+    None
+}
+
 macro_rules! choices {
-    ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $help:literal])* $word:ident = $text:literal,)* })*) => {$(
-        $(#[doc = $doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[cfg_attr(test, derive(schemars::JsonSchema))]
-        pub(crate) enum $name {
-            $($(#[doc = $help])* #[cfg_attr(test, schemars(rename = $text))] $word,)*
-        }
-
-        impl $name {
-            /// The word in the file.
-            pub(crate) const fn word(self) -> &'static str {
-                match self { $(Self::$word => $text,)* }
-            }
-        }
-
-        impl FromNode for $name {
+    ($($choice:ty),*) => {$(
+        impl FromNode for $choice {
             fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
-                const WORDS: &[&str] = &[$($text),*];
-                let written = text(node, key, findings)?;
-                match written {
-                    $($text => return Some(Self::$word),)*
-                    _ => {}
-                }
-                let fix = nearest(written, WORDS).map_or_else(|| WORDS.join(" or "), str::to_owned);
-                let what = format!("{key} is {}, which is none of {}", printable(written), WORDS.join(", "));
-                findings.error("wrong-value", node.at, (what, format!("{key}: {fix}")));
-                None
+                choice(node, key, findings)
             }
         }
     )*};
 }
 
-choices! {
-    /// What becomes of a site that another run is at.
-    IfRunning {
-        /// It is left to that run.
-        Skip = "skip",
-        /// Wait until that run has ended with it.
-        Wait = "wait",
-        /// It counts as failed.
-        Fail = "fail",
-    }
-    /// How far it is checked that images are there before their tags move.
-    VerifyLevel {
-        /// What the registry acknowledges counts.
-        None = "none",
-        /// Children of indexes are asked for, and of blobs that were found some are asked for a byte.
-        Sample = "sample",
-        /// Everything of every image is read back and hashed.
-        Pull = "pull",
-    }
-    /// Which of two different images gets a name that both claim.
-    ConflictWinner {
-        /// Neither: nothing is sent.
-        Refuse = "refuse",
-        /// The first in the bundle.
-        First = "first",
-        /// The last in the bundle.
-        Last = "last",
-    }
-    /// How plain layers of docker-archives are compressed.
-    LayerFormat {
-        /// Every runtime reads it.
-        Gzip = "gzip",
-        /// Faster and smaller; containerd 1.5, CRI-O 1.20, Docker 23 and later.
-        Zstd = "zstd",
-        /// Plain tars.
-        None = "none",
-    }
-    /// What is no failure.
-    Accepted {
-        /// What may hold images and cannot be read.
-        Unreadable = "unreadable",
-        /// A digest in a name that the bundle cannot give.
-        DigestLost = "digest-lost",
-        /// An index of which some platforms are there.
-        PartialIndex = "partial-index",
-    }
-}
+choices!(Acceptable, IfRunning, Method, OnConflict, Verification);

@@ -4,11 +4,14 @@
 
 use super::keys::{At, NamedSections, OrNone, sections};
 use super::values::{
-    Accepted, Bytes, ConflictWinner, FilePath, Glob, IfRunning, LayerFormat, Listen, Namespace, Number,
-    RegistryAddress, RepositoryName, TimeSpan, VerifyLevel, WaveMembers,
+    Bytes, FilePath, Glob, IfRunning, Listen, Namespace, Number, RegistryAddress, RepositoryName, TimeSpan,
+    WaveMembers,
 };
-use crate::plan::Rewrite;
+use crate::bundle::Acceptable;
+use crate::compress::Method;
+use crate::engine::Verification;
 use crate::plan::naming::GivenName;
+use crate::plan::{OnConflict, Rewrite};
 use crate::schedule::{Days, Hours, Outside, Zone};
 use crate::units::Rate;
 
@@ -49,16 +52,16 @@ sections! {
         /// Where figures for Prometheus go.
         metrics: MetricsKeys,
         /// How plain layers of docker-archives are compressed. Default: gzip.
-        layer_compression: LayerFormat,
+        layer_compression: Method,
         /// What you know of the bundles and accept: it is noted, and no failure.
-        accept: Vec<At<Accepted>>,
+        accept: Vec<At<Acceptable>>,
         /// Do not overwrite tags that point to another image, at sites that do not say otherwise. Default: false.
         no_overwrite: bool,
         /// Ask for every blob, also of images whose manifest a site has, at sites that do not say otherwise. Default: false.
         recheck: bool,
         /// How far it is checked that images are there before their tags move, at sites that do not say otherwise. Default:
         /// sample.
-        verify: VerifyLevel,
+        verify: Verification,
         /// What becomes of a site that another run is at. Default: skip.
         if_running: IfRunning,
         /// Sites that come before others: each item is a site, a group, or a list of them. A wave begins when the one before
@@ -178,7 +181,7 @@ sections! {
         /// Write `_` for `+` in tags, as Helm does.
         fix_tags: bool,
         /// Which of two different images gets a name that both claim. Default: refuse.
-        on_conflict: ConflictWinner,
+        on_conflict: OnConflict,
         /// Most uploads at the same time. Default: as many as the registry bears, up to 32.
         threads: Number<1, 1024>,
         /// How often a request that failed is sent again. Default: 7.
@@ -196,7 +199,7 @@ sections! {
         /// Ask for every blob, also of images whose manifest a site has. Default: as the file says for all sites.
         recheck: bool,
         /// How far it is checked that images are there before their tags move. Default: as the file says for all sites.
-        verify: VerifyLevel,
+        verify: Verification,
         /// A command of the shell that judges an image when it is on the site and before its tag moves.
         gate: OrNone<String>,
         /// How long the gate may take for an image. Default: 10m.

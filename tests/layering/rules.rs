@@ -240,7 +240,10 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("config"),
-        modules: AllBut("config document schedule units registry plan oci small_file clock error exit locks"),
+        modules: AllBut(
+            "config document schedule units registry plan oci small_file clock error exit locks bundle::Acceptable \
+             compress::Method engine::Verification",
+        ),
         paths: These(
             "tokio reqwest rayon std::net::TcpStream std::net::TcpListener std::net::UdpSocket std::net::ToSocketAddrs \
              std::process std::env std::thread",

@@ -8,7 +8,7 @@ use crate::cli::bundle::{self, CostArgs};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::left_out::AcceptArgs;
 use crate::cli::output::Output;
-use crate::cli::push::LayerCompression;
+use crate::compress::Method;
 use crate::make::Contents;
 
 /// Make of any bundle one of many parts with the catalog first
@@ -20,8 +20,8 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     output: WrittenBundleArgs,
     /// How plain layers of docker-archives are compressed
-    #[arg(long, value_enum, default_value_t = LayerCompression::Gzip, value_name = "METHOD")]
-    layer_compression: LayerCompression,
+    #[arg(long, value_enum, default_value_t = Method::Gzip, value_name = "METHOD")]
+    layer_compression: Method,
     /// Take the whole images of a bundle in which others are damaged
     #[arg(long)]
     allow_damaged: bool,
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     for note in bundle.settle(accept, args.allow_damaged)? {
         output.note(&note);
     }
-    let method = args.layer_compression.method();
+    let method = args.layer_compression;
     let contents = Contents::of(&bundle, &opener, method, &interrupt.token)?;
     let making = MadeFrom { contents: &contents, bundle: &bundle, fetched: None };
     super::finish(&args.output, &making, &opener, accept, interrupt)
