@@ -54,6 +54,7 @@ mod error;
 mod exit;
 mod hook;
 mod locks;
+mod loopback;
 mod program;
 mod schedule;
 mod small_file;
@@ -73,4 +74,12 @@ pub mod measured {
     pub use crate::registry::{BlobBody, ClientOptions, Registry, Target};
     pub use crate::serve::{Discard, Server, ServerOptions};
     pub use crate::source::{ByteSpace, Extent, Origin};
+}
+
+/// What `fuzz/` feeds with bytes of strangers. No promise to anybody else.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzed {
+    pub use crate::node::hosts::fuzzed::hosts_toml;
+    pub use crate::registry::fuzzed::{challenge, location, range};
 }

@@ -89,15 +89,14 @@ pub struct PlannedImage {
 impl PlannedImage {
     /// The name on a mirror with this namespace, as `ns/path:tag` for the first tag.
     pub(crate) fn place(&self, namespace: Option<&Repository>) -> String {
-        let namespace = namespace.map(|ns| format!("{ns}/")).unwrap_or_default();
-        let tag = self.tags.first().map(|tag| format!(":{tag}")).unwrap_or_default();
-        format!("{namespace}{}{tag}", self.repository)
+        self.tags
+            .first()
+            .map_or_else(|| self.repository.text_below(namespace), |tag| self.place_of(namespace, tag))
     }
 
     /// The same for this tag.
     pub(crate) fn place_of(&self, namespace: Option<&Repository>, tag: &Tag) -> String {
-        let namespace = namespace.map(|ns| format!("{ns}/")).unwrap_or_default();
-        format!("{namespace}{}:{tag}", self.repository)
+        format!("{}:{tag}", self.repository.text_below(namespace))
     }
 }
 

@@ -21,6 +21,8 @@ mod endpoint;
 mod error;
 mod error_response;
 mod flight;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzed;
 mod headers;
 mod hint;
 mod host;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::engine::Verification;
 
 const SMALL: &str = "version: 1\nbundles: [{path: b.tar}]\nsites:\n- {name: a, registry: r.example}\n";
 
@@ -174,9 +175,16 @@ sites:
     let care: Vec<_> = config
         .sites
         .iter()
-        .map(|site| (site.care.verify.word(), site.care.no_overwrite, site.care.recheck))
+        .map(|site| (site.care.verify, site.care.no_overwrite, site.care.recheck))
         .collect();
-    assert_eq!(care, [("pull", true, false), ("none", false, true), ("sample", false, false)]);
+    assert_eq!(
+        care,
+        [
+            (Verification::Pull, true, false),
+            (Verification::None, false, true),
+            (Verification::Sample, false, false)
+        ]
+    );
 }
 
 #[test]

@@ -23,6 +23,8 @@
 //! machine is spoken to as by 1.6.28 and 1.7.7 and later, which also try TLS first at a plain-text host that has certificates.
 
 pub(crate) mod directory;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzed;
 mod go;
 mod parse;
 mod resolve;

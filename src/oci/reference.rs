@@ -75,9 +75,14 @@ impl Repository {
     /// [`Fault::BadReference`] when the two together are too long.
     pub(crate) fn below(&self, namespace: Option<&Self>) -> Result<Self, BundleError> {
         match namespace {
-            Some(namespace) => format!("{namespace}/{self}").parse(),
+            Some(_) => self.text_below(namespace).parse(),
             None => Ok(self.clone()),
         }
+    }
+
+    /// The text of [`Repository::below`], even where it is too long.
+    pub(crate) fn text_below(&self, namespace: Option<&Self>) -> String {
+        namespace.map_or_else(|| self.to_string(), |namespace| format!("{namespace}/{self}"))
     }
 }
 

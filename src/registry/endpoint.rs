@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
+use crate::loopback;
 use crate::oci::Repository;
 use crate::registry::error::{Cause, RegistryError};
 
@@ -178,15 +179,13 @@ fn borrowed(host: &Host<String>) -> Host<&str> {
 pub(super) fn reach<S: AsRef<str>>(host: &Host<S>) -> Reach {
     let address = match host {
         Host::Domain(name) => {
-            let name = name.as_ref().trim_end_matches('.');
-            let local = name == "localhost" || name.ends_with(".localhost");
-            return if local { Reach::Loopback } else { Reach::Public };
+            return if loopback::is_localhost(name.as_ref()) { Reach::Loopback } else { Reach::Public };
         }
         Host::Ipv4(address) => IpAddr::V4(*address),
         Host::Ipv6(address) => address.to_canonical(),
     };
     match address {
-        a if a.is_loopback() || a.is_unspecified() => Reach::Loopback,
+        a if loopback::is_loopback(a) || a.is_unspecified() => Reach::Loopback,
         IpAddr::V4(a) if a.is_link_local() => Reach::LinkLocal,
         IpAddr::V4(a) if a.is_private() || a.octets()[0] == 100 && a.octets()[1] & 0xc0 == 64 => {
             Reach::Private

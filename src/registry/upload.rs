@@ -27,7 +27,7 @@ mod question;
 mod recovery;
 mod send;
 mod session;
-mod standing;
+pub(super) mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,6 +6,7 @@ use axum::http::uri::Authority;
 use axum::http::{Method, StatusCode, Version};
 
 use super::error::{Code, Refusal};
+use crate::loopback;
 
 /// What decides which requests are refused.
 #[derive(Debug, Clone, Copy)]
@@ -63,9 +64,9 @@ pub(super) fn admit(request: &Parts, policy: AdmissionPolicy) -> Result<(), Refu
 fn is_local(origin: &[u8]) -> bool {
     let origin = std::str::from_utf8(origin).ok().and_then(|text| url::Url::parse(text).ok());
     match origin.as_ref().and_then(url::Url::host) {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => loopback::is_localhost(name),
+        Some(url::Host::Ipv4(address)) => loopback::is_loopback(address.into()),
+        Some(url::Host::Ipv6(address)) => loopback::is_loopback(address.into()),
         None => false,
     }
 }

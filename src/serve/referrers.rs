@@ -7,7 +7,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +21,9 @@ use super::fsync::entries;
 use super::pages::{self, MAX_PAGE, Page};
 use super::request::Query;
 use super::store::{ContentKind, Store, blocking};
+use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, media_type};
+use crate::small_file;
 
 /// A page of a list ends at this length, however few entries it has.
 const PAGE_BYTES: usize = 1 << 20;
@@ -97,7 +98,7 @@ fn read(store: &Store, asked: &ReferrersQuery) -> io::Result<(Vec<Value>, Option
         }
         let Ok(digest) = name.replacen('-', ":", 1).parse() else { continue };
         if store.link(repository, ContentKind::Manifests, &digest)?.is_some() {
-            let text = fs::read(folder(store, repository, subject).join(&name))?;
+            let text = small_file::read(&folder(store, repository, subject).join(&name), MAX_MANIFEST_BYTES)?;
             let descriptor: Value = serde_json::from_slice(&text).map_err(io::Error::other)?;
             if artifact_type.as_ref().is_none_or(|filter| descriptor["artifactType"] == **filter) {
                 bytes += text.len();

@@ -19,6 +19,7 @@ use super::error::ServeError;
 use super::limits::ServerLimits;
 use super::listener::LimitedListener;
 use super::store::{Store, blocking};
+use crate::loopback;
 
 /// How long requests in flight may go on after the shutdown began.
 const GRACE: Duration = Duration::from_secs(3);
@@ -83,7 +84,7 @@ impl Server {
         options: ServerOptions,
         shutdown: CancellationToken,
     ) -> Result<Self, ServeError> {
-        let is_loopback = address.ip().to_canonical().is_loopback();
+        let is_loopback = loopback::is_loopback(address.ip());
         if !is_loopback && !options.anonymous {
             return Err(ServeError::NotLoopback(address));
         }

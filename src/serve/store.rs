@@ -41,6 +41,8 @@ use crate::small_file;
 
 /// What is read at once when a file is hashed.
 const HASH_BYTES: usize = 1 << 16;
+/// A link or a tag is a line of a digest, a size and a media type.
+pub(super) const MAX_LINK_BYTES: u64 = 1 << 16;
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -173,9 +175,8 @@ impl Store {
         kind: ContentKind,
         digest: &Digest,
     ) -> io::Result<Option<ContentLink>> {
-        let Some(text) = found(fs::read_to_string(self.link_path(repository, kind, digest)))? else {
-            return Ok(None);
-        };
+        let link = self.link_path(repository, kind, digest);
+        let Some(text) = found(small_file::read_text(&link, MAX_LINK_BYTES))? else { return Ok(None) };
         let Some(link) = ContentLink::parse(&text) else { return Ok(None) };
         match found(fs::metadata(self.content_path(digest)))? {
             Some(content) if content.len() == link.size => Ok(Some(link)),
@@ -306,7 +307,7 @@ impl Store {
     /// Removes a manifest from a repository; whether it was there. What it alone needed is collected later.
     pub(super) fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> io::Result<bool> {
         let path = self.link_path(repository, ContentKind::Manifests, digest);
-        let Some(text) = found(fs::read_to_string(&path))? else { return Ok(false) };
+        let Some(text) = found(small_file::read_text(&path, MAX_LINK_BYTES))? else { return Ok(false) };
         let tombstone = self.repository(repository).join("_deleted").join(digest.algorithm().name());
         self.write_durable(&tombstone.join(digest.hex()), text.as_bytes())?;
         remove_durable(&path)

@@ -4,7 +4,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +15,9 @@ use super::error::{Code, Refusal};
 use super::fsync::{entries, found, remove_durable};
 use super::pages::{self, Page};
 use super::request::Query;
-use super::store::{Store, blocking};
+use super::store::{MAX_LINK_BYTES, Store, blocking};
 use crate::oci::{Digest, Repository, Tag};
+use crate::small_file;
 
 fn path(store: &Store, repository: &Repository, tag: &Tag) -> PathBuf {
     store.repository(repository).join("_tags").join(tag.as_str())
@@ -25,7 +25,8 @@ fn path(store: &Store, repository: &Repository, tag: &Tag) -> PathBuf {
 
 /// The digest a tag points to.
 pub(super) fn read(store: &Store, repository: &Repository, tag: &Tag) -> io::Result<Option<Digest>> {
-    Ok(found(fs::read_to_string(path(store, repository, tag)))?.and_then(|text| text.trim().parse().ok()))
+    let text = found(small_file::read_text(&path(store, repository, tag), MAX_LINK_BYTES))?;
+    Ok(text.and_then(|text| text.trim().parse().ok()))
 }
 
 /// Moves a tag.

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use super::flags::MirrorFlags;
 use crate::cli::Done;
 use crate::cli::output::Output;
+use crate::document;
 use crate::exit::Exit;
 use crate::node::hosts::{FILE_NAME, directory};
 use crate::node::render::{RenderedFile, Runtime};
 use crate::report::Failure;
+use crate::small_file;
 
 /// How files begin that this command made.
 const MARK: &str = "# Made by `layercast mirror render`";
@@ -93,10 +95,11 @@ fn left_there(folder: &Path, files: &[RenderedFile]) -> Vec<String> {
 fn write(folder: &Path, file: &RenderedFile) -> Result<PathBuf, Failure> {
     let path = folder.join(file.path.trim_start_matches('/'));
     let is_certificate = path.extension().is_some_and(|extension| extension == "crt");
-    if let Ok(before) = std::fs::read(&path)
-        && before != file.text().as_bytes()
-        && !before.starts_with(MARK.as_bytes())
+    let replaceable = |before: &[u8]| before == file.text().as_bytes() || before.starts_with(MARK.as_bytes());
+    // A file that is not read whole is not known to be one of layercast's.
+    if path.exists()
         && !is_certificate
+        && !small_file::read(&path, document::MAX_BYTES).is_ok_and(|before| replaceable(&before))
     {
         let hint = "merge the two by hand (without --output the new one is printed), or name another folder";
         return Err(Failure::usage(format!("{}: was not made by layercast", path.display())).hint(hint));

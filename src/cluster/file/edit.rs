@@ -4,7 +4,7 @@
 //! byte stay. The new text is read again before anything is written, and has to say what the old one said but for the
 //! change. Never touches more than the header.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -12,6 +12,7 @@ use std::{fs, io};
 use super::{ClusterError, FileRequirements, endpoint, header};
 use crate::document::{Entry, Key, Mapping, Node, Position, Scalar, Severity, Style, Value, yaml};
 use crate::error::printable;
+use crate::small_file;
 
 const ENDPOINT: &str = "endpoint";
 
@@ -138,12 +139,17 @@ fn replace(path: &Path, before: &str, after: &str) -> io::Result<()> {
     }
     file.as_file().set_permissions(old.permissions())?;
     file.as_file().sync_all()?;
-    if fs::read(path)? != before.as_bytes() {
+    let now = small_file::read(path, before.len() as u64);
+    if now
+        .as_ref()
+        .map_or_else(|error| error.kind() == ErrorKind::FileTooLarge, |now| now != before.as_bytes())
+    {
         return Err(io::Error::other("somebody else changed it just now; try again"));
     }
+    now?;
     file.persist(path)?;
     fs::File::open(folder)?.sync_all()?;
-    if fs::read(path)? == after.as_bytes() {
+    if small_file::read(path, after.len() as u64)? == after.as_bytes() {
         Ok(())
     } else {
         Err(io::Error::other("it does not hold what was written into it"))

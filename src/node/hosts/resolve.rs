@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::{Capability, HostSettings, HostsFile, Version, go};
+use crate::loopback;
 
 /// One host that containerd asks.
 #[derive(Debug, Clone)]
@@ -148,10 +149,10 @@ fn loopback(upstream: &str) -> (&'static str, bool) {
     }
 }
 
-/// Whether `host` or `host:port` is the node itself, where TLS protects nothing.
+/// Whether `host` or `host:port` is the node itself for containerd, which asks for the name `localhost` alone.
 pub(crate) fn is_loopback(authority: &str) -> bool {
     let host = split_port(authority).0.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost" || host.parse().is_ok_and(loopback::is_loopback)
 }
 
 /// The host, and the port where one is written.

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 /// What a session has, as a `Range` header of an upload says it: `0-<last>`, with or without a unit. None where it says
 /// something else.
-pub(super) fn reported_bytes(range: Option<&str>) -> Option<u64> {
+pub(in crate::registry) fn reported_bytes(range: Option<&str>) -> Option<u64> {
     let Some(text) = range.map(str::trim).filter(|text| !text.is_empty()) else { return Some(0) };
     let text = text.strip_prefix("bytes").map_or(text, |text| text.trim_start_matches(['=', ' ']));
     match text.strip_prefix("0-")? {
@@ -21,7 +21,11 @@ pub(super) fn reported_bytes(range: Option<&str>) -> Option<u64> {
 
 /// The byte at which an upload goes on whose registry has acknowledged the first of `window` and was sent up to its last. None
 /// where it must begin anew. `refused` is the byte at which it has just refused to go on.
-pub(super) fn offset(window: &RangeInclusive<u64>, reported: u64, refused: Option<u64>) -> Option<u64> {
+pub(in crate::registry) fn offset(
+    window: &RangeInclusive<u64>,
+    reported: u64,
+    refused: Option<u64>,
+) -> Option<u64> {
     let (acknowledged, sent) = (*window.start(), *window.end());
     // Quay counts one byte too many.
     if reported == acknowledged + 1 && refused != Some(acknowledged) {

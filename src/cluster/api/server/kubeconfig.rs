@@ -11,6 +11,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::ApiFailure;
 use super::causes::causes;
+use crate::small_file;
+
+/// A token has a few KiB.
+const MAX_TOKEN_BYTES: u64 = 1 << 20;
 
 /// How a kubeconfig logs in, as far as errors tell of it.
 #[derive(Debug)]
@@ -130,7 +134,7 @@ fn cannot_read(kubeconfig: &Path, field: &str, named: &str, error: &std::io::Err
 /// token in it is replaced.
 fn trim_token(kubeconfig: &Path, user: &mut AuthInfo) -> Result<(), ApiFailure> {
     let Some(file) = user.token_file.as_deref().filter(|_| user.token.is_none()) else { return Ok(()) };
-    let text = std::fs::read_to_string(file).map(SecretString::from);
+    let text = small_file::read_text(Path::new(file), MAX_TOKEN_BYTES).map(SecretString::from);
     let text = text.map_err(|error| cannot_read(kubeconfig, "tokenFile", file, &error))?;
     let token = text.expose_secret().trim();
     if token.len() != text.expose_secret().len() {
