@@ -1,6 +1,6 @@
 //! A volume becomes a [`Catalog`]: which images are in the bundle, and where their bytes lie.
 //!
-//! What flavour a bundle is of comes from its bytes, never from its name: an OCI layout, a docker-archive, both in one,
+//! The flavour of a bundle is detected from the content, never from the file name: an OCI layout, a docker-archive, both in one,
 //! imgpkg's tar, a registry's storage, skopeo's `dir:`, the trees of `oc`, archives inside archives, and directories of
 //! any of these. Nothing is ever unpacked to a path, and layers are not read: what is read are tar headers, indexes,
 //! manifests, configurations and the first block of files that may be archives.

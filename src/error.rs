@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::exit::Exit;
-
 /// The class of what is wrong with a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Fault {
@@ -74,17 +72,6 @@ impl Fault {
     /// Whether a later run over the same bytes may end otherwise: the machine, its settings or the moment have a part in it.
     pub(crate) const fn may_pass(self) -> bool {
         matches!(self, Self::Io | Self::NoSpace | Self::Cancelled | Self::Changed | Self::LimitExceeded)
-    }
-
-    /// The exit code of a command that failed for this reason alone.
-    pub(crate) const fn exit(self) -> Exit {
-        match self {
-            Self::Io | Self::NoSpace => Exit::Internal,
-            Self::Cancelled => Exit::Interrupted,
-            Self::DigestLost | Self::PartialIndex | Self::BaseMissing => Exit::Incomplete,
-            Self::Conflict | Self::NoName | Self::BadReference => Exit::Usage,
-            _ => Exit::Bundle,
-        }
     }
 }
 
@@ -221,7 +208,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_no_damage() {
         let error = BundleError::io("writing", &io::ErrorKind::StorageFull.into());
-        assert_eq!((error.fault(), error.fault().exit()), (Fault::NoSpace, Exit::Internal));
+        assert_eq!(error.fault(), Fault::NoSpace);
         assert_eq!(BundleError::io("reading", &io::ErrorKind::NotFound.into()).fault(), Fault::Io);
         let too_large = io::Error::from_raw_os_error(rustix::io::Errno::FBIG.raw_os_error());
         assert_eq!(BundleError::io("writing", &too_large).fault(), Fault::NoSpace);

@@ -1,7 +1,7 @@
 //! The words of the OCI specifications: digests, references, media types, and a view on manifests.
 //!
 //! Bytes of manifests are the truth and are what is sent; the types here only look at them. They are our own and small,
-//! because a bundle comes from strangers: a wrong digest, a wrong size and broken JSON are told apart, `null` lists that
+//! because a bundle comes from strangers: a wrong digest, a wrong size and broken JSON are different errors, `null` lists that
 //! real tools write are read as empty, and nothing is ever written back from a view.
 
 pub(crate) mod digest;

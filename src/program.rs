@@ -108,7 +108,7 @@ pub(crate) fn stop_all() {
 /// When the run for whose sake programs are asked must be over.
 static DEADLINE: OnceLock<Instant> = OnceLock::new();
 
-/// From now on no answer is waited for beyond this time, and some grace.
+/// From now on programs have this time, and some grace, to answer.
 pub(crate) fn answer_by(ends: Instant) {
     let _ = DEADLINE.set(ends + DEADLINE_GRACE);
 }

@@ -52,7 +52,7 @@ impl Rate {
     const LEAST_BYTES: u64 = 1000;
     const MOST_BYTES: u64 = 1_000_000_000_000;
 
-    /// How long so many bytes take.
+    /// How long this number of bytes takes.
     pub(crate) fn time_for(self, bytes: u64) -> Duration {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.0.max(1));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -43,7 +43,7 @@ pub(crate) const fn padded(len: u64) -> u64 {
 }
 
 impl BlobTable {
-    /// The table of blobs that follow so many members.
+    /// The table of blobs that follow this number of members.
     pub(crate) const fn new(head_members: usize, blobs: Vec<(Digest, u64, u64)>) -> Self {
         Self { version: VERSION, head_members, blobs }
     }

@@ -1,6 +1,6 @@
 //! What a file's name says of its content.
 //!
-//! Formats come from bytes alone. A name only tells which bytes should have been an archive: an empty `x.tar.xz`, or an
+//! Formats are detected from the content alone. A name only says which content should have been an archive: an empty `x.tar.xz`, or an
 //! error page under that name, stands for images that did not arrive.
 
 use crate::archive::tree::base_name;

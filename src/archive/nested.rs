@@ -123,7 +123,7 @@ impl Nested<'_> {
         Ok(FileContent::Unreadable(LeftOut::unreadable(file.path, what, why)))
     }
 
-    /// What was found in an archive, with its path wherever something is said of it.
+    /// What was found in an archive. Messages about it name its path.
     fn told_by_path(&self, mut inner: Catalog, path: &str) -> Catalog {
         for broken in &mut inner.broken {
             broken.error = broken.error.clone().at(path);
@@ -230,7 +230,7 @@ impl Nested<'_> {
 }
 
 /// A plain tar that passes in the walk over the outermost one, and has images in it. Its bytes are at hand now and may
-/// be far away later. Whatever is wrong with it is told when it is looked into again, at its turn.
+/// be far away later. An error in it is reported when its turn comes and it is read again.
 ///
 /// Not for what an outer image may be made of: by then it is not known yet which files are layers, so files that are
 /// called as layers are, and all that comes after the description of an image, wait for their turn.

@@ -27,7 +27,7 @@ pub(super) struct IndexSubstitute {
     pub(super) index: PartialIndex,
 }
 
-/// What an index comes to, platform by platform.
+/// The platforms of an index: those that are whole, and those that are missing.
 #[derive(Default)]
 struct Platforms {
     whole: Vec<(Descriptor, Value)>,

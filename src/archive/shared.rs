@@ -1,4 +1,4 @@
-//! What has several owners, for `#[serde(with)]`: written down for each of them.
+//! Serialises an `Arc` as what it holds, once for each owner, for `#[serde(with)]`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What bytes seem to be: to look into archives, and to tell a person what they gave us instead of a bundle.
+//! Detects the format of content by its first bytes: to read archives inside archives, and to name what was given in place of a bundle.
 
 use bytes::Bytes;
 

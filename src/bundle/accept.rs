@@ -1,4 +1,4 @@
-//! What the user knows of a bundle and accepts.
+//! Faults of a bundle that the user accepts.
 
 use crate::archive::{LeftOut, LeftOutClass};
 use crate::exit::Exit;

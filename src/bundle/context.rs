@@ -158,7 +158,7 @@ impl Opener {
         }
     }
 
-    /// What compressing layers has come to so far.
+    /// The totals of compressing layers so far.
     pub(crate) fn compressed(&self) -> Compressed {
         Compressed { cpu_seconds: self.cpu.compress.total().as_secs_f64() }
     }

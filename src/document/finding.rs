@@ -122,7 +122,7 @@ impl Findings {
         self.add(Severity::Warning, rule, at, words);
     }
 
-    /// A warning about what several inherit, who each find it: it is said once.
+    /// A warning about a key that several sections inherit: it is reported once.
     pub(crate) fn warning_once(&mut self, rule: &'static str, at: Position, words: impl Into<Words>) {
         let is_known = |found: &Finding| {
             found.rule == rule && (found.line, found.column) == (Some(at.line), Some(at.column))

@@ -3,7 +3,7 @@
 //! In: the hosts that the configuration of a node gives for each upstream ([`UpstreamHosts`], from a hosts tree or from the
 //! endpoints of a cluster file), pull credentials, and the names of images with what is expected to be behind them. Out: a
 //! [`PullDecision`] for each name, by tag and by digest. Every host is asked what containerd would ask it, in containerd's
-//! order; a blob is asked for by HEAD, and once only in each repository of a host. It never writes to a registry.
+//! order; it asks for a blob by HEAD, once in each repository of a host. It never writes to a registry.
 
 mod asker;
 mod decision;

@@ -62,7 +62,7 @@ pub(crate) struct HostsFile {
     pub hosts: Vec<(String, HostSettings)>,
 }
 
-/// What is said about one host.
+/// The settings of one host.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HostSettings {
     /// What it may be asked for; all that containerd knows if empty.

@@ -9,13 +9,13 @@ const ALIKE: f64 = 0.5;
 /// How much less alike than the best one others may be.
 const NEAR_THE_BEST: f64 = 0.2;
 
-/// What is said of a pattern of `--rewrite`, a regular expression that matches `HOST/PATH` whole.
+/// The hint for a pattern of `--rewrite`, a regular expression that matches `HOST/PATH` whole.
 pub(super) fn rewrite(rule: &str, pattern: &str, names: &[String]) -> String {
     let hint = "the pattern must match HOST/PATH whole";
     told(&format!("no image matches --rewrite '{rule}'"), &literals_of_regex(pattern), names, hint)
 }
 
-/// What is said of a glob of `--include` or `--exclude`, which matches the whole name.
+/// The hint for a glob of `--include` or `--exclude`, which matches the whole name.
 pub(super) fn glob(flag: &str, pattern: &str, names: &[String]) -> String {
     let literals = pattern.split(['*', '?', '[', '{', ']', '}']).map(str::to_owned).collect::<Vec<_>>();
     let hint = "the pattern must match the whole name, host and tag included";

@@ -36,7 +36,7 @@ pub enum Access {
     PullPush,
 }
 
-/// What a token must allow, in the order in which it is asked for: some servers heed the first only.
+/// The rights that a token must have, in the order of the request: some servers read only the first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Scopes(Vec<String>);
 

@@ -81,7 +81,7 @@ impl BandwidthLimits {
 }
 
 impl Passage {
-    /// How much of so many bytes passes at once.
+    /// How many of these bytes pass at once.
     pub(super) fn slice(&self, bytes: usize) -> usize {
         let slices = self.limits.0.iter().map(|limiter| limiter.slice_bytes);
         slices.fold(bytes, |bytes, slice| bytes.min(usize::try_from(slice).unwrap_or(usize::MAX)))
@@ -103,7 +103,7 @@ impl Passage {
         Poll::Ready(())
     }
 
-    /// Comes back once so many bytes may pass, slice by slice, with how long that took.
+    /// Waits until this number of bytes may pass, slice by slice. Returns the time that it waited.
     pub(super) async fn pass(&mut self, mut bytes: usize) -> Duration {
         let began = Instant::now();
         while bytes > 0 && !self.limits.0.is_empty() {

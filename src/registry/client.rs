@@ -55,9 +55,9 @@ pub(super) struct ApiRequest<'a> {
 pub(super) enum Want {
     /// Nobody needs it.
     Nothing,
-    /// Its beginning, up to so many bytes.
+    /// Its beginning, up to this number of bytes.
     Beginning(u64),
-    /// Whole, up to so many bytes.
+    /// Whole, up to this number of bytes.
     Whole(u64),
     /// Piece by piece.
     Stream,

@@ -321,7 +321,9 @@ impl OtherHosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::eventually;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::sync::Semaphore;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -391,13 +393,13 @@ mod tests {
         let host = Arc::new(HostState::new(PATIENCE));
         let refused = Cause::Unreachable(String::new());
         host.breaker().failed(&refused, Duration::ZERO);
-        let looks = Arc::new(AtomicU32::new(0));
+        let (looks, back) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
         let wait = || {
-            let (host, looks) = (Arc::clone(&host), Arc::clone(&looks));
+            let (host, looks, back) = (Arc::clone(&host), Arc::clone(&looks), Arc::clone(&back));
             tokio::spawn(async move {
                 let look = || async {
                     looks.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    back.acquire().await.unwrap().forget();
                     host.breaker().is_back(Duration::ZERO);
                     Ok(())
                 };
@@ -405,10 +407,13 @@ mod tests {
             })
         };
         let first = wait();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        eventually("the first one looks", || looks.load(Ordering::Relaxed) == 1).await;
         let others: Vec<_> = (0..40).map(|_| wait()).collect();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // There is one thread, so all of them run until they wait.
+        tokio::task::yield_now().await;
         first.abort();
+        eventually("another one looks", || looks.load(Ordering::Relaxed) == 2).await;
+        back.add_permits(1);
         for other in others {
             other.await.unwrap().unwrap();
         }

@@ -1,7 +1,7 @@
 //! Manifests, tags and referrers
 //! ([distribution-spec](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md)).
 //!
-//! Bytes go in and out as they are; what is asked for by digest is checked against it.
+//! Bytes go in and out as they are; content that is fetched by digest is checked against it.
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName};

@@ -1,4 +1,4 @@
-//! What is remembered of a registry between runs: its quirks, for as long as it is the same server.
+//! Keeps the quirks of a registry between runs, for as long as it is the same server.
 
 use futures_util::future::BoxFuture;
 

@@ -17,7 +17,7 @@ use url::{Host, Url};
 
 use crate::registry::error::{Cause, RegistryError};
 
-/// What a proxy says about a refusal is waited for this long.
+/// How long to wait for the text with which a proxy explains a refusal.
 const ASKED_FOR: Duration = Duration::from_secs(5);
 
 /// The proxies of the environment.

@@ -39,13 +39,13 @@ pub(crate) struct Puller {
 pub(crate) struct Ask<'a> {
     /// The repository by its name upstream. A namespace is in the root.
     pub repository: &'a Repository,
-    /// What is asked for.
+    /// The content or name that the request is about.
     pub wanted: PullQuery<'a>,
     /// The upstream's name, for hosts that are not the upstream (`?ns=`).
     pub namespace: Option<&'a str>,
 }
 
-/// What can be asked for.
+/// What a request can be about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum PullQuery<'a> {
     /// What a tag or digest stands for: HEAD, or GET where that is not taken.
@@ -56,7 +56,7 @@ pub(crate) enum PullQuery<'a> {
     Blob(Digest),
 }
 
-/// A good answer.
+/// The answer of a host that has it.
 #[derive(Debug, Clone)]
 pub(crate) struct PullAnswer {
     /// What the host says the digest is, as it stands in the header.

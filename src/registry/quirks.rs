@@ -1,4 +1,4 @@
-//! What a host was seen to do: plain data, learned from its answers and asked before the next request.
+//! The quirks of a host: plain data, learned from its answers and consulted before the next request.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What may be shown: URLs without what may be a secret in them, and the words of servers without the secrets of the run.
+//! Redacts what is shown: URLs without their secrets, and texts of servers without the secrets of the run.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -270,7 +270,7 @@ impl View {
         is_other.then_some(Self { bytes, at })
     }
 
-    /// Shows this view, and all that follow from it by undoing escapes so many times.
+    /// Shows this view, and the views that up to this number of unescapings give.
     fn each(&self, times: usize, see: &mut impl FnMut(&Self)) {
         see(self);
         if times > 0 {

@@ -1,4 +1,4 @@
-//! When trying again makes sense, and when. The only place that decides it; pure.
+//! The retry policy: which failures are retried, and after which delay. Nothing else decides that. Pure.
 //!
 //! | outcome | verdict |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | 401 | one fresh token, then final (accounts get locked) |
 //! | everything else: 403, 404, 405, 409, 412, 413, 507, TLS, the bundle | final |
 //!
-//! How long a host that is away is waited for is the business of its circuit breaker (`breaker`).
+//! The circuit breaker (`breaker`) decides how long to wait for a host that is away.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::registry::cause::{Cause, ProxyFault};
 
-/// How often a document is asked for that trickles.
+/// How often a document that arrives too slowly is requested.
 const SLOW_DOCUMENT_TRIES: u32 = 2;
 /// How often a request is sent that is answered in another protocol: damage on the way looks like that too.
 const GARBLED_TRIES: u32 = 3;

@@ -1,4 +1,4 @@
-//! Whether the bytes of a blob can be had. A HEAD does not say it: some registries answer it from a database or a cache
+//! Checks that the bytes of a blob can be fetched. A HEAD does not prove it: some registries answer it from a database or a cache
 //! that has outlived the bytes.
 
 use futures_util::StreamExt as _;

@@ -1,8 +1,8 @@
-//! A failure that lasts: whether a host answers alike whatever is asked of it. Pure.
+//! Server errors that last: whether a host fails every request, or only one. Pure.
 //!
 //! A 500 to one request is that request's business: a blob that the storage does not take, a manifest over which a database
 //! stumbles. The same one to five requests in a row, and no other answer in between, is the host's. Then one request at a
-//! time goes out and the others wait for how it fares, for as long as patience allows. Questions and writes are told apart:
+//! time goes out and the others wait for its result, for as long as patience allows. Questions and writes are counted apart:
 //! what has lost its disk may answer from memory for hours.
 
 use std::collections::HashSet;

@@ -203,7 +203,7 @@ pub(super) fn request_head(socket: &mut std::net::TcpStream) -> std::io::Result<
     Ok(head)
 }
 
-/// Hears what is told of retries and to people.
+/// Records the retries and notes that the client reports.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     retries: Mutex<Vec<(String, String, Duration)>>,

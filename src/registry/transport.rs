@@ -322,7 +322,7 @@ impl Transport {
     }
 }
 
-/// How long so many bytes may take.
+/// How long this number of bytes may take.
 fn seconds_for(bytes: u64) -> Duration {
     Duration::from_secs(bytes / LEAST_BYTES_PER_SECOND)
 }

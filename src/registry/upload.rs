@@ -1,4 +1,4 @@
-//! How a blob gets in.
+//! Uploads a blob.
 //!
 //! ```text
 //!            ┌────────── restart: new session, from the first byte ──────────┐
@@ -132,7 +132,7 @@ impl Registry {
                     self.cancel(&upload, session).await;
                     return Err(stopped.error);
                 }
-                // A later run may be let in.
+                // A later run may have the right to push.
                 FailureKind::Auth
                 | FailureKind::Denied
                 | FailureKind::Tls

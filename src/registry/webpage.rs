@@ -1,4 +1,4 @@
-//! Telling a web page from the answer of a registry, and what a person would read on it. Pure.
+//! Tells a web page from the answer of a registry, and extracts the text that a reader would see. Pure.
 
 use reqwest::header::{HeaderMap, HeaderName};
 

@@ -122,9 +122,7 @@ impl Failure {
 
 impl From<&BundleError> for Failure {
     fn from(error: &BundleError) -> Self {
-        let fault = error.fault();
-        let failure = Self::new(fault.into(), error.to_string()).exit(fault.exit());
-        Self { hint: error.hint_text(), ..failure }
+        Self { hint: error.hint_text(), ..Self::new(error.fault().into(), error.to_string()) }
     }
 }
 

@@ -5,7 +5,7 @@
 //! and somebody who opens a thousand silent ones loses those. A new connection keeps its place for a second, because its
 //! request may be on its way: without that, of many new connections each would close the one before it.
 //!
-//! Where every connection has a request, the one whose peer is waited for and was the slowest lately gives way: somebody who
+//! Where every connection has a request, the slowest peer for which the server waits gives way: somebody who
 //! begins a thousand uploads and sends no more of them does not keep others out.
 
 use std::collections::BTreeMap;

@@ -32,7 +32,7 @@ pub(super) const READ_BYTES: usize = 32 << 10;
 /// Bytes of blobs that have arrived and are not written yet, of all uploads together.
 pub(super) const BUFFERED_BYTES: usize = 32 << 20;
 
-/// Idle uploads that are kept. They are counted at the start, at intervals, and after each so many new ones.
+/// Idle uploads that are kept. They are counted at the start, at intervals, and each time this many new ones have come.
 pub(super) const MAX_IDLE_UPLOADS: usize = 10_000;
 pub(super) const UPLOADS_PER_COUNT: usize = 1_000;
 

@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// What a body of pieces of this length, one each so many seconds, comes to: how much came, and whether to the end.
+    /// Sends a body in pieces of this length, one every so many seconds. Returns the bytes that arrived, and whether the body was complete.
     async fn received(pieces: usize, len: usize, seconds: u64) -> (u64, bool) {
         let (send, receive) = mpsc::channel(1);
         tokio::spawn(async move {

@@ -93,7 +93,7 @@ impl Batch {
     }
 }
 
-/// A share of the budget for so many bytes. A batch that is being written gives its own back when it is done.
+/// A share of the budget for this number of bytes. A batch that is being written gives its own back when it is done.
 async fn share(store: &Store, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
     let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
     let share = Arc::clone(&store.buffers).acquire_many_owned(wanted).await;
@@ -225,7 +225,7 @@ impl ReceivedDocument {
     }
 }
 
-/// A document that is too long is read up to so many times the limit.
+/// A document that is too long is read up to this multiple of the limit.
 pub(super) const READ_AND_DROPPED: usize = 4;
 
 /// Receives a document; `None` when it is longer than `limit`. Some bytes past the limit are read and dropped, so that the

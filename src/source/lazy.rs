@@ -1,4 +1,4 @@
-//! A space that is opened when its first byte is wanted: a volume whose decoder would start to work at once.
+//! A space that is opened on its first read: for volumes whose decoder would start at once.
 
 use crate::locks::Mutex;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::error::BundleError;
 
 type OpenFn = dyn Fn() -> Result<Arc<dyn ByteSpace>, BundleError> + Send + Sync;
 
-/// What is said of a range.
+/// What a reader announced about a range.
 #[derive(Debug, Clone, Copy)]
 enum Said {
     Released,

@@ -1,4 +1,4 @@
-//! Something that is opened when it is first wanted.
+//! A value that is opened on first use.
 
 use std::sync::OnceLock;
 

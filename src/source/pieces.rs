@@ -1,7 +1,7 @@
 //! A bundle in pieces: `NAME.part.001`, `NAME.part.002`, … and their sums in `NAME.sha256`.
 //!
 //! In: the path of the first piece. Out: the paths of all of them with their sums, or what is missing. The sums say how many there
-//! are; that the pieces are what they say is for whoever reads them to check.
+//! are; whoever reads the pieces checks them against their sums.
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a certificate says of itself, for messages: whether it may be believed is decided in `trust`.
+//! What a certificate states, for messages. Whether it is trusted is decided in `trust`.
 
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;

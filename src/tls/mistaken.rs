@@ -1,4 +1,4 @@
-//! What a file is that was given for PEM and is not, and how PEM is made of it. Pure.
+//! Recognises a file that was given for PEM and is not, and says how to convert it. Pure.
 
 use super::facts::Facts;
 

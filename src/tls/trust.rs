@@ -33,7 +33,7 @@ pub(crate) enum TrustedBy {
     Anybody,
 }
 
-/// A TLS set-up that trusts as it is told, and shows one of `clients` to a server that asks.
+/// A TLS configuration that trusts these authorities, and shows one of `clients` to a server that asks.
 ///
 /// # Errors
 /// The TLS library refuses the set-up.
@@ -241,7 +241,7 @@ mod tests {
         (certificate.pem(), certificate.der().clone())
     }
 
-    /// What is said of a chain, if these are trusted; nothing if it is taken.
+    /// Why a chain is refused if these are trusted; none where it is accepted.
     fn said(chain: &[&Pem], host: &str, given: &[(&str, &Pem)]) -> Option<String> {
         let given =
             given.iter().map(|(name, it)| Authorities::parse(name, it.0.as_bytes()).unwrap()).collect();

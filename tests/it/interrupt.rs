@@ -1,5 +1,6 @@
 //! Runs that are stopped, politely or not: no tag of an incomplete image, and the next run goes on to the end.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -7,15 +8,22 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::http::tags;
+use crate::support::link::PoorLink;
 use crate::support::registry::Registry;
-use crate::support::{bundle, eventually, folder, judge, layercast, link, push};
+use crate::support::{bundle, eventually, folder, judge, layercast, push};
 
 fn start(source: &Path, target: &str, report: &Path) -> Child {
     let mut command = layercast();
     command
         .args(["push", "images", "--need-credential=false", "--private-registry", target, "--source"])
         .arg(source);
-    command.arg("--report").arg(report).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    let words = File::create(words(report)).unwrap();
+    command.arg("--report").arg(report).stdout(Stdio::null()).stderr(words).spawn().unwrap()
+}
+
+/// What a run that writes this report has said.
+fn words(report: &Path) -> PathBuf {
+    report.with_extension("stderr")
 }
 
 fn signal(child: &Child, name: &str) {
@@ -31,10 +39,10 @@ fn the_first_signal_ends_the_run_well_and_the_next_run_completes_it() {
     let folder = folder();
     let source = sample(folder.path());
     let registry = Registry::docker();
-    let slow = format!("http://127.0.0.1:{}/ns", link::slow(registry.port, 40_000));
+    let slow = PoorLink::new(registry.port, 40_000, &[]);
     let report = folder.path().join("report.json");
-    let mut child = start(&source, &slow, &report);
-    std::thread::sleep(Duration::from_millis(1500));
+    let mut child = start(&source, &format!("{}/ns", slow.url()), &report);
+    eventually("blobs are on their way", || slow.carried() > 20_000);
     signal(&child, "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
@@ -52,11 +60,14 @@ fn the_second_signal_ends_it_at_once() {
     let folder = folder();
     let source = sample(folder.path());
     let registry = Registry::docker();
-    let slow = format!("http://127.0.0.1:{}", link::slow(registry.port, 10_000));
-    let mut child = start(&source, &slow, &folder.path().join("report.json"));
-    std::thread::sleep(Duration::from_secs(1));
+    let slow = PoorLink::new(registry.port, 10_000, &[]);
+    let report = folder.path().join("report.json");
+    let mut child = start(&source, &slow.url(), &report);
+    eventually("it is at work", || slow.carried() > 1000);
     signal(&child, "-TERM");
-    std::thread::sleep(Duration::from_millis(300));
+    eventually("the first signal was heard", || {
+        std::fs::read_to_string(words(&report)).unwrap().contains("stopping: ")
+    });
     let began = std::time::Instant::now();
     signal(&child, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -68,13 +79,14 @@ fn a_killed_run_leaves_nothing_that_the_next_one_cannot_complete() {
     let folder = folder();
     let source = sample(folder.path());
     let registry = Registry::docker();
-    let port = link::slow(registry.port, 400_000);
-    for (number, after_ms) in [40, 120, 250, 500, 900, 1500].into_iter().enumerate() {
+    for (number, after_bytes) in [0, 1, 10_000, 50_000, 150_000, 400_000].into_iter().enumerate() {
         let namespace = format!("ns{number}");
-        let mut child =
-            start(&source, &format!("http://127.0.0.1:{port}/{namespace}"), &folder.path().join("r.json"));
-        std::thread::sleep(Duration::from_millis(after_ms));
-        child.kill().unwrap();
+        let link = PoorLink::new(registry.port, 400_000, &[]);
+        let mut child = start(&source, &format!("{}/{namespace}", link.url()), &folder.path().join("r.json"));
+        eventually("it has come so far, or to its end", || {
+            link.carried() >= after_bytes || child.try_wait().unwrap().is_some()
+        });
+        let _ = child.kill();
         child.wait().unwrap();
         let target = format!("{}/{namespace}", registry.host());
         push(&[

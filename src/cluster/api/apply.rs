@@ -37,7 +37,7 @@ pub(crate) enum Fate {
     Created,
     /// It says so already.
     Unchanged,
-    /// These values change, by the word of the server.
+    /// These values change, according to the trial run.
     Changed(Vec<FieldChange>),
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct PlannedClusterChange {
     resource: Resource,
     /// The Cluster as it was shown.
     live: Value,
-    /// The Cluster as it will be, by the word of the server.
+    /// The Cluster as it will be, according to the trial run.
     after: Value,
     /// What changes in the Cluster's spec.
     pub changes: Vec<FieldChange>,
@@ -195,7 +195,7 @@ fn named(wanted: &DesiredState) -> String {
     format!("Cluster {}/{}", wanted.namespace, wanted.name)
 }
 
-/// The Cluster as it is; a 404 is told apart.
+/// The Cluster as it is; a 404 has an error of its own.
 async fn read(server: &ApiServer, resource: &Resource, wanted: &DesiredState) -> Result<Value, ApiFailure> {
     let DesiredState { name, namespace, .. } = wanted;
     let found = server.may(request::get(resource.object(namespace, name)), &named(wanted)).await?;

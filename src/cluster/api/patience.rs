@@ -9,7 +9,7 @@ const PAUSES: [Duration; 4] =
 /// No try begins later than this after the first one, whatever the server asks for.
 const IN_ALL: Duration = Duration::from_secs(20);
 
-/// How long to wait after so many `tries`, of which the first began `elapsed` ago; `None` gives up. A server may ask for a
+/// How long to wait after this number of `tries`, of which the first began `elapsed` ago; `None` gives up. A server may ask for a
 /// longer pause.
 pub(super) fn pause(tries: usize, elapsed: Duration, asked_for: Option<Duration>) -> Option<Duration> {
     let own = *PAUSES.get(tries.checked_sub(1)?)?;

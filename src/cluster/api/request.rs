@@ -127,7 +127,7 @@ pub(super) fn root(api_version: &str) -> String {
     }
 }
 
-/// Where it is said which versions a group has.
+/// The path that lists the versions of a group.
 pub(super) fn group(name: &str) -> String {
     format!("/apis/{}", encode(name))
 }

@@ -90,7 +90,7 @@ impl ApiServer {
         Ok((value, answer.date.unwrap_or_else(clock::timestamp)))
     }
 
-    /// Has the server try an object and keep nothing. With `force` fields of others are taken over, and it is told whose.
+    /// Has the server try an object and keep nothing. With `force` fields of others are taken over, and the result names their owners.
     pub(super) async fn attempt(
         &self,
         path: &str,
@@ -140,7 +140,7 @@ impl ApiServer {
         Err(ApiFailure::NoKind { kind: kind.to_owned(), api_version: api_version.to_owned(), served })
     }
 
-    /// Whether a namespace is there. Who may not ask is told that it is: the next answer will say more.
+    /// Whether a namespace is there. Without the right to ask, the answer is yes: the next request will show more.
     pub(super) async fn has_namespace(&self, name: &str) -> Result<bool, ApiFailure> {
         let request = request::get(Resource::namespaces().object("", name));
         Ok(!matches!(self.ask(request).await?, Err(ApiRefusal::Missing(_))))

@@ -1,6 +1,6 @@
 //! What an API server means by its answers: JSON objects, and where it did not do what was asked the `Status` object
 //! ([API conventions](https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#response-status-kind)).
-//! What else may answer at its address (a proxy, a portal, another web server) is told apart. Pure.
+//! What else may answer at its address (a proxy, a portal, another web server) is recognised. Pure.
 
 use std::time::Duration;
 

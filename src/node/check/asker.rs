@@ -1,4 +1,4 @@
-//! Puts questions to the hosts of one upstream, each question once, and remembers the answers.
+//! Asks the hosts of one upstream, each question once, and remembers the answers.
 
 use crate::locks::Mutex;
 use std::collections::HashMap;
@@ -167,7 +167,7 @@ impl Line {
     }
 }
 
-/// An error that is the same for every request is told without the request that met it first.
+/// An error that every request meets is reported without the request that met it first.
 fn without_call(text: &str) -> &str {
     text.split_once(": no ").map_or(text, |(call, _)| text[call.len() + 2..].trim_start())
 }

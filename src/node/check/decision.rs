@@ -1,4 +1,4 @@
-//! From how each question ended to what that means for an image. Pure.
+//! Decides from the answers of all hosts what a node would do with an image. Pure.
 
 use serde::{Deserialize, Serialize};
 

@@ -59,7 +59,7 @@ type FindingKey = (PathBuf, Option<usize>, String);
 /// A finding, and the versions for which it holds.
 type VersionedFinding = (Finding, Vec<Version>);
 
-/// Joins what was found for each version. What only some of them do is told with their names, and is an error only where each
+/// Joins what was found for each version. A finding that holds for some versions names them, and is an error only where each
 /// of the others does something else wrong.
 pub(super) fn join(found: Vec<(Version, Vec<Finding>)>) -> Vec<Finding> {
     let all: Vec<Version> = found.iter().map(|(version, _)| *version).collect();
@@ -91,7 +91,7 @@ pub(super) fn join(found: Vec<(Version, Vec<Finding>)>) -> Vec<Finding> {
     told.filter_map(|(finding, versions)| limited(finding, &versions, &all, &right)).collect()
 }
 
-/// Different versions may have different words for one mistake at one place: those of most versions are told, and where all
+/// Different versions may have different words for one mistake at one place: those of most versions are used, and where all
 /// do something wrong, those of the others too.
 fn one_for_each(mut found: Vec<VersionedFinding>, all: &[Version], all_wrong: bool) -> Vec<VersionedFinding> {
     found.sort_by_key(|(_, versions)| std::cmp::Reverse(versions.len()));
@@ -117,7 +117,7 @@ fn limited(finding: Finding, versions: &[Version], all: &[Version], right: &[Ver
     let is_certain = right.iter().all(|version| *version >= Version::MIGRATES_FILES)
         && (right.is_empty() || versions.iter().any(is_one));
     if !is_certain {
-        // What a later patch has mended is told to those who name the version.
+        // A fault that a later patch has fixed is reported to users who name the version.
         if versions == [Version::DEFAULT_FOLDERS] {
             return None;
         }

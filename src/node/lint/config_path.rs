@@ -101,7 +101,7 @@ impl Check<'_> {
         let registry = &self.effective.registry;
         let tree = self.trees.first().copied();
         if let Some(at) = self.effective.disabled {
-            // Docker's package switches it off. Alone, that is as it should be; with registries, it is told of with them.
+            // Docker's package switches it off. Alone that is right; beside registries, their finding mentions it.
             if let Some(tree) = tree.filter(|tree| registry.table.is_empty() && !is_docker(tree)) {
                 let words = [
                     format!(

@@ -20,7 +20,7 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
     let version = options.containerd.unwrap_or(Version::NEWEST);
     let (file, faults) = HostsFile::parse_all(&source.text, version);
     let document = toml::read(&source.text).ok();
-    // What is misplaced among the headers is told as that.
+    // A key that is misplaced among the headers has a finding of its own.
     let is_cause =
         |fault: &&Ignored| document.as_ref().is_none_or(|document| !keys::is_swallowed(document, fault.at));
     for fault in faults.iter().filter(is_cause) {
@@ -37,7 +37,7 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
     }
     let Some(document) = document else { return };
     keys::check(findings, &document, options);
-    // Of a file that does not count, what it says is told where it stands; what would come of it is nothing.
+    // A file that containerd ignores has findings about its syntax; it has no effects to report.
     let counts = faults.is_empty();
     if counts {
         keys::not_tables(findings, &document, &file, version);
@@ -56,7 +56,7 @@ pub(super) fn check(findings: &mut FileFindings<'_>, options: &LintOptions, file
                 garbled |= host.origin == HostOrigin::Server;
                 continue;
             }
-            // A value that is neither true nor false is told of as that.
+            // A value that is neither true nor false has a finding of its own.
             let is_unread = node.get("override_path").is_some_and(|value| value.text().is_some());
             path::check(findings, at, url, host, settings.override_path || is_unread);
             // What images call by a name of this machine is a registry beside it, as kind's script sets one up.

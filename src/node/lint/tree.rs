@@ -48,7 +48,7 @@ pub(super) fn find<'a>(sources: &'a [NodeFile], sets: &ConfigSets, files: &dyn N
         for path in set.config_paths() {
             let folders = path.split(':').filter(|folder| folder.starts_with('/'));
             let found = folders.flat_map(|folder| files.matching(&set.files[0].path, folder));
-            // What names the folder of one registry is told of by itself, with the tree that it is in.
+            // A setting that names the folder of one registry has a finding of its own, with its tree.
             let is_of_one = |path: &Path| {
                 path.parent().is_some_and(|parent| parent.ends_with(CERTS_D))
                     && files.entries(path).iter().any(|entry| entry.name == FILE_NAME)

@@ -221,7 +221,7 @@ fn parse_upstream(text: &str, base: Option<&Repository>) -> Result<MirroredRegis
         return Err(RenderRefusal::new(format!("upstream {text:?}"), "more than one name", hint));
     }
     let form = "write it as it stands in names of images: gcr.io, registry.example:5000";
-    // What no name of an image can begin with is asked for by nobody.
+    // No image has a name that begins with this, so nobody asks for it.
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c);
     if !host.chars().all(is_name) {
         return Err(bad("not the name of a registry", form));

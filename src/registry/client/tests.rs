@@ -34,7 +34,8 @@ async fn the_pause_that_a_registry_asks_for_is_kept_by_everybody() {
     let registry = connect(&here, patient()).await.unwrap();
     let start = Instant::now();
     let other = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        eventually("the pause is known", || registry.host().pause_left(clock::Instant::now()).is_some())
+            .await;
         registry.head_manifest(&repository(), "other").await.unwrap();
         start.elapsed()
     };
@@ -107,7 +108,7 @@ async fn an_outage_shorter_than_patience_loses_nothing_and_one_looks_for_its_end
             })
         });
         let many: Vec<_> = many.collect();
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("it is found to be away", || !told.retries().is_empty()).await;
         let (_, log, _serving) = registry_at(&here, |seen, _| closing(seen)).await;
         for one in many {
             one.await.unwrap().unwrap();
@@ -131,7 +132,7 @@ async fn a_connection_that_still_stands_does_not_pass_for_a_host_that_is_back() 
         tokio::spawn(async move { registry.head_manifest(&repository(), &n.to_string()).await })
     });
     let many: Vec<_> = many.collect();
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    eventually("it is found to be away", || registry.host().breaker().is_open().ok() == Some(true)).await;
     let (_, _, _serving) = registry_at(&here, |_, _| answer(200, &[], "")).await;
     for one in many {
         one.await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Uploads that broke off in an earlier run: the ledger says where they stand, and the registry confirms it.
+//! Uploads that broke off in an earlier run: the ledger has their offsets, and the registry confirms them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What outlives a run of its uploads: the sessions that a mirror may still have.
+//! The upload sessions that outlive a run, because a mirror may still have them.
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;

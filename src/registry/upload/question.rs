@@ -23,7 +23,7 @@ const STATE_PARAMETER: &str = "_state";
 /// What a registry says of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SessionStatus {
-    /// It has so many bytes of it.
+    /// It has this number of bytes.
     Has(u64),
     /// It has no such session, or never tells.
     Lost,

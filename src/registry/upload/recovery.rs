@@ -1,4 +1,4 @@
-//! What becomes of an upload that stopped: it goes on where it is, begins anew, or is given up. What the failure says of the
+//! Decides about an upload that stopped: it resumes, starts again, or fails. What the failure says of the
 //! mirror is remembered here.
 
 use super::next::NextRequest;

@@ -141,7 +141,7 @@ impl UploadSession {
         }
     }
 
-    /// The registry has so many bytes, and no others. The next request goes elsewhere, if it says so: registries keep the state
+    /// The registry has the first bytes, this many, and no others. The next request goes elsewhere, if it says so: registries keep the state
     /// of a session in its location.
     pub(super) fn stands_at(&mut self, bytes: u64, location: Option<&Url>) {
         if let Some(state) = &mut self.state {

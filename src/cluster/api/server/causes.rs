@@ -1,4 +1,4 @@
-//! The errors that an error was made of.
+//! The chain of sources of an error.
 
 pub(super) fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),

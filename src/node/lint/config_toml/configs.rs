@@ -63,7 +63,7 @@ pub(super) fn check(
     }
     unknown(findings, config.branches(), &CONFIG_KEYS, "configs.\"HOST\"");
     if let Some(tls) = config.get("tls") {
-        // With config_path, that both stand together is what is told.
+        // Beside config_path, the finding is that both are set.
         if version >= Version::TWO || !has_path {
             check_tls(findings, tls, name, version, files);
         }

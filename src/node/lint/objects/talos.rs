@@ -108,7 +108,7 @@ pub(super) fn document(
     TalosMirror { registry, at, endpoints, skips_fallback }.check(findings, options, files)
 }
 
-/// What Talos is told of the mirrors of one registry.
+/// The mirrors of one registry in a configuration of Talos.
 struct TalosMirror<'a> {
     registry: &'a str,
     at: Position,

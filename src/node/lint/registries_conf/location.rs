@@ -47,7 +47,7 @@ pub(super) fn prefix_form(findings: &mut FileFindings<'_>, prefix: &str, at: Pos
     }
 }
 
-/// Who is asked for what the mirrors lack, where nobody but them may be.
+/// The registry that is asked for what the mirrors lack, where only the mirrors may be asked.
 pub(super) fn asks_upstream(findings: &mut FileFindings<'_>, registry: &RegistryTable<'_>) {
     let host = |name: &str| url::parts(name).authority.to_owned();
     let is_upstream = host(registry.location) == host(registry.prefix) || registry.location.is_empty();

@@ -27,7 +27,7 @@ fn check_one(findings: &mut FileFindings<'_>, registry: &RegistryTable<'_>) {
     let node = registry.node;
     keys(findings, node, &KEYS, "[[registry]]");
     let prefix = node.get("prefix").and_then(Node::text).unwrap_or_default();
-    // A value of another type is told of as that.
+    // A value of another type has a finding of its own.
     let is_typed = |key: &str| node.get(key).is_none_or(|value| value.text().is_some());
     if !is_typed("location") || !is_typed("prefix") {
     } else if registry.location.is_empty() && registry.prefix.is_empty() {

@@ -15,7 +15,7 @@ impl<'a> RegistryTable<'a> {
     pub(super) fn of(node: &'a Node) -> Self {
         let text = |key: &str| node.get(key).and_then(Node::text).unwrap_or_default().trim_end_matches('/');
         let (prefix, location) = (text("prefix"), text("location"));
-        // A list of anything else is told of as that.
+        // A list of anything else has a finding of its own.
         let mirrors = node.get("mirror").filter(|list| Type::Tables.takes(list));
         let mirrors = mirrors.map(Node::items).unwrap_or_default();
         Self { node, prefix: if prefix.is_empty() { location } else { prefix }, location, mirrors }

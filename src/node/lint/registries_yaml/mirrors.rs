@@ -6,7 +6,7 @@ use super::{YamlMirror, rewrite, shape, table, unknown, wrong_type};
 use crate::document::{Entry, Key, Node, Position, yaml};
 use crate::node::lint::{FileFindings, FileKind, LintOptions, NodeFiles, config_toml, url};
 
-/// Tells who is asked for what.
+/// Which host is asked for which registry.
 pub(super) fn check<'a>(
     findings: &mut FileFindings<'_>,
     document: &'a Node,
