@@ -11,12 +11,14 @@
 mod finding;
 pub(crate) mod json;
 mod node;
+mod quoted;
 mod suggestion;
 pub(crate) mod toml;
 pub(crate) mod yaml;
 
 pub(crate) use finding::{Finding, Findings, Severity};
 pub(crate) use node::{Entry, Key, Mapping, Meaning, Node, ParseError, Position, Scalar, Style, Value};
+pub(crate) use quoted::Quoted;
 pub(crate) use suggestion::nearest;
 
 /// A configuration file may have this many bytes; real ones have some kilobytes.

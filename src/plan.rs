@@ -41,7 +41,7 @@ pub struct Rules {
 /// Which of two different images gets a name that both claim.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnConflict {
-    /// Neither: nothing is sent.
+    /// Neither: send nothing.
     #[default]
     Refuse,
     /// The first in the bundle.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::image::{
-    Attachment, AttachmentKind, Content, Image, ImageName, PartialIndex, Stored, Unpacked, UnpackedLayer,
+pub(crate) use self::image::{
+    Attachment, AttachmentKind, ContentKey, PartialIndex, Stored, Unit, Unpacked, UnpackedLayer,
 };
-pub(crate) use self::image::{ContentKey, Unit};
+pub use self::image::{Content, Image, ImageName};
 use crate::archive::leftovers::{LeftOut, nothing_in};
 use crate::error::BundleError;
 use crate::oci::{Digest, Manifest};

@@ -41,7 +41,6 @@ use secrecy::SecretString;
 pub(crate) use parse::Ignored;
 pub(crate) use resolve::{Host, HostOrigin, is_loopback, split_port};
 pub(crate) use version::Version;
-pub(crate) use write::Quoted;
 
 /// Why Go does not take a text for a URL.
 pub(crate) fn url_fault(text: &str) -> Option<String> {

@@ -5,28 +5,7 @@ use std::fmt::{self, Write as _};
 use secrecy::ExposeSecret;
 
 use super::{HostSettings, HostsFile};
-
-/// A TOML string in double quotes, by <https://toml.io/en/v1.0.0#string>: readable by every version of go-toml.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        for c in self.0.chars() {
-            match c {
-                '"' => f.write_str("\\\"")?,
-                '\\' => f.write_str("\\\\")?,
-                '\n' => f.write_str("\\n")?,
-                '\t' => f.write_str("\\t")?,
-                '\r' => f.write_str("\\r")?,
-                c if c.is_control() => write!(f, "\\u{:04X}", u32::from(c))?,
-                c => f.write_char(c)?,
-            }
-        }
-        f.write_char('"')
-    }
-}
+use crate::document::Quoted;
 
 /// A list of strings; a single one stands without brackets if `bare`.
 pub(crate) struct List<'a, T> {

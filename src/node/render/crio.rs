@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
-use crate::node::hosts::Quoted;
+use crate::document::Quoted;
 
 #[allow(clippy::unnecessary_wraps)] // all renderers look alike
 pub(super) fn render(mirror: &NodeMirror, is_crio: bool) -> Result<Rendered, RenderRefusal> {

@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::text::{Yaml, block};
+use super::text::block;
 use super::{NodeMirror, Options, RenderRefusal, Rendered, RenderedFile, containerd};
+use crate::document::Quoted;
 
 /// The name of everything it makes.
 const NAME: &str = "layercast-mirror";
@@ -18,7 +19,7 @@ const SCRIPT: &str = include_str!("install.sh");
 
 pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, RenderRefusal> {
     let tree = containerd::tree(mirror, options)?;
-    let namespace = Yaml(&options.cluster_namespace).to_string();
+    let namespace = Quoted(&options.cluster_namespace).to_string();
     // A key of a Secret has no slashes and no colons, so the paths stand in a list of their own. In reverse: the
     // authorities are there before the file that names them.
     let mut index = String::new();
@@ -26,7 +27,7 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
     let ordered = tree.iter().rev().enumerate();
     for (number, file) in ordered {
         let _ = writeln!(index, "f{number} {:04o} {}", file.mode, file.path);
-        let _ = writeln!(data, "  f{number}: {}", Yaml(file.text()));
+        let _ = writeln!(data, "  f{number}: {}", Quoted(file.text()));
     }
     let _ = write!(data, "  index: {}", block(&index, 4));
     let _ = write!(data, "  install.sh: {}", block(SCRIPT, 4));
@@ -127,7 +128,7 @@ spec:
             sizeLimit: 1Mi
 ",
         head = mirror.head(),
-        image = Yaml(&options.installer_image),
+        image = Quoted(&options.installer_image),
         root = containerd::ROOT,
     );
     let mut notes = containerd::notes(mirror, options);

@@ -4,8 +4,9 @@
 
 use std::fmt::Write as _;
 
-use super::text::{Yaml, block};
+use super::text::block;
 use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
+use crate::document::Quoted;
 
 pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
     let refuse = |why: &str, hint: &str| RenderRefusal::new("eks-anywhere", why, hint);
@@ -28,7 +29,7 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
         "{}apiVersion: anywhere.eks.amazonaws.com/v1alpha1\nkind: Cluster\nspec:\n  registryMirrorConfiguration:\n    \
          endpoint: {}\n    port: \"{port}\"\n",
         mirror.head(),
-        Yaml(host)
+        Quoted(host)
     );
     if mirror.upstreams().iter().any(|upstream| upstream.namespace.is_some()) {
         text.push_str("    ociNamespaces:\n");
@@ -37,8 +38,8 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
             let _ = write!(
                 text,
                 "      - registry: {}\n        namespace: {}\n",
-                Yaml(&upstream.host),
-                Yaml(&namespace)
+                Quoted(&upstream.host),
+                Quoted(&namespace)
             );
         }
     }

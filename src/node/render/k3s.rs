@@ -6,35 +6,39 @@ use std::fmt::Write as _;
 
 use secrecy::ExposeSecret as _;
 
-use super::text::Yaml;
 use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
+use crate::document::Quoted;
 
 #[allow(clippy::unnecessary_wraps)] // all renderers look alike
 pub(super) fn render(mirror: &NodeMirror, product: &str) -> Result<Rendered, RenderRefusal> {
     let folder = format!("/etc/rancher/{product}");
     let mut text = format!("{}mirrors:\n", mirror.head());
     for upstream in mirror.upstreams() {
-        let _ =
-            write!(text, "  {}:\n    endpoint:\n      - {}\n", Yaml(&upstream.host), Yaml(&mirror.base()));
+        let _ = write!(
+            text,
+            "  {}:\n    endpoint:\n      - {}\n",
+            Quoted(&upstream.host),
+            Quoted(&mirror.base())
+        );
         if let Some(namespace) = &upstream.namespace {
-            let _ = write!(text, "    rewrite:\n      \"^(.*)$\": {}\n", Yaml(&format!("{namespace}/$1")));
+            let _ = write!(text, "    rewrite:\n      \"^(.*)$\": {}\n", Quoted(&format!("{namespace}/$1")));
         }
     }
     let mut files = Vec::new();
     if mirror.authorities.is_some() || mirror.credentials.is_some() {
-        let _ = write!(text, "configs:\n  {}:\n", Yaml(&mirror.authority()));
+        let _ = write!(text, "configs:\n  {}:\n", Quoted(&mirror.authority()));
     }
     if let Some(credentials) = &mirror.credentials {
         let _ = write!(
             text,
             "    auth:\n      username: {}\n      password: {}\n",
-            Yaml(&credentials.username),
-            Yaml(credentials.password.expose_secret())
+            Quoted(&credentials.username),
+            Quoted(credentials.password.expose_secret())
         );
     }
     if let Some(authorities) = &mirror.authorities {
         let path = format!("{folder}/layercast-mirror-ca.crt");
-        let _ = write!(text, "    tls:\n      ca_file: {}\n", Yaml(&path));
+        let _ = write!(text, "    tls:\n      ca_file: {}\n", Quoted(&path));
         files.push(RenderedFile::new(path, 0o644, authorities.pem()));
     }
     files.insert(0, RenderedFile::new(format!("{folder}/registries.yaml"), 0o600, text));

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use secrecy::ExposeSecret as _;
 
 use super::{NodeMirror, Options, RenderRefusal, Rendered, RenderedFile};
-use crate::node::hosts::{Quoted, Version, directory};
+use crate::document::Quoted;
+use crate::node::hosts::{Version, directory};
 
 pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, RenderRefusal> {
     if !mirror.fallback {

@@ -4,8 +4,9 @@
 
 use std::fmt::Write as _;
 
-use super::text::{Yaml, block};
+use super::text::block;
 use super::{NodeMirror, RenderRefusal, Rendered, RenderedFile};
+use crate::document::Quoted;
 
 pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
     if mirror.is_plain() {
@@ -28,8 +29,8 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
             let _ = write!(
                 text,
                 "    - source: {}\n      mirrors:\n        - {}\n      mirrorSourcePolicy: {policy}\n",
-                Yaml(&upstream.host),
-                Yaml(&mirror.place(upstream))
+                Quoted(&upstream.host),
+                Quoted(&mirror.place(upstream))
             );
         }
     }
@@ -43,7 +44,7 @@ pub(super) fn render(mirror: &NodeMirror) -> Result<Rendered, RenderRefusal> {
             text,
             "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: layercast-mirror-ca\n  namespace: openshift-config\ndata:\n  \
              {}: {}",
-            Yaml(&key),
+            Quoted(&key),
             block(&authorities.pem(), 4)
         );
         notes.push(

@@ -7,8 +7,8 @@
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, json};
 
-use super::text::Yaml;
 use super::{NodeMirror, Options, RenderRefusal, Rendered, RenderedFile};
+use crate::document::Quoted;
 
 pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered, RenderRefusal> {
     let Some(credentials) = &mirror.credentials else {
@@ -48,8 +48,8 @@ pub(super) fn render(mirror: &NodeMirror, options: &Options) -> Result<Rendered,
         "{}apiVersion: v1\nkind: Secret\nmetadata:\n  name: layercast-mirror-pull\n  namespace: {}\ntype: \
          kubernetes.io/dockerconfigjson\nstringData:\n  .dockerconfigjson: {}\n",
         mirror.head(),
-        Yaml(&options.cluster_namespace),
-        Yaml(&config)
+        Quoted(&options.cluster_namespace),
+        Quoted(&config)
     );
     Ok(Rendered { files: vec![RenderedFile::new("layercast-mirror-pull-secret.yaml", 0o600, text)], notes })
 }

@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use secrecy::ExposeSecret as _;
 
-use super::text::{Yaml, block};
+use super::text::block;
 use super::{NodeMirror, Rendered, RenderedFile};
+use crate::document::Quoted;
 
 fn rendered(mirror: &NodeMirror, text: String) -> Rendered {
     let mode = if mirror.credentials.is_some() { 0o600 } else { 0o644 };
@@ -23,8 +24,8 @@ pub(super) fn documents(mirror: &NodeMirror) -> Rendered {
             text,
             "{}apiVersion: v1alpha1\nkind: RegistryMirrorConfig\nname: {}\nendpoints:\n  - url: {}\n    overridePath: true\n",
             if number == 0 { "" } else { "---\n" },
-            Yaml(&upstream.host),
-            Yaml(&mirror.api(upstream))
+            Quoted(&upstream.host),
+            Quoted(&mirror.api(upstream))
         );
         if !mirror.fallback {
             text.push_str("skipFallback: true\n");
@@ -35,7 +36,7 @@ pub(super) fn documents(mirror: &NodeMirror) -> Rendered {
         let _ = write!(
             text,
             "---\napiVersion: v1alpha1\nkind: RegistryTLSConfig\nname: {}\nca: {}",
-            Yaml(&authority),
+            Quoted(&authority),
             block(&authorities.pem(), 2)
         );
     }
@@ -43,9 +44,9 @@ pub(super) fn documents(mirror: &NodeMirror) -> Rendered {
         let _ = write!(
             text,
             "---\napiVersion: v1alpha1\nkind: RegistryAuthConfig\nname: {}\nusername: {}\npassword: {}\n",
-            Yaml(&authority),
-            Yaml(&credentials.username),
-            Yaml(credentials.password.expose_secret())
+            Quoted(&authority),
+            Quoted(&credentials.username),
+            Quoted(credentials.password.expose_secret())
         );
     }
     rendered(mirror, text)
@@ -57,15 +58,15 @@ pub(super) fn patch(mirror: &NodeMirror) -> Rendered {
         let _ = write!(
             text,
             "      {}:\n        endpoints:\n          - {}\n        overridePath: true\n",
-            Yaml(&upstream.host),
-            Yaml(&mirror.api(upstream))
+            Quoted(&upstream.host),
+            Quoted(&mirror.api(upstream))
         );
         if !mirror.fallback {
             text.push_str("        skipFallback: true\n");
         }
     }
     if mirror.authorities.is_some() || mirror.credentials.is_some() {
-        let _ = write!(text, "    config:\n      {}:\n", Yaml(&mirror.authority()));
+        let _ = write!(text, "    config:\n      {}:\n", Quoted(&mirror.authority()));
     }
     if let Some(authorities) = &mirror.authorities {
         let encoded = base64::engine::general_purpose::STANDARD.encode(authorities.pem());
@@ -75,8 +76,8 @@ pub(super) fn patch(mirror: &NodeMirror) -> Rendered {
         let _ = write!(
             text,
             "        auth:\n          username: {}\n          password: {}\n",
-            Yaml(&credentials.username),
-            Yaml(credentials.password.expose_secret())
+            Quoted(&credentials.username),
+            Quoted(credentials.password.expose_secret())
         );
     }
     rendered(mirror, text)

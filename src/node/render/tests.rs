@@ -179,12 +179,6 @@ fn passwords_are_never_in_a_file_for_everybody() {
 
 proptest! {
     #[test]
-    fn yaml_strings_are_json_too(text in "\\PC{0,20}|.{0,20}") {
-        let quoted = text::Yaml(&text).to_string();
-        prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), text, "{}", quoted);
-    }
-
-    #[test]
     fn nothing_given_makes_it_panic(endpoint in "(https?://)?[a-z0-9.:/\\[\\]@=*-]{0,30}", host in "[a-z0-9.:/\\[\\]@=*_-]{0,20}") {
         if let Ok(mirror) = NodeMirror::new(&endpoint, &[host]) {
             for runtime in Runtime::ALL {
