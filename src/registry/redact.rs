@@ -70,7 +70,7 @@ struct Known {
 }
 
 /// Keeps a secret known until it is dropped.
-pub(super) struct Remembered {
+pub(super) struct LearnedSecret {
     secrets: Arc<SecretWords>,
     number: u64,
 }
@@ -88,8 +88,8 @@ impl SecretWords {
     }
 
     /// Knows a secret for as long as it is good for something.
-    pub(super) fn remember_while(self: &Arc<Self>, secret: &SecretString) -> Remembered {
-        Remembered { number: self.learn(secret), secrets: Arc::clone(self) }
+    pub(super) fn remember_while(self: &Arc<Self>, secret: &SecretString) -> LearnedSecret {
+        LearnedSecret { number: self.learn(secret), secrets: Arc::clone(self) }
     }
 
     fn learn(&self, secret: &SecretString) -> u64 {
@@ -143,7 +143,7 @@ impl SecretWords {
     }
 }
 
-impl Drop for Remembered {
+impl Drop for LearnedSecret {
     fn drop(&mut self) {
         self.secrets.forget(self.number);
     }

@@ -9,7 +9,7 @@ use crate::cli::bundle::{self, CostArgs};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::left_out::AcceptArgs;
 use crate::cli::output::Output;
-use crate::cli::push::LayerCompression;
+use crate::compress::Method;
 use crate::make::Contents;
 use crate::report::Failure;
 
@@ -25,8 +25,8 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     output: WrittenBundleArgs,
     /// How plain layers of docker-archives are compressed: as mirrors got them
-    #[arg(long, value_enum, default_value_t = LayerCompression::Gzip, value_name = "METHOD")]
-    layer_compression: LayerCompression,
+    #[arg(long, value_enum, default_value_t = Method::Gzip, value_name = "METHOD")]
+    layer_compression: Method,
     #[command(flatten)]
     accept: AcceptArgs,
     #[command(flatten)]
@@ -58,6 +58,6 @@ fn read(
     for note in bundle.settle(args.accept.accept(), false)? {
         output.note(&note);
     }
-    let contents = Contents::of(&bundle, opener, args.layer_compression.method(), &interrupt.token)?;
+    let contents = Contents::of(&bundle, opener, args.layer_compression, &interrupt.token)?;
     Ok((bundle, contents))
 }

@@ -4,7 +4,7 @@ use reqwest::header::HeaderValue;
 
 use super::challenge::Bearer;
 use crate::clock::Instant;
-use crate::registry::redact::Remembered;
+use crate::registry::redact::LearnedSecret;
 
 /// The token for some scopes. Its lock is held while one is fetched, so that the others wait for it.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(super) struct Token {
     pub(super) header: HeaderValue,
     pub(super) renew_at: Instant,
     /// That it is not shown to anybody while it is good for something.
-    pub(super) _remembered: Remembered,
+    pub(super) _remembered: LearnedSecret,
 }
 
 impl CachedToken {
