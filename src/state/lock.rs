@@ -87,21 +87,22 @@ impl RunLock {
         names.dedup();
         let began = Instant::now();
         let lock = |mirror| Lockable::new(state_folder, mirror)?.lock(began);
-        Ok(Self { _files: names.into_iter().map(lock).collect::<Result<_, _>>()? })
+        let locked: Vec<Lockable<'_>> = names.into_iter().map(lock).collect::<Result<_, _>>()?;
+        Ok(Self { _files: locked.into_iter().map(Lockable::signed).collect() })
     }
 
     /// Locks each of these mirrors, as far as no other run holds it. Waits as [`RunLock::acquire`] does, once for all.
     pub(crate) fn acquire_each(state_folder: &Path, mirrors: &[String]) -> Vec<Result<Self, LockError>> {
         let began = Instant::now();
         let lock = |mirror: &String| {
-            let file = Lockable::new(state_folder, mirror.trim_end_matches('/'))?.lock(began)?;
-            Ok(Self { _files: vec![file] })
+            Ok(Self { _files: vec![Self::lock_one(state_folder, mirror, began)?.signed()] })
         };
         mirrors.iter().map(lock).collect()
     }
 
     /// Locks all of these mirrors, and waits for the runs that hold one of them, until `until` at the longest. Holds none while
-    /// it waits: two runs that wait for each other would wait for ever. Says once of each mirror that it waits for it.
+    /// it waits: two runs that wait for each other would wait for ever, and other runs need the mirrors that are free. Says
+    /// once of each mirror that it waits for it.
     ///
     /// [`LockError::Held`] remains of those that another run held to the end.
     pub(crate) fn wait_for_each(
@@ -119,11 +120,32 @@ impl RunLock {
             if told.insert(at) {
                 waits(at, &held);
             }
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return Self::acquire_each(state_folder, mirrors);
+            // Only the lock that is held is asked for again. To take and return the others each time would make them look
+            // held to everybody else.
+            loop {
+                if until.is_some_and(|until| Instant::now() >= until) {
+                    return Self::acquire_each(state_folder, mirrors);
+                }
+                thread::sleep(WAIT_FOR_RUN);
+                if !Self::is_held(state_folder, &mirrors[at]) {
+                    break;
+                }
             }
-            thread::sleep(WAIT_FOR_RUN);
         }
+    }
+
+    /// Whether another run holds this lock.
+    fn is_held(state_folder: &Path, mirror: &str) -> bool {
+        let lock = Lockable::new(state_folder, mirror.trim_end_matches('/'));
+        lock.is_ok_and(|lock| matches!(lock.file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    fn lock_one<'m>(
+        state_folder: &Path,
+        mirror: &'m str,
+        began: Instant,
+    ) -> Result<Lockable<'m>, LockError> {
+        Lockable::new(state_folder, mirror.trim_end_matches('/'))?.lock(began)
     }
 
     /// All locks that can be taken, or none and the first that another run holds. In one order for all runs, so that of two
@@ -134,19 +156,21 @@ impl RunLock {
     ) -> Result<Vec<Result<Self, LockError>>, (usize, LockError)> {
         let mut order: Vec<usize> = (0..mirrors.len()).collect();
         order.sort_by_key(|at| mirrors[*at].to_ascii_lowercase());
+        let began = Instant::now();
         let mut locks = Vec::with_capacity(mirrors.len());
         for at in order {
-            match Self::acquire_each(state_folder, &mirrors[at..=at]).pop() {
-                Some(Err(held @ LockError::Held { .. })) => return Err((at, held)),
-                lock => locks.extend(lock.map(|lock| (at, lock))),
+            match Self::lock_one(state_folder, &mirrors[at], began) {
+                Err(held @ LockError::Held { .. }) => return Err((at, held)),
+                lock => locks.push((at, lock)),
             }
         }
         locks.sort_by_key(|(at, _)| *at);
-        Ok(locks.into_iter().map(|(_, lock)| lock).collect())
+        let signed = |lock: Lockable<'_>| Self { _files: vec![lock.signed()] };
+        Ok(locks.into_iter().map(|(_, lock)| lock.map(signed)).collect())
     }
 }
 
-/// The file of a lock, open and not locked yet.
+/// The file of a lock, open; locked by [`Lockable::lock`].
 struct Lockable<'m> {
     file: File,
     mirror: &'m str,
@@ -166,10 +190,10 @@ impl<'m> Lockable<'m> {
         Ok(Self { file, mirror, folder })
     }
 
-    fn lock(mut self, began: Instant) -> Result<File, LockError> {
+    fn lock(mut self, began: Instant) -> Result<Self, LockError> {
         loop {
             match self.file.try_lock() {
-                Ok(()) => return self.locked(),
+                Ok(()) => return Ok(self),
                 Err(TryLockError::WouldBlock) => {
                     let holder = self.holder();
                     if began.elapsed() < DYING && holder.as_ref().is_none_or(|holder| is_dying(holder.pid)) {
@@ -183,13 +207,13 @@ impl<'m> Lockable<'m> {
         }
     }
 
-    /// For people and for the message of the next run; the lock is the kernel's.
-    fn locked(mut self) -> Result<File, LockError> {
+    /// Writes who holds the lock, for the message of the next run. The lock is the kernel's: on a full disk it stays without
+    /// that line.
+    fn signed(mut self) -> File {
         let holder = format!("{}\n{}\n{}\n", std::process::id(), self.mirror, clock::timestamp());
-        let written = self.file.set_len(0).and_then(|()| self.file.rewind());
-        let written = written.and_then(|()| self.file.write_all(holder.as_bytes()));
-        written.map_err(|error| self.unusable(error))?;
-        Ok(self.file)
+        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
+        let _ = emptied.and_then(|()| self.file.write_all(holder.as_bytes()));
+        self.file
     }
 
     fn holder(&mut self) -> Option<Holder> {

@@ -179,3 +179,46 @@ fn a_folder_that_cannot_be_used_is_told_from_a_lock_that_is_held() {
     let error = RunLock::acquire(file.path(), &names(&["a.example"])).unwrap_err();
     assert!(matches!(error, LockError::Unusable { .. }), "{error}");
 }
+
+#[test]
+fn who_waits_for_one_lock_leaves_the_others_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let mirrors: Vec<String> = (0..50).map(|number| format!("registry.example/{number:02}")).collect();
+    let last = RunLock::acquire(folder.path(), &mirrors[49..]).unwrap();
+    std::thread::scope(|threads| {
+        let (said, waits) = std::sync::mpsc::channel();
+        let waiter = threads.spawn(|| {
+            RunLock::wait_for_each(folder.path(), &mirrors, None, move |at, _| said.send(at).unwrap())
+        });
+        assert_eq!(waits.recv(), Ok(49));
+        for round in 0..20 {
+            for mirror in &mirrors[..49] {
+                let lock = RunLock::acquire(folder.path(), std::slice::from_ref(mirror));
+                assert!(lock.is_ok(), "round {round}: {lock:?}");
+            }
+        }
+        drop(last);
+        let locks = waiter.join().unwrap();
+        assert!(locks.iter().all(Result::is_ok), "{locks:?}");
+        assert!(waits.try_recv().is_err(), "it waits for one mirror only");
+    });
+}
+
+#[test]
+fn a_lock_without_room_for_the_holders_name_is_a_lock() {
+    let mirrors = ["registry.example:5000/full".to_owned()];
+    if let Some(folder) = std::env::var_os(CHILD) {
+        // No file of this process may grow: what a full disk is to it.
+        let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+        rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+        let lock = RunLock::acquire(Path::new(&folder), &mirrors);
+        assert!(lock.is_ok(), "{lock:?}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // SIGXFSZ is ignored there, so a write that is too large is an error.
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "state::lock::tests::a_lock_without_room_for_the_holders_name_is_a_lock"]);
+    assert!(command.env(CHILD, folder.path()).stdout(Stdio::null()).status().unwrap().success());
+}
