@@ -32,13 +32,14 @@ pub(super) mod standing;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::ledger::{StoredSession, UploadKey, UploadLedger};
+pub(crate) use self::ledger::{SessionReach, StoredSession, UploadKey, UploadLedger};
 use self::recovery::Then;
 use self::send::InterruptedUpload;
 pub(crate) use self::session::UploadSession;
 
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
+use crate::registry::blobs::Mount;
 use crate::registry::attempts::Attempts;
 use crate::registry::body::{BlobBody, TransferredBytes};
 use crate::registry::error::{FailureKind, RegistryError};
@@ -64,7 +65,8 @@ pub struct Pushed {
 
 /// What one upload is about.
 struct Upload<'a> {
-    repository: &'a Repository,
+    /// Where the session is: not always the repository that is to have the blob (see [`earlier`]).
+    repository: Repository,
     digest: &'a Digest,
     body: &'a dyn BlobBody,
     taken: Arc<TransferredBytes>,
@@ -100,7 +102,9 @@ impl Registry {
     ) -> Result<Pushed, RegistryError> {
         let body = body.as_ref();
         let (taken, hold) = (Arc::default(), Duration::ZERO);
-        let mut upload = Upload { repository, digest, body, taken, hold, bytes_found: 0, resumed: 0 };
+        let (bytes_found, resumed) = (0, 0);
+        let mut upload =
+            Upload { repository: repository.clone(), digest, body, taken, hold, bytes_found, resumed };
         let mut attempts = Attempts::new(self.policy(), self.observer(), upload.what());
         let mut trials = Trials::default();
         // Fixed here and where it is switched: what other uploads learn meanwhile must not turn this one back.
@@ -114,20 +118,31 @@ impl Registry {
         loop {
             let mut session = match given.take() {
                 Some(session) => session,
-                None => self.start_upload(repository).await?,
+                None => {
+                    upload.repository = repository.clone();
+                    self.start_upload(repository).await?
+                }
             };
             let stopped = match self.send(&upload, &mut session, method).await {
                 Ok(()) => {
-                    self.forget(&upload, &session);
-                    session.finished();
                     if trials.switched {
                         self.host().quirks().upload = method;
                     }
-                    return Ok(self.acknowledged(&upload));
+                    given = self.landed(&mut upload, session, repository).await?;
+                    if given.is_none() {
+                        return Ok(self.acknowledged(&upload));
+                    }
+                    continue;
                 }
                 Err(stopped) => stopped,
             };
             match stopped.error.kind() {
+                // The account has lost its right to the repository of an earlier run; it is the other one that matters.
+                FailureKind::Auth | FailureKind::Denied if upload.repository != *repository => {
+                    self.forget(&upload, &session);
+                    session.abandoned();
+                    continue;
+                }
                 FailureKind::Source => {
                     self.cancel(&upload, session).await;
                     return Err(stopped.error);
@@ -148,9 +163,11 @@ impl Registry {
             if stopped.may_be_committed()
                 && self.is_there_after(&upload, &stopped.error).await.inspect_err(|_| session.abandoned())?
             {
-                self.forget(&upload, &session);
-                session.finished();
-                return Ok(self.acknowledged(&upload));
+                given = self.landed(&mut upload, session, repository).await?;
+                if given.is_none() {
+                    return Ok(self.acknowledged(&upload));
+                }
+                continue;
             }
             let then = self.after_failure(&upload, &mut session, &stopped, &mut trials).await;
             self.remember();
@@ -193,6 +210,28 @@ impl Registry {
         }
     }
 
+    /// The blob is in the repository of its session. The one that is to have it takes it over from there; where the registry
+    /// does not do that, comes back with the session in which all of it is sent again.
+    async fn landed(
+        &self,
+        upload: &mut Upload<'_>,
+        session: UploadSession,
+        wanted_in: &Repository,
+    ) -> Result<Option<UploadSession>, RegistryError> {
+        self.forget(upload, &session);
+        session.finished();
+        if upload.repository == *wanted_in {
+            return Ok(None);
+        }
+        match self.mount(wanted_in, upload.digest, &upload.repository).await? {
+            Mount::Done => Ok(None),
+            Mount::Session(opened) => {
+                upload.repository = wanted_in.clone();
+                Ok(Some(opened))
+            }
+        }
+    }
+
     async fn cancel(&self, upload: &Upload<'_>, session: UploadSession) {
         self.forget(upload, &session);
         session.cancel().await;
@@ -220,7 +259,7 @@ impl Registry {
         upload: &Upload<'_>,
         failed: &RegistryError,
     ) -> Result<bool, RegistryError> {
-        match Box::pin(self.head_blob(upload.repository, upload.digest)).await {
+        match Box::pin(self.head_blob(&upload.repository, upload.digest)).await {
             Ok(size) => Ok(size == Some(upload.body.len())),
             Err(asking) if asking.kind() == FailureKind::Unreachable => Err(asking.after(failed)),
             Err(asking) => {

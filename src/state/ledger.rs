@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Row, Transaction, params};
 use tokio::sync::oneshot;
 
 use self::owner::Owner;
 use super::worker::{DatabaseThread, Notes};
 use super::{all_or_nothing, database, now, signed};
-use crate::registry::{StoredSession, UploadKey, UploadLedger};
+use crate::oci::Repository;
+use crate::registry::{SessionReach, StoredSession, UploadKey, UploadLedger};
 
 /// How long an upload waits for the ledger: it is a hint.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -94,33 +95,42 @@ impl Ledger {
 }
 
 impl UploadLedger for Ledger {
-    fn claim(&self, upload: UploadKey) -> BoxFuture<'_, Option<StoredSession>> {
+    fn claim(
+        &self,
+        upload: UploadKey,
+        reach: SessionReach,
+    ) -> BoxFuture<'_, Option<(Repository, StoredSession)>> {
         if self.open.get().is_none() && !self.exists() {
             return std::future::ready(None).boxed();
         }
         let claimed = self.send(move |transaction, owner| {
-            let Some((session, used_at, whose)) = find(transaction, &upload)? else { return Ok(None) };
-            if !owner.may_take(&whose) {
+            let mut kept = all_of_blob(transaction, &upload)?;
+            kept.retain(|kept| {
+                let is_own = kept.repository == upload.repository;
+                // Another repository's session of this run is under way just now.
+                let is_left = kept.owner != owner.name() && owner.may_take(&kept.owner);
+                if is_own { owner.may_take(&kept.owner) } else { reach == SessionReach::AnyRepository && is_left }
+            });
+            kept.retain(|kept| kept.used_at.saturating_add(i64::from(kept.session.lifetime)) > now());
+            let best = |kept: &SessionRow| (kept.repository == upload.repository, kept.session.acknowledged);
+            let Some(SessionRow { repository, session, .. }) = kept.into_iter().max_by_key(best) else {
                 return Ok(None);
-            }
-            if used_at.saturating_add(i64::from(session.lifetime)) <= now() {
-                remove(transaction, &upload)?;
-                return Ok(None);
-            }
+            };
             let take =
                 "UPDATE uploads SET owner = ?4 WHERE registry = ?1 AND repository = ?2 AND digest = ?3";
-            let UploadKey { registry, repository, digest } = &upload;
+            let UploadKey { registry, digest, .. } = &upload;
             transaction
                 .execute(take, params![registry, repository.as_str(), digest.to_string(), owner.name()])?;
-            Ok(Some(session))
+            Ok(Some((repository, session)))
         });
         async move { claimed.await.flatten() }.boxed()
     }
 
-    fn keep(&self, upload: UploadKey, session: StoredSession) {
+    fn keep(&self, upload: UploadKey, session: StoredSession) -> bool {
         drop(self.send(move |transaction, owner| {
-            let other = find(transaction, &upload)?.filter(|(_, _, whose)| !owner.may_take(whose));
-            if other.is_some() {
+            let kept = all_of_blob(transaction, &upload)?;
+            let is_anothers = |kept: &SessionRow| kept.repository == upload.repository && !owner.may_take(&kept.owner);
+            if kept.iter().any(is_anothers) {
                 return Ok(());
             }
             insert(transaction, &upload, &session, owner.name())?;
@@ -130,13 +140,19 @@ impl UploadLedger for Ledger {
             transaction.execute(most, [MAX_UPLOADS])?;
             Ok(())
         }));
+        self.open().is_some()
     }
 
     fn forget(&self, upload: UploadKey) {
         if matches!(self.open.get(), Some(Some(_))) {
             drop(self.send(move |transaction, owner| {
-                let is_ours = find(transaction, &upload)?.is_some_and(|(_, _, whose)| owner.may_take(&whose));
-                if is_ours { remove(transaction, &upload) } else { Ok(()) }
+                for kept in all_of_blob(transaction, &upload)? {
+                    let is_over = kept.repository == upload.repository || kept.owner != owner.name();
+                    if is_over && owner.may_take(&kept.owner) {
+                        remove(transaction, &upload, &kept.repository)?;
+                    }
+                }
+                Ok(())
             }));
         }
     }
@@ -220,16 +236,25 @@ fn kept(row: &Row<'_>) -> rusqlite::Result<Option<KeptUpload>> {
     }))
 }
 
-/// A session, when it was last used, and by whom.
-fn find(
-    transaction: &Transaction<'_>,
-    upload: &UploadKey,
-) -> rusqlite::Result<Option<(StoredSession, i64, String)>> {
-    let query = "SELECT location, size, acknowledged, sent, opened_at, lifetime, used_at, owner FROM uploads
-         WHERE registry = ?1 AND repository = ?2 AND digest = ?3";
-    let UploadKey { registry, repository, digest } = upload;
-    let key = params![registry, repository.as_str(), digest.to_string()];
-    transaction.query_row(query, key, |row| Ok((session(row)?, row.get(6)?, row.get(7)?))).optional()
+/// A session as a row has it.
+#[derive(Debug)]
+struct SessionRow {
+    repository: Repository,
+    session: StoredSession,
+    used_at: i64,
+    owner: String,
+}
+
+/// The sessions of a blob at its registry, in whatever repository. Names that this program does not write are passed over.
+fn all_of_blob(transaction: &Transaction<'_>, upload: &UploadKey) -> rusqlite::Result<Vec<SessionRow>> {
+    let query = "SELECT location, size, acknowledged, sent, opened_at, lifetime, used_at, owner, repository FROM uploads
+         WHERE registry = ?1 AND digest = ?2";
+    let mut query = transaction.prepare(query)?;
+    let rows = query.query_map(params![upload.registry, upload.digest.to_string()], |row| {
+        let Ok(repository) = row.get::<_, String>(8)?.parse() else { return Ok(None) };
+        Ok(Some(SessionRow { repository, session: session(row)?, used_at: row.get(6)?, owner: row.get(7)? }))
+    })?;
+    rows.filter_map(Result::transpose).collect()
 }
 
 fn session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
@@ -275,9 +300,13 @@ fn insert(
     Ok(())
 }
 
-fn remove(transaction: &Transaction<'_>, upload: &UploadKey) -> rusqlite::Result<()> {
+fn remove(
+    transaction: &Transaction<'_>,
+    upload: &UploadKey,
+    repository: &Repository,
+) -> rusqlite::Result<()> {
     let remove = "DELETE FROM uploads WHERE registry = ?1 AND repository = ?2 AND digest = ?3";
-    let UploadKey { registry, repository, digest } = upload;
+    let UploadKey { registry, digest, .. } = upload;
     transaction.execute(remove, params![registry, repository.as_str(), digest.to_string()])?;
     Ok(())
 }

@@ -61,7 +61,7 @@ impl Registry {
             request = request.header(CONTENT_RANGE, &content_range(&range));
         }
         let began = Instant::now();
-        let Err(error) = self.call(upload.repository, &request).await else { return Ok(()) };
+        let Err(error) = self.call(&upload.repository, &request).await else { return Ok(()) };
         let silent_since = upload.taken.whole_since().map(|since| since.max(began));
         let busy = self.transport().commit_timeout(0) / BUSY_PART;
         match silent_since.filter(|since| since.elapsed() >= busy) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ledger::{StoredSession, UploadKey};
+use super::ledger::{SessionReach, StoredSession, UploadKey};
 use super::next::NextRequest;
 use super::question::{SessionStatus, has_state};
 use super::standing;
@@ -42,8 +42,9 @@ impl Registry {
         let known = LIFETIMES.into_iter().find(|(kept, _)| *kept == keeping);
         let lifetime = known.map_or(OTHER_LIFETIME, |(_, lifetime)| lifetime);
         if let (Some(ledger), Some(stored)) = (self.ledger(), session.to_store(upload.body.len(), lifetime)) {
-            ledger.keep(self.key(upload), stored);
-            session.mark_kept();
+            if ledger.keep(self.key(upload), stored) {
+                session.mark_kept();
+            }
         }
     }
 
@@ -54,23 +55,40 @@ impl Registry {
         }
     }
 
-    /// The session of an earlier run, where it stands now, if the registry still has it.
+    /// The session of an earlier run, where it stands now, if the registry still has it. One of another repository does where
+    /// the registry mounts: images share layers, and which of them sends a shared one is chance. The upload is about that
+    /// repository then.
     pub(super) async fn earlier_session(&self, upload: &mut Upload<'_>) -> Option<UploadSession> {
         let ledger = self.ledger().filter(|_| upload.body.len() >= RESUMABLE_BYTES)?;
-        let stored = ledger.claim(self.key(upload)).await?;
-        let mut session = match UploadSession::reopened(self, upload.repository, &stored) {
+        let mounts = self.host().quirks().takes_mounts();
+        let reach = if mounts { SessionReach::AnyRepository } else { SessionReach::OwnRepository };
+        let (repository, stored) = ledger.claim(self.key(upload), reach).await?;
+        let meant = std::mem::replace(&mut upload.repository, repository);
+        let session = self.reopened_session(upload, &stored).await;
+        if session.is_none() {
+            upload.repository = meant;
+        }
+        session
+    }
+
+    async fn reopened_session(
+        &self,
+        upload: &mut Upload<'_>,
+        stored: &StoredSession,
+    ) -> Option<UploadSession> {
+        let mut session = match UploadSession::reopened(self, &upload.repository, stored) {
             Ok(session) if stored.size == upload.body.len() => session,
             _ => {
-                ledger.forget(self.key(upload));
+                self.ledger()?.forget(self.key(upload));
                 return None;
             }
         };
         // Where the registry cannot be asked now, the upload itself will say why; a later run may have more luck.
-        let status = self.settled_status(upload.repository, &mut session).await.ok()?;
+        let status = self.settled_status(&upload.repository, &mut session).await.ok()?;
         let at = match status {
             SessionStatus::Untold => return None,
             SessionStatus::Lost => {
-                self.learn_lost_between_runs(&session, &stored);
+                self.learn_lost_between_runs(&session, stored);
                 None
             }
             SessionStatus::Has(reported) => standing::offset(&session.window(), reported, None),

@@ -16,6 +16,15 @@ pub(crate) struct UploadKey {
     pub digest: Digest,
 }
 
+/// Which sessions help an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionReach {
+    /// Those of its own repository.
+    OwnRepository,
+    /// Those of any repository of the registry: the blob is mounted from there.
+    AnyRepository,
+}
+
 /// An upload session as it is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredSession {
@@ -35,12 +44,17 @@ pub(crate) struct StoredSession {
 
 /// Keeps the sessions of uploads between runs. It is a hint: nothing fails where it can keep nothing.
 pub(crate) trait UploadLedger: Send + Sync {
-    /// Takes the session of an upload for this run, if there is one that no other run has.
-    fn claim(&self, upload: UploadKey) -> BoxFuture<'_, Option<StoredSession>>;
+    /// Takes the session of an upload for this run, if there is one that no other run has. With
+    /// [`SessionReach::AnyRepository`] it may be one of the same blob in another repository, which is named in the answer.
+    fn claim(
+        &self,
+        upload: UploadKey,
+        reach: SessionReach,
+    ) -> BoxFuture<'_, Option<(Repository, StoredSession)>>;
 
-    /// Keeps how far an upload has come, and does not wait for the disk.
-    fn keep(&self, upload: UploadKey, session: StoredSession);
+    /// Keeps how far an upload has come, and does not wait for the disk. False where nothing can be kept.
+    fn keep(&self, upload: UploadKey, session: StoredSession) -> bool;
 
-    /// The session is over.
+    /// The session is over. Sessions of the same blob that runs left behind in other repositories of the registry go with it.
     fn forget(&self, upload: UploadKey);
 }

@@ -73,7 +73,7 @@ impl Registry {
         if !self.is_worth_asking(request, error.cause()) {
             return Ok(by_hand(trials));
         }
-        match self.settled_status(upload.repository, session).await? {
+        match self.settled_status(&upload.repository, session).await? {
             SessionStatus::Has(reported) => {
                 let Some(at) = standing::offset(&session.window(), reported, None) else {
                     tracing::debug!(reported, window = ?session.window(), "the registry has something else of the upload");
@@ -130,7 +130,7 @@ impl Registry {
         refused: u64,
         trials: &mut Trials,
     ) -> Result<Then, RegistryError> {
-        let SessionStatus::Has(reported) = self.settled_status(upload.repository, session).await? else {
+        let SessionStatus::Has(reported) = self.settled_status(&upload.repository, session).await? else {
             trials.broken += 1;
             return Ok(self.restart(trials));
         };
@@ -167,7 +167,7 @@ impl Registry {
             return Ok(Then::GiveUp);
         }
         let begun = session.acknowledged();
-        if begun > 0 && self.settled_status(upload.repository, session).await? == SessionStatus::Has(begun) {
+        if begun > 0 && self.settled_status(&upload.repository, session).await? == SessionStatus::Has(begun) {
             session.stands_at(begun, None);
             return Ok(Then::Resume);
         }

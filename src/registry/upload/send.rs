@@ -120,7 +120,7 @@ impl Registry {
         if is_named {
             request = request.header(CONTENT_RANGE, &content_range(&range));
         }
-        let reply = self.call(upload.repository, &request).await?;
+        let reply = self.call(&upload.repository, &request).await?;
         self.location(&request, &reply)
     }
 
@@ -133,7 +133,7 @@ impl Registry {
         if is_known {
             return;
         }
-        let judges = self.judges_by_state(upload.repository, session).await;
+        let judges = self.judges_by_state(&upload.repository, session).await;
         let mut quirks = self.host().quirks();
         if judges {
             quirks.keeping = Keeping::Nothing;

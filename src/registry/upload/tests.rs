@@ -1,5 +1,6 @@
 //! How blobs get in, and what is done when they do not.
 
+mod elsewhere;
 mod resume;
 
 use std::io::Write as _;

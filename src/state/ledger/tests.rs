@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use super::super::State;
 use super::*;
 use crate::oci::Digest;
+use crate::registry::SessionReach::{AnyRepository, OwnRepository};
 
 const SECRET: &str = "https://r.example/v2/a/blobs/uploads/1?_state=c4n4ry";
 
@@ -50,18 +51,19 @@ async fn a_run_goes_on_with_what_a_dead_one_left_and_leaves_what_a_living_one_ha
     first.keep(key("a"), stored(400, 1000));
     first.settle();
     let second = ledger(folder.path());
-    assert!(second.claim(key("a")).await.is_none(), "the first run lives");
+    assert!(second.claim(key("a"), OwnRepository).await.is_none(), "the first run lives");
     second.keep(key("a"), stored(0, 1000));
     second.forget(key("a"));
     second.settle();
     drop(first);
-    let taken = second.claim(key("a")).await.unwrap();
+    let (repository, taken) = second.claim(key("a"), OwnRepository).await.unwrap();
+    assert_eq!(repository, key("a").repository);
     assert_eq!((taken.location.expose_secret(), taken.size), (SECRET, 1000));
     assert_eq!((taken.acknowledged, taken.sent), (400, 700));
-    assert!(ledger(folder.path()).claim(key("a")).await.is_none(), "it is the second run's now");
-    assert!(second.claim(key("b")).await.is_none());
+    assert!(ledger(folder.path()).claim(key("a"), OwnRepository).await.is_none(), "it is the second run's now");
+    assert!(second.claim(key("b"), OwnRepository).await.is_none());
     let elsewhere = UploadKey { registry: "http://r.example".to_owned(), ..key("a") };
-    assert!(second.claim(elsewhere).await.is_none(), "another scheme is another registry");
+    assert!(second.claim(elsewhere, OwnRepository).await.is_none(), "another scheme is another registry");
 }
 
 #[tokio::test]
@@ -85,9 +87,9 @@ async fn sessions_expire() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = ledger(folder.path());
     ledger.keep(key("a"), stored(0, 0));
-    assert!(ledger.claim(key("a")).await.is_none());
+    assert!(ledger.claim(key("a"), OwnRepository).await.is_none());
     ledger.keep(key("a"), stored(0, 1000));
-    assert!(ledger.claim(key("a")).await.is_some());
+    assert!(ledger.claim(key("a"), OwnRepository).await.is_some());
 }
 
 #[tokio::test]
@@ -95,7 +97,7 @@ async fn where_nothing_broke_off_there_is_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let state = State::open(folder.path());
     let uploads = state.uploads().unwrap();
-    assert!(uploads.claim(key("a")).await.is_none());
+    assert!(uploads.claim(key("a"), OwnRepository).await.is_none());
     uploads.forget(key("a"));
     assert!(!folder.path().join("uploads.sqlite").exists() && state.take_notes().is_empty());
 }
@@ -106,11 +108,11 @@ async fn a_damaged_ledger_is_deleted_with_its_secrets_and_a_new_one_begins() {
     let path = folder.path().join("uploads.sqlite");
     fs::write(&path, SECRET.repeat(500)).unwrap();
     let damaged = ledger(folder.path());
-    assert!(damaged.claim(key("a")).await.is_none());
+    assert!(damaged.claim(key("a"), OwnRepository).await.is_none());
     assert!(notes(&damaged).contains("it was deleted, and a new one begins"), "{}", notes(&damaged));
     assert!(!holds_secret(folder.path()));
     damaged.keep(key("a"), stored(0, 1000));
-    assert!(damaged.claim(key("a")).await.is_some());
+    assert!(damaged.claim(key("a"), OwnRepository).await.is_some());
 }
 
 #[tokio::test]
@@ -128,7 +130,7 @@ async fn a_ledger_of_another_program_or_a_later_version_stays_as_it_is() {
         let before = fs::read(&path).unwrap();
         let ledger = ledger(folder.path());
         ledger.keep(key("a"), stored(0, 1000));
-        assert!(ledger.claim(key("a")).await.is_none());
+        assert!(ledger.claim(key("a"), OwnRepository).await.is_none());
         assert!(notes(&ledger).contains(says), "{}", notes(&ledger));
         assert!(fs::read(&path).unwrap() == before, "{says}");
     }
@@ -140,7 +142,7 @@ async fn a_ledger_that_cannot_be_written_costs_a_note() {
     fs::create_dir(folder.path().join("uploads.sqlite")).unwrap();
     let ledger = ledger(folder.path());
     ledger.keep(key("a"), stored(0, 1000));
-    assert!(ledger.claim(key("a")).await.is_none());
+    assert!(ledger.claim(key("a"), OwnRepository).await.is_none());
     let said = notes(&ledger);
     assert!(said.contains("no later run goes on") && said.lines().count() == 1, "{said}");
 }
@@ -158,7 +160,7 @@ async fn a_ledger_that_is_full_costs_a_note_and_keeps_what_it_has() {
     for number in 0..100 {
         full.keep(key(&number.to_string()), stored(0, 1000));
     }
-    assert!(full.claim(key("b")).await.is_none());
+    assert!(full.claim(key("b"), OwnRepository).await.is_none());
     full.forget(key("a"));
     let said = notes(&full);
     assert!(said.contains("no later run goes on") && said.contains("full"), "{said}");
@@ -166,7 +168,40 @@ async fn a_ledger_that_is_full_costs_a_note_and_keeps_what_it_has() {
     drop(full);
     // There is room again.
     let next = ledger(folder.path());
-    assert_eq!(next.claim(key("a")).await.unwrap().acknowledged, 100);
+    assert_eq!(next.claim(key("a"), OwnRepository).await.unwrap().1.acknowledged, 100);
     next.keep(key("c"), stored(0, 1000));
-    assert!(next.claim(key("c")).await.is_some() && notes(&next).is_empty());
+    assert!(next.claim(key("c"), OwnRepository).await.is_some() && notes(&next).is_empty());
+}
+
+#[tokio::test]
+async fn a_blob_of_another_repository_is_gone_on_with_once_its_run_is_dead() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = || UploadKey { repository: "team/other".parse().unwrap(), ..key("a") };
+    let first = ledger(folder.path());
+    assert!(first.keep(key("a"), stored(100, 1000)));
+    assert!(first.claim(elsewhere(), AnyRepository).await.is_none(), "its own upload is under way");
+    let second = ledger(folder.path());
+    assert!(second.claim(elsewhere(), AnyRepository).await.is_none(), "the first run lives");
+    drop(first);
+    assert!(second.claim(elsewhere(), OwnRepository).await.is_none());
+    let (repository, taken) = second.claim(elsewhere(), AnyRepository).await.unwrap();
+    assert_eq!((repository, taken.acknowledged), (key("a").repository, 100));
+    assert!(second.claim(elsewhere(), AnyRepository).await.is_none(), "it is taken");
+}
+
+#[tokio::test]
+async fn a_blob_that_is_there_takes_all_that_dead_runs_left_of_it_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = || UploadKey { repository: "team/other".parse().unwrap(), ..key("a") };
+    let first = ledger(folder.path());
+    first.keep(elsewhere(), stored(100, 1000));
+    first.settle();
+    drop(first);
+    let second = ledger(folder.path());
+    second.keep(key("a"), stored(500, 1000));
+    second.keep(key("b"), stored(500, 1000));
+    second.forget(key("a"));
+    second.settle();
+    let kept: Vec<_> = second.list().into_iter().map(|kept| kept.upload).collect();
+    assert_eq!(kept, [key("b")]);
 }

@@ -14,7 +14,7 @@ use crate::registry::{BlobBody, Registry};
 
 const SIZE: usize = 1 << 20;
 
-fn content() -> Bytes {
+pub(super) fn content() -> Bytes {
     let mut bytes = vec![0; SIZE];
     fastrand::Rng::with_seed(1).fill(&mut bytes);
     bytes.into()
