@@ -144,6 +144,7 @@ async fn connect(
     Ok(Actor {
         site: settings.name,
         host: settings.target.endpoint.authority(),
+        mirror: settings.target.lock_key(),
         namespace: settings.target.namespace,
         atomic_tags: settings.atomic_tags,
         care: settings.care,

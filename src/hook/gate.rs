@@ -6,19 +6,24 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::Hook;
+use crate::locks::Mutex;
 use crate::oci::Digest;
 use crate::program::Finished;
 use crate::report::{Class, Failure};
 use crate::state::{GateVerdict, State, VerdictKey};
 
-/// Commands at the same time, of all mirrors of a run: scanners take cores and memory.
-const AT_ONCE: usize = 4;
+/// Commands at the same time, of all mirrors of a run, beside one of each mirror: scanners take cores and memory, and a slow
+/// one keeps no other mirror waiting.
+const MORE_AT_ONCE: usize = 3;
+/// A gate that gave no verdict so often in a row is not asked again in this run.
+const GIVEN_UP_AFTER: u32 = 3;
 /// The shell's codes for what it could not run: that is no judgement.
 const NOT_RUN: [i32; 2] = [126, 127];
 
@@ -33,8 +38,18 @@ pub(crate) struct GatedImage {
     pub digest: Digest,
     /// The tags that are to move.
     pub tags: Vec<String>,
-    /// The mirror.
+    /// What the mirror is called.
     pub site: String,
+    /// Where the mirror is: host, namespace and the path of its API. Verdicts are remembered by it, because a site can move.
+    pub mirror: String,
+}
+
+/// How the gate of one mirror gets on.
+#[derive(Debug)]
+struct MirrorGate {
+    own: Semaphore,
+    /// The commands that gave no verdict, since the last one that did.
+    without_verdict: Mutex<u32>,
 }
 
 /// What becomes of what gates said in earlier runs.
@@ -51,13 +66,14 @@ pub(crate) enum EarlierVerdicts {
 #[derive(Debug)]
 pub(crate) struct Gates {
     state: Arc<State>,
-    slots: Semaphore,
+    more: Semaphore,
+    mirrors: Mutex<HashMap<String, Arc<MirrorGate>>>,
     earlier: EarlierVerdicts,
 }
 
 impl Gates {
     pub(crate) fn new(state: Arc<State>, earlier: EarlierVerdicts) -> Self {
-        Self { state, slots: Semaphore::new(AT_ONCE), earlier }
+        Self { state, more: Semaphore::new(MORE_AT_ONCE), mirrors: Mutex::default(), earlier }
     }
 
     /// Asks whether the tags of an image may move.
@@ -72,7 +88,7 @@ impl Gates {
     ) -> Result<(), Failure> {
         let key = VerdictKey {
             gate: hook.command.clone(),
-            mirror: candidate.site.clone(),
+            mirror: candidate.mirror.clone(),
             digest: candidate.digest,
         };
         if let Some(verdict) = self.remembered(&key).await {
@@ -81,21 +97,43 @@ impl Gates {
                 GateVerdict::Refused { words, .. } => Err(refused(&candidate, &words, true)),
             };
         }
-        let Ok(_slot) = self.slots.acquire().await else { return Err(Failure::interrupted()) };
-        if cancel.is_cancelled() {
+        let mirror = self.mirror(&candidate.mirror);
+        let Some(_slot) = self.slot(&mirror).await.filter(|_| !cancel.is_cancelled()) else {
             return Err(Failure::interrupted());
+        };
+        if *mirror.without_verdict.lock() >= GIVEN_UP_AFTER {
+            let why = format!("it failed {GIVEN_UP_AFTER} times in a row, and is not asked again in this run");
+            return Err(unjudged(&candidate, &why));
         }
         let finished = hook.run(variables(&candidate), Vec::new(), cancel).await;
         if cancel.is_cancelled() {
             return Err(Failure::interrupted());
         }
-        let finished = finished.map_err(|why| unjudged(&candidate, &why))?;
-        let verdict =
-            verdict(&finished).ok_or_else(|| unjudged(&candidate, &finished.failure_with_output()))?;
+        let judged =
+            finished.and_then(|finished| verdict(&finished).ok_or_else(|| finished.failure_with_output()));
+        {
+            let mut without_verdict = mirror.without_verdict.lock();
+            *without_verdict = if judged.is_ok() { 0 } else { without_verdict.saturating_add(1) };
+        }
+        let verdict = judged.map_err(|why| unjudged(&candidate, &why))?;
         self.state.remember_verdict(key, verdict.clone());
         match verdict {
             GateVerdict::Passed => Ok(()),
             GateVerdict::Refused { words } => Err(refused(&candidate, &words, false)),
+        }
+    }
+
+    fn mirror(&self, mirror: &str) -> Arc<MirrorGate> {
+        let new = || Arc::new(MirrorGate { own: Semaphore::new(1), without_verdict: Mutex::new(0) });
+        Arc::clone(self.mirrors.lock().entry(mirror.to_owned()).or_insert_with(new))
+    }
+
+    /// Waits for the mirror's own place, or for one of those that all share.
+    async fn slot<'a>(&'a self, mirror: &'a MirrorGate) -> Option<SemaphorePermit<'a>> {
+        tokio::select! {
+            biased;
+            own = mirror.own.acquire() => own.ok(),
+            more = self.more.acquire() => more.ok(),
         }
     }
 
@@ -119,7 +157,7 @@ fn verdict(finished: &Finished) -> Option<GateVerdict> {
 }
 
 fn variables(candidate: &GatedImage) -> Vec<(&'static str, String)> {
-    let GatedImage { image, reference, digest, tags, site } = candidate;
+    let GatedImage { image, reference, digest, tags, site, mirror: _ } = candidate;
     vec![
         ("LAYERCAST_IMAGE", image.clone()),
         ("LAYERCAST_REFERENCE", reference.clone()),

@@ -45,6 +45,8 @@ pub(super) struct Actor {
     /// What the mirror is called, and where it is, as references begin.
     pub(super) site: String,
     pub(super) host: String,
+    /// Where it is, as what is remembered of it is filed.
+    pub(super) mirror: String,
     /// No tag moves unless every image of the mirror is complete.
     pub(super) atomic_tags: bool,
     pub(super) care: Care,

@@ -13,6 +13,7 @@ fn candidate(digest: &str) -> GatedImage {
         digest,
         tags: vec!["1.0".to_owned(), "latest".to_owned()],
         site: "berlin-1".to_owned(),
+        mirror: "registry.example:5000/ns".to_owned(),
     }
 }
 
@@ -98,12 +99,12 @@ async fn a_pass_counts_for_a_day() {
 #[tokio::test]
 async fn what_cannot_judge_refuses_nothing_and_is_asked_again() {
     let counting = Counting::new();
-    let gates = counting.gates(EarlierVerdicts::Count);
     for (script, why) in [
         ("no-such-scanner", "exit code 127"),
         ("kill -9 $$", "signal 9"),
         ("sleep 60", "did not answer within 0.3 s"),
     ] {
+        let gates = counting.gates(EarlierVerdicts::Count);
         let hook = Hook { limit: Duration::from_millis(300), ..counting.hook(script) };
         for _ in 0..2 {
             let failure = judged(&gates, &hook, "a").await.unwrap_err();
@@ -125,4 +126,50 @@ async fn it_ends_with_the_run() {
     };
     let (judged, ()) = tokio::join!(gates.judge(&hook, candidate("a"), &cancel), stop);
     assert_eq!(judged.unwrap_err().class, Class::Interrupted);
+}
+
+#[tokio::test]
+async fn a_slow_gate_keeps_no_other_mirror_waiting() {
+    let counting = Counting::new();
+    let gates = Arc::new(counting.gates(EarlierVerdicts::Count));
+    let slow = counting.hook("sleep 600");
+    let cancel = CancellationToken::new();
+    let waiting: Vec<_> = (0..20)
+        .map(|number| {
+            let (gates, slow, cancel) = (Arc::clone(&gates), slow.clone(), cancel.clone());
+            let candidate = candidate(&format!("slow {number}"));
+            tokio::spawn(async move { gates.judge(&slow, candidate, &cancel).await })
+        })
+        .collect();
+    eventually("four of them run", || counting.asked() == 1 + MORE_AT_ONCE).await;
+    let other = GatedImage { mirror: "registry.example:5000/other".to_owned(), ..candidate("quick") };
+    gates.judge(&counting.hook("exit 0"), other, &CancellationToken::new()).await.unwrap();
+    cancel.cancel();
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().unwrap_err().class, Class::Interrupted);
+    }
+    assert_eq!(counting.asked(), 1 + MORE_AT_ONCE + 1);
+}
+
+#[tokio::test]
+async fn a_gate_that_gives_no_verdict_is_given_up_for_its_mirror_alone() {
+    let counting = Counting::new();
+    let gates = counting.gates(EarlierVerdicts::Count);
+    for number in 0..10 {
+        let failure = judged(&gates, &counting.hook("exit 127"), &number.to_string()).await.unwrap_err();
+        assert_eq!(failure.class, Class::GateFailed);
+    }
+    assert_eq!(counting.asked(), GIVEN_UP_AFTER as usize);
+    let other = GatedImage { mirror: "registry.example:5000/other".to_owned(), ..candidate("a") };
+    gates.judge(&counting.hook("exit 0"), other, &CancellationToken::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_it_said_of_one_registry_says_nothing_of_another_under_the_same_name() {
+    let counting = Counting::new();
+    let gates = counting.gates(EarlierVerdicts::Count);
+    judged(&gates, &counting.hook("exit 0"), "a").await.unwrap();
+    let moved = GatedImage { mirror: "registry.example:5000/elsewhere".to_owned(), ..candidate("a") };
+    let refused = gates.judge(&counting.hook("exit 1"), moved, &CancellationToken::new()).await;
+    assert_eq!(refused.unwrap_err().class, Class::GateRefused);
 }

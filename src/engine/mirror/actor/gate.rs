@@ -50,6 +50,7 @@ impl Actor {
             digest,
             tags: untagged.tags_to_move.iter().map(|moved| moved.tag.to_string()).collect(),
             site: self.site.clone(),
+            mirror: self.mirror.clone(),
         }
     }
 
