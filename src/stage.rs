@@ -141,6 +141,14 @@ impl Stage {
         })
     }
 
+    /// Whether this folder can be the stage, as far as that is seen without changing anything.
+    ///
+    /// # Errors
+    /// The folder is something else, or cannot be read.
+    pub(crate) fn probe(folder: &Path) -> Result<(), StageError> {
+        folder::probe(folder)
+    }
+
     /// What blobs take in this folder, if it is a stage; nothing is changed.
     pub(crate) fn bytes_in(folder: &Path) -> u64 {
         StageFolder::blobs_of(folder).map_or(0, |blobs| blobs.values().sum())
@@ -160,11 +168,6 @@ impl Stage {
     pub(crate) fn was_read(&self, bytes: u64) {
         self.figures.blobs_read.fetch_add(1, Relaxed);
         self.figures.bytes_read.fetch_add(bytes, Relaxed);
-    }
-
-    /// An image of the run is whole in the stage.
-    pub(crate) fn took_image(&self) {
-        self.figures.images.fetch_add(1, Relaxed);
     }
 
     /// An image of the run is not, for this reason; the first is told.

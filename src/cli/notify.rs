@@ -14,16 +14,15 @@ impl Notifier {
     /// A command or a URL, read before the run.
     pub(super) fn new(text: &str) -> Result<Self, Failure> {
         // Not the URL itself, which may be secret.
-        Notify::parse(text).map(Self).map_err(|why| Failure::usage(format!("--notify: {why}")))
+        text.parse().map(Self).map_err(|why| Failure::usage(format!("--notify: {why}")))
     }
 
     /// The same of a sites file, whose passwords may stand in these variables.
-    pub(super) fn without(text: &str, secret_variables: Vec<String>) -> Result<Self, Failure> {
-        let mut notify = Notify::parse(text).map_err(|why| Failure::usage(format!("notify: {why}")))?;
+    pub(super) fn without(mut notify: Notify, secret_variables: Vec<String>) -> Self {
         if let Notify::Command(hook) = &mut notify {
             hook.without = secret_variables;
         }
-        Ok(Self(notify))
+        Self(notify)
     }
 
     /// Tells of the run with this report. That nobody could be told is a note: the run is what it was.

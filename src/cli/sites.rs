@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use futures_util::{StreamExt as _, stream};
 
-use super::atomic_file::WholeFile;
+use super::atomic_file::{Replaces, WholeFile};
 use super::bundle::CostArgs;
 use super::output::Output;
 use super::site_settings::{Made, SiteMirrors};
@@ -25,7 +25,7 @@ use crate::registry::Access;
 use crate::report::document::{Aspect, CheckEntry, CheckState, SchemaVersion, SiteCheck, SitesDocument};
 use crate::report::outcome::common_exit;
 use crate::report::{Class, Failure};
-use crate::stage::Stage;
+use crate::stage::{Stage, StageError};
 use crate::units::{ByteCount, count};
 
 /// Repositories that are named of those that are missing; JSON has all.
@@ -130,7 +130,7 @@ fn not_asked((site, failure): (&Site, Failure)) -> SiteCheck {
 
 /// That the metrics of a run could not be written, which would cost it a warning.
 fn metrics_file(path: PathBuf) -> Option<CheckEntry> {
-    let failure = WholeFile::check("metrics.textfile", path).err()?;
+    let failure = WholeFile::check("metrics.textfile", path, Replaces::Metrics).err()?;
     Some(CheckEntry { state: CheckState::Warning, class: None, ..CheckEntry::failed(Aspect::Disk, failure) })
 }
 
@@ -162,7 +162,23 @@ fn disks(config: &Config, opener: &Opener, bundle: Option<&Bundle>) -> Vec<Check
 }
 
 /// Whether the stage has room. Where it has too little the run goes on without it, so that is a warning.
-fn stage_room(StageSettings { dir, limit_bytes }: &StageSettings, bundle: Option<&Bundle>) -> CheckEntry {
+fn stage_room(StageSettings { dir, limit_bytes, .. }: &StageSettings, bundle: Option<&Bundle>) -> CheckEntry {
+    match Stage::probe(dir) {
+        Ok(()) => {}
+        Err(error @ StageError::Unusable { .. }) => {
+            let failure = Failure::usage(format!("stage {error}: the run would go on without it"));
+            let entry = CheckEntry::failed(Aspect::Disk, failure);
+            return CheckEntry { state: CheckState::Warning, class: None, ..entry };
+        }
+        // A run refuses it.
+        Err(error) => {
+            let failure = Failure::usage(format!("stage {error}"));
+            return CheckEntry::failed(
+                Aspect::Disk,
+                failure.hint("name an empty folder, or one that is not there yet: stage: {dir: …}"),
+            );
+        }
+    }
     let needed = bundle.map(|bundle| stage_bytes(bundle).min(limit_bytes.unwrap_or(u64::MAX)));
     let needed = needed.map(|needed| needed.saturating_sub(Stage::bytes_in(dir)));
     // A run makes it, below what is there.

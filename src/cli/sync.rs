@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     let mut document = Document::begin(config.bundles.iter().map(ToString::to_string).collect());
     document.schema_version = SchemaVersion::Two;
     let secret_variables = config.secret_variables();
-    let notifier = config.notify.as_deref().map(|notify| Notifier::without(notify, secret_variables));
+    let notifier = config.notify.clone().map(|notify| Notifier::without(notify, secret_variables));
     let (config_sha256, shard) = (args.sites.digest()?, chosen.shard);
     document.sync = Some(SyncRun {
         config: args.sites.path().display().to_string(),
@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
         bundles: Vec::new(),
     });
     let report = conclusion::report_file(args.report.as_ref())?;
-    let mut begun = RunReporter::now(report, metrics.begin(output)?, notifier.transpose()?, interrupt);
+    let mut begun = RunReporter::now(report, metrics.begin(output)?, notifier, interrupt);
     document.notes.extend(begun.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
     let done = sync(args, &chosen, output, &mut document, &mut begun).map_err(file_words::failure);
     file_words::document(&mut document);
@@ -331,10 +331,14 @@ fn after(outcomes: Vec<Outcome>, mut earlier: Vec<Outcome>) -> Vec<Outcome> {
     outcomes.into_iter().map(with_earlier).collect()
 }
 
+/// How many days runs are remembered, unless the file says otherwise.
+const KEPT_DAYS: u32 = 400;
+
 /// Which runs are remembered.
 fn retention(config: &Config) -> Retention {
     let kept = Retention::default();
-    Retention { runs: config.kept_runs.runs.unwrap_or(kept.runs), days: config.kept_runs.days.or(kept.days) }
+    let days = config.kept_runs.days.unwrap_or(KEPT_DAYS);
+    Retention { runs: config.kept_runs.runs.unwrap_or(kept.runs), days: Some(days) }
 }
 
 fn settings(config: &Config, regate: bool) -> RunSettings {
@@ -358,9 +362,11 @@ impl Args {
         let written = config.stage.as_ref();
         let dir = written.map(|stage| stage.dir.as_path());
         let stage = self.stage.over(dir, written.and_then(|stage| stage.limit_bytes));
-        // Shards and later runs must find that they are the same.
+        // Shards and later runs must find that they are the same. Links are not resolved: a mounted ConfigMap is a link to a
+        // folder with another name after each change.
         let file = self.sites.path();
-        let owner = file.canonicalize().unwrap_or_else(|_| file.to_owned()).display().to_string();
+        let path = || std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string();
+        let owner = written.and_then(|stage| stage.owner.clone()).unwrap_or_else(path);
         let taken = bundles.iter().flat_map(|files| &files.taken);
         stage.open(taken.map(|file| file.path.as_path()), Some(owner), output)
     }

@@ -49,6 +49,7 @@ pub(super) fn named(config: &Config) -> BTreeMap<NamedPath, Vec<&str>> {
     let mut all: BTreeMap<NamedPath, Vec<&str>> = BTreeMap::new();
     let of_run = [
         ("state_dir", config.state_dir.clone().map(What::MadeFolder)),
+        ("stage.dir", config.stage.as_ref().map(|stage| What::MadeFolder(stage.dir.clone()))),
         ("spool_dir", config.spool_dir.clone().map(What::Folder)),
         ("metrics.textfile", config.metrics.textfile.clone().map(What::WrittenFile)),
     ];

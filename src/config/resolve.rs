@@ -71,7 +71,8 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
         stage: file.stage.as_ref().and_then(|stage| {
             let stage = &stage.value;
             let limit_bytes = stage.limit.as_ref().map(|limit| limit.value.0);
-            Some(StageSettings { dir: stage.dir.as_ref()?.value.below(folder), limit_bytes })
+            let owner = stage.owner.as_ref().map(|owner| owner.value.clone());
+            Some(StageSettings { dir: stage.dir.as_ref()?.value.below(folder), limit_bytes, owner })
         }),
         state_dir: file.state_dir.as_ref().map(|path| path.value.below(folder)),
         spool_dir: file.spool_dir.as_ref().map(|path| path.value.below(folder)),

@@ -20,6 +20,7 @@ use crate::bundle::Acceptable;
 use crate::compress::Method;
 use crate::document::{self, Meaning, Node};
 use crate::engine::Verification;
+use crate::hook::notify::Notify;
 use crate::plan::naming::GivenName;
 use crate::plan::{OnConflict, Rewrite};
 use crate::schedule::{Days, Hours, Zone};
@@ -105,6 +106,7 @@ schemas! {
     Bytes = {"type": ["string", "integer"], "pattern": "^[0-9]+ ?([kKmMgGtT]?[bB]?|[kKmMgGtT][iI][bB])$"},
     Rate = {"type": "string", "pattern": "^[0-9]+ ?(([kMG]?bit)|([kKmMgG]?[iI]?[bB]))/s$"},
     Days = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    Notify = {"type": "string", "minLength": 1},
     Listen = {"type": ["string", "integer"], "pattern": ":?[0-9]+$"},
     Hours = {"type": "string", "pattern": "^[0-9]{1,2}:[0-9]{2} ?- ?[0-9]{1,2}:[0-9]{2}$"},
     Zone = {"type": "string", "minLength": 1},

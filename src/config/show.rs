@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::sites::{Config, PasswordSource, Site, SiteCredentials};
 use super::values::word;
 use crate::compress::Method;
+use crate::hook::notify::Notify;
 use crate::plan::OnConflict;
 use crate::registry::Scheme;
 use crate::schedule::Window;
@@ -40,7 +41,7 @@ impl Config {
             ]))
         });
         let stage = self.stage.as_ref().map(|stage| {
-            Shown::Keys(keys([("dir", Some(path(&stage.dir))), ("limit", stage.limit_bytes.map(bare))]))
+            Shown::Keys(keys([("dir", Some(path(&stage.dir))), ("limit", stage.limit_bytes.map(bare)), ("owner", stage.owner.as_ref().map(text))]))
         });
         let metrics = keys([
             ("textfile", self.metrics.textfile.as_ref().map(path)),
@@ -77,7 +78,7 @@ impl Config {
             ("if_running", Some(bare(word(&self.if_running)))),
             ("waves", list(waves)),
             ("max_failed_sites", self.max_failed_sites.map(bare)),
-            ("notify", self.notify.as_deref().map(|notify| text(without_path(notify)))),
+            ("notify", self.notify.as_ref().map(|notify| text(without_path(notify)))),
             ("retention", (!kept.is_empty()).then_some(Shown::Keys(kept))),
             ("groups", (!self.groups.is_empty()).then(|| Shown::Keys(groups.collect()))),
             ("sites", Some(Shown::List(sites.iter().map(|site| Shown::Keys(site.keys())).collect()))),
@@ -200,9 +201,11 @@ fn span(span: Duration) -> Shown {
     }
 }
 
-fn without_path(notify: &str) -> String {
-    let url = url::Url::parse(notify).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.map_or_else(|| notify.to_owned(), |url| format!("{}/…", url.origin().ascii_serialization()))
+fn without_path(notify: &Notify) -> String {
+    match notify {
+        Notify::Command(_) => notify.to_string(),
+        Notify::Url(_) => format!("{notify}/…"),
+    }
 }
 
 /// Writes a piece behind its key. What has parts begins a line of its own.

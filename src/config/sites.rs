@@ -11,6 +11,7 @@ use super::values::IfRunning;
 use crate::bundle::Acceptable;
 use crate::compress::Method;
 use crate::engine::Verification;
+use crate::hook::notify::Notify;
 use crate::plan::Rules;
 use crate::registry::Target;
 use crate::schedule::Window;
@@ -35,7 +36,7 @@ pub(crate) struct Config {
     pub if_running: IfRunning,
     pub waves: Vec<Wave>,
     pub max_failed_sites: Option<NonZeroUsize>,
-    pub notify: Option<String>,
+    pub notify: Option<Notify>,
     pub kept_runs: KeptRuns,
     pub groups: Vec<Group>,
     /// In the order of the file, those that are not enabled among them.
@@ -47,6 +48,8 @@ pub(crate) struct Config {
 pub(crate) struct StageSettings {
     pub dir: PathBuf,
     pub limit_bytes: Option<u64>,
+    /// Whose bundles the file keeps there, unless that is the path of the file.
+    pub owner: Option<String>,
 }
 
 /// Where figures for Prometheus go.

@@ -375,3 +375,13 @@ fn a_file_with_commands_that_others_may_write_is_refused() {
     }
     assert!(read_with(&["threads: 4"], 0o666).config.is_some(), "nothing of it is run");
 }
+
+#[test]
+fn whom_to_notify_is_judged_with_the_file_and_never_shown() {
+    let with = |notify: &str| format!("{SMALL}notify: '{notify}'\n");
+    let found = wrong(&with("https://hooks.example:99999/s3cret"));
+    assert!(found.len() == 1 && found[0].starts_with("5:"), "{found:?}");
+    assert!(!found[0].contains("s3cret"), "{found:?}");
+    let shown = right(&with(" HTTPS://hooks.example/s3cret")).shown(&[]);
+    assert!(shown.contains("https://hooks.example/…") && !shown.contains("s3cret"), "{shown}");
+}

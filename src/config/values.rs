@@ -12,6 +12,7 @@ use crate::compress::Method;
 use crate::document::{Findings, Node, nearest};
 use crate::engine::Verification;
 use crate::error::printable;
+use crate::hook::notify::Notify;
 use crate::oci::Reference;
 use crate::plan::naming::GivenName;
 use crate::plan::{OnConflict, Patterns, Rewrite};
@@ -190,6 +191,17 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     loopback.or_else(|_| text.parse()).map_err(|_| {
         "a port or an address with a port is wanted, as 9790 (on the loopback) or 0.0.0.0:9790".to_owned()
     })
+}
+
+impl FromNode for Notify {
+    fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
+        // What it is may be secret, so nothing of it is said.
+        let parsed = text(node, key, findings)?.parse();
+        let fix = format!("{key}: https://HOST/PATH, or a command of the shell");
+        parsed
+            .map_err(|why: String| findings.error("wrong-value", node.at, (format!("{key}: {why}"), fix)))
+            .ok()
+    }
 }
 
 /// Values that are texts, each with an example for the correction.

@@ -10,6 +10,7 @@ use super::values::{
 use crate::bundle::Acceptable;
 use crate::compress::Method;
 use crate::engine::Verification;
+use crate::hook::notify::Notify;
 use crate::plan::naming::GivenName;
 use crate::plan::{OnConflict, Rewrite};
 use crate::schedule::{Days, Hours, Outside, Zone};
@@ -70,7 +71,7 @@ sections! {
         /// The run begins no further site when this many have failed. Default: it goes on.
         max_failed_sites: Number<1, 100_000>,
         /// A command of the shell, or a URL, that gets the report when a run ends.
-        notify: String,
+        notify: Notify,
         /// How long past runs are remembered.
         retention: RetentionKeys,
         /// What holds for all sites that do not say otherwise.
@@ -96,6 +97,8 @@ sections! {
         dir (required): FilePath,
         /// The most that may be kept there.
         limit: Bytes,
+        /// Whose bundles this file keeps there. Files of one owner count as one. Default: the path of this file.
+        owner: String,
     }
 
     /// Where figures for Prometheus go.

@@ -62,6 +62,11 @@ impl Sums {
         self.0.clone().await.map_err(|untrue| untrue.failure)
     }
 
+    /// Whether all have been taken, and are right.
+    pub(super) fn are_known_to_be_right(&self) -> bool {
+        self.0.clone().now_or_never().is_some_and(|taken| taken.is_ok())
+    }
+
     /// Waits for the end of it, and gives the file whose sum is wrong.
     pub(super) async fn wrong(&self) -> Option<PathBuf> {
         self.0.clone().await.err()?.wrong

@@ -282,7 +282,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     };
     let works: Vec<Arc<Work>> = contexts.iter().map(|context| Arc::clone(&context.work)).collect();
     let deadline = schedule.deadline;
-    let mut staging = stage.map(|stage| Staging::new(stage, &works, &preparer, &recall, &listeners));
+    let mut staging = stage.map(|stage| Staging::new(stage, &works, &preparer, &recall, &sums, &listeners));
     let mut supervisor = Supervisor::new(&schedule, mirrors.settings.len());
     let (stop, decoder) = (cancel.child_token(), opener.decoder.clone());
     // The stage reads too.

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::fill::Fill;
+use super::checksums::Sums;
 use super::image::Lease;
 use super::line::WorkerLine;
 use super::prepare::Preparer;
@@ -71,6 +72,7 @@ impl Staging {
         works: &[Arc<Work>],
         preparer: &Arc<Preparer>,
         recall: &LayerRecall,
+        sums: &Sums,
         listeners: &Listeners,
     ) -> Self {
         let stop = CancellationToken::new();
@@ -80,6 +82,7 @@ impl Staging {
             works: works.to_vec(),
             preparer: Arc::clone(preparer),
             recall: recall.clone(),
+            sums: sums.clone(),
             line: WorkerLine::new(BLOBS_AT_ONCE),
             claims: Mutex::default(),
         };
@@ -167,6 +170,7 @@ struct Stager {
     works: Vec<Arc<Work>>,
     preparer: Arc<Preparer>,
     recall: LayerRecall,
+    sums: Sums,
     line: Arc<WorkerLine>,
     /// Who brings a blob; others that need it wait.
     claims: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -179,7 +183,15 @@ impl Stager {
             () = self.take_all(followers, &mut taken) => {}
             () = stop.cancelled() => {}
         }
-        self.list(&mut taken).await;
+        // The stage is a bundle itself: what is not what was meant must not get a name there.
+        let are_right = tokio::select! {
+            biased;
+            right = self.sums.are_right() => right.is_ok(),
+            () = stop.cancelled() => false,
+        };
+        if are_right {
+            self.list(&mut taken).await;
+        }
     }
 
     async fn take_all(&self, followers: Vec<Follower>, taken: &mut Vec<Taken>) {
@@ -198,13 +210,10 @@ impl Stager {
         let mut listed = Instant::now();
         while let Some((image, name)) = done.next().await {
             match image {
-                Ok(image) => {
-                    self.stage.took_image();
-                    taken.push(image);
-                }
+                Ok(image) => taken.push(image),
                 Err(why) => self.stage.left_image_out(&name, &why),
             }
-            if listed.elapsed() >= LIST_EVERY {
+            if listed.elapsed() >= LIST_EVERY && self.sums.are_known_to_be_right() {
                 self.list(taken).await;
                 listed = Instant::now();
             }

@@ -7,6 +7,7 @@ mod tests;
 
 use std::error::Error as _;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
@@ -29,13 +30,17 @@ pub(crate) enum Notify {
     Url(Url),
 }
 
-impl Notify {
-    /// What `text` names: a URL with `https://` or `http://`, else a command.
+impl FromStr for Notify {
+    type Err = String;
+
+    /// What `text` names: a URL with `https://` or `http://`, in whatever case and with blanks around it, else a command.
     ///
     /// # Errors
-    /// Why it is no URL.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if !text.starts_with("https://") && !text.starts_with("http://") {
+    /// Why it is no URL. The message has nothing of it, because it may be secret.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let starts = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+        if !starts("https://") && !starts("http://") {
             return Ok(Self::Command(Hook::new(text, LIMIT)));
         }
         let url = Url::parse(text).map_err(|error| format!("it is no URL: {error}"))?;
@@ -44,7 +49,9 @@ impl Notify {
         }
         Ok(Self::Url(url))
     }
+}
 
+impl Notify {
     /// Tells that the run with this report, a JSON document, has ended this way, unless it is told to stop. Needs a runtime.
     ///
     /// # Errors

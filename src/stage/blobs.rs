@@ -2,13 +2,13 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::folder::{Temporary, found, remove};
+use super::folder::{Temporary, found, open_regular, remove};
 use super::{NotStaged, Stage};
 use crate::error::BundleError;
 use crate::oci::{Digest, Hasher};
@@ -118,11 +118,7 @@ impl Stage {
 
     fn check(&self, digest: &Digest, size: u64) -> io::Result<Option<Arc<StagedBlob>>> {
         let path = self.folder.blob(digest);
-        let mut options = File::options();
-        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let Some(file) = found(options.read(true).custom_flags(no_links).open(&path))? else {
-            return Ok(None);
-        };
+        let Some(file) = open_regular(&path)? else { return Ok(None) };
         let version = BlobFileStamp::of(&file.metadata()?);
         let known = self.contents.lock().blobs.get(digest).copied().flatten();
         if known != Some(version) && (version.len != size || hash(&file, digest, version.len)? != *digest) {

@@ -16,9 +16,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::layout;
@@ -29,6 +31,7 @@ use crate::small_file;
 
 const VERSION: u32 = 1;
 const MARKER: &str = "stage.json";
+const MARKER_ASIDE: &str = ".stage.json.";
 /// What a volume of its own has at its root.
 const NO_CONTENT: &str = "lost+found";
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
@@ -62,6 +65,8 @@ struct Marker {
 pub(super) struct StageFolder {
     root: PathBuf,
     change: Mutex<File>,
+    /// The lock was waited for in vain. Nobody waits for it a second time.
+    is_given_up: AtomicBool,
     users: File,
 }
 
@@ -78,12 +83,8 @@ impl StageFolder {
     }
 
     fn made(root: PathBuf) -> io::Result<Self> {
-        let marker = root.join(MARKER);
-        if !marker.exists() {
-            let text = serde_json::to_vec(&Marker { stage_version: VERSION })?;
-            let mut file = private().write(true).create(true).truncate(true).open(&marker)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
+        if !root.join(MARKER).exists() {
+            mark_as_stage(&root)?;
         }
         for algorithm in ALGORITHMS {
             make_folder(&root.join("blobs").join(algorithm.name()))?;
@@ -93,7 +94,7 @@ impl StageFolder {
         }
         let lock = |name| lockable().create(true).truncate(false).open(root.join(name));
         let (change, users) = (Mutex::new(lock("change.lock")?), lock("users.lock")?);
-        let folder = Self { root, change, users };
+        let folder = Self { root, change, is_given_up: AtomicBool::new(false), users };
         let layout = folder.root.join("oci-layout");
         if !layout.exists() {
             folder.write_whole(&layout, layout::OCI_LAYOUT)?;
@@ -139,8 +140,13 @@ impl StageFolder {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(ChangeLock(file)),
-                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => thread::sleep(LOOK_EVERY),
+                Err(TryLockError::WouldBlock)
+                    if began.elapsed() < LOCK_PATIENCE && !self.is_given_up.load(Ordering::Relaxed) =>
+                {
+                    thread::sleep(LOOK_EVERY);
+                }
                 Err(TryLockError::WouldBlock) => {
+                    self.is_given_up.store(true, Ordering::Relaxed);
                     return Err(io::Error::new(
                         io::ErrorKind::TimedOut,
                         "another run does not give its lock back",
@@ -289,7 +295,8 @@ impl StageFolder {
 
     /// The document at `path`, of no more than this; none where there is none.
     pub(super) fn read_small(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
-        found(small_file::read(path, max_bytes))
+        let Some(file) = open_regular(path)? else { return Ok(None) };
+        small_file::read_from(file, max_bytes).map(Some)
     }
 }
 
@@ -336,12 +343,35 @@ impl Drop for Temporary {
     }
 }
 
+/// Writes whole or not at all that a folder is a stage: half of it would be refused for ever.
+fn mark_as_stage(root: &Path) -> io::Result<()> {
+    let text = serde_json::to_vec(&Marker { stage_version: VERSION })?;
+    let aside = root.join(format!("{MARKER_ASIDE}{:016x}", fastrand::u64(..)));
+    let written = (|| {
+        let mut file = private().write(true).create_new(true).open(&aside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&aside, root.join(MARKER))
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written.and_then(|()| sync_folder(root))
+}
+
+/// Whether a run could use this folder, or make it.
+pub(super) fn probe(root: &Path) -> Result<(), StageError> {
+    match root.canonicalize() {
+        Ok(root) => check_is_stage(&root),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(StageError::Unusable { folder: root.to_owned(), error }),
+    }
+}
+
 /// A folder is a stage if it says so, or if there is nothing in it.
 fn check_is_stage(root: &Path) -> Result<(), StageError> {
     let unusable = |error| StageError::Unusable { folder: root.to_owned(), error };
     match StageFolder::read_small(&root.join(MARKER), 4096).map_err(unusable)? {
-        // Another run is about to write it.
-        Some(text) if text.is_empty() => Ok(()),
         Some(text) => match serde_json::from_slice::<Marker>(&text) {
             Ok(Marker { stage_version: VERSION }) => Ok(()),
             Ok(Marker { stage_version: version }) => {
@@ -355,7 +385,8 @@ fn check_is_stage(root: &Path) -> Result<(), StageError> {
                 .map_err(unusable)?
                 .iter()
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .filter(|name| name != NO_CONTENT)
+                // Another run may be about to mark it, or was killed then.
+                .filter(|name| name != NO_CONTENT && !name.starts_with(MARKER_ASIDE))
                 .collect();
             names.sort_unstable();
             // Another run may have begun to make it between the two looks.
@@ -393,6 +424,19 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     found(fs::remove_file(path)).map(|_| ())
+}
+
+/// Opens a file to read it; none where there is none. Links are not followed, and nothing is waited for: whatever else lies in
+/// its place is an error.
+pub(super) fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let Some(file) = found(OpenOptions::new().read(true).custom_flags(flags).open(path))? else {
+        return Ok(None);
+    };
+    if file.metadata()?.is_file() {
+        return Ok(Some(file));
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
 }
 
 /// None where there is no such file, or not any more.

@@ -1,7 +1,7 @@
 //! The marks of bundles: found, written, held while a run uses them, and removed when nobody needs them or room is short.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::UNIX_EPOCH;
@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::eviction::{self, StagedBundle};
-use super::folder::{ChangeLock, StageFolder, found, remove, sync_folder};
+use super::folder::{ChangeLock, StageFolder, remove, sync_folder};
 use super::layout;
 use super::mark::{CatalogFile, Mark, StagedImage, StagedLayer};
 use super::{NotStaged, Stage};
@@ -159,6 +159,7 @@ impl Stage {
             self.folder.sync_blobs()?;
             let change = self.folder.change()?;
             let mut used = self.used.lock();
+            let mut listed = HashSet::new();
             for Used { stem, mark, contents, .. } in &mut *used {
                 for image in images.iter().filter(|image| contents.contains(&image.content)) {
                     mark.add(image.clone());
@@ -173,11 +174,20 @@ impl Stage {
                 }
                 mark.keep_whole(|digest| self.folder.blob(digest).is_file());
                 self.write_mark(stem, mark)?;
+                listed.extend(mark.images.iter().map(|image| image.root.digest));
             }
             drop(used);
-            self.write_index(&change)
+            self.write_index(&change)?;
+            Ok(listed)
         };
-        self.noted("listing images", list());
+        let listed = self.noted("listing images", list()).unwrap_or_default();
+        for image in images {
+            if listed.contains(&image.root.digest) {
+                self.figures.images.fetch_add(1, Relaxed);
+            } else {
+                self.left_image_out(&image.root.digest.to_string(), &"it could not be listed");
+            }
+        }
     }
 
     /// The run ends. What this run's sites file does not need any more is not its own any more, and what nobody owns then goes,
@@ -282,8 +292,8 @@ impl Stage {
         let index = layout::index(&marks.iter().map(|(_, mark)| mark).collect::<Vec<_>>());
         let path = self.folder.index();
         // What stays as it is costs no disk a sync.
-        match found(fs::read(&path))? {
-            Some(written) if written == index => Ok(()),
+        match StageFolder::read_small(&path, index.len() as u64) {
+            Ok(Some(written)) if written == index => Ok(()),
             _ => self.folder.write_whole(&path, &index),
         }
     }

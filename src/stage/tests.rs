@@ -329,3 +329,36 @@ fn many_runs_at_once_leave_a_stage_that_is_whole() {
     assert_eq!(listed.len(), 6);
     assert!(blobs.iter().all(|bytes| read(&stage, bytes)));
 }
+
+#[test]
+fn nothing_in_the_place_of_a_blob_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::open(folder.path(), None, None).unwrap();
+    let digest = Digest::of(b"blob");
+    let path = stage.folder().join("blobs/sha256").join(digest.hex());
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    assert!(stage.blob(&digest, 4).is_none());
+    let mut writer = stage.write(&digest, 4).unwrap().unwrap();
+    writer.append(b"blob").unwrap();
+    stage.put(writer).unwrap();
+    assert!(stage.blob(&digest, 4).is_some(), "the blob has taken its place");
+}
+
+#[test]
+fn what_says_of_a_stage_that_it_is_one_is_written_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    // What a run leaves that was killed while it wrote it.
+    fs::write(folder.path().join(".stage.json.0123456789abcdef"), "{").unwrap();
+    drop(Stage::open(folder.path(), None, None).unwrap());
+    let marker = folder.path().join("stage.json");
+    fs::write(&marker, "").unwrap();
+    let refused = Stage::open(folder.path(), None, None);
+    assert!(matches!(refused, Err(StageError::Foreign { .. })), "{refused:?}");
+}

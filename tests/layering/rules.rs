@@ -243,7 +243,7 @@ pub(crate) const RULES: &[Rule] = &[
         files: In("config"),
         modules: AllBut(
             "config document schedule units registry plan oci small_file clock error exit locks bundle::Acceptable \
-             compress::Method engine::Verification",
+             compress::Method engine::Verification hook::notify::Notify",
         ),
         paths: These(
             "tokio reqwest rayon std::net::TcpStream std::net::TcpListener std::net::UdpSocket std::net::ToSocketAddrs \

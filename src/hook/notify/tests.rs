@@ -32,7 +32,7 @@ fn report() -> Vec<u8> {
 async fn a_url_gets_the_report() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (port, taken) = server("HTTP/1.1 204 No Content\r\n\r\n");
-    let notify = Notify::parse(&format!("http://127.0.0.1:{port}/hooks/s3cret")).unwrap();
+    let notify = format!("http://127.0.0.1:{port}/hooks/s3cret").parse::<Notify>().unwrap();
     notify.tell(report(), 3, &CancellationToken::new()).await.unwrap();
     let request = taken.join().unwrap();
     assert!(request.starts_with("POST /hooks/s3cret HTTP/1.1"), "{request}");
@@ -44,24 +44,24 @@ async fn what_goes_wrong_is_said_without_the_path_of_the_url() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (port, taken) =
         server("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n");
-    let notify = Notify::parse(&format!("http://127.0.0.1:{port}/hooks/s3cret")).unwrap();
+    let notify = format!("http://127.0.0.1:{port}/hooks/s3cret").parse::<Notify>().unwrap();
     let why = notify.tell(report(), 3, &CancellationToken::new()).await.unwrap_err();
     taken.join().unwrap();
     assert!(why.contains("302") && !format!("{notify}: {why}").contains("s3cret"), "{notify}: {why}");
-    let notify = Notify::parse("http://127.0.0.1:1/hooks/s3cret").unwrap();
+    let notify = "http://127.0.0.1:1/hooks/s3cret".parse::<Notify>().unwrap();
     let why = notify.tell(report(), 3, &CancellationToken::new()).await.unwrap_err();
     assert!(!format!("{notify}: {why}").contains("s3cret"), "{notify}: {why}");
-    assert!(Notify::parse("https://").is_err());
+    assert!("https://".parse::<Notify>().is_err());
 }
 
 #[tokio::test]
 async fn a_command_gets_the_report_and_the_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let seen = folder.path().join("seen");
-    let notify = Notify::parse(&format!("cat > {0}; echo \" $LAYERCAST_EXIT_CODE\" >> {0}", seen.display()));
+    let notify = format!("cat > {0}; echo \" $LAYERCAST_EXIT_CODE\" >> {0}", seen.display()).parse::<Notify>();
     notify.unwrap().tell(report(), 3, &CancellationToken::new()).await.unwrap();
     assert_eq!(std::fs::read_to_string(&seen).unwrap(), "{\"exit_code\":3} 3\n");
-    let failed = Notify::parse("echo 'no route to the pager' >&2; exit 1").unwrap();
+    let failed = "echo 'no route to the pager' >&2; exit 1".parse::<Notify>().unwrap();
     let why = failed.tell(report(), 3, &CancellationToken::new()).await.unwrap_err();
     assert!(why.ends_with("no route to the pager"), "{why}");
 }
@@ -73,8 +73,19 @@ async fn who_does_not_answer_is_not_waited_for_once_it_is_told_to_stop() {
     let url = format!("http://{}/", silent.local_addr().unwrap());
     for text in [url.as_str(), "sleep 60"] {
         let cancel = CancellationToken::new();
-        let notify = Notify::parse(text).unwrap();
+        let notify = text.parse::<Notify>().unwrap();
         let (told, ()) = tokio::join!(notify.tell(report(), 3, &cancel), async { cancel.cancel() });
         assert_eq!(told.unwrap_err(), STOPPED, "{text}");
     }
+}
+
+#[test]
+fn a_url_is_a_url_however_it_is_written_and_shows_its_host_alone() {
+    for text in ["HTTPS://Hooks.example:8443/s3cret", "  http://hooks.example/s3cret\n"] {
+        let notify = text.parse::<Notify>().unwrap();
+        assert!(matches!(notify, Notify::Url(_)), "{text}");
+        assert!(!notify.to_string().contains("s3cret"), "{notify}");
+    }
+    let wrong = "https://hooks.example:99999/s3cret".parse::<Notify>().unwrap_err();
+    assert!(!wrong.contains("s3cret"), "{wrong}");
 }
