@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,52 @@ use serde::Serialize;
 use crate::error::is_full;
 use crate::report::Failure;
 
+/// How much of a file is looked at before it is replaced: a report says in its first line what it is.
+const LOOKED_AT: u64 = 256;
+
 /// A file that a flag, or a key of the sites file, names.
 #[derive(Debug)]
 pub(super) struct WholeFile {
     named_by: &'static str,
     path: PathBuf,
+    replaces: Replaces,
+}
+
+/// Which files it may take the place of. A slip of the hand must not cost the bundle or the sites file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replaces {
+    /// Reports, in JSON or HTML, and empty files.
+    Reports,
+    /// Metrics, and empty files.
+    Metrics,
+    /// Whatever is there.
+    Anything,
+}
+
+impl Replaces {
+    /// What is wanted there, for people.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Reports => "a report",
+            Self::Metrics => "metrics",
+            Self::Anything => "a file",
+        }
+    }
+
+    /// Whether a file that begins like this may be replaced.
+    fn takes(self, start: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(start);
+        let text = text.trim_start();
+        text.is_empty()
+            || match self {
+                Self::Reports => {
+                    text.starts_with('{') && text.contains("\"schema_version\"")
+                        || text.get(..9).is_some_and(|start| start.eq_ignore_ascii_case("<!doctype"))
+                }
+                Self::Metrics => text.starts_with("# HELP ") || text.starts_with("# TYPE "),
+                Self::Anything => true,
+            }
+    }
 }
 
 /// How content gets to what a path stands for.
@@ -32,8 +73,12 @@ enum WriteMode {
 
 impl WholeFile {
     /// Before the run, so that a wrong path costs nothing. No file is left there meanwhile: it may be the bundle's folder.
-    pub(super) fn check(named_by: &'static str, path: PathBuf) -> Result<Self, Failure> {
-        let file = Self { named_by, path };
+    pub(super) fn check(
+        named_by: &'static str,
+        path: PathBuf,
+        replaces: Replaces,
+    ) -> Result<Self, Failure> {
+        let file = Self { named_by, path, replaces };
         if file.path.is_dir() || file.path == Path::new("-") {
             return Err(Failure::usage(format!("{file} is not a file")).hint("name a file"));
         }
@@ -48,7 +93,10 @@ impl WholeFile {
             }
         };
         match file.way().map_err(refused)? {
-            WriteMode::Replace(path) => drop(create_beside(&path).map_err(refused)?),
+            WriteMode::Replace(path) => {
+                file.may_replace(&path)?;
+                drop(create_beside(&path).map_err(refused)?);
+            }
             // Opened now, a pipe would end when it is closed again.
             WriteMode::Into => access(&file.path, Access::WRITE_OK).map_err(|error| refused(error.into()))?,
         }
@@ -69,8 +117,24 @@ impl WholeFile {
         }
     }
 
+    /// That what is there is not something else, as far as it can be read.
+    fn may_replace(&self, path: &Path) -> Result<(), Failure> {
+        let mut start = Vec::new();
+        let read = open_to_read(path).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut start));
+        if read.is_err() || self.replaces.takes(&start) {
+            return Ok(());
+        }
+        let wanted = self.replaces.words();
+        Err(Failure::usage(format!("{self} is something else than {wanted}, and is not overwritten"))
+            .hint("name another file, or remove this one"))
+    }
+
     /// Gives the file this content, all of it at once where it can have it at once.
     pub(super) fn write(&self, content: &[u8]) -> Result<(), Failure> {
+        // It may have come to be the name of something else since it was checked.
+        if let Ok(WriteMode::Replace(path)) = self.way() {
+            self.may_replace(&path)?;
+        }
         self.put(content).map_err(|error| {
             // What the system says of a file that has only a name for now would say that name.
             let unnamed =
@@ -137,6 +201,12 @@ fn is_output(facts: &Metadata) -> bool {
     is_same(rustix::fs::fstat(io::stdout())) || is_same(rustix::fs::fstat(io::stderr()))
 }
 
+/// Opens what is there, unless it would have to be waited for.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or(0);
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 /// Opens what is there. A pipe that nobody reads is an error, and no reason to wait for ever.
 fn open_to_append(path: &Path) -> io::Result<File> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).unwrap_or(0);
@@ -152,11 +222,10 @@ fn open_to_append(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
     use std::os::unix::fs::symlink;
 
     fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
-        WholeFile::check("--report", path.to_owned())?.write(content)
+        WholeFile::check("--report", path.to_owned(), Replaces::Anything)?.write(content)
     }
 
     #[test]
@@ -200,19 +269,54 @@ mod tests {
     fn what_cannot_be_written_is_named_with_who_named_it_and_what_helps() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("no/report.json");
-        let failure = WholeFile::check("--report", missing.clone()).unwrap_err();
+        let failure = WholeFile::check("--report", missing.clone(), Replaces::Reports).unwrap_err();
         let said = format!("--report {} cannot be written: there is no folder", missing.display());
         assert!(failure.message.starts_with(&said), "{failure:?}");
         assert!(failure.hint.is_some_and(|hint| hint.contains("mkdir -p")));
-        assert!(WholeFile::check("--report", folder.path().to_owned()).is_err(), "it is a folder");
+        assert!(WholeFile::check("--report", folder.path().to_owned(), Replaces::Reports).is_err(), "it is a folder");
         // The folder goes while the run goes on.
         let inner = folder.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
-        let file = WholeFile::check("--report", inner.join("report.json")).unwrap();
+        let file = WholeFile::check("--report", inner.join("report.json"), Replaces::Reports).unwrap();
         std::fs::remove_dir(&inner).unwrap();
         let failure = file.write(b"x").unwrap_err();
         let said = format!("--report {}/report.json was not written: entity not found", inner.display());
         assert_eq!(failure.message, said, "and not the name that the file had meanwhile");
         assert!(failure.hint.is_some());
+    }
+
+    #[test]
+    fn what_is_no_report_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let report = "{\n  \"schema_version\": 2,\n  \"layercast_version\": \"0.1.0\"";
+        let metrics = "# HELP layercast_bytes_total Bytes.\n";
+        for (name, content, is_report, is_metrics) in [
+            ("empty", &b""[..], true, true),
+            ("report.json", report.as_bytes(), true, false),
+            ("report.html", b"<!DOCTYPE html>\n<html>", true, false),
+            ("metrics.prom", metrics.as_bytes(), false, true),
+            ("bundle.tar.xz", b"\xfd7zXZ\0\0\x04", false, false),
+            ("index.json", b"{\"schemaVersion\": 2, \"manifests\": []}", false, false),
+            ("layercast.yaml", b"# yaml-language-server: $schema=x\nversion: 1\n", false, false),
+        ] {
+            let path = at(name, content);
+            for (replaces, may) in [(Replaces::Reports, is_report), (Replaces::Metrics, is_metrics)] {
+                let checked = WholeFile::check("--report", path.clone(), replaces);
+                assert_eq!(checked.is_ok(), may, "{name} {replaces:?}");
+            }
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        // One name for the report and the metrics.
+        let path = folder.path().join("both");
+        let [first, second] = [Replaces::Reports, Replaces::Metrics]
+            .map(|replaces| WholeFile::check("--report", path.clone(), replaces).unwrap());
+        first.write(report.as_bytes()).unwrap();
+        assert!(second.write(metrics.as_bytes()).is_err());
+        assert_eq!(fs::read(&path).unwrap(), report.as_bytes());
     }
 }

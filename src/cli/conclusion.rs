@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::atomic_file::WholeFile;
+use super::atomic_file::{Replaces, WholeFile};
 use super::interrupt::Interrupt;
 use super::metrics::Exposition;
 use super::notify::Notifier;
@@ -159,5 +159,5 @@ impl RunReporter {
 
 /// A file that a flag names for the report.
 pub(super) fn report_file(path: Option<&std::path::PathBuf>) -> Result<Option<WholeFile>, Failure> {
-    path.cloned().map(|path| WholeFile::check("--report", path)).transpose()
+    path.cloned().map(|path| WholeFile::check("--report", path, Replaces::Reports)).transpose()
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::atomic_file::WholeFile;
+use super::atomic_file::{Replaces, WholeFile};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::{Done, left_out};
@@ -63,7 +63,7 @@ const MIN_SPLIT_BYTES: u64 = 64 << 10;
 impl WrittenBundleArgs {
     /// Where to write, looked at before there is anything to write.
     fn file(&self) -> Result<OutputFile, Failure> {
-        WholeFile::check("--output", self.out.clone())?;
+        WholeFile::check("--output", self.out.clone(), Replaces::Anything)?;
         if self.out.exists() && !self.out.is_file() {
             return Err(Failure::usage(format!("--output {}: it is no file", self.out.display()))
                 .hint("name a file that is not there yet"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::atomic_file::WholeFile;
+use super::atomic_file::{Replaces, WholeFile};
 use super::output::Output;
 use crate::bundle::Opener;
 use crate::config::listen_address;
@@ -72,7 +72,7 @@ impl MetricsOutputs {
                     "{named_by} {path}: node_exporter reads files that end in .prom, and no others"
                 ));
             }
-            match WholeFile::check(named_by, path) {
+            match WholeFile::check(named_by, path, Replaces::Metrics) {
                 Ok(file) => exposition.textfile = Some((named_by, file)),
                 Err(failure) if named_by == TEXTFILE_FLAG => return Err(failure),
                 Err(failure) => exposition.trouble(&failure, output),

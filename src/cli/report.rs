@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::atomic_file::WholeFile;
+use super::atomic_file::{Replaces, WholeFile};
 use super::output::Output;
 use super::{Done, summary};
 use crate::error::printable;
@@ -34,7 +34,7 @@ pub(super) struct MergeArgs {
 
 pub(super) fn run(what: &ReportDo, output: &Output) -> Done {
     let ReportDo::Merge(args) = what;
-    let target = args.output.clone().map(|path| WholeFile::check("--output", path)).transpose()?;
+    let target = args.output.clone().map(|path| WholeFile::check("--output", path, Replaces::Reports)).transpose()?;
     let mut reports = Vec::new();
     for path in files(&args.from, args.output.as_deref())? {
         reports.push(read(&path)?);
