@@ -73,11 +73,7 @@ enum WriteMode {
 
 impl WholeFile {
     /// Before the run, so that a wrong path costs nothing. No file is left there meanwhile: it may be the bundle's folder.
-    pub(super) fn check(
-        named_by: &'static str,
-        path: PathBuf,
-        replaces: Replaces,
-    ) -> Result<Self, Failure> {
+    pub(super) fn check(named_by: &'static str, path: PathBuf, replaces: Replaces) -> Result<Self, Failure> {
         let file = Self { named_by, path, replaces };
         if file.path.is_dir() || file.path == Path::new("-") {
             return Err(Failure::usage(format!("{file} is not a file")).hint("name a file"));
@@ -273,7 +269,10 @@ mod tests {
         let said = format!("--report {} cannot be written: there is no folder", missing.display());
         assert!(failure.message.starts_with(&said), "{failure:?}");
         assert!(failure.hint.is_some_and(|hint| hint.contains("mkdir -p")));
-        assert!(WholeFile::check("--report", folder.path().to_owned(), Replaces::Reports).is_err(), "it is a folder");
+        assert!(
+            WholeFile::check("--report", folder.path().to_owned(), Replaces::Reports).is_err(),
+            "it is a folder"
+        );
         // The folder goes while the run goes on.
         let inner = folder.path().join("inner");
         std::fs::create_dir(&inner).unwrap();

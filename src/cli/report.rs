@@ -34,7 +34,8 @@ pub(super) struct MergeArgs {
 
 pub(super) fn run(what: &ReportDo, output: &Output) -> Done {
     let ReportDo::Merge(args) = what;
-    let target = args.output.clone().map(|path| WholeFile::check("--output", path, Replaces::Reports)).transpose()?;
+    let target =
+        args.output.clone().map(|path| WholeFile::check("--output", path, Replaces::Reports)).transpose()?;
     let mut reports = Vec::new();
     for path in files(&args.from, args.output.as_deref())? {
         reports.push(read(&path)?);

@@ -41,7 +41,11 @@ impl Config {
             ]))
         });
         let stage = self.stage.as_ref().map(|stage| {
-            Shown::Keys(keys([("dir", Some(path(&stage.dir))), ("limit", stage.limit_bytes.map(bare)), ("owner", stage.owner.as_ref().map(text))]))
+            Shown::Keys(keys([
+                ("dir", Some(path(&stage.dir))),
+                ("limit", stage.limit_bytes.map(bare)),
+                ("owner", stage.owner.as_ref().map(text)),
+            ]))
         });
         let metrics = keys([
             ("textfile", self.metrics.textfile.as_ref().map(path)),

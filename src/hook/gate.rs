@@ -102,7 +102,8 @@ impl Gates {
             return Err(Failure::interrupted());
         };
         if *mirror.without_verdict.lock() >= GIVEN_UP_AFTER {
-            let why = format!("it failed {GIVEN_UP_AFTER} times in a row, and is not asked again in this run");
+            let why =
+                format!("it failed {GIVEN_UP_AFTER} times in a row, and is not asked again in this run");
             return Err(unjudged(&candidate, &why));
         }
         let finished = hook.run(variables(&candidate), Vec::new(), cancel).await;

@@ -39,7 +39,8 @@ impl FromStr for Notify {
     /// Why it is no URL. The message has nothing of it, because it may be secret.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let starts = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+        let starts =
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
         if !starts("https://") && !starts("http://") {
             return Ok(Self::Command(Hook::new(text, LIMIT)));
         }

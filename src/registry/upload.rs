@@ -39,8 +39,8 @@ pub(crate) use self::session::UploadSession;
 
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
-use crate::registry::blobs::Mount;
 use crate::registry::attempts::Attempts;
+use crate::registry::blobs::Mount;
 use crate::registry::body::{BlobBody, TransferredBytes};
 use crate::registry::error::{FailureKind, RegistryError};
 use crate::registry::retry::Trials;
@@ -116,12 +116,11 @@ impl Registry {
             needless.cancel().await;
         }
         loop {
-            let mut session = match given.take() {
-                Some(session) => session,
-                None => {
-                    upload.repository = repository.clone();
-                    self.start_upload(repository).await?
-                }
+            let mut session = if let Some(session) = given.take() {
+                session
+            } else {
+                upload.repository = repository.clone();
+                self.start_upload(repository).await?
             };
             let stopped = match self.send(&upload, &mut session, method).await {
                 Ok(()) => {

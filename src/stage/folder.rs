@@ -371,32 +371,30 @@ pub(super) fn probe(root: &Path) -> Result<(), StageError> {
 /// A folder is a stage if it says so, or if there is nothing in it.
 fn check_is_stage(root: &Path) -> Result<(), StageError> {
     let unusable = |error| StageError::Unusable { folder: root.to_owned(), error };
-    match StageFolder::read_small(&root.join(MARKER), 4096).map_err(unusable)? {
-        Some(text) => match serde_json::from_slice::<Marker>(&text) {
+    if let Some(text) = StageFolder::read_small(&root.join(MARKER), 4096).map_err(unusable)? {
+        return match serde_json::from_slice::<Marker>(&text) {
             Ok(Marker { stage_version: VERSION }) => Ok(()),
             Ok(Marker { stage_version: version }) => {
                 Err(StageError::OtherVersion { folder: root.to_owned(), version })
             }
             Err(_) => Err(StageError::Foreign { folder: root.to_owned(), first: MARKER.to_owned() }),
-        },
-        None => {
-            let mut names: Vec<String> = fs::read_dir(root)
-                .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-                .map_err(unusable)?
-                .iter()
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                // Another run may be about to mark it, or was killed then.
-                .filter(|name| name != NO_CONTENT && !name.starts_with(MARKER_ASIDE))
-                .collect();
-            names.sort_unstable();
-            // Another run may have begun to make it between the two looks.
-            match names.into_iter().next() {
-                Some(first) if !root.join(MARKER).exists() => {
-                    Err(StageError::Foreign { folder: root.to_owned(), first })
-                }
-                _ => Ok(()),
-            }
+        };
+    }
+    let mut names: Vec<String> = fs::read_dir(root)
+        .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+        .map_err(unusable)?
+        .iter()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        // Another run may be about to mark it, or was killed then.
+        .filter(|name| name != NO_CONTENT && !name.starts_with(MARKER_ASIDE))
+        .collect();
+    names.sort_unstable();
+    // Another run may have begun to make it between the two looks.
+    match names.into_iter().next() {
+        Some(first) if !root.join(MARKER).exists() => {
+            Err(StageError::Foreign { folder: root.to_owned(), first })
         }
+        _ => Ok(()),
     }
 }
 

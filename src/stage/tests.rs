@@ -336,14 +336,8 @@ fn nothing_in_the_place_of_a_blob_is_waited_for() {
     let stage = Stage::open(folder.path(), None, None).unwrap();
     let digest = Digest::of(b"blob");
     let path = stage.folder().join("blobs/sha256").join(digest.hex());
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &path,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RWXU,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
     assert!(stage.blob(&digest, 4).is_none());
     let mut writer = stage.write(&digest, 4).unwrap().unwrap();
     writer.append(b"blob").unwrap();

@@ -109,7 +109,11 @@ impl UploadLedger for Ledger {
                 let is_own = kept.repository == upload.repository;
                 // Another repository's session of this run is under way just now.
                 let is_left = kept.owner != owner.name() && owner.may_take(&kept.owner);
-                if is_own { owner.may_take(&kept.owner) } else { reach == SessionReach::AnyRepository && is_left }
+                if is_own {
+                    owner.may_take(&kept.owner)
+                } else {
+                    reach == SessionReach::AnyRepository && is_left
+                }
             });
             kept.retain(|kept| kept.used_at.saturating_add(i64::from(kept.session.lifetime)) > now());
             let best = |kept: &SessionRow| (kept.repository == upload.repository, kept.session.acknowledged);
@@ -129,7 +133,8 @@ impl UploadLedger for Ledger {
     fn keep(&self, upload: UploadKey, session: StoredSession) -> bool {
         drop(self.send(move |transaction, owner| {
             let kept = all_of_blob(transaction, &upload)?;
-            let is_anothers = |kept: &SessionRow| kept.repository == upload.repository && !owner.may_take(&kept.owner);
+            let is_anothers =
+                |kept: &SessionRow| kept.repository == upload.repository && !owner.may_take(&kept.owner);
             if kept.iter().any(is_anothers) {
                 return Ok(());
             }

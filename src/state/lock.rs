@@ -140,11 +140,7 @@ impl RunLock {
         lock.is_ok_and(|lock| matches!(lock.file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
-    fn lock_one<'m>(
-        state_folder: &Path,
-        mirror: &'m str,
-        began: Instant,
-    ) -> Result<Lockable<'m>, LockError> {
+    fn lock_one<'m>(state_folder: &Path, mirror: &'m str, began: Instant) -> Result<Lockable<'m>, LockError> {
         Lockable::new(state_folder, mirror.trim_end_matches('/'))?.lock(began)
     }
 

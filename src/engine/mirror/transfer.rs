@@ -50,7 +50,7 @@ impl Transfer {
                 Some(begun) => begun,
                 None => PrefetchedBlob { location: self.location(blob).await, held: None, session: None },
             };
-            let brought = self.blob(repository, blob, trust, location, held, &mut session).await;
+            let brought = Box::pin(self.blob(repository, blob, trust, location, held, &mut session)).await;
             if let Some(needless) = session {
                 self.cancel_one(needless).await;
             }

@@ -58,7 +58,8 @@ async fn what_goes_wrong_is_said_without_the_path_of_the_url() {
 async fn a_command_gets_the_report_and_the_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let seen = folder.path().join("seen");
-    let notify = format!("cat > {0}; echo \" $LAYERCAST_EXIT_CODE\" >> {0}", seen.display()).parse::<Notify>();
+    let notify =
+        format!("cat > {0}; echo \" $LAYERCAST_EXIT_CODE\" >> {0}", seen.display()).parse::<Notify>();
     notify.unwrap().tell(report(), 3, &CancellationToken::new()).await.unwrap();
     assert_eq!(std::fs::read_to_string(&seen).unwrap(), "{\"exit_code\":3} 3\n");
     let failed = "echo 'no route to the pager' >&2; exit 1".parse::<Notify>().unwrap();

@@ -41,10 +41,10 @@ impl Registry {
         let keeping = self.host().quirks().keeping;
         let known = LIFETIMES.into_iter().find(|(kept, _)| *kept == keeping);
         let lifetime = known.map_or(OTHER_LIFETIME, |(_, lifetime)| lifetime);
-        if let (Some(ledger), Some(stored)) = (self.ledger(), session.to_store(upload.body.len(), lifetime)) {
-            if ledger.keep(self.key(upload), stored) {
-                session.mark_kept();
-            }
+        if let (Some(ledger), Some(stored)) = (self.ledger(), session.to_store(upload.body.len(), lifetime))
+            && ledger.keep(self.key(upload), stored)
+        {
+            session.mark_kept();
         }
     }
 

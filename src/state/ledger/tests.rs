@@ -60,7 +60,10 @@ async fn a_run_goes_on_with_what_a_dead_one_left_and_leaves_what_a_living_one_ha
     assert_eq!(repository, key("a").repository);
     assert_eq!((taken.location.expose_secret(), taken.size), (SECRET, 1000));
     assert_eq!((taken.acknowledged, taken.sent), (400, 700));
-    assert!(ledger(folder.path()).claim(key("a"), OwnRepository).await.is_none(), "it is the second run's now");
+    assert!(
+        ledger(folder.path()).claim(key("a"), OwnRepository).await.is_none(),
+        "it is the second run's now"
+    );
     assert!(second.claim(key("b"), OwnRepository).await.is_none());
     let elsewhere = UploadKey { registry: "http://r.example".to_owned(), ..key("a") };
     assert!(second.claim(elsewhere, OwnRepository).await.is_none(), "another scheme is another registry");

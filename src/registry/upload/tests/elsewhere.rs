@@ -8,16 +8,16 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::resume::content;
-use crate::registry::upload::Pushed;
 use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
 use crate::registry::testing::{Log, SeenRequest, answer, connect, options, registry, repository};
+use crate::registry::upload::Pushed;
 use crate::registry::{
     BlobBody, ClientOptions, Registry, SessionReach, StoredSession, UploadKey, UploadLedger,
 };
 
 /// What the registry has of the blob, in the session of the other repository.
-const HELD: usize = 700_000;
+const HELD: u64 = 700_000;
 const SESSION: &str = "/v2/team/other/blobs/uploads/7";
 
 /// A ledger with one session, of another repository.
@@ -32,12 +32,8 @@ fn other() -> Repository {
 }
 
 impl UploadLedger for OneSession {
-    fn claim(
-        &self,
-        _: UploadKey,
-        reach: SessionReach,
-    ) -> BoxFuture<'_, Option<(Repository, StoredSession)>> {
-        let (size, acknowledged) = (content().len() as u64, HELD as u64);
+    fn claim(&self, _: UploadKey, reach: SessionReach) -> BoxFuture<'_, Option<(Repository, StoredSession)>> {
+        let (size, acknowledged) = (content().len() as u64, HELD);
         let location = self.location.lock().clone().into();
         let (sent, opened_at, lifetime) = (acknowledged, 0, 1000);
         let kept = StoredSession { location, size, acknowledged, sent, opened_at, lifetime };
@@ -73,8 +69,7 @@ async fn pushed(mounts: bool, refused: u16) -> (Pushed, Log, Vec<Repository>) {
     let (here, log) = registry(move |seen, _| answers(seen, mounts, refused)).await;
     let ledger = Arc::new(OneSession::default());
     *ledger.location.lock() = format!("http://{here}{SESSION}");
-    let options =
-        ClientOptions { uploads: Some(Arc::clone(&ledger) as Arc<dyn UploadLedger>), ..options() };
+    let options = ClientOptions { uploads: Some(Arc::clone(&ledger) as Arc<dyn UploadLedger>), ..options() };
     let registry: Registry = connect(&here, options).await.unwrap();
     let body: Arc<dyn BlobBody> = Arc::new(content());
     let pushed = registry.push_blob(&repository(), &Digest::of(&content()), &body, None).await.unwrap();
@@ -92,8 +87,8 @@ fn writes(log: &Log) -> Vec<String> {
 #[tokio::test]
 async fn it_is_finished_there_and_mounted_here() {
     let (pushed, log, forgotten) = pushed(true, 0).await;
-    assert_eq!(pushed.bytes_sent as usize, content().len() - HELD);
-    assert_eq!((pushed.bytes_found as usize, pushed.resumed), (HELD, 1));
+    assert_eq!(pushed.bytes_sent, content().len() as u64 - HELD);
+    assert_eq!((pushed.bytes_found, pushed.resumed), (HELD, 1));
     let lines = writes(&log);
     assert!(lines[0].starts_with(&format!("PUT {SESSION}?digest=")), "{lines:?}");
     assert!(lines[1].starts_with("POST /v2/team/app/blobs/uploads/?mount="), "{lines:?}");
@@ -104,7 +99,7 @@ async fn it_is_finished_there_and_mounted_here() {
 #[tokio::test]
 async fn it_is_sent_whole_where_the_registry_does_not_hand_it_over() {
     let (pushed, log, _) = pushed(false, 0).await;
-    assert_eq!(pushed.bytes_sent as usize, 2 * content().len() - HELD);
+    assert_eq!(pushed.bytes_sent, 2 * content().len() as u64 - HELD);
     let lines = writes(&log);
     assert!(lines.last().unwrap().starts_with("PUT /v2/team/app/blobs/uploads/1?digest="), "{lines:?}");
 }
