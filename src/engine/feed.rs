@@ -146,9 +146,12 @@ impl FedMirrors {
         let last = closed.map(|window| format!("its window, {window}, is not open yet"));
         let why = told(why(halt), halt, last.or_else(|| Some("its turn had not come".to_owned())));
         self.listeners.note(format!("{name}: {}", why.message));
-        if self.outcomes[number].is_none() {
-            self.outcomes[number] = Some(Outcome::not_begun(name.clone(), why));
-        }
+        let outcome = match self.outcomes[number].take() {
+            None => Outcome::not_begun(name.clone(), why),
+            Some(deferred) if halt == Halt::Window => deferred,
+            Some(deferred) => deferred.not_resumed(&why),
+        };
+        self.outcomes[number] = Some(outcome);
     }
 
     /// Takes in how the feeding of a mirror ended. A panic takes down one mirror, not the run.
@@ -198,12 +201,12 @@ impl FedMirrors {
 }
 
 fn end_of(outcome: &Outcome, rest: Duration) -> End {
-    let failures = || outcome.error.iter().chain(outcome.images_failed.iter().map(|failed| &failed.failure));
+    let is_any = |class| outcome.failures().any(|failure| failure.class == class);
     if outcome.is_complete() {
         End::Complete
-    } else if failures().any(|failure| failure.class == Class::Deferred) {
-        End::Deferred
-    } else if failures().any(|failure| failure.class == Class::Unreachable) {
+    } else if is_any(Class::Deferred) {
+        End::Deferred { has_failed: !outcome.is_deferred() }
+    } else if is_any(Class::Unreachable) {
         End::Unreachable { rest }
     } else {
         End::Failed

@@ -88,8 +88,10 @@ impl History {
 
 /// What the history remembers of a mirror.
 pub(crate) fn result(outcome: &Outcome) -> MirrorResult {
-    let first = outcome.images_failed.first().map(|failed| &failed.failure);
-    let end = match (outcome.state, &outcome.error) {
+    // What failed says more than that the rest was left for later.
+    let failed = outcome.failures().find(|failure| failure.class != Class::Deferred);
+    let whole = outcome.error.as_ref().filter(|failure| failure.class != Class::Deferred);
+    let end = match (outcome.state, whole) {
         (OutcomeState::Complete, _) => MirrorEnd::Complete,
         (OutcomeState::Deferred, _) => MirrorEnd::Deferred,
         (OutcomeState::Incomplete, None) => MirrorEnd::Incomplete,
@@ -97,7 +99,7 @@ pub(crate) fn result(outcome: &Outcome) -> MirrorResult {
     };
     MirrorResult {
         end: Some(end),
-        why: outcome.error.as_ref().or(first).map(why),
+        why: failed.or_else(|| outcome.failures().next()).map(why),
         images: outcome.images as u64,
         images_complete: outcome.images_complete as u64,
         images_incomplete: outcome.images_failed.len() as u64,

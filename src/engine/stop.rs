@@ -1,33 +1,49 @@
 //! The end of the work on one mirror before all is done.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Instant;
 use crate::report::Failure;
 
 /// How long requests in flight may take to end after the run was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Ends the work on one mirror, also when the run is told to stop.
+/// Ends the work on one mirror, also when the run is told to stop. A later reason takes the place of an earlier one, and what
+/// is on its way never gets more time by it.
 #[derive(Debug, Clone)]
 pub(super) struct StopSignal(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    run: CancellationToken,
     token: CancellationToken,
-    reason: OnceLock<(Failure, Duration)>,
+    told: watch::Sender<Option<StopReason>>,
+}
+
+/// Why one mirror is stopped, and until when what was on its way may arrive.
+#[derive(Debug)]
+struct StopReason {
+    why: Failure,
+    at_latest: Instant,
 }
 
 impl StopSignal {
     pub(super) fn new(run: &CancellationToken) -> Self {
-        Self(Arc::new(Inner { token: run.child_token(), reason: OnceLock::new() }))
+        let (told, _) = watch::channel(None);
+        Self(Arc::new(Inner { run: run.clone(), token: run.child_token(), told }))
     }
 
     /// Nothing more begins on the mirror; what is on its way may take so long to arrive.
     pub(super) fn stop(&self, why: Failure, grace: Duration) {
-        let _ = self.0.reason.set((why, grace));
+        let ends = Instant::now() + grace;
+        self.0.told.send_modify(|told| {
+            let at_latest = told.as_ref().map_or(ends, |earlier| earlier.at_latest.min(ends));
+            *told = Some(StopReason { why, at_latest });
+        });
         self.0.token.cancel();
     }
 
@@ -35,23 +51,87 @@ impl StopSignal {
         &self.0.token
     }
 
-    /// Why this mirror alone was stopped.
-    pub(super) fn reason(&self) -> Option<&Failure> {
-        self.0.reason.get().map(|(why, _)| why)
+    /// Why this mirror alone was stopped; none where all of the run is.
+    pub(super) fn reason(&self) -> Option<Failure> {
+        if self.0.run.is_cancelled() {
+            return None;
+        }
+        self.0.told.borrow().as_ref().map(|told| told.why.clone())
     }
 
     /// Why nothing more begins.
     pub(super) fn why(&self) -> Failure {
-        self.reason().cloned().unwrap_or_else(Failure::interrupted)
+        self.reason().unwrap_or_else(Failure::interrupted)
     }
 
     /// Waits until it was told to stop, and as long as what was on its way then may take: when the run ends, until nothing
     /// is, which is when `idle` ends.
     pub(super) async fn overdue(&self, idle: impl Future<Output = ()>) {
-        self.0.token.cancelled().await;
-        match self.0.reason.get() {
-            Some((_, grace)) => tokio::time::sleep(*grace).await,
-            None => drop(tokio::time::timeout(GRACE, idle).await),
+        tokio::select! {
+            () = self.too_late() => {}
+            () = async {
+                self.0.run.cancelled().await;
+                drop(tokio::time::timeout(GRACE, idle).await);
+            } => {}
         }
+    }
+
+    /// Waits for the end of what this mirror alone was given, which may still come nearer.
+    async fn too_late(&self) {
+        let mut told = self.0.told.subscribe();
+        loop {
+            let at_latest = told.borrow_and_update().as_ref().map(|told| told.at_latest);
+            let end = async {
+                match at_latest {
+                    Some(at_latest) => tokio::time::sleep_until(at_latest).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = end => return,
+                Ok(()) = told.changed() => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Class;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn seconds_until_overdue(stop: &StopSignal, then: impl Future<Output = ()>) -> u64 {
+        let began = Instant::now();
+        tokio::join!(stop.overdue(std::future::pending()), then);
+        began.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_reason_shortens_what_an_earlier_one_gave_and_never_lengthens_it() {
+        let minute = Duration::from_secs(60);
+        let why = |class| Failure::new(class, "x");
+        for (first, second, seconds) in [(HOUR, 10, 70), (HOUR / 60, 3600, 60)] {
+            let stop = StopSignal::new(&CancellationToken::new());
+            stop.stop(why(Class::Deferred), first);
+            let later = async {
+                tokio::time::sleep(minute - Duration::from_millis(1)).await;
+                stop.stop(why(Class::Deadline), Duration::from_secs(second));
+            };
+            let took = seconds_until_overdue(&stop, later).await;
+            assert!(took.abs_diff(seconds) <= 1, "{took}");
+            assert_eq!(stop.why().class, Class::Deadline);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_is_interrupted_does_not_wait_for_what_a_closed_window_allows() {
+        let run = CancellationToken::new();
+        let stop = StopSignal::new(&run);
+        stop.stop(Failure::new(Class::Deferred, "x"), HOUR);
+        let interrupt = async { run.cancel() };
+        assert!(seconds_until_overdue(&stop, interrupt).await <= GRACE.as_secs() + 1);
+        assert_eq!((stop.reason(), stop.why()), (None, Failure::interrupted()));
     }
 }

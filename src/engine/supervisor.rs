@@ -17,6 +17,10 @@ mod tests;
 /// the one before.
 const LAST_RETRY: Duration = Duration::from_secs(30 * 60);
 
+/// How often windows are looked at while there are any: the clock may be set, and the machine may have slept, which a monotonic
+/// clock does not tell.
+const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
 /// In which order mirrors are fed, and what ends that.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Schedule {
@@ -58,15 +62,15 @@ pub(super) enum Order {
     Skip(usize, Halt),
 }
 
-/// Why a mirror is not fed, or not to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a mirror is not fed, or not to its end; the gravest comes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Halt {
     /// Its window is closed.
     Window,
-    /// The run reached its deadline.
-    Deadline,
     /// As many mirrors have failed as may.
     Failures(usize),
+    /// The run reached its deadline.
+    Deadline,
     /// The run was told to stop.
     Interrupted,
 }
@@ -80,15 +84,18 @@ pub(super) enum End {
     Unreachable {
         rest: Duration,
     },
-    /// Its window has closed.
-    Deferred,
+    /// Its window has closed; whether something else failed before.
+    Deferred {
+        has_failed: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MirrorPhase {
     Waiting,
+    /// Since a stop was ordered, with the reason of that.
     Running {
-        is_stopped: bool,
+        stopped: Option<Halt>,
     },
     /// To be tried again then.
     GivenUp {
@@ -149,17 +156,16 @@ impl Supervisor {
     pub(super) fn ended(&mut self, mirror: usize, end: End, gate: WindowState, now: Instant) {
         let waits = !self.is_over(now);
         let mirror = &mut self.mirrors[mirror];
-        mirror.has_failed = matches!(end, End::Failed | End::Unreachable { .. });
+        mirror.has_failed =
+            matches!(end, End::Failed | End::Unreachable { .. } | End::Deferred { has_failed: true });
         mirror.standing = match (end, gate) {
             (End::Unreachable { rest }, _) if waits => {
                 let after = rest.saturating_mul(1 << mirror.tries.min(16)).min(LAST_RETRY);
                 mirror.tries += 1;
                 MirrorPhase::GivenUp { retry_at: now + after }
             }
-            // It goes on when its window opens again.
-            (End::Deferred, WindowState::Open(_) | WindowState::Closed(Some(_))) if waits => {
-                MirrorPhase::Waiting
-            }
+            // It goes on when its window opens again, or is told why not.
+            (End::Deferred { .. }, WindowState::Open(_) | WindowState::Closed(Some(_))) => MirrorPhase::Waiting,
             _ => MirrorPhase::Ended,
         };
     }
@@ -190,13 +196,14 @@ impl Supervisor {
                     orders.push(Order::Skip(number, Halt::Window));
                 }
                 (MirrorPhase::GivenUp { .. }, Some(_)) => mirror.standing = MirrorPhase::Ended,
-                (MirrorPhase::Running { is_stopped: false }, Some(Halt::Deadline)) => {
-                    mirror.standing = MirrorPhase::Running { is_stopped: true };
-                    orders.push(Order::Stop(number, Halt::Deadline));
-                }
-                (MirrorPhase::Running { is_stopped: false }, _) if is_closed() => {
-                    mirror.standing = MirrorPhase::Running { is_stopped: true };
-                    orders.push(Order::Stop(number, Halt::Window));
+                (MirrorPhase::Running { stopped }, over) => {
+                    let deadline = over.filter(|halt| *halt == Halt::Deadline);
+                    let halt = deadline.or_else(|| is_closed().then_some(Halt::Window));
+                    // One that waits for a blob after its window closed hears of the deadline too.
+                    if let Some(halt) = halt.filter(|halt| Some(*halt) > stopped) {
+                        mirror.standing = MirrorPhase::Running { stopped: Some(halt) };
+                        orders.push(Order::Stop(number, halt));
+                    }
                 }
                 _ => {}
             }
@@ -213,7 +220,7 @@ impl Supervisor {
         ready.sort_by_key(|at| self.mirrors[*at].tries);
         ready.retain(|at| matches!(gate(*at), WindowState::Open(_)));
         for number in ready.into_iter().take(self.at_once.saturating_sub(self.running())) {
-            self.mirrors[number].standing = MirrorPhase::Running { is_stopped: false };
+            self.mirrors[number].standing = MirrorPhase::Running { stopped: None };
             orders.push(Order::Begin(number));
         }
         // Nobody waits for mirrors that were given up alone.
@@ -227,13 +234,23 @@ impl Supervisor {
     pub(super) fn next_look(&self, now: Instant, gate: impl Fn(usize) -> WindowState) -> Option<Instant> {
         let full = self.running() >= self.at_once;
         let of_mirror = |(number, mirror): (usize, &Supervised)| match (mirror.standing, gate(number)) {
-            (MirrorPhase::Running { is_stopped: false }, WindowState::Open(until))
+            (MirrorPhase::Running { stopped: None }, WindowState::Open(until))
             | (MirrorPhase::Waiting | MirrorPhase::GivenUp { .. }, WindowState::Closed(until)) => until,
             (MirrorPhase::GivenUp { retry_at }, WindowState::Open(_)) if !full => Some(retry_at),
             _ => None,
         };
         let of_mirrors = self.mirrors.iter().enumerate().filter_map(of_mirror);
-        of_mirrors.chain(self.deadline).filter(|at| *at > now).min()
+        let of_clock = self.follows_clock(&gate).then(|| now + CLOCK_CHECK);
+        of_mirrors.chain(self.deadline).chain(of_clock).filter(|at| *at > now).min()
+    }
+
+    /// Whether the time of day decides on a mirror that has not ended.
+    fn follows_clock(&self, gate: impl Fn(usize) -> WindowState) -> bool {
+        let unbounded = [WindowState::Open(None), WindowState::Closed(None)];
+        let mut mirrors = self.mirrors.iter().enumerate();
+        mirrors.any(|(number, mirror)| {
+            mirror.standing != MirrorPhase::Ended && !unbounded.contains(&gate(number))
+        })
     }
 
     /// The group whose turn it is. A mirror that was given up holds up nobody.

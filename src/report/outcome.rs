@@ -288,12 +288,20 @@ impl Outcome {
         self
     }
 
+    /// With `why` in the place of each deferral: what was to go on in this run does not.
+    pub(crate) fn not_resumed(mut self, why: &Failure) -> Self {
+        self.error = self.error.filter(|error| error.class != Class::Deferred).or_else(|| Some(why.clone()));
+        for failed in self.images_failed.iter_mut().filter(|it| it.failure.class == Class::Deferred) {
+            failed.failure = why.clone();
+        }
+        self
+    }
+
     /// With its state, as it follows from the rest.
     pub(crate) fn settled(mut self) -> Self {
-        let is_deferred = self.error.as_ref().is_some_and(|error| error.class == Class::Deferred);
         self.state = match self.state {
             _ if self.is_complete() => OutcomeState::Complete,
-            _ if is_deferred => OutcomeState::Deferred,
+            _ if self.is_deferred() => OutcomeState::Deferred,
             OutcomeState::NotBegun => OutcomeState::NotBegun,
             _ => OutcomeState::Incomplete,
         };
@@ -305,11 +313,19 @@ impl Outcome {
         self.error.is_none() && self.images_failed.is_empty()
     }
 
+    /// All that failed: the mirror as a whole, and its images.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.error.iter().chain(self.images_failed.iter().map(|failed| &failed.failure))
+    }
+
+    /// Whether what is not there was left for a later run, and nothing else failed.
+    pub(crate) fn is_deferred(&self) -> bool {
+        !self.is_complete() && self.failures().all(|failure| failure.class == Class::Deferred)
+    }
+
     /// What each failure alone would end with; nothing for one that was accepted.
     fn exits(&self) -> impl Iterator<Item = Exit> {
-        let whole = self.error.iter().map(|failure| failure.exit);
-        let all = whole.chain(self.images_failed.iter().map(|failed| failed.failure.exit));
-        all.filter(|exit| *exit != Exit::Complete)
+        self.failures().map(|failure| failure.exit).filter(|exit| *exit != Exit::Complete)
     }
 }
 
@@ -404,6 +420,34 @@ mod tests {
         assert_eq!(exit(&[with(Class::Deadline)]), Exit::Incomplete);
         let written = serde_json::to_value(not_begun(Class::NotBegun).settled()).unwrap();
         assert_eq!(written["state"], "not_begun");
+    }
+
+    #[test]
+    fn what_failed_before_a_window_closed_has_failed_and_a_deferral_ends_with_the_run_that_was_to_go_on() {
+        let image = |class| ImageFailure {
+            image: "a".into(),
+            place: "a".into(),
+            digest: None,
+            phase: Phase::Upload,
+            failure: Failure::new(class, "x"),
+        };
+        let with = |classes: &[Class]| Outcome {
+            error: Some(Failure::new(Class::Deferred, "x")),
+            images_failed: classes.iter().copied().map(image).collect(),
+            ..Outcome::new("m".into())
+        };
+        let all_deferred = with(&[Class::Deferred]);
+        assert_eq!(all_deferred.clone().settled().state, OutcomeState::Deferred);
+        let mixed = with(&[Class::Denied, Class::Deferred]);
+        assert_eq!(mixed.clone().settled().state, OutcomeState::Incomplete);
+        assert_eq!(exit_of_sites(&[mixed.clone()]), Exit::Incomplete);
+
+        let late = Failure::new(Class::Deadline, "late");
+        let classes = |outcome: &Outcome| outcome.failures().map(|it| it.class).collect::<Vec<_>>();
+        let ended = all_deferred.not_resumed(&late).settled();
+        assert_eq!(classes(&ended), [Class::Deadline, Class::Deadline]);
+        assert_eq!((ended.state, exit_of_sites(&[ended])), (OutcomeState::Incomplete, Exit::Incomplete));
+        assert_eq!(classes(&mixed.not_resumed(&late)), [Class::Deadline, Class::Denied, Class::Deadline]);
     }
 
     #[test]

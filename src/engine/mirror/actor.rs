@@ -175,13 +175,16 @@ impl Actor {
         outcome: &mut Outcome,
     ) {
         let is_whole = results.complete.len() == agreed.images.len();
-        outcome.error = whole.or_else(|| self.stop.reason().filter(|_| !is_whole).cloned());
+        outcome.error = whole.or_else(|| self.stop.reason().filter(|_| !is_whole));
         for &at in agreed.images.iter().filter(|at| !results.complete.contains(at)) {
             // Requests that did not end within the grace leave images that are neither complete nor failed.
             let (phase, failure) = results.failed.remove(&at).unwrap_or_else(|| {
                 let phase = if results.untagged.contains_key(&at) { Phase::Tag } else { Phase::Upload };
                 (phase, outcome.error.clone().unwrap_or_else(|| self.stop.why()))
             });
+            // What its window deferred was ended for a graver reason afterwards.
+            let is_deferred = failure.class == Class::Deferred;
+            let failure = if is_deferred { self.stop.why() } else { failure };
             let Some(image) = self.run.work.image(at) else { continue };
             outcome.images_failed.push(ImageFailure {
                 image: image.planned.name.clone(),

@@ -74,16 +74,21 @@ fn a_mirror_waits_for_its_window_and_is_stopped_when_it_closes() {
         }
     };
     assert_eq!(supervisor.orders(now, gate(now, now)), [Skip(1, Halt::Window)]);
-    let opens = supervisor.next_look(now, gate(now, now)).unwrap();
-    assert_eq!(opens, now + 10 * MINUTE);
+    let soon = supervisor.next_look(now, gate(now, now)).unwrap();
+    assert_eq!(soon, now + CLOCK_CHECK, "the clock may be set");
+    let opens = now + 10 * MINUTE;
+    let almost = opens - Duration::from_secs(1);
+    assert_eq!(supervisor.next_look(almost, gate(now, almost)), Some(opens));
     assert_eq!(supervisor.orders(opens, gate(now, opens)), [Begin(0)]);
-    let closes = supervisor.next_look(opens, gate(now, opens)).unwrap();
-    assert_eq!(closes, now + 70 * MINUTE);
+    let closes = now + 70 * MINUTE;
+    let almost = closes - Duration::from_secs(1);
+    assert_eq!(supervisor.next_look(almost, gate(now, almost)), Some(closes));
     assert_eq!(supervisor.orders(closes, gate(now, closes)), [Stop(0, Halt::Window)]);
     assert_eq!(supervisor.orders(closes, gate(now, closes)), [], "it is told once");
-    supervisor.ended(0, End::Deferred, gate(now, closes)(0), closes);
+    supervisor.ended(0, End::Deferred { has_failed: false }, gate(now, closes)(0), closes);
     assert_eq!(supervisor.orders(closes, gate(now, closes)), []);
-    assert_eq!(supervisor.next_look(closes, gate(now, closes)), Some(now + 1440 * MINUTE), "it goes on then");
+    let almost = now + 1440 * MINUTE - Duration::from_secs(1);
+    assert_eq!(supervisor.next_look(almost, gate(now, closes)), Some(now + 1440 * MINUTE), "it goes on then");
     supervisor.interrupt();
     assert_eq!(supervisor.orders(closes, gate(now, closes)), [Skip(0, Halt::Interrupted)]);
     assert!(supervisor.is_done());
@@ -100,6 +105,54 @@ fn the_deadline_stops_those_that_are_fed_and_keeps_the_others_from_beginning() {
     assert_eq!(supervisor.orders(then, open), [Stop(0, Halt::Deadline), Skip(1, Halt::Deadline)]);
     supervisor.ended(0, End::Failed, WindowState::Open(None), then);
     assert!(supervisor.is_done());
+}
+
+/// The window of the one mirror there is closes a minute after `now`, and opens again at some time.
+fn closing(now: Instant, at: Instant) -> impl Fn(usize) -> WindowState {
+    let (closes, opens) = (now + MINUTE, now + 600 * MINUTE);
+    move |_| if at < closes { WindowState::Open(Some(closes)) } else { WindowState::Closed(Some(opens)) }
+}
+
+#[test]
+fn a_mirror_that_was_stopped_because_its_window_closed_hears_of_the_deadline() {
+    let now = Instant::now();
+    let (closes, ends) = (now + MINUTE, now + 2 * MINUTE);
+    let schedule = Schedule { deadline: Some(ends), ..Schedule::default() };
+    let mut supervisor = Supervisor::new(&schedule, 1);
+    assert_eq!(supervisor.orders(now, closing(now, now)), [Begin(0)]);
+    assert_eq!(supervisor.orders(closes, closing(now, closes)), [Stop(0, Halt::Window)]);
+    assert_eq!(supervisor.orders(ends, closing(now, ends)), [Stop(0, Halt::Deadline)]);
+    assert_eq!(supervisor.orders(ends, closing(now, ends)), [], "it is told once");
+}
+
+#[test]
+fn a_mirror_that_would_go_on_when_its_window_opens_is_told_why_it_does_not() {
+    let now = Instant::now();
+    let (closes, ends) = (now + MINUTE, now + 2 * MINUTE);
+    let schedule = Schedule { deadline: Some(ends), ..Schedule::default() };
+    for ended_at in [closes, ends] {
+        let mut supervisor = Supervisor::new(&schedule, 1);
+        assert_eq!(supervisor.orders(now, closing(now, now)), [Begin(0)]);
+        assert_eq!(supervisor.orders(closes, closing(now, closes)), [Stop(0, Halt::Window)]);
+        let gate = closing(now, ended_at);
+        supervisor.ended(0, End::Deferred { has_failed: false }, gate(0), ended_at);
+        assert!(!supervisor.is_done());
+        assert_eq!(supervisor.orders(ends, closing(now, ends)), [Skip(0, Halt::Deadline)]);
+        assert!(supervisor.is_done());
+    }
+}
+
+#[test]
+fn a_mirror_that_failed_before_its_window_closed_has_failed() {
+    let now = Instant::now();
+    let schedule =
+        Schedule { max_failures: number(1), waves: vec![vec![0]], ..Schedule::default() };
+    for (has_failed, then) in [(true, Skip(1, Halt::Failures(1))), (false, Begin(1))] {
+        let mut supervisor = Supervisor::new(&schedule, 2);
+        assert_eq!(supervisor.orders(now, open), [Begin(0)]);
+        supervisor.ended(0, End::Deferred { has_failed }, WindowState::Closed(None), now);
+        assert_eq!(supervisor.orders(now, open), [then]);
+    }
 }
 
 #[test]
