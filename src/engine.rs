@@ -49,7 +49,7 @@ use crate::plan::Rules;
 use crate::registry::{ClientOptions, Target};
 use crate::report::Listeners;
 use crate::schedule::Window;
-use crate::state::Retention;
+use crate::state::{Retention, RunId};
 
 pub(crate) use checksums::ExpectedSum;
 use context::Context;
@@ -75,6 +75,8 @@ pub(crate) struct Run {
     pub schedule: Schedule,
     /// Who keeps other runs from them.
     pub locks: Locks,
+    /// Its number in the history, where it stands there already: an earlier try over another bundle was made.
+    pub number: Option<RunId>,
     /// How it behaves, whatever the mirror.
     pub settings: RunSettings,
     /// Who hears of it.

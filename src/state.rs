@@ -33,7 +33,7 @@ mod sums;
 mod verdicts;
 mod worker;
 
-use crate::clock::{self, Instant};
+use crate::clock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -132,11 +132,11 @@ impl State {
     pub(crate) fn wait_for_locks(
         &self,
         mirrors: &[String],
-        until: Option<Instant>,
+        is_over: impl Fn() -> bool,
         waits: impl FnMut(usize, &LockError),
     ) -> Vec<Result<Option<RunLock>, LockError>> {
         let Some(folder) = &self.folder else { return mirrors.iter().map(|_| Ok(None)).collect() };
-        let locks = RunLock::wait_for_each(folder, mirrors, until, waits);
+        let locks = RunLock::wait_for_each(folder, mirrors, is_over, waits);
         locks.into_iter().map(|lock| lock.map(Some)).collect()
     }
 

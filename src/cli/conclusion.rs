@@ -29,6 +29,8 @@ pub(super) struct RunReporter {
     pub(super) unmatched: Vec<String>,
     /// Where the run is remembered, once that is known.
     pub(super) history: Option<RunHistory>,
+    /// What the state had to say.
+    notes: Vec<String>,
 }
 
 /// The history of runs, and the number that this run has in it.
@@ -60,8 +62,20 @@ impl RunHistory {
             let fed = document.mirrors.iter().map(|outcome| (outcome.name.clone(), history::result(outcome)));
             self.state.end_run(run, exit, failure.map(history::why), left.chain(fed).collect());
         }
-        self.state.take_notes().iter().for_each(|note| output.note(note));
+        self.state.take_notes().iter().for_each(|note| output.alarm(note));
     }
+}
+
+/// What a run comes to of which something may not have been written. What the run itself has to say comes first.
+fn settle(ended: Done, written: Result<(), Failure>, document: &mut Document, output: &Output) -> Done {
+    let Err(unwritten) = written else { return ended };
+    if !matches!(ended, Ok(Exit::Complete)) {
+        output.failed(&unwritten);
+        return ended;
+    }
+    document.exit_code = unwritten.exit.code();
+    document.error = Some(unwritten.clone());
+    Err(unwritten)
 }
 
 impl RunReporter {
@@ -81,6 +95,7 @@ impl RunReporter {
             interrupt,
             unmatched: Vec::new(),
             history: None,
+            notes: Vec::new(),
         }
     }
 
@@ -89,9 +104,24 @@ impl RunReporter {
         self.started.elapsed()
     }
 
-    /// Remembers the run in this state.
-    pub(super) fn remember(&mut self, state: &Arc<State>, retention: Retention) {
+    /// Remembers the run in this state, and says what is wrong with that.
+    pub(super) fn remember(&mut self, state: &Arc<State>, retention: Retention, output: &Output) {
         self.history = Some(RunHistory { state: Arc::clone(state), retention, run: None });
+        self.take_notes(output);
+    }
+
+    /// What the state has to say, which nobody should miss: in this run or in the next one something is not remembered.
+    fn take_notes(&mut self, output: &Output) {
+        let notes = self.history.as_ref().map(|history| history.state.take_notes()).unwrap_or_default();
+        for note in &notes {
+            output.alarm(note);
+        }
+        self.notes.extend(notes);
+    }
+
+    /// The number of the run in the history.
+    pub(super) fn number(&self) -> Option<RunId> {
+        self.history.as_ref().and_then(|history| history.run)
     }
 
     /// The number under which the push has noted that it began.
@@ -103,16 +133,18 @@ impl RunReporter {
 
     /// Says what the run came to, and writes it down.
     pub(super) fn end(mut self, mut document: Document, done: Done, accept: Accept, output: &Output) -> Done {
+        self.take_notes(output);
+        document.notes.append(&mut self.notes);
         document.elapsed_seconds = self.elapsed().as_secs_f64();
         document.peak_rss_bytes = self.memory.bytes();
-        let exit = match &done {
+        let before = match &done {
             Ok(exit) => *exit,
             Err(failure) => {
                 document.error = Some(failure.clone());
                 failure.exit
             }
         };
-        document.exit_code = exit.code();
+        document.exit_code = before.code();
         // Where the run never came to a plan, its error has said all.
         if done.is_ok() || document.mirrors.iter().any(|mirror| mirror.images > 0) {
             output.summary(&summary::table(&document));
@@ -131,27 +163,19 @@ impl RunReporter {
         // What metrics lack stands in the report.
         let metrics = self.exposition.as_mut().map_or(Ok(()), |exposition| exposition.end(&document, output));
         document.notes.extend(self.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
+        let mut ended = settle(done, metrics, &mut document, output);
         let report = self.report.map_or(Ok(()), |report| report.write_json(&document));
-        // Who is told may take long, or be stopped: what is to be kept is kept by then.
-        if let Some(notifier) = self.notifier {
-            notifier.tell(&document, output, &self.interrupt.telling());
-        }
-        // What the run itself has to say comes first.
-        let mut ended = done;
-        for unwritten in [report, metrics].into_iter().filter_map(Result::err) {
-            if matches!(ended, Ok(Exit::Complete)) {
-                ended = Err(unwritten);
-            } else {
-                output.failed(&unwritten);
-            }
-        }
+        ended = settle(ended, report, &mut document, output);
         let exit = ended.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
-        if document.exit_code != exit.code() {
-            document.exit_code = exit.code();
+        if exit != before {
             self.exposition.iter().for_each(|exposition| exposition.correct(&document));
         }
         if let Some(history) = self.history {
             history.end(&document, exit, ended.as_ref().err(), output);
+        }
+        // Who is told may take long, or be stopped: what is to be kept is kept by then, and what the run came to is known.
+        if let Some(notifier) = self.notifier {
+            notifier.tell(&document, output, &self.interrupt.telling());
         }
         ended
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use jiff::Timestamp;
 
 use super::Done;
 use super::output::Output;
@@ -14,6 +15,9 @@ use crate::exit::Exit;
 use crate::report::Failure;
 use crate::schedule::{Opening, Outside};
 use crate::units::count;
+
+/// Sites that are named of those that wait for others.
+const MAX_NAMED: usize = 3;
 
 /// What to do with a sites file.
 #[derive(Debug, Subcommand)]
@@ -113,7 +117,9 @@ fn check(args: &ConfigCheckArgs, output: &Output) -> Done {
         count(enabled, "site"),
     );
     let windows: String = config.sites.iter().filter(|site| site.enabled).filter_map(opening).collect();
-    output.summary(&format!("{summary}{windows}"));
+    let enabled: Vec<&Site> = config.sites.iter().filter(|site| site.enabled).collect();
+    let held_up = held_up(&config, &enabled).map(|line| line + "\n").unwrap_or_default();
+    output.summary(&format!("{summary}{windows}{held_up}"));
     Ok(Exit::Complete)
 }
 
@@ -128,8 +134,46 @@ fn opening(site: &Site) -> Option<String> {
     Some(format!("{}: its window ({window}) is {state} until {until}\n", site.name))
 }
 
+/// The sites that wait for their windows or are left for a later run, a line for each, and those that wait for these because
+/// their waves come later.
+pub(super) fn waiting<'s>(config: &Config, sites: impl IntoIterator<Item = &'s Site>) -> Vec<String> {
+    let sites: Vec<&Site> = sites.into_iter().collect();
+    let own = sites.iter().filter_map(|site| waits(site));
+    own.chain(held_up(config, &sites)).collect()
+}
+
+/// That sites wait for an earlier wave, because a window of that is closed.
+fn held_up(config: &Config, sites: &[&Site]) -> Option<String> {
+    let first =
+        sites.iter().filter(|site| waits_until(site).is_some()).map(|site| config.wave(site)).min()?;
+    let of_first = || sites.iter().filter(|site| config.wave(site) == first);
+    let (holding, until) =
+        of_first().filter_map(|site| Some((site, waits_until(site)?))).max_by_key(|it| it.1)?;
+    let later: Vec<&str> =
+        sites.iter().filter(|site| config.wave(site) > first).map(|site| site.name.as_str()).collect();
+    let (named, more) = later.split_at(later.len().min(MAX_NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    (!later.is_empty()).then(|| {
+        format!(
+            "{}{more}: wait until the wave of {} is done, whose window opens {}",
+            named.join(", "),
+            holding.name,
+            until.strftime("%Y-%m-%d %H:%M UTC")
+        )
+    })
+}
+
+/// When the window opens for which a site waits, if it does.
+fn waits_until(site: &Site) -> Option<Timestamp> {
+    let window = site.window.as_ref().filter(|window| window.outside == Outside::Wait)?;
+    match window.at(clock::timestamp()) {
+        Opening::Open(_) => None,
+        Opening::Closed(until) => Some(until),
+    }
+}
+
 /// That a site waits for its window, or is left for a later run, if that is so.
-pub(super) fn waits(site: &Site) -> Option<String> {
+fn waits(site: &Site) -> Option<String> {
     let window = site.window.as_ref()?;
     let Opening::Closed(until) = window.at(clock::timestamp()) else { return None };
     let until = until.strftime("%Y-%m-%d %H:%M UTC");

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -55,6 +55,12 @@ pub(super) struct MetricsOutputs {
 }
 
 impl MetricsOutputs {
+    /// The same with another file, as `renamed` makes it of the one that is named.
+    #[must_use]
+    pub(super) fn writing(self, renamed: impl FnOnce(&Path) -> PathBuf) -> Self {
+        Self { textfile: self.textfile.map(|(named_by, path)| (named_by, renamed(&path))), ..self }
+    }
+
     /// Looks at the file before the run. One that a flag names and that cannot be written is a wrong command line. One that
     /// the sites file names costs a warning: that sites are filled counts more than that it is told.
     pub(super) fn begin(self, output: &Output) -> Result<Option<Exposition>, Failure> {

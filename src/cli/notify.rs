@@ -25,14 +25,15 @@ impl Notifier {
         Self(notify)
     }
 
-    /// Tells of the run with this report. That nobody could be told is a note: the run is what it was.
+    /// Tells of the run with this report. That nobody could be told is said whatever people want to be spared; the run is what
+    /// it was.
     pub(super) fn tell(&self, document: &Document, output: &Output, cancel: &CancellationToken) {
         let told = super::runtime().map_err(|failure| failure.message).and_then(|runtime| {
             let report = serde_json::to_vec(document).map_err(|error| error.to_string())?;
             runtime.block_on(self.0.tell(report, document.exit_code, cancel))
         });
         if let Err(why) = told {
-            output.warn(&format!("the notification failed: {}: {why}", self.0));
+            output.alarm(&format!("the notification failed: {}: {why}", self.0));
         }
     }
 }

@@ -101,7 +101,9 @@ pub(super) fn sites(chosen: &SelectedSites, cost: &CostArgs, output: &Output) ->
 
 /// A run would begin these later, or not at all.
 fn tell_windows(chosen: &SelectedSites, output: &Output) {
-    chosen.sites.iter().filter_map(config::waits).for_each(|line| output.note(&line));
+    for line in config::waiting(&chosen.config, &chosen.sites) {
+        output.note(&line);
+    }
 }
 
 fn of_sites(

@@ -125,10 +125,10 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunRe
         &begun.interrupt,
     )?;
     let inputs = args.bundle.inputs_in(&pulled, args.mirrors.reads_stdin())?;
-    let stage = args.stage.open(inputs.iter().map(Input::path), None, output)?;
+    let stage = args.stage.open(inputs.iter().map(Input::path), None, &mut document.notes, output)?;
     let opener = args.bundle.opener()?.with_stage(stage);
     let settings = args.run.settings(args.rules.accept.accept());
-    begun.remember(&opener.state, settings.retention);
+    begun.remember(&opener.state, settings.retention, output);
     let rules = Arc::new(args.rules.rules()?);
     let runtime = super::runtime()?;
     let resolved = args.mirrors.resolve(&runtime, Access::PullPush, &rules, output);
@@ -173,6 +173,7 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunRe
         mirrors,
         schedule: Schedule::default(),
         locks: Locks::Held,
+        number: None,
         settings,
         listeners,
         cancel: begun.interrupt.token.clone(),

@@ -100,6 +100,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
         mirrors: vec![mirror.clone()],
         schedule: Schedule::default(),
         locks: Locks::Take,
+        number: None,
         settings: RunSettings::default(),
         listeners,
         cancel: CancellationToken::new(),

@@ -1,9 +1,10 @@
 //! From a site of the file to a mirror of a run: its certificates are read, and its credentials found where the file says they
 //! are. What is wrong with one site does not stop the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -15,9 +16,10 @@ use super::output::Output;
 use crate::config::{Config, PasswordSource, Site, SiteCredentials};
 use crate::engine::{Care, MirrorSettings};
 use crate::hook::Hook;
+use crate::locks::Mutex;
+use crate::registry::credentials::{self, FoundCredential};
 use crate::registry::{
     Access, BandwidthLimiter, ClientOptions, Credential, CredentialSource, RepositoryMaker, Scheme,
-    credentials,
 };
 use crate::report::{Class, Failure};
 use crate::tls::{Authorities, ClientCertificate};
@@ -26,12 +28,16 @@ use crate::units::Rate;
 /// How long making a repository may take.
 const MAKING_LIMIT: Duration = Duration::from_secs(300);
 
+/// Places of credentials that are looked at at the same time: programs that are asked cost a process each.
+const PLACES_AT_ONCE: usize = 32;
+
 /// Makes mirrors of sites. What many sites name is read once.
 pub(super) struct SiteMirrors<'a> {
     options: ClientOptions,
     output: &'a Output,
     authorities: HashMap<PathBuf, Authorities>,
-    passwords: HashMap<PasswordSource, Result<SecretString, Failure>>,
+    /// What was found where sites say that their credentials are.
+    found: HashMap<CredentialPlace, Found>,
     /// Of all sites of a group together.
     of_groups: HashMap<String, Arc<BandwidthLimiter>>,
     /// What no hook is to have of the environment.
@@ -57,7 +63,7 @@ impl<'a> SiteMirrors<'a> {
             options: ClientOptions { access, ..ClientOptions::default() },
             output,
             authorities: HashMap::new(),
-            passwords: HashMap::new(),
+            found: HashMap::new(),
             of_groups: groups
                 .filter_map(|group| Some((group.name.clone(), limiter(group.shared_bandwidth?))))
                 .collect(),
@@ -75,6 +81,8 @@ impl<'a> SiteMirrors<'a> {
 
     /// The mirrors of these sites, as far as there is nothing wrong with them.
     pub(super) fn all<'s>(mut self, sites: impl IntoIterator<Item = &'s Site>) -> Made<'s> {
+        let sites: Vec<&Site> = sites.into_iter().collect();
+        self.found = at_once(sites.iter().filter_map(|site| CredentialPlace::of(site)), self.cancel.as_ref());
         let mut made = Made { mirrors: Vec::new(), failed: Vec::new() };
         for site in sites {
             match self.mirror(site) {
@@ -85,7 +93,7 @@ impl<'a> SiteMirrors<'a> {
         made
     }
 
-    /// The mirror of a site. Blocks, as a program may have to be asked.
+    /// The mirror of a site.
     ///
     /// # Errors
     /// A file that the site names cannot be used, or its credentials are not where they should be.
@@ -183,28 +191,16 @@ impl<'a> SiteMirrors<'a> {
         Ok(read)
     }
 
-    fn who_we_are(&mut self, site: &Site) -> Result<WhoWeAre, Failure> {
+    fn who_we_are(&self, site: &Site) -> Result<WhoWeAre, Failure> {
         let host = site.target.to_string();
-        let found = match &site.credentials {
-            SiteCredentials::Anonymous => return Ok(WhoWeAre::default()),
-            SiteCredentials::User { name, password } => return self.user(name, password).map(WhoWeAre::from),
-            SiteCredentials::Helper(helper) => {
-                let found = credentials::from_helper(helper, &host);
-                let found = found.map_err(|why| {
-                    Failure::new(Class::Auth, why).hint(format!(
-                        "ask it by hand: echo {host} | docker-credential-{helper} get; cron and systemd have a PATH of their own"
-                    ))
-                })?;
-                let nothing = || {
-                    Failure::new(Class::Auth, format!("docker-credential-{helper} has nothing for {host}"))
-                        .hint(format!(
-                            "log in with docker or podman as the user of the run: docker login {host}"
-                        ))
-                };
-                return found.ok_or_else(nothing).map(WhoWeAre::from);
+        let place = CredentialPlace::of(site);
+        let found = match (&site.credentials, place.and_then(|place| self.found.get(&place))) {
+            (SiteCredentials::User { name, password }, Some(Found::Password(found))) => {
+                return Ok(WhoWeAre::from(user(name, password, found.clone()?)));
             }
-            SiteCredentials::DockerConfig(path) => credentials::from_file(path, &host)?,
-            SiteCredentials::Usual => credentials::find(&host),
+            (_, Some(Found::OfHelper(found))) => return found.clone().map(WhoWeAre::from),
+            (_, Some(Found::InFiles(found))) => found.as_ref().map_err(Clone::clone)?,
+            _ => return Ok(WhoWeAre::default()),
         };
         for trouble in &found.troubles {
             self.output.warn(&format!("{}: {trouble}", site.name));
@@ -226,28 +222,103 @@ impl<'a> SiteMirrors<'a> {
             }
             _ => {}
         }
-        Ok(WhoWeAre { credential: found.credential, below: found.below })
+        Ok(WhoWeAre { credential: found.credential.clone(), below: found.below.clone() })
+    }
+}
+
+/// Where credentials are, each with the registry that is looked for there. Sites that name the same place share what is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum CredentialPlace {
+    Password(PasswordSource),
+    Helper { name: String, host: String },
+    DockerConfig { path: PathBuf, host: String },
+    Usual { host: String },
+}
+
+/// What was found at a place.
+enum Found {
+    Password(Result<SecretString, Failure>),
+    OfHelper(Result<Credential, Failure>),
+    InFiles(Result<FoundCredential, Failure>),
+}
+
+impl CredentialPlace {
+    fn of(site: &Site) -> Option<Self> {
+        let host = || site.target.to_string();
+        Some(match &site.credentials {
+            SiteCredentials::Anonymous => return None,
+            SiteCredentials::User { password, .. } => Self::Password(password.clone()),
+            SiteCredentials::Helper(name) => Self::Helper { name: name.clone(), host: host() },
+            SiteCredentials::DockerConfig(path) => Self::DockerConfig { path: path.clone(), host: host() },
+            SiteCredentials::Usual => Self::Usual { host: host() },
+        })
     }
 
-    fn user(&mut self, name: &str, source: &PasswordSource) -> Result<Credential, Failure> {
-        let password = self.passwords.entry(source.clone()).or_insert_with(|| password(source)).clone()?;
-        let words = match source {
-            PasswordSource::File(path) => path.display().to_string(),
-            PasswordSource::Variable(variable) => format!("${variable}"),
-            PasswordSource::Command(command) => command.clone(),
-        };
-        let origin = if matches!(source, PasswordSource::Variable(_)) {
-            CredentialSource::fixed(words)
-        } else {
-            let (name, source, from) = (name.to_owned(), source.clone(), words.clone());
-            let read = move || {
-                let password = self::password(&source).ok()?;
-                Some(Credential::password(name.clone(), password, CredentialSource::fixed(from.clone())))
-            };
-            CredentialSource::again(words, Arc::new(read))
-        };
-        Ok(Credential::password(name, password, origin))
+    /// Looks there. Blocks, as a program may have to be asked.
+    fn look(&self) -> Found {
+        match self {
+            Self::Password(source) => Found::Password(password(source)),
+            Self::Helper { name, host } => Found::OfHelper(of_helper(name, host)),
+            Self::DockerConfig { path, host } => {
+                Found::InFiles(credentials::from_file(path, host).map_err(Failure::from))
+            }
+            Self::Usual { host } => Found::InFiles(Ok(credentials::find(host))),
+        }
     }
+}
+
+/// Looks at all of these places, many at once: a program that hangs holds up no other. Ends early when the run is told to stop.
+fn at_once(
+    places: impl Iterator<Item = CredentialPlace>,
+    cancel: Option<&CancellationToken>,
+) -> HashMap<CredentialPlace, Found> {
+    let places: HashSet<CredentialPlace> = places.collect();
+    let looking = places.len().min(PLACES_AT_ONCE);
+    let (left, found) = (Mutex::new(places.into_iter()), Mutex::new(HashMap::new()));
+    let next = || left.lock().next().filter(|_| cancel.is_none_or(|cancel| !cancel.is_cancelled()));
+    thread::scope(|scope| {
+        for _ in 0..looking {
+            scope.spawn(|| {
+                while let Some(place) = next() {
+                    let there = place.look();
+                    found.lock().insert(place, there);
+                }
+            });
+        }
+    });
+    found.into_inner()
+}
+
+fn of_helper(helper: &str, host: &str) -> Result<Credential, Failure> {
+    let found = credentials::from_helper(helper, host).map_err(|why| {
+        Failure::new(Class::Auth, why).hint(format!(
+            "ask it by hand: echo {host} | docker-credential-{helper} get; cron and systemd have a PATH of their own"
+        ))
+    })?;
+    found.ok_or_else(|| {
+        Failure::new(Class::Auth, format!("docker-credential-{helper} has nothing for {host}"))
+            .hint(format!("log in with docker or podman as the user of the run: docker login {host}"))
+    })
+}
+
+/// A user with the password that was found; a registry that refuses it has it read again.
+fn user(name: &str, source: &PasswordSource, found: SecretString) -> Credential {
+    let words = match source {
+        PasswordSource::File(path) => path.display().to_string(),
+        PasswordSource::Variable(variable) => format!("${variable}"),
+        PasswordSource::Command(command) => command.clone(),
+    };
+    let origin = if matches!(source, PasswordSource::Variable(_)) {
+        CredentialSource::fixed(words)
+    } else {
+        let (name, source, from) = (name.to_owned(), source.clone(), words.clone());
+        let read = move || {
+            let password = password(&source).ok()?;
+            Some(Credential::password(name.clone(), password, CredentialSource::fixed(from.clone())))
+        };
+        CredentialSource::again(words, Arc::new(read))
+    };
+    Credential::password(name, found, origin)
 }
 
 /// A failure of what a key of the file names.

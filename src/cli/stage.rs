@@ -35,7 +35,8 @@ impl StageArgs {
         self.stage.as_deref()
     }
 
-    /// The stage, if one is named. One that the system does not let us use costs a warning. `owner` is the sites file of the run.
+    /// The stage, if one is named. One that the system does not let us use costs a warning, which `notes` gets. `owner` is the
+    /// sites file of the run.
     ///
     /// # Errors
     /// The folder is something else, or one of the bundles.
@@ -43,6 +44,7 @@ impl StageArgs {
         &self,
         bundles: impl IntoIterator<Item = &'p Path>,
         owner: Option<String>,
+        notes: &mut Vec<String>,
         output: &Output,
     ) -> Result<Option<Stage>, Failure> {
         let limit = self.stage_limit.map(|limit| limit.0);
@@ -63,7 +65,9 @@ impl StageArgs {
         match Stage::open(dir, limit, owner) {
             Ok(stage) => Ok(Some(stage)),
             Err(error @ StageError::Unusable { .. }) => {
-                output.warn(&format!("the run goes on without its stage: {error}"));
+                let note = format!("the run goes on without its stage: {error}");
+                output.alarm(&note);
+                notes.push(note);
                 Ok(None)
             }
             Err(error @ (StageError::Foreign { .. } | StageError::OtherVersion { .. })) => {

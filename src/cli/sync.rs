@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use tokio_util::sync::CancellationToken;
 
 use super::bundle::CostArgs;
 use super::conclusion::{self, RunReporter};
@@ -75,8 +76,8 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
         return plan::sites(&chosen, &args.cost, output);
     }
     let config = &chosen.config;
-    let textfile = config.metrics.textfile.as_deref().map(|path| of_shard(path, chosen.shard));
-    let metrics = args.metrics.or(textfile, config.metrics.listen);
+    let metrics = args.metrics.or(config.metrics.textfile.clone(), config.metrics.listen);
+    let metrics = metrics.writing(|path| of_shard(path, chosen.shard));
     let mut document = Document::begin(config.bundles.iter().map(ToString::to_string).collect());
     document.schema_version = SchemaVersion::Two;
     let secret_variables = config.secret_variables();
@@ -91,6 +92,8 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     });
     let report = conclusion::report_file(args.report.as_ref())?;
     let mut begun = RunReporter::now(report, metrics.begin(output)?, notifier, interrupt);
+    // From here on a signal ends the run well: somebody waits to be told of it.
+    begun.interrupt.sending();
     document.notes.extend(begun.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
     let done = sync(args, &chosen, output, &mut document, &mut begun).map_err(file_words::failure);
     file_words::document(&mut document);
@@ -109,13 +112,10 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
 
 /// Where a site stands in the run.
 fn facts(config: &Config, site: &Site) -> SiteFacts {
-    let is_in = |wave: &Wave| wave.0.iter().any(|name| *name == site.name || site.groups.contains(name));
-    // Sites of no wave come last.
-    let wave = config.waves.iter().position(is_in).unwrap_or(config.waves.len()) + 1;
     SiteFacts {
         registry: site.target.to_string(),
         groups: site.groups.clone(),
-        wave: u32::try_from(wave).unwrap_or(u32::MAX),
+        wave: u32::try_from(config.wave(site) + 1).unwrap_or(u32::MAX),
         window: site.window.as_ref().map(ToString::to_string),
     }
 }
@@ -161,13 +161,16 @@ fn sync(
             .hint("leave one of the two away (LAYERCAST_NO_STATE says --no-state too)"));
     }
     let opener = cost.opener()?;
-    begun.remember(&opener.state, retention(config));
+    begun.remember(&opener.state, retention(config), output);
     let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
     begun.exposition.iter().for_each(|exposition| exposition.expect(&opener, &names));
     let runtime = super::runtime()?;
     let if_running = args.if_running.unwrap_or(config.if_running);
+    let cancel = begun.interrupt.token.clone();
+    let is_over = || cancel.is_cancelled() || ends.is_some_and(|ends| Instant::now() >= ends);
     let Locked { sites, locks: _locks, deferred, failed, unlocked } =
-        lock(sites, &opener.state, if_running, ends, output);
+        lock(sites, &opener.state, if_running, is_over, output);
+    unless_told_to_stop(&cancel)?;
     (document.deferred, document.mirrors) = (deferred, failed);
     if let Some(failure) = unlocked.or_else(|| lock::unlocked_from_the_start(&opener.state, &cost)) {
         if let Some(if_running) = args.if_running {
@@ -182,18 +185,18 @@ fn sync(
         return Ok(exit_of_sites(&document.mirrors));
     }
     let mut bundles = files(config, output, document)?;
-    let opener = opener.with_stage(args.stage(config, &bundles, output)?);
+    let opener = opener.with_stage(args.stage(config, &bundles, &mut document.notes, output)?);
     let bandwidth = args.bandwidth.or(config.bandwidth);
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
-    let made = maker.making_repositories(begun.interrupt.token.clone()).all(sites);
+    let made = maker.making_repositories(cancel.clone()).all(sites);
+    unless_told_to_stop(&cancel)?;
     document.mirrors.extend(
         made.failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure)),
     );
     let mirrors = made.mirrors;
-    for site in chosen.sites.iter().filter(|site| mirrors.iter().any(|mirror| mirror.name == site.name)) {
-        if let Some(line) = config::waits(site) {
-            output.note(&line);
-        }
+    let is_fed = |site: &&Site| mirrors.iter().any(|mirror| mirror.name == site.name);
+    for line in config::waiting(config, chosen.sites.iter().filter(is_fed)) {
+        output.note(&line);
     }
     let mut listeners = output.listeners();
     if let Some(exposition) = &mut begun.exposition {
@@ -210,7 +213,6 @@ fn sync(
         document.mirrors.extend(mirrors.iter().map(not_begun));
     } else if !mirrors.is_empty() {
         let schedule = args.schedule(config, &chosen.sites, &mirrors, failed, ends);
-        begun.interrupt.sending();
         let mut earlier = Vec::new();
         let pushed = loop {
             let (inputs, sums) = inputs(&bundles);
@@ -224,9 +226,11 @@ fn sync(
                 locks: Locks::Held,
                 settings: settings(config, args.regate),
                 listeners: listeners.clone(),
-                cancel: begun.interrupt.token.clone(),
+                number: begun.number(),
+                cancel: cancel.clone(),
             };
             let mut pushed = runtime.block_on(engine::push(run));
+            begun.began(pushed.run);
             pushed.outcomes = after(pushed.outcomes, std::mem::take(&mut earlier));
             match pushed.wrong_sum.as_deref().and_then(|path| next(&mut bundles, path)) {
                 Some(warning) => {
@@ -241,8 +245,7 @@ fn sync(
             let taken = bundles.iter().flat_map(|files| &files.taken);
             sync.bundles = taken.map(|file| bundle_entry(file, &opener)).collect();
         }
-        let PushResult { outcomes, read, met, ended: pushed, run, .. } = pushed;
-        begun.began(run);
+        let PushResult { outcomes, read, met, ended: pushed, .. } = pushed;
         document.images = read.map_or(0, |read| read.plans.most_images());
         let (deferred, fed) = left_for_later(outcomes);
         document.deferred.extend(deferred);
@@ -264,6 +267,11 @@ fn sync(
         Exit::Complete => exit,
         of_sites => of_sites,
     })
+}
+
+/// Ends what comes before anything is sent, where a signal came meanwhile.
+fn unless_told_to_stop(cancel: &CancellationToken) -> Result<(), Failure> {
+    if cancel.is_cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
 }
 
 /// Sites whose window was closed, and the others with those to which something was sent before theirs closed.
@@ -357,6 +365,7 @@ impl Args {
         &self,
         config: &Config,
         bundles: &[BundleFiles],
+        notes: &mut Vec<String>,
         output: &Output,
     ) -> Result<Option<Stage>, Failure> {
         let written = config.stage.as_ref();
@@ -368,7 +377,7 @@ impl Args {
         let path = || std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string();
         let owner = written.and_then(|stage| stage.owner.clone()).unwrap_or_else(path);
         let taken = bundles.iter().flat_map(|files| &files.taken);
-        stage.open(taken.map(|file| file.path.as_path()), Some(owner), output)
+        stage.open(taken.map(|file| file.path.as_path()), Some(owner), notes, output)
     }
 
     /// In which order sites are filled, how many at once, and when that ends.
@@ -414,12 +423,12 @@ fn lock<'c>(
     sites: &'c [Site],
     state: &State,
     if_running: IfRunning,
-    ends: Option<Instant>,
+    is_over: impl Fn() -> bool,
     output: &Output,
 ) -> Locked<'c> {
     let places: Vec<String> = sites.iter().map(|site| site.target.lock_key()).collect();
     let locks = match if_running {
-        IfRunning::Wait => state.wait_for_locks(&places, ends, |at, error| {
+        IfRunning::Wait => state.wait_for_locks(&places, is_over, |at, error| {
             output.note(&format!("{}: waits until that run is done: {error}", sites[at].name));
         }),
         IfRunning::Skip | IfRunning::Fail => state.lock_each(&places),

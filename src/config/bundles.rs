@@ -93,6 +93,17 @@ pub(crate) enum NoBundle {
     },
 }
 
+/// Why a file is not taken.
+#[derive(Debug, thiserror::Error)]
+enum PassedOver {
+    /// It is no bundle, or not yet, or what is beside it is no sum.
+    #[error("{_0}")]
+    Unusable(String),
+    /// The system does not give us it, or what is beside it.
+    #[error("{}: {}", path.display(), system_words(error))]
+    Unreadable { path: PathBuf, error: io::Error },
+}
+
 impl BundlePath {
     /// What a path of the file stands for.
     ///
@@ -139,9 +150,9 @@ impl BundlePath {
         let (found, mut warnings) = self.found()?;
         if !self.newest {
             let taken = found.into_iter().map(|found| found.candidate());
-            let taken: Result<Vec<Candidate>, String> = taken.collect();
-            let taken =
-                taken.map_err(|why| NoBundle::NoneUsable { path: self.path.clone(), why: vec![why] })?;
+            let taken = taken.collect::<Result<Vec<Candidate>, PassedOver>>();
+            let taken = taken.map_err(|why| self.none_usable(vec![why]))?;
+            let warnings = warnings.iter().map(ToString::to_string).collect();
             return Ok(BundleFiles { taken, instead: Vec::new(), warnings });
         }
         let mut usable = Vec::new();
@@ -158,17 +169,30 @@ impl BundlePath {
         match usable.next() {
             Some(best) => {
                 let passed = |why| format!("{why}; {} is taken instead", best.path.display());
-                let warnings = warnings.into_iter().map(passed).collect();
+                let warnings = warnings.iter().map(passed).collect();
                 Ok(BundleFiles { taken: vec![best.clone()], instead: usable.collect(), warnings })
             }
-            None if is_arriving => Err(NoBundle::Arriving { path: self.path.clone(), why: warnings }),
-            None => Err(NoBundle::NoneUsable { path: self.path.clone(), why: warnings }),
+            None if is_arriving => {
+                let why = warnings.iter().map(ToString::to_string).collect();
+                Err(NoBundle::Arriving { path: self.path.clone(), why })
+            }
+            None => Err(self.none_usable(warnings)),
         }
+    }
+
+    /// Why nothing can be taken of what is there: the system, where it refused something.
+    fn none_usable(&self, why: Vec<PassedOver>) -> NoBundle {
+        let all = why.iter().map(ToString::to_string).collect();
+        let refused = why.into_iter().find_map(|why| match why {
+            PassedOver::Unreadable { path, error } => Some(NoBundle::Unreadable { path, error }),
+            PassedOver::Unusable(_) => None,
+        });
+        refused.unwrap_or_else(|| NoBundle::NoneUsable { path: self.path.clone(), why: all })
     }
 
     /// All that is there, the oldest version first, and what is passed over. Of two files of one version the one that changed
     /// last comes last.
-    fn found(&self) -> Result<(Vec<MatchedFile>, Vec<String>), NoBundle> {
+    fn found(&self) -> Result<(Vec<MatchedFile>, Vec<PassedOver>), NoBundle> {
         let nothing = || NoBundle::Nothing { path: self.path.clone() };
         let unreadable = |path: &Path| {
             let path = path.to_owned();
@@ -200,17 +224,19 @@ impl BundlePath {
             match fs::metadata(&path) {
                 Ok(facts) => found.push(MatchedFile { path, version: pattern.version(&name), facts }),
                 // It was renamed while the folder was read, or is a link.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    passed_over
-                        .push(format!("{}: it is gone, or a link that leads to nothing", path.display()));
+                Err(error) if leads_nowhere(&error) => {
+                    let what = format!("{}: it is gone, or a link that leads to nothing", path.display());
+                    passed_over.push(PassedOver::Unusable(what));
                 }
+                // Of all that are there none may be left out; the newest that can be read is good enough.
+                Err(error) if self.newest => passed_over.push(PassedOver::Unreadable { path, error }),
                 Err(error) => return Err(unreadable(&path)(error)),
             }
         }
         found.sort_by(|a, b| (&a.version, a.changed(), &a.path).cmp(&(&b.version, b.changed(), &b.path)));
         match (found.is_empty(), passed_over.is_empty()) {
             (true, true) => Err(nothing()),
-            (true, false) => Err(NoBundle::NoneUsable { path: self.path.clone(), why: passed_over }),
+            (true, false) => Err(self.none_usable(passed_over)),
             (false, _) => Ok((found, passed_over)),
         }
     }
@@ -250,25 +276,26 @@ impl MatchedFile {
     }
 
     /// Whether it can be a bundle at all.
-    fn usable(&self) -> Result<(), String> {
+    fn usable(&self) -> Result<(), PassedOver> {
         if self.facts.is_file() || self.facts.is_dir() {
             return Ok(());
         }
-        Err(format!("{} is neither a file nor a folder", self.path.display()))
+        Err(PassedOver::Unusable(format!("{} is neither a file nor a folder", self.path.display())))
     }
 
-    fn settled(&self, now: Timestamp) -> Result<(), String> {
+    fn settled(&self, now: Timestamp) -> Result<(), PassedOver> {
         let ages = self.times().map(|time| now.as_second().saturating_sub(time));
         // A time far ahead, as after a clock was put back, says nothing of the file; the other one may.
         let is_fresh = |age: &i64| (-CLOCK_SKEW_SECONDS..SETTLED_AFTER_SECONDS).contains(age);
         if let Some(age) = ages.into_iter().filter(is_fresh).min() {
             let (shown, age) = (self.path.display(), age.max(0));
-            return Err(format!("{shown} changed {age} s ago and may still be on its way"));
+            let what = format!("{shown} changed {age} s ago and may still be on its way");
+            return Err(PassedOver::Unusable(what));
         }
         Ok(())
     }
 
-    fn candidate(&self) -> Result<Candidate, String> {
+    fn candidate(&self) -> Result<Candidate, PassedOver> {
         // A folder has no sum of its own: a file beside it is of an archive that was unpacked into it.
         if self.facts.is_dir() {
             return Ok(Candidate { path: self.path.clone(), sum: None });
@@ -278,17 +305,30 @@ impl MatchedFile {
         let beside = PathBuf::from(beside);
         if fs::metadata(&beside).is_ok_and(|facts| !facts.is_file()) {
             // A pipe might never end.
-            return Err(format!("{}: it is no file", beside.display()));
+            return Err(PassedOver::Unusable(format!("{}: it is no file", beside.display())));
         }
         let sum = match small_file::read_text(&beside, MAX_SUMS_BYTES) {
             Ok(text) => {
-                Some(sum_of(&self.path, &text).map_err(|why| format!("{}: {why}", beside.display()))?)
+                let wrong = |why| PassedOver::Unusable(format!("{}: {why}", beside.display()));
+                Some(sum_of(&self.path, &text).map_err(wrong)?)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(format!("{}: {error}", beside.display())),
+            // It can be read, and is no sum.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge) =>
+            {
+                return Err(PassedOver::Unusable(format!("{}: {error}", beside.display())));
+            }
+            Err(error) => return Err(PassedOver::Unreadable { path: beside, error }),
         };
         Ok(Candidate { path: self.path.clone(), sum })
     }
+}
+
+/// Whether nothing can ever be behind a name: what a link leads to is not there, or is the link itself.
+fn leads_nowhere(error: &io::Error) -> bool {
+    let is_loop = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    error.kind() == io::ErrorKind::NotFound || is_loop
 }
 
 /// The sum of a file in what `sha256sum` (with or without `--tag`) wrote.
@@ -441,6 +481,39 @@ mod tests {
             warning.contains("no sum of bm_1.9.0") && warning.contains("1.8.0.tar.xz is taken instead"),
             "{warning}"
         );
+    }
+
+    #[test]
+    fn one_stray_link_keeps_no_newest_file_from_being_taken() {
+        let folder = Folder::new();
+        folder.write("bm_1.8.0.tar.xz", "x");
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.0.path().join(name)).unwrap();
+        link("bm_1.9.0.tar.xz", "bm_1.9.0.tar.xz");
+        for newest in [true, false] {
+            let files = folder.files("bm_*.tar.xz", newest, in_an_hour()).unwrap();
+            assert_eq!((names(&files.taken), files.warnings.len()), (vec!["bm_1.8.0.tar.xz".to_owned()], 1));
+        }
+        // What may hold images is not left out in silence where all are meant.
+        link(&"n".repeat(300), "bm_1.10.0.tar.xz");
+        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
+        assert_eq!((names(&files.taken), files.warnings.len()), (vec!["bm_1.8.0.tar.xz".to_owned()], 2));
+        let error = folder.files("bm_*.tar.xz", false, in_an_hour()).unwrap_err();
+        assert!(matches!(error, NoBundle::Unreadable { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_the_system_refuses_beside_a_bundle_is_no_damage_of_it() {
+        let folder = Folder::new();
+        folder.write("bm_1.9.0.tar.xz", "x");
+        let beside = folder.0.path().join("bm_1.9.0.tar.xz.sha256");
+        std::os::unix::fs::symlink("bm_1.9.0.tar.xz.sha256", &beside).unwrap();
+        for (pattern, newest) in [("bm_*.tar.xz", true), ("bm_*.tar.xz", false), ("bm_1.9.0.tar.xz", false)] {
+            let error = folder.files(pattern, newest, in_an_hour()).unwrap_err();
+            assert!(matches!(&error, NoBundle::Unreadable { path, .. } if *path == beside), "{error}");
+        }
+        folder.write("bm_1.8.0.tar.xz", "x");
+        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
+        assert_eq!((names(&files.taken), files.warnings.len()), (vec!["bm_1.8.0.tar.xz".to_owned()], 1));
     }
 
     #[test]

@@ -156,6 +156,12 @@ pub(crate) enum PasswordSource {
 }
 
 impl Config {
+    /// The place of a site's wave in the order, from 0. Sites of no wave come last.
+    pub(crate) fn wave(&self, site: &Site) -> usize {
+        let is_in = |wave: &Wave| wave.0.iter().any(|name| *name == site.name || site.groups.contains(name));
+        self.waves.iter().position(is_in).unwrap_or(self.waves.len())
+    }
+
     /// Variables of the environment that hold passwords: no hook is to have them.
     pub(crate) fn secret_variables(&self) -> Vec<String> {
         let variable = |site: &Site| match &site.credentials {

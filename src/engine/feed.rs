@@ -166,7 +166,7 @@ impl FedMirrors {
         let patience = self.settings[number].client.retry.connect_patience;
         let rest = patience.saturating_mul(REST_FACTOR).clamp(SHORTEST_REST, LONGEST_REST);
         let end = end_of(&outcome, rest);
-        if end == End::Deferred {
+        if matches!(end, End::Deferred { .. }) {
             outcome.window_closings.extend(self.window_closed(number, &outcome));
         }
         self.outcomes[number] = Some(outcome);

@@ -52,15 +52,17 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Notes that the run begins.
+    /// Notes that the run begins, or begins anew with these bundles where it has a number already.
     pub(super) fn begin(
         state: &Arc<State>,
         bundles: &str,
         mirrors: &[String],
         retention: Retention,
+        number: Option<RunId>,
         locks: Vec<RunLock>,
     ) -> Self {
-        let run = state.begin_run(bundles, mirrors, retention);
+        let run = number.inspect(|run| state.begin_again(*run, bundles));
+        let run = run.or_else(|| state.begin_run(bundles, mirrors, retention));
         Self { state: Arc::clone(state), run, _locks: locks }
     }
 
@@ -69,20 +71,21 @@ impl History {
         self.run
     }
 
-    /// Whether nothing was ever brought to this mirror, as far as is remembered.
-    pub(super) fn is_new(&self, mirror: &str) -> bool {
-        self.state.is_kept() && !self.state.has_filled(mirror)
+    /// Of each of these mirrors, whether nothing was ever brought to it, as far as is remembered.
+    pub(super) fn are_new(&self, mirrors: &[String]) -> Vec<bool> {
+        let filled = self.state.filled(mirrors);
+        let is_kept = self.state.is_kept();
+        mirrors.iter().map(|mirror| is_kept && !filled.contains(mirror)).collect()
     }
 
     /// Notes how the run ended, and why if it failed as a whole.
-    pub(super) fn end(self, ended: Result<Exit, &Failure>, outcomes: &[Outcome], listeners: &Listeners) {
+    pub(super) fn end(self, ended: Result<Exit, &Failure>, outcomes: &[Outcome]) {
         if let Some(run) = self.run {
             let mirrors = outcomes.iter().map(|outcome| (outcome.name.clone(), result(outcome)));
             let (exit, why) =
                 ended.map_or_else(|failure| (failure.exit, Some(why(failure))), |exit| (exit, None));
             self.state.end_run(run, exit, why, mirrors.collect());
         }
-        self.state.take_notes().iter().for_each(|note| listeners.note(note));
     }
 }
 

@@ -63,13 +63,13 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
     let stage = run.opener.stage.clone();
     let begun = blocking({
         let (state, listeners, names) = (Arc::clone(&state), listeners.clone(), names.clone());
-        let retention = run.settings.retention;
+        let (retention, number) = (run.settings.retention, run.number);
         let locks = std::mem::take(&mut run.locks);
         let places: Vec<String> = run.mirrors.iter().map(|mirror| mirror.target.lock_key()).collect();
         move || {
             let locks = locks.taken(&state, &places, &listeners)?;
-            let history = History::begin(&state, &bundles, &names, retention, locks);
-            let new: Vec<bool> = names.iter().map(|name| history.is_new(name)).collect();
+            let history = History::begin(&state, &bundles, &names, retention, number, locks);
+            let new = history.are_new(&names);
             Ok((history, new, state.uploads()))
         }
     });
@@ -104,7 +104,7 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
                 notes_of_stage(&mut met);
                 let failure = Failure::from(error);
                 let pushed = PushResult { met, ..PushResult::nothing(outcomes, failure) };
-                history.end(pushed.ended.as_ref().copied(), &[], &listeners);
+                history.end(pushed.ended.as_ref().copied(), &[]);
                 return pushed;
             }
         };
@@ -132,7 +132,7 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
         for (place, outcome) in places.into_iter().zip(&pushed.outcomes) {
             state.placed(place, given.clone(), outcome.is_complete(), outcome.placed.clone());
         }
-        history.end(pushed.ended.as_ref().copied(), &pushed.outcomes, &listeners);
+        history.end(pushed.ended.as_ref().copied(), &pushed.outcomes);
         pushed
     });
     let pushed = ended.await.unwrap_or_else(|failure| PushResult::nothing(unknown, failure));

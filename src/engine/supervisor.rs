@@ -165,7 +165,9 @@ impl Supervisor {
                 MirrorPhase::GivenUp { retry_at: now + after }
             }
             // It goes on when its window opens again, or is told why not.
-            (End::Deferred { .. }, WindowState::Open(_) | WindowState::Closed(Some(_))) => MirrorPhase::Waiting,
+            (End::Deferred { .. }, WindowState::Open(_) | WindowState::Closed(Some(_))) => {
+                MirrorPhase::Waiting
+            }
             _ => MirrorPhase::Ended,
         };
     }

@@ -86,6 +86,7 @@ async fn push_told(
         mirrors: mirrors.to_vec(),
         schedule,
         locks: Locks::Take,
+        number: None,
         settings: RunSettings::default(),
         listeners,
         cancel: CancellationToken::new(),

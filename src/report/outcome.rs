@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(all_deferred.clone().settled().state, OutcomeState::Deferred);
         let mixed = with(&[Class::Denied, Class::Deferred]);
         assert_eq!(mixed.clone().settled().state, OutcomeState::Incomplete);
-        assert_eq!(exit_of_sites(&[mixed.clone()]), Exit::Incomplete);
+        assert_eq!(exit_of_sites(std::slice::from_ref(&mixed)), Exit::Incomplete);
 
         let late = Failure::new(Class::Deadline, "late");
         let classes = |outcome: &Outcome| outcome.failures().map(|it| it.class).collect::<Vec<_>>();

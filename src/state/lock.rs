@@ -100,7 +100,7 @@ impl RunLock {
         mirrors.iter().map(lock).collect()
     }
 
-    /// Locks all of these mirrors, and waits for the runs that hold one of them, until `until` at the longest. Holds none while
+    /// Locks all of these mirrors, and waits for the runs that hold one of them, as long as it `is_over` not. Holds none while
     /// it waits: two runs that wait for each other would wait for ever, and other runs need the mirrors that are free. Says
     /// once of each mirror that it waits for it.
     ///
@@ -108,7 +108,7 @@ impl RunLock {
     pub(crate) fn wait_for_each(
         state_folder: &Path,
         mirrors: &[String],
-        until: Option<Instant>,
+        is_over: impl Fn() -> bool,
         mut waits: impl FnMut(usize, &LockError),
     ) -> Vec<Result<Self, LockError>> {
         let mut told = HashSet::new();
@@ -123,7 +123,7 @@ impl RunLock {
             // Only the lock that is held is asked for again. To take and return the others each time would make them look
             // held to everybody else.
             loop {
-                if until.is_some_and(|until| Instant::now() >= until) {
+                if is_over() {
                     return Self::acquire_each(state_folder, mirrors);
                 }
                 thread::sleep(WAIT_FOR_RUN);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
@@ -137,6 +139,17 @@ impl State {
         })
     }
 
+    /// A run begins anew with another bundle: how it ended with the one before does not count.
+    pub(crate) fn begin_again(&self, run: RunId, bundle: &str) {
+        let bundle = bundle.to_owned();
+        self.write(move |transaction| {
+            transaction.execute(
+                "UPDATE runs SET bundle = ?1, ended_at = NULL, exit = NULL, class = NULL, message = NULL WHERE id = ?2",
+                params![bundle, run.0],
+            )
+        });
+    }
+
     /// A run has ended, with this at each of its mirrors; it may have failed as a whole. Said twice, the later word counts: what
     /// comes after the push may fail too, and know of mirrors that the push was not to feed.
     pub(crate) fn end_run(
@@ -178,17 +191,21 @@ impl State {
         });
     }
 
-    /// Whether a run is remembered that brought images to this mirror.
-    pub(crate) fn has_filled(&self, mirror: &str) -> bool {
-        let mirror = mirror.to_owned();
+    /// Those of these mirrors to which a run that is remembered brought images. Asks once, however many they are.
+    pub(crate) fn filled(&self, mirrors: &[String]) -> HashSet<String> {
+        let asked = mirrors.to_vec();
         let found = self.ask(move |connection| {
-            connection.query_row(
-                "SELECT EXISTS (SELECT 1 FROM run_mirrors WHERE mirror = ?1 AND images_complete > 0)",
-                [mirror],
-                |row| row.get(0),
-            )
+            let mut query = connection
+                .prepare("SELECT 1 FROM run_mirrors WHERE mirror = ?1 AND images_complete > 0 LIMIT 1")?;
+            let mut filled = HashSet::new();
+            for mirror in asked {
+                if query.exists([&mirror])? {
+                    filled.insert(mirror);
+                }
+            }
+            Ok(filled)
         });
-        found.unwrap_or(false)
+        found.unwrap_or_default()
     }
 
     /// When a run that left it complete has ended, for each of these mirrors; none where no such run is remembered.

@@ -1,6 +1,8 @@
 //! `sync` where this machine or the bundle is not as it should be: what is told, where, and what goes on all the same.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -156,17 +158,103 @@ fn a_report_that_cannot_be_written_is_told_in_the_history_too() {
     std::fs::create_dir(&reports).unwrap();
     // The folder of the report goes while the run goes on.
     let gate = format!("gate: 'rmdir {}'", reports.display());
-    let file = SitesFile::new(folder.path(), &one_image(folder.path())).site("one", &registry.host(), &gate);
+    let notified = folder.path().join("told");
+    let file = SitesFile::new(folder.path(), &one_image(folder.path()))
+        .line(&format!("notify: 'cat > {}'", notified.display()))
+        .site("one", &registry.host(), &gate);
     let report = reports.join("report.json");
     let output = within(Duration::from_secs(60), file.command(&["--report", report.to_str().unwrap()]));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("report.json was not written") && said.contains("  next: "), "{said}");
+    let history = history(folder.path());
+    let run = &history["runs"][0];
+    assert_eq!((&run["exit_code"], &run["sites"][0]["result"]), (&1.into(), &"complete".into()), "{history}");
+    let told: Value = serde_json::from_slice(&std::fs::read(notified).unwrap()).unwrap();
+    assert_eq!((&told["exit_code"], &told["error"]["exit_code"]), (&1.into(), &1.into()), "{told}");
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_while_it_waits_for_another_one_tells_of_it() {
+    let folder = folder();
+    let path = one_image(folder.path());
+    let slow = ScriptedRegistry::strict();
+    slow.on(Rule::on("POST", "/blobs/uploads/", Action::Hold));
+    let mut running = SitesFile::new(folder.path(), &path).site("slow", &slow.host(), "").start(&[]);
+    slow.wait_for_held();
+    let notified = folder.path().join("told");
+    let file = SitesFile::new(folder.path(), &path)
+        .line(&format!("notify: 'cat > {}'", notified.display()))
+        .site("slow", &slow.host(), "");
+    let report = folder.path().join("report.json");
+    let mut waiting = file
+        .command(&["--if-running", "wait", "--report", report.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("waits until that run is done")));
+    assert!(Command::new("kill").args(["-TERM", &waiting.id().to_string()]).status().unwrap().success());
+    let said: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(waiting.wait().unwrap().code(), Some(130), "{said:?}");
+    for document in [&report, &notified] {
+        let told: Value = serde_json::from_slice(&std::fs::read(document).unwrap()).unwrap();
+        assert_eq!(
+            (&told["exit_code"], &told["mirrors"][0]["name"]),
+            (&130.into(), &"slow".into()),
+            "{told}"
+        );
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(history(folder.path())["runs"][0]["exit_code"], 130);
+}
+
+/// `history --json` of the state in this folder.
+fn history(folder: &Path) -> Value {
     let mut history = layercast();
-    history.args(["history", "--json", "--state-dir"]).arg(folder.path().join("state"));
-    let told: Value = serde_json::from_slice(&within(Duration::from_secs(60), history).stdout).unwrap();
-    let run = &told["runs"][0];
-    assert_eq!((&run["exit_code"], &run["sites"][0]["result"]), (&1.into(), &"complete".into()), "{told}");
+    history.args(["history", "--json", "--state-dir"]).arg(folder.join("state"));
+    serde_json::from_slice(&within(Duration::from_secs(60), history).stdout).unwrap()
+}
+
+#[test]
+fn what_goes_wrong_beside_the_sites_is_said_whatever_people_want_to_be_spared() {
+    let folder = folder();
+    let registry = ScriptedRegistry::strict();
+    let no_folder = folder.path().join("a-file");
+    std::fs::write(&no_folder, "not a folder").unwrap();
+    let file = SitesFile::new(folder.path(), &one_image(folder.path())).line("notify: 'exit 9'").site(
+        "one",
+        &registry.host(),
+        "",
+    );
+    let run = file.sync(&["--quiet", "--stage", no_folder.to_str().unwrap()]).complete();
+    assert!(run.stderr.contains("the run goes on without its stage"), "{}", run.said());
+    assert!(run.stderr.contains("the notification failed"), "{}", run.said());
+    assert!(notes(&run.report).contains("goes on without its stage"), "{}", run.report);
+    // A state that proves damaged.
+    let database = folder.path().join("state/state.sqlite");
+    std::fs::write(database, "whatever it was ".repeat(4096)).unwrap();
+    let run = file.sync(&["--quiet"]).complete();
+    assert!(run.stderr.contains("set aside as"), "{}", run.said());
+    assert!(notes(&run.report).contains("set aside as"), "{}", run.report);
+}
+
+#[test]
+fn a_command_that_hangs_holds_up_no_other_credentials() {
+    let folder = folder();
+    let (registry, begun) = (ScriptedRegistry::strict(), folder.path().join("begun"));
+    // Each ends when all three have begun: one after the other they would never.
+    let command = format!(
+        "echo x >> {0}; while test $(wc -l < {0}) -lt 3; do sleep 0.05; done; echo password",
+        begun.display()
+    );
+    let file = (0..3).fold(SitesFile::new(folder.path(), &one_image(folder.path())), |file, site| {
+        let keys = format!("namespace: n{site}, credentials: {{username: u, command: '{command} # {site}'}}");
+        file.site(&format!("s{site}"), &registry.host(), &keys)
+    });
+    file.sync(&[]).complete();
 }
 
 /// `sites check --json` of a file.

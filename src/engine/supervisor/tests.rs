@@ -145,8 +145,7 @@ fn a_mirror_that_would_go_on_when_its_window_opens_is_told_why_it_does_not() {
 #[test]
 fn a_mirror_that_failed_before_its_window_closed_has_failed() {
     let now = Instant::now();
-    let schedule =
-        Schedule { max_failures: number(1), waves: vec![vec![0]], ..Schedule::default() };
+    let schedule = Schedule { max_failures: number(1), waves: vec![vec![0]], ..Schedule::default() };
     for (has_failed, then) in [(true, Skip(1, Halt::Failures(1))), (false, Begin(1))] {
         let mut supervisor = Supervisor::new(&schedule, 2);
         assert_eq!(supervisor.orders(now, open), [Begin(0)]);

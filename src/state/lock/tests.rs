@@ -87,9 +87,14 @@ fn a_lock_is_waited_for_until_its_holder_gives_it_back() {
     let (said, waits) = std::sync::mpsc::channel();
     let waiting = std::thread::spawn(move || {
         let mirrors = names(&["b.example", "a.example"]);
-        let locks = RunLock::wait_for_each(&path, &mirrors, None, |at, held| {
-            said.send((at, held.to_string())).unwrap();
-        });
+        let locks = RunLock::wait_for_each(
+            &path,
+            &mirrors,
+            || false,
+            |at, held| {
+                said.send((at, held.to_string())).unwrap();
+            },
+        );
         locks.into_iter().collect::<Result<Vec<_>, _>>().map(|locks| locks.len())
     });
     let (at, held) = waits.recv().unwrap();
@@ -106,12 +111,11 @@ fn a_lock_is_waited_for_until_its_holder_gives_it_back() {
 fn who_waits_for_one_lock_holds_no_other_and_waits_no_longer_than_it_may() {
     let folder = tempfile::tempdir().unwrap();
     let _held = RunLock::acquire(folder.path(), &names(&["b.example"])).unwrap();
-    let now = crate::clock::Instant::now();
     let mut waited = Vec::new();
     let locks = RunLock::wait_for_each(
         folder.path(),
         &names(&["c.example", "b.example", "a.example"]),
-        Some(now),
+        || true,
         |at, _| {
             waited.push(at);
             let others = RunLock::acquire(folder.path(), &names(&["a.example", "c.example"]));
@@ -130,7 +134,7 @@ fn two_runs_that_wait_for_the_same_mirrors_both_get_them() {
     let run = |mirrors: [&'static str; 2]| {
         let path = folder.path().to_owned();
         std::thread::spawn(move || {
-            let locks = RunLock::wait_for_each(&path, &names(&mirrors), None, |_, _| {});
+            let locks = RunLock::wait_for_each(&path, &names(&mirrors), || false, |_, _| {});
             locks.iter().all(Result::is_ok)
         })
     };
@@ -188,7 +192,7 @@ fn who_waits_for_one_lock_leaves_the_others_free() {
     std::thread::scope(|threads| {
         let (said, waits) = std::sync::mpsc::channel();
         let waiter = threads.spawn(|| {
-            RunLock::wait_for_each(folder.path(), &mirrors, None, move |at, _| said.send(at).unwrap())
+            RunLock::wait_for_each(folder.path(), &mirrors, || false, move |at, _| said.send(at).unwrap())
         });
         assert_eq!(waits.recv(), Ok(49));
         for round in 0..20 {

@@ -35,12 +35,24 @@ fn runs_are_told_latest_first_and_not_for_ever() {
     let of_a = state.runs(Some("a.example/ns"), 10);
     assert_eq!((of_a.len(), &of_a[0].mirrors), (1, &vec![(mirrors[0].clone(), incomplete())]));
     // A name that is a part of another one is another name.
-    let filled = ["a.example/ns", "a.example", "b.example", "ns"].map(|mirror| state.has_filled(mirror));
-    assert_eq!(filled, [true, false, false, false]);
+    let asked = ["a.example/ns", "a.example", "b.example", "ns"].map(str::to_owned);
+    assert_eq!(state.filled(&asked), HashSet::from(["a.example/ns".to_owned()]));
     state.write(|t| t.execute("UPDATE runs SET id = 5000 WHERE bundle = 'other.tar'", []));
     state.begin_run("third.tar", &mirrors, Retention::default()).unwrap();
     assert_eq!(state.runs(None, 10).len(), 2, "the first is more than a thousand runs ago");
-    assert!(!state.has_filled("a.example/ns"));
+    assert!(state.filled(&asked).is_empty());
+}
+
+#[test]
+fn a_run_that_begins_again_with_another_bundle_stays_one_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path());
+    let mirrors = ["a.example".to_owned()];
+    let run = state.begin_run("newest.tar", &mirrors, Retention::default()).unwrap();
+    state.end_run(run, Exit::Bundle, None, Vec::new());
+    state.begin_again(run, "older.tar");
+    let runs = state.runs(None, 10);
+    assert_eq!((runs.len(), runs[0].bundle.as_str(), runs[0].exit), (1, "older.tar", None));
 }
 
 #[test]
