@@ -14,7 +14,8 @@ static POOL: LazyLock<Arc<rayon::ThreadPool>> =
 /// Reads `data` as a compressed file that begins with `magic`, from its beginning and at its end.
 pub fn decode(magic: &[u8], data: &[u8]) {
     let stored: Arc<dyn ByteSpace> = Arc::new(Bytes::from([magic, data].concat()));
-    let options = DecodeOptions { memory_bytes: 16 << 20, ..DecodeOptions::default() };
+    let mut options = DecodeOptions::default();
+    options.memory_bytes = 16 << 20;
     let Ok(volume) = Decoder::new(Arc::clone(&POOL), options).open(stored) else { return };
     let mut offset = 0;
     while offset < MOST_BYTES {
