@@ -1,10 +1,7 @@
-//! What this machine makes of the stages of a run, each alone, and what the links to mirrors bear.
+//! What this machine makes of the stages of a run, each alone.
 //!
-//! In: a bundle's bytes, or mirrors. Out: figures. Nothing that was sent to a mirror stays there, as far as it lets that go.
+//! In: a bundle's bytes. Out: figures. Nothing is sent anywhere, and nothing is kept.
 
-mod compare;
 mod decode;
-mod link;
 
-pub(crate) use compare::compare;
 pub(crate) use decode::{DecodeFigures, LayerTreatment, decode};

@@ -1,11 +1,8 @@
-//! `bench`: what this machine makes of a bundle, and what the links to mirrors bear.
-
-mod compare;
+//! `bench`: what this machine makes of a bundle.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-pub(super) use self::compare::{CompareArgs, compare};
 use super::Done;
 use super::bundle::{self, CostArgs};
 use super::output::Output;

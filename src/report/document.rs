@@ -1,10 +1,8 @@
 //! The documents that commands write as JSON, described in `docs/report.md`. They can be read back.
 
 mod bench;
-mod compare;
 mod history;
 mod inspect;
-mod link;
 mod made;
 mod plan;
 mod prune;
@@ -17,13 +15,11 @@ mod utilisation;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bench::{BenchStep, CoreRates, CoreSeconds, DecodeDocument, PushBudget, PushBudgets};
-pub(crate) use compare::{ChangeVerdict, CompareDocument, FigureChange, LinkChange};
 pub(crate) use history::{HistoryDocument, RunEntry, SiteEntry};
 pub(crate) use inspect::{
     AttachmentEntry, BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry,
     SourceEntry, StructureEntry,
 };
-pub(crate) use link::{Figure, LinkDocument, LinkLimit, LinkTarget};
 pub(crate) use made::{FetchedBlobs, MadeBase, MadeDocument, MadeFile};
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use prune::{PruneDocument, PruneEntry, PruneSite};
