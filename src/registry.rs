@@ -59,7 +59,6 @@ use std::time::Duration;
 pub(crate) use api_path::{ApiPathFault, namespace_of};
 pub(crate) use auth::{Access, Accounts, Credential, CredentialSource, Proof, credentials};
 pub(crate) use bandwidth::BandwidthLimiter;
-pub(crate) use blobs::Mount;
 pub use body::BlobBody;
 pub(crate) use body::BodyStream;
 pub(crate) use delete::Deleted;
@@ -81,7 +80,7 @@ pub(crate) use resolver::addresses;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
 pub(crate) use sources::BlobSource;
-pub(crate) use upload::{SessionReach, StoredSession, UploadKey, UploadLedger, UploadSession};
+pub(crate) use upload::{Mount, SessionReach, StoredSession, UploadKey, UploadLedger, UploadSession};
 
 use auth::Scopes;
 use client::{ApiClient, ApiRequest, Reply};

@@ -8,17 +8,8 @@ use crate::oci::{Digest, Repository};
 use crate::registry::client::{ApiRequest, Want};
 use crate::registry::error::{FailureKind, RegistryError};
 use crate::registry::transport::BlobStream;
-use crate::registry::upload::UploadSession;
+use crate::registry::upload::Mount;
 use crate::registry::{Registry, headers};
-
-/// How a mount ended.
-#[derive(Debug)]
-pub(crate) enum Mount {
-    /// The blob is there.
-    Done,
-    /// It must be sent; this session is open for it.
-    Session(UploadSession),
-}
 
 impl Registry {
     /// The size of a blob, if it is there. `None` also where the registry will not say: then it is sent.

@@ -35,12 +35,11 @@ use std::time::Duration;
 pub(crate) use self::ledger::{SessionReach, StoredSession, UploadKey, UploadLedger};
 use self::recovery::Then;
 use self::send::InterruptedUpload;
-pub(crate) use self::session::UploadSession;
+pub(crate) use self::session::{Mount, UploadSession};
 
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
 use crate::registry::attempts::Attempts;
-use crate::registry::blobs::Mount;
 use crate::registry::body::{BlobBody, TransferredBytes};
 use crate::registry::error::{FailureKind, RegistryError};
 use crate::registry::retry::Trials;

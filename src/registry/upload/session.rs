@@ -47,6 +47,15 @@ pub struct UploadSession {
     state: Option<SessionState>,
 }
 
+/// How a mount ended.
+#[derive(Debug)]
+pub(crate) enum Mount {
+    /// The blob is there.
+    Done,
+    /// It must be sent; this session is open for it.
+    Session(UploadSession),
+}
+
 impl fmt::Debug for UploadSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("UploadSession").field(&self.state).finish()
