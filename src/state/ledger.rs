@@ -133,9 +133,9 @@ impl UploadLedger for Ledger {
     fn keep(&self, upload: UploadKey, session: StoredSession) -> bool {
         drop(self.send(move |transaction, owner| {
             let kept = all_of_blob(transaction, &upload)?;
-            let is_anothers =
+            let is_of_another =
                 |kept: &SessionRow| kept.repository == upload.repository && !owner.may_take(&kept.owner);
-            if kept.iter().any(is_anothers) {
+            if kept.iter().any(is_of_another) {
                 return Ok(());
             }
             insert(transaction, &upload, &session, owner.name())?;
