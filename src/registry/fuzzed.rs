@@ -16,6 +16,9 @@ pub fn challenge(value: &str) {
 }
 
 /// Where an upload or a redirect leads: never away from TLS, and an upload never to another host.
+///
+/// # Panics
+/// It leads elsewhere.
 pub fn location(text: &str) {
     let Ok(base) = Url::parse("https://registry.example/v2/a/blobs/uploads/") else { return };
     let Ok(Target { endpoint, .. }) = "registry.example".parse::<Target>() else { return };
@@ -28,6 +31,9 @@ pub fn location(text: &str) {
 }
 
 /// What a session says it has: an upload goes on only within what was sent.
+///
+/// # Panics
+/// It goes on elsewhere.
 pub fn range(text: &str) {
     let window = 100..=200;
     if let Some(reported) = standing::reported_bytes(Some(text))

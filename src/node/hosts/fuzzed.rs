@@ -3,6 +3,9 @@
 use super::{HostsFile, Version};
 
 /// Reads a file as each version of containerd does. What one takes whole has no fault.
+///
+/// # Panics
+/// Both ways of reading it disagree.
 pub fn hosts_toml(text: &str) {
     for version in
         [Version::HOSTS_TOML, Version::OVERRIDE_PATH, Version::new(1, 7, 0), Version::TWO, Version::NEWEST]
