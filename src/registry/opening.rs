@@ -9,6 +9,7 @@ use reqwest::{Method, Url};
 
 use crate::oci::{Digest, Repository, media_type};
 use crate::registry::auth::{Identities, Scopes};
+use crate::registry::cause::Cause;
 use crate::registry::client::{ApiClient, ApiRequest, Reply};
 use crate::registry::connect;
 use crate::registry::error::RegistryError;
@@ -73,7 +74,7 @@ pub(super) async fn ask(
     let is_login_shown = challenged.is_some() || !auth.has_credential();
     match &answer {
         Ok(reply) if is_login_shown && is_of_registry(reply, challenged == Some(true)) => {}
-        Err(error) if error.is_of_whole_registry() => return Err(error.clone()),
+        Err(error) if error.is_of_whole_registry() && !is_answer(error) => return Err(error.clone()),
         _ => {
             let asks_who = front_door(client, identities).await?;
             // It is asked again by somebody whom it knows.
@@ -92,6 +93,12 @@ pub(super) async fn front_door(client: &ApiClient, identities: &Identities) -> R
         Err(error) if error.status() == Some(401) => identities.learn(client, error).await.map(|()| true),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the question was answered with what is no answer to it, as a redirect that is not followed. The front door says
+/// whether a registry stands there all the same.
+fn is_answer(error: &RegistryError) -> bool {
+    matches!(error.cause(), Cause::Protocol(_))
 }
 
 /// Whether nothing but a registry answers so. A manifest has a digest; that one is not there says a registry that names its

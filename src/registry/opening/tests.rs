@@ -51,6 +51,13 @@ async fn an_answer_that_anything_could_have_given_leads_to_the_front_door_and_is
         asked(options(), |seen, _| answer(if seen.method == "HEAD" { 500 } else { 200 }, &[], "")).await;
     assert_eq!(found.unwrap_err().status(), Some(500));
     assert_eq!(lines.last().unwrap(), "GET /v2/");
+    let elsewhere = ("location", "http://169.254.169.254/x");
+    let (found, lines, _) = asked(options(), move |seen, _| {
+        if seen.method == "HEAD" { answer(307, &[elsewhere], "") } else { answer(200, &[], "") }
+    })
+    .await;
+    assert!(found.unwrap_err().to_string().contains("a redirect that is not followed"));
+    assert_eq!(lines, ["HEAD 1", "GET /v2/"]);
 }
 
 #[tokio::test]
