@@ -73,7 +73,8 @@ impl Opener {
     /// The system has no threads for us.
     pub(crate) fn new(resources: Resources, state: State) -> Result<Self, BundleError> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(resources.threads);
-        // Sockets go first: a registry that is waited for keeps a core idle later. Where the system refuses it, all are equal.
+        // Socket threads run first, because a registry that waits leaves a core idle later. Where the system refuses the lower
+        // priority, all threads run alike.
         let pool = pool.start_handler(|_| {
             let _ = rustix::process::nice(POOL_NICENESS);
         });

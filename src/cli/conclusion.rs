@@ -173,7 +173,7 @@ impl RunReporter {
         if let Some(history) = self.history {
             history.end(&document, exit, ended.as_ref().err(), output);
         }
-        // Who is told may take long, or be stopped: what is to be kept is kept by then, and what the run came to is known.
+        // The notification may take long or be stopped, so it comes after the report, the metrics and the history.
         if let Some(notifier) = self.notifier {
             notifier.tell(&document, output, &self.interrupt.telling());
         }

@@ -169,7 +169,7 @@ impl MirrorArgs {
             }
             let finding = self.credentials.find(&named, &mut passwords, own, target, &options, output);
             let WhoWeAre { credential, below } = runtime.block_on(finding)?;
-            // Registries of one host are told apart by their paths, in this run and among those that are remembered.
+            // The API path distinguishes registries on one host, in this run and in the history.
             let has_path = !target.endpoint.api_path().is_empty();
             let name = if has_path { target.lock_key() } else { target.to_string() };
             let client = ClientOptions { credential, credentials_below: below, ..options };

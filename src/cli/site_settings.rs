@@ -267,7 +267,8 @@ impl CredentialPlace {
     }
 }
 
-/// Looks at all of these places, many at once: a program that hangs holds up no other. Ends early when the run is told to stop.
+/// Looks up credentials in all of these places, many at once, so that one slow program delays few others. Ends early when the run
+/// is told to stop.
 fn at_once(
     places: impl Iterator<Item = CredentialPlace>,
     cancel: Option<&CancellationToken>,
