@@ -22,7 +22,11 @@ shellcheck      shellcheck
 promtool        prometheus
 systemd-analyze systemd
 kubectl         kubernetes-client
+chromium        chromium
+npm             npm
 "
+
+AXE_VERSION=4.14.1
 
 ci=${CI:-false}
 step_name=""
@@ -95,6 +99,13 @@ if ! cargo nextest --version >/dev/null 2>&1; then
 fi
 if ! cargo machete --version >/dev/null 2>&1; then
     cargo install --locked cargo-machete
+fi
+
+# The rules of accessibility that pages are held against. Their test fails without them.
+axe=target/browser
+if [ ! -e "$axe/node_modules/axe-core/axe.min.js" ]; then
+    npm install --prefix "$axe" --no-save --no-audit --no-fund --silent "axe-core@$AXE_VERSION" ||
+        printf 'axe-core could not be installed: the test of the pages will fail\n'
 fi
 
 heading "format"

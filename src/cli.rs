@@ -8,6 +8,7 @@ mod cluster_change;
 mod conclusion;
 mod config;
 mod credentials;
+mod display;
 mod file_words;
 mod history;
 mod inspect;
@@ -28,7 +29,9 @@ mod push;
 mod quickstart;
 mod registry_source;
 mod report;
+mod report_file;
 mod rules;
+mod screen;
 mod serve;
 mod site_settings;
 mod sites;
@@ -114,7 +117,7 @@ enum Command {
         #[command(subcommand)]
         what: state::StateDo,
     },
-    /// Join the reports of shards
+    /// Join the reports of shards, and make pages of reports
     #[command(arg_required_else_help = true)]
     Report {
         #[command(subcommand)]

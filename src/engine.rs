@@ -47,7 +47,7 @@ use crate::hook::Hook;
 use crate::hook::gate::EarlierVerdicts;
 use crate::plan::Rules;
 use crate::registry::{ClientOptions, Target};
-use crate::report::Listeners;
+use crate::report::{Event, Listeners};
 use crate::schedule::Window;
 use crate::state::{Retention, RunId};
 
@@ -121,6 +121,15 @@ pub(crate) struct Care {
     pub no_overwrite: bool,
     /// How far it is looked after that the images are there.
     pub verification: Verification,
+}
+
+/// The run to these mirrors begins.
+fn start_event(mirrors: &[MirrorSettings]) -> Event {
+    let limit = |mirror: &MirrorSettings| mirror.client.bandwidth.iter().map(|limit| limit.rate().0).min();
+    Event::Started {
+        mirrors: mirrors.iter().map(|mirror| mirror.name.clone()).collect(),
+        limits: mirrors.iter().map(limit).collect(),
+    }
 }
 
 /// One mirror and how to talk to it.

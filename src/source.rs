@@ -16,6 +16,7 @@ mod pieces;
 mod pread;
 mod stdin;
 mod traced;
+mod watched;
 
 use std::fmt;
 use std::ops::Range;
@@ -34,6 +35,7 @@ pub(crate) use self::pieces::{ListedPiece, piece_path, pieces_of, sums_path};
 pub(crate) use self::stdin::stdin;
 pub use self::traced::Origin;
 pub(crate) use self::traced::Traced;
+pub(crate) use self::watched::WatchedSpace;
 use crate::error::{BundleError, Fault};
 
 /// A finite space of bytes that many readers can read anywhere, at once.

@@ -11,7 +11,7 @@ use crate::clock::Instant;
 use crate::decode::{Decoder, Structure};
 use crate::error::{BundleError, Fault};
 use crate::report::{Event, Listeners};
-use crate::source::{self, ByteSpace, JoinedSpaces, LateFile, LazySpace, ListedPiece, Traced};
+use crate::source::{self, ByteSpace, JoinedSpaces, LateFile, LazySpace, ListedPiece, Traced, WatchedSpace};
 use crate::state::{BundleIdentity, Home, OpenVolume, WrittenCatalog};
 
 impl fmt::Display for Input {
@@ -132,11 +132,12 @@ impl Bundle {
         let limits = opener.limits();
         if path == Path::new("-") {
             let volume = decoder.open_reader(source::stdin()?)?;
+            let space = watched(volume.space, None, listeners);
             self.opened(path, None, Some(volume.structure), listeners);
             let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-            let catalog = archive::read(&volume.space, &open, &limits, early);
-            let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
-            self.measured(&volume.space)?;
+            let catalog = archive::read(&space, &open, &limits, early);
+            let catalog = catalog.map_err(|error| damage_first(error, &*space))?;
+            self.measured(&space)?;
             opener.enter_stage(None, path, &catalog, || None);
             return Ok(catalog);
         }
@@ -199,8 +200,8 @@ impl Bundle {
             return Ok(known);
         }
         let volume = decoder.open(file.space())?;
+        let space = Traced::bundle(watched(volume.space, volume.structure.decoded_bytes, listeners));
         self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
-        let space = Traced::bundle(volume.space);
         let catalog = archive::read(&space, &open, &limits, early);
         let catalog = catalog.map_err(|error| damage_first(error, &*space))?;
         self.measured(&space)?;
@@ -253,6 +254,12 @@ impl Bundle {
         }
         Ok(())
     }
+}
+
+/// A volume, of which `listeners` hear how far it has been read.
+fn watched(space: Arc<dyn ByteSpace>, of: Option<u64>, listeners: &Listeners) -> Arc<dyn ByteSpace> {
+    let listeners = listeners.clone();
+    WatchedSpace::over(space, move |bytes| listeners.emit(&Event::BundleRead { bytes, of }))
 }
 
 /// Many formats give out bytes before their checksum has been seen. Where what came out makes no sense, the decoder is

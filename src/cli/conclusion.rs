@@ -3,25 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::atomic_file::{Replaces, WholeFile};
 use super::interrupt::Interrupt;
 use super::metrics::Exposition;
 use super::notify::Notifier;
 use super::output::Output;
+use super::report_file::ReportFile;
 use super::{Done, left_out, summary};
 use crate::bundle::Accept;
 use crate::clock::Instant;
 use crate::engine::history;
 use crate::exit::Exit;
+use crate::report::document::RunEntry;
 use crate::report::rss::PeakMemory;
-use crate::report::{Class, Document, Failure};
+use crate::report::{Class, Document, Failure, RunRecorder};
 use crate::state::{MirrorEnd, MirrorResult, RecordedFailure, Retention, RunId, State};
+
+/// Runs before this one of which a page tells.
+const PAST_RUNS: u32 = 20;
 
 /// A run that has begun, and where it is to be told of.
 pub(super) struct RunReporter {
     started: Instant,
     memory: PeakMemory,
-    report: Option<WholeFile>,
+    recorder: Arc<RunRecorder>,
+    reports: Vec<ReportFile>,
     pub(super) exposition: Option<Exposition>,
     notifier: Option<Notifier>,
     pub(super) interrupt: Interrupt,
@@ -81,15 +86,17 @@ fn settle(ended: Done, written: Result<(), Failure>, document: &mut Document, ou
 impl RunReporter {
     /// To be made before anything is done, so that a wrong path costs nothing.
     pub(super) fn now(
-        report: Option<WholeFile>,
+        reports: Vec<ReportFile>,
         exposition: Option<Exposition>,
         notifier: Option<Notifier>,
         interrupt: Interrupt,
     ) -> Self {
+        let started = Instant::now();
         Self {
-            started: Instant::now(),
+            started,
+            recorder: Arc::new(RunRecorder::new(started)),
             memory: PeakMemory::watch(),
-            report,
+            reports,
             exposition,
             notifier,
             interrupt,
@@ -102,6 +109,11 @@ impl RunReporter {
     /// How long it has gone on.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Who keeps for the report what happens when.
+    pub(super) fn recorder(&self) -> Arc<RunRecorder> {
+        Arc::clone(&self.recorder)
     }
 
     /// Remembers the run in this state, and says what is wrong with that.
@@ -131,12 +143,21 @@ impl RunReporter {
         }
     }
 
+    /// The runs before this one, the latest first, where a report tells of them.
+    fn past_runs(&self) -> Vec<RunEntry> {
+        let history = self.history.as_ref().filter(|_| self.reports.iter().any(ReportFile::tells_of_past));
+        let runs = history.map(|history| history.state.runs(None, PAST_RUNS)).unwrap_or_default();
+        // This one is among them, and has not ended.
+        runs.into_iter().map(RunEntry::from).filter(|run| run.ended.is_some()).collect()
+    }
+
     /// Says what the run came to, and writes it down.
     pub(super) fn end(mut self, mut document: Document, done: Done, accept: Accept, output: &Output) -> Done {
         self.take_notes(output);
         document.notes.append(&mut self.notes);
         document.elapsed_seconds = self.elapsed().as_secs_f64();
         document.peak_rss_bytes = self.memory.bytes();
+        self.recorder.write(&mut document);
         let before = match &done {
             Ok(exit) => *exit,
             Err(failure) => {
@@ -164,8 +185,11 @@ impl RunReporter {
         let metrics = self.exposition.as_mut().map_or(Ok(()), |exposition| exposition.end(&document, output));
         document.notes.extend(self.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
         let mut ended = settle(done, metrics, &mut document, output);
-        let report = self.report.map_or(Ok(()), |report| report.write_json(&document));
-        ended = settle(ended, report, &mut document, output);
+        let past = self.past_runs();
+        for report in &self.reports {
+            let written = report.write(&document, &past);
+            ended = settle(ended, written, &mut document, output);
+        }
         let exit = ended.as_ref().map_or_else(|failure| failure.exit, |exit| *exit);
         if exit != before {
             self.exposition.iter().for_each(|exposition| exposition.correct(&document));
@@ -179,9 +203,4 @@ impl RunReporter {
         }
         ended
     }
-}
-
-/// A file that a flag names for the report.
-pub(super) fn report_file(path: Option<&std::path::PathBuf>) -> Result<Option<WholeFile>, Failure> {
-    path.cloned().map(|path| WholeFile::check("--report", path, Replaces::Reports)).transpose()
 }

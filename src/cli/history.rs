@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Done;
+use super::atomic_file::{Replaces, WholeFile};
 use super::config::FileArgs;
 use super::output::Output;
 use crate::error::{printable, system_words};
 use crate::exit::Exit;
 use crate::report::document::{HistoryDocument, RunEntry, SchemaVersion, SiteEntry};
-use crate::report::{Class, Failure};
+use crate::report::{Class, Failure, html};
 use crate::state::{self, MirrorEnd, State};
 use crate::units::{ByteCount, count, human_duration};
 
@@ -33,9 +34,14 @@ pub(super) struct Args {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Write a page for a browser here, with the trend of the runs
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Done {
+    let page =
+        args.html.clone().map(|path| WholeFile::check("--html", path, Replaces::Reports)).transpose()?;
     let folder = folder(args, output)?;
     let hint = "name the folder that runs use: --state-dir DIR, or -c FILE with `state_dir`";
     match folder.metadata() {
@@ -54,7 +60,10 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let runs: Vec<RunEntry> =
         state.runs(args.site.as_deref(), args.limit).into_iter().map(RunEntry::from).collect();
     state.take_notes().iter().for_each(|note| output.note(note));
-    if args.json {
+    if let Some(page) = page {
+        let history = HistoryDocument { schema_version: SchemaVersion::One, runs };
+        page.write(html::history_page(&history)?.as_bytes())?;
+    } else if args.json {
         Output::document(&HistoryDocument { schema_version: SchemaVersion::One, runs })?;
     } else if runs.is_empty() {
         let of_site = args.site.as_ref().map(|site| format!(" at {}", printable(site)));

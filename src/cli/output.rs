@@ -1,21 +1,20 @@
 //! What goes to standard output, what to standard error, and in which form. The only file that writes to either.
 
 use std::io::{ErrorKind, IsTerminal as _, Write};
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::summary;
+use super::display::{Display, ProgressForm};
+use super::screen::say;
+use super::{screen, summary};
 use crate::clock;
 use crate::document::{Finding, Severity};
 use crate::error::printable;
 use crate::report::Outcome;
-use crate::report::json::JsonLines;
-use crate::report::lines::Lines;
+use crate::report::alike::{alike_mirrors, named};
 use crate::report::outcome::OutcomeState;
-use crate::report::progress::Progress;
 use crate::report::{Class, Failure};
-use crate::report::{Listener, Listeners};
+use crate::units::count;
 
 /// How much is said, and how.
 #[derive(Debug, Args)]
@@ -24,9 +23,15 @@ pub(super) struct OutputArgs {
     /// Say nothing but errors
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// Form of progress and errors on standard error
+    /// Form of errors and warnings on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     log_format: LogFormat,
+    /// How far a run has come, on standard error: bar, plain, json, none [default: auto]
+    #[arg(long, global = true, value_enum, default_value_t = ProgressForm::Auto, value_name = "FORM", hide_default_value = true, hide_possible_values = true)]
+    progress: ProgressForm,
+    /// Colours on standard error: always, never, or auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto, value_name = "WHEN", hide_default_value = true, hide_possible_values = true)]
+    color: Colour,
     /// Log what is done, for bug reports; twice for every request (secrets are left out)
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -34,10 +39,17 @@ pub(super) struct OutputArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// Bars on a terminal, lines elsewhere
+    /// Lines for people
     Text,
     /// One JSON object per line
     Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Colour {
+    Auto,
+    Always,
+    Never,
 }
 
 /// Decides what may be written where.
@@ -45,6 +57,8 @@ enum LogFormat {
 pub(super) struct Output {
     pub(super) quiet: bool,
     json: bool,
+    progress: ProgressForm,
+    colours: bool,
 }
 
 impl Output {
@@ -56,25 +70,36 @@ impl Output {
             _ => "layercast=trace",
         };
         let filter = tracing_subscriber::EnvFilter::new(level);
-        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen::LogWriter::default);
         if args.log_format == LogFormat::Json {
             subscriber.json().init();
         } else {
             subscriber.with_ansi(false).init();
         }
-        Self { quiet: args.quiet, json: args.log_format == LogFormat::Json }
+        let json = args.log_format == LogFormat::Json;
+        // A terminal that cannot move its cursor says so.
+        let draws = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|it| it != "dumb");
+        let progress = match args.progress {
+            ProgressForm::Auto if json => ProgressForm::Json,
+            ProgressForm::Auto if draws => ProgressForm::Bar,
+            ProgressForm::Auto => ProgressForm::Plain,
+            form => form,
+        };
+        let colours = match args.color {
+            Colour::Auto => draws && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+            Colour::Always => true,
+            Colour::Never => false,
+        };
+        Self { quiet: args.quiet, json, progress, colours }
     }
 
-    /// Who hears of a run: bars, lines, or JSON, on standard error.
-    pub(super) fn listeners(&self) -> Listeners {
-        let line = || Box::new(say);
-        let listener: Arc<dyn Listener> = match (self.json, self.quiet) {
-            (_, true) => return Listeners::default(),
-            (true, false) => Arc::new(JsonLines::new(line())),
-            (false, false) if std::io::stderr().is_terminal() => Arc::new(Progress::new()),
-            (false, false) => Arc::new(Lines::new(line())),
-        };
-        Listeners::new(vec![listener])
+    /// Tells how far a run has come, until it is dropped: to be dropped before anything is said of how the run ended.
+    pub(super) fn display(&self) -> Display {
+        if self.quiet {
+            return Display::silent();
+        }
+        Display::new(self.progress, screen::palette(self.colours))
     }
 
     /// What was asked for, on standard output. A closed pipe is not an error: whoever read it has seen enough.
@@ -105,24 +130,20 @@ impl Output {
     /// What went wrong with mirrors, and `with_images` with images of them, which a result may have said already.
     pub(super) fn failures(&self, mirrors: &[Outcome], with_images: bool) {
         // What was to be left for later has not failed.
-        for mirror in mirrors.iter().filter(|mirror| mirror.state != OutcomeState::Deferred) {
-            if self.json {
-                let whole = mirror.error.iter().map(|failure| (None, failure));
-                let images = mirror.images_failed.iter().map(|failed| (Some(&failed.image), &failed.failure));
-                for (image, failure) in whole.chain(images) {
-                    let line = serde_json::json!({
-                        "event": "failed", "time": clock::timestamp().to_string(), "mirror": mirror.name,
-                        "image": image, "class": failure.class, "message": failure.message, "hint": failure.hint
-                    });
-                    say(&format!("{line}"));
-                }
-            } else {
-                let whole = mirror.error.iter().flat_map(summary::mirror_failed);
-                let images = if with_images { summary::images_failed(mirror) } else { Vec::new() };
-                for line in whole.chain(images) {
-                    let indented = line.starts_with(' ');
-                    say(&if indented { line } else { format!("error: {}: {line}", mirror.name) });
-                }
+        let failed = mirrors.iter().filter(|mirror| mirror.state != OutcomeState::Deferred);
+        if !self.json {
+            failures_for_people(failed, with_images);
+            return;
+        }
+        for mirror in failed {
+            let whole = mirror.error.iter().map(|failure| (None, failure));
+            let images = mirror.images_failed.iter().map(|failed| (Some(&failed.image), &failed.failure));
+            for (image, failure) in whole.chain(images) {
+                let line = serde_json::json!({
+                    "event": "failed", "time": clock::timestamp().to_string(), "mirror": mirror.name,
+                    "image": image, "class": failure.class, "message": failure.message, "hint": failure.hint
+                });
+                say(&format!("{line}"));
             }
         }
     }
@@ -220,6 +241,30 @@ impl Output {
     }
 }
 
+/// What failed for one cause is told once. What was stopped has not failed.
+fn failures_for_people<'a>(failed: impl Iterator<Item = &'a Outcome> + Clone, with_images: bool) {
+    let is_stopped = |mirror: &Outcome| mirror.interrupted().is_some();
+    for alike in alike_mirrors(failed.clone().filter(|mirror| !is_stopped(mirror))) {
+        let Some((first, others)) = alike.split_first() else { continue };
+        for line in first.error.iter().flat_map(summary::mirror_failed) {
+            let line = if line.starts_with(' ') { line } else { format!("error: {}: {line}", first.name) };
+            say(&line);
+        }
+        if !others.is_empty() {
+            let names = named(others.iter().map(|mirror| mirror.name.as_str()));
+            say(&format!("  the same: {}: {names}", count(others.len(), "more mirror")));
+        }
+    }
+    for mirror in failed.clone().filter(|_| with_images) {
+        for line in summary::images_failed(mirror) {
+            say(&if line.starts_with(' ') { line } else { format!("error: {}: {line}", mirror.name) });
+        }
+    }
+    for line in summary::interrupted(failed.filter(|mirror| is_stopped(mirror))) {
+        say(&line);
+    }
+}
+
 fn write_result(mut out: impl Write, text: &str) -> Result<(), Failure> {
     let end = if text.ends_with('\n') { "" } else { "\n" };
     let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(end.as_bytes()));
@@ -230,11 +275,6 @@ fn write_result(mut out: impl Write, text: &str) -> Result<(), Failure> {
             )),
         _ => Ok(()),
     }
-}
-
-/// A line on standard error. Nobody listening there any more is no reason to stop.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl Output {

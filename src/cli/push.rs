@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bundle::BundleArgs;
-use super::conclusion::{self, RunReporter};
+use super::conclusion::RunReporter;
 use super::interrupt::Interrupt;
 use super::metrics::MetricsArgs;
 use super::mirror_args::MirrorArgs;
@@ -14,7 +14,7 @@ use super::output::Output;
 use super::registry_source::RegistrySources;
 use super::rules::RuleArgs;
 use super::stage::StageArgs;
-use super::{Done, lock};
+use super::{Done, lock, report_file};
 use crate::bundle::{Accept, Input};
 use crate::compress::Method;
 use crate::engine::{self, Care, Locks, PushResult, Run, RunSettings, Schedule, Verification};
@@ -65,9 +65,9 @@ pub(super) struct RunArgs {
     /// Push the whole images of a bundle in which others are damaged
     #[arg(long)]
     allow_damaged: bool,
-    /// Write a JSON report of the run here
+    /// Write a report of the run here: JSON, or a page for a browser if the name ends with .html (repeatable)
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    report: Vec<PathBuf>,
     /// Ask this command of the shell about each image before its tags move: it finds the image under $LAYERCAST_REFERENCE, and
     /// any exit code but 0 leaves the tags as they are
     #[arg(long, value_name = "COMMAND")]
@@ -109,7 +109,7 @@ impl RunArgs {
 
 pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     let mut document = Document::begin(args.bundle.as_given());
-    let report = conclusion::report_file(args.run.report.as_ref())?;
+    let report = report_file::check(&args.run.report)?;
     let notifier = args.run.notify.as_deref().map(Notifier::new).transpose()?;
     let mut begun = RunReporter::now(report, args.run.metrics.wanted().begin(output)?, notifier, interrupt);
     let done = push(args, output, &mut document, &mut begun);
@@ -162,7 +162,9 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunRe
     if let Some(failure) = unlocked {
         document.notes.push(lock::warn(&failure, output));
     }
-    let mut listeners = output.listeners();
+    let display = output.display();
+    let mut listeners = display.listeners();
+    listeners.add(begun.recorder());
     if let Some(exposition) = &mut begun.exposition {
         exposition.follow(&runtime, &mut listeners, output);
     }
@@ -180,6 +182,7 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunRe
     };
     begun.interrupt.sending();
     let PushResult { outcomes, read, met, ended, run, .. } = runtime.block_on(engine::push(run));
+    drop(display);
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
     document.images = read.map_or(0, |read| read.plans.most_images());

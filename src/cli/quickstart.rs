@@ -52,7 +52,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     // Nobody pushes to this registry again.
     let opener = args.cost.opener()?.without_state();
     let runtime = super::runtime()?;
-    let tried = runtime.block_on(all(args, input, opener, output.listeners()))?;
+    let display = output.display();
+    let tried = runtime.block_on(all(args, input, opener, display.listeners()))?;
+    drop(display);
     let FirstPush { left_out, .. } = &tried;
     let exit = outcome::exit(&[tried.pushed.clone(), tried.checked.clone()]);
     let exit = Accept::default().exit(exit, left_out);
@@ -110,7 +112,8 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
     let lost = || Failure::internal("the push came to nothing");
     let (read, pushed) = read.zip(outcomes.into_iter().next()).ok_or_else(lost)?;
     let plan = Arc::clone(read.plans.of_mirror(0).map_err(Failure::from)?);
-    let checked = verify::mirrors_of(&read, vec![mirror], Accept::default(), true).await;
+    let checked =
+        verify::mirrors_of(&read, vec![mirror], Accept::default(), true, &Listeners::default()).await;
     let checked = checked.into_iter().next().ok_or_else(lost)?;
     shutdown.cancel();
     if let Ok(served) = serving.await {

@@ -1,4 +1,4 @@
-//! `report merge`: the reports of shards become one.
+//! `report`: the reports of shards become one, and a report becomes a page.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,9 @@ use super::output::Output;
 use super::{Done, summary};
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::report::document::HistoryDocument;
 use crate::report::merge::{self, NamedReport};
-use crate::report::{Document, Failure};
+use crate::report::{Document, Failure, html};
 use crate::small_file;
 
 /// A report that is larger than this is none.
@@ -20,6 +21,19 @@ pub(super) enum ReportDo {
     /// Join the reports of the shards of one run, and end with the exit code of that run
     #[command(arg_required_else_help = true)]
     Merge(MergeArgs),
+    /// Make a page for a browser of a report, or of what `history --json` printed
+    #[command(arg_required_else_help = true)]
+    Html(HtmlArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct HtmlArgs {
+    /// The report, as JSON
+    #[arg(value_name = "FILE")]
+    from: PathBuf,
+    /// Write the page here [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,9 +47,36 @@ pub(super) struct MergeArgs {
 }
 
 pub(super) fn run(what: &ReportDo, output: &Output) -> Done {
-    let ReportDo::Merge(args) = what;
-    let target =
-        args.output.clone().map(|path| WholeFile::check("--output", path, Replaces::Reports)).transpose()?;
+    match what {
+        ReportDo::Merge(args) => merge(args, output),
+        ReportDo::Html(args) => page(args),
+    }
+}
+
+/// A file that `--output` names.
+fn written(path: Option<&PathBuf>) -> Result<Option<WholeFile>, Failure> {
+    path.map(|path| WholeFile::check("--output", path.clone(), Replaces::Reports)).transpose()
+}
+
+fn page(args: &HtmlArgs) -> Done {
+    let target = written(args.output.as_ref())?;
+    let (name, bytes) = contents(&args.from)?;
+    let page = match serde_json::from_slice::<Document>(&bytes) {
+        Ok(document) => html::run_page(&document, &[])?,
+        Err(error) => match serde_json::from_slice::<HistoryDocument>(&bytes) {
+            Ok(history) => html::history_page(&history)?,
+            Err(_) => return Err(no_report(&name, &error)),
+        },
+    };
+    match target {
+        Some(target) => target.write(page.as_bytes())?,
+        None => Output::result(&page)?,
+    }
+    Ok(Exit::Complete)
+}
+
+fn merge(args: &MergeArgs, output: &Output) -> Done {
+    let target = written(args.output.as_ref())?;
     let mut reports = Vec::new();
     for path in files(&args.from, args.output.as_deref())? {
         reports.push(read(&path)?);
@@ -85,13 +126,20 @@ fn files(from: &[PathBuf], written: Option<&Path>) -> Result<Vec<PathBuf>, Failu
 }
 
 fn read(path: &Path) -> Result<NamedReport, Failure> {
+    let (name, bytes) = contents(path)?;
+    let report: Document = serde_json::from_slice(&bytes).map_err(|error| no_report(&name, &error))?;
+    Ok((name, report))
+}
+
+/// What is called how, and what stands in it.
+fn contents(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     let name = printable(&path.display().to_string());
-    let unusable = |why: String| Failure::usage(format!("{name}: {why}"));
     let bytes =
         small_file::read(path, MAX_REPORT_BYTES).map_err(|error| Failure::unreadable(&name, &error))?;
-    let report: Document = serde_json::from_slice(&bytes).map_err(|error| {
-        unusable(format!("it is not a report: {error}"))
-            .hint("name what `push images --report` or `sync --report` wrote")
-    })?;
-    Ok((name, report))
+    Ok((name, bytes))
+}
+
+fn no_report(name: &str, error: &serde_json::Error) -> Failure {
+    Failure::usage(format!("{name}: it is not a report: {error}"))
+        .hint("name what `push images --report` or `sync --report` wrote")
 }

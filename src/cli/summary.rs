@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::printable;
 use crate::report::alike::alike;
 use crate::report::document::Staged;
-use crate::report::{Document, Failure, Outcome};
+use crate::report::{Class, Document, Failure, Outcome};
 use crate::units::{ByteCount, count, human_duration};
 
 /// Causes that are shown; the report has all failures.
@@ -101,7 +101,11 @@ pub(super) fn mirror_failed(failure: &Failure) -> Vec<String> {
 pub(super) fn images_failed(mirror: &Outcome) -> Vec<String> {
     let (mut lines, mut hints) = (Vec::new(), Vec::new());
     // What the mirror as a whole was stopped for is said once; the report names the images all the same.
-    let said = |failure: &Failure| mirror.error.as_ref().is_some_and(|whole| whole.class == failure.class);
+    let said = |failure: &Failure| {
+        // What was stopped has not failed.
+        failure.class == Class::Interrupted
+            || mirror.error.as_ref().is_some_and(|whole| whole.class == failure.class)
+    };
     let groups = alike(mirror.images_failed.iter().filter(|failed| !said(&failed.failure)));
     for group in groups.iter().take(MAX_SHOWN) {
         let failure = &group.first.failure;
@@ -118,6 +122,29 @@ pub(super) fn images_failed(mirror: &Outcome) -> Vec<String> {
     lines
 }
 
+/// What was done on mirrors that a run left because it was told to stop, and what to do next; nothing where there is none.
+pub(super) fn interrupted<'a>(mirrors: impl Iterator<Item = &'a Outcome>) -> Vec<String> {
+    let (mut count_of_mirrors, mut complete, mut images, mut bytes) = (0_usize, 0, 0, 0);
+    for mirror in mirrors {
+        count_of_mirrors += 1;
+        complete += mirror.images_complete;
+        images += mirror.images;
+        bytes += mirror.bytes_sent;
+    }
+    if count_of_mirrors == 0 {
+        return Vec::new();
+    }
+    let where_to = match count_of_mirrors {
+        1 => String::new(),
+        many => format!(" on {}", count(many, "mirror")),
+    };
+    let of =
+        if images > 0 { format!("{complete} of {}", count(images, "image")) } else { "no image".to_owned() };
+    let is = if images > 1 { "are" } else { "is" };
+    let done = format!("interrupted: {of} {is} complete{where_to}; {} were sent", ByteCount(bytes));
+    vec![done, next("run the same command again: it goes on from here")]
+}
+
 fn next(hint: &str) -> String {
     format!("  next: {}", printable(hint))
 }
@@ -125,7 +152,6 @@ fn next(hint: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Class;
     use crate::report::outcome::{ImageFailure, Phase};
 
     #[test]

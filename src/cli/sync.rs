@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::bundle::CostArgs;
-use super::conclusion::{self, RunReporter};
+use super::conclusion::RunReporter;
 use super::config;
 use super::interrupt::Interrupt;
 use super::metrics::MetricsArgs;
@@ -17,7 +17,7 @@ use super::output::Output;
 use super::site_settings::SiteMirrors;
 use super::sites_file::{SelectedSites, SitesArgs, accept, files_of};
 use super::stage::StageArgs;
-use super::{Done, file_words, lock, plan};
+use super::{Done, file_words, lock, plan, report_file};
 use crate::bundle::{Input, Opener};
 use crate::clock::Instant;
 use crate::config::{BundleFiles, Candidate, Config, IfRunning, Shard, Site, Wave};
@@ -56,9 +56,9 @@ pub(super) struct Args {
     /// Ask gates again about images that they have judged before
     #[arg(long, help_heading = "Run")]
     regate: bool,
-    /// Write a JSON report of the run here
+    /// Write a report of the run here: JSON, or a page for a browser if the name ends with .html (repeatable)
     #[arg(long, value_name = "FILE", help_heading = "Run")]
-    report: Option<PathBuf>,
+    report: Vec<PathBuf>,
     /// Identifier of the run that all its shards share: `report merge` joins no others
     #[arg(long, value_name = "ID", env = "LAYERCAST_RUN", help_heading = "Run")]
     run: Option<String>,
@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
         shard: shard.map(|shard| ShardEntry { index: shard.index(), count: shard.count() }),
         bundles: Vec::new(),
     });
-    let report = conclusion::report_file(args.report.as_ref())?;
+    let report = report_file::check(&args.report)?;
     let mut begun = RunReporter::now(report, metrics.begin(output)?, notifier, interrupt);
     // From here on a signal ends the run well: somebody waits to be told of it.
     begun.interrupt.sending();
@@ -198,7 +198,9 @@ fn sync(
     for line in config::waiting(config, chosen.sites.iter().filter(is_fed)) {
         output.note(&line);
     }
-    let mut listeners = output.listeners();
+    let display = output.display();
+    let mut listeners = display.listeners();
+    listeners.add(begun.recorder());
     if let Some(exposition) = &mut begun.exposition {
         exposition.follow(&runtime, &mut listeners, output);
         document.notes.append(&mut exposition.troubles);
@@ -255,6 +257,7 @@ fn sync(
         begun.unmatched = met.unmatched;
         ended = pushed;
     }
+    drop(display);
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
     document.decode = opener.decoded();

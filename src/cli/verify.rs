@@ -1,5 +1,6 @@
 //! `verify`: is every image of a bundle complete on its mirrors?
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::bundle::BundleArgs;
@@ -9,13 +10,13 @@ use super::output::Output;
 use super::rules::RuleArgs;
 use super::site_settings::{Made, SiteMirrors};
 use super::sites_file::{self, OptionalSites, SelectedSites};
-use super::{Done, file_words, left_out, summary};
+use super::{Done, file_words, left_out, report_file, summary};
 use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
 use crate::engine::MirrorSettings;
 use crate::engine::verify::{self, VerifyResult};
 use crate::registry::Access;
-use crate::report::{Document, Failure, Outcome, outcome};
+use crate::report::{Document, Failure, Outcome, RunRecorder, outcome};
 
 /// Check that every image of a bundle is complete on its mirrors
 #[derive(Debug, clap::Args)]
@@ -34,8 +35,11 @@ pub(super) struct Args {
     /// As JSON, in the form of the report of a push
     #[arg(long)]
     json: bool,
+    /// Write a report here: JSON, or a page for a browser if the name ends with .html (repeatable)
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
     /// Instead: what the containerd of a node would do for each image, as `mirror check` says it
-    #[arg(long, conflicts_with_all = ["private_registry", "deep", "cacert", "client_cert", "credential_file"])]
+    #[arg(long, conflicts_with_all = ["private_registry", "deep", "report", "cacert", "client_cert", "credential_file"])]
     as_node: bool,
     #[command(flatten)]
     node: NodeArgs,
@@ -56,19 +60,24 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         return Err(Failure::usage("flags about a node are for verify --as-node"));
     }
     let started = Instant::now();
+    let reports = report_file::check(&args.report)?;
     let asked = match args.sites.read(output)? {
         Some(chosen) => of_sites(args, &chosen, output)?,
         None => of_flags(args, output)?,
     };
     let VerifyRequest { runtime, inputs, opener, mirrors, not_begun, accept, of_file } = asked;
     let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
-    let verifying = verify::verify(inputs, opener.clone(), mirrors, accept, args.deep);
+    let display = output.display();
+    let recorder = Arc::new(RunRecorder::new(started));
+    let mut listeners = display.listeners();
+    listeners.add(Arc::clone(&recorder) as Arc<_>);
+    let verifying = verify::verify(inputs, opener.clone(), mirrors, accept, args.deep, &listeners);
     let verified = runtime.block_on(verifying);
+    drop(display);
     let VerifyResult { mut outcomes, read, met } =
         if of_file { verified.map_err(|error| file_words::failure(error.into()))? } else { verified? };
     outcomes.extend(not_begun);
     met.unmatched.iter().for_each(|flag| output.warn(flag));
-    met.notes.iter().filter(|note| !met.unmatched.contains(note)).for_each(|note| output.note(note));
     (document.left_out, document.notes) = (met.left_out, met.notes);
     let exit = accept.exit(outcome::exit(&outcomes), &document.left_out);
     document.images = read.plans.most_images();
@@ -79,6 +88,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     document.decode = opener.decoded();
     document.elapsed_seconds = started.elapsed().as_secs_f64();
     document.exit_code = exit.code();
+    recorder.write(&mut document);
+    let written = reports.iter().try_for_each(|report| report.write(&document, &[]));
     if args.json {
         Output::document(&document)?;
     } else {
@@ -87,6 +98,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         output.failures(&document.mirrors, output.quiet);
         output.left_out(&document.left_out, accept);
     }
+    // What was found out is told before that it could not be written.
+    written?;
     Ok(exit)
 }
 

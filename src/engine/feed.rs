@@ -21,7 +21,7 @@ use super::staging::Staging;
 use super::stop::StopSignal;
 use super::supervisor::{End, Halt, Order, Supervisor, WindowState};
 use super::work::Work;
-use super::{MirrorSettings, Run};
+use super::{MirrorSettings, Run, start_event};
 use crate::bundle::{KnownLayers, LayerRecall};
 use crate::clock::{self, Instant};
 use crate::compress::SpillSettings;
@@ -241,7 +241,7 @@ fn told(why: Failure, halt: Halt, last: Option<String>) -> Failure {
 pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let started = Instant::now();
     let Run { inputs, opener, mirrors: all, schedule, settings, listeners, cancel, .. } = run;
-    listeners.emit(&Event::Started { mirrors: all.iter().map(|mirror| mirror.name.clone()).collect() });
+    listeners.emit(&start_event(&all));
     Hosts::announce(all.iter().map(|mirror| (&mirror.target.endpoint, &mirror.client)));
     let groups = Groups::by_rules(all.iter().map(|mirror| &mirror.rules));
     let (budget, pool) = (Arc::clone(&opener.budget), Arc::clone(&opener.pool));
@@ -251,7 +251,8 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
     let (workers, cpu) = (opener.layer_workers(), opener.cpu.clone());
     let sha256 = Arc::clone(&cpu.sha256);
-    let layers = Layers::new(pool, workers, settings.layer_compression, spill, cpu, buffering);
+    let method = settings.layer_compression;
+    let layers = Layers::new(pool, workers, method, spill, cpu, buffering, listeners.clone());
     let backlog = Backlog::new(budget.unread_bytes());
     let stage = opener.stage.clone();
     let preparer = Arc::new(Preparer::new(Arc::clone(&layers), buffering, sha256, budget, stage.clone()));

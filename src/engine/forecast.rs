@@ -17,8 +17,8 @@ use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Digest, Manifest, Repository, Tag};
 use crate::plan::{Closure, Groups, Plan, PlannedImage};
 use crate::registry::{Registry, RegistryError};
-use crate::report::Failure;
 use crate::report::document::{Action, Forecast, ImageForecast, Replacement};
+use crate::report::{Failure, Listeners};
 
 /// Questions in flight.
 const AT_ONCE: usize = 16;
@@ -34,7 +34,8 @@ pub(crate) async fn forecast(
     accept: Accept,
 ) -> Result<(Vec<Forecast>, Met), BundleError> {
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
-    let (read, met) = reading::read_for_questions(inputs, opener, groups, accept).await?;
+    let (read, met) =
+        reading::read_for_questions(inputs, opener, groups, accept, Listeners::default()).await?;
     let asked = mirrors.into_iter().zip(read.plans.by_mirror());
     let asked = asked.map(|(settings, plan)| mirror(&read.bundle, plan, settings));
     Ok((join_all(asked).await, met))
@@ -51,7 +52,7 @@ pub(crate) async fn repositories(
     accept: Accept,
 ) -> Result<(Vec<Vec<Repository>>, Arc<Bundle>), BundleError> {
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
-    let (read, _) = reading::read_for_questions(inputs, opener, groups, accept).await?;
+    let (read, _) = reading::read_for_questions(inputs, opener, groups, accept, Listeners::default()).await?;
     let of_mirror = |(settings, plan): (&MirrorSettings, &Result<Arc<Plan>, BundleError>)| {
         let images = plan.as_ref().map_or(&[][..], |plan| &plan.images);
         let namespace = settings.target.namespace.as_ref();

@@ -33,6 +33,7 @@ use crate::clock::Instant;
 use crate::compress::{self, CpuMeters, LayerBlob, LayerFacts, Method, SpillSettings};
 use crate::error::{BundleError, Fault};
 use crate::locks::Mutex;
+use crate::report::{Event, Listeners};
 
 /// All layers of a run.
 #[derive(Debug)]
@@ -49,7 +50,11 @@ pub(super) struct Layers {
     /// What compressing and hashing have taken.
     cpu: CpuMeters,
     buffering: Buffering,
+    listeners: Listeners,
 }
+
+/// What a layer is taken to be compressed to before it is known, in hundredths: the middle of what system images come to.
+const ESTIMATED_PERCENT: u64 = 40;
 
 impl Layers {
     pub(super) fn new(
@@ -59,10 +64,11 @@ impl Layers {
         spill: SpillSettings,
         cpu: CpuMeters,
         buffering: Buffering,
+        listeners: Listeners,
     ) -> Arc<Self> {
         let (table, known, learned) = (Mutex::default(), Mutex::default(), Mutex::default());
         let workers = WorkerLine::new(workers);
-        Arc::new(Self { table, known, learned, pool, workers, method, spill, cpu, buffering })
+        Arc::new(Self { table, known, learned, pool, workers, method, spill, cpu, buffering, listeners })
     }
 
     /// What is known of layers from elsewhere.
@@ -138,9 +144,25 @@ impl Layers {
         }
     }
 
-    fn learn(&self, key: LayerKey, facts: LayerFacts) {
-        self.known.lock().insert(key, facts);
+    /// The bytes of the blob of a layer: known, or estimated.
+    pub(super) fn estimated_bytes(&self, layer: &UnpackedLayer) -> u64 {
+        self.known(layer).map_or_else(|| self.estimate(layer), |facts| facts.size)
+    }
+
+    fn estimate(&self, layer: &UnpackedLayer) -> u64 {
+        match (layer.stored, self.method) {
+            (Stored::Plain, Method::Gzip | Method::Zstd) => layer.size / 100 * ESTIMATED_PERCENT,
+            _ => layer.size,
+        }
+    }
+
+    fn learn(&self, layer: &UnpackedLayer, facts: LayerFacts) {
+        let key = LayerKey::of(layer);
+        let was_known = self.known.lock().insert(key, facts).is_some();
         self.learned.lock().insert(key, facts);
+        if !was_known {
+            self.listeners.emit(&Event::LayerSized { estimated: self.estimate(layer), bytes: facts.size });
+        }
     }
 
     async fn make(

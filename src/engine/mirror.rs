@@ -70,6 +70,7 @@ pub(super) async fn run(
     let counts = Arc::new(Counts::new(number, run.listeners.clone(), Arc::clone(&limiter)));
     let _ = tally.counts.set(Arc::clone(&counts));
     let mut outcome = Outcome::new(settings.name.clone());
+    run.listeners.emit(&Event::Begun { mirror: number });
     match connect(settings, &run, stop, &counts, limiter).await {
         Err(failure) => outcome.error = Some(failure),
         Ok(actor) => {
@@ -97,6 +98,7 @@ pub(super) async fn run(
         mirror: number,
         complete: outcome.images_complete,
         failed: outcome.images_failed.len(),
+        failure: outcome.error.as_ref().or_else(|| outcome.interrupted()).cloned(),
         took: started.elapsed(),
     });
     let _ = tally.ended.set(outcome.clone());

@@ -20,7 +20,7 @@ use crate::error::BundleError;
 use crate::oci::{Repository, Tag};
 use crate::plan::{Groups, Plan};
 use crate::registry::{Deleted, Registry};
-use crate::report::Failure;
+use crate::report::{Failure, Listeners};
 use crate::state::PlacedTag;
 
 pub(crate) use choice::{Choice, choose};
@@ -59,7 +59,7 @@ pub(crate) async fn configured(
     accept: Accept,
 ) -> Result<Vec<HashSet<(Repository, Tag)>>, BundleError> {
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
-    let (read, _) = reading::read_for_questions(inputs, opener, groups, accept).await?;
+    let (read, _) = reading::read_for_questions(inputs, opener, groups, accept, Listeners::default()).await?;
     let names = |(settings, plan): (&MirrorSettings, &Result<Arc<Plan>, BundleError>)| {
         let plan = plan.as_ref().map_err(BundleError::clone)?;
         let namespace = settings.target.namespace.as_ref();

@@ -14,8 +14,9 @@ use super::backlog::{Backlog, BacklogShare};
 use super::prepare::Preparer;
 use super::work::Work;
 use crate::archive::{Catalog, Content, ContentKey, Early, LeftOut};
-use crate::bundle::{Accept, Bundle, Input, LayerRecall, Opener};
+use crate::bundle::{Accept, Bundle, Input, LayerKey, LayerRecall, Opener};
 use crate::error::{BundleError, Fault};
+use crate::oci::Digest;
 use crate::plan::{self, Groups, Plans};
 use crate::report::{Event, Failure, Listeners};
 
@@ -87,11 +88,11 @@ pub(super) async fn read_for_questions(
     opener: Opener,
     groups: Groups,
     accept: Accept,
+    listeners: Listeners,
 ) -> Result<(Read, Met), BundleError> {
     let reading = tokio::task::spawn_blocking(move || {
         let settings = ReadSettings { accept, allow_damaged: false, mirrors_come_later: false };
         let mut met = Met::default();
-        let listeners = Listeners::default();
         let read = read(&inputs, &opener, &groups, settings, &listeners, &|_| {}, &mut met)?;
         Ok((read, met))
     });
@@ -138,8 +139,15 @@ impl BundleReader {
     }
 
     fn agree(&self, Read { bundle, plans }: &Read) {
-        let images = |plan: &Result<Arc<plan::Plan>, _>| plan.as_ref().map_or(0, |plan| plan.images.len());
-        self.listeners.emit(&Event::Planned { images: plans.by_mirror().map(images).collect() });
+        let images = plans.by_mirror().map(|plan| plan.as_ref().map_or(0, |plan| plan.images.len()));
+        let images: Vec<usize> = images.collect();
+        // Mirrors with the same rules share a plan: each is counted once.
+        let of_group = |plan: &Result<Arc<plan::Plan>, _>| {
+            plan.as_ref().map_or(0, |plan| self.blob_bytes(plan, &bundle.catalog))
+        };
+        let of_groups: Vec<u64> = plans.by_group().iter().map(of_group).collect();
+        let mirrors = (0..images.len()).map(|mirror| of_groups[self.groups.of_mirror(mirror)]);
+        self.listeners.emit(&Event::Planned { bytes: mirrors.collect(), images });
         let unreadable = bundle.lacks_something() && !self.settings.accept.unreadable;
         for (work, plan) in self.works.iter().zip(plans.by_group()) {
             match plan {
@@ -147,6 +155,27 @@ impl BundleReader {
                 Err(error) => work.refuse(Failure::from(error)),
             }
         }
+    }
+
+    /// Bytes of the blobs of a plan, each blob once. What a layer is compressed to may be an estimate.
+    fn blob_bytes(&self, plan: &plan::Plan, catalog: &Catalog) -> u64 {
+        let mut blobs: HashMap<Digest, u64> = HashMap::new();
+        let mut layers: HashMap<LayerKey, u64> = HashMap::new();
+        for image in &plan.images {
+            match &image.content {
+                Content::Manifest(root) => {
+                    let closure = plan::Closure::of(catalog, root).blobs.into_iter();
+                    blobs.extend(closure.map(|blob| (blob.digest, blob.size)));
+                }
+                Content::Unpacked(image) => {
+                    blobs.insert(image.config_digest, image.config.len() as u64);
+                    let known = &self.preparer.layers;
+                    let sized = image.layers.iter().map(|it| (LayerKey::of(it), known.estimated_bytes(it)));
+                    layers.extend(sized);
+                }
+            }
+        }
+        blobs.into_values().sum::<u64>() + layers.into_values().sum::<u64>()
     }
 
     /// An archive of the bundle: its images go to the mirrors from now on. Waits while too much is found and unread.

@@ -16,8 +16,8 @@ use crate::exit::Exit;
 use crate::locks::Mutex;
 use crate::plan::{Naming, Patterns, Rules};
 use crate::registry::{ClientOptions, Timeouts};
-use crate::report::lines::Lines;
 use crate::report::outcome::OutcomeState;
+use crate::report::progress::{Progress, Telling};
 use crate::report::{Class, Listeners, Outcome};
 use crate::schedule::{Days, Outside, Window};
 use crate::serve::{Server, ServerOptions, Store};
@@ -125,7 +125,8 @@ async fn each_mirror_gets_what_its_own_rules_say_and_the_bundle_is_decoded_once(
     assert_eq!(parts(&shared), parts(&alone), "three mirrors cost no more decoding than one");
 
     let read = pushed.read.unwrap();
-    let checked = verify::mirrors_of(&read, mirrors.to_vec(), Accept::default(), false).await;
+    let checked =
+        verify::mirrors_of(&read, mirrors.to_vec(), Accept::default(), false, &Listeners::default()).await;
     assert!(checked.iter().all(Outcome::is_complete), "{checked:#?}");
     let place = read.plans.of_mirror(2).unwrap().images[0].place(None);
     assert!(place.starts_with("site/"), "{place}");
@@ -244,7 +245,8 @@ async fn a_window_that_closes_before_all_is_sent_says_what_is_left_and_when_it_o
     });
     let said = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&said);
-    let lines = Lines::new(Box::new(move |line| heard.lock().push(line.to_owned())));
+    let lines =
+        Progress::new(Telling::Everything, Box::new(move |line: &str| heard.lock().push(line.to_owned())));
     let listeners = Listeners::new(vec![Arc::new(lines)]);
     let pushed = push_told(Schedule::default(), opener(folder.path()), &[mirror], listeners).await;
     let [outcome] = &pushed.outcomes[..] else { panic!("{:#?}", pushed.outcomes) };

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
 use super::reading::{self, Met, Read};
-use super::{MirrorSettings, failure, read_back};
+use super::{MirrorSettings, failure, read_back, start_event};
 use crate::archive::Content;
 use crate::bundle::{Accept, Bundle, Input, Opener};
 use crate::clock::Instant;
@@ -19,8 +19,8 @@ use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
 use crate::plan::{Groups, Plan, PlannedImage};
 use crate::registry::Registry;
-use crate::report::outcome::{ImageFailure, Outcome, Phase};
-use crate::report::{Class, Failure};
+use crate::report::outcome::{ImageFailure, Outcome, Phase, Verified, VerifiedImage};
+use crate::report::{Class, Event, Failure, Listeners};
 
 /// What helps where a tag stands for another image.
 const OTHER_IMAGE: &str = "push again to move the tag to the image of the bundle; or another bundle was pushed since: verify that one";
@@ -49,10 +49,15 @@ pub(crate) async fn verify(
     mirrors: Vec<MirrorSettings>,
     accept: Accept,
     deep: bool,
+    listeners: &Listeners,
 ) -> Result<VerifyResult, BundleError> {
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
-    let (read, met) = reading::read_for_questions(inputs, opener, groups, accept).await?;
-    let outcomes = mirrors_of(&read, mirrors, accept, deep).await;
+    listeners.emit(&start_event(&mirrors));
+    let (read, met) = reading::read_for_questions(inputs, opener, groups, accept, listeners.clone()).await?;
+    let images = read.plans.by_mirror().map(|plan| plan.as_ref().map_or(0, |plan| plan.images.len()));
+    let images: Vec<usize> = images.collect();
+    listeners.emit(&Event::Planned { bytes: vec![0; images.len()], images });
+    let outcomes = mirrors_of(&read, mirrors, accept, deep, listeners).await;
     Ok(VerifyResult { outcomes, read, met })
 }
 
@@ -62,11 +67,15 @@ pub(crate) async fn mirrors_of(
     mirrors: Vec<MirrorSettings>,
     accept: Accept,
     deep: bool,
+    listeners: &Listeners,
 ) -> Vec<Outcome> {
-    let checks = mirrors.into_iter().zip(read.plans.by_mirror());
-    join_all(checks.map(|(settings, plan)| async move {
+    let checks = mirrors.into_iter().zip(read.plans.by_mirror()).enumerate();
+    join_all(checks.map(|(number, (settings, plan))| async move {
         match plan {
-            Ok(plan) => mirror(&read.bundle, plan, accept, settings, deep).await.settled(),
+            Ok(plan) => {
+                let told = MirrorEvents { number, listeners };
+                mirror(&read.bundle, plan, accept, settings, deep, told).await.settled()
+            }
             Err(error) => Outcome { error: Some(Failure::from(error)), ..Outcome::new(settings.name) },
         }
     }))
@@ -79,20 +88,35 @@ async fn mirror(
     accept: Accept,
     settings: MirrorSettings,
     deep: bool,
+    told: MirrorEvents<'_>,
 ) -> Outcome {
     let started = Instant::now();
+    told.begun();
     let mut outcome = Outcome::new(settings.name.clone());
     outcome.images = plan.images.len();
     match Registry::connect(&settings.target.endpoint, settings.client).await {
         Err(error) => outcome.error = Some(failure::of_connection(&error)),
         Ok(registry) => {
+            told.connected();
             let check = MirrorCheck { registry, bundle, accept, deep, seen: Mutex::default() };
             let namespace = settings.target.namespace;
-            let checks = plan.images.iter().map(|planned| check.image(planned, namespace.as_ref()));
+            let checks = plan.images.iter().map(|planned| async {
+                let checked = check.image(planned, namespace.as_ref()).await;
+                told.checked(planned, &checked);
+                checked
+            });
             let results: Vec<_> = stream::iter(checks).buffered(AT_ONCE).collect().await;
             for (planned, result) in plan.images.iter().zip(results) {
                 match result {
-                    Ok(()) => outcome.images_complete += 1,
+                    Ok(digest) => {
+                        outcome.images_complete += 1;
+                        outcome.images_verified.push(VerifiedImage {
+                            image: planned.name.clone(),
+                            place: planned.place(namespace.as_ref()),
+                            digest,
+                            verified: if deep { Verified::Pull } else { Verified::Head },
+                        });
+                    }
                     Err(failure) => outcome.images_failed.push(ImageFailure {
                         image: planned.name.clone(),
                         place: planned.place(namespace.as_ref()),
@@ -107,7 +131,49 @@ async fn mirror(
     }
     outcome.images_unchanged = outcome.images_complete;
     outcome.elapsed_seconds = started.elapsed().as_secs_f64();
+    told.finished(&outcome, started);
     outcome
+}
+
+/// Says what happens on one mirror.
+#[derive(Clone, Copy)]
+struct MirrorEvents<'a> {
+    number: usize,
+    listeners: &'a Listeners,
+}
+
+impl MirrorEvents<'_> {
+    fn begun(self) {
+        self.listeners.emit(&Event::Begun { mirror: self.number });
+    }
+
+    fn connected(self) {
+        self.listeners.emit(&Event::Connected { mirror: self.number });
+    }
+
+    fn checked(self, planned: &PlannedImage, checked: &Result<Option<Digest>, Failure>) {
+        let (mirror, image) = (self.number, planned.name.clone());
+        self.listeners.emit(&match checked {
+            Ok(_) => Event::ImageWhole { mirror, image, already: true },
+            Err(failure) => Event::ImageFailed {
+                mirror,
+                image,
+                class: failure.class,
+                why: failure.message.clone(),
+                cause: failure.cause.clone().unwrap_or_else(|| failure.class.to_string()),
+            },
+        });
+    }
+
+    fn finished(self, outcome: &Outcome, started: Instant) {
+        self.listeners.emit(&Event::Finished {
+            mirror: self.number,
+            complete: outcome.images_complete,
+            failed: outcome.images_failed.len(),
+            failure: outcome.error.clone(),
+            took: started.elapsed(),
+        });
+    }
 }
 
 struct MirrorCheck<'a> {
@@ -120,7 +186,12 @@ struct MirrorCheck<'a> {
 }
 
 impl MirrorCheck<'_> {
-    async fn image(&self, planned: &PlannedImage, namespace: Option<&Repository>) -> Result<(), Failure> {
+    /// The digest that a complete image has there.
+    async fn image(
+        &self,
+        planned: &PlannedImage,
+        namespace: Option<&Repository>,
+    ) -> Result<Option<Digest>, Failure> {
         let repository = planned.repository.below(namespace)?;
         let tags: Vec<String> = planned.tags.iter().map(ToString::to_string).collect();
         let by_digest = match &planned.content {
@@ -134,9 +205,11 @@ impl MirrorCheck<'_> {
                 ..Failure::new(Class::Unverifiable, told)
             });
         }
+        let mut found = planned.content.manifest_digest();
         for reference in tags.iter().chain(&by_digest) {
             let root = self.manifest(&repository, reference, &planned.content).await?;
             Self::is_the_bundles(planned, reference, &root)?;
+            found = Some(root.digest);
             self.whole(&repository, root).await?;
         }
         if let Some(error) = &planned.shortfall {
@@ -144,13 +217,13 @@ impl MirrorCheck<'_> {
         }
         // A name that carries a digest promises that it can be pulled by it.
         for digest in planned.digests.iter().filter(|_| !self.accept.digest_lost) {
-            let found = self.registry.head_manifest(&repository, &digest.to_string()).await;
-            if found.map_err(|error| Failure::from(&error))?.is_none() {
+            let asked = self.registry.head_manifest(&repository, &digest.to_string()).await;
+            if asked.map_err(|error| Failure::from(&error))?.is_none() {
                 let what = format!("{}: the mirror has no {repository}@{digest}", planned.name);
                 return Err(Failure::from(&BundleError::new(Fault::DigestLost, what)));
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn is_the_bundles(planned: &PlannedImage, reference: &str, found: &Manifest) -> Result<(), Failure> {

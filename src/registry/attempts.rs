@@ -79,17 +79,17 @@ impl<'a> Attempts<'a> {
             RetryDecision::Again if self.made == 1 && matches!(error.cause(), Cause::Broken(_)) => Ok(()),
             // The caller has something to ask first, and that waits too.
             RetryDecision::Pause(_) if replay == Replay::Never => {
-                self.wait(host, delay, &error.why()).await;
+                self.wait(host, delay, &error.why(), &error.cause().in_short()).await;
                 Err(error)
             }
             RetryDecision::Again | RetryDecision::Pause(_) if !host.take_retry() => Err(error),
             // The pause is the host's, and one at a time goes out after it.
             RetryDecision::Pause(None) => {
-                self.wait(host, Duration::ZERO, &error.why()).await;
+                self.wait(host, Duration::ZERO, &error.why(), &error.cause().in_short()).await;
                 Ok(())
             }
             RetryDecision::Again | RetryDecision::Pause(_) => {
-                self.wait(host, delay, &error.why()).await;
+                self.wait(host, delay, &error.why(), &error.cause().in_short()).await;
                 Ok(())
             }
         }
@@ -101,13 +101,13 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits, at least for as long as the host is to be left alone, and says so.
-    pub(super) async fn wait(&self, host: &HostState, delay: Duration, why: &str) {
+    pub(super) async fn wait(&self, host: &HostState, delay: Duration, why: &str, cause: &str) {
         let delay = match host.pause_left(Instant::now()) {
             // Not everybody at once when the pause is over.
             Some(left) => delay.max(left + delay / 4),
             None => delay,
         };
-        self.observer.retry(&self.what, why, delay);
+        self.observer.retry(&self.what, why, cause, delay);
         tokio::time::sleep(delay).await;
     }
 }

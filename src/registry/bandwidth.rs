@@ -53,6 +53,11 @@ impl BandwidthLimiter {
         Self { bucket: Mutex::new(LeakyBucket { rate, free_at: None }), slice_bytes }
     }
 
+    /// Bytes a second.
+    pub(crate) fn rate(&self) -> Rate {
+        self.bucket.lock().rate
+    }
+
     fn reserve(&self, bytes: u64) -> Instant {
         self.bucket.lock().reserve(bytes, Instant::now())
     }

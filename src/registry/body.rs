@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 use crate::error::{BundleError, Fault};
 use crate::registry::bandwidth::Passage;
 use crate::registry::flight::Flight;
-use crate::registry::{FlightPhase, Observer};
+use crate::registry::{FlightPhase, Observer, PausedBy};
 
 /// The largest piece handed to the network at once: only what is taken in small pieces shows that something moves.
 const MAX_PIECE_BYTES: usize = 256 << 10;
@@ -117,6 +117,8 @@ impl BodyProgress {
 #[derive(Debug, Default)]
 pub(super) struct TransferredBytes {
     bytes: AtomicU64,
+    /// Up to which byte of the blob.
+    at: AtomicU64,
     /// When the last byte of the present try was taken.
     whole_since: Mutex<Option<Instant>>,
 }
@@ -124,6 +126,19 @@ pub(super) struct TransferredBytes {
 impl TransferredBytes {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The next byte to be taken is this one of the blob.
+    pub(super) fn goes_on_at(&self, byte: u64, observer: &dyn Observer) {
+        let from = self.at.swap(byte, Ordering::Relaxed);
+        if from != byte {
+            observer.body_repositioned(from, byte);
+        }
+    }
+
+    fn took(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.at.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Since when the network has had all bytes of the last try, if it got them all.
@@ -142,6 +157,8 @@ pub(super) struct Metered {
     /// Nothing is given before this ends.
     hold: Option<Pin<Box<Sleep>>>,
     passage: Passage,
+    /// Since when the network would have taken more, and for what it waits.
+    paused: Option<(PausedBy, Instant)>,
     progress: Arc<BodyProgress>,
     taken: Arc<TransferredBytes>,
     observer: Arc<dyn Observer>,
@@ -172,6 +189,7 @@ impl Metered {
                 left,
                 hold,
                 passage,
+                paused: None,
                 progress: Arc::clone(&progress),
                 taken,
                 observer,
@@ -179,6 +197,16 @@ impl Metered {
             },
             progress,
         )
+    }
+
+    /// Takes in whether the network has to wait for this.
+    fn pauses(&mut self, by: PausedBy, is_pending: bool) {
+        self.progress.waits_for_source.store(is_pending, Ordering::Relaxed);
+        if is_pending {
+            self.paused.get_or_insert_with(|| (by, Instant::now()));
+        } else if let Some((by, since)) = self.paused.take() {
+            self.observer.body_waited(by, since.elapsed());
+        }
     }
 
     fn fail(&mut self, error: BundleError) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
@@ -208,7 +236,7 @@ impl http_body::Body for Metered {
         while self.piece.is_empty() {
             let stream = self.stream.get_mut();
             let polled = stream.as_mut().poll_next(cx);
-            self.progress.waits_for_source.store(polled.is_pending(), Ordering::Relaxed);
+            self.pauses(PausedBy::Source, polled.is_pending());
             self.flight.turn_to(if polled.is_pending() { FlightPhase::Bytes } else { FlightPhase::Network });
             self.progress.touch();
             match ready!(polled) {
@@ -227,11 +255,11 @@ impl http_body::Body for Metered {
         }
         let size = self.passage.slice(self.piece.len().min(MAX_PIECE_BYTES));
         let passed = self.passage.poll(size, cx);
-        self.progress.waits_for_source.store(passed.is_pending(), Ordering::Relaxed);
+        self.pauses(PausedBy::Bandwidth, passed.is_pending());
         ready!(passed);
         let piece = self.piece.split_to(size);
         self.left -= size as u64;
-        self.taken.bytes.fetch_add(size as u64, Ordering::Relaxed);
+        self.taken.took(size as u64);
         if self.left == 0 {
             self.flight.turn_to(FlightPhase::Answer);
             *self.taken.whole_since.lock() = Some(Instant::now());

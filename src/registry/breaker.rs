@@ -91,6 +91,14 @@ impl Breaker {
         }
     }
 
+    /// The same in the words that all requests share which fail alike.
+    pub(super) fn in_short(&self) -> String {
+        match &self.state {
+            Circuit::Open { cause, .. } | Circuit::GivenUp { cause, .. } => cause.in_short(),
+            Circuit::Closed => String::new(),
+        }
+    }
+
     /// Takes in a failed try, which took so long that it counts as waiting.
     pub(super) fn failed(&mut self, cause: &Cause, waited: Duration) {
         let sign = sign_of(cause);

@@ -165,6 +165,25 @@ impl Cause {
         }
     }
 
+    /// Why, in the few words that other requests which fail alike share.
+    pub(super) fn in_short(&self) -> String {
+        if let Some(refusal) = self.refusal() {
+            let status = reqwest::StatusCode::from_u16(refusal.status).ok();
+            let reason =
+                status.and_then(|status| status.canonical_reason()).unwrap_or_default().to_lowercase();
+            return format!("{} {reason}", refusal.status).trim_end().to_owned();
+        }
+        let words = match self.kind() {
+            FailureKind::Unreachable => "no connection",
+            FailureKind::Broken => "the connection broke",
+            FailureKind::Stalled => "nothing moved",
+            FailureKind::Auth => "the login",
+            FailureKind::Tls => "TLS",
+            _ => "another failure",
+        };
+        words.to_owned()
+    }
+
     /// The same without the secrets of the run in anything that a server may have said.
     pub(super) fn blanked(mut self, secrets: &SecretWords) -> Self {
         match &mut self {

@@ -285,7 +285,7 @@ impl ApiClient {
         match pause.map_err(given_up)? {
             Some((pause, why)) => {
                 let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
-                self.observer.retry(&what, &why, pause);
+                self.observer.retry(&what, &why, "the registry fails whatever is asked", pause);
                 tokio::time::sleep(pause).await;
             }
             None if !was_overloaded => return Ok(None),
@@ -314,17 +314,17 @@ impl ApiClient {
         let what = format!("GET {}", self.transport.shown_url(&at));
         let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
         loop {
-            let (left, why) = {
+            let (left, why, cause) = {
                 let mut breaker = host.breaker();
                 let left = breaker.left();
                 if left.is_zero() {
                     return Err(breaker.give_up(Instant::now()));
                 }
-                (left, breaker.why())
+                (left, breaker.why(), breaker.in_short())
             };
             let began = Instant::now();
             let delay = attempts.delay().min(MAX_PROBE_DELAY).min(left);
-            attempts.wait(host, delay, &why).await;
+            attempts.wait(host, delay, &why, &cause).await;
             let deadline = left.saturating_sub(began.elapsed()).max(MIN_PROBE_TIMEOUT);
             let deadline = deadline.min(self.transport.commit_timeout(0));
             let door = ApiRequest::new(Method::GET, at.clone());

@@ -221,7 +221,7 @@ impl Told {
 }
 
 impl crate::registry::Observer for Told {
-    fn retry(&self, what: &str, why: &str, after: Duration) {
+    fn retry(&self, what: &str, why: &str, _cause: &str, after: Duration) {
         self.retries.lock().push((what.to_owned(), why.to_owned(), after));
     }
 

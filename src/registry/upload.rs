@@ -104,12 +104,24 @@ impl Registry {
         let (bytes_found, resumed) = (0, 0);
         let mut upload =
             Upload { repository: repository.clone(), digest, body, taken, hold, bytes_found, resumed };
+        let pushed = self.push(&mut upload, session, repository).await;
+        // Of a blob that is not there nothing was sent that counts.
+        upload.taken.goes_on_at(if pushed.is_ok() { body.len() } else { 0 }, self.observer());
+        pushed
+    }
+
+    async fn push(
+        &self,
+        upload: &mut Upload<'_>,
+        session: Option<UploadSession>,
+        repository: &Repository,
+    ) -> Result<Pushed, RegistryError> {
         let mut attempts = Attempts::new(self.policy(), self.observer(), upload.what());
         let mut trials = Trials::default();
         // Fixed here and where it is switched: what other uploads learn meanwhile must not turn this one back.
         let mut method = self.host().quirks().upload;
         let mut given = session;
-        if let Some(earlier) = self.earlier_session(&mut upload).await
+        if let Some(earlier) = self.earlier_session(upload).await
             && let Some(needless) = given.replace(earlier)
         {
             needless.cancel().await;
@@ -121,14 +133,14 @@ impl Registry {
                 upload.repository = repository.clone();
                 self.start_upload(repository).await?
             };
-            let stopped = match self.send(&upload, &mut session, method).await {
+            let stopped = match self.send(upload, &mut session, method).await {
                 Ok(()) => {
                     if trials.switched {
                         self.host().quirks().upload = method;
                     }
-                    given = self.landed(&mut upload, session, repository).await?;
+                    given = self.landed(upload, session, repository).await?;
                     if given.is_none() {
-                        return Ok(self.acknowledged(&upload));
+                        return Ok(self.acknowledged(upload));
                     }
                     continue;
                 }
@@ -137,12 +149,12 @@ impl Registry {
             match stopped.error.kind() {
                 // The account has lost its right to the repository of an earlier run; it is the other one that matters.
                 FailureKind::Auth | FailureKind::Denied if upload.repository != *repository => {
-                    self.forget(&upload, &session);
+                    self.forget(upload, &session);
                     session.abandoned();
                     continue;
                 }
                 FailureKind::Source => {
-                    self.cancel(&upload, session).await;
+                    self.cancel(upload, session).await;
                     return Err(stopped.error);
                 }
                 // A later run may have the right to push.
@@ -159,15 +171,15 @@ impl Registry {
                 _ => {}
             }
             if stopped.may_be_committed()
-                && self.is_there_after(&upload, &stopped.error).await.inspect_err(|_| session.abandoned())?
+                && self.is_there_after(upload, &stopped.error).await.inspect_err(|_| session.abandoned())?
             {
-                given = self.landed(&mut upload, session, repository).await?;
+                given = self.landed(upload, session, repository).await?;
                 if given.is_none() {
-                    return Ok(self.acknowledged(&upload));
+                    return Ok(self.acknowledged(upload));
                 }
                 continue;
             }
-            let then = self.after_failure(&upload, &mut session, &stopped, &mut trials).await;
+            let then = self.after_failure(upload, &mut session, &stopped, &mut trials).await;
             self.remember();
             let InterruptedUpload { error, .. } = stopped;
             match then.inspect_err(|_| session.abandoned())? {
@@ -180,17 +192,18 @@ impl Registry {
                     given = Some(session);
                 }
                 Then::Switch => {
-                    self.forget(&upload, &session);
+                    self.forget(upload, &session);
                     session.abandoned();
                     method = method.other();
-                    self.observer().retry(&upload.what(), &error.to_string(), Duration::ZERO);
+                    let cause = error.cause().in_short();
+                    self.observer().retry(&upload.what(), &error.to_string(), &cause, Duration::ZERO);
                 }
                 Then::Restart if self.host().take_retry() => {
                     // One that answers 404 is gone already, and so is most often one whose connection broke.
                     if error.status().is_some_and(|status| status != 404) {
-                        self.cancel(&upload, session).await;
+                        self.cancel(upload, session).await;
                     } else {
-                        self.forget(&upload, &session);
+                        self.forget(upload, &session);
                         session.abandoned();
                     }
                     self.pause(&mut attempts, &error).await;
@@ -199,7 +212,7 @@ impl Registry {
                     if error.kind().is_network() || session.is_kept() && error.is_retryable() {
                         session.abandoned();
                     } else {
-                        self.cancel(&upload, session).await;
+                        self.cancel(upload, session).await;
                     }
                     return Err(error);
                 }
@@ -240,7 +253,7 @@ impl Registry {
         // The wait that a registry asks for is over by now.
         if !matches!(error.status(), Some(429 | 503)) {
             let delay = attempts.delay();
-            attempts.wait(self.host(), delay, &error.to_string()).await;
+            attempts.wait(self.host(), delay, &error.to_string(), &error.cause().in_short()).await;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::outcome::ImageFailure;
-use super::{Class, Failure};
+use super::{Class, Failure, Outcome};
 
 /// Images whose names are shown of those that failed alike.
 const MAX_NAMED: usize = 3;
@@ -54,9 +54,6 @@ impl Alike<'_> {
         let Some((first, others)) = self.images.split_first().filter(|(_, others)| !others.is_empty()) else {
             return Vec::new();
         };
-        let named: Vec<&str> = others.iter().take(MAX_NAMED).map(|image| image.image.as_str()).collect();
-        let more = others.len() - named.len();
-        let more = if more > 0 { format!(" and {more} more (--report has all)") } else { String::new() };
         let mut details = Vec::new();
         if let Some(cause) = &first.failure.cause {
             let message = &first.failure.message;
@@ -66,31 +63,35 @@ impl Alike<'_> {
         } else {
             details.push(format!("the first: {}", first.image));
         }
-        details.push(format!("the others: {}{more}", named.join(", ")));
+        details.push(format!("the others: {}", named(others.iter().map(|image| image.image.as_str()))));
         details
     }
 }
 
-/// How often each cause was met on one mirror, while a run goes on.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Causes(Vec<(String, usize)>);
-
-impl Causes {
-    /// Takes in a failure, and says whether its cause is new.
-    pub(crate) fn is_new(&mut self, cause: &str) -> bool {
-        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| known == cause) {
-            *count += 1;
-            return false;
+/// Mirrors that failed as a whole for one reason, in the order of their first ones. What each calls its own host makes no
+/// difference.
+pub(crate) fn alike_mirrors<'a>(failed: impl IntoIterator<Item = &'a Outcome>) -> Vec<Vec<&'a Outcome>> {
+    let mut places: HashMap<_, usize> = HashMap::new();
+    let mut groups: Vec<Vec<&Outcome>> = Vec::new();
+    for mirror in failed {
+        let Some(failure) = &mirror.error else { continue };
+        let whole = mirror.site.as_ref().map_or(mirror.name.as_str(), |site| site.registry.as_str());
+        let host = whole.split('/').next().filter(|host| !host.is_empty()).unwrap_or(whole);
+        let place = *places.entry((failure.class, failure.message.replace(host, ""))).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(mirror),
+            None => groups.push(vec![mirror]),
         }
-        self.0.push((cause.to_owned(), 1));
-        true
     }
+    groups
+}
 
-    /// Causes that more than one image has: `12 images: no room on the registry (…)`.
-    pub(crate) fn shared(&self) -> impl Iterator<Item = String> {
-        let shared = self.0.iter().filter(|(_, count)| *count > 1);
-        shared.map(|(cause, count)| format!("{count} images: {cause}"))
-    }
+/// The first names of some, and how many more there are.
+pub(crate) fn named<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(MAX_NAMED);
+    let named: Vec<&str> = names.take(MAX_NAMED).collect();
+    let more = if more > 0 { format!(" and {more} more (--report has all)") } else { String::new() };
+    format!("{}{more}", named.join(", "))
 }
 
 #[cfg(test)]
@@ -135,9 +136,20 @@ mod tests {
     }
 
     #[test]
-    fn while_a_run_goes_on_a_cause_is_news_once() {
-        let mut causes = Causes::default();
-        assert_eq!(["x", "y", "x", "x"].map(|cause| causes.is_new(cause)), [true, true, false, false]);
-        assert_eq!(causes.shared().collect::<Vec<_>>(), ["3 images: x"]);
+    fn mirrors_that_fail_alike_differ_in_their_hosts_alone() {
+        let failed = |name: &str, message: &str| Outcome {
+            error: Some(Failure::new(Class::Unreachable, message)),
+            ..Outcome::new(name.to_owned())
+        };
+        let all = [
+            failed("a:5000/ns", "GET http://a:5000/v2/: no connection"),
+            failed("b/ns", "GET http://b/v2/: no such name"),
+            failed("c:5000", "GET http://c:5000/v2/: no connection"),
+        ];
+        let groups: Vec<Vec<&str>> = alike_mirrors(&all)
+            .iter()
+            .map(|group| group.iter().map(|it| it.name.as_str()).collect())
+            .collect();
+        assert_eq!(groups, [vec!["a:5000/ns", "c:5000"], vec!["b/ns"]]);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{Class, Failure};
 use crate::oci::Digest;
 
 /// Something happened. Mirrors are named by their number in [`Event::Started`].
@@ -20,6 +21,13 @@ pub(crate) enum Event {
         /// Bytes on disk; none for a pipe.
         stored_bytes: Option<u64>,
     },
+    /// The bundle that was opened last has been read up to here, of what it decodes to.
+    BundleRead {
+        /// Bytes from its beginning.
+        bytes: u64,
+        /// All of them, where that is known before the end.
+        of: Option<u64>,
+    },
     /// It is known what is in all bundles.
     Catalogued {
         /// Images in them.
@@ -33,14 +41,30 @@ pub(crate) enum Event {
     Started {
         /// The mirrors, in order.
         mirrors: Vec<String>,
+        /// The limit on bytes a second that each has, the lowest where several are for it.
+        limits: Vec<Option<u64>>,
     },
     /// The bundle has been read, and it is known what goes where.
     Planned {
         /// Images for each mirror, in order.
         images: Vec<usize>,
+        /// Bytes of their blobs, each blob once. What a layer becomes that has still to be compressed is estimated.
+        bytes: Vec<u64>,
+    },
+    /// A layer whose size was estimated has been compressed.
+    LayerSized {
+        /// The estimate.
+        estimated: u64,
+        /// Its bytes.
+        bytes: u64,
     },
     /// The bundle could not be read, so the run ends.
     Abandoned,
+    /// A mirror is connected to, for the first time or again.
+    Begun {
+        /// Which.
+        mirror: usize,
+    },
     /// A mirror answered and took the credentials.
     Connected {
         /// Which.
@@ -61,6 +85,15 @@ pub(crate) enum Event {
         digest: Digest,
         /// Its size.
         bytes: u64,
+        /// What it took.
+        took: UploadTimes,
+    },
+    /// A blob that was wanted could not be sent.
+    NotSent {
+        /// To which mirror.
+        mirror: usize,
+        /// Its size.
+        bytes: u64,
     },
     /// An image is whole on a mirror (its tags may still be to come).
     ImageWhole {
@@ -77,6 +110,8 @@ pub(crate) enum Event {
         mirror: usize,
         /// Its name in the bundle.
         image: String,
+        /// The class of the failure.
+        class: Class,
         /// Why.
         why: String,
         /// What other images that fail alike share.
@@ -90,6 +125,8 @@ pub(crate) enum Event {
         what: String,
         /// Why it failed.
         why: String,
+        /// The same in few words, which other requests that fail alike share.
+        cause: String,
         /// After how long it is tried again.
         after: Duration,
     },
@@ -130,6 +167,8 @@ pub(crate) enum Event {
         complete: usize,
         /// Images that are not.
         failed: usize,
+        /// Why it failed as a whole, if it did.
+        failure: Option<Failure>,
         /// How long it took.
         took: Duration,
     },
@@ -154,6 +193,57 @@ pub(crate) enum Event {
     },
 }
 
+impl Event {
+    /// The mirror that it happens on, if it is one.
+    pub(crate) fn mirror(&self) -> Option<usize> {
+        let mirror = match self {
+            Self::Begun { mirror }
+            | Self::Connected { mirror }
+            | Self::Wanted { mirror, .. }
+            | Self::Acknowledged { mirror, .. }
+            | Self::NotSent { mirror, .. }
+            | Self::ImageWhole { mirror, .. }
+            | Self::ImageFailed { mirror, .. }
+            | Self::Retried { mirror, .. }
+            | Self::Replaces { mirror, .. }
+            | Self::Tagged { mirror, .. }
+            | Self::WindowClosed { mirror, .. }
+            | Self::Finished { mirror, .. }
+            | Self::Measured { mirror, .. } => *mirror,
+            Self::Opened { .. }
+            | Self::BundleRead { .. }
+            | Self::Catalogued { .. }
+            | Self::Started { .. }
+            | Self::Planned { .. }
+            | Self::LayerSized { .. }
+            | Self::Abandoned
+            | Self::FillsStage { .. }
+            | Self::Note { .. } => return None,
+        };
+        Some(mirror)
+    }
+}
+
+/// Where the time of an upload went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct UploadTimes {
+    /// Until its bytes could be had: decoding and compressing.
+    pub prepared: Duration,
+    /// Until it was its turn: limits on requests and memory.
+    pub queued: Duration,
+    /// From then on until the mirror had confirmed it.
+    pub sent: Duration,
+}
+
+/// What a body waits for on its way, other than the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyWait {
+    /// Bytes of the bundle.
+    Bundle,
+    /// A limit on bytes a second.
+    Bandwidth,
+}
+
 /// What is counted of a mirror.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Sample {
@@ -171,13 +261,33 @@ pub(crate) enum Sample {
         /// How many.
         bytes: u64,
     },
+    /// An upload goes on at another byte than the one it had come to: what was sent beyond it is sent again, what was found
+    /// before it is not sent.
+    Repositioned {
+        /// The byte it had come to.
+        from: u64,
+        /// The byte where it goes on.
+        to: u64,
+    },
+    /// A body waited for something else than the network.
+    Waited {
+        /// For what.
+        on: BodyWait,
+        /// How long.
+        time: Duration,
+    },
     /// The mirror had blobs before.
     Skipped {
         /// How many.
         blobs: u64,
+        /// Bytes of those that were not met on this mirror before, in whatever repository.
+        bytes: u64,
     },
     /// A blob was taken over from another repository of the mirror.
-    Mounted,
+    Mounted {
+        /// Its bytes, if it was not met on this mirror before.
+        bytes: u64,
+    },
 }
 
 /// Hears of everything that happens. Called from many threads, and must not block.

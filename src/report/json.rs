@@ -6,7 +6,7 @@ use crate::locks::Mutex;
 use serde_json::{Value, json};
 
 use super::event::{Event, Listener};
-use super::lines::Sink;
+use super::progress::Sink;
 
 /// Writes each event as one JSON object with `time` and `event`.
 pub(crate) struct JsonLines {
@@ -45,18 +45,23 @@ impl Listener for JsonLines {
 /// The name and fields of an event; bytes on their way are too many to write down.
 fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static str, Value)> {
     Some(match event {
-        Event::Wanted { .. } | Event::Measured { .. } => return None,
+        Event::BundleRead { .. }
+        | Event::LayerSized { .. }
+        | Event::Begun { .. }
+        | Event::Wanted { .. }
+        | Event::NotSent { .. }
+        | Event::Measured { .. } => return None,
         Event::Opened { path, structure, stored_bytes } => {
             ("opened", json!({"path": path, "structure": structure, "stored_bytes": stored_bytes}))
         }
         Event::Catalogued { images, blobs, took } => {
             ("catalogued", json!({"images": images, "blobs": blobs, "seconds": took.as_secs_f64()}))
         }
-        Event::Started { mirrors } => ("started", json!({"mirrors": mirrors})),
-        Event::Planned { images } => ("planned", json!({"images": images.iter().max()})),
+        Event::Started { mirrors, .. } => ("started", json!({"mirrors": mirrors})),
+        Event::Planned { images, .. } => ("planned", json!({"images": images.iter().max()})),
         Event::Abandoned => ("abandoned", json!({})),
         Event::Connected { mirror } => ("connected", json!({"mirror": name(mirror)})),
-        Event::Acknowledged { mirror, digest, bytes } => {
+        Event::Acknowledged { mirror, digest, bytes, .. } => {
             ("blob", json!({"mirror": name(mirror), "digest": digest, "bytes": bytes}))
         }
         Event::ImageWhole { mirror, image, already } => {
@@ -65,15 +70,15 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
         Event::ImageFailed { mirror, image, why, .. } => {
             ("image_failed", json!({"mirror": name(mirror), "image": image, "why": why}))
         }
-        Event::Retried { mirror, what, why, after } => (
+        Event::Retried { mirror, what, why, cause, after } => (
             "retried",
-            json!({"mirror": name(mirror), "what": what, "why": why, "after_seconds": after.as_secs_f64()}),
+            json!({"mirror": name(mirror), "what": what, "why": why, "cause": cause, "after_seconds": after.as_secs_f64()}),
         ),
         Event::Replaces { mirror, place, from, to } => {
             ("replaces", json!({"mirror": name(mirror), "place": place, "from": from, "to": to}))
         }
         Event::Tagged { mirror, tags } => ("tagged", json!({"mirror": name(mirror), "tags": tags})),
-        Event::Finished { mirror, complete, failed, took } => (
+        Event::Finished { mirror, complete, failed, took, .. } => (
             "finished",
             json!({"mirror": name(mirror), "images_complete": complete, "images_failed": failed, "seconds": took.as_secs_f64()}),
         ),

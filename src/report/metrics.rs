@@ -138,8 +138,8 @@ impl Metrics {
         let blobs = |outcome, count| self.recorder.counter(&list::BLOBS, [name, outcome]).increment(count);
         match *sample {
             Sample::Sent { bytes } => site.sent_bytes.increment(bytes),
-            Sample::Skipped { blobs: count } => blobs("skipped", count),
-            Sample::Mounted => blobs("mounted", 1),
+            Sample::Skipped { blobs: count, .. } => blobs("skipped", count),
+            Sample::Mounted { .. } => blobs("mounted", 1),
             Sample::Answered { method, status, after } => {
                 let (outcome, class) = (outcome(status), class(status));
                 self.recorder.counter(&list::REQUESTS, [name, outcome, class]).increment(1);
@@ -148,6 +148,7 @@ impl Metrics {
                 }
                 self.duration(method, after);
             }
+            Sample::Repositioned { .. } | Sample::Waited { .. } => {}
         }
     }
 
@@ -162,10 +163,10 @@ impl Metrics {
 impl Listener for Metrics {
     fn hear(&self, event: &Event) {
         match event {
-            Event::Started { mirrors } => {
+            Event::Started { mirrors, .. } => {
                 *self.sites.lock() = mirrors.iter().map(|name| self.site(name)).collect();
             }
-            Event::Planned { images } => {
+            Event::Planned { images, .. } => {
                 for (mirror, &planned) in images.iter().enumerate() {
                     self.with(mirror, |site| {
                         site.planned = Some(planned);

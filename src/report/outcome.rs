@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::oci::Digest;
+use crate::report::timeline::Timeline;
 use crate::report::{Class, Failure};
 use crate::state::PlacedTag;
 
@@ -66,6 +67,9 @@ pub(crate) struct Outcome {
     /// Where the site stands in a run of `sync`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteFacts>,
+    /// What happened when; none where the run did not come to the mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
 }
 
 /// Who waited for whom while a mirror was fed. The first three together are its time, from its first request on.
@@ -248,6 +252,7 @@ impl Outcome {
             state: OutcomeState::default(),
             window_closings: Vec::new(),
             site: None,
+            timeline: None,
         }
     }
 
@@ -306,6 +311,12 @@ impl Outcome {
             _ => OutcomeState::Incomplete,
         };
         self
+    }
+
+    /// Why it was left, if the run was told to stop.
+    pub(crate) fn interrupted(&self) -> Option<&Failure> {
+        let of_images = self.images_failed.iter().map(|failed| &failed.failure);
+        self.error.iter().chain(of_images).find(|failure| failure.class == Class::Interrupted)
     }
 
     /// Whether everything asked for is there.

@@ -359,14 +359,36 @@ pub(crate) const RULES: &[Rule] = &[
         why: "up to the plan all is plain synchronous code; only the engine brings it to the network",
     },
     Rule {
-        files: Outside("report cli"),
+        files: In("report/html"),
+        modules: AllBut("report archive oci exit units"),
+        paths: These(
+            "std::fs std::net std::process std::env std::thread std::os tokio reqwest rayon rustix crossbeam",
+        ),
+        why: "a page follows from a document, and from nothing else",
+    },
+    Rule {
+        files: Outside("report/html"),
         modules: Names::None,
-        paths: These("indicatif console"),
-        why: "stages emit events; what people see is drawn by listeners in report and cli",
+        paths: These("askama"),
+        why: "one room has the pages and their templates",
+    },
+    Rule {
+        files: In("report/progress report/recorder report/timeline"),
+        modules: AllBut("report oci clock error units locks"),
+        paths: These(
+            "std::fs std::net std::process std::env std::thread std::os tokio reqwest rayon rustix crossbeam",
+        ),
+        why: "how far a run has come follows from its events and the time: who draws it comes after it",
+    },
+    Rule {
+        files: Outside("cli/screen"),
+        modules: Names::None,
+        paths: These("rustix::termios"),
+        why: "one file has the terminal; stages emit events, and what people see is drawn from what listeners know",
     },
     Rule {
         files: In("source decode archive stage bundle compress plan registry engine"),
-        modules: These("report::progress report::json report::html report::plots report::metrics"),
+        modules: These("report::progress report::json report::html report::metrics report::recorder"),
         paths: Names::None,
         why: "stages emit events through one trait and never see who draws them",
     },

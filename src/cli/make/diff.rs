@@ -54,7 +54,9 @@ fn read(
     output: &Output,
     interrupt: &Interrupt,
 ) -> Result<(Bundle, Contents), Failure> {
-    let mut bundle = opener.open(&bundle::inputs(vec![path])?, &output.listeners(), &|_| {})?;
+    let display = output.display();
+    let mut bundle = opener.open(&bundle::inputs(vec![path])?, &display.listeners(), &|_| {})?;
+    drop(display);
     for note in bundle.settle(args.accept.accept(), false)? {
         output.note(&note);
     }

@@ -87,7 +87,9 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     let pulled = runtime.block_on(pull(wanted, &folder, choice, &interrupt.token))?;
     complete(&pulled, all, &folder, output)?;
     let inputs = [Input::Path(folder.root().to_owned())];
-    let mut bundle = opener.open(&inputs, &output.listeners(), &|_| {})?;
+    let display = output.display();
+    let mut bundle = opener.open(&inputs, &display.listeners(), &|_| {})?;
+    drop(display);
     let accept = args.accept.accept();
     for note in bundle.settle(accept, false)? {
         output.note(&note);

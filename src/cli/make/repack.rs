@@ -37,7 +37,9 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     args.output.file()?;
     let inputs = bundle::inputs(args.path.clone())?;
     let opener = args.cost.opener()?.without_state();
-    let mut bundle = opener.open(&inputs, &output.listeners(), &|_| {})?;
+    let display = output.display();
+    let mut bundle = opener.open(&inputs, &display.listeners(), &|_| {})?;
+    drop(display);
     for note in bundle.settle(accept, args.allow_damaged)? {
         output.note(&note);
     }

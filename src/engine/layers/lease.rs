@@ -119,7 +119,7 @@ impl LayerLease {
         let was_read = self.layers.table.lock().was_read(&key, again);
         drop_elsewhere(was_read);
         if let Ok(blob) = &made {
-            self.layers.learn(key, blob.facts);
+            self.layers.learn(layer, blob.facts);
         }
         drop(ends);
         made

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use super::*;
 use crate::budget::{Budget, Shares};
 use crate::oci::Digest;
+use crate::report::Listeners;
 use crate::source::{ByteSpace, Certainty, Extent};
 
 const LAYER_BYTES: usize = 1_000_000;
@@ -26,8 +27,15 @@ impl Fixture {
         let folder = std::env::temp_dir();
         let spill = SpillSettings { budget: Arc::clone(&budget), room: None, folder };
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
-        let layers =
-            Layers::new(pool, 2, Method::Gzip, spill, CpuMeters::default(), Buffering::new(1 << 20, 1));
+        let layers = Layers::new(
+            pool,
+            2,
+            Method::Gzip,
+            spill,
+            CpuMeters::default(),
+            Buffering::new(1 << 20, 1),
+            Listeners::default(),
+        );
         Self { layers, budget }
     }
 

@@ -217,6 +217,7 @@ impl Actor {
         self.run.listeners.emit(&Event::ImageFailed {
             mirror: self.counts.mirror,
             image: image.planned.name.clone(),
+            class: failure.class,
             why: why.to_owned(),
             cause: cause.to_owned(),
         });
@@ -305,8 +306,9 @@ impl Actor {
         }
         sent.map_err(|failure| (Phase::Upload, failure))?;
         if presence.whole {
-            let blobs = ready.blobs.iter().map(|blob| blob.digest);
-            self.counts.skipped(self.knowledge.blobs.note(&repository, blobs));
+            let blobs = ready.blobs.iter().map(|blob| (blob.digest, blob.size));
+            let (count, bytes) = self.knowledge.blobs.note_sized(&repository, blobs);
+            self.counts.skipped(count, bytes);
             for blob in &ready.blobs {
                 self.link.registry.note_source(blob.digest, &repository, false);
             }

@@ -8,8 +8,8 @@ use super::activity::MirrorActivity;
 use super::limiter::ConcurrencyLimiter;
 use crate::clock::Instant;
 use crate::locks::Mutex;
-use crate::registry::{FlightPhase, Observer};
-use crate::report::event::Sample;
+use crate::registry::{FlightPhase, Observer, PausedBy};
+use crate::report::event::{BodyWait, Sample};
 use crate::report::{Event, Listeners, Outcome};
 
 /// The methods of the distribution specification.
@@ -62,14 +62,15 @@ impl Counts {
         self.bytes_found.fetch_add(bytes_found, Ordering::Relaxed);
     }
 
-    pub(super) fn skipped(&self, blobs: u64) {
+    /// The mirror has so many blobs in a repository, and `bytes` of them were not met on it before.
+    pub(super) fn skipped(&self, blobs: u64, bytes: u64) {
         self.blobs_skipped.fetch_add(blobs, Ordering::Relaxed);
-        self.measured(Sample::Skipped { blobs });
+        self.measured(Sample::Skipped { blobs, bytes });
     }
 
-    pub(super) fn mounted(&self) {
+    pub(super) fn mounted(&self, bytes: u64) {
         self.blobs_mounted.fetch_add(1, Ordering::Relaxed);
-        self.measured(Sample::Mounted);
+        self.measured(Sample::Mounted { bytes });
     }
 
     fn measured(&self, sample: Sample) {
@@ -122,11 +123,23 @@ impl Observer for Counts {
         self.measured(Sample::Sent { bytes });
     }
 
-    fn retry(&self, what: &str, why: &str, after: Duration) {
+    fn body_repositioned(&self, from: u64, to: u64) {
+        self.measured(Sample::Repositioned { from, to });
+    }
+
+    fn body_waited(&self, on: PausedBy, time: Duration) {
+        let on = match on {
+            PausedBy::Source => BodyWait::Bundle,
+            PausedBy::Bandwidth => BodyWait::Bandwidth,
+        };
+        self.measured(Sample::Waited { on, time });
+    }
+
+    fn retry(&self, what: &str, why: &str, cause: &str, after: Duration) {
         self.limiter.overloaded();
-        let (what, why) = (what.to_owned(), why.to_owned());
+        let (what, why, cause) = (what.to_owned(), why.to_owned(), cause.to_owned());
         *self.waits_for.lock() = Some(format!("{what}: {why}"));
-        self.listeners.emit(&Event::Retried { mirror: self.mirror, what, why, after });
+        self.listeners.emit(&Event::Retried { mirror: self.mirror, what, why, cause, after });
     }
 
     fn warning(&self, text: &str) {
@@ -145,7 +158,7 @@ mod tests {
         let counts = Counts::new(0, Listeners::default(), limiter);
         assert_eq!(counts.waits_for().unwrap(), "it has not answered");
         counts.request("GET", Some(503), Duration::ZERO);
-        counts.retry("GET /v2/", "503 service unavailable", Duration::ZERO);
+        counts.retry("GET /v2/", "503 service unavailable", "503", Duration::ZERO);
         assert_eq!(counts.waits_for().unwrap(), "GET /v2/: 503 service unavailable");
         counts.request("GET", Some(200), Duration::ZERO);
         assert_eq!(counts.waits_for(), None);

@@ -15,11 +15,18 @@ use super::SMALL_BYTES;
 use super::counts::Counts;
 use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::MirrorLink;
+use crate::clock::Instant;
 use crate::engine::line::WorkerLine;
 use crate::engine::prepared::ReadyBlob;
 use crate::oci::{Digest, Repository};
 use crate::registry::{BlobSource, Mount, Sampled};
+use crate::report::event::UploadTimes;
 use crate::report::{Class, Event, Failure, Listeners};
+
+/// The bytes of a blob that was not met on this mirror yet; 0 of one that was.
+fn new_bytes(location: &LocationGuard, blob: &ReadyBlob) -> u64 {
+    if location.is_empty() { blob.size } else { 0 }
+}
 
 /// Sends blobs to one mirror.
 #[derive(Debug)]
@@ -80,8 +87,9 @@ impl Transfer {
             let from = elsewhere.as_ref().map(|source| &source.repository);
             match BlobStep::next(repository, &location, from, trust, declined, held) {
                 BlobStep::Known => {
+                    let bytes = new_bytes(&location, blob);
                     if note(&mut location, repository) {
-                        self.counts.skipped(1);
+                        self.counts.skipped(1, bytes);
                         registry.note_source(blob.digest, repository, false);
                     }
                     return Ok(());
@@ -97,7 +105,7 @@ impl Transfer {
                             if self.knowledge.is_proven(&from, blob.digest) {
                                 self.knowledge.prove(repository, blob.digest);
                             }
-                            self.counts.mounted();
+                            self.counts.mounted(0);
                             return Ok(());
                         }
                         Mount::Session(opened) => {
@@ -109,11 +117,12 @@ impl Transfer {
                 // Its place is kept meanwhile: what else of this mirror wants the blob has it from here then.
                 BlobStep::Borrow(from) => match self.mount(repository, blob, &from).await? {
                     Mount::Done => {
+                        let bytes = new_bytes(&location, blob);
                         note(&mut location, repository);
                         if elsewhere.is_some_and(|source| source.is_proven) {
                             self.knowledge.prove(repository, blob.digest);
                         }
-                        self.counts.mounted();
+                        self.counts.mounted(bytes);
                         return Ok(());
                     }
                     Mount::Session(opened) => {
@@ -195,17 +204,33 @@ impl Transfer {
         blob: &ReadyBlob,
         session: &mut Option<OpenSession<'a>>,
     ) -> Result<(), Failure> {
-        let mirror = self.counts.mirror;
-        self.listeners.emit(&Event::Wanted { mirror, bytes: blob.size });
+        let (mirror, bytes) = (self.counts.mirror, blob.size);
+        self.listeners.emit(&Event::Wanted { mirror, bytes });
+        let uploaded = Box::pin(self.upload_wanted(repository, blob, session)).await;
+        self.listeners.emit(&match &uploaded {
+            Ok(took) => Event::Acknowledged { mirror, digest: blob.digest, bytes, took: *took },
+            Err(_) => Event::NotSent { mirror, bytes },
+        });
+        uploaded.map(|_| ())
+    }
+
+    async fn upload_wanted<'a>(
+        &'a self,
+        repository: &Repository,
+        blob: &ReadyBlob,
+        session: &mut Option<OpenSession<'a>>,
+    ) -> Result<UploadTimes, Failure> {
+        let wanted = Instant::now();
         blob.body.prepare().await.map_err(|error| Failure::from(&error))?;
+        let prepared = wanted.elapsed();
         let (session, permit) = session.take().map_or((None, None), |open| (Some(open.session), open.permit));
         let pushing = self.link.registry.push_blob(repository, &blob.digest, &blob.body, session);
-        let pushed = if blob.size <= SMALL_BYTES {
+        let (queued, pushed) = if blob.size <= SMALL_BYTES {
             let first = self.link.unless_lost(self.small_line.worker(blob.offset)).await?;
             let _memory = self.link.small(blob.size).await?;
             let _permit = self.link.question().await?;
             drop(first);
-            pushing.await
+            (wanted.elapsed(), pushing.await)
         } else {
             let _permit = if let Some(permit) = permit {
                 permit
@@ -213,13 +238,16 @@ impl Transfer {
                 let _first = self.link.unless_lost(self.body_line.worker(blob.offset)).await?;
                 self.link.body().await?
             };
-            pushing.await
+            (wanted.elapsed(), pushing.await)
         };
         let pushed = pushed.map_err(|error| self.link.judge(&error))?;
         self.counts.resumed(pushed.resumed, pushed.bytes_found);
         self.counts.sent();
-        self.listeners.emit(&Event::Acknowledged { mirror, digest: blob.digest, bytes: blob.size });
-        Ok(())
+        Ok(UploadTimes {
+            prepared,
+            queued: queued.saturating_sub(prepared),
+            sent: wanted.elapsed().saturating_sub(queued),
+        })
     }
 
     /// A registry may take an upload of a blob that it has already and keep its own, damaged copy.

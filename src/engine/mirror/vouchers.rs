@@ -80,7 +80,10 @@ impl Vouchers {
                 knowledge.vouch(repository, *digest);
                 self.transfer.link.registry.note_source(*digest, repository, false);
             }
-            self.transfer.counts.skipped(knowledge.blobs.note(repository, shared.into_iter()));
+            let sized = blobs.iter().filter(|blob| shared.contains(&blob.digest));
+            let sized = sized.map(|blob| (blob.digest, blob.size));
+            let (count, bytes) = knowledge.blobs.note_sized(repository, sized);
+            self.transfer.counts.skipped(count, bytes);
         }
     }
 

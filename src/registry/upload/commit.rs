@@ -88,7 +88,7 @@ impl Registry {
                 return Err(error);
             }
             let delay = attempts.delay().min(MAX_COMMIT_DELAY).min(left);
-            attempts.wait(self.host(), delay, &why).await;
+            attempts.wait(self.host(), delay, &why, "no answer after the last byte").await;
         }
         Ok(())
     }

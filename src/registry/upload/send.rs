@@ -56,6 +56,7 @@ impl Registry {
         loop {
             let request = next(session);
             session.sends_up_to(request.range().end);
+            upload.taken.goes_on_at(request.range().start, self.observer());
             let (began, before) = (Instant::now(), upload.taken.bytes());
             let sent = self.send_kept(upload, session, &request).await;
             let lasted = began.elapsed();

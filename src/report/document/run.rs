@@ -45,6 +45,9 @@ pub(crate) struct Document {
     /// What `sync` says besides.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncRun>,
+    /// From the first look at the bundles until all was known that is in them; none where that never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_seconds: Option<f64>,
     /// From the first look at the bundle to the last answer.
     pub elapsed_seconds: f64,
     /// Largest resident memory, pages of mapped files left out.
@@ -160,6 +163,7 @@ impl Document {
             utilisation: None,
             stage: None,
             sync: None,
+            read_seconds: None,
             elapsed_seconds: 0.0,
             peak_rss_bytes: 0,
             error: None,

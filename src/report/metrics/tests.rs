@@ -66,15 +66,15 @@ fn heard() -> Metrics {
     };
     let measured = |mirror, sample| Event::Measured { mirror, sample };
     for event in [
-        Event::Started { mirrors: vec!["one".to_owned(), "two".to_owned()] },
+        Event::Started { mirrors: vec!["one".to_owned(), "two".to_owned()], limits: vec![None, None] },
         measured(0, answered(Some(404), 0.02)),
         measured(0, answered(Some(503), 3.0)),
         measured(1, answered(None, 10.0)),
         measured(0, Sample::Sent { bytes: 70 }),
         measured(0, Sample::Sent { bytes: 7 }),
-        measured(0, Sample::Skipped { blobs: 4 }),
-        measured(1, Sample::Mounted),
-        Event::Planned { images: vec![5, 3] },
+        measured(0, Sample::Skipped { blobs: 4, bytes: 9 }),
+        measured(1, Sample::Mounted { bytes: 0 }),
+        Event::Planned { images: vec![5, 3], bytes: vec![0, 0] },
         Event::Tagged { mirror: 0, tags: 6 },
     ] {
         metrics.hear(&event);

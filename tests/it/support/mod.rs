@@ -3,6 +3,7 @@
 pub(crate) mod answers;
 #[cfg(feature = "kube")]
 pub(crate) mod api_server;
+pub(crate) mod browser;
 pub(crate) mod build;
 pub(crate) mod containerd;
 pub(crate) mod http;
@@ -10,6 +11,7 @@ pub(crate) mod link;
 mod push;
 pub(crate) mod registry;
 pub(crate) mod scripted;
+pub(crate) mod terminal;
 
 pub(crate) use push::Push;
 

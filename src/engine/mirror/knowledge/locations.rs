@@ -21,13 +21,34 @@ impl Locations {
         Arc::clone(self.0.lock().entry(*digest).or_default())
     }
 
-    /// Notes what an image that is complete in this repository has, and returns how much was not known to be there. A
-    /// location whose lock is held is skipped: its holder finds out by itself.
-    pub(crate) fn note(&self, repository: &Repository, digests: impl Iterator<Item = Digest>) -> u64 {
-        let learned = digests.filter(|digest| {
-            self.location(digest).try_lock().is_ok_and(|mut repositories| note(&mut repositories, repository))
-        });
-        learned.count() as u64
+    /// Notes what an image that is complete in this repository has. A location whose lock is held is skipped: its holder finds
+    /// out by itself.
+    pub(crate) fn note(&self, repository: &Repository, digests: impl Iterator<Item = Digest>) {
+        for digest in digests {
+            if let Ok(mut repositories) = self.location(&digest).try_lock() {
+                note(&mut repositories, repository);
+            }
+        }
+    }
+
+    /// The same for blobs and their sizes. Comes back with how many were not known to be there, and with the bytes of those
+    /// that were not known to be anywhere on the mirror.
+    pub(crate) fn note_sized(
+        &self,
+        repository: &Repository,
+        blobs: impl Iterator<Item = (Digest, u64)>,
+    ) -> (u64, u64) {
+        let (mut count, mut bytes) = (0, 0);
+        for (digest, size) in blobs {
+            let location = self.location(&digest);
+            let Ok(mut repositories) = location.try_lock() else { continue };
+            let is_first = repositories.is_empty();
+            if note(&mut repositories, repository) {
+                count += 1;
+                bytes += if is_first { size } else { 0 };
+            }
+        }
+        (count, bytes)
     }
 
     /// Forgets what the mirror turned out not to have, so that it is sent.
