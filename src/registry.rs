@@ -105,8 +105,6 @@ pub trait Observer: Send + Sync {
     fn body_sent(&self, _bytes: u64) {}
     /// A blob of which bytes up to `from` were handed to the network goes on at `to`.
     fn body_repositioned(&self, _from: u64, _to: u64) {}
-    /// A body waited for something else than the network.
-    fn body_waited(&self, _on: PausedBy, _time: Duration) {}
     /// Something is tried again; `cause` is `why` in few words, which other requests that fail alike share.
     fn retry(&self, _what: &str, _why: &str, _cause: &str, _after: Duration) {}
     /// Something a person should know; each text once per registry.
@@ -115,15 +113,6 @@ pub trait Observer: Send + Sync {
 
 /// Hears nothing.
 impl Observer for () {}
-
-/// What keeps a body from the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PausedBy {
-    /// There are no bytes yet.
-    Source,
-    /// A limit on bytes a second.
-    Bandwidth,
-}
 
 /// How long nothing may happen.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use crate::clock::Instant;
 use crate::registry::Observer;
 use crate::registry::cause::Cause;
 use crate::registry::error::RegistryError;
+use crate::registry::flight::PauseGuard;
 use crate::registry::host::HostState;
 use crate::registry::retry::{Delays, Replay, RetryDecision, RetryPolicy, classify};
 use crate::registry::server_errors::Manner;
@@ -108,6 +109,7 @@ impl<'a> Attempts<'a> {
             None => delay,
         };
         self.observer.retry(&self.what, why, cause, delay);
+        let _pause = PauseGuard::begin(self.observer);
         tokio::time::sleep(delay).await;
     }
 }

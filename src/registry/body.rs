@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 use crate::error::{BundleError, Fault};
 use crate::registry::bandwidth::Passage;
 use crate::registry::flight::Flight;
-use crate::registry::{FlightPhase, Observer, PausedBy};
+use crate::registry::{FlightPhase, Observer};
 
 /// The largest piece handed to the network at once: only what is taken in small pieces shows that something moves.
 const MAX_PIECE_BYTES: usize = 256 << 10;
@@ -157,8 +157,6 @@ pub(super) struct Metered {
     /// Nothing is given before this ends.
     hold: Option<Pin<Box<Sleep>>>,
     passage: Passage,
-    /// Since when the network would have taken more, and for what it waits.
-    paused: Option<(PausedBy, Instant)>,
     progress: Arc<BodyProgress>,
     taken: Arc<TransferredBytes>,
     observer: Arc<dyn Observer>,
@@ -189,7 +187,6 @@ impl Metered {
                 left,
                 hold,
                 passage,
-                paused: None,
                 progress: Arc::clone(&progress),
                 taken,
                 observer,
@@ -200,13 +197,9 @@ impl Metered {
     }
 
     /// Takes in whether the network has to wait for this.
-    fn pauses(&mut self, by: PausedBy, is_pending: bool) {
+    fn waits_for(&self, phase: FlightPhase, is_pending: bool) {
         self.progress.waits_for_source.store(is_pending, Ordering::Relaxed);
-        if is_pending {
-            self.paused.get_or_insert_with(|| (by, Instant::now()));
-        } else if let Some((by, since)) = self.paused.take() {
-            self.observer.body_waited(by, since.elapsed());
-        }
+        self.flight.turn_to(if is_pending { phase } else { FlightPhase::Network });
     }
 
     fn fail(&mut self, error: BundleError) -> Poll<Option<Result<Frame<Bytes>, BundleError>>> {
@@ -236,8 +229,7 @@ impl http_body::Body for Metered {
         while self.piece.is_empty() {
             let stream = self.stream.get_mut();
             let polled = stream.as_mut().poll_next(cx);
-            self.pauses(PausedBy::Source, polled.is_pending());
-            self.flight.turn_to(if polled.is_pending() { FlightPhase::Bytes } else { FlightPhase::Network });
+            self.waits_for(FlightPhase::Bytes, polled.is_pending());
             self.progress.touch();
             match ready!(polled) {
                 Some(Ok(bytes)) if bytes.len() as u64 > self.left => {
@@ -255,7 +247,7 @@ impl http_body::Body for Metered {
         }
         let size = self.passage.slice(self.piece.len().min(MAX_PIECE_BYTES));
         let passed = self.passage.poll(size, cx);
-        self.pauses(PausedBy::Bandwidth, passed.is_pending());
+        self.waits_for(FlightPhase::Limit, passed.is_pending());
         ready!(passed);
         let piece = self.piece.split_to(size);
         self.left -= size as u64;

@@ -15,6 +15,7 @@ use crate::registry::auth::{Auth, Proven, Scopes};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
 use crate::registry::error_response::ErrorResponse;
+use crate::registry::flight::PauseGuard;
 use crate::registry::host::{Greeting, HostState, OtherHosts};
 use crate::registry::retry::{Replay, RetryPolicy};
 use crate::registry::server_errors::Manner;
@@ -286,6 +287,7 @@ impl ApiClient {
             Some((pause, why)) => {
                 let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
                 self.observer.retry(&what, &why, "the registry fails whatever is asked", pause);
+                let _pause = PauseGuard::begin(self.observer.as_ref());
                 tokio::time::sleep(pause).await;
             }
             None if !was_overloaded => return Ok(None),

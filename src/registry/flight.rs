@@ -10,10 +10,14 @@ use crate::locks::Mutex;
 pub enum FlightPhase {
     /// Bytes of its body that are not there yet.
     Bytes,
+    /// The limit on bytes a second.
+    Limit,
     /// That the network takes bytes of its body.
     Network,
     /// The answer.
     Answer,
+    /// The next try: this one has failed.
+    NextTry,
 }
 
 /// A request on its way, from the moment it is sent until it is answered or given up.
@@ -47,6 +51,22 @@ impl Flight {
 impl FlightGuard {
     pub(super) fn flight(&self) -> Arc<Flight> {
         Arc::clone(&self.0)
+    }
+}
+
+/// A request that has failed waits for its next try, for as long as this lives.
+pub(super) struct PauseGuard<'o>(&'o dyn Observer);
+
+impl<'o> PauseGuard<'o> {
+    pub(super) fn begin(observer: &'o dyn Observer) -> Self {
+        observer.flight(None, Some(FlightPhase::NextTry));
+        Self(observer)
+    }
+}
+
+impl Drop for PauseGuard<'_> {
+    fn drop(&mut self) {
+        self.0.flight(Some(FlightPhase::NextTry), None);
     }
 }
 

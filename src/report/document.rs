@@ -27,7 +27,7 @@ pub(crate) use run::{Compressed, Decoded, DeferralCause, DeferredSite, Document,
 pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument};
 pub(crate) use state::StateDocument;
 pub(crate) use sync::{BundleEntry, ShardEntry, SyncRun};
-pub(crate) use utilisation::{StageSeconds, Utilisation};
+pub(crate) use utilisation::{Bottleneck, StageSeconds, Utilisation};
 
 /// The version of the schema. Within one version, fields are only added; the second has all that the first has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -235,15 +235,6 @@ pub(crate) struct UploadTimes {
     pub sent: Duration,
 }
 
-/// What a body waits for on its way, other than the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyWait {
-    /// Bytes of the bundle.
-    Bundle,
-    /// A limit on bytes a second.
-    Bandwidth,
-}
-
 /// What is counted of a mirror.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Sample {
@@ -268,13 +259,6 @@ pub(crate) enum Sample {
         from: u64,
         /// The byte where it goes on.
         to: u64,
-    },
-    /// A body waited for something else than the network.
-    Waited {
-        /// For what.
-        on: BodyWait,
-        /// How long.
-        time: Duration,
     },
     /// The mirror had blobs before.
     Skipped {

@@ -148,7 +148,7 @@ impl Metrics {
                 }
                 self.duration(method, after);
             }
-            Sample::Repositioned { .. } | Sample::Waited { .. } => {}
+            Sample::Repositioned { .. } => {}
         }
     }
 

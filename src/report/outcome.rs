@@ -72,7 +72,7 @@ pub(crate) struct Outcome {
     pub timeline: Option<Timeline>,
 }
 
-/// Who waited for whom while a mirror was fed. The first three together are its time, from its first request on.
+/// Who waited for whom while a mirror was fed. All but the last together are its time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "fields of the report say their unit")]
 pub(crate) struct Waits {
@@ -82,6 +82,12 @@ pub(crate) struct Waits {
     pub bytes_waited_seconds: f64,
     /// Seconds in which answers were waited for, and nothing else.
     pub answers_waited_seconds: f64,
+    /// Seconds in which bytes of blobs were ready, and the limit on bytes a second held all of them back.
+    #[serde(default)]
+    pub limit_waited_seconds: f64,
+    /// Seconds in which requests that had failed waited for their next try, and nothing else was on its way.
+    #[serde(default)]
+    pub retries_waited_seconds: f64,
     /// How long the first answer took.
     pub round_trip_seconds: f64,
 }
@@ -93,6 +99,8 @@ impl Waits {
             mirror_waited_seconds: self.mirror_waited_seconds + earlier.mirror_waited_seconds,
             bytes_waited_seconds: self.bytes_waited_seconds + earlier.bytes_waited_seconds,
             answers_waited_seconds: self.answers_waited_seconds + earlier.answers_waited_seconds,
+            limit_waited_seconds: self.limit_waited_seconds + earlier.limit_waited_seconds,
+            retries_waited_seconds: self.retries_waited_seconds + earlier.retries_waited_seconds,
             round_trip_seconds: self.round_trip_seconds.max(earlier.round_trip_seconds),
         }
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::document::Document;
-use super::event::{BodyWait, Event, Listener, Sample};
-use super::timeline::{BytesPoint, MirrorStage, RetryCount, SlowBlob, StageSpan, TimeSpent, Timeline};
+use super::event::{Event, Listener, Sample};
+use super::timeline::{BytesPoint, MirrorStage, RetryCount, SlowBlob, StageSpan, Timeline};
 use crate::clock::Instant;
 use crate::locks::Mutex;
 
@@ -102,11 +102,8 @@ impl MirrorCourse {
         self.series.add(BytesPoint { at_seconds: now, sent, acknowledged });
     }
 
-    fn uploaded(&mut self, blob: SlowBlob, sent: Duration) {
-        let (time, slowest) = (&mut self.timeline.time, &mut self.timeline.slowest_blobs);
-        time.bundle_seconds += blob.bundle_seconds;
-        time.turn_seconds += blob.turn_seconds;
-        time.mirror_seconds += sent.as_secs_f64();
+    fn uploaded(&mut self, blob: SlowBlob) {
+        let slowest = &mut self.timeline.slowest_blobs;
         let at = slowest.partition_point(|slower| slower.seconds >= blob.seconds);
         slowest.insert(at, blob);
         slowest.truncate(MAX_SLOW);
@@ -150,7 +147,7 @@ impl MirrorCourse {
                     bundle_seconds: took.prepared.as_secs_f64(),
                     turn_seconds: took.queued.as_secs_f64(),
                 };
-                self.uploaded(blob, took.sent);
+                self.uploaded(blob);
             }
             Event::Retried { cause, after, .. } => self.retried(cause, *after),
             Event::Measured { sample: Sample::Sent { bytes }, .. } => {
@@ -159,15 +156,6 @@ impl MirrorCourse {
             }
             Event::Measured { sample: Sample::Repositioned { from, to }, .. } => {
                 self.timeline.bytes_repeated += from.saturating_sub(*to);
-            }
-            Event::Measured { sample: Sample::Waited { on, time }, .. } => {
-                let (spent, seconds) = (&mut self.timeline.time, time.as_secs_f64());
-                match on {
-                    BodyWait::Bundle => spent.bundle_seconds += seconds,
-                    BodyWait::Bandwidth => spent.limit_seconds += seconds,
-                }
-                // It is part of what sending took.
-                spent.mirror_seconds -= seconds;
             }
             _ => {}
         }
@@ -182,8 +170,6 @@ impl MirrorCourse {
             from_seconds,
             to_seconds: now,
         }));
-        // Waits of bodies that failed are not part of any upload that succeeded.
-        timeline.time = TimeSpent { mirror_seconds: timeline.time.mirror_seconds.max(0.0), ..timeline.time };
         timeline
     }
 }
@@ -270,7 +256,6 @@ mod tests {
             let (what, why) = (String::new(), String::new());
             hear(Event::Retried { mirror: 0, what, why, cause, after: SECOND });
         }
-        measured(Sample::Waited { on: BodyWait::Bandwidth, time: 5 * SECOND });
         measured(Sample::Repositioned { from: 500, to: 200 });
         hear(Event::Tagged { mirror: 0, tags: 1 });
         hear(Event::Finished { mirror: 0, complete: 1, failed: 0, failure: None, took: SECOND });
@@ -293,8 +278,5 @@ mod tests {
         assert_eq!(timeline.retries.len(), MAX_CAUSES);
         assert_eq!(timeline.retries.iter().map(|it| it.count).sum::<u64>(), 40);
         assert_eq!((timeline.limit_bytes_per_second, timeline.bytes_repeated), (Some(7), 300));
-        let time = timeline.time;
-        assert_eq!((time.bundle_seconds, time.turn_seconds, time.limit_seconds), (40.0, 80.0, 5.0));
-        assert_eq!(Some(time.mirror_seconds), Some(40.0 * 319.5 - 5.0));
     }
 }

@@ -18,8 +18,6 @@ pub(crate) struct Timeline {
     pub slowest_blobs: Vec<SlowBlob>,
     /// Requests that were tried again, by cause.
     pub retries: Vec<RetryCount>,
-    /// Where the time of uploads went.
-    pub time: TimeSpent,
     /// Bytes that were sent and had to be sent again.
     pub bytes_repeated: u64,
 }
@@ -87,18 +85,4 @@ pub(crate) struct RetryCount {
     pub count: u64,
     /// The pauses before they were tried again, together.
     pub seconds: f64,
-}
-
-/// Where the time of uploads went, of all of them together. Uploads go on side by side, so it may be more than the run took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::struct_field_names, reason = "fields of documents say their units")]
-pub(crate) struct TimeSpent {
-    /// Waiting for bytes of the bundle: decoding and compressing.
-    pub bundle_seconds: f64,
-    /// Waiting for a turn: limits on requests and memory.
-    pub turn_seconds: f64,
-    /// Waiting for the limit on bytes a second.
-    pub limit_seconds: f64,
-    /// The rest: the network and the mirror.
-    pub mirror_seconds: f64,
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::build::Bundle;
 use crate::support::registry::Registry;
-use crate::support::{bundle, folder, layercast, push, within};
+use crate::support::scripted::{Action, Answer, Rule, ScriptedRegistry};
+use crate::support::{Push, bundle, folder, layercast, push, within};
 
 const LAYOUT: [&str; 4] = ["--preset", "tiny", "--format", "oci-layout"];
 
@@ -44,12 +46,34 @@ fn a_push_says_how_well_it_used_the_machine() {
     assert_eq!(used["core_seconds"]["compress"], pushed.report["compress"]["cpu_seconds"]);
     let busy = seconds(&used["pool_busy_share"]);
     assert!(busy > 0.0 && busy <= 1.0, "{busy}");
-    assert!(["decode", "compress", "registry", "link"].contains(&used["bottleneck"].as_str().unwrap()));
+    assert!(
+        ["decode", "compress", "registry", "link", "limit"].contains(&used["bottleneck"].as_str().unwrap())
+    );
     let waits = &pushed.mirror(0)["waits"];
-    let parts = ["mirror_waited_seconds", "bytes_waited_seconds", "answers_waited_seconds"];
+    let parts = ["mirror", "bytes", "answers", "limit", "retries"].map(|who| format!("{who}_waited_seconds"));
     let whole: f64 = parts.iter().map(|part| seconds(&waits[part])).sum();
     assert!(whole > 0.0 && whole <= seconds(&pushed.mirror(0)["elapsed_seconds"]), "{waits}");
     assert!(seconds(&waits["round_trip_seconds"]) > 0.0);
+}
+
+/// What holds a push back on purpose is told from a slow link, and pauses after refusals from a bundle that gives nothing.
+#[test]
+fn limits_and_pauses_are_not_taken_for_the_link() {
+    let folder = folder();
+    let bundle =
+        Bundle::oci_layout().image("images.example/a:1", &["a"]).layer_bytes(1 << 20).write(folder.path());
+    for (flag, busy, held_by) in [("--bandwidth=1MB/s", 0, "limit"), ("--patience=60s", 1, "retries")] {
+        let registry = ScriptedRegistry::strict();
+        let busy_answer = Answer::error(429, "TOOMANYREQUESTS", "later").header("Retry-After", "1");
+        registry.on(Rule::on("POST", "/blobs/uploads/", Action::Answer(busy_answer)).times(busy));
+        let pushed = Push::to(&registry).source(&bundle).flag(flag).run().complete();
+        let waits = pushed.mirror(0)["waits"].as_object().unwrap();
+        let of = |who: &str| waits[&format!("{who}_waited_seconds")].as_f64().unwrap();
+        let others: f64 = waits.values().map(|value| value.as_f64().unwrap()).sum::<f64>() - of(held_by);
+        assert!(of(held_by) > others, "{held_by}: {waits:?}");
+        let bottleneck = if held_by == "limit" { "limit" } else { "registry" };
+        assert_eq!(pushed.report["utilisation"]["bottleneck"], bottleneck, "{waits:?}");
+    }
 }
 
 /// Nobody serves a folder and throws away at once.

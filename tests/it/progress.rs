@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -51,15 +51,25 @@ fn shown_mib(line: &str) -> Option<f64> {
     line.split_whitespace().find_map(|word| word.split_once('/')?.0.parse().ok())
 }
 
+/// The whole seconds of `ETA 85 s`.
+fn shown_eta(line: &str) -> Option<f64> {
+    line.split_once("ETA ")?.1.strip_suffix(" s")?.parse().ok()
+}
+
+/// The share of `28 %`, of 100.
+fn shown_percent(line: &str) -> Option<f64> {
+    line.strip_prefix("all  ")?.split_once(" %")?.0.trim().parse().ok()
+}
+
 #[test]
-fn on_a_slow_link_the_bytes_are_those_on_the_wire_and_all_is_done_with_the_last_answer() {
+fn on_a_slow_link_bytes_and_time_are_those_of_the_wire_and_all_is_done_with_the_last_answer() {
     let (folder, root) = (folder(), folder());
-    let bundle = large_layer(folder.path(), 24 * MIB);
+    let bundle = large_layer(folder.path(), 57 * MIB);
     let registry = Registry::embedded(root.path());
     let link = PoorLink::new(registry.port, 6_000_000, &[]);
     let push = Push::to(&*link.url()).source(&bundle);
     let mut terminal = Terminal::run(push.command(), 24, 80);
-    let (mut moved, mut has_eta) = (0, false);
+    let (mut moved, mut told) = (0, Vec::new());
     while let Some(lines) = terminal.next() {
         assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
         let carried = link.carried() as f64 / MIB as f64;
@@ -70,12 +80,19 @@ fn on_a_slow_link_the_bytes_are_those_on_the_wire_and_all_is_done_with_the_last_
             assert!(carried - shown <= 0.1 * carried + 4.0, "{shown} MiB shown, {carried} MiB on the wire");
             moved += 1;
         }
-        has_eta |= line.contains("ETA ");
+        let is_half_way = shown_percent(line).is_some_and(|percent| (50.0..99.0).contains(&percent));
+        told.extend(shown_eta(line).filter(|_| is_half_way).map(|eta| (Instant::now(), eta)));
         let is_full = line.contains("100 %");
         assert!(!is_full || lines.iter().any(|line| line.contains('✓')), "{lines:?}");
     }
+    let ended = Instant::now();
     assert!(terminal.child.wait().unwrap().success());
-    assert!(moved > 5 && has_eta, "{moved} frames with bytes");
+    assert!(moved > 5 && told.len() > 5, "{moved} frames with bytes, {} with a time", told.len());
+    for (at, eta) in told {
+        let took = ended.duration_since(at).as_secs_f64();
+        // It is told in whole seconds, and the frame may be drawn once more only after a fifth of one.
+        assert!((eta - took).abs() <= 0.25 * took + 1.2, "ETA {eta} s, and it took {took} s");
+    }
     assert!(overall(&terminal.lines()).is_none(), "nothing of it is left: {:?}", terminal.lines());
 }
 

@@ -16,11 +16,17 @@ struct ActivityState {
     since: Instant,
     /// Requests whose bodies wait for the network.
     sending: usize,
+    /// Requests whose bodies wait for the limit on bytes a second.
+    limited: usize,
     /// Requests that wait for their answers.
     asking: usize,
+    /// Requests that have failed and wait for their next try.
+    retrying: usize,
     nothing_under_way: Duration,
     bytes_waited: Duration,
+    limit_waited: Duration,
     answers_waited: Duration,
+    retries_waited: Duration,
     round_trip: Duration,
 }
 
@@ -30,10 +36,14 @@ impl MirrorActivity {
         Self(Mutex::new(ActivityState {
             since: now,
             sending: 0,
+            limited: 0,
             asking: 0,
+            retrying: 0,
             nothing_under_way: zero,
             bytes_waited: zero,
+            limit_waited: zero,
             answers_waited: zero,
+            retries_waited: zero,
             round_trip: zero,
         }))
     }
@@ -63,6 +73,8 @@ impl MirrorActivity {
             mirror_waited_seconds: state.nothing_under_way.as_secs_f64(),
             bytes_waited_seconds: state.bytes_waited.as_secs_f64(),
             answers_waited_seconds: state.answers_waited.as_secs_f64(),
+            limit_waited_seconds: state.limit_waited.as_secs_f64(),
+            retries_waited_seconds: state.retries_waited.as_secs_f64(),
             round_trip_seconds: state.round_trip.as_secs_f64(),
         }
     }
@@ -73,8 +85,10 @@ impl ActivityState {
     const fn count(&mut self, phase: FlightPhase) -> Option<&mut usize> {
         match phase {
             FlightPhase::Bytes => None,
+            FlightPhase::Limit => Some(&mut self.limited),
             FlightPhase::Network => Some(&mut self.sending),
             FlightPhase::Answer => Some(&mut self.asking),
+            FlightPhase::NextTry => Some(&mut self.retrying),
         }
     }
 
@@ -82,10 +96,12 @@ impl ActivityState {
     fn pass(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.since);
         self.since = self.since.max(now);
-        *match (self.sending, self.asking) {
-            (1.., _) => &mut self.bytes_waited,
-            (0, 1..) => &mut self.answers_waited,
-            (0, 0) => &mut self.nothing_under_way,
+        *match (self.sending, self.limited, self.asking, self.retrying) {
+            (1.., ..) => &mut self.bytes_waited,
+            (0, 1.., ..) => &mut self.limit_waited,
+            (0, 0, 1.., _) => &mut self.answers_waited,
+            (0, 0, 0, 1..) => &mut self.retries_waited,
+            (0, 0, 0, 0) => &mut self.nothing_under_way,
         } += passed;
     }
 }
@@ -100,6 +116,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let activity = MirrorActivity::new(start);
         let (bytes, network, answer) = (FlightPhase::Bytes, FlightPhase::Network, FlightPhase::Answer);
+        let (limit, next_try) = (FlightPhase::Limit, FlightPhase::NextTry);
         activity.connected(Duration::from_millis(80));
         for (second, left, entered) in [
             (1, None, Some(answer)),
@@ -110,13 +127,19 @@ mod tests {
             (12, Some(bytes), Some(network)),
             (13, Some(network), Some(answer)),
             (14, Some(answer), None),
+            (15, None, Some(next_try)),
+            (17, None, Some(answer)),
+            (18, Some(answer), Some(limit)),
+            (19, None, Some(answer)),
         ] {
             activity.flight(left, entered, at(second));
         }
         let expected = Waits {
-            mirror_waited_seconds: 1.0 + 4.0 + 6.0,
+            mirror_waited_seconds: 1.0 + 4.0 + 1.0,
             bytes_waited_seconds: 4.0 + 1.0,
-            answers_waited_seconds: 2.0 + 1.0 + 1.0,
+            answers_waited_seconds: 2.0 + 1.0 + 1.0 + 1.0,
+            limit_waited_seconds: 1.0 + 1.0,
+            retries_waited_seconds: 2.0,
             round_trip_seconds: 0.08,
         };
         assert_eq!(activity.waits(at(20)), expected);

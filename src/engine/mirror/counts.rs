@@ -8,8 +8,8 @@ use super::activity::MirrorActivity;
 use super::limiter::ConcurrencyLimiter;
 use crate::clock::Instant;
 use crate::locks::Mutex;
-use crate::registry::{FlightPhase, Observer, PausedBy};
-use crate::report::event::{BodyWait, Sample};
+use crate::registry::{FlightPhase, Observer};
+use crate::report::event::Sample;
 use crate::report::{Event, Listeners, Outcome};
 
 /// The methods of the distribution specification.
@@ -125,14 +125,6 @@ impl Observer for Counts {
 
     fn body_repositioned(&self, from: u64, to: u64) {
         self.measured(Sample::Repositioned { from, to });
-    }
-
-    fn body_waited(&self, on: PausedBy, time: Duration) {
-        let on = match on {
-            PausedBy::Source => BodyWait::Bundle,
-            PausedBy::Bandwidth => BodyWait::Bandwidth,
-        };
-        self.measured(Sample::Waited { on, time });
     }
 
     fn retry(&self, what: &str, why: &str, cause: &str, after: Duration) {

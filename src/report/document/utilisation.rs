@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::outcome::{Outcome, Waits};
+use crate::report::outcome::Outcome;
 
 /// Answers that take longer come over a long way: the link is what a mirror waits for.
 const FAR_SECONDS: f64 = 0.020;
@@ -47,6 +47,8 @@ pub(crate) enum Bottleneck {
     Registry,
     /// The way to the registry.
     Link,
+    /// The limit on bytes a second.
+    Limit,
 }
 
 impl Utilisation {
@@ -64,13 +66,18 @@ impl Utilisation {
 fn bottleneck(core_seconds: StageSeconds, mirrors: &[Outcome]) -> Option<Bottleneck> {
     let talked_to = mirrors.iter().filter(|mirror| mirror.requests > 0);
     let last = talked_to.max_by(|a, b| a.elapsed_seconds.total_cmp(&b.elapsed_seconds))?;
-    let Waits { mirror_waited_seconds, bytes_waited_seconds, answers_waited_seconds, round_trip_seconds } =
-        last.waits;
-    Some(if mirror_waited_seconds > bytes_waited_seconds + answers_waited_seconds {
+    let waits = last.waits;
+    let (bytes, answers) = (waits.bytes_waited_seconds, waits.answers_waited_seconds);
+    let (limit, retries) = (waits.limit_waited_seconds, waits.retries_waited_seconds);
+    let is_far = waits.round_trip_seconds >= FAR_SECONDS;
+    let is_near = waits.round_trip_seconds < NEAR_SECONDS;
+    Some(if waits.mirror_waited_seconds > bytes + answers + limit + retries {
         if core_seconds.compress > core_seconds.decode { Bottleneck::Compress } else { Bottleneck::Decode }
-    } else if round_trip_seconds >= FAR_SECONDS
-        || (bytes_waited_seconds > answers_waited_seconds && round_trip_seconds >= NEAR_SECONDS)
-    {
+    } else if limit > bytes + answers + retries {
+        Bottleneck::Limit
+    } else if retries > bytes + answers {
+        Bottleneck::Registry
+    } else if is_far || (bytes > answers && !is_near) {
         Bottleneck::Link
     } else {
         Bottleneck::Registry
@@ -80,12 +87,19 @@ fn bottleneck(core_seconds: StageSeconds, mirrors: &[Outcome]) -> Option<Bottlen
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::outcome::Waits;
 
-    fn mirror(elapsed_seconds: f64, waited: [f64; 4]) -> Outcome {
-        let [mirror_waited_seconds, bytes_waited_seconds, answers_waited_seconds, round_trip_seconds] =
-            waited;
-        let waits =
-            Waits { mirror_waited_seconds, bytes_waited_seconds, answers_waited_seconds, round_trip_seconds };
+    /// Waited for the bundle, the network, answers, the limit and next tries.
+    fn mirror(elapsed_seconds: f64, waited: [f64; 5], round_trip_seconds: f64) -> Outcome {
+        let [mirror_waited_seconds, bytes_waited_seconds, answers_waited_seconds, limit, retries] = waited;
+        let waits = Waits {
+            mirror_waited_seconds,
+            bytes_waited_seconds,
+            answers_waited_seconds,
+            limit_waited_seconds: limit,
+            retries_waited_seconds: retries,
+            round_trip_seconds,
+        };
         Outcome { requests: 1, elapsed_seconds, waits, ..Outcome::new("m".into()) }
     }
 
@@ -93,20 +107,22 @@ mod tests {
     fn a_run_hangs_on_what_its_last_mirror_waited_for() {
         let busy = |decode, compress| StageSeconds { decode, compress, ..StageSeconds::default() };
         let (decodes, compresses) = (busy(2.0, 1.0), busy(1.0, 2.0));
-        for (work, waited, expected) in [
-            (decodes, [3.0, 1.0, 1.0, 0.0], Bottleneck::Decode),
-            (compresses, [3.0, 1.0, 1.0, 0.0], Bottleneck::Compress),
-            (compresses, [1.0, 3.0, 1.0, 0.0002], Bottleneck::Registry),
-            (decodes, [1.0, 3.0, 1.0, 0.005], Bottleneck::Link),
-            (decodes, [1.0, 1.0, 3.0, 0.005], Bottleneck::Registry),
-            (decodes, [1.0, 1.0, 3.0, 0.08], Bottleneck::Link),
+        for (work, waited, round_trip, expected) in [
+            (decodes, [3.0, 1.0, 1.0, 0.0, 0.0], 0.0, Bottleneck::Decode),
+            (compresses, [3.0, 1.0, 1.0, 0.0, 0.0], 0.0, Bottleneck::Compress),
+            (compresses, [1.0, 3.0, 1.0, 0.0, 0.0], 0.0002, Bottleneck::Registry),
+            (decodes, [1.0, 3.0, 1.0, 0.0, 0.0], 0.005, Bottleneck::Link),
+            (decodes, [1.0, 1.0, 3.0, 0.0, 0.0], 0.005, Bottleneck::Registry),
+            (decodes, [1.0, 1.0, 3.0, 0.0, 0.0], 0.08, Bottleneck::Link),
+            (decodes, [1.0, 0.2, 0.3, 3.0, 0.0], 0.08, Bottleneck::Limit),
+            (decodes, [1.0, 0.2, 0.3, 0.0, 3.0], 0.08, Bottleneck::Registry),
         ] {
-            let mirrors = [mirror(1.0, [9.0, 0.0, 0.0, 0.0]), mirror(5.0, waited)];
+            let mirrors = [mirror(1.0, [9.0, 0.0, 0.0, 0.0, 0.0], 0.0), mirror(5.0, waited, round_trip)];
             let found = Utilisation::of(2, work, 5.0, &mirrors);
             assert_eq!(found.bottleneck, Some(expected), "{waited:?}");
             assert!((found.pool_busy_share - 0.3).abs() < 1e-9);
         }
-        let silent = Outcome { requests: 0, ..mirror(9.0, [9.0, 0.0, 0.0, 0.0]) };
+        let silent = Outcome { requests: 0, ..mirror(9.0, [9.0, 0.0, 0.0, 0.0, 0.0], 0.0) };
         assert_eq!(Utilisation::of(2, decodes, 0.0, &[silent]).bottleneck, None);
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::words::seconds;
-use crate::report::timeline::{BytesPoint, MirrorStage, StageSpan, TimeSpent, Timeline};
+use crate::report::outcome::Waits;
+use crate::report::timeline::{BytesPoint, MirrorStage, StageSpan, Timeline};
 use crate::units::ByteCount;
 
 /// The width and the height of a plot, in its own units.
@@ -137,16 +138,17 @@ impl BarPlot {
         })
     }
 
-    /// Where the time of uploads went.
-    pub(super) fn of_time(time: &TimeSpent) -> Option<Self> {
+    /// Where the time of a mirror went.
+    pub(super) fn of_waits(waits: &Waits) -> Option<Self> {
         let share = |label, amount: f64, fill| Share { label, value: seconds(amount), amount, fill };
         Self::of_shares(
-            "Where the time of all uploads together went",
+            "Where the time went",
             vec![
-                share("network and mirror", time.mirror_seconds, "f1"),
-                share("limit on bytes a second", time.limit_seconds, "f2"),
-                share("waiting for a turn", time.turn_seconds, "f3"),
-                share("waiting for the bundle", time.bundle_seconds, "f4"),
+                share("bytes on their way", waits.bytes_waited_seconds, "f1"),
+                share("waiting for answers", waits.answers_waited_seconds, "f2"),
+                share("held by the limit on bytes a second", waits.limit_waited_seconds, "f4"),
+                share("before another try", waits.retries_waited_seconds, "f5"),
+                share("waiting for the bundle", waits.mirror_waited_seconds, "f3"),
             ],
         )
     }

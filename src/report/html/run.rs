@@ -8,7 +8,7 @@ use super::site::SiteView;
 use super::words::{FactView, StateView, fact, left_out, moment, seconds};
 use crate::archive::{LeftOut, LeftOutClass};
 use crate::exit::Exit;
-use crate::report::document::RunEntry;
+use crate::report::document::{Bottleneck, RunEntry};
 use crate::report::{Document, Outcome};
 use crate::units::{ByteCount, count};
 
@@ -176,6 +176,8 @@ fn facts(document: &Document) -> Vec<FactView> {
     if document.compress.cpu_seconds > 0.0 {
         facts.push(fact("CPU for compressing", seconds(document.compress.cpu_seconds)));
     }
+    let bottleneck = document.utilisation.as_ref().and_then(|it| it.bottleneck);
+    facts.extend(bottleneck.map(|bottleneck| fact("Waited most for", waited_for(bottleneck))));
     if document.peak_rss_bytes > 0 {
         facts.push(fact("Memory at most", ByteCount(document.peak_rss_bytes)));
     }
@@ -184,4 +186,15 @@ fn facts(document: &Document) -> Vec<FactView> {
     }
     facts.push(fact("Exit code", document.exit_code));
     facts
+}
+
+/// What a run hung on, as the end of a sentence.
+const fn waited_for(bottleneck: Bottleneck) -> &'static str {
+    match bottleneck {
+        Bottleneck::Decode => "decoding",
+        Bottleneck::Compress => "compressing",
+        Bottleneck::Registry => "the registry",
+        Bottleneck::Link => "the link",
+        Bottleneck::Limit => "the limit on bytes a second",
+    }
 }

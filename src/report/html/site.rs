@@ -88,7 +88,7 @@ impl SiteView {
         let bars = [
             timeline.and_then(|timeline| BarPlot::of_stages(&timeline.stages, run_seconds)),
             blobs(outcome),
-            timeline.and_then(|timeline| BarPlot::of_time(&timeline.time)),
+            BarPlot::of_waits(&outcome.waits),
         ];
         let replaced = outcome.tags_replaced.iter().take(MAX_REPLACED).map(|tag| {
             let from = tag.from.map_or_else(|| "an image that is not told".to_owned(), |it| it.to_string());

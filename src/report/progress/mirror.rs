@@ -138,7 +138,7 @@ impl MirrorModel {
             Sample::Answered { status: Some(..400), .. } => {
                 self.pause.take_if(|pause| pause.until <= now);
             }
-            Sample::Answered { .. } | Sample::Waited { .. } => {}
+            Sample::Answered { .. } => {}
         }
     }
 
