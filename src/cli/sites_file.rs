@@ -13,6 +13,7 @@ use crate::config::{BundleFiles, Config, NoBundle, SETTLED_AFTER_SECONDS, Shard,
 use crate::document::nearest;
 use crate::error::{printable, system_words};
 use crate::oci::Digest;
+use crate::report::outcome::SiteFacts;
 use crate::report::{Class, Failure};
 use crate::small_file;
 
@@ -264,6 +265,16 @@ pub(super) fn inputs(config: &Config, output: &Output) -> Result<Vec<Input>, Fai
 /// What the file says is no failure.
 pub(super) fn accept(config: &Config) -> Accept {
     config.accept.iter().copied().collect()
+}
+
+/// Where a site stands in the run.
+pub(super) fn facts(config: &Config, site: &Site) -> SiteFacts {
+    SiteFacts {
+        registry: site.target.to_string(),
+        groups: site.groups.clone(),
+        wave: u32::try_from(config.wave(site) + 1).unwrap_or(u32::MAX),
+        window: site.window.as_ref().map(ToString::to_string),
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::metrics::MetricsArgs;
 use super::notify::Notifier;
 use super::output::Output;
 use super::site_settings::SiteMirrors;
-use super::sites_file::{SelectedSites, SitesArgs, accept, files_of};
+use super::sites_file::{SelectedSites, SitesArgs, accept, facts, files_of};
 use super::stage::StageArgs;
 use super::{Done, file_words, lock, plan, report_file};
 use crate::bundle::{Input, Opener};
@@ -27,7 +27,7 @@ use crate::hook::gate::EarlierVerdicts;
 use crate::program;
 use crate::registry::Access;
 use crate::report::document::{BundleEntry, DeferralCause, DeferredSite, SchemaVersion, ShardEntry, SyncRun};
-use crate::report::outcome::{OutcomeState, SiteFacts, exit_of_sites};
+use crate::report::outcome::{OutcomeState, exit_of_sites};
 use crate::report::{Class, Document, Failure, Outcome};
 use crate::stage::Stage;
 use crate::state::{LockError, Retention, RunLock, State};
@@ -108,16 +108,6 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
         outcome.site = site.map(|site| facts(config, site));
     }
     begun.end(document, done, accept(config), output)
-}
-
-/// Where a site stands in the run.
-fn facts(config: &Config, site: &Site) -> SiteFacts {
-    SiteFacts {
-        registry: site.target.to_string(),
-        groups: site.groups.clone(),
-        wave: u32::try_from(config.wave(site) + 1).unwrap_or(u32::MAX),
-        window: site.window.as_ref().map(ToString::to_string),
-    }
 }
 
 /// The file of one shard: each writes its own.

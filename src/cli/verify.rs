@@ -1,5 +1,6 @@
 //! `verify`: is every image of a bundle complete on its mirrors?
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::clock::Instant;
 use crate::engine::MirrorSettings;
 use crate::engine::verify::{self, VerifyResult};
 use crate::registry::Access;
+use crate::report::outcome::SiteFacts;
 use crate::report::{Document, Failure, Outcome, RunRecorder, outcome};
 
 /// Check that every image of a bundle is complete on its mirrors
@@ -65,7 +67,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Some(chosen) => of_sites(args, &chosen, output)?,
         None => of_flags(args, output)?,
     };
-    let VerifyRequest { runtime, inputs, opener, mirrors, not_begun, accept, of_file } = asked;
+    let VerifyRequest { runtime, inputs, opener, mirrors, not_begun, mut sites, accept, of_file } = asked;
     let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
     let display = output.display();
     let recorder = Arc::new(RunRecorder::new(started));
@@ -77,6 +79,9 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let VerifyResult { mut outcomes, read, met } =
         if of_file { verified.map_err(|error| file_words::failure(error.into()))? } else { verified? };
     outcomes.extend(not_begun);
+    for outcome in &mut outcomes {
+        outcome.site = sites.remove(&outcome.name);
+    }
     met.unmatched.iter().for_each(|flag| output.warn(flag));
     (document.left_out, document.notes) = (met.left_out, met.notes);
     let exit = accept.exit(outcome::exit(&outcomes), &document.left_out);
@@ -111,6 +116,8 @@ struct VerifyRequest {
     mirrors: Vec<MirrorSettings>,
     /// Mirrors that cannot be asked.
     not_begun: Vec<Outcome>,
+    /// Where each site stands, by its name; none where flags name mirrors.
+    sites: HashMap<String, SiteFacts>,
     accept: Accept,
     /// Whether a sites file says what is asked for, and not flags.
     of_file: bool,
@@ -122,7 +129,8 @@ fn of_flags(args: &Args, output: &Output) -> Result<VerifyRequest, Failure> {
     let (rules, accept) = (Arc::new(args.rules.rules()?), args.rules.accept.accept());
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
-    Ok(VerifyRequest { runtime, inputs, opener, mirrors, not_begun: Vec::new(), accept, of_file: false })
+    let (not_begun, sites) = (Vec::new(), HashMap::new());
+    Ok(VerifyRequest { runtime, inputs, opener, mirrors, not_begun, sites, accept, of_file: false })
 }
 
 fn of_sites(args: &Args, chosen: &SelectedSites, output: &Output) -> Result<VerifyRequest, Failure> {
@@ -138,6 +146,7 @@ fn of_sites(args: &Args, chosen: &SelectedSites, output: &Output) -> Result<Veri
         opener: args.bundle.cost().over(config).opener()?,
         mirrors,
         not_begun: not_begun.collect(),
+        sites: chosen.sites.iter().map(|site| (site.name.clone(), sites_file::facts(config, site))).collect(),
         accept: sites_file::accept(config),
         of_file: true,
     })

@@ -31,7 +31,7 @@ impl From<&RegistryError> for Failure {
             return Self::from(bundle);
         }
         let failure = Self::new(error.kind().into(), error.to_string());
-        let cause = error.status().map(|status| shared_cause(status, error));
+        let cause = if is_full(error) { no_room(error) } else { error.shared_cause() };
         Self { hint: error.hint(), cause, ..failure }
     }
 }
@@ -54,13 +54,15 @@ pub(super) fn of_connection(error: &RegistryError) -> Failure {
     Failure { exit, ..failure }
 }
 
-/// What an answer says of the registry, whatever was asked for.
-fn shared_cause(status: u16, error: &RegistryError) -> String {
-    let answer = error.answer_in_short().unwrap_or_default();
+/// Whether an answer says, in whatever words, that the registry has no room.
+fn is_full(error: &RegistryError) -> bool {
+    let Some(status) = error.status() else { return false };
     let said = error.to_string().to_lowercase();
-    let is_full = status == 507
-        || ["no space left", "quota", "insufficient storage"].iter().any(|it| said.contains(it));
-    if is_full { format!("no room on the registry ({answer})") } else { answer }
+    status == 507 || ["no space left", "quota", "insufficient storage"].iter().any(|it| said.contains(it))
+}
+
+fn no_room(error: &RegistryError) -> Option<String> {
+    error.answer_in_short().map(|answer| format!("no room on the registry ({answer})"))
 }
 
 #[cfg(test)]

@@ -233,6 +233,16 @@ impl RegistryError {
         Some(words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
     }
 
+    /// What it shares with the errors of other requests that fail alike: the answer in few words, or what is wrong with the
+    /// connection.
+    pub(crate) fn shared_cause(&self) -> Option<String> {
+        self.answer_in_short().or_else(|| match self.kind() {
+            FailureKind::Unreachable | FailureKind::Tls => Some(self.why()),
+            FailureKind::Broken | FailureKind::Stalled => Some(self.cause().in_short()),
+            _ => None,
+        })
+    }
+
     /// The error of the bundle, if that is what ended the request.
     pub(crate) fn source_error(&self) -> Option<&BundleError> {
         match &self.0.cause {
@@ -326,6 +336,19 @@ mod tests {
             assert!(text.starts_with("GET https://r.example/v2/: 502 bad gateway"), "{text}");
             assert!(!text.contains(char::is_control));
         }
+    }
+
+    #[test]
+    fn requests_that_fail_alike_have_one_cause_whatever_they_asked_for() {
+        let shared = |repository: &str, cause: Cause| {
+            let url = Url::parse(&format!("https://r.example/v2/{repository}/manifests/1")).unwrap();
+            RegistryError::new("HEAD", &url, cause).shared_cause()
+        };
+        let refused = || Cause::Unreachable("Connection refused".to_owned());
+        assert_eq!(shared("a", refused()), shared("b", refused()));
+        assert!(shared("a", refused()).unwrap().contains("Connection refused"));
+        let broken = |why: &str| Cause::Broken(why.to_owned());
+        assert_eq!(shared("a", broken("after 5 bytes")), shared("b", broken("after 7 bytes")));
     }
 
     #[test]

@@ -141,7 +141,12 @@ pub(crate) enum Event {
         /// The digest it will stand for.
         to: Digest,
     },
-    /// Tags are moved: the last step on a mirror.
+    /// All that a mirror is to have is there: it is checked, and then tags move.
+    Publishes {
+        /// Which.
+        mirror: usize,
+    },
+    /// Tags have moved: the last step on a mirror.
     Tagged {
         /// On which.
         mirror: usize,
@@ -206,6 +211,7 @@ impl Event {
             | Self::ImageFailed { mirror, .. }
             | Self::Retried { mirror, .. }
             | Self::Replaces { mirror, .. }
+            | Self::Publishes { mirror }
             | Self::Tagged { mirror, .. }
             | Self::WindowClosed { mirror, .. }
             | Self::Finished { mirror, .. }

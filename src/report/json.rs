@@ -77,6 +77,7 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
         Event::Replaces { mirror, place, from, to } => {
             ("replaces", json!({"mirror": name(mirror), "place": place, "from": from, "to": to}))
         }
+        Event::Publishes { mirror } => ("publishes", json!({"mirror": name(mirror)})),
         Event::Tagged { mirror, tags } => ("tagged", json!({"mirror": name(mirror), "tags": tags})),
         Event::Finished { mirror, complete, failed, took, .. } => (
             "finished",

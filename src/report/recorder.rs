@@ -131,7 +131,7 @@ impl MirrorCourse {
                 self.enter(Some(MirrorStage::Send), now);
                 self.point(now);
             }
-            Event::Tagged { .. } => self.enter(Some(MirrorStage::Tag), now),
+            Event::Publishes { .. } => self.enter(Some(MirrorStage::Tag), now),
             Event::Finished { .. } => {
                 self.enter(None, now);
                 self.point(now);
@@ -257,7 +257,8 @@ mod tests {
             hear(Event::Retried { mirror: 0, what, why, cause, after: SECOND });
         }
         measured(Sample::Repositioned { from: 500, to: 200 });
-        hear(Event::Tagged { mirror: 0, tags: 1 });
+        hear(Event::Publishes { mirror: 0 });
+        tokio::time::advance(SECOND).await;
         hear(Event::Finished { mirror: 0, complete: 1, failed: 0, failure: None, took: SECOND });
         let mut document = Document::begin(Vec::new());
         document.mirrors = vec![Outcome::new("m".into()), Outcome::new("later".into())];
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(stages, [(connect, 0.0), (probe, 1.0), (send, 2.0), (tag, 12_002.0)]);
         assert!((100..=MOST_POINTS).contains(&timeline.bytes.len()), "{}", timeline.bytes.len());
         let last = timeline.bytes.last().unwrap();
-        assert_eq!((last.at_seconds, last.sent, last.acknowledged), (12_002.0, 40_000, 40_000));
+        assert_eq!((last.at_seconds, last.sent, last.acknowledged), (12_003.0, 40_000, 40_000));
         assert!(timeline.bytes.windows(2).all(|two| two[0].at_seconds < two[1].at_seconds));
         assert_eq!(timeline.slowest_blobs.len(), MAX_SLOW);
         assert_eq!(timeline.slowest_blobs.first().map(|blob| blob.seconds), Some(342.0));

@@ -189,6 +189,7 @@ fn plan_and_verify_take_the_file_and_send_nothing() {
         (exit, &verified["mirrors"][0]["images_complete"], verified["mirrors"].get(1)),
         (0, &2.into(), None)
     );
+    assert_eq!(verified["mirrors"][0]["site"]["registry"], format!("{}/a", registry.host()), "{verified}");
 }
 
 #[test]

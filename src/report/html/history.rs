@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use askama::Template;
 
 use super::plots::{ColumnPlot, Measured};
-use super::words::{StateView, left_out, moment, seconds};
+use super::words::{StateView, left_out, minute, seconds};
 use crate::exit::Exit;
 use crate::report::document::{HistoryDocument, RunEntry, SiteEntry};
 use crate::units::ByteCount;
@@ -35,7 +35,7 @@ struct RunRow {
     sent: String,
     time: String,
     bundle: String,
-    why: String,
+    why: Option<String>,
 }
 
 /// A mirror in the course of the runs.
@@ -46,7 +46,8 @@ struct SiteRow {
     complete: String,
     sent: String,
     longest: String,
-    why: String,
+    /// The last failure there.
+    why: Option<String>,
 }
 
 impl HistoryPage {
@@ -67,7 +68,10 @@ impl HistoryPage {
         let (sites, sites_left_out) = sites(runs);
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            heading: format!("The last {}", crate::units::count(runs.len(), "run")),
+            heading: match runs.len() {
+                1 => "The last run".to_owned(),
+                runs => format!("The last {runs} runs"),
+            },
             plots_of_runs: plots.into_iter().flatten().collect(),
             rows: runs.iter().map(RunRow::new).collect(),
             sites,
@@ -81,13 +85,14 @@ impl RunRow {
         let state = match run.exit_code.and_then(Exit::of_code) {
             Some(Exit::Complete) => StateView::good("complete"),
             Some(Exit::Interrupted) => StateView::wait("interrupted"),
-            Some(exit) => StateView::bad(format!("exit {}", exit.code())),
+            Some(Exit::Incomplete) => StateView::bad("incomplete"),
+            Some(exit) => StateView::bad(format!("failed ({})", exit.code())),
             None => StateView::wait("goes on, or was killed"),
         };
         let complete = run.sites.iter().filter(|site| is_complete(site)).count();
         Self {
             number: run.number,
-            begun: moment(&run.started),
+            begun: minute(&run.started),
             state,
             complete: format!("{complete}/{}", run.sites.len()),
             sent: bytes(run_bytes(run)),
@@ -102,11 +107,8 @@ fn is_complete(site: &SiteEntry) -> bool {
     site.result.as_deref() == Some("complete")
 }
 
-fn why(class: Option<&String>, message: Option<&String>) -> String {
-    match (class, message) {
-        (Some(class), Some(message)) => format!("{message} [{class}]"),
-        _ => String::new(),
-    }
+fn why(class: Option<&String>, message: Option<&String>) -> Option<String> {
+    class.zip(message).map(|(class, message)| format!("{message} [{class}]"))
 }
 
 fn run_seconds(run: &RunEntry) -> f64 {
@@ -168,7 +170,7 @@ impl SiteRow {
             complete: format!("{complete}/{}", entries.len()),
             sent: ByteCount(entries.iter().map(|site| site.bytes_sent).sum()).to_string(),
             longest: seconds(longest),
-            why: last.map_or_else(String::new, |site| why(site.class.as_ref(), site.message.as_ref())),
+            why: last.and_then(|site| why(site.class.as_ref(), site.message.as_ref())),
         }
     }
 }

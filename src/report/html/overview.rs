@@ -2,6 +2,7 @@
 
 use super::words::{StateView, left_out, rate, seconds};
 use crate::report::Outcome;
+use crate::report::alike::{Alike, alike};
 use crate::report::outcome::OutcomeState;
 use crate::units::ByteCount;
 
@@ -19,7 +20,8 @@ pub(super) struct OverviewRow {
     pub(super) sent: String,
     pub(super) rate: String,
     pub(super) time: String,
-    pub(super) why: String,
+    /// Why it is not complete, if it is not.
+    pub(super) why: Option<String>,
 }
 
 /// The mirrors, the worst first.
@@ -54,8 +56,8 @@ pub(super) fn anchor(at: usize) -> String {
 }
 
 fn row(outcome: &Outcome, anchor: Option<String>) -> OverviewRow {
-    let first = outcome.images_failed.first().map(|failed| &failed.failure);
-    let why = outcome.error.as_ref().or(first).map(|failure| failure.message.clone());
+    let whole = outcome.error.as_ref().map(|failure| failure.message.clone());
+    let images = || alike(&outcome.images_failed).first().map(Alike::in_words);
     OverviewRow {
         anchor,
         name: outcome.name.clone(),
@@ -64,6 +66,6 @@ fn row(outcome: &Outcome, anchor: Option<String>) -> OverviewRow {
         sent: ByteCount(outcome.bytes_sent).to_string(),
         rate: rate(outcome.bytes_sent, outcome.elapsed_seconds),
         time: seconds(outcome.elapsed_seconds),
-        why: why.unwrap_or_default(),
+        why: whole.or_else(images),
     }
 }

@@ -9,6 +9,8 @@ use crate::units::ByteCount;
 
 /// The width and the height of a plot, in its own units.
 const SIZE: f64 = 1000.0;
+/// The width of a column where there are few.
+const WIDEST: f64 = 80.0;
 
 /// Parts of a whole, side by side.
 #[derive(Debug)]
@@ -146,7 +148,7 @@ impl BarPlot {
             vec![
                 share("bytes on their way", waits.bytes_waited_seconds, "f1"),
                 share("waiting for answers", waits.answers_waited_seconds, "f2"),
-                share("held by the limit on bytes a second", waits.limit_waited_seconds, "f4"),
+                share("held by the bandwidth limit", waits.limit_waited_seconds, "f4"),
                 share("before another try", waits.retries_waited_seconds, "f5"),
                 share("waiting for the bundle", waits.mirror_waited_seconds, "f3"),
             ],
@@ -159,7 +161,7 @@ fn named(stage: MirrorStage) -> (&'static str, &'static str) {
         MirrorStage::Connect => ("connecting", "f4"),
         MirrorStage::Probe | MirrorStage::Other => ("asking what is there", "f3"),
         MirrorStage::Send => ("sending", "f1"),
-        MirrorStage::Tag => ("moving tags", "f2"),
+        MirrorStage::Tag => ("checking, and moving tags", "f2"),
     }
 }
 
@@ -231,6 +233,7 @@ impl ColumnPlot {
             return None;
         }
         let pitch = SIZE / measured.len() as f64;
+        let width = (pitch * 0.8).min(WIDEST);
         let bad = measured.iter().filter(|it| !it.is_good).count();
         let in_words =
             format!("{} runs, at most {}, {bad} of them not complete", measured.len(), shown(most));
@@ -240,9 +243,9 @@ impl ColumnPlot {
             PlotColumn {
                 label: measured.label,
                 fill: if measured.is_good { "f1" } else { "bad-column" },
-                x: at(number as f64 * pitch + pitch * 0.1),
+                x: at((number as f64 + 0.5) * pitch - width / 2.0),
                 y: at(SIZE - height),
-                width: at(pitch * 0.8),
+                width: at(width),
                 height: at(height),
             }
         });

@@ -14,7 +14,7 @@ use crate::units::{ByteCount, count};
 
 /// Mirrors that have a section of their own.
 const MAX_SITES: usize = 40;
-/// Sections that are open at first.
+/// Sections of mirrors that are not complete that are open at first.
 const MAX_OPEN: usize = 3;
 const MAX_LEFT_OUT: usize = 200;
 const MAX_NOTES: usize = 200;
@@ -61,7 +61,9 @@ impl RunPage {
         let sorted = overview::worst_first(&document.mirrors);
         let (rows, rows_left_out) = overview::rows(&sorted, MAX_SITES);
         let site = |(at, outcome): (usize, &&Outcome)| {
-            SiteView::new(at, outcome, document.elapsed_seconds, past, at < MAX_OPEN)
+            // What is complete can be looked up.
+            let is_open = at == 0 || at < MAX_OPEN && !outcome.is_complete();
+            SiteView::new(at, outcome, document.elapsed_seconds, past, is_open)
         };
         let sites: Vec<SiteView> = sorted.iter().take(MAX_SITES).enumerate().map(site).collect();
         let mut notes: Vec<String> = document.notes.iter().take(MAX_NOTES).cloned().collect();
@@ -195,6 +197,6 @@ const fn waited_for(bottleneck: Bottleneck) -> &'static str {
         Bottleneck::Compress => "compressing",
         Bottleneck::Registry => "the registry",
         Bottleneck::Link => "the link",
-        Bottleneck::Limit => "the limit on bytes a second",
+        Bottleneck::Limit => "the bandwidth limit",
     }
 }

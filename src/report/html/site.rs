@@ -52,7 +52,8 @@ pub(super) struct FailedImages {
     pub(super) class: String,
     pub(super) phase: String,
     pub(super) hint: Option<String>,
-    pub(super) images: String,
+    /// Which they are, where the message does not say it.
+    pub(super) images: Option<String>,
 }
 
 /// A cause of retries.
@@ -158,10 +159,14 @@ fn facts(outcome: &Outcome) -> Vec<FactView> {
         fact("Images complete", format!("{} of {}", outcome.images_complete, outcome.images)),
         fact("of those unchanged", outcome.images_unchanged),
         fact("Sent", ByteCount(outcome.bytes_sent)),
-        fact("Rate over all", rate(outcome.bytes_sent, outcome.elapsed_seconds)),
         fact("Time", seconds(outcome.elapsed_seconds)),
-        fact("Requests", outcome.requests),
     ];
+    if outcome.bytes_sent > 0 {
+        facts.push(fact("Rate over all", rate(outcome.bytes_sent, outcome.elapsed_seconds)));
+    }
+    if outcome.requests > 0 {
+        facts.push(fact("Requests", outcome.requests));
+    }
     if outcome.uploads_resumed > 0 {
         let found = ByteCount(outcome.bytes_found);
         facts.push(fact("Uploads resumed", format!("{} ({found} found)", outcome.uploads_resumed)));
@@ -196,7 +201,7 @@ fn failed(outcome: &Outcome) -> Vec<FailedImages> {
             class: failure.class.to_string(),
             phase: phase(group),
             hint: failure.hint.clone(),
-            images: names(group),
+            images: (group.images.len() > 1).then(|| names(group)),
         }
     });
     let mut shown: Vec<FailedImages> = shown.collect();
@@ -207,7 +212,7 @@ fn failed(outcome: &Outcome) -> Vec<FailedImages> {
             class: "various".to_owned(),
             phase: "various".to_owned(),
             hint: None,
-            images: "The JSON report names them.".to_owned(),
+            images: Some("The JSON report names them.".to_owned()),
         });
     }
     shown

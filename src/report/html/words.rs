@@ -79,8 +79,17 @@ pub(super) fn left_out(all: usize, shown: usize, what: &str) -> Option<String> {
 
 /// A moment as people read it: `2026-11-27 14:05:33 UTC`.
 pub(super) fn moment(written: &str) -> String {
+    formatted(written, "%Y-%m-%d %H:%M:%S UTC")
+}
+
+/// The same in a table whose head names the time zone: `2026-11-27 14:05`.
+pub(super) fn minute(written: &str) -> String {
+    formatted(written, "%Y-%m-%d %H:%M")
+}
+
+fn formatted(written: &str, form: &str) -> String {
     match written.parse::<jiff::Timestamp>() {
-        Ok(moment) => moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Ok(moment) => moment.strftime(form).to_string(),
         Err(_) => written.to_owned(),
     }
 }

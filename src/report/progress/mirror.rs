@@ -44,7 +44,7 @@ enum MirrorStep {
     NotBegun,
     Connecting,
     Connected,
-    Tagging,
+    Publishing,
     Ended(EndState),
 }
 
@@ -149,8 +149,8 @@ impl MirrorModel {
         }
     }
 
-    pub(super) fn tagging(&mut self) {
-        self.stage = MirrorStep::Tagging;
+    pub(super) fn publishing(&mut self) {
+        self.stage = MirrorStep::Publishing;
     }
 
     pub(super) fn finished(&mut self, complete: usize, failed: usize, failure: Option<&Failure>) {
@@ -181,7 +181,7 @@ impl MirrorModel {
                 MirrorState::Publishing
             }
             (MirrorStep::Connected, None) => MirrorState::Probing,
-            (MirrorStep::Tagging, None) => MirrorState::Publishing,
+            (MirrorStep::Publishing, None) => MirrorState::Publishing,
         }
     }
 

@@ -132,7 +132,7 @@ fn hear(mirror: &mut MirrorModel, event: &Event, now: Instant) {
         Event::ImageWhole { .. } => mirror.whole += 1,
         Event::ImageFailed { .. } => mirror.failed += 1,
         Event::Retried { cause, after, .. } => mirror.retried(cause, *after, now),
-        Event::Tagged { .. } => mirror.tagging(),
+        Event::Publishes { .. } => mirror.publishing(),
         Event::Finished { complete, failed, failure, .. } => {
             mirror.finished(*complete, *failed, failure.as_ref());
         }

@@ -118,7 +118,7 @@ fn all_of_it_is_done_only_with_the_last_answer() {
     assert!(line.contains("[--------  ]") && line.contains(" 89 %"), "some waits on this side: {line}");
     run.acknowledged(0, 6 * MIB);
     run.hear(Event::ImageWhole { mirror: 0, image: "a".into(), already: false });
-    run.hear(Event::Tagged { mirror: 0, tags: 1 });
+    run.hear(Event::Publishes { mirror: 0 });
     assert!(
         run.lines(80)[1].contains(" 99 %") && run.lines(80)[1].ends_with("publishing"),
         "{:?}",

@@ -34,6 +34,7 @@ impl Actor {
     /// Looks whether all that is to be shown is there, and then moves tags. A damaged bundle moves none; half a release is
     /// worse than none.
     pub(super) async fn publish_tags(&self, agreed: &Agreed, results: &mut Results, outcome: &mut Outcome) {
+        self.run.listeners.emit(&Event::Publishes { mirror: self.counts.mirror });
         let withheld = self.withheld(agreed, results);
         let mut verified = self.verify_all(agreed, &withheld, results).await;
         self.judge_all(&withheld, &mut verified, results).await;
