@@ -222,6 +222,13 @@ impl PartCache {
         }
     }
 
+    /// Whether every part that was begun is decoded, or has failed.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.entries.values().all(|entry| matches!(entry.phase, PartState::Ready(_) | PartState::Failed(_)))
+    }
+
     /// Ends all waits, now and later.
     pub(super) fn cancel(&self) {
         self.state.lock().cancelled = true;

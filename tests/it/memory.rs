@@ -13,7 +13,7 @@ use crate::support::build::Bundle;
 use crate::support::link;
 use crate::support::registry::Registry;
 use crate::support::scripted::{Action, Rule, ScriptedRegistry};
-use crate::support::{Push, Pushed, bundle, folder, judge, layercast, push, within};
+use crate::support::{Push, Pushed, bundle, comes_true, folder, judge, layercast, push, within};
 
 /// Forms that are read in different ways: parts, a stream, archives in archives, a folder.
 const FORMS: [(&str, &str, &str); 5] = [
@@ -157,14 +157,13 @@ fn layers_that_wait_for_a_slow_mirror_take_no_more_disk_than_they_may() {
     ]);
     let mut push = command.arg("--source").arg(&source).spawn().unwrap();
     let mut most = 0;
-    let exit = loop {
+    let ends = comes_true(Duration::from_secs(90), || {
         most = most.max(unlinked_bytes(push.id()));
-        if let Some(exit) = push.try_wait().unwrap() {
-            break exit;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    assert_eq!(exit.code(), Some(0));
+        push.try_wait().unwrap().is_some()
+    });
+    push.kill().unwrap();
+    let exit = push.wait().unwrap();
+    assert!(ends && exit.success(), "{exit}");
     judge(&registry.url(), &source);
     assert!((MIB..=24 * MIB).contains(&most), "{most} bytes");
 }
@@ -224,14 +223,9 @@ fn what_every_mirror_has_of_a_stream_leaves_the_disk_during_the_push() {
     let push = Push::to(&registries[0]).and_to(&registries[1]).source(&source).flag("--spool-dir");
     let mut push = push.flag(folder.path()).start();
     registries.iter().for_each(ScriptedRegistry::wait_for_held);
-    let shrinks = |most: u64| {
-        (0..600).any(|_| {
-            std::thread::sleep(Duration::from_millis(50));
-            unlinked(push.id(), |file| file.blocks() * 512) <= most
-        })
-    };
-    let shrank = shrinks(4 * MIB);
-    let left = unlinked(push.id(), |file| file.blocks() * 512);
+    let on_disk = || unlinked(push.id(), |file| file.blocks() * 512);
+    let shrank = comes_true(Duration::from_secs(30), || on_disk() <= 4 * MIB);
+    let left = on_disk();
     let whole = unlinked(push.id(), std::fs::Metadata::len);
     push.kill().unwrap();
     push.wait().unwrap();

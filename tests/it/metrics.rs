@@ -4,11 +4,10 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::support::build::Bundle;
 use crate::support::registry::Registry;
-use crate::support::{Push, bundle, folder, link};
+use crate::support::{Push, bundle, eventually, folder, link};
 
 /// The sum of all series of a metric whose labels have all of these.
 fn sum(text: &str, metric: &str, labels: &[(&str, &str)]) -> f64 {
@@ -138,17 +137,12 @@ fn metrics_are_given_out_while_the_run_lasts() {
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         text.to_owned()
     };
-    // The first request to the registry is a matter of time; the run takes many seconds.
-    let began = Instant::now();
-    let text = loop {
-        let text = scrape();
-        // Whether an image is there is asked first, and none is: that is no "ok".
-        if text.lines().any(|line| line.starts_with("layercast_requests_total{") && line.contains("\"ok\"")) {
-            break text;
-        }
-        assert!(began.elapsed() < Duration::from_secs(20), "{text}");
-        std::thread::sleep(Duration::from_millis(50));
-    };
+    let mut text = String::new();
+    // The run asks first whether an image is there. None is, and that is no "ok".
+    eventually("a request has succeeded", || {
+        text = scrape();
+        text.lines().any(|line| line.starts_with("layercast_requests_total{") && line.contains("\"ok\""))
+    });
     lint(&text);
     assert!(sum(&text, "layercast_requests_total", &[("run", "layercast"), ("outcome", "ok")]) > 0.0);
     assert!(!text.contains("layercast_run_end_timestamp_seconds{"), "{text}");

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::node_lint::lint;
-use crate::support::{folder, layercast, root, within};
+use crate::support::{eventually, folder, layercast, root, within};
 
 const RUNTIMES: [&str; 14] = [
     "containerd",
@@ -197,11 +197,7 @@ fn the_daemonset_installs_keeps_what_was_there_and_takes_its_own_away() {
         .replace("/files", &here(&files))
         .replace("/run/layercast", &here(&run));
     let mut child = Command::new("sh").args(["-c", &script]).stdout(Stdio::null()).spawn().unwrap();
-    let started = Instant::now();
-    while !run.join("installed").exists() {
-        assert!(started.elapsed() < Duration::from_secs(30), "nothing was installed");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually("the files are installed", || run.join("installed").exists());
     let read = |path: &str| std::fs::read_to_string(tree.join(path)).unwrap_or_default();
     assert!(read("gcr.io/hosts.toml").ends_with("gcr"));
     assert!(read("quay.io/hosts.toml").ends_with("quay"));

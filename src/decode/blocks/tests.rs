@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use xz2::stream::Check;
 
@@ -7,6 +6,7 @@ use crate::decode::testing::{bgzf, content, decoder, drain, space, with_parts, x
 use crate::decode::{DecodeOptions, Decoder, StructureKind, Volume};
 use crate::error::Fault;
 use crate::source::{Certainty, Extent, Intent, IoMode, SourceOptions, open, read_exact};
+use crate::testing::eventually_blocking;
 
 const BLOCK: usize = 20_000;
 const BLOCKS: usize = 12;
@@ -19,13 +19,9 @@ fn volume(decoder: &Decoder) -> (Volume, Vec<u8>) {
     (volume, data)
 }
 
-/// Waits until so many parts were decoded, and a little longer to see that it stays so.
+/// How many parts were decoded, with those that were begun ahead of the reader.
 fn assert_decoded(decoder: &Decoder, expected: u64) {
-    let begun = Instant::now();
-    while decoder.meter().parts_decoded() < expected && begun.elapsed() < Duration::from_secs(5) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    std::thread::sleep(Duration::from_millis(20));
+    eventually_blocking("what was begun is decoded", || decoder.0.cache.is_idle());
     assert_eq!(decoder.meter().parts_decoded(), expected);
 }
 

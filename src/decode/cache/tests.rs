@@ -1,10 +1,9 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use std::time::Duration;
-
 use super::eviction::PATIENCE;
 use super::*;
 use crate::budget::Shares;
+use crate::testing::eventually_blocking;
 
 const SIZE: usize = 1000;
 const DISK: u64 = 1 << 30;
@@ -29,7 +28,8 @@ impl PartSet for Counted {
         let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(now, Ordering::SeqCst);
         self.decoded.fetch_add(1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(2));
+        // Everybody else has a turn meanwhile.
+        (0..50).for_each(|_| std::thread::yield_now());
         self.at_once.fetch_sub(1, Ordering::SeqCst);
         assert!(!self.panics, "as it was told");
         if self.fails {
@@ -155,10 +155,7 @@ fn a_forgotten_volume_leaves_nothing() {
     cache.fetch(&set, 1, 0, 1..6).unwrap();
     cache.fetch(&set, 2, 0, 0..0).unwrap();
     cache.forget(1);
-    let begun = Instant::now();
-    while cache.state.lock().used_bytes != SIZE as u64 && begun.elapsed() < Duration::from_secs(2) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    eventually_blocking("nothing of the volume is being decoded", || cache.is_idle());
     let state = cache.state.lock();
     assert_eq!((state.used_bytes, state.entries.len()), (SIZE as u64, 1));
 }
@@ -173,15 +170,17 @@ fn busy(parts: usize) -> (Arc<PartCache>, std::sync::mpsc::Sender<()>) {
     (cache, free)
 }
 
+fn is_waited_for(cache: &PartCache) -> bool {
+    cache.state.lock().entries.values().any(|entry| entry.waiting > 0)
+}
+
 #[test]
 fn a_reader_waits_for_a_busy_pool_and_a_thread_that_decodes_does_not() {
     let (cache, free) = busy(4);
     let (counts, set) = counted(Counted::default());
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| bytes(&cache.fetch(&set, 1, 3, 0..0).unwrap())[0]);
-        while cache.state.lock().entries.values().all(|entry| entry.waiting == 0) {
-            std::thread::yield_now();
-        }
+        eventually_blocking("a reader waits for the part", || is_waited_for(&cache));
         // The pool may wait for this one, so this one cannot wait for the pool: not even for what others want.
         let decoder = scope.spawn(|| {
             let _decoding = Decoding::begin();
@@ -202,13 +201,9 @@ fn the_end_of_the_run_ends_every_wait() {
     let (_, set) = counted(Counted::default());
     std::thread::scope(|scope| {
         let for_the_part = scope.spawn(|| cache.fetch(&set, 1, 3, 0..0).map(drop));
-        while cache.state.lock().entries.values().all(|entry| entry.waiting == 0) {
-            std::thread::yield_now();
-        }
+        eventually_blocking("a reader waits for the part", || is_waited_for(&cache));
         let for_room = scope.spawn(|| cache.fetch(&set, 1, 4, 0..0).map(drop));
-        while cache.state.lock().short_of_room == 0 {
-            std::thread::yield_now();
-        }
+        eventually_blocking("a reader waits for room", || cache.state.lock().short_of_room > 0);
         cache.cancel();
         for waiting in [for_the_part, for_room] {
             assert_eq!(waiting.join().unwrap().unwrap_err().fault(), Fault::Cancelled);

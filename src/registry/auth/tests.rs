@@ -23,7 +23,6 @@ fn with_tokens(
     ttl: &str,
 ) -> Result<u32, Box<Response<Body>>> {
     if seen.target.starts_with("/token") {
-        std::thread::sleep(Duration::from_millis(20));
         let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
         return Err(Box::new(answer(200, &[], &format!(r#"{{"token":"t{number}","expires_in":{ttl}}}"#))));
     }
@@ -32,7 +31,7 @@ fn with_tokens(
     seen.header("authorization").strip_prefix("Bearer t").and_then(|n| n.parse().ok()).ok_or_else(denied)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn one_token_serves_all_who_wait_and_is_renewed_before_it_ends() {
     let issued = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&issued);
@@ -51,7 +50,9 @@ async fn one_token_serves_all_who_wait_and_is_renewed_before_it_ends() {
         head.await.unwrap();
     }
     assert_eq!(issued.load(Ordering::SeqCst), 2);
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(900)).await;
+    tokio::time::resume();
     registry.head_manifest(&repository(), "1").await.unwrap();
     assert_eq!(issued.load(Ordering::SeqCst), 3);
     let log = log.lock();

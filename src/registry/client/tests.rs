@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -149,11 +149,12 @@ async fn a_store_that_requests_are_led_to_is_waited_for_as_well() {
         _ => closing(seen),
     })
     .await;
-    let registry = connect(&here, patient()).await.unwrap();
+    let told = Arc::new(Told::default());
+    let registry = connect(&here, ClientOptions { observer: told.clone(), ..patient() }).await.unwrap();
     serving.abort();
     let _ = serving.await;
     let asking = tokio::spawn(async move { registry.head_manifest(&repository(), "1").await });
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    eventually("it is found to be away", || !told.retries().is_empty()).await;
     let (_, _, _serving) = registry_at(&store, |seen, _| closing(seen)).await;
     asking.await.unwrap().unwrap();
     assert_eq!(lines(&log).iter().filter(|line| line.starts_with("HEAD")).count(), 2);
@@ -187,19 +188,25 @@ async fn a_registry_that_stays_away_is_given_up_once_for_all() {
 
 #[tokio::test]
 async fn a_registry_that_hangs_up_on_everybody_for_a_while_is_waited_for() {
-    let start = Instant::now();
-    let (here, _) = registry(move |seen, _| {
-        let away = (200..700).contains(&start.elapsed().as_millis());
-        if away { answer(if seen.nth % 2 == 0 { 0 } else { 502 }, &[], "") } else { closing(seen) }
+    let away = Arc::new(AtomicBool::new(false));
+    let is_away = Arc::clone(&away);
+    let (here, log) = registry(move |seen, _| match is_away.load(Ordering::SeqCst) {
+        true => answer(if seen.nth % 2 == 0 { 0 } else { 502 }, &[], ""),
+        false => closing(seen),
     })
     .await;
     let registry = connect(&here, patient()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    away.store(true, Ordering::SeqCst);
+    let knocks = || lines(&log).iter().filter(|line| *line == "GET /v2/").count();
+    let before = knocks();
     let many = (0..150).map(|n| {
         let registry = registry.clone();
         tokio::spawn(async move { registry.head_manifest(&repository(), &n.to_string()).await })
     });
-    for one in many.collect::<Vec<_>>() {
+    let many: Vec<_> = many.collect();
+    eventually("one has looked for it, twice in vain", || knocks() >= before + 2).await;
+    away.store(false, Ordering::SeqCst);
+    for one in many {
         one.await.unwrap().unwrap();
     }
 }

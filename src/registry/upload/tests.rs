@@ -332,7 +332,8 @@ async fn a_session_that_is_dropped_is_cancelled_where_the_account_may() {
     let is_learned = || cancelled(&log) == 1 && registry.host().quirks().keeps_sessions;
     eventually("the session is cancelled in the background", is_learned).await;
     drop(registry.start_upload(&repository()).await.unwrap());
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::task::yield_now().await;
+    registry.idle().await;
     assert_eq!(cancelled(&log), 1, "a registry that refused is not asked again");
 }
 

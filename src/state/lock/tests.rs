@@ -8,6 +8,7 @@ use super::super::layers::tests::layer;
 use super::super::{LockError, Retention, RunLock, State};
 use super::is_dying;
 use crate::exit::Exit;
+use crate::testing::eventually_blocking;
 
 const CHILD: &str = "LAYERCAST_TEST_STATE_FOLDER";
 
@@ -148,11 +149,8 @@ fn a_process_that_was_killed_is_dying_until_it_is_gone() {
     let mut child = Command::new("sleep").arg("600").spawn().unwrap();
     assert!(!is_dying(child.id()) && !is_dying(std::process::id()));
     child.kill().unwrap();
-    let began = crate::clock::Instant::now();
     // Nobody has waited for it yet: its entry is still there.
-    while !is_dying(child.id()) {
-        assert!(began.elapsed().as_secs() < 20);
-    }
+    eventually_blocking("it is dying", || is_dying(child.id()));
     let id = child.id();
     child.wait().unwrap();
     assert!(is_dying(id));

@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::within;
+use super::{comes_true, within};
 
 /// A containerd that runs until it is dropped.
 pub(crate) struct Containerd {
@@ -47,12 +47,9 @@ impl Containerd {
             .spawn();
         let child = child.unwrap_or_else(|error| panic!("containerd: {error}; scripts/test.sh installs it"));
         let containerd = Self { child, folder, proxy: None };
-        let began = Instant::now();
-        while !containerd.ctr(&["version"]).status.success() {
-            let log = fs::read_to_string(path_in(&containerd.folder, "log")).unwrap_or_default();
-            assert!(began.elapsed() < Duration::from_secs(20), "containerd does not answer: {log}");
-            std::thread::sleep(Duration::from_millis(30));
-        }
+        let answers = comes_true(Duration::from_secs(20), || containerd.ctr(&["version"]).status.success());
+        let log = || fs::read_to_string(path_in(&containerd.folder, "log")).unwrap_or_default();
+        assert!(answers, "containerd does not answer: {}", log());
         containerd
     }
 

@@ -28,6 +28,7 @@ pub(crate) struct PoorLink {
     pub(crate) port: u16,
     carried: Arc<AtomicU64>,
     resets: Arc<AtomicU64>,
+    open: Arc<()>,
 }
 
 impl PoorLink {
@@ -39,7 +40,13 @@ impl PoorLink {
         set_socket_recv_buffer_size(&listener, 64 << 10).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (carried, resets) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let link = Self { port, carried: Arc::clone(&carried), resets: Arc::clone(&resets) };
+        let open = Arc::new(());
+        let link = Self {
+            port,
+            carried: Arc::clone(&carried),
+            resets: Arc::clone(&resets),
+            open: Arc::clone(&open),
+        };
         let breaks: Arc<[u64]> = breaks_after.into();
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
@@ -47,8 +54,10 @@ impl PoorLink {
                 let (client2, server2) = (connection.try_clone().unwrap(), server.try_clone().unwrap());
                 let (carried, resets, breaks) =
                     (Arc::clone(&carried), Arc::clone(&resets), Arc::clone(&breaks));
+                let open = Arc::clone(&open);
                 thread::spawn(move || {
                     carry(connection, server, bytes_per_second, &carried, &resets, &breaks);
+                    drop(open);
                 });
                 thread::spawn(move || relay(server2, client2, |_| Duration::ZERO));
             }
@@ -64,6 +73,12 @@ impl PoorLink {
     /// The bytes that it was given for the registry.
     pub(crate) fn carried(&self) -> u64 {
         self.carried.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is on its way any more: what the ends of its connections had taken was carried, and they are closed.
+    pub(crate) fn is_idle(&self) -> bool {
+        // One is ours, one is for connections to come.
+        Arc::strong_count(&self.open) == 2
     }
 
     pub(crate) fn resets(&self) -> u64 {

@@ -106,12 +106,22 @@ pub(crate) fn within(limit: Duration, mut command: Command) -> Output {
 }
 
 /// Waits until something holds that happens in another process, and fails the test where it does not.
+#[track_caller]
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let (began, limit) = (Instant::now(), Duration::from_secs(20));
+    let limit = Duration::from_secs(20);
+    assert!(comes_true(limit, &mut holds), "not within {limit:?}: {what}");
+}
+
+/// Whether something that happens in another process comes to hold within the limit.
+pub(crate) fn comes_true(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
+        if began.elapsed() >= limit {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
+    true
 }
 
 /// Runs a tool that must be there and must succeed.
