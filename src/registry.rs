@@ -73,7 +73,7 @@ pub(crate) use manifests::{ManifestBytes, ManifestHead};
 pub(crate) use memory::MirrorMemory;
 pub(crate) use missing::RepositoryMaker;
 pub(crate) use opening::FirstQuestion;
-pub(crate) use puller::{Ask, MAX_MANIFEST_BYTES as MAX_PULLED_MANIFEST_BYTES, PullQuery, Puller};
+pub(crate) use puller::{Ask, MAX_PULLED_MANIFEST_BYTES, PullQuery, Puller};
 pub(crate) use quirks::{Keeping, quirks_in_words};
 pub(crate) use redact::SecretWords;
 pub(crate) use resolver::addresses;

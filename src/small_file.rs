@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::units::ByteCount;
 
+/// `/proc/self/status` and its like have a few kilobytes.
+const MAX_KERNEL_BYTES: u64 = 1 << 20;
+
 /// The bytes of a file that has no more than `max_bytes`.
 pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     read_from(File::open(path)?, max_bytes)
@@ -14,8 +17,18 @@ pub(crate) fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
 
 /// The text of a file that has no more than `max_bytes`.
 pub(crate) fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
-    let bytes = read(path, max_bytes)?;
+    read_text_from(File::open(path)?, max_bytes)
+}
+
+/// What a reader gives until its end, if that is text of no more than `max_bytes`.
+pub(crate) fn read_text_from(reader: impl Read, max_bytes: u64) -> io::Result<String> {
+    let bytes = read_from(reader, max_bytes)?;
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
+
+/// What the kernel says in a file of `/proc` or `/sys`. Names that stand in them, as those of processes, need not be UTF-8.
+pub(crate) fn read_kernel_text(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&read(path, MAX_KERNEL_BYTES)?).into_owned())
 }
 
 /// What a reader gives until its end, if that is no more than `max_bytes`.
@@ -40,5 +53,6 @@ mod tests {
         assert!(error.to_string().contains("longer than 4 B"), "{error}");
         assert!(read(Path::new("/dev/zero"), 1 << 20).is_err());
         assert!(read_text(Path::new("/"), 10).is_err(), "a folder");
+        assert!(read_kernel_text(Path::new("/proc/self/stat")).unwrap().contains(')'));
     }
 }

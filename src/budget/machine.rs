@@ -1,9 +1,9 @@
 //! How much memory a run may take when nobody says: a share of what the machine, or the control group it runs in, has.
 
-use std::fs;
 use std::path::Path;
 
 use super::MIN_MEMORY_BYTES;
+use crate::small_file;
 
 const MIB: u64 = 1 << 20;
 
@@ -26,7 +26,7 @@ fn machine_bytes() -> Option<u64> {
 
 /// The least limit of this process's control group and those above it, of either version of control groups.
 fn group_limit_bytes(root: &Path) -> Option<u64> {
-    let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+    let groups = small_file::read_kernel_text(&root.join("proc/self/cgroup")).ok()?;
     let limits = groups.lines().filter_map(|line| {
         // hierarchy:controllers:path
         let mut fields = line.splitn(3, ':').skip(1);
@@ -42,7 +42,8 @@ fn group_limit_bytes(root: &Path) -> Option<u64> {
         let group = mount.join(path.trim_start_matches('/'));
         // In a container the path may be that of the host: what is mounted is the group then.
         let above = group.ancestors().take_while(|folder| folder.starts_with(&mount));
-        let read = |folder: &Path| fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok();
+        let text = |folder: &Path| small_file::read_kernel_text(&folder.join(file)).ok();
+        let read = |folder: &Path| text(folder)?.trim().parse::<u64>().ok();
         above.filter_map(read).min()
     });
     limits.min()
@@ -50,6 +51,8 @@ fn group_limit_bytes(root: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const GIB: u64 = 1024 * MIB;

@@ -1,5 +1,6 @@
 //! Ctrl-C, SIGTERM and SIGHUP: the first lets requests end and the report be written, the next one ends at once.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::Signal as Number;
@@ -9,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::output::Output;
 use crate::exit::Exit;
 use crate::locks::Mutex;
-use crate::program;
 use crate::report::Failure;
+use crate::{program, small_file};
 
 /// What is said when a run is told to stop.
 const STOPPING: &str = "stopping: requests that are on their way are ended, and the report is written; a second signal ends at once";
@@ -98,7 +99,7 @@ impl Interrupt {
 impl Signals {
     /// Needs a runtime.
     fn listen() -> std::io::Result<Self> {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = small_file::read_kernel_text(Path::new("/proc/self/status")).unwrap_or_default();
         let hears_hangups = !is_ignored(&status, Number::HUP);
         Ok(Self {
             interrupts: signal(SignalKind::interrupt())?,

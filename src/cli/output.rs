@@ -1,6 +1,6 @@
 //! What goes to standard output, what to standard error, and in which form. The only file that writes to either.
 
-use std::io::{ErrorKind, IsTerminal as _, Write};
+use std::io::{BufRead as _, ErrorKind, IsTerminal as _, Read as _, Write};
 
 use clap::{Args, ValueEnum};
 
@@ -236,7 +236,8 @@ impl Output {
         let _ = write!(std::io::stderr(), "{question}");
         std::io::stderr().flush()?;
         let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
+        // A terminal gives no longer line.
+        std::io::stdin().lock().take(4096).read_line(&mut answer)?;
         Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
     }
 }

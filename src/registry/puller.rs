@@ -146,7 +146,7 @@ impl Puller {
 
     async fn whole(&self, ask: &Ask<'_>, reference: &str) -> Result<PullAnswer, RegistryError> {
         let path = format!("manifests/{reference}");
-        let want = Want::Whole(MAX_MANIFEST_BYTES);
+        let want = Want::Whole(MAX_PULLED_MANIFEST_BYTES);
         let found = self.send(ask, Method::GET, &path, media_type::ACCEPT_MANIFESTS, want).await?;
         Ok(PullAnswer { size: Some(found.body.len() as u64), ..found })
     }
@@ -192,7 +192,7 @@ fn found(reply: Reply) -> PullAnswer {
 }
 
 /// The largest manifest that containerd takes (`MaxManifestSize`; the odd number is theirs).
-pub(crate) const MAX_MANIFEST_BYTES: u64 = 4 * 1048 * 1048;
+pub(crate) const MAX_PULLED_MANIFEST_BYTES: u64 = 4 * 1048 * 1048;
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,12 @@
 //! How much memory the process really takes: resident pages that are not of a mapped file.
 
-use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use crate::small_file;
 
 const EVERY: Duration = Duration::from_millis(50);
 
@@ -48,7 +50,7 @@ impl Drop for PeakMemory {
 }
 
 fn resident_bytes() -> u64 {
-    fs::read_to_string("/proc/self/status").map_or(0, |status| parse(&status))
+    small_file::read_kernel_text(Path::new("/proc/self/status")).map_or(0, |status| parse(&status))
 }
 
 /// `RssAnon` + `RssShmem` of `/proc/self/status`, which are in kB.

@@ -6,7 +6,7 @@
 //! written and stays, and the client resumes from there.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use super::sessions::{HashedPrefix, SessionLock};
 use super::store::{Store, hash};
 use crate::error::is_full;
 use crate::oci::Digest;
+use crate::small_file;
 
 /// How much is written and hashed at once.
 const BATCH_BYTES: usize = 1 << 20;
@@ -216,10 +217,9 @@ impl ReceivedDocument {
         match self {
             Self::Small(bytes) => Ok(bytes),
             Self::Large(mut file) => {
-                let mut bytes = Vec::new();
                 file.rewind()?;
-                file.read_to_end(&mut bytes)?;
-                Ok(bytes)
+                let received = file.metadata()?.len();
+                small_file::read_from(file, received)
             }
         }
     }

@@ -255,13 +255,14 @@ impl Store {
     /// Puts bytes in memory into place as content.
     pub(super) fn put_content(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.content_path(digest);
-        let old = found(fs::read(&path))?;
-        if old.as_ref().is_some_and(|old| old == bytes) {
+        let size = bytes.len() as u64;
+        let old_size = found(fs::metadata(&path))?.map(|old| old.len());
+        if old_size == Some(size) && small_file::read(&path, size)? == bytes {
             return sync_dir(parent(&path)?);
         }
-        self.disk.take(bytes.len() as u64)?;
+        self.disk.take(size)?;
         self.write_durable(&path, bytes)?;
-        self.disk.give_back(old.map_or(0, |old| old.len() as u64));
+        self.disk.give_back(old_size.unwrap_or(0));
         Ok(())
     }
 

@@ -4,10 +4,11 @@
 //! are; whoever reads the pieces checks them against their sums.
 
 use std::ffi::OsString;
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{BundleError, Fault};
+use crate::small_file;
 
 /// What the name of the first piece ends with.
 const FIRST: &str = ".part.001";
@@ -48,15 +49,16 @@ pub(crate) fn pieces_of(path: &Path) -> Result<Option<Vec<ListedPiece>>, BundleE
         return Ok(None);
     };
     let sums = sums_path(whole);
-    let refused = |error: &std::io::Error| {
+    let refused = |error: &io::Error| {
         let error = BundleError::io("the sums of the pieces cannot be read", error).at(sums.display());
         error.hint("copy it from where the pieces come from: it says how many there are")
     };
-    let length = fs::metadata(&sums).map_err(|error| refused(&error))?.len();
-    if length > MAX_SUMS_BYTES {
-        return Err(BundleError::new(Fault::LimitExceeded, "too long for sums of pieces").at(sums.display()));
-    }
-    let text = fs::read_to_string(&sums).map_err(|error| refused(&error))?;
+    let text = small_file::read_text(&sums, MAX_SUMS_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            BundleError::new(Fault::LimitExceeded, "too long for sums of pieces").at(sums.display())
+        }
+        _ => refused(&error),
+    })?;
     let mut pieces = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let path = piece_path(whole, number + 1);

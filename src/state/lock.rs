@@ -17,6 +17,7 @@ use super::folder;
 use crate::clock::{self, Instant};
 use crate::error::{printable, system_words};
 use crate::oci::Digest;
+use crate::small_file;
 
 /// How long a lock is waited for whose holder is about to be gone: what it has mapped is given back before its locks are.
 const DYING: Duration = Duration::from_secs(2);
@@ -231,7 +232,8 @@ impl<'m> Lockable<'m> {
 fn is_dying(pid: u32) -> bool {
     /// PF_EXITING of the kernel.
     const EXITING: u64 = 4;
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let stat = small_file::read_kernel_text(Path::new(&format!("/proc/{pid}/stat")));
+    let Ok(stat) = stat else { return true };
     // The name in brackets may hold anything; behind it stand the state and, five fields on, the flags.
     let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let state = fields.next();

@@ -95,7 +95,7 @@ pub(crate) const RULES: &[Rule] = &[
     // The way of the data.
     Rule {
         files: In("source"),
-        modules: AllBut("source error exit units locks"),
+        modules: AllBut("source error exit units locks small_file"),
         paths: These("xz2 zstd zstd_safe flate2 libdeflater tar serde serde_json rayon"),
         why: "a source is bytes as stored: it knows no formats, and nothing that comes after it",
     },

@@ -1,6 +1,5 @@
 //! `mirror apply`: rendered objects go into a Kubernetes cluster.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::cluster::file::read_text;
 use crate::exit::Exit;
 use crate::node::render::{RenderedFile, Runtime};
 use crate::report::Failure;
+use crate::{document, small_file};
 
 /// Bring rendered objects into a Kubernetes cluster, and wait until every node has them
 ///
@@ -101,8 +101,6 @@ fn show(planned: &PlannedObject) -> String {
 
 /// As much as a file may have.
 fn stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = std::io::stdin().lock().take((4 << 20) + 1).read_to_string(&mut text);
-    read.map_err(|error| Failure::usage(format!("standard input: {error}")))?;
-    Ok(text)
+    let text = small_file::read_text_from(std::io::stdin().lock(), document::MAX_BYTES);
+    text.map_err(|error| Failure::usage(format!("standard input: {error}")))
 }
