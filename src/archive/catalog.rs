@@ -179,8 +179,36 @@ impl Catalog {
         layers.chain(self.blobs.keys().copied()).collect::<HashSet<Digest>>().len()
     }
 
+    /// This catalog of a tree with those of the archives in it, by the places of the archives: all in the order of the bundle.
+    #[must_use]
+    pub(super) fn weave(mut self, inner: Vec<(u64, Self)>) -> Self {
+        let mut positions: BTreeMap<u64, u64> = self.orders().into_iter().map(|order| (order, 0)).collect();
+        let mut bases = Vec::with_capacity(inner.len());
+        let mut next = 0;
+        let mut inner_sizes =
+            inner.iter().map(|(position, catalog)| (*position, catalog.next_order())).peekable();
+        for (&position, order) in &mut positions {
+            while let Some((_, size)) = inner_sizes.next_if(|(at, _)| *at < position) {
+                bases.push(next);
+                next += size;
+            }
+            *order = next;
+            next += 1;
+        }
+        for (_, size) in inner_sizes {
+            bases.push(next);
+            next += size;
+        }
+        self.renumber(|order| positions.get(&order).copied().unwrap_or(order));
+        for ((_, mut catalog), base) in inner.into_iter().zip(bases) {
+            catalog.renumber(|order| base + order);
+            self.absorb(catalog);
+        }
+        self
+    }
+
     /// Takes everything of another catalog, whose order has been made to fit. Of a blob in both, the earlier stays.
-    pub(super) fn absorb(&mut self, other: Self) {
+    fn absorb(&mut self, other: Self) {
         self.images.extend(other.images);
         self.manifests.extend(other.manifests);
         self.broken.extend(other.broken);
@@ -212,18 +240,18 @@ impl Catalog {
     }
 
     /// The places in the order of the bundle that are taken.
-    pub(super) fn orders(&self) -> BTreeSet<u64> {
+    fn orders(&self) -> BTreeSet<u64> {
         let layers = self.images.iter().flat_map(Image::unpacked_layers).map(|layer| layer.order);
         layers.chain(self.blobs.values().map(|blob| blob.order)).collect()
     }
 
     /// The first place that comes after all others.
-    pub(super) fn next_order(&self) -> u64 {
+    fn next_order(&self) -> u64 {
         self.orders().last().map_or(0, |order| order + 1)
     }
 
     /// Gives everything another place in the order.
-    pub(super) fn renumber(&mut self, place: impl Fn(u64) -> u64) {
+    fn renumber(&mut self, place: impl Fn(u64) -> u64) {
         for blob in self.blobs.values_mut() {
             blob.order = place(blob.order);
         }

@@ -1,66 +1,26 @@
 //! A tree becomes a [`Catalog`]: every layout, docker-archive, registry and folder of images in it, then the archives among
 //! its files, and last what was met and is neither.
 
+mod sections;
+mod unread;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use self::sections::Kinds;
 use crate::archive::blob_table::TABLE_NAME;
 use crate::archive::catalog::{BrokenImage, Catalog, Content, Image};
 use crate::archive::content_path::digest_of_path;
 use crate::archive::leftovers::{LeftOut, LeftOutClass};
 use crate::archive::pool::{Pool, ends_the_bundle};
-use crate::archive::tar::{DEVICE, PIPE, SPARSE};
-use crate::archive::tree::{Tree, base_name, parent};
+use crate::archive::tree::{Tree, base_name};
 use crate::archive::{BundleFolder, CatalogReader, Listed, distinct};
 use crate::archive::{
-    attachments, dir_transport, docker_archive, file_name, imgpkg, incomplete, manifest_json, nested,
-    oc_tree, oci_layout, partial, registry_tree, views,
+    attachments, dir_transport, docker_archive, imgpkg, incomplete, nested, oc_tree, oci_layout, partial,
+    registry_tree, views,
 };
-use crate::error::{BundleError, Fault, printable};
-use crate::oci::json::without_mark;
-use crate::oci::{Digest, Manifest};
-use crate::units::count;
-
-/// Folders of sources that have samples for tests in them, some of them damaged on purpose.
-const SAMPLES: &[&str] = &["testdata", "test", "tests", "fixtures"];
-
-/// What of a tree belongs to a bundle of a known kind, by folder.
-#[derive(Debug, Default)]
-struct SectionKinds {
-    kinds: BTreeMap<String, Kinds>,
-}
-
-impl SectionKinds {
-    fn of(&mut self, folder: &str) -> &mut Kinds {
-        self.kinds.entry(folder.to_owned()).or_default()
-    }
-}
-
-/// What a folder is. An OCI layout may be a docker-archive too.
-#[derive(Debug, Default)]
-struct Kinds {
-    layout: bool,
-    /// The `manifest.json` of a docker-archive.
-    saved: Option<Bytes>,
-    dir: Option<Manifest>,
-    registry: bool,
-    oc_tree: bool,
-}
-
-impl Kinds {
-    /// What messages call it.
-    const fn name(&self) -> &'static str {
-        match self {
-            Self { registry: true, .. } => "a registry's storage",
-            Self { oc_tree: true, .. } => "a folder of images of `oc`",
-            Self { dir: Some(_), .. } => "an image of the `dir:` transport",
-            Self { layout: true, .. } => "an OCI layout",
-            _ => "a docker-archive",
-        }
-    }
-}
+use crate::error::{BundleError, Fault};
+use crate::oci::Digest;
 
 /// What is in a tree. Where there is no image in it, what was left out says why.
 ///
@@ -77,7 +37,7 @@ pub(super) fn read(
     let tree = &*tree;
     // A folder is many bundles in one place: none of them is damaged by another.
     let is_folder = tree.is_directory() && depth == 0;
-    let kinds = find(reader, tree, is_folder)?.kinds;
+    let kinds = sections::find(reader, tree, is_folder)?;
     let mut pool = Pool::new(reader, tree);
     let mut members = Members::default();
     let mut of_root = (0, 0);
@@ -126,7 +86,7 @@ pub(super) fn read(
     let files = tree.files().into_iter().filter(|file| with_images.contains(&file.position));
     members.used.extend(files.map(|file| file.path.to_owned()));
     let belongs = |path: &str| members.used.contains(path) || members.hold(path);
-    let mut catalog = weave(catalog, inner);
+    let mut catalog = catalog.weave(inner);
     let is_used =
         |digest: &Digest| catalog.blobs.contains_key(digest) || catalog.manifests.contains_key(digest);
     let marks = incomplete::find(tree, &members.empty_layouts, &belongs, &is_used);
@@ -137,10 +97,10 @@ pub(super) fn read(
         .left_out
         .retain(|it| !incomplete::makers(&it.path).iter().any(|folder| folders.contains_key(folder)));
     if depth > 0 && catalog.images.is_empty() && marks.is_empty() {
-        pass_over_what_weighs_little(&mut catalog, tree);
+        unread::pass_over_what_weighs_little(&mut catalog, tree);
     }
     catalog.left_out.extend(marks.iter().map(incomplete::IncompleteBundle::left_out));
-    catalog.left_out.extend(members_not_read(tree, catalog.has_images(), &belongs));
+    catalog.left_out.extend(unread::members_not_read(tree, catalog.has_images(), &belongs));
     if let Some(at) = tree.another_tar {
         let what = format!("another tar begins at byte {at}, after the end of the first");
         let error = BundleError::new(Fault::Unsupported, what);
@@ -154,72 +114,6 @@ pub(super) fn read(
         catalog.left_out.insert(0, LeftOut::no_image("", all.join("; ")));
     }
     Ok(catalog)
-}
-
-/// Members of a tar that nobody can read as they are: links that lead to nothing, and sparse files.
-fn members_not_read(tree: &Tree<'_>, has_images: bool, belongs: &dyn Fn(&str) -> bool) -> Vec<LeftOut> {
-    let other = |path: &str| !belongs(path) && !nested::is_called_as_content(path);
-    let mut found = Vec::new();
-    let why = |target| {
-        format!(
-            "it leads to {target:?}, which is not in the bundle; next: pack the files themselves, as with \
-             `tar --dereference`"
-        )
-    };
-    // A tar of sources has links of all kinds; one that is called as an archive stands for one anywhere.
-    let counts = |path: &str| has_images || stands_for_an_archive(path);
-    let links = tree.dangling().filter(|(path, _)| !tree.is_directory() && other(path) && counts(path));
-    found.extend(links.map(|(path, target)| LeftOut::unreadable(path, "a link", why(target))));
-    for (path, what) in tree.odd().filter(|(path, what)| *what == SPARSE && other(path)) {
-        let why = "it cannot be read as it is packed; next: pack it without --sparse";
-        found.push(LeftOut::unreadable(path, what, why));
-    }
-    for (path, what) in tree.odd().filter(|(path, what)| [DEVICE, PIPE].contains(what) && other(path)) {
-        if stands_for_an_archive(path) {
-            let why = "its name says that it is an archive; next: pack the file itself";
-            found.push(LeftOut::unreadable(path, what, why));
-        }
-    }
-    found
-}
-
-/// An archive without images, such as a tar of sources, may have files in it that cannot be read: zip files that hold none, or
-/// samples for tests. They count if all of them together are most of it, and each one that is called as an archive. The
-/// others are noted.
-fn pass_over_what_weighs_little(catalog: &mut Catalog, tree: &Tree<'_>) {
-    let unreadable = catalog.left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
-    let unreadable = unreadable.map(|it| it.path.as_str());
-    let broken = catalog.broken.iter().map(|broken| broken.name.as_str());
-    let unread: HashSet<&str> = unreadable.chain(broken).collect();
-    let files = tree.files();
-    let all: u64 = files.iter().map(|file| file.len).sum();
-    let weight: u64 = files.iter().filter(|file| unread.contains(file.path)).map(|file| file.len).sum();
-    if weight >= all.div_ceil(2) {
-        return;
-    }
-    let passed_over: Vec<&str> = files
-        .iter()
-        .map(|file| file.path)
-        .filter(|path| unread.contains(path) && !stands_for_an_archive(path))
-        .collect();
-    if passed_over.is_empty() {
-        return;
-    }
-    let note = format!(
-        "{} of it cannot be read, and a small part of an archive without images: {}",
-        count(passed_over.len(), "file"),
-        passed_over.iter().map(|path| printable(path)).collect::<Vec<_>>().join(", ")
-    );
-    let passed_over: HashSet<&str> = passed_over.into_iter().collect();
-    catalog.left_out.retain(|it| !passed_over.contains(it.path.as_str()));
-    catalog.broken.retain(|broken| !passed_over.contains(broken.name.as_str()));
-    catalog.notes.push(note);
-}
-
-/// Whether a file is called as an archive or compressed data, and is none of the samples that sources have for their tests.
-fn stands_for_an_archive(path: &str) -> bool {
-    let is_sample = parent(path).split('/').any(|folder| SAMPLES.contains(&folder));
-    file_name::says(path).is_some() && !is_sample
 }
 
 /// The files of a tree that belong to images.
@@ -311,78 +205,6 @@ fn section_of<'t>(
     take(section, pool, listed, extras, catalog)
 }
 
-/// Looks for what marks each kind.
-fn find(reader: &CatalogReader<'_>, tree: &Tree<'_>, is_folder: bool) -> Result<SectionKinds, BundleError> {
-    let mut plan = SectionKinds::default();
-    for folder in registry_tree::folders(tree) {
-        plan.kinds.entry(folder).or_default().registry = true;
-    }
-    for folder in oc_tree::folders(tree) {
-        plan.kinds.entry(folder).or_default().oc_tree = true;
-    }
-    for path in tree.paths() {
-        let folder = parent(path);
-        match base_name(path) {
-            "index.json" if !is_second_name(tree, path) => {
-                let has_blobs = || tree.below(&format!("{folder}blobs/")).next().is_some();
-                if tree.contains(&format!("{folder}oci-layout"))
-                    || has_blobs() && (folder.is_empty() || manifest_json::lists_manifests(tree, path))
-                {
-                    plan.of(folder).layout = true;
-                }
-            }
-            "manifest.json" if !is_second_name(tree, path) => {
-                match kind_of_manifest_json(reader, tree, path, is_folder)? {
-                    ManifestJson::Saved(bytes) => plan.of(folder).saved = Some(bytes),
-                    ManifestJson::Dir(manifest) => plan.of(folder).dir = Some(*manifest),
-                    ManifestJson::Other => {}
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(plan)
-}
-
-/// A linked folder has the images of the one it leads to: they are read there.
-fn is_second_name(tree: &Tree<'_>, path: &str) -> bool {
-    let real = tree.file(path).ok().flatten().map(|file| file.path);
-    real.is_some_and(|real| real != path && base_name(real) == base_name(path))
-}
-
-/// What a `manifest.json` is; many programs have a file of this name.
-enum ManifestJson {
-    /// The list of a docker-archive, or imgpkg's.
-    Saved(Bytes),
-    /// The manifest of an image of the `dir:` transport.
-    Dir(Box<Manifest>),
-    Other,
-}
-
-fn kind_of_manifest_json(
-    reader: &CatalogReader<'_>,
-    tree: &Tree<'_>,
-    path: &str,
-    is_folder: bool,
-) -> Result<ManifestJson, BundleError> {
-    // At the root of an archive it says what the archive is; elsewhere it may be anything.
-    let decides = parent(path).is_empty() && !is_folder;
-    let bytes = match tree.read_small(path, reader.limits.index_bytes) {
-        Ok(Some(bytes)) => bytes,
-        Err(error) if decides || (ends_the_bundle(error.fault()) && !is_folder) => return Err(error),
-        Ok(None) | Err(_) => return Ok(ManifestJson::Other),
-    };
-    // An editor of Windows may have put a mark before a list. The bytes of a manifest stay as they are.
-    let list = without_mark(bytes.clone());
-    let holds = |key: &[u8]| list.windows(key.len()).any(|window| window.eq_ignore_ascii_case(key));
-    if list.trim_ascii_start().starts_with(b"[") {
-        let is_saved = holds(b"\"layers\"") && (decides || imgpkg::wrote(&list) || holds(b"\"config\""));
-        return Ok(if is_saved { ManifestJson::Saved(list) } else { ManifestJson::Other });
-    }
-    let dir = dir_transport::manifest(tree, parent(path), &bytes);
-    Ok(dir.map_or(ManifestJson::Other, |manifest| ManifestJson::Dir(Box::new(manifest))))
-}
-
 impl Listed {
     /// Finds what is there of an index that is not whole.
     fn find_part(&mut self, pool: &mut Pool<'_>, saved: bool) {
@@ -464,31 +286,4 @@ fn stops_the_run(fault: Fault) -> bool {
 fn inside(origin: &str, folder: &str) -> String {
     let folder = folder.trim_end_matches('/');
     [origin, folder].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
-}
-
-/// Puts what lies in a tree itself and what lies in its archives into one order.
-fn weave(mut own: Catalog, inner: Vec<(u64, Catalog)>) -> Catalog {
-    let mut positions: BTreeMap<u64, u64> = own.orders().into_iter().map(|order| (order, 0)).collect();
-    let mut bases = Vec::with_capacity(inner.len());
-    let mut next = 0;
-    let mut inner_sizes =
-        inner.iter().map(|(position, catalog)| (*position, catalog.next_order())).peekable();
-    for (&position, order) in &mut positions {
-        while let Some((_, size)) = inner_sizes.next_if(|(at, _)| *at < position) {
-            bases.push(next);
-            next += size;
-        }
-        *order = next;
-        next += 1;
-    }
-    for (_, size) in inner_sizes {
-        bases.push(next);
-        next += size;
-    }
-    own.renumber(|order| positions.get(&order).copied().unwrap_or(order));
-    for ((_, mut catalog), base) in inner.into_iter().zip(bases) {
-        catalog.renumber(|order| base + order);
-        own.absorb(catalog);
-    }
-    own
 }

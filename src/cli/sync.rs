@@ -1,5 +1,9 @@
 //! `sync`: the sites of a file are brought up to date with its bundles.
 
+mod bundles;
+mod locked;
+mod outcomes;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +11,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
+use self::bundles::TakenBundles;
+use self::locked::Locked;
 use super::bundle::CostArgs;
 use super::conclusion::RunReporter;
 use super::config;
@@ -15,22 +21,21 @@ use super::metrics::MetricsArgs;
 use super::notify::Notifier;
 use super::output::Output;
 use super::site_settings::SiteMirrors;
-use super::sites_file::{SelectedSites, SitesArgs, accept, facts, files_of};
+use super::sites_file::{SelectedSites, SitesArgs, accept, facts};
 use super::stage::StageArgs;
 use super::{Done, file_words, lock, plan, report_file};
-use crate::bundle::{Input, Opener};
 use crate::clock::Instant;
-use crate::config::{BundleFiles, Candidate, Config, IfRunning, Shard, Site, Wave};
-use crate::engine::{self, ExpectedSum, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule};
+use crate::config::{Config, IfRunning, Shard, Site, Wave};
+use crate::engine::{self, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule};
 use crate::exit::Exit;
 use crate::hook::gate::EarlierVerdicts;
 use crate::program;
 use crate::registry::Access;
-use crate::report::document::{BundleEntry, DeferralCause, DeferredSite, SchemaVersion, ShardEntry, SyncRun};
-use crate::report::outcome::{OutcomeState, exit_of_sites};
+use crate::report::document::{SchemaVersion, ShardEntry, SyncRun};
+use crate::report::outcome::exit_of_sites;
 use crate::report::{Class, Document, Failure, Outcome};
 use crate::stage::Stage;
-use crate::state::{LockError, Retention, RunLock, State};
+use crate::state::{Retention, RunId};
 use crate::units::{Rate, parse_duration};
 
 /// Bring the sites of a file up to date: what cron, a timer or a Kubernetes CronJob calls
@@ -99,7 +104,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     file_words::document(&mut document);
     begun.unmatched.iter_mut().for_each(|flag| *flag = file_words::text(flag).into_owned());
     if let Err(failure) = &done {
-        without_a_word(&chosen.sites, failure, &mut document);
+        outcomes::without_a_word(&chosen.sites, failure, &mut document);
     }
     let place = |outcome: &Outcome| chosen.sites.iter().position(|site| site.name == outcome.name);
     document.mirrors.sort_by_key(place);
@@ -116,17 +121,6 @@ fn of_shard(path: &Path, shard: Option<Shard>) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
     path.with_file_name(format!("{stem}-{}{ending}", shard.index()))
-}
-
-/// Sites that a run which failed as a whole did not come to have failed with it.
-fn without_a_word(sites: &[Site], failure: &Failure, document: &mut Document) {
-    for site in sites {
-        let is_told = document.mirrors.iter().any(|outcome| outcome.name == site.name)
-            || document.deferred.iter().any(|deferred| deferred.name == site.name);
-        if !is_told {
-            document.mirrors.push(Outcome::not_begun(site.name.clone(), failure.clone()));
-        }
-    }
 }
 
 fn sync(
@@ -159,7 +153,7 @@ fn sync(
     let cancel = begun.interrupt.token.clone();
     let is_over = || cancel.is_cancelled() || ends.is_some_and(|ends| Instant::now() >= ends);
     let Locked { sites, locks: _locks, deferred, failed, unlocked } =
-        lock(sites, &opener.state, if_running, is_over, output);
+        locked::lock(sites, &opener.state, if_running, is_over, output);
     unless_told_to_stop(&cancel)?;
     (document.deferred, document.mirrors) = (deferred, failed);
     if let Some(failure) = unlocked.or_else(|| lock::unlocked_from_the_start(&opener.state, &cost)) {
@@ -174,7 +168,7 @@ fn sync(
     if sites.is_empty() {
         return Ok(exit_of_sites(&document.mirrors));
     }
-    let mut bundles = files(config, output, document)?;
+    let mut bundles = TakenBundles::find(config, output, document)?;
     let opener = opener.with_stage(args.stage(config, &bundles, &mut document.notes, output)?);
     let bandwidth = args.bandwidth.or(config.bandwidth);
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
@@ -205,41 +199,26 @@ fn sync(
         document.mirrors.extend(mirrors.iter().map(not_begun));
     } else if !mirrors.is_empty() {
         let schedule = args.schedule(config, &chosen.sites, &mirrors, failed, ends);
-        let mut earlier = Vec::new();
-        let pushed = loop {
-            let (inputs, sums) = inputs(&bundles);
-            document.sources = inputs.iter().map(ToString::to_string).collect();
-            let run = Run {
-                inputs,
-                sums,
-                opener: opener.clone(),
-                mirrors: mirrors.clone(),
-                schedule: schedule.clone(),
-                locks: Locks::Held,
-                settings: settings(config, args.regate),
-                listeners: listeners.clone(),
-                number: begun.number(),
-                cancel: cancel.clone(),
-            };
-            let mut pushed = runtime.block_on(engine::push(run));
-            begun.began(pushed.run);
-            pushed.outcomes = after(pushed.outcomes, std::mem::take(&mut earlier));
-            match pushed.wrong_sum.as_deref().and_then(|path| next(&mut bundles, path)) {
-                Some(warning) => {
-                    output.warn(&warning);
-                    document.notes.push(warning);
-                    earlier = pushed.outcomes;
-                }
-                None => break pushed,
-            }
+        let run = |bundles: &TakenBundles, number| Run {
+            inputs: bundles.inputs(),
+            sums: bundles.sums(),
+            opener: opener.clone(),
+            mirrors: mirrors.clone(),
+            schedule: schedule.clone(),
+            locks: Locks::Held,
+            settings: settings(config, args.regate),
+            listeners: listeners.clone(),
+            number,
+            cancel: cancel.clone(),
         };
+        let push = |run| runtime.block_on(engine::push(run));
+        let pushed = push_until_sums_are_right(&mut bundles, run, push, begun, document, output);
         if let Some(sync) = &mut document.sync {
-            let taken = bundles.iter().flat_map(|files| &files.taken);
-            sync.bundles = taken.map(|file| bundle_entry(file, &opener)).collect();
+            sync.bundles = bundles.entries(&opener);
         }
-        let PushResult { outcomes, read, met, ended: pushed, .. } = pushed;
+        let PushResult { outcomes: fed, read, met, ended: pushed, .. } = pushed;
         document.images = read.map_or(0, |read| read.plans.most_images());
-        let (deferred, fed) = left_for_later(outcomes);
+        let (deferred, fed) = outcomes::left_for_later(fed);
         document.deferred.extend(deferred);
         document.mirrors.extend(fed);
         document.left_out = met.left_out;
@@ -262,74 +241,33 @@ fn sync(
     })
 }
 
+/// Pushes, and again with the next file of a bundle for as long as the sum of the one that was taken proves wrong.
+fn push_until_sums_are_right(
+    bundles: &mut TakenBundles,
+    run: impl Fn(&TakenBundles, Option<RunId>) -> Run,
+    push: impl Fn(Run) -> PushResult,
+    begun: &mut RunReporter,
+    document: &mut Document,
+    output: &Output,
+) -> PushResult {
+    let mut earlier = Vec::new();
+    loop {
+        document.sources = bundles.inputs().iter().map(ToString::to_string).collect();
+        let mut pushed = push(run(bundles, begun.number()));
+        begun.began(pushed.run);
+        pushed.outcomes = outcomes::after(pushed.outcomes, std::mem::take(&mut earlier));
+        let Some(warning) = pushed.wrong_sum.as_deref().and_then(|path| bundles.replace(path)) else {
+            return pushed;
+        };
+        output.warn(&warning);
+        document.notes.push(warning);
+        earlier = pushed.outcomes;
+    }
+}
+
 /// Ends what comes before anything is sent, where a signal came meanwhile.
 fn unless_told_to_stop(cancel: &CancellationToken) -> Result<(), Failure> {
     if cancel.is_cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
-}
-
-/// Sites whose window was closed, and the others with those to which something was sent before theirs closed.
-fn left_for_later(outcomes: Vec<Outcome>) -> (Vec<DeferredSite>, Vec<Outcome>) {
-    let mut deferred = Vec::new();
-    let mut fed = Vec::new();
-    for outcome in outcomes {
-        if outcome.state == OutcomeState::Deferred {
-            let message = outcome.error.as_ref().map(|failure| failure.message.clone()).unwrap_or_default();
-            let (name, closing) = (outcome.name.clone(), outcome.window_closings.last().cloned());
-            deferred.push(DeferredSite { name, why: DeferralCause::Window, message, closing });
-            if outcome.blobs_sent == 0 && outcome.bytes_sent == 0 && outcome.images_complete == 0 {
-                continue;
-            }
-        }
-        fed.push(outcome);
-    }
-    (deferred, fed)
-}
-
-/// The files of all bundles.
-fn files(config: &Config, output: &Output, document: &mut Document) -> Result<Vec<BundleFiles>, Failure> {
-    let bundles = files_of(config)?;
-    for warning in bundles.iter().flat_map(|files| &files.warnings) {
-        output.warn(warning);
-        document.notes.push(warning.clone());
-    }
-    Ok(bundles)
-}
-
-fn bundle_entry(file: &Candidate, opener: &Opener) -> BundleEntry {
-    let sum = file.sum.or_else(|| opener.known_sum(&file.path));
-    let sha256 = sum.map(|sum| sum.hex());
-    BundleEntry { path: file.path.display().to_string(), sha256 }
-}
-
-fn inputs(bundles: &[BundleFiles]) -> (Vec<Input>, Vec<ExpectedSum>) {
-    let taken = || bundles.iter().flat_map(|files| &files.taken);
-    let sums = taken().filter_map(|file| Some(ExpectedSum { path: file.path.clone(), sum: file.sum? }));
-    (taken().map(|file| Input::Path(file.path.clone())).collect(), sums.collect())
-}
-
-/// Takes the next file in the place of one whose sum is wrong; the warning, if there is another one.
-fn next(bundles: &mut [BundleFiles], wrong: &Path) -> Option<String> {
-    let files = bundles.iter_mut().find(|files| files.taken.iter().any(|file| file.path == wrong))?;
-    if files.instead.is_empty() {
-        return None;
-    }
-    let instead = files.instead.remove(0);
-    let warning = format!(
-        "{}: its sum is not what the file beside it says; {} is taken instead",
-        wrong.display(),
-        instead.path.display()
-    );
-    files.taken = vec![instead];
-    Some(warning)
-}
-
-/// What mirrors came to, with what an earlier try over another bundle came to.
-fn after(outcomes: Vec<Outcome>, mut earlier: Vec<Outcome>) -> Vec<Outcome> {
-    let with_earlier = |outcome: Outcome| match earlier.iter().position(|it| it.name == outcome.name) {
-        Some(at) => outcome.after(earlier.swap_remove(at)),
-        None => outcome,
-    };
-    outcomes.into_iter().map(with_earlier).collect()
 }
 
 /// How many days runs are remembered, unless the file says otherwise.
@@ -357,7 +295,7 @@ impl Args {
     fn stage(
         &self,
         config: &Config,
-        bundles: &[BundleFiles],
+        bundles: &TakenBundles,
         notes: &mut Vec<String>,
         output: &Output,
     ) -> Result<Option<Stage>, Failure> {
@@ -369,8 +307,7 @@ impl Args {
         let file = self.sites.path();
         let path = || std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string();
         let owner = written.and_then(|stage| stage.owner.clone()).unwrap_or_else(path);
-        let taken = bundles.iter().flat_map(|files| &files.taken);
-        stage.open(taken.map(|file| file.path.as_path()), Some(owner), notes, output)
+        stage.open(bundles.paths(), Some(owner), notes, output)
     }
 
     /// In which order sites are filled, how many at once, and when that ends.
@@ -401,114 +338,9 @@ impl Args {
     }
 }
 
-/// Sites that no other run is at.
-#[derive(Default)]
-struct Locked<'c> {
-    sites: Vec<&'c Site>,
-    locks: Vec<RunLock>,
-    deferred: Vec<DeferredSite>,
-    failed: Vec<Outcome>,
-    /// Why some have no lock: the reason is the same for all.
-    unlocked: Option<Failure>,
-}
-
-fn lock<'c>(
-    sites: &'c [Site],
-    state: &State,
-    if_running: IfRunning,
-    is_over: impl Fn() -> bool,
-    output: &Output,
-) -> Locked<'c> {
-    let places: Vec<String> = sites.iter().map(|site| site.target.lock_key()).collect();
-    let locks = match if_running {
-        IfRunning::Wait => state.wait_for_locks(&places, is_over, |at, error| {
-            output.note(&format!("{}: waits until that run is done: {error}", sites[at].name));
-        }),
-        IfRunning::Skip | IfRunning::Fail => state.lock_each(&places),
-    };
-    let mut locked = Locked::default();
-    for (site, lock) in sites.iter().zip(locks) {
-        let name = || site.name.clone();
-        match (lock, if_running) {
-            (Ok(lock), _) => locked.locks.extend(lock),
-            (Err(error @ LockError::Held { .. }), IfRunning::Skip) => {
-                let (name, message) = (name(), error.to_string());
-                let why = DeferralCause::Running;
-                locked.deferred.push(DeferredSite { name, why, message, closing: None });
-                continue;
-            }
-            (Err(error @ LockError::Held { .. }), _) => {
-                let held = lock::held(&error);
-                // It was waited for until the deadline.
-                let class = if if_running == IfRunning::Wait { Class::Deadline } else { held.class };
-                let failure = Failure { class, exit: class.exit(), ..held };
-                locked.failed.push(Outcome::not_begun(name(), failure));
-                continue;
-            }
-            (Err(error), _) => locked.unlocked = locked.unlocked.or_else(|| Some(lock::unlocked(&error))),
-        }
-        locked.sites.push(site);
-    }
-    locked
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_site_to_which_nothing_was_sent_is_deferred_only() {
-        let closed = || {
-            let failure = Failure::new(Class::Deferred, "its window is closed until 22:00");
-            Outcome { error: Some(failure), images: 3, ..Outcome::new("closed".into()) }.settled()
-        };
-        let stopped = Outcome { blobs_sent: 1, name: "stopped".into(), ..closed() };
-        let complete = Outcome { name: "complete".into(), ..Outcome::new("x".into()) }.settled();
-        let (deferred, fed) = left_for_later(vec![closed(), stopped, complete]);
-        let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>();
-        assert_eq!(names(deferred.iter().map(|site| &site.name).collect()), ["closed", "stopped"]);
-        assert_eq!(names(fed.iter().map(|outcome| &outcome.name).collect()), ["stopped", "complete"]);
-        assert_eq!(deferred[0].message, "its window is closed until 22:00");
-    }
-
-    #[test]
-    fn sites_that_a_run_did_not_come_to_fail_with_it() {
-        let text = "version: 1\nbundles: [{path: b}]\ndefaults: {registry: 'https://r.example'}\n\
-                    sites: [{name: a, namespace: a}, {name: b, namespace: b}, {name: c, namespace: c}]\n";
-        let sites = crate::config::parse(Path::new("f.yaml"), text).config.unwrap().sites;
-        let mut document = Document::begin(Vec::new());
-        document.mirrors = vec![Outcome::new("b".into())];
-        let why = DeferralCause::Running;
-        document.deferred =
-            vec![DeferredSite { name: "c".into(), why, message: String::new(), closing: None }];
-        without_a_word(&sites, &Failure::new(Class::Arriving, "it is on its way"), &mut document);
-        let told: Vec<_> = document.mirrors.iter().map(|it| (it.name.as_str(), it.error.is_some())).collect();
-        assert_eq!(told, [("b", false), ("a", true)]);
-    }
-
-    #[test]
-    fn in_the_place_of_a_file_whose_sum_is_wrong_comes_the_next_one() {
-        let file = |name: &str| Candidate { path: name.into(), sum: None };
-        let other = BundleFiles { taken: vec![file("x")], instead: Vec::new(), warnings: Vec::new() };
-        let newest =
-            BundleFiles { taken: vec![file("c")], instead: vec![file("b"), file("a")], warnings: Vec::new() };
-        let mut bundles = [other, newest];
-        let taken =
-            |bundles: &[BundleFiles]| inputs(bundles).0.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let warning = next(&mut bundles, Path::new("c")).unwrap();
-        assert!(warning.contains("c: its sum") && warning.contains("b is taken instead"), "{warning}");
-        assert_eq!(taken(&bundles), ["x", "b"]);
-        assert!(next(&mut bundles, Path::new("b")).is_some());
-        assert!(next(&mut bundles, Path::new("a")).is_none(), "there is no other one");
-        assert!(next(&mut bundles, Path::new("x")).is_none());
-    }
-
-    #[test]
-    fn what_was_sent_of_a_bundle_whose_sum_was_wrong_counts() {
-        let sent = |name: &str, bytes_sent| Outcome { bytes_sent, ..Outcome::new(name.into()) };
-        let all = after(vec![sent("a", 1), sent("b", 2)], vec![sent("b", 5)]);
-        assert_eq!(all.iter().map(|outcome| outcome.bytes_sent).collect::<Vec<_>>(), [1, 7]);
-    }
 
     #[test]
     fn each_shard_writes_metrics_of_its_own() {

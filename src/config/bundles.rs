@@ -1,25 +1,22 @@
 //! Which files a bundle of the sites file stands for.
 
+mod matched;
+mod sums;
+
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 
+pub(crate) use self::matched::SETTLED_AFTER_SECONDS;
+use self::matched::{MatchedFile, PassedOver};
 use super::newest::VersionInName;
 use crate::error::system_words;
 use crate::oci::Digest;
-use crate::small_file;
 
-/// A file that changed later than this may still be on its way here.
-pub(crate) const SETTLED_AFTER_SECONDS: i64 = 60;
-/// The clock of a file server may be so far ahead of ours.
-const CLOCK_SKEW_SECONDS: i64 = 300;
-/// `sha256sum` of a folder of bundles is short.
-const MAX_SUMS_BYTES: u64 = 1 << 20;
 const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
 
 /// What stands behind `path`, and whether the newest is meant.
@@ -91,17 +88,6 @@ pub(crate) enum NoBundle {
         /// What is the matter with each.
         why: Vec<String>,
     },
-}
-
-/// Why a file is not taken.
-#[derive(Debug, thiserror::Error)]
-enum PassedOver {
-    /// It is no bundle, or not yet, or what is beside it is no sum.
-    #[error("{_0}")]
-    Unusable(String),
-    /// The system does not give us it, or what is beside it.
-    #[error("{}: {}", path.display(), system_words(error))]
-    Unreadable { path: PathBuf, error: io::Error },
 }
 
 impl BundlePath {
@@ -257,320 +243,11 @@ impl fmt::Display for BundlePath {
     }
 }
 
-/// A file or folder that is there.
-struct MatchedFile {
-    path: PathBuf,
-    version: VersionInName,
-    facts: Metadata,
-}
-
-impl MatchedFile {
-    /// When its content changed, and when anything about it did: a copy may get the times of its original.
-    fn times(&self) -> [i64; 2] {
-        [self.facts.mtime(), self.facts.ctime()]
-    }
-
-    /// The later of the two.
-    fn changed(&self) -> i64 {
-        self.facts.mtime().max(self.facts.ctime())
-    }
-
-    /// Whether it can be a bundle at all.
-    fn usable(&self) -> Result<(), PassedOver> {
-        if self.facts.is_file() || self.facts.is_dir() {
-            return Ok(());
-        }
-        Err(PassedOver::Unusable(format!("{} is neither a file nor a folder", self.path.display())))
-    }
-
-    fn settled(&self, now: Timestamp) -> Result<(), PassedOver> {
-        let ages = self.times().map(|time| now.as_second().saturating_sub(time));
-        // A time far ahead, as after a clock was put back, says nothing of the file; the other one may.
-        let is_fresh = |age: &i64| (-CLOCK_SKEW_SECONDS..SETTLED_AFTER_SECONDS).contains(age);
-        if let Some(age) = ages.into_iter().filter(is_fresh).min() {
-            let (shown, age) = (self.path.display(), age.max(0));
-            let what = format!("{shown} changed {age} s ago and may still be on its way");
-            return Err(PassedOver::Unusable(what));
-        }
-        Ok(())
-    }
-
-    fn candidate(&self) -> Result<Candidate, PassedOver> {
-        // A folder has no sum of its own: a file beside it is of an archive that was unpacked into it.
-        if self.facts.is_dir() {
-            return Ok(Candidate { path: self.path.clone(), sum: None });
-        }
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".sha256");
-        let beside = PathBuf::from(beside);
-        if fs::metadata(&beside).is_ok_and(|facts| !facts.is_file()) {
-            // A pipe might never end.
-            return Err(PassedOver::Unusable(format!("{}: it is no file", beside.display())));
-        }
-        let sum = match small_file::read_text(&beside, MAX_SUMS_BYTES) {
-            Ok(text) => {
-                let wrong = |why| PassedOver::Unusable(format!("{}: {why}", beside.display()));
-                Some(sum_of(&self.path, &text).map_err(wrong)?)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            // It can be read, and is no sum.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge) =>
-            {
-                return Err(PassedOver::Unusable(format!("{}: {error}", beside.display())));
-            }
-            Err(error) => return Err(PassedOver::Unreadable { path: beside, error }),
-        };
-        Ok(Candidate { path: self.path.clone(), sum })
-    }
-}
-
 /// Whether nothing can ever be behind a name: what a link leads to is not there, or is the link itself.
 fn leads_nowhere(error: &io::Error) -> bool {
     let is_loop = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
     error.kind() == io::ErrorKind::NotFound || is_loop
 }
 
-/// The sum of a file in what `sha256sum` (with or without `--tag`) wrote.
-fn sum_of(path: &Path, text: &str) -> Result<Digest, String> {
-    let lines: Vec<(&str, &str)> = text.lines().filter_map(sum_line).collect();
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let is_named = |named: &str| named.is_empty() || named.rsplit('/').next() == Some(name.as_str());
-    let found = lines.iter().find(|(_, named)| is_named(named));
-    let (hex, _) = found.ok_or_else(|| format!("it has no sum of {name}"))?;
-    format!("sha256:{}", hex.to_ascii_lowercase())
-        .parse()
-        .map_err(|error: crate::error::BundleError| error.to_string())
-}
-
-/// `HEX  NAME`, `HEX *NAME`, `SHA256 (NAME) = HEX`, `HEX`: the sum and the name.
-fn sum_line(line: &str) -> Option<(&str, &str)> {
-    // A backslash in front says that some are in the name.
-    let line = line.trim_end().trim_start_matches('\\');
-    if let Some(rest) = line.strip_prefix("SHA256 (") {
-        let (name, hex) = rest.rsplit_once(") = ")?;
-        return is_sum(hex).then_some((hex, name));
-    }
-    let (hex, name) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    is_sum(hex).then(|| (hex, name.trim_start_matches([' ', '*'])))
-}
-
-fn is_sum(hex: &str) -> bool {
-    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: i64 = 3600;
-
-    struct Folder(tempfile::TempDir);
-
-    impl Folder {
-        fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
-        }
-
-        fn write(&self, name: &str, text: &str) -> PathBuf {
-            let path = self.0.path().join(name);
-            fs::write(&path, text).unwrap();
-            path
-        }
-
-        fn files(&self, pattern: &str, newest: bool, now: Timestamp) -> Result<BundleFiles, NoBundle> {
-            BundlePath::new(self.0.path().join(pattern), newest).unwrap().files(now)
-        }
-    }
-
-    fn names(files: &[Candidate]) -> Vec<String> {
-        files.iter().map(|file| file.path.file_name().unwrap().to_string_lossy().into_owned()).collect()
-    }
-
-    /// Files cannot be made older than they are, as to their time of change; the clock can be put forward.
-    fn in_an_hour() -> Timestamp {
-        crate::clock::timestamp() + jiff::Span::new().seconds(HOUR)
-    }
-
-    #[test]
-    fn the_newest_is_that_of_the_highest_version() {
-        let folder = Folder::new();
-        for version in ["1.8.0", "1.10.0", "1.9.5", "1.11.0-rc.1"] {
-            folder.write(&format!("bm_{version}.tar.xz"), "x");
-        }
-        folder.write("other_9.tar.xz", "x");
-        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
-        assert_eq!(names(&files.taken), ["bm_1.11.0-rc.1.tar.xz"]);
-        assert_eq!(names(&files.instead), ["bm_1.10.0.tar.xz", "bm_1.9.5.tar.xz", "bm_1.8.0.tar.xz"]);
-        assert!(files.warnings.is_empty());
-        let all = folder.files("bm_*.tar.xz", false, in_an_hour()).unwrap();
-        assert_eq!(
-            names(&all.taken),
-            ["bm_1.8.0.tar.xz", "bm_1.9.5.tar.xz", "bm_1.10.0.tar.xz", "bm_1.11.0-rc.1.tar.xz"]
-        );
-    }
-
-    #[test]
-    fn of_one_version_in_two_files_the_later_counts() {
-        let folder = Folder::new();
-        let older = folder.write("bm_1.8.tar.xz", "x");
-        folder.write("bm_1.8.0.tar.xz", "x");
-        let file = fs::File::options().write(true).open(older).unwrap();
-        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(600)).unwrap();
-        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
-        assert_eq!(names(&files.taken), ["bm_1.8.tar.xz"]);
-    }
-
-    #[test]
-    fn a_file_that_has_just_changed_is_left_for_later() {
-        let folder = Folder::new();
-        folder.write("bm_1.8.0.tar.xz", "x");
-        let now = crate::clock::timestamp();
-        let error = folder.files("bm_*.tar.xz", true, now).unwrap_err();
-        assert!(matches!(error, NoBundle::Arriving { .. }), "it passes by itself, and is no damage: {error}");
-        assert!(error.to_string().contains("bm_1.8.0.tar.xz changed"), "{error}");
-        assert_eq!(names(&folder.files("bm_*.tar.xz", false, now).unwrap().taken), ["bm_1.8.0.tar.xz"]);
-    }
-
-    #[test]
-    fn a_time_ahead_hides_no_fresh_change() {
-        let folder = Folder::new();
-        let path = folder.write("bm_1.8.0.tar.xz", "x");
-        let file = fs::File::options().write(true).open(path).unwrap();
-        let now = crate::clock::timestamp();
-        for ahead in [5_000, 100] {
-            file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(ahead)).unwrap();
-            assert!(folder.files("bm_*.tar.xz", true, now).is_err(), "it has just changed: {ahead}");
-        }
-        let later = now + jiff::Span::new().seconds(1_000);
-        file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(5_000)).unwrap();
-        assert!(folder.files("bm_*.tar.xz", true, later).is_ok(), "a clock that was put back says nothing");
-    }
-
-    #[test]
-    fn what_is_no_file_and_links_that_lead_nowhere_are_passed_over() {
-        let folder = Folder::new();
-        folder.write("bm_1.8.0.tar.xz", "x");
-        let at = |name: &str| folder.0.path().join(name);
-        let pipe = |path: PathBuf| {
-            let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
-            rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
-        };
-        folder.write("bm_1.9.0.tar.xz", "x");
-        pipe(at("bm_1.9.0.tar.xz.sha256"));
-        pipe(at("bm_1.10.0.tar.xz"));
-        std::os::unix::fs::symlink("nowhere", at("bm_1.11.0.tar.xz")).unwrap();
-        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
-        assert_eq!(names(&files.taken), ["bm_1.8.0.tar.xz"]);
-        let [link, pipe, sum] = &files.warnings[..] else { panic!("{files:?}") };
-        assert!(
-            link.contains("leads to nothing") && pipe.contains("neither a file") && sum.contains("no file")
-        );
-    }
-
-    #[test]
-    fn a_sum_that_cannot_be_read_passes_a_file_over_with_a_warning() {
-        let folder = Folder::new();
-        folder.write("bm_1.8.0.tar.xz", "x");
-        folder.write("bm_1.9.0.tar.xz", "x");
-        folder.write("bm_1.9.0.tar.xz.sha256", "nonsense\n");
-        let files = folder.files("bm_*", true, in_an_hour()).unwrap();
-        assert_eq!(names(&files.taken), ["bm_1.8.0.tar.xz"]);
-        let [warning] = &files.warnings[..] else { panic!("{files:?}") };
-        assert!(
-            warning.contains("no sum of bm_1.9.0") && warning.contains("1.8.0.tar.xz is taken instead"),
-            "{warning}"
-        );
-    }
-
-    #[test]
-    fn one_stray_link_keeps_no_newest_file_from_being_taken() {
-        let folder = Folder::new();
-        folder.write("bm_1.8.0.tar.xz", "x");
-        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.0.path().join(name)).unwrap();
-        link("bm_1.9.0.tar.xz", "bm_1.9.0.tar.xz");
-        for newest in [true, false] {
-            let files = folder.files("bm_*.tar.xz", newest, in_an_hour()).unwrap();
-            assert_eq!((names(&files.taken), files.warnings.len()), (vec!["bm_1.8.0.tar.xz".to_owned()], 1));
-        }
-        // What may hold images is not left out in silence where all are meant.
-        link(&"n".repeat(300), "bm_1.10.0.tar.xz");
-        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
-        assert_eq!((names(&files.taken), files.warnings.len()), (vec!["bm_1.8.0.tar.xz".to_owned()], 2));
-        let error = folder.files("bm_*.tar.xz", false, in_an_hour()).unwrap_err();
-        assert!(matches!(error, NoBundle::Unreadable { .. }), "{error}");
-    }
-
-    #[test]
-    fn what_the_system_refuses_beside_a_bundle_is_no_damage_of_it() {
-        let folder = Folder::new();
-        folder.write("bm_1.9.0.tar.xz", "x");
-        let beside = folder.0.path().join("bm_1.9.0.tar.xz.sha256");
-        std::os::unix::fs::symlink("bm_1.9.0.tar.xz.sha256", &beside).unwrap();
-        for (pattern, newest) in [("bm_*.tar.xz", true), ("bm_*.tar.xz", false), ("bm_1.9.0.tar.xz", false)] {
-            let error = folder.files(pattern, newest, in_an_hour()).unwrap_err();
-            assert!(matches!(&error, NoBundle::Unreadable { path, .. } if *path == beside), "{error}");
-        }
-        folder.write("bm_1.8.0.tar.xz", "x");
-        let files = folder.files("bm_*.tar.xz", true, in_an_hour()).unwrap();
-        assert_eq!((names(&files.taken), files.warnings.len()), (vec!["bm_1.8.0.tar.xz".to_owned()], 1));
-    }
-
-    #[test]
-    fn what_is_gone_by_now_is_passed_over_with_a_warning() {
-        let folder = Folder::new();
-        folder.write("bm_1.8.0.tar.xz", "x");
-        std::os::unix::fs::symlink("nowhere", folder.0.path().join("bm_1.9.0.tar.xz")).unwrap();
-        for newest in [true, false] {
-            let files = folder.files("bm_*", newest, in_an_hour()).unwrap();
-            assert_eq!(names(&files.taken), ["bm_1.8.0.tar.xz"]);
-            assert!(files.warnings[0].contains("bm_1.9.0.tar.xz: it is gone"), "{files:?}");
-        }
-        fs::remove_file(folder.0.path().join("bm_1.8.0.tar.xz")).unwrap();
-        let error = folder.files("bm_*", true, in_an_hour()).unwrap_err().to_string();
-        assert!(error.contains("it is gone"), "{error}");
-    }
-
-    #[test]
-    fn a_folder_has_no_sum_whatever_lies_beside_it() {
-        let folder = Folder::new();
-        fs::create_dir(folder.0.path().join("bm_1.8.0")).unwrap();
-        folder.write("bm_1.8.0.sha256", &format!("{}  bm_1.8.0.tar.xz\n", Digest::of(b"x").hex()));
-        for pattern in ["bm_1.8.0", "bm_*"] {
-            let files = folder.files(pattern, false, in_an_hour()).unwrap();
-            assert_eq!((files.taken.len(), files.taken[0].sum), (1, None), "{pattern}");
-        }
-    }
-
-    #[test]
-    fn sums_are_read_as_sha256sum_writes_them() {
-        let hex = Digest::of(b"x").hex();
-        let path = Path::new("/srv/bm.tar");
-        for text in [
-            format!("{hex}  bm.tar\n"),
-            format!("{hex} *bm.tar\n"),
-            format!("{hex}  ./sub/bm.tar\n"),
-            format!("SHA256 (bm.tar) = {hex}\n"),
-            format!("{}\n", hex.to_uppercase()),
-            format!("\\{hex}  bm.tar\n"),
-            format!("{}  other.tar\n{hex}  bm.tar\n", Digest::of(b"y").hex()),
-        ] {
-            assert_eq!(sum_of(path, &text).unwrap(), Digest::of(b"x"), "{text}");
-        }
-        for text in [String::new(), format!("{hex}  other.tar\n"), format!("{}  bm.tar", &hex[..63])] {
-            assert!(sum_of(path, &text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_is_named() {
-        let folder = Folder::new();
-        for (pattern, newest) in
-            [("bm_*.tar", true), ("bm_*.tar", false), ("bm.tar", false), ("no/bm_*", true)]
-        {
-            let error = folder.files(pattern, newest, in_an_hour()).unwrap_err();
-            assert!(matches!(error, NoBundle::Nothing { .. }), "{error}");
-        }
-        assert!(BundlePath::new("/srv/*/bm.tar".into(), true).is_err());
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! Redacts what is shown: URLs without their secrets, and texts of servers without the secrets of the run.
 
+mod escapes;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use self::escapes::View;
 use crate::locks::RwLock;
 
 /// What is shown in place of a secret.
@@ -123,7 +126,7 @@ impl SecretWords {
             return text.to_owned();
         }
         let mut hidden = vec![false; text.len()];
-        View::of(text).each(ESCAPES_OF_ESCAPES, &mut |view| {
+        View::of(text).each(&mut |view| {
             known.find(&view.bytes, |from, to| {
                 let end = view.at.get(to).copied().unwrap_or(text.len());
                 hidden[view.at[from]..end].fill(true);
@@ -233,240 +236,5 @@ impl fmt::UpperHex for Hex<'_> {
     }
 }
 
-/// A text with its escapes undone, and where each of its bytes stood.
-struct View {
-    bytes: Vec<u8>,
-    at: Vec<usize>,
-}
-
-/// Undoes the escape at the beginning of a text: the bytes it stands for, and its length.
-type Decode = fn(&[u8]) -> Option<(Vec<u8>, usize)>;
-
-const DECODERS: [Decode; 5] = [percent, form, backslash, entity, control];
-/// So many escapes may lie one inside the other: words in a JSON document that is quoted in another.
-const ESCAPES_OF_ESCAPES: usize = 2;
-
-impl View {
-    fn of(text: &str) -> Self {
-        Self { bytes: text.into(), at: (0..text.len()).collect() }
-    }
-
-    /// The same with the escapes of one kind undone; none where there are no such escapes.
-    fn undone(&self, decode: Decode) -> Option<Self> {
-        let (mut bytes, mut at, mut next) = (Vec::new(), Vec::new(), 0);
-        let mut is_other = false;
-        while next < self.bytes.len() {
-            if let Some((decoded, length)) = decode(&self.bytes[next..]) {
-                is_other = true;
-                at.extend(decoded.iter().map(|_| self.at[next]));
-                bytes.extend(decoded);
-                next += length;
-            } else {
-                at.push(self.at[next]);
-                bytes.push(self.bytes[next]);
-                next += 1;
-            }
-        }
-        is_other.then_some(Self { bytes, at })
-    }
-
-    /// Shows this view, and the views that up to this number of unescapings give.
-    fn each(&self, times: usize, see: &mut impl FnMut(&Self)) {
-        see(self);
-        if times > 0 {
-            for view in DECODERS.iter().filter_map(|decode| self.undone(*decode)) {
-                view.each(times - 1, see);
-            }
-        }
-    }
-}
-
-fn percent(text: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let digits = text.strip_prefix(b"%")?.get(..2)?;
-    let byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    Some((vec![byte], 3))
-}
-
-/// As in the body of a form: a space is a plus.
-fn form(text: &[u8]) -> Option<(Vec<u8>, usize)> {
-    if text.starts_with(b"+") { Some((vec![b' '], 1)) } else { percent(text) }
-}
-
-/// As in JSON, and in texts of Go, C and Python.
-fn backslash(text: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let number = |from: usize, to: usize| {
-        let digits = std::str::from_utf8(text.get(from..to)?).ok()?;
-        u32::from_str_radix(digits, 16).ok()
-    };
-    let written = |code: u32, length: usize| Some((char::from_u32(code)?.to_string().into_bytes(), length));
-    match *text.strip_prefix(b"\\")?.first()? {
-        b'u' => {
-            let first = number(2, 6)?;
-            let second = text.get(6..8).filter(|next| next == b"\\u").and_then(|_| number(8, 12));
-            match (first, second) {
-                (0xd800..0xdc00, Some(second @ 0xdc00..0xe000)) => {
-                    written(0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00), 12)
-                }
-                _ => written(first, 6),
-            }
-        }
-        b'U' => written(number(2, 10)?, 10),
-        b'x' => Some((vec![u8::try_from(number(2, 4)?).ok()?], 4)),
-        b'n' => Some((vec![b'\n'], 2)),
-        b'r' => Some((vec![b'\r'], 2)),
-        b't' => Some((vec![b'\t'], 2)),
-        c @ (b'"' | b'\\' | b'/' | b'\'') => Some((vec![c], 2)),
-        _ => None,
-    }
-}
-
-/// What is not seen on a terminal, or is shown there as nothing that belongs to the text.
-fn control(text: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let length = match *text {
-        [0x1b, b'[', ref rest @ ..] => {
-            2 + rest.iter().position(|byte| (0x40..0x7f).contains(byte)).map_or(0, |end| end + 1)
-        }
-        [0..0x20 | 0x7f, ..] => 1,
-        [0xc2, 0x80..0xa0 | 0xad, ..] => 2,
-        // Of no width, or of another direction; what stands for bytes that are no text.
-        [0xe2, 0x80, 0x8b..=0x8f | 0xa8..=0xae, ..]
-        | [0xe2, 0x81, 0xa0..=0xaf, ..]
-        | [0xef, 0xbb, 0xbf, ..]
-        | [0xef, 0xbf, 0xbd, ..] => 3,
-        _ => return None,
-    };
-    Some((Vec::new(), length))
-}
-
-fn entity(text: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let end = text.iter().take(10).position(|&byte| byte == b';')?;
-    let name = std::str::from_utf8(text[..end].strip_prefix(b"&")?).ok()?;
-    let c = match name {
-        "amp" => '&',
-        "lt" => '<',
-        "gt" => '>',
-        "quot" => '"',
-        "apos" => '\'',
-        _ => {
-            let number = name.strip_prefix('#')?;
-            let code = match number.strip_prefix(['x', 'X']) {
-                Some(digits) => u32::from_str_radix(digits, 16).ok()?,
-                None => number.parse().ok()?,
-            };
-            char::from_u32(code)?
-        }
-    };
-    Some((c.to_string().into_bytes(), end + 1))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use base64::engine::general_purpose::STANDARD;
-    use std::fmt::Write as _;
-
-    #[test]
-    fn nothing_that_may_be_a_secret_is_shown_of_a_url() {
-        for (url, expected) in [
-            (
-                "https://u:p@r.example:5/v2/a/blobs/uploads/uuid-1?_state=secret&digest=sha256%3A1",
-                "https://r.example:5/v2/a/blobs/uploads/…?…&digest=sha256:1",
-            ),
-            ("https://r.example/v2/a/blobs/uploads/?from=b", "https://r.example/v2/a/blobs/uploads/?from=b"),
-            ("https://s3.example/x?X-Amz-Signature=1&sig=2#frag", "https://s3.example/x?…&…"),
-            ("http://[::1]:5000/v2/a?ns=gcr.io", "http://[::1]:5000/v2/a?ns=gcr.io"),
-        ] {
-            assert_eq!(redacted(&Url::parse(url).unwrap()), expected);
-        }
-    }
-
-    fn escaped(text: &str) -> String {
-        percent_encoding::percent_encode(text.as_bytes(), percent_encoding::NON_ALPHANUMERIC).to_string()
-    }
-
-    #[test]
-    fn secrets_are_left_out_in_every_form() {
-        for secret in
-            ["hunter2", "p@ss w0rd/é\"&x", "c4n4ry-p4ssw0rd-x", "a-token.of-forty.characters_and-then-some"]
-        {
-            let secrets = SecretWords::default();
-            secrets.remember(&secret.into());
-            let pair = STANDARD.encode(format!("user:{secret}"));
-            let json = serde_json::to_string(secret).unwrap();
-            let ascii = secret.chars().fold(String::new(), |mut text, c| {
-                let _ = write!(text, "\\u{:04x}", u32::from(c));
-                text
-            });
-            let html = secret.replace('&', "&amp;").replace('"', "&quot;").replace('/', "&#x2f;");
-            for quoted in [
-                secret.to_owned(),
-                STANDARD.encode(secret),
-                URL_SAFE_NO_PAD.encode(format!("x{secret}")),
-                STANDARD.encode(format!("xy{secret}z")),
-                pair.clone(),
-                escaped(&pair),
-                escaped(secret),
-                escaped(secret).replace("%2D", "%2d"),
-                json.trim_matches('"').to_owned(),
-                ascii,
-                html,
-            ] {
-                let shown = secrets.blank(&format!("you sent [{quoted}], which is wrong"));
-                assert_eq!(shown, "you sent […], which is wrong", "{quoted}");
-            }
-            assert_eq!(secrets.blank("nothing of it"), "nothing of it");
-        }
-    }
-
-    #[test]
-    fn secrets_are_left_out_behind_escapes_of_escapes_and_control_characters() {
-        let secret = "Kp/3+ x=Z%q\"w\\e&<r>😀9T";
-        let secrets = SecretWords::default();
-        secrets.remember(&secret.into());
-        let json = |text: &str| serde_json::to_string(text).unwrap().trim_matches('"').to_owned();
-        let go =
-            |text: &str| json(text).replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e");
-        let html = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
-        let (first, second) = secret.split_at(9);
-        for quoted in [
-            json(&json(secret)),
-            go(&go(secret)),
-            html(&json(secret)),
-            json(&html(secret)),
-            html(&html(secret)),
-            escaped(&escaped(secret)),
-            escaped(secret).replace("%20", "+"),
-            json(secret).replace("😀", "\\ud83d\\ude00"),
-            secret.bytes().fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "\\x{byte:02x}");
-                text
-            }),
-            format!("{:x}", Hex(secret)),
-            format!("{:X}", Hex(&format!("user:{secret}"))),
-            format!("{first}\x1b[31;1m{second}"),
-            format!("{first}\n{second}"),
-            json(&format!("{first}\r\n{second}")),
-            format!("{first}\u{200b}{second}"),
-        ] {
-            let shown = secrets.blank(&format!("you sent ({quoted}), which is wrong"));
-            assert_eq!(shown, "you sent (…), which is wrong", "{quoted}");
-        }
-    }
-
-    #[test]
-    fn a_short_secret_is_left_out_where_it_stands_alone() {
-        let secrets = SecretWords::default();
-        secrets.remember(&"pw".into());
-        assert_eq!(secrets.blank("user:pw@host, a pwd; pw"), "user:…@host, a pwd; …");
-    }
-
-    #[test]
-    fn a_token_is_known_while_it_lasts() {
-        let secrets = Arc::new(SecretWords::default());
-        let token = "eyJhbGciOiJub25lIn0.e30.".to_owned();
-        let kept = secrets.remember_while(&token.clone().into());
-        assert_eq!(secrets.blank(&format!("Bearer {token}")), "Bearer …");
-        drop(kept);
-        assert_eq!(secrets.blank(&token), token);
-    }
-}
+mod tests;
