@@ -100,6 +100,8 @@ const OTHER_WORDS: [(&str, &str); 27] = [
     ("quiet", "a flag of every command"),
     ("log-format", "a flag of every command"),
     ("verbose", "a flag of every command"),
+    ("progress", "a flag of every command"),
+    ("color", "a flag of every command"),
     ("help", "no setting"),
 ];
 
