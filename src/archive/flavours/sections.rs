@@ -65,10 +65,10 @@ pub(super) fn find(
             "manifest.json" if !is_second_name(tree, path) => {
                 match kind_of_manifest_json(reader, tree, path, is_folder)? {
                     ManifestJson::Saved(bytes) => {
-                        found.entry(folder.to_owned()).or_default().saved = Some(bytes)
+                        found.entry(folder.to_owned()).or_default().saved = Some(bytes);
                     }
                     ManifestJson::Dir(manifest) => {
-                        found.entry(folder.to_owned()).or_default().dir = Some(*manifest)
+                        found.entry(folder.to_owned()).or_default().dir = Some(*manifest);
                     }
                     ManifestJson::Other => {}
                 }

@@ -190,9 +190,12 @@ async fn a_registry_that_stays_away_is_given_up_once_for_all() {
 async fn a_registry_that_hangs_up_on_everybody_for_a_while_is_waited_for() {
     let away = Arc::new(AtomicBool::new(false));
     let is_away = Arc::clone(&away);
-    let (here, log) = registry(move |seen, _| match is_away.load(Ordering::SeqCst) {
-        true => answer(if seen.nth % 2 == 0 { 0 } else { 502 }, &[], ""),
-        false => closing(seen),
+    let (here, log) = registry(move |seen, _| {
+        if is_away.load(Ordering::SeqCst) {
+            answer(if seen.nth % 2 == 0 { 0 } else { 502 }, &[], "")
+        } else {
+            closing(seen)
+        }
     })
     .await;
     let registry = connect(&here, patient()).await.unwrap();
