@@ -73,7 +73,7 @@ fn a_site_is_shown_with_all_that_it_inherits() {
 }
 
 /// Flags of `push images` that have no key of their name, each with the key that says the same, or why there is none.
-const OTHER_WORDS: [(&str, &str); 27] = [
+const OTHER_WORDS: &[(&str, &str)] = &[
     ("source", "bundles"),
     ("images", "bundles: only an archive of many images that a file names has a list"),
     ("decode-memory", "memory: the share for decoders follows from it"),
