@@ -80,7 +80,9 @@ pub(crate) use resolver::addresses;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
 pub(crate) use sources::BlobSource;
-pub(crate) use upload::{Mount, SessionReach, StoredSession, UploadKey, UploadLedger, UploadSession};
+pub(crate) use upload::{
+    BlobProof, Mount, SessionReach, StoredSession, UploadKey, UploadLedger, UploadSession,
+};
 
 use auth::Scopes;
 use client::{ApiClient, ApiRequest, Reply};

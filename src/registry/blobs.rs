@@ -6,9 +6,9 @@ use reqwest::header::RANGE;
 
 use crate::oci::{Digest, Repository};
 use crate::registry::client::{ApiRequest, Want};
-use crate::registry::error::{FailureKind, RegistryError};
+use crate::registry::error::{Cause, FailureKind, RegistryError};
 use crate::registry::transport::BlobStream;
-use crate::registry::upload::Mount;
+use crate::registry::upload::{BlobProof, Mount};
 use crate::registry::{Registry, headers};
 
 impl Registry {
@@ -77,7 +77,7 @@ impl Registry {
                 Ok(mount) => {
                     let mut quirks = self.host().quirks();
                     quirks.learn_mount(true);
-                    quirks.learn_mounted(matches!(mount, Mount::Done));
+                    quirks.learn_mounted(matches!(mount, Mount::Done(_)));
                     return Ok(mount);
                 }
                 Err(error) if error.kind().is_network() || error.kind() == FailureKind::Tls => {
@@ -106,11 +106,19 @@ impl Registry {
         // A token of its own: servers that mind two scopes must not spoil the others.
         let scopes = self.scopes(repository).reading(from);
         let reply = self.call_with(repository, &scopes, &request).await?;
-        if reply.status == 202 {
-            return self.session(repository, &request, &reply).map(Mount::Session);
+        match reply.status {
+            201 if headers::other_digest(&reply.headers, digest).is_none() => {
+                self.host().breaker().acknowledged();
+                // Without the digest it may be the answer of somebody who does not know what a mount is.
+                let is_named = headers::content_digest(&reply.headers).is_some();
+                Ok(Mount::Done(if is_named { BlobProof::Confirmed } else { BlobProof::Claimed }))
+            }
+            202 => self.session(repository, &request, &reply).map(Mount::Session),
+            status => {
+                let why = format!("answered {status} to a mount, which does not say that the blob is there");
+                Err(self.failed(&request, Cause::Protocol(why)))
+            }
         }
-        self.host().breaker().acknowledged();
-        Ok(Mount::Done)
     }
 
     fn blob_url(&self, repository: &Repository, digest: &Digest) -> Result<url::Url, RegistryError> {

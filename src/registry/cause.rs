@@ -84,6 +84,10 @@ pub(super) enum Cause {
         refusal: ErrorResponse,
         waited: Duration,
     },
+    /// The commit of a blob was answered with a success that does not say that the blob is stored.
+    NotStored {
+        status: u16,
+    },
     /// Something answers that is no registry: a web page, a login page, another protocol.
     NotRegistry(String),
     Protocol(String),
@@ -154,7 +158,8 @@ impl Cause {
             | Self::Busy { refusal, .. }
             | Self::OutOfPatience { refusal, .. }
             | Self::Failing { refusal, .. } => refusal.kind(),
-            Self::NotRegistry(_)
+            Self::NotStored { .. }
+            | Self::NotRegistry(_)
             | Self::Protocol(_)
             | Self::ForeignUpload { .. }
             | Self::TooMuch { .. }
@@ -219,6 +224,7 @@ impl Cause {
             | Self::Failing { .. }
             | Self::BadTarget { .. }
             | Self::BadFile { .. }
+            | Self::NotStored { .. }
             | Self::Stalled(_)
             | Self::TooSlow { .. }
             | Self::SpeaksTls

@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName, RETRY_AFTER, WARNING};
 
+use crate::oci::Digest;
+
 /// What a server may ask for: a pause below is too short to help, and nobody waits for one above.
 const RETRY_AFTER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
 
@@ -64,6 +66,17 @@ pub(super) fn server(headers: &HeaderMap) -> String {
     let said = ["server", "x-jfrog-version"];
     let said = said.into_iter().filter_map(|name| text(headers, HeaderName::from_static(name)));
     said.collect::<Vec<_>>().join("; ").chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// `Docker-Content-Digest`: the digest that a registry says its content has.
+pub(super) fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    text(headers, HeaderName::from_static("docker-content-digest"))?.parse().ok()
+}
+
+/// The same where it says that the content is not what it was asked about. A registry may call content by the digest of another
+/// algorithm, which says nothing.
+pub(super) fn other_digest(headers: &HeaderMap, asked: &Digest) -> Option<Digest> {
+    content_digest(headers).filter(|told| told.algorithm() == asked.algorithm() && told != asked)
 }
 
 /// The smallest part of a blob that a registry takes, but for the last one.

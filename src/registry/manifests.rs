@@ -16,7 +16,6 @@ use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
 use crate::registry::{Registry, headers, opening, webpage};
 
-const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// What a HEAD tells of a manifest.
@@ -78,8 +77,7 @@ impl Registry {
                 outcome => outcome,
             },
             _ => {
-                let told = headers::text(&reply.headers, DOCKER_CONTENT_DIGEST)
-                    .and_then(|text| text.parse::<Digest>().ok());
+                let told = headers::content_digest(&reply.headers);
                 if let Ok(asked) = reference.parse::<Digest>()
                     && told != Some(asked)
                 {
@@ -184,8 +182,7 @@ impl Registry {
     ) -> Result<PutManifest, RegistryError> {
         let reply = self.put(repository, reference, media_type, &bytes).await?;
         self.host().breaker().acknowledged();
-        let told =
-            headers::text(&reply.headers, DOCKER_CONTENT_DIGEST).and_then(|text| text.parse::<Digest>().ok());
+        let told = headers::content_digest(&reply.headers);
         let confirmed = told.is_some_and(|told| told.matches(&bytes));
         if told.is_some() && !confirmed {
             self.contradicts();

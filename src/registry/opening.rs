@@ -4,10 +4,10 @@
 //! only where the answer leaves that open: a 404 that anything on the web could have given, a refusal, a 401 without a
 //! challenge (gcr.io challenges at its front door alone), an answer to somebody who has credentials and was not asked for them.
 
-use reqwest::header::{ACCEPT, HeaderMap, HeaderName};
+use reqwest::header::{ACCEPT, HeaderName};
 use reqwest::{Method, Url};
 
-use crate::oci::{Digest, Repository, media_type};
+use crate::oci::{Repository, media_type};
 use crate::registry::auth::{Identities, Scopes};
 use crate::registry::cause::Cause;
 use crate::registry::client::{ApiClient, ApiRequest, Reply};
@@ -16,7 +16,6 @@ use crate::registry::error::RegistryError;
 use crate::registry::{Access, headers};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
-const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Whether a manifest is there, by tag or digest: what a mirror will be asked first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,14 +105,10 @@ fn is_answer(error: &RegistryError) -> bool {
 fn is_of_registry(reply: &Reply, has_token: bool) -> bool {
     let names_api = || reply.headers.contains_key(API_VERSION);
     match reply.status {
-        200 => names_api() || names_digest(&reply.headers),
+        200 => names_api() || headers::content_digest(&reply.headers).is_some(),
         404 => names_api() || has_token,
         _ => false,
     }
-}
-
-fn names_digest(headers: &HeaderMap) -> bool {
-    headers::text(headers, DOCKER_CONTENT_DIGEST).is_some_and(|text| text.parse::<Digest>().is_ok())
 }
 
 #[cfg(test)]

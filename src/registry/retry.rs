@@ -189,6 +189,11 @@ pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Tri
             trials.switched = true;
             return Next::Switch;
         }
+        // Nothing is there of what was taken: the other method may end in another way.
+        Cause::NotStored { .. } if !trials.switched => {
+            trials.switched = true;
+            return Next::Switch;
+        }
         // Both methods had their turn, so the session is to blame.
         Cause::Answer(refusal) if refusal.status == 404 => (&mut trials.broken, policy.restarts),
         _ => return Next::GiveUp,

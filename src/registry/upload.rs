@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌────────── restart: new session, from the first byte ──────────┐
 //!            ▼                                                               │
-//!  POST ─► session ─┬► single: PUT ?digest with all bytes ──────────┬► 2xx: done
+//!  POST ─► session ─┬► single: PUT ?digest with all bytes ──────────┬► 201: done
 //!                   ├► stream: PATCH with all bytes ► PUT ?digest ──┤
 //!                   └► chunks: PATCH … PATCH ► PUT ?digest ─────────┘► else: HEAD ─┬► there: done
 //!                      ▲                                                           ├► other method
@@ -35,7 +35,7 @@ use std::time::Duration;
 pub(crate) use self::ledger::{SessionReach, StoredSession, UploadKey, UploadLedger};
 use self::recovery::Then;
 use self::send::InterruptedUpload;
-pub(crate) use self::session::{Mount, UploadSession};
+pub(crate) use self::session::{BlobProof, Mount, UploadSession};
 
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
@@ -60,6 +60,16 @@ pub struct Pushed {
     pub bytes_found: u64,
     /// How often it went on where it was, after its connection broke or in another run.
     pub resumed: u32,
+    /// What says that it is there.
+    pub(crate) proof: BlobProof,
+}
+
+/// What became of a blob that is in the repository of its session.
+enum Landed {
+    /// It is where it is wanted.
+    There(BlobProof),
+    /// It is sent again, into this session of the repository that is to have it.
+    Elsewhere(UploadSession),
 }
 
 /// What one upload is about.
@@ -134,13 +144,13 @@ impl Registry {
                 self.start_upload(repository).await?
             };
             let stopped = match self.send(upload, &mut session, method).await {
-                Ok(()) => {
+                Ok(proof) => {
                     if trials.switched {
                         self.host().quirks().upload = method;
                     }
-                    given = self.landed(upload, session, repository).await?;
-                    if given.is_none() {
-                        return Ok(self.acknowledged(upload));
+                    match self.landed(upload, session, repository, proof).await? {
+                        Landed::There(proof) => return Ok(self.acknowledged(upload, proof)),
+                        Landed::Elsewhere(opened) => given = Some(opened),
                     }
                     continue;
                 }
@@ -152,6 +162,12 @@ impl Registry {
                     self.forget(upload, &session);
                     session.abandoned();
                     continue;
+                }
+                // The session is committed, to something else.
+                FailureKind::Integrity => {
+                    self.forget(upload, &session);
+                    session.finished();
+                    return Err(stopped.error);
                 }
                 FailureKind::Source => {
                     self.cancel(upload, session).await;
@@ -173,9 +189,9 @@ impl Registry {
             if stopped.may_be_committed()
                 && self.is_there_after(upload, &stopped.error).await.inspect_err(|_| session.abandoned())?
             {
-                given = self.landed(upload, session, repository).await?;
-                if given.is_none() {
-                    return Ok(self.acknowledged(upload));
+                match self.landed(upload, session, repository, BlobProof::Claimed).await? {
+                    Landed::There(proof) => return Ok(self.acknowledged(upload, proof)),
+                    Landed::Elsewhere(opened) => given = Some(opened),
                 }
                 continue;
             }
@@ -228,17 +244,19 @@ impl Registry {
         upload: &mut Upload<'_>,
         session: UploadSession,
         wanted_in: &Repository,
-    ) -> Result<Option<UploadSession>, RegistryError> {
+        proof: BlobProof,
+    ) -> Result<Landed, RegistryError> {
         self.forget(upload, &session);
         session.finished();
         if upload.repository == *wanted_in {
-            return Ok(None);
+            return Ok(Landed::There(proof));
         }
         match self.mount(wanted_in, upload.digest, &upload.repository).await? {
-            Mount::Done => Ok(None),
+            Mount::Done(BlobProof::Confirmed) => Ok(Landed::There(proof)),
+            Mount::Done(BlobProof::Claimed) => Ok(Landed::There(BlobProof::Claimed)),
             Mount::Session(opened) => {
                 upload.repository = wanted_in.clone();
-                Ok(Some(opened))
+                Ok(Landed::Elsewhere(opened))
             }
         }
     }
@@ -257,10 +275,11 @@ impl Registry {
         }
     }
 
-    fn acknowledged(&self, upload: &Upload<'_>) -> Pushed {
+    fn acknowledged(&self, upload: &Upload<'_>, proof: BlobProof) -> Pushed {
         self.host().breaker().acknowledged();
         self.remember();
-        Pushed { bytes_sent: upload.taken.bytes(), bytes_found: upload.bytes_found, resumed: upload.resumed }
+        let Upload { bytes_found, resumed, .. } = *upload;
+        Pushed { bytes_sent: upload.taken.bytes(), bytes_found, resumed, proof }
     }
 
     /// Whether the blob is there, although its upload has `failed`. Where that cannot be found out, the failure of the upload

@@ -213,3 +213,36 @@ fn a_registry_that_keeps_rotten_bytes_is_told_from_one_that_has_none() {
     let hint = failed["hint"].as_str().unwrap();
     assert!(hint.contains("delete that blob") && hint.contains("--verify=pull"), "{failed}");
 }
+
+/// Who does not know what a mount is may answer 201 as well, and a proxy with whatever it likes.
+#[test]
+fn a_mount_that_was_not_done_is_found_out_and_the_layer_is_sent() {
+    let folder = folder();
+    let path = images().write(folder.path());
+    for status in [200, 201, 204, 206] {
+        let registry = ScriptedRegistry::start();
+        registry.on(Rule::on("POST", "mount=", Action::Answer(Answer::status(status))));
+        let pushed = Push::to(&registry).source(&path).run().complete();
+        let held = registry.store(|store| (store.shown(), store.faults()));
+        assert_eq!(held, (images().shown(), vec![]), "{status}");
+        assert_eq!(levels(&pushed), ["sample"; 3], "{status}");
+    }
+}
+
+#[test]
+fn a_commit_that_stored_nothing_is_no_success_whatever_2xx_answers() {
+    let folder = folder();
+    let path = images().write(folder.path());
+    for status in [200, 202, 204, 206] {
+        let registry = ScriptedRegistry::start();
+        let login =
+            Answer::status(status).body(if status == 204 { vec![] } else { b"<html>Log in".to_vec() });
+        registry.on(Rule::on("PUT", "/blobs/uploads/", Action::Answer(login)));
+        let pushed = Push::to(&registry).source(&path).run();
+        assert_eq!((pushed.exit, registry.store(|store| store.shown())), (3, vec![]), "{status}");
+        let failed = &pushed.mirror(0)["images_failed"][0];
+        let told =
+            format!("answered {status} to the commit of a blob, where 201 would say that it is stored");
+        assert!(failed["message"].as_str().unwrap().contains(&told), "{failed}");
+    }
+}

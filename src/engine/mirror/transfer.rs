@@ -19,7 +19,7 @@ use crate::clock::Instant;
 use crate::engine::line::WorkerLine;
 use crate::engine::prepared::ReadyBlob;
 use crate::oci::{Digest, Repository};
-use crate::registry::{BlobSource, Mount, Sampled};
+use crate::registry::{BlobProof, BlobSource, Mount, Sampled};
 use crate::report::event::UploadTimes;
 use crate::report::{Class, Event, Failure, Listeners};
 
@@ -100,9 +100,9 @@ impl Transfer {
                     let mounted = self.mount(repository, blob, &from).await?;
                     location = self.location(blob).await;
                     match mounted {
-                        Mount::Done => {
+                        Mount::Done(proof) => {
                             note(&mut location, repository);
-                            if self.knowledge.is_proven(&from, blob.digest) {
+                            if proof == BlobProof::Confirmed && self.knowledge.is_proven(&from, blob.digest) {
                                 self.knowledge.prove(repository, blob.digest);
                             }
                             self.counts.mounted(0);
@@ -116,10 +116,10 @@ impl Transfer {
                 }
                 // Its place is kept meanwhile: what else of this mirror wants the blob has it from here then.
                 BlobStep::Borrow(from) => match self.mount(repository, blob, &from).await? {
-                    Mount::Done => {
+                    Mount::Done(proof) => {
                         let bytes = new_bytes(&location, blob);
                         note(&mut location, repository);
-                        if elsewhere.is_some_and(|source| source.is_proven) {
+                        if proof == BlobProof::Confirmed && elsewhere.is_some_and(|source| source.is_proven) {
                             self.knowledge.prove(repository, blob.digest);
                         }
                         self.counts.mounted(bytes);
@@ -133,13 +133,16 @@ impl Transfer {
                 },
                 BlobStep::Ask => held = Some(self.ask(repository, blob).await?),
                 BlobStep::Upload => {
-                    self.upload(repository, blob, session).await?;
+                    let proof = self.upload(repository, blob, session).await?;
                     if let Some(BlobPresence::OtherSize(bytes)) = held {
                         self.check_mended(repository, blob, bytes).await?;
                     }
                     note(&mut location, repository);
-                    self.knowledge.prove(repository, blob.digest);
-                    registry.note_source(blob.digest, repository, true);
+                    let is_proven = proof == BlobProof::Confirmed;
+                    if is_proven {
+                        self.knowledge.prove(repository, blob.digest);
+                    }
+                    registry.note_source(blob.digest, repository, is_proven);
                     return Ok(());
                 }
             }
@@ -203,15 +206,15 @@ impl Transfer {
         repository: &Repository,
         blob: &ReadyBlob,
         session: &mut Option<OpenSession<'a>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<BlobProof, Failure> {
         let (mirror, bytes) = (self.counts.mirror, blob.size);
         self.listeners.emit(&Event::Wanted { mirror, bytes });
         let uploaded = Box::pin(self.upload_wanted(repository, blob, session)).await;
         self.listeners.emit(&match &uploaded {
-            Ok(took) => Event::Acknowledged { mirror, digest: blob.digest, bytes, took: *took },
+            Ok((_, took)) => Event::Acknowledged { mirror, digest: blob.digest, bytes, took: *took },
             Err(_) => Event::NotSent { mirror, bytes },
         });
-        uploaded.map(|_| ())
+        uploaded.map(|(proof, _)| proof)
     }
 
     async fn upload_wanted<'a>(
@@ -219,7 +222,7 @@ impl Transfer {
         repository: &Repository,
         blob: &ReadyBlob,
         session: &mut Option<OpenSession<'a>>,
-    ) -> Result<UploadTimes, Failure> {
+    ) -> Result<(BlobProof, UploadTimes), Failure> {
         let wanted = Instant::now();
         blob.body.prepare().await.map_err(|error| Failure::from(&error))?;
         let prepared = wanted.elapsed();
@@ -243,11 +246,12 @@ impl Transfer {
         let pushed = pushed.map_err(|error| self.link.judge(&error))?;
         self.counts.resumed(pushed.resumed, pushed.bytes_found);
         self.counts.sent();
-        Ok(UploadTimes {
+        let times = UploadTimes {
             prepared,
             queued: queued.saturating_sub(prepared),
             sent: wanted.elapsed().saturating_sub(queued),
-        })
+        };
+        Ok((pushed.proof, times))
     }
 
     /// A registry may take an upload of a blob that it has already and keep its own, damaged copy.

@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 
 use crate::oci::Digest;
 use crate::registry::testing::{answer, blob, connect, lines, options, registry, repository};
-use crate::registry::{FailureKind, Mount};
+use crate::registry::{BlobProof, FailureKind, Mount};
 
 type Log = crate::registry::testing::Log;
 
@@ -23,7 +23,7 @@ async fn a_declined_mount_leaves_a_session_that_is_used() {
     let (digest, body) = blob("some layer");
     let mount =
         async |from: &str| registry.mount(&repository(), &digest, &from.parse().unwrap()).await.unwrap();
-    assert!(matches!(mount("team/good").await, Mount::Done));
+    assert!(matches!(mount("team/good").await, Mount::Done(BlobProof::Claimed)));
     assert!(matches!(mount("team/bad").await, Mount::Session(_)));
     let Mount::Session(session) = mount("team/other").await else { panic!("no session") };
     let posts = |log: &Log| lines(log).iter().filter(|line| line.starts_with("POST")).count();

@@ -91,6 +91,7 @@ impl RegistryError {
             Cause::NotRegistry(_) => {
                 "is the host or the port another one, or does a proxy or a login page answer in the registry's place?"
             }
+            Cause::NotStored { .. } => "does a proxy or a login page answer in the registry's place?",
             Cause::LeadsToHttps(to) => return Some(format!("write {to}, or no scheme at all")),
             Cause::NoDescriptors(_) => {
                 "raise the limit on open files (ulimit -n), or use fewer connections: --threads, fewer mirrors at once"

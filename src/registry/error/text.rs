@@ -22,6 +22,11 @@ impl fmt::Display for RegistryError {
             | Cause::Proxy { why, .. }
             | Cause::ForeignRealm { why, .. }
             | Cause::ForeignUpload { why, .. } => f.write_str(&printable(why)),
+            Cause::NotStored { status } => write!(
+                f,
+                "answered {status} to the commit of a blob, where 201 would say that it is stored, and the blob is not known \
+                 to be there"
+            ),
             Cause::NotRegistry(why) => write!(f, "this is no container registry: {}", printable(why)),
             Cause::LoginRefused { who, why } => {
                 write!(f, "{} was refused: {}", printable(who), printable(why))

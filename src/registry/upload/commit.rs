@@ -7,14 +7,14 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 
 use super::send::content_range;
-use super::{Upload, UploadSession};
+use super::{BlobProof, Upload, UploadSession};
 use crate::clock::Instant;
 use crate::registry::attempts::Attempts;
 use crate::registry::cause::Cause;
-use crate::registry::client::ApiRequest;
+use crate::registry::client::{ApiRequest, Reply};
 use crate::registry::error::RegistryError;
 use crate::registry::retry::Replay;
-use crate::registry::{Registry, location};
+use crate::registry::{Registry, headers, location};
 
 /// After this part of the time that any answer may take, a silent registry is taken to be at work on the commit, and not to
 /// have lost it: 5 s of a minute.
@@ -29,13 +29,13 @@ impl Registry {
         upload: &Upload<'_>,
         session: &UploadSession,
         range: Range<u64>,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<BlobProof, RegistryError> {
         let is_bare = range.is_empty() && !upload.body.is_empty();
         match self.commit_once(upload, session, range.clone()).await {
             // The bytes are all there: once more is cheap, unless it came true already.
             Err(error) if is_bare && error.is_retryable() => {
                 if self.is_there_after(upload, &error).await? {
-                    return Ok(());
+                    return Ok(BlobProof::Claimed);
                 }
                 self.commit_once(upload, session, range).await
             }
@@ -48,7 +48,7 @@ impl Registry {
         upload: &Upload<'_>,
         session: &UploadSession,
         range: Range<u64>,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<BlobProof, RegistryError> {
         let at = session.location()?;
         let url = location::with_digest(&at, upload.digest).map_err(|why| {
             let cause = Cause::Protocol(format!("an upload location that is not used: {why}"));
@@ -61,12 +61,45 @@ impl Registry {
             request = request.header(CONTENT_RANGE, &content_range(&range));
         }
         let began = Instant::now();
-        let Err(error) = self.call(&upload.repository, &request).await else { return Ok(()) };
+        let error = match self.call(&upload.repository, &request).await {
+            Ok(reply) => return self.committed(upload, &request, &reply).await,
+            Err(error) => error,
+        };
         let silent_since = upload.taken.whole_since().map(|since| since.max(began));
         let busy = self.transport().commit_timeout(0) / BUSY_PART;
         match silent_since.filter(|since| since.elapsed() >= busy) {
             Some(since) if may_be_under_way(error.cause()) => self.await_commit(upload, since, error).await,
             _ => Err(error),
+        }
+    }
+
+    /// What a commit that was answered came to. Only 201 says that the blob is stored; a registry that does not check what it
+    /// stores may still say what it is.
+    async fn committed(
+        &self,
+        upload: &Upload<'_>,
+        request: &ApiRequest<'_>,
+        reply: &Reply,
+    ) -> Result<BlobProof, RegistryError> {
+        if reply.status != 201 {
+            return Err(self.failed(request, Cause::NotStored { status: reply.status }));
+        }
+        if let Some(other) = headers::other_digest(&reply.headers, upload.digest) {
+            let why = format!("the registry was sent {} and says that it has stored {other}", upload.digest);
+            return Err(self.failed(request, Cause::Integrity(why)));
+        }
+        // One that appends what it has already, and checks nothing, has more than that now.
+        if upload.resumed == 0 {
+            return Ok(BlobProof::Confirmed);
+        }
+        match Box::pin(self.head_blob(&upload.repository, upload.digest)).await {
+            Ok(Some(bytes)) if bytes == upload.body.len() => Ok(BlobProof::Confirmed),
+            Ok(Some(bytes)) => {
+                let (digest, size) = (upload.digest, upload.body.len());
+                let why = format!("the registry has stored {bytes} bytes as {digest}, which has {size}");
+                Err(self.failed(request, Cause::Integrity(why)))
+            }
+            Ok(None) | Err(_) => Ok(BlobProof::Claimed),
         }
     }
 
@@ -77,7 +110,7 @@ impl Registry {
         upload: &Upload<'_>,
         since: Instant,
         error: RegistryError,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<BlobProof, RegistryError> {
         let end = since + self.transport().commit_timeout(upload.body.len());
         let what = format!("blob {}", upload.digest.short());
         let mut attempts = Attempts::new(self.policy(), self.observer(), what);
@@ -90,7 +123,7 @@ impl Registry {
             let delay = attempts.delay().min(MAX_COMMIT_DELAY).min(left);
             attempts.wait(self.host(), delay, &why, "no answer after the last byte").await;
         }
-        Ok(())
+        Ok(BlobProof::Claimed)
     }
 }
 

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Method, Url};
 
 use super::next::NextRequest;
-use super::{Upload, UploadSession};
+use super::{BlobProof, Upload, UploadSession};
 use crate::clock::Instant;
 use crate::registry::Registry;
 use crate::registry::client::ApiRequest;
@@ -31,6 +31,14 @@ pub(super) struct InterruptedUpload {
     pub(super) lasted: Duration,
 }
 
+/// What came of one request.
+enum Sent {
+    /// The blob is there.
+    Committed(BlobProof),
+    /// The registry has its bytes. The next request goes there, if the answer says so.
+    Appended(Option<Url>),
+}
+
 impl InterruptedUpload {
     /// Whether the blob can be there after all: a chunk alone makes none.
     pub(super) const fn may_be_committed(&self) -> bool {
@@ -45,7 +53,7 @@ impl Registry {
         upload: &Upload<'_>,
         session: &mut UploadSession,
         method: UploadMethod,
-    ) -> Result<(), InterruptedUpload> {
+    ) -> Result<BlobProof, InterruptedUpload> {
         let next = |session: &UploadSession| {
             NextRequest::of(upload.body.len(), session.acknowledged(), method, &self.host().quirks())
         };
@@ -65,8 +73,8 @@ impl Registry {
             }
             match sent {
                 Err(error) => return Err(InterruptedUpload { request, error, lasted }),
-                Ok(_) if matches!(request, NextRequest::Commit(_)) => return Ok(()),
-                Ok(location) => session.stands_at(request.range().end, location.as_ref()),
+                Ok(Sent::Committed(proof)) => return Ok(proof),
+                Ok(Sent::Appended(location)) => session.stands_at(request.range().end, location.as_ref()),
             }
         }
     }
@@ -77,7 +85,7 @@ impl Registry {
         upload: &Upload<'_>,
         session: &UploadSession,
         request: &NextRequest,
-    ) -> Result<Option<Url>, RegistryError> {
+    ) -> Result<Sent, RegistryError> {
         let mut sending = pin!(self.send_one(upload, session, request));
         if self.is_worth_keeping(upload, request) {
             if !session.is_kept() && upload.body.len() < KEPT_AT_ONCE_BYTES {
@@ -97,12 +105,15 @@ impl Registry {
         upload: &Upload<'_>,
         session: &UploadSession,
         request: &NextRequest,
-    ) -> Result<Option<Url>, RegistryError> {
-        match request {
-            NextRequest::Commit(range) => self.commit(upload, session, range.clone()).await.map(|()| None),
-            NextRequest::Stream(range) => self.append(upload, session, range.clone(), false).await,
-            NextRequest::Chunk(range) => self.append(upload, session, range.clone(), true).await,
-        }
+    ) -> Result<Sent, RegistryError> {
+        let (range, is_named) = match request {
+            NextRequest::Commit(range) => {
+                return self.commit(upload, session, range.clone()).await.map(Sent::Committed);
+            }
+            NextRequest::Stream(range) => (range, false),
+            NextRequest::Chunk(range) => (range, true),
+        };
+        self.append(upload, session, range.clone(), is_named).await.map(Sent::Appended)
     }
 
     /// One PATCH; where the next request goes, if the answer says so. What it says of the bytes that have arrived is not

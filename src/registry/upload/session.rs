@@ -47,11 +47,20 @@ pub struct UploadSession {
     state: Option<SessionState>,
 }
 
+/// What says that a blob is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BlobProof {
+    /// The registry has answered that it took it (201), and called it by no other digest.
+    Confirmed,
+    /// A HEAD, or an answer that leaves it open: it counts as a blob that was found.
+    Claimed,
+}
+
 /// How a mount ended.
 #[derive(Debug)]
 pub(crate) enum Mount {
     /// The blob is there.
-    Done,
+    Done(BlobProof),
     /// It must be sent; this session is open for it.
     Session(UploadSession),
 }

@@ -1,5 +1,6 @@
 //! How blobs get in, and what is done when they do not.
 
+mod commit;
 mod elsewhere;
 mod resume;
 
