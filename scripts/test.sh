@@ -126,6 +126,11 @@ cargo clippy --all-targets --all-features -- -D warnings
 # The build without `kube` is one that people use.
 cargo clippy --all-targets -- -D warnings
 
+heading "fuzz targets"
+# A workspace of its own, with the versions of this one.
+cp Cargo.lock fuzz/Cargo.lock
+cargo check --manifest-path fuzz/Cargo.toml --target-dir target
+
 heading "dependencies that nobody uses"
 cargo machete
 

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crossbeam::channel::{self, RecvTimeoutError, Sender};
 
 use super::screen;
-use crate::clock;
+use crate::report::document::LogEvent;
 use crate::report::json::JsonLines;
 use crate::report::progress::{Palette, Progress, Telling};
 use crate::report::{Listener, Listeners};
@@ -72,10 +72,8 @@ impl Display {
                 screen::draw(progress.lines(columns, rows, palette));
             }
             ProgressForm::Json => {
-                if let Some(mut fields) = progress.status_fields() {
-                    fields["event"] = "progress".into();
-                    fields["time"] = clock::timestamp().to_string().into();
-                    screen::say(&fields.to_string());
+                if let Some(entry) = progress.entry() {
+                    screen::say_event(LogEvent::Progress(entry));
                 }
             }
             _ => {

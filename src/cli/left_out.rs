@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::output::Output;
+use super::screen::say_event;
 use crate::archive::{LeftOut, LeftOutClass};
 use crate::bundle::{Accept, Acceptable};
-use crate::clock;
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::report::document::LogEvent;
 
 /// Entries without images that are shown; the report has all of them.
 const MAX_SHOWN: usize = 20;
@@ -60,12 +61,8 @@ impl Output {
         let grave = |it: &&LeftOut| accept.exit(Exit::Complete, std::slice::from_ref(*it)) != Exit::Complete;
         for it in left_out.iter().filter(|it| !self.quiet || grave(it)) {
             if self.is_json() {
-                let LeftOut { path, what, why, class, .. } = it;
-                Self::say(&format!(
-                    "{}",
-                    serde_json::json!({"event": "left_out", "time": clock::timestamp().to_string(), "path": path,
-                                       "what": what, "why": why, "class": class})
-                ));
+                let LeftOut { path, what, why, class, .. } = it.clone();
+                say_event(LogEvent::LeftOut { path, what, why, class });
             } else if self.quiet {
                 Self::say(&format!("error: {}", line(it, accept)));
             }

@@ -13,7 +13,6 @@ use clap::Subcommand;
 
 use super::Done;
 use super::output::Output;
-use crate::report::Failure;
 
 /// What to do about the nodes of a mirror.
 #[derive(Debug, Subcommand)]
@@ -49,9 +48,4 @@ pub(super) fn run(what: &MirrorDo, output: &Output) -> Done {
         MirrorDo::SetCredentials(args) => edit::credentials(args, output),
         MirrorDo::Apply(args) => apply::run(args, output),
     }
-}
-
-/// A report as JSON.
-fn json(report: &impl serde::Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(report).map_err(|error| Failure::internal(error.to_string()))
 }

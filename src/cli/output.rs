@@ -5,13 +5,13 @@ use std::io::{BufRead as _, ErrorKind, IsTerminal as _, Read as _, Write};
 use clap::{Args, ValueEnum};
 
 use super::display::{Display, ProgressForm};
-use super::screen::say;
+use super::screen::{say, say_event};
 use super::{screen, summary};
-use crate::clock;
 use crate::document::{Finding, Severity};
 use crate::error::printable;
 use crate::report::Outcome;
 use crate::report::alike::{alike_mirrors, named};
+use crate::report::document::LogEvent;
 use crate::report::outcome::OutcomeState;
 use crate::report::{Class, Failure};
 use crate::units::count;
@@ -139,11 +139,13 @@ impl Output {
             let whole = mirror.error.iter().map(|failure| (None, failure));
             let images = mirror.images_failed.iter().map(|failed| (Some(&failed.image), &failed.failure));
             for (image, failure) in whole.chain(images) {
-                let line = serde_json::json!({
-                    "event": "failed", "time": clock::timestamp().to_string(), "mirror": mirror.name,
-                    "image": image, "class": failure.class, "message": failure.message, "hint": failure.hint
+                say_event(LogEvent::Failed {
+                    mirror: mirror.name.clone(),
+                    image: image.cloned(),
+                    class: failure.class,
+                    message: failure.message.clone(),
+                    hint: failure.hint.clone(),
                 });
-                say(&format!("{line}"));
             }
         }
     }
@@ -151,30 +153,35 @@ impl Output {
     /// Something that goes on all the same.
     pub(super) fn warn(&self, text: &str) {
         if !self.quiet {
-            self.tell("warning", text);
+            self.alarm(text);
         }
     }
 
     /// The same for what nobody should miss, whatever they want to be spared.
     pub(super) fn alarm(&self, text: &str) {
-        self.tell("warning", text);
+        if self.json {
+            say_event(LogEvent::Warning { message: text.to_owned() });
+        } else {
+            say(&format!("warning: {}", printable(text)));
+        }
     }
 
     /// What is worth knowing besides.
     pub(super) fn note(&self, text: &str) {
-        if !self.quiet {
-            self.tell("note", text);
+        if self.quiet {
+            return;
+        }
+        if self.json {
+            say_event(LogEvent::Note { message: text.to_owned(), text: None });
+        } else {
+            say(&format!("note: {}", printable(text)));
         }
     }
 
     /// Why a command ended, and what to do next.
     pub(super) fn failed(&self, failure: &Failure) {
         if self.json {
-            let line = serde_json::json!({
-                "event": "error", "class": failure.class, "message": failure.message, "hint": failure.hint, "exit_code": failure.exit.code()
-            });
-            say(&format!("{line}"));
-            return;
+            return say_event(failure.into());
         }
         say(&format!("error: {} [{}]", printable(&failure.message), failure.class));
         if let Some(hint) = &failure.hint {
@@ -188,11 +195,7 @@ impl Output {
         let (first, more) = text.split_once('\n').unwrap_or((text, ""));
         if json {
             let message = first.trim_start_matches("error: ");
-            let line = serde_json::json!({
-                "event": "error", "class": Class::Usage, "message": message, "hint": more.trim(),
-                "exit_code": Class::Usage.exit().code()
-            });
-            say(&line.to_string());
+            say_event((&Failure::usage(message).hint(more.trim())).into());
         } else {
             say(&format!("{first} [{}]\n{more}", Class::Usage));
         }
@@ -201,33 +204,20 @@ impl Output {
     /// What is wrong with a file, one line for each thing.
     pub(super) fn findings(&self, findings: &[Finding]) {
         for finding in findings {
-            let Finding { severity, line, column, .. } = finding;
-            let (message, fix) = (&finding.what, &finding.fix);
-            let file = finding.path.display().to_string();
             if self.json {
-                let finding = serde_json::json!(
-                    {"severity": severity, "line": line, "column": column, "message": message, "fix": fix}
-                );
-                let event = serde_json::json!({"event": "finding", "file": file, "finding": finding});
-                say(&event.to_string());
+                say_event(finding.into());
             } else if !self.quiet || finding.severity == Severity::Error {
+                let Finding { path, severity, line, column, what, fix, .. } = finding;
+                let file = path.display().to_string();
                 let (file, severity) = (printable(&file), severity.name());
                 let place =
                     |number: &Option<usize>| number.map(|number| format!(":{number}")).unwrap_or_default();
                 let (line, column) = (place(line), place(column));
-                say(&format!("{file}{line}{column}: {severity}: {}", printable(message)));
+                say(&format!("{file}{line}{column}: {severity}: {}", printable(what)));
                 // What is at no line is not mended by writing something there.
                 let remedy = if finding.line.is_some() { "write" } else { "next" };
                 say(&format!("  {remedy}: {}", printable(fix)));
             }
-        }
-    }
-
-    fn tell(&self, what: &str, text: &str) {
-        if self.json {
-            say(&format!("{}", serde_json::json!({"event": what, "message": text})));
-        } else {
-            say(&format!("{what}: {}", printable(text)));
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use crate::locks::Mutex;
+use crate::report::document::{LogEvent, LogLine};
 use crate::report::progress::{Palette, columns_of};
 
 /// Standard error of this process.
@@ -17,6 +18,11 @@ struct Screen {
 /// A line that stays. Nobody listening there any more is no reason to stop.
 pub(super) fn say(line: &str) {
     SCREEN.lock().put(&format!("{line}\n"), None);
+}
+
+/// A line of `--log-format json`, which stays.
+pub(super) fn say_event(event: LogEvent) {
+    say(&LogLine::now(event).to_string());
 }
 
 /// Takes the place of what was drawn last.

@@ -11,6 +11,7 @@ use super::output::Output;
 use crate::clock;
 use crate::error::printable;
 use crate::exit::Exit;
+use crate::report::document::{LogEvent, LogLine};
 use crate::report::{Class, Failure};
 use crate::serve::{
     AccessLog, AccessRecord, Discard, ServeError, Server, ServerOptions, Store, StoreOptions,
@@ -124,15 +125,19 @@ fn keep_others_from_writing() {
 /// A line of the access log.
 fn line(access: &AccessRecord, is_json: bool) -> String {
     let AccessRecord { peer, method, path, status, received_bytes, sent_bytes, elapsed } = access;
-    let time = clock::timestamp();
     if is_json {
-        let line = serde_json::json!({
-            "event": "request", "time": time.to_string(), "peer": peer.to_string(), "method": method, "path": path,
-            "status": status, "received_bytes": received_bytes, "sent_bytes": sent_bytes,
-            "elapsed_seconds": elapsed.as_secs_f64(),
-        });
-        return line.to_string();
+        let event = LogEvent::Request {
+            peer: peer.to_string(),
+            method: method.clone(),
+            path: path.clone(),
+            status: *status,
+            received_bytes: *received_bytes,
+            sent_bytes: *sent_bytes,
+            elapsed_seconds: elapsed.as_secs_f64(),
+        };
+        return LogLine::now(event).to_string();
     }
+    let time = clock::timestamp();
     let (method, path, elapsed) = (printable(method), printable(path), human_duration(*elapsed));
     format!("{time:.3} {peer} {method} {path} {status} received={received_bytes} sent={sent_bytes} {elapsed}")
 }

@@ -9,6 +9,7 @@ pub(crate) mod edit;
 mod endpoint;
 mod header;
 mod objects;
+pub(crate) mod targets;
 
 use std::path::{Path, PathBuf};
 

@@ -22,9 +22,12 @@ mod url;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::containerd;
 use super::hosts::{self, Version};
 use crate::document::{Finding, Findings, Position, Severity};
+use crate::report::document::SchemaVersion;
 
 /// What the nodes are.
 #[derive(Debug, Clone, Default)]
@@ -278,6 +281,23 @@ impl<'a> FileFindings<'a> {
                 ],
             );
         }
+    }
+}
+
+/// What `mirror lint --json` prints.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LintDocument {
+    schema_version: SchemaVersion,
+    /// The files that were read.
+    pub(crate) files: Vec<String>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl LintDocument {
+    /// What was found in these files.
+    pub(crate) fn new(sources: &[NodeFile], findings: Vec<Finding>) -> Self {
+        let files = sources.iter().map(|source| source.path.display().to_string()).collect();
+        Self { schema_version: SchemaVersion::One, files, findings }
     }
 }
 

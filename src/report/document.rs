@@ -3,6 +3,7 @@
 mod bench;
 mod history;
 mod inspect;
+mod log;
 mod made;
 mod plan;
 mod prune;
@@ -20,6 +21,7 @@ pub(crate) use inspect::{
     AttachmentEntry, BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry,
     SourceEntry, StructureEntry,
 };
+pub(crate) use log::{LogEvent, LogLine, ProgressEntry};
 pub(crate) use made::{FetchedBlobs, MadeBase, MadeDocument, MadeFile};
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use prune::{PruneDocument, PruneEntry, PruneSite};

@@ -1,14 +1,11 @@
 //! Events as JSON lines, for log collectors.
 
-use crate::clock;
-use crate::locks::Mutex;
-
-use serde_json::{Value, json};
-
+use super::document::{LogEvent, LogLine};
 use super::event::{Event, Listener};
 use super::progress::Sink;
+use crate::locks::Mutex;
 
-/// Writes each event as one JSON object with `time` and `event`.
+/// Writes each event as one [`LogLine`].
 pub(crate) struct JsonLines {
     sink: Sink,
     mirrors: Mutex<Vec<String>>,
@@ -33,17 +30,15 @@ impl Listener for JsonLines {
         if let Event::Started { mirrors: names, .. } = event {
             mirrors.clone_from(names);
         }
-        let name = |mirror: &usize| mirrors.get(*mirror).cloned().unwrap_or_default();
-        let Some((kind, mut value)) = describe(event, name) else { return };
+        let name = |mirror: usize| mirrors.get(mirror).cloned().unwrap_or_default();
+        let Some(event) = log_event(event.clone(), name) else { return };
         drop(mirrors);
-        value["event"] = Value::from(kind);
-        value["time"] = Value::from(clock::timestamp().to_string());
-        (self.sink)(&value.to_string());
+        (self.sink)(&LogLine::now(event).to_string());
     }
 }
 
-/// The name and fields of an event; bytes on their way are too many to write down.
-fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static str, Value)> {
+/// An event as it is written down, with the names of mirrors; bytes on their way are too many for that.
+fn log_event(event: Event, name: impl Fn(usize) -> String) -> Option<LogEvent> {
     Some(match event {
         Event::BundleRead { .. }
         | Event::LayerSized { .. }
@@ -52,42 +47,76 @@ fn describe(event: &Event, name: impl Fn(&usize) -> String) -> Option<(&'static 
         | Event::NotSent { .. }
         | Event::Measured { .. } => return None,
         Event::Opened { path, structure, stored_bytes } => {
-            ("opened", json!({"path": path, "structure": structure, "stored_bytes": stored_bytes}))
+            LogEvent::Opened { path, structure, stored_bytes }
         }
         Event::Catalogued { images, blobs, took } => {
-            ("catalogued", json!({"images": images, "blobs": blobs, "seconds": took.as_secs_f64()}))
+            LogEvent::Catalogued { images, blobs, seconds: took.as_secs_f64() }
         }
-        Event::Started { mirrors, .. } => ("started", json!({"mirrors": mirrors})),
-        Event::Planned { images, .. } => ("planned", json!({"images": images.iter().max()})),
-        Event::Abandoned => ("abandoned", json!({})),
-        Event::Connected { mirror } => ("connected", json!({"mirror": name(mirror)})),
+        Event::Started { mirrors, .. } => LogEvent::Started { mirrors },
+        Event::Planned { images, .. } => LogEvent::Planned { images: images.into_iter().max() },
+        Event::Abandoned => LogEvent::Abandoned,
+        Event::Connected { mirror } => LogEvent::Connected { mirror: name(mirror) },
         Event::Acknowledged { mirror, digest, bytes, .. } => {
-            ("blob", json!({"mirror": name(mirror), "digest": digest, "bytes": bytes}))
+            LogEvent::Blob { mirror: name(mirror), digest, bytes }
         }
         Event::ImageWhole { mirror, image, already } => {
-            ("image", json!({"mirror": name(mirror), "image": image, "already": already}))
+            LogEvent::Image { mirror: name(mirror), image, already }
         }
         Event::ImageFailed { mirror, image, why, .. } => {
-            ("image_failed", json!({"mirror": name(mirror), "image": image, "why": why}))
+            LogEvent::ImageFailed { mirror: name(mirror), image, why }
         }
-        Event::Retried { mirror, what, why, cause, after } => (
-            "retried",
-            json!({"mirror": name(mirror), "what": what, "why": why, "cause": cause, "after_seconds": after.as_secs_f64()}),
-        ),
+        Event::Retried { mirror, what, why, cause, after } => {
+            LogEvent::Retried { mirror: name(mirror), what, why, cause, after_seconds: after.as_secs_f64() }
+        }
         Event::Replaces { mirror, place, from, to } => {
-            ("replaces", json!({"mirror": name(mirror), "place": place, "from": from, "to": to}))
+            LogEvent::Replaces { mirror: name(mirror), place, from, to }
         }
-        Event::Publishes { mirror } => ("publishes", json!({"mirror": name(mirror)})),
-        Event::Tagged { mirror, tags } => ("tagged", json!({"mirror": name(mirror), "tags": tags})),
-        Event::Finished { mirror, complete, failed, took, .. } => (
-            "finished",
-            json!({"mirror": name(mirror), "images_complete": complete, "images_failed": failed, "seconds": took.as_secs_f64()}),
-        ),
-        Event::FillsStage { bytes, of } => ("fills_stage", json!({"bytes": bytes, "of": of})),
-        Event::WindowClosed { mirror, images_left, opens_at, is_waited_for } => (
-            "window_closed",
-            json!({"mirror": name(mirror), "images_left": images_left, "opens_at": opens_at.to_string(), "is_waited_for": is_waited_for}),
-        ),
-        Event::Note { text } => ("note", json!({"text": text})),
+        Event::Publishes { mirror } => LogEvent::Publishes { mirror: name(mirror) },
+        Event::Tagged { mirror, tags } => LogEvent::Tagged { mirror: name(mirror), tags },
+        Event::Finished { mirror, complete, failed, took, .. } => LogEvent::Finished {
+            mirror: name(mirror),
+            images_complete: complete,
+            images_failed: failed,
+            seconds: took.as_secs_f64(),
+        },
+        Event::FillsStage { bytes, of } => LogEvent::FillsStage { bytes, of },
+        Event::WindowClosed { mirror, images_left, opens_at, is_waited_for } => LogEvent::WindowClosed {
+            mirror: name(mirror),
+            images_left,
+            opens_at: opens_at.to_string(),
+            is_waited_for,
+        },
+        Event::Note { text } => LogEvent::Note { message: text.clone(), text: Some(text) },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_line_names_its_event_its_time_and_its_mirror_and_can_be_read_back() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&said);
+        let lines = JsonLines::new(Box::new(move |line| kept.lock().push(line.to_owned())));
+        lines.hear(&Event::Started { mirrors: vec!["a".to_owned(), "b".to_owned()], limits: vec![None; 2] });
+        lines.hear(&Event::Begun { mirror: 1 });
+        let took = Duration::from_millis(1500);
+        lines.hear(&Event::Finished { mirror: 1, complete: 4, failed: 0, failure: None, took });
+        let said = said.lock();
+        let [started, finished] = &said[..] else { panic!("{said:?}") };
+        assert!(started.contains(r#""event":"started","mirrors":["a","b"]"#), "{started}");
+        let read: LogLine = serde_json::from_str(finished).unwrap();
+        let expected = LogEvent::Finished {
+            mirror: "b".to_owned(),
+            images_complete: 4,
+            images_failed: 0,
+            seconds: 1.5,
+        };
+        assert_eq!(read.event, expected);
+        assert!(read.time.parse::<jiff::Timestamp>().is_ok(), "{finished}");
+    }
 }

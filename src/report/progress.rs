@@ -25,6 +25,7 @@ pub(crate) use self::style::Palette;
 #[cfg(test)]
 use self::style::cut;
 pub(crate) use self::style::width as columns_of;
+use super::document::ProgressEntry;
 use super::event::{Event, Listener};
 
 /// Where lines go. The program decides; this module prints nothing itself.
@@ -64,9 +65,9 @@ impl Progress {
         status::line(&self.model.lock(), Instant::now())
     }
 
-    /// The same as fields.
-    pub(crate) fn status_fields(&self) -> Option<serde_json::Value> {
-        status::fields(&self.model.lock(), Instant::now())
+    /// The same for programs.
+    pub(crate) fn entry(&self) -> Option<ProgressEntry> {
+        status::entry(&self.model.lock(), Instant::now())
     }
 }
 

@@ -23,6 +23,7 @@ use crate::node::check::{self, CheckOptions, CheckedImage, ImageToCheck, MirrorE
 use crate::node::hosts::{Version, directory};
 use crate::node::render::NodeMirror;
 use crate::report::Failure;
+use crate::report::document::SchemaVersion;
 
 /// Say for each image what a node's containerd would do: pull it from the mirror, fail over, or fail
 #[derive(Debug, clap::Args)]
@@ -148,8 +149,8 @@ fn check(
         .collect();
     if json {
         let with_notes = settings.upstreams.values().filter(|upstream| !upstream.notes.is_empty());
-        let report = CheckReport {
-            schema_version: 1,
+        let document = CheckDocument {
+            schema_version: SchemaVersion::One,
             images: checked,
             configuration_notes: with_notes
                 .map(|upstream| (upstream.name.clone(), upstream.notes.clone()))
@@ -159,7 +160,7 @@ fn check(
             upstream_down: node.args.upstream_down,
             exit_code: exit.code(),
         };
-        Output::result(&super::json(&report)?)?;
+        Output::document(&document)?;
     } else {
         let mut text = table::table(&checked);
         if !uncovered.is_empty() {
@@ -172,10 +173,11 @@ fn check(
     Ok(exit)
 }
 
-/// What `--json` prints.
+/// What `--json` prints. It stands here because it joins what nodes would do with what the bundle left out, and neither room
+/// knows the other.
 #[derive(Debug, Serialize, Deserialize)]
-struct CheckReport {
-    schema_version: u32,
+struct CheckDocument {
+    schema_version: SchemaVersion,
     images: Vec<CheckedImage>,
     /// By upstream: what in the node's configuration is not as somebody meant it.
     configuration_notes: BTreeMap<String, Vec<String>>,

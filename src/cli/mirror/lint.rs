@@ -3,16 +3,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use crate::cli::Done;
 use crate::cli::output::Output;
-use crate::document::{Finding, Severity};
+use crate::document::Severity;
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::node::hosts::Version;
 use crate::node::lint::disk::{self, Disk, UnreadablePath};
-use crate::node::lint::{LintOptions, lint};
+use crate::node::lint::{LintDocument, LintOptions, lint};
 use crate::report::Failure;
 use crate::units::count;
 
@@ -42,15 +40,6 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
-/// What `--json` prints.
-#[derive(Debug, Serialize, Deserialize)]
-struct LintReport {
-    schema_version: u32,
-    /// The files that were read.
-    files: Vec<String>,
-    findings: Vec<Finding>,
-}
-
 pub(in crate::cli) fn run(args: &Args) -> Done {
     let options = LintOptions {
         containerd: args.containerd_version,
@@ -62,15 +51,18 @@ pub(in crate::cli) fn run(args: &Args) -> Done {
     if sources.is_empty() {
         return Err(Failure::usage("no file that tells a node of mirrors was found").hint(disk::KNOWN));
     }
-    let found = lint(&sources, &options, &Disk::new(&options));
-    let files = sources.iter().map(|source| source.path.display().to_string()).collect();
-    let report = LintReport { schema_version: 1, files, findings: found };
-    Output::result(&if args.json { super::json(&report)? } else { show(&report) })?;
-    let is_error = report.findings.iter().any(|finding| finding.severity == Severity::Error);
+    let findings = lint(&sources, &options, &Disk::new(&options));
+    let document = LintDocument::new(&sources, findings);
+    if args.json {
+        Output::document(&document)?;
+    } else {
+        Output::result(&show(&document))?;
+    }
+    let is_error = document.findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if is_error { Exit::Incomplete } else { Exit::Complete })
 }
 
-fn show(LintReport { files, findings, .. }: &LintReport) -> String {
+fn show(LintDocument { files, findings, .. }: &LintDocument) -> String {
     let mut out = String::new();
     for finding in findings {
         let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use super::named;
 use crate::cli::output::Output;
 use crate::cli::{Done, cluster};
-use crate::cluster::file::{ClusterError, ClusterMirrors, FileRequirements, NamedFile};
+use crate::cluster::file::targets::TargetsDocument;
+use crate::cluster::file::{ClusterError, ClusterMirrors, FileRequirements};
 use crate::document::{Finding, Severity};
 use crate::exit::Exit;
 use crate::registry::Target;
@@ -39,49 +38,12 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         return Err(cluster::failure(ClusterError::Wrong { path: args.cluster.clone(), findings }, output));
     }
     output.findings(&findings);
-    Output::result(&if args.json { super::json(&TargetsReport::of(&cluster))? } else { show(&cluster) })?;
-    Ok(Exit::Complete)
-}
-
-/// What `--json` prints.
-#[derive(Debug, Serialize, Deserialize)]
-struct TargetsReport {
-    schema_version: u32,
-    cluster: String,
-    namespace: String,
-    /// Whether nodes can fall back to gcr.io.
-    fallback: bool,
-    mirrors: Vec<MirrorTarget>,
-}
-
-/// Where nodes pull from, and what a bundle is pushed to for that.
-#[derive(Debug, Serialize, Deserialize)]
-struct MirrorTarget {
-    endpoint: String,
-    target: String,
-    upstreams: Vec<String>,
-    ca_cert_path: Option<PathBuf>,
-    pull_credential_config_path: Option<PathBuf>,
-}
-
-impl TargetsReport {
-    fn of(cluster: &ClusterMirrors) -> Self {
-        let path = |file: &Option<NamedFile>| file.as_ref().map(|file| file.path.clone());
-        let mirrors = cluster.mirrors.iter().map(|mirror| MirrorTarget {
-            endpoint: mirror.endpoint.clone(),
-            target: mirror.target.to_string(),
-            upstreams: mirror.upstreams(),
-            ca_cert_path: path(&mirror.ca_cert_path),
-            pull_credential_config_path: path(&mirror.pull_credential_config_path),
-        });
-        Self {
-            schema_version: 1,
-            cluster: cluster.name.clone(),
-            namespace: cluster.namespace.clone(),
-            fallback: cluster.gcr_key_path.is_some(),
-            mirrors: mirrors.collect(),
-        }
+    if args.json {
+        Output::document(&TargetsDocument::of(&cluster))?;
+    } else {
+        Output::result(&show(&cluster))?;
     }
+    Ok(Exit::Complete)
 }
 
 fn show(cluster: &ClusterMirrors) -> String {

@@ -1,11 +1,12 @@
 //! A run in one line, for logs. Pure.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 use super::mirror::MirrorState;
 use super::model::RunModel;
 use super::view::{in_one_word, of_bytes, per_second, percent, reading, short, time};
 use crate::clock::Instant;
+use crate::report::document::ProgressEntry;
 use crate::units::ByteCount;
 
 /// Mirrors that are named because they wait.
@@ -60,26 +61,25 @@ fn counted(states: &[MirrorState]) -> String {
 }
 
 /// The same for programs.
-pub(super) fn fields(model: &RunModel, now: Instant) -> Option<Value> {
+pub(super) fn entry(model: &RunModel, now: Instant) -> Option<ProgressEntry> {
     if model.mirrors.is_empty() && model.reading.is_none() {
         return None;
     }
-    let mut mirrors = serde_json::Map::new();
+    let mut mirrors: BTreeMap<String, usize> = BTreeMap::new();
     for mirror in &model.mirrors {
-        let count = mirrors.entry(in_one_word(&mirror.state(now))).or_insert(json!(0));
-        *count = json!(count.as_u64().unwrap_or(0) + 1);
+        *mirrors.entry(in_one_word(&mirror.state(now)).to_owned()).or_default() += 1;
     }
     let is_read = model.reading.is_none();
     let left = model.left(now).filter(|_| is_read);
-    Some(json!({
-        "bundle_bytes_read": model.reading.as_ref().map(|reading| reading.bytes),
-        "bundle_bytes": model.reading.as_ref().and_then(|reading| reading.of),
-        "bytes_sent": model.shown(now),
-        "bytes_acknowledged": model.acknowledged(),
-        "bytes_expected": model.expected().filter(|_| is_read),
-        "bytes_per_second": model.per_second(now).map(f64::round),
-        "eta_seconds": left.map(|left| left.as_secs_f64().round()),
-        "mirrors": mirrors,
-        "elapsed_seconds": now.duration_since(model.began).as_secs_f64(),
-    }))
+    Some(ProgressEntry {
+        bundle_bytes_read: model.reading.as_ref().map(|reading| reading.bytes),
+        bundle_bytes: model.reading.as_ref().and_then(|reading| reading.of),
+        bytes_sent: model.shown(now),
+        bytes_acknowledged: model.acknowledged(),
+        bytes_expected: model.expected().filter(|_| is_read),
+        bytes_per_second: model.per_second(now).map(f64::round),
+        eta_seconds: left.map(|left| left.as_secs_f64().round()),
+        mirrors,
+        elapsed_seconds: now.duration_since(model.began).as_secs_f64(),
+    })
 }
