@@ -55,7 +55,7 @@ use crate::exit::Exit;
 use crate::report::Failure;
 use output::{Output, OutputArgs};
 
-/// Pours a bundle of container images into one or many registry mirrors, sending only what each one lacks.
+/// Uploads a bundle of container images to one or many registry mirrors, and sends only what each one lacks.
 #[derive(Debug, Parser)]
 #[command(name = "layercast", version, max_term_width = 110, arg_required_else_help = true)]
 struct Cli {
@@ -97,7 +97,7 @@ enum Command {
     Prune(prune::PruneArgs),
     /// Move the tags of sites back to what an earlier bundle had
     Rollback(prune::RollbackArgs),
-    /// Look whether the sites of a file could be filled
+    /// Check whether the sites of a file could be filled
     #[command(arg_required_else_help = true)]
     Sites {
         #[command(subcommand)]
@@ -129,7 +129,7 @@ enum Command {
         #[command(subcommand)]
         what: mirror::MirrorDo,
     },
-    /// Bring changes of a cluster's configuration file into the cluster
+    /// Apply the mirrors of a cluster's configuration file to the cluster
     #[command(arg_required_else_help = true)]
     Update {
         #[command(subcommand)]

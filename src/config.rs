@@ -4,10 +4,10 @@
 //!  text ──document::yaml──► tree ──written──► sections as they stand ──resolve──► Config: sites with all that holds for them
 //! ```
 //!
-//! `written` has the keys, each once; what is wrong with a file is named with its line, column and correction, all of it and
-//! not only the first. `resolve` lets sites inherit (defaults, then groups in their order, then the site itself) and makes of
-//! it what commands can use. `newest` and `bundles` say which files a pattern stands for, `paths` whether what the file names is there, `shard` which sites are one worker's, `trust` whether
-//! others may write a file that names commands. Nothing here talks to a site.
+//! `written` has the keys, each once; every mistake in a file is reported with its line, column and correction, not only the first.
+//! `resolve` lets sites inherit (defaults, then groups in their order, then the site itself) and gives commands what they
+//! use. `newest` and `bundles` choose the files of a pattern, `paths` checks that files and variables exist, `shard` chooses the
+//! sites of one worker, and `trust` checks who may write a file that names commands. Nothing here talks to a site.
 
 mod bundles;
 mod keys;

@@ -7,10 +7,10 @@
 //! * anything else (one xz block, one zstd frame, ordinary gzip, bzip2, a pipe) becomes a spool volume: one thread decodes
 //!   ahead into an unlinked, sparse file.
 //!
-//! Everything is capped. A decoder's own memory by [`DecodeOptions::memory_bytes`]; decoded parts, and what their
-//! decoders need beside them (an xz dictionary, a zstd window), together by the run's [`crate::budget::Budget`]: a
-//! part's whole need is taken before its decoding starts. A spooled volume holds 2 MiB and its decoder. Declared
-//! sizes are never trusted further than to refuse: more or fewer bytes than declared are a fault.
+//! Everything is capped. [`DecodeOptions::memory_bytes`] bounds a decoder's own memory. The run's [`crate::budget::Budget`] bounds
+//! decoded parts together with what their decoders need (an xz dictionary, a zstd window): a part's whole need is reserved
+//! before its decoding starts. A spooled volume holds 2 MiB and its decoder. A declared size only ever refuses: more or fewer
+//! bytes than declared are a fault.
 //!
 //! Knows no tar, and nothing of what the bytes mean.
 

@@ -1,9 +1,9 @@
 //! The run: one bundle read once, many mirrors fed at the same time.
 //!
-//! In: a [`Run`]. Out: what it came to, with an [`Outcome`] for each mirror. This is the only module that knows both the
-//! runtime (requests) and the pool of threads (decoding, compressing). `reading` opens the bundles and plans, while each
-//! mirror is an actor of its own; they share the volume and the prepared images, and nothing that a slow or dead one
-//! could hold. `forecast` and `verify` open and plan in the same way, and ask only.
+//! In: a [`Run`]. Out: its result, with an [`Outcome`] for each mirror. This is the only module that knows both the runtime
+//! (requests) and the pool of threads (decoding, compressing). `reading` opens the bundles and plans, while each mirror is an
+//! actor of its own. The actors share the volume and the prepared images, and nothing that a slow or dead mirror could hold.
+//! `forecast` and `verify` open and plan in the same way, and only send questions.
 
 mod backlog;
 mod body;

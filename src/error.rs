@@ -59,7 +59,7 @@ pub(crate) enum Fault {
     Io,
     /// A disk, or what may be used of it, is full.
     NoSpace,
-    /// The reader was told to stop.
+    /// The reader was interrupted.
     Cancelled,
 }
 

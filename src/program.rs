@@ -27,7 +27,7 @@ const PIPE_GRACE: Duration = Duration::from_millis(500);
 /// So long after its end a run may still wait for an answer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(10);
 /// Why one was stopped.
-pub(crate) const STOPPED: &str = "it was stopped, because the run was told to stop";
+pub(crate) const STOPPED: &str = "it was stopped, because the run was interrupted";
 /// The password that may stand in our own environment is nobody else's business.
 const OWN_VARIABLES: [&str; 3] = ["LAYERCAST_PASSWORD", "LAYERCAST_USERNAME", "DOCKER_AUTH_CONFIG"];
 

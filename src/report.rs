@@ -1,4 +1,4 @@
-//! What is told about a run, and to whom. Stages emit [`Event`]s; listeners draw, count or write them down.
+//! Events and reports of a run. Stages emit [`Event`]s; listeners draw, count or record them.
 
 pub(crate) mod alike;
 mod class;

@@ -4,8 +4,8 @@
 //! disk, so other tools read it and it is a bundle itself. For each bundle it has a [`Mark`]: what is in the bundle, which of
 //! its images are whole in the stage, what layers became. A run whose bundle has one decodes nothing to know what is in it.
 //!
-//! Nothing in it is trusted: each blob is hashed once in a run, before its first byte is given out. One that is wrong is
-//! removed, and the bundle is read in its place. So nothing that happens to the folder costs more than time. Many runs may use
+//! Nothing in it is trusted: each blob is hashed once in a run, before its first byte is given out. A wrong blob is removed, and
+//! the bundle is read instead. So whatever happens to the folder costs only time. Many runs may use
 //! one at once: see `folder` for the locks.
 
 mod blobs;

@@ -1,20 +1,21 @@
 //! What the program remembers between runs, in one SQLite database for each folder of state.
 //!
-//! In: catalogs of bundles, what layers became, what mirrors do, how runs ended. Out: the same, in a later run. It does nothing by itself,
-//! and it is a hint: **no call fails.** A home that cannot be written, a disk that is full, a damaged file: then nothing is
-//! remembered, [`State::take_notes`] says why, and the run costs what a first run costs.
+//! In: catalogs of bundles, what layers became, what mirrors do, how runs ended. Out: the same, in a later run. All of it is a
+//! hint, and **no call fails.** On a home that cannot be written, a full disk or a damaged file it remembers nothing,
+//! [`State::take_notes`] says why, and the run costs what a first run costs.
 //!
-//! What is remembered can be wrong without harm to a mirror, because nothing is trusted that is not checked again:
-//! * a kept catalog says where bytes lie and what digest they have; they are hashed on their way, and the last chunk of a
-//!   blob with another digest is never sent. Manifests are hashed when the catalog is loaded.
-//! * a remembered layer names a blob by digest; whether a mirror has it is the mirror's word, and what is sent is hashed.
-//! * what could make a run claim too much, the catalog of an earlier bundle in the place of a later one, is what
-//!   [`BundleIdentity`] is strict about.
+//! A wrong memory harms no mirror, because everything is checked again:
+//! * A kept catalog says where bytes lie and which digest they have. Bytes are hashed on their way, and the last chunk of a blob
+//!   with another digest is never sent. Manifests are hashed when the catalog is loaded.
+//! * A remembered layer names a blob by digest. The mirror is asked whether it has that blob, and every blob that is sent is
+//!   hashed.
+//! * The catalog of an earlier bundle, taken for that of a later one, could make a run claim too much. [`BundleIdentity`] is
+//!   strict for that reason.
 //!
 //! Beside it lies the ledger of uploads ([`ledger`]): what mirrors have of blobs whose upload broke off. It is a hint as well.
 //!
-//! One thread has each database, and writes are sent to it. A question waits, for the disk or for another run's transaction:
-//! ask from threads that may wait.
+//! Each database has a thread of its own, to which callers send writes. A query waits for the disk or for the transaction of
+//! another run, so it is for threads that may block.
 
 mod catalog_codec;
 mod catalogs;

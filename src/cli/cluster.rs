@@ -1,4 +1,4 @@
-//! A cluster's configuration file on the command line: its findings are shown, its errors end the command.
+//! Reads a cluster's configuration file for a command: shows its findings, and fails on its errors.
 
 use std::path::Path;
 

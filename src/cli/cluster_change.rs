@@ -13,7 +13,7 @@ pub(super) struct HowArgs {
     /// Take fields over that another field manager owns
     #[arg(long)]
     force_conflicts: bool,
-    /// Have the cluster's API server try it all and keep nothing
+    /// Let the API server check every change and keep none
     #[arg(long)]
     dry_run: bool,
 }

@@ -21,7 +21,7 @@ use crate::state::{MirrorEnd, MirrorResult, RecordedFailure, Retention, RunId, S
 /// Runs before this one of which a page tells.
 const PAST_RUNS: u32 = 20;
 
-/// A run that has begun, and where it is to be told of.
+/// A run that has begun, and the places of its reports.
 pub(super) struct RunReporter {
     started: Instant,
     memory: PeakMemory,
@@ -42,7 +42,7 @@ pub(super) struct RunReporter {
 pub(super) struct RunHistory {
     pub(super) state: Arc<State>,
     pub(super) retention: Retention,
-    /// None of a run that has ended before it came to its mirrors.
+    /// None for a run that ended before it began with its mirrors.
     pub(super) run: Option<RunId>,
 }
 
@@ -151,7 +151,7 @@ impl RunReporter {
         runs.into_iter().map(RunEntry::from).filter(|run| run.ended.is_some()).collect()
     }
 
-    /// Says what the run came to, and writes it down.
+    /// Shows the result of the run, and writes the reports.
     pub(super) fn end(mut self, mut document: Document, done: Done, accept: Accept, output: &Output) -> Done {
         self.take_notes(output);
         document.notes.append(&mut self.notes);
@@ -166,7 +166,7 @@ impl RunReporter {
             }
         };
         document.exit_code = before.code();
-        // Where the run never came to a plan, its error has said all.
+        // A run that never made a plan has only its error to show.
         if done.is_ok() || document.mirrors.iter().any(|mirror| mirror.images > 0) {
             output.summary(&summary::table(&document));
             output.summary(&summary::stage(&document));

@@ -22,9 +22,9 @@ const MAX_NAMED: usize = 3;
 /// What to do with a sites file.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigDo {
-    /// Say what is wrong with a sites file, line by line; no site is asked anything
+    /// List the mistakes in a sites file, each with its line; asks no site
     Check(ConfigCheckArgs),
-    /// Show a sites file as it is resolved
+    /// Show a sites file, as it is written or resolved
     Show(ConfigShowArgs),
 }
 
@@ -49,7 +49,7 @@ pub(super) struct ConfigCheckArgs {
 pub(super) struct ConfigShowArgs {
     #[command(flatten)]
     file: FileArgs,
-    /// With all that sites inherit, as a sites file that says the same; else the file as it stands
+    /// Every site with all that it inherits, as an equivalent sites file; without it, the file as it is written
     #[arg(long)]
     resolved: bool,
     /// Only this site, with --resolved (repeatable)

@@ -15,10 +15,10 @@ use crate::report::{Listener, Listeners};
 
 /// How often the lines of a terminal are drawn.
 const FRAME: Duration = Duration::from_millis(200);
-/// How often a log is told how far the run has come.
+/// How often a log gets a line about the progress.
 const STATUS: Duration = Duration::from_secs(5);
 
-/// In which form it is told.
+/// The form of the progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ProgressForm {
     /// Bars on a terminal, lines elsewhere; JSON with --log-format json

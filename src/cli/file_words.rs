@@ -1,4 +1,4 @@
-//! Messages of commands that take a sites file: what people would say with a flag of `push images`, they say with a key there.
+//! Rewrites messages for commands that take a sites file: they name the key of the file instead of the flag of `push images`.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

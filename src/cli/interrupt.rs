@@ -13,7 +13,7 @@ use crate::locks::Mutex;
 use crate::report::Failure;
 use crate::{program, small_file};
 
-/// What is said when a run is told to stop.
+/// What a first signal shows.
 const STOPPING: &str = "stopping: requests that are on their way are ended, and the report is written; a second signal ends at once";
 
 /// Listens for signals for as long as the process lives.
@@ -29,7 +29,7 @@ pub(super) struct Interrupt {
 #[derive(Debug)]
 struct Interruption {
     token: CancellationToken,
-    /// Whether people are told that it is heard.
+    /// Whether a first signal shows a line.
     is_told: bool,
 }
 

@@ -1,4 +1,4 @@
-//! That no two runs are at one place: locks of a run, taken before anything else is done.
+//! Locks of a run, taken before anything else is done, so that no two runs push to one mirror.
 
 use super::bundle::CostArgs;
 use super::output::Output;
@@ -25,7 +25,7 @@ pub(super) fn warn(failure: &Failure, output: &Output) -> String {
     text
 }
 
-/// The same where it is known before any lock is tried; nothing where somebody chose to go without.
+/// The same where it is known before any lock is tried; nothing where the user chose to take none.
 pub(super) fn unlocked_from_the_start(state: &State, cost: &CostArgs) -> Option<Failure> {
     if state.keeps_locks() || cost.wants_no_state() {
         return None;

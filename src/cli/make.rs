@@ -85,7 +85,7 @@ struct MadeFrom<'a> {
     fetched: Option<FetchedBlobs>,
 }
 
-/// Writes contents, and says what became of them.
+/// Writes contents, and shows the result.
 fn finish(
     args: &WrittenBundleArgs,
     making: &MadeFrom<'_>,

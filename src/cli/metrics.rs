@@ -47,7 +47,7 @@ impl MetricsArgs {
     }
 }
 
-/// Where metrics are to go, and what says so: a flag or a key of the sites file.
+/// Where metrics go, and what names the place: a flag or a key of the sites file.
 #[derive(Debug, Default)]
 pub(super) struct MetricsOutputs {
     textfile: Option<(&'static str, PathBuf)>,
@@ -125,12 +125,12 @@ impl Exposition {
                 let metrics = Arc::clone(&self.metrics);
                 runtime.spawn(async move {
                     if let Err(error) = endpoint.serve(metrics).await {
-                        tracing::warn!(%error, "metrics are not given out any more");
+                        tracing::warn!(%error, "metrics are no longer served");
                     }
                 });
             }
             Err(error) => {
-                let failure = Failure::io(format!("{named_by} {address}: metrics are not given out"), &error);
+                let failure = Failure::io(format!("{named_by} {address}: metrics are not served"), &error);
                 let hint = match error.kind() {
                     std::io::ErrorKind::AddrInUse => {
                         "another process has that port: give each run one of its own"
@@ -150,7 +150,7 @@ impl Exposition {
         self.troubles.push(text);
     }
 
-    /// Writes what the run came to. What the sites file names and cannot be written costs a warning.
+    /// Writes the metrics at the end of the run. A file that the sites file names and that cannot be written costs a warning.
     pub(super) fn end(&mut self, document: &Document, output: &Output) -> Result<(), Failure> {
         self.metrics.end(document);
         let Some((named_by, file)) = &self.textfile else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! `mirror`: what nodes are told of a mirror, and what they make of it.
+//! `mirror`: the configuration by which nodes use a mirror.
 
 mod apply;
 pub(super) mod check;
@@ -32,7 +32,7 @@ pub(super) enum MirrorDo {
     SetCa(edit::CaArgs),
     /// Change the pull credentials of a mirror in a cluster's configuration file
     SetCredentials(edit::CredentialsArgs),
-    /// Bring rendered objects into a Kubernetes cluster, and wait until every node has them
+    /// Apply rendered objects to a Kubernetes cluster, and wait until every node has them
     #[command(arg_required_else_help = true)]
     Apply(Box<apply::Args>),
 }

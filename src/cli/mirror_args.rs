@@ -41,7 +41,7 @@ pub(super) struct MirrorArgs {
     /// Key of the client certificate (PEM; repeatable: MIRROR=FILE) [default: it is in the certificate's file]
     #[arg(long, value_name = "[MIRROR=]FILE", requires = "client_cert", help_heading = "Mirrors")]
     client_key: Vec<String>,
-    /// Most uploads at the same time to each mirror [default: as many as it bears, up to 32]
+    /// Most uploads to each mirror at the same time [default: as many as it can take, up to 32]
     #[arg(long, value_name = "N", help_heading = "Mirrors",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -93,7 +93,7 @@ impl MirrorArgs {
         self.settings(&self.places(output)?, runtime, access, rules, output)
     }
 
-    /// These registries with their credentials, in the place of those that the flags name.
+    /// These registries with their credentials, instead of those that the flags name.
     pub(super) fn resolve_hosts(
         &self,
         hosts: &[String],
@@ -301,7 +301,7 @@ fn given_twice(first: &str, second: &str) -> Failure {
     failure.hint("name it once; a namespace behind it (HOST:PORT/NAMESPACE) makes another mirror of it")
 }
 
-/// The certificates of a file; what of it cannot be used is said.
+/// The certificates of a file, with a warning for each that cannot be used.
 pub(super) fn authorities(path: &Path, output: &Output) -> Result<Authorities, Failure> {
     let authorities = Authorities::read(path)?;
     authorities.notes().iter().for_each(|note| output.warn(note));

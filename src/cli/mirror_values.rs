@@ -7,7 +7,7 @@ use crate::document::nearest;
 use crate::registry::Target;
 use crate::report::Failure;
 
-/// The mirrors of a run, by which a value is told from a mirror's name before it: file names have `=` in them too.
+/// The mirrors of a run. They tell the name of a mirror before a value from a value with `=` in it, as file names may have.
 pub(super) struct MirrorNames<'a>(pub(super) &'a [Target]);
 
 impl MirrorNames<'_> {

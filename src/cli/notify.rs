@@ -1,4 +1,4 @@
-//! Tells somebody that a run has ended.
+//! Runs the notification at the end of a run.
 
 use tokio_util::sync::CancellationToken;
 

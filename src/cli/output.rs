@@ -16,11 +16,11 @@ use crate::report::outcome::OutcomeState;
 use crate::report::{Class, Failure};
 use crate::units::count;
 
-/// How much is said, and how.
+/// How much the program shows, and in which form.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
-    /// Say nothing but errors
+    /// Show errors only
     #[arg(long, short, global = true)]
     quiet: bool,
     /// Form of errors and warnings on standard error
@@ -94,7 +94,7 @@ impl Output {
         Self { quiet: args.quiet, json, progress, colours }
     }
 
-    /// Tells how far a run has come, until it is dropped: to be dropped before anything is said of how the run ended.
+    /// Shows the progress of a run until it is dropped. Drop it before showing how the run ended.
     pub(super) fn display(&self) -> Display {
         if self.quiet {
             return Display::silent();
@@ -150,7 +150,7 @@ impl Output {
         }
     }
 
-    /// Something that goes on all the same.
+    /// A warning: the command goes on.
     pub(super) fn warn(&self, text: &str) {
         if !self.quiet {
             self.alarm(text);
@@ -232,7 +232,7 @@ impl Output {
     }
 }
 
-/// What failed for one cause is told once. What was stopped has not failed.
+/// Shows each cause of failures once. What was stopped has not failed.
 fn failures_for_people<'a>(failed: impl Iterator<Item = &'a Outcome> + Clone, with_images: bool) {
     let is_stopped = |mirror: &Outcome| mirror.interrupted().is_some();
     for alike in alike_mirrors(failed.clone().filter(|mirror| !is_stopped(mirror))) {
@@ -261,9 +261,7 @@ fn write_result(mut out: impl Write, text: &str) -> Result<(), Failure> {
     let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(end.as_bytes()));
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::io("standard output", &error)
-            .hint(
-                "what was to be shown there is not, or not whole: free some disk, and run the command again",
-            )),
+            .hint("the output is missing or incomplete: free some disk, and run the command again")),
         _ => Ok(()),
     }
 }

@@ -142,7 +142,7 @@ struct PlanRequest {
     /// Whatever is said of a mirror.
     no_overwrite: bool,
     json: bool,
-    /// In whose words failures are told: of flags, or of the sites file.
+    /// Whether messages name flags or keys of the sites file.
     words: fn(Failure) -> Failure,
 }
 

@@ -1,4 +1,4 @@
-//! `prune`: what layercast put on sites and no kept bundle has. `rollback`: their tags as an earlier bundle had them.
+//! `prune` removes what layercast put on sites and no kept bundle has. `rollback` moves their tags back to an earlier bundle.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What pulling for a bundle and pulling for a push have in common: lists of names, and what is said of images that did not come.
+//! What `bundle pull` and a push from a registry share: lists of names, and the report of images that could not be pulled.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::units::count;
 
 /// A list has a line for each image.
 const MAX_LIST_BYTES: u64 = 16 << 20;
-/// Blobs on their way at once, where nothing else is said.
+/// Blobs in flight at once, unless a flag sets another number.
 pub(super) const BLOBS_AT_ONCE: usize = 8;
 
 /// Whether every image came. What did not is named.

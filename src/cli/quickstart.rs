@@ -109,7 +109,7 @@ async fn all(args: &Args, input: Input, opener: Opener, listeners: Listeners) ->
     };
     let PushResult { outcomes, read, met, ended, .. } = engine::push(run).await;
     ended?;
-    let lost = || Failure::internal("the push came to nothing");
+    let lost = || Failure::internal("the push returned no result");
     let (read, pushed) = read.zip(outcomes.into_iter().next()).ok_or_else(lost)?;
     let plan = Arc::clone(read.plans.of_mirror(0).map_err(Failure::from)?);
     let checked =

@@ -1,6 +1,6 @@
-//! A registry as the source of a push: its images come into a folder, which is a bundle like any other.
+//! A registry as the source of a push: its images are pulled into a folder, which is a bundle like any other.
 //!
-//! With a stage the folder stays beside it, and the next run fetches what is new. Without one it goes with the run.
+//! With a stage the folder stays beside it, and the next run fetches only what is new. Without one the run removes it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! From a site of the file to a mirror of a run: its certificates are read, and its credentials found where the file says they
-//! are. What is wrong with one site does not stop the others.
+//! Makes a mirror of a run from a site of the file: reads its certificates, and its credentials from where the file says. A
+//! mistake in one site does not stop the others.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

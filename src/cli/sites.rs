@@ -1,4 +1,4 @@
-//! `sites check`: could every site be filled now? Asked the day before.
+//! `sites check`: checks the day before a run whether every site could be filled.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

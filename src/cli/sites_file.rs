@@ -1,4 +1,4 @@
-//! Flags about the sites file: which file, which of its sites, and what of it flags override.
+//! Flags about the sites file: which file, which of its sites, and which of its settings flags override.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub(super) struct SitesArgs {
     choice: SiteChoice,
 }
 
-/// A sites file in the place of flags about mirrors and names.
+/// A sites file instead of flags about mirrors and names.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sites")]
 pub(super) struct OptionalSites {
@@ -202,15 +202,14 @@ impl SiteChoice {
             (None, None, None) => return Ok(None),
             (None, _, _) => {
                 let given = if self.shard.is_some() { "--shard".to_owned() } else { format!("${INDEX}") };
-                let failure =
-                    usage(format!("{given} says which shard this is, and nothing says of how many"));
+                let failure = usage(format!("{given} says which shard this is, but not how many there are"));
                 return Err(
                     failure.hint("--shards N, or LAYERCAST_SHARDS=N beside `completions: N` in the manifest")
                 );
             }
             (Some(_), None, None) => {
                 let failure = usage(
-                    "--shards says how many shards there are, and nothing which of them this is".to_owned(),
+                    "--shards says how many shards there are, but not which of them this is".to_owned(),
                 );
                 return Err(failure.hint(format!("--shard I, from 0; a Kubernetes Indexed Job sets {INDEX}")));
             }

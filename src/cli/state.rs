@@ -1,4 +1,4 @@
-//! `state`: what is remembered between runs, without what must not be shown.
+//! `state`: shows what is remembered between runs, without secrets.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

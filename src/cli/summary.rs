@@ -122,7 +122,7 @@ pub(super) fn images_failed(mirror: &Outcome) -> Vec<String> {
     lines
 }
 
-/// What was done on mirrors that a run left because it was told to stop, and what to do next; nothing where there is none.
+/// What was done on mirrors that a run left because it was interrupted, and what to do next; nothing where there is none.
 pub(super) fn interrupted<'a>(mirrors: impl Iterator<Item = &'a Outcome>) -> Vec<String> {
     let (mut count_of_mirrors, mut complete, mut images, mut bytes) = (0_usize, 0, 0, 0);
     for mirror in mirrors {

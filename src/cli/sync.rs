@@ -1,4 +1,4 @@
-//! `sync`: the sites of a file are brought up to date with its bundles.
+//! `sync`: brings the sites of a file up to date with its bundles.
 
 mod bundles;
 mod locked;
@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     });
     let report = report_file::check(&args.report)?;
     let mut begun = RunReporter::now(report, metrics.begin(output)?, notifier, interrupt);
-    // From here on a signal ends the run well: somebody waits to be told of it.
+    // From here on a signal ends the run well: the report and the notification are still to be written.
     begun.interrupt.sending();
     document.notes.extend(begun.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));
     let done = sync(args, &chosen, output, &mut document, &mut begun).map_err(file_words::failure);

@@ -1,4 +1,4 @@
-//! `update cluster`: the mirrors of a cluster's configuration file become those of the cluster.
+//! `update cluster`: applies the mirrors of a cluster's configuration file to the cluster.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let server = runtime.block_on(ApiServer::new(&kubeconfig))?;
     let planned = runtime.block_on(plan(&server, wanted, how.force))?;
     if planned.is_nothing() {
-        output.summary(&format!("Cluster {}/{name}: says so already", cluster.namespace));
+        output.summary(&format!("Cluster {}/{name}: no change is needed", cluster.namespace));
         return Ok(Exit::Complete);
     }
     output.summary(&show(&planned, &format!("Cluster {}/{name}", cluster.namespace)));
@@ -56,17 +56,20 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let done = runtime.block_on(carry_out(&server, &planned, how))?;
     if !done.missed.is_empty() {
         let message = format!(
-            "the change is in, but another run has pointed a Cluster at what this one removed: Secret {}",
+            "the change was made, but another run has pointed a Cluster at what this one removed: Secret {}",
             done.missed.join(", Secret ")
         );
         let failure = Failure::new(Class::Conflict, message).exit(Exit::Incomplete);
-        return Err(failure.hint("run the other update again: it brings the secret in"));
+        return Err(failure.hint("run the other update again: it brings the Secret back"));
     }
     if !done.left.is_empty() {
-        let state =
-            if how.dry_run { "nothing was changed, and the change would be in" } else { "the change is in" };
+        let state = if how.dry_run {
+            "the API server would take the change; nothing was changed"
+        } else {
+            "the change was made"
+        };
         let left: Vec<String> = done.left.iter().map(|(what, why)| format!("{what}: {why}")).collect();
-        let message = format!("{state}, but this would not go: {}", left.join("; "));
+        let message = format!("{state}, but this could not be removed: {}", left.join("; "));
         let failure = Failure::new(Class::LeftOver, message);
         return Err(failure.hint(
             "no Cluster uses what is left: remove it by hand, or run it again when it is an hour old",

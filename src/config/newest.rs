@@ -1,4 +1,4 @@
-//! Versions as they stand in names of files, ordered by their numbers: 1.8.0 comes before 1.10.0, and 1.10.0-rc.1 before 1.10.0.
+//! Versions in names of files, ordered by their numbers: 1.8.0 comes before 1.10.0, and 1.10.0-rc.1 before 1.10.0.
 
 use std::cmp::Ordering;
 

@@ -1,4 +1,4 @@
-//! What is written becomes what holds: sites inherit, names are looked up, and what cannot go together is named.
+//! Resolves the file as written: sites inherit, names are looked up, and contradictions are reported.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -248,7 +248,7 @@ fn window(keys: &WindowKeys) -> Option<Window> {
     })
 }
 
-/// The settings of a site: what is said first counts.
+/// The settings of a site; the first level that has a setting counts.
 struct Inherited<'f> {
     levels: Vec<&'f Settings>,
     folder: &'f Path,

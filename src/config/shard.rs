@@ -1,5 +1,5 @@
-//! Which sites are one worker's: rendezvous hashing on their names. Whatever the order of the file, and whatever other sites
-//! are in it, a site belongs to the same one of N workers; with one worker more, only the sites that the new one takes move.
+//! Which sites belong to one worker, by rendezvous hashing on their names. A site belongs to the same one of N workers whatever
+//! the order of the file and the other sites in it. With one worker more, only the sites of the new worker move.
 
 use crate::oci::Digest;
 

@@ -1,4 +1,4 @@
-//! The resolved file, written as a sites file: every site with all that holds for it, and nothing inherited.
+//! The resolved file, written as a sites file: every site with all of its settings, and nothing inherited.
 
 use std::fmt::{Display, Write as _};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the file comes to: sites with all that holds for them, and what holds for the run.
+//! The resolved file: sites with all of their settings, and the settings of the run.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! Whether others may write a file that names commands: they could run what they like as whoever reads it.
+//! Checks whether others may write a file that names commands: they could run anything as the user who reads it.
 
 use std::fs::Metadata;
 use std::io;
@@ -13,7 +13,7 @@ const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
 /// In such a folder people can neither remove nor rename what is not theirs.
 const STICKY: u32 = 0o1000;
 
-/// Refuses a file, of which `command` is a key, that others may write or put another in the place of.
+/// Refuses a file with the key `command` that others may write or replace.
 pub(super) fn check(path: &Path, command: &str, findings: &mut Findings) {
     let me = rustix::process::geteuid().as_raw();
     let refusal = match places(path) {
@@ -49,7 +49,7 @@ fn writers(mode: u32, owner: u32, me: u32, is_folder: bool) -> Option<String> {
     is_open.then(|| format!("can be written by others (mode {:04o})", mode & 0o7777))
 }
 
-/// Whether it lies on a file system that nobody can write, as what Kubernetes mounts of a ConfigMap.
+/// Whether it lies on a read-only file system, as a ConfigMap that Kubernetes mounts.
 fn is_read_only(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }

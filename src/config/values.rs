@@ -1,4 +1,4 @@
-//! What stands behind the keys of the file: texts, numbers, sizes, words of a list.
+//! The values of the file: texts, numbers, sizes, words of a list.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn text<'n>(node: &'n Node, key: &str, findings: &mut Findings) -> Option<&'n st
     text_like(node, key, None, findings)
 }
 
-/// The same of a text that has a form, of which there is an example.
+/// The same for a text of some form, with an example of it.
 fn text_like<'n>(
     node: &'n Node,
     key: &str,
@@ -195,7 +195,7 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 impl FromNode for Notify {
     fn read(node: &Node, key: &str, findings: &mut Findings) -> Option<Self> {
-        // What it is may be secret, so nothing of it is said.
+        // The value may be a secret, so no message shows it.
         let parsed = text(node, key, findings)?.parse();
         let fix = format!("{key}: https://HOST/PATH, or a command of the shell");
         parsed

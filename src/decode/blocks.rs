@@ -3,9 +3,9 @@
 //! In: stored bytes and the [`Outline`] a format read from them. Out: copies of at most 256 KiB out of parts that belong
 //! to the shared cache. Readers that go through the volume in order get the next parts decoded ahead.
 //!
-//! Parts that do not tell what they decode to are found in order: where one lies is known once all before it were decoded.
-//! The walk over a bundle reads every part anyway, so this costs no decoding of its own. Room for one is a guess, and
-//! grows where it was too little; [`super::guessed`] is for the case that one proves too large for a part.
+//! Parts that do not state their decoded size are found in order: the place of one is known once all before it are decoded.
+//! The walk over a bundle reads every part anyway, so this costs no extra decoding. The room for such a part is a guess, and
+//! grows where it was too small; [`super::guessed`] handles one that proves too large for a part.
 
 use crate::locks::Mutex;
 use std::collections::hash_map::Entry;
@@ -28,7 +28,7 @@ use crate::source::{ByteSpace, Certainty};
 /// What is given out at once, so that a slow consumer never keeps a whole part in memory.
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
 
-/// A guess that was too low is multiplied by so much.
+/// A guess that was too low is multiplied by this.
 const ROOM_GROWTH: u64 = 4;
 
 /// How many parts a volume remembers as touched, to see who reads in order.
@@ -159,7 +159,7 @@ impl PartSet for Parts {
     }
 }
 
-/// What somebody says of a range: where it begins and ends, and whether he will read it.
+/// The announcement of a reader: where its range begins and ends, and whether it will certainly read it.
 type Saying = (u64, u64, Certainty);
 
 /// A volume of independent parts.
@@ -235,7 +235,7 @@ impl BlockVolume {
         if range.is_empty() { 0..0 } else { first..(last + 1).min(ends.len()).max(first) }
     }
 
-    /// The parts that somebody means who says that he will read a range. Whoever takes that back means the same ones.
+    /// The parts that a reader means when it announces a range. The end of that announcement means the same parts.
     fn parts_meant(&self, range: &Range<u64>, certainty: Certainty) -> Range<usize> {
         let parts = self.parts_in(range);
         if !self.set.sizes_told {

@@ -1,7 +1,7 @@
 //! bzip2: all streams of a file, in order.
 //!
 //! `bzip2` writes one stream, `pbzip2` and `lbzip2` write many; a reader that stops after the first loses images. A stream
-//! tells neither its length nor its decoded size, so a file is never cut into parts.
+//! states neither its length nor its decoded size, so a file is never cut into parts.
 
 use bzip2::{Decompress, Status};
 

@@ -1,17 +1,17 @@
 //! Decoded parts in memory, under a budget, shared by all block volumes of a decoder.
 //!
-//! In: a part that somebody wants. Out: the part, decoded once however many want it. A part's whole need is taken from
-//! the budget before its decoding starts, so no task waits for memory with work half done. Failures stay.
+//! In: a part that a reader wants. Out: the part, decoded once for all its readers. A part's whole need is reserved from the
+//! budget before its decoding starts, so no task waits for memory with work half done. Failures stay.
 //!
-//! [`eviction`] says what goes when room is needed. Where several read, what goes and may be wanted again is kept on
-//! the disk ([`spill`]), and read from there. Once all who will read have said so, a part that none of them wants goes
-//! as soon as it was read, and its buffer is used again. Whoever waits is woken by what ends the wait: a part that is there, a
-//! reader that is through with another, the end of the run.
+//! [`eviction`] chooses which parts leave when room is needed. With several readers, a part that leaves and may be wanted again
+//! goes to the disk ([`spill`]), and is read from there. Once all readers have announced what they will read, a part that none
+//! of them wants leaves as soon as it was read, and its buffer is used again. Whatever ends a wait wakes the waiter: a decoded
+//! part, a reader that has finished another part, the end of the run.
 //!
-//! Two rules against deadlock. A thread that decodes, be it of the pool or of a spool, never waits for a part that has
-//! not been begun: it decodes it itself. So the pool gets to every part that it was given. And a part that is
-//! wanted to decode another one (an archive inside an archive, both compressed) may go past the budget by one part
-//! per thread, for waiting there could be waiting for itself.
+//! Two rules prevent deadlock. A thread that decodes, of the pool or of a spool, never waits for a part that nobody has begun:
+//! it decodes that part itself. So the pool gets to every part in its queue. And a part that is needed to decode another one (an
+//! archive inside an archive, both compressed) may exceed the budget by one part per thread, because the thread might wait
+//! for itself.
 
 mod eviction;
 mod spill;
@@ -46,12 +46,12 @@ pub(super) trait PartSet: Send + Sync {
     fn decode(&self, index: usize, out: &mut Vec<u8>) -> Result<DecodeAttempt, BundleError>;
 }
 
-/// What an attempt to decode a part came to.
+/// The result of an attempt to decode a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DecodeAttempt {
     /// The part is in the buffer.
     Whole,
-    /// It needs more memory than was said, and now says so.
+    /// It needs more memory than it had announced; its set now knows how much.
     NeedsRoom,
 }
 
@@ -246,8 +246,8 @@ impl PartCache {
         self.changed.notify_all();
     }
 
-    /// All who will read have said so. What none of them wants goes as soon as it was read, or at once; where others come
-    /// later and the disk takes parts, it goes there when memory is short.
+    /// All readers have announced themselves. A part that none of them wants leaves as soon as it was read, or at once. Where
+    /// others come later and the disk takes parts, it goes there when memory is short.
     pub(super) fn settle(&self, others_come_later: bool) {
         let mut state = self.state.lock();
         if !(others_come_later && state.spills) {
@@ -262,13 +262,13 @@ impl PartCache {
         self.threads() + 1
     }
 
-    /// Somebody will read these parts, or may.
+    /// A reader announces that it will read these parts, or may.
     pub(super) fn want(&self, volume: u64, parts: Range<usize>, certainty: Certainty) {
         let mut state = self.state.lock();
         parts.for_each(|index| state.want((volume, index), certainty));
     }
 
-    /// Somebody who said so will not, or has.
+    /// A reader that announced itself has read them, or will not.
     pub(super) fn unwant(&self, volume: u64, parts: Range<usize>, certainty: Certainty) {
         let mut state = self.state.lock();
         parts.for_each(|index| state.unwant((volume, index), certainty, self.spares()));

@@ -1,7 +1,7 @@
-//! A volume of parts that do not tell what they decode to.
+//! A volume of parts that do not state their decoded size.
 //!
-//! In: the parts, and the same bytes as stored. Out: what the parts decode to; from where one has proved too large for the
-//! cache, the same bytes decoded in order.
+//! In: the parts, and the same bytes as stored. Out: the decoded parts; after one has proved too large for the cache, the same
+//! bytes decoded in order.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! gzip: the walk over BGZF members, and the decoder for members of any kind.
 //!
 //! An ordinary gzip file cannot be cut into parts. BGZF, which `bgzip` writes, is gzip whose members, of at most 64 KiB
-//! each, tell their length in an extra field (SAM specification, section 4.1).
+//! each, state their length in an extra field (SAM specification, section 4.1).
 
 use flate2::{Decompress, FlushDecompress, Status};
 

@@ -1,6 +1,6 @@
-//! Everything decoded once and thrown away, to see how fast that is.
+//! Decodes everything once and throws it away, to measure how fast that is.
 //!
-//! In: stored bytes. Out: what was decoded, and how long the decoders were at it. Nothing is kept and nothing is spooled:
+//! In: stored bytes. Out: the bytes decoded, and the time of the decoders. Nothing is kept and nothing is spooled:
 //! each thread of the pool has one buffer, as large as the largest part.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::clock::Instant;
 use crate::error::BundleError;
 use crate::source::{ByteSpace, read_up_to};
 
-/// What decoding a file once came to.
+/// The result of decoding a file once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Once {
     /// How the file is built.

@@ -1,4 +1,4 @@
-//! What a format tells of a file before anything is decoded: the parts that decode alone, and their sizes.
+//! What a format states of a file before anything is decoded: the parts that decode alone, and their sizes.
 
 use std::ops::Range;
 
@@ -84,7 +84,7 @@ impl Outline {
         }
     }
 
-    /// A file that falls into these parts, which are guessed to decode to so much.
+    /// A file that falls into these parts, whose decoded sizes are guesses.
     pub(super) fn guessed_parts(format: Format, parts: Vec<Part>, units: usize, working_bytes: u64) -> Self {
         let told = Self::parts(format, parts, units, working_bytes);
         Self { sizes_told: false, decoded_bytes: None, at_least_bytes: 0, ..told }

@@ -1,4 +1,4 @@
-//! Sets of ranges and of blocks, for what a spool file holds and what it does not need to hold any more. Pure.
+//! Sets of ranges and of blocks: those that a spool file holds, and those that it no longer needs. Pure.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

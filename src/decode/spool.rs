@@ -2,10 +2,10 @@
 //! readers follow.
 //!
 //! In: stored bytes, or a pipe. Out: copies of at most 256 KiB out of the spool file, as soon as they are there. The
-//! file has no name and is sparse: blocks of zeros are not written, and what is released is punched out again, as is what
-//! nobody needs once all who will read have said so. A reader past what is decoded waits; the length is known when
-//! everything is decoded and verified. What was released and is wanted all the same, is decoded once more from the
-//! beginning; of a pipe it is gone.
+//! file has no name and is sparse: blocks of zeros are not written. Released ranges are punched out, and so are those
+//! that nobody needs once all readers have announced what they will read. A reader past the decoded bytes waits; the length is
+//! known when everything is decoded and verified. A released range that is wanted again is decoded once more from the beginning;
+//! a pipe cannot give it again.
 
 mod file;
 
@@ -61,9 +61,9 @@ struct SpoolState {
     watermark: u64,
     end: Option<Result<(), BundleError>>,
     released: RangeSet,
-    /// What somebody will read, or may.
+    /// What readers have announced that they will read, or may.
     needed: Coverage,
-    /// All who will read have said so.
+    /// All readers have announced themselves.
     is_settled: bool,
 }
 
@@ -89,7 +89,7 @@ impl SpoolState {
 }
 
 impl SpoolVolume {
-    /// Starts to decode a space, which gives at least so many bytes.
+    /// Starts to decode a space, which gives at least `at_least` bytes.
     pub(super) fn of_space(
         shared: &Arc<Shared>,
         format: Format,

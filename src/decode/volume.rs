@@ -1,4 +1,4 @@
-//! What opening gives: the decoded space, and how the file is built.
+//! An opened volume: the decoded space, and the structure of the file.
 
 use std::fmt;
 use std::sync::Arc;

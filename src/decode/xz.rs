@@ -21,7 +21,7 @@ use crate::source::{ByteSpace, read_up_to};
 /// A larger Index is not kept in memory; the file is decoded as one stream.
 const MAX_INDEX_BYTES: u64 = 4 << 20;
 
-/// No block decodes to so many times its size: a match of 273 bytes, the longest, costs a third of a bit at the least.
+/// No block decodes to more than this multiple of its size: the longest match, 273 bytes, costs at least a third of a bit.
 const MAX_RATIO: u64 = 1 << 15;
 
 /// How far before the end of a damaged file the end of its last whole stream is looked for.

@@ -1,8 +1,8 @@
 //! Zstandard: the walk over frames without decoding them, and the decoder.
 //!
-//! Frames are independent (RFC 8878, section 3.1). Each tells its window and, mostly, its content size in its header,
-//! and its length by a chain of three-byte block headers. Skippable frames carry nothing and are stepped over. Frames that
-//! do not tell their sizes, as `pzstd` writes them, are parts too: what one decodes to is guessed, and seen when it is.
+//! Frames are independent (RFC 8878, section 3.1). Each states its window and, mostly, its content size in its header,
+//! and its length by a chain of three-byte block headers. Skippable frames carry nothing and are stepped over. Frames that do
+//! not state their sizes, as `pzstd` writes them, are parts too: their decoded size is a guess until they are decoded.
 
 use std::ops::Range;
 

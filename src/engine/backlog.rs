@@ -1,4 +1,4 @@
-//! Bounds the bytes that were found in the bundle and not yet read.
+//! Bounds the bytes that the walk has found in the bundle and nobody has read yet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,9 +41,9 @@ impl Backlog {
         Workload(Arc::new(Images { left: AtomicUsize::new(0), idle: Arc::clone(&self.idle) }))
     }
 
-    /// Waits until there is room; one image alone always fits. Whoever reads is not held back where that helps no mirror,
-    /// or one of them has nothing to do meanwhile: `holds_back` says so, and is asked again whenever a mirror becomes idle.
-    /// `None` when told to stop. Called on a thread that may wait.
+    /// Waits until there is room; one image alone always fits. The reader does not wait where that helps no mirror, or a mirror
+    /// has nothing to do meanwhile: `holds_back` decides, and is asked again whenever a mirror becomes idle. `None` when the
+    /// run ends. Called on a thread that may block.
     pub(super) fn enter(
         &self,
         bytes: u64,

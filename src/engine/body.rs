@@ -1,9 +1,9 @@
 //! From a range of a volume to the body of a request, verified on the way.
 //!
 //! A feeder runs on a thread that may wait (for the disk, for a part being decoded) and hands chunks to the request over
-//! a channel of one. It starts when the request first asks for bytes, so it holds nothing while a connection is waited
-//! for. The hash is taken here and not on the pool of the decoders: a chunk's hash takes 0.2 ms, and queueing it behind
-//! the decoding of a block of 8 MiB would hold the socket for a tenth of a second.
+//! a channel of one. It starts when the request first asks for bytes, so it holds nothing while the request waits for a
+//! connection. It hashes on its own thread and not on the pool of the decoders: a chunk's hash takes 0.2 ms, and queueing it
+//! behind the decoding of a block of 8 MiB would hold the socket for a tenth of a second.
 
 use crate::locks::Mutex;
 use std::ops::Range;
@@ -31,7 +31,7 @@ pub(super) struct Buffering {
 }
 
 impl Buffering {
-    /// Each of so many mirrors has one body at least: where that is too much, it is cut smaller.
+    /// Each mirror has at least one body. With many mirrors the chunks are smaller, so that the sum fits into the memory.
     pub(super) fn new(memory_bytes: u64, mirrors: usize) -> Self {
         let share = memory_bytes / mirrors.max(1) as u64 / BUFFERED_CHUNKS;
         Self { chunk_bytes: share.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end()) }

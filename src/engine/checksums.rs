@@ -1,5 +1,5 @@
-//! Sums that files of a bundle must have: taken from the first byte to the last beside everything else, and waited for before
-//! any tag moves. What was sent until then is known by its digest alone, and nobody finds it.
+//! Sums that files of a bundle must have. A thread of their own computes them from the first byte to the last, and no tag moves
+//! before they are right. What a run has sent until then has no tag, so nobody pulls it.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What ends may wait for a disk: a file of gigabytes that is closed, a range that is punched out of one.
+//! Drops values on another thread where the drop may wait for a disk: closing a file of gigabytes, punching a range out of one.
 
 /// Drops something on a thread that may wait, where there is one.
 pub(super) fn drop_elsewhere<T: Send + 'static>(gone: T) {

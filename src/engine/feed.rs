@@ -1,4 +1,4 @@
-//! Feeding the mirrors of a run while its bundles are read: carries out what the supervisor decides.
+//! Feeds the mirrors of a run while its bundles are read, as the supervisor decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 const LAST_BLOB: Duration = Duration::from_secs(3600);
 /// The same when the run reached its deadline.
 const DEADLINE_GRACE: Duration = Duration::from_secs(10);
-/// A mirror that was given up is left alone for so many times as long as it was waited for, within these bounds.
+/// A mirror that was given up is left alone for this multiple of the time that the run waited for it, within these bounds.
 const REST_FACTOR: u32 = 3;
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 pub(super) struct Fed {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) met: Met,
-    /// None where no mirror was left to read for, or the run was told to stop.
+    /// None where no mirror was left to read for, or the run was interrupted.
     pub(super) read: Result<Option<Read>, BundleError>,
     /// What was found out of the blobs that layers become.
     pub(super) layers: KnownLayers,
@@ -173,7 +173,7 @@ impl FedMirrors {
         end
     }
 
-    /// Ends all tasks at once. Comes back with what became of the mirrors up to now.
+    /// Ends all tasks at once. Returns the outcomes of the mirrors up to now.
     fn abandon(self) -> Vec<Outcome> {
         for task in &self.aborts {
             task.abort();
@@ -237,7 +237,7 @@ fn told(why: Failure, halt: Halt, last: Option<String>) -> Failure {
     }
 }
 
-/// Feeds all mirrors. Comes back when each is done, given up or left out, or the run was told to stop.
+/// Feeds all mirrors. Comes back when each is done, given up or left out, or the run was interrupted.
 pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let started = Instant::now();
     let Run { inputs, opener, mirrors: all, schedule, settings, listeners, cancel, .. } = run;
@@ -320,7 +320,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
                 Order::Skip(number, halt) => mirrors.skip(number, halt),
             }
         }
-        // Nothing is read before there is somebody to read for.
+        // Nothing is read before a mirror needs it.
         if !mirrors.tasks.is_empty()
             && let Some(mut reader) = reader.take()
         {
@@ -349,7 +349,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
                     }
                     result => {
                         if let Err(error) = &result {
-                            tracing::debug!(%error, "reading ended because the run was told to stop");
+                            tracing::debug!(%error, "reading ended because the run was interrupted");
                         }
                         read = Some((met, result));
                     }

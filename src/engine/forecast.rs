@@ -1,4 +1,4 @@
-//! What a push would do on a mirror: the same questions, and no answers acted on.
+//! What a push would do on a mirror. Asks the same questions as a push, and sends nothing.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The history of runs, and that no two runs are at one mirror: what a push asks the state and leaves there.
+//! What a push asks the state and leaves there: the lock of each mirror, and the history of runs.
 
 use std::sync::Arc;
 

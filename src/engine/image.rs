@@ -1,9 +1,8 @@
 //! One image on its way to the mirrors, and what is held of it.
 //!
-//! In: an image of the list, and a mirror that brings it. Out: a [`Lease`]. All who need an image share one [`Held`], which
-//! has what was made of it: its manifests, its compressed layers, its share of the backlog. That goes with the last who
-//! needs the image, however that ends: the image was brought, the mirror was given up, its task panicked. For a mirror that
-//! comes later everything is made again.
+//! In: an image of the list, and a mirror that sends it. Out: a [`Lease`]. All mirrors that need an image share one [`Held`]: its
+//! manifests, its compressed layers, its share of the backlog. The last lease releases it, however that mirror ends: the image
+//! is complete there, the mirror was given up, or its task panicked. A mirror that begins later has everything made again.
 
 use std::ops::Deref;
 use std::sync::{Arc, Weak};

@@ -1,11 +1,10 @@
 //! Layers of docker-archives as blobs: compressed once, kept while there is room and an image that has them is needed, and
 //! made again where one is wanted later.
 //!
-//! In: a [`LayerLease`] for each image that mirrors need. Three things follow from it. A layer that somebody needs is kept
-//! until room is short. An image that is brought now is *admitted* before anything is made of it: room for all of its
-//! layers is promised, and they stay. And a mirror that stands still gives way: what it was admitted for goes to another
-//! mirror that is short of room, and is made again when the mirror moves on. So a slow mirror costs the others nothing, and
-//! nobody who waits for room holds any.
+//! In: a [`LayerLease`] for each image that mirrors need. Three rules follow. A layer that a mirror needs is kept until room is
+//! short. An image that a mirror is sending is *admitted* before anything is made of it: room for all of its layers is
+//! reserved, and they stay. A mirror that stands still loses its room to another one that is short of it, and its layers are
+//! made again when it moves on. So a slow mirror costs the others nothing, and no mirror that waits for room holds any.
 //!
 //! What is learned of a layer (digest and size of its blob) is kept for the whole run, and by the caller beyond it: an
 //! image all of whose layers are known gets its manifest without a byte being read.
@@ -112,7 +111,7 @@ impl Layers {
         LayerLease::new(self, layers)
     }
 
-    /// Room for so much, for this lease.
+    /// Room for this many bytes, for this lease.
     async fn room(&self, lease: u64, bytes: u64, turn: Turn) -> Arc<LayerRoom> {
         let mut request = pin!(self.spill.budget.admit(bytes, turn));
         loop {
@@ -137,7 +136,7 @@ impl Layers {
         }
     }
 
-    /// Lets go of what nobody is bringing, if somebody waits for room.
+    /// Releases layers that no mirror is sending, if another one waits for room.
     fn give_way(&self) {
         if self.spill.budget.is_short() {
             drop(self.table.lock().drop_unpinned());
@@ -180,8 +179,7 @@ impl Layers {
             let _worker = worker;
             let _ = done.send(compress::layer(&pool, &layer, method, &spill, &cpu));
         };
-        // A thread of its own, of which there are as many as workers: those of the runtime may all be bodies that wait for
-        // this very layer.
+        // A thread of its own, one for each worker: all threads of the runtime may be bodies that wait for this very layer.
         let thread = std::thread::Builder::new().name("compress-layer".to_owned());
         thread.spawn(work).map_err(|error| BundleError::io("starting a thread", &error))?;
         let lost = |_| Err(BundleError::new(Fault::Io, "internal error while compressing a layer"));

@@ -1,8 +1,8 @@
-//! The line of those who wait to read from the bundle, for layers to compress or bodies to send: a free worker takes what
-//! lies first in the bundle.
+//! The queue of reads from the bundle, for layers to compress or bodies to send. A free worker takes the read that lies first in
+//! the bundle.
 //!
-//! Blobs lie in an image in another order than in the bundle. Read in the order of images, each part of the bundle would be
-//! decoded again for every blob that reaches into it.
+//! An image lists its blobs in another order than the bundle holds them. If workers read in the order of images, each part of
+//! the bundle would be decoded again for every blob that reaches into it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! One mirror: probe → upload → publish → verify for each image, tags last.
 //!
 //! [`actor`] is the task of the mirror and owns what became of its images. What it knows of the mirror is in [`knowledge`],
-//! what it sends in [`transfer`] and [`publish`], what it looks at before tags move in [`verify`]; how many requests are in
-//! flight at once is the [`limiter`]'s to say.
+//! what it sends in [`transfer`] and [`publish`], what it looks at before tags move in [`verify`]. The [`limiter`] decides
+//! how many requests are in flight at once.
 
 mod activity;
 mod actor;

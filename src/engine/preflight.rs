@@ -1,5 +1,5 @@
-//! Could a mirror be filled now? Asked the day before, so that the night brings no surprise: the way there, certificates and
-//! their dates, the login, the clock, and the right to push. Sessions that are opened to know it are cancelled; nothing is sent.
+//! Checks the day before a run whether a mirror could be filled: the network, certificates and their dates, the login, the
+//! clock, and the right to push. It opens upload sessions to learn that, cancels them, and sends no content.
 
 use std::net::IpAddr;
 use std::time::Duration;

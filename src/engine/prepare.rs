@@ -1,8 +1,8 @@
 //! From an image of the bundle to manifests and blobs that can be sent. Done once, whatever the number of mirrors.
 //!
-//! An image that has a manifest only needs its closure. One of a docker-archive gets a manifest made, always the same
-//! one, for which the digests of its compressed layers must be known; see `layers`. What was prepared belongs to those who
-//! hold the image ([`Held`]), and goes with the last of them.
+//! An image that has a manifest only needs its closure. An image of a docker-archive gets a synthesised manifest, always the
+//! same one, which needs the digests of its compressed layers; see `layers`. The holders of the image ([`Held`]) own the
+//! result, and the last of them releases it.
 
 use crate::locks::Mutex;
 use std::collections::HashMap;

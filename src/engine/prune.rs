@@ -1,9 +1,9 @@
-//! What layercast itself put on a mirror and no kept bundle has: what of it goes, and how.
+//! Removes what layercast itself put on a mirror and no kept bundle has.
 //!
-//! `choice` says what no kept bundle has; pure. Here each of those tags is looked at where it is. A tag goes by itself where the
-//! registry can do that. By digest a manifest takes all its tags with it (distribution up to 2.8 knows nothing else), so it goes
-//! only if no other tag, index or referrer in the repository names it, read again just before. Whatever else is there stays, with
-//! the reason.
+//! `choice` finds what no kept bundle has; pure. This file looks at each of those tags on the mirror. It removes a tag alone where
+//! the registry can do that. A manifest removed by its digest takes all its tags along (distribution up to 2.8 knows nothing
+//! else), so that is done only if no other tag, index or referrer in the repository names it; they are read again just before.
+//! Everything else stays, with the reason.
 
 mod choice;
 mod names;
@@ -41,7 +41,7 @@ pub(crate) enum TagFate {
     Failed(String),
 }
 
-/// A tag, and what becomes of it.
+/// A tag, and whether it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Judged {
     pub tag: PlacedTag,
@@ -73,7 +73,7 @@ pub(crate) async fn configured(
     mirrors.iter().zip(read.plans.by_mirror()).map(names).collect()
 }
 
-/// Says of each tag what becomes of it, and with `act` removes what goes. The order is that of repositories.
+/// Judges each tag, in the order of repositories, and with `act` removes those that go.
 ///
 /// # Errors
 /// The mirror cannot be talked to.

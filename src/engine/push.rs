@@ -1,4 +1,4 @@
-//! A push from beginning to end: reading and feeding at the same time, and what both came to.
+//! A push from beginning to end: reads and feeds at the same time, and joins the results of both.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::registry::MirrorMemory;
 use crate::report::{Failure, Outcome, outcome};
 use crate::state::RunId;
 
-/// What a push came to.
+/// The result of a push.
 #[derive(Debug)]
 pub(crate) struct PushResult {
-    /// What became of each mirror; none where the run ended before it came to them.
+    /// The outcome of each mirror; none where the run ended before it began with them.
     pub outcomes: Vec<Outcome>,
     /// The bundles and their plans; none where they could not be read, or no mirror was left to read for.
     pub read: Option<Read>,
@@ -53,7 +53,7 @@ impl PushResult {
 }
 
 /// Reads bundles and pushes what is found in them to every mirror, the one while the other goes on. Comes back when each
-/// mirror is done, given up, or the run was told to stop. Nothing is published where the bundles cannot be read.
+/// mirror is done, given up, or the run was interrupted. Nothing is published where the bundles cannot be read.
 pub(crate) async fn push(mut run: Run) -> PushResult {
     let names: Vec<String> = run.mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     let bundles = run.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! Reading a blob back from a mirror and hashing it.
+//! Reads a blob back from a mirror and hashes it.
 
 use futures_util::StreamExt as _;
 

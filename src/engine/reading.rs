@@ -1,8 +1,8 @@
-//! The side of a run that reads: opens the bundles, plans, and for a push hands on what is found on the way.
+//! The reading side of a run: opens the bundles, plans, and for a push hands on each image as it is found.
 //!
-//! An archive that was found goes to the mirrors before the bundle has been read to its end. Whoever reads is kept from
-//! running far ahead of those who compress and send: what was found and not yet read is bounded, so that an archive is
-//! read again while its decoded parts are still in memory.
+//! An archive inside the bundle goes to the mirrors before the bundle has been read to its end. The backlog keeps the reader
+//! from running far ahead of those who compress and send, so that an archive is read again while its decoded parts are still
+//! in memory.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

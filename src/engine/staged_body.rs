@@ -1,4 +1,4 @@
-//! A blob that is read from the stage as long as it is there, and from the bundle otherwise.
+//! A blob that is read from the stage while the stage has it, and from the bundle otherwise.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! The stage of a run: filled beside the mirrors, and read in the place of the bundle.
+//! The stage of a run: filled beside the mirrors, and read instead of the bundle.
 //!
-//! It follows the lists of all plans as a mirror does, holds each image until it has it, and reads its blobs while mirrors read
-//! the same bytes. What is in it then is what mirrors read that come later (`staged_body`). Nobody waits for it but the end
-//! of the run, and what goes wrong with it costs time and no more.
+//! The task that fills it follows the lists of all plans as a mirror does. It holds each image until the stage has it, and reads
+//! the blobs while mirrors read the same bytes. Mirrors that begin later read from the stage (`staged_body`). Only the end of the
+//! run waits for it. A fault of the stage costs time and nothing else.
 
 pub(crate) mod entries;
 mod fill;
@@ -45,7 +45,8 @@ const BLOBS_AT_ONCE: usize = 4;
 const CHUNKS: usize = 2;
 /// How often what is whole is listed, while images still come.
 const LIST_EVERY: Duration = Duration::from_secs(2);
-/// While nothing but the stage is waited for, it is said how far that is: for the first time, and how often then.
+/// While the run waits only for the stage, it reports the progress of the stage: the first time after this long, then at this
+/// interval.
 const TELL_AFTER: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -111,7 +112,7 @@ impl Staging {
             tokio::select! {
                 biased;
                 _ = &mut task => return,
-                () = cancel.cancelled() => ended = Some("the run was told to stop"),
+                () = cancel.cancelled() => ended = Some("the run was interrupted"),
                 Some(()) = OptionFuture::from(deadline.map(tokio::time::sleep_until)) => {
                     ended = Some("the deadline of the run has passed");
                 }
@@ -220,7 +221,7 @@ impl Stager {
         }
     }
 
-    /// Puts an image into the stage. What was remembered of its layers and proves wrong is not believed again.
+    /// Puts an image into the stage. A remembered layer that proves wrong is made again.
     async fn image(&self, lease: &Lease) -> Result<Taken, NotTaken> {
         loop {
             let ready = self.preparer.image(lease).await?;

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Instant;
 use crate::report::Failure;
 
-/// How long requests in flight may take to end after the run was told to stop.
+/// How long requests in flight may take to end after the run was interrupted.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Ends the work on one mirror, also when the run is told to stop. A later reason takes the place of an earlier one, and what
-/// is on its way never gets more time by it.
+/// Ends the work on one mirror, also when the whole run ends. A later reason replaces an earlier one, and never gives requests in
+/// flight more time.
 #[derive(Debug, Clone)]
 pub(super) struct StopSignal(Arc<Inner>);
 
@@ -64,7 +64,7 @@ impl StopSignal {
         self.reason().unwrap_or_else(Failure::interrupted)
     }
 
-    /// Waits until it was told to stop, and as long as what was on its way then may take: when the run ends, until nothing
+    /// Waits until the work is stopped, and as long as what was on its way then may take: when the run ends, until nothing
     /// is, which is when `idle` ends.
     pub(super) async fn overdue(&self, idle: impl Future<Output = ()>) {
         tokio::select! {

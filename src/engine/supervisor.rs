@@ -1,9 +1,9 @@
 //! Which mirrors are fed, and when. Pure: no clock, no tasks.
 //!
-//! In: a [`Schedule`], how the windows stand, how mirrors ended, and the time. Out: [`Order`]s, which somebody carries out. A
-//! mirror begins when its group's turn has come, fewer than may be are fed, and its window is open. One whose window closes
-//! is stopped. One that can no longer be reached is tried again while others are fed or will be: that is the half-open state
-//! of a circuit breaker, and a registry that comes back within the run is finished.
+//! In: a [`Schedule`], which windows are open, how mirrors ended, and the time. Out: [`Order`]s, which `feed` carries out. A
+//! mirror begins when its wave has begun, its window is open, and fewer mirrors than the limit are being fed. A mirror whose
+//! window closes is stopped. A mirror that can no longer be reached is tried again while others are fed or will be (the half-open
+//! state of a circuit breaker), so a registry that comes back within the run is completed.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -13,8 +13,7 @@ use crate::clock::Instant;
 #[cfg(test)]
 mod tests;
 
-/// The longest time after which a mirror that was given up is tried again, after so many tries that each waited twice as long as
-/// the one before.
+/// The longest pause before a mirror that was given up is tried again; each pause is twice as long as the one before.
 const LAST_RETRY: Duration = Duration::from_secs(30 * 60);
 
 /// How often windows are looked at while there are any: the clock may be set, and the machine may have slept, which a monotonic
@@ -26,17 +25,17 @@ const CLOCK_CHECK: Duration = Duration::from_secs(30);
 pub(crate) struct Schedule {
     /// Mirrors that are fed at the same time, at the most; all where none is given.
     pub parallel: Option<NonZeroUsize>,
-    /// Mirrors by their places in the run, in groups of which each begins when the one before it has ended. Mirrors in no
-    /// group come last, together.
+    /// Mirrors by their places in the run, in groups. Each group begins when the one before it has ended. Mirrors in no group
+    /// come last, together.
     pub waves: Vec<Vec<usize>>,
-    /// When so many mirrors have failed no other begins.
+    /// After this many failed mirrors no other one begins.
     pub max_failures: Option<NonZeroUsize>,
     /// When the run ends, whatever is still to be done.
     pub deadline: Option<Instant>,
 }
 
 impl Schedule {
-    /// Of so many mirrors, how many are fed at the same time at the most.
+    /// The most of `mirrors` that are fed at the same time.
     pub(super) fn at_once(&self, mirrors: usize) -> usize {
         self.parallel.map_or(mirrors, |parallel| parallel.get().min(mirrors))
     }
@@ -71,7 +70,7 @@ pub(super) enum Halt {
     Failures(usize),
     /// The run reached its deadline.
     Deadline,
-    /// The run was told to stop.
+    /// The run was interrupted.
     Interrupted,
 }
 
@@ -143,7 +142,7 @@ impl Supervisor {
         }
     }
 
-    /// The run was told to stop. Mirrors that are being fed hear of that by themselves.
+    /// The run was interrupted. Mirrors that are being fed hear of that by themselves.
     pub(super) fn interrupt(&mut self) {
         self.is_interrupted = true;
     }

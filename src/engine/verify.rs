@@ -1,4 +1,4 @@
-//! Is every image of the plan complete on a mirror? Asks the mirror alone; sends nothing.
+//! Checks that every image of the plan is complete on a mirror. Asks the mirror alone; sends nothing.
 //!
 //! An image that has a manifest in the bundle must be there with that digest. One of a docker-archive must be there with
 //! its configuration and as many layers: those are what its digest follows from. `deep` reads every blob back and hashes it.
@@ -28,7 +28,7 @@ const OTHER_IMAGE: &str = "push again to move the tag to the image of the bundle
 /// Images asked about at once; blobs of one image are asked about one after the other.
 const AT_ONCE: usize = 16;
 
-/// What verifying came to.
+/// The result of verifying.
 #[derive(Debug)]
 pub(crate) struct VerifyResult {
     /// What is on each mirror.

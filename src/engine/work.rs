@@ -1,8 +1,8 @@
-//! The images of a run, as they become known: some while the bundle is still being read, all when it has been.
+//! The list of images of a run: some are known while the bundle is still being read, all when it has been.
 //!
-//! In: images with the places that they will have, and in the end the plan. Out: for each mirror of the plan the same
-//! list, which grows until the plan is agreed on. What is on the list may be brought to a mirror at once; only what the
-//! plan holds is made public there. A mirror may join late; until then nothing is held for it.
+//! In: images with their future places, and in the end the plan. Out: the same list for each mirror of the plan, which grows
+//! until the plan is made. Images of the list may be sent to a mirror at once; only images of the plan get tags there. A mirror
+//! may join late; until then nothing is held for it.
 
 use crate::locks::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -54,7 +54,7 @@ impl Queue {
     }
 }
 
-/// What the whole bundle came to.
+/// The plan of the whole bundle, by the list.
 #[derive(Debug, Clone)]
 pub(super) struct Agreed {
     /// The places in the list of the images of the plan, in its order.
@@ -146,7 +146,7 @@ impl Work {
         self.state.lock().images.get(at).cloned()
     }
 
-    /// What the bundle came to for these mirrors, once it is known.
+    /// The plan of these mirrors, once it is made.
     pub(super) fn agreed(&self) -> Option<Result<Agreed, Failure>> {
         self.state.lock().agreed.clone()
     }
@@ -170,7 +170,7 @@ impl Work {
         tokio::time::timeout(within, known).await.ok().flatten()
     }
 
-    /// What the bundle came to for these mirrors, once there is something to know.
+    /// Waits for the plan of these mirrors.
     pub(super) async fn settled(&self) -> Result<Agreed, Failure> {
         let mut grown = self.grown.subscribe();
         loop {

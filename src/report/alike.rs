@@ -1,4 +1,4 @@
-//! Failures of images that have one cause, so that it is told once.
+//! Groups failures of images by their cause, so that each cause is reported once.
 
 use std::collections::HashMap;
 

@@ -138,7 +138,7 @@ classes! {
     Usage => Usage,
     /// Another run is at the same mirror, or another server in the same folder.
     Locked => Locked,
-    /// The run was told to stop.
+    /// The run was interrupted.
     Interrupted => Interrupted,
     /// The operating system refused.
     Io => Internal,

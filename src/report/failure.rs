@@ -1,4 +1,4 @@
-//! Why a command, a mirror or an image did not come to its end.
+//! Why a command, a mirror or an image failed.
 
 use std::fmt;
 use std::io;
@@ -81,7 +81,7 @@ impl Failure {
         Self::usage(format!("{what}: {}", system_words(error))).hint(hint)
     }
 
-    /// The run was told to stop.
+    /// The run was interrupted.
     pub(crate) fn interrupted() -> Self {
         Self::new(Class::Interrupted, "the run was interrupted")
             .hint("run the same command again: it goes on from here")

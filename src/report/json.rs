@@ -46,9 +46,7 @@ fn log_event(event: Event, name: impl Fn(usize) -> String) -> Option<LogEvent> {
         | Event::Wanted { .. }
         | Event::NotSent { .. }
         | Event::Measured { .. } => return None,
-        Event::Opened { path, structure, stored_bytes } => {
-            LogEvent::Opened { path, structure, stored_bytes }
-        }
+        Event::Opened { path, structure, stored_bytes } => LogEvent::Opened { path, structure, stored_bytes },
         Event::Catalogued { images, blobs, took } => {
             LogEvent::Catalogued { images, blobs, seconds: took.as_secs_f64() }
         }
@@ -110,12 +108,8 @@ mod tests {
         let [started, finished] = &said[..] else { panic!("{said:?}") };
         assert!(started.contains(r#""event":"started","mirrors":["a","b"]"#), "{started}");
         let read: LogLine = serde_json::from_str(finished).unwrap();
-        let expected = LogEvent::Finished {
-            mirror: "b".to_owned(),
-            images_complete: 4,
-            images_failed: 0,
-            seconds: 1.5,
-        };
+        let expected =
+            LogEvent::Finished { mirror: "b".to_owned(), images_complete: 4, images_failed: 0, seconds: 1.5 };
         assert_eq!(read.event, expected);
         assert!(read.time.parse::<jiff::Timestamp>().is_ok(), "{finished}");
     }

@@ -1,6 +1,6 @@
 //! The metrics of a run. They listen to its events like a progress bar does; stages know nothing of Prometheus.
 //!
-//! [`list`] says which there are. What they come to is written to a file for node_exporter, or given out by [`endpoint`].
+//! [`list`] has all of them. Their values go into a file for node_exporter, or [`endpoint`] serves them.
 
 mod endpoint;
 mod list;

@@ -143,7 +143,7 @@ pub(crate) enum OutcomeState {
     Incomplete,
     /// It is left for a later run, as was asked for.
     Deferred,
-    /// The run ended before it came to it.
+    /// The run ended before it began with the mirror.
     NotBegun,
 }
 
@@ -275,7 +275,7 @@ impl Outcome {
         Self { error, elapsed_seconds: elapsed.as_secs_f64(), ..Self::new(name) }
     }
 
-    /// With what an earlier try came to. What was sent then is found now, and is not unchanged.
+    /// This outcome added to that of an earlier try. What that try sent is found now, and does not count as unchanged.
     pub(crate) fn after(mut self, earlier: Self) -> Self {
         let sent_earlier = earlier.images_complete - earlier.images_unchanged.min(earlier.images_complete);
         self.images_unchanged = self.images_unchanged.saturating_sub(sent_earlier);
@@ -301,7 +301,7 @@ impl Outcome {
         self
     }
 
-    /// With `why` in the place of each deferral: what was to go on in this run does not.
+    /// With `why` instead of each deferral: the run ends before what was deferred.
     pub(crate) fn not_resumed(mut self, why: &Failure) -> Self {
         self.error = self.error.filter(|error| error.class != Class::Deferred).or_else(|| Some(why.clone()));
         for failed in self.images_failed.iter_mut().filter(|it| it.failure.class == Class::Deferred) {
@@ -321,7 +321,7 @@ impl Outcome {
         self
     }
 
-    /// Why it was left, if the run was told to stop.
+    /// Why it was left, if the run was interrupted.
     pub(crate) fn interrupted(&self) -> Option<&Failure> {
         let of_images = self.images_failed.iter().map(|failed| &failed.failure);
         self.error.iter().chain(of_images).find(|failure| failure.class == Class::Interrupted)

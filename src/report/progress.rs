@@ -55,7 +55,7 @@ impl Progress {
         Self { sink, news: Mutex::new(News::new(telling)), model: Mutex::new(RunModel::new(Instant::now())) }
     }
 
-    /// The run in so many columns and at most so many lines; none before there is something to show.
+    /// The run in `columns` columns and at most `rows` lines; none before there is something to show.
     pub(crate) fn lines(&self, columns: usize, rows: usize, palette: Palette) -> Vec<String> {
         view::lines(&self.model.lock(), columns, rows, palette, Instant::now())
     }

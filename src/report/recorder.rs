@@ -1,4 +1,4 @@
-//! Keeps of a run what its report tells of its course. Bounded, however long the run takes.
+//! Records the course of a run for its report. Bounded, however long the run takes.
 
 use std::time::Duration;
 
@@ -164,7 +164,7 @@ impl MirrorCourse {
     fn timeline(&self, now: f64) -> Timeline {
         let mut timeline = self.timeline.clone();
         timeline.bytes.clone_from(&self.series.points);
-        // What was under way when the run was told to stop.
+        // What was under way when the run was interrupted.
         timeline.stages.extend(self.stage.map(|(stage, from_seconds)| StageSpan {
             stage,
             from_seconds,

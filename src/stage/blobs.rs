@@ -1,4 +1,4 @@
-//! Blobs of the stage: read when their digest has been checked in this run, written aside and then given their name.
+//! Blobs of the stage. A blob is read after this run has checked its digest, and written aside before it gets its name.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Write as _};
@@ -97,12 +97,12 @@ impl Stage {
         blob
     }
 
-    /// A blob that was found right cannot be read all the same: it is removed, and that is noted. Blocks.
+    /// Removes a blob that cannot be read although its digest was right, and notes that. Blocks.
     pub(crate) fn discard(&self, digest: &Digest, error: &BundleError) {
         let Some(once) = self.checks.lock().get(digest).map(Arc::clone) else { return };
         let mut opened = once.lock();
         *opened = Weak::new();
-        // Others have met the same, and have said so.
+        // Another reader has already removed it.
         let Some(known) = self.contents.lock().blobs.remove(digest).flatten() else { return };
         let path = self.folder.blob(digest);
         let remove_it = || {

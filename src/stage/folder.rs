@@ -43,7 +43,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Why a folder cannot be the stage.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StageError {
-    /// It is somebody else's.
+    /// It holds other files and is no stage.
     #[error("{}: the folder is no stage and is not empty (there is {first:?} in it)", folder.display())]
     Foreign { folder: PathBuf, first: String },
     /// Another version made it.
@@ -368,7 +368,7 @@ pub(super) fn probe(root: &Path) -> Result<(), StageError> {
     }
 }
 
-/// A folder is a stage if it says so, or if there is nothing in it.
+/// A folder is a stage if it has the marker file, or is empty.
 fn check_is_stage(root: &Path) -> Result<(), StageError> {
     let unusable = |error| StageError::Unusable { folder: root.to_owned(), error };
     if let Some(text) = StageFolder::read_small(&root.join(MARKER), 4096).map_err(unusable)? {

@@ -1,5 +1,5 @@
-//! What the stage holds of one bundle: which of its images are whole there and under which names, what its layers became, and
-//! who needs it. Pure: a document.
+//! The mark of one bundle: which of its images the stage has complete and under which names, what its layers became, and which
+//! sites files need it. Pure: a document.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

@@ -1,4 +1,5 @@
-//! The marks of bundles: found, written, held while a run uses them, and removed when nobody needs them or room is short.
+//! Finds and writes the marks of bundles, holds them while a run uses them, and removes them when nobody needs them or room is
+//! short.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -222,7 +223,7 @@ impl Stage {
         self.noted("collecting what no bundle needs", collect());
     }
 
-    /// Makes sure that there is room for so much more.
+    /// Makes room for `size` more bytes.
     pub(super) fn make_room(&self, change: &ChangeLock<'_>, size: u64) -> Result<(), NotStaged> {
         let over = |stage: &Self| -> io::Result<u64> {
             let taken = stage.limit.map_or(Ok(0), |_| stage.taken())?;
@@ -336,7 +337,7 @@ impl Stage {
         Ok(bytes)
     }
 
-    /// This run changed the folder: it takes so much more.
+    /// This run has changed the folder, which now takes `more` bytes more.
     pub(super) fn took(&self, _: &ChangeLock<'_>, more: u64) {
         let stamp = self.folder.stamp();
         let mut contents = self.contents.lock();

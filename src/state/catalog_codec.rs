@@ -6,7 +6,8 @@
 //! themselves. Manifests are kept byte for byte with the view on them, because to read ten thousand JSON documents takes
 //! longer than all the rest; they are hashed again when they come back.
 //!
-//! What is damaged or cannot be read is kept like the rest: it is so in the bytes of the bundle, and each run says it.
+//! Damaged images and unreadable files are kept like the rest: they are a property of the bundle's bytes, and each run reports
+//! them.
 //!
 //! Not kept, so that the bundle is read again: deltas, catalogs of which a part may be read with other settings (`--decode-memory`) or
 //! at another time, catalogs too large, and places that cannot be written down.

@@ -1,4 +1,4 @@
-//! What is in bundles: the table of catalogs, bounded by what they take together.
+//! The table of catalogs, one for each bundle, bounded by the sum of their sizes.
 
 #[cfg(test)]
 mod tests;
@@ -69,8 +69,8 @@ impl WrittenCatalog {
 }
 
 impl State {
-    /// The catalog of this bundle, if it is known. Its places are in `home`, of which nothing is read; archives inside
-    /// the bundle are opened with `open` when somebody reads them.
+    /// The catalog of this bundle, if it is known. Its places are in `home`, which is not read; archives inside the bundle are
+    /// opened with `open` when they are first read.
     pub(crate) fn load_catalog(
         &self,
         bundle: &BundleIdentity,

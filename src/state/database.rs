@@ -213,7 +213,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 }
 
 impl Database {
-    /// Gives up a database that proved damaged while it was used; says what became of it.
+    /// Gives up a database that proved damaged while it was used; returns where it is now.
     pub(super) fn give_up(self, why: &str) -> String {
         let Self { connection, path, file, users } = self;
         drop(connection);

@@ -5,9 +5,9 @@
 //! * is another file whose time of modification has a part below the second: it was taken from a real clock and carried
 //!   over by a copy (`cp -p`, `rsync -t`). Times that build tools set for all files alike are whole seconds.
 //!
-//! Why that much: a catalog of another bundle could never publish wrong content, because every blob is hashed on its way
-//! and every manifest carries its digest. But it could make a run say that all is there when it is the *last* release
-//! that is there. Two releases in plain tars can have the same length to the byte, so size and samples alone do not do.
+//! The catalog of another bundle could never publish wrong content, because every blob is hashed on its way and every manifest
+//! carries its digest. But it could make a run report a mirror as complete that has only the *last* release. Two releases in
+//! plain tars can have the same length to the byte, so size and samples alone are not enough.
 //!
 //! Never reads more of a bundle than about 1.2 MiB, and never decodes.
 

@@ -1,4 +1,4 @@
-//! What plain layers of docker-archives became: a later run need neither compress nor send them to know their digests.
+//! What plain layers of docker-archives became. A later run knows their digests without compressing them.
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -1,10 +1,10 @@
 //! The ledger of uploads: sessions that mirrors may still have, with what they have acknowledged.
 //!
-//! It lies in a file of its own, `uploads.sqlite`, because it holds what nothing else here does: the location of a session is a
-//! permission to write. It is for its owner alone, is shown nowhere, and goes with the commit. The file is opened by the first
-//! run that sends a large blob, and by runs that find it.
+//! It lies in a file of its own, `uploads.sqlite`, because the location of a session is a permission to write, and nothing else in
+//! the state is one. Only its owner may read it, no output shows it, and the commit of an upload removes its entry. The first
+//! run that sends a large blob opens the file, and so do runs that find it.
 //!
-//! A session belongs to the run that has it, for as long as that run lives ([`owner`]): another one leaves it alone.
+//! A session belongs to its run for as long as that run lives ([`owner`]); other runs leave it alone.
 
 mod owner;
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub(crate) enum LockError {
     Held {
         /// The mirror, as it was given.
         mirror: String,
-        /// Who holds the lock, if he has said so yet.
+        /// The run that holds the lock, if it has written its name yet.
         holder: Option<Holder>,
     },
     /// The folder of the state cannot be used. A run may go on without a lock: two at once waste time, no more.

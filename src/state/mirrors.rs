@@ -1,4 +1,4 @@
-//! What registries were seen to do.
+//! The observed behaviour of registries.
 
 #[cfg(test)]
 mod tests;

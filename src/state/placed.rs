@@ -1,7 +1,7 @@
-//! Which bundles each mirror was given, and what of them: what `prune` may remove again.
+//! What runs have put on each mirror, by bundle: what `prune` may remove again.
 //!
-//! A bundle is known by what it put where, so that another file with the same images is the same bundle. Only what a run put
-//! or moved itself is its own; what it found there as it should be may be somebody else's.
+//! A bundle is identified by the places of its images, so another file with the same images is the same bundle. A run owns only
+//! what it put or moved itself; what it found already right may belong to somebody else.
 
 use std::fmt;
 

@@ -16,9 +16,9 @@ const SECONDS_PER_DAY: i64 = 86_400;
 /// Which runs are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Retention {
-    /// The last so many.
+    /// This many of the last ones.
     pub runs: u32,
-    /// Of those, the ones that began in the last so many days, if there is a limit.
+    /// Of those, the ones that began in this many last days, if there is a limit.
     pub days: Option<u32>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct RecordedFailure {
     pub message: String,
 }
 
-/// What a run came to at one mirror.
+/// The result of a run at one mirror.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct MirrorResult {
     /// How it left it; none of a run that was killed or goes on, and of runs of older versions.
@@ -115,7 +115,7 @@ pub(crate) struct PastRun {
     pub version: String,
     /// The bundles' paths.
     pub bundle: String,
-    /// The mirrors, without credentials, and what it came to at each.
+    /// The mirrors, without credentials, and the result at each.
     pub mirrors: Vec<(String, MirrorResult)>,
 }
 

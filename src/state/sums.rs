@@ -1,4 +1,4 @@
-//! Sums of files: what is known of a file that nobody has touched since need not be read again to know it.
+//! Sums of files. A file that nobody has touched since need not be read again.
 
 use rusqlite::{OptionalExtension as _, params};
 

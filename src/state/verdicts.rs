@@ -1,4 +1,4 @@
-//! What gates said of images.
+//! The verdicts of gates on images.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ const PASS_SECONDS: i64 = 24 * 60 * 60;
 pub(crate) struct VerdictKey {
     /// The command.
     pub gate: String,
-    /// The mirror: a gate is told which, and may judge by it.
+    /// The mirror, because a gate knows it and may judge by it.
     pub mirror: String,
     /// The image.
     pub digest: Digest,

@@ -1,4 +1,4 @@
-//! The thread that has the database. SQLite waits for disks and for other processes; callers send it jobs and go on.
+//! The thread that owns the database. SQLite waits for disks and for other processes; callers send jobs and go on.
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +47,7 @@ impl DatabaseThread {
             notes.lock().extend(opened.notes);
             let mut context = JobContext { database: opened.database, file, notes };
             for job in queue {
-                // A caller that waits hears of a panic, because its channel closes.
+                // A panic closes the channel of the caller that waits.
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&mut context))) {
                     context.give_up_after(panic.as_ref());
                 }

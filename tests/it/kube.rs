@@ -201,7 +201,7 @@ fn secrets_come_first_then_the_cluster_points_at_them_then_old_ones_go() {
 
     // Again: nothing is written. A new certificate: a new secret, and the one before it goes.
     let (exit, said) = site.update(&[]);
-    assert!(exit == 0 && said.contains("says so already"), "{said}");
+    assert!(exit == 0 && said.contains("no change is needed"), "{said}");
     assert!(writes_none(&site.server.asked()));
     site.certificate(&CERTIFICATE.repeat(2));
     let (exit, said) = site.update(&["--quiet"]);
@@ -414,7 +414,7 @@ fn refusals_end_with_their_codes() {
     site.server.put(&format!("{SECRETS}/ca-old"), labelled("ca-old"));
     site.server.instead(&format!("DELETE {SECRETS}/ca-old"), |_| Some(status(403, "no deleting", &[])));
     let (exit, said) = site.update(&["--quiet"]);
-    assert!(exit == 3 && said.contains("the change is in") && said.contains("no deleting"), "{said}");
+    assert!(exit == 3 && said.contains("the change was made") && said.contains("no deleting"), "{said}");
     assert_eq!(kept(&site.server.asked()).len(), 4);
     let (exit, said) = site.update(&["--quiet"]);
     assert!(exit == 0 && kept(&site.server.asked()) == [format!("DELETE {SECRETS}/ca-old")], "{said}");
@@ -507,7 +507,7 @@ fn what_the_server_adds_to_mirrors_is_no_change_to_make() {
         site.server.instead(&format!("PATCH {CLUSTER} (dry)"), move |_| Some((200, live)));
     }
     let (exit, said) = site.update(&[]);
-    assert!(exit == 0 && said.contains("says so already"), "{said}");
+    assert!(exit == 0 && said.contains("no change is needed"), "{said}");
     assert!(kept(&site.server.asked()).is_empty());
 }
 

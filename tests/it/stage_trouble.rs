@@ -80,7 +80,7 @@ fn a_run_that_waits_for_its_stage_says_so_and_can_be_told_to_stop() {
         let exit = running.wait().unwrap().code();
         let document: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
         if interrupted {
-            assert!(has_said("are in it, because the run was told to stop"), "{exit:?} {document}");
+            assert!(has_said("are in it, because the run was interrupted"), "{exit:?} {document}");
         } else {
             assert_eq!((exit, &document["notes"]), (Some(0), &Value::Array(Vec::new())));
             assert_eq!(listed(Path::new(&room.stage())).len(), 2);

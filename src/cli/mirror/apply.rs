@@ -1,4 +1,4 @@
-//! `mirror apply`: rendered objects go into a Kubernetes cluster.
+//! `mirror apply`: applies rendered objects to a Kubernetes cluster.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::node::render::{RenderedFile, Runtime};
 use crate::report::Failure;
 use crate::{document, small_file};
 
-/// Bring rendered objects into a Kubernetes cluster, and wait until every node has them
+/// Apply rendered objects to a Kubernetes cluster, and wait until every node has them
 ///
 /// Without FILE it is what `mirror render --runtime daemonset` writes for the same flags.
 #[derive(Debug, clap::Args)]

@@ -80,7 +80,7 @@ fn edit(place: &EntryArgs, change: &EntryEdit, output: &Output) -> Done {
         Err(error) => return Err(Failure::usage(format!("{file}: {error}"))),
     };
     if edited.before == edited.after {
-        output.summary(&format!("{file}: says so already"));
+        output.summary(&format!("{file}: no change is needed"));
     } else {
         output.summary(&format!("{file}:\n{}", changed(&edited)));
     }

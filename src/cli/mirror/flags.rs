@@ -48,7 +48,7 @@ pub(super) struct MirrorFlags {
 }
 
 impl MirrorFlags {
-    /// What `runtime` is told of every mirror that was given.
+    /// The files of `runtime` for every mirror that was given.
     pub(super) fn render(&self, runtime: Runtime, output: &Output) -> Result<Rendered, Failure> {
         let options = Options {
             containerd: self.containerd_version,

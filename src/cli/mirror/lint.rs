@@ -29,7 +29,7 @@ pub(in crate::cli) struct Args {
     /// The Podman of the nodes, as 5.8: from 6.0 on the first form of registries.conf is refused
     #[arg(long, value_name = "VERSION")]
     podman_version: Option<Version>,
-    /// Nobody but the mirror may be asked: find what would ask the upstream
+    /// Nodes may ask the mirror only: find what would ask the upstream
     #[arg(long)]
     no_fallback: bool,
     /// Folder that stands for / where files name absolute paths [default: what holds the etc they lie in]
@@ -49,7 +49,7 @@ pub(in crate::cli) fn run(args: &Args) -> Done {
     };
     let sources = disk::find(&args.path)?;
     if sources.is_empty() {
-        return Err(Failure::usage("no file that tells a node of mirrors was found").hint(disk::KNOWN));
+        return Err(Failure::usage("no file that configures mirrors of a node was found").hint(disk::KNOWN));
     }
     let findings = lint(&sources, &options, &Disk::new(&options));
     let document = LintDocument::new(&sources, findings);

@@ -1,4 +1,4 @@
-//! The files that a cluster's file names: whether they hold what nodes need. Looks at them, and never at a registry.
+//! Checks that the files which a cluster's file names hold what nodes need. Asks no registry.
 
 use std::fs::File;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! `mirror render`: flags become a mirror as nodes see it, and files become files.
+//! `mirror render`: writes the configuration files of nodes for the mirror that flags describe.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! `mirror targets`: what a cluster's file says of mirrors, held against what is wanted of it.
+//! `mirror targets`: the mirrors in a cluster's file, checked against what the user expects.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -36,7 +36,7 @@ impl TakenBundles {
         self.paths().map(|path| Input::Path(path.to_owned())).collect()
     }
 
-    /// The sums that files must have, where one beside them says so.
+    /// The sums that files must have, where a file beside them has one.
     pub(super) fn sums(&self) -> Vec<ExpectedSum> {
         let expected = |file: &Candidate| Some(ExpectedSum { path: file.path.clone(), sum: file.sum? });
         self.taken().filter_map(expected).collect()
@@ -51,7 +51,7 @@ impl TakenBundles {
         self.taken().map(entry).collect()
     }
 
-    /// Takes the next file in the place of one whose sum is wrong; the warning, if there is another one.
+    /// Takes the next file instead of one whose sum is wrong; returns the warning, if there is another file.
     pub(super) fn replace(&mut self, wrong: &Path) -> Option<String> {
         let files = self.0.iter_mut().find(|files| files.taken.iter().any(|file| file.path == wrong))?;
         if files.instead.is_empty() {

@@ -1,4 +1,4 @@
-//! Which sites a run may push to, as no other run is at them.
+//! Locks the sites of a run, and sets those aside that another run is pushing to.
 
 use crate::cli::lock;
 use crate::cli::output::Output;

@@ -1,4 +1,4 @@
-//! What sites came to, as the report of a run has it.
+//! The outcomes of sites, as the report of a run has them.
 
 use crate::config::Site;
 use crate::report::document::{DeferralCause, DeferredSite};
@@ -34,7 +34,7 @@ pub(super) fn left_for_later(outcomes: Vec<Outcome>) -> (Vec<DeferredSite>, Vec<
     (deferred, fed)
 }
 
-/// What mirrors came to, with what an earlier try over another bundle came to.
+/// The outcomes of mirrors, added to those of an earlier try over another bundle.
 pub(super) fn after(outcomes: Vec<Outcome>, mut earlier: Vec<Outcome>) -> Vec<Outcome> {
     let with_earlier = |outcome: Outcome| match earlier.iter().position(|it| it.name == outcome.name) {
         Some(at) => outcome.after(earlier.swap_remove(at)),

@@ -1,4 +1,4 @@
-//! One file that a bundle may be: whether it is one, has arrived, and which sum it must have.
+//! One file that matches a bundle: whether it can be one, has arrived, and which sum it must have.
 
 use std::fs::{self, Metadata};
 use std::io;

@@ -1,20 +1,19 @@
-//! Which decoded parts go when room is needed. Pure: no lock, no I/O, and the time is given.
+//! Which decoded parts leave when room is needed. Pure: no lock, no I/O, and the caller gives the time.
 //!
-//! In: how each part stands with its readers, and who asks for room. Out: the parts that go, or when asking again is
-//! worth it. Parts read to their end go first, then parts that their readers have left, then what was to be
-//! decoded ahead, then what somebody said that he will read, the last part first: what is read goes from the first to
-//! the last. A part that is being read goes only when its reader has paused, or when whoever asks has
-//! waited patiently: so more readers than the budget has parts for take turns, instead of decoding each part
-//! again for every chunk.
+//! In: the state of each part and its readers, and who asks for room. Out: the parts that leave, or the time at which to ask
+//! again. Parts read to their end leave first, then parts that their readers have left, then parts decoded ahead, then parts
+//! that a reader has announced, the last part first because readers go from the first to the last. A part that is being read
+//! leaves only when its reader has paused, or when the one who asks has waited long enough. So when there are more readers than
+//! parts in the budget, the readers take turns, instead of decoding each part again for every chunk.
 
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// A part that nobody touched for so long is not being read.
+/// A part that nobody has touched for this long is not being read.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
-/// How long a reader waits for others to finish theirs before one of their parts goes.
+/// How long a reader waits for others to finish their parts before one of those leaves.
 pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A part that could go.
@@ -24,9 +23,9 @@ pub(super) struct Evictable<K> {
     /// The memory that it gives back.
     pub(super) bytes: u64,
     pub(super) standing: Standing,
-    /// Somebody said that it will be read.
+    /// A reader has announced that it will read the part.
     pub(super) wanted: bool,
-    /// When somebody last read from it, or when it was made.
+    /// When it was last read from, or when it was made.
     pub(super) touched: Instant,
 }
 
@@ -48,7 +47,7 @@ pub(super) enum Standing {
 /// Who asks for room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RoomFor {
-    /// Somebody who would decode ahead. Nothing goes for it that anybody may want as soon.
+    /// Decoding ahead. No part leaves for it that a reader may want as soon.
     Ahead,
     /// A reader that has waited since then.
     Reader { since: Instant },

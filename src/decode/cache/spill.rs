@@ -1,8 +1,8 @@
 //! Decoded parts on the disk: those that memory has no room for while somebody still wants them.
 //!
-//! In: a part that is about to go. Out: its bytes, for all who come later, without decoding it again. One file without a
-//! name for all parts of a decoder; what a part took is punched out of it when nobody wants the part any more. Whatever
-//! goes wrong here costs only time: the part is decoded again.
+//! In: a part that is about to leave memory. Out: its bytes, for all later readers, without decoding it again. One unlinked file
+//! holds the parts of a decoder; the range of a part is punched out when nobody wants the part any more. A fault here costs
+//! only time: the part is decoded again.
 
 use std::fs::File;
 use std::io;

@@ -24,9 +24,9 @@ pub(super) struct CacheState {
     pub(super) entries: HashMap<PartKey, CachedPart>,
     /// Parts on the disk. They take no memory.
     pub(super) spilled: HashMap<PartKey, Arc<SpilledPart>>,
-    /// How many said of a part, decoded or not, that they will read it, or may.
+    /// How many readers have announced for a part, decoded or not, that they will read it, or may.
     wanted: HashMap<PartKey, WantCount>,
-    /// All who will read have said so: what nobody wants need not be kept.
+    /// All readers have announced themselves: a part that nobody wants need not be kept.
     is_settled: bool,
     /// Buffers of parts that went, to be used again. They count as used.
     spares: Vec<Vec<u8>>,
@@ -39,9 +39,9 @@ pub(super) struct CacheState {
 
 /// What came of asking for room.
 pub(super) enum Room {
-    /// There is room. A buffer of a part that went, to be used again.
+    /// There is room. A buffer of a part that left, to be used again.
     Made(Vec<u8>),
-    /// There will be when these parts, which somebody wants, are on the disk; see [`CacheState::written`].
+    /// There will be room when these parts, which readers want, are on the disk; see [`CacheState::written`].
     Spill(Vec<(PartKey, Arc<Vec<u8>>)>),
 }
 
@@ -113,7 +113,7 @@ impl CacheState {
         self.entries.insert(key, entry);
     }
 
-    /// This thread reads from `key` now. Says whether that helps somebody who waits for room.
+    /// This thread reads from `key` now. Returns whether that helps a reader that waits for room.
     pub(super) fn turn_to(&mut self, key: PartKey, spares: usize) -> bool {
         let before = READING.replace(Some(key));
         if before == Some(key) {
@@ -140,19 +140,19 @@ impl CacheState {
         self.entries.get(&key).is_some_and(|entry| entry.progress == ReadProgress::Left)
     }
 
-    /// Whether somebody may want the part, as far as is known.
+    /// Whether a reader may want the part, as far as is known.
     pub(super) fn is_worth_keeping(&self, key: PartKey) -> bool {
         !self.is_settled || self.wanted.contains_key(&key)
     }
 
-    /// Lets go of a part that nobody needs any more, and keeps its buffer if there are fewer than so many.
+    /// Removes a part that nobody needs any more, and keeps its buffer if there are fewer than `spares`.
     pub(super) fn let_go(&mut self, key: PartKey, spares: usize) {
         if !self.is_worth_keeping(key) {
             self.remove(key, spares);
         }
     }
 
-    /// Removes a decoded part that nobody waits for, and keeps its buffer if there are fewer than so many.
+    /// Removes a decoded part that nobody waits for, and keeps its buffer if there are fewer than `spares`.
     fn remove(&mut self, key: PartKey, spares: usize) {
         let Entry::Occupied(entry) = self.entries.entry(key) else { return };
         if entry.get().waiting > 0 || !matches!(entry.get().phase, PartState::Ready(_)) {
@@ -168,7 +168,7 @@ impl CacheState {
         }
     }
 
-    /// A buffer that may be used for a part that takes so much.
+    /// A buffer for a part that needs this many bytes.
     fn take_spare(&mut self, need_bytes: u64) -> Vec<u8> {
         let fitting =
             self.spares.iter().enumerate().filter(|(_, spare)| spare.capacity() as u64 <= need_bytes);
@@ -241,7 +241,7 @@ impl CacheState {
         }
     }
 
-    /// Whether the part would have to be decoded again: somebody may want it, and the disk does not have it.
+    /// Whether the part would have to be decoded again: a reader may want it, and the disk does not have it.
     fn would_be_lost(&self, key: PartKey) -> bool {
         let is_decoded =
             self.entries.get(&key).is_some_and(|entry| matches!(entry.phase, PartState::Ready(_)));
@@ -271,7 +271,7 @@ impl CacheState {
         self.remove(key, spares);
     }
 
-    /// Drops parts on the disk, the last ones first, until they take so much less.
+    /// Drops parts on the disk, the last ones first, until they take this many bytes less.
     pub(super) fn drop_spilled(&mut self, bytes: u64) {
         let mut keys: Vec<_> = self.spilled.keys().copied().collect();
         keys.sort_unstable_by(|one, other| other.cmp(one));
@@ -289,7 +289,7 @@ impl CacheState {
         *self.wanted.entry(key).or_default().count(certainty) += 1;
     }
 
-    /// Somebody who said so will not, or has.
+    /// A reader that announced itself has read the part, or will not.
     pub(super) fn unwant(&mut self, key: PartKey, certainty: Certainty, spares: usize) {
         let Entry::Occupied(mut wanted) = self.wanted.entry(key) else { return };
         let count = wanted.get_mut().count(certainty);
@@ -303,7 +303,7 @@ impl CacheState {
         }
     }
 
-    /// All who will read have said so. What none of them wants goes as soon as it was read, or at once.
+    /// All readers have announced themselves. A part that none of them wants leaves as soon as it was read, or at once.
     pub(super) fn settle(&mut self, spares: usize) {
         self.is_settled = true;
         let Self { spilled, wanted, .. } = self;

@@ -11,20 +11,20 @@ use crate::compress::{LayerBlob, LayerContent};
 use crate::engine::prepared::RetryableOnce;
 use crate::source::Intent;
 
-/// A mirror that has not read from the layers of an image for so long gives way to one that is ahead of it.
+/// A mirror that has not read from the layers of an image for this long loses their room to one that is ahead of it.
 pub(super) const IDLE: Duration = Duration::from_secs(2);
-/// After so long it gives way to any other.
+/// After this long it loses their room to any other mirror.
 const STALLED: Duration = Duration::from_secs(20);
 
-/// All layers that somebody needs, and the leases of those who do.
+/// All layers that mirrors need, and their leases.
 #[derive(Debug, Default)]
 pub(super) struct LayerTable {
     slots: HashMap<LayerKey, LayerSlot>,
     leases: HashMap<u64, LeaseState>,
     last: u64,
-    /// How many images each mirror is through with.
+    /// How many images each mirror has finished.
     through: HashMap<usize, u64>,
-    /// Mirrors that gave way, and are through with no image since.
+    /// Mirrors that lost room, and have finished no image since.
     still: HashSet<usize>,
 }
 
@@ -126,8 +126,8 @@ impl LayerTable {
         gone
     }
 
-    /// A layer was made. It will not be read any more, unless its blob is sent from where it lies; but as long as somebody
-    /// needs it, it may be: what was made gives way where room is short, and is made again. `again` says so.
+    /// A layer was made. Nobody reads its bytes in the bundle any more, unless its blob is sent from where it lies. While a
+    /// mirror needs the layer, it may lose its room and be made again; `again` announces that.
     pub(super) fn was_read(&mut self, key: &LayerKey, again: impl FnOnce() -> Intent) -> Option<Intent> {
         let slot = self.slots.get_mut(key)?;
         let is_kept = slot.blob.made().is_some_and(|blob| matches!(blob.content, LayerContent::Made(_)));
@@ -160,7 +160,7 @@ impl LayerTable {
         }
     }
 
-    /// A mirror is through with an image. What was made of it stays while there is room, for mirrors that come to it later.
+    /// A mirror has finished an image. Its layers stay while there is room, for mirrors that come to it later.
     pub(super) fn end(&mut self, lease: u64, mirror: usize) -> Gone {
         *self.through.entry(mirror).or_default() += 1;
         self.still.remove(&mirror);
@@ -219,7 +219,7 @@ impl LayerTable {
         Gone { blobs: unpinned.filter_map(|slot| slot.blob.take()).collect(), ..Gone::default() }
     }
 
-    /// What nobody brings is not kept for anybody, once the work on it has ended.
+    /// Layers that no mirror is sending are kept for none, once the work on them has ended.
     fn unpin_unused(&mut self, lease: u64) -> Gone {
         match self.leases.get(&lease) {
             Some(state) if state.users.is_empty() && state.making == 0 => {
@@ -230,8 +230,8 @@ impl LayerTable {
     }
 
     /// Of the images that others hold for mirrors that stand still, takes the one that was touched first from them, in favour
-    /// of a mirror that needs `lease`. A mirror never gives way to itself, and one that is ahead only when it has stood still
-    /// for very long.
+    /// of a mirror that needs `lease`. A mirror never loses room to itself, and one that is ahead only when it has
+    /// stood still for very long.
     pub(super) fn revoke_idle(&mut self, lease: u64, now: Instant) -> Option<Gone> {
         let asking = self.leases.get(&lease)?;
         let through = |mirror: &usize| self.through.get(mirror).copied().unwrap_or(0);

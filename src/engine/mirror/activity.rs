@@ -1,4 +1,4 @@
-//! Who waits for whom: the time of a mirror, divided by what its requests wait for. The time is given.
+//! Divides the time of a mirror by what its requests wait for. Pure: the caller gives the time.
 
 use std::time::Duration;
 

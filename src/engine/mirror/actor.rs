@@ -1,8 +1,8 @@
 //! The task of one mirror.
 //!
 //! Many images are under way at once, in the order of the bundle, so that neighbours read the same decoded parts; the
-//! limiter bounds what is in flight. Images come while the bundle is still being read. Tags wait until all of it has been.
-//! What became of the images belongs to the task alone: each comes back with its result.
+//! limiter bounds the requests in flight. Images arrive while the bundle is still being read. Tags wait until all of it has
+//! been read. The task alone owns the results of images.
 
 mod base;
 mod gate;

@@ -1,4 +1,4 @@
-//! What is counted on one mirror. Hears of every request.
+//! Counts what happens on one mirror. Observes every request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,13 +56,13 @@ impl Counts {
         self.blobs_sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An upload went on where it was, so often, and had so many bytes from an earlier run.
+    /// An upload was resumed this many times, and had this many bytes from an earlier run.
     pub(super) fn resumed(&self, times: u32, bytes_found: u64) {
         self.uploads_resumed.fetch_add(u64::from(times), Ordering::Relaxed);
         self.bytes_found.fetch_add(bytes_found, Ordering::Relaxed);
     }
 
-    /// The mirror has so many blobs in a repository, and `bytes` of them were not met on it before.
+    /// The mirror has this many blobs in a repository; `bytes` of them are new to the run.
     pub(super) fn skipped(&self, blobs: u64, bytes: u64) {
         self.blobs_skipped.fetch_add(blobs, Ordering::Relaxed);
         self.measured(Sample::Skipped { blobs, bytes });

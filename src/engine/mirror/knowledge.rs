@@ -1,4 +1,4 @@
-//! What a run knows of one mirror: where content is, and what to expect of what was not asked yet.
+//! What a run knows of one mirror: where content is, and which answers to expect.
 
 mod expectations;
 mod locations;

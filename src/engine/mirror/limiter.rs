@@ -2,7 +2,7 @@
 //!
 //! Questions (HEADs, sessions, manifests, small blobs) and bodies have a limiter each, so that a question never waits
 //! behind a layer. The round trip bounds questions, the link bounds bodies. Both limits start low and grow while growth
-//! helps; overload halves them. How is decided by a [`Controller`]; here are the clock and the permits.
+//! helps; overload halves them. A [`Controller`] decides; this file has the clock and the permits.
 
 mod control;
 

@@ -1,4 +1,5 @@
-//! The way to one mirror: permits for requests, the end of the run, and what a failure means for what is left.
+//! The connection of a task to its mirror: permits for requests, the end of the run, and what a failure means for the other
+//! images.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! What does a mirror have already?
 //!
 //! In: an image's tags and root digest. Out: which tags already point at it, and whether it is there at all. A tag that
-//! answers with the right digest settles both with one request; that is the whole cost of an image that has not changed.
+//! answers with the right digest settles both with one request. An image that has not changed costs no more than that.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 

@@ -3,9 +3,9 @@
 //! blobs are there → children by digest → parents by digest → and only then tags.
 //!
 //! An image with a tag is put by its tags alone, when they move: that stores its manifest as well and saves a request
-//! for each image. Indexes need their children by digest, `--atomic-tags` wants to know that every manifest was taken
-//! before the first tag moves, and a referrer must be known by its digest; those are put by digest first. Either way
-//! the registry checks that what the manifest names is there, and names the digest of what it stored.
+//! for each image. Indexes need their children by digest, `--atomic-tags` needs every manifest taken before the first
+//! tag moves, and clients find a referrer by its digest; those are put by digest first. Either way the registry checks that
+//! the content which the manifest names is there, and returns the digest of what it stored.
 
 mod confirm;
 mod manifest;

@@ -1,4 +1,4 @@
-//! What became of a mirror whose task is ended from outside, because the bundle cannot be read.
+//! The outcome of a mirror whose task is ended from outside, because the bundle cannot be read.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,7 @@ pub(crate) struct Tally {
     name: String,
     pub(super) started: Instant,
     pub(super) counts: OnceLock<Arc<Counts>>,
-    /// What the task came to, if it ended by itself.
+    /// The outcome of the task, if it ended by itself.
     pub(super) ended: OnceLock<Outcome>,
 }
 
@@ -26,7 +26,7 @@ impl Tally {
         self.counts.get()?.waits_for()
     }
 
-    /// What became of the mirror up to now, with what an earlier try came to.
+    /// The outcome of the mirror up to now, added to that of an earlier try.
     pub(crate) fn outcome_after(&self, earlier: Option<Outcome>) -> Outcome {
         let outcome = self.outcome();
         match earlier {

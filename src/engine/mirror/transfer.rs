@@ -1,4 +1,4 @@
-//! What is sent to one mirror: the blobs of images, step by step.
+//! Sends the blobs of images to one mirror, step by step.
 
 mod prefetch;
 mod step;

@@ -1,9 +1,9 @@
-//! Before tags move: is what they will show there, beyond the mirror's word?
+//! Checks, before tags move, that the content behind them is really there.
 //!
-//! A HEAD may be answered from a cache or a database that has outlived the bytes; a registry that looks at nothing takes
-//! an index whose children it has collected meanwhile. So children are asked for, and of the blobs that were found and not
-//! sent some are asked for a byte: how many is bounded. What proves lost is sent again, and asked for again. An image that
-//! was found unchanged costs nothing here, unless everything is to be read back.
+//! A registry may answer a HEAD from a cache or a database that has outlived the bytes, and one that checks nothing takes an
+//! index whose children it has collected meanwhile. So the run asks for children, and reads one byte of some of the blobs that
+//! it found and did not send; their number is bounded. It sends again what proves lost, and asks again. An image that was
+//! found unchanged costs nothing here, unless everything is to be read back.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! Blobs for which a mirror answers by a manifest that it has.
 //!
 //! In: the blobs of an image that a mirror lacks. Out: those that it has, with one question for many of them. A new release has
-//! most blobs of the one before. Which blobs a manifest names is remembered of each that was put (`state`), and a registry that
-//! still has it has them: it takes a manifest only with its blobs, and collects none that a manifest names. So nothing is
-//! believed of a mirror that it did not answer in this run. What no manifest names is asked for by itself: that is what
-//! registries collect. Once the mirror lacked a blob of a manifest that it has, no manifest counts any more.
+//! most blobs of the one before. The state remembers which blobs each manifest names that a run has put. A registry that still
+//! has such a manifest has its blobs: it takes a manifest only with its blobs, and collects no blob that a manifest names. So
+//! the answer is always one of this run. Blobs that no manifest names are asked for one by one, because registries collect
+//! those. Once a mirror lacks a blob of a manifest that it has, its manifests prove nothing any more.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
 use crate::state::{RememberedManifest, State};
 
-/// A question is worth it for so many blobs.
+/// The fewest blobs that are worth a question.
 const WORTH_BLOBS: usize = 2;
-/// Questions for one image.
+/// The most questions for one image.
 const MOST_QUESTIONS: usize = 3;
 
 type Remembered = Arc<OnceCell<Vec<RememberedManifest>>>;
@@ -114,7 +114,7 @@ impl Vouchers {
                 false
             }
             Err(error) => {
-                tracing::debug!(%error, "whether a manifest is there was not found out");
+                tracing::debug!(%error, "could not find out whether a manifest is there");
                 false
             }
         }

@@ -1,4 +1,4 @@
-//! What no kept bundle has. Pure.
+//! Finds what no kept bundle has. Pure.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -1,5 +1,4 @@
-//! Under which names an image stands in the `index.json` of the stage, so that whoever reads it finds what the bundle said.
-//! Pure.
+//! The names of an image in the `index.json` of the stage: those that the bundle gives it. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! How far the stage is with the images of a run.
+//! How much of the images of a run the stage has.
 
 use std::collections::HashMap;
 use std::sync::Arc;

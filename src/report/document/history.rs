@@ -40,7 +40,7 @@ pub(crate) struct RunEntry {
     pub sites: Vec<SiteEntry>,
 }
 
-/// What a run came to at one site.
+/// The result of a run at one site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SiteEntry {
     /// Its name.

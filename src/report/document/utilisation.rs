@@ -1,4 +1,4 @@
-//! How well a run used the machine and the mirrors, and what it hung on. Pure.
+//! How well a run used the machine and the mirrors, and what limited it. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ pub(crate) enum Bottleneck {
 }
 
 impl Utilisation {
-    /// What a run of so many seconds came to.
+    /// The utilisation of a run of this many seconds.
     pub(crate) fn of(threads: usize, core_seconds: StageSeconds, elapsed: f64, mirrors: &[Outcome]) -> Self {
         let StageSeconds { decode, compress, sha256, .. } = core_seconds;
         let pool_seconds = threads as f64 * elapsed;

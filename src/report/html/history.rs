@@ -152,7 +152,7 @@ fn sites(runs: &[RunEntry]) -> (Vec<SiteRow>, Option<String>) {
 }
 
 impl SiteRow {
-    /// `entries` are what runs came to there, the latest first.
+    /// `entries` are the results of runs there, the latest first.
     fn new(name: &str, entries: &[&SiteEntry]) -> Self {
         let result = entries.first().and_then(|site| site.result.as_deref());
         let state = match result {

@@ -39,7 +39,7 @@ pub(super) struct RunPage {
     notes: Vec<String>,
 }
 
-/// What the run came to.
+/// The result of the run.
 #[derive(Debug)]
 struct HeadlineView {
     meaning: &'static str,

@@ -1,4 +1,4 @@
-//! Gives out metrics over HTTP/1.1: one page, to few at a time, and to none for long.
+//! Serves metrics over HTTP/1.1: one page, to few clients at a time, and to none for long.
 
 use std::convert::Infallible;
 use std::io;

@@ -23,7 +23,7 @@ pub(super) enum MetricKind {
     Histogram,
 }
 
-/// What people and Prometheus are told of a metric.
+/// The description of a metric, for people and for Prometheus.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Description {
     pub(super) name: &'static str,

@@ -7,7 +7,7 @@ use super::style::{head, tail, width};
 /// How much of a short name is from the beginning of the long one, in quarters, as long as the short ones differ.
 const HEADS: [usize; 5] = [2, 1, 3, 0, 4];
 
-/// The names in at most so many columns each. They are cut in the middle, and where that makes two alike, before and after the
+/// The names in at most `columns` columns each. They are cut in the middle, and where that makes two alike, before and after the
 /// first place where they differ.
 pub(super) fn shortened(names: &[&str], columns: usize) -> Vec<String> {
     let cut = |quarters: usize| -> Vec<String> {

@@ -8,12 +8,12 @@ use crate::report::Class;
 use crate::report::event::Event;
 use crate::units::{ByteCount, count, human_duration};
 
-/// Decides what is told.
+/// Decides which events get a line.
 #[derive(Debug)]
 pub(super) struct News {
     telling: Telling,
     mirrors: Vec<String>,
-    /// Why images failed, and requests were tried again. Each is told once; how often it happened is told in the end.
+    /// Why images failed, and requests were tried again. Each cause gets one line, and at the end its number.
     causes: HashSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Colours by meaning, and text in so many columns. Pure.
+//! Colours by meaning, and text cut or filled to a number of columns. Pure.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -42,7 +42,7 @@ pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The text in at most so many columns.
+/// The text in at most this many columns.
 pub(crate) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -54,7 +54,7 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
     cut
 }
 
-/// The beginning of a text, in at most so many columns.
+/// The beginning of a text, in at most this many columns.
 pub(super) fn head(text: &str, columns: usize) -> &str {
     let mut taken = 0;
     let end = text.char_indices().find(|(_, char)| {
@@ -64,7 +64,7 @@ pub(super) fn head(text: &str, columns: usize) -> &str {
     &text[..end.map_or(text.len(), |(at, _)| at)]
 }
 
-/// The end of a text, in at most so many columns.
+/// The end of a text, in at most this many columns.
 pub(super) fn tail(text: &str, columns: usize) -> &str {
     let mut taken = 0;
     let mut begin = text.len();
@@ -78,7 +78,7 @@ pub(super) fn tail(text: &str, columns: usize) -> &str {
     &text[begin..]
 }
 
-/// The text, filled with blanks to so many columns.
+/// The text, filled with blanks to this many columns.
 pub(super) fn pad(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }

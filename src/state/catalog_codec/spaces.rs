@@ -1,4 +1,4 @@
-//! Where bytes lie, in words that hold in the next run: offsets in spaces that are known by where they come from.
+//! Where bytes lie, in a form that holds in the next run: offsets in spaces that are named by their origin.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};

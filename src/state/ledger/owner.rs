@@ -1,5 +1,5 @@
-//! Which runs are alive. Each has a file of its own below the state's folder, locked by the kernel, which gives the lock back
-//! however the process ends: a number of a process says nothing in another container.
+//! Which runs are alive. Each locks a file of its own below the state's folder, and the kernel releases the lock however the
+//! process ends. A process number would mean nothing in another container.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

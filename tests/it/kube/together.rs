@@ -50,7 +50,7 @@ fn secrets_that_another_run_may_be_about_to_use_stay() {
     assert_eq!(looks, 2, "{lines:#?}");
 
     let (exit, said) = site.update(&[]);
-    assert!(exit == 0 && said.contains("says so already"), "{said}");
+    assert!(exit == 0 && said.contains("no change is needed"), "{said}");
     assert!(writes_none(&site.server.asked()));
 }
 
@@ -134,7 +134,7 @@ fn what_cannot_be_cleared_away_is_left_and_told() {
         None
     });
     let (exit, said) = site.update(&["--quiet"]);
-    assert!(exit == 3 && said.contains("the change is in, but") && said.contains("no list"), "{said}");
+    assert!(exit == 3 && said.contains("the change was made, but") && said.contains("no list"), "{said}");
     assert!(said.contains("[left-over]") && !said.contains("nothing was changed"), "{said}");
 }
 

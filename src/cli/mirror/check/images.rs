@@ -18,7 +18,7 @@ use crate::units::count;
 /// Longer lists are taken for a mistake.
 const MAX_LIST_BYTES: u64 = 16 << 20;
 
-/// Images by name, of which nobody knows what they ought to be.
+/// Images by name alone, without a digest that they must have.
 pub(super) fn named(names: &[String], list: Option<&Path>) -> Result<Vec<ImageToCheck>, Failure> {
     if let Some(file) = names.iter().find(|name| Path::new(name).is_file()) {
         let message = format!("{file} is a file here, and was given as the name of an image");

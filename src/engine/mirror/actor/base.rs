@@ -1,4 +1,4 @@
-//! Whether a mirror has what a delta leaves to its base. Asked before anything is sent.
+//! Asks, before anything is sent, whether a mirror has the blobs that a delta leaves to its base.
 
 use std::collections::{BTreeMap, BTreeSet};
 

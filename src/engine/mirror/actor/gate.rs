@@ -1,4 +1,4 @@
-//! The gate of a mirror: asked of each image that is there before its tags move.
+//! The gate of a mirror judges each complete image before its tags move.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The last step on a mirror: tags, when the whole bundle has been read and all that can be whole is whole.
+//! The last step on a mirror: tags move when the whole bundle has been read and every image that can be complete is complete.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What to expect of a mirror, from what it answered so far. Pure.
 //!
-//! An expectation saves a request or a round trip where it comes true, and costs no more than one where it does not:
-//! nothing is left unsent because of one.
+//! A right expectation saves a request or a round trip; a wrong one costs no more than that. No blob stays unsent because of
+//! an expectation.
 
 use super::probe_heuristic::ProbeHeuristic;
 use super::sampling::Sampling;

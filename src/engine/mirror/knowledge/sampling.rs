@@ -1,6 +1,6 @@
-//! How many of the blobs that a mirror says it has are asked for a byte. Pure.
+//! Decides which of the blobs that a mirror claims to have are read by one byte. Pure.
 //!
-//! The first of a run all are, then one in `ONE_IN`, and one of each image at least. Once the mirror was wrong, all are.
+//! The first blobs of a run are all read, then one in `ONE_IN` and at least one of each image. After one wrong answer all are.
 
 /// So many blobs are asked for before any is passed over.
 const FIRST: usize = 64;

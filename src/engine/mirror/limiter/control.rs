@@ -1,4 +1,4 @@
-//! How many requests of one kind a mirror is given at once: additive increase, multiplicative decrease, as in TCP
+//! How many requests of one kind a mirror gets at once: additive increase, multiplicative decrease, as in TCP
 //! ([Chiu and Jain, 1989](https://doi.org/10.1016/0169-7552(89)90019-6)).
 //!
 //! Pure: a [`Controller`] turns observations and the times at which they were made into a limit. It has no clock, no lock
@@ -77,7 +77,7 @@ impl Limit {
     }
 }
 
-/// Grows while answers come about as fast as the fastest: by one for each until the first cut, then by one for each round.
+/// Grows while answers are about as fast as the fastest: by one for each answer until the first cut, then by one for each round.
 #[derive(Debug)]
 pub(crate) struct ByDelay {
     limit: Limit,

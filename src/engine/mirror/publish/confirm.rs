@@ -1,4 +1,4 @@
-//! What a registry stored, where it does not say.
+//! Reads a manifest back where the registry did not name the digest of what it stored.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! One manifest: put by its digest or under a tag. What the registry does not confirm is read back.
+//! Puts one manifest, by its digest or under a tag, and reads back what the registry does not confirm.
 
 use super::confirm::read_back;
 use super::referrers::fallback_tag;

@@ -1,4 +1,4 @@
-//! Questions and sessions for the blobs of an image, made while it is not yet known whether the mirror has the image.
+//! Asks for the blobs of an image, and opens sessions for them, before it is known whether the mirror has the image.
 
 use std::collections::HashMap;
 
