@@ -173,7 +173,7 @@ enum BenchWhat {
 
 type Done = Result<Exit, Failure>;
 
-/// Runs the command that `args` ask for. The first of them is the program's name: a link named `bmctl` is as good.
+/// Runs the command that `args` name. The first of them is the program's name, which may be a link named `bmctl`.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     let args: Vec<OsString> = args.into_iter().collect();
     let called = args.first().and_then(|name| Path::new(name).file_name()).and_then(|name| name.to_str());
@@ -194,7 +194,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     let output = Output::new(&cli.output);
     raise_descriptor_limit();
     limit_arenas();
-    // Once, before any connection: which library does the cryptography of TLS.
+    // Chooses the library for the cryptography of TLS, once before any connection.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         output.warn("another provider of cryptography is installed already");
     }

@@ -25,7 +25,7 @@ pub(super) struct WholeFile {
     replaces: Replaces,
 }
 
-/// Which files it may take the place of. A slip of the hand must not cost the bundle or the sites file.
+/// Which files it may replace. A mistyped path must not cost the bundle or the sites file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replaces {
     /// Reports, in JSON or HTML, and empty files.
@@ -37,7 +37,7 @@ pub(super) enum Replaces {
 }
 
 impl Replaces {
-    /// What is wanted there, for people.
+    /// The expected content, for messages.
     const fn words(self) -> &'static str {
         match self {
             Self::Reports => "a report",
@@ -62,12 +62,12 @@ impl Replaces {
     }
 }
 
-/// How content gets to what a path stands for.
+/// How content gets to a path.
 #[derive(Debug, PartialEq, Eq)]
 enum WriteMode {
     /// A new file takes this name when it is whole.
     Replace(PathBuf),
-    /// It is written to what is there.
+    /// It is written to the device or pipe that is there.
     Into,
 }
 
@@ -113,7 +113,7 @@ impl WholeFile {
         }
     }
 
-    /// That what is there is not something else, as far as it can be read.
+    /// Checks that an existing file is not something else, as far as it can be read.
     fn may_replace(&self, path: &Path) -> Result<(), Failure> {
         let mut start = Vec::new();
         let read = open_to_read(path).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut start));

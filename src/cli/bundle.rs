@@ -28,7 +28,7 @@ pub(super) struct BundleArgs {
     cost: CostArgs,
 }
 
-/// What reading may cost.
+/// The resources for reading.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Bundle")]
 pub(super) struct CostArgs {
@@ -74,7 +74,7 @@ impl BundleArgs {
         self.inputs_in(&RegistrySources::default(), stdin_is_taken)
     }
 
-    /// The same, with the folders into which registries were pulled in their places.
+    /// The same, with registries replaced by the folders into which they were pulled.
     pub(super) fn inputs_in(
         &self,
         pulled: &RegistrySources,
@@ -145,7 +145,7 @@ impl CostArgs {
         self.opener_on(0)
     }
 
-    /// That a folder which was named to spool to is there.
+    /// Checks that the spool folder exists, if one was named.
     pub(super) fn check_spool(&self) -> Result<(), Failure> {
         if let Some(folder) = self.spool_dir.as_deref().filter(|folder| !folder.is_dir()) {
             let shown = folder.display();
@@ -160,7 +160,7 @@ impl CostArgs {
         self.no_state
     }
 
-    /// The same over what a sites file says, whose words count less than those of a flag or of the environment.
+    /// The same with the settings of a sites file, which count less than a flag or the environment.
     pub(super) fn over(&self, config: &Config) -> Self {
         let state_dir = || state::folder_of_environment().or_else(|| config.state_dir.clone());
         Self {

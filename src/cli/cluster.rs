@@ -7,7 +7,7 @@ use crate::cluster::file::{self, ClusterError, ClusterMirrors, FileRequirements,
 use crate::document::Severity;
 use crate::report::Failure;
 
-/// What a file says of mirrors. Shows what is wrong with it.
+/// Reads the mirrors of a file, and shows its mistakes.
 pub(super) fn read(
     path: &Path,
     expected: &FileRequirements,

@@ -18,7 +18,7 @@ use crate::report::rss::PeakMemory;
 use crate::report::{Class, Document, Failure, RunRecorder};
 use crate::state::{MirrorEnd, MirrorResult, RecordedFailure, Retention, RunId, State};
 
-/// Runs before this one of which a page tells.
+/// Earlier runs that a page shows.
 const PAST_RUNS: u32 = 20;
 
 /// A run that has begun, and the places of its reports.
@@ -34,7 +34,7 @@ pub(super) struct RunReporter {
     pub(super) unmatched: Vec<String>,
     /// Where the run is remembered, once that is known.
     pub(super) history: Option<RunHistory>,
-    /// What the state had to say.
+    /// The notes of the state.
     notes: Vec<String>,
 }
 
@@ -106,17 +106,17 @@ impl RunReporter {
         }
     }
 
-    /// How long it has gone on.
+    /// The time since it began.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Who keeps for the report what happens when.
+    /// The listener that records the course of the run for its report.
     pub(super) fn recorder(&self) -> Arc<RunRecorder> {
         Arc::clone(&self.recorder)
     }
 
-    /// Remembers the run in this state, and says what is wrong with that.
+    /// Remembers the run in this state, and shows why it cannot.
     pub(super) fn remember(&mut self, state: &Arc<State>, retention: Retention, output: &Output) {
         self.history = Some(RunHistory { state: Arc::clone(state), retention, run: None });
         self.take_notes(output);

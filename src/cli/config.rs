@@ -65,7 +65,7 @@ pub(super) fn run(what: &ConfigDo, output: &Output) -> Done {
 }
 
 impl FileArgs {
-    /// What the file says. Its warnings are said; a file with an error is refused.
+    /// Reads the file. Shows its warnings; refuses a file with an error.
     pub(super) fn read(&self, output: &Output) -> Result<Config, Failure> {
         let reading = self.reading()?;
         output.findings(&reading.findings);

@@ -70,7 +70,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// What it may write.
 const MAX_WRITTEN_BYTES: usize = 1 << 20;
 
-/// Who we are to one mirror: as a rule, and in repositories that have entries of their own.
+/// The credentials for one mirror: the usual one, and those of repositories with entries of their own.
 #[derive(Default)]
 pub(super) struct WhoWeAre {
     pub(super) credential: Option<Credential>,
@@ -110,7 +110,7 @@ impl CredentialArgs {
         !self.need_credential || self.no_registry_credential
     }
 
-    /// Holds what was given against itself and against the mirrors.
+    /// Checks that the flags fit each other and the mirrors.
     ///
     /// # Errors
     /// Credentials are given that nobody is to use, or that are for no mirror of this run.
@@ -153,7 +153,7 @@ impl CredentialArgs {
         }
     }
 
-    /// Says what is unwise of what was given.
+    /// Warns of flags that are unwise.
     pub(super) fn warn(&self, output: &Output) {
         if self.password.is_some() && !self.unneeded() {
             output.warn("--password shows in the process list; --password-stdin and --password-file do not");

@@ -33,7 +33,7 @@ pub(super) enum ProgressForm {
     None,
 }
 
-/// Tells how far a run has come, as long as it lives.
+/// Shows the progress of a run while it lives.
 #[derive(Debug)]
 pub(super) struct Display {
     listeners: Listeners,
@@ -42,7 +42,7 @@ pub(super) struct Display {
 }
 
 impl Display {
-    /// Says nothing at all.
+    /// Shows nothing.
     pub(super) fn silent() -> Self {
         Self { listeners: Listeners::default(), ticking: None }
     }
@@ -92,7 +92,7 @@ impl Display {
         Self { listeners: Listeners::new(listeners), ticking: thread.ok().map(|thread| (stop, thread)) }
     }
 
-    /// Who hears of the run.
+    /// The listeners of the run.
     pub(super) fn listeners(&self) -> Listeners {
         self.listeners.clone()
     }

@@ -50,7 +50,7 @@ const FLAGS: [(&str, &str); 26] = [
     ("verify", "`verify`"),
 ];
 
-/// The same in the words of the file.
+/// The same text with keys of the file.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     static FLAG: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("--([a-z][a-z-]*(?:=false)?)").ok());
     let mut out = Cow::Borrowed(text);
@@ -70,7 +70,7 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
     Cow::Owned(flag.replace_all(&out, key).into_owned())
 }
 
-/// A failure in the words of the file.
+/// A failure with keys of the file in its words.
 #[must_use]
 pub(super) fn failure(failure: Failure) -> Failure {
     let Failure { class, message, hint, exit, cause } = failure;

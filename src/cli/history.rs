@@ -1,4 +1,4 @@
-//! `history`: what earlier runs came to.
+//! `history`: shows the results of earlier runs.
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;

@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> Done {
         return Err(Failure::usage("no bundle is given").hint("name one: inspect PATH"));
     }
     let inputs = bundle::inputs(paths)?;
-    // What an earlier run knew says nothing of how the bundle is compressed and cut.
+    // The state does not remember how the bundle is compressed and cut.
     let mut bundle = args.cost.opener()?.without_state().open(&inputs, &Listeners::default(), &|_| {})?;
     if accept.partial_index {
         bundle.accept_parts();

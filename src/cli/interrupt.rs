@@ -60,7 +60,7 @@ impl Interrupt {
         Ok(this)
     }
 
-    /// From now on there is something to end well.
+    /// From now on there are requests to end and a report to write.
     pub(super) fn sending(&self) {
         *self.next.lock() = Some(Interruption { token: self.token.clone(), is_told: true });
     }
@@ -70,7 +70,7 @@ impl Interrupt {
         *self.next.lock() = Some(Interruption { token: self.token.clone(), is_told: false });
     }
 
-    /// The run is over, and only tells of itself: cancelled by the next signal.
+    /// The run is over, and only its reports and the notification are left: cancelled by the next signal.
     pub(super) fn telling(&self) -> CancellationToken {
         let token = CancellationToken::new();
         *self.next.lock() = Some(Interruption { token: token.clone(), is_told: false });

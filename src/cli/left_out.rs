@@ -29,7 +29,7 @@ impl AcceptArgs {
     }
 }
 
-/// What was left out, a line each, the gravest first. Empty where nothing was.
+/// One line for each entry that was left out, the gravest first.
 pub(super) fn text(left_out: &[LeftOut], accept: Accept) -> String {
     let mut out = String::new();
     let mut sorted: Vec<&LeftOut> = left_out.iter().collect();
@@ -56,7 +56,7 @@ fn line(LeftOut { path, what, why, class, .. }: &LeftOut, accept: Accept) -> Str
 }
 
 impl Output {
-    /// Says what was left out: as JSON lines, or with `--quiet` only what makes the run incomplete. Else a summary has it.
+    /// Shows what was left out: as JSON lines, or with `--quiet` only what makes the run incomplete. Otherwise the summary has it.
     pub(super) fn left_out(&self, left_out: &[LeftOut], accept: Accept) {
         let grave = |it: &&LeftOut| accept.exit(Exit::Complete, std::slice::from_ref(*it)) != Exit::Complete;
         for it in left_out.iter().filter(|it| !self.quiet || grave(it)) {

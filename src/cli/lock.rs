@@ -11,13 +11,13 @@ pub(super) fn held(error: &LockError) -> Failure {
         .hint("wait for that run to end, and run this one again; `sync --if-running wait` waits by itself")
 }
 
-/// Nothing can be locked: what the run lacks, and what to do. A run may go on without locks, but nobody should miss it.
+/// Nothing can be locked. A run may go on without locks, but with a warning.
 pub(super) fn unlocked(error: &LockError) -> Failure {
     Failure::new(Class::Io, format!("no lock: {error}, so another run may be at the same time at the same place"))
         .hint("let this user write that folder, or name another one: --state-dir DIR, or `state_dir` in the sites file")
 }
 
-/// Says so, whatever people want to be spared; the same for the report.
+/// Shows that even with `--quiet`, and returns it for the report.
 pub(super) fn warn(failure: &Failure, output: &Output) -> String {
     let hint = failure.hint.as_ref().map(|hint| format!("; next: {hint}")).unwrap_or_default();
     let text = format!("{}{hint}", failure.message);

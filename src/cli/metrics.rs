@@ -61,8 +61,8 @@ impl MetricsOutputs {
         Self { textfile: self.textfile.map(|(named_by, path)| (named_by, renamed(&path))), ..self }
     }
 
-    /// Looks at the file before the run. One that a flag names and that cannot be written is a wrong command line. One that
-    /// the sites file names costs a warning: that sites are filled counts more than that it is told.
+    /// Checks the file before the run. If a flag names it and it cannot be written, the command line is wrong. If the sites file
+    /// names it, that costs a warning: filling sites matters more than metrics.
     pub(super) fn begin(self, output: &Output) -> Result<Option<Exposition>, Failure> {
         if self.textfile.is_none() && self.listen.is_none() {
             return Ok(None);
@@ -94,12 +94,12 @@ pub(super) struct Exposition {
     metrics: Arc<Metrics>,
     textfile: Option<(&'static str, WholeFile)>,
     listen: Option<(&'static str, SocketAddr)>,
-    /// Why metrics are not told as they were to be; the report has it too.
+    /// Why metrics are not written or served; the report has it too.
     pub(super) troubles: Vec<String>,
 }
 
 impl Exposition {
-    /// Says which sites the run is to fill, with what is remembered of them: what ends early says it too.
+    /// Sets the sites that the run is to fill, with what the state remembers of them, so that a run that ends early has them.
     pub(super) fn expect(&self, opener: &Opener, mirrors: &[String]) {
         for (mirror, last) in opener.state.last_complete(mirrors) {
             self.metrics.expect(&mirror, last);
@@ -108,8 +108,7 @@ impl Exposition {
         self.metrics.read_by(move || (opener.decoded(), opener.compressed()));
     }
 
-    /// Counts what happens from here on. Metrics are given out for as long as `runtime` lives, unless the address is taken:
-    /// that costs a warning.
+    /// Counts events from here on. Metrics are served while `runtime` lives; an address that is taken costs a warning.
     pub(super) fn follow(
         &mut self,
         runtime: &tokio::runtime::Runtime,
@@ -142,7 +141,7 @@ impl Exposition {
         }
     }
 
-    /// Something that nobody should miss, and that ends nothing.
+    /// A warning that `--quiet` does not hide.
     fn trouble(&mut self, failure: &Failure, output: &Output) {
         let hint = failure.hint.as_ref().map(|hint| format!("; next: {hint}")).unwrap_or_default();
         let text = format!("{}{hint}", failure.message);
@@ -163,11 +162,11 @@ impl Exposition {
         }
     }
 
-    /// Writes them once more, because the run has come to something else: its report could not be written.
+    /// Writes them once more, because the exit code has changed: the report could not be written.
     pub(super) fn correct(&self, document: &Document) {
         self.metrics.end(document);
         if let Some((_, file)) = &self.textfile {
-            // That it cannot be written has been said.
+            // The first attempt has already shown the warning.
             let _ = file.write(self.metrics.render().as_bytes());
         }
     }

@@ -104,7 +104,7 @@ impl MirrorArgs {
         self.settings(&entries(hosts)?, runtime, Access::Pull, rules, output)
     }
 
-    /// A registry that is a source. What flags say of credentials is for mirrors; this one has those that are found under its name.
+    /// A registry that is a source. Flags about credentials are for mirrors; the source has those that are found under its name.
     pub(super) fn source(&self, place: &str, output: &Output) -> Result<(Target, ClientOptions), Failure> {
         let target: Target = place.parse()?;
         let name = target.to_string();
@@ -253,7 +253,7 @@ fn entries(written: &[String]) -> Result<Vec<MirrorArg>, Failure> {
     written.iter().map(|given| entry(given).map_err(Failure::from)).collect()
 }
 
-/// What `--bandwidth` says.
+/// The limits of `--bandwidth`.
 struct Bandwidth {
     of_run: Option<Arc<BandwidthLimiter>>,
     of_mirrors: Vec<(Target, Rate)>,
@@ -276,7 +276,7 @@ impl Bandwidth {
         Ok(parsed)
     }
 
-    /// All that bodies of a mirror pass, the narrowest first as a rule.
+    /// All limiters that bodies of a mirror pass, usually the narrowest first.
     fn limiters(&self, target: &Target) -> Vec<Arc<BandwidthLimiter>> {
         let own = self.of_mirrors.iter().rev().find(|(mirror, _)| mirror == target);
         let own = own.map(|(_, rate)| Arc::new(BandwidthLimiter::new(*rate)));

@@ -11,7 +11,7 @@ use crate::report::Failure;
 pub(super) struct MirrorNames<'a>(pub(super) &'a [Target]);
 
 impl MirrorNames<'_> {
-    /// Those of `values` that are for `target`: its own, or those for all if it has none.
+    /// The `values` for `target`: its own, or those for all mirrors if it has none.
     pub(super) fn values<'v>(&self, values: &'v [String], target: &Target) -> Vec<&'v str> {
         let split = values.iter().map(|value| self.split(value));
         let (own, for_all): (Vec<_>, Vec<_>) = split.partition(|(name, _)| name.is_some());
@@ -23,7 +23,7 @@ impl MirrorNames<'_> {
         if own.is_empty() { for_all.into_iter().map(|(_, value)| value).collect() } else { own }
     }
 
-    /// The one that counts of [`values`](Self::values): the last.
+    /// The last of [`values`](Self::values), which counts.
     pub(super) fn value<'v>(&self, values: &'v [String], target: &Target) -> Option<&'v str> {
         self.values(values, target).pop()
     }
@@ -42,7 +42,7 @@ impl MirrorNames<'_> {
         names.into_iter().any(|name| is_name_of(name, target))
     }
 
-    /// Holds values that are names of files against the mirrors: a mistyped mirror must not pass for a file that is missing.
+    /// Checks values that are names of files against the mirrors: a mistyped mirror must not pass for a file that is missing.
     ///
     /// # Errors
     /// A value is for no mirror of this run.

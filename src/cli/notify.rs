@@ -6,7 +6,7 @@ use super::output::Output;
 use crate::hook::notify::Notify;
 use crate::report::{Document, Failure};
 
-/// Whom to tell.
+/// The command or URL of a notification.
 #[derive(Debug)]
 pub(super) struct Notifier(Notify);
 
@@ -25,8 +25,7 @@ impl Notifier {
         Self(notify)
     }
 
-    /// Tells of the run with this report. That nobody could be told is said whatever people want to be spared; the run is what
-    /// it was.
+    /// Sends this report. `--quiet` does not hide that the notification failed; the result of the run stays what it was.
     pub(super) fn tell(&self, document: &Document, output: &Output, cancel: &CancellationToken) {
         let told = super::runtime().map_err(|failure| failure.message).and_then(|runtime| {
             let report = serde_json::to_vec(document).map_err(|error| error.to_string())?;

@@ -102,7 +102,7 @@ impl Output {
         Display::new(self.progress, screen::palette(self.colours))
     }
 
-    /// What was asked for, on standard output. A closed pipe is not an error: whoever read it has seen enough.
+    /// Writes the result of a command to standard output. A closed pipe is not an error: its reader has seen enough.
     ///
     /// # Errors
     /// It could not be written: the disk is full.
@@ -116,7 +116,7 @@ impl Output {
         Self::result(&text.map_err(|error| Failure::internal(error.to_string()))?)
     }
 
-    /// A closing summary: a result that nobody asked for by name. What was done is done, whether or not it can be told.
+    /// Writes a closing summary. The work is done, so a summary that cannot be written costs a warning only.
     pub(super) fn summary(&self, text: &str) {
         if !self.quiet
             && !self.json
@@ -127,7 +127,7 @@ impl Output {
         }
     }
 
-    /// What went wrong with mirrors, and `with_images` with images of them, which a result may have said already.
+    /// Shows the failures of mirrors, and `with_images` those of their images, which a result may have shown already.
     pub(super) fn failures(&self, mirrors: &[Outcome], with_images: bool) {
         // What was to be left for later has not failed.
         let failed = mirrors.iter().filter(|mirror| mirror.state != OutcomeState::Deferred);
@@ -157,7 +157,7 @@ impl Output {
         }
     }
 
-    /// The same for what nobody should miss, whatever they want to be spared.
+    /// The same even with `--quiet`.
     pub(super) fn alarm(&self, text: &str) {
         if self.json {
             say_event(LogEvent::Warning { message: text.to_owned() });
@@ -166,7 +166,7 @@ impl Output {
         }
     }
 
-    /// What is worth knowing besides.
+    /// A note: something else worth knowing.
     pub(super) fn note(&self, text: &str) {
         if self.quiet {
             return;
@@ -178,7 +178,7 @@ impl Output {
         }
     }
 
-    /// Why a command ended, and what to do next.
+    /// Shows why a command ended, and what to do next.
     pub(super) fn failed(&self, failure: &Failure) {
         if self.json {
             return say_event(failure.into());
@@ -189,7 +189,7 @@ impl Output {
         }
     }
 
-    /// A command line that cannot be understood, in the parser's words; there is no [`Output`] yet.
+    /// Shows the parser's error for a wrong command line; there is no [`Output`] yet.
     pub(super) fn wrong_command_line(rendered: &str, json: bool) {
         let text = rendered.trim_end();
         let (first, more) = text.split_once('\n').unwrap_or((text, ""));
@@ -201,7 +201,7 @@ impl Output {
         }
     }
 
-    /// What is wrong with a file, one line for each thing.
+    /// Shows the mistakes in a file.
     pub(super) fn findings(&self, findings: &[Finding]) {
         for finding in findings {
             if self.json {

@@ -136,10 +136,10 @@ struct PlanRequest {
     inputs: Vec<Input>,
     opener: Opener,
     mirrors: Vec<MirrorSettings>,
-    /// What there is to say of mirrors that cannot be asked.
+    /// Notes on mirrors that cannot be asked.
     not_begun: Vec<Forecast>,
     accept: Accept,
-    /// Whatever is said of a mirror.
+    /// All notes on a mirror.
     no_overwrite: bool,
     json: bool,
     /// Whether messages name flags or keys of the sites file.

@@ -52,7 +52,7 @@ pub(super) struct RollbackArgs {
     cost: CostArgs,
 }
 
-/// The sites of a command, and what it takes to get to them.
+/// The sites of a command, and the means to reach them.
 struct Reached {
     runtime: tokio::runtime::Runtime,
     opener: Opener,

@@ -15,7 +15,7 @@ const MAX_LIST_BYTES: u64 = 16 << 20;
 /// Blobs in flight at once, unless a flag sets another number.
 pub(super) const BLOBS_AT_ONCE: usize = 8;
 
-/// Whether every image came. What did not is named.
+/// Whether every image was pulled. Shows those that were not.
 pub(super) fn complete(
     pulled: &Pulled,
     all: usize,

@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     Ok(exit)
 }
 
-/// What came of it.
+/// The result.
 struct FirstPush {
     address: SocketAddr,
     plan: Arc<Plan>,

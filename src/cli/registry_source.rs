@@ -48,7 +48,7 @@ pub(super) struct RegistrySources {
 }
 
 impl RegistrySources {
-    /// Pulls what of the bundles lies in registries.
+    /// Pulls the bundles that lie in registries.
     pub(super) fn pull(
         sources: &[(PathBuf, RegistrySource)],
         mirrors: &MirrorArgs,

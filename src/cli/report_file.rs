@@ -33,12 +33,12 @@ pub(super) fn check(paths: &[PathBuf]) -> Result<Vec<ReportFile>, Failure> {
 }
 
 impl ReportFile {
-    /// Whether it tells of the runs before.
+    /// Whether it shows earlier runs.
     pub(super) fn tells_of_past(&self) -> bool {
         self.is_page
     }
 
-    /// Writes the report, which came after `past`, the latest first.
+    /// Writes the report; `past` are the earlier runs, the latest first.
     pub(super) fn write(&self, document: &Document, past: &[RunEntry]) -> Result<(), Failure> {
         if self.is_page {
             self.file.write(html::run_page(document, past)?.as_bytes())

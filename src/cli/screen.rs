@@ -15,7 +15,7 @@ struct Screen {
     drawn: Vec<String>,
 }
 
-/// A line that stays. Nobody listening there any more is no reason to stop.
+/// Writes a line that stays. A closed standard error is no reason to stop.
 pub(super) fn say(line: &str) {
     SCREEN.lock().put(&format!("{line}\n"), None);
 }
@@ -25,7 +25,7 @@ pub(super) fn say_event(event: LogEvent) {
     say(&LogLine::now(event).to_string());
 }
 
-/// Takes the place of what was drawn last.
+/// Replaces what was drawn last.
 pub(super) fn draw(lines: Vec<String>) {
     let mut screen = SCREEN.lock();
     if screen.drawn != lines {

@@ -36,11 +36,11 @@ pub(super) struct SiteMirrors<'a> {
     options: ClientOptions,
     output: &'a Output,
     authorities: HashMap<PathBuf, Authorities>,
-    /// What was found where sites say that their credentials are.
+    /// The credentials that were found in the places that sites name.
     found: HashMap<CredentialPlace, Found>,
     /// Of all sites of a group together.
     of_groups: HashMap<String, Arc<BandwidthLimiter>>,
-    /// What no hook is to have of the environment.
+    /// Variables that hooks do not get.
     secret_variables: Vec<String>,
     /// Of all sites together.
     of_run: Option<Arc<BandwidthLimiter>>,
@@ -48,7 +48,7 @@ pub(super) struct SiteMirrors<'a> {
     cancel: Option<CancellationToken>,
 }
 
-/// What became of sites.
+/// The mirrors that were made of sites, and the failures of others.
 pub(super) struct Made<'s> {
     pub(super) mirrors: Vec<MirrorSettings>,
     pub(super) failed: Vec<(&'s Site, Failure)>,
@@ -79,7 +79,7 @@ impl<'a> SiteMirrors<'a> {
         Self { cancel: Some(cancel), ..self }
     }
 
-    /// The mirrors of these sites, as far as there is nothing wrong with them.
+    /// The mirrors of those of these sites that have no mistakes.
     pub(super) fn all<'s>(mut self, sites: impl IntoIterator<Item = &'s Site>) -> Made<'s> {
         let sites: Vec<&Site> = sites.into_iter().collect();
         self.found = at_once(sites.iter().filter_map(|site| CredentialPlace::of(site)), self.cancel.as_ref());
@@ -175,7 +175,7 @@ impl<'a> SiteMirrors<'a> {
         }))
     }
 
-    /// All that bodies of a site pass.
+    /// All limiters that bodies of a site pass.
     fn limiters(&self, site: &Site) -> Vec<Arc<BandwidthLimiter>> {
         let own = site.bandwidth.map(|rate| Arc::new(BandwidthLimiter::new(rate)));
         let of_groups = site.groups.iter().filter_map(|group| self.of_groups.get(group).cloned());
@@ -235,7 +235,7 @@ enum CredentialPlace {
     Usual { host: String },
 }
 
-/// What was found at a place.
+/// The result of looking at a place.
 enum Found {
     Password(Result<SecretString, Failure>),
     OfHelper(Result<Credential, Failure>),
@@ -268,7 +268,7 @@ impl CredentialPlace {
 }
 
 /// Looks up credentials in all of these places, many at once, so that one slow program delays few others. Ends early when the run
-/// is told to stop.
+/// is interrupted.
 fn at_once(
     places: impl Iterator<Item = CredentialPlace>,
     cancel: Option<&CancellationToken>,

@@ -128,13 +128,13 @@ fn not_asked((site, failure): (&Site, Failure)) -> SiteCheck {
     }
 }
 
-/// That the metrics of a run could not be written, which would cost it a warning.
+/// Checks that the metrics of a run could be written; otherwise a run would warn.
 fn metrics_file(path: PathBuf) -> Option<CheckEntry> {
     let failure = WholeFile::check("metrics.textfile", path, Replaces::Metrics).err()?;
     Some(CheckEntry { state: CheckState::Warning, class: None, ..CheckEntry::failed(Aspect::Disk, failure) })
 }
 
-/// Whether runs can be remembered and sites locked. A run goes on without, and should not have to.
+/// Checks that runs can be remembered and sites locked. A run goes on without either.
 fn state_folder(folder: &Path) -> CheckEntry {
     let shown = folder.display();
     let (state, message, hint) = match crate::state::probe(folder) {
@@ -234,7 +234,7 @@ fn room(folder: &Path, there: &Path, what: &str, needed: Option<u64>) -> CheckEn
     }
 }
 
-/// What a run would end with, as far as it can be seen.
+/// The exit code that a run would end with, as far as it can be known.
 fn exit(sites: &[SiteCheck], machine: &[CheckEntry]) -> Exit {
     let first_failed =
         |checks: &[CheckEntry]| checks.iter().find(|check| check.state == CheckState::Failed)?.class;

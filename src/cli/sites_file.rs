@@ -41,7 +41,7 @@ pub(super) struct OptionalSites {
     choice: SiteChoice,
 }
 
-/// Flags whose words stand in the sites file.
+/// Flags whose settings have keys in the sites file.
 const REPLACED: [&str; 26] = [
     "private_registry",
     "cluster",
@@ -118,7 +118,7 @@ impl SitesArgs {
         &self.file.config
     }
 
-    /// The digest of what stands in it, in hexadecimal.
+    /// The digest of its content, in hexadecimal.
     pub(super) fn digest(&self) -> Result<String, Failure> {
         let path = self.path();
         let text = small_file::read(path, crate::document::MAX_BYTES);
@@ -225,7 +225,7 @@ impl SiteChoice {
     }
 }
 
-/// The files that the bundles of a file stand for now.
+/// The present files of the bundles.
 ///
 /// # Errors
 /// A bundle is not there, or none of its files can be taken.
@@ -261,7 +261,7 @@ pub(super) fn inputs(config: &Config, output: &Output) -> Result<Vec<Input>, Fai
     Ok(inputs)
 }
 
-/// What the file says is no failure.
+/// The deviations that the file accepts.
 pub(super) fn accept(config: &Config) -> Accept {
     config.accept.iter().copied().collect()
 }

@@ -22,7 +22,7 @@ pub(super) struct StageArgs {
 }
 
 impl StageArgs {
-    /// The same over what a sites file says.
+    /// The same with the settings of a sites file, which count less.
     pub(super) fn over(&self, dir: Option<&Path>, limit_bytes: Option<u64>) -> Self {
         Self {
             stage: self.stage.clone().or_else(|| dir.map(Path::to_owned)),
@@ -35,7 +35,7 @@ impl StageArgs {
         self.stage.as_deref()
     }
 
-    /// The stage, if one is named. One that the system does not let us use costs a warning, which `notes` gets. `owner` is the
+    /// The stage, if one is named. One that the system refuses costs a warning, which `notes` gets. `owner` is the
     /// sites file of the run.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ pub(super) fn deferred(document: &Document) -> String {
     })
 }
 
-/// What was done with the stage, if there was one.
+/// How the stage was used, if there was one.
 pub(super) fn stage(document: &Document) -> String {
     let Some(stage) = &document.stage else { return String::new() };
     let Staged { dir, images, images_left_out, blobs_written, bytes_written, blobs_read, bytes_read, .. } =

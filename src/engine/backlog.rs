@@ -14,7 +14,7 @@ use crate::locks::Mutex;
 pub(super) struct Backlog {
     room: Arc<Semaphore>,
     limit: u32,
-    /// A mirror has brought all that was found for it.
+    /// A mirror has all images that were found for it.
     idle: Arc<Notify>,
 }
 
@@ -36,7 +36,7 @@ impl Backlog {
         Arc::new(Self { room: Arc::new(Semaphore::new(limit as usize)), limit, idle: Arc::default() })
     }
 
-    /// Counts what a mirror has to do.
+    /// Counts the images that a mirror still has to get.
     pub(super) fn workload(&self) -> Workload {
         Workload(Arc::new(Images { left: AtomicUsize::new(0), idle: Arc::clone(&self.idle) }))
     }
@@ -68,7 +68,7 @@ impl Backlog {
     }
 }
 
-/// How many images a mirror has still to bring, of those that were found.
+/// How many of the images that were found a mirror still has to get.
 #[derive(Debug)]
 pub(super) struct Workload(Arc<Images>);
 
@@ -83,14 +83,14 @@ impl Workload {
         self.0.left.load(Ordering::SeqCst) == 0
     }
 
-    /// One more, until it is brought or given up.
+    /// Counts one more image, until the mirror has it or gave it up.
     pub(super) fn assign(&self) -> Assigned {
         self.0.left.fetch_add(1, Ordering::SeqCst);
         Assigned(Arc::clone(&self.0))
     }
 }
 
-/// An image that a mirror has still to bring.
+/// An image that a mirror still has to get.
 #[derive(Debug)]
 pub(super) struct Assigned(Arc<Images>);
 

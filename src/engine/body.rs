@@ -19,7 +19,7 @@ use crate::oci::{Digest, Hasher};
 use crate::registry::{BlobBody, BodyStream};
 use crate::source::ByteSpace;
 
-/// What a body hands over at once, where memory allows it, and where many mirrors share it.
+/// Bytes of one chunk: the least, where many mirrors share the memory, and the most.
 const CHUNK_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=256 << 10;
 /// Chunks between a feeder and the network: one in the feeder's hand, one waiting, one being written.
 const BUFFERED_CHUNKS: u64 = 3;
@@ -53,7 +53,7 @@ pub(super) struct SpaceBody {
 }
 
 impl SpaceBody {
-    /// `size` bytes of `space`; they must have this digest, or the last of them are not given out.
+    /// `size` bytes of `space`. If they do not have this digest, the last chunk is withheld.
     pub(super) fn verified(
         space: Arc<dyn ByteSpace>,
         size: u64,
@@ -65,7 +65,7 @@ impl SpaceBody {
         Self { space, size, check, buffering }
     }
 
-    /// Bytes that were made and hashed by us; the registry hashes them once more.
+    /// Bytes that layercast made and hashed itself; the registry hashes them once more.
     pub(super) fn made(space: Arc<dyn ByteSpace>, size: u64, buffering: Buffering) -> Self {
         Self { space, size, check: None, buffering }
     }
@@ -115,7 +115,7 @@ fn feed(
         let at = offset;
         offset += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         let failed = chunk.is_err();
-        // The receiver is gone when the request was given up.
+        // The receiver is gone once the request was given up.
         if (failed || at >= range.start) && sender.blocking_send(chunk).is_err() {
             return;
         }
@@ -125,12 +125,12 @@ fn feed(
     }
 }
 
-/// Hashes a blob once, however many mirrors read it: whoever comes first to a chunk hashes it.
+/// Hashes a blob once, however many mirrors read it: the first reader of a chunk hashes it.
 #[derive(Debug)]
 struct BlobCheck {
     digest: Digest,
     size: u64,
-    /// What hashing has taken.
+    /// The CPU time of hashing.
     cpu: Arc<CpuTime>,
     state: Mutex<BlobCheckState>,
 }
@@ -152,7 +152,7 @@ impl BlobCheck {
         self.state.lock().hashed
     }
 
-    /// Takes in the bytes at `offset` of a space. The end of a blob that is not what it should be is an error for everyone.
+    /// Hashes the bytes at `offset` of a space. The end of a blob with a wrong digest is an error for every reader.
     fn take(&self, offset: u64, chunk: &Bytes, space: &dyn ByteSpace) -> Result<(), BundleError> {
         let mut state = self.state.lock();
         let end = offset + chunk.len() as u64;
@@ -168,7 +168,7 @@ impl BlobCheck {
                 let found = hasher.finish();
                 if found != self.digest {
                     let told = format!("blob {}: its content has digest {found}", self.digest);
-                    // What a disk could not read is no damage to the bundle.
+                    // A disk that cannot be read does not make the bundle damaged.
                     let damaged = || Err(BundleError::new(Fault::DigestMismatch, told));
                     state.outcome = space.check_intact().and_then(|()| damaged());
                 }

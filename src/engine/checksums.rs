@@ -13,7 +13,7 @@ use crate::oci::Digest;
 use crate::report::Failure;
 use crate::source::Source;
 
-/// What is read at once.
+/// Bytes of one read.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// A file, and the sum that it must have.
@@ -25,11 +25,11 @@ pub(crate) struct ExpectedSum {
     pub sum: Digest,
 }
 
-/// The sums of a run. All that have one of these wait for the same.
+/// The sums of a run. Clones wait for the same sums.
 #[derive(Debug, Clone)]
 pub(super) struct Sums(Shared<BoxFuture<'static, Result<(), Untrue>>>);
 
-/// A sum that is wrong, or could not be taken.
+/// A sum that is wrong, or could not be computed.
 #[derive(Debug, Clone)]
 struct Untrue {
     /// The file, if it is wrong.
@@ -38,7 +38,7 @@ struct Untrue {
 }
 
 impl Sums {
-    /// Begins to take them, on a thread of its own.
+    /// Begins to compute them, on a thread of its own.
     pub(super) fn begin(expected: Vec<ExpectedSum>, opener: &Opener, cancel: CancellationToken) -> Self {
         if expected.is_empty() {
             return Self(futures_util::future::ready(Ok(())).boxed().shared());
@@ -57,12 +57,12 @@ impl Sums {
     /// Waits for the end of it.
     ///
     /// # Errors
-    /// The first sum that is wrong, or could not be taken.
+    /// The first sum that is wrong, or could not be computed.
     pub(super) async fn are_right(&self) -> Result<(), Failure> {
         self.0.clone().await.map_err(|untrue| untrue.failure)
     }
 
-    /// Whether all have been taken, and are right.
+    /// Whether all are computed and right.
     pub(super) fn are_known_to_be_right(&self) -> bool {
         self.0.clone().now_or_never().is_some_and(|taken| taken.is_ok())
     }
@@ -86,7 +86,7 @@ fn check(expected: &ExpectedSum, opener: &Opener, cancel: &CancellationToken) ->
     Err(Untrue { wrong: Some(expected.path.clone()), failure })
 }
 
-/// What is remembered of the very file counts; else it is read, and that is remembered.
+/// The sum that the state remembers of this very file; otherwise the file is read, and its sum remembered.
 fn take(expected: &ExpectedSum, opener: &Opener, cancel: &CancellationToken) -> Result<Digest, BundleError> {
     let file = opener.file(&expected.path)?;
     let identity = opener.identity(&file);

@@ -16,7 +16,7 @@ use crate::locks::Mutex;
 use crate::report::{Failure, Listeners};
 use crate::state::State;
 
-/// What the mirrors of one plan share with each other, and but for `work` with all others.
+/// What the mirrors of one plan share. All but `work` is shared with the mirrors of other plans too.
 pub(super) struct Context {
     /// The images of the plan.
     pub(super) work: Arc<Work>,
@@ -29,11 +29,11 @@ pub(super) struct Context {
     pub(super) state: Arc<State>,
 }
 
-/// What was found wrong with images of the bundle while they were read. No tag is moved where one of them is in the plan.
+/// Damage that was found while images were read. No tag moves on a mirror whose plan has one of them.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     content: Mutex<HashMap<ContentKey, Failure>>,
-    /// A file of the bundle was not what it had been while a mirror still lacked something.
+    /// A file of the bundle changed while a mirror still lacked something.
     changed: AtomicBool,
 }
 
@@ -56,7 +56,7 @@ impl Context {
         }
     }
 
-    /// All is sent to a mirror. Whether the files are still what they were then says whether a later change matters.
+    /// A mirror has everything. If the files are unchanged now, a later change does not matter to it.
     pub(super) async fn note_change(&self, agreed: &Agreed) {
         let bundle = Arc::clone(&agreed.bundle);
         // A file server may not answer.
@@ -66,7 +66,7 @@ impl Context {
         }
     }
 
-    /// What is wrong with images of these, by the archive that damage is confined to: the first thing for each.
+    /// The damage of these images, by the archive that it is confined to: the first fault of each.
     pub(super) fn damage(&self, images: &[usize]) -> HashMap<Unit, Failure> {
         let damage = self.damage.content.lock();
         let mut units = HashMap::new();

@@ -54,7 +54,7 @@ pub(super) fn of_connection(error: &RegistryError) -> Failure {
     Failure { exit, ..failure }
 }
 
-/// Whether an answer says, in whatever words, that the registry has no room.
+/// Whether the words of an answer mean that the registry has no room.
 fn is_full(error: &RegistryError) -> bool {
     let Some(status) = error.status() else { return false };
     let said = error.to_string().to_lowercase();

@@ -33,9 +33,9 @@ use crate::report::outcome::WindowClosing;
 use crate::report::{Class, Event, Failure, Listeners, Outcome};
 use crate::schedule::{Opening, Outside};
 
-/// How long whoever reads the bundle may take to notice that nobody wants it any more.
+/// How long the reader of the bundle may take to notice that no mirror needs it any more.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-/// How long a blob that is on its way may take when the window of its mirror closes.
+/// How long a blob in flight may take after the window of its mirror has closed.
 const LAST_BLOB: Duration = Duration::from_secs(3600);
 /// The same when the run reached its deadline.
 const DEADLINE_GRACE: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ pub(super) struct Fed {
     pub(super) met: Met,
     /// None where no mirror was left to read for, or the run was interrupted.
     pub(super) read: Result<Option<Read>, BundleError>,
-    /// What was found out of the blobs that layers become.
+    /// What this run learned of the blobs of layers.
     pub(super) layers: KnownLayers,
     /// Content of the bundle proved damaged while it was read.
     pub(super) damaged: bool,
@@ -154,7 +154,7 @@ impl FedMirrors {
         self.outcomes[number] = Some(outcome);
     }
 
-    /// Takes in how the feeding of a mirror ended. A panic takes down one mirror, not the run.
+    /// Records how the feeding of a mirror ended. A panic ends one mirror, not the run.
     fn ended(&mut self, number: usize, ended: Result<Outcome, JoinError>) -> End {
         let name = &self.settings[number].name;
         let lost = |error: JoinError| Outcome::lost(name.clone(), &error.to_string(), self.started.elapsed());
@@ -237,7 +237,7 @@ fn told(why: Failure, halt: Halt, last: Option<String>) -> Failure {
     }
 }
 
-/// Feeds all mirrors. Comes back when each is done, given up or left out, or the run was interrupted.
+/// Feeds all mirrors. Returns when each is done, given up or left out, or the run was interrupted.
 pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
     let started = Instant::now();
     let Run { inputs, opener, mirrors: all, schedule, settings, listeners, cancel, .. } = run;

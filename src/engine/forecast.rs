@@ -23,7 +23,7 @@ use crate::report::{Failure, Listeners};
 /// Questions in flight.
 const AT_ONCE: usize = 16;
 
-/// Opens bundles, plans, and asks every mirror about each image of its plan.
+/// Opens the bundles, makes the plans, and asks every mirror about each image of its plan.
 ///
 /// # Errors
 /// The bundles cannot be read, or no mirror would get anything of them.

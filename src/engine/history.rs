@@ -13,7 +13,7 @@ pub(crate) enum Locks {
     /// The run locks all of its mirrors when it begins, and does not begin when another holds one of them.
     #[default]
     Take,
-    /// Whoever begins the run has locked what can be locked.
+    /// The caller of the run has locked what can be locked.
     Held,
 }
 
@@ -71,7 +71,7 @@ impl History {
         self.run
     }
 
-    /// Of each of these mirrors, whether nothing was ever brought to it, as far as is remembered.
+    /// For each of these mirrors, whether the history remembers no push to it.
     pub(super) fn are_new(&self, mirrors: &[String]) -> Vec<bool> {
         let filled = self.state.filled(mirrors);
         let is_kept = self.state.is_kept();

@@ -30,7 +30,7 @@ impl WorkImage {
         Self { planned, catalog, held: Mutex::default() }
     }
 
-    /// What is held of the image; begins with `new` where nobody holds anything.
+    /// What is held of the image; `new` where no mirror holds it yet.
     pub(super) fn hold(&self, new: impl FnOnce() -> Held) -> Arc<Held> {
         let mut held = self.held.lock();
         held.upgrade().unwrap_or_else(|| {
@@ -41,7 +41,7 @@ impl WorkImage {
     }
 }
 
-/// What is held of an image as long as a mirror needs it.
+/// What is held of an image while a mirror needs it.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) image: Arc<WorkImage>,
@@ -69,7 +69,7 @@ impl Held {
         self.share.was_read();
     }
 
-    /// Waits for room for what is made of the image. Whoever waits holds nothing that others need to get on.
+    /// Waits for room for the layers of the image. The waiter holds nothing that others need to go on.
     pub(super) async fn admit(&self) {
         if let Some(layers) = &self.layers {
             layers.admit().await;
@@ -90,7 +90,7 @@ impl Drop for Held {
     }
 }
 
-/// A mirror brings an image, and needs what is held of it.
+/// A mirror is sending an image, and needs what is held of it.
 #[derive(Debug)]
 pub(super) struct Lease {
     held: Arc<Held>,

@@ -39,20 +39,20 @@ use crate::report::{Event, Listeners};
 pub(super) struct Layers {
     table: Mutex<LayerTable>,
     known: Mutex<KnownLayers>,
-    /// What this run found out.
+    /// What this run learned.
     learned: Mutex<KnownLayers>,
     pool: Arc<rayon::ThreadPool>,
     /// Layers in work at the same time.
     workers: Arc<WorkerLine>,
     method: Method,
     spill: SpillSettings,
-    /// What compressing and hashing have taken.
+    /// The CPU time of compressing and hashing.
     cpu: CpuMeters,
     buffering: Buffering,
     listeners: Listeners,
 }
 
-/// What a layer is taken to be compressed to before it is known, in hundredths: the middle of what system images come to.
+/// The estimated size of a compressed layer in hundredths of its plain size: the middle for system images.
 const ESTIMATED_PERCENT: u64 = 40;
 
 impl Layers {
@@ -70,11 +70,11 @@ impl Layers {
         Arc::new(Self { table, known, learned, pool, workers, method, spill, cpu, buffering, listeners })
     }
 
-    /// What is known of layers from elsewhere.
+    /// Adds what an earlier run has learned of layers.
     pub(super) fn know(&self, layers: KnownLayers) {
         let mut known = self.known.lock();
         for (layer, facts) in layers {
-            // What this run found out itself is newer.
+            // What this run learned itself is newer.
             known.entry(layer).or_insert(facts);
         }
     }
@@ -83,7 +83,7 @@ impl Layers {
         self.method
     }
 
-    /// What was found out in this run.
+    /// What this run has learned.
     pub(super) fn learned(&self) -> KnownLayers {
         self.learned.lock().clone()
     }
@@ -106,7 +106,7 @@ impl Layers {
         layer.stored != Stored::Plain || self.method != Method::None
     }
 
-    /// Somebody needs an image that has these layers.
+    /// A lease for an image with these layers, which a mirror needs.
     pub(super) fn lease(self: &Arc<Self>, layers: &[UnpackedLayer]) -> Arc<LayerLease> {
         LayerLease::new(self, layers)
     }

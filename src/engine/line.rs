@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::locks::Mutex;
 
-/// Workers, and those who wait for one.
+/// Workers, and the reads that wait for one.
 #[derive(Debug)]
 pub(super) struct WorkerLine(Mutex<LineState>);
 
@@ -19,7 +19,7 @@ pub(super) struct WorkerLine(Mutex<LineState>);
 struct LineState {
     free: usize,
     next_ticket: u64,
-    /// By where what they will read begins; the ticket keeps equals apart.
+    /// By the offset at which they begin; the ticket keeps equal ones apart.
     waiting: BTreeMap<(u64, u64), oneshot::Sender<Worker>>,
 }
 
@@ -33,7 +33,7 @@ impl WorkerLine {
         Arc::new(Self(Mutex::new(state)))
     }
 
-    /// A worker for what begins at `offset`; None if the line was given up.
+    /// A worker for the read that begins at `offset`; None if the line was given up.
     pub(super) async fn worker(self: &Arc<Self>, offset: u64) -> Option<Worker> {
         let turn = {
             let mut state = self.0.lock();

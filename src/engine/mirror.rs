@@ -43,7 +43,7 @@ use crate::report::{Event, Failure, Outcome};
 
 /// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the round trip.
 const SMALL_BYTES: u64 = 64 << 10;
-/// A mirror is not knocked at where something can be asked of it this soon. Where opening the bundle takes longer, it is known
+/// If the first question comes within this time, it replaces `GET /v2/`. If opening the bundle takes longer, `GET /v2/` tells
 /// meanwhile whether the mirror is there.
 const FIRST_IMAGE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -55,7 +55,7 @@ pub(super) enum Joining {
     Connected(oneshot::Sender<()>),
 }
 
-/// Does everything on one mirror.
+/// Runs the whole work on one mirror.
 pub(super) async fn run(
     number: usize,
     settings: MirrorSettings,

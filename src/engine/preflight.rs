@@ -25,7 +25,7 @@ const MAX_SKEW: Duration = Duration::from_secs(60);
 /// Sessions that are opened at the same time.
 const AT_ONCE: usize = 4;
 
-/// Looks at all of it on one mirror. `repositories` are those that a run would fill, with their namespace.
+/// Checks one mirror. `repositories` are those that a run would fill, with their namespace.
 pub(crate) async fn look(settings: MirrorSettings, repositories: &[Repository]) -> Vec<CheckEntry> {
     let mut entries = Vec::new();
     let credential = settings.client.credential.as_ref().map(Credential::who);

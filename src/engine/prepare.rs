@@ -34,7 +34,7 @@ pub(super) struct Preparer {
     /// Bodies by digest: mirrors and images share their verification.
     bodies: Mutex<HashMap<Digest, Weak<dyn BlobBody>>>,
     buffering: Buffering,
-    /// What hashing blobs has taken.
+    /// The CPU time of hashing blobs.
     sha256: Arc<CpuTime>,
     budget: Arc<Budget>,
     /// Where blobs are looked for before the bundle is read.

@@ -41,8 +41,8 @@ impl std::fmt::Debug for ReadyBlob {
     }
 }
 
-/// Something made once, well or not, however many ask for it. Where this machine was at fault (a disk that is full now
-/// has room again later), whoever asks next tries again. The only place that decides it.
+/// A value made once, well or not, however many ask for it. After a fault of this machine (a full disk may have room again
+/// later) the next caller tries again. No other place decides that.
 #[derive(Debug)]
 pub(super) struct RetryableOnce<T>(Mutex<Cell<T>>);
 
@@ -77,7 +77,7 @@ impl<T: Clone> RetryableOnce<T> {
         self.0.lock().get()?.clone().ok()
     }
 
-    /// Takes what was made well. Whoever asks next has it made again.
+    /// Takes the value if it was made well. The next caller has it made again.
     pub(super) fn take(&self) -> Option<T> {
         let mut cell = self.0.lock();
         let made = cell.get()?.clone().ok()?;

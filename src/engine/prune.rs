@@ -26,7 +26,7 @@ use crate::state::PlacedTag;
 pub(crate) use choice::{Choice, choose};
 use names::RepositoryNames;
 
-/// What becomes of a tag.
+/// The judgement on a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TagFate {
     /// It goes; where the registry removes no tags alone, by its digest, which nothing else names.
@@ -119,7 +119,7 @@ pub(crate) async fn prune(
     Ok(judged)
 }
 
-/// What becomes of a tag, by what is in its repository.
+/// Judges a tag by what is in its repository.
 fn judge(names: &RepositoryNames, placed: &PlacedTag, choice: &Choice) -> TagFate {
     let Some(tag) = &placed.tag else { return TagFate::Stays("it has no tag".to_owned()) };
     match names.digest_of(tag) {

@@ -52,8 +52,8 @@ impl PushResult {
     }
 }
 
-/// Reads bundles and pushes what is found in them to every mirror, the one while the other goes on. Comes back when each
-/// mirror is done, given up, or the run was interrupted. Nothing is published where the bundles cannot be read.
+/// Reads bundles, and at the same time pushes what is found in them to every mirror. Returns when each mirror is done or given
+/// up, or the run was interrupted. Nothing is published where the bundles cannot be read.
 pub(crate) async fn push(mut run: Run) -> PushResult {
     let names: Vec<String> = run.mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     let bundles = run.inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -143,13 +143,13 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
     PushResult { wrong_sum: sums.wrong().await, run: number, ..pushed }
 }
 
-/// Does what may wait for a disk, away from the threads of the runtime.
+/// Runs work that may wait for a disk, away from the threads of the runtime.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Failure::internal(format!("a thread ended: {error}")))
 }
 
-/// What the run as a whole comes to.
+/// The result of the run as a whole.
 fn conclude(
     outcomes: &[Outcome],
     read: Option<&Read>,

@@ -20,12 +20,12 @@ use crate::oci::Digest;
 use crate::plan::{self, Groups, Plans};
 use crate::report::{Event, Failure, Listeners};
 
-/// What was met in the bundles that people should know of, however reading them ended.
+/// What people should know of the bundles, however reading them ended.
 #[derive(Debug, Default)]
 pub(crate) struct Met {
-    /// What was met and not taken.
+    /// Entries that were not taken.
     pub left_out: Vec<LeftOut>,
-    /// What else there is to say.
+    /// Other notes.
     pub notes: Vec<String>,
     /// Those of the notes that name mistyped flags: nobody should miss them.
     pub unmatched: Vec<String>,
@@ -47,8 +47,7 @@ pub(super) struct ReadSettings {
     pub(super) mirrors_come_later: bool,
 }
 
-/// Opens bundles and plans them for all mirrors. Blocks. Of what there is to say `listeners` hear at once, and `met`
-/// has it all.
+/// Opens bundles and plans them for all mirrors. Blocks. `listeners` hear of each note at once, and `met` has them all.
 pub(super) fn read(
     inputs: &[Input],
     opener: &Opener,
@@ -82,7 +81,7 @@ pub(super) fn read(
     Ok(Read { bundle: Arc::new(bundle), plans })
 }
 
-/// The same for those who only ask the mirrors, on a thread that may wait.
+/// The same for commands that only ask the mirrors, on a thread that may block.
 pub(super) async fn read_for_questions(
     inputs: Vec<Input>,
     opener: Opener,
@@ -208,7 +207,7 @@ impl BundleReader {
         }
     }
 
-    /// Whether mirrors have begun, and all of them have something to do. Otherwise nobody is served by waiting for them.
+    /// Whether mirrors have begun and all of them have something to do. Otherwise waiting for them helps nobody.
     fn mirrors_are_busy(&self) -> bool {
         let busy: Vec<bool> = self.works.iter().filter_map(|work| work.is_busy()).collect();
         !busy.is_empty() && busy.iter().all(|busy| *busy)

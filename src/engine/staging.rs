@@ -41,7 +41,7 @@ use crate::units::ByteCount;
 const IMAGES_AT_ONCE: usize = 16;
 /// Blobs that are written at the same time, so that one can be read while another waits for the disk.
 const BLOBS_AT_ONCE: usize = 4;
-/// Chunks between whoever reads and whoever writes.
+/// Chunks between the reader and the writer.
 const CHUNKS: usize = 2;
 /// How often what is whole is listed, while images still come.
 const LIST_EVERY: Duration = Duration::from_secs(2);
@@ -99,7 +99,7 @@ impl Staging {
         }
     }
 
-    /// The mirrors have ended. Comes back when all images are in the stage, or the run ends before.
+    /// The mirrors have ended. Returns when all images are in the stage, or the run ends before.
     pub(super) async fn end(
         mut self,
         may_go_on: bool,
@@ -173,7 +173,7 @@ struct Stager {
     recall: LayerRecall,
     sums: Sums,
     line: Arc<WorkerLine>,
-    /// Who brings a blob; others that need it wait.
+    /// The task that writes a blob; others that need it wait.
     claims: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
 

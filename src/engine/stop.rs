@@ -24,7 +24,7 @@ struct Inner {
     told: watch::Sender<Option<StopReason>>,
 }
 
-/// Why one mirror is stopped, and until when what was on its way may arrive.
+/// Why one mirror is stopped, and until when requests in flight may end.
 #[derive(Debug)]
 struct StopReason {
     why: Failure,
@@ -37,7 +37,7 @@ impl StopSignal {
         Self(Arc::new(Inner { run: run.clone(), token: run.child_token(), told }))
     }
 
-    /// Nothing more begins on the mirror; what is on its way may take so long to arrive.
+    /// No new request begins on the mirror; those in flight may take this long.
     pub(super) fn stop(&self, why: Failure, grace: Duration) {
         let ends = Instant::now() + grace;
         self.0.told.send_modify(|told| {
@@ -59,7 +59,7 @@ impl StopSignal {
         self.0.told.borrow().as_ref().map(|told| told.why.clone())
     }
 
-    /// Why nothing more begins.
+    /// Why no new request begins.
     pub(super) fn why(&self) -> Failure {
         self.reason().unwrap_or_else(Failure::interrupted)
     }

@@ -50,12 +50,12 @@ pub(super) enum WindowState {
     Closed(Option<Instant>),
 }
 
-/// What is to be done.
+/// An order for `feed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// A mirror is fed from now on.
     Begin(usize),
-    /// A mirror is stopped when what is on its way has arrived.
+    /// A mirror is stopped when its requests in flight have ended.
     Stop(usize, Halt),
     /// A mirror is not fed in this run.
     Skip(usize, Halt),
@@ -142,7 +142,7 @@ impl Supervisor {
         }
     }
 
-    /// The run was interrupted. Mirrors that are being fed hear of that by themselves.
+    /// The run was interrupted. Mirrors that are being fed stop by themselves.
     pub(super) fn interrupt(&mut self) {
         self.is_interrupted = true;
     }
@@ -181,7 +181,7 @@ impl Supervisor {
         self.mirrors.iter().any(|mirror| mirror.standing == MirrorPhase::Waiting)
     }
 
-    /// What is to be done now.
+    /// The orders of this moment.
     pub(super) fn orders(&mut self, now: Instant, gate: impl Fn(usize) -> WindowState) -> Vec<Order> {
         let mut orders = Vec::new();
         let over = self.why_over(now);

@@ -37,7 +37,7 @@ pub(crate) fn alike<'a>(failed: impl IntoIterator<Item = &'a ImageFailure>) -> V
 }
 
 impl Alike<'_> {
-    /// What failed and why, in one line: `12 images are not complete: no room on the registry (…)`.
+    /// The failure in one line: `12 images are not complete: no room on the registry (…)`.
     pub(crate) fn in_words(&self) -> String {
         let (first, failure) = (&self.first.image, &self.first.failure);
         match self.images.len() {

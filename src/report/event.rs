@@ -199,7 +199,7 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// The mirror that it happens on, if it is one.
+    /// The mirror of the event, if it has one.
     pub(crate) fn mirror(&self) -> Option<usize> {
         let mirror = match self {
             Self::Begun { mirror }
@@ -280,7 +280,7 @@ pub(crate) enum Sample {
     },
 }
 
-/// Hears of everything that happens. Called from many threads, and must not block.
+/// Gets every event. Called from many threads, and must not block.
 pub(crate) trait Listener: Send + Sync {
     /// Something happened.
     fn hear(&self, event: &Event);
@@ -301,14 +301,14 @@ impl Listeners {
         self.0.push(listener);
     }
 
-    /// Tells all of them.
+    /// Sends an event to all of them.
     pub(crate) fn emit(&self, event: &Event) {
         for listener in &self.0 {
             listener.hear(event);
         }
     }
 
-    /// Tells all of them something for people.
+    /// Sends a note to all of them.
     pub(crate) fn note(&self, text: impl Into<String>) {
         self.emit(&Event::Note { text: text.into() });
     }

@@ -28,7 +28,7 @@ pub(crate) struct Failure {
     pub cause: Option<String>,
 }
 
-/// What stands in documents.
+/// A failure as documents have it.
 #[derive(Deserialize)]
 struct FailureText {
     class: Class,
@@ -94,7 +94,7 @@ impl Failure {
             .cause("--no-overwrite keeps tags that stand for another image")
     }
 
-    /// A bug of ours.
+    /// A bug in layercast.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(Class::Internal, message)
     }

@@ -24,7 +24,7 @@ use crate::report::event::Sample;
 /// After this many durations they are put into their buckets.
 const SETTLE_EVERY: u64 = 4096;
 
-/// What reading has come to, asked for when metrics are rendered.
+/// Gives the figures of reading, when metrics are rendered.
 type ReadingTotals = Box<dyn Fn() -> (Decoded, Compressed) + Send + Sync>;
 
 /// The metrics of a run.
@@ -52,8 +52,8 @@ impl Metrics {
         Self { recorder, sites: Mutex::default(), reading: OnceLock::new(), durations: AtomicU64::new(0) }
     }
 
-    /// A site that the run is to fill, and when it was last complete, in seconds since 1970. To be said before the run
-    /// begins, so that a run that does not come that far says it too.
+    /// A site that the run is to fill, and when it was last complete, in seconds since 1970. Call it before the run begins, so that
+    /// a run that ends early has it too.
     pub(crate) fn expect(&self, site: &str, last_complete: Option<i64>) {
         self.recorder.gauge(&list::SITE_LAST_COMPLETE, [site]).set(last_complete.unwrap_or(0) as f64);
         self.recorder.gauge(&list::SITE_COMPLETE, [site]).set(0);
@@ -203,7 +203,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// What became of a request. A HEAD for what is not there is no refusal.
+/// The outcome of a request. A HEAD for missing content is no refusal.
 fn outcome(status: Option<u16>) -> &'static str {
     match status {
         None => "no_answer",

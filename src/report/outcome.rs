@@ -10,7 +10,7 @@ use crate::report::timeline::Timeline;
 use crate::report::{Class, Failure};
 use crate::state::PlacedTag;
 
-/// What became of one mirror.
+/// The outcome of one mirror.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// The mirror.
@@ -53,7 +53,7 @@ pub(crate) struct Outcome {
     pub requests: u64,
     /// From the first request to the last.
     pub elapsed_seconds: f64,
-    /// What that time went by with.
+    /// What the mirror waited for in that time.
     #[serde(default)]
     pub waits: Waits,
     /// Why the mirror as a whole failed, if it did.
@@ -178,9 +178,9 @@ pub(crate) struct VerifiedImage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verified {
-    /// The mirror says so: it answered a HEAD, or acknowledged what was sent.
+    /// The mirror answered a HEAD, or acknowledged what was sent.
     Head,
-    /// It also has the children of an index, and gave out bytes of blobs that were found there.
+    /// It also has the children of an index, and returned bytes of blobs that were found there.
     Sample,
     /// Everything was read back and has its digest.
     Pull,
@@ -348,7 +348,7 @@ impl Outcome {
     }
 }
 
-/// What a run ends with, whatever else is the matter.
+/// Exit codes that outrank all others.
 const DECISIVE: [Exit; 3] = [Exit::Interrupted, Exit::Bundle, Exit::Internal];
 
 /// The exit code of a run: the gravest thing that all incomplete mirrors have in common, else "incomplete".

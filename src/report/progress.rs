@@ -31,7 +31,7 @@ use super::event::{Event, Listener};
 /// Where lines go. The program decides; this module prints nothing itself.
 pub(crate) type Sink = Box<dyn Fn(&str) + Send + Sync>;
 
-/// What is told beside the lines that are asked for.
+/// Which lines are written beside the progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Telling {
     /// What a display of all mirrors does not show.
@@ -42,7 +42,7 @@ pub(crate) enum Telling {
     NotesAlone,
 }
 
-/// Hears of a run, tells what is new, and knows how far it has come.
+/// Listens to a run, writes what is new, and knows its progress.
 pub(crate) struct Progress {
     sink: Sink,
     news: Mutex<News>,

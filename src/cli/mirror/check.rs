@@ -179,7 +179,7 @@ fn check(
 struct CheckDocument {
     schema_version: SchemaVersion,
     images: Vec<CheckedImage>,
-    /// By upstream: what in the node's configuration is not as somebody meant it.
+    /// By upstream: settings of the node that do not do what their author meant.
     configuration_notes: BTreeMap<String, Vec<String>>,
     left_out: Vec<LeftOut>,
     hosts_not_covered: Vec<String>,
@@ -193,13 +193,13 @@ fn exit(checked: &[CheckedImage]) -> Exit {
 }
 
 impl NodeArgs {
-    /// Whether anything was said about the node.
+    /// Whether any flag describes the node.
     pub(in crate::cli) fn is_given(&self) -> bool {
         self.hosts_dir.is_some() || !self.endpoint.is_empty()
     }
 }
 
-/// A node: what the flags say of it, and the file of its cluster, if that was given.
+/// A node: the flags that describe it, and its cluster's file, if that was given.
 struct NodeView<'a> {
     args: &'a NodeArgs,
     cluster: Option<ClusterMirrors>,
@@ -227,8 +227,8 @@ impl<'a> NodeView<'a> {
         Ok(node)
     }
 
-    /// The files that the flags or the cluster's file name have to be here: what they say of a node that has them, nobody
-    /// could tell without.
+    /// The files that the flags or the cluster's file name have to be on this machine: without them nobody can tell what a node
+    /// would do.
     fn look_at_files(&self) -> Result<(), Failure> {
         if let Some(cluster) = &self.cluster {
             let replaced = |key| key == named::PULL_CREDENTIALS && self.args.pull_credentials.is_some();

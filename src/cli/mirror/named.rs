@@ -17,7 +17,7 @@ pub(super) const KEY_INSIDE: &str = "a private key is in the file, which goes to
 pub(super) const CA: &str = "caCertPath";
 pub(super) const PULL_CREDENTIALS: &str = "pullCredentialConfigPath";
 
-/// What a look at a file gave.
+/// The result of checking a file.
 #[derive(Debug)]
 pub(super) enum Look {
     /// It is what it should be.
@@ -49,7 +49,7 @@ pub(super) fn pull_credentials(path: &Path, host: &str) -> Look {
     }
 }
 
-/// That a file which can be read has nothing for a registry.
+/// The finding for a readable file that has nothing for a registry.
 pub(super) fn without_entry(path: &Path, host: &str) -> Option<String> {
     let has = credentials::has_entry(path, host).unwrap_or(true);
     (!has).then(|| format!("{} has no entry for {host}: nodes pull without credentials", path.display()))
@@ -64,7 +64,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Look {
     }
 }
 
-/// What is wrong with the files of a mirror, each at the line that names it.
+/// The mistakes in the files of a mirror, each at the line that names the file.
 pub(super) fn findings(file: &Path, mirror: &RegistryMirror) -> Vec<Finding> {
     let mut findings = Findings::new(file);
     let mut add = |severity, at, key: &str, message: String, fix: String| {

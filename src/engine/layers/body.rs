@@ -41,8 +41,8 @@ impl LayerLease {
     }
 }
 
-/// Where the bytes of a layer's blob come from. It does not keep them: a layer whose mirror stands still may go, and is
-/// made again when somebody reads on.
+/// Where the bytes of a layer's blob come from. It does not keep them: a layer whose mirror stands still may lose its
+/// room, and is made again when the mirror reads on.
 #[derive(Debug, Clone)]
 struct LayerSource {
     lease: Weak<LayerLease>,

@@ -12,14 +12,14 @@ use crate::engine::elsewhere::drop_elsewhere;
 use crate::error::BundleError;
 use crate::source::{Certainty, Intent};
 
-/// Somebody needs the layers of an image. What is made of them, and not needed by others, goes with it.
+/// A mirror needs the layers of an image. Layers that no other lease needs are released with it.
 #[derive(Debug)]
 pub(in crate::engine) struct LayerLease {
     pub(super) layers: Arc<Layers>,
     pub(super) number: u64,
     /// Each once, in the order of the table.
     list: Vec<UnpackedLayer>,
-    /// Held by the one who waits for room, for all mirrors that need the image.
+    /// Held by the mirror that waits for room, on behalf of all mirrors that need the image.
     admitting: tokio::sync::Mutex<()>,
 }
 
@@ -43,7 +43,7 @@ impl LayerLease {
         Arc::new(Self { layers: Arc::clone(layers), number, list, admitting: tokio::sync::Mutex::default() })
     }
 
-    /// A mirror brings the image as long as this lives.
+    /// A mirror is sending the image while this lives.
     pub(in crate::engine) fn used_by(self: &Arc<Self>, mirror: usize) -> InUse {
         self.layers.table.lock().begin(self.number, mirror);
         InUse { lease: Arc::clone(self), mirror }
@@ -149,7 +149,7 @@ impl Drop for EndsMaking<'_> {
     }
 }
 
-/// A mirror brings an image.
+/// A mirror is sending an image.
 #[derive(Debug)]
 pub(in crate::engine) struct InUse {
     lease: Arc<LayerLease>,

@@ -58,11 +58,11 @@ enum Admission {
     NotYet,
     /// They may, in what is left of this room; none where all are made.
     Admitted(Option<Arc<LayerRoom>>),
-    /// They were, and gave way to another mirror.
+    /// They were made, and lost their room to another mirror.
     Revoked,
 }
 
-/// What is not kept any more, to be dropped when the table is not locked.
+/// What is no longer kept, to be dropped when the table is not locked.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
     pub(super) slots: Vec<LayerSlot>,
@@ -93,7 +93,7 @@ impl Drop for SettledRoom {
 }
 
 impl LayerTable {
-    /// Somebody needs these layers. `intent` says of one that nobody needed yet that it will be read, or may be.
+    /// A mirror needs these layers. `intent` announces the reads of each layer that nobody needed before.
     pub(super) fn add(
         &mut self,
         layers: Vec<LayerKey>,
@@ -111,7 +111,7 @@ impl LayerTable {
         self.last
     }
 
-    /// Nobody needs a lease any more.
+    /// No mirror needs a lease any more.
     pub(super) fn remove(&mut self, lease: u64) -> Gone {
         let mut gone = self.unpin(lease, Admission::NotYet);
         let layers = self.leases.remove(&lease).map(|lease| lease.layers).unwrap_or_default();
@@ -153,7 +153,7 @@ impl LayerTable {
         self.leases.get(&lease).is_some_and(|lease| matches!(lease.admission, Admission::Revoked))
     }
 
-    /// A mirror begins to bring an image.
+    /// A mirror begins to send an image.
     pub(super) fn begin(&mut self, lease: u64, mirror: usize) {
         if let Some(lease) = self.leases.get_mut(&lease) {
             *lease.users.entry(mirror).or_default() += 1;
@@ -179,7 +179,7 @@ impl LayerTable {
         layers.iter().copied().enumerate().filter(|(_, key)| self.made(key).is_none())
     }
 
-    /// From now on what is made of a lease stays.
+    /// From now on the layers of a lease stay once they are made.
     pub(super) fn admit(&mut self, lease: u64, room: Option<Arc<LayerRoom>>, now: Instant) {
         let Some(state) = self.leases.get_mut(&lease) else { return };
         state.admission = Admission::Admitted(room);
@@ -213,7 +213,7 @@ impl LayerTable {
         }
     }
 
-    /// Lets go of what is made for nobody who brings it now.
+    /// Releases layers of leases that no mirror is sending now.
     pub(super) fn drop_unpinned(&mut self) -> Gone {
         let unpinned = self.slots.values().filter(|slot| slot.pins == 0);
         Gone { blobs: unpinned.filter_map(|slot| slot.blob.take()).collect(), ..Gone::default() }
@@ -229,8 +229,8 @@ impl LayerTable {
         }
     }
 
-    /// Of the images that others hold for mirrors that stand still, takes the one that was touched first from them, in favour
-    /// of a mirror that needs `lease`. A mirror never loses room to itself, and one that is ahead only when it has
+    /// Takes the room of the image that was touched the longest ago, of those held for mirrors that stand still, in favour of a
+    /// mirror that needs `lease`. A mirror never loses room to itself, and one that is ahead only when it has
     /// stood still for very long.
     pub(super) fn revoke_idle(&mut self, lease: u64, now: Instant) -> Option<Gone> {
         let asking = self.leases.get(&lease)?;

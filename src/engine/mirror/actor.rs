@@ -65,7 +65,7 @@ pub(super) struct Actor {
     pub(super) base: OnceCell<Result<(), Failure>>,
 }
 
-/// What became of the images of one mirror, by their places in the list of the run.
+/// The results of the images of one mirror, by their places in the list of the run.
 #[derive(Default)]
 struct Results {
     untagged: HashMap<usize, Untagged>,
@@ -136,7 +136,7 @@ impl Actor {
         self.vouchers.settle();
     }
 
-    /// Waits for the sums of the bundle, unless the mirror is told to stop.
+    /// Waits for the sums of the bundle, unless the mirror is stopped.
     async fn sums(&self) -> Result<(), Failure> {
         tokio::select! {
             biased;
@@ -145,7 +145,7 @@ impl Actor {
         }
     }
 
-    /// Brings images, many at once.
+    /// Sends images, many at once.
     async fn images(&self, images: impl Stream<Item = (usize, Lease)>, results: &mut Results) {
         let brought = images
             .map(|(at, lease)| async move { (at, self.image(&lease).await, Arc::clone(&lease.image)) })
@@ -203,14 +203,14 @@ impl Actor {
 
     async fn image(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
         let brought = self.bring(lease).await;
-        // Whoever is first is not held up by the others: they may have to decode some of it again.
+        // The first mirror does not wait for the others: they may have to decode some of it again.
         lease.was_read();
         brought
     }
 
     fn fail(&self, results: &mut Results, at: usize, image: &WorkImage, phase: Phase, failure: Failure) {
         let (why, cause) = match failure.class {
-            // What a gate says may be long: it is said when the run ends.
+            // The words of a gate may be long: they are shown when the run ends.
             Class::GateRefused => ("its gate refused it", "its gate refused them"),
             _ => (failure.message.as_str(), failure.cause.as_deref().unwrap_or(&failure.message)),
         };
@@ -235,8 +235,8 @@ impl Actor {
         Failure { exit: if accepted { Exit::Complete } else { Exit::Incomplete }, ..failure }
     }
 
-    /// Everything of an image up to its digest; no tag is touched. What was remembered of its layers and proves wrong on the
-    /// way is forgotten, and the image is brought as it is: once more for each such layer at most.
+    /// Sends everything of an image up to its digest; touches no tag. A remembered layer that proves wrong on the way is
+    /// forgotten, and the image is made ready and sent again: at most once more for each such layer.
     async fn bring(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
         let preparing = |failure| (Phase::Prepare, failure);
         self.base_is_there(lease).await.map_err(|failure| (Phase::Probe, failure))?;
@@ -251,7 +251,7 @@ impl Actor {
         }
     }
 
-    /// Whether the mirror has what the bundles leave to their bases, before any image of a delta is brought.
+    /// Whether the mirror has what the bundles leave to their bases; asked before any image of a delta is sent.
     async fn base_is_there(&self, lease: &Lease) -> Result<(), Failure> {
         if lease.image.catalog.left_to_base.is_empty() {
             return Ok(());

@@ -77,7 +77,7 @@ impl Counts {
         self.listeners.emit(&Event::Measured { mirror: self.mirror, sample });
     }
 
-    /// What the mirror keeps us waiting by, if it does.
+    /// Why the run waits for the mirror, if it does.
     pub(super) fn waits_for(&self) -> Option<String> {
         let silent =
             || (!self.was_answered.load(Ordering::Relaxed)).then(|| "it has not answered".to_owned());

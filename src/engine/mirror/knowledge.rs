@@ -47,7 +47,7 @@ impl Knowledge {
         self.expectations.lock()
     }
 
-    /// The mirror has acknowledged a blob in this run, or given out bytes of it.
+    /// The mirror has acknowledged a blob in this run, or returned bytes of it.
     pub(super) fn prove(&self, repository: &Repository, digest: Digest) {
         self.proven.lock().insert((repository.clone(), digest));
     }
@@ -57,7 +57,7 @@ impl Knowledge {
         self.vouched.lock().insert((repository.clone(), digest));
     }
 
-    /// The mirror lacked a blob that it had said to have: what its manifests name may be lacking as well.
+    /// The mirror lacked a blob that it had claimed to have, so it may lack what its manifests name as well.
     pub(super) fn doubt_manifests(&self) {
         self.doubts_manifests.store(true, Ordering::Relaxed);
     }

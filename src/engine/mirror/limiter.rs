@@ -188,7 +188,7 @@ impl<C: Controller> Limiter<C> {
         places.given = wanted;
     }
 
-    /// Whether a place that comes free is to go.
+    /// Whether a permit that is returned is to be forgotten.
     fn pays(&self) -> bool {
         let places = &mut self.control.lock().1;
         let pays = places.owed > 0;

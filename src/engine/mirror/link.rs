@@ -11,7 +11,7 @@ use crate::engine::stop::StopSignal;
 use crate::registry::{FailureKind, Registry, RegistryError};
 use crate::report::{Class, Failure};
 
-/// The way to one mirror.
+/// The connection of a task to its mirror.
 #[derive(Debug)]
 pub(super) struct MirrorLink {
     pub(super) registry: Registry,
@@ -46,7 +46,7 @@ impl MirrorLink {
         permit.ok_or_else(|| Failure::internal("the permits are gone"))
     }
 
-    /// Waits for something, but not for longer than there is a mirror to wait for.
+    /// Waits for a future, but no longer than the mirror can be reached.
     pub(super) async fn unless_lost<T>(&self, wait: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::select! {
             biased;

@@ -101,7 +101,7 @@ impl Publisher {
         self.transfer.blobs(repository, &ask, Trust::Mirror, &Prefetch::default()).await
     }
 
-    /// Manifests, level by level. Comes back with what failed on the first level that failed.
+    /// Puts manifests, level by level. Returns the failures of the first level that failed.
     async fn put_all(
         &self,
         repository: &Repository,

@@ -21,7 +21,7 @@ impl Tally {
         Self { name, started: Instant::now(), counts: OnceLock::new(), ended: OnceLock::new() }
     }
 
-    /// What the mirror keeps us waiting by, if it does.
+    /// Why the run waits for the mirror, if it does.
     pub(crate) fn waits_for(&self) -> Option<String> {
         self.counts.get()?.waits_for()
     }

@@ -43,7 +43,7 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Brings blobs into a repository, as far as it lacks them.
+    /// Sends blobs that a repository lacks.
     pub(super) async fn blobs(
         &self,
         repository: &Repository,
@@ -149,7 +149,7 @@ impl Transfer {
         }
     }
 
-    /// The mirror turned out not to have a blob, whatever it said.
+    /// The mirror proved not to have a blob, whatever it had answered.
     pub(super) async fn forget(&self, repository: &Repository, digest: &Digest) {
         self.link.registry.forget_source(digest, repository);
         self.knowledge.blobs.forget(digest, repository).await;

@@ -43,7 +43,7 @@ pub(super) struct Needs<'a> {
     pub(super) blobs: &'a [Sized],
 }
 
-/// What the mirror turned out not to have.
+/// What the mirror proved not to have.
 #[derive(Debug, Default)]
 struct Lost {
     manifests: Vec<Loss>,
@@ -334,7 +334,7 @@ impl Verifier {
     }
 }
 
-/// What the mirror turned out not to have, to be mended.
+/// What the mirror proved not to have, to be sent again.
 #[derive(Debug)]
 pub(super) struct Missing(Lost);
 

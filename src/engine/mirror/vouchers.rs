@@ -132,7 +132,7 @@ impl Vouchers {
         }
     }
 
-    /// The mirror is done: what was remembered of one that proved wrong goes.
+    /// The mirror is done: remembered manifests that proved wrong are forgotten.
     pub(super) fn settle(&self) {
         if !self.transfer.knowledge.trusts_manifests() {
             self.state.forget_manifests(self.registry());

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SchemaVersion;
 
-/// What this machine makes of a bundle.
+/// How fast this machine reads a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DecodeDocument {
     /// The version of the schema.
@@ -38,7 +38,7 @@ pub(crate) struct DecodeDocument {
     pub bytes_per_second: Option<f64>,
     /// The same for one decoder.
     pub bytes_per_second_per_core: Option<f64>,
-    /// What one core makes of a sample.
+    /// The rates of one core on a sample.
     pub one_core: CoreRates,
     /// What pushes would cost.
     pub push: PushBudgets,
@@ -59,7 +59,7 @@ pub(crate) struct CoreRates {
     pub zstd_ratio: f64,
 }
 
-/// What a push would cost, by what becomes of layers.
+/// The cost of a push, by how layers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PushBudgets {
     /// They are pushed as they are stored.
@@ -70,10 +70,10 @@ pub(crate) struct PushBudgets {
     pub zstd: PushBudget,
 }
 
-/// What a push would cost this machine at the least.
+/// The least that a push would cost this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PushBudget {
-    /// The stage that the time hangs on.
+    /// The stage that limits the time.
     pub bottleneck: BenchStep,
     /// The time it takes if no core ever waits.
     pub seconds_at_best: f64,

@@ -20,7 +20,7 @@ pub(crate) struct BundleDocument {
     pub images: Vec<ImageEntry>,
     /// Images that cannot be pushed.
     pub broken: Vec<BrokenEntry>,
-    /// What was met and not taken.
+    /// Entries that were not taken.
     pub left_out: Vec<LeftOut>,
     /// Oddities that harm nothing.
     pub notes: Vec<String>,
@@ -70,7 +70,7 @@ pub(crate) struct AttachmentEntry {
 pub(crate) struct ImageEntry {
     /// What the bundle calls it.
     pub names: Vec<String>,
-    /// Those of them that are not valid.
+    /// Names that are not valid.
     pub names_not_valid: Vec<InvalidName>,
     /// Platforms of its index that the bundle lacks, where it has only a part of that.
     pub missing_platforms: Option<Vec<String>>,
@@ -93,12 +93,12 @@ pub(crate) struct ImageEntry {
     pub unpacked_layers: Vec<LayerEntry>,
 }
 
-/// A name that is none.
+/// A name that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InvalidName {
-    /// What stands there.
+    /// The text.
     pub text: String,
-    /// Why it is none.
+    /// Why it is not valid.
     pub why: String,
 }
 

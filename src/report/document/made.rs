@@ -23,13 +23,13 @@ pub(crate) struct MadeDocument {
     pub blob_bytes: u64,
     /// How many parts of it decode alone.
     pub parts: u64,
-    /// What came over the network, of a pull.
+    /// For a pull, what came over the network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetched: Option<FetchedBlobs>,
     /// The bundle that a delta is of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<MadeBase>,
-    /// What was met in the input and not taken.
+    /// Entries of the input that were not taken.
     pub left_out: Vec<LeftOut>,
     /// Oddities that harm nothing.
     pub notes: Vec<String>,

@@ -14,7 +14,7 @@ pub(crate) struct PlanDocument {
     pub schema_version: SchemaVersion,
     /// One entry for each mirror.
     pub mirrors: Vec<Forecast>,
-    /// What was met in the bundles and not taken.
+    /// Entries of the bundles that were not taken.
     pub left_out: Vec<LeftOut>,
     /// What people should know of the bundles, and what they accepted.
     pub notes: Vec<String>,
@@ -36,7 +36,7 @@ pub(crate) struct Forecast {
 }
 
 impl Forecast {
-    /// Of a mirror that nothing can be known of.
+    /// For a mirror that cannot be asked.
     pub(crate) fn failed(name: String, failure: Failure) -> Self {
         Self { name, images: Vec::new(), bytes_to_send: 0, bytes_are_exact: true, error: Some(failure) }
     }

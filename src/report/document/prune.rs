@@ -15,7 +15,7 @@ pub(crate) struct PruneDocument {
     pub removed: bool,
     /// The sites.
     pub sites: Vec<PruneSite>,
-    /// As the shell sees it.
+    /// The exit code.
     pub exit_code: u8,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct PruneSite {
 pub(crate) struct PruneEntry {
     /// Its name on the site.
     pub place: String,
-    /// What layercast let it stand for.
+    /// The digest that layercast put under it.
     pub digest: Digest,
     /// `goes`, `tag-goes` (where tags go alone), `gone`, `stays`, `failed`.
     pub fate: String,

@@ -22,7 +22,7 @@ pub(crate) struct Document {
     pub sources: Vec<String>,
     /// Images in the plan.
     pub images: usize,
-    /// What was met in the bundles and not taken.
+    /// Entries of the bundles that were not taken.
     pub left_out: Vec<LeftOut>,
     /// What people should know of the bundles, and what they accepted.
     pub notes: Vec<String>,
@@ -31,24 +31,24 @@ pub(crate) struct Document {
     /// Sites that were left for a later run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deferred: Vec<DeferredSite>,
-    /// What was decoded to know and to send all this.
+    /// What was decoded for the run.
     pub decode: Decoded,
-    /// What compressing layers took.
+    /// The cost of compressing layers.
     #[serde(default)]
     pub compress: Compressed,
     /// How well the run used the machine; none of one that sent nothing by its nature, or ended before its mirrors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilisation: Option<Utilisation>,
-    /// What was done with the stage; none where there was none.
+    /// How the run used its stage; none where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Staged>,
-    /// What `sync` says besides.
+    /// The additional fields of `sync`.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncRun>,
-    /// From the first look at the bundles until all was known that is in them; none where that never was.
+    /// From opening the bundles until all of their content was known; none where that never happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_seconds: Option<f64>,
-    /// From the first look at the bundle to the last answer.
+    /// From opening the bundle to the last answer.
     pub elapsed_seconds: f64,
     /// Largest resident memory, pages of mapped files left out.
     pub peak_rss_bytes: u64,
@@ -59,7 +59,7 @@ pub(crate) struct Document {
     pub exit_code: u8,
 }
 
-/// A site that was left for a later run, as it was wished for.
+/// A site that was left for a later run, as the user asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeferredSite {
     /// Its name.
@@ -104,7 +104,7 @@ pub(crate) struct Compressed {
     pub cpu_seconds: f64,
 }
 
-/// What a run did with its stage.
+/// How a run used its stage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Staged {
     /// The folder.

@@ -10,7 +10,7 @@ use crate::report::{Class, Failure};
 pub(crate) struct SitesDocument {
     /// The version of the schema.
     pub schema_version: SchemaVersion,
-    /// What is to be said of this machine.
+    /// The entries for this machine.
     pub machine: Vec<CheckEntry>,
     /// One entry for each site.
     pub sites: Vec<SiteCheck>,
@@ -25,16 +25,16 @@ pub(crate) struct SiteCheck {
     pub name: String,
     /// Its place: host, port and namespace.
     pub place: String,
-    /// What was looked at.
+    /// The entries of the check.
     pub checks: Vec<CheckEntry>,
 }
 
-/// One thing that was looked at.
+/// One entry of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CheckEntry {
     /// What it is.
     pub what: Aspect,
-    /// How it stands.
+    /// Its state.
     pub state: CheckState,
     /// The same for people.
     pub message: String,
@@ -58,7 +58,7 @@ impl CheckEntry {
     }
 }
 
-/// What is looked at.
+/// The subject of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Aspect {
@@ -118,7 +118,7 @@ pub(crate) enum CheckState {
 }
 
 impl SiteCheck {
-    /// How the site stands: as its worst.
+    /// The state of the site: that of its worst entry.
     pub(crate) fn state(&self) -> CheckState {
         self.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Good)
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::SchemaVersion;
 use crate::state::{KeptUpload, RememberedMirror, StateCounts};
 
-/// What is remembered between runs.
+/// The content of the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StateDocument {
     /// The version of the schema.
@@ -15,22 +15,22 @@ pub(crate) struct StateDocument {
     pub folder: String,
     /// Bundles whose content is known.
     pub bundles: u32,
-    /// Layers of docker-archives of which it is known what they became.
+    /// Layers of docker-archives whose blobs are known.
     pub layers: u32,
-    /// What gates said of images.
+    /// Verdicts of gates on images.
     pub gate_verdicts: u32,
     /// Manifests that were put on registries.
     #[serde(default)]
     pub manifests: u32,
     /// Runs.
     pub runs: u32,
-    /// Registries of which something was learned.
+    /// Registries with observed behaviour.
     pub mirrors: Vec<MirrorEntry>,
     /// Uploads that broke off, or are under way.
     pub uploads: Vec<UploadEntry>,
 }
 
-/// What was learned of a registry.
+/// The observed behaviour of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MirrorEntry {
     /// The registry, with its scheme.

@@ -18,7 +18,7 @@ pub(crate) struct Utilisation {
     pub core_seconds: StageSeconds,
     /// The share of the time of those threads in which work on the bundle was done.
     pub pool_busy_share: f64,
-    /// The stage that the run hung on; none where no mirror was talked to.
+    /// The stage that limited the run; none where no mirror was connected to.
     pub bottleneck: Option<Bottleneck>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct StageSeconds {
     pub other: f64,
 }
 
-/// What a run hung on.
+/// What limited a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Bottleneck {
@@ -45,7 +45,7 @@ pub(crate) enum Bottleneck {
     Compress,
     /// The registry's answers.
     Registry,
-    /// The way to the registry.
+    /// The link to the registry.
     Link,
     /// The limit on bytes a second.
     Limit,

@@ -59,7 +59,7 @@ struct Pause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndState {
     Complete,
-    /// So many images are not complete.
+    /// This many images are not complete.
     Incomplete(usize),
     Deferred,
     Interrupted,
@@ -67,7 +67,7 @@ pub(super) enum EndState {
     Failed(Class),
 }
 
-/// What is going on with it.
+/// The state of a mirror.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum MirrorState {
     NotBegun,

@@ -16,7 +16,7 @@ pub(super) struct RunModel {
     /// Bytes that are in the stage, of all that will be, once only that is waited for.
     pub(super) filling: Option<(u64, u64)>,
     is_planned: bool,
-    /// The run ends without having come to its mirrors.
+    /// The run ends before it has begun with its mirrors.
     pub(super) is_abandoned: bool,
 }
 

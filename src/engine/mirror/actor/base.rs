@@ -27,8 +27,8 @@ struct NeededBlob {
 }
 
 impl Actor {
-    /// Asks for every blob that the images of the mirror need and the bundles leave to their bases. Where each is is known
-    /// then, so that it is taken over from there.
+    /// Asks for every blob that the images of the mirror need and the bundles leave to their bases. Then the location of each is
+    /// known, and it can be mounted from there.
     pub(super) async fn ask_for_base(&self, agreed: &Agreed) -> Result<(), Failure> {
         let catalog = &agreed.bundle.catalog;
         if catalog.left_to_base.is_empty() {

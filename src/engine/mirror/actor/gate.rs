@@ -14,7 +14,7 @@ use crate::report::Failure;
 use crate::report::outcome::Phase;
 
 impl Actor {
-    /// Has the gate judge every image whose tags are to move. One that it does not let pass has failed.
+    /// Has the gate judge every image whose tags are to move. An image that it refuses has failed.
     pub(super) async fn judge_all(
         &self,
         withheld: &Withheld,

@@ -31,7 +31,7 @@ pub(super) struct Checked {
 }
 
 impl Actor {
-    /// Looks whether all that is to be shown is there, and then moves tags. A damaged bundle moves none; half a release is
+    /// Checks that everything behind the tags is there, and then moves them. A damaged bundle moves none; half a release is
     /// worse than none.
     pub(super) async fn publish_tags(&self, agreed: &Agreed, results: &mut Results, outcome: &mut Outcome) {
         self.run.listeners.emit(&Event::Publishes { mirror: self.counts.mirror });
@@ -99,8 +99,8 @@ impl Actor {
         tags.iter().map(|tag| placed(Some(tag), is_moved(tag))).collect()
     }
 
-    /// Looks at all images but those whose tags are withheld anyway, and sends again what is lost. An image that is not there
-    /// in the end has failed. Those that nest least are mended first: see [`levels`].
+    /// Checks all images but those whose tags are withheld anyway, and sends again what is lost. An image that is not there in
+    /// the end has failed. Those that nest least are mended first: see [`levels`].
     async fn verify_all(
         &self,
         agreed: &Agreed,
@@ -194,7 +194,7 @@ impl Actor {
             .collect()
     }
 
-    /// Looks whether an image is there as far as was asked for, and with `--atomic-tags` whether its tags may move.
+    /// Checks that an image is there to the level of `--verify`, and with `--atomic-tags` whether its tags may move.
     async fn look(
         &self,
         at: usize,

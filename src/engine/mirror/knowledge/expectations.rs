@@ -13,7 +13,7 @@ pub(crate) struct Expectations {
     pub(crate) small_blobs: ProbeHeuristic,
     /// Whether images are there that none of their tags names.
     pub(crate) untagged_images: ProbeHeuristic,
-    /// Which of the blobs that it says it has are asked for.
+    /// Which of the blobs that it claims to have are read.
     pub(crate) sampling: Sampling,
     lacks_images: bool,
     scouts: bool,
@@ -21,8 +21,8 @@ pub(crate) struct Expectations {
 }
 
 impl Expectations {
-    /// Of a mirror that nothing was ever brought to, or of any other. A scout is an image that is brought as if it were
-    /// lacking before it is known whether any is.
+    /// Of a mirror that no run has filled yet, or of any other. A scout is an image that is sent as if it were lacking before it
+    /// is known whether any image is.
     pub(crate) fn new(is_new: bool, scouts: bool) -> Self {
         Self {
             small_blobs: ProbeHeuristic::new(is_new),

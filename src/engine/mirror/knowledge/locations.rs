@@ -31,8 +31,8 @@ impl Locations {
         }
     }
 
-    /// The same for blobs and their sizes. Comes back with how many were not known to be there, and with the bytes of those
-    /// that were not known to be anywhere on the mirror.
+    /// The same for blobs and their sizes. Returns how many were not known to be there, and the bytes of those that were not
+    /// known to be anywhere on the mirror.
     pub(crate) fn note_sized(
         &self,
         repository: &Repository,
@@ -51,13 +51,13 @@ impl Locations {
         (count, bytes)
     }
 
-    /// Forgets what the mirror turned out not to have, so that it is sent.
+    /// Forgets content that the mirror proved not to have, so that it is sent.
     pub(crate) async fn forget(&self, digest: &Digest, repository: &Repository) {
         self.location(digest).lock().await.retain(|known| known != repository);
     }
 }
 
-/// Adds a repository, and says whether it is new.
+/// Adds a repository; returns whether it is new.
 pub(crate) fn note(repositories: &mut Vec<Repository>, repository: &Repository) -> bool {
     let new = !repositories.contains(repository);
     if new {

@@ -5,7 +5,7 @@
 
 /// After this many answers of "no" in a row the next is assumed.
 const SURE_AFTER: u32 = 12;
-/// One probe in this many is sent all the same.
+/// One probe in this many is sent nevertheless.
 const ASK_EVERY: u32 = 16;
 
 /// The number of answers of "no" in a row, assumed ones included.

@@ -2,9 +2,9 @@
 //!
 //! The first blobs of a run are all read, then one in `ONE_IN` and at least one of each image. After one wrong answer all are.
 
-/// So many blobs are asked for before any is passed over.
+/// This many blobs are read before any is passed over.
 const FIRST: usize = 64;
-/// After that one in this many.
+/// After that, one in this many is.
 const ONE_IN: usize = 16;
 
 /// What is asked of one mirror.
@@ -28,12 +28,12 @@ impl Sampling {
         (0..count).map(|step| (start + step * found / count) % found).collect()
     }
 
-    /// The mirror said that it has a blob, and does not.
+    /// The mirror claimed to have a blob, and does not.
     pub(crate) fn was_wrong(&mut self) {
         self.wrong = true;
     }
 
-    /// Whether the word of a HEAD counts.
+    /// Whether an answer to a HEAD is still trusted.
     pub(crate) fn trusts_heads(&self) -> bool {
         !self.wrong || self.closed
     }
@@ -43,7 +43,7 @@ impl Sampling {
         !self.closed
     }
 
-    /// Blobs cannot be read from here: nothing is asked any more. Says whether that is news.
+    /// Blobs cannot be read from here, so no more are. Returns whether that is news.
     pub(crate) fn close(&mut self) -> bool {
         !std::mem::replace(&mut self.closed, true)
     }

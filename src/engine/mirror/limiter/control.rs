@@ -19,7 +19,7 @@ const CUT_APART: Duration = Duration::from_millis(250);
 /// The rate of bodies is measured over this time.
 const RATE_OVER: Duration = Duration::from_secs(1);
 
-/// What was seen of a mirror.
+/// An observation of a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Observation {
     /// Connecting took one round trip of this length.
@@ -37,11 +37,11 @@ pub(crate) enum Observation {
     Overloaded,
 }
 
-/// Sets a limit from what was seen. A function of time and observations.
+/// Sets a limit from observations and their times alone.
 pub(crate) trait Controller {
     /// The number of requests that may be in flight.
     fn limit(&self) -> usize;
-    /// Something was seen at this time.
+    /// Takes in an observation at this time.
     fn observe(&mut self, observation: Observation, now: Instant);
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn put(
     }
 }
 
-/// Makes a tag point at a manifest, which is stored with it if it is not there.
+/// Puts a manifest under a tag: the registry stores it if it lacks it, and the tag points at it.
 pub(crate) async fn tag(
     registry: &Registry,
     repository: &Repository,

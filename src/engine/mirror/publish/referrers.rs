@@ -54,7 +54,7 @@ impl Referrers {
     }
 
     /// # Errors
-    /// It is something else, and somebody else's: it must not be replaced.
+    /// The tag shows something else, which belongs to somebody else and must not be replaced.
     fn read(bytes: &[u8]) -> Result<Self, String> {
         let Ok(Value::Object(mut index)) = serde_json::from_slice(bytes) else {
             return Err("it shows something that is no JSON object".to_owned());

@@ -65,7 +65,7 @@ impl Transfer {
         Some(OpenSession { session, permit })
     }
 
-    /// Cancels the sessions that nobody needs.
+    /// Cancels the sessions that are not needed.
     pub(crate) async fn cancel(&self, prefetch: Prefetch<'_>) {
         let begun = prefetch.0.into_inner().into_values();
         let needless = begun.filter_map(|begun| begun.session);
