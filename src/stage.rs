@@ -4,7 +4,7 @@
 //! disk, so other tools read it and it is a bundle itself. For each bundle it has a [`Mark`]: what is in the bundle, which of
 //! its images are whole in the stage, what layers became. A run whose bundle has one decodes nothing to know what is in it.
 //!
-//! Nothing in it is trusted: each blob is hashed once in a run, before its first byte is given out. A wrong blob is removed, and
+//! Its blobs are not trusted: each is hashed once in a run, before its first byte is given out. A wrong blob is removed, and
 //! the bundle is read instead. So whatever happens to the folder costs only time. Many runs may use
 //! one at once: see `folder` for the locks.
 
@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
 pub(crate) use blobs::StagedBlob;
@@ -46,6 +46,8 @@ pub(crate) struct Stage {
     /// One check of a blob at a time, and the open file while somebody reads it.
     checks: Mutex<HashMap<Digest, OneCheck>>,
     used: Mutex<Vec<Used>>,
+    /// Something went wrong with a bundle that this run uses: those in `used` may not be all.
+    is_use_unknown: AtomicBool,
     /// What layers became, by their recipes and the digests of their plain tars; read once.
     layers: OnceLock<HashMap<(String, Digest), StagedLayer>>,
     notes: Mutex<Vec<String>>,
@@ -128,17 +130,24 @@ impl Stage {
         let unusable = |error| StageError::Unusable { folder: folder.to_owned(), error };
         opened.sweep().map_err(unusable)?;
         let blobs = opened.blobs().map_err(unusable)?.into_keys().map(|digest| (digest, None)).collect();
-        Ok(Self {
+        let stage = Self {
             folder: opened,
             limit,
             owner,
             contents: Mutex::new(StageContents { blobs, ..StageContents::default() }),
             checks: Mutex::default(),
             used: Mutex::default(),
+            is_use_unknown: AtomicBool::new(false),
             layers: OnceLock::new(),
             notes: Mutex::default(),
             figures: Figures::default(),
-        })
+        };
+        if let Some(owner) = stage.folder.foreign_owner() {
+            stage.note(&format!(
+                "it belongs to user {owner}, who can decide by that what mirrors get: name a folder of your own"
+            ));
+        }
+        Ok(stage)
     }
 
     /// Whether this folder can be the stage, as far as that is seen without changing anything.

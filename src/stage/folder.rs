@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
 use serde::{Deserialize, Serialize};
 
 use super::layout;
@@ -28,6 +28,7 @@ use crate::clock::Instant;
 use crate::locks::{Mutex, MutexGuard};
 use crate::oci::{Algorithm, Digest};
 use crate::small_file;
+use crate::source::is_remote;
 
 const VERSION: u32 = 1;
 const MARKER: &str = "stage.json";
@@ -86,12 +87,9 @@ impl StageFolder {
         if !root.join(MARKER).exists() {
             mark_as_stage(&root)?;
         }
-        for algorithm in ALGORITHMS {
-            make_folder(&root.join("blobs").join(algorithm.name()))?;
-        }
-        for name in ["bundles", "tmp"] {
-            make_folder(&root.join(name))?;
-        }
+        let blobs = ALGORITHMS.map(|algorithm| Path::new("blobs").join(algorithm.name()));
+        let own = ["blobs", "bundles", "tmp"].map(PathBuf::from);
+        own.iter().chain(&blobs).try_for_each(|name| make_own_folder(&root.join(name)))?;
         let lock = |name| lockable().create(true).truncate(false).open(root.join(name));
         let (change, users) = (Mutex::new(lock("change.lock")?), lock("users.lock")?);
         let folder = Self { root, change, is_given_up: AtomicBool::new(false), users };
@@ -131,6 +129,14 @@ impl StageFolder {
         }
         stems.sort_unstable();
         Ok(stems)
+    }
+
+    /// The user whose folder it is, where that is neither this one nor root.
+    pub(super) fn foreign_owner(&self) -> Option<u32> {
+        let folder = File::open(&self.root).ok()?;
+        // A file server has users of its own.
+        let owner = folder.metadata().ok().filter(|_| !is_remote(&folder))?.uid();
+        is_foreign(owner, rustix::process::geteuid().as_raw()).then_some(owner)
     }
 
     /// Keeps all others from changing anything until the guard is dropped.
@@ -361,11 +367,19 @@ fn mark_as_stage(root: &Path) -> io::Result<()> {
 
 /// Whether a run could use this folder, or make it.
 pub(super) fn probe(root: &Path) -> Result<(), StageError> {
-    match root.canonicalize() {
-        Ok(root) => check_is_stage(&root),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(StageError::Unusable { folder: root.to_owned(), error }),
-    }
+    let unusable = |error: io::Error| StageError::Unusable { folder: root.to_owned(), error };
+    let there = match root.canonicalize() {
+        Ok(root) => {
+            check_is_stage(&root)?;
+            root
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let whole = std::path::absolute(root).map_err(unusable)?;
+            whole.ancestors().find(|folder| folder.is_dir()).unwrap_or(&whole).to_owned()
+        }
+        Err(error) => return Err(unusable(error)),
+    };
+    access(&there, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| unusable(error.into()))
 }
 
 /// A folder is a stage if it has the marker file, or is empty.
@@ -404,16 +418,31 @@ fn private() -> OpenOptions {
     options
 }
 
-/// File systems of the network lock for one alone only what is open for writing.
+/// File systems of the network lock for one alone only what is open for writing. Links are not followed.
 fn lockable() -> OpenOptions {
     let mut options = private();
-    options.read(true).write(true);
+    options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options
+}
+
+pub(super) const fn is_foreign(owner: u32, me: u32) -> bool {
+    owner != 0 && owner != me
 }
 
 /// Makes a folder for its owner alone; one that is there stays as it is.
 fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// The same for a folder of the stage itself. Files are removed there, so it must not be a link: whoever made that may have
+/// meant files of others.
+fn make_own_folder(folder: &Path) -> io::Result<()> {
+    make_folder(folder)?;
+    if fs::symlink_metadata(folder)?.is_dir() {
+        return Ok(());
+    }
+    let why = format!("{} is a link and no folder; remove it, and the next run makes one", folder.display());
+    Err(io::Error::new(io::ErrorKind::NotADirectory, why))
 }
 
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {

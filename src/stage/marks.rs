@@ -73,7 +73,9 @@ impl Stage {
     /// stage has none of it.
     pub(crate) fn enter(&self, bundle: OpenedBundle<'_>, catalog: impl FnOnce() -> Option<Vec<u8>>) {
         let entered = self.enter_or_fail(bundle, catalog);
-        self.noted("writing the mark of a bundle", entered);
+        if self.noted("writing the mark of a bundle", entered).is_none() {
+            self.is_use_unknown.store(true, Relaxed);
+        }
     }
 
     fn enter_or_fail(
@@ -104,23 +106,33 @@ impl Stage {
         path.clone_into(&mut mark.path);
         mark.used_at = now();
         mark.owners.extend(self.owner.clone());
+        let mut entered = Used { stem, mark, contents, _hold: hold };
+        let written = self.write_entered(&mut entered, identity.is_some(), reader, catalog);
+        // It is used all the same where the disk takes no more.
+        let mut used = self.used.lock();
+        used.retain(|used| used.stem != entered.stem);
+        used.push(entered);
+        written
+    }
+
+    fn write_entered(
+        &self,
+        Used { stem, mark, .. }: &mut Used,
+        may_be_known_again: bool,
+        reader: &str,
+        catalog: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> io::Result<()> {
         let is_there = mark.catalog.as_ref().is_some_and(|it| it.reader == reader);
-        if identity.is_some() && !is_there {
+        if may_be_known_again && !is_there {
+            mark.catalog = None;
             // Text, because whoever reads the stage as a bundle asks what compressed bytes are.
             let text = catalog().map(|bytes| STANDARD.encode(bytes).into_bytes());
-            mark.catalog = match text.filter(|text| text.len() as u64 <= MAX_CATALOG_BYTES) {
-                Some(text) => {
-                    self.folder.write_whole(&self.folder.of_bundle(&stem, "catalog"), &text)?;
-                    Some(CatalogFile { digest: Digest::of(&text), reader: reader.to_owned() })
-                }
-                None => None,
-            };
+            if let Some(text) = text.filter(|text| text.len() as u64 <= MAX_CATALOG_BYTES) {
+                self.folder.write_whole(&self.folder.of_bundle(stem, "catalog"), &text)?;
+                mark.catalog = Some(CatalogFile { digest: Digest::of(&text), reader: reader.to_owned() });
+            }
         }
-        self.write_mark(&stem, &mark)?;
-        let mut used = self.used.lock();
-        used.retain(|used| used.stem != stem);
-        used.push(Used { stem, mark, contents, _hold: hold });
-        Ok(())
+        self.write_mark(stem, mark)
     }
 
     /// The bytes of a bundle are not what was remembered: the next run reads it.
@@ -197,7 +209,7 @@ impl Stage {
         let collect = || {
             let change = self.folder.change()?;
             let used: HashSet<String> = self.used.lock().iter().map(|used| used.stem.clone()).collect();
-            if let Some(owner) = &self.owner {
+            if let Some(owner) = self.owner.as_ref().filter(|_| !self.is_use_unknown.load(Relaxed)) {
                 let mut gone = Vec::new();
                 for (stem, mut mark) in self.marks()? {
                     if used.contains(&stem) || !mark.owners.remove(owner) {
@@ -270,11 +282,13 @@ impl Stage {
         for (stem, _) in &gone {
             self.folder.forget(change, stem)?;
         }
-        self.write_index(change)?;
+        let listed = self.write_index(change);
         for digest in gone.iter().flat_map(|(_, mark)| mark.blobs()).filter(|digest| !needed.contains(digest))
         {
             self.remove_blob(&digest)?;
         }
+        // A full disk has room for it now.
+        listed.or_else(|_| self.write_index(change))?;
         self.figures.bundles_removed.fetch_add(gone.len() as u64, Relaxed);
         self.contents.lock().taken = None;
         Ok(())

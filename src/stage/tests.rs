@@ -356,3 +356,78 @@ fn what_says_of_a_stage_that_it_is_one_is_written_whole() {
     let refused = Stage::open(folder.path(), None, None);
     assert!(matches!(refused, Err(StageError::Foreign { .. })), "{refused:?}");
 }
+
+#[test]
+fn a_disk_that_takes_no_more_throws_nothing_away() {
+    let folder = folder();
+    let (root, bundle) = (folder.path().join("stage"), identity(folder.path(), "bundle"));
+    let open = || Stage::open(&root, None, Some("berlin.yaml".to_owned())).unwrap();
+    let first = open();
+    enter(&first, &bundle, &[b"one", b"two"]);
+    first.list(&[image(&first, b"one", "a:1")]);
+    first.collect();
+    drop(first);
+    let run = |trouble: &dyn Fn(), relief: &dyn Fn()| {
+        let stage = open();
+        trouble();
+        enter(&stage, &bundle, &[b"one", b"two"]);
+        assert_eq!(stage.take_notes().len(), 1);
+        stage.collect();
+        relief();
+        assert_eq!((names(&stage), read(&stage, b"one")), (vec!["a:1".to_owned()], true));
+        let owners = stage.marks().unwrap().into_iter().flat_map(|(_, mark)| mark.owners);
+        assert_eq!(owners.collect::<Vec<_>>(), ["berlin.yaml"]);
+        stage
+    };
+    // Nothing can be written.
+    let tmp = root.join("tmp");
+    let block = || fs::remove_dir(&tmp).and_then(|()| fs::write(&tmp, "")).unwrap();
+    let unblock = || fs::remove_file(&tmp).and_then(|()| fs::create_dir(&tmp)).unwrap();
+    let stage = run(&block, &unblock);
+    stage.list(&[image(&stage, b"two", "a:2")]);
+    assert_eq!(names(&stage), ["a:1", "a:2"], "there is room again");
+    stage.list(&[]);
+    drop(stage);
+    // Not even which bundles the run uses can be noted down.
+    let lock = root.join("bundles").join(format!("{}.lock", bundle.file_stem()));
+    fs::remove_dir_all(root.join("bundles")).unwrap();
+    let first = open();
+    enter(&first, &bundle, &[b"one", b"two"]);
+    first.list(&[image(&first, b"one", "a:1")]);
+    drop(first);
+    let block = || fs::remove_file(&lock).and_then(|()| fs::create_dir(&lock)).unwrap();
+    run(&block, &|| fs::remove_dir(&lock).unwrap());
+}
+
+#[test]
+fn a_link_in_the_place_of_a_folder_of_the_stage_leads_nowhere() {
+    let folder = folder();
+    let theirs = folder.path().join("theirs");
+    for name in ["tmp", "bundles", "blobs", "blobs/sha256"] {
+        let root = folder.path().join("stage");
+        drop(stage(&root));
+        fs::create_dir_all(&theirs).unwrap();
+        let blob = Digest::of(b"x").hex();
+        let files = ["0123456789abcdef", "name.json", &blob];
+        for file in files {
+            fs::write(theirs.join(file), "theirs").unwrap();
+        }
+        fs::remove_dir_all(root.join(name)).unwrap();
+        std::os::unix::fs::symlink(&theirs, root.join(name)).unwrap();
+        let refused = Stage::open(&root, None, None);
+        assert!(
+            matches!(&refused, Err(error @ StageError::Unusable { .. }) if error.to_string().contains("is a link")),
+            "{name}: {refused:?}"
+        );
+        assert_eq!(fs::read_dir(&theirs).unwrap().count(), files.len(), "{name}");
+        fs::remove_dir_all(&root).unwrap();
+        fs::remove_dir_all(&theirs).unwrap();
+    }
+}
+
+#[test]
+fn a_stage_is_of_this_user_or_of_root() {
+    for (owner, me, is_foreign) in [(0, 7, false), (7, 7, false), (8, 7, true), (7, 0, true)] {
+        assert_eq!(super::folder::is_foreign(owner, me), is_foreign, "{owner} for {me}");
+    }
+}

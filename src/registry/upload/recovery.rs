@@ -70,7 +70,8 @@ impl Registry {
             }
             _ => {}
         }
-        if !self.is_worth_asking(request, error.cause()) {
+        let progressed = request.range().start >= trials.kept_bytes + PROGRESS_BYTES;
+        if !self.is_worth_asking(request, error.cause(), progressed) {
             return Ok(by_hand(trials));
         }
         match self.settled_status(&upload.repository, session).await? {
@@ -92,9 +93,13 @@ impl Registry {
         }
     }
 
-    /// Whether the registry may have something of the upload that is worth a question.
-    fn is_worth_asking(&self, request: &NextRequest, cause: &Cause) -> bool {
+    /// Whether the registry may have something of the upload that is worth a question. `progressed` is whether it had acknowledged more
+    /// since it was last asked.
+    fn is_worth_asking(&self, request: &NextRequest, cause: &Cause, progressed: bool) -> bool {
         let is_open = match cause {
+            // docker-registry signs the state of a session with a secret that is a new one after a restart, unless it was
+            // given one (`http.secret`). Where it tells how far the session is, it signs anew.
+            Cause::Answer(refusal) if refusal.has_code("BLOB_UPLOAD_INVALID") => progressed,
             Cause::Answer(refusal) => refusal.is_transient(),
             Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => true,
             _ => false,

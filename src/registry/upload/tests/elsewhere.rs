@@ -1,6 +1,7 @@
 //! A layer that several images share may have been on its way to another repository when its run was killed.
 
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use axum::body::Body;
 use axum::http::Response;
@@ -10,6 +11,7 @@ use futures_util::future::BoxFuture;
 use super::resume::content;
 use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
+use crate::registry::quirks::Keeping;
 use crate::registry::testing::{Log, SeenRequest, answer, connect, options, registry, repository};
 use crate::registry::upload::Pushed;
 use crate::registry::{
@@ -24,6 +26,7 @@ const SESSION: &str = "/v2/team/other/blobs/uploads/7";
 #[derive(Default)]
 struct OneSession {
     location: Mutex<String>,
+    opened_at: i64,
     forgotten: Mutex<Vec<Repository>>,
 }
 
@@ -35,7 +38,7 @@ impl UploadLedger for OneSession {
     fn claim(&self, _: UploadKey, reach: SessionReach) -> BoxFuture<'_, Option<(Repository, StoredSession)>> {
         let (size, acknowledged) = (content().len() as u64, HELD);
         let location = self.location.lock().clone().into();
-        let (sent, opened_at, lifetime) = (acknowledged, 0, 1000);
+        let (sent, opened_at, lifetime) = (acknowledged, self.opened_at, 1000);
         let kept = StoredSession { location, size, acknowledged, sent, opened_at, lifetime };
         let reaches = reach == SessionReach::AnyRepository;
         std::future::ready(reaches.then(|| (other(), kept))).boxed()
@@ -111,4 +114,23 @@ async fn a_repository_that_may_not_be_written_any_more_stops_nothing() {
     assert!(lines.last().unwrap().starts_with("PUT /v2/team/app/blobs/uploads/1?digest="), "{lines:?}");
     assert!(!lines.iter().any(|line| line.contains("mount=")), "{lines:?}");
     assert_eq!(forgotten[0], other());
+}
+
+#[tokio::test]
+async fn a_session_that_is_lost_says_nothing_of_its_mirror_where_the_clock_was_set_back() {
+    let now = i64::try_from(crate::clock::wall().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    for (opened_at, keeping) in [(now - 60, Keeping::Nothing), (now + 3 * 24 * 3600, Keeping::Unknown)] {
+        let (here, _) = registry(|seen, _| match (seen.method.as_str(), seen.target.as_str()) {
+            ("GET", SESSION) => answer(404, &[], ""),
+            _ => answers(seen, true, 0),
+        })
+        .await;
+        let location = Mutex::new(format!("http://{here}{SESSION}"));
+        let ledger = Arc::new(OneSession { location, opened_at, ..OneSession::default() });
+        let options = ClientOptions { uploads: Some(ledger as Arc<dyn UploadLedger>), ..options() };
+        let registry = connect(&here, options).await.unwrap();
+        let body: Arc<dyn BlobBody> = Arc::new(content());
+        registry.push_blob(&repository(), &Digest::of(&content()), &body, None).await.unwrap();
+        assert_eq!(registry.host().quirks().keeping, keeping);
+    }
 }

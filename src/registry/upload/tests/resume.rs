@@ -29,8 +29,10 @@ enum Fate {
     Lost,
     /// It is answered with this status.
     Refused(u16),
+    /// It is answered as by a registry that does not know its own signature any more.
+    Unsigned,
 }
-use Fate::{Kept, Lost, Refused};
+use Fate::{Kept, Lost, Refused, Unsigned};
 
 /// What is scripted of a registry.
 struct Script {
@@ -110,6 +112,9 @@ impl Sessions {
                         return answer(0, &[], "");
                     }
                     Some(Refused(status)) => return answer(status, &[], ""),
+                    Some(Unsigned) => {
+                        return answer(404, &[], r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}"#);
+                    }
                     None => bytes.extend_from_slice(&seen.body),
                 }
                 if fate.is_some() {
@@ -339,6 +344,21 @@ async fn a_registry_that_takes_no_second_chunk_gets_blobs_whole() {
     push(&registry).await.unwrap();
     assert_eq!(sent(&log)[2], request("PUT", "", SIZE));
     assert!(registry.host().quirks().refuses_chunks);
+}
+
+#[tokio::test]
+async fn a_registry_that_has_another_secret_since_its_restart_is_asked_once_where_the_upload_stands() {
+    let fates = vec![None, None, Some(Unsigned)];
+    let (registry, log) = keeper(Script { fates, ..Script::default() }).await;
+    in_chunks(&mut registry.host().quirks());
+    assert_eq!(push(&registry).await.unwrap().resumed, 1);
+    assert_eq!((count(&log, "POST"), sent(&log).len()), (1, 5), "{:?}", sent(&log));
+
+    let fates = vec![None, None, Some(Unsigned), Some(Unsigned)];
+    let (registry, log) = keeper(Script { fates, ..Script::default() }).await;
+    in_chunks(&mut registry.host().quirks());
+    push(&registry).await.unwrap();
+    assert_eq!(count(&log, "POST"), 2, "it begins anew: {:?}", sent(&log));
 }
 
 #[tokio::test]
