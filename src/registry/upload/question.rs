@@ -56,7 +56,8 @@ impl Registry {
         Ok(before)
     }
 
-    async fn status(
+    /// Asks once.
+    pub(super) async fn status(
         &self,
         repository: &Repository,
         session: &mut UploadSession,

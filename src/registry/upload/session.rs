@@ -188,6 +188,12 @@ impl UploadSession {
         self.state = None;
     }
 
+    async fn delete_once(&self, repository: &Repository) -> Result<(), RegistryError> {
+        let request =
+            ApiRequest::new(Method::DELETE, self.location()?).payload(Payload::Empty, Replay::Never);
+        self.registry.call(repository, &request).await.map(drop)
+    }
+
     /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire. False
     /// if the registry does not take such requests from this account.
     pub(crate) async fn cancel(mut self) -> bool {
@@ -218,11 +224,25 @@ impl SessionState {
         url.map_err(|error| RegistryError::internal(format!("the location of a session: {error}")))
     }
 
+    /// Where a body was cut off, more has arrived than the location says. docker-registry 3 cancels nothing then (416) before it has
+    /// told where the session stands.
+    async fn delete(self, registry: &Registry) -> Result<(), RegistryError> {
+        // What is dropped on the way is not cancelled once more.
+        self.is_kept.store(true, Ordering::Relaxed);
+        let repository = self.repository.clone();
+        let mut session = UploadSession { registry: registry.clone(), state: Some(self) };
+        match session.delete_once(&repository).await {
+            Err(error) if error.status() == Some(416) => {
+                registry.status(&repository, &mut session).await?;
+                session.delete_once(&repository).await
+            }
+            deleted => deleted,
+        }
+    }
+
     async fn cancel(self, registry: &Registry) -> bool {
-        let Ok(url) = self.url() else { return true };
-        let request = ApiRequest::new(Method::DELETE, url).payload(Payload::Empty, Replay::Never);
-        match tokio::time::timeout(CANCEL_TIMEOUT, registry.call(&self.repository, &request)).await {
-            Ok(Ok(_)) => true,
+        match tokio::time::timeout(CANCEL_TIMEOUT, self.delete(registry)).await {
+            Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the upload was not cancelled and will expire");
                 let refused = matches!(error.status(), Some(401 | 403 | 405));

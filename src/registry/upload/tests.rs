@@ -339,6 +339,25 @@ async fn a_session_that_is_dropped_is_cancelled_where_the_account_may() {
 }
 
 #[tokio::test]
+async fn a_session_that_has_more_than_its_location_says_is_cancelled_all_the_same() {
+    let (here, log) = registry(|seen, _| match (seen.method.as_str(), seen.target.as_str()) {
+        ("POST", _) => answer(202, &[("location", "/v2/team/app/blobs/uploads/1?_state=old")], ""),
+        ("GET", target) if target.contains("/uploads/1") => {
+            answer(204, &[("location", "/v2/team/app/blobs/uploads/1?_state=new"), ("range", "0-99")], "")
+        }
+        ("DELETE", target) => answer(if target.ends_with("=new") { 204 } else { 416 }, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    assert!(registry.start_upload(&repository()).await.unwrap().cancel().await);
+    let log = log.lock();
+    let of_session = log.iter().filter(|seen| seen.target.contains("/uploads/1"));
+    let asked: Vec<_> = of_session.map(|seen| (&*seen.method, seen.target.split('=').nth(1))).collect();
+    assert_eq!(asked, [("DELETE", Some("old")), ("GET", Some("old")), ("DELETE", Some("new"))]);
+}
+
+#[tokio::test]
 async fn what_ended_an_upload_is_told_although_the_registry_cannot_be_asked_for_the_blob() {
     let (here, log) = registry(|seen, _| match seen.method.as_str() {
         "POST" => answer(202, &[("location", "1")], ""),
