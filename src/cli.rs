@@ -137,7 +137,7 @@ enum Command {
     },
     /// Run a small OCI registry that keeps its files in a folder
     Serve(serve::Args),
-    /// Measure what this machine makes of a bundle
+    /// Measure what this machine makes of a bundle, and the links to mirrors
     #[command(arg_required_else_help = true)]
     Bench {
         #[command(subcommand)]
@@ -169,6 +169,10 @@ enum ImagesDo {
 enum BenchWhat {
     /// Decode a bundle once, keep nothing, and say where a push would spend its time
     Decode(bench::DecodeArgs),
+    /// Measure the links to mirrors: what they bear, what holds them back, and which settings to use
+    Link(Box<bench::LinkArgs>),
+    /// Hold two measurements of `bench link` against each other: which changes are real
+    Compare(bench::CompareArgs),
 }
 
 type Done = Result<Exit, Failure>;
@@ -225,6 +229,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Update { what: UpdateWhat::Cluster(args) } => update::run(&args, &output),
         Command::Serve(args) => serve::run(&args, &output, &interrupt),
         Command::Bench { what: BenchWhat::Decode(args) } => bench::decode(&args),
+        Command::Bench { what: BenchWhat::Link(args) } => bench::link(*args, &output, &interrupt),
+        Command::Bench { what: BenchWhat::Compare(args) } => bench::compare(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),
     };
     done.unwrap_or_else(|failure| {

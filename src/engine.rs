@@ -53,6 +53,7 @@ use crate::state::{Retention, RunId};
 
 pub(crate) use checksums::ExpectedSum;
 use context::Context;
+pub(crate) use failure::of_connection as failure_of_connection;
 pub(crate) use history::Locks;
 pub(crate) use push::{PushResult, push};
 pub(crate) use reading::Met;

@@ -31,6 +31,7 @@ mod kind;
 mod listing;
 mod location;
 mod manifests;
+mod measured;
 mod memory;
 mod missing;
 mod opening;
@@ -70,6 +71,7 @@ pub(crate) use error::{ConnectStep, FailureKind, RegistryError};
 pub(crate) use flight::FlightPhase;
 pub(crate) use hosts::Hosts;
 pub(crate) use manifests::{ManifestBytes, ManifestHead};
+pub(crate) use measured::{MeasuredFacts, Reachability};
 pub(crate) use memory::MirrorMemory;
 pub(crate) use missing::RepositoryMaker;
 pub(crate) use opening::FirstQuestion;
@@ -81,7 +83,8 @@ pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
 pub(crate) use sources::BlobSource;
 pub(crate) use upload::{
-    BlobProof, Mount, SessionReach, StoredSession, UploadKey, UploadLedger, UploadSession,
+    BlobProof, CancelAnswer, MeasuredMethod, MeasuredTimes, MeasuredUpload, Mount, SessionReach,
+    StoredSession, UploadKey, UploadLedger, UploadSession, unmatched_digest,
 };
 
 use auth::Scopes;
@@ -145,6 +148,8 @@ impl Default for Timeouts {
 pub struct ClientOptions {
     /// Authorities to trust beside the system's.
     pub authorities: Vec<Authorities>,
+    /// Whether bodies share one connection (HTTP/2) where the host offers it: only to measure what that brings.
+    pub(crate) bodies_over_http2: bool,
     /// Who we are to a registry that asks for a certificate.
     pub client_certificates: Vec<ClientCertificate>,
     /// Whether any certificate will do: only to say what a node does that is set up like this.
@@ -189,6 +194,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             authorities: Vec::new(),
+            bodies_over_http2: false,
             client_certificates: Vec::new(),
             skip_verify: false,
             must_speak_tls: false,

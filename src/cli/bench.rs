@@ -1,8 +1,14 @@
-//! `bench`: what this machine makes of a bundle.
+//! `bench`: what this machine makes of a bundle, and what the links to mirrors bear.
+
+mod compare;
+mod link;
+mod link_text;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+pub(super) use self::compare::{CompareArgs, compare};
+pub(super) use self::link::{LinkArgs, link};
 use super::Done;
 use super::bundle::{self, CostArgs};
 use super::output::Output;

@@ -57,6 +57,11 @@ pub(super) struct MirrorArgs {
 }
 
 impl MirrorArgs {
+    /// Names more mirrors.
+    pub(super) fn add(&mut self, registries: Vec<String>) {
+        self.private_registry.extend(registries);
+    }
+
     /// Whether the password comes from standard input.
     pub(super) fn reads_stdin(&self) -> bool {
         self.credentials.reads_stdin()

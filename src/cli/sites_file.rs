@@ -142,8 +142,22 @@ impl OptionalSites {
     /// # Errors
     /// As [`SitesArgs::read`], or sites are chosen of no file.
     pub(super) fn read(&self, output: &Output) -> Result<Option<SelectedSites>, Failure> {
-        let Some(path) = &self.config else {
-            let SiteChoice { site, skip_site, group, shard, .. } = &self.choice;
+        self.choice.read(self.config.as_deref(), output)
+    }
+}
+
+impl SiteChoice {
+    /// The file and the sites of it that are meant; none where no file is named.
+    ///
+    /// # Errors
+    /// As [`SitesArgs::read`], or sites are chosen of no file.
+    pub(super) fn read(
+        &self,
+        config: Option<&Path>,
+        output: &Output,
+    ) -> Result<Option<SelectedSites>, Failure> {
+        let Some(path) = config else {
+            let Self { site, skip_site, group, shard, .. } = self;
             let given = [
                 ("--site", !site.is_empty()),
                 ("--skip-site", !skip_site.is_empty()),
@@ -157,12 +171,10 @@ impl OptionalSites {
                 None => Ok(None),
             };
         };
-        let config = FileArgs { config: path.clone() }.read(output)?;
-        self.choice.choose(config, std::env::var(INDEX).ok().as_deref()).map(Some)
+        let config = FileArgs { config: path.to_owned() }.read(output)?;
+        self.choose(config, std::env::var(INDEX).ok().as_deref()).map(Some)
     }
-}
 
-impl SiteChoice {
     fn choose(&self, config: Config, index: Option<&str>) -> Result<SelectedSites, Failure> {
         let shard = self.shard(index)?;
         for name in self.site.iter().chain(&self.skip_site) {

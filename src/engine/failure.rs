@@ -44,7 +44,7 @@ impl From<RegistryError> for Failure {
 
 /// Why a mirror cannot be talked to at all. Whatever is wrong at its front door (TLS, a login page, a proxy that answers for
 /// it), no registry was reached there.
-pub(super) fn of_connection(error: &RegistryError) -> Failure {
+pub(crate) fn of_connection(error: &RegistryError) -> Failure {
     let failure = Failure::from(error);
     let exit = match (failure.exit, error.kind()) {
         (Exit::Incomplete, FailureKind::Denied) => Exit::Credentials,

@@ -223,6 +223,21 @@ impl RegistryError {
         self.answer().map(|answer| answer.status)
     }
 
+    /// Whether the answer names this code of the specification.
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        self.answer().is_some_and(|answer| answer.errors.iter().any(|error| error.code == code))
+    }
+
+    /// Whether the answer only asks for fewer requests, or for a little patience.
+    pub(crate) fn wants_fewer_requests(&self) -> bool {
+        matches!(self.status(), Some(429 | 503))
+    }
+
+    /// How long the answer asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.answer()?.retry_after
+    }
+
     /// The answer without what was asked for, and without the server's free text: `403 forbidden DENIED`.
     pub(crate) fn answer_in_short(&self) -> Option<String> {
         let answer = self.answer()?;

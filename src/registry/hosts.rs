@@ -206,8 +206,13 @@ fn key(endpoint: &Endpoint, options: &ClientOptions) -> [u8; 32] {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    let terms =
-        (options.skip_verify, options.must_speak_tls, &options.timeouts, options.max_idle_connections);
+    let terms = (
+        options.skip_verify,
+        options.must_speak_tls,
+        options.bodies_over_http2,
+        &options.timeouts,
+        options.max_idle_connections,
+    );
     let patience = options.retry.connect_patience;
     let written =
         format!("{:?} {endpoint} {} {terms:?} {patience:?}", endpoint.scheme(), endpoint.api_path());

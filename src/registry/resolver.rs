@@ -60,7 +60,7 @@ pub(crate) async fn addresses(name: &str) -> Result<Vec<IpAddr>, String> {
 }
 
 /// The addresses of a name. Blocks.
-fn look_up(name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
+pub(super) fn look_up(name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
     let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
     let found = dns_lookup::getaddrinfo(Some(name), None, Some(hints));
     let found = found.map_err(|error| ResolveError::new(name, error))?;

@@ -55,7 +55,9 @@ impl Clients {
         // The first answer, whichever client asks, says which certificate the host has.
         let telling = |options: &ClientOptions| base(&proxies, options).tls_info(true);
         let control = build(telling(options), config.clone(), &[b"h2", b"http/1.1"])?;
-        let data = build(telling(options), config.clone(), &[b"http/1.1"])?;
+        let protocols: &[&[u8]] =
+            if options.bodies_over_http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        let data = build(telling(options), config.clone(), protocols)?;
         let keep_none = ClientOptions { max_idle_connections: 0, ..options.clone() };
         let probe = build(telling(&keep_none), config, &[b"http/1.1"])?;
         let certificates = options.client_certificates.iter().map(ClientCertificate::in_words).collect();

@@ -19,9 +19,11 @@
 //!
 //! What is sent next is decided in [`next`], where it goes on in [`standing`], both pure.
 
+mod closing;
 mod commit;
 mod earlier;
 mod ledger;
+mod measured;
 mod next;
 mod question;
 mod recovery;
@@ -32,7 +34,9 @@ pub(super) mod standing;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::closing::{CancelAnswer, unmatched_digest};
 pub(crate) use self::ledger::{SessionReach, StoredSession, UploadKey, UploadLedger};
+pub(crate) use self::measured::{MeasuredMethod, MeasuredTimes, MeasuredUpload};
 use self::recovery::Then;
 use self::send::InterruptedUpload;
 pub(crate) use self::session::{BlobProof, Mount, UploadSession};
@@ -84,7 +88,13 @@ struct Upload<'a> {
     resumed: u32,
 }
 
-impl Upload<'_> {
+impl<'a> Upload<'a> {
+    /// One that begins.
+    fn plain(repository: &Repository, digest: &'a Digest, body: &'a dyn BlobBody) -> Self {
+        let (taken, hold) = (Arc::default(), Duration::ZERO);
+        Self { repository: repository.clone(), digest, body, taken, hold, bytes_found: 0, resumed: 0 }
+    }
+
     fn payload(&self, range: std::ops::Range<u64>) -> Payload<'_> {
         if range.is_empty() && !self.body.is_empty() {
             return Payload::Empty;
@@ -110,10 +120,7 @@ impl Registry {
         session: Option<UploadSession>,
     ) -> Result<Pushed, RegistryError> {
         let body = body.as_ref();
-        let (taken, hold) = (Arc::default(), Duration::ZERO);
-        let (bytes_found, resumed) = (0, 0);
-        let mut upload =
-            Upload { repository: repository.clone(), digest, body, taken, hold, bytes_found, resumed };
+        let mut upload = Upload::plain(repository, digest, body);
         let pushed = self.push(&mut upload, session, repository).await;
         // Of a blob that is not there nothing was sent that counts.
         upload.taken.goes_on_at(if pushed.is_ok() { body.len() } else { 0 }, self.observer());

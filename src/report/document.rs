@@ -1,8 +1,10 @@
 //! The documents that commands write as JSON, described in `docs/report.md`. They can be read back.
 
 mod bench;
+mod compare;
 mod history;
 mod inspect;
+mod link;
 mod log;
 mod made;
 mod plan;
@@ -16,10 +18,16 @@ mod utilisation;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bench::{BenchStep, CoreRates, CoreSeconds, DecodeDocument, PushBudget, PushBudgets};
+pub(crate) use compare::{ChangeVerdict, CompareDocument, FigureChange, LinkChange};
 pub(crate) use history::{HistoryDocument, RunEntry, SiteEntry};
 pub(crate) use inspect::{
     AttachmentEntry, BlobEntry, BrokenEntry, BundleDocument, ImageEntry, InvalidName, LayerEntry,
     SourceEntry, StructureEntry,
+};
+pub(crate) use link::{
+    BundleEstimate, CommitTime, ConnectSeconds, Figure, HttpVersion, LatencyFigures, LeftBehind,
+    LinkDocument, LinkLimit, LinkRecommendation, LinkTarget, SoakSecond, ThroughputFigures, TlsSession,
+    TransferMethod, TrialEntry,
 };
 pub(crate) use log::{LogEvent, LogLine, ProgressEntry};
 pub(crate) use made::{FetchedBlobs, MadeBase, MadeDocument, MadeFile};

@@ -31,6 +31,8 @@ fn help_is_what_it_was() {
         insta::assert_snapshot!(format!("help_config_{verb}"), snapshot(&["config", verb, "--help"]));
     }
     insta::assert_snapshot!("help_bench_decode", snapshot(&["bench", "decode", "--help"]));
+    insta::assert_snapshot!("help_bench_link", snapshot(&["bench", "link", "--help"]));
+    insta::assert_snapshot!("help_bench_compare", snapshot(&["bench", "compare", "--help"]));
     insta::assert_snapshot!("help_update_cluster", snapshot(&["update", "cluster", "--help"]));
     for verb in ["render", "lint", "apply"] {
         insta::assert_snapshot!(format!("help_mirror_{verb}"), snapshot(&["mirror", verb, "--help"]));

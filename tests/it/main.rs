@@ -7,6 +7,7 @@
 
 mod artifacts;
 mod bench;
+mod bench_link;
 mod causes;
 mod changed_bundle;
 mod cli;

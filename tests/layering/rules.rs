@@ -322,6 +322,16 @@ pub(crate) const RULES: &[Rule] = &[
         why: "benchmarks measure the stages, not the program around them",
     },
     Rule {
+        files: In(
+            "bench/compare bench/link/limit bench/link/recommend bench/link/search bench/link/statistics",
+        ),
+        modules: These("registry engine state"),
+        paths: These(
+            "std::fs std::net std::process std::env std::thread std::os tokio tokio_util futures_util reqwest",
+        ),
+        why: "what follows from a measurement is pure: the same samples give the same words",
+    },
+    Rule {
         files: In("budget error exit units locks loopback small_file"),
         modules: AllBut("budget error exit units locks loopback small_file"),
         paths: These("tokio reqwest rayon"),

@@ -96,7 +96,7 @@ impl Registry {
     /// Whether the registry loses the session of any upload whose connection breaks, as far as it can be found out before one
     /// does: docker-registry 2 and what is made of it judge a session by the state in its location, and 3 does so no more
     /// (<https://github.com/distribution/distribution/blob/v2.8.3/registry/handlers/blobupload.go>).
-    pub(super) async fn judges_by_state(&self, repository: &Repository, session: &UploadSession) -> bool {
+    pub(crate) async fn judges_by_state(&self, repository: &Repository, session: &UploadSession) -> bool {
         let Some(bare) = session.location().ok().and_then(|at| without_state(&at)) else { return false };
         let request = ApiRequest::new(Method::GET, bare).for_itself();
         let request = ApiRequest { follows: false, ..request };

@@ -119,7 +119,7 @@ impl Registry {
     /// One PATCH; where the next request goes, if the answer says so. What it says of the bytes that have arrived is not
     /// believed: it may be stuck at the first chunk, or be about this one alone. That it is a success says enough, and the
     /// digest is checked in the end.
-    async fn append(
+    pub(super) async fn append(
         &self,
         upload: &Upload<'_>,
         session: &UploadSession,

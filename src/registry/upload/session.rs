@@ -179,7 +179,7 @@ impl UploadSession {
     }
 
     /// The blob is there: there is nothing left to cancel.
-    pub(super) fn finished(mut self) {
+    pub(crate) fn finished(mut self) {
         self.state = None;
     }
 

@@ -438,3 +438,72 @@ async fn bodies_keep_to_a_limit_both_ways_and_no_time_limit_counts_the_wait() {
     let pulled = start.elapsed();
     assert!(pulled > Duration::from_millis(400) && pulled < Duration::from_secs(10), "{pulled:?}");
 }
+
+/// A measured upload ends with a digest that its bytes do not have: the registry refuses it, and nothing is kept.
+#[tokio::test]
+async fn what_is_measured_is_not_kept() {
+    let (host, log) = registry(|seen, _| match seen.method.as_str() {
+        "POST" => answer(202, &[("Location", "/v2/r/blobs/uploads/1")], ""),
+        "PATCH" => answer(202, &[], ""),
+        "PUT" => answer(400, &[], r#"{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}"#),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&host, options()).await.unwrap();
+    let (repository, body) = (repository(), bytes::Bytes::from_static(b"0123456789"));
+    for (method, patches, puts) in [
+        (super::MeasuredMethod::Chunks(4), 3, 1),
+        (super::MeasuredMethod::Patch, 1, 1),
+        (super::MeasuredMethod::OpenPatch, 1, 0),
+        (super::MeasuredMethod::Put, 0, 1),
+    ] {
+        log.lock().clear();
+        let mut session = registry.start_upload(&repository).await.unwrap();
+        let digest = super::unmatched_digest();
+        let measured = super::MeasuredUpload {
+            repository: &repository,
+            body: &body,
+            digest: &digest,
+            method,
+            holds: false,
+        };
+        let times = registry.measure_upload(&mut session, &measured).await.unwrap();
+        session.finished();
+        assert!(!times.is_kept);
+        assert_eq!(times.commit.is_some(), patches > 0 && puts > 0, "only a request of its own is a commit");
+        let seen = lines(&log);
+        let count = |method: &str| seen.iter().filter(|line| line.starts_with(method)).count();
+        assert_eq!((count("PATCH"), count("PUT")), (patches, puts), "{seen:?}");
+    }
+}
+
+/// A 404 is no proof that a session is gone where the registry says that its state is out of date.
+#[tokio::test]
+async fn a_session_is_gone_only_where_the_registry_has_lost_it() {
+    use super::CancelAnswer::{OutOfDate, Removed, Unknown};
+    const INVALID: &str = r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"no"}]}"#;
+    const UNKNOWN: &str = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"no"}]}"#;
+    for (location, status, body, expected) in [
+        ("/v2/r/blobs/uploads/1?_state=a", 204, "", Some(Removed)),
+        ("/v2/r/blobs/uploads/1?_state=a", 404, UNKNOWN, Some(Unknown)),
+        ("/v2/r/blobs/uploads/1?_state=a", 404, INVALID, Some(OutOfDate)),
+        ("/v2/r/blobs/uploads/1", 404, INVALID, Some(Unknown)),
+        ("/v2/r/blobs/uploads/1", 400, "", Some(Unknown)),
+        ("/v2/r/blobs/uploads/1", 405, "", None),
+    ] {
+        let (host, _) = registry(move |seen, _| match seen.method.as_str() {
+            "POST" => answer(202, &[("Location", location)], ""),
+            "DELETE" => answer(status, &[], body),
+            "GET" if seen.target.contains("uploads") => answer(404, &[], body),
+            _ => answer(200, &[], ""),
+        })
+        .await;
+        let registry = connect(&host, options()).await.unwrap();
+        let session = registry.start_upload(&repository()).await.unwrap();
+        let answered = registry.cancel_upload(&repository(), &session).await;
+        assert_eq!(answered.as_ref().ok(), expected.as_ref(), "{location} {status} {body}: {answered:?}");
+        let has = registry.has_upload(&repository(), &session).await.unwrap();
+        assert_eq!(has, body == INVALID, "{location} {body}");
+        session.finished();
+    }
+}

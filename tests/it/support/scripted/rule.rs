@@ -39,6 +39,7 @@ pub(crate) struct Rule {
     part: String,
     nth: Option<usize>,
     times: usize,
+    holds: Arc<dyn Fn(&Request) -> bool + Send + Sync>,
     action: Action,
     seen: usize,
 }
@@ -46,7 +47,8 @@ pub(crate) struct Rule {
 impl Rule {
     /// Every request.
     pub(crate) fn any(action: Action) -> Self {
-        Self { method: None, part: String::new(), nth: None, times: usize::MAX, action, seen: 0 }
+        let holds = Arc::new(|_: &Request| true);
+        Self { method: None, part: String::new(), nth: None, times: usize::MAX, holds, action, seen: 0 }
     }
 
     /// Requests with this method whose path and query contain `part`.
@@ -64,9 +66,15 @@ impl Rule {
         Self { times, ..self }
     }
 
+    /// Only those of which this is true.
+    pub(crate) fn when(self, holds: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Self {
+        Self { holds: Arc::new(holds), ..self }
+    }
+
     pub(super) fn meets(&mut self, request: &Request) -> Option<Action> {
         let fits = self.method.is_none_or(|method| method == request.method)
-            && request.target().contains(&self.part);
+            && request.target().contains(&self.part)
+            && (self.holds)(request);
         if !fits {
             return None;
         }
