@@ -653,7 +653,9 @@ fn a_gate_refuses_an_image_of_one_site_and_somebody_is_told() {
 #[test]
 fn a_repository_that_is_missing_is_made_by_the_command_of_the_site() {
     let folder = folder();
-    let path = two_images().write(folder.path());
+    // They share no layer: the one that comes second might be mounted, and a mount that is refused makes no repository.
+    let images = Bundle::oci_layout().image("gcr.io/team/app:1", &["one"]).image("quay.io/lib:2", &["two"]);
+    let path = images.write(folder.path());
     let registry = ScriptedRegistry::strict();
     let none = Answer::error(404, "NAME_UNKNOWN", "no such repository");
     registry.on(Rule::on("POST", "/v2/ns/lib/", Action::Answer(none)).times(1));
