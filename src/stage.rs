@@ -56,18 +56,18 @@ pub(crate) struct Stage {
 
 type OneCheck = Arc<Mutex<Weak<StagedBlob>>>;
 
-/// What is known of the folder without a look.
+/// What is known of the folder without reading it.
 #[derive(Debug, Default)]
 struct StageContents {
     /// Blobs that are there, with the file that was found right, if it was looked at.
     blobs: HashMap<Digest, Option<BlobFileStamp>>,
-    /// What this run needs to stay, listed or not yet.
+    /// The blobs that must stay for this run, listed or not yet.
     relied_on: HashSet<Digest>,
-    /// What the folder takes, and when that was so.
+    /// The size of the folder, and when it was measured.
     taken: Option<(u64, Stamp)>,
 }
 
-/// What a run did with the stage.
+/// How a run used the stage.
 #[derive(Debug, Default)]
 struct Figures {
     images: AtomicU64,
@@ -105,7 +105,7 @@ pub(crate) enum NotStaged {
     /// The disk has no room, or only what is left to others.
     #[error("the disk of {} is full", .0.display())]
     Full(PathBuf),
-    /// What came was not the blob.
+    /// The bytes were not the blob.
     #[error("what was read of {0} has another digest")]
     Wrong(Digest),
     /// The system refused.
@@ -158,7 +158,7 @@ impl Stage {
         folder::probe(folder)
     }
 
-    /// What blobs take in this folder, if it is a stage; nothing is changed.
+    /// The size of the blobs in this folder, if it is a stage. Changes nothing.
     pub(crate) fn bytes_in(folder: &Path) -> u64 {
         StageFolder::blobs_of(folder).map_or(0, |blobs| blobs.values().sum())
     }
@@ -168,7 +168,7 @@ impl Stage {
         self.folder.root()
     }
 
-    /// This run needs a blob to stay: it does not go to make room for another.
+    /// Keeps a blob for this run: it does not leave to make room for another.
     pub(crate) fn rely_on(&self, digests: impl IntoIterator<Item = Digest>) {
         self.contents.lock().relied_on.extend(digests);
     }
@@ -186,7 +186,7 @@ impl Stage {
         }
     }
 
-    /// What was done with it so far.
+    /// How it was used so far.
     pub(crate) fn figures(&self) -> StageFigures {
         let Figures { images, images_left_out, blobs_written, .. } = &self.figures;
         let Figures { bytes_written, blobs_read, bytes_read, wrong, bundles_removed, .. } = &self.figures;
@@ -202,12 +202,12 @@ impl Stage {
         }
     }
 
-    /// What was out of the ordinary since this was last asked, for people.
+    /// The notes for people since the last call.
     pub(crate) fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut *self.notes.lock())
     }
 
-    /// Remembers something for people.
+    /// Adds a note for people.
     pub(crate) fn note(&self, note: &str) {
         let mut notes = self.notes.lock();
         let note = format!("stage {}: {note}", self.folder.root().display());

@@ -61,14 +61,14 @@ use worker::{DatabaseThread, Notes};
 
 use crate::registry::UploadLedger;
 
-/// How much is remembered of what.
+/// The numbers of remembered entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct StateCounts {
     /// Bundles whose content is known.
     pub bundles: u32,
-    /// Layers of docker-archives of which it is known what they became.
+    /// Layers of docker-archives whose blobs are known.
     pub layers: u32,
-    /// What gates said of images.
+    /// Verdicts of gates on images.
     pub verdicts: u32,
     /// Manifests that were put on registries.
     pub manifests: u32,
@@ -100,7 +100,7 @@ impl State {
         Self { folder: Some(folder.to_owned()), worker: worker.ok(), ledger, notes }
     }
 
-    /// Remembers nothing, and has nothing to say about it.
+    /// A state that remembers nothing, without a note on that.
     pub(crate) fn none() -> Self {
         Self { folder: None, worker: None, ledger: None, notes: Notes::default() }
     }
@@ -147,7 +147,7 @@ impl State {
         Some(Arc::clone(ledger) as Arc<dyn UploadLedger>)
     }
 
-    /// How much is remembered.
+    /// Counts the remembered entries.
     pub(crate) fn contents(&self) -> StateCounts {
         let found = self.ask(|connection| {
             let count = |table: &str| {
@@ -216,7 +216,7 @@ impl State {
         (cleared.unwrap_or(0), uploads)
     }
 
-    /// Asks the database without waiting: what comes of it comes later.
+    /// Queries the database without waiting; the answer arrives later.
     fn ask_later<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -224,7 +224,7 @@ impl State {
         let (reply, answer) = oneshot::channel();
         if let Some(worker) = &self.worker {
             worker.submit(|connection| {
-                // It only reads. Whoever asked may be gone.
+                // It only reads. The caller may be gone.
                 let _ = reply.send(ask(&connection.transaction()?)?);
                 Ok(())
             });
@@ -237,9 +237,9 @@ impl State {
         self.worker.as_ref().is_some_and(DatabaseThread::is_kept)
     }
 
-    /// What was out of the ordinary since this was last asked, for people. To be asked after opening and at the end.
+    /// The notes for people since the last call. Call it after opening and at the end.
     pub(crate) fn take_notes(&self) -> Vec<String> {
-        // What was sent may have something to say.
+        // Writes that were sent may still add notes.
         self.is_kept();
         self.ledger.as_ref().inspect(|ledger| ledger.settle());
         std::mem::take(&mut *self.notes.lock())
@@ -249,7 +249,7 @@ impl State {
         self.notes.lock().push(note);
     }
 
-    /// Asks the database, and waits. After an error it is not asked again in this run.
+    /// Queries the database, and waits. After an error it is not queried again in this run.
     fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -267,7 +267,7 @@ impl State {
         }
     }
 
-    /// Writes to the database, and waits for what comes of it.
+    /// Writes to the database, and waits for the result.
     fn write_and_wait<T: Send + 'static>(
         &self,
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,

@@ -65,7 +65,7 @@ impl ByteSpace for StagedBlob {
 }
 
 impl Stage {
-    /// Whether a blob is there, as far as is known without a look.
+    /// Whether a blob is there, as far as is known without reading.
     pub(crate) fn has(&self, digest: &Digest) -> bool {
         self.contents.lock().blobs.contains_key(digest)
     }

@@ -12,9 +12,9 @@ pub(super) struct StagedBundle {
     /// A sites file names it.
     pub(super) is_owned: bool,
     pub(super) used_at: i64,
-    /// What its images need.
+    /// The blobs that its images need.
     pub(super) blobs: HashSet<Digest>,
-    /// What it takes besides.
+    /// The size of its other files.
     pub(super) own_bytes: u64,
 }
 

@@ -33,11 +33,11 @@ use crate::source::is_remote;
 const VERSION: u32 = 1;
 const MARKER: &str = "stage.json";
 const MARKER_ASIDE: &str = ".stage.json.";
-/// What a volume of its own has at its root.
+/// A folder at the root of a volume of its own.
 const NO_CONTENT: &str = "lost+found";
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// Whoever changes something is done within milliseconds, unless a disk hangs.
+/// A change takes milliseconds, unless a disk hangs.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -50,7 +50,7 @@ pub(crate) enum StageError {
     /// Another version made it.
     #[error("{}: it is a stage of version {version}, and this program knows version {VERSION}", folder.display())]
     OtherVersion { folder: PathBuf, version: u32 },
-    /// The system does not let us use it.
+    /// The system refuses it.
     #[error("{}: it cannot be used: {error}", folder.display())]
     Unusable { folder: PathBuf, error: io::Error },
 }
@@ -163,7 +163,7 @@ impl StageFolder {
         }
     }
 
-    /// Does something if no other run uses the stage; whether it was done. Only who may change things may ask.
+    /// Runs a job if no other run uses the stage; returns whether it ran. Needs the change lock.
     pub(super) fn if_alone(
         &self,
         _: &ChangeLock<'_>,
@@ -184,7 +184,7 @@ impl StageFolder {
         }
     }
 
-    /// The lock of a bundle, held together with other runs. Only who may change things may take it or remove its file.
+    /// The lock of a bundle, shared with other runs. Taking it, or removing its file, needs the change lock.
     pub(super) fn hold(&self, _: &ChangeLock<'_>, stem: &str) -> io::Result<File> {
         let path = self.of_bundle(stem, "lock");
         let file = lockable().create(true).truncate(false).open(path)?;
@@ -245,7 +245,7 @@ impl StageFolder {
         path.parent().map_or(Ok(()), sync_folder)
     }
 
-    /// Blobs that got their names keep them, whatever happens to the power.
+    /// Makes the names of blobs survive a power cut.
     pub(super) fn sync_blobs(&self) -> io::Result<()> {
         let folders = ALGORITHMS.iter().map(|algorithm| self.root.join("blobs").join(algorithm.name()));
         folders.into_iter().try_for_each(|folder| sync_folder(&folder))
@@ -273,7 +273,7 @@ impl StageFolder {
         Ok(blobs)
     }
 
-    /// What the stage takes, with what is being written into it.
+    /// The size of the stage, with the files that are being written.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         let mut bytes = self.blobs()?.values().sum();
         for name in ["bundles", "tmp"] {
@@ -284,7 +284,7 @@ impl StageFolder {
         Ok(bytes)
     }
 
-    /// Other when files came or went since, by whomever.
+    /// Differs when any process has added or removed files since.
     pub(super) fn stamp(&self) -> io::Result<Stamp> {
         let of = |name: &str| {
             let facts = fs::metadata(self.root.join(name))?;
@@ -349,7 +349,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Writes whole or not at all that a folder is a stage: half of it would be refused for ever.
+/// Writes the marker of a stage whole or not at all: half of it would be refused for ever.
 fn mark_as_stage(root: &Path) -> io::Result<()> {
     let text = serde_json::to_vec(&Marker { stage_version: VERSION })?;
     let aside = root.join(format!("{MARKER_ASIDE}{:016x}", fastrand::u64(..)));

@@ -47,7 +47,7 @@ pub(crate) struct StagedImage {
     pub(crate) subject: Option<Digest>,
     /// All that it needs: manifests, configurations, layers.
     pub(crate) blobs: Vec<Digest>,
-    /// What layers that have no manifest in the bundle became.
+    /// The blobs of layers that have no manifest in the bundle.
     pub(crate) layers: Vec<StagedLayer>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct StagedRoot {
     pub(crate) size: u64,
 }
 
-/// What a layer of a docker-archive became.
+/// The blob of a layer of a docker-archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StagedLayer {
     /// All that decides which blob it becomes, beside its content.
@@ -78,7 +78,7 @@ impl Mark {
         Self { bundle, path, used_at: 0, owners, catalog: None, images }
     }
 
-    /// Takes in an image. Of two that one image of the bundle became (by two ways to compress), the later one is listed.
+    /// Adds an image. Of two that one image of the bundle became (by two ways to compress), the later one is listed.
     pub(super) fn add(&mut self, image: StagedImage) {
         self.images.retain(|known| (known.content, known.root.digest) != (image.content, image.root.digest));
         for known in self.images.iter_mut().filter(|known| known.content == image.content) {
@@ -92,7 +92,7 @@ impl Mark {
         self.images.iter().flat_map(|image| &image.blobs).copied().collect()
     }
 
-    /// Keeps the images that are whole while only these blobs are there; whether all were.
+    /// Keeps the images that are whole with only these blobs; returns whether all were.
     pub(super) fn keep_whole(&mut self, is_there: impl Fn(&Digest) -> bool) -> bool {
         let before = self.images.len();
         self.images.retain(|image| image.blobs.iter().all(&is_there));

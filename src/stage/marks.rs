@@ -23,7 +23,7 @@ use crate::state::BundleIdentity;
 const MAX_MARK_BYTES: u64 = 256 << 20;
 /// As the state has it.
 const MAX_CATALOG_BYTES: u64 = 64 << 20;
-/// What is left to others of a disk.
+/// The room of a disk that is left to others.
 const LEFT_FREE: u64 = 64 << 20;
 
 /// A bundle that this run uses.
@@ -135,7 +135,7 @@ impl Stage {
         self.write_mark(stem, mark)
     }
 
-    /// The bytes of a bundle are not what was remembered: the next run reads it.
+    /// Forgets the catalog of a bundle whose bytes do not match it: the next run reads the bundle.
     pub(crate) fn forget_catalog(&self, bundle: &BundleIdentity) {
         let forget = || {
             let _change = self.folder.change()?;
@@ -338,7 +338,7 @@ impl Stage {
         Ok(marks)
     }
 
-    /// What the stage takes. Files are counted anew when other runs may have changed some.
+    /// The size of the stage. Files are counted anew when other runs may have changed some.
     fn taken(&self) -> io::Result<u64> {
         let stamp = self.folder.stamp()?;
         if let Some((bytes, at)) = &self.contents.lock().taken

@@ -28,11 +28,11 @@ use crate::error::BundleError;
 use crate::oci::{Digest, Manifest};
 use crate::source::ByteSpace;
 
-/// Counts up with each change of the types that are written. Beside it the program's version is kept: another one may read
-/// bundles in another way.
+/// Incremented with each change of the types that are written. The program's version is kept beside it, because another version
+/// may read bundles in another way.
 pub(super) const FORMAT: u32 = 6;
 
-/// What a document may take in memory. Ten thousand images take some 30 MB.
+/// The most memory of a document. Ten thousand images take some 30 MB.
 const MAX_RAW_BYTES: usize = 128 << 20;
 /// Fast, and the digests do not compress anyway.
 const LEVEL: i32 = 1;
@@ -75,7 +75,7 @@ pub(super) enum Unkept {
 #[derive(Serialize, Deserialize)]
 struct StoredCatalog<'a> {
     catalog: Cow<'a, Catalog>,
-    /// With the digest that they are known by, which need not be their own.
+    /// With the digest under which the catalog has them, which need not be their own.
     manifests: Vec<(Digest, Cow<'a, Manifest>)>,
     spaces: Vec<Space>,
     /// Of blobs in the order of the bundle.
@@ -137,7 +137,7 @@ pub(super) fn decode(
     if is_sound(&catalog) && is_closed(&catalog) { Ok(catalog) } else { Err(Unkept::Damaged) }
 }
 
-/// Tells each blob and layer where its bytes lie, in the order in which [`encode`] wrote it down.
+/// Gives each blob and layer the place of its bytes, in the order in which [`encode`] wrote them.
 fn give_places(
     catalog: &mut Catalog,
     spaces: &Spaces,
@@ -162,7 +162,7 @@ fn give_places(
     layers.next().is_none().then_some(()).ok_or(Unkept::Damaged)
 }
 
-/// From so many manifests on, a second thread pays.
+/// From this many manifests on, a second thread pays.
 const MANIFESTS_PER_THREAD: usize = 1000;
 const MAX_THREADS: usize = 4;
 

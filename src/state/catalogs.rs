@@ -12,14 +12,14 @@ use super::identity::{BundleIdentity, FileIdentity};
 use super::{State, now, signed};
 use crate::archive::Catalog;
 
-/// What all catalogs may take together, compressed: the least used go.
+/// The most that all compressed catalogs take together: the least used go.
 const MAX_TOTAL_BYTES: usize = 64 << 20;
-/// One that takes more would push out too many others.
+/// A larger catalog would push out too many others.
 const MAX_BYTES: usize = 32 << 20;
 /// A catalog that was used within this time needs no new mark: a warm run then writes nothing.
 const MARK_AFTER_SECONDS: i64 = 60 * 60;
 
-/// Who wrote a catalog: another version may find other images in the same bytes.
+/// The version that wrote a catalog: another one may find other images in the same bytes.
 fn reader() -> String {
     format!("layercast {} format {}", env!("CARGO_PKG_VERSION"), catalog_codec::FORMAT)
 }

@@ -21,7 +21,7 @@ pub(super) struct DatabaseFile {
     /// Locked by all users together.
     users: &'static str,
     schema: Schema,
-    /// What is the matter where it cannot be used.
+    /// The note for people where it cannot be used.
     pub(super) missed: &'static str,
     /// What it holds is a permission, which must not outlive its use, and be there after a power cut.
     is_secret: bool,
@@ -58,11 +58,11 @@ pub(super) struct Database {
     users: File,
 }
 
-/// What became of opening it.
+/// The result of opening it.
 #[derive(Debug)]
 pub(super) struct OpenedDatabase {
     pub(super) database: Option<Database>,
-    /// What was out of the ordinary, for people.
+    /// Notes for people.
     pub(super) notes: Vec<String>,
 }
 
@@ -125,7 +125,7 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
-/// Whether an error is of the file's content and not of the moment.
+/// Whether an error comes from the file's content and does not pass by itself.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }

@@ -16,7 +16,7 @@ const NAME: &str = "layercast";
 const VARIABLE: &str = "LAYERCAST_STATE_DIR";
 const OF_ROOT: &str = "/var/lib/layercast";
 
-/// The folder of the state by what the environment says, where a command line names none. `None` for a user without a
+/// The folder of the state by the environment, where the command line names none. `None` for a user without a
 /// home.
 pub(crate) fn default_folder() -> Option<PathBuf> {
     choose(|name| std::env::var_os(name), rustix::process::geteuid().is_root())

@@ -42,7 +42,7 @@ const SECOND_NS: i64 = 1_000_000_000;
 /// A folder with more entries is not remembered; the reader of archives takes no more either.
 const MAX_ENTRIES: usize = 1_000_000;
 
-/// Which bundle it is, and how much that can be relied on.
+/// The identity of a bundle, and whether a copy may have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BundleIdentity {
     /// Of size, time of modification and content, as far as it was looked at.
@@ -53,7 +53,7 @@ pub(crate) struct BundleIdentity {
     pub(super) copies_count: bool,
 }
 
-/// What tells a file from its copies.
+/// The facts that distinguish a file from its copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct FileIdentity {
     pub(super) device: u64,
@@ -162,7 +162,7 @@ fn settled(changed_ns: i64, whole_seconds: bool) -> bool {
     true
 }
 
-/// Takes in the beginning, the end and some places between.
+/// Hashes the beginning, the end and some places between.
 fn sample(space: &dyn ByteSpace, len: u64, hasher: &mut Hasher) -> Result<(), BundleError> {
     let mut take = |offset: u64, len: u64| {
         let bytes = read_exact(space, offset, usize::try_from(len).unwrap_or(usize::MAX))?;

@@ -35,7 +35,7 @@ const MAX_UPLOADS: u32 = 10_000;
 pub(super) struct Ledger {
     folder: PathBuf,
     notes: Notes,
-    /// None inside where there can be none.
+    /// Empty where no ledger can be opened.
     open: OnceLock<Option<OpenLedger>>,
 }
 
@@ -73,8 +73,7 @@ impl Ledger {
         }
     }
 
-    /// Does something in one transaction, away from the threads of the runtime. Comes back with nothing where that fails, or
-    /// takes too long.
+    /// Runs a job in one transaction, away from the threads of the runtime. Returns nothing where that fails, or takes too long.
     fn send<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>, &Owner) -> rusqlite::Result<T> + Send + 'static,
@@ -163,7 +162,7 @@ impl UploadLedger for Ledger {
     }
 }
 
-/// An upload that broke off, or is under way, without what must not be shown.
+/// An upload that broke off, or is under way, without its secret location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeptUpload {
     /// Which.
@@ -172,7 +171,7 @@ pub(crate) struct KeptUpload {
     pub size: u64,
     /// The bytes that the mirror has acknowledged. It may have more.
     pub acknowledged: u64,
-    /// When it was last gone on with, in seconds since 1970.
+    /// When it was last continued, in seconds since 1970.
     pub used_at: i64,
     /// When it is forgotten.
     pub expires_at: i64,
@@ -195,7 +194,7 @@ impl Ledger {
         found.unwrap_or_default()
     }
 
-    /// Forgets what no run has, of these registries alone; how much that was.
+    /// Forgets the sessions of these registries that belong to no run; returns their number.
     pub(super) fn clear(&self, is_meant: impl Fn(&str) -> bool + Send + 'static) -> usize {
         if self.open.get().is_none() && !self.exists() {
             return 0;

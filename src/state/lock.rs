@@ -19,10 +19,10 @@ use crate::error::{printable, system_words};
 use crate::oci::Digest;
 use crate::small_file;
 
-/// How long a lock is waited for whose holder is about to be gone: what it has mapped is given back before its locks are.
+/// How long to wait for a lock whose holder is ending: the kernel unmaps its memory before it releases its locks.
 const DYING: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long nobody asks again for a lock that a run holds.
+/// The pause before a lock that a run holds is tried again.
 const WAIT_FOR_RUN: Duration = Duration::from_millis(200);
 
 /// The locks of a run; given back when it is dropped.
@@ -32,7 +32,7 @@ pub(crate) struct RunLock {
     _files: Vec<File>,
 }
 
-/// Why a run may not start, or could not ask.
+/// Why a run may not start, or could not find out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
     /// Another run has the lock.
@@ -53,7 +53,7 @@ pub(crate) enum LockError {
         mirror: String,
         /// The folder.
         folder: String,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
 }

@@ -10,7 +10,7 @@ use rusqlite::params;
 use super::{State, now};
 use crate::oci::{Digest, Repository};
 
-/// How long one counts. The registry is asked for it in any case; this bounds what is asked in vain.
+/// How long one counts. The registry is asked for it in any case; this bounds the needless questions.
 const LIFETIME_SECONDS: i64 = 180 * 24 * 60 * 60;
 /// Rows that are kept, of all registries: the oldest go. About 20 MB.
 const MAX_ROWS: i64 = 20_000;

@@ -13,7 +13,7 @@ use crate::registry::MirrorMemory;
 /// How long it counts: registries, proxies and links change.
 const LIFETIME_SECONDS: i64 = 30 * 24 * 60 * 60;
 
-/// What is remembered of a registry.
+/// The remembered behaviour of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RememberedMirror {
     /// The registry, with its scheme.
@@ -24,7 +24,7 @@ pub(crate) struct RememberedMirror {
     pub learned_at: i64,
     /// When it is forgotten.
     pub expires_at: i64,
-    /// What it was seen to do, as it is kept.
+    /// Its behaviour, as it is stored.
     pub quirks: String,
 }
 

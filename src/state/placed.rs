@@ -17,16 +17,16 @@ pub(crate) struct PlacedTag {
     pub repository: Repository,
     /// None of an image that has its digest alone.
     pub tag: Option<Tag>,
-    /// What it stood for when the run ended.
+    /// The digest that it pointed at when the run ended.
     pub digest: Digest,
-    /// Whether a run of ours put it there.
+    /// Whether a run of layercast put it there.
     pub own: bool,
 }
 
-/// A bundle that a mirror was given.
+/// A bundle that was pushed to a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlacedBundle {
-    /// Of all that it put where.
+    /// The digest of its images and their places.
     pub key: Digest,
     /// What it was called.
     pub path: String,
@@ -54,7 +54,7 @@ impl fmt::Display for PlacedTag {
 }
 
 impl State {
-    /// A run gave a bundle to a mirror, and these tags are right. `mirror` is its [`lock_key`](crate::registry::Target::lock_key).
+    /// A run pushed a bundle to a mirror, and these tags are right. `mirror` is its [`lock_key`](crate::registry::Target::lock_key).
     pub(crate) fn placed(&self, mirror: String, path: String, complete: bool, mut tags: Vec<PlacedTag>) {
         if tags.is_empty() {
             return;
@@ -76,7 +76,7 @@ impl State {
         });
     }
 
-    /// The bundles that a mirror was given, the latest first.
+    /// The bundles that were pushed to a mirror, the latest first.
     pub(crate) fn bundles_of(&self, mirror: &str) -> Vec<PlacedBundle> {
         let mirror = mirror.to_owned();
         let found = self.ask(move |connection| {
@@ -118,7 +118,7 @@ impl State {
         found.unwrap_or_default().into_iter().filter_map(bundle).collect()
     }
 
-    /// Forgets tags that are gone from a mirror, and bundles of which nothing is left.
+    /// Forgets tags that are gone from a mirror, and bundles that have no tag left.
     pub(crate) fn removed(&self, mirror: &str, tags: Vec<PlacedTag>) {
         let mirror = mirror.to_owned();
         self.write(move |transaction| {

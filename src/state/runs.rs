@@ -150,8 +150,8 @@ impl State {
         });
     }
 
-    /// A run has ended, with this at each of its mirrors; it may have failed as a whole. Said twice, the later word counts: what
-    /// comes after the push may fail too, and know of mirrors that the push was not to feed.
+    /// Records how a run ended, at each of its mirrors and as a whole. The later of two calls counts: what comes after the push may
+    /// fail too, and know of mirrors that the push was not to feed.
     pub(crate) fn end_run(
         &self,
         run: RunId,
@@ -191,7 +191,7 @@ impl State {
         });
     }
 
-    /// Those of these mirrors to which a run that is remembered brought images. Asks once, however many they are.
+    /// Those of these mirrors to which a remembered run pushed images, in one query.
     pub(crate) fn filled(&self, mirrors: &[String]) -> HashSet<String> {
         let asked = mirrors.to_vec();
         let found = self.ask(move |connection| {

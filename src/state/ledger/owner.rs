@@ -37,7 +37,7 @@ impl Owner {
         &self.name
     }
 
-    /// Whether what belongs to that run may be taken by this one.
+    /// Whether this run may take over the sessions of that one.
     pub(super) fn may_take(&self, whose: &str) -> bool {
         whose == self.name || !is_alive(&self.folder, whose)
     }
