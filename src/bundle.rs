@@ -38,6 +38,18 @@ pub(crate) enum Input {
     Memory(&'static str, Bytes),
 }
 
+/// Hears how the opening of bundles goes. Called on the thread that opens; the bundles are not read further meanwhile.
+pub(crate) trait OpenObserver {
+    /// What is in a bundle is not known from an earlier run: it is read now.
+    fn reads(&self) {}
+    /// An archive of the bundle was walked, long before the bundle's end. `part` is a part of the catalog that there will be,
+    /// unless the rest of the bundle turns out to be damaged.
+    fn found(&self, _part: &Catalog) {}
+}
+
+/// Hears nothing.
+impl OpenObserver for () {}
+
 /// Bundles that are open, and what is in them.
 #[derive(Debug, Default)]
 pub(crate) struct Bundle {

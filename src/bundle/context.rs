@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Bundle, Input};
-use crate::archive::{Catalog, Early, Limits};
+use super::{Bundle, Input, OpenObserver};
+use crate::archive::{Catalog, Limits};
 use crate::budget::{Budget, Shares};
 use crate::clock;
 use crate::compress::CpuMeters;
@@ -241,8 +241,7 @@ impl Opener {
         self.state.is_kept().then(|| BundleIdentity::of_file(file).ok().flatten()).flatten()
     }
 
-    /// Opens bundles and finds out what is in them. Blocks, for what must be decoded to know. `early` hears of archives
-    /// in them as they are found.
+    /// Opens bundles and finds out what is in them. Blocks, for what must be decoded to know.
     ///
     /// # Errors
     /// What is wrong with an input that is the only one and cannot be read. One of several is left out.
@@ -250,10 +249,10 @@ impl Opener {
         &self,
         inputs: &[Input],
         listeners: &Listeners,
-        early: &Early<'_>,
+        observer: &dyn OpenObserver,
     ) -> Result<Bundle, BundleError> {
         self.state.take_notes().iter().for_each(|note| listeners.note(note));
-        Bundle::open(inputs, self, listeners, early)
+        Bundle::open(inputs, self, listeners, observer)
     }
 }
 

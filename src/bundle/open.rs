@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Bundle, Input, OpenedSource, Opener};
+use super::{Bundle, Input, OpenObserver, OpenedSource, Opener};
 use crate::archive::{self, Catalog, LeftOut};
 use crate::clock::Instant;
 use crate::decode::{Decoder, Structure};
@@ -36,7 +36,7 @@ impl Bundle {
         inputs: &[Input],
         opener: &Opener,
         listeners: &Listeners,
-        early: &archive::Early<'_>,
+        observer: &dyn OpenObserver,
     ) -> Result<Self, BundleError> {
         let started = Instant::now();
         let mut bundle = Self::default();
@@ -45,16 +45,11 @@ impl Bundle {
             let path = input.path();
             let shown = path.display().to_string();
             let several = inputs.len() > 1;
-            // What is found early says of itself where it lies, as all of the bundle will.
-            let early = |part: &Catalog| {
-                let mut part = part.clone();
-                part.lie_in(&shown, several);
-                early(&part);
-            };
+            let observer = Placed { observer, source: &shown, is_one_of_several: several };
             let read = match input {
-                Input::Path(path) => bundle.read(path, opener, listeners, &early),
+                Input::Path(path) => bundle.read(path, opener, listeners, &observer),
                 Input::Memory(_, bytes) => {
-                    bundle.read_space(path, Arc::new(bytes.clone()), opener, listeners, &early)
+                    bundle.read_space(path, Arc::new(bytes.clone()), opener, listeners, &observer)
                 }
             };
             match read {
@@ -91,14 +86,16 @@ impl Bundle {
         stored: Arc<dyn ByteSpace>,
         opener: &Opener,
         listeners: &Listeners,
-        early: &archive::Early<'_>,
+        observer: &dyn OpenObserver,
     ) -> Result<Catalog, BundleError> {
+        observer.reads();
         let decoder = &opener.decoder;
         let stored_bytes = stored.len()?;
         let volume = decoder.open(stored)?;
         self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
         let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-        let catalog = archive::read(&volume.space, &open, &opener.limits(), early);
+        let found = |part: &Catalog| observer.found(part);
+        let catalog = archive::read(&volume.space, &open, &opener.limits(), &found);
         let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
         self.measured(&volume.space)?;
         Ok(catalog)
@@ -126,16 +123,18 @@ impl Bundle {
         path: &Path,
         opener: &Opener,
         listeners: &Listeners,
-        early: &archive::Early<'_>,
+        observer: &dyn OpenObserver,
     ) -> Result<Catalog, BundleError> {
         let Opener { decoder, state, .. } = opener;
         let limits = opener.limits();
+        let found = |part: &Catalog| observer.found(part);
         if path == Path::new("-") {
+            observer.reads();
             let volume = decoder.open_reader(source::stdin()?)?;
             let space = watched(volume.space, None, listeners);
             self.opened(path, None, Some(volume.structure), listeners);
             let open = |stored: Arc<dyn ByteSpace>| decoder.open(stored).map(|volume| volume.space);
-            let catalog = archive::read(&space, &open, &limits, early);
+            let catalog = archive::read(&space, &open, &limits, &found);
             let catalog = catalog.map_err(|error| damage_first(error, &*space))?;
             self.measured(&space)?;
             opener.enter_stage(None, path, &catalog, || None);
@@ -158,6 +157,7 @@ impl Bundle {
                 self.identities.push(identity.clone());
                 return Ok(known);
             }
+            observer.reads();
             let open_file = |file: &Path| {
                 let space: Arc<dyn ByteSpace> = Arc::new(LateFile::new(file)?);
                 Ok(Traced::file(file, space))
@@ -179,7 +179,7 @@ impl Bundle {
         }
         if let Some(pieces) = source::pieces_of(path)? {
             let stored = self.join(&pieces, opener)?;
-            let catalog = self.read_space(path, stored, opener, listeners, early)?;
+            let catalog = self.read_space(path, stored, opener, listeners, observer)?;
             opener.enter_stage(None, path, &catalog, || None);
             return Ok(catalog);
         }
@@ -199,10 +199,11 @@ impl Bundle {
             self.files.push(file);
             return Ok(known);
         }
+        observer.reads();
         let volume = decoder.open(file.space())?;
         let space = Traced::bundle(watched(volume.space, volume.structure.decoded_bytes, listeners));
         self.opened(path, Some(stored_bytes), Some(volume.structure), listeners);
-        let catalog = archive::read(&space, &open, &limits, early);
+        let catalog = archive::read(&space, &open, &limits, &found);
         let catalog = catalog.map_err(|error| damage_first(error, &*space))?;
         self.measured(&space)?;
         if let Some(identity) = identity.filter(|_| catalog.has_images()) {
@@ -253,6 +254,25 @@ impl Bundle {
             structure.decoded_bytes = Some(space.len()?);
         }
         Ok(())
+    }
+}
+
+/// Says of what was found early in which source it lies, as all of the bundle will.
+struct Placed<'a> {
+    observer: &'a dyn OpenObserver,
+    source: &'a str,
+    is_one_of_several: bool,
+}
+
+impl OpenObserver for Placed<'_> {
+    fn reads(&self) {
+        self.observer.reads();
+    }
+
+    fn found(&self, part: &Catalog) {
+        let mut part = part.clone();
+        part.lie_in(self.source, self.is_one_of_several);
+        self.observer.found(&part);
     }
 }
 

@@ -24,7 +24,7 @@ fn opener(memory_bytes: u64) -> Opener {
 }
 
 fn open(path: &Path) -> Result<Bundle, BundleError> {
-    opener(64 << 20).open(&[Input::Path(path.to_owned())], &Listeners::default(), &|_| {})
+    opener(64 << 20).open(&[Input::Path(path.to_owned())], &Listeners::default(), &())
 }
 
 /// A tar that is one member of noise, as gzip.
@@ -99,7 +99,7 @@ fn a_saved_archive_larger_than_memory_is_decoded_once_to_know_what_is_in_it() {
     let bytes = saved(IMAGES);
     std::fs::write(&path, crate::decode::testing::xz(&bytes, 64 << 10, xz2::stream::Check::Crc32)).unwrap();
     let opener = opener(1 << 20);
-    let bundle = opener.open(&[Input::Path(path)], &Listeners::default(), &|_| {}).unwrap();
+    let bundle = opener.open(&[Input::Path(path)], &Listeners::default(), &()).unwrap();
     assert_eq!(bundle.catalog.images.len(), IMAGES);
     let parts = bundle.parts[0].structure.as_ref().unwrap().parts as u64;
     let decoded = opener.decoded().parts;

@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Done {
     }
     let inputs = bundle::inputs(paths)?;
     // The state does not remember how the bundle is compressed and cut.
-    let mut bundle = args.cost.opener()?.without_state().open(&inputs, &Listeners::default(), &|_| {})?;
+    let mut bundle = args.cost.opener()?.without_state().open(&inputs, &Listeners::default(), &())?;
     if accept.partial_index {
         bundle.accept_parts();
     }
@@ -262,7 +262,7 @@ mod tests {
     fn an_image_without_an_index_has_the_platform_of_its_configuration() {
         // Tests run in the root of the repository.
         let input = Input::Path("tests/fixtures/dive-oci-gzip".into());
-        let bundle = opener().open(&[input], &Listeners::default(), &|_| {}).unwrap();
+        let bundle = opener().open(&[input], &Listeners::default(), &()).unwrap();
         let platforms: Vec<Vec<String>> =
             describe(&bundle).images.into_iter().map(|image| image.platforms).collect();
         assert_eq!(platforms, [["linux/arm64"]]);
@@ -277,7 +277,7 @@ mod tests {
         ] {
             // Tests run in the root of the repository.
             let input = Input::Path(format!("tests/fixtures/{fixture}").into());
-            let bundle = opener.open(&[input], &Listeners::default(), &|_| {}).unwrap();
+            let bundle = opener.open(&[input], &Listeners::default(), &()).unwrap();
             // Words for people may change.
             let essence = |document: BundleDocument| {
                 let mut value = serde_json::to_value(document).unwrap();

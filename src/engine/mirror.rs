@@ -43,8 +43,8 @@ use crate::report::{Event, Failure, Outcome};
 
 /// A blob up to this size may be sent without a probe, and counts as a question: its bytes cost less than the round trip.
 const SMALL_BYTES: u64 = 64 << 10;
-/// If the first question comes within this time, it replaces `GET /v2/`. If opening the bundle takes longer, `GET /v2/` tells
-/// meanwhile whether the mirror is there.
+/// If an earlier run knows the bundle and the first question comes within this time, it replaces `GET /v2/`. If the bundle has
+/// to be read, `GET /v2/` opens a connection and logs in meanwhile.
 const FIRST_IMAGE_WITHIN: Duration = Duration::from_secs(2);
 
 /// When a mirror joins those that follow the list of images.

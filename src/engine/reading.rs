@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::backlog::{Backlog, BacklogShare};
 use super::prepare::Preparer;
 use super::work::Work;
-use crate::archive::{Catalog, Content, ContentKey, Early, LeftOut};
-use crate::bundle::{Accept, Bundle, Input, LayerKey, LayerRecall, Opener};
+use crate::archive::{Catalog, Content, ContentKey, LeftOut};
+use crate::bundle::{Accept, Bundle, Input, LayerKey, LayerRecall, OpenObserver, Opener};
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 use crate::plan::{self, Groups, Plans};
@@ -54,11 +54,11 @@ pub(super) fn read(
     groups: &Groups,
     settings: ReadSettings,
     listeners: &Listeners,
-    early: &Early<'_>,
+    observer: &dyn OpenObserver,
     met: &mut Met,
 ) -> Result<Read, BundleError> {
     let ReadSettings { accept, allow_damaged, .. } = settings;
-    let mut bundle = opener.open(inputs, listeners, early)?;
+    let mut bundle = opener.open(inputs, listeners, observer)?;
     met.notes.clone_from(&bundle.catalog.notes);
     met.left_out.clone_from(&bundle.catalog.left_out);
     let note = |met: &mut Met, notes: Vec<String>| {
@@ -92,7 +92,7 @@ pub(super) async fn read_for_questions(
     let reading = tokio::task::spawn_blocking(move || {
         let settings = ReadSettings { accept, allow_damaged: false, mirrors_come_later: false };
         let mut met = Met::default();
-        let read = read(&inputs, &opener, &groups, settings, &listeners, &|_| {}, &mut met)?;
+        let read = read(&inputs, &opener, &groups, settings, &listeners, &(), &mut met)?;
         Ok((read, met))
     });
     reading.await.unwrap_or_else(|error| Err(panicked(&error)))
@@ -122,12 +122,8 @@ impl BundleReader {
     /// Reads everything and lets the mirrors know what there is, at last what each one's plan holds. Blocks.
     pub(super) fn read(self) -> (Met, Result<Read, BundleError>) {
         let mut met = Met::default();
-        let early = |part: &Catalog| {
-            self.preparer.layers.know(self.recall.layers(part, &[]));
-            self.found(part);
-        };
         let Self { inputs, opener, groups, settings, listeners, .. } = &self;
-        let read = read(inputs, opener, groups, *settings, listeners, &early, &mut met);
+        let read = read(inputs, opener, groups, *settings, listeners, &self, &mut met);
         if let Ok(read) = &read {
             self.preparer.layers.know(self.recall.layers(&read.bundle.catalog, read.bundle.identities()));
             self.agree(read);
@@ -177,8 +173,8 @@ impl BundleReader {
         blobs.into_values().sum::<u64>() + layers.into_values().sum::<u64>()
     }
 
-    /// An archive of the bundle: its images go to the mirrors from now on. Waits while too much is found and unread.
-    fn found(&self, part: &Catalog) {
+    /// The images of an archive go to the mirrors from now on. Waits while too much is found and unread.
+    fn offer(&self, part: &Catalog) {
         let order: HashMap<ContentKey, usize> =
             part.images.iter().enumerate().map(|(at, image)| (image.content.key(), at)).collect();
         let mut images: Vec<(&Arc<Work>, plan::PlannedImage)> = Vec::new();
@@ -211,6 +207,17 @@ impl BundleReader {
     fn mirrors_are_busy(&self) -> bool {
         let busy: Vec<bool> = self.works.iter().filter_map(|work| work.is_busy()).collect();
         !busy.is_empty() && busy.iter().all(|busy| *busy)
+    }
+}
+
+impl OpenObserver for BundleReader {
+    fn reads(&self) {
+        self.works.iter().for_each(|work| work.takes_time());
+    }
+
+    fn found(&self, part: &Catalog) {
+        self.preparer.layers.know(self.recall.layers(part, &[]));
+        self.offer(part);
     }
 }
 

@@ -38,6 +38,8 @@ struct WorkState {
     images: Vec<Arc<WorkImage>>,
     /// Mirrors that have begun, each with what it has to do; the stage among them.
     followers: HashMap<usize, Queue>,
+    /// What is in a bundle has to be found out by reading it.
+    takes_time: bool,
     agreed: Option<Result<Agreed, Failure>>,
 }
 
@@ -151,7 +153,13 @@ impl Work {
         self.state.lock().agreed.clone()
     }
 
-    /// The first image that a mirror is asked for; none where there is no plan, or no image became known `within` this time.
+    /// The next image will be known when the bundle has been read so far: nobody should wait for it who can do something else.
+    pub(super) fn takes_time(&self) {
+        self.state.lock().takes_time = true;
+        self.grown.send_replace(());
+    }
+
+    /// The first image that a mirror is asked for; none where there is no plan, or it takes longer until one is known.
     pub(super) async fn first(&self, within: Duration) -> Option<Arc<WorkImage>> {
         let mut grown = self.grown.subscribe();
         let known = async {
@@ -160,7 +168,7 @@ impl Work {
                 {
                     let state = self.state.lock();
                     let first = state.images.iter().find(|image| image.planned.after_subjects == 0);
-                    if first.is_some() || state.agreed.is_some() {
+                    if first.is_some() || state.takes_time || state.agreed.is_some() {
                         return first.cloned();
                     }
                 }

@@ -55,7 +55,7 @@ fn read(
     interrupt: &Interrupt,
 ) -> Result<(Bundle, Contents), Failure> {
     let display = output.display();
-    let mut bundle = opener.open(&bundle::inputs(vec![path])?, &display.listeners(), &|_| {})?;
+    let mut bundle = opener.open(&bundle::inputs(vec![path])?, &display.listeners(), &())?;
     drop(display);
     for note in bundle.settle(args.accept.accept(), false)? {
         output.note(&note);

@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     complete(&pulled, all, &folder, output)?;
     let inputs = [Input::Path(folder.root().to_owned())];
     let display = output.display();
-    let mut bundle = opener.open(&inputs, &display.listeners(), &|_| {})?;
+    let mut bundle = opener.open(&inputs, &display.listeners(), &())?;
     drop(display);
     let accept = args.accept.accept();
     for note in bundle.settle(accept, false)? {

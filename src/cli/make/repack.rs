@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     let inputs = bundle::inputs(args.path.clone())?;
     let opener = args.cost.opener()?.without_state();
     let display = output.display();
-    let mut bundle = opener.open(&inputs, &display.listeners(), &|_| {})?;
+    let mut bundle = opener.open(&inputs, &display.listeners(), &())?;
     drop(display);
     for note in bundle.settle(accept, args.allow_damaged)? {
         output.note(&note);

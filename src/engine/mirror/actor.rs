@@ -17,7 +17,7 @@ use futures_util::{Stream, StreamExt as _, future, stream};
 use tokio::sync::OnceCell;
 
 use super::counts::Counts;
-use super::knowledge::Knowledge;
+use super::knowledge::{Ahead, Knowledge};
 use super::link::MirrorLink;
 use super::probe::{self, Presence, TagMove};
 use super::publish::{self, Publisher};
@@ -273,17 +273,17 @@ impl Actor {
         let tags = &image.planned.tags;
         let probed = probe::presence(&self.link, &self.knowledge, &repository, tags, root.digest, &children);
         // On a long way the blobs of an image that will be lacking do not wait for the answer that it is.
-        let ahead = self.link.limiter.is_far()
-            && (lease.is_admitted() || self.run.preparer.are_staged(&ready.blobs))
-            && self.knowledge.expectations().next_image_is_lacking();
-        let (presence, prefetch) = if ahead {
+        let may_begin =
+            self.link.limiter.is_far() && (lease.is_admitted() || self.run.preparer.are_staged(&ready.blobs));
+        let ahead = if may_begin { self.knowledge.expectations().of_next_image() } else { Ahead::Nothing };
+        let (presence, prefetch) = if ahead == Ahead::Nothing {
+            (probed.await, Prefetch::default())
+        } else {
             let prefetched = async {
                 Box::pin(self.vouchers.ask(&repository, &ready.blobs, &[])).await;
-                self.transfer.prefetch(&repository, &ready.blobs).await
+                self.transfer.prefetch(&repository, &ready.blobs, ahead).await
             };
             future::join(probed, prefetched).await
-        } else {
-            (probed.await, Prefetch::default())
         };
         if let Ok(presence) = &presence {
             self.knowledge.expectations().asked_for_image(presence.whole);

@@ -5,7 +5,7 @@ mod locations;
 mod probe_heuristic;
 mod sampling;
 
-pub(super) use self::expectations::Expectations;
+pub(super) use self::expectations::{Ahead, Expectations};
 pub(super) use self::locations::{LocationGuard, Locations, note};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};

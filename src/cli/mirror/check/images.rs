@@ -53,7 +53,7 @@ pub(super) fn bundled(
     output: &Output,
 ) -> Result<(Vec<ImageToCheck>, Vec<LeftOut>), Failure> {
     let inputs = bundle.inputs(false)?;
-    let mut opened = bundle.opener()?.open(&inputs, &Listeners::default(), &|_| {})?;
+    let mut opened = bundle.opener()?.open(&inputs, &Listeners::default(), &())?;
     opened.settle(accept, false)?.iter().for_each(|note| output.note(note));
     let (wanted, nameless) = of_catalog(&opened.catalog, &choice.rules()?);
     if nameless > 0 {

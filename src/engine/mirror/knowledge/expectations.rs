@@ -6,6 +6,10 @@
 use super::probe_heuristic::ProbeHeuristic;
 use super::sampling::Sampling;
 
+/// Images whose large blobs are begun as if a new mirror lacked them before it has said so of any. They fill a link until it
+/// has.
+const SCOUTS: u8 = 8;
+
 /// What to expect of a mirror.
 #[derive(Debug)]
 pub(crate) struct Expectations {
@@ -16,20 +20,31 @@ pub(crate) struct Expectations {
     /// Which of the blobs that it claims to have are read.
     pub(crate) sampling: Sampling,
     lacks_images: bool,
-    scouts: bool,
+    scouts: u8,
     sessions_end: bool,
 }
 
+/// Which blobs of an image are begun while it is not known whether the mirror has the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// None.
+    Nothing,
+    /// Those that take longer to send than to ask for. The session of one that is not needed has to be cancelled.
+    LargeBlobs,
+    /// All.
+    AllBlobs,
+}
+
 impl Expectations {
-    /// Of a mirror that no run has filled yet, or of any other. A scout is an image that is sent as if it were lacking before it
-    /// is known whether any image is.
+    /// Of a mirror that no run has filled yet, or of any other. A scout is an image whose large blobs are begun before it is
+    /// known whether any image is lacking.
     pub(crate) fn new(is_new: bool, scouts: bool) -> Self {
         Self {
             small_blobs: ProbeHeuristic::new(is_new),
             untagged_images: ProbeHeuristic::new(is_new),
             sampling: Sampling::default(),
             lacks_images: false,
-            scouts,
+            scouts: if scouts { SCOUTS } else { 0 },
             sessions_end: true,
         }
     }
@@ -37,6 +52,7 @@ impl Expectations {
     /// An image was asked for.
     pub(crate) fn asked_for_image(&mut self, found: bool) {
         self.lacks_images = !found;
+        self.scouts = 0;
     }
 
     /// A needless upload session cannot be cancelled: not every account may. No more are opened ahead.
@@ -44,11 +60,16 @@ impl Expectations {
         self.sessions_end = false;
     }
 
-    /// Whether the next image is to be brought as if the mirror lacked it: as it lacked the one before, or because one
-    /// image must be the first.
-    pub(crate) fn next_image_is_lacking(&mut self) -> bool {
-        let scouts = std::mem::take(&mut self.scouts);
-        (scouts || self.lacks_images) && self.sessions_end
+    /// What of the next image is to be begun before the mirror has said whether it lacks it: everything where it lacked the
+    /// one before.
+    pub(crate) fn of_next_image(&mut self) -> Ahead {
+        let is_scout = self.scouts > 0;
+        self.scouts = self.scouts.saturating_sub(1);
+        match (self.sessions_end, self.lacks_images, is_scout) {
+            (true, true, _) => Ahead::AllBlobs,
+            (true, false, true) => Ahead::LargeBlobs,
+            _ => Ahead::Nothing,
+        }
     }
 }
 
@@ -57,13 +78,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_image_is_brought_ahead_and_then_as_long_as_images_are_lacking() {
+    fn a_few_images_are_begun_ahead_and_then_as_long_as_images_are_lacking() {
         let mut new = Expectations::new(true, true);
-        assert_eq!([new.next_image_is_lacking(), new.next_image_is_lacking()], [true, false]);
+        let ahead: Vec<Ahead> = (0..100).map(|_| new.of_next_image()).collect();
+        let (scouts, others) = ahead.split_at(usize::from(SCOUTS));
+        assert!(scouts.iter().all(|ahead| *ahead == Ahead::LargeBlobs));
+        assert!(others.iter().all(|ahead| *ahead == Ahead::Nothing));
         new.asked_for_image(false);
-        assert_eq!([new.next_image_is_lacking(), new.next_image_is_lacking()], [true, true]);
-        new.asked_for_image(true);
-        assert!(!new.next_image_is_lacking());
+        assert_eq!([new.of_next_image(), new.of_next_image()], [Ahead::AllBlobs; 2]);
+        let mut full = Expectations::new(true, true);
+        full.asked_for_image(true);
+        assert_eq!(full.of_next_image(), Ahead::Nothing, "it has said that it lacks nothing");
     }
 
     #[test]
@@ -71,6 +96,6 @@ mod tests {
         let mut expectations = Expectations::new(false, false);
         expectations.asked_for_image(false);
         expectations.sessions_stay();
-        assert!(!expectations.next_image_is_lacking());
+        assert_eq!(expectations.of_next_image(), Ahead::Nothing);
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::{join, join_all};
 use super::Transfer;
 use super::step::BlobPresence;
 use crate::engine::mirror::SMALL_BYTES;
-use crate::engine::mirror::knowledge::LocationGuard;
+use crate::engine::mirror::knowledge::{Ahead, LocationGuard};
 use crate::engine::mirror::limiter::{ByRate, Permit};
 use crate::engine::prepared::ReadyBlob;
 use crate::locks::Mutex;
@@ -42,8 +42,14 @@ impl<'a> Prefetch<'a> {
 impl Transfer {
     /// Asks for blobs of which nothing is known yet, and opens sessions for them meanwhile as far as their bytes could go
     /// out at once. Where the mirror says nothing, nothing is known.
-    pub(crate) async fn prefetch(&self, repository: &Repository, blobs: &[ReadyBlob]) -> Prefetch<'_> {
-        let begun = blobs.iter().map(|blob| async {
+    pub(crate) async fn prefetch(
+        &self,
+        repository: &Repository,
+        blobs: &[ReadyBlob],
+        ahead: Ahead,
+    ) -> Prefetch<'_> {
+        let begun = blobs.iter().filter(|blob| ahead == Ahead::AllBlobs || blob.size > SMALL_BYTES);
+        let begun = begun.map(|blob| async {
             let location = self.knowledge.blobs.location(&blob.digest).try_lock_owned().ok()?;
             if !location.is_empty() || self.elsewhere(repository, blob).is_some() {
                 return None;
