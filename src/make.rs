@@ -11,6 +11,8 @@ mod frames;
 mod layout;
 mod pieces;
 mod pull;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use tokio_util::sync::CancellationToken;

@@ -13,7 +13,9 @@ use crate::decode::{Decoder, Once, StructureKind};
 use crate::error::BundleError;
 use crate::oci::{Algorithm, Hasher};
 use crate::report::document::{BenchStep, CoreSeconds, PushBudget};
-use crate::source::{ByteSpace, read_exact};
+use crate::report::event::WorkStep;
+use crate::report::{Event, Listeners};
+use crate::source::{ByteSpace, WatchedSpace, read_exact};
 
 /// Taken from the bundle for the other rates. Real files differ much from one place to the next.
 const SAMPLE_BYTES: u64 = 8 << 20;
@@ -59,11 +61,18 @@ pub(crate) enum LayerTreatment {
     Zstd,
 }
 
-/// Decodes the bundle at `path` once, on all threads of the opener, and measures the other stages on one core.
-pub(crate) fn decode(opener: &Opener, path: &Path) -> Result<DecodeFigures, BundleError> {
+/// Decodes the bundle at `path` once, on all threads of the opener, and measures the other stages on one core. `listeners` hear
+/// how much of the file was read.
+pub(crate) fn decode(
+    opener: &Opener,
+    path: &Path,
+    listeners: &Listeners,
+) -> Result<DecodeFigures, BundleError> {
     let file = opener.file(path)?;
     let measured = || {
-        let once = opener.decoder.decode_once(file.space())?;
+        let (listeners, of) = (listeners.clone(), Some(file.space().len()?));
+        let told = move |bytes| listeners.emit(&Event::Advanced { step: WorkStep::Decode, bytes, of });
+        let once = opener.decoder.decode_once(WatchedSpace::over(file.space(), told))?;
         let rates = rates(&sample(&opener.decoder, file.space(), &once)?)?;
         Ok(DecodeFigures { once, threads: opener.pool.current_num_threads(), rates })
     };

@@ -42,7 +42,7 @@ const WAYS: [(LayerTreatment, &str); 3] = [
     (LayerTreatment::Zstd, "plain layers pushed with zstd"),
 ];
 
-pub(super) fn decode(args: &DecodeArgs) -> Done {
+pub(super) fn decode(args: &DecodeArgs, output: &Output) -> Done {
     bundle::inputs(vec![args.path.clone()])?;
     if args.path.is_dir() {
         let message = format!("{} is a folder, and one file is decoded", args.path.display());
@@ -50,7 +50,9 @@ pub(super) fn decode(args: &DecodeArgs) -> Done {
     }
     args.cost.check_spool()?;
     let opener = args.cost.opener_on(args.threads.map_or(0, usize::from))?;
-    let figures = bench::decode(&opener, &args.path)?;
+    let display = output.display();
+    let figures = bench::decode(&opener, &args.path, &display.listeners())?;
+    drop(display);
     if args.json {
         Output::document(&describe(args, &figures))?;
     } else {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::atomic_file::{Replaces, WholeFile};
+use super::display::Display;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::{Done, left_out};
@@ -85,18 +86,20 @@ struct MadeFrom<'a> {
     fetched: Option<FetchedBlobs>,
 }
 
-/// Writes contents, and shows the result.
+/// Writes contents, and shows the result once `display` has ended.
 fn finish(
     args: &WrittenBundleArgs,
     making: &MadeFrom<'_>,
     opener: &Opener,
     accept: Accept,
     interrupt: &Interrupt,
+    display: Display,
 ) -> Done {
     let MadeFrom { contents, bundle, .. } = making;
     let output = args.file()?;
     let sound = || bundle.check_unchanged();
-    let written = write(contents, &output, opener, &interrupt.token, &sound)?;
+    let written = write(contents, &output, opener, &interrupt.token, &display.listeners(), &sound)?;
+    drop(display);
     let damaged = bundle.catalog.broken.iter();
     let damaged =
         damaged.map(|broken| LeftOut::unreadable(&broken.name, "a damaged image", broken.error.to_string()));

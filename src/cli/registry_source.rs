@@ -62,15 +62,18 @@ impl RegistrySources {
             let path = this.place_for(given, stage)?;
             let folder = LayoutFolder::open(&path)?;
             let (target, options) = mirrors.source(&source.place, output)?;
+            let display = output.display();
             let pulling = async {
                 let registry = Registry::connect(&target.endpoint, options).await?;
                 let images = wanted(source, &target, &registry).await?;
                 let all = images.len();
                 let choice = PullChoice { platform: None, referrers: true, at_once: BLOBS_AT_ONCE };
-                Ok::<_, Failure>((pull(images, &folder, choice, &interrupt.token).await?, all))
+                let pulled = pull(images, &folder, choice, &interrupt.token, &display.listeners()).await?;
+                Ok::<_, Failure>((pulled, all))
             };
             interrupt.sending();
             let (pulled, all) = runtime.block_on(pulling)?;
+            drop(display);
             complete(&pulled, all, &folder, output)?;
             output.note(&format!(
                 "{}: {}, {} of {} fetched",

@@ -33,6 +33,7 @@ use crate::compress::LayerFacts;
 use crate::error::BundleError;
 use crate::locks::Mutex;
 use crate::oci::Digest;
+use crate::report::event::WorkStep;
 use crate::report::{Event, Listeners};
 use crate::stage::{NotStaged, Stage, StagedImage, StagedLayer, StagedRoot};
 use crate::units::ByteCount;
@@ -118,7 +119,8 @@ impl Staging {
                 }
                 () = tokio::time::sleep(quiet_for) => {
                     let Fill { staged, total } = self.fill();
-                    self.listeners.emit(&Event::FillsStage { bytes: staged, of: total });
+                    let (step, bytes, of) = (WorkStep::FillStage, staged, Some(total));
+                    self.listeners.emit(&Event::Advanced { step, bytes, of });
                     quiet_for = TELL_EVERY;
                 }
             }

@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::layout::IndexEntry;
 use crate::archive::base::Base;
-use crate::archive::{Catalog, Content, ContentKey, Image, ImageName, LeftOut, Unpacked};
+use crate::archive::{
+    Catalog, Content, ContentKey, Image, ImageName, LeftOut, Stored, Unpacked, UnpackedLayer,
+};
 use crate::bundle::{Bundle, LayerKey, Opener};
 use crate::compress::{self, LayerBlob, LayerContent, LayerFacts, Method, SpillSettings};
 use crate::engine::{entries, synthesise};
@@ -17,7 +19,9 @@ use crate::error::{BundleError, Fault};
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Digest, Manifest, Reference};
 use crate::plan::Closure;
-use crate::source::{ByteSpace, read_exact};
+use crate::report::event::WorkStep;
+use crate::report::{Event, Listeners};
+use crate::source::{ByteSpace, Extent, WatchedSpace, read_exact};
 
 /// What a bundle is written from.
 #[derive(Debug, Default)]
@@ -51,7 +55,8 @@ pub(super) struct ContentBlob {
 }
 
 impl Contents {
-    /// All whole images of a bundle. Layers of docker-archives are compressed with `method`. Blocks.
+    /// All whole images of a bundle. Layers of docker-archives are compressed with `method`; `listeners` hear how far that has
+    /// come. Blocks.
     ///
     /// # Errors
     /// The bundle cannot be read, or `cancel` was cancelled.
@@ -60,8 +65,10 @@ impl Contents {
         opener: &Opener,
         method: Method,
         cancel: &CancellationToken,
+        listeners: &Listeners,
     ) -> Result<Self, BundleError> {
-        let maker = LayerMaker { opener, method, cancel, made: HashMap::new() };
+        let told = CompressProgress::of(&bundle.catalog, method, listeners);
+        let maker = LayerMaker { opener, method, cancel, told, made: HashMap::new() };
         let mut collector = Collector {
             catalog: &bundle.catalog,
             maker,
@@ -229,11 +236,51 @@ struct LayerMaker<'a> {
     opener: &'a Opener,
     method: Method,
     cancel: &'a CancellationToken,
+    told: CompressProgress,
     made: HashMap<LayerKey, LayerBlob>,
 }
 
+/// Tells how many bytes of layers have been compressed.
+struct CompressProgress {
+    listeners: Listeners,
+    method: Method,
+    /// Of layers that are done.
+    bytes: u64,
+    /// Of all layers that are to be compressed.
+    of: u64,
+}
+
+impl CompressProgress {
+    fn of(catalog: &Catalog, method: Method, listeners: &Listeners) -> Self {
+        let mut told = Self { listeners: listeners.clone(), method, bytes: 0, of: 0 };
+        let unpacked = catalog.images.iter().filter_map(|image| match &image.content {
+            Content::Unpacked(unpacked) => Some(unpacked),
+            Content::Manifest(_) => None,
+        });
+        let mut known = HashSet::new();
+        let layers = unpacked.flat_map(|image| &image.layers).filter(|layer| told.is_compressed(layer));
+        let once = layers.filter(|layer| known.insert(LayerKey::of(layer)));
+        told.of = once.map(|layer| layer.size).sum();
+        told
+    }
+
+    fn is_compressed(&self, layer: &UnpackedLayer) -> bool {
+        layer.stored == Stored::Plain && self.method != Method::None
+    }
+
+    /// The layer, which says how far it has been read.
+    fn watched(&self, layer: &UnpackedLayer) -> UnpackedLayer {
+        let (listeners, before, of) = (self.listeners.clone(), self.bytes, Some(self.of));
+        let told = move |read| {
+            listeners.emit(&Event::Advanced { step: WorkStep::Compress, bytes: before + read, of });
+        };
+        let space = WatchedSpace::over(Arc::new(layer.extent.clone()), told);
+        UnpackedLayer { extent: Extent::new(space, 0, layer.size), ..layer.clone() }
+    }
+}
+
 impl LayerMaker<'_> {
-    fn layer(&mut self, layer: &crate::archive::UnpackedLayer) -> Result<LayerBlob, BundleError> {
+    fn layer(&mut self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
         if let Some(made) = self.made.get(&LayerKey::of(layer)) {
             return Ok(made.clone());
         }
@@ -241,7 +288,13 @@ impl LayerMaker<'_> {
         let Opener { pool, resources, budget, cpu, .. } = self.opener;
         let spill =
             SpillSettings { budget: Arc::clone(budget), room: None, folder: resources.spool_folder.clone() };
-        let made = compress::layer(pool, layer, self.method, &spill, cpu)?;
+        let made = if self.told.is_compressed(layer) {
+            let made = compress::layer(pool, &self.told.watched(layer), self.method, &spill, cpu)?;
+            self.told.bytes += layer.size;
+            made
+        } else {
+            compress::layer(pool, layer, self.method, &spill, cpu)?
+        };
         self.made.insert(LayerKey::of(layer), made.clone());
         Ok(made)
     }

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,8 @@ use crate::locks::Mutex;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag, media_type};
 use crate::registry::Registry;
-use crate::report::{Class, Failure};
+use crate::report::event::WorkStep;
+use crate::report::{Class, Event, Failure, Listeners};
 
 /// Images under way at once.
 const IMAGES_AT_ONCE: usize = 8;
@@ -67,7 +68,7 @@ pub(crate) struct Pulled {
     pub(crate) failed: Vec<(String, Failure)>,
 }
 
-/// Brings images into a folder, and lists there what is whole.
+/// Brings images into a folder, and lists there what is whole. `listeners` hear how far it has come.
 ///
 /// # Errors
 /// The folder cannot be written, or `cancel` was cancelled. What came stays for the next time.
@@ -76,8 +77,17 @@ pub(crate) async fn pull(
     folder: &LayoutFolder,
     choice: PullChoice,
     cancel: &CancellationToken,
+    listeners: &Listeners,
 ) -> Result<Pulled, Failure> {
+    let progress = FetchProgress {
+        listeners,
+        images: images.len(),
+        whole: AtomicUsize::new(0),
+        bytes: AtomicU64::new(0),
+    };
+    progress.tell();
     let puller = ImagePuller {
+        progress,
         folder,
         permits: Semaphore::new(choice.at_once),
         choice,
@@ -99,6 +109,8 @@ pub(crate) async fn pull(
         match image {
             Ok((own, referrers)) => {
                 pulled.images += 1;
+                puller.progress.whole.store(pulled.images, Relaxed);
+                puller.progress.tell();
                 entries.push(own);
                 let new = referrers.into_iter().filter(|it| seen.insert((it.digest, it.annotations.clone())));
                 let before = entries.len();
@@ -120,7 +132,29 @@ pub(crate) async fn pull(
     Ok(pulled)
 }
 
+/// Tells how far fetching has come.
+struct FetchProgress<'a> {
+    listeners: &'a Listeners,
+    images: usize,
+    whole: AtomicUsize,
+    /// Of blobs that are there or on their way.
+    bytes: AtomicU64,
+}
+
+impl FetchProgress<'_> {
+    fn received(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let step = WorkStep::Fetch { whole: self.whole.load(Relaxed), images: self.images };
+        self.listeners.emit(&Event::Advanced { step, bytes: self.bytes.load(Relaxed), of: None });
+    }
+}
+
 struct ImagePuller<'a> {
+    progress: FetchProgress<'a>,
     folder: &'a LayoutFolder,
     choice: PullChoice,
     cancel: &'a CancellationToken,
@@ -293,7 +327,11 @@ impl ImagePuller<'_> {
     ) -> Result<(), Failure> {
         let Descriptor { digest, size, .. } = blob;
         for tried in 1.. {
-            let bytes = registry.get_blob(repository, digest, *size).await?;
+            let mut received = 0;
+            let bytes = registry.get_blob(repository, digest, *size).await?.inspect_ok(|chunk| {
+                received += chunk.len() as u64;
+                self.progress.received(chunk.len() as u64);
+            });
             let failure = match self.folder.receive(digest, *size, bytes).await {
                 Ok(()) => break,
                 Err(NotReceived::Here(failure)) => return Err(failure),
@@ -304,6 +342,8 @@ impl ImagePuller<'_> {
                     Failure::new(Class::BrokenConnection, what)
                 }
             };
+            // What came is fetched once more.
+            self.progress.bytes.fetch_sub(received, Relaxed);
             if tried == MAX_TRIES {
                 return Err(failure);
             }

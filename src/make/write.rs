@@ -11,6 +11,8 @@ use super::pieces::{OutputFile, PieceWriter, WrittenFile};
 use crate::archive::blob_table::{BlobTable, TABLE_NAME, blob_path, padded};
 use crate::bundle::Opener;
 use crate::error::{BundleError, Fault};
+use crate::report::event::WorkStep;
+use crate::report::{Event, Listeners};
 
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -28,7 +30,7 @@ pub(crate) struct Written {
 }
 
 /// Writes a bundle. It takes its name when it is whole and `sound` says that what it was made from is still what it was.
-/// Blocks.
+/// `listeners` hear how far it has come. Blocks.
 ///
 /// # Errors
 /// Content is damaged, the disk refuses, or `cancel` was cancelled: nothing is left then.
@@ -37,6 +39,7 @@ pub(crate) fn write(
     output: &OutputFile,
     opener: &Opener,
     cancel: &CancellationToken,
+    listeners: &Listeners,
     sound: &dyn Fn() -> Result<(), BundleError>,
 ) -> Result<Written, BundleError> {
     let mut frames = FrameWriter::new(PieceWriter::new(output), opener, cancel);
@@ -53,9 +56,14 @@ pub(crate) fn write(
         frames.write(&vec![0; layout::pad(bytes.len() as u64)])?;
     }
     frames.separate()?;
+    let (mut bytes, of) = (0, Some(contents.blobs.iter().map(|blob| blob.size).sum()));
+    let mut wrote = |chunk: u64| {
+        bytes += chunk;
+        listeners.emit(&Event::Advanced { step: WorkStep::Write, bytes, of });
+    };
     for blob in &contents.blobs {
         frames.begin(blob.size)?;
-        copy(blob, &mut frames)?;
+        copy(blob, &mut frames, &mut wrote)?;
         frames.end(blob.size)?;
     }
     frames.write(&ENDING)?;
@@ -78,8 +86,12 @@ fn places(blobs: &[ContentBlob]) -> Vec<(crate::oci::Digest, u64, u64)> {
     blobs.iter().map(place).collect()
 }
 
-/// A blob with its header, hashed on its way.
-fn copy(blob: &ContentBlob, frames: &mut FrameWriter<'_, impl Write>) -> Result<(), BundleError> {
+/// A blob with its header, hashed on its way. `wrote` hears of each chunk.
+fn copy(
+    blob: &ContentBlob,
+    frames: &mut FrameWriter<'_, impl Write>,
+    wrote: &mut impl FnMut(u64),
+) -> Result<(), BundleError> {
     let ContentBlob { digest, size, space } = blob;
     frames.write(&layout::header(&blob_path(digest), *size))?;
     let (mut hasher, mut offset) = (digest.hasher(), 0);
@@ -93,6 +105,7 @@ fn copy(blob: &ContentBlob, frames: &mut FrameWriter<'_, impl Write>) -> Result<
         hasher.update(&chunk);
         frames.write(&chunk)?;
         offset += chunk.len() as u64;
+        wrote(chunk.len() as u64);
     }
     space.release(0..*size);
     check(digest, hasher.finish()).or_else(|error| space.check_intact().and(Err(error)))?;

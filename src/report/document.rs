@@ -29,7 +29,7 @@ pub(crate) use link::{
     LinkDocument, LinkLimit, LinkRecommendation, LinkTarget, SoakSecond, ThroughputFigures, TlsSession,
     TransferMethod, TrialEntry,
 };
-pub(crate) use log::{LogEvent, LogLine, ProgressEntry};
+pub(crate) use log::{LogEvent, LogLine, ProgressEntry, StepEntry};
 pub(crate) use made::{FetchedBlobs, MadeBase, MadeDocument, MadeFile};
 pub(crate) use plan::{Action, Forecast, ImageForecast, PlanDocument, Replacement};
 pub(crate) use prune::{PruneDocument, PruneEntry, PruneSite};

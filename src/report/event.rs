@@ -177,12 +177,14 @@ pub(crate) enum Event {
         /// How long it took.
         took: Duration,
     },
-    /// The mirrors are done, and the stage is not: it is waited for.
-    FillsStage {
-        /// Bytes of blobs that are in it.
+    /// A step of the work that no mirror sees has come so far.
+    Advanced {
+        /// Which.
+        step: WorkStep,
+        /// Bytes that are done.
         bytes: u64,
-        /// All that will be there: the most it can be, as long as layers are not compressed yet.
-        of: u64,
+        /// All of them, where that is known.
+        of: Option<u64>,
     },
     /// Something was counted that happens too often to be shown or written down.
     Measured {
@@ -223,10 +225,54 @@ impl Event {
             | Self::Planned { .. }
             | Self::LayerSized { .. }
             | Self::Abandoned
-            | Self::FillsStage { .. }
+            | Self::Advanced { .. }
             | Self::Note { .. } => return None,
         };
         Some(mirror)
+    }
+}
+
+/// A step of the work that no mirror sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkStep {
+    /// Images come from registries into a folder.
+    Fetch {
+        /// Images that are whole there.
+        whole: usize,
+        /// All that are wanted.
+        images: usize,
+    },
+    /// Plain layers are compressed.
+    Compress,
+    /// A bundle is written.
+    Write,
+    /// A bundle is decoded, and nothing is kept of it.
+    Decode,
+    /// The mirrors are done, and the stage is not. The whole is the most it can be, as long as layers are not compressed yet.
+    FillStage,
+}
+
+impl WorkStep {
+    /// Its name for programs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Fetch { .. } => "fetch",
+            Self::Compress => "compress",
+            Self::Write => "write",
+            Self::Decode => "decode",
+            Self::FillStage => "fill_stage",
+        }
+    }
+
+    /// What is going on.
+    pub(crate) fn in_words(self) -> String {
+        match self {
+            Self::Fetch { whole, images } => format!("fetching images, {whole} of {images} are whole"),
+            Self::Compress => "compressing layers".to_owned(),
+            Self::Write => "writing the bundle".to_owned(),
+            Self::Decode => "decoding".to_owned(),
+            Self::FillStage => "filling the stage".to_owned(),
+        }
     }
 }
 

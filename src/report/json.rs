@@ -1,7 +1,7 @@
 //! Events as JSON lines, for log collectors.
 
 use super::document::{LogEvent, LogLine};
-use super::event::{Event, Listener};
+use super::event::{Event, Listener, WorkStep};
 use super::progress::Sink;
 use crate::locks::Mutex;
 
@@ -40,7 +40,12 @@ impl Listener for JsonLines {
 /// An event as it is written down, with the names of mirrors; bytes on their way are too many for that.
 fn log_event(event: Event, name: impl Fn(usize) -> String) -> Option<LogEvent> {
     Some(match event {
+        Event::Advanced { step: WorkStep::FillStage, bytes, of: Some(of) } => {
+            LogEvent::FillsStage { bytes, of }
+        }
+        // How far all else has come is told every few seconds.
         Event::BundleRead { .. }
+        | Event::Advanced { .. }
         | Event::LayerSized { .. }
         | Event::Begun { .. }
         | Event::Wanted { .. }
@@ -77,7 +82,6 @@ fn log_event(event: Event, name: impl Fn(usize) -> String) -> Option<LogEvent> {
             images_failed: failed,
             seconds: took.as_secs_f64(),
         },
-        Event::FillsStage { bytes, of } => LogEvent::FillsStage { bytes, of },
         Event::WindowClosed { mirror, images_left, opens_at, is_waited_for } => LogEvent::WindowClosed {
             mirror: name(mirror),
             images_left,

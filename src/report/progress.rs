@@ -9,10 +9,12 @@ mod names;
 mod news;
 mod rate;
 mod status;
+mod step;
 mod style;
 #[cfg(test)]
 mod tests;
 mod view;
+mod words;
 
 use std::fmt;
 

@@ -188,6 +188,23 @@ fn verify_has_a_display_too() {
 }
 
 #[test]
+fn a_pull_has_a_display_too() {
+    let (folder, root) = (folder(), folder());
+    let registry = Registry::embedded(root.path());
+    Push::to(&registry).source(&small(folder.path())).run().complete();
+    let link = format!("http://127.0.0.1:{}", link::long(registry.port, Duration::from_millis(150)));
+    let mut pull = crate::support::layercast();
+    pull.args(["bundle", "pull", "--need-credential=false", "--private-registry", &link, "--image"]);
+    pull.arg("images.example/a:1").arg("-o").arg(folder.path().join("out.tar.zst"));
+    let mut terminal = Terminal::run(pull, 24, 80);
+    terminal.until("the step is shown", |lines| {
+        lines.iter().any(|line| line.starts_with("fetching images, 0 of 1 are whole  "))
+    });
+    while terminal.next().is_some() {}
+    assert!(terminal.child.wait().unwrap().success(), "{:?}", terminal.lines());
+}
+
+#[test]
 fn who_interrupts_is_told_what_was_done_and_nothing_is_called_failed() {
     let folder = folder();
     let bundle = small(folder.path());

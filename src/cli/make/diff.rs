@@ -6,6 +6,7 @@ use super::{MadeFrom, WrittenBundleArgs};
 use crate::bundle::{Bundle, Opener};
 use crate::cli::Done;
 use crate::cli::bundle::{self, CostArgs};
+use crate::cli::display::Display;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::left_out::AcceptArgs;
 use crate::cli::output::Output;
@@ -38,28 +39,30 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     args.output.file()?;
     bundle::inputs(vec![args.old.clone(), args.new.clone()])?;
     let opener = args.cost.opener()?.without_state();
-    let (_, old) = read(args, args.old.clone(), &opener, output, interrupt)?;
-    let (bundle, new) = read(args, args.new.clone(), &opener, output, interrupt)?;
+    let display = output.display();
+    let read = |path: &PathBuf| read(args, path.clone(), &opener, &display, output, interrupt);
+    let (_, old) = read(&args.old)?;
+    let (bundle, new) = read(&args.new)?;
     let name = args.old.file_name().unwrap_or(args.old.as_os_str()).to_string_lossy().into_owned();
     let contents = new.less(&old, name);
     drop(old);
     let making = MadeFrom { contents: &contents, bundle: &bundle, fetched: None };
-    super::finish(&args.output, &making, &opener, args.accept.accept(), interrupt)
+    super::finish(&args.output, &making, &opener, args.accept.accept(), interrupt, display)
 }
 
 fn read(
     args: &Args,
     path: PathBuf,
     opener: &Opener,
+    display: &Display,
     output: &Output,
     interrupt: &Interrupt,
 ) -> Result<(Bundle, Contents), Failure> {
-    let display = output.display();
     let mut bundle = opener.open(&bundle::inputs(vec![path])?, &display.listeners(), &())?;
-    drop(display);
     for note in bundle.settle(args.accept.accept(), false)? {
         output.note(&note);
     }
-    let contents = Contents::of(&bundle, opener, args.layer_compression, &interrupt.token)?;
+    let contents =
+        Contents::of(&bundle, opener, args.layer_compression, &interrupt.token, &display.listeners())?;
     Ok((bundle, contents))
 }

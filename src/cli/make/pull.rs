@@ -84,20 +84,20 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     let (wanted, at_once) = wanted(&args.mirrors, names, &runtime, &rules, output)?;
     let choice = PullChoice { platform: args.platform.clone(), referrers: !args.no_referrers, at_once };
     let all = wanted.len();
-    let pulled = runtime.block_on(pull(wanted, &folder, choice, &interrupt.token))?;
+    let display = output.display();
+    let listeners = display.listeners();
+    let pulled = runtime.block_on(pull(wanted, &folder, choice, &interrupt.token, &listeners))?;
     complete(&pulled, all, &folder, output)?;
     let inputs = [Input::Path(folder.root().to_owned())];
-    let display = output.display();
-    let mut bundle = opener.open(&inputs, &display.listeners(), &())?;
-    drop(display);
+    let mut bundle = opener.open(&inputs, &listeners, &())?;
     let accept = args.accept.accept();
     for note in bundle.settle(accept, false)? {
         output.note(&note);
     }
-    let contents = Contents::of(&bundle, &opener, Method::default(), &interrupt.token)?;
+    let contents = Contents::of(&bundle, &opener, Method::default(), &interrupt.token, &listeners)?;
     let fetched = Some(FetchedBlobs { blobs: pulled.blobs_fetched, bytes: pulled.bytes_fetched });
     let making = MadeFrom { contents: &contents, bundle: &bundle, fetched };
-    let exit = super::finish(&args.output, &making, &opener, accept, interrupt)?;
+    let exit = super::finish(&args.output, &making, &opener, accept, interrupt, display)?;
     folder.remove()?;
     Ok(exit)
 }

@@ -39,12 +39,11 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     let opener = args.cost.opener()?.without_state();
     let display = output.display();
     let mut bundle = opener.open(&inputs, &display.listeners(), &())?;
-    drop(display);
     for note in bundle.settle(accept, args.allow_damaged)? {
         output.note(&note);
     }
     let method = args.layer_compression;
-    let contents = Contents::of(&bundle, &opener, method, &interrupt.token)?;
+    let contents = Contents::of(&bundle, &opener, method, &interrupt.token, &display.listeners())?;
     let making = MadeFrom { contents: &contents, bundle: &bundle, fetched: None };
-    super::finish(&args.output, &making, &opener, accept, interrupt)
+    super::finish(&args.output, &making, &opener, accept, interrupt, display)
 }

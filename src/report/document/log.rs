@@ -108,6 +108,21 @@ pub(crate) struct ProgressEntry {
     /// How many mirrors are in each state.
     pub mirrors: BTreeMap<String, usize>,
     pub elapsed_seconds: f64,
+    /// What goes on that no mirror sees.
+    #[serde(default)]
+    pub step: Option<StepEntry>,
+}
+
+/// How far a step of the work has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StepEntry {
+    /// `fetch`, `compress`, `write`, `decode` or `fill_stage`.
+    pub name: String,
+    pub bytes: u64,
+    /// All of them, where that is known.
+    pub bytes_expected: Option<u64>,
+    pub bytes_per_second: Option<f64>,
+    pub eta_seconds: Option<f64>,
 }
 
 /// One mistake in a file.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::mirror::MirrorModel;
+use super::step::StepModel;
 use crate::clock::Instant;
 use crate::report::event::Event;
 
@@ -13,8 +14,8 @@ pub(super) struct RunModel {
     /// The bundle that is being read; none before the first, and once all have been.
     pub(super) reading: Option<BundleReading>,
     pub(super) mirrors: Vec<MirrorModel>,
-    /// Bytes that are in the stage, of all that will be, once only that is waited for.
-    pub(super) filling: Option<(u64, u64)>,
+    /// What goes on that no mirror sees.
+    pub(super) step: Option<StepModel>,
     is_planned: bool,
     /// The run ends before it has begun with its mirrors.
     pub(super) is_abandoned: bool,
@@ -34,7 +35,7 @@ impl RunModel {
             began: now,
             reading: None,
             mirrors: Vec::new(),
-            filling: None,
+            step: None,
             is_planned: false,
             is_abandoned: false,
         }
@@ -49,7 +50,9 @@ impl RunModel {
             return;
         }
         match event {
-            Event::Opened { .. } => self.reading = Some(BundleReading { bytes: 0, of: None }),
+            Event::Opened { .. } => {
+                (self.reading, self.step) = (Some(BundleReading { bytes: 0, of: None }), None);
+            }
             // Once all is known, mirrors read what they need.
             Event::BundleRead { bytes, of } => {
                 if let Some(reading) = &mut self.reading {
@@ -70,7 +73,9 @@ impl RunModel {
             Event::LayerSized { estimated, bytes } if self.is_planned => {
                 self.mirrors.iter_mut().for_each(|mirror| mirror.sized(*estimated, *bytes));
             }
-            Event::FillsStage { bytes, of } => self.filling = Some((*bytes, *of)),
+            Event::Advanced { step, bytes, of } => {
+                self.step = Some(StepModel::after(self.step.take(), *step, *bytes, *of, now));
+            }
             Event::Abandoned => (self.reading, self.is_abandoned) = (None, true),
             _ => {}
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Telling;
 use crate::error::printable;
 use crate::report::Class;
-use crate::report::event::Event;
+use crate::report::event::{Event, WorkStep};
 use crate::units::{ByteCount, count, human_duration};
 
 /// Decides which events get a line.
@@ -40,7 +40,7 @@ impl News {
                 let (images, blobs) = (count(*images, "image"), count(*blobs, "blob"));
                 Some(format!("{images}, {blobs} (catalogued in {})", human_duration(*took)))
             }
-            Event::FillsStage { bytes, of } if is_log => {
+            Event::Advanced { step: WorkStep::FillStage, bytes, of: Some(of) } if is_log => {
                 Some(format!("filling the stage: {} of {}", ByteCount(*bytes), ByteCount(*of)))
             }
             Event::Note { text } => Some(format!("note: {}", printable(text))),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::mirror::MirrorState;
 use super::model::RunModel;
-use super::view::{in_one_word, of_bytes, per_second, percent, reading, short, time};
+use super::view::{in_one_word, reading};
+use super::words::{of_bytes, per_second, percent, short, time};
 use crate::clock::Instant;
-use crate::report::document::ProgressEntry;
+use crate::report::document::{ProgressEntry, StepEntry};
 use crate::units::ByteCount;
 
 /// Mirrors that are named because they wait.
@@ -16,7 +17,7 @@ const MAX_NAMED: usize = 2;
 pub(super) fn line(model: &RunModel, now: Instant) -> Option<String> {
     let reading = reading(model);
     if model.is_abandoned || model.mirrors.is_empty() {
-        return reading;
+        return reading.or_else(|| model.step.as_ref().map(|step| step.line(now)));
     }
     let mut words: Vec<String> = reading.into_iter().collect();
     let is_read = model.reading.is_none();
@@ -62,7 +63,7 @@ fn counted(states: &[MirrorState]) -> String {
 
 /// The same for programs.
 pub(super) fn entry(model: &RunModel, now: Instant) -> Option<ProgressEntry> {
-    if model.mirrors.is_empty() && model.reading.is_none() {
+    if model.mirrors.is_empty() && model.reading.is_none() && model.step.is_none() {
         return None;
     }
     let mut mirrors: BTreeMap<String, usize> = BTreeMap::new();
@@ -71,6 +72,13 @@ pub(super) fn entry(model: &RunModel, now: Instant) -> Option<ProgressEntry> {
     }
     let is_read = model.reading.is_none();
     let left = model.left(now).filter(|_| is_read);
+    let step = model.step.as_ref().map(|step| StepEntry {
+        name: step.step.name().to_owned(),
+        bytes: step.bytes,
+        bytes_expected: step.of,
+        bytes_per_second: step.per_second(now).map(f64::round),
+        eta_seconds: step.left(now).map(|left| left.as_secs_f64().round()),
+    });
     Some(ProgressEntry {
         bundle_bytes_read: model.reading.as_ref().map(|reading| reading.bytes),
         bundle_bytes: model.reading.as_ref().and_then(|reading| reading.of),
@@ -81,5 +89,6 @@ pub(super) fn entry(model: &RunModel, now: Instant) -> Option<ProgressEntry> {
         eta_seconds: left.map(|left| left.as_secs_f64().round()),
         mirrors,
         elapsed_seconds: now.duration_since(model.began).as_secs_f64(),
+        step,
     })
 }

@@ -1,15 +1,15 @@
 //! A run as lines for a terminal of some width and height. Pure.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::mirror::{EndState, MirrorModel, MirrorState};
 use super::model::RunModel;
 use super::names::shortened;
 use super::style::{Palette, Tone, cut, pad, width};
+use super::words::{of_bytes, per_second, percent, short, time};
 use crate::clock::Instant;
 use crate::report::Class;
-use crate::units::{ByteCount, human_duration};
+use crate::units::ByteCount;
 
 /// More lines than this are not read.
 const MAX_LINES: usize = 20;
@@ -29,9 +29,7 @@ pub(super) fn lines(
         return Vec::new();
     }
     let mut lines: Vec<String> = reading(model).iter().map(|line| cut(line, columns)).collect();
-    if let Some((bytes, of)) = model.filling {
-        lines.push(cut(&format!("filling the stage: {}", of_bytes(bytes, of)), columns));
-    }
+    lines.extend(model.step.iter().map(|step| cut(&step.line(now), columns)));
     if !model.mirrors.is_empty() {
         lines.push(cut(&overall(model, now), columns));
         let room = rows.saturating_sub(lines.len() + 1).clamp(1, MAX_LINES);
@@ -257,45 +255,5 @@ fn ended(end: EndState) -> (Tone, String) {
         EndState::Deferred => (Tone::Wait, "deferred".to_owned()),
         EndState::Interrupted => (Tone::Wait, "interrupted".to_owned()),
         EndState::Failed(class) => (Tone::Bad, format!("✗ {class}")),
-    }
-}
-
-/// `429` says as much as `429 too many requests`.
-pub(super) fn short(cause: &str) -> &str {
-    match cause.split_once(' ') {
-        Some((status, _)) if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) => status,
-        _ => cause,
-    }
-}
-
-/// `29 %`, and never more than is done.
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.0} %", (share * 100.0).floor())
-}
-
-pub(super) fn per_second(rate: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of bytes")]
-    let bytes = rate as u64;
-    format!("{}/s", ByteCount(bytes))
-}
-
-/// `210/933 MiB`
-pub(super) fn of_bytes(bytes: u64, of: u64) -> String {
-    let (mut scale, mut unit) = (1.0, "B");
-    for next in ["KiB", "MiB", "GiB", "TiB"] {
-        if of as f64 / scale < 1024.0 {
-            break;
-        }
-        (scale, unit) = (scale * 1024.0, next);
-    }
-    let decimals = usize::from(unit != "B" && of as f64 / scale < 100.0);
-    format!("{:.decimals$}/{:.decimals$} {unit}", bytes as f64 / scale, of as f64 / scale)
-}
-
-/// Whole seconds: a tenth of a second would be noise here.
-pub(super) fn time(left: Duration) -> String {
-    match left.as_secs_f64().ceil() {
-        seconds if seconds < 120.0 => format!("{seconds:.0} s"),
-        _ => human_duration(left),
     }
 }
