@@ -93,6 +93,8 @@ pub(crate) enum Turn {
     First,
     /// What had some, and gave it away.
     Again,
+    /// What could not get on with it: its mirrors have requests under way that wait for room themselves.
+    Last,
 }
 
 /// A spool finds no room on the disk.
@@ -199,6 +201,24 @@ pub(crate) struct RoomRequest<'a> {
 }
 
 impl RoomRequest<'_> {
+    /// Takes another place in the queue, at its next poll.
+    pub(crate) fn take_turn(&mut self, turn: Turn) {
+        if turn != self.turn {
+            self.give_up();
+            self.turn = turn;
+        }
+    }
+
+    fn give_up(&mut self) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let next = {
+            let mut state = self.budget.state.lock();
+            state.queue.remove(&ticket);
+            state.wake_first()
+        };
+        next.inspect(Waker::wake_by_ref);
+    }
+
     /// Whether all others in the queue come after it.
     pub(crate) fn is_first(&self) -> bool {
         let state = self.budget.state.lock();
@@ -236,13 +256,7 @@ impl Future for RoomRequest<'_> {
 
 impl Drop for RoomRequest<'_> {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket else { return };
-        let next = {
-            let mut state = self.budget.state.lock();
-            state.queue.remove(&ticket);
-            state.wake_first()
-        };
-        next.inspect(Waker::wake_by_ref);
+        self.give_up();
     }
 }
 

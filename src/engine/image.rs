@@ -7,9 +7,11 @@
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::backlog::{Assigned, BacklogShare};
 use super::elsewhere::drop_elsewhere;
-use super::layers::{InUse, LayerLease};
+use super::layers::{Aside, Bringing, InUse, LayerLease};
 use super::prepared::{Ready, RetryableOnce};
 use crate::archive::Catalog;
 use crate::locks::Mutex;
@@ -94,15 +96,53 @@ impl Drop for Held {
 #[derive(Debug)]
 pub(super) struct Lease {
     held: Arc<Held>,
-    _in_use: Option<InUse>,
+    in_use: Option<InUse>,
     _assigned: Option<Assigned>,
 }
 
 impl Lease {
     pub(super) fn new(held: Arc<Held>, mirror: usize, assigned: Option<Assigned>) -> Self {
         let in_use = held.layers.as_ref().map(|layers| layers.used_by(mirror));
-        Self { held, _in_use: in_use, _assigned: assigned }
+        Self { held, in_use, _assigned: assigned }
     }
+
+    /// One of several things that are done for the image at once.
+    pub(super) fn branch(&self) -> Branch {
+        Branch(self.in_use.as_ref().map(|in_use| in_use.bringing().another()))
+    }
+
+    /// The image waits for others of its mirror until the guard is dropped, unless branches of it go on. What is held of it is
+    /// for those who get on meanwhile.
+    pub(super) fn aside(&self) -> Option<Aside<'_>> {
+        self.in_use.as_ref().map(|in_use| in_use.bringing().aside())
+    }
+
+    /// A lock that another image of the mirror may have, and wait for room with.
+    pub(super) async fn lock<T>(&self, lock: Arc<tokio::sync::Mutex<T>>) -> OwnedMutexGuard<T> {
+        lock_aside(self.in_use.as_ref().map(InUse::bringing), lock).await
+    }
+}
+
+/// Something that is done for an image beside other things.
+#[derive(Debug)]
+pub(super) struct Branch(Option<Bringing>);
+
+impl Branch {
+    /// As [`Lease::lock`].
+    pub(super) async fn lock<T>(&self, lock: Arc<tokio::sync::Mutex<T>>) -> OwnedMutexGuard<T> {
+        lock_aside(self.0.as_ref(), lock).await
+    }
+}
+
+async fn lock_aside<T>(
+    bringing: Option<&Bringing>,
+    lock: Arc<tokio::sync::Mutex<T>>,
+) -> OwnedMutexGuard<T> {
+    if let Ok(free) = Arc::clone(&lock).try_lock_owned() {
+        return free;
+    }
+    let _aside = bringing.map(Bringing::aside);
+    lock.lock_owned().await
 }
 
 impl Deref for Lease {

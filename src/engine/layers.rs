@@ -6,6 +6,15 @@
 //! reserved, and they stay. A mirror that stands still loses its room to another one that is short of it, and its layers are
 //! made again when it moves on. So a slow mirror costs the others nothing, and no mirror that waits for room holds any.
 //!
+//! Room is not all that is waited for. Who sends a blob has its location on the mirror, and then a permit, and may wait for
+//! room with both: the layer gave way while its mirror stood still. So no image keeps room while all that its mirrors do for
+//! it waits for such a request:
+//! * Who waits for the location of a blob does nothing for its image meanwhile ([`Bringing::aside`]). An image for which nobody
+//!   does anything gives way at once, to its own mirror too.
+//! * Who waits for a permit may have to wait long, because the link is slow: it keeps its room, until a request that is under
+//!   way waits for room on the same mirror. Then its image gives way (`table`: `revoke_held_up`), and asks again after that
+//!   request ([`Turn::Last`]).
+//!
 //! What is learned of a layer (digest and size of its blob) is kept for the whole run, and by the caller beyond it: an
 //! image all of whose layers are known gets its manifest without a byte being read.
 
@@ -15,13 +24,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
-pub(super) use self::lease::{InUse, LayerLease};
+pub(super) use self::lease::{Aside, Bringing, InUse, LayerLease};
 use self::table::{IDLE, LayerTable};
 use super::body::Buffering;
 use super::line::WorkerLine;
@@ -112,9 +120,10 @@ impl Layers {
     }
 
     /// Room for this many bytes, for this lease.
-    async fn room(&self, lease: u64, bytes: u64, turn: Turn) -> Arc<LayerRoom> {
-        let mut request = pin!(self.spill.budget.admit(bytes, turn));
+    async fn room(&self, lease: u64, bytes: u64) -> Arc<LayerRoom> {
+        let mut request = self.spill.budget.admit(bytes, Turn::First);
         loop {
+            request.take_turn(self.table.lock().turn(lease));
             if let Some(room) = (&mut request).now_or_never() {
                 return room;
             }
@@ -123,11 +132,14 @@ impl Layers {
             if !unpinned.is_nothing() {
                 continue;
             }
-            if request.is_first() {
-                let revoked = self.table.lock().revoke_idle(lease, Instant::now());
-                if revoked.is_some() {
-                    continue;
-                }
+            let revoked = {
+                let (mut table, now) = (self.table.lock(), Instant::now());
+                let idle = if request.is_first() { table.revoke_idle(lease, now) } else { None };
+                idle.or_else(|| table.revoke_held_up(lease, now))
+            };
+            // What came free is for whoever comes first.
+            if revoked.is_some() && request.is_first() {
+                continue;
             }
             tokio::select! {
                 room = &mut request => return room,

@@ -37,6 +37,7 @@ use super::line::WorkerLine;
 use super::stop::StopSignal;
 use super::work::Follower;
 use super::{Context, MirrorSettings, failure};
+use crate::locks::Mutex;
 use crate::registry::{Keeping, Observer, Registry};
 use crate::report::outcome::Resume;
 use crate::report::{Event, Failure, Outcome};
@@ -161,5 +162,6 @@ async fn connect(
         verifier,
         vouchers,
         base: OnceCell::new(),
+        phases: Mutex::default(),
     })
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::fill::Fill;
 use super::checksums::Sums;
-use super::image::Lease;
+use super::image::{Branch, Lease};
 use super::line::WorkerLine;
 use super::prepare::Preparer;
 use super::prepared::{Ready, ReadyBlob};
@@ -247,7 +247,12 @@ impl Stager {
             lease.admit().await;
         }
         // What is under way is finished even when another blob has failed: it may be needed by others.
-        let all = join_all(ready.blobs.iter().map(|blob| self.blob(blob))).await;
+        let branches: Vec<Branch> = ready.blobs.iter().map(|_| lease.branch()).collect();
+        let taking = ready.blobs.iter().zip(branches).map(|(blob, branch)| self.blob(branch, blob));
+        let all = {
+            let _branches_go_on = lease.aside();
+            join_all(taking).await
+        };
         all.into_iter().collect::<Result<(), _>>()?;
         let (stage, manifests) = (Arc::clone(&self.stage), ready.manifests.clone());
         let written = tokio::task::spawn_blocking(move || {
@@ -272,11 +277,9 @@ impl Stager {
         Ok(Taken { content: lease.image.planned.content.key().digest(), root, blobs, layers })
     }
 
-    async fn blob(&self, blob: &ReadyBlob) -> Result<(), NotTaken> {
-        // Who waits for another to bring a layer has made it: the other needs no room for it then.
-        blob.body.prepare().await?;
+    async fn blob(&self, branch: Branch, blob: &ReadyBlob) -> Result<(), NotTaken> {
         let claim = Arc::clone(self.claims.lock().entry(blob.digest).or_default());
-        let _claim = claim.lock().await;
+        let _claim = branch.lock(claim).await;
         if self.stage.has(&blob.digest) {
             return Ok(());
         }

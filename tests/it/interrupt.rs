@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::build::Bundle;
 use crate::support::http::tags;
 use crate::support::link::PoorLink;
 use crate::support::registry::Registry;
-use crate::support::{bundle, eventually, folder, judge, layercast, push};
+use crate::support::scripted::{Action, Rule, ScriptedRegistry};
+use crate::support::{Push, bundle, eventually, folder, judge, layercast, push};
 
 fn start(source: &Path, target: &str, report: &Path) -> Child {
     let mut command = layercast();
@@ -53,6 +55,26 @@ fn the_first_signal_ends_the_run_well_and_the_next_run_completes_it() {
     push(&["--source", source.to_str().unwrap(), "--private-registry", &target, "--need-credential=false"])
         .complete();
     judge(&format!("{}/ns", registry.url()), &source);
+}
+
+/// On one mirror all but the tag is there, on the other a blob is on its way.
+#[test]
+fn an_image_of_a_run_that_was_stopped_is_told_with_the_phase_that_it_was_in() {
+    let folder = folder();
+    let source = Bundle::oci_layout().image("gcr.io/team/app:1", &["one"]).write(folder.path());
+    let [tagging, sending] = [0; 2].map(|_| ScriptedRegistry::strict());
+    tagging.on(Rule::on("PUT", "/manifests/1", Action::Hold));
+    sending.on(Rule::on("PUT", "/blobs/uploads/", Action::Hold));
+    let report = folder.path().join("report.json");
+    let push = Push::to(&tagging).and_to(&sending).source(&source).flag("--report").flag(&report);
+    let mut child = push.start();
+    tagging.wait_for_held();
+    sending.wait_for_held();
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let phase = |mirror: usize| &report["mirrors"][mirror]["images_failed"][0]["phase"];
+    assert_eq!((phase(0), phase(1)), (&"tag".into(), &"upload".into()), "{report}");
 }
 
 #[test]

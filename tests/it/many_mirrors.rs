@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::support::build::Bundle;
 use crate::support::registry::free_port;
@@ -73,5 +76,34 @@ fn a_mirror_that_stands_still_and_one_that_refuses_hold_up_neither_the_others_no
     assert_eq!(good, wanted);
     for registry in &registries[1..] {
         assert_eq!(registry.store(|store| (store.shown().len(), store.faults())), (24, vec![]));
+    }
+}
+
+/// There is room for one of two images, which share a layer. One mirror stands still in its blobs until the other one, which goes
+/// ahead meanwhile, is complete: then the first image has given way to the second, which waits for what the first has.
+#[test]
+fn a_mirror_that_stood_still_while_another_went_ahead_is_completed() {
+    let folder = folder();
+    let bundle = Bundle::docker_archive().image("images.example/a:1", &["shared", "a"]);
+    let bundle = bundle.image("images.example/b:1", &["shared", "b"]).layer_bytes(16 << 20);
+    let source = bundle.write(folder.path());
+    let [slow, fast] = [0, 1].map(|_| ScriptedRegistry::strict());
+    let is_over = Arc::new((Mutex::new(0), Condvar::new()));
+    let tagged = Arc::clone(&is_over);
+    let tag = Action::meanwhile(move |_| {
+        *tagged.0.lock() += 1;
+        tagged.1.notify_all();
+    });
+    fast.on(Rule::on("PUT", "/manifests/1", tag));
+    let wait = Action::read_after(move |request| {
+        if request.header("content-length").parse().is_ok_and(|bytes: u64| bytes > 1 << 20) {
+            is_over.1.wait_while(&mut is_over.0.lock(), |tags| *tags < 2);
+        }
+    });
+    slow.on(Rule::on("PUT", "/blobs/uploads/", wait.clone())).on(Rule::on("PATCH", "/blobs/uploads/", wait));
+    let push = Push::to(&slow).and_to(&fast).source(&source);
+    push.flags(&["--memory=32MiB", "--spool-limit=40MiB"]).run().complete();
+    for registry in [&slow, &fast] {
+        assert_eq!(registry.store(|store| (store.shown(), store.faults())), (bundle.shown(), vec![]));
     }
 }

@@ -60,6 +60,11 @@ impl LayerSource {
         self.check(self.lease()?.blob(&self.layer).await?)
     }
 
+    /// The same for a request that is under way.
+    async fn blob_under_way(&self) -> Result<LayerBlob, BundleError> {
+        self.check(self.lease()?.blob_under_way(&self.layer).await?)
+    }
+
     /// The blob must be the one that its manifest names, which may have been made from what an earlier run remembered. Where
     /// it is not, the image is made ready once more: see `Preparer::is_disproved`.
     fn check(&self, blob: LayerBlob) -> Result<LayerBlob, BundleError> {
@@ -84,7 +89,7 @@ impl ByteSpace for LayerSource {
         let made = self.lease()?.made(&self.layer);
         let blob = match made {
             Some(blob) => blob,
-            None => Handle::current().block_on(self.blob())?,
+            None => Handle::current().block_on(self.blob_under_way())?,
         };
         match &blob.content {
             LayerContent::Made(spill) => spill.chunk_at(offset, max),
@@ -119,7 +124,7 @@ impl BlobBody for LayerBody {
     fn open(&self, range: Range<u64>) -> BodyStream {
         let (source, body) = (self.source.clone(), Arc::clone(&self.body));
         let start = async move {
-            match source.blob().await {
+            match source.blob_under_way().await {
                 Ok(_) => body.open(range),
                 Err(error) => stream::iter([Err(error)]).boxed(),
             }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Layers;
 use crate::archive::UnpackedLayer;
-use crate::budget::Turn;
 use crate::bundle::LayerKey;
 use crate::clock::Instant;
 use crate::compress::{LayerBlob, LayerFacts};
@@ -45,8 +44,7 @@ impl LayerLease {
 
     /// A mirror is sending the image while this lives.
     pub(in crate::engine) fn used_by(self: &Arc<Self>, mirror: usize) -> InUse {
-        self.layers.table.lock().begin(self.number, mirror);
-        InUse { lease: Arc::clone(self), mirror }
+        InUse(Bringing::new(self, mirror))
     }
 
     /// Whether the blobs of all layers are known, made or not.
@@ -78,9 +76,7 @@ impl LayerLease {
             };
             drop(room.take());
             asked = lacking;
-            let revoked = self.layers.table.lock().was_revoked(self.number);
-            let turn = if revoked { Turn::Again } else { Turn::First };
-            room = Some(self.layers.room(self.number, lacking, turn).await);
+            room = Some(self.layers.room(self.number, lacking).await);
         }
     }
 
@@ -126,6 +122,24 @@ impl LayerLease {
     }
 }
 
+impl LayerLease {
+    /// The same for a request that is under way: it has what other images of its mirror may wait for.
+    pub(super) async fn blob_under_way(&self, layer: &UnpackedLayer) -> Result<LayerBlob, BundleError> {
+        self.layers.table.lock().body_waits(self.number);
+        let _waits = WaitingBody(self);
+        self.blob(layer).await
+    }
+}
+
+/// A request that is under way waits for a layer.
+struct WaitingBody<'a>(&'a LayerLease);
+
+impl Drop for WaitingBody<'_> {
+    fn drop(&mut self) {
+        self.0.layers.table.lock().body_waited(self.0.number);
+    }
+}
+
 impl Drop for LayerLease {
     fn drop(&mut self) {
         let mut gone = self.layers.table.lock().remove(self.number);
@@ -149,18 +163,68 @@ impl Drop for EndsMaking<'_> {
     }
 }
 
-/// A mirror is sending an image.
+/// A mirror is sending an image. When this is dropped, the mirror has finished it.
 #[derive(Debug)]
-pub(in crate::engine) struct InUse {
-    lease: Arc<LayerLease>,
-    mirror: usize,
+pub(in crate::engine) struct InUse(Bringing);
+
+impl InUse {
+    pub(in crate::engine) fn bringing(&self) -> &Bringing {
+        &self.0
+    }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
+        self.0.lease.layers.table.lock().is_through(self.0.mirror);
+    }
+}
+
+/// A mirror does something for an image.
+#[derive(Debug)]
+pub(in crate::engine) struct Bringing {
+    lease: Arc<LayerLease>,
+    mirror: usize,
+}
+
+impl Bringing {
+    fn new(lease: &Arc<LayerLease>, mirror: usize) -> Self {
+        lease.layers.table.lock().begin(lease.number, mirror);
+        Self { lease: Arc::clone(lease), mirror }
+    }
+
+    /// The mirror does one thing more for the image.
+    pub(in crate::engine) fn another(&self) -> Self {
+        Self::new(&self.lease, self.mirror)
+    }
+
+    /// This waits for another image of the same mirror, until the guard is dropped. Where nothing else is done for the image,
+    /// what is held of it is for others meanwhile.
+    pub(in crate::engine) fn aside(&self) -> Aside<'_> {
+        self.end();
+        Aside(self)
+    }
+
+    fn end(&self) {
         let layers = &self.lease.layers;
         let gone = layers.table.lock().end(self.lease.number, self.mirror);
         drop(gone);
         layers.give_way();
+    }
+}
+
+impl Drop for Bringing {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Something waits for another image.
+#[derive(Debug)]
+pub(in crate::engine) struct Aside<'a>(&'a Bringing);
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        let Bringing { lease, mirror } = self.0;
+        lease.layers.table.lock().begin(lease.number, *mirror);
     }
 }

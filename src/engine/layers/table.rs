@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::budget::LayerRoom;
+use crate::budget::{LayerRoom, Turn};
 use crate::bundle::LayerKey;
 use crate::clock::Instant;
 use crate::compress::{LayerBlob, LayerContent};
@@ -42,8 +42,10 @@ pub(super) struct LayerSlot {
 struct LeaseState {
     /// Each once.
     layers: Vec<LayerKey>,
-    /// How often each mirror brings the image now.
+    /// How many things each mirror does for the image now, and does not wait for another image of its own with.
     users: HashMap<usize, usize>,
+    /// Requests under way that wait for one of its layers.
+    waiting_bodies: usize,
     admission: Admission,
     /// Layers that are being made for it.
     making: usize,
@@ -107,7 +109,8 @@ impl LayerTable {
         }
         self.last += 1;
         let (users, admission) = (HashMap::new(), Admission::NotYet);
-        self.leases.insert(self.last, LeaseState { layers, users, admission, making: 0, touched: now });
+        let state = LeaseState { layers, users, waiting_bodies: 0, admission, making: 0, touched: now };
+        self.leases.insert(self.last, state);
         self.last
     }
 
@@ -149,21 +152,45 @@ impl LayerTable {
         self.leases.get(&lease).is_some_and(LeaseState::is_admitted)
     }
 
-    pub(super) fn was_revoked(&self, lease: u64) -> bool {
-        self.leases.get(&lease).is_some_and(|lease| matches!(lease.admission, Admission::Revoked))
+    /// Who comes before a lease that waits for room.
+    pub(super) fn turn(&self, lease: u64) -> Turn {
+        match self.leases.get(&lease) {
+            Some(state) if state.waiting_bodies == 0 && self.is_held_up(lease) => Turn::Last,
+            Some(LeaseState { admission: Admission::Revoked, .. }) => Turn::Again,
+            _ => Turn::First,
+        }
     }
 
-    /// A mirror begins to send an image.
+    /// A request that is under way begins to wait for a layer of a lease.
+    pub(super) fn body_waits(&mut self, lease: u64) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.waiting_bodies += 1;
+        }
+    }
+
+    /// The request has the layer, or was given up.
+    pub(super) fn body_waited(&mut self, lease: u64) {
+        if let Some(lease) = self.leases.get_mut(&lease) {
+            lease.waiting_bodies -= 1;
+        }
+    }
+
+    /// A mirror begins to work on an image.
     pub(super) fn begin(&mut self, lease: u64, mirror: usize) {
         if let Some(lease) = self.leases.get_mut(&lease) {
             *lease.users.entry(mirror).or_default() += 1;
         }
     }
 
-    /// A mirror has finished an image. Its layers stay while there is room, for mirrors that come to it later.
-    pub(super) fn end(&mut self, lease: u64, mirror: usize) -> Gone {
+    /// A mirror has finished an image.
+    pub(super) fn is_through(&mut self, mirror: usize) {
         *self.through.entry(mirror).or_default() += 1;
         self.still.remove(&mirror);
+    }
+
+    /// A mirror has done something for an image, or waits with it for another image. What was made of it stays while there is
+    /// room, for mirrors that come to it later.
+    pub(super) fn end(&mut self, lease: u64, mirror: usize) -> Gone {
         if let Some(state) = self.leases.get_mut(&lease) {
             if let Some(count) = state.users.get_mut(&mirror) {
                 *count -= 1;
@@ -255,6 +282,31 @@ impl LayerTable {
         let users: Vec<usize> = self.leases.get(&first)?.users.keys().copied().collect();
         self.still.extend(users);
         Some(self.unpin(first, Admission::Revoked))
+    }
+
+    /// Takes the room of one image whose mirrors all wait for room with requests that are under way, in favour of such a
+    /// request: what they wait for with the image (a permit, above all) may be what those requests have.
+    pub(super) fn revoke_held_up(&mut self, lease: u64, now: Instant) -> Option<Gone> {
+        self.leases.get(&lease).filter(|asking| asking.waiting_bodies > 0)?;
+        let gives_way = |number: u64, other: &LeaseState| {
+            let idle = now.saturating_duration_since(other.touched);
+            other.is_admitted() && other.making == 0 && idle >= IDLE && self.is_held_up(number)
+        };
+        let held_up = self.leases.iter().filter(|(number, other)| gives_way(**number, other));
+        let first = held_up.min_by_key(|(number, other)| (other.touched, **number)).map(|(number, _)| *number)?;
+        Some(self.unpin(first, Admission::Revoked))
+    }
+
+    /// Whether each mirror that brings an image has a request under way that waits for room for another one.
+    fn is_held_up(&self, lease: u64) -> bool {
+        let waits = |mirror: &usize| {
+            self.leases.iter().any(|(number, other)| {
+                let waits = other.waiting_bodies > 0 && !other.is_admitted();
+                waits && *number != lease && other.users.contains_key(mirror)
+            })
+        };
+        let users = self.leases.get(&lease).map(|state| &state.users);
+        users.is_some_and(|users| !users.is_empty() && users.keys().all(waits))
     }
 
     fn unpin(&mut self, lease: u64, next: Admission) -> Gone {

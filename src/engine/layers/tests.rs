@@ -1,3 +1,4 @@
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -295,4 +296,73 @@ async fn a_body_whose_layer_gave_way_goes_on_where_it_was() {
         sent.extend_from_slice(&chunk.unwrap());
     }
     assert_eq!((Digest::of(&sent), count(&made)), (facts.digest, 2));
+}
+
+/// A mirror sends the only room's layer, stands still, and its image has given way to another one of the same mirror.
+async fn given_way(run: &Fixture) -> [(Arc<LayerLease>, InUse, UnpackedLayer); 2] {
+    let (first, second) = (layer(1).0, layer(2).0);
+    let [slow, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
+    let uses = (slow.used_by(0), next.used_by(0));
+    slow.blob(&first).await.unwrap();
+    let fast = next.used_by(1);
+    run.brought(1);
+    next.blob(&second).await.unwrap();
+    assert!(slow.made(&first).is_none() && next.made(&second).is_some(), "it stood still");
+    drop(fast);
+    [(slow, uses.0, first), (next, uses.1, second)]
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_waits_for_another_one_of_its_mirror_gives_way_to_it_at_once() {
+    let run = Fixture::new();
+    let [(slow, slow_use, first), (next, next_use, second)] = given_way(&run).await;
+    {
+        let mut again = pin!(slow.blob(&first));
+        tokio::time::timeout(IDLE * 4, &mut again).await.expect_err("the other one is being sent");
+        // All that is left to do for it is to wait for what the first one has.
+        let branches = [next_use.bringing().another(), next_use.bringing().another()];
+        let _branches_go_on = next_use.bringing().aside();
+        let _aside = branches.each_ref().map(|branch| branch.aside());
+        again.await.unwrap();
+    }
+    assert!(next.made(&second).is_none());
+    drop((slow, slow_use));
+    next.blob(&second).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_several_things_that_waits_costs_an_image_no_room_while_another_goes_on() {
+    let (run, (first, _), (second, _)) = (Fixture::new(), layer(1), layer(2));
+    let [one, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
+    let (uses, _next_is_sent) = (one.used_by(0), next.used_by(0));
+    one.blob(&first).await.unwrap();
+    let branches = [uses.bringing().another(), uses.bringing().another()];
+    let _branches_go_on = uses.bringing().aside();
+    let _aside = branches[0].aside();
+    let mut admitted = pin!(next.admit());
+    tokio::time::timeout(Duration::from_secs(3600), &mut admitted).await.expect_err("one branch goes on");
+    drop(branches[1].aside());
+    assert!(!one.is_admitted(), "nobody did anything for it");
+    admitted.await;
+}
+
+/// What waits for a permit waits for a request that has one; nothing says so but that it does not get on.
+#[tokio::test(start_paused = true)]
+async fn a_request_under_way_gets_room_from_images_that_its_mirror_does_not_get_on_with() {
+    let run = Fixture::new();
+    let [(slow, _slow_is_sent, first), (next, _next_is_sent, second)] = given_way(&run).await;
+    // It asked first, and would only wait for a permit with what it got.
+    let third = layer(3).0;
+    let blocked = run.layers.lease(std::slice::from_ref(&third));
+    let _blocked_is_sent = blocked.used_by(0);
+    let mut early = pin!(blocked.admit());
+    assert!((&mut early).now_or_never().is_none());
+
+    let mut under_way = pin!(slow.blob_under_way(&first));
+    let made = tokio::select! {
+        made = &mut under_way => made,
+        () = &mut early => panic!("it would wait for the request that is under way"),
+    };
+    made.unwrap();
+    assert!(next.made(&second).is_none());
 }

@@ -63,6 +63,8 @@ pub(super) struct Actor {
     pub(super) vouchers: Vouchers,
     /// Whether it has what deltas leave to their bases; asked once.
     pub(super) base: OnceCell<Result<(), Failure>>,
+    /// How far each image has come, by its place in the list of the run: work may end at any moment.
+    pub(super) phases: Mutex<HashMap<usize, Phase>>,
 }
 
 /// The results of the images of one mirror, by their places in the list of the run.
@@ -148,7 +150,7 @@ impl Actor {
     /// Sends images, many at once.
     async fn images(&self, images: impl Stream<Item = (usize, Lease)>, results: &mut Results) {
         let brought = images
-            .map(|(at, lease)| async move { (at, self.image(&lease).await, Arc::clone(&lease.image)) })
+            .map(|(at, lease)| async move { (at, self.image(at, &lease).await, Arc::clone(&lease.image)) })
             .buffer_unordered(IMAGES_AT_ONCE);
         let mut brought = pin!(brought);
         while let Some((at, brought, image)) = brought.next().await {
@@ -159,6 +161,7 @@ impl Actor {
                         image: image.planned.name.clone(),
                         already: untagged.already,
                     });
+                    self.enter(at, Phase::Tag);
                     results.untagged.insert(at, untagged);
                 }
                 Err((phase, failure)) => self.fail(results, at, &image, phase, failure),
@@ -179,7 +182,7 @@ impl Actor {
         for &at in agreed.images.iter().filter(|at| !results.complete.contains(at)) {
             // Requests that did not end within the grace leave images that are neither complete nor failed.
             let (phase, failure) = results.failed.remove(&at).unwrap_or_else(|| {
-                let phase = if results.untagged.contains_key(&at) { Phase::Tag } else { Phase::Upload };
+                let phase = self.phases.lock().get(&at).copied().unwrap_or(Phase::Upload);
                 (phase, outcome.error.clone().unwrap_or_else(|| self.stop.why()))
             });
             // What its window deferred was ended for a graver reason afterwards.
@@ -201,8 +204,12 @@ impl Actor {
         tokio::select! { () = work => {}, () = self.stop.overdue(self.link.registry.idle()) => {} }
     }
 
-    async fn image(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
-        let brought = self.bring(lease).await;
+    fn enter(&self, at: usize, phase: Phase) {
+        self.phases.lock().insert(at, phase);
+    }
+
+    async fn image(&self, at: usize, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
+        let brought = self.bring(at, lease).await;
         // The first mirror does not wait for the others: they may have to decode some of it again.
         lease.was_read();
         brought
@@ -237,14 +244,16 @@ impl Actor {
 
     /// Sends everything of an image up to its digest; touches no tag. A remembered layer that proves wrong on the way is
     /// forgotten, and the image is made ready and sent again: at most once more for each such layer.
-    async fn bring(&self, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
+    async fn bring(&self, at: usize, lease: &Lease) -> Result<Untagged, (Phase, Failure)> {
         let preparing = |failure| (Phase::Prepare, failure);
+        self.enter(at, Phase::Probe);
         self.base_is_there(lease).await.map_err(|failure| (Phase::Probe, failure))?;
         loop {
+            self.enter(at, Phase::Prepare);
             self.link.check().map_err(preparing)?;
             let ready = self.link.unless_lost(self.run.preparer.image(lease)).await.map_err(preparing)?;
             let ready = ready.map_err(|error| preparing(Failure::from(&error)))?;
-            let brought = self.bring_ready(lease, &ready).await;
+            let brought = self.bring_ready(at, lease, &ready).await;
             if !self.run.preparer.is_disproved(lease, &ready) {
                 return brought;
             }
@@ -260,7 +269,13 @@ impl Actor {
         self.base.get_or_init(|| asking).await.clone()
     }
 
-    async fn bring_ready(&self, lease: &Lease, ready: &Ready) -> Result<Untagged, (Phase, Failure)> {
+    async fn bring_ready(
+        &self,
+        at: usize,
+        lease: &Lease,
+        ready: &Ready,
+    ) -> Result<Untagged, (Phase, Failure)> {
+        self.enter(at, Phase::Probe);
         let image = &lease.image;
         let repository = self.repository(image).map_err(|failure| (Phase::Prepare, failure))?;
         let Some(root) = ready.root() else {
@@ -293,6 +308,7 @@ impl Actor {
         let lacking = lacking.filter(|found| !found.whole && self.all_kept(image, found).is_none());
         let sent = match lacking {
             Some(found) => {
+                self.enter(at, Phase::Upload);
                 Box::pin(self.vouchers.ask(&repository, &ready.blobs, &found.tags_to_move)).await;
                 self.send(lease, &repository, &ready.blobs, &prefetch).await
             }
@@ -316,16 +332,18 @@ impl Actor {
         }
         let unchanged = presence.whole && presence.tags_to_move.is_empty();
         if !unchanged {
-            let sampled = self.verifier.sample(&repository, &ready.blobs).await;
+            self.enter(at, Phase::Verify);
+            let sampled = self.verifier.sample(lease, &repository, &ready.blobs).await;
             sampled.map_err(|failure| (Phase::Verify, failure))?;
         }
         if !presence.whole {
+            self.enter(at, Phase::Publish);
             let by_tag = self.is_put_by_tag(image, root);
             if image.planned.after_subjects > 0 {
                 let put = self.publisher.subjects(&repository, ready, &image.catalog).await;
                 put.map_err(|failure| (Phase::Publish, failure))?;
             }
-            self.publisher.publish(&repository, ready, by_tag).await?;
+            self.publisher.publish(lease, &repository, ready, by_tag).await?;
             self.vouchers.remember(&repository, ready);
         }
         Ok(Untagged {
@@ -347,10 +365,11 @@ impl Actor {
         blobs: &[ReadyBlob],
         prefetch: &Prefetch<'_>,
     ) -> Result<(), Failure> {
-        if !self.run.preparer.are_staged(blobs) {
+        if !lease.is_admitted() && !self.run.preparer.are_staged(blobs) {
+            prefetch.return_permits();
             self.link.unless_lost(lease.admit()).await?;
         }
-        self.transfer.blobs(repository, blobs, Trust::Mirror, prefetch).await
+        self.transfer.blobs(lease, repository, blobs, Trust::Mirror, prefetch).await
     }
 
     fn repository(&self, image: &WorkImage) -> Result<Repository, Failure> {

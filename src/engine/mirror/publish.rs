@@ -20,6 +20,7 @@ pub(super) use self::manifest::tag;
 use super::knowledge::note;
 use super::transfer::{Prefetch, Transfer, Trust};
 use crate::archive::Catalog;
+use crate::engine::image::Lease;
 use crate::engine::prepared::{Ready, ReadyBlob};
 use crate::oci::{Digest, Manifest, Repository};
 use crate::registry::RegistryError;
@@ -58,6 +59,7 @@ impl Publisher {
     /// Puts manifests by digest, the root too unless `by_tag`; mends what the mirror says it lacks.
     pub(super) async fn publish(
         &self,
+        lease: &Lease,
         repository: &Repository,
         ready: &Ready,
         by_tag: bool,
@@ -66,7 +68,7 @@ impl Publisher {
         let unknown: Vec<Vec<Digest>> =
             failed.iter().filter_map(RegistryError::manifest_blob_unknown).collect();
         if !unknown.is_empty() {
-            self.resend(repository, ready, &unknown).await.map_err(|failure| (Phase::Upload, failure))?;
+            self.resend(lease, repository, ready, &unknown).await.map_err(|failure| (Phase::Upload, failure))?;
             failed = self.put_all(repository, ready, by_tag).await?;
         }
         match failed.first() {
@@ -78,6 +80,7 @@ impl Publisher {
     /// The mirror lied, or lost something since: what it names (or all of the image) is sent without asking.
     pub(super) async fn resend(
         &self,
+        lease: &Lease,
         repository: &Repository,
         ready: &Ready,
         unknown: &[Vec<Digest>],
@@ -92,13 +95,13 @@ impl Publisher {
         let vouched = others.into_iter().filter(|blob| knowledge.is_vouched(repository, blob.digest));
         let ask: Vec<ReadyBlob> = vouched.collect();
         for blob in resend.iter().chain(&ask) {
-            self.transfer.forget(repository, &blob.digest).await;
+            self.transfer.forget(lease, repository, &blob.digest).await;
         }
         for manifest in &ready.manifests {
             knowledge.manifests.forget(&manifest.digest, repository).await;
         }
-        self.transfer.blobs(repository, &resend, Trust::Nothing, &Prefetch::default()).await?;
-        self.transfer.blobs(repository, &ask, Trust::Mirror, &Prefetch::default()).await
+        self.transfer.blobs(lease, repository, &resend, Trust::Nothing, &Prefetch::default()).await?;
+        self.transfer.blobs(lease, repository, &ask, Trust::Mirror, &Prefetch::default()).await
     }
 
     /// Puts manifests, level by level. Returns the failures of the first level that failed.

@@ -16,6 +16,7 @@ use super::counts::Counts;
 use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::MirrorLink;
 use crate::clock::Instant;
+use crate::engine::image::{Branch, Lease};
 use crate::engine::line::WorkerLine;
 use crate::engine::prepared::ReadyBlob;
 use crate::oci::{Digest, Repository};
@@ -26,6 +27,12 @@ use crate::report::{Class, Event, Failure, Listeners};
 /// The bytes of a blob that was not met on this mirror yet; 0 of one that was.
 fn new_bytes(location: &LocationGuard, blob: &ReadyBlob) -> u64 {
     if location.is_empty() { blob.size } else { 0 }
+}
+
+/// A blob that is brought, as one of the things that are done for its image.
+struct Sent<'a> {
+    blob: &'a ReadyBlob,
+    branch: Branch,
 }
 
 /// Sends blobs to one mirror.
@@ -43,21 +50,25 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Sends blobs that a repository lacks.
+    /// Sends blobs of an image that a repository lacks.
     pub(super) async fn blobs(
         &self,
+        lease: &Lease,
         repository: &Repository,
         blobs: &[ReadyBlob],
         trust: Trust,
         prefetch: &Prefetch<'_>,
     ) -> Result<(), Failure> {
         // What is under way is finished even when another blob has failed: it need not be sent again.
-        let sends = blobs.iter().map(|blob| async move {
-            let PrefetchedBlob { location, held, mut session } = match prefetch.take(&blob.digest) {
+        let sent: Vec<Sent<'_>> =
+            blobs.iter().map(|blob| Sent { blob, branch: lease.branch() }).collect();
+        let _branches_go_on = lease.aside();
+        let sends = sent.into_iter().map(|sent| async move {
+            let PrefetchedBlob { location, held, mut session } = match prefetch.take(&sent.blob.digest) {
                 Some(begun) => begun,
-                None => PrefetchedBlob { location: self.location(blob).await, held: None, session: None },
+                None => PrefetchedBlob { location: self.location(&sent).await?, held: None, session: None },
             };
-            let brought = Box::pin(self.blob(repository, blob, trust, location, held, &mut session)).await;
+            let brought = Box::pin(self.blob(repository, &sent, trust, location, held, &mut session)).await;
             if let Some(needless) = session {
                 self.cancel_one(needless).await;
             }
@@ -66,20 +77,22 @@ impl Transfer {
         join_all(sends).await.into_iter().collect()
     }
 
-    async fn location(&self, blob: &ReadyBlob) -> LocationGuard {
-        self.knowledge.blobs.location(&blob.digest).lock_owned().await
+    async fn location(&self, sent: &Sent<'_>) -> Result<LocationGuard, Failure> {
+        let location = self.knowledge.blobs.location(&sent.blob.digest);
+        self.link.unless_lost(sent.branch.lock(location)).await
     }
 
     /// Goes from step to step. A session that is left in the end was not needed.
     async fn blob<'a>(
         &'a self,
         repository: &Repository,
-        blob: &ReadyBlob,
+        sent: &Sent<'_>,
         trust: Trust,
         mut location: LocationGuard,
         mut held: Option<BlobPresence>,
         session: &mut Option<OpenSession<'a>>,
     ) -> Result<(), Failure> {
+        let blob = sent.blob;
         let mut declined = false;
         let registry = &self.link.registry;
         loop {
@@ -98,7 +111,7 @@ impl Transfer {
                     // Into however many repositories: on a long way none waits for the other.
                     drop(location);
                     let mounted = self.mount(repository, blob, &from).await?;
-                    location = self.location(blob).await;
+                    location = self.location(sent).await?;
                     match mounted {
                         Mount::Done(proof) => {
                             note(&mut location, repository);
@@ -149,10 +162,11 @@ impl Transfer {
         }
     }
 
-    /// The mirror proved not to have a blob, whatever it had answered.
-    pub(super) async fn forget(&self, repository: &Repository, digest: &Digest) {
+    /// The mirror proved not to have a blob of an image, whatever it had answered.
+    pub(super) async fn forget(&self, lease: &Lease, repository: &Repository, digest: &Digest) {
         self.link.registry.forget_source(digest, repository);
-        self.knowledge.blobs.forget(digest, repository).await;
+        let mut location = lease.lock(self.knowledge.blobs.location(digest)).await;
+        location.retain(|known| known != repository);
     }
 
     /// Where another mirror on the same host has a blob. Who asks for each blob means this one.
@@ -224,9 +238,16 @@ impl Transfer {
         session: &mut Option<OpenSession<'a>>,
     ) -> Result<(BlobProof, UploadTimes), Failure> {
         let wanted = Instant::now();
-        blob.body.prepare().await.map_err(|error| Failure::from(&error))?;
+        let (session, mut permit) = session.take().map_or((None, None), |open| (Some(open.session), open.permit));
+        // Others can use the permit while there is nothing to send.
+        if !blob.body.is_ready()
+            && let Some(early) = permit.take()
+        {
+            early.unused();
+        }
+        let prepared = self.link.unless_lost(blob.body.prepare()).await?;
+        prepared.map_err(|error| Failure::from(&error))?;
         let prepared = wanted.elapsed();
-        let (session, permit) = session.take().map_or((None, None), |open| (Some(open.session), open.permit));
         let pushing = self.link.registry.push_blob(repository, &blob.digest, &blob.body, session);
         let (queued, pushed) = if blob.size <= SMALL_BYTES {
             let first = self.link.unless_lost(self.small_line.worker(blob.offset)).await?;

@@ -15,6 +15,7 @@ use super::knowledge::note;
 use super::probe;
 use super::publish::Publisher;
 use super::transfer::{Prefetch, Transfer, Trust};
+use crate::engine::image::Lease;
 use crate::engine::prepared::{Ready, ReadyBlob};
 use crate::engine::{Verification, read_back};
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
@@ -101,18 +102,27 @@ impl Verifier {
     }
 
     /// Asks for a byte of blobs that were found, as far as that is due, and sends again what is lost.
-    pub(super) async fn sample(&self, repository: &Repository, blobs: &[ReadyBlob]) -> Result<(), Failure> {
+    pub(super) async fn sample(
+        &self,
+        lease: &Lease,
+        repository: &Repository,
+        blobs: &[ReadyBlob],
+    ) -> Result<(), Failure> {
         if self.level == Verification::None {
             return Ok(());
         }
         let sized: Vec<Sized> = blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
         // Each turn sends what the one before has shown to be lost, and what was sent is not asked for again.
         loop {
-            let lost = self.lost_blobs(repository, &sized).await?;
+            let lost = {
+                // This waits for other images that have the same blobs, and reads nothing that is made for this one.
+                let _aside = lease.aside();
+                self.lost_blobs(repository, &sized).await?
+            };
             if lost.is_empty() {
                 return Ok(());
             }
-            self.send_again(repository, blobs, &lost).await?;
+            self.send_again(lease, repository, blobs, &lost).await?;
         }
     }
 
@@ -165,6 +175,7 @@ impl Verifier {
     /// Sends again what an image lacks, and looks again.
     pub(super) async fn mend(
         &self,
+        lease: &Lease,
         publisher: &Publisher,
         needs: &Needs<'_>,
         ready: &Ready,
@@ -173,21 +184,24 @@ impl Verifier {
         let verifying = |failure| (Phase::Verify, failure);
         let (knowledge, repository) = (&self.transfer.knowledge, needs.repository);
         let Missing(lost) = missing;
-        self.send_again(repository, &ready.blobs, &lost.blobs).await.map_err(verifying)?;
+        self.send_again(lease, repository, &ready.blobs, &lost.blobs).await.map_err(verifying)?;
         if !lost.manifests.is_empty() {
             // Who has lost a manifest may have lost what it names.
             for blob in &ready.blobs {
-                self.transfer.forget(repository, &blob.digest).await;
+                self.transfer.forget(lease, repository, &blob.digest).await;
             }
             let nothing = Prefetch::default();
-            let sent = self.transfer.blobs(repository, &ready.blobs, Trust::Mirror, &nothing).await;
+            let sent = self.transfer.blobs(lease, repository, &ready.blobs, Trust::Mirror, &nothing).await;
             sent.map_err(|failure| (Phase::Upload, failure))?;
             for manifest in &ready.manifests {
                 knowledge.manifests.forget(&manifest.digest, repository).await;
             }
         }
-        publisher.publish(repository, ready, false).await?;
-        let lost = self.lost(needs, true).await.map_err(verifying)?;
+        publisher.publish(lease, repository, ready, false).await?;
+        let lost = {
+            let _aside = lease.aside();
+            self.lost(needs, true).await.map_err(verifying)?
+        };
         match lost.first() {
             Some(loss) => Err(verifying(loss.into_failure(repository))),
             None => Ok(self.reached(needs, true)),
@@ -265,6 +279,7 @@ impl Verifier {
     /// Sends blobs that are lost, and asks whether they are there now.
     async fn send_again(
         &self,
+        lease: &Lease,
         repository: &Repository,
         blobs: &[ReadyBlob],
         lost: &[Loss],
@@ -272,9 +287,9 @@ impl Verifier {
         let lost: HashSet<Digest> = lost.iter().map(|loss| loss.digest).collect();
         let lost: Vec<ReadyBlob> = blobs.iter().filter(|blob| lost.contains(&blob.digest)).cloned().collect();
         for blob in &lost {
-            self.transfer.forget(repository, &blob.digest).await;
+            self.transfer.forget(lease, repository, &blob.digest).await;
         }
-        self.transfer.blobs(repository, &lost, Trust::Nothing, &Prefetch::default()).await?;
+        self.transfer.blobs(lease, repository, &lost, Trust::Nothing, &Prefetch::default()).await?;
         for blob in &lost {
             if !self.has_bytes(repository, blob.digest, blob.size).await? {
                 return Err(Loss::of(blob.digest).into_failure(repository));

@@ -6,7 +6,6 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Actor;
 use crate::archive::Content;
-use crate::engine::mirror::knowledge::note;
 use crate::engine::work::Agreed;
 use crate::oci::{Digest, Repository};
 use crate::plan::Closure;
@@ -81,8 +80,7 @@ impl Actor {
                 self.link.registry.head_blob(repository, &blob.digest).await
             };
             if found.map_err(|error| self.link.judge(&error))? == Some(blob.size) {
-                let location = self.knowledge.blobs.location(&blob.digest);
-                note(&mut *location.lock().await, repository);
+                self.knowledge.blobs.note(repository, std::iter::once(blob.digest));
                 return Ok(None);
             }
         }

@@ -29,11 +29,13 @@ impl Actor {
         };
         let mut candidates: Vec<(usize, GatedImage)> = checked.keys().filter_map(candidate).collect();
         candidates.sort_by_key(|(at, _)| *at);
-        let judging = candidates
-            .into_iter()
-            .map(|(at, candidate)| async move { (at, self.judge(gate, candidate).await) });
+        let judging = candidates.into_iter().map(|(at, candidate)| async move {
+            self.enter(at, Phase::Gate);
+            (at, self.judge(gate, candidate).await)
+        });
         let mut judging = stream::iter(judging).buffer_unordered(IMAGES_AT_ONCE);
         while let Some((at, judged)) = judging.next().await {
+            self.enter(at, Phase::Tag);
             if let (Err(failure), Some(image)) = (judged, self.run.work.image(at)) {
                 checked.remove(&at);
                 results.untagged.remove(&at);

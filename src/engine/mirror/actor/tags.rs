@@ -120,6 +120,7 @@ impl Actor {
             }
         }
         let looks = looks.into_iter().map(|(at, untagged)| async move {
+            self.enter(at, Phase::Verify);
             let found = self.look(at, &untagged).await;
             (at, untagged, found)
         });
@@ -127,6 +128,7 @@ impl Actor {
         while let Some((at, untagged, found)) = looks.next().await {
             match found {
                 Ok(Ok(level)) => {
+                    self.enter(at, Phase::Tag);
                     checked.insert(at, Checked { level, mended: false });
                     looked_at.insert(at, untagged);
                 }
@@ -143,6 +145,7 @@ impl Actor {
             while let Some((at, untagged, mended)) = mends.next().await {
                 match mended {
                     Ok(level) => {
+                        self.enter(at, Phase::Tag);
                         checked.insert(at, Checked { level, mended: true });
                         looked_at.insert(at, untagged);
                     }
@@ -219,8 +222,8 @@ impl Actor {
         untagged: &Untagged,
         missing: Missing,
     ) -> Result<Verified, (Phase, Failure)> {
-        let (_lease, ready) = self.prepare_again(at).await?;
-        self.verifier.mend(&self.publisher, &untagged.needs(), &ready, missing).await
+        let (lease, ready) = self.prepare_again(at).await?;
+        self.verifier.mend(&lease, &self.publisher, &untagged.needs(), &ready, missing).await
     }
 
     /// An image made ready to be sent once more, as long as the lease lives.
@@ -289,10 +292,10 @@ impl Actor {
         untagged: &Untagged,
         unknown: Vec<Digest>,
     ) -> Result<(), (Phase, Failure)> {
-        let (_lease, ready) = self.prepare_again(at).await?;
-        let resent = self.publisher.resend(&untagged.repository, &ready, &[unknown]).await;
+        let (lease, ready) = self.prepare_again(at).await?;
+        let resent = self.publisher.resend(&lease, &untagged.repository, &ready, &[unknown]).await;
         resent.map_err(|failure| (Phase::Upload, failure))?;
-        self.publisher.publish(&untagged.repository, &ready, true).await
+        self.publisher.publish(&lease, &untagged.repository, &ready, true).await
     }
 
     async fn tag(&self, untagged: &Untagged, tag: &Tag) -> Result<Result<(), RegistryError>, Failure> {

@@ -37,6 +37,13 @@ impl<'a> Prefetch<'a> {
     pub(super) fn take(&self, digest: &Digest) -> Option<PrefetchedBlob<'a>> {
         self.0.lock().remove(digest)
     }
+
+    /// The image waits for room: its permits are for what can be sent now.
+    pub(crate) fn return_permits(&self) {
+        let mut begun = self.0.lock();
+        let open = begun.values_mut().filter_map(|begun| begun.session.as_mut());
+        open.filter_map(|open| open.permit.take()).for_each(Permit::unused);
+    }
 }
 
 impl Transfer {

@@ -154,6 +154,7 @@ impl Shared {
         let action = self.rules.lock().iter_mut().find_map(|rule| rule.meets(request));
         match action {
             Some(Action::ResetBefore) => return Served::End(End::Reset),
+            Some(Action::ReadAfter(ref work)) => work(request),
             Some(Action::Hold) => {
                 let _ = self.hold.send(());
                 return Served::End(End::WhenTheClientIsGone);

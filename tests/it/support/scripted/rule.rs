@@ -19,6 +19,8 @@ pub(crate) enum Action {
     DoneBut(Answer),
     /// It is done after this was.
     Meanwhile(Arc<dyn Fn(&Request) + Send + Sync>),
+    /// It is done, but its body is not read before this has been done.
+    ReadAfter(Arc<dyn Fn(&Request) + Send + Sync>),
     /// Nothing is done until the client is gone; the test can wait for the moment.
     Hold,
 }
@@ -30,6 +32,10 @@ impl Action {
 
     pub(crate) fn meanwhile(work: impl Fn(&Request) + Send + Sync + 'static) -> Self {
         Self::Meanwhile(Arc::new(work))
+    }
+
+    pub(crate) fn read_after(work: impl Fn(&Request) + Send + Sync + 'static) -> Self {
+        Self::ReadAfter(Arc::new(work))
     }
 }
 
