@@ -23,6 +23,16 @@ pub(crate) fn timestamp() -> Timestamp {
     Timestamp::try_from(wall()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// The time of day in seconds since 1970, as it is kept between runs.
+pub(crate) fn unix_seconds() -> i64 {
+    timestamp().as_second()
+}
+
+/// The same in milliseconds.
+pub(crate) fn unix_millis() -> i64 {
+    timestamp().as_millisecond()
+}
+
 /// As far from the system's time as a test has moved the clock of its runtime.
 fn moved(now: SystemTime) -> SystemTime {
     #[allow(clippy::disallowed_methods)] // this is the place

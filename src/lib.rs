@@ -52,6 +52,7 @@ mod budget;
 mod clock;
 mod error;
 mod exit;
+mod file_lock;
 mod hook;
 mod locks;
 mod loopback;

@@ -15,7 +15,8 @@
 //! Beside it lies the ledger of uploads ([`ledger`]): what mirrors have of blobs whose upload broke off. It is a hint as well.
 //!
 //! Each database has a thread of its own, to which callers send writes. A query waits for the disk or for the transaction of
-//! another run, so it is for threads that may block.
+//! another run, but for a limited time: it is for threads that may block. A database that does not answer in time is not
+//! asked again in the run.
 
 mod catalog_codec;
 mod catalogs;
@@ -34,15 +35,12 @@ mod sums;
 mod verdicts;
 mod worker;
 
-use crate::clock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::oneshot;
 
 pub(crate) use catalog_codec::{Home, OpenVolume};
 pub(crate) use catalogs::WrittenCatalog;
@@ -59,6 +57,7 @@ pub(crate) use runs::{MirrorEnd, MirrorResult, PastRun, RecordedFailure, Retenti
 pub(crate) use verdicts::{GateVerdict, VerdictKey};
 use worker::{DatabaseThread, Notes};
 
+use crate::clock::unix_seconds as now;
 use crate::registry::UploadLedger;
 
 /// The numbers of remembered entries.
@@ -130,14 +129,14 @@ impl State {
 
     /// Locks these mirrors for a run, and waits for the runs that hold one of them, as [`RunLock::wait_for_each`] does. `None`
     /// where nothing is kept.
-    pub(crate) fn wait_for_locks(
+    pub(crate) async fn wait_for_locks(
         &self,
         mirrors: &[String],
-        is_over: impl Fn() -> bool,
+        over: impl Future<Output = ()>,
         waits: impl FnMut(usize, &LockError),
     ) -> Vec<Result<Option<RunLock>, LockError>> {
         let Some(folder) = &self.folder else { return mirrors.iter().map(|_| Ok(None)).collect() };
-        let locks = RunLock::wait_for_each(folder, mirrors, is_over, waits);
+        let locks = RunLock::wait_for_each(folder, mirrors, over, waits).await;
         locks.into_iter().map(|lock| lock.map(Some)).collect()
     }
 
@@ -221,15 +220,11 @@ impl State {
         &self,
         ask: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Option<T>> {
-        let (reply, answer) = oneshot::channel();
-        if let Some(worker) = &self.worker {
-            worker.submit(|connection| {
-                // It only reads. The caller may be gone.
-                let _ = reply.send(ask(&connection.transaction()?)?);
-                Ok(())
-            });
+        match &self.worker {
+            // It only reads.
+            Some(worker) => worker.later(|connection| ask(&connection.transaction()?)),
+            None => future::ready(None).boxed(),
         }
-        async { answer.await.ok() }.boxed()
     }
 
     /// Whether anything is remembered at all.
@@ -284,12 +279,6 @@ fn all_or_nothing<T>(
     let answer = write(&transaction)?;
     transaction.commit()?;
     Ok(answer)
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A number for SQLite, whose integers have a sign.

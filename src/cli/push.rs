@@ -125,7 +125,9 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunRe
         &begun.interrupt,
     )?;
     let inputs = args.bundle.inputs_in(&pulled, args.mirrors.reads_stdin())?;
-    let stage = args.stage.open(inputs.iter().map(Input::path), None, &mut document.notes, output)?;
+    let stage =
+        args.stage
+            .open(inputs.iter().map(Input::path), None, &mut document.notes, output, |open| Ok(open()))?;
     let opener = args.bundle.opener()?.with_stage(stage);
     let settings = args.run.settings(args.rules.accept.accept());
     begun.remember(&opener.state, settings.retention, output);

@@ -21,6 +21,9 @@ pub(super) struct StageArgs {
     stage_limit: Option<ByteCount>,
 }
 
+/// What opens a stage. It may wait for a disk, and for other runs.
+type Opening = Box<dyn FnOnce() -> Result<Stage, StageError> + Send>;
+
 impl StageArgs {
     /// The same with the settings of a sites file, which count less.
     pub(super) fn over(&self, dir: Option<&Path>, limit_bytes: Option<u64>) -> Self {
@@ -36,16 +39,17 @@ impl StageArgs {
     }
 
     /// The stage, if one is named. One that the system refuses costs a warning, which `notes` gets. `owner` is the
-    /// sites file of the run.
+    /// sites file of the run. `within` opens the stage, and may give that up.
     ///
     /// # Errors
-    /// The folder is something else, or one of the bundles.
+    /// The folder is something else, or one of the bundles; or it was given up.
     pub(super) fn open<'p>(
         &self,
         bundles: impl IntoIterator<Item = &'p Path>,
         owner: Option<String>,
         notes: &mut Vec<String>,
         output: &Output,
+        within: impl FnOnce(Opening) -> Result<Result<Stage, StageError>, Failure>,
     ) -> Result<Option<Stage>, Failure> {
         let limit = self.stage_limit.map(|limit| limit.0);
         let Some(dir) = self.stage.as_deref() else {
@@ -62,7 +66,8 @@ impl StageArgs {
             let message = format!("{}: it cannot be the bundle and the stage of one run", dir.display());
             return Err(Failure::usage(message).hint("push a stage without --stage, or name another folder"));
         }
-        match Stage::open(dir, limit, owner) {
+        let folder = dir.to_owned();
+        match within(Box::new(move || Stage::open(&folder, limit, owner)))? {
             Ok(stage) => Ok(Some(stage)),
             Err(error @ StageError::Unusable { .. }) => {
                 let note = format!("the run goes on without its stage: {error}");

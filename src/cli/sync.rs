@@ -3,16 +3,18 @@
 mod bundles;
 mod locked;
 mod outcomes;
+mod time_limit;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tokio_util::sync::CancellationToken;
 
 use self::bundles::TakenBundles;
 use self::locked::Locked;
+use self::time_limit::TimeLimit;
 use super::bundle::CostArgs;
 use super::conclusion::RunReporter;
 use super::config;
@@ -145,16 +147,21 @@ fn sync(
             .hint("leave one of the two away (LAYERCAST_NO_STATE says --no-state too)"));
     }
     let opener = cost.opener()?;
-    begun.remember(&opener.state, retention(config), output);
     let names: Vec<String> = sites.iter().map(|site| site.name.clone()).collect();
     begun.exposition.iter().for_each(|exposition| exposition.expect(&opener, &names));
     let runtime = super::runtime()?;
     let if_running = args.if_running.unwrap_or(config.if_running);
     let cancel = begun.interrupt.token.clone();
-    let is_over = || cancel.is_cancelled() || ends.is_some_and(|ends| Instant::now() >= ends);
+    let limit = TimeLimit { runtime: &runtime, cancel: &cancel, ends };
+    // The first question waits until the state is open.
+    limit.keep("its state was opened", {
+        let state = Arc::clone(&opener.state);
+        move || state.is_kept()
+    })?;
+    begun.remember(&opener.state, retention(config), output);
     let Locked { sites, locks: _locks, deferred, failed, unlocked } =
-        locked::lock(sites, &opener.state, if_running, is_over, output);
-    unless_told_to_stop(&cancel)?;
+        locked::lock(sites, &opener.state, if_running, &limit, output);
+    limit.check_signal()?;
     (document.deferred, document.mirrors) = (deferred, failed);
     if let Some(failure) = unlocked.or_else(|| lock::unlocked_from_the_start(&opener.state, &cost)) {
         if let Some(if_running) = args.if_running {
@@ -169,11 +176,11 @@ fn sync(
         return Ok(exit_of_sites(&document.mirrors));
     }
     let mut bundles = TakenBundles::find(config, output, document)?;
-    let opener = opener.with_stage(args.stage(config, &bundles, &mut document.notes, output)?);
+    let opener = opener.with_stage(args.stage(config, &bundles, &limit, &mut document.notes, output)?);
     let bandwidth = args.bandwidth.or(config.bandwidth);
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
     let made = maker.making_repositories(cancel.clone()).all(sites);
-    unless_told_to_stop(&cancel)?;
+    limit.check_signal()?;
     document.mirrors.extend(
         made.failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure)),
     );
@@ -265,11 +272,6 @@ fn push_until_sums_are_right(
     }
 }
 
-/// Ends what comes before anything is sent, where a signal came meanwhile.
-fn unless_told_to_stop(cancel: &CancellationToken) -> Result<(), Failure> {
-    if cancel.is_cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
-}
-
 /// How many days runs are remembered, unless the file says otherwise.
 const KEPT_DAYS: u32 = 400;
 
@@ -296,6 +298,7 @@ impl Args {
         &self,
         config: &Config,
         bundles: &TakenBundles,
+        limit: &TimeLimit<'_>,
         notes: &mut Vec<String>,
         output: &Output,
     ) -> Result<Option<Stage>, Failure> {
@@ -307,7 +310,9 @@ impl Args {
         let file = self.sites.path();
         let path = || std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string();
         let owner = written.and_then(|stage| stage.owner.clone()).unwrap_or_else(path);
-        stage.open(bundles.paths(), Some(owner), notes, output)
+        stage.open(bundles.paths(), Some(owner), notes, output, |open| {
+            limit.keep("its stage was opened", open)
+        })
     }
 
     /// In which order sites are filled, how many at once, and when that ends.

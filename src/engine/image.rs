@@ -134,10 +134,7 @@ impl Branch {
     }
 }
 
-async fn lock_aside<T>(
-    bringing: Option<&Bringing>,
-    lock: Arc<tokio::sync::Mutex<T>>,
-) -> OwnedMutexGuard<T> {
+async fn lock_aside<T>(bringing: Option<&Bringing>, lock: Arc<tokio::sync::Mutex<T>>) -> OwnedMutexGuard<T> {
     if let Ok(free) = Arc::clone(&lock).try_lock_owned() {
         return free;
     }

@@ -8,9 +8,10 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::folder::{Temporary, found, open_regular, remove};
+use super::folder::{found, open_regular, remove};
 use super::{NotStaged, Stage};
 use crate::error::BundleError;
+use crate::file_lock::HeldFile;
 use crate::oci::{Digest, Hasher};
 use crate::source::ByteSpace;
 
@@ -193,7 +194,7 @@ impl Stage {
 /// A blob on its way into the stage. Dropped before it is put, it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct BlobWriter {
-    temporary: Temporary,
+    temporary: HeldFile,
     digest: Digest,
     size: u64,
     written: u64,

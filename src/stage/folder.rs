@@ -6,25 +6,23 @@
 //! bundles/STEM.json     the mark of a bundle; STEM.catalog beside it; STEM.lock is held by runs that use it
 //! tmp/                  files that are being written, each locked by who writes it
 //! change.lock           held for each change of marks, index and room
-//! users.lock            held by every run that uses the stage, together with others
+//! runs/                 a file for each run that uses the stage, held as long as it does, and as old as the run
 //! ```
 //!
 //! Locks are the kernel's: they end with the process that holds them, however it ends.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Access, OFlags, access};
 use serde::{Deserialize, Serialize};
 
 use super::layout;
-use crate::clock::Instant;
+use crate::file_lock::{self, HeldFile, Sharing};
 use crate::locks::{Mutex, MutexGuard};
 use crate::oci::{Algorithm, Digest};
 use crate::small_file;
@@ -32,14 +30,14 @@ use crate::source::is_remote;
 
 const VERSION: u32 = 1;
 const MARKER: &str = "stage.json";
+const CHANGE_LOCK: &str = "change.lock";
 const MARKER_ASIDE: &str = ".stage.json.";
 /// A folder at the root of a volume of its own.
 const NO_CONTENT: &str = "lost+found";
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// A change takes milliseconds, unless a disk hangs.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// A change takes milliseconds, or seconds where much is removed.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a folder cannot be the stage.
 #[derive(Debug, thiserror::Error)]
@@ -65,10 +63,25 @@ struct Marker {
 #[derive(Debug)]
 pub(super) struct StageFolder {
     root: PathBuf,
-    change: Mutex<File>,
-    /// The lock was waited for in vain. Nobody waits for it a second time.
-    is_given_up: AtomicBool,
-    users: File,
+    change: Mutex<Change>,
+    /// This run, as others see it.
+    run: HeldFile,
+}
+
+/// Which runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    All,
+    /// All but this one.
+    Others,
+}
+
+/// The lock for changes.
+#[derive(Debug)]
+enum Change {
+    Open(File),
+    /// It was waited for in vain. Nobody waits for it a second time.
+    GivenUp,
 }
 
 impl StageFolder {
@@ -78,9 +91,7 @@ impl StageFolder {
         make_folder(root).map_err(unusable)?;
         let root = root.canonicalize().map_err(unusable)?;
         check_is_stage(&root)?;
-        let folder = Self::made(root).map_err(unusable)?;
-        folder.users.lock_shared().map_err(unusable)?;
-        Ok(folder)
+        Self::made(root).map_err(unusable)
     }
 
     fn made(root: PathBuf) -> io::Result<Self> {
@@ -88,11 +99,13 @@ impl StageFolder {
             mark_as_stage(&root)?;
         }
         let blobs = ALGORITHMS.map(|algorithm| Path::new("blobs").join(algorithm.name()));
-        let own = ["blobs", "bundles", "tmp"].map(PathBuf::from);
+        let own = ["blobs", "bundles", "tmp", "runs"].map(PathBuf::from);
         own.iter().chain(&blobs).try_for_each(|name| make_own_folder(&root.join(name)))?;
         let lock = |name| lockable().create(true).truncate(false).open(root.join(name));
-        let (change, users) = (Mutex::new(lock("change.lock")?), lock("users.lock")?);
-        let folder = Self { root, change, is_given_up: AtomicBool::new(false), users };
+        let change = Mutex::new(Change::Open(lock(CHANGE_LOCK)?));
+        file_lock::sweep(&root.join("runs"))?;
+        let run = HeldFile::create(&root.join("runs"))?;
+        let folder = Self { root, change, run };
         let layout = folder.root.join("oci-layout");
         if !layout.exists() {
             folder.write_whole(&layout, layout::OCI_LAYOUT)?;
@@ -141,46 +154,17 @@ impl StageFolder {
 
     /// Keeps all others from changing anything until the guard is dropped.
     pub(super) fn change(&self) -> io::Result<ChangeLock<'_>> {
-        let file = self.change.lock();
-        let began = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(ChangeLock(file)),
-                Err(TryLockError::WouldBlock)
-                    if began.elapsed() < LOCK_PATIENCE && !self.is_given_up.load(Ordering::Relaxed) =>
-                {
-                    thread::sleep(LOOK_EVERY);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    self.is_given_up.store(true, Ordering::Relaxed);
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "another run does not give its lock back",
-                    ));
-                }
-                Err(TryLockError::Error(error)) => return Err(error),
+        let mut change = self.change.lock();
+        let Change::Open(file) = &mut *change else {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "another run does not give its lock back"));
+        };
+        match take(file, Sharing::Alone) {
+            Ok(()) => Ok(ChangeLock(change)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                *change = Change::GivenUp;
+                Err(named(&self.root.join(CHANGE_LOCK), &error))
             }
-        }
-    }
-
-    /// Runs a job if no other run uses the stage; returns whether it ran. Needs the change lock.
-    pub(super) fn if_alone(
-        &self,
-        _: &ChangeLock<'_>,
-        work: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<bool> {
-        match self.users.try_lock() {
-            Ok(()) => {
-                let done = work();
-                self.users.lock_shared()?;
-                done.map(|()| true)
-            }
-            Err(TryLockError::WouldBlock) => {
-                // The kernel may have taken the shared lock away meanwhile.
-                self.users.lock_shared()?;
-                Ok(false)
-            }
-            Err(TryLockError::Error(error)) => Err(error),
+            Err(error) => Err(error),
         }
     }
 
@@ -188,7 +172,7 @@ impl StageFolder {
     pub(super) fn hold(&self, _: &ChangeLock<'_>, stem: &str) -> io::Result<File> {
         let path = self.of_bundle(stem, "lock");
         let file = lockable().create(true).truncate(false).open(path)?;
-        file.lock_shared()?;
+        take(&file, Sharing::Shared)?;
         Ok(file)
     }
 
@@ -209,32 +193,30 @@ impl StageFolder {
     }
 
     /// A new file that is written aside. It vanishes with its guard unless it gets its name.
-    pub(super) fn temporary(&self) -> io::Result<Temporary> {
-        loop {
-            let path = self.root.join("tmp").join(format!("{:016x}", fastrand::u64(..)));
-            let file = match lockable().create_new(true).open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                opened => opened?,
-            };
-            let temporary = Temporary { file, path: Some(path) };
-            temporary.file.lock()?;
-            // Before it was locked it may have been taken for one of a dead run.
-            if temporary.file.metadata()?.nlink() > 0 {
-                return Ok(temporary);
-            }
-        }
+    pub(super) fn temporary(&self) -> io::Result<HeldFile> {
+        HeldFile::create(&self.root.join("tmp"))
     }
 
     /// Removes what dead runs were writing.
     pub(super) fn sweep(&self) -> io::Result<()> {
-        for entry in fs::read_dir(self.root.join("tmp"))? {
-            let path = entry?.path();
-            match lockable().open(&path) {
-                Ok(file) if file.try_lock().is_ok() => remove(&path)?,
-                _ => {}
+        file_lock::sweep(&self.root.join("tmp"))
+    }
+
+    /// When the first of these runs began that use the stage now.
+    pub(super) fn first_run(&self, among: Runs) -> io::Result<Option<SystemTime>> {
+        let mut first: Option<SystemTime> = None;
+        for entry in fs::read_dir(self.root.join("runs"))? {
+            let entry = entry?;
+            let is_own = entry.file_name().to_str() == self.run.name();
+            if !(is_own && among == Runs::Others)
+                && file_lock::is_held(&entry.path())
+                && let Some(facts) = found(entry.metadata())?
+            {
+                let began = facts.modified()?;
+                first = Some(first.map_or(began, |first| first.min(began)));
             }
         }
-        Ok(())
+        Ok(first)
     }
 
     /// Writes a file whole or not at all.
@@ -312,39 +294,13 @@ pub(super) struct Stamp(Vec<(i64, i64)>);
 
 /// The right to change something.
 #[derive(Debug)]
-pub(super) struct ChangeLock<'a>(MutexGuard<'a, File>);
+pub(super) struct ChangeLock<'a>(MutexGuard<'a, Change>);
 
 impl Drop for ChangeLock<'_> {
     fn drop(&mut self) {
-        // It goes with the process at the latest.
-        let _ = self.0.unlock();
-    }
-}
-
-/// A file without a name that others see.
-#[derive(Debug)]
-pub(super) struct Temporary {
-    pub(super) file: File,
-    path: Option<PathBuf>,
-}
-
-impl Temporary {
-    /// Gives it its name, when its bytes are on the disk.
-    pub(super) fn put(mut self, to: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
-        if let Some(path) = &self.path {
-            fs::rename(path, to)?;
-        }
-        self.path = None;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // The next run removes it otherwise.
-            let _ = fs::remove_file(path);
+        if let Change::Open(file) = &*self.0 {
+            // It goes with the process at the latest.
+            let _ = file.unlock();
         }
     }
 }
@@ -410,6 +366,16 @@ fn check_is_stage(root: &Path) -> Result<(), StageError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Locks a file of the stage.
+fn take(file: &File, sharing: Sharing) -> io::Result<()> {
+    file_lock::take(file, sharing, LOCK_PATIENCE)
+}
+
+/// The same error, with the file.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn private() -> OpenOptions {

@@ -5,13 +5,12 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::eviction::{self, StagedBundle};
-use super::folder::{ChangeLock, StageFolder, remove, sync_folder};
+use super::folder::{ChangeLock, Runs, StageFolder, found, remove, sync_folder};
 use super::layout;
 use super::mark::{CatalogFile, Mark, StagedImage, StagedLayer};
 use super::{NotStaged, Stage};
@@ -104,7 +103,7 @@ impl Stage {
         };
         let hold = self.folder.hold(&change, &stem)?;
         path.clone_into(&mut mark.path);
-        mark.used_at = now();
+        mark.used_at = clock::unix_millis();
         mark.owners.extend(self.owner.clone());
         let mut entered = Used { stem, mark, contents, _hold: hold };
         let written = self.write_entered(&mut entered, identity.is_some(), reader, catalog);
@@ -204,7 +203,7 @@ impl Stage {
     }
 
     /// The run ends. What this run's sites file does not need any more is not its own any more, and what nobody owns then goes,
-    /// unless another run uses it. So do blobs that no bundle needs, where no other run uses the stage.
+    /// unless another run uses it. So do blobs that no bundle needs.
     pub(crate) fn collect(&self) {
         let collect = || {
             let change = self.folder.change()?;
@@ -223,14 +222,8 @@ impl Stage {
                 }
                 self.remove_bundles(&change, &gone)?;
             }
-            self.folder.if_alone(&change, || {
-                let needed: HashSet<Digest> =
-                    self.marks()?.iter().flat_map(|(_, mark)| mark.blobs()).collect();
-                for digest in self.folder.blobs()?.keys().filter(|digest| !needed.contains(digest)) {
-                    self.remove_blob(digest)?;
-                }
-                Ok(())
-            })
+            let needed = self.marks()?.iter().flat_map(|(_, mark)| mark.blobs()).collect();
+            self.remove_orphans(&change, &needed, Runs::Others)
         };
         self.noted("collecting what no bundle needs", collect());
     }
@@ -247,6 +240,10 @@ impl Stage {
             return Ok(());
         }
         let marks = self.marks()?;
+        let mut needed: HashSet<Digest> = marks.iter().flat_map(|(_, mark)| mark.blobs()).collect();
+        needed.extend(self.contents.lock().relied_on.iter());
+        self.remove_orphans(change, &needed, Runs::All)?;
+        let wanted = over(self)?.max(lacks(self));
         let sizes = self.folder.blobs()?;
         let candidate = |(stem, mark): &(String, Mark)| StagedBundle {
             is_held: self.folder.is_held(change, stem),
@@ -256,7 +253,9 @@ impl Stage {
             own_bytes: 0,
         };
         let candidates: Vec<StagedBundle> = marks.iter().map(candidate).collect();
-        if let Some(gone) = eviction::choose(&candidates, &sizes, wanted) {
+        if wanted > 0
+            && let Some(gone) = eviction::choose(&candidates, &sizes, wanted)
+        {
             let gone: Vec<String> = gone.iter().map(|at| marks[*at].0.clone()).collect();
             self.remove_bundles(change, &gone)?;
         }
@@ -291,6 +290,20 @@ impl Stage {
         listed.or_else(|_| self.write_index(change))?;
         self.figures.bundles_removed.fetch_add(gone.len() as u64, Relaxed);
         self.contents.lock().taken = None;
+        Ok(())
+    }
+
+    /// Removes blobs that nobody needs, but for those that one of these runs may have put there and not listed yet: what is
+    /// younger than the first of them.
+    fn remove_orphans(&self, _: &ChangeLock<'_>, needed: &HashSet<Digest>, among: Runs) -> io::Result<()> {
+        let first = self.folder.first_run(among)?;
+        for digest in self.folder.blobs()?.keys().filter(|digest| !needed.contains(digest)) {
+            let Some(facts) = found(std::fs::symlink_metadata(self.folder.blob(digest)))? else { continue };
+            let put = facts.modified()?;
+            if first.is_none_or(|first| put < first) {
+                self.remove_blob(digest)?;
+            }
+        }
         Ok(())
     }
 
@@ -360,10 +373,4 @@ impl Stage {
             _ => None,
         };
     }
-}
-
-/// Milliseconds since 1970.
-fn now() -> i64 {
-    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -275,7 +275,7 @@ fn a_bundle_goes_when_the_last_sites_file_that_named_it_does_not_any_more() {
 }
 
 #[test]
-fn blobs_that_no_bundle_needs_go_when_no_other_run_uses_the_stage() {
+fn blobs_that_no_bundle_needs_go_unless_a_run_may_have_put_them_there() {
     let folder = folder();
     let (root, bundle) = (folder.path().join("stage"), identity(folder.path(), "bundle"));
     let (one, other) = (stage(&root), stage(&root));
@@ -287,6 +287,33 @@ fn blobs_that_no_bundle_needs_go_when_no_other_run_uses_the_stage() {
     drop(other);
     one.collect();
     assert!(!read(&one, b"not listed yet") && read(&one, b"one"));
+}
+
+/// Shards overlap, so no run is ever alone.
+#[test]
+fn what_no_bundle_needs_makes_room_before_any_bundle_goes() {
+    let folder = folder();
+    let root = folder.path().join("stage");
+    let bundle = identity(folder.path(), "bundle");
+    let limited = || Stage::open(&root, Some(270_000), None).unwrap();
+    let bytes = |seed: u8| vec![seed; 100_000];
+    let earlier = limited();
+    enter(&earlier, &bundle, &[&bytes(1)]);
+    earlier.list(&[image(&earlier, &bytes(1), "a:1")]);
+    let left = put(&earlier, &bytes(2)).unwrap();
+    drop(earlier);
+    let file = fs::File::options().write(true).open(root.join("blobs/sha256").join(left.hex())).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let (one, other) = (limited(), limited());
+    put(&one, &bytes(3)).unwrap();
+    assert_eq!(names(&one), ["a:1"]);
+    assert!(!read(&one, &bytes(2)), "it was left by a run that is over");
+    assert_eq!(one.figures().bundles_removed, 0);
+    // What a run has put there, and not listed yet, stays; so a bundle goes.
+    put(&other, &bytes(4)).unwrap();
+    assert_eq!(other.figures().bundles_removed, 1);
+    assert!(read(&other, &bytes(3)));
+    no_notes(&one);
 }
 
 #[test]

@@ -109,27 +109,18 @@ impl State {
         self.ask(move |connection| {
             let mut query = connection.prepare(
                 "SELECT rowid, device, inode, ctime_ns FROM catalogs WHERE key = ?1 AND reader = ?2
-                 ORDER BY (device = ?3 AND inode = ?4) DESC, used_at DESC",
+                 ORDER BY used_at DESC",
             )?;
-            let FileIdentity { device, inode, .. } = bundle.file;
-            let rows = query.query_map(
-                params![bundle.key.to_string(), reader(), device.cast_signed(), inode.cast_signed()],
-                |row| {
-                    let file = FileIdentity {
-                        device: row.get::<_, i64>(1)?.cast_unsigned(),
-                        inode: row.get::<_, i64>(2)?.cast_unsigned(),
-                        ctime_ns: row.get(3)?,
-                    };
-                    Ok((row.get::<_, i64>(0)?, file))
-                },
-            )?;
+            let rows = query.query_map(params![bundle.key.to_string(), reader()], |row| {
+                let file = FileIdentity {
+                    device: row.get::<_, i64>(1)?.cast_unsigned(),
+                    inode: row.get::<_, i64>(2)?.cast_unsigned(),
+                    ctime_ns: row.get(3)?,
+                };
+                Ok((file, row.get::<_, i64>(0)?))
+            })?;
             let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-            // What is remembered of this very file decides, even where that is that it was another then.
-            let same_file = |file: &FileIdentity| (file.device, file.inode) == (device, inode);
-            let known = rows.first().filter(|(_, file)| same_file(file) || bundle.accepts(*file));
-            let Some(&(rowid, _)) = known.filter(|(_, file)| bundle.accepts(*file)) else {
-                return Ok(None);
-            };
+            let Some(rowid) = bundle.known_among_files(rows) else { return Ok(None) };
             let content = "SELECT used_at, raw_bytes, content FROM catalogs WHERE rowid = ?1";
             let read = |row: &rusqlite::Row<'_>| {
                 let raw_bytes = usize::try_from(row.get::<_, i64>(1)?).unwrap_or(usize::MAX);

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::folder;
 use super::schema::{self, DatabaseKind, Schema};
+use crate::file_lock::{self, Sharing};
 use crate::source::is_remote;
 
 /// A file of the state.
@@ -47,6 +48,9 @@ pub(super) const LEDGER: DatabaseFile = DatabaseFile {
 
 /// How long a run waits for another one's transaction. They are short; a hint is not worth more.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Whoever has the database alone, to set it aside, is done within milliseconds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An open database.
 #[derive(Debug)]
@@ -133,7 +137,8 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 fn try_open(kind: DatabaseFile, folder: &Path, path: &Path) -> Result<Database, OpenError> {
     folder::make(folder)?;
     let users = users_file(kind, folder)?;
-    users.lock_shared()?;
+    let locked = file_lock::take(&users, Sharing::Shared, LOCK_PATIENCE);
+    locked.map_err(|error| OpenError::Unusable(format!("{}: {error}", kind.users)))?;
     // Made here and not by SQLite, for its owner alone. Files beside it get the same mode.
     let file = folder::open_file(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {

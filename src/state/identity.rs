@@ -136,16 +136,23 @@ impl BundleIdentity {
         &self,
         remembered: impl IntoIterator<Item = (&'r Self, T)>,
     ) -> Option<T> {
-        let same_file = |it: &Self| (it.file.device, it.file.inode) == (self.file.device, self.file.inode);
-        let alike: Vec<_> = remembered.into_iter().filter(|(it, _)| it.key == self.key).collect();
-        let first = alike.iter().position(|(it, _)| same_file(it)).unwrap_or(0);
-        alike.into_iter().nth(first).filter(|(it, _)| self.accepts(it.file)).map(|(_, found)| found)
+        let alike = remembered.into_iter().filter(|(it, _)| it.key == self.key);
+        self.known_among_files(alike.map(|(it, found)| (it.file, found)))
     }
 
-    /// Whether what was remembered of a file with the same key is of this bundle.
-    pub(super) fn accepts(&self, remembered: FileIdentity) -> bool {
-        let same_file = (remembered.device, remembered.inode) == (self.file.device, self.file.inode);
-        if same_file { remembered.ctime_ns == self.file.ctime_ns } else { self.copies_count }
+    /// The same of what is remembered of files whose content has the key of this bundle, the best first.
+    pub(super) fn known_among_files<T>(
+        &self,
+        remembered: impl IntoIterator<Item = (FileIdentity, T)>,
+    ) -> Option<T> {
+        let mut copy = None;
+        for (file, found) in remembered {
+            if (file.device, file.inode) == (self.file.device, self.file.inode) {
+                return (file.ctime_ns == self.file.ctime_ns).then_some(found);
+            }
+            copy = copy.or(Some(found));
+        }
+        copy.filter(|_| self.copies_count)
     }
 }
 
@@ -208,7 +215,7 @@ mod tests {
         let path = folder.path().join("bundle");
         write(&path, &vec![7; 3 << 20]);
         let was = identity(&path);
-        assert!(identity(&path) == was && was.accepts(was.file));
+        assert!(identity(&path) == was && was.known_among([(&was, ())]).is_some());
         // Other bytes between the samples, and the old time of modification put back.
         let mtime = fs::metadata(&path).unwrap().modified().unwrap();
         let mut file = File::options().write(true).open(&path).unwrap();
@@ -218,7 +225,7 @@ mod tests {
         set_mtime(&path, mtime);
         let now = identity(&path);
         assert_eq!(now.key, was.key, "the samples cannot see it");
-        assert!(!now.accepts(was.file), "ctime does");
+        assert_eq!(now.known_among([(&was, ())]), None, "ctime does");
     }
 
     #[test]
@@ -253,8 +260,7 @@ mod tests {
             }
             let (one, two) = (identity(&one), identity(&two));
             assert_eq!(one.key, two.key);
-            assert_eq!(two.accepts(one.file), counts, "{millis}");
-            assert_eq!(two.known_among([(&one, 1)]), counts.then_some(1));
+            assert_eq!(two.known_among([(&one, 1)]), counts.then_some(1), "{millis}");
             assert_eq!(two.known_among([(&one, 1), (&two, 2)]), Some(2), "the very file decides");
             assert_ne!(one.file_stem(), two.file_stem());
         }

@@ -17,7 +17,6 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rusqlite::{Row, Transaction, params};
-use tokio::sync::oneshot;
 
 use self::owner::Owner;
 use super::worker::{DatabaseThread, Notes};
@@ -25,7 +24,7 @@ use super::{all_or_nothing, database, now, signed};
 use crate::oci::Repository;
 use crate::registry::{SessionReach, StoredSession, UploadKey, UploadLedger};
 
-/// How long an upload waits for the ledger: it is a hint.
+/// How long an upload waits to hear whether there is a ledger.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Sessions that are kept. The oldest go first.
 const MAX_UPLOADS: u32 = 10_000;
@@ -42,7 +41,25 @@ pub(super) struct Ledger {
 #[derive(Debug)]
 struct OpenLedger {
     thread: DatabaseThread,
-    owner: Arc<Owner>,
+    owner: Arc<LazyOwner>,
+}
+
+/// This run as an owner of uploads, from the first job on: only the thread of the ledger waits for the disk.
+#[derive(Debug)]
+struct LazyOwner {
+    folder: PathBuf,
+    notes: Notes,
+    made: OnceLock<Option<Owner>>,
+}
+
+impl LazyOwner {
+    fn get(&self) -> Option<&Owner> {
+        let noted = |error: std::io::Error| {
+            let note = format!("{}: {}: {error}", database::LEDGER.missed, self.folder.display());
+            self.notes.lock().push(note);
+        };
+        self.made.get_or_init(|| Owner::new(&self.folder).map_err(noted).ok()).as_ref()
+    }
 }
 
 impl Ledger {
@@ -57,7 +74,8 @@ impl Ledger {
     fn open(&self) -> Option<&OpenLedger> {
         let begin = || {
             let thread = DatabaseThread::start(database::LEDGER, &self.folder, &self.notes)?;
-            Ok(OpenLedger { thread, owner: Arc::new(Owner::new(&self.folder)?) })
+            let (folder, notes) = (self.folder.clone(), Arc::clone(&self.notes));
+            Ok(OpenLedger { thread, owner: Arc::new(LazyOwner { folder, notes, made: OnceLock::new() }) })
         };
         let noted = |error: std::io::Error| {
             let note = format!("{}: {}: {error}", database::LEDGER.missed, self.folder.display());
@@ -77,19 +95,26 @@ impl Ledger {
     fn send<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>, &Owner) -> rusqlite::Result<T> + Send + 'static,
-    ) -> BoxFuture<'_, Option<T>> {
+    ) -> BoxFuture<'static, Option<T>> {
         let Some(OpenLedger { thread, owner }) = self.open() else {
             return std::future::ready(None).boxed();
         };
-        let (reply, answer) = oneshot::channel();
         let owner = Arc::clone(owner);
-        thread.submit(move |connection| {
-            let done = all_or_nothing(connection, |transaction| work(transaction, &owner))?;
-            // Nobody waits any more where it took too long.
-            let _ = reply.send(done);
-            Ok(())
+        let done = thread.later(move |connection| {
+            let Some(owner) = owner.get() else { return Ok(None) };
+            all_or_nothing(connection, |transaction| work(transaction, owner)).map(Some)
         });
-        async move { tokio::time::timeout(PATIENCE, answer).await.ok()?.ok() }.boxed()
+        done.map(Option::flatten).boxed()
+    }
+
+    /// Whether this run has opened the ledger, or finds one.
+    async fn is_there(&self) -> bool {
+        if self.open.get().is_some() {
+            return true;
+        }
+        let file = self.folder.join(database::LEDGER.name);
+        let look = tokio::task::spawn_blocking(move || file.exists());
+        matches!(tokio::time::timeout(PATIENCE, look).await, Ok(Ok(true)))
     }
 }
 
@@ -99,10 +124,7 @@ impl UploadLedger for Ledger {
         upload: UploadKey,
         reach: SessionReach,
     ) -> BoxFuture<'_, Option<(Repository, StoredSession)>> {
-        if self.open.get().is_none() && !self.exists() {
-            return std::future::ready(None).boxed();
-        }
-        let claimed = self.send(move |transaction, owner| {
+        let claim = move |transaction: &Transaction<'_>, owner: &Owner| {
             let mut kept = all_of_blob(transaction, &upload)?;
             kept.retain(|kept| {
                 let is_own = kept.repository == upload.repository;
@@ -125,8 +147,8 @@ impl UploadLedger for Ledger {
             transaction
                 .execute(take, params![registry, repository.as_str(), digest.to_string(), owner.name()])?;
             Ok(Some((repository, session)))
-        });
-        async move { claimed.await.flatten() }.boxed()
+        };
+        async move { if self.is_there().await { self.send(claim).await.flatten() } else { None } }.boxed()
     }
 
     fn keep(&self, upload: UploadKey, session: StoredSession) -> bool {
@@ -202,6 +224,7 @@ impl Ledger {
         let Some(OpenLedger { thread, owner }) = self.open() else { return 0 };
         let owner = Arc::clone(owner);
         let cleared = thread.ask(move |connection| {
+            let Some(owner) = owner.get() else { return Ok(0) };
             all_or_nothing(connection, |transaction| {
                 let mut query =
                     transaction.prepare("SELECT registry, repository, digest, owner FROM uploads")?;

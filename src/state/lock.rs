@@ -10,20 +10,20 @@ use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
-use std::thread;
+use std::pin::pin;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::folder;
 use crate::clock::{self, Instant};
 use crate::error::{printable, system_words};
+use crate::file_lock::{self, Sharing};
 use crate::oci::Digest;
 use crate::small_file;
 
 /// How long to wait for a lock whose holder is ending: the kernel unmaps its memory before it releases its locks.
 const DYING: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The pause before a lock that a run holds is tried again.
-const WAIT_FOR_RUN: Duration = Duration::from_millis(200);
 
 /// The locks of a run; given back when it is dropped.
 #[derive(Debug)]
@@ -101,18 +101,19 @@ impl RunLock {
         mirrors.iter().map(lock).collect()
     }
 
-    /// Locks all of these mirrors, and waits for the runs that hold one of them, as long as it `is_over` not. Holds none while
+    /// Locks all of these mirrors, and waits for the runs that hold one of them, until it is `over`. Holds none while
     /// it waits: two runs that wait for each other would wait for ever, and other runs need the mirrors that are free. Says
     /// once of each mirror that it waits for it.
     ///
     /// [`LockError::Held`] remains of those that another run held to the end.
-    pub(crate) fn wait_for_each(
+    pub(crate) async fn wait_for_each(
         state_folder: &Path,
         mirrors: &[String],
-        is_over: impl Fn() -> bool,
+        over: impl Future<Output = ()>,
         mut waits: impl FnMut(usize, &LockError),
     ) -> Vec<Result<Self, LockError>> {
         let mut told = HashSet::new();
+        let mut over = pin!(over);
         loop {
             let (at, held) = match Self::all_or_first_held(state_folder, mirrors) {
                 Ok(locks) => return locks,
@@ -123,22 +124,22 @@ impl RunLock {
             }
             // Only the lock that is held is asked for again. To take and return the others each time would make them look
             // held to everybody else.
-            loop {
-                if is_over() {
-                    return Self::acquire_each(state_folder, mirrors);
-                }
-                thread::sleep(WAIT_FOR_RUN);
-                if !Self::is_held(state_folder, &mirrors[at]) {
-                    break;
-                }
+            tokio::select! {
+                biased;
+                () = &mut over => return Self::acquire_each(state_folder, mirrors),
+                () = Self::released(state_folder, &mirrors[at]) => {}
             }
         }
     }
 
-    /// Whether another run holds this lock.
-    fn is_held(state_folder: &Path, mirror: &str) -> bool {
-        let lock = Lockable::new(state_folder, mirror.trim_end_matches('/'));
-        lock.is_ok_and(|lock| matches!(lock.file.try_lock(), Err(TryLockError::WouldBlock)))
+    /// Waits until no run holds this lock. Where that cannot be waited for, whoever asks for the lock hears why.
+    async fn released(state_folder: &Path, mirror: &str) {
+        let (say, said) = oneshot::channel();
+        if let Ok(lock) = Lockable::new(state_folder, mirror.trim_end_matches('/'))
+            && file_lock::when_released(lock.file, move || say.send(()).unwrap_or_default()).is_ok()
+        {
+            drop(said.await);
+        }
     }
 
     fn lock_one<'m>(state_folder: &Path, mirror: &'m str, began: Instant) -> Result<Lockable<'m>, LockError> {
@@ -188,20 +189,22 @@ impl<'m> Lockable<'m> {
     }
 
     fn lock(mut self, began: Instant) -> Result<Self, LockError> {
-        loop {
-            match self.file.try_lock() {
+        match self.file.try_lock() {
+            Ok(()) => return Ok(self),
+            Err(TryLockError::Error(error)) => return Err(self.unusable(error)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        // One that has not said who he is either has only just got it, or cannot write on a full disk.
+        let may_go = |holder: &Option<Holder>| holder.as_ref().is_none_or(|holder| is_dying(holder.pid));
+        let mut holder = self.holder();
+        if may_go(&holder) {
+            match file_lock::take(&self.file, Sharing::Alone, DYING.saturating_sub(began.elapsed())) {
                 Ok(()) => return Ok(self),
-                Err(TryLockError::WouldBlock) => {
-                    let holder = self.holder();
-                    if began.elapsed() < DYING && holder.as_ref().is_none_or(|holder| is_dying(holder.pid)) {
-                        thread::sleep(LOOK_EVERY);
-                        continue;
-                    }
-                    return Err(LockError::Held { mirror: printable(self.mirror), holder });
-                }
-                Err(TryLockError::Error(error)) => return Err(self.unusable(error)),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => holder = self.holder(),
+                Err(error) => return Err(self.unusable(error)),
             }
         }
+        Err(LockError::Held { mirror: printable(self.mirror), holder })
     }
 
     /// Writes who holds the lock, for the message of the next run. The lock is the kernel's: on a full disk it stays without

@@ -211,6 +211,40 @@ fn a_run_that_is_told_to_stop_while_it_waits_for_another_one_tells_of_it() {
     assert_eq!(history(folder.path())["runs"][0]["exit_code"], 130);
 }
 
+/// As a process does that was stopped while it set a damaged database aside.
+#[test]
+fn a_lock_that_is_never_given_back_holds_up_no_run() {
+    let folder = folder();
+    let path =
+        Bundle::oci_layout().image("gcr.io/team/app:1", &["one"]).layer_bytes(9 << 20).write(folder.path());
+    let registry = ScriptedRegistry::strict();
+    let file = SitesFile::new(folder.path(), &path).site("one", &registry.host(), "");
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let held = ["state.users", "uploads.users"].map(|name| {
+        let lock = std::fs::File::create(state.join(name)).unwrap();
+        lock.try_lock().unwrap();
+        lock
+    });
+    let run = file.sync(&["--quiet"]).complete();
+    for text in [notes(&run.report), run.stderr] {
+        assert!(text.contains("nothing is remembered between runs: "), "{text}");
+        assert!(text.contains("state.users: another process holds its lock"), "{text}");
+    }
+    assert_eq!(registry.store(|store| store.shown().len()), 1);
+
+    // The deadline comes first.
+    registry.asked();
+    let run = file.sync(&["--deadline", "1s"]);
+    let error = &run.report["mirrors"][0]["error"];
+    assert_eq!((run.exit, &error["class"]), (3, &"deadline".into()), "{}", run.said());
+    assert!(error["message"].as_str().unwrap().contains("while its state was opened"), "{error}");
+    assert!(registry.asked().is_empty());
+    drop(held);
+    file.sync(&[]).complete();
+    assert_eq!(history(folder.path())["runs"][0]["exit_code"], 0);
+}
+
 /// `history --json` of the state in this folder.
 fn history(folder: &Path) -> Value {
     let mut history = layercast();

@@ -34,6 +34,7 @@ pub(crate) const MODULES: &[&str] = &[
     "clock",
     "schedule",
     "small_file",
+    "file_lock",
     "program",
     "hook",
     "testing",
@@ -125,7 +126,7 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         files: In("stage"),
-        modules: AllBut("stage state oci source clock error exit units locks small_file"),
+        modules: AllBut("stage state oci source clock error exit units locks small_file file_lock"),
         paths: These("tar tokio reqwest rayon"),
         why: "the stage keeps blobs by their digests: what a bundle is, and who needs it, comes after it",
     },
@@ -332,8 +333,8 @@ pub(crate) const RULES: &[Rule] = &[
         why: "what follows from a measurement is pure: the same samples give the same words",
     },
     Rule {
-        files: In("budget error exit units locks loopback small_file"),
-        modules: AllBut("budget error exit units locks loopback small_file"),
+        files: In("budget error exit units locks loopback small_file file_lock"),
+        modules: AllBut("budget error exit units locks loopback small_file file_lock"),
         paths: These("tokio reqwest rayon"),
         why: "what everybody knows knows nobody",
     },

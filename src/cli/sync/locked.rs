@@ -1,5 +1,6 @@
 //! Locks the sites of a run, and sets those aside that another run is pushing to.
 
+use super::time_limit::TimeLimit;
 use crate::cli::lock;
 use crate::cli::output::Output;
 use crate::config::{IfRunning, Site};
@@ -18,19 +19,22 @@ pub(super) struct Locked<'c> {
     pub(super) unlocked: Option<Failure>,
 }
 
-/// Locks the sites, each for itself; `is_over` ends the wait for other runs.
+/// Locks the sites, each for itself; `limit` ends the wait for other runs.
 pub(super) fn lock<'c>(
     sites: &'c [Site],
     state: &State,
     if_running: IfRunning,
-    is_over: impl Fn() -> bool,
+    limit: &TimeLimit<'_>,
     output: &Output,
 ) -> Locked<'c> {
     let places: Vec<String> = sites.iter().map(|site| site.target.lock_key()).collect();
     let locks = match if_running {
-        IfRunning::Wait => state.wait_for_locks(&places, is_over, |at, error| {
-            output.note(&format!("{}: waits until that run is done: {error}", sites[at].name));
-        }),
+        IfRunning::Wait => {
+            let waiting = state.wait_for_locks(&places, limit.is_over(), |at, error| {
+                output.note(&format!("{}: waits until that run is done: {error}", sites[at].name));
+            });
+            limit.runtime.block_on(waiting)
+        }
         IfRunning::Skip | IfRunning::Fail => state.lock_each(&places),
     };
     let mut locked = Locked::default();

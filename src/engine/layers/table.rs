@@ -293,7 +293,8 @@ impl LayerTable {
             other.is_admitted() && other.making == 0 && idle >= IDLE && self.is_held_up(number)
         };
         let held_up = self.leases.iter().filter(|(number, other)| gives_way(**number, other));
-        let first = held_up.min_by_key(|(number, other)| (other.touched, **number)).map(|(number, _)| *number)?;
+        let first =
+            held_up.min_by_key(|(number, other)| (other.touched, **number)).map(|(number, _)| *number)?;
         Some(self.unpin(first, Admission::Revoked))
     }
 

@@ -68,7 +68,9 @@ impl Publisher {
         let unknown: Vec<Vec<Digest>> =
             failed.iter().filter_map(RegistryError::manifest_blob_unknown).collect();
         if !unknown.is_empty() {
-            self.resend(lease, repository, ready, &unknown).await.map_err(|failure| (Phase::Upload, failure))?;
+            self.resend(lease, repository, ready, &unknown)
+                .await
+                .map_err(|failure| (Phase::Upload, failure))?;
             failed = self.put_all(repository, ready, by_tag).await?;
         }
         match failed.first() {

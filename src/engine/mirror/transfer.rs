@@ -60,8 +60,7 @@ impl Transfer {
         prefetch: &Prefetch<'_>,
     ) -> Result<(), Failure> {
         // What is under way is finished even when another blob has failed: it need not be sent again.
-        let sent: Vec<Sent<'_>> =
-            blobs.iter().map(|blob| Sent { blob, branch: lease.branch() }).collect();
+        let sent: Vec<Sent<'_>> = blobs.iter().map(|blob| Sent { blob, branch: lease.branch() }).collect();
         let _branches_go_on = lease.aside();
         let sends = sent.into_iter().map(|sent| async move {
             let PrefetchedBlob { location, held, mut session } = match prefetch.take(&sent.blob.digest) {
@@ -238,7 +237,8 @@ impl Transfer {
         session: &mut Option<OpenSession<'a>>,
     ) -> Result<(BlobProof, UploadTimes), Failure> {
         let wanted = Instant::now();
-        let (session, mut permit) = session.take().map_or((None, None), |open| (Some(open.session), open.permit));
+        let (session, mut permit) =
+            session.take().map_or((None, None), |open| (Some(open.session), open.permit));
         // Others can use the permit while there is nothing to send.
         if !blob.body.is_ready()
             && let Some(early) = permit.take()

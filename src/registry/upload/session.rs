@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use reqwest::header::LOCATION;
 use reqwest::{Method, Url};
@@ -78,7 +78,7 @@ impl UploadSession {
             location: String::from(location).into(),
             acknowledged: 0,
             sent: 0,
-            opened_at: now(),
+            opened_at: clock::unix_seconds(),
             is_kept: AtomicBool::new(false),
         };
         Self { registry: registry.clone(), state: Some(state) }
@@ -150,7 +150,8 @@ impl UploadSession {
     pub(super) fn is_fresh(&self) -> bool {
         let limit = i64::try_from(FRESH.as_secs()).unwrap_or(i64::MAX);
         // A clock that was set back meanwhile makes every session look young.
-        self.state.as_ref().is_some_and(|state| (0..limit).contains(&now().saturating_sub(state.opened_at)))
+        let age = |state: &SessionState| clock::unix_seconds().saturating_sub(state.opened_at);
+        self.state.as_ref().is_some_and(|state| (0..limit).contains(&age(state)))
     }
 
     /// All bytes up to this one may have arrived from now on.
@@ -255,12 +256,6 @@ impl SessionState {
             }
         }
     }
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Registry {

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use futures_util::FutureExt as _;
+
 use super::super::layers::tests::layer;
 use super::super::{LockError, Retention, RunLock, State};
 use super::is_dying;
@@ -88,14 +90,9 @@ fn a_lock_is_waited_for_until_its_holder_gives_it_back() {
     let (said, waits) = std::sync::mpsc::channel();
     let waiting = std::thread::spawn(move || {
         let mirrors = names(&["b.example", "a.example"]);
-        let locks = RunLock::wait_for_each(
-            &path,
-            &mirrors,
-            || false,
-            |at, held| {
-                said.send((at, held.to_string())).unwrap();
-            },
-        );
+        let locks = wait_for_each(&path, &mirrors, |at, held| {
+            said.send((at, held.to_string())).unwrap();
+        });
         locks.into_iter().collect::<Result<Vec<_>, _>>().map(|locks| locks.len())
     });
     let (at, held) = waits.recv().unwrap();
@@ -113,16 +110,14 @@ fn who_waits_for_one_lock_holds_no_other_and_waits_no_longer_than_it_may() {
     let folder = tempfile::tempdir().unwrap();
     let _held = RunLock::acquire(folder.path(), &names(&["b.example"])).unwrap();
     let mut waited = Vec::new();
-    let locks = RunLock::wait_for_each(
-        folder.path(),
-        &names(&["c.example", "b.example", "a.example"]),
-        || true,
-        |at, _| {
-            waited.push(at);
-            let others = RunLock::acquire(folder.path(), &names(&["a.example", "c.example"]));
-            assert!(others.is_ok(), "another run may have those meanwhile");
-        },
-    );
+    let mirrors = names(&["c.example", "b.example", "a.example"]);
+    let is_over = std::future::ready(());
+    let locks = RunLock::wait_for_each(folder.path(), &mirrors, is_over, |at, _| {
+        waited.push(at);
+        let others = RunLock::acquire(folder.path(), &names(&["a.example", "c.example"]));
+        assert!(others.is_ok(), "another run may have those meanwhile");
+    });
+    let locks = locks.now_or_never().unwrap();
     assert_eq!(waited, [1]);
     let held: Vec<bool> = locks.iter().map(|lock| matches!(lock, Err(LockError::Held { .. }))).collect();
     assert_eq!(held, [false, true, false]);
@@ -135,7 +130,7 @@ fn two_runs_that_wait_for_the_same_mirrors_both_get_them() {
     let run = |mirrors: [&'static str; 2]| {
         let path = folder.path().to_owned();
         std::thread::spawn(move || {
-            let locks = RunLock::wait_for_each(&path, &names(&mirrors), || false, |_, _| {});
+            let locks = wait_for_each(&path, &names(&mirrors), |_, _| {});
             locks.iter().all(Result::is_ok)
         })
     };
@@ -154,6 +149,16 @@ fn a_process_that_was_killed_is_dying_until_it_is_gone() {
     let id = child.id();
     child.wait().unwrap();
     assert!(is_dying(id));
+}
+
+/// Waits as long as it takes.
+fn wait_for_each(
+    folder: &Path,
+    mirrors: &[String],
+    waits: impl FnMut(usize, &LockError),
+) -> Vec<Result<RunLock, LockError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(RunLock::wait_for_each(folder, mirrors, std::future::pending(), waits))
 }
 
 fn names(mirrors: &[&str]) -> Vec<String> {
@@ -189,9 +194,8 @@ fn who_waits_for_one_lock_leaves_the_others_free() {
     let last = RunLock::acquire(folder.path(), &mirrors[49..]).unwrap();
     std::thread::scope(|threads| {
         let (said, waits) = std::sync::mpsc::channel();
-        let waiter = threads.spawn(|| {
-            RunLock::wait_for_each(folder.path(), &mirrors, || false, move |at, _| said.send(at).unwrap())
-        });
+        let waiter =
+            threads.spawn(|| wait_for_each(folder.path(), &mirrors, move |at, _| said.send(at).unwrap()));
         assert_eq!(waits.recv(), Ok(49));
         for round in 0..20 {
             for mirror in &mirrors[..49] {
