@@ -72,8 +72,30 @@ pub(crate) struct Budget {
 
 /// Has parts on the disk that others may need.
 pub(crate) trait Reclaim: fmt::Debug + Send + Sync {
-    /// Drops spilled parts until `bytes` are free, or all of them.
-    fn reclaim(&self, bytes: u64);
+    /// Lets go of spilled parts of `bytes` together, or of all of them.
+    fn reclaim(&self, bytes: u64) -> Reclaimed;
+}
+
+/// Spilled parts that were let go of. The disk has their bytes when this is dropped, which may take a while.
+#[derive(Debug, Default)]
+#[must_use = "the disk has the bytes when this is dropped"]
+pub(crate) struct Reclaimed {
+    bytes: u64,
+    parts: Vec<Arc<dyn fmt::Debug + Send + Sync>>,
+}
+
+impl Reclaimed {
+    /// Lets go of a part. One that somebody still reads comes free later, and does not count.
+    pub(crate) fn add<T: fmt::Debug + Send + Sync + 'static>(&mut self, part: Arc<T>, bytes: u64) {
+        if Arc::strong_count(&part) == 1 {
+            self.bytes += bytes;
+        }
+        self.parts.push(part);
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 #[derive(Debug)]
@@ -128,7 +150,7 @@ impl Budget {
     }
 
     /// Waits until there is room for all layers of an image, `bytes` together. An image larger than the whole budget gets
-    /// the whole budget.
+    /// the whole budget. Whoever has it lets spilled parts go: see [`Budget::reclaim`].
     pub(crate) const fn admit(self: &Arc<Self>, bytes: u64, turn: Turn) -> RoomRequest<'_> {
         RoomRequest { budget: self, bytes, turn, ticket: None }
     }
@@ -164,14 +186,23 @@ impl Budget {
         fits.then(|| SpilledBytes { budget: Arc::clone(self), bytes })
     }
 
-    /// Somebody has taken disk to which spilled parts have no claim.
-    fn reclaim(&self, excess: u64) {
+    /// Has spilled parts let go of that lie where others have taken disk.
+    pub(crate) fn reclaim(&self) -> Reclaimed {
+        let excess = self.state.lock().accounts.excess();
+        let mut reclaimed = Reclaimed::default();
         if excess > 0 {
             let owners: Vec<_> = self.spilled.lock().iter().filter_map(Weak::upgrade).collect();
             for owner in owners {
-                owner.reclaim(excess);
+                let left = excess.saturating_sub(reclaimed.bytes);
+                if left == 0 {
+                    break;
+                }
+                let Reclaimed { bytes, parts } = owner.reclaim(left);
+                reclaimed.bytes += bytes;
+                reclaimed.parts.extend(parts);
             }
         }
+        reclaimed
     }
 
     /// Gives something back, and wakes who may get on now.
@@ -242,10 +273,9 @@ impl Future for RoomRequest<'_> {
         let is_first = state.queue.first_key_value().is_some_and(|(first, _)| *first == ticket);
         if is_first && let Some(bytes) = state.accounts.promise(self.bytes) {
             state.queue.remove(&ticket);
-            let (next, excess) = (state.wake_first(), state.accounts.excess());
+            let next = state.wake_first();
             drop(state);
             self.ticket = None;
-            budget.reclaim(excess);
             next.inspect(Waker::wake_by_ref);
             let (untaken, is_open) = (AtomicU64::new(bytes), AtomicBool::new(true));
             return Poll::Ready(Arc::new(LayerRoom { budget: Arc::clone(budget), untaken, is_open }));
@@ -317,9 +347,8 @@ impl LayerBytes {
         if let Some(room) = &self.room {
             room.untaken.store(untaken - promised, Ordering::Relaxed);
         }
-        let excess = state.accounts.excess();
         drop(state);
-        self.budget.reclaim(excess);
+        drop(self.budget.reclaim());
         self.in_memory += in_memory;
         self.on_disk += bytes - in_memory;
         Ok(in_memory)
@@ -367,13 +396,10 @@ impl SpoolRoom {
     /// The budget is exhausted.
     pub(crate) fn grow(&self, bytes: u64) -> Result<(), NoDisk> {
         let limit = self.budget.shares.disk;
-        let excess = {
-            let accounts = &mut self.budget.state.lock().accounts;
-            accounts.spool(bytes).map_err(|needed| NoDisk { needed, limit })?;
-            accounts.excess()
-        };
+        let taken = self.budget.state.lock().accounts.spool(bytes);
+        taken.map_err(|needed| NoDisk { needed, limit })?;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.budget.reclaim(excess);
+        drop(self.budget.reclaim());
         Ok(())
     }
 

@@ -108,8 +108,15 @@ fn what_gave_its_room_away_comes_after_all_others() {
 struct Owner(Mutex<Vec<SpilledBytes>>);
 
 impl Reclaim for Owner {
-    fn reclaim(&self, _bytes: u64) {
-        self.0.lock().clear();
+    fn reclaim(&self, bytes: u64) -> Reclaimed {
+        let (mut gone, mut parts) = (Reclaimed::default(), self.0.lock());
+        while gone.bytes() < bytes
+            && let Some(part) = parts.pop()
+        {
+            let bytes = part.bytes;
+            gone.add(Arc::new(part), bytes);
+        }
+        gone
     }
 }
 
@@ -129,9 +136,30 @@ fn spilled_parts_make_way_for_spools_and_for_layers() {
     drop((spool, larger));
     spill(6);
     let room = budget.admit(6, Turn::First).now_or_never().unwrap();
+    assert_eq!(owner.0.lock().len(), 1, "to wait for the disk is not for whoever asks for room");
+    drop(budget.reclaim());
     assert!(owner.0.lock().is_empty());
     drop(room);
     spill(6);
     assert_eq!(budget.layer(None).grow(5), Ok(0));
     assert!(owner.0.lock().is_empty());
+}
+
+#[test]
+fn no_more_goes_than_others_need_and_what_is_being_read_does_not_count() {
+    let budget = budget(0, 10);
+    let owners = [(); 2].map(|()| Arc::new(Owner::default()));
+    for owner in &owners {
+        budget.reclaims_from(Arc::downgrade(owner) as Weak<dyn Reclaim>);
+        owner.0.lock().extend([budget.spill(2), budget.spill(2)].into_iter().flatten());
+    }
+    let left = || owners.each_ref().map(|owner| owner.0.lock().len());
+    let _spool = budget.spool(3).unwrap();
+    assert_eq!(left(), [1, 2], "one part is enough");
+
+    let (part, mut gone) = (Arc::new(()), Reclaimed::default());
+    gone.add(Arc::clone(&part), 5);
+    assert_eq!(gone.bytes(), 0);
+    gone.add(Arc::new(()), 5);
+    assert_eq!(gone.bytes(), 5);
 }

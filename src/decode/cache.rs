@@ -33,7 +33,7 @@ use self::eviction::{NoRoom, RoomFor};
 use self::spill::{SpillFile, SpilledPart};
 use self::state::{CacheState, PartState, ReadProgress, Room};
 use super::{DecodeOptions, Meter, cancelled};
-use crate::budget::{Budget, Reclaim};
+use crate::budget::{Budget, Reclaim, Reclaimed};
 use crate::error::{BundleError, Fault};
 use crate::source::Certainty;
 
@@ -250,11 +250,11 @@ impl PartCache {
     /// others come later and the disk takes parts, it goes there when memory is short.
     pub(super) fn settle(&self, others_come_later: bool) {
         let mut state = self.state.lock();
-        if !(others_come_later && state.spills) {
-            state.settle(self.spares());
-        }
+        let skips = others_come_later && state.spills;
+        let gone = if skips { Vec::new() } else { state.settle(self.spares()) };
         drop(state);
         self.changed.notify_all();
+        drop(gone);
     }
 
     /// Buffers that are worth keeping: each thread fills one next.
@@ -271,21 +271,26 @@ impl PartCache {
     /// A reader that announced itself has read them, or will not.
     pub(super) fn unwant(&self, volume: u64, parts: Range<usize>, certainty: Certainty) {
         let mut state = self.state.lock();
-        parts.for_each(|index| state.unwant((volume, index), certainty, self.spares()));
+        let gone: Vec<_> =
+            parts.filter_map(|index| state.unwant((volume, index), certainty, self.spares())).collect();
         if state.short_of_room > 0 {
             self.changed.notify_all();
         }
+        drop(state);
+        drop(gone);
     }
 
     /// The volume is gone, and with it all its parts.
     pub(super) fn forget(&self, volume: u64) {
-        self.state.lock().forget(volume);
+        let gone = self.state.lock().forget(volume);
         self.changed.notify_all();
+        drop(gone);
     }
 
     /// The disk does not give this part back: it is decoded again.
     pub(super) fn lost(&self, key: PartKey) {
-        drop(self.state.lock().spilled.remove(&key));
+        let gone = self.state.lock().spilled.remove(&key);
+        drop(gone);
     }
 
     /// Writes parts to the disk, so that they can leave memory.
@@ -295,7 +300,8 @@ impl PartCache {
         for (key, part) in parts {
             let spilled = file.as_ref().and_then(|file| file.write(&part, &self.budget));
             drop(part);
-            self.state.lock().written(key, spilled, self.spares());
+            let needless = self.state.lock().written(key, spilled, self.spares());
+            drop(needless);
         }
         self.changed.notify_all();
         let mut state = self.state.lock();
@@ -423,8 +429,8 @@ impl PartCache {
 }
 
 impl Reclaim for PartCache {
-    fn reclaim(&self, bytes: u64) {
-        self.state.lock().drop_spilled(bytes);
+    fn reclaim(&self, bytes: u64) -> Reclaimed {
+        self.state.lock().let_go_of_spilled(bytes)
     }
 }
 

@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 pub(super) use self::lease::{Aside, Bringing, InUse, LayerLease};
 use self::table::{IDLE, LayerTable};
 use super::body::Buffering;
+use super::elsewhere::drop_elsewhere;
 use super::line::WorkerLine;
 use crate::archive::{Stored, UnpackedLayer};
 use crate::budget::{LayerRoom, Turn};
@@ -125,7 +126,7 @@ impl Layers {
         loop {
             request.take_turn(self.table.lock().turn(lease));
             if let Some(room) = (&mut request).now_or_never() {
-                return room;
+                return self.taken(room);
             }
             // Most later images find their layers on their mirrors; for the others they are made again.
             let unpinned = self.table.lock().drop_unpinned();
@@ -142,10 +143,16 @@ impl Layers {
                 continue;
             }
             tokio::select! {
-                room = &mut request => return room,
+                room = &mut request => return self.taken(room),
                 () = tokio::time::sleep(IDLE / 2) => {}
             }
         }
+    }
+
+    /// Spilled parts have no claim to the disk that the room takes.
+    fn taken(&self, room: Arc<LayerRoom>) -> Arc<LayerRoom> {
+        drop_elsewhere(self.spill.budget.reclaim());
+        room
     }
 
     /// Releases layers that no mirror is sending, if another one waits for room.

@@ -1,4 +1,5 @@
-//! Which decoded parts there are, who wants them, and what they take. No waiting and no I/O: the cache does both.
+//! Which decoded parts there are, who wants them, and what they take. No waiting and no I/O: the cache does both. What leaves the
+//! disk is given to it, to be dropped when this is not locked.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use super::PartKey;
 use super::eviction::{self, Evictable, NoRoom, RoomFor, Standing};
 use super::spill::SpilledPart;
+use crate::budget::Reclaimed;
 use crate::clock::Instant;
 use crate::error::BundleError;
 use crate::source::Certainty;
@@ -261,27 +263,42 @@ impl CacheState {
     }
 
     /// A part is on the disk now, or found no room there. It leaves memory.
-    pub(super) fn written(&mut self, key: PartKey, spilled: Option<SpilledPart>, spares: usize) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+    #[must_use = "it leaves the disk when it is dropped"]
+    pub(super) fn written(
+        &mut self,
+        key: PartKey,
+        spilled: Option<SpilledPart>,
+        spares: usize,
+    ) -> Option<SpilledPart> {
+        let Some(entry) = self.entries.get_mut(&key) else { return spilled };
         entry.waiting = entry.waiting.saturating_sub(1);
-        let is_gone = entry.forgotten;
-        if let Some(spilled) = spilled.filter(|_| !is_gone && self.is_worth_keeping(key)) {
-            self.spilled.insert(key, Arc::new(spilled));
-        }
+        let is_kept = !entry.forgotten && self.is_worth_keeping(key);
+        let needless = match spilled {
+            Some(spilled) if is_kept => {
+                self.spilled.insert(key, Arc::new(spilled));
+                None
+            }
+            needless => needless,
+        };
         self.remove(key, spares);
+        needless
     }
 
-    /// Drops parts on the disk, the last ones first, until they take this many bytes less.
-    pub(super) fn drop_spilled(&mut self, bytes: u64) {
+    /// Releases parts on the disk, the last ones first, until they take this many bytes less.
+    pub(super) fn let_go_of_spilled(&mut self, bytes: u64) -> Reclaimed {
         let mut keys: Vec<_> = self.spilled.keys().copied().collect();
         keys.sort_unstable_by(|one, other| other.cmp(one));
-        let mut dropped = 0;
+        let mut gone = Reclaimed::default();
         for key in keys {
-            if dropped >= bytes {
-                return;
+            if gone.bytes() >= bytes {
+                break;
             }
-            dropped += self.spilled.remove(&key).map_or(0, |part| part.disk_bytes());
+            if let Some(part) = self.spilled.remove(&key) {
+                let bytes = part.disk_bytes();
+                gone.add(part, bytes);
+            }
         }
+        gone
     }
 
     /// Somebody will read these parts, or may.
@@ -290,35 +307,42 @@ impl CacheState {
     }
 
     /// A reader that announced itself has read the part, or will not.
-    pub(super) fn unwant(&mut self, key: PartKey, certainty: Certainty, spares: usize) {
-        let Entry::Occupied(mut wanted) = self.wanted.entry(key) else { return };
+    #[must_use = "it leaves the disk when it is dropped"]
+    pub(super) fn unwant(
+        &mut self,
+        key: PartKey,
+        certainty: Certainty,
+        spares: usize,
+    ) -> Option<Arc<SpilledPart>> {
+        let Entry::Occupied(mut wanted) = self.wanted.entry(key) else { return None };
         let count = wanted.get_mut().count(certainty);
         *count = count.saturating_sub(1);
-        if wanted.get().by_nobody() {
-            wanted.remove();
-            if !self.is_worth_keeping(key) {
-                drop(self.spilled.remove(&key));
-            }
-            self.let_go(key, spares);
+        if !wanted.get().by_nobody() {
+            return None;
         }
+        wanted.remove();
+        let gone = if self.is_worth_keeping(key) { None } else { self.spilled.remove(&key) };
+        self.let_go(key, spares);
+        gone
     }
 
     /// All readers have announced themselves. A part that none of them wants leaves as soon as it was read, or at once.
-    pub(super) fn settle(&mut self, spares: usize) {
+    pub(super) fn settle(&mut self, spares: usize) -> Vec<Arc<SpilledPart>> {
         self.is_settled = true;
         let Self { spilled, wanted, .. } = self;
-        spilled.retain(|key, _| wanted.contains_key(key));
+        let gone = take_unless(spilled, |key| wanted.contains_key(key));
         let keys: Vec<PartKey> = self.entries.keys().copied().collect();
         for key in keys {
             self.let_go(key, spares);
         }
+        gone
     }
 
     /// The volume is gone, and with it all its parts.
-    pub(super) fn forget(&mut self, volume: u64) {
+    pub(super) fn forget(&mut self, volume: u64) -> Vec<Arc<SpilledPart>> {
         let Self { used_bytes, entries, wanted, spilled, .. } = self;
         wanted.retain(|key, _| key.0 != volume);
-        spilled.retain(|key, _| key.0 != volume);
+        let gone = take_unless(spilled, |key| key.0 != volume);
         entries.retain(|key, entry| {
             if key.0 != volume {
                 return true;
@@ -330,7 +354,17 @@ impl CacheState {
             }
             running
         });
+        gone
     }
+}
+
+/// Takes out the parts that do not stay.
+fn take_unless(
+    spilled: &mut HashMap<PartKey, Arc<SpilledPart>>,
+    stays: impl Fn(&PartKey) -> bool,
+) -> Vec<Arc<SpilledPart>> {
+    let going: Vec<PartKey> = spilled.keys().filter(|key| !stays(key)).copied().collect();
+    going.iter().filter_map(|key| spilled.remove(key)).collect()
 }
 
 impl CachedPart {
