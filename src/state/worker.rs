@@ -126,12 +126,11 @@ impl DatabaseThread {
         }));
         let patience = Arc::clone(&self.patience);
         async move {
-            match tokio::time::timeout(patience.limit, answer).await {
-                Ok(answer) => answer.ok().flatten(),
-                Err(_) => {
-                    patience.end();
-                    None
-                }
+            if let Ok(answer) = tokio::time::timeout(patience.limit, answer).await {
+                answer.ok().flatten()
+            } else {
+                patience.end();
+                None
             }
         }
         .boxed()
