@@ -263,7 +263,7 @@ fn a_limit_on_the_number_of_requests_is_named() {
     registry.on(Rule::any(refused).when(is_too_many));
     let measured = measure(|json| bench_for("30", "16MiB", &registry.host(), json)).limited_by("rate-limit");
     let taken = measured.target()["requests_per_second"].as_f64().unwrap();
-    assert!((10.0..=40.0).contains(&taken), "{taken}");
+    assert!((5.0..=40.0).contains(&taken), "{taken}");
 }
 
 /// A registry that is slow with what it has is named, and not the network.

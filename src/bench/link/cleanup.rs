@@ -75,10 +75,10 @@ impl Traces {
         &self,
         registry: &Registry,
         repository: &Repository,
-        session: UploadSession,
+        mut session: UploadSession,
         bytes: u64,
     ) -> bool {
-        let closing = tokio::time::timeout(LIMIT, self.is_closed(registry, repository, &session));
+        let closing = tokio::time::timeout(LIMIT, self.closed(registry, repository, &mut session));
         let is_gone = closing.await.unwrap_or(false);
         // What could be done is done; no second DELETE follows.
         session.finished();
@@ -89,8 +89,13 @@ impl Traces {
         is_gone
     }
 
-    async fn is_closed(&self, registry: &Registry, repository: &Repository, session: &UploadSession) -> bool {
-        let answer = patiently(|| registry.cancel_upload(repository, session)).await;
+    async fn closed(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        session: &mut UploadSession,
+    ) -> bool {
+        let answer = patiently(async || registry.cancel_upload(repository, session).await).await;
         let is_believed = self.proofs.load(Ordering::Relaxed) >= PROOFS;
         match answer {
             Ok(CancelAnswer::Removed) => {
@@ -104,12 +109,14 @@ impl Traces {
             Ok(CancelAnswer::OutOfDate) => return false,
             Err(error) => {
                 tracing::debug!(%error, "the session is ended in another way");
-                if let Err(error) = patiently(|| registry.refuse_upload(repository, session)).await {
+                if let Err(error) =
+                    patiently(async || registry.refuse_upload(repository, session).await).await
+                {
                     tracing::debug!(%error, "nor did that end the session");
                 }
             }
         }
-        let is_there = patiently(|| registry.has_upload(repository, session)).await;
+        let is_there = patiently(async || registry.has_upload(repository, session).await).await;
         let is_gone = is_there.is_ok_and(|is_there| !is_there);
         if is_gone {
             self.proofs.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +130,7 @@ impl Traces {
         let mut left = Vec::new();
         let blobs = std::mem::take(&mut *self.blobs.lock());
         for (digest, bytes) in blobs {
-            let removing = patiently(|| registry.delete_blob(repository, &digest));
+            let removing = patiently(async || registry.delete_blob(repository, &digest).await);
             let why = match tokio::time::timeout(LIMIT, removing).await {
                 Ok(Ok(())) => "it was removed from the repository; a registry that frees bytes only when it collects garbage \
                                keeps them until then"
@@ -160,10 +167,7 @@ impl Traces {
 }
 
 /// Asks again where the registry wants fewer requests.
-async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, RegistryError>
-where
-    F: Future<Output = Result<T, RegistryError>>,
-{
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, RegistryError>) -> Result<T, RegistryError> {
     for _ in 1..TRIES {
         match ask().await {
             Err(error) if error.wants_fewer_requests() => {

@@ -36,20 +36,35 @@ impl Registry {
     pub(crate) async fn cancel_upload(
         &self,
         repository: &Repository,
-        session: &UploadSession,
+        session: &mut UploadSession,
     ) -> Result<CancelAnswer, RegistryError> {
-        let at = session.location()?;
-        let is_by_state = has_state(&at);
-        let request = ApiRequest::new(Method::DELETE, at).for_itself();
-        // docker-registry wants the right to delete for it, which a token for pushing does not have.
-        match self.call_with(repository, &Scopes::deleting(repository), &request).await {
-            Ok(_) => Ok(CancelAnswer::Removed),
+        let answer = match self.delete_upload(repository, session).await {
+            // docker-registry 3 has more of it than the location says, and tells where it stands now.
+            Err(error) if error.status() == Some(416) => {
+                self.status(repository, session).await?;
+                self.delete_upload(repository, session).await
+            }
+            answer => answer,
+        };
+        match answer {
+            Ok(()) => Ok(CancelAnswer::Removed),
             Err(error) if matches!(error.status(), Some(400 | 404)) => {
+                let is_by_state = session.location().is_ok_and(|at| has_state(&at));
                 let is_out_of_date = is_by_state && error.has_code(OUT_OF_DATE);
                 Ok(if is_out_of_date { CancelAnswer::OutOfDate } else { CancelAnswer::Unknown })
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn delete_upload(
+        &self,
+        repository: &Repository,
+        session: &UploadSession,
+    ) -> Result<(), RegistryError> {
+        let request = ApiRequest::new(Method::DELETE, session.location()?).for_itself();
+        // docker-registry wants the right to delete for it, which a token for pushing does not have.
+        self.call_with(repository, &Scopes::deleting(repository), &request).await.map(drop)
     }
 
     /// Ends a session with a digest that its bytes do not have, which most registries discard it for. That needs no right beyond

@@ -499,11 +499,31 @@ async fn a_session_is_gone_only_where_the_registry_has_lost_it() {
         })
         .await;
         let registry = connect(&host, options()).await.unwrap();
-        let session = registry.start_upload(&repository()).await.unwrap();
-        let answered = registry.cancel_upload(&repository(), &session).await;
+        let mut session = registry.start_upload(&repository()).await.unwrap();
+        let answered = registry.cancel_upload(&repository(), &mut session).await;
         assert_eq!(answered.as_ref().ok(), expected.as_ref(), "{location} {status} {body}: {answered:?}");
         let has = registry.has_upload(&repository(), &session).await.unwrap();
         assert_eq!(has, body == INVALID, "{location} {body}");
         session.finished();
     }
+}
+
+/// docker-registry 3 cancels a session of which more has arrived once it was asked where that stands.
+#[tokio::test]
+async fn a_session_is_cancelled_where_it_stands_now() {
+    let (host, log) = registry(|seen, _| match (seen.method.as_str(), seen.target.as_str()) {
+        ("POST", _) => answer(202, &[("Location", "/v2/r/blobs/uploads/1?_state=old")], ""),
+        ("GET", target) if target.contains("/uploads/1") => {
+            answer(204, &[("Location", "/v2/r/blobs/uploads/1?_state=new"), ("Range", "0-99")], "")
+        }
+        ("DELETE", target) => answer(if target.ends_with("=new") { 204 } else { 416 }, &[], ""),
+        _ => answer(200, &[], ""),
+    })
+    .await;
+    let registry = connect(&host, options()).await.unwrap();
+    let mut session = registry.start_upload(&repository()).await.unwrap();
+    let answered = registry.cancel_upload(&repository(), &mut session).await.unwrap();
+    assert_eq!(answered, super::CancelAnswer::Removed);
+    session.finished();
+    assert_eq!(lines(&log).iter().filter(|line| line.starts_with("DELETE")).count(), 2);
 }
