@@ -60,7 +60,7 @@ pub(in crate::bench::link) async fn trial(
     if let Some(ended) = causes.iter().copied().find(is_cause).or(causes.first().copied()) {
         return Err(ended.clone());
     }
-    let done: Vec<&Sent> = streams.iter().flatten().collect();
+    let done: Vec<&SentBodies> = streams.iter().flatten().collect();
     let first = done.iter().map(|sent| sent.first).min().unwrap_or(began);
     let last = done.iter().map(|sent| sent.last).max().unwrap_or(began);
     let bytes: u64 = done.iter().map(|sent| sent.bytes).sum();
@@ -75,7 +75,7 @@ pub(super) fn rate(bytes: u64, took: Duration, ways: Duration) -> f64 {
 }
 
 /// What a stream has sent.
-struct Sent {
+struct SentBodies {
     first: Instant,
     last: Instant,
     bytes: u64,
@@ -88,7 +88,7 @@ async fn stream(
     session: UploadSession,
     setting: &Setting,
     share: u64,
-) -> Result<Sent, Ended> {
+) -> Result<SentBodies, Ended> {
     let done = Box::pin(bodies(link, stop, session, setting, share)).await;
     if done.is_err() {
         stop.end_part();
@@ -102,12 +102,12 @@ async fn bodies(
     session: UploadSession,
     setting: &Setting,
     share: u64,
-) -> Result<Sent, Ended> {
+) -> Result<SentBodies, Ended> {
     let size = match setting.method {
         TransferMethod::Chunks => share,
         _ => setting.request_bytes.min(share),
     };
-    let (mut next, mut sent) = (Some(session), None::<Sent>);
+    let (mut next, mut sent) = (Some(session), None::<SentBodies>);
     let mut left = share;
     while let Some(session) = next.take() {
         if let Err(ended) = link.take(size) {
@@ -127,7 +127,7 @@ async fn bodies(
             (Ok(times), opened) => {
                 let bytes = sent.as_ref().map_or(0, |sent| sent.bytes) + size;
                 let first = sent.as_ref().map_or(times.began, |sent| sent.first);
-                sent = Some(Sent { first, last: times.ended, bytes });
+                sent = Some(SentBodies { first, last: times.ended, bytes });
                 next = opened.transpose()?;
             }
             (Err(ended), opened) => {
