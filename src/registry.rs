@@ -83,7 +83,7 @@ pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
 pub(crate) use sources::BlobSource;
 pub(crate) use upload::{
-    BlobProof, CancelAnswer, MeasuredMethod, MeasuredTimes, MeasuredUpload, Mount, SessionReach,
+    BlobProof, CancelAnswer, KeptMark, MeasuredMethod, MeasuredTimes, MeasuredUpload, Mount, SessionReach,
     StoredSession, UploadKey, UploadLedger, UploadSession, unmatched_digest,
 };
 

@@ -5,7 +5,7 @@ use url::Url;
 use super::auth::challenge;
 use super::endpoint::Target;
 use super::location;
-use super::upload::standing;
+use super::upload::offset;
 
 /// The challenges of a 401.
 pub fn challenge(value: &str) {
@@ -36,8 +36,8 @@ pub fn location(text: &str) {
 /// It goes on elsewhere.
 pub fn range(text: &str) {
     let window = 100..=200;
-    if let Some(reported) = standing::reported_bytes(Some(text))
-        && let Some(offset) = standing::offset(&window, reported, None)
+    if let Some(reported) = offset::reported_bytes(Some(text))
+        && let Some(offset) = offset::resume_at(&window, reported, None)
     {
         assert!(window.contains(&offset), "{text:?} goes on at {offset}");
     }

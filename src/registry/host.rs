@@ -2,12 +2,12 @@
 //! quirks.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OnceCell, OwnedMutexGuard};
 use url::Url;
 
 use crate::clock::Instant;
@@ -70,7 +70,7 @@ pub(super) struct HostState {
     quirks: Mutex<Quirks>,
     /// The quirks that are kept for later runs.
     remembered: Mutex<Quirks>,
-    is_recalled: AtomicBool,
+    recalled: OnceCell<()>,
     first_answer_after: OnceLock<Duration>,
     greeting: OnceLock<Greeting>,
 }
@@ -103,7 +103,7 @@ impl HostState {
             warned: Mutex::default(),
             quirks: Mutex::default(),
             remembered: Mutex::default(),
-            is_recalled: AtomicBool::new(false),
+            recalled: OnceCell::new(),
             first_answer_after: OnceLock::new(),
             greeting: OnceLock::new(),
         }
@@ -195,9 +195,9 @@ impl HostState {
         self.quirks.lock()
     }
 
-    /// Whether nobody has asked yet what earlier runs have learned.
-    pub(super) fn is_first_recall(&self) -> bool {
-        !self.is_recalled.swap(true, Ordering::Relaxed)
+    /// Waits until somebody has asked what earlier runs have learned. The first one does, and the next one where it is cancelled.
+    pub(super) async fn recall_once(&self, recall: impl Future<Output = ()>) {
+        self.recalled.get_or_init(|| recall).await;
     }
 
     /// Notes that these quirks are kept for later runs; whether that is news.

@@ -106,7 +106,7 @@ impl Registry {
 
     /// Says once that the registry does not give out what it has.
     fn withholds(&self, error: &RegistryError) {
-        self.host().quirks().withholds_manifests = true;
+        self.host().quirks().this_run.withholds_manifests = true;
         let why = error.answer().map(ToString::to_string).unwrap_or_default();
         let text =
             "has manifests that it gives to nobody: they are put again, and verified by its word alone";
@@ -117,7 +117,7 @@ impl Registry {
 
     /// Whether the registry was seen to keep manifests that it does not give out.
     pub(crate) fn withholds_manifests(&self) -> bool {
-        self.host().quirks().withholds_manifests
+        self.host().quirks().this_run.withholds_manifests
     }
 
     /// What a HEAD would tell, from the bytes.

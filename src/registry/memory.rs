@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 
 use super::Registry;
 use super::quirks::Quirks;
+use crate::clock;
 
 /// Remembers what was learned of registries. It is a hint: nothing fails where it can keep nothing.
 pub(crate) trait MirrorMemory: Send + Sync {
@@ -19,15 +20,21 @@ impl Registry {
         self.greeting().map(|greeting| greeting.server).unwrap_or_default()
     }
 
-    /// Takes in what earlier runs have learned, once for all mirrors on a host.
+    /// Takes in what earlier runs have learned, once for all mirrors on a host: none of them goes on before that.
     pub(super) async fn recall(&self) {
-        let Some(memory) = self.0.memory.as_deref().filter(|_| self.host().is_first_recall()) else { return };
+        if let Some(memory) = self.0.memory.as_deref() {
+            self.host().recall_once(self.recall_from(memory)).await;
+        }
+    }
+
+    async fn recall_from(&self, memory: &dyn MirrorMemory) {
         let Some(text) = memory.recall(self.record_name(), self.server()).await else { return };
         if let Ok(quirks) = serde_json::from_str::<Quirks>(&text) {
             self.host().remembered(&quirks);
             let mut known = self.host().quirks();
+            // Mirrors that remember nothing may be at work on the host already.
             if *known == Quirks::default() {
-                *known = quirks;
+                *known = quirks.recalled(clock::unix_seconds());
             }
         }
     }
@@ -35,7 +42,11 @@ impl Registry {
     /// Keeps what was learned, if it is news.
     pub(super) fn remember(&self) {
         let Some(memory) = self.0.memory.as_deref() else { return };
-        let quirks = self.host().quirks().clone();
+        let quirks = {
+            let mut quirks = self.host().quirks();
+            quirks.date_judgements(clock::unix_seconds());
+            quirks.clone()
+        };
         if self.host().remembered(&quirks)
             && let Ok(text) = serde_json::to_string(&quirks)
         {

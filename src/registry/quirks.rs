@@ -1,10 +1,16 @@
 //! The quirks of a host: plain data, learned from its answers and consulted before the next request.
+//!
+//! One stray answer is no quirk. What restricts a host is learned from two answers in one run, or where nothing else is left to
+//! try; it is put to the test again after a week, and a limit on size one step up in each run.
+
+mod chunking;
+mod words;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::ByteCount;
+pub(crate) use self::words::quirks_in_words;
 
 /// Mounts that failed one after the other before they are no longer tried.
 const HOPELESS_MOUNTS: u32 = 5;
@@ -12,20 +18,10 @@ const HOPELESS_MOUNTS: u32 = 5;
 const DECLINED_MOUNTS: u32 = 5;
 /// A request that took this long and broke may have met a limit on time.
 const SLOW_REQUEST: Duration = Duration::from_secs(20);
-/// How long one request with a part of a blob is to take: proxies, tokens and some registries allow a minute or less.
-const CHUNK_SECONDS: u64 = 15;
-/// What takes no longer than this goes in one request.
-const WHOLE_SECONDS: u64 = 20;
-/// The largest part that is lost where a mirror does not keep what arrived of a body that broke.
-const MAX_LOST_BYTES: u64 = 64 << 20;
-/// The first part where nothing is known of the link.
-const FIRST_CHUNK_BYTES: u64 = 16 << 20;
-/// Smaller parts are more requests than bytes.
-const MIN_CHUNK_BYTES: u64 = 128 << 10;
-/// A mirror that asks for larger parts than this is not believed.
-const MAX_LEAST_CHUNK: u64 = 1 << 30;
-/// What a request may carry, where a larger one was refused: round numbers, as limits are.
-const LADDER: [u64; 6] = [64 << 20, 16 << 20, 4 << 20, 1 << 20, 256 << 10, 64 << 10];
+/// Sessions that were lost with their connections, or that ended with a chunk that was refused, before that counts.
+const ENOUGH: u32 = 2;
+/// How long it counts what a host was seen to refuse or lose, before it is tried once more: a week.
+const JUDGED_FOR_SECONDS: i64 = 7 * 24 * 60 * 60;
 /// Less says little of a link.
 const MEASURED_BYTES: u64 = 256 << 10;
 
@@ -67,17 +63,10 @@ pub(super) struct Quirks {
     pub(super) upload: UploadMethod,
     /// Mounts that failed since the last one that the host understood.
     pub(super) failed_mounts: u32,
-    /// Mounts that were answered with a session since the last one that was done. Of this run alone: what other repositories hold
-    /// changes.
-    #[serde(skip)]
-    pub(super) declined_mounts: u32,
     /// An account may not cancel its upload sessions.
     pub(super) keeps_sessions: bool,
     /// The smallest body that was refused as too large, whatever the method.
     pub(super) refused_bytes: Option<u64>,
-    /// A policy keeps it from giving manifests out that it has. That may be another one tomorrow.
-    #[serde(skip)]
-    pub(super) withholds_manifests: bool,
     /// What it keeps of an upload whose connection broke.
     pub(super) keeping: Keeping,
     /// It takes a blob in one piece only.
@@ -92,6 +81,27 @@ pub(super) struct Quirks {
     pub(super) slow_requests_break: bool,
     /// How quick the last bodies were.
     pub(super) bytes_per_second: Option<u64>,
+    /// Since when it counts as refusing or losing something, in seconds since 1970.
+    pub(super) judged_at: Option<i64>,
+    /// What no later run is to know.
+    #[serde(skip)]
+    pub(super) this_run: SeenInRun,
+}
+
+/// What was seen of a host in this run alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct SeenInRun {
+    /// A policy keeps it from giving manifests out that it has. That may be another one tomorrow.
+    pub(super) withholds_manifests: bool,
+    /// Mounts that were answered with a session since the last one that was done: what other repositories hold changes.
+    declined_mounts: u32,
+    /// Sessions that were lost with the connection of a PUT, and of a PATCH, since one was kept.
+    lost_by_put: u32,
+    lost_by_patch: u32,
+    /// Sessions that ended with a chunk that was refused, since a second chunk was taken.
+    refused_chunks: u32,
+    /// Bodies one step larger than what earlier runs were refused are tried.
+    tries_larger: bool,
 }
 
 impl UploadMethod {
@@ -119,12 +129,13 @@ impl Quirks {
 
     /// Whether a blob may be had from the repository of another mirror.
     pub(super) const fn takes_mounts(&self) -> bool {
-        self.mounts() && self.declined_mounts < DECLINED_MOUNTS
+        self.mounts() && self.this_run.declined_mounts < DECLINED_MOUNTS
     }
 
     /// Takes in whether a mount that the host understood was done.
     pub(super) const fn learn_mounted(&mut self, done: bool) {
-        self.declined_mounts = if done { 0 } else { self.declined_mounts.saturating_add(1) };
+        let declined = &mut self.this_run.declined_mounts;
+        *declined = if done { 0 } else { declined.saturating_add(1) };
     }
 
     /// Takes in how a mount ended.
@@ -132,17 +143,11 @@ impl Quirks {
         self.failed_mounts = if understood { 0 } else { self.failed_mounts.saturating_add(1) };
     }
 
-    /// Takes in that a body of this size was refused by both methods.
-    pub(super) fn learn_refused(&mut self, bytes: u64) {
-        self.refused_bytes = Some(self.refused_bytes.map_or(bytes, |known| known.min(bytes)));
-    }
-
     /// Whether these are worth keeping beside the others: rates change all the time.
     pub(super) fn differ_from(&self, other: &Self) -> bool {
         let but_for_rate = Self {
             bytes_per_second: other.bytes_per_second,
-            declined_mounts: other.declined_mounts,
-            withholds_manifests: other.withholds_manifests,
+            this_run: other.this_run.clone(),
             ..self.clone()
         };
         let rate_differs = match (self.bytes_per_second, other.bytes_per_second) {
@@ -152,11 +157,6 @@ impl Quirks {
         rate_differs || but_for_rate != *other
     }
 
-    /// Takes in what the host says of the smallest part.
-    pub(super) fn learn_least_chunk(&mut self, bytes: u64) {
-        self.least_chunk = Some(bytes.min(MAX_LEAST_CHUNK)).filter(|bytes| *bytes > 0);
-    }
-
     /// Takes in what became of bytes that were on their way when the connection broke: where the body began and ended, and
     /// where the session stands now.
     pub(super) fn learn_kept(&mut self, begun: u64, end: u64, now: u64) {
@@ -164,12 +164,18 @@ impl Quirks {
         if self.keeping != Keeping::Bytes {
             self.keeping = seen;
         }
+        (self.this_run.lost_by_put, self.this_run.lost_by_patch) = (0, 0);
     }
 
     /// Takes in that a session is lost whose connection broke, in a request that took so long.
     pub(super) fn learn_lost(&mut self, by: LostBy, lasted: Duration) {
-        // One that kept bytes once has lost this session for another reason.
-        if self.keeping != Keeping::Bytes {
+        let lost = match by {
+            LostBy::Put => &mut self.this_run.lost_by_put,
+            LostBy::Patch => &mut self.this_run.lost_by_patch,
+        };
+        *lost = lost.saturating_add(1);
+        // One that kept bytes once has lost this session for another reason, and one that was started anew loses all of them once.
+        if *lost >= ENOUGH && self.keeping != Keeping::Bytes {
             self.keeping = match (by, self.keeping) {
                 (LostBy::Put, Keeping::Unknown | Keeping::NotPut) => Keeping::NotPut,
                 (LostBy::Put, known) => known,
@@ -179,6 +185,45 @@ impl Quirks {
         if by == LostBy::Patch && lasted < SLOW_REQUEST {
             self.slow_requests_break = false;
         }
+    }
+
+    /// Takes in that a chunk of a blob was refused, and its session with it. Where the whole blob is known to be too large for one
+    /// request, nothing is left but chunks.
+    pub(super) fn learn_chunk_refused(&mut self, blob_bytes: u64) {
+        if self.most_bytes().is_none_or(|most| blob_bytes <= most) {
+            self.this_run.refused_chunks = self.this_run.refused_chunks.saturating_add(1);
+            self.refuses_chunks |= self.this_run.refused_chunks >= ENOUGH;
+        }
+    }
+
+    /// Takes in that a chunk was taken that was not the first of its blob.
+    pub(super) const fn learn_chunk_taken(&mut self) {
+        self.this_run.refused_chunks = 0;
+    }
+
+    /// Notes since when it is judged, if it is.
+    pub(super) fn date_judgements(&mut self, now: i64) {
+        let is_judged = matches!(self.keeping, Keeping::NotPut | Keeping::Nothing)
+            || self.refuses_chunks
+            || self.refuses_empty_commit
+            || self.slow_requests_break
+            || !self.mounts();
+        self.judged_at = self.judged_at.or(Some(now)).filter(|_| is_judged);
+    }
+
+    /// These as a later run begins with them.
+    pub(super) fn recalled(mut self, now: i64) -> Self {
+        self.this_run = SeenInRun { tries_larger: true, ..SeenInRun::default() };
+        let is_recent = |judged_at: i64| (judged_at..judged_at + JUDGED_FOR_SECONDS).contains(&now);
+        if self.judged_at.is_some_and(|judged_at| !is_recent(judged_at)) {
+            if !self.keeping.can_resume() {
+                self.keeping = Keeping::Unknown;
+            }
+            (self.refuses_chunks, self.refuses_empty_commit) = (false, false);
+            (self.slow_requests_break, self.failed_mounts) = (false, 0);
+            self.judged_at = None;
+        }
+        self
     }
 
     /// Takes in that a request broke before it had an answer.
@@ -195,77 +240,6 @@ impl Quirks {
         let now = (bytes.saturating_mul(1000) / millis).max(1);
         self.bytes_per_second = Some(self.bytes_per_second.map_or(now, |known| now.min(known.midpoint(now))));
     }
-
-    /// The most that a request may carry, as far as larger ones were refused. None is left where that is less than makes
-    /// sense.
-    pub(super) fn most_bytes(&self) -> Option<u64> {
-        let refused = self.refused_bytes?;
-        LADDER.into_iter().find(|bytes| *bytes < refused)
-    }
-
-    /// Whether a body of this size could be cut smaller than what was refused.
-    pub(super) fn can_be_smaller(&self, bytes: u64) -> bool {
-        !self.refuses_chunks && self.most_bytes().is_some_and(|most| most < bytes)
-    }
-
-    /// How much of what is left of a blob goes with the next request; none for all of it.
-    pub(super) fn chunk(&self, left: u64) -> Option<u64> {
-        if self.refuses_chunks {
-            return None;
-        }
-        let most = self.most_bytes().filter(|most| *most < left);
-        let by_time = self.chunk_by_time(left);
-        if most.is_none() && by_time.is_none() {
-            return None;
-        }
-        let wanted = by_time.unwrap_or(u64::MAX).max(self.least_chunk.unwrap_or(0));
-        Some(wanted.min(most.unwrap_or(u64::MAX))).filter(|bytes| *bytes < left)
-    }
-
-    fn chunk_by_time(&self, left: u64) -> Option<u64> {
-        // Where a session is lost with its connection, parts only cost requests, unless long ones break by themselves.
-        if self.keeping == Keeping::Nothing && !self.slow_requests_break {
-            return None;
-        }
-        let bytes = match self.bytes_per_second {
-            Some(rate) if left <= rate.saturating_mul(WHOLE_SECONDS) => return None,
-            Some(rate) => rate.saturating_mul(CHUNK_SECONDS),
-            None if left <= MAX_LOST_BYTES => return None,
-            None => FIRST_CHUNK_BYTES,
-        };
-        let most = if self.keeping == Keeping::Bytes { u64::MAX } else { MAX_LOST_BYTES };
-        Some(bytes.clamp(MIN_CHUNK_BYTES, most))
-    }
-}
-
-/// What is kept of a host, for people.
-pub(crate) fn quirks_in_words(kept: &str) -> Vec<String> {
-    let Ok(quirks) = serde_json::from_str::<Quirks>(kept) else {
-        return vec!["what this version does not understand".to_owned()];
-    };
-    let mut words = Vec::new();
-    match quirks.keeping {
-        Keeping::Unknown => {}
-        Keeping::NotPut | Keeping::Nothing => words.push("loses an upload that breaks off".to_owned()),
-        Keeping::Chunks => words.push("keeps whole chunks of an upload that breaks off".to_owned()),
-        Keeping::Bytes => words.push("keeps every byte of an upload that breaks off".to_owned()),
-    }
-    words.extend(quirks.most_bytes().map(|most| format!("takes {} in one request", ByteCount(most))));
-    words.extend(quirks.least_chunk.map(|least| format!("asks for chunks of {}", ByteCount(least))));
-    words.extend(quirks.bytes_per_second.map(|rate| format!("{} a second for one blob", ByteCount(rate))));
-    for (is_so, what) in [
-        (quirks.upload == UploadMethod::Stream, "takes blobs by PATCH"),
-        (quirks.refuses_chunks, "takes no chunks"),
-        (quirks.refuses_empty_commit, "wants bytes with each commit"),
-        (quirks.slow_requests_break, "breaks requests that take long"),
-        (quirks.keeps_sessions, "lets the account cancel no upload"),
-        (!quirks.mounts(), "mounts nothing"),
-    ] {
-        if is_so {
-            words.push(what.to_owned());
-        }
-    }
-    words
 }
 
 /// Which request a session was lost with.
@@ -320,65 +294,6 @@ mod tests {
         assert_eq!(serde_json::from_str::<Quirks>(newer).unwrap().upload, UploadMethod::Stream);
     }
 
-    fn with_rate(rate: u64, keeping: Keeping) -> Quirks {
-        Quirks { bytes_per_second: Some(rate), keeping, ..Quirks::default() }
-    }
-
-    #[test]
-    fn a_blob_goes_in_one_request_where_that_takes_no_longer_than_a_proxy_waits() {
-        assert_eq!(Quirks::default().chunk(64 * MIB), None);
-        assert_eq!(with_rate(100 * MIB, Keeping::Unknown).chunk(2000 * MIB), None);
-        assert_eq!(with_rate(MIB, Keeping::Unknown).chunk(20 * MIB), None);
-    }
-
-    #[test]
-    fn parts_are_sized_by_time_and_bounded_where_a_broken_one_is_lost() {
-        assert_eq!(Quirks::default().chunk(65 * MIB), Some(16 * MIB));
-        assert_eq!(with_rate(MIB, Keeping::Unknown).chunk(21 * MIB), Some(15 * MIB));
-        assert_eq!(with_rate(10 * MIB, Keeping::Chunks).chunk(5000 * MIB), Some(64 * MIB));
-        assert_eq!(with_rate(10 * MIB, Keeping::Bytes).chunk(5000 * MIB), Some(150 * MIB));
-        assert_eq!(with_rate(1, Keeping::Bytes).chunk(5000 * MIB), Some(128 << 10));
-    }
-
-    #[test]
-    fn a_mirror_that_loses_sessions_gets_single_requests_unless_long_ones_break() {
-        let mut quirks = with_rate(MIB, Keeping::Nothing);
-        assert_eq!(quirks.chunk(5000 * MIB), None);
-        quirks.learn_broken(Duration::from_secs(19));
-        assert_eq!(quirks.chunk(5000 * MIB), None);
-        quirks.learn_broken(Duration::from_secs(60));
-        assert_eq!(quirks.chunk(5000 * MIB), Some(15 * MIB));
-        quirks.learn_lost(LostBy::Patch, Duration::from_secs(3));
-        assert_eq!(quirks.chunk(5000 * MIB), None, "it was the link, and no limit on time");
-    }
-
-    #[test]
-    fn what_was_refused_as_too_large_is_cut_until_nothing_is_left_to_cut() {
-        let mut quirks = Quirks::default();
-        let mut sizes = vec![6 * MIB];
-        while let Some(next) = {
-            quirks.learn_refused(sizes[sizes.len() - 1]);
-            quirks.chunk(6 * MIB)
-        } {
-            sizes.push(next);
-        }
-        assert_eq!(sizes, [6 * MIB, 4 * MIB, MIB, 256 << 10, 64 << 10]);
-        assert!(!quirks.can_be_smaller(64 << 10));
-        let chunkless = Quirks { refuses_chunks: true, ..quirks };
-        assert_eq!(chunkless.chunk(6 * MIB), None);
-    }
-
-    #[test]
-    fn the_least_part_that_a_mirror_asks_for_is_kept_to_below_its_most() {
-        let mut quirks = with_rate(100_000, Keeping::Unknown);
-        quirks.learn_least_chunk(5 * MIB);
-        assert_eq!(quirks.chunk(100 * MIB), Some(5 * MIB));
-        quirks.learn_refused(5 * MIB);
-        assert_eq!(quirks.chunk(100 * MIB), Some(4 * MIB));
-        quirks.learn_least_chunk(u64::MAX);
-        assert_eq!(quirks.least_chunk, Some(1 << 30));
-    }
-
     #[test]
     fn what_a_mirror_keeps_is_learned_from_what_broke() {
         let after = |learn: &[&dyn Fn(&mut Quirks)]| {
@@ -394,13 +309,56 @@ mod tests {
         let inside = |quirks: &mut Quirks| quirks.learn_kept(10, 20, 15);
         let begun = |quirks: &mut Quirks| quirks.learn_kept(10, 20, 10);
         let whole = |quirks: &mut Quirks| quirks.learn_kept(10, 20, 20);
-        assert_eq!(after(&[&put]), Keeping::NotPut);
-        assert_eq!(after(&[&put, &patch]), Keeping::Nothing);
-        assert_eq!(after(&[&put, &begun]), Keeping::Chunks);
+        assert_eq!(after(&[&put]), Keeping::Unknown, "it may have been started anew");
+        assert_eq!(after(&[&put, &patch]), Keeping::Unknown);
+        assert_eq!(after(&[&put, &put]), Keeping::NotPut);
+        assert_eq!(after(&[&put, &put, &patch, &patch]), Keeping::Nothing);
+        assert_eq!(after(&[&put, &put, &begun]), Keeping::Chunks);
         assert_eq!(after(&[&whole]), Keeping::Chunks, "a whole part may be kept where a broken one is not");
         assert_eq!(after(&[&begun, &inside]), Keeping::Bytes);
-        assert_eq!(after(&[&begun, &patch]), Keeping::Nothing);
-        assert_eq!(after(&[&inside, &patch, &put, &begun]), Keeping::Bytes);
+        assert_eq!(after(&[&patch, &begun, &patch]), Keeping::Chunks, "one was kept between them");
+        assert_eq!(after(&[&begun, &patch, &patch]), Keeping::Nothing);
+        assert_eq!(after(&[&inside, &patch, &patch, &put, &begun]), Keeping::Bytes);
+    }
+
+    #[test]
+    fn chunks_are_refused_where_two_sessions_ended_with_one() {
+        let mut quirks = Quirks::default();
+        quirks.learn_chunk_refused(100 * MIB);
+        quirks.learn_chunk_taken();
+        quirks.learn_chunk_refused(100 * MIB);
+        assert!(!quirks.refuses_chunks);
+        quirks.learn_refused(50 * MIB);
+        quirks.learn_chunk_refused(100 * MIB);
+        assert!(!quirks.refuses_chunks, "they are the only way");
+        quirks.learn_chunk_refused(10 * MIB);
+        assert!(quirks.refuses_chunks);
+    }
+
+    #[test]
+    fn what_a_host_refuses_or_loses_is_tried_once_more_after_a_week() {
+        let mut quirks = Quirks {
+            keeping: Keeping::Nothing,
+            refuses_chunks: true,
+            refuses_empty_commit: true,
+            slow_requests_break: true,
+            failed_mounts: HOPELESS_MOUNTS,
+            keeps_sessions: true,
+            ..Quirks::default()
+        };
+        let (day, began) = (24 * 60 * 60, 1_000_000);
+        quirks.date_judgements(began);
+        quirks.date_judgements(began + 3 * day);
+        let kept = quirks.clone().recalled(began + 6 * day);
+        assert!(kept.refuses_chunks && kept.keeping == Keeping::Nothing && !kept.mounts());
+        for now in [began + 7 * day, began - day] {
+            let mut anew = quirks.clone().recalled(now);
+            anew.date_judgements(now);
+            let rest = Quirks { keeps_sessions: true, ..Quirks::default() };
+            assert!(!anew.differ_from(&rest), "{now}: {anew:?}");
+        }
+        let keeps = Quirks { keeping: Keeping::Bytes, ..quirks };
+        assert_eq!(keeps.recalled(began + 30 * day).keeping, Keeping::Bytes, "that restricts nothing");
     }
 
     #[test]

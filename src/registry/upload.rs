@@ -17,25 +17,25 @@
 //! has of the session, and the upload goes on there; where the session is lost with its connection, as at most registries,
 //! a new try begins with a new one. What a mirror keeps is remembered ([`quirks`](crate::registry::quirks)).
 //!
-//! What is sent next is decided in [`next`], where it goes on in [`standing`], both pure.
+//! What is sent next is decided in [`next_request`], where it goes on in [`offset`], both pure.
 
 mod closing;
 mod commit;
-mod earlier;
 mod ledger;
 mod measured;
-mod next;
-mod question;
+mod next_request;
+pub(super) mod offset;
 mod recovery;
+mod resume;
 mod send;
 mod session;
-pub(super) mod standing;
+mod session_status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::closing::{CancelAnswer, unmatched_digest};
-pub(crate) use self::ledger::{SessionReach, StoredSession, UploadKey, UploadLedger};
+pub(crate) use self::ledger::{KeptMark, SessionReach, StoredSession, UploadKey, UploadLedger};
 pub(crate) use self::measured::{MeasuredMethod, MeasuredTimes, MeasuredUpload};
 use self::recovery::Then;
 use self::send::InterruptedUpload;
@@ -45,7 +45,7 @@ use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
 use crate::registry::attempts::Attempts;
 use crate::registry::body::{BlobBody, TransferredBytes};
-use crate::registry::error::{FailureKind, RegistryError};
+use crate::registry::error::{Cause, FailureKind, RegistryError};
 use crate::registry::retry::Trials;
 use crate::registry::transport::{BlobPart, Payload};
 
@@ -78,7 +78,7 @@ enum Landed {
 
 /// What one upload is about.
 struct Upload<'a> {
-    /// Where the session is: not always the repository that is to have the blob (see [`earlier`]).
+    /// Where the session is: not always the repository that is to have the blob (see [`resume`]).
     repository: Repository,
     digest: &'a Digest,
     body: &'a dyn BlobBody,
@@ -100,6 +100,12 @@ impl<'a> Upload<'a> {
             return Payload::Empty;
         }
         Payload::Blob(BlobPart { body: self.body, range, taken: &self.taken, hold: self.hold })
+    }
+
+    /// What an earlier session had is sent again.
+    fn begins_anew_in(&mut self, repository: &Repository) {
+        self.repository = repository.clone();
+        (self.bytes_found, self.resumed) = (0, 0);
     }
 
     fn what(&self) -> String {
@@ -147,7 +153,7 @@ impl Registry {
             let mut session = if let Some(session) = given.take() {
                 session
             } else {
-                upload.repository = repository.clone();
+                upload.begins_anew_in(repository);
                 self.start_upload(repository).await?
             };
             let stopped = match self.send(upload, &mut session, method).await {
@@ -186,8 +192,10 @@ impl Registry {
                 | FailureKind::Tls
                 | FailureKind::Machine
                 | FailureKind::Internal => {
-                    if !session.is_kept() {
-                        session.cancel().await;
+                    if session.is_kept() {
+                        session.abandoned();
+                    } else {
+                        self.cancel(upload, session).await;
                     }
                     return Err(stopped.error);
                 }
@@ -215,20 +223,13 @@ impl Registry {
                     given = Some(session);
                 }
                 Then::Switch => {
-                    self.forget(upload, &session);
-                    session.abandoned();
+                    self.close(upload, session, &error).await;
                     method = method.other();
                     let cause = error.cause().in_short();
                     self.observer().retry(&upload.what(), &error.to_string(), &cause, Duration::ZERO);
                 }
                 Then::Restart if self.host().take_retry() => {
-                    // One that answers 404 is gone already, and so is most often one whose connection broke.
-                    if error.status().is_some_and(|status| status != 404) {
-                        self.cancel(upload, session).await;
-                    } else {
-                        self.forget(upload, &session);
-                        session.abandoned();
-                    }
+                    self.close(upload, session, &error).await;
                     self.pause(&mut attempts, &error).await;
                 }
                 Then::Restart | Then::GiveUp => {
@@ -262,9 +263,25 @@ impl Registry {
             Mount::Done(BlobProof::Confirmed) => Ok(Landed::There(proof)),
             Mount::Done(BlobProof::Claimed) => Ok(Landed::There(BlobProof::Claimed)),
             Mount::Session(opened) => {
-                upload.repository = wanted_in.clone();
+                upload.begins_anew_in(wanted_in);
                 Ok(Landed::Elsewhere(opened))
             }
+        }
+    }
+
+    /// Closes a session in which nothing more is sent.
+    async fn close(&self, upload: &Upload<'_>, mut session: UploadSession, error: &RegistryError) {
+        // One that answers 404 is gone already, and so is most often one whose connection broke.
+        let is_gone = match error.cause() {
+            Cause::Answer(refusal) => refusal.status == 404,
+            Cause::NotStored { .. } => false,
+            _ => true,
+        };
+        if is_gone {
+            self.forget(upload, &session);
+            session.abandoned();
+        } else {
+            self.cancel(upload, session).await;
         }
     }
 

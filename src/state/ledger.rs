@@ -22,7 +22,7 @@ use self::owner::Owner;
 use super::worker::{DatabaseThread, Notes};
 use super::{all_or_nothing, database, now, signed};
 use crate::oci::Repository;
-use crate::registry::{SessionReach, StoredSession, UploadKey, UploadLedger};
+use crate::registry::{KeptMark, SessionReach, StoredSession, UploadKey, UploadLedger};
 
 /// How long an upload waits to hear whether there is a ledger.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -116,6 +116,22 @@ impl Ledger {
         let look = tokio::task::spawn_blocking(move || file.exists());
         matches!(tokio::time::timeout(PATIENCE, look).await, Ok(Ok(true)))
     }
+
+    /// The same for whoever does not wait: `then` has what came of it once it is written, and is dropped where that fails.
+    fn submit<T: 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>, &Owner) -> rusqlite::Result<T> + Send + 'static,
+        then: impl FnOnce(T) + Send + 'static,
+    ) {
+        let Some(OpenLedger { thread, owner }) = self.open() else { return };
+        let owner = Arc::clone(owner);
+        thread.submit(move |connection| {
+            if let Some(owner) = owner.get() {
+                then(all_or_nothing(connection, |transaction| work(transaction, owner))?);
+            }
+            Ok(())
+        });
+    }
 }
 
 impl UploadLedger for Ledger {
@@ -151,27 +167,31 @@ impl UploadLedger for Ledger {
         async move { if self.is_there().await { self.send(claim).await.flatten() } else { None } }.boxed()
     }
 
-    fn keep(&self, upload: UploadKey, session: StoredSession) -> bool {
-        drop(self.send(move |transaction, owner| {
+    fn keep(&self, upload: UploadKey, session: StoredSession, mark: KeptMark) {
+        let write = move |transaction: &Transaction<'_>, owner: &Owner| {
             let kept = all_of_blob(transaction, &upload)?;
             let is_of_another =
                 |kept: &SessionRow| kept.repository == upload.repository && !owner.may_take(&kept.owner);
             if kept.iter().any(is_of_another) {
-                return Ok(());
+                return Ok(false);
             }
             insert(transaction, &upload, &session, owner.name())?;
             transaction.execute("DELETE FROM uploads WHERE used_at + lifetime <= ?1", [now()])?;
             let most = "DELETE FROM uploads WHERE (registry, repository, digest) IN
                 (SELECT registry, repository, digest FROM uploads ORDER BY used_at DESC LIMIT -1 OFFSET ?1)";
             transaction.execute(most, [MAX_UPLOADS])?;
-            Ok(())
-        }));
-        self.open().is_some()
+            Ok(true)
+        };
+        self.submit(write, move |is_kept| {
+            if is_kept {
+                mark.set();
+            }
+        });
     }
 
     fn forget(&self, upload: UploadKey) {
         if matches!(self.open.get(), Some(Some(_))) {
-            drop(self.send(move |transaction, owner| {
+            let remove_all = move |transaction: &Transaction<'_>, owner: &Owner| {
                 for kept in all_of_blob(transaction, &upload)? {
                     let is_over = kept.repository == upload.repository || kept.owner != owner.name();
                     if is_over && owner.may_take(&kept.owner) {
@@ -179,7 +199,8 @@ impl UploadLedger for Ledger {
                     }
                 }
                 Ok(())
-            }));
+            };
+            self.submit(remove_all, |()| ());
         }
     }
 }

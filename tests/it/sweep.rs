@@ -51,10 +51,10 @@ impl Sweep {
         Self { bundle, shown: small_bundle().shown(), folder, requests, quirks: None }
     }
 
-    /// With a layer that goes in four chunks, as a proxy that takes 64 KiB makes it.
+    /// With a layer that goes in four chunks: a proxy took 64 KiB of earlier runs, so one step more is tried, 256 KiB.
     fn in_chunks() -> Self {
         let (folder, registry) = (folder(), ScriptedRegistry::start());
-        let mut layer = vec![0; 200 << 10];
+        let mut layer = vec![0; 1000 << 10];
         fastrand::Rng::with_seed(5).fill(&mut layer);
         let mut layout = Layout::default();
         let image = layout.image_of(b"{}".to_vec(), vec![layer], "amd64");

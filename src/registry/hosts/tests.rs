@@ -4,10 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
 use crate::registry::testing::{answer, connect, lines, options, registry, repository, with_password};
 use crate::registry::{
-    BandwidthLimiter, ClientOptions, Credential, CredentialSource, FailureKind, Observer, Registry, Target,
+    BandwidthLimiter, ClientOptions, Credential, CredentialSource, FailureKind, Keeping, MirrorMemory,
+    Observer, Registry, Target,
 };
+use crate::testing::eventually;
 
 /// Counts the requests of one mirror.
 #[derive(Default)]
@@ -48,6 +53,44 @@ async fn mirrors_on_one_host_knock_once_and_each_hears_of_its_own_requests() {
     assert_eq!(all, log.lock().len());
     counts[0] -= 1;
     assert_eq!(counts, [0, 1, 2, 3, 4], "the first one knocked");
+}
+
+/// Remembers that a host keeps bytes, and takes its time to say so.
+struct SlowMemory {
+    asked: AtomicUsize,
+    may_answer: tokio::sync::Semaphore,
+}
+
+impl MirrorMemory for SlowMemory {
+    fn recall(&self, _: String, _: String) -> BoxFuture<'_, Option<String>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        async {
+            let _turn = self.may_answer.acquire().await;
+            Some(r#"{"keeping":"bytes"}"#.to_owned())
+        }
+        .boxed()
+    }
+
+    fn remember(&self, _: String, _: String, _: String) {}
+}
+
+#[tokio::test]
+async fn no_mirror_on_a_host_goes_on_before_what_earlier_runs_learned_of_it_is_known() {
+    let (here, _) = registry(|_, _| answer(200, &[], "")).await;
+    let memory =
+        Arc::new(SlowMemory { asked: AtomicUsize::new(0), may_answer: tokio::sync::Semaphore::new(0) });
+    let options = ClientOptions { memory: Some(Arc::clone(&memory) as Arc<dyn MirrorMemory>), ..options() };
+    let mirrors = (0..3).map(|_| {
+        let connecting = connect(&here, options.clone());
+        async { connecting.await.unwrap().keeping() }
+    });
+    let release = async {
+        eventually("somebody asks", || memory.asked.load(Ordering::Relaxed) > 0).await;
+        memory.may_answer.add_permits(1);
+    };
+    let (known, ()) = futures_util::future::join(futures_util::future::join_all(mirrors), release).await;
+    assert_eq!(known, [Keeping::Bytes; 3]);
+    assert_eq!(memory.asked.load(Ordering::Relaxed), 1, "one asks for all");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 
 use reqwest::Method;
 
-use super::question::has_state;
+use super::session_status::has_state;
 use super::{Upload, UploadSession};
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
+use reqwest::{Method, Url};
 
 use super::send::content_range;
-use super::{BlobProof, Upload, UploadSession};
+use super::{BlobProof, Upload};
 use crate::clock::Instant;
 use crate::registry::attempts::Attempts;
 use crate::registry::cause::Cause;
@@ -27,17 +27,17 @@ impl Registry {
     pub(super) async fn commit(
         &self,
         upload: &Upload<'_>,
-        session: &UploadSession,
+        at: &Url,
         range: Range<u64>,
     ) -> Result<BlobProof, RegistryError> {
         let is_bare = range.is_empty() && !upload.body.is_empty();
-        match self.commit_once(upload, session, range.clone()).await {
+        match self.commit_once(upload, at, range.clone()).await {
             // The bytes are all there: once more is cheap, unless it came true already.
             Err(error) if is_bare && error.is_retryable() => {
                 if self.is_there_after(upload, &error).await? {
                     return Ok(BlobProof::Claimed);
                 }
-                self.commit_once(upload, session, range).await
+                self.commit_once(upload, at, range).await
             }
             outcome => outcome,
         }
@@ -46,13 +46,12 @@ impl Registry {
     async fn commit_once(
         &self,
         upload: &Upload<'_>,
-        session: &UploadSession,
+        at: &Url,
         range: Range<u64>,
     ) -> Result<BlobProof, RegistryError> {
-        let at = session.location()?;
-        let url = location::with_digest(&at, upload.digest).map_err(|why| {
+        let url = location::with_digest(at, upload.digest).map_err(|why| {
             let cause = Cause::Protocol(format!("an upload location that is not used: {why}"));
-            self.transport().blanked(RegistryError::new("PUT", &at, cause))
+            self.transport().blanked(RegistryError::new("PUT", at, cause))
         })?;
         let mut request = ApiRequest::new(Method::PUT, url)
             .header(CONTENT_TYPE, "application/octet-stream")

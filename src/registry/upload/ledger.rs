@@ -1,5 +1,8 @@
 //! The upload sessions that outlive a run, because a mirror may still have them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
@@ -42,6 +45,22 @@ pub(crate) struct StoredSession {
     pub lifetime: u32,
 }
 
+/// Whether a session stands in the ledger, so that a later run can go on with it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeptMark(Arc<AtomicBool>);
+
+impl KeptMark {
+    /// It stands there.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Keeps the sessions of uploads between runs. It is a hint: nothing fails where it can keep nothing.
 pub(crate) trait UploadLedger: Send + Sync {
     /// Takes the session of an upload for this run, if there is one that no other run has. With
@@ -52,8 +71,9 @@ pub(crate) trait UploadLedger: Send + Sync {
         reach: SessionReach,
     ) -> BoxFuture<'_, Option<(Repository, StoredSession)>>;
 
-    /// Keeps how far an upload has come, and does not wait for the disk. False where nothing can be kept.
-    fn keep(&self, upload: UploadKey, session: StoredSession) -> bool;
+    /// Keeps how far an upload has come, and does not wait for the disk. The mark is set once that is written, and never where
+    /// nothing can be kept.
+    fn keep(&self, upload: UploadKey, session: StoredSession, mark: KeptMark);
 
     /// The session is over. Sessions of the same blob that runs left behind in other repositories of the registry go with it.
     fn forget(&self, upload: UploadKey);

@@ -11,7 +11,7 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 
 use super::closing::unmatched_digest;
-use super::question::SessionStatus;
+use super::session_status::SessionStatus;
 use super::{HOLD_AFTER_BREAK, Upload, UploadSession};
 use crate::clock::Instant;
 use crate::oci::{Digest, Repository};
@@ -93,7 +93,7 @@ impl Registry {
             let range = at..len.min(at + part);
             at = range.end;
             let is_named = matches!(method, MeasuredMethod::Chunks(_));
-            let next = self.append(&upload, session, range, is_named).await?;
+            let next = self.append(&upload, session.location()?, range, is_named).await?;
             session.stands_at(at, next.as_ref());
         }
         let all_sent = Instant::now();
@@ -137,11 +137,11 @@ impl Registry {
     ) -> Result<Option<Keeping>, RegistryError> {
         let digest = unmatched_digest();
         let whole = Upload::plain(repository, &digest, body);
-        let next = self.append(&whole, session, 0..PROBE_BYTES, true).await?;
+        let next = self.append(&whole, session.location()?, 0..PROBE_BYTES, true).await?;
         session.stands_at(PROBE_BYTES, next.as_ref());
         let end = 2 * PROBE_BYTES;
         session.sends_up_to(end);
-        if self.append(&whole, session, PROBE_BYTES..end, true).await.is_ok() {
+        if self.append(&whole, session.location()?, PROBE_BYTES..end, true).await.is_ok() {
             return Err(RegistryError::internal("a body that breaks off was taken as whole"));
         }
         Ok(match self.settled_status(repository, session).await? {

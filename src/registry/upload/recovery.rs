@@ -1,10 +1,10 @@
 //! Decides about an upload that stopped: it resumes, starts again, or fails. What the failure says of the
 //! mirror is remembered here.
 
-use super::next::NextRequest;
-use super::question::{SessionStatus, has_state};
+use super::next_request::NextRequest;
+use super::offset;
 use super::send::InterruptedUpload;
-use super::standing;
+use super::session_status::{SessionStatus, has_state};
 use super::{RESUMABLE_BYTES, Upload, UploadSession};
 use crate::registry::Registry;
 use crate::registry::cause::Cause;
@@ -57,35 +57,46 @@ impl Registry {
                 let refused = range.start;
                 return self.after_wrong_place(upload, session, stopped, refused, trials).await;
             }
-            (_, Some(413)) if trials.switched || matches!(request, NextRequest::Chunk(_)) => {
+            // It is not the method where as much was refused before.
+            (_, Some(413))
+                if trials.switched
+                    || matches!(request, NextRequest::Chunk(_))
+                    || self.host().quirks().was_refused(request.len()) =>
+            {
                 return self.after_too_large(upload, session, request.len()).await;
             }
-            (NextRequest::Chunk(_), Some(400 | 405 | 411 | 415 | 501)) if self.refuses_chunks(error) => {
-                return Ok(Then::Restart);
-            }
-            (NextRequest::Commit(range), Some(500))
-                if range.is_empty() && self.refuses_empty_commit(upload) =>
-            {
-                return Ok(Then::Restart);
+            (NextRequest::Chunk(_), Some(400 | 405 | 411 | 415 | 501)) if self.may_refuse_chunks(error) => {
+                return Ok(self.after_refused_chunk(upload, trials));
             }
             _ => {}
         }
+        let is_bare =
+            matches!(request, NextRequest::Commit(range) if range.is_empty()) && error.status() == Some(500);
         let progressed = request.range().start >= trials.kept_bytes + PROGRESS_BYTES;
         if !self.is_worth_asking(request, error.cause(), progressed) {
             return Ok(by_hand(trials));
         }
         match self.settled_status(&upload.repository, session).await? {
             SessionStatus::Has(reported) => {
-                let Some(at) = standing::offset(&session.window(), reported, None) else {
+                let Some(at) = offset::resume_at(&session.window(), reported, None) else {
                     tracing::debug!(reported, window = ?session.window(), "the registry has something else of the upload");
                     return Ok(by_hand(trials));
                 };
                 if breaks(error.cause()) && request.len() > 0 {
                     self.host().quirks().learn_kept(request.range().start, request.range().end, at);
                 }
+                // It has all of the blob, and had it before the last pause, and does not commit it: it may want bytes with that.
+                if is_bare && trials.kept_bytes >= upload.body.len() && self.refuses_empty_commit(upload) {
+                    *trials = Trials { switched: trials.switched, ..Trials::default() };
+                    return Ok(Then::Restart);
+                }
                 Ok(self.resume(session, at, stopped, trials))
             }
             SessionStatus::Lost => {
+                // It must all be sent again in any case, and was once already.
+                if is_bare && trials.refused > 0 {
+                    self.refuses_empty_commit(upload);
+                }
                 self.learn_lost(session, stopped);
                 Ok(by_hand(trials))
             }
@@ -104,7 +115,10 @@ impl Registry {
             Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => true,
             _ => false,
         };
-        is_open && request.range().end >= RESUMABLE_BYTES && self.host().quirks().keeping != Keeping::Nothing
+        // What is answered leaves the connection as it is, and a commit without bytes costs no more than the question.
+        let may_be_kept = self.host().quirks().keeping != Keeping::Nothing
+            || request.len() == 0 && matches!(cause, Cause::Answer(_));
+        is_open && request.range().end >= RESUMABLE_BYTES && may_be_kept
     }
 
     /// Goes on at a byte, as long as that leads somewhere.
@@ -139,7 +153,7 @@ impl Registry {
             trials.broken += 1;
             return Ok(self.restart(trials));
         };
-        match standing::offset(&session.window(), reported, Some(refused)) {
+        match offset::resume_at(&session.window(), reported, Some(refused)) {
             Some(at) if at == refused => {
                 let smaller = self.learn_too_large(stopped.request.len());
                 session.stands_at(at, None);
@@ -186,20 +200,23 @@ impl Registry {
         quirks.can_be_smaller(bytes)
     }
 
-    /// Whether a refusal says that the mirror takes a blob in one piece only; that is remembered.
-    fn refuses_chunks(&self, error: &RegistryError) -> bool {
-        let mut quirks = self.host().quirks();
+    /// Whether a refusal may say that the mirror takes a blob in one piece only.
+    fn may_refuse_chunks(&self, error: &RegistryError) -> bool {
+        let quirks = self.host().quirks();
         let is_about_session = error.answer().is_some_and(|answer| {
             answer.has_code("BLOB_UPLOAD_UNKNOWN") || answer.has_code("BLOB_UPLOAD_INVALID")
         });
-        if quirks.keeping.can_resume() || quirks.refuses_chunks || is_about_session {
-            return false;
-        }
-        quirks.refuses_chunks = true;
-        true
+        !(quirks.keeping.can_resume() || quirks.refuses_chunks || is_about_session)
     }
 
-    /// Whether a commit without bytes may have failed for just that reason; that is remembered.
+    /// One such refusal may be a stray one; two are remembered, unless the blob is known to be too large for one piece.
+    fn after_refused_chunk(&self, upload: &Upload<'_>, trials: &mut Trials) -> Then {
+        self.host().quirks().learn_chunk_refused(upload.body.len());
+        trials.broken += 1;
+        self.restart(trials)
+    }
+
+    /// Whether a commit may have failed because it had no bytes; that is remembered.
     fn refuses_empty_commit(&self, upload: &Upload<'_>) -> bool {
         let mut quirks = self.host().quirks();
         let is_new = !quirks.refuses_empty_commit && quirks.chunk(upload.body.len()).is_some();

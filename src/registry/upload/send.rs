@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE};
 use reqwest::{Method, Url};
 
-use super::next::NextRequest;
+use super::next_request::NextRequest;
 use super::{BlobProof, Upload, UploadSession};
 use crate::clock::Instant;
 use crate::registry::Registry;
@@ -71,6 +71,9 @@ impl Registry {
             if sent.is_ok() || lasted >= MEASURED_AFTER {
                 self.host().quirks().learn_rate(upload.taken.bytes() - before, lasted);
             }
+            if sent.is_ok() {
+                self.learn_taken(&request);
+            }
             match sent {
                 Err(error) => return Err(InterruptedUpload { request, error, lasted }),
                 Ok(Sent::Committed(proof)) => return Ok(proof),
@@ -83,12 +86,13 @@ impl Registry {
     async fn send_kept(
         &self,
         upload: &Upload<'_>,
-        session: &UploadSession,
+        session: &mut UploadSession,
         request: &NextRequest,
     ) -> Result<Sent, RegistryError> {
-        let mut sending = pin!(self.send_one(upload, session, request));
+        let at = session.location()?;
+        let mut sending = pin!(self.send_one(upload, at, request));
         if self.is_worth_keeping(upload, request) {
-            if !session.is_kept() && upload.body.len() < KEPT_AT_ONCE_BYTES {
+            if !session.is_offered() && upload.body.len() < KEPT_AT_ONCE_BYTES {
                 tokio::select! {
                     biased;
                     sent = &mut sending => return sent,
@@ -103,17 +107,17 @@ impl Registry {
     async fn send_one(
         &self,
         upload: &Upload<'_>,
-        session: &UploadSession,
+        at: Url,
         request: &NextRequest,
     ) -> Result<Sent, RegistryError> {
         let (range, is_named) = match request {
             NextRequest::Commit(range) => {
-                return self.commit(upload, session, range.clone()).await.map(Sent::Committed);
+                return self.commit(upload, &at, range.clone()).await.map(Sent::Committed);
             }
             NextRequest::Stream(range) => (range, false),
             NextRequest::Chunk(range) => (range, true),
         };
-        self.append(upload, session, range.clone(), is_named).await.map(Sent::Appended)
+        self.append(upload, at, range.clone(), is_named).await.map(Sent::Appended)
     }
 
     /// One PATCH; where the next request goes, if the answer says so. What it says of the bytes that have arrived is not
@@ -122,11 +126,11 @@ impl Registry {
     pub(super) async fn append(
         &self,
         upload: &Upload<'_>,
-        session: &UploadSession,
+        at: Url,
         range: Range<u64>,
         is_named: bool,
     ) -> Result<Option<Url>, RegistryError> {
-        let mut request = ApiRequest::new(Method::PATCH, session.location()?)
+        let mut request = ApiRequest::new(Method::PATCH, at)
             .header(CONTENT_TYPE, "application/octet-stream")
             .payload(upload.payload(range.clone()), Replay::Never);
         if is_named {
@@ -134,6 +138,14 @@ impl Registry {
         }
         let reply = self.call(&upload.repository, &request).await?;
         self.location(&request, &reply)
+    }
+
+    fn learn_taken(&self, request: &NextRequest) {
+        let mut quirks = self.host().quirks();
+        quirks.learn_taken(request.len());
+        if matches!(request, NextRequest::Chunk(range) if range.start > 0) {
+            quirks.learn_chunk_taken();
+        }
     }
 
     /// What can be known of a mirror before it gets a blob in chunks, is asked once.

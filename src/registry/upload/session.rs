@@ -1,18 +1,17 @@
 //! An upload session: a place at the registry that waits for the bytes of one blob.
 //!
 //! It is closed in one of four ways: it was committed, the registry has lost it, it is left for a later run, or it is
-//! cancelled; what is dropped is cancelled in the background, unless the ledger has it.
+//! cancelled; what is dropped is cancelled in the background, unless it stands in the ledger.
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::LOCATION;
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::ledger::StoredSession;
+use super::ledger::{KeptMark, StoredSession};
 use crate::clock;
 use crate::oci::Repository;
 use crate::registry::client::{ApiRequest, Reply};
@@ -36,8 +35,10 @@ struct SessionState {
     /// Bytes that may have arrived.
     sent: u64,
     opened_at: i64,
+    /// Whether the ledger was asked to keep it.
+    is_offered: bool,
     /// Whether a later run can go on with it.
-    is_kept: AtomicBool,
+    kept: KeptMark,
 }
 
 /// An upload that the registry waits for.
@@ -79,7 +80,8 @@ impl UploadSession {
             acknowledged: 0,
             sent: 0,
             opened_at: clock::unix_seconds(),
-            is_kept: AtomicBool::new(false),
+            is_offered: false,
+            kept: KeptMark::default(),
         };
         Self { registry: registry.clone(), state: Some(state) }
     }
@@ -102,32 +104,36 @@ impl UploadSession {
             state.acknowledged = stored.acknowledged;
             state.sent = stored.sent.max(stored.acknowledged);
             state.opened_at = stored.opened_at;
-            state.is_kept = AtomicBool::new(true);
+            state.is_offered = true;
+            state.kept.set();
         }
         Ok(session)
     }
 
-    /// The session as a later run finds it.
-    pub(super) fn to_store(&self, size: u64, lifetime: Duration) -> Option<StoredSession> {
-        let state = self.state.as_ref()?;
-        Some(StoredSession {
+    /// The session for the ledger, as a later run finds it, and the mark that says when it stands in the ledger: from then on it is not cancelled
+    /// when it is dropped.
+    pub(super) fn offer(&mut self, size: u64, lifetime: Duration) -> Option<(StoredSession, KeptMark)> {
+        let state = self.state.as_mut()?;
+        state.is_offered = true;
+        let stored = StoredSession {
             location: state.location.clone(),
             size,
             acknowledged: state.acknowledged,
             sent: state.sent,
             opened_at: state.opened_at,
             lifetime: u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX),
-        })
+        };
+        Some((stored, state.kept.clone()))
     }
 
-    /// A later run can go on with it from now on, so it is not cancelled when it is dropped.
-    pub(super) fn mark_kept(&self) {
-        self.state.as_ref().inspect(|state| state.is_kept.store(true, Ordering::Relaxed));
+    /// Whether the ledger was asked to keep it.
+    pub(super) fn is_offered(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.is_offered)
     }
 
     /// Whether a later run can go on with it.
     pub(super) fn is_kept(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.is_kept.load(Ordering::Relaxed))
+        self.state.as_ref().is_some_and(|state| state.kept.is_set())
     }
 
     /// Where the next request goes.
@@ -207,7 +213,7 @@ impl UploadSession {
 
 impl Drop for UploadSession {
     fn drop(&mut self) {
-        let Some(state) = self.state.take().filter(|state| !state.is_kept.load(Ordering::Relaxed)) else {
+        let Some(state) = self.state.take().filter(|state| !state.kept.is_set()) else {
             return;
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -229,7 +235,7 @@ impl SessionState {
     /// told where the session stands.
     async fn delete(self, registry: &Registry) -> Result<(), RegistryError> {
         // What is dropped on the way is not cancelled once more.
-        self.is_kept.store(true, Ordering::Relaxed);
+        self.kept.set();
         let repository = self.repository.clone();
         let mut session = UploadSession { registry: registry.clone(), state: Some(self) };
         match session.delete_once(&repository).await {
@@ -278,6 +284,8 @@ impl Registry {
     async fn open_session(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
         let request = ApiRequest::new(Method::POST, self.url(&format!("{repository}/blobs/uploads/"))?);
         let reply = self.call(repository, &request).await?;
+        // What it does not ask for any more holds no longer. A mount that opens a session need not say it.
+        self.host().quirks().learn_least_chunk(headers::least_chunk(&reply.headers));
         self.session(repository, &request, &reply)
     }
 
@@ -289,7 +297,7 @@ impl Registry {
         reply: &Reply,
     ) -> Result<UploadSession, RegistryError> {
         if let Some(bytes) = headers::least_chunk(&reply.headers) {
-            self.host().quirks().learn_least_chunk(bytes);
+            self.host().quirks().learn_least_chunk(Some(bytes));
         }
         let location = self.location(request, reply)?;
         let missing =

@@ -47,14 +47,17 @@ fn holds_secret(folder: &Path) -> bool {
 async fn a_run_goes_on_with_what_a_dead_one_left_and_leaves_what_a_living_one_has() {
     let folder = tempfile::tempdir().unwrap();
     let first = ledger(folder.path());
-    first.keep(key("a"), stored(100, 1000));
-    first.keep(key("a"), stored(400, 1000));
+    first.keep(key("a"), stored(100, 1000), KeptMark::default());
+    let (written, refused) = (KeptMark::default(), KeptMark::default());
+    first.keep(key("a"), stored(400, 1000), written.clone());
     first.settle();
+    assert!(written.is_set());
     let second = ledger(folder.path());
     assert!(second.claim(key("a"), OwnRepository).await.is_none(), "the first run lives");
-    second.keep(key("a"), stored(0, 1000));
+    second.keep(key("a"), stored(0, 1000), refused.clone());
     second.forget(key("a"));
     second.settle();
+    assert!(!refused.is_set(), "another run has the session that stands there");
     drop(first);
     let (repository, taken) = second.claim(key("a"), OwnRepository).await.unwrap();
     assert_eq!(repository, key("a").repository);
@@ -73,7 +76,7 @@ async fn a_run_goes_on_with_what_a_dead_one_left_and_leaves_what_a_living_one_ha
 async fn a_session_goes_when_it_is_over_and_no_file_remembers_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = ledger(folder.path());
-    ledger.keep(key("a"), stored(0, 1000));
+    ledger.keep(key("a"), stored(0, 1000), KeptMark::default());
     ledger.settle();
     assert!(holds_secret(folder.path()), "or the rest of this test says nothing");
     let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
@@ -89,9 +92,9 @@ async fn a_session_goes_when_it_is_over_and_no_file_remembers_where_it_was() {
 async fn sessions_expire() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = ledger(folder.path());
-    ledger.keep(key("a"), stored(0, 0));
+    ledger.keep(key("a"), stored(0, 0), KeptMark::default());
     assert!(ledger.claim(key("a"), OwnRepository).await.is_none());
-    ledger.keep(key("a"), stored(0, 1000));
+    ledger.keep(key("a"), stored(0, 1000), KeptMark::default());
     assert!(ledger.claim(key("a"), OwnRepository).await.is_some());
 }
 
@@ -114,7 +117,7 @@ async fn a_damaged_ledger_is_deleted_with_its_secrets_and_a_new_one_begins() {
     assert!(damaged.claim(key("a"), OwnRepository).await.is_none());
     assert!(notes(&damaged).contains("it was deleted, and a new one begins"), "{}", notes(&damaged));
     assert!(!holds_secret(folder.path()));
-    damaged.keep(key("a"), stored(0, 1000));
+    damaged.keep(key("a"), stored(0, 1000), KeptMark::default());
     assert!(damaged.claim(key("a"), OwnRepository).await.is_some());
 }
 
@@ -131,10 +134,11 @@ async fn a_ledger_of_another_program_or_a_later_version_stays_as_it_is() {
         let path = folder.path().join("uploads.sqlite");
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let before = fs::read(&path).unwrap();
-        let ledger = ledger(folder.path());
-        ledger.keep(key("a"), stored(0, 1000));
+        let (ledger, mark) = (ledger(folder.path()), KeptMark::default());
+        ledger.keep(key("a"), stored(0, 1000), mark.clone());
         assert!(ledger.claim(key("a"), OwnRepository).await.is_none());
         assert!(notes(&ledger).contains(says), "{}", notes(&ledger));
+        assert!(!mark.is_set(), "no later run finds it");
         assert!(fs::read(&path).unwrap() == before, "{says}");
     }
 }
@@ -144,7 +148,7 @@ async fn a_ledger_that_cannot_be_written_costs_a_note() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("uploads.sqlite")).unwrap();
     let ledger = ledger(folder.path());
-    ledger.keep(key("a"), stored(0, 1000));
+    ledger.keep(key("a"), stored(0, 1000), KeptMark::default());
     assert!(ledger.claim(key("a"), OwnRepository).await.is_none());
     let said = notes(&ledger);
     assert!(said.contains("no later run goes on") && said.lines().count() == 1, "{said}");
@@ -154,14 +158,14 @@ async fn a_ledger_that_cannot_be_written_costs_a_note() {
 async fn a_ledger_that_is_full_costs_a_note_and_keeps_what_it_has() {
     let folder = tempfile::tempdir().unwrap();
     let full = ledger(folder.path());
-    full.keep(key("a"), stored(100, 1000));
+    full.keep(key("a"), stored(100, 1000), KeptMark::default());
     full.settle();
     let no_more_pages = |connection: &mut Connection| {
         connection.pragma_update_and_check(None, "max_page_count", 1, |_| Ok(()))
     };
     full.open().unwrap().thread.ask(no_more_pages).unwrap();
     for number in 0..100 {
-        full.keep(key(&number.to_string()), stored(0, 1000));
+        full.keep(key(&number.to_string()), stored(0, 1000), KeptMark::default());
     }
     assert!(full.claim(key("b"), OwnRepository).await.is_none());
     full.forget(key("a"));
@@ -172,7 +176,7 @@ async fn a_ledger_that_is_full_costs_a_note_and_keeps_what_it_has() {
     // There is room again.
     let next = ledger(folder.path());
     assert_eq!(next.claim(key("a"), OwnRepository).await.unwrap().1.acknowledged, 100);
-    next.keep(key("c"), stored(0, 1000));
+    next.keep(key("c"), stored(0, 1000), KeptMark::default());
     assert!(next.claim(key("c"), OwnRepository).await.is_some() && notes(&next).is_empty());
 }
 
@@ -181,7 +185,7 @@ async fn a_blob_of_another_repository_is_gone_on_with_once_its_run_is_dead() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = || UploadKey { repository: "team/other".parse().unwrap(), ..key("a") };
     let first = ledger(folder.path());
-    assert!(first.keep(key("a"), stored(100, 1000)));
+    first.keep(key("a"), stored(100, 1000), KeptMark::default());
     assert!(first.claim(elsewhere(), AnyRepository).await.is_none(), "its own upload is under way");
     let second = ledger(folder.path());
     assert!(second.claim(elsewhere(), AnyRepository).await.is_none(), "the first run lives");
@@ -197,12 +201,12 @@ async fn a_blob_that_is_there_takes_all_that_dead_runs_left_of_it_along() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = || UploadKey { repository: "team/other".parse().unwrap(), ..key("a") };
     let first = ledger(folder.path());
-    first.keep(elsewhere(), stored(100, 1000));
+    first.keep(elsewhere(), stored(100, 1000), KeptMark::default());
     first.settle();
     drop(first);
     let second = ledger(folder.path());
-    second.keep(key("a"), stored(500, 1000));
-    second.keep(key("b"), stored(500, 1000));
+    second.keep(key("a"), stored(500, 1000), KeptMark::default());
+    second.keep(key("b"), stored(500, 1000), KeptMark::default());
     second.forget(key("a"));
     second.settle();
     let kept: Vec<_> = second.list().into_iter().map(|kept| kept.upload).collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::resume::content;
+use super::broken::content;
 use crate::oci::Digest;
 use crate::registry::testing::{answer, blob, connect, lines, options, registry, repository};
 use crate::registry::upload::BlobProof;

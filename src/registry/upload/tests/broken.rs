@@ -248,16 +248,20 @@ async fn where_broken_chunks_are_dropped_the_upload_goes_on_at_the_last_whole_on
 
 #[tokio::test]
 async fn a_session_that_is_lost_begins_anew_and_the_mirror_is_known_for_it() {
-    let (registry, log) = keeper(Script { fates: vec![Some(Lost)], ..Script::default() }).await;
-    push(&registry).await.unwrap();
-    assert_eq!((count(&log, "POST"), sent(&log).len()), (2, 2));
-    assert_eq!(registry.host().quirks().keeping, Keeping::NotPut, "it may still keep chunks");
-
-    let (registry, log) = keeper(Script { fates: vec![None, Some(Lost)], ..Script::default() }).await;
-    in_chunks(&mut registry.host().quirks());
-    push(&registry).await.unwrap();
-    assert_eq!((count(&log, "POST"), sent(&log).len()), (2, 6));
-    assert_eq!(registry.host().quirks().keeping, Keeping::Nothing);
+    for (times, keeping) in [(1, Keeping::Unknown), (2, Keeping::NotPut)] {
+        let (registry, log) = keeper(Script { fates: vec![Some(Lost); times], ..Script::default() }).await;
+        push(&registry).await.unwrap();
+        assert_eq!((count(&log, "POST"), sent(&log).len()), (times + 1, times + 1));
+        assert_eq!(registry.host().quirks().keeping, keeping, "it may still keep chunks");
+    }
+    for (times, keeping) in [(1, Keeping::Unknown), (2, Keeping::Nothing)] {
+        let fates = [None, Some(Lost)].repeat(times);
+        let (registry, log) = keeper(Script { fates, ..Script::default() }).await;
+        in_chunks(&mut registry.host().quirks());
+        push(&registry).await.unwrap();
+        assert_eq!((count(&log, "POST"), sent(&log).len()), (times + 1, 2 * times + 4));
+        assert_eq!(registry.host().quirks().keeping, keeping);
+    }
 }
 
 #[tokio::test]
@@ -337,13 +341,75 @@ async fn a_416_at_the_right_place_is_about_the_size() {
 }
 
 #[tokio::test]
-async fn a_registry_that_takes_no_second_chunk_gets_blobs_whole() {
-    let fates = vec![None, Some(Refused(400))];
+async fn a_registry_that_refuses_chunks_twice_gets_blobs_whole() {
+    for times in [1, 2] {
+        let fates = vec![Some(Refused(400)); times];
+        let (registry, log) = keeper(Script { fates, ..Script::default() }).await;
+        registry.host().quirks().bytes_per_second = Some(20_000);
+        push(&registry).await.unwrap();
+        assert_eq!(count(&log, "POST"), times + 1);
+        let is_whole = sent(&log).last().unwrap() == &request("PUT", "", SIZE);
+        assert_eq!((is_whole, registry.host().quirks().refuses_chunks), (times == 2, times == 2));
+    }
+}
+
+/// There is a limit on size, so whole blobs would be refused for ever.
+#[tokio::test]
+async fn where_only_chunks_get_in_no_stray_refusal_ends_them() {
+    let fates = [None, Some(Refused(400))].repeat(3);
     let (registry, log) = keeper(Script { fates, ..Script::default() }).await;
-    registry.host().quirks().bytes_per_second = Some(20_000);
+    in_chunks(&mut registry.host().quirks());
     push(&registry).await.unwrap();
-    assert_eq!(sent(&log)[2], request("PUT", "", SIZE));
-    assert!(registry.host().quirks().refuses_chunks);
+    assert_eq!((count(&log, "POST"), registry.host().quirks().refuses_chunks), (4, false));
+}
+
+/// An answer without a range may mean no byte or all of them.
+#[tokio::test]
+async fn a_session_that_does_not_say_how_much_it_has_is_not_gone_on_with() {
+    let whole = Mutex::new(Sessions::default());
+    let script = Script { fates: vec![Some(Kept(300_000))], ..Script::default() };
+    let (here, log) = registry(move |seen, _| {
+        if seen.method == "GET" && seen.target.contains("/uploads/") {
+            return answer(204, &[], "");
+        }
+        whole.lock().answer(seen, &script)
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    let pushed = push(&registry).await.unwrap();
+    assert_eq!((count(&log, "POST"), pushed.resumed), (2, 0), "{:?}", lines(&log));
+    assert_eq!(pushed.bytes_sent, 2 * SIZE as u64);
+    assert_eq!(registry.host().quirks().keeping, Keeping::Unknown);
+}
+
+/// The storage of the registry stumbles over the commit, and has all bytes.
+#[tokio::test]
+async fn a_commit_that_fails_for_a_moment_costs_no_byte() {
+    for times in [1, 2, 3] {
+        let (whole, failed) = (Mutex::new(Sessions::default()), Mutex::new(0));
+        let (here, log) = registry(move |seen, _| {
+            if seen.method == "PUT" && seen.body.is_empty() && *failed.lock() < times {
+                *failed.lock() += 1;
+                return answer(500, &[], "");
+            }
+            whole.lock().answer(seen, &Script::default())
+        })
+        .await;
+        let registry = connect(&here, options()).await.unwrap();
+        in_chunks(&mut registry.host().quirks());
+        assert_eq!(push(&registry).await.unwrap().bytes_sent, SIZE as u64, "{times}");
+        assert_eq!((count(&log, "POST"), count(&log, "DELETE")), (1, 0), "{times}");
+        assert!(!registry.host().quirks().refuses_empty_commit, "{times}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_again_in_a_new_session_is_not_reported_as_found() {
+    let fates = vec![Some(Kept(400_000)), Some(Lost)];
+    let (registry, log) = keeper(Script { fates, ..Script::default() }).await;
+    let pushed = push(&registry).await.unwrap();
+    assert_eq!(count(&log, "POST"), 2);
+    assert_eq!((pushed.bytes_found, pushed.resumed), (0, 0));
 }
 
 #[tokio::test]

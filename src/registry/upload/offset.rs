@@ -7,9 +7,9 @@
 use std::ops::RangeInclusive;
 
 /// What a session has, as a `Range` header of an upload says it: `0-<last>`, with or without a unit. None where it says
-/// something else.
+/// something else, or nothing: that the session is empty would be one guess of many.
 pub(in crate::registry) fn reported_bytes(range: Option<&str>) -> Option<u64> {
-    let Some(text) = range.map(str::trim).filter(|text| !text.is_empty()) else { return Some(0) };
+    let text = range?.trim();
     let text = text.strip_prefix("bytes").map_or(text, |text| text.trim_start_matches(['=', ' ']));
     match text.strip_prefix("0-")? {
         // An empty session has no last byte: it is written in both ways.
@@ -21,7 +21,7 @@ pub(in crate::registry) fn reported_bytes(range: Option<&str>) -> Option<u64> {
 
 /// The byte at which an upload goes on whose registry has acknowledged the first of `window` and was sent up to its last. None
 /// where it must begin anew. `refused` is the byte at which it has just refused to go on.
-pub(in crate::registry) fn offset(
+pub(in crate::registry) fn resume_at(
     window: &RangeInclusive<u64>,
     reported: u64,
     refused: Option<u64>,
@@ -45,8 +45,9 @@ mod tests {
     #[test]
     fn ranges_are_read_as_registries_write_them() {
         for (text, bytes) in [
-            (None, Some(0)),
-            (Some(""), Some(0)),
+            (None, None),
+            (Some(""), None),
+            (Some("bytes="), None),
             (Some("0-0"), Some(0)),
             (Some("0--1"), Some(0)),
             (Some("bytes=0--1"), Some(0)),
@@ -77,10 +78,10 @@ mod tests {
             (0, None),
             (u64::MAX, None),
         ] {
-            assert_eq!(offset(&window, reported, None), expected, "{reported}");
+            assert_eq!(resume_at(&window, reported, None), expected, "{reported}");
         }
-        assert_eq!(offset(&window, 101, Some(100)), Some(101), "where it is one byte after all");
-        assert_eq!(offset(&(0..=0), 0, None), Some(0));
+        assert_eq!(resume_at(&window, 101, Some(100)), Some(101), "where it is one byte after all");
+        assert_eq!(resume_at(&(0..=0), 0, None), Some(0));
     }
 
     proptest! {
@@ -88,7 +89,7 @@ mod tests {
         fn any_text_is_read_and_nothing_outside_the_window_is_chosen(text in ".{0,24}|(bytes=)?0-[0-9]{0,20}", from in 0..1000_u64, more in 0..1000_u64) {
             if let Some(reported) = reported_bytes(Some(&text)) {
                 let window = from..=from + more;
-                prop_assert!(offset(&window, reported, None).is_none_or(|at| window.contains(&at)));
+                prop_assert!(resume_at(&window, reported, None).is_none_or(|at| window.contains(&at)));
             }
         }
     }

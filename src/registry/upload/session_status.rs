@@ -7,7 +7,7 @@ use reqwest::header::RANGE;
 use reqwest::{Method, Url};
 
 use super::UploadSession;
-use super::standing;
+use super::offset;
 use crate::oci::Repository;
 use crate::registry::client::ApiRequest;
 use crate::registry::error::{FailureKind, RegistryError};
@@ -89,7 +89,7 @@ impl Registry {
                 return Ok(SessionStatus::Lost);
             }
         }
-        let reported = standing::reported_bytes(headers::text(&reply.headers, RANGE));
+        let reported = offset::reported_bytes(headers::text(&reply.headers, RANGE));
         Ok(reported.map_or(SessionStatus::Lost, SessionStatus::Has))
     }
 

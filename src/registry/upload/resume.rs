@@ -1,14 +1,14 @@
-//! Uploads that broke off in an earlier run: the ledger has their offsets, and the registry confirms them.
+//! Resumes uploads that broke off in an earlier run: the ledger has their offsets, and the registry confirms them.
 
 use std::time::Duration;
 
 use super::ledger::{SessionReach, StoredSession, UploadKey};
-use super::next::NextRequest;
-use super::question::{SessionStatus, has_state};
-use super::standing;
+use super::next_request::NextRequest;
+use super::offset;
+use super::session_status::SessionStatus;
 use super::{RESUMABLE_BYTES, Upload, UploadSession};
 use crate::registry::Registry;
-use crate::registry::quirks::{Keeping, LostBy};
+use crate::registry::quirks::Keeping;
 
 /// How long registries keep a session after its last request. Those that keep every byte keep it for a week
 /// (docker-registry 3, `layercast serve`), the others for an hour (Quay, zot).
@@ -37,20 +37,20 @@ impl Registry {
     }
 
     /// A later run can go on with the session.
-    pub(super) fn keep(&self, upload: &Upload<'_>, session: &UploadSession) {
+    pub(super) fn keep(&self, upload: &Upload<'_>, session: &mut UploadSession) {
         let keeping = self.host().quirks().keeping;
         let known = LIFETIMES.into_iter().find(|(kept, _)| *kept == keeping);
         let lifetime = known.map_or(OTHER_LIFETIME, |(_, lifetime)| lifetime);
-        if let (Some(ledger), Some(stored)) = (self.ledger(), session.to_store(upload.body.len(), lifetime))
-            && ledger.keep(self.key(upload), stored)
+        if let Some(ledger) = self.ledger()
+            && let Some((stored, mark)) = session.offer(upload.body.len(), lifetime)
         {
-            session.mark_kept();
+            ledger.keep(self.key(upload), stored, mark);
         }
     }
 
     /// Nobody goes on with the session.
     pub(super) fn forget(&self, upload: &Upload<'_>, session: &UploadSession) {
-        if let Some(ledger) = self.ledger().filter(|_| session.is_kept()) {
+        if let Some(ledger) = self.ledger().filter(|_| session.is_offered()) {
             ledger.forget(self.key(upload));
         }
     }
@@ -87,11 +87,9 @@ impl Registry {
         let status = self.settled_status(&upload.repository, &mut session).await.ok()?;
         let at = match status {
             SessionStatus::Untold => return None,
-            SessionStatus::Lost => {
-                self.learn_lost_between_runs(&session, stored);
-                None
-            }
-            SessionStatus::Has(reported) => standing::offset(&session.window(), reported, None),
+            // The mirror may have been started anew, over an empty store: that says nothing of what it keeps.
+            SessionStatus::Lost => None,
+            SessionStatus::Has(reported) => offset::resume_at(&session.window(), reported, None),
         };
         let Some(at) = at else {
             self.forget(upload, &session);
@@ -105,16 +103,5 @@ impl Registry {
         session.stands_at(at, None);
         (upload.bytes_found, upload.resumed) = (at, upload.resumed + 1);
         Some(session)
-    }
-
-    fn learn_lost_between_runs(&self, session: &UploadSession, stored: &StoredSession) {
-        if session.is_fresh() {
-            let was_in_chunks = stored.acknowledged > 0 || stored.sent < stored.size;
-            let judges_by_state = session.location().is_ok_and(|location| has_state(&location));
-            let by = if was_in_chunks || judges_by_state { LostBy::Patch } else { LostBy::Put };
-            self.host().quirks().learn_lost(by, Duration::ZERO);
-            self.remember();
-            self.say_that_nothing_is_kept();
-        }
     }
 }
