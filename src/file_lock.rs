@@ -89,7 +89,7 @@ pub(crate) fn when_released(file: File, say: impl FnOnce() + Send + 'static) -> 
 /// A file that is locked as long as this lives, and is removed then. Where the process was killed it stays, and is not locked:
 /// see [`sweep`].
 #[derive(Debug)]
-pub(crate) struct HeldFile {
+pub(crate) struct LockedFile {
     pub(crate) file: File,
     path: Option<PathBuf>,
 }
@@ -97,7 +97,7 @@ pub(crate) struct HeldFile {
 /// How long a sweep may look at a file.
 const SWEEP: Duration = Duration::from_secs(10);
 
-impl HeldFile {
+impl LockedFile {
     /// A new file in this folder, for its owner alone, with a name that no other has.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl HeldFile {
     }
 }
 
-impl Drop for HeldFile {
+impl Drop for LockedFile {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             // A sweep removes it otherwise.
@@ -207,7 +207,7 @@ mod tests {
     fn a_file_that_is_held_outlives_a_sweep_and_goes_with_its_holder() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("killed"), "").unwrap();
-        let held = HeldFile::create(folder.path()).unwrap();
+        let held = LockedFile::create(folder.path()).unwrap();
         let path = folder.path().join(held.name().unwrap());
         sweep(folder.path()).unwrap();
         assert!(is_held(&path) && !is_held(&folder.path().join("killed")));
@@ -215,7 +215,7 @@ mod tests {
         drop(held);
         assert!(!is_held(&path) && !path.exists());
         let kept = folder.path().join("kept");
-        HeldFile::create(folder.path()).unwrap().put(&kept).unwrap();
+        LockedFile::create(folder.path()).unwrap().put(&kept).unwrap();
         assert!(kept.exists() && !is_held(&kept));
     }
 

@@ -22,7 +22,7 @@ pub(super) struct StageArgs {
 }
 
 /// What opens a stage. It may wait for a disk, and for other runs.
-type Opening = Box<dyn FnOnce() -> Result<Stage, StageError> + Send>;
+type OpenStage = Box<dyn FnOnce() -> Result<Stage, StageError> + Send>;
 
 impl StageArgs {
     /// The same with the settings of a sites file, which count less.
@@ -49,7 +49,7 @@ impl StageArgs {
         owner: Option<String>,
         notes: &mut Vec<String>,
         output: &Output,
-        within: impl FnOnce(Opening) -> Result<Result<Stage, StageError>, Failure>,
+        within: impl FnOnce(OpenStage) -> Result<Result<Stage, StageError>, Failure>,
     ) -> Result<Option<Stage>, Failure> {
         let limit = self.stage_limit.map(|limit| limit.0);
         let Some(dir) = self.stage.as_deref() else {

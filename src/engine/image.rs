@@ -107,8 +107,8 @@ impl Lease {
     }
 
     /// One of several things that are done for the image at once.
-    pub(super) fn branch(&self) -> Branch {
-        Branch(self.in_use.as_ref().map(|in_use| in_use.bringing().another()))
+    pub(super) fn branch(&self) -> LeaseBranch {
+        LeaseBranch(self.in_use.as_ref().map(|in_use| in_use.bringing().another()))
     }
 
     /// The image waits for others of its mirror until the guard is dropped, unless branches of it go on. What is held of it is
@@ -125,9 +125,9 @@ impl Lease {
 
 /// Something that is done for an image beside other things.
 #[derive(Debug)]
-pub(super) struct Branch(Option<Bringing>);
+pub(super) struct LeaseBranch(Option<Bringing>);
 
-impl Branch {
+impl LeaseBranch {
     /// As [`Lease::lock`].
     pub(super) async fn lock<T>(&self, lock: Arc<tokio::sync::Mutex<T>>) -> OwnedMutexGuard<T> {
         lock_aside(self.0.as_ref(), lock).await

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::fill::Fill;
 use super::checksums::Sums;
-use super::image::{Branch, Lease};
+use super::image::{Lease, LeaseBranch};
 use super::line::WorkerLine;
 use super::prepare::Preparer;
 use super::prepared::{Ready, ReadyBlob};
@@ -247,7 +247,7 @@ impl Stager {
             lease.admit().await;
         }
         // What is under way is finished even when another blob has failed: it may be needed by others.
-        let branches: Vec<Branch> = ready.blobs.iter().map(|_| lease.branch()).collect();
+        let branches: Vec<LeaseBranch> = ready.blobs.iter().map(|_| lease.branch()).collect();
         let taking = ready.blobs.iter().zip(branches).map(|(blob, branch)| self.blob(branch, blob));
         let all = {
             let _branches_go_on = lease.aside();
@@ -277,7 +277,7 @@ impl Stager {
         Ok(Taken { content: lease.image.planned.content.key().digest(), root, blobs, layers })
     }
 
-    async fn blob(&self, branch: Branch, blob: &ReadyBlob) -> Result<(), NotTaken> {
+    async fn blob(&self, branch: LeaseBranch, blob: &ReadyBlob) -> Result<(), NotTaken> {
         let claim = Arc::clone(self.claims.lock().entry(blob.digest).or_default());
         let _claim = branch.lock(claim).await;
         if self.stage.has(&blob.digest) {

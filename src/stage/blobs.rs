@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::folder::{found, open_regular, remove};
 use super::{NotStaged, Stage};
 use crate::error::BundleError;
-use crate::file_lock::HeldFile;
+use crate::file_lock::LockedFile;
 use crate::oci::{Digest, Hasher};
 use crate::source::ByteSpace;
 
@@ -194,7 +194,7 @@ impl Stage {
 /// A blob on its way into the stage. Dropped before it is put, it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct BlobWriter {
-    temporary: HeldFile,
+    temporary: LockedFile,
     digest: Digest,
     size: u64,
     written: u64,

@@ -22,7 +22,7 @@ use rustix::fs::{Access, OFlags, access};
 use serde::{Deserialize, Serialize};
 
 use super::layout;
-use crate::file_lock::{self, HeldFile, Sharing};
+use crate::file_lock::{self, LockedFile, Sharing};
 use crate::locks::{Mutex, MutexGuard};
 use crate::oci::{Algorithm, Digest};
 use crate::small_file;
@@ -65,7 +65,7 @@ pub(super) struct StageFolder {
     root: PathBuf,
     change: Mutex<Change>,
     /// This run, as others see it.
-    run: HeldFile,
+    run: LockedFile,
 }
 
 /// Which runs.
@@ -104,7 +104,7 @@ impl StageFolder {
         let lock = |name| lockable().create(true).truncate(false).open(root.join(name));
         let change = Mutex::new(Change::Open(lock(CHANGE_LOCK)?));
         file_lock::sweep(&root.join("runs"))?;
-        let run = HeldFile::create(&root.join("runs"))?;
+        let run = LockedFile::create(&root.join("runs"))?;
         let folder = Self { root, change, run };
         let layout = folder.root.join("oci-layout");
         if !layout.exists() {
@@ -193,8 +193,8 @@ impl StageFolder {
     }
 
     /// A new file that is written aside. It vanishes with its guard unless it gets its name.
-    pub(super) fn temporary(&self) -> io::Result<HeldFile> {
-        HeldFile::create(&self.root.join("tmp"))
+    pub(super) fn temporary(&self) -> io::Result<LockedFile> {
+        LockedFile::create(&self.root.join("tmp"))
     }
 
     /// Removes what dead runs were writing.

@@ -16,7 +16,7 @@ use super::counts::Counts;
 use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::MirrorLink;
 use crate::clock::Instant;
-use crate::engine::image::{Branch, Lease};
+use crate::engine::image::{Lease, LeaseBranch};
 use crate::engine::line::WorkerLine;
 use crate::engine::prepared::ReadyBlob;
 use crate::oci::{Digest, Repository};
@@ -30,9 +30,9 @@ fn new_bytes(location: &LocationGuard, blob: &ReadyBlob) -> u64 {
 }
 
 /// A blob that is brought, as one of the things that are done for its image.
-struct Sent<'a> {
+struct OutgoingBlob<'a> {
     blob: &'a ReadyBlob,
-    branch: Branch,
+    branch: LeaseBranch,
 }
 
 /// Sends blobs to one mirror.
@@ -60,7 +60,8 @@ impl Transfer {
         prefetch: &Prefetch<'_>,
     ) -> Result<(), Failure> {
         // What is under way is finished even when another blob has failed: it need not be sent again.
-        let sent: Vec<Sent<'_>> = blobs.iter().map(|blob| Sent { blob, branch: lease.branch() }).collect();
+        let sent: Vec<OutgoingBlob<'_>> =
+            blobs.iter().map(|blob| OutgoingBlob { blob, branch: lease.branch() }).collect();
         let _branches_go_on = lease.aside();
         let sends = sent.into_iter().map(|sent| async move {
             let PrefetchedBlob { location, held, mut session } = match prefetch.take(&sent.blob.digest) {
@@ -76,7 +77,7 @@ impl Transfer {
         join_all(sends).await.into_iter().collect()
     }
 
-    async fn location(&self, sent: &Sent<'_>) -> Result<LocationGuard, Failure> {
+    async fn location(&self, sent: &OutgoingBlob<'_>) -> Result<LocationGuard, Failure> {
         let location = self.knowledge.blobs.location(&sent.blob.digest);
         self.link.unless_lost(sent.branch.lock(location)).await
     }
@@ -85,7 +86,7 @@ impl Transfer {
     async fn blob<'a>(
         &'a self,
         repository: &Repository,
-        sent: &Sent<'_>,
+        sent: &OutgoingBlob<'_>,
         trust: Trust,
         mut location: LocationGuard,
         mut held: Option<BlobPresence>,

@@ -1,10 +1,10 @@
-//! Which runs are alive. Each holds a file of its own below the state's folder ([`HeldFile`]). A process number would mean nothing in
+//! Which runs are alive. Each holds a file of its own below the state's folder ([`LockedFile`]). A process number would mean nothing in
 //! another container.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::file_lock::{self, HeldFile};
+use crate::file_lock::{self, LockedFile};
 use crate::state::folder;
 
 /// Below the folder of the state.
@@ -14,7 +14,7 @@ const FOLDER: &str = "runs";
 #[derive(Debug)]
 pub(super) struct Owner {
     folder: PathBuf,
-    held: HeldFile,
+    held: LockedFile,
 }
 
 impl Owner {
@@ -22,7 +22,7 @@ impl Owner {
         let folder = state_folder.join(FOLDER);
         folder::make(&folder)?;
         file_lock::sweep(&folder)?;
-        let held = HeldFile::create(&folder)?;
+        let held = LockedFile::create(&folder)?;
         Ok(Self { folder, held })
     }
 
