@@ -231,8 +231,8 @@ impl SessionState {
         url.map_err(|error| RegistryError::internal(format!("the location of a session: {error}")))
     }
 
-    /// Where a body was cut off, more has arrived than the location says. docker-registry 3 cancels nothing then (416) before it has
-    /// told where the session stands.
+    /// Where a body was cut off, more has arrived than the location says, or still arrives. docker-registry 3 cancels nothing then
+    /// (416) before it has told where the session stands.
     async fn delete(self, registry: &Registry) -> Result<(), RegistryError> {
         // What is dropped on the way is not cancelled once more.
         self.kept.set();
@@ -240,7 +240,7 @@ impl SessionState {
         let mut session = UploadSession { registry: registry.clone(), state: Some(self) };
         match session.delete_once(&repository).await {
             Err(error) if error.status() == Some(416) => {
-                registry.status(&repository, &mut session).await?;
+                registry.settled_status(&repository, &mut session).await?;
                 session.delete_once(&repository).await
             }
             deleted => deleted,
