@@ -1,4 +1,4 @@
-//! `report`: the reports of shards become one, and a report becomes a page.
+//! `report`: the reports of shards become one, and a document becomes a page.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::output::Output;
 use super::{Done, summary};
 use crate::error::printable;
 use crate::exit::Exit;
-use crate::report::document::HistoryDocument;
+use crate::report::document::{HistoryDocument, LinkDocument};
 use crate::report::merge::{self, NamedReport};
 use crate::report::{Document, Failure, html};
 use crate::small_file;
@@ -21,7 +21,7 @@ pub(super) enum ReportDo {
     /// Join the reports of the shards of one run, and end with the exit code of that run
     #[command(arg_required_else_help = true)]
     Merge(MergeArgs),
-    /// Make a page for a browser of a report, or of what `history --json` printed
+    /// Make a page for a browser of a report, or of what `history --json` or `bench link --json` wrote
     #[command(arg_required_else_help = true)]
     Html(HtmlArgs),
 }
@@ -63,9 +63,9 @@ fn page(args: &HtmlArgs) -> Done {
     let (name, bytes) = contents(&args.from)?;
     let page = match serde_json::from_slice::<Document>(&bytes) {
         Ok(document) => html::run_page(&document, &[])?,
-        Err(error) => match serde_json::from_slice::<HistoryDocument>(&bytes) {
-            Ok(history) => html::history_page(&history)?,
-            Err(_) => return Err(no_report(&name, &error)),
+        Err(error) => match other_page(&bytes) {
+            Some(page) => page?,
+            None => return Err(no_report(&name, &error)),
         },
     };
     match target {
@@ -73,6 +73,13 @@ fn page(args: &HtmlArgs) -> Done {
         None => Output::result(&page)?,
     }
     Ok(Exit::Complete)
+}
+
+/// The page of a document that is not of a run.
+fn other_page(bytes: &[u8]) -> Option<Result<String, Failure>> {
+    let history = || Some(html::history_page(&serde_json::from_slice::<HistoryDocument>(bytes).ok()?));
+    let link = || Some(html::link_page(&serde_json::from_slice::<LinkDocument>(bytes).ok()?));
+    history().or_else(link)
 }
 
 fn merge(args: &MergeArgs, output: &Output) -> Done {

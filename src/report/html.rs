@@ -3,7 +3,9 @@
 //! In: the documents that are written as JSON. Out: text. Pure. Pages are bounded: what a page leaves out, it names.
 
 mod evidence;
+mod heat_map;
 mod history;
+mod link;
 mod overview;
 mod plots;
 mod run;
@@ -16,7 +18,7 @@ mod tests;
 use askama::Template;
 
 use super::Failure;
-use super::document::{Document, HistoryDocument, RunEntry};
+use super::document::{Document, HistoryDocument, LinkDocument, RunEntry};
 
 /// The report of a run. `past` are the runs before it, the latest first.
 ///
@@ -32,6 +34,14 @@ pub(crate) fn run_page(document: &Document, past: &[RunEntry]) -> Result<String,
 /// The page cannot be put together, which is a bug.
 pub(crate) fn history_page(document: &HistoryDocument) -> Result<String, Failure> {
     rendered(&history::HistoryPage::new(document))
+}
+
+/// Links as they were measured.
+///
+/// # Errors
+/// The page cannot be put together, which is a bug.
+pub(crate) fn link_page(document: &LinkDocument) -> Result<String, Failure> {
+    rendered(&link::LinkPage::new(document))
 }
 
 fn rendered(page: &impl Template) -> Result<String, Failure> {

@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 
-use super::words::seconds;
+use super::words::{bits, seconds};
+use crate::report::document::SoakSecond;
 use crate::report::outcome::Waits;
 use crate::report::timeline::{BytesPoint, MirrorStage, StageSpan, Timeline};
 use crate::units::ByteCount;
 
 /// The width and the height of a plot, in its own units.
 const SIZE: f64 = 1000.0;
+/// Columns of a distribution, and the samples that make one.
+const BINS: usize = 24;
+const MIN_SAMPLES: usize = 10;
 /// The width of a column where there are few.
 const WIDEST: f64 = 80.0;
 
@@ -213,6 +217,29 @@ impl LinePlot {
     }
 }
 
+impl LinePlot {
+    /// Bytes a second over time, from second to second; none where that was not measured.
+    pub(super) fn of_rate(soak: &[SoakSecond]) -> Option<Self> {
+        let (first, last) = (soak.first()?, soak.last()?);
+        let (begin, end) = (first.at_seconds, last.at_seconds);
+        let rates = || soak.iter().map(|second| second.bytes_per_second);
+        let (most, least) = (rates().fold(0.0, f64::max), rates().fold(f64::INFINITY, f64::min));
+        if most <= 0.0 || end <= begin {
+            return None;
+        }
+        let path = soak.iter().fold(String::new(), |mut path, second| {
+            let step = if path.is_empty() { 'M' } else { 'L' };
+            let (x, y) = ((second.at_seconds - begin) / (end - begin), 1.0 - second.bytes_per_second / most);
+            let _ = write!(path, "{step}{} {}", at(x * SIZE), at(y * SIZE));
+            path
+        });
+        let in_words = format!("from {} to {} over {}", bits(least), bits(most), seconds(end - begin));
+        let lines = vec![PlotLine { label: in_words.clone(), stroke: "s1", path }];
+        let (top, from, to) = (bits(most), seconds(begin), seconds(end));
+        Some(Self { title: "Rate of uploads over time", in_words, lines, top, from, to })
+    }
+}
+
 /// What a column stands for.
 #[derive(Debug)]
 pub(super) struct Measured {
@@ -222,6 +249,51 @@ pub(super) struct Measured {
 }
 
 impl ColumnPlot {
+    /// How often which latency was met; none where there are too few to tell.
+    pub(super) fn of_distribution(
+        title: &'static str,
+        samples: &[f64],
+        shown: fn(f64) -> String,
+    ) -> Option<Self> {
+        let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = samples.iter().copied().fold(0.0, f64::max);
+        if samples.len() < MIN_SAMPLES || most <= least {
+            return None;
+        }
+        let mut counts = [0_usize; BINS];
+        for sample in samples {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a place in the list"
+            )]
+            let bin = ((sample - least) / (most - least) * BINS as f64) as usize;
+            counts[bin.min(BINS - 1)] += 1;
+        }
+        let (highest, pitch) = (counts.iter().copied().max().unwrap_or(1), SIZE / BINS as f64);
+        let bound = |bin: usize| least + (most - least) * bin as f64 / BINS as f64;
+        let column = |(bin, count): (usize, &usize)| {
+            let height = *count as f64 / highest as f64 * SIZE;
+            PlotColumn {
+                label: format!("{} to {}: {count}", shown(bound(bin)), shown(bound(bin + 1))),
+                fill: "f1",
+                x: at(bin as f64 * pitch + pitch * 0.05),
+                y: at(SIZE - height),
+                width: at(pitch * 0.9),
+                height: at(height),
+            }
+        };
+        let met = |count: &usize| *count > 0;
+        Some(Self {
+            title,
+            in_words: format!("{} requests, from {} to {}", samples.len(), shown(least), shown(most)),
+            columns: counts.iter().enumerate().filter(|(_, count)| met(count)).map(column).collect(),
+            top: format!("{highest} of {}", samples.len()),
+            from: shown(least),
+            to: shown(most),
+        })
+    }
+
     /// Columns from the earliest to the latest; none where there are fewer than two.
     pub(super) fn new(
         title: &'static str,

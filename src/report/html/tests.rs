@@ -1,6 +1,10 @@
 //! What pages say, and that they stay small.
 
 use super::*;
+use crate::report::document::{
+    CommitTime, Figure, HttpVersion, LatencyFigures, LinkDocument, LinkLimit, LinkRecommendation, LinkTarget,
+    SchemaVersion, SoakSecond, ThroughputFigures, TransferMethod, TrialEntry,
+};
 use crate::report::outcome::{ImageFailure, OutcomeState, Phase, Verified, VerifiedImage};
 use crate::report::timeline::{BytesPoint, MirrorStage, StageSpan, Timeline};
 use crate::report::{Class, Outcome};
@@ -90,4 +94,88 @@ fn a_report_of_an_early_version_has_a_page() {
     let sync: Document = serde_json::from_str(include_str!("../document/tests/sync.json")).unwrap();
     let text = run_page(&sync, &[]).unwrap();
     assert!(text.contains("its window opens at 2026-11-27T21:00:00Z") && text.contains("groups: emea"));
+}
+
+/// A link that was measured, and one that could not be.
+fn links() -> LinkDocument {
+    let figure =
+        |median: f64| Figure { median, low: median * 0.9, high: median * 1.1, samples: vec![median] };
+    let trial = |streams, request_bytes, rate: f64| TrialEntry {
+        streams,
+        request_bytes,
+        method: TransferMethod::Put,
+        protocol: HttpVersion::Http1,
+        bytes_per_second: vec![rate * 0.9, rate, rate * 1.1],
+    };
+    let samples: Vec<f64> = (0..60).map(|number| 0.08 + f64::from(number % 7) * 0.001).collect();
+    let upload = ThroughputFigures {
+        best_bytes_per_second: 2.5e6,
+        rate: figure(2.5e6),
+        streams: 4,
+        request_bytes: 8 << 20,
+        method: TransferMethod::Put,
+        protocol: HttpVersion::Http1,
+        one_stream_bytes_per_second: Some(9e5),
+        busy_cores: None,
+        trials: vec![trial(1, 1 << 20, 9e5), trial(4, 1 << 20, 2e6), trial(4, 8 << 20, 2.5e6)],
+    };
+    let soak = |second: u32| SoakSecond {
+        at_seconds: f64::from(second),
+        bytes_per_second: 2e6 + f64::from(second % 5) * 1e5,
+    };
+    let measured = LinkTarget {
+        name: "berlin".into(),
+        place: "registry.example/mirror/layercast-bench".into(),
+        rtt_seconds: Some(LatencyFigures {
+            least: 0.08,
+            p50: 0.083,
+            p90: 0.086,
+            p99: 0.086,
+            median: Figure { samples, ..figure(0.083) },
+        }),
+        upload: Some(upload),
+        commit_seconds: vec![CommitTime { bytes: 1 << 20, seconds: 0.1 }],
+        soak: (0..30).map(soak).collect(),
+        limit: Some(LinkLimit::Bandwidth),
+        evidence: vec!["8 streams brought no more than 4".into()],
+        recommendation: Some(LinkRecommendation {
+            threads: 4,
+            request_bytes: None,
+            method: TransferMethod::Put,
+            site: "  threads: 4\n".into(),
+            equivalent_threads: vec![8],
+        }),
+        notes: vec!["<b>said by the server</b>".into()],
+        ..LinkTarget::default()
+    };
+    let error = Some(Failure::new(Class::Unreachable, "GET https://lyon.example/v2/: no connection"));
+    let failed = LinkTarget { name: "lyon".into(), error, ..LinkTarget::default() };
+    LinkDocument {
+        schema_version: SchemaVersion::One,
+        layercast_version: "0.1.0".into(),
+        started: "2026-11-28T02:00:00Z".into(),
+        elapsed_seconds: 90.0,
+        targets: vec![measured, failed],
+        exit_code: 3,
+    }
+}
+
+#[test]
+fn the_page_of_links_says_what_holds_them_back_and_what_to_write() {
+    let text = link_page(&links()).unwrap();
+    for says in [
+        "The links to 2 mirrors",
+        "20.0 Mbit/s to the mirror. The bandwidth holds uploads back",
+        "Use 4 uploads at a time, each blob in one PUT; requests of any size are taken.",
+        "As good, as far as can be measured: 8 at a time.",
+        "threads: 4",
+        "It was not measured.",
+        r#"<td class="number h4">20.0 Mbit/s</td>"#,
+        r#"<td class="number quiet">–</td>"#,
+        r#"aria-label="Round trip over a connection that stands: 60 requests, from 80.0 ms to 86.0 ms""#,
+        "from 16.0 Mbit/s to 19.2 Mbit/s over 29.0 s",
+    ] {
+        assert!(text.contains(says), "{says:?} is not in {text}");
+    }
+    assert!(!text.contains("<b>said"), "words of servers are text");
 }

@@ -70,6 +70,11 @@ pub(super) fn rate(bytes: u64, seconds: f64) -> String {
     format!("{}/s", ByteCount(rate))
 }
 
+/// Bits a second, as links are measured.
+pub(super) fn bits(bytes_per_second: f64) -> String {
+    format!("{:.1} Mbit/s", bytes_per_second * 8e-6)
+}
+
 /// What is not shown of a list, if anything.
 pub(super) fn left_out(all: usize, shown: usize, what: &str) -> Option<String> {
     let more = all.checked_sub(shown).filter(|more| *more > 0)?;
