@@ -55,6 +55,16 @@ fn two_hundred(good: &Value, bad: &Value) -> Value {
     document
 }
 
+/// What `bench link` finds of mirrors.
+fn measured(mirrors: &[&str], folder: &Path) -> Value {
+    let json = folder.join("measured.json");
+    let mut command = layercast();
+    command.args(["bench", "link", "--need-credential=false", "--bytes=24MiB", "--seconds=20", "--patience=1s"]);
+    let output = command.args(mirrors).arg("--json").arg(&json).output().unwrap();
+    let document = std::fs::read(&json).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    serde_json::from_slice(&document).unwrap()
+}
+
 #[test]
 fn pages_are_for_everybody_and_need_nothing() {
     let (folder, axe) = (folder(), axe());
@@ -80,6 +90,7 @@ fn pages_are_for_everybody_and_need_nothing() {
     let mut command = layercast();
     command.args(["verify", "--need-credential=false", "--private-registry", &registry.host(), "--source"]);
     assert!(command.arg(&bundle).arg("--report").arg(&checked).output().unwrap().status.success());
+    let links = page_of(&measured(&[&registry.host(), &dead], folder.path()), folder.path(), "links");
     let mut browser = Browser::start();
     for (page, says) in [
         (&first, "All of 2 images on 1 mirror"),
@@ -88,6 +99,7 @@ fn pages_are_for_everybody_and_need_nothing() {
         (&many, "22 of 200 mirrors are not complete"),
         (&checked, "the registry says so"),
         (&history, "The last 3 runs"),
+        (&links, "Which settings to use"),
     ] {
         let name = page.file_stem().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(page).unwrap();
