@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use crate::document::{self, Finding, Findings, Severity, yaml};
 use crate::small_file;
 
-pub(crate) use bundles::{BundleFiles, Candidate, NoBundle, SETTLED_AFTER_SECONDS};
+pub(crate) use bundles::{BundleFiles, BundlePath, Candidate, NoBundle, SETTLED_AFTER_SECONDS};
 use paths::Variable;
 pub(crate) use shard::Shard;
 pub(crate) use sites::{Config, PasswordSource, Site, SiteCredentials, StageSettings, Wave};

@@ -51,7 +51,7 @@ use crate::report::{Event, Listeners};
 use crate::schedule::Window;
 use crate::state::{Retention, RunId};
 
-pub(crate) use checksums::ExpectedSum;
+pub(crate) use checksums::{ExpectedSum, check_sums};
 use context::Context;
 pub(crate) use failure::of_connection as failure_of_connection;
 pub(crate) use history::Locks;

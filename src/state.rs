@@ -52,7 +52,7 @@ use ledger::Ledger;
 pub(crate) use lock::{LockError, RunLock};
 pub(crate) use manifests::RememberedManifest;
 pub(crate) use mirrors::RememberedMirror;
-pub(crate) use placed::{PlacedBundle, PlacedTag};
+pub(crate) use placed::{PlacedBundle, PlacedTag, Placement};
 pub(crate) use runs::{MirrorEnd, MirrorResult, PastRun, RecordedFailure, Retention, RunId};
 pub(crate) use verdicts::{GateVerdict, VerdictKey};
 use worker::{DatabaseThread, Notes};

@@ -65,7 +65,13 @@ impl RunHistory {
                 (site.name.clone(), MirrorResult { end, why: Some(why), ..MirrorResult::default() })
             });
             let fed = document.mirrors.iter().map(|outcome| (outcome.name.clone(), history::result(outcome)));
-            self.state.end_run(run, exit, failure.map(history::why), left.chain(fed).collect());
+            let passed_over = || {
+                let all = document.passed_over();
+                let (class, message) = (Class::PassedOver.to_string(), all.join("; "));
+                (!all.is_empty()).then_some(RecordedFailure { class, message })
+            };
+            let why = failure.map(history::why).or_else(passed_over);
+            self.state.end_run(run, exit, why, left.chain(fed).collect());
         }
         self.state.take_notes().iter().for_each(|note| output.alarm(note));
     }

@@ -113,7 +113,7 @@ fn of_sites(
     output: &Output,
 ) -> Result<PlanRequest, Failure> {
     let config = &chosen.config;
-    let inputs = inputs.map_or_else(|| sites_file::inputs(config, output), Ok)?;
+    let inputs = inputs.map_or_else(|| sites_file::inputs(config, output).map(|found| found.inputs), Ok)?;
     let Made { mirrors, failed } =
         SiteMirrors::new(config, Access::Pull, config.bandwidth, output).all(&chosen.sites);
     let not_begun = failed.into_iter().map(|(site, failure)| Forecast::failed(site.name.clone(), failure));

@@ -14,9 +14,9 @@ use crate::engine::prune::{self, Choice, Judged, TagFate};
 use crate::engine::rollback::{self, TagBack};
 use crate::exit::Exit;
 use crate::registry::Access;
-use crate::report::Failure;
+use crate::report::{Class, Failure};
 use crate::report::document::{PruneDocument, PruneEntry, PruneSite, SchemaVersion};
-use crate::state::{LockError, PlacedBundle, RunLock};
+use crate::state::{LockError, PlacedBundle, Placement, RunLock};
 use crate::units::count;
 
 /// Remove from sites what layercast itself put there and no kept bundle has
@@ -92,17 +92,19 @@ fn reach(sites: &SitesArgs, cost: &CostArgs, acts: bool, output: &Output) -> Res
 pub(super) fn run(args: &PruneArgs, output: &Output, interrupt: &Interrupt) -> Done {
     let reached = reach(&args.sites, &args.cost, args.yes, output)?;
     let Reached { runtime, opener, mirrors, selected, .. } = &reached;
-    let inputs = sites_file::inputs(&selected.config, output)?;
+    let unknown = |failure: Failure| {
+        let message =
+            format!("{}; what the sites file still needs is not known, and nothing goes", failure.message);
+        file_words::failure(Failure { message, ..failure })
+    };
+    let found = sites_file::inputs(&selected.config, output)?;
+    if let Some(failure) = found.passed_over() {
+        return Err(unknown(failure));
+    }
     let accept = sites_file::accept(&selected.config);
-    let configured =
-        runtime.block_on(prune::configured(inputs, opener.clone(), mirrors, accept)).map_err(|error| {
-            let failure = Failure::from(error);
-            let message = format!(
-                "{}; what the sites file still needs is not known, and nothing goes",
-                failure.message
-            );
-            file_words::failure(Failure { message, ..failure })
-        })?;
+    let configured = runtime
+        .block_on(prune::configured(found.inputs, opener.clone(), mirrors, accept))
+        .map_err(|error| unknown(error.into()))?;
     interrupt.sending();
     let mut sites = Vec::new();
     for (mirror, names) in mirrors.iter().zip(&configured) {
@@ -221,7 +223,9 @@ pub(super) fn run_rollback(args: &RollbackArgs, output: &Output) -> Done {
                 }
                 if args.yes {
                     let PlacedBundle { path, tags, .. } = bundle.clone();
-                    reached.opener.state.placed(mirror.target.lock_key(), path, true, tags);
+                    // Its files are known already.
+                    let placement = Placement { path, files: Vec::new(), complete: true, tags };
+                    reached.opener.state.placed(mirror.target.lock_key(), placement);
                 }
             }
             Err(failure) => {
@@ -232,8 +236,15 @@ pub(super) fn run_rollback(args: &RollbackArgs, output: &Output) -> Done {
     }
     reached.opener.state.take_notes().iter().for_each(|note| output.note(note));
     Output::result(&text)?;
+    if args.yes && exit == Exit::Complete {
+        output.note(AFTER_ROLLBACK);
+    }
     Ok(exit)
 }
+
+/// What to know after a rollback.
+const AFTER_ROLLBACK: &str = "the next `sync` with this file moves these tags forward again, unless `bundles` names the earlier \
+                              bundle, or the site is not enabled, by then";
 
 /// The bundle of this name that a site was given last.
 fn bundle_of<'b>(bundles: &'b [PlacedBundle], name: &str) -> Result<&'b PlacedBundle, Failure> {
@@ -249,6 +260,10 @@ fn bundle_of<'b>(bundles: &'b [PlacedBundle], name: &str) -> Result<&'b PlacedBu
     };
     if !bundle.complete {
         return Err(Failure::usage(format!("{name} was never complete there")).hint("name another bundle"));
+    }
+    if !bundle.whole {
+        let message = format!("{name} is not whole there any more: tags of it were removed. No tag was moved");
+        return Err(Failure::new(Class::Missing, message).hint("push that bundle again"));
     }
     Ok(bundle)
 }

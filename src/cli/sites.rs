@@ -17,7 +17,7 @@ use crate::archive::Image;
 use crate::bundle::{Bundle, Opener, free_bytes};
 use crate::config::{Config, Site, StageSettings};
 use crate::decode::StructureKind;
-use crate::engine::{MirrorSettings, forecast, preflight};
+use crate::engine::{MirrorSettings, check_sums, forecast, preflight};
 use crate::error::{printable, system_words};
 use crate::exit::Exit;
 use crate::oci::Repository;
@@ -63,12 +63,15 @@ pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
     let Made { mirrors, failed } =
         SiteMirrors::new(&config, Access::PullPush, config.bandwidth, output).all(&sites);
     let none = || mirrors.iter().map(|_| Vec::new()).collect();
+    let mut passed_over = None;
     let planned = if args.without_bundles {
         Ok((none(), None))
     } else {
         let accept = sites_file::accept(&config);
-        sites_file::inputs(&config, output).and_then(|inputs| {
-            let planned = forecast::repositories(inputs, opener.clone(), &mirrors, accept);
+        sites_file::inputs(&config, output).and_then(|found| {
+            passed_over = found.passed_over();
+            check_sums(&found.sums, &opener)?;
+            let planned = forecast::repositories(found.inputs, opener.clone(), &mirrors, accept);
             let (repositories, bundle) = runtime.block_on(planned)?;
             Ok((repositories, Some(bundle)))
         })
@@ -94,7 +97,8 @@ pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
     let state = cost.state_folder().map(|folder| state_folder(&folder));
     let disks = disks(&config, &opener, bundle.as_deref());
     let metrics = config.metrics.textfile.clone().and_then(metrics_file);
-    let machine: Vec<CheckEntry> = unread.into_iter().chain(state).chain(metrics).chain(disks).collect();
+    let passed_over = passed_over.map(|failure| CheckEntry::failed(Aspect::Bundle, failure));
+    let machine: Vec<CheckEntry> = unread.into_iter().chain(passed_over).chain(state).chain(metrics).chain(disks).collect();
     let exit = exit(&checks, &machine);
     let document =
         SitesDocument { schema_version: SchemaVersion::One, machine, sites: checks, exit_code: exit.code() };

@@ -9,8 +9,9 @@ use super::config::{self, FileArgs};
 use super::output::Output;
 use crate::bundle::{Accept, Input};
 use crate::clock;
-use crate::config::{BundleFiles, Config, NoBundle, SETTLED_AFTER_SECONDS, Shard, Site};
+use crate::config::{BundleFiles, Candidate, Config, NoBundle, SETTLED_AFTER_SECONDS, Shard, Site};
 use crate::document::nearest;
+use crate::engine::ExpectedSum;
 use crate::error::{printable, system_words};
 use crate::oci::Digest;
 use crate::report::outcome::SiteFacts;
@@ -263,14 +264,48 @@ pub(super) fn files_of(config: &Config) -> Result<Vec<BundleFiles>, Failure> {
     })
 }
 
-/// The same for those who only ask, without sums; warnings are said.
-pub(super) fn inputs(config: &Config, output: &Output) -> Result<Vec<Input>, Failure> {
-    let mut inputs = Vec::new();
+/// What the bundles of a sites file are read from.
+pub(super) struct BundleInputs {
+    pub(super) inputs: Vec<Input>,
+    /// The sums that files must have, where one beside them says so.
+    pub(super) sums: Vec<ExpectedSum>,
+    /// Newer files that could not be taken.
+    passed_over: Vec<String>,
+}
+
+impl BundleInputs {
+    /// Inputs that flags name: nothing was chosen.
+    pub(super) fn named(inputs: Vec<Input>) -> Self {
+        Self { inputs, sums: Vec::new(), passed_over: Vec::new() }
+    }
+
+    /// That what was read is not the newest; nothing where it is.
+    pub(super) fn passed_over(&self) -> Option<Failure> {
+        let first = self.passed_over.first()?;
+        Some(Failure::new(Class::PassedOver, first.clone()).hint(PASSED_OVER_HINT))
+    }
+}
+
+/// The sum that a file must have, where one beside it says so.
+pub(super) fn expected_sum(file: &Candidate) -> Option<ExpectedSum> {
+    Some(ExpectedSum { path: file.path.clone(), sum: file.sum? })
+}
+
+/// What to do where a newer file was passed over.
+pub(super) const PASSED_OVER_HINT: &str =
+    "let the newer file arrive whole, for this user to read, with the right .sha256 beside it; or take it away";
+
+/// The files that bundles stand for now, for those who only ask. Warnings are said.
+pub(super) fn inputs(config: &Config, output: &Output) -> Result<BundleInputs, Failure> {
+    let mut found = BundleInputs::named(Vec::new());
     for files in files_of(config)? {
         files.warnings.iter().for_each(|warning| output.warn(warning));
-        inputs.extend(files.taken.into_iter().map(|file| Input::Path(file.path)));
+        files.passed_over.iter().for_each(|warning| output.alarm(warning));
+        found.passed_over.extend(files.passed_over);
+        found.sums.extend(files.taken.iter().filter_map(expected_sum));
+        found.inputs.extend(files.taken.into_iter().map(|file| Input::Path(file.path)));
     }
-    Ok(inputs)
+    Ok(found)
 }
 
 /// The deviations that the file accepts.

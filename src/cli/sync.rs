@@ -26,6 +26,7 @@ use super::site_settings::SiteMirrors;
 use super::sites_file::{SelectedSites, SitesArgs, accept, facts};
 use super::stage::StageArgs;
 use super::{Done, file_words, lock, plan, report_file};
+use crate::bundle::Opener;
 use crate::clock::Instant;
 use crate::config::{Config, IfRunning, Shard, Site, Wave};
 use crate::engine::{self, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule};
@@ -95,7 +96,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
         config_sha256,
         run: args.run.clone(),
         shard: shard.map(|shard| ShardEntry { index: shard.index(), count: shard.count() }),
-        bundles: Vec::new(),
+        ..SyncRun::default()
     });
     let report = report_file::check(&args.report)?;
     let mut begun = RunReporter::now(report, metrics.begin(output)?, notifier, interrupt);
@@ -184,7 +185,9 @@ fn sync(
     document.mirrors.extend(
         made.failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure)),
     );
-    let mirrors = made.mirrors;
+    let failed = document.mirrors.len();
+    let (mirrors, stay) = outcomes::those_that_stay(made.mirrors, &bundles, &opener.state);
+    document.mirrors.extend(stay.into_iter().map(|(name, why)| Outcome::not_begun(name, why)));
     let is_fed = |site: &&Site| mirrors.iter().any(|mirror| mirror.name == site.name);
     for line in config::waiting(config, chosen.sites.iter().filter(is_fed)) {
         output.note(&line);
@@ -197,7 +200,6 @@ fn sync(
         document.notes.append(&mut exposition.troubles);
     }
     let mut ended = Ok(Exit::Complete);
-    let failed = document.mirrors.len();
     if let Some(most) = config.max_failed_sites.filter(|most| failed >= most.get()) {
         let why = format!("{most} sites failed before anything was sent; max_failed_sites allows no more");
         let not_begun = |mirror: &MirrorSettings| {
@@ -205,24 +207,21 @@ fn sync(
         };
         document.mirrors.extend(mirrors.iter().map(not_begun));
     } else if !mirrors.is_empty() {
-        let schedule = args.schedule(config, &chosen.sites, &mirrors, failed, ends);
-        let run = |bundles: &TakenBundles, number| Run {
-            inputs: bundles.inputs(),
-            sums: bundles.sums(),
-            opener: opener.clone(),
-            mirrors: mirrors.clone(),
-            schedule: schedule.clone(),
-            locks: Locks::Held,
-            settings: settings(config, args.regate),
-            listeners: listeners.clone(),
-            number,
-            cancel: cancel.clone(),
+        let push = |bundles: &TakenBundles, mirrors: &[MirrorSettings], number| {
+            runtime.block_on(engine::push(Run {
+                inputs: bundles.inputs(),
+                sums: bundles.sums(),
+                opener: opener.clone(),
+                mirrors: mirrors.to_vec(),
+                schedule: args.schedule(config, &chosen.sites, mirrors, failed, ends),
+                locks: Locks::Held,
+                settings: settings(config, args.regate),
+                listeners: listeners.clone(),
+                number,
+                cancel: cancel.clone(),
+            }))
         };
-        let push = |run| runtime.block_on(engine::push(run));
-        let pushed = push_until_sums_are_right(&mut bundles, run, push, begun, document, output);
-        if let Some(sync) = &mut document.sync {
-            sync.bundles = bundles.entries(&opener);
-        }
+        let pushed = push_until_sums_are_right(&mut bundles, mirrors, push, &opener, begun, document, output);
         let PushResult { outcomes: fed, read, met, ended: pushed, .. } = pushed;
         document.images = read.map_or(0, |read| read.plans.most_images());
         let (deferred, fed) = outcomes::left_for_later(fed);
@@ -240,10 +239,16 @@ fn sync(
     document.compress = opener.compressed();
     document.utilisation = Some(opener.utilisation(begun.elapsed(), &document.mirrors));
     document.stage = opener.staged();
+    let passed_over = bundles.passed_over().to_vec();
+    let is_newest = passed_over.is_empty();
+    if let Some(sync) = &mut document.sync {
+        sync.passed_over = passed_over;
+    }
     let exit = ended?;
     Ok(match exit_of_sites(&document.mirrors) {
         // All sites are complete: what the bundle itself has to say counts.
-        Exit::Complete => exit,
+        Exit::Complete if is_newest => exit,
+        Exit::Complete => exit.max(Exit::Incomplete),
         of_sites => of_sites,
     })
 }
@@ -251,8 +256,9 @@ fn sync(
 /// Pushes, and again with the next file of a bundle for as long as the sum of the one that was taken proves wrong.
 fn push_until_sums_are_right(
     bundles: &mut TakenBundles,
-    run: impl Fn(&TakenBundles, Option<RunId>) -> Run,
-    push: impl Fn(Run) -> PushResult,
+    mut mirrors: Vec<MirrorSettings>,
+    push: impl Fn(&TakenBundles, &[MirrorSettings], Option<RunId>) -> PushResult,
+    opener: &Opener,
     begun: &mut RunReporter,
     document: &mut Document,
     output: &Output,
@@ -260,15 +266,25 @@ fn push_until_sums_are_right(
     let mut earlier = Vec::new();
     loop {
         document.sources = bundles.inputs().iter().map(ToString::to_string).collect();
-        let mut pushed = push(run(bundles, begun.number()));
+        let mut pushed = push(bundles, &mirrors, begun.number());
         begun.began(pushed.run);
         pushed.outcomes = outcomes::after(pushed.outcomes, std::mem::take(&mut earlier));
+        if let Some(sync) = &mut document.sync {
+            sync.bundles = bundles.entries(opener);
+        }
         let Some(warning) = pushed.wrong_sum.as_deref().and_then(|path| bundles.replace(path)) else {
             return pushed;
         };
-        output.warn(&warning);
+        output.alarm(&warning);
         document.notes.push(warning);
-        earlier = pushed.outcomes;
+        let (fed, stay) = outcomes::those_that_stay(mirrors, bundles, &opener.state);
+        mirrors = fed;
+        let (stayed, fed) = outcomes::stayed(pushed.outcomes, &stay);
+        if mirrors.is_empty() {
+            return PushResult { outcomes: stayed, ended: Ok(Exit::Incomplete), ..pushed };
+        }
+        document.mirrors.extend(stayed);
+        earlier = fed;
     }
 }
 

@@ -10,7 +10,7 @@ use super::mirror_args::MirrorArgs;
 use super::output::Output;
 use super::rules::RuleArgs;
 use super::site_settings::{Made, SiteMirrors};
-use super::sites_file::{self, OptionalSites, SelectedSites};
+use super::sites_file::{self, BundleInputs, OptionalSites, SelectedSites};
 use super::{Done, file_words, left_out, report_file, summary};
 use crate::bundle::{Accept, Input, Opener};
 use crate::clock::Instant;
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Some(chosen) => of_sites(args, &chosen, output)?,
         None => of_flags(args, output)?,
     };
-    let VerifyRequest { runtime, inputs, opener, mirrors, not_begun, mut sites, accept, of_file } = asked;
+    let VerifyRequest { runtime, inputs, passed_over, opener, mirrors, not_begun, mut sites, accept, of_file } = asked;
     let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
     let display = output.display();
     let recorder = Arc::new(RunRecorder::new(started));
@@ -84,7 +84,11 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     }
     met.unmatched.iter().for_each(|flag| output.warn(flag));
     (document.left_out, document.notes) = (met.left_out, met.notes);
-    let exit = accept.exit(outcome::exit(&outcomes), &document.left_out);
+    let mut exit = accept.exit(outcome::exit(&outcomes), &document.left_out);
+    if let Some(failure) = passed_over {
+        exit = exit.max(failure.exit);
+        document.notes.push(failure.message);
+    }
     document.images = read.plans.most_images();
     document.mirrors = outcomes;
     if of_file {
@@ -112,6 +116,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
 struct VerifyRequest {
     runtime: tokio::runtime::Runtime,
     inputs: Vec<Input>,
+    /// That the bundles are not the newest.
+    passed_over: Option<Failure>,
     opener: Opener,
     mirrors: Vec<MirrorSettings>,
     /// Mirrors that cannot be asked.
@@ -130,19 +136,24 @@ fn of_flags(args: &Args, output: &Output) -> Result<VerifyRequest, Failure> {
     let runtime = super::runtime()?;
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
     let (not_begun, sites) = (Vec::new(), HashMap::new());
-    Ok(VerifyRequest { runtime, inputs, opener, mirrors, not_begun, sites, accept, of_file: false })
+    let passed_over = None;
+    Ok(VerifyRequest { runtime, inputs, passed_over, opener, mirrors, not_begun, sites, accept, of_file: false })
 }
 
 fn of_sites(args: &Args, chosen: &SelectedSites, output: &Output) -> Result<VerifyRequest, Failure> {
     let config = &chosen.config;
-    let inputs =
-        if args.bundle.is_given() { args.bundle.inputs(false)? } else { sites_file::inputs(config, output)? };
+    let found = if args.bundle.is_given() {
+        BundleInputs::named(args.bundle.inputs(false)?)
+    } else {
+        sites_file::inputs(config, output)?
+    };
     let Made { mirrors, failed } =
         SiteMirrors::new(config, Access::Pull, config.bandwidth, output).all(&chosen.sites);
     let not_begun = failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure));
     Ok(VerifyRequest {
         runtime: super::runtime()?,
-        inputs,
+        passed_over: found.passed_over(),
+        inputs: found.inputs,
         opener: args.bundle.cost().over(config).opener()?,
         mirrors,
         not_begun: not_begun.collect(),

@@ -42,8 +42,10 @@ pub(crate) struct BundleFiles {
     pub taken: Vec<Candidate>,
     /// Those that are taken one after the other if the sum of the one that was taken proves wrong.
     pub instead: Vec<Candidate>,
-    /// Why others were passed over.
+    /// Why others were passed over that could never have been taken, or are older.
     pub warnings: Vec<String>,
+    /// Why others were passed over that may be newer: what is taken is not what was meant.
+    pub passed_over: Vec<String>,
 }
 
 /// A file that may be taken.
@@ -133,37 +135,59 @@ impl BundlePath {
     /// # Errors
     /// There are none, or none that can be taken.
     pub(crate) fn files(&self, now: Timestamp) -> Result<BundleFiles, NoBundle> {
-        let (found, mut warnings) = self.found()?;
+        let (found, gone) = self.found()?;
         if !self.newest {
             let taken = found.into_iter().map(|found| found.candidate());
             let taken = taken.collect::<Result<Vec<Candidate>, PassedOver>>();
             let taken = taken.map_err(|why| self.none_usable(vec![why]))?;
-            let warnings = warnings.iter().map(ToString::to_string).collect();
-            return Ok(BundleFiles { taken, instead: Vec::new(), warnings });
+            let warnings = gone.iter().map(|(_, why)| why.to_string()).collect();
+            return Ok(BundleFiles { taken, instead: Vec::new(), warnings, passed_over: Vec::new() });
         }
         let mut usable = Vec::new();
+        let mut passed: Vec<(VersionInName, PassedOver)> = Vec::new();
         let is_arriving = found.iter().any(|found| found.settled(now).is_err());
         for found in found.into_iter().rev() {
             // What is behind one that can be taken needs no word unless its turn comes.
             match found.usable().and_then(|()| found.settled(now)).and_then(|()| found.candidate()) {
-                Ok(candidate) => usable.push(candidate),
-                Err(why) if usable.is_empty() => warnings.push(why),
+                Ok(candidate) => usable.push((found.version, candidate)),
+                Err(why) if usable.is_empty() => passed.push((found.version, why)),
                 Err(_) => {}
             }
         }
         let mut usable = usable.into_iter();
-        match usable.next() {
-            Some(best) => {
-                let passed = |why| format!("{why}; {} is taken instead", best.path.display());
-                let warnings = warnings.iter().map(passed).collect();
-                Ok(BundleFiles { taken: vec![best.clone()], instead: usable.collect(), warnings })
+        let Some((version, best)) = usable.next() else {
+            let all: Vec<PassedOver> = gone.into_iter().chain(passed).map(|(_, why)| why).collect();
+            if is_arriving {
+                let why = all.iter().map(ToString::to_string).collect();
+                return Err(NoBundle::Arriving { path: self.path.clone(), why });
             }
-            None if is_arriving => {
-                let why = warnings.iter().map(ToString::to_string).collect();
-                Err(NoBundle::Arriving { path: self.path.clone(), why })
-            }
-            None => Err(self.none_usable(warnings)),
+            return Err(self.none_usable(all));
+        };
+        let text = |why: &PassedOver| format!("{why}; {} is taken instead", best.path.display());
+        let (mut warnings, mut passed_over) = (Vec::new(), Vec::new());
+        for (of, why) in gone.iter().chain(&passed) {
+            // What may be newer than what is taken is missed; what never can be a bundle is not.
+            let is_missed = !matches!(why, PassedOver::NoBundle(_)) && *of >= version;
+            if is_missed { &mut passed_over } else { &mut warnings }.push(text(why));
         }
+        let instead = usable.map(|(_, candidate)| candidate).collect();
+        Ok(BundleFiles { taken: vec![best], instead, warnings, passed_over })
+    }
+
+    /// Whether the newest of files is meant, and this is a path that one of them may have had.
+    pub(crate) fn has_stood_for(&self, path: &Path) -> bool {
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        let is_match = |pattern: &Pattern| name.is_some_and(|name| pattern.matcher.is_match(&*name));
+        self.newest && path.parent() == self.path.parent() && self.pattern.as_ref().is_some_and(is_match)
+    }
+
+    /// Whether a file is of an earlier version than another; both are such as the pattern matches.
+    pub(crate) fn is_below(&self, path: &Path, other: &Path) -> bool {
+        let Some(pattern) = &self.pattern else { return false };
+        let version = |path: &Path| {
+            pattern.version(&path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default())
+        };
+        version(path) < version(other)
     }
 
     /// Why nothing can be taken of what is there: the system, where it refused something.
@@ -171,14 +195,14 @@ impl BundlePath {
         let all = why.iter().map(ToString::to_string).collect();
         let refused = why.into_iter().find_map(|why| match why {
             PassedOver::Unreadable { path, error } => Some(NoBundle::Unreadable { path, error }),
-            PassedOver::Unusable(_) => None,
+            PassedOver::NoBundle(_) | PassedOver::Unusable(_) => None,
         });
         refused.unwrap_or_else(|| NoBundle::NoneUsable { path: self.path.clone(), why: all })
     }
 
     /// All that is there, the oldest version first, and what is passed over. Of two files of one version the one that changed
     /// last comes last.
-    fn found(&self) -> Result<(Vec<MatchedFile>, Vec<PassedOver>), NoBundle> {
+    fn found(&self) -> Result<(Vec<MatchedFile>, Vec<(VersionInName, PassedOver)>), NoBundle> {
         let nothing = || NoBundle::Nothing { path: self.path.clone() };
         let unreadable = |path: &Path| {
             let path = path.to_owned();
@@ -212,17 +236,19 @@ impl BundlePath {
                 // It was renamed while the folder was read, or is a link.
                 Err(error) if leads_nowhere(&error) => {
                     let what = format!("{}: it is gone, or a link that leads to nothing", path.display());
-                    passed_over.push(PassedOver::Unusable(what));
+                    passed_over.push((pattern.version(&name), PassedOver::NoBundle(what)));
                 }
                 // Of all that are there none may be left out; the newest that can be read is good enough.
-                Err(error) if self.newest => passed_over.push(PassedOver::Unreadable { path, error }),
+                Err(error) if self.newest => {
+                    passed_over.push((pattern.version(&name), PassedOver::Unreadable { path, error }));
+                }
                 Err(error) => return Err(unreadable(&path)(error)),
             }
         }
         found.sort_by(|a, b| (&a.version, a.changed(), &a.path).cmp(&(&b.version, b.changed(), &b.path)));
         match (found.is_empty(), passed_over.is_empty()) {
             (true, true) => Err(nothing()),
-            (true, false) => Err(self.none_usable(passed_over)),
+            (true, false) => Err(self.none_usable(passed_over.into_iter().map(|(_, why)| why).collect())),
             (false, _) => Ok((found, passed_over)),
         }
     }

@@ -73,6 +73,15 @@ impl Sums {
     }
 }
 
+/// Takes these sums now, as far as they are not remembered.
+///
+/// # Errors
+/// The first sum that is wrong, or could not be taken.
+pub(crate) fn check_sums(expected: &[ExpectedSum], opener: &Opener) -> Result<(), Failure> {
+    let cancel = CancellationToken::new();
+    expected.iter().try_for_each(|expected| check(expected, opener, &cancel)).map_err(|untrue| untrue.failure)
+}
+
 fn check(expected: &ExpectedSum, opener: &Opener, cancel: &CancellationToken) -> Result<(), Untrue> {
     let sum = take(expected, opener, cancel);
     let sum =

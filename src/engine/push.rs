@@ -12,7 +12,7 @@ use crate::bundle::{Accept, Bundle, LayerRecall};
 use crate::exit::Exit;
 use crate::registry::MirrorMemory;
 use crate::report::{Failure, Outcome, outcome};
-use crate::state::RunId;
+use crate::state::{Placement, RunId};
 
 /// The result of a push.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
     let (state, listeners) = (Arc::clone(&run.opener.state), run.listeners.clone());
     let places: Vec<String> = run.mirrors.iter().map(|mirror| mirror.target.lock_key()).collect();
     let given = bundles.clone();
+    let files: Vec<String> = run.inputs.iter().map(ToString::to_string).collect();
     let stage = run.opener.stage.clone();
     let begun = blocking({
         let (state, listeners, names) = (Arc::clone(&state), listeners.clone(), names.clone());
@@ -130,7 +131,11 @@ pub(crate) async fn push(mut run: Run) -> PushResult {
             bundle.forget(&state, stage.as_deref());
         }
         for (place, outcome) in places.into_iter().zip(&pushed.outcomes) {
-            state.placed(place, given.clone(), outcome.is_complete(), outcome.placed.clone());
+            let (path, complete, tags) = (given.clone(), outcome.is_complete(), outcome.placed.clone());
+            // A tag that was moved has left what the mirror had before.
+            let is_given = complete || tags.iter().any(|it| it.own && it.tag.is_some());
+            let files = if is_given { files.clone() } else { Vec::new() };
+            state.placed(place, Placement { path, files, complete, tags });
         }
         history.end(pushed.ended.as_ref().copied(), &pushed.outcomes);
         pushed

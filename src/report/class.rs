@@ -80,6 +80,8 @@ classes! {
     Changed => Bundle,
     /// The bundle may still be on its way: it has just changed, and is left for a later run.
     Arriving => Incomplete,
+    /// A newer file of the bundle could not be taken, and what was taken in its place is older.
+    PassedOver => Incomplete,
 
     // Of a mirror.
     /// The registry wants credentials, or refused those that it got.

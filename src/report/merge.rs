@@ -165,5 +165,6 @@ fn add(whole: &mut Document, part: Document) {
     whole.error = whole.error.take().or(part.error);
     if let (Some(whole), Some(part)) = (&mut whole.sync, part.sync) {
         whole.bundles.extend(part.bundles);
+        whole.passed_over.extend(unknown(&whole.passed_over, part.passed_over));
     }
 }

@@ -70,6 +70,7 @@ impl Metrics {
     pub(crate) fn end(&self, document: &Document) {
         self.recorder.gauge(&list::RUN_END, []).set(seconds_now());
         self.recorder.gauge(&list::RUN_EXIT_CODE, []).set(document.exit_code);
+        self.recorder.gauge(&list::RUN_PASSED_OVER, []).set(document.passed_over().len() as f64);
         self.recorder.gauge(&list::RUN_IMAGES, []).set(document.images as f64);
         self.recorder.gauge(&list::RUN_MEMORY_PEAK, []).set(document.peak_rss_bytes as f64);
         for site in &document.deferred {

@@ -23,6 +23,19 @@ pub(crate) struct PlacedTag {
     pub own: bool,
 }
 
+/// What a run gave to a mirror.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Placement {
+    /// What the bundle is called.
+    pub path: String,
+    /// Its files; none where the run moved no tag for them and did not find all there, so that the mirror stays at what it had.
+    pub files: Vec<String>,
+    /// Whether all of it is there.
+    pub complete: bool,
+    /// The tags that are right.
+    pub tags: Vec<PlacedTag>,
+}
+
 /// A bundle that was pushed to a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlacedBundle {
@@ -32,6 +45,8 @@ pub(crate) struct PlacedBundle {
     pub path: String,
     /// Whether all of it was there when the last run with it ended.
     pub complete: bool,
+    /// Whether no tag of it was removed since.
+    pub whole: bool,
     /// When that was, in seconds since 1970.
     pub used_at: i64,
     pub tags: Vec<PlacedTag>,
@@ -54,15 +69,14 @@ impl fmt::Display for PlacedTag {
 }
 
 impl State {
-    /// A run pushed a bundle to a mirror, and these tags are right. `mirror` is its [`lock_key`](crate::registry::Target::lock_key).
-    pub(crate) fn placed(&self, mirror: String, path: String, complete: bool, mut tags: Vec<PlacedTag>) {
+    /// A run gave a bundle to a mirror, whose [`lock_key`](crate::registry::Target::lock_key) this is.
+    pub(crate) fn placed(&self, mirror: String, placement: Placement) {
+        let Placement { path, files, complete, mut tags } = placement;
         if tags.is_empty() {
             return;
         }
         tags.sort_unstable();
-        let all: Vec<String> =
-            tags.iter().map(|it| format!("{}:{} {}", it.repository, it.tag_text(), it.digest)).collect();
-        let key = Digest::of(all.join("\n").as_bytes()).to_string();
+        let key = key_of(&tags).to_string();
         self.write(move |transaction| {
             transaction.execute(
                 "INSERT OR REPLACE INTO placed_bundles (mirror, bundle, path, complete, used_at, sequence)
@@ -72,8 +86,28 @@ impl State {
             for tag in &tags {
                 put(transaction, &mirror, &key, tag)?;
             }
+            for file in &files {
+                transaction.execute(
+                    "INSERT OR REPLACE INTO placed_files (mirror, bundle, path) VALUES (?1, ?2, ?3)",
+                    params![mirror, key, file],
+                )?;
+            }
             Ok(())
         });
+    }
+
+    /// The files of the bundles that each of these mirrors was given, the latest first. Asks once, however many they are.
+    pub(crate) fn files_given(&self, mirrors: &[String]) -> Vec<Vec<String>> {
+        let (asked, none) = (mirrors.to_vec(), || vec![Vec::new(); mirrors.len()]);
+        let found = self.ask(move |connection| {
+            let mut query = connection.prepare(
+                "SELECT placed_files.path FROM placed_files JOIN placed_bundles USING (mirror, bundle)
+                 WHERE mirror = ?1 ORDER BY sequence DESC",
+            )?;
+            let files = |mirror: String| query.query_map([&mirror], |row| row.get(0))?.collect();
+            asked.into_iter().map(files).collect::<rusqlite::Result<Vec<Vec<String>>>>()
+        });
+        found.unwrap_or_else(none)
     }
 
     /// The bundles that were pushed to a mirror, the latest first.
@@ -112,8 +146,10 @@ impl State {
                     own,
                 })
             };
-            let tags = tags.into_iter().filter_map(tag).collect();
-            Some(PlacedBundle { key: key.parse().ok()?, path, complete, used_at, tags })
+            let mut tags: Vec<PlacedTag> = tags.into_iter().filter_map(tag).collect();
+            tags.sort_unstable();
+            let key: Digest = key.parse().ok()?;
+            Some(PlacedBundle { whole: key_of(&tags) == key, key, path, complete, used_at, tags })
         };
         found.unwrap_or_default().into_iter().filter_map(bundle).collect()
     }
@@ -132,9 +168,22 @@ impl State {
                 "DELETE FROM placed_bundles WHERE mirror = ?1 AND NOT EXISTS
                  (SELECT 1 FROM placed_tags WHERE placed_tags.mirror = ?1 AND placed_tags.bundle = placed_bundles.bundle)",
                 [&mirror],
+            )?;
+            transaction.execute(
+                "DELETE FROM placed_files WHERE mirror = ?1 AND NOT EXISTS
+                 (SELECT 1 FROM placed_bundles WHERE placed_bundles.mirror = ?1 AND placed_bundles.bundle = placed_files.bundle)",
+                [&mirror],
             )
         });
     }
+}
+
+/// A bundle is known by this, of its tags in their order. One of which a tag was removed has another key than it was given.
+fn key_of(tags: &[PlacedTag]) -> Digest {
+    let mut all: Vec<String> =
+        tags.iter().map(|it| format!("{}:{} {}", it.repository, it.tag_text(), it.digest)).collect();
+    all.dedup();
+    Digest::of(all.join("\n").as_bytes())
 }
 
 /// What was ours once stays ours under another bundle.
@@ -163,18 +212,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path());
         let mirror = || "m.example/ns".to_owned();
-        state.placed(
-            mirror(),
-            "one.tar".to_owned(),
-            true,
-            vec![tag("app:1", "a", true), tag("lib:1", "l", false)],
-        );
-        state.placed(
-            mirror(),
-            "two.tar".to_owned(),
-            false,
-            vec![tag("app:1", "a", false), tag("app:2", "b", true)],
-        );
+        let placed = |path: &str, complete, tags| {
+            let files = vec![format!("/srv/{path}")];
+            state.placed(mirror(), Placement { path: path.to_owned(), files, complete, tags });
+        };
+        placed("one.tar", true, vec![tag("app:1", "a", true), tag("lib:1", "l", false)]);
+        placed("two.tar", false, vec![tag("app:1", "a", false), tag("app:2", "b", true)]);
         let bundles = state.bundles_of("m.example/ns");
         let shown: Vec<(&str, bool, Vec<bool>)> = bundles
             .iter()
@@ -184,15 +227,15 @@ mod tests {
         assert!(shown.contains(&("two.tar", false, vec![true, true])), "{shown:?}");
         assert!(state.bundles_of("other").is_empty());
         // The same again is the same bundle.
-        state.placed(
-            mirror(),
-            "copy.tar".to_owned(),
-            true,
-            vec![tag("app:1", "a", false), tag("app:2", "b", false)],
-        );
-        assert_eq!(state.bundles_of("m.example/ns").len(), 2);
+        placed("copy.tar", true, vec![tag("app:1", "a", false), tag("app:2", "b", false)]);
+        let bundles = state.bundles_of("m.example/ns");
+        assert!(bundles.len() == 2 && bundles.iter().all(|bundle| bundle.whole), "{bundles:?}");
+        let given = |state: &State| state.files_given(&[mirror(), "other".to_owned()]);
+        assert_eq!(given(&state), [vec!["/srv/copy.tar", "/srv/two.tar", "/srv/one.tar"], vec![]]);
         state.removed("m.example/ns", vec![tag("app:1", "a", true), tag("lib:1", "l", true)]);
         let bundles = state.bundles_of("m.example/ns");
         assert_eq!((bundles.len(), bundles[0].path.as_str(), bundles[0].tags.len()), (1, "copy.tar", 1));
+        assert!(!bundles[0].whole, "a tag of it is gone");
+        assert_eq!(given(&state)[0], ["/srv/copy.tar", "/srv/two.tar"]);
     }
 }

@@ -169,6 +169,15 @@ const STEPS: &[&str] = &[
         own INTEGER NOT NULL,
         PRIMARY KEY (mirror, bundle, repository, tag, digest)
     ) WITHOUT ROWID;",
+    // 10: the files of those bundles, as far as tags were moved for them. Which command a run was, if not one that fills mirrors.
+    "CREATE TABLE placed_files (
+        mirror TEXT NOT NULL,
+        bundle TEXT NOT NULL,
+        path TEXT NOT NULL,
+        PRIMARY KEY (mirror, bundle, path)
+    ) WITHOUT ROWID;
+    INSERT INTO placed_files SELECT mirror, bundle, path FROM placed_bundles WHERE complete;
+    ALTER TABLE runs ADD COLUMN command TEXT;",
 ];
 
 /// What kind of file was found.

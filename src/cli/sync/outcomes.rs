@@ -1,9 +1,12 @@
 //! The outcomes of sites, as the report of a run has them.
 
+use super::bundles::TakenBundles;
 use crate::config::Site;
+use crate::engine::MirrorSettings;
 use crate::report::document::{DeferralCause, DeferredSite};
 use crate::report::outcome::OutcomeState;
 use crate::report::{Document, Failure, Outcome};
+use crate::state::State;
 
 /// Sites that a run which failed as a whole did not come to have failed with it.
 pub(super) fn without_a_word(sites: &[Site], failure: &Failure, document: &mut Document) {
@@ -32,6 +35,38 @@ pub(super) fn left_for_later(outcomes: Vec<Outcome>) -> (Vec<DeferredSite>, Vec<
         fed.push(outcome);
     }
     (deferred, fed)
+}
+
+/// Mirrors that are fed, and the names of those that have something newer than what is taken: they stay as they are, for this reason.
+pub(super) fn those_that_stay(
+    mirrors: Vec<MirrorSettings>,
+    bundles: &TakenBundles,
+    state: &State,
+) -> (Vec<MirrorSettings>, Vec<(String, Failure)>) {
+    let places: Vec<String> = mirrors.iter().map(|mirror| mirror.target.lock_key()).collect();
+    let (mut fed, mut stay) = (Vec::new(), Vec::new());
+    for (mirror, given) in mirrors.into_iter().zip(state.files_given(&places)) {
+        match bundles.older_than(&given) {
+            Some(why) => stay.push((mirror.name, why)),
+            None => fed.push(mirror),
+        }
+    }
+    (fed, stay)
+}
+
+/// What those came to that stay as they are after a try with a newer file whose sum was wrong, and what the others came to.
+pub(super) fn stayed(outcomes: Vec<Outcome>, stay: &[(String, Failure)]) -> (Vec<Outcome>, Vec<Outcome>) {
+    let (mut stayed, mut fed) = (Vec::new(), Vec::new());
+    for outcome in outcomes {
+        match stay.iter().find(|(name, _)| *name == outcome.name) {
+            Some((_, why)) => {
+                let (error, images_failed) = (Some(why.clone()), Vec::new());
+                stayed.push(Outcome { error, images_failed, ..outcome }.settled());
+            }
+            None => fed.push(outcome),
+        }
+    }
+    (stayed, fed)
 }
 
 /// The outcomes of mirrors, added to those of an earlier try over another bundle.

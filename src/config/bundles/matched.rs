@@ -23,7 +23,10 @@ const MAX_SUMS_BYTES: u64 = 1 << 20;
 /// Why a file is not taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PassedOver {
-    /// It is no bundle, or not yet, or what is beside it is no sum.
+    /// It can be no bundle: a pipe, or a link that leads nowhere.
+    #[error("{_0}")]
+    NoBundle(String),
+    /// It is no bundle yet, or what is beside it is no sum.
     #[error("{_0}")]
     Unusable(String),
     /// The system does not give us it, or what is beside it.
@@ -54,7 +57,7 @@ impl MatchedFile {
         if self.facts.is_file() || self.facts.is_dir() {
             return Ok(());
         }
-        Err(PassedOver::Unusable(format!("{} is neither a file nor a folder", self.path.display())))
+        Err(PassedOver::NoBundle(format!("{} is neither a file nor a folder", self.path.display())))
     }
 
     pub(super) fn settled(&self, now: Timestamp) -> Result<(), PassedOver> {

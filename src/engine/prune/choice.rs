@@ -16,7 +16,8 @@ pub(crate) struct Choice {
     pub(crate) kept: Vec<String>,
 }
 
-/// The last `keep` complete bundles stay, and all names that configured ones have.
+/// The last `keep` complete bundles stay, and all names that configured ones have. One of which tags were removed takes the place
+/// of none that is whole.
 ///
 /// # Errors
 /// Why nothing may go.
@@ -32,7 +33,7 @@ pub(crate) fn choose(
         return Err(format!("its newest bundle, {}, is not complete there", newest.path));
     }
     let kept: Vec<&PlacedBundle> =
-        bundles.iter().filter(|bundle| bundle.complete).take(keep.max(1)).collect();
+        bundles.iter().filter(|bundle| bundle.complete && bundle.whole).take(keep.max(1)).collect();
     let is_kept = |bundle: &PlacedBundle| kept.iter().any(|kept| kept.key == bundle.key);
     let names: HashSet<_> = kept
         .iter()
@@ -62,7 +63,7 @@ mod tests {
 
     fn bundle(path: &str, complete: bool, tags: &[(&str, bool)]) -> PlacedBundle {
         let tags = tags.iter().map(|(name, own)| tag(name, *own)).collect();
-        PlacedBundle { key: Digest::of(path.as_bytes()), path: path.to_owned(), complete, used_at: 0, tags }
+        PlacedBundle { key: Digest::of(path.as_bytes()), path: path.to_owned(), complete, whole: true, used_at: 0, tags }
     }
 
     fn goes(bundles: &[PlacedBundle], keep: usize, configured: &[&str]) -> Vec<String> {

@@ -146,6 +146,11 @@ impl Staged {
 }
 
 impl Document {
+    /// Newer files of bundles that could not be taken.
+    pub(crate) fn passed_over(&self) -> &[String] {
+        self.sync.as_ref().map_or(&[], |sync| &sync.passed_over)
+    }
+
     /// A document of a run that began now.
     pub(crate) fn begin(sources: Vec<String>) -> Self {
         Self {

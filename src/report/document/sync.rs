@@ -17,6 +17,9 @@ pub(crate) struct SyncRun {
     pub shard: Option<ShardEntry>,
     /// The bundles that were taken.
     pub bundles: Vec<BundleEntry>,
+    /// Newer files of bundles that could not be taken, each with the reason and what was taken in its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
 }
 
 /// One of several runs that share the sites of a file.

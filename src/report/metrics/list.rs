@@ -91,6 +91,8 @@ list! {
     RUN_END: Gauge<0>("layercast_run_end_timestamp_seconds", Seconds, []);
     /// The exit code of the run. Absent while it goes on.
     RUN_EXIT_CODE: Gauge<0>("layercast_run_exit_code", Count, []);
+    /// Newer files of bundles that the run could not take: still arriving, a wrong sum, not readable. Absent while it goes on.
+    RUN_PASSED_OVER: Gauge<0>("layercast_run_bundles_passed_over", Count, []);
     /// Images in the plan of the run, of the site that gets most.
     RUN_IMAGES: Gauge<0>("layercast_run_images", Count, []);
     /// Largest resident memory of the run, pages of mapped files left out.
