@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::error::is_full;
 use crate::report::Failure;
+use crate::small_file;
 
 /// How much of a file is looked at before it is replaced: a report says in its first line what it is.
 const LOOKED_AT: u64 = 256;
@@ -111,6 +112,11 @@ impl WholeFile {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What is there now, if it is a text of at most so many bytes.
+    pub(super) fn content(&self, max_bytes: u64) -> Option<String> {
+        small_file::read_text(&self.path, max_bytes).ok()
     }
 
     /// Checks that an existing file is not something else, as far as it can be read.

@@ -99,7 +99,7 @@ fn check(args: &ConfigCheckArgs, output: &Output) -> Done {
     let config = reading.config.take().ok_or_else(|| wrong(&args.file.config, &reading.findings))?;
     for bundle in &config.bundles {
         match bundle.files(clock::timestamp()) {
-            Ok(files) => files.warnings.iter().for_each(|warning| output.warn(warning)),
+            Ok(files) => files.warnings.iter().chain(&files.passed_over).for_each(|it| output.warn(it)),
             // It may come before the run does.
             Err(error) => output.warn(&error.to_string()),
         }
@@ -172,6 +172,15 @@ fn waits_until(site: &Site) -> Option<Timestamp> {
     }
 }
 
+/// Until when a site is left for a later run, because its window is closed under `outside: stop`.
+pub(super) fn left_until(site: &Site) -> Option<Timestamp> {
+    let window = site.window.as_ref().filter(|window| window.outside == Outside::Stop)?;
+    match window.at(clock::timestamp()) {
+        Opening::Open(_) => None,
+        Opening::Closed(until) => Some(until),
+    }
+}
+
 /// That a site waits for its window, or is left for a later run, if that is so.
 fn waits(site: &Site) -> Option<String> {
     let window = site.window.as_ref()?;
@@ -202,6 +211,12 @@ fn show(args: &ConfigShowArgs, output: &Output) -> Done {
     } else {
         args.site.iter().map(|name| named(&config, name)).collect()
     };
+    if let Some(folder) = crate::state::folder_of_environment().filter(|_| config.state_dir.is_some()) {
+        output.note(&format!(
+            "LAYERCAST_STATE_DIR names {}, and counts more than `state_dir` of the file",
+            folder.display()
+        ));
+    }
     Output::result(&config.shown(&chosen?))?;
     Ok(Exit::Complete)
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use super::Done;
 use super::atomic_file::{Replaces, WholeFile};
-use super::config::FileArgs;
+use super::config;
 use super::output::Output;
+use super::state::StateFolderArgs;
 use crate::error::{printable, system_words};
 use crate::exit::Exit;
 use crate::report::document::{HistoryDocument, RunEntry, SchemaVersion, SiteEntry};
 use crate::report::{Class, Failure, html};
-use crate::state::{self, MirrorEnd, State};
+use crate::state::{MirrorEnd, State};
 use crate::units::{ByteCount, count, human_duration};
 
 /// Show the results of earlier runs, the latest first
@@ -25,12 +26,8 @@ pub(super) struct Args {
     /// Most runs to show
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// Take the folder of what is remembered from this sites file, as `sync` does
-    #[arg(long, short, value_name = "FILE", env = "LAYERCAST_CONFIG")]
-    config: Option<PathBuf>,
-    /// Folder of what is remembered between runs [default: as the run has it]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    folder: StateFolderArgs,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -42,7 +39,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, output: &Output) -> Done {
     let page =
         args.html.clone().map(|path| WholeFile::check("--html", path, Replaces::Reports)).transpose()?;
-    let folder = folder(args, output)?;
+    let file = args.folder.file(output)?;
+    let folder = args.folder.folder(file.as_ref())?;
     let hint = "name the folder that runs use: --state-dir DIR, or -c FILE with `state_dir`";
     match folder.metadata() {
         Ok(found) if found.is_dir() => {}
@@ -60,6 +58,10 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
     let runs: Vec<RunEntry> =
         state.runs(args.site.as_deref(), args.limit).into_iter().map(RunEntry::from).collect();
     state.take_notes().iter().for_each(|note| output.note(note));
+    // A site that left the file may still have runs.
+    if let (Some(file), Some(site), true) = (&file, &args.site, runs.is_empty()) {
+        config::named(file, site)?;
+    }
     if let Some(page) = page {
         let history = HistoryDocument { schema_version: SchemaVersion::One, runs };
         page.write(html::history_page(&history)?.as_bytes())?;
@@ -67,26 +69,16 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Output::document(&HistoryDocument { schema_version: SchemaVersion::One, runs })?;
     } else if runs.is_empty() {
         let of_site = args.site.as_ref().map(|site| format!(" at {}", printable(site)));
-        Output::result(&format!("no run{} is remembered", of_site.unwrap_or_default()))?;
+        Output::result(&format!(
+            "no run{} is remembered in {}",
+            of_site.unwrap_or_default(),
+            printable(&folder.display().to_string())
+        ))?;
     } else {
+        output.note(&format!("runs that {} remembers", folder.display()));
         Output::result(&runs.iter().map(text).collect::<String>())?;
     }
     Ok(Exit::Complete)
-}
-
-/// The folder of the runs that are meant.
-fn folder(args: &Args, output: &Output) -> Result<PathBuf, Failure> {
-    if let Some(folder) = args.state_dir.clone().or_else(state::folder_of_environment) {
-        return Ok(folder);
-    }
-    let of_file = match args.config.clone() {
-        Some(config) => FileArgs { config }.read(output)?.state_dir,
-        None => None,
-    };
-    of_file.or_else(state::default_folder).ok_or_else(|| {
-        Failure::usage("no folder of state is known, because this user has no home")
-            .hint("name the one that runs use: --state-dir DIR, or -c FILE with `state_dir`")
-    })
 }
 
 /// Whether runs are remembered there cannot be told.
@@ -99,28 +91,45 @@ fn unreadable(folder: &Path, why: &str) -> Failure {
 fn text(run: &RunEntry) -> String {
     let ended = match (&run.ended, run.exit_code) {
         (Some(ended), Some(exit)) => format!("to {ended}, exit {exit}"),
-        _ => format!("goes on, or was killed (process {})", run.pid),
+        _ if is_alive(run.pid) => format!("goes on (process {})", run.pid),
+        _ => format!("was killed, or goes on elsewhere (no process {} here)", run.pid),
     };
-    let mut text = format!("#{} {} {ended}: {}\n", run.number, run.started, printable(&run.bundle));
+    let command = run.command.as_ref().map(|command| format!("{command}: ")).unwrap_or_default();
+    let mut text = format!("#{} {} {ended}: {command}{}\n", run.number, run.started, printable(&run.bundle));
     if let (Some(class), Some(message)) = (&run.class, &run.message) {
         let _ = writeln!(text, "  {} [{class}]", printable(message));
+    }
+    if run.ended.is_none() {
+        let names: Vec<&str> = run.sites.iter().map(|site| site.name.as_str()).collect();
+        let _ = writeln!(text, "  {}", printable(&names.join(", ")));
+        return text;
     }
     let complete = run.sites.iter().filter(|site| is_complete(site)).count();
     let _ = writeln!(text, "  {complete} of {} complete", count(run.sites.len(), "site"));
     // Of a run with one site this says all that there is.
     let shown = run.sites.iter().filter(|site| !is_complete(site) || run.sites.len() == 1);
-    shown.for_each(|site| text.push_str(&line(site)));
+    shown.for_each(|site| text.push_str(&line(run, site)));
     text
+}
+
+/// Whether this machine has such a process. Another one may have its number by now.
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn is_complete(site: &SiteEntry) -> bool {
     site.result.as_deref() == Some(MirrorEnd::Complete.name())
 }
 
-fn line(site: &SiteEntry) -> String {
+fn line(run: &RunEntry, site: &SiteEntry) -> String {
     let SiteEntry { name, images, images_complete, blobs_sent, .. } = site;
     let result = site.result.as_deref().unwrap_or("not known");
+    if run.command.is_some() {
+        return format!("  {}: {result}, {images_complete}/{images} tags\n", printable(name));
+    }
     let why = match (&site.class, &site.message) {
+        // What is said of the run is said once.
+        (Some(_), Some(message)) if run.message.as_ref() == Some(message) => String::new(),
         (Some(class), Some(message)) => format!(": {} [{class}]", printable(message)),
         _ => String::new(),
     };

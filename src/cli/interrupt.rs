@@ -14,7 +14,7 @@ use crate::report::Failure;
 use crate::{program, small_file};
 
 /// What a first signal shows.
-const STOPPING: &str = "stopping: requests that are on their way are ended, and the report is written; a second signal ends at once";
+const STOPPING: &str = "stopping: requests that are on their way get up to 10 s to finish, and the report is written; a second signal ends at once";
 
 /// Listens for signals for as long as the process lives.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ mod pull;
 mod repack;
 
 use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -20,6 +21,7 @@ use crate::exit::Exit;
 use crate::make::{Contents, OutputFile, Written, write};
 use crate::report::Failure;
 use crate::report::document::{FetchedBlobs, MadeBase, MadeDocument, MadeFile, SchemaVersion};
+use crate::source::{piece_path, sums_path};
 use crate::units::{ByteCount, count};
 
 #[derive(Debug, Subcommand)]
@@ -50,6 +52,9 @@ struct WrittenBundleArgs {
     /// File to write; it takes its name when it is whole
     #[arg(short, long = "output", value_name = "FILE")]
     out: PathBuf,
+    /// Replace a file that is there
+    #[arg(long)]
+    force: bool,
     /// Write pieces of at most this size, for media: FILE.part.001 and so on, and their sums in FILE.sha256
     #[arg(long, value_name = "BYTES")]
     split: Option<ByteCount>,
@@ -62,14 +67,34 @@ struct WrittenBundleArgs {
 const MIN_SPLIT_BYTES: u64 = 64 << 10;
 
 impl WrittenBundleArgs {
-    /// Where to write, looked at before there is anything to write.
-    fn file(&self) -> Result<OutputFile, Failure> {
+    /// Where to write, looked at before there is anything to write. What is there is replaced only where that is asked for, and
+    /// what the bundle is made from never.
+    fn file(&self, inputs: &[PathBuf]) -> Result<OutputFile, Failure> {
         WholeFile::check("--output", self.out.clone(), Replaces::Anything)?;
-        if self.out.exists() && !self.out.is_file() {
-            return Err(Failure::usage(format!("--output {}: it is no file", self.out.display()))
-                .hint("name a file that is not there yet"));
-        }
         let split = self.split.map(|split| split.0);
+        let names = match split {
+            Some(_) => vec![piece_path(&self.out, 1), sums_path(&self.out)],
+            None => vec![self.out.clone()],
+        };
+        for path in names {
+            let Ok(facts) = path.metadata() else { continue };
+            let shown = path.display();
+            if !facts.is_file() {
+                return Err(Failure::usage(format!("--output {shown}: it is no file"))
+                    .hint("name a file that is not there yet"));
+            }
+            let is_same = |input: &PathBuf| {
+                input.metadata().is_ok_and(|it| (it.dev(), it.ino()) == (facts.dev(), facts.ino()))
+            };
+            if inputs.iter().any(is_same) {
+                return Err(Failure::usage(format!("--output {shown}: the bundle is made from that file"))
+                    .hint("name another file"));
+            }
+            if !self.force && facts.len() > 0 {
+                return Err(Failure::usage(format!("--output {shown}: it is there already, and is not overwritten"))
+                    .hint("name another file, or replace this one with --force"));
+            }
+        }
         if let Some(bytes) = split.filter(|bytes| *bytes < MIN_SPLIT_BYTES) {
             let least = ByteCount(MIN_SPLIT_BYTES);
             return Err(Failure::usage(format!("--split {}: at least {least} are needed", ByteCount(bytes))));
@@ -80,6 +105,8 @@ impl WrittenBundleArgs {
 
 /// What was written from which bundle.
 struct MadeFrom<'a> {
+    /// The files, as they were given.
+    inputs: &'a [PathBuf],
     contents: &'a Contents,
     bundle: &'a Bundle,
     /// What came over the network for it.
@@ -95,8 +122,8 @@ fn finish(
     interrupt: &Interrupt,
     display: Display,
 ) -> Done {
-    let MadeFrom { contents, bundle, .. } = making;
-    let output = args.file()?;
+    let MadeFrom { inputs, contents, bundle, .. } = making;
+    let output = args.file(inputs)?;
     let sound = || bundle.check_unchanged();
     let written = write(contents, &output, opener, &interrupt.token, &display.listeners(), &sound)?;
     drop(display);
@@ -117,7 +144,7 @@ fn finish(
 }
 
 fn document(written: Written, making: &MadeFrom<'_>, left_out: Vec<LeftOut>) -> MadeDocument {
-    let MadeFrom { contents, bundle, fetched } = making;
+    let MadeFrom { contents, bundle, fetched, .. } = making;
     let Written { files, frames, blobs, blob_bytes } = written;
     let files = files.into_iter().map(|it| MadeFile { path: it.path, bytes: it.bytes, digest: it.digest });
     let base = contents.base().map(|base| MadeBase {

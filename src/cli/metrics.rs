@@ -1,5 +1,6 @@
 //! Flags about metrics, and where they go.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,13 @@ use super::atomic_file::{Replaces, WholeFile};
 use super::output::Output;
 use crate::bundle::Opener;
 use crate::config::listen_address;
-use crate::report::metrics::{Metrics, MetricsEndpoint};
+use crate::report::metrics::{Metrics, MetricsEndpoint, with_other_sites};
 use crate::report::{Document, Failure, Listeners};
 
 /// What metrics of a run without a file are called.
 const UNNAMED_RUN: &str = "layercast";
+/// Of 10,000 sites with all that is told of each.
+const MAX_TEXTFILE_BYTES: u64 = 64 << 20;
 const TEXTFILE_FLAG: &str = "--metrics-textfile";
 const TEXTFILE_KEY: &str = "metrics.textfile";
 
@@ -70,7 +73,7 @@ impl MetricsOutputs {
         let stem = self.textfile.as_ref().and_then(|(_, path)| path.file_stem()).and_then(OsStr::to_str);
         let metrics = Arc::new(Metrics::new(stem.unwrap_or(UNNAMED_RUN)));
         let mut exposition =
-            Exposition { metrics, textfile: None, listen: self.listen, troubles: Vec::new() };
+            Exposition { metrics, textfile: None, listen: self.listen, others: HashSet::new(), troubles: Vec::new() };
         if let Some((named_by, path)) = self.textfile {
             if path.extension() != Some(OsStr::new("prom")) {
                 let path = path.display();
@@ -94,6 +97,8 @@ pub(super) struct Exposition {
     metrics: Arc<Metrics>,
     textfile: Option<(&'static str, WholeFile)>,
     listen: Option<(&'static str, SocketAddr)>,
+    /// Sites that the run is not about, and of which the file may tell.
+    others: HashSet<String>,
     /// Why metrics are not written or served; the report has it too.
     pub(super) troubles: Vec<String>,
 }
@@ -141,6 +146,21 @@ impl Exposition {
         }
     }
 
+    /// What the file says of these sites stays: the run is not about them.
+    pub(super) fn keep(&mut self, others: HashSet<String>) {
+        self.others = others;
+    }
+
+    /// What goes into the file.
+    fn text(&self, file: &WholeFile) -> String {
+        let rendered = self.metrics.render();
+        if self.others.is_empty() {
+            return rendered;
+        }
+        let earlier = file.content(MAX_TEXTFILE_BYTES).unwrap_or_default();
+        with_other_sites(&rendered, &earlier, |site| self.others.contains(site))
+    }
+
     /// A warning that `--quiet` does not hide.
     fn trouble(&mut self, failure: &Failure, output: &Output) {
         let hint = failure.hint.as_ref().map(|hint| format!("; next: {hint}")).unwrap_or_default();
@@ -153,7 +173,7 @@ impl Exposition {
     pub(super) fn end(&mut self, document: &Document, output: &Output) -> Result<(), Failure> {
         self.metrics.end(document);
         let Some((named_by, file)) = &self.textfile else { return Ok(()) };
-        match file.write(self.metrics.render().as_bytes()) {
+        match file.write(self.text(file).as_bytes()) {
             Err(failure) if *named_by == TEXTFILE_KEY => {
                 self.trouble(&failure, output);
                 Ok(())
@@ -167,7 +187,7 @@ impl Exposition {
         self.metrics.end(document);
         if let Some((_, file)) = &self.textfile {
             // The first attempt has already shown the warning.
-            let _ = file.write(self.metrics.render().as_bytes());
+            let _ = file.write(self.text(file).as_bytes());
         }
     }
 }

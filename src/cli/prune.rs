@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::registry::Access;
 use crate::report::{Class, Failure};
 use crate::report::document::{PruneDocument, PruneEntry, PruneSite, SchemaVersion};
-use crate::state::{LockError, PlacedBundle, Placement, RunLock};
+use crate::state::{LockError, MirrorEnd, MirrorResult, PlacedBundle, Placement, RunLock};
 use crate::units::count;
 
 /// Remove from sites what layercast itself put there and no kept bundle has
@@ -135,6 +135,15 @@ pub(super) fn run(args: &PruneArgs, output: &Output, interrupt: &Interrupt) -> D
     } else {
         exits.max().unwrap_or(Exit::Complete)
     };
+    if args.yes {
+        let removed = |site: &PruneSite| {
+            let gone = site.tags.iter().filter(|tag| tag.fate == "gone").count();
+            let failed = site.tags.iter().filter(|tag| tag.fate == "failed").count();
+            (site.name.clone(), tags_result(gone, gone + failed, site.error.is_none() && failed == 0))
+        };
+        let what = format!("all but the last {} and those of the sites file", count(usize::from(args.keep_bundles), "bundle"));
+        opener.state.record_command("prune", &what, exit, sites.iter().map(removed).collect());
+    }
     let document = PruneDocument {
         schema_version: SchemaVersion::One,
         removed: args.yes,
@@ -204,7 +213,7 @@ fn text(document: &PruneDocument) -> String {
 
 pub(super) fn run_rollback(args: &RollbackArgs, output: &Output) -> Done {
     let reached = reach(&args.sites, &args.cost, args.yes, output)?;
-    let (mut exit, mut text) = (Exit::Complete, String::new());
+    let (mut exit, mut text, mut results) = (Exit::Complete, String::new(), Vec::new());
     for mirror in &reached.mirrors {
         let bundles = reached.opener.state.bundles_of(&mirror.target.lock_key());
         let moved = bundle_of(&bundles, &args.to).and_then(|bundle| {
@@ -215,6 +224,7 @@ pub(super) fn run_rollback(args: &RollbackArgs, output: &Output) -> Done {
         match moved {
             Ok((bundle, back)) => {
                 let tags = count(back.len(), "tag");
+                results.push((name.clone(), tags_result(back.len(), back.len(), true)));
                 let word = if args.yes { "moved back to" } else { "would go back to" };
                 let _ = writeln!(text, "{name}: {tags} {word} {}", bundle.path);
                 for TagBack { tag, from } in back {
@@ -230,16 +240,27 @@ pub(super) fn run_rollback(args: &RollbackArgs, output: &Output) -> Done {
             }
             Err(failure) => {
                 exit = exit.max(failure.exit);
+                results.push((name.clone(), tags_result(0, 0, false)));
                 output.failed(&Failure { message: format!("{name}: {}", failure.message), ..failure });
             }
         }
     }
     reached.opener.state.take_notes().iter().for_each(|note| output.note(note));
+    if args.yes {
+        reached.opener.state.record_command("rollback", &args.to, exit, results);
+    }
     Output::result(&text)?;
     if args.yes && exit == Exit::Complete {
         output.note(AFTER_ROLLBACK);
     }
     Ok(exit)
+}
+
+/// What the history says of a site: so many tags of so many.
+fn tags_result(done: usize, of: usize, is_complete: bool) -> MirrorResult {
+    let end = if is_complete { MirrorEnd::Complete } else { MirrorEnd::Incomplete };
+    let (images, images_complete) = (of as u64, done as u64);
+    MirrorResult { end: Some(end), images, images_complete, ..MirrorResult::default() }
 }
 
 /// What to know after a rollback.

@@ -1,6 +1,6 @@
 //! Flags about the sites file: which file, which of its sites, and which of its settings flags override.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -111,6 +111,19 @@ pub(super) struct SelectedSites {
     pub(super) config: Config,
     pub(super) sites: Vec<Site>,
     pub(super) shard: Option<Shard>,
+}
+
+impl SelectedSites {
+    /// Sites that are filled in other runs of the file. Those of other shards are told of elsewhere.
+    pub(super) fn others(&self) -> HashSet<String> {
+        let is_ours = |site: &&Site| self.shard.is_none_or(|shard| shard.has(&site.name));
+        let enabled = self.config.sites.iter().filter(|site| site.enabled).filter(is_ours);
+        let mut names: HashSet<String> = enabled.map(|site| site.name.clone()).collect();
+        self.sites.iter().for_each(|site| {
+            names.remove(&site.name);
+        });
+        names
+    }
 }
 
 impl SitesArgs {

@@ -1,10 +1,12 @@
 //! `state`: shows what is remembered between runs, without secrets.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Done;
+use super::config::FileArgs;
 use super::output::Output;
+use crate::config::Config;
 use crate::error::printable;
 use crate::exit::Exit;
 use crate::registry::quirks_in_words;
@@ -22,11 +24,38 @@ pub(super) enum StateDo {
     Clear(ClearArgs),
 }
 
+/// Which folder has what runs remember.
 #[derive(Debug, clap::Args)]
-pub(super) struct StateShowArgs {
+pub(super) struct StateFolderArgs {
+    /// Take the folder of what is remembered from this sites file, as `sync` does
+    #[arg(long, short, value_name = "FILE", env = "LAYERCAST_CONFIG")]
+    config: Option<PathBuf>,
     /// Folder of what is remembered between runs [default: as the run has it]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+}
+
+impl StateFolderArgs {
+    /// The sites file, if one is named.
+    pub(super) fn file(&self, output: &Output) -> Result<Option<Config>, Failure> {
+        self.config.clone().map(|config| FileArgs { config }.read(output)).transpose()
+    }
+
+    /// The folder that is meant: what flag, environment and file say, in this order.
+    pub(super) fn folder(&self, file: Option<&Config>) -> Result<PathBuf, Failure> {
+        let named = self.state_dir.clone().or_else(state::folder_of_environment);
+        let of_file = || file.and_then(|config| config.state_dir.clone());
+        named.or_else(of_file).or_else(state::default_folder).ok_or_else(|| {
+            Failure::usage("no folder of state is known, because this user has no home")
+                .hint("name the one that runs use: --state-dir DIR, or -c FILE with `state_dir`")
+        })
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StateShowArgs {
+    #[command(flatten)]
+    folder: StateFolderArgs,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -34,9 +63,8 @@ pub(super) struct StateShowArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ClearArgs {
-    /// Folder of what is remembered between runs [default: as the run has it]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    folder: StateFolderArgs,
     /// Only what was learned of this registry, and its uploads that broke off
     #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "history")]
     registry: Option<String>,
@@ -53,20 +81,19 @@ pub(super) fn run(what: &StateDo, output: &Output) -> Done {
 }
 
 /// The state in a folder that is there.
-fn open(folder: Option<&Path>) -> Result<(PathBuf, State), Failure> {
-    let folder = folder.map(Path::to_owned).or_else(state::default_folder);
-    let hint = "name the one that runs use: --state-dir DIR";
-    let folder = folder.ok_or_else(|| Failure::usage("no folder of state is known").hint(hint))?;
+fn open(args: &StateFolderArgs, output: &Output) -> Result<(PathBuf, State), Failure> {
+    let folder = args.folder(args.file(output)?.as_ref())?;
     if !folder.is_dir() {
         let message = format!("there is no folder {}, so nothing is remembered", folder.display());
-        return Err(Failure::usage(message).hint(hint));
+        return Err(Failure::usage(message)
+            .hint("name the one that runs use: --state-dir DIR, or -c FILE with `state_dir`"));
     }
     let state = State::open(&folder);
     Ok((folder, state))
 }
 
 fn show(args: &StateShowArgs, output: &Output) -> Done {
-    let (folder, state) = open(args.state_dir.as_deref())?;
+    let (folder, state) = open(&args.folder, output)?;
     let folder = folder.display().to_string();
     let (contents, mirrors, uploads) = (state.contents(), state.mirrors(), state.kept_uploads());
     let document = StateDocument::new(folder, contents, mirrors, uploads, quirks_in_words);
@@ -119,9 +146,13 @@ fn text(document: &StateDocument) -> String {
 }
 
 fn clear(args: &ClearArgs, output: &Output) -> Done {
-    let (folder, state) = open(args.state_dir.as_deref())?;
+    let (folder, state) = open(&args.folder, output)?;
     let said = if let Some(registry) = &args.registry {
         let (mirrors, uploads) = state.clear_mirror(registry);
+        if mirrors == 0 && uploads == 0 {
+            let message = format!("{}: nothing is remembered of a registry {registry}", folder.display());
+            return Err(Failure::usage(message).hint("`state show` lists those of which something is"));
+        }
         format!(
             "{}: forgot {} and {}",
             printable(registry),

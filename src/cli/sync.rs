@@ -100,6 +100,9 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     });
     let report = report_file::check(&args.report)?;
     let mut begun = RunReporter::now(report, metrics.begin(output)?, notifier, interrupt);
+    if let Some(exposition) = &mut begun.exposition {
+        exposition.keep(chosen.others());
+    }
     // From here on a signal ends the run well: the report and the notification are still to be written.
     begun.interrupt.sending();
     document.notes.extend(begun.exposition.iter_mut().flat_map(|it| std::mem::take(&mut it.troubles)));

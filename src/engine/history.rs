@@ -98,7 +98,8 @@ pub(crate) fn result(outcome: &Outcome) -> MirrorResult {
         (OutcomeState::Complete, _) => MirrorEnd::Complete,
         (OutcomeState::Deferred, _) => MirrorEnd::Deferred,
         (OutcomeState::Incomplete, None) => MirrorEnd::Incomplete,
-        (OutcomeState::Incomplete, Some(_)) | (OutcomeState::NotBegun, _) => MirrorEnd::Failed,
+        (OutcomeState::Incomplete, Some(_)) => MirrorEnd::Failed,
+        (OutcomeState::NotBegun, _) => MirrorEnd::NotBegun,
     };
     MirrorResult {
         end: Some(end),

@@ -2,6 +2,7 @@
 //!
 //! [`list`] has all of them. Their values go into a file for node_exporter, or [`endpoint`] serves them.
 
+mod carried;
 mod endpoint;
 mod list;
 mod recorder;
@@ -13,6 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub(crate) use self::carried::with_other_sites;
 pub(crate) use self::endpoint::MetricsEndpoint;
 use self::recorder::Recorder;
 use super::document::{Compressed, Decoded};

@@ -43,10 +43,13 @@ pub(crate) enum MirrorEnd {
     Failed,
     /// It was left for a later run.
     Deferred,
+    /// The run ended before it came to it.
+    NotBegun,
 }
 
 impl MirrorEnd {
-    const ALL: [Self; 4] = [Self::Complete, Self::Incomplete, Self::Failed, Self::Deferred];
+    const ALL: [Self; 5] =
+        [Self::Complete, Self::Incomplete, Self::Failed, Self::Deferred, Self::NotBegun];
 
     /// The word for it.
     pub(crate) const fn name(self) -> &'static str {
@@ -55,6 +58,7 @@ impl MirrorEnd {
             Self::Incomplete => "incomplete",
             Self::Failed => "failed",
             Self::Deferred => "deferred",
+            Self::NotBegun => "not_begun",
         }
     }
 }
@@ -113,6 +117,8 @@ pub(crate) struct PastRun {
     pub pid: u32,
     /// The version of the program.
     pub version: String,
+    /// The command, where it was none that fills mirrors: `prune`, `rollback`. What is said of images is about tags then.
+    pub command: Option<String>,
     /// The bundles' paths.
     pub bundle: String,
     /// The mirrors, without credentials, and the result at each.
@@ -137,6 +143,22 @@ impl State {
             forget(transaction, id, retention)?;
             Ok(RunId(id))
         })
+    }
+
+    /// A command that fills no mirrors has ended: `what` it was about is for people.
+    pub(crate) fn record_command(
+        &self,
+        command: &'static str,
+        what: &str,
+        exit: Exit,
+        mirrors: Vec<(String, MirrorResult)>,
+    ) {
+        let names: Vec<String> = mirrors.iter().map(|(name, _)| name.clone()).collect();
+        let Some(run) = self.begin_run(what, &names, Retention::default()) else { return };
+        self.write(move |transaction| {
+            transaction.execute("UPDATE runs SET command = ?1 WHERE id = ?2", params![command, run.0])
+        });
+        self.end_run(run, exit, None, mirrors);
     }
 
     /// A run begins anew with another bundle: how it ended with the one before does not count.
@@ -214,7 +236,7 @@ impl State {
         let found = self.ask(move |connection| {
             let mut query = connection.prepare(
                 "SELECT max(runs.ended_at) FROM run_mirrors JOIN runs ON runs.id = run_mirrors.run
-                 WHERE mirror = ?1 AND ended = 'complete'",
+                 WHERE mirror = ?1 AND ended = 'complete' AND command IS NULL",
             )?;
             let answer = |mirror: String| {
                 let last = query.query_row([&mirror], |row| row.get(0))?;
@@ -246,7 +268,7 @@ fn forget(transaction: &Transaction<'_>, last: i64, retention: Retention) -> rus
 
 fn read(connection: &Connection, mirror: Option<&str>, limit: u32) -> rusqlite::Result<Vec<PastRun>> {
     let mut query = connection.prepare(
-        "SELECT id, started_at, ended_at, exit, class, message, pid, version, bundle FROM runs
+        "SELECT id, started_at, ended_at, exit, class, message, pid, version, bundle, command FROM runs
          WHERE ?1 IS NULL OR EXISTS (SELECT 1 FROM run_mirrors WHERE run = id AND mirror = ?1)
          ORDER BY id DESC LIMIT ?2",
     )?;
@@ -266,6 +288,7 @@ fn read(connection: &Connection, mirror: Option<&str>, limit: u32) -> rusqlite::
             pid: row.get(6)?,
             version: row.get(7)?,
             bundle: row.get(8)?,
+            command: row.get(9)?,
             mirrors: mirrors.query_map(params![number, mirror], result)?.collect::<rusqlite::Result<_>>()?,
         })
     })?;

@@ -79,10 +79,29 @@ fn a_repacked_bundle_brings_the_same_to_a_mirror_and_is_the_same_every_time() {
         assert_eq!(pushed(&first, &[]).0, pushed(&path, &[]).0, "{number}");
         // The same bytes, and what was repacked stays as it is.
         for input in [&path, &first] {
+            let _ = fs::remove_file(&second);
             repack(input, &second);
             assert!(fs::read(&first).unwrap() == fs::read(&second).unwrap(), "{number}");
         }
     }
+}
+
+#[test]
+fn no_file_is_overwritten_that_nobody_named_for_it_and_never_the_bundle_itself() {
+    let room = folder();
+    let bundle = Bundle::oci_layout().image("gcr.io/team/app:1", &["a"]).write(room.path());
+    let notes = room.path().join("notes.txt");
+    fs::write(&notes, "mine").unwrap();
+    let before = fs::read(&bundle).unwrap();
+    let made = make(&["repack"], &[&bundle], &notes);
+    assert!(made.exit == 2 && made.said.contains("--force"), "{}", made.said);
+    assert_eq!(fs::read(&notes).unwrap(), b"mine");
+    for words in [&["repack"][..], &["repack", "--force"]] {
+        let made = make(words, &[&bundle], &bundle);
+        assert!(made.exit == 2 && made.said.contains("is made from that file"), "{}", made.said);
+    }
+    assert!(fs::read(&bundle).unwrap() == before);
+    assert_eq!(make(&["repack", "--force"], &[&bundle], &notes).exit, 0);
 }
 
 #[test]
@@ -331,7 +350,8 @@ fn filled(registry: &Registry, room: &Path) -> Vec<String> {
 
 fn pull_command(registry: &Registry, names: &[String], out: &Path) -> std::process::Command {
     let mut command = layercast();
-    command.args(["bundle", "pull", "--json", "--private-registry", &registry.host()]);
+    // A killed run may have been done already.
+    command.args(["bundle", "pull", "--json", "--force", "--private-registry", &registry.host()]);
     for name in names {
         command.args(["--image", name]);
     }

@@ -36,8 +36,9 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     // A wrong path costs nothing.
-    args.output.file()?;
-    bundle::inputs(vec![args.old.clone(), args.new.clone()])?;
+    let paths = [args.old.clone(), args.new.clone()];
+    args.output.file(&paths)?;
+    bundle::inputs(paths.to_vec())?;
     let opener = args.cost.opener()?.without_state();
     let display = output.display();
     let read = |path: &PathBuf| read(args, path.clone(), &opener, &display, output, interrupt);
@@ -46,7 +47,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     let name = args.old.file_name().unwrap_or(args.old.as_os_str()).to_string_lossy().into_owned();
     let contents = new.less(&old, name);
     drop(old);
-    let making = MadeFrom { contents: &contents, bundle: &bundle, fetched: None };
+    let making = MadeFrom { inputs: &paths, contents: &contents, bundle: &bundle, fetched: None };
     super::finish(&args.output, &making, &opener, args.accept.accept(), interrupt, display)
 }
 

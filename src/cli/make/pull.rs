@@ -68,7 +68,7 @@ fn platform(text: &str) -> Result<Platform, String> {
 }
 
 pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
-    let file = args.output.file()?;
+    let file = args.output.file(&[])?;
     let names = names(&args.image, &args.images)?;
     if names.is_empty() {
         return Err(
@@ -96,7 +96,7 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     }
     let contents = Contents::of(&bundle, &opener, Method::default(), &interrupt.token, &listeners)?;
     let fetched = Some(FetchedBlobs { blobs: pulled.blobs_fetched, bytes: pulled.bytes_fetched });
-    let making = MadeFrom { contents: &contents, bundle: &bundle, fetched };
+    let making = MadeFrom { inputs: &[], contents: &contents, bundle: &bundle, fetched };
     let exit = super::finish(&args.output, &making, &opener, accept, interrupt, display)?;
     folder.remove()?;
     Ok(exit)

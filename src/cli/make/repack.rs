@@ -34,7 +34,7 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     let accept = args.accept.accept();
     // A wrong path costs nothing.
-    args.output.file()?;
+    args.output.file(&args.path)?;
     let inputs = bundle::inputs(args.path.clone())?;
     let opener = args.cost.opener()?.without_state();
     let display = output.display();
@@ -44,6 +44,6 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     }
     let method = args.layer_compression;
     let contents = Contents::of(&bundle, &opener, method, &interrupt.token, &display.listeners())?;
-    let making = MadeFrom { contents: &contents, bundle: &bundle, fetched: None };
+    let making = MadeFrom { inputs: &args.path, contents: &contents, bundle: &bundle, fetched: None };
     super::finish(&args.output, &making, &opener, accept, interrupt, display)
 }

@@ -1,6 +1,7 @@
 //! The outcomes of sites, as the report of a run has them.
 
 use super::bundles::TakenBundles;
+use crate::cli::config;
 use crate::config::Site;
 use crate::engine::MirrorSettings;
 use crate::report::document::{DeferralCause, DeferredSite};
@@ -8,13 +9,22 @@ use crate::report::outcome::OutcomeState;
 use crate::report::{Document, Failure, Outcome};
 use crate::state::State;
 
-/// Sites that a run which failed as a whole did not come to have failed with it.
+/// Sites that a run which failed as a whole did not come to have failed with it, but for those that it was not to fill now.
 pub(super) fn without_a_word(sites: &[Site], failure: &Failure, document: &mut Document) {
     for site in sites {
         let is_told = document.mirrors.iter().any(|outcome| outcome.name == site.name)
             || document.deferred.iter().any(|deferred| deferred.name == site.name);
-        if !is_told {
-            document.mirrors.push(Outcome::not_begun(site.name.clone(), failure.clone()));
+        if is_told {
+            continue;
+        }
+        match config::left_until(site) {
+            Some(until) => {
+                let until = until.strftime("%Y-%m-%d %H:%M UTC");
+                let message = format!("its window is closed until {until}: it is left for a later run");
+                let (name, why) = (site.name.clone(), DeferralCause::Window);
+                document.deferred.push(DeferredSite { name, why, message, closing: None });
+            }
+            None => document.mirrors.push(Outcome::not_begun(site.name.clone(), failure.clone())),
         }
     }
 }

@@ -30,6 +30,9 @@ pub(crate) struct RunEntry {
     pub class: Option<String>,
     /// That failure, in words.
     pub message: Option<String>,
+    /// The command, where it was none that fills sites: `prune` or `rollback`. What is said of images is about tags then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// The bundles.
     pub bundle: String,
     /// Its process.
@@ -73,6 +76,7 @@ impl From<PastRun> for RunEntry {
             exit_code: run.exit,
             class,
             message,
+            command: run.command,
             bundle: run.bundle,
             pid: run.pid,
             layercast_version: run.version,

@@ -18,6 +18,7 @@ fn report(index: u32, exit: Exit, sites: &[&str]) -> NamedReport {
         run: None,
         shard: Some(ShardEntry { index, count: 3 }),
         bundles: vec![BundleEntry { path: "/srv/b.tar".to_owned(), sha256: None }],
+        passed_over: Vec::new(),
     });
     (format!("shard-{index}.json"), report)
 }
