@@ -91,8 +91,10 @@ impl WrittenBundleArgs {
                     .hint("name another file"));
             }
             if !self.force && facts.len() > 0 {
-                return Err(Failure::usage(format!("--output {shown}: it is there already, and is not overwritten"))
-                    .hint("name another file, or replace this one with --force"));
+                return Err(Failure::usage(format!(
+                    "--output {shown}: it is there already, and is not overwritten"
+                ))
+                .hint("name another file, or replace this one with --force"));
             }
         }
         if let Some(bytes) = split.filter(|bytes| *bytes < MIN_SPLIT_BYTES) {

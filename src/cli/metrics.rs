@@ -72,8 +72,13 @@ impl MetricsOutputs {
         }
         let stem = self.textfile.as_ref().and_then(|(_, path)| path.file_stem()).and_then(OsStr::to_str);
         let metrics = Arc::new(Metrics::new(stem.unwrap_or(UNNAMED_RUN)));
-        let mut exposition =
-            Exposition { metrics, textfile: None, listen: self.listen, others: HashSet::new(), troubles: Vec::new() };
+        let mut exposition = Exposition {
+            metrics,
+            textfile: None,
+            listen: self.listen,
+            others: HashSet::new(),
+            troubles: Vec::new(),
+        };
         if let Some((named_by, path)) = self.textfile {
             if path.extension() != Some(OsStr::new("prom")) {
                 let path = path.display();

@@ -14,8 +14,8 @@ use crate::engine::prune::{self, Choice, Judged, TagFate};
 use crate::engine::rollback::{self, TagBack};
 use crate::exit::Exit;
 use crate::registry::Access;
-use crate::report::{Class, Failure};
 use crate::report::document::{PruneDocument, PruneEntry, PruneSite, SchemaVersion};
+use crate::report::{Class, Failure};
 use crate::state::{LockError, MirrorEnd, MirrorResult, PlacedBundle, Placement, RunLock};
 use crate::units::count;
 
@@ -141,7 +141,10 @@ pub(super) fn run(args: &PruneArgs, output: &Output, interrupt: &Interrupt) -> D
             let failed = site.tags.iter().filter(|tag| tag.fate == "failed").count();
             (site.name.clone(), tags_result(gone, gone + failed, site.error.is_none() && failed == 0))
         };
-        let what = format!("all but the last {} and those of the sites file", count(usize::from(args.keep_bundles), "bundle"));
+        let what = format!(
+            "all but the last {} and those of the sites file",
+            count(usize::from(args.keep_bundles), "bundle")
+        );
         opener.state.record_command("prune", &what, exit, sites.iter().map(removed).collect());
     }
     let document = PruneDocument {
@@ -283,7 +286,8 @@ fn bundle_of<'b>(bundles: &'b [PlacedBundle], name: &str) -> Result<&'b PlacedBu
         return Err(Failure::usage(format!("{name} was never complete there")).hint("name another bundle"));
     }
     if !bundle.whole {
-        let message = format!("{name} is not whole there any more: tags of it were removed. No tag was moved");
+        let message =
+            format!("{name} is not whole there any more: tags of it were removed. No tag was moved");
         return Err(Failure::new(Class::Missing, message).hint("push that bundle again"));
     }
     Ok(bundle)

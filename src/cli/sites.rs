@@ -98,7 +98,8 @@ pub(super) fn run(what: &SitesDo, output: &Output) -> Done {
     let disks = disks(&config, &opener, bundle.as_deref());
     let metrics = config.metrics.textfile.clone().and_then(metrics_file);
     let passed_over = passed_over.map(|failure| CheckEntry::failed(Aspect::Bundle, failure));
-    let machine: Vec<CheckEntry> = unread.into_iter().chain(passed_over).chain(state).chain(metrics).chain(disks).collect();
+    let machine: Vec<CheckEntry> =
+        unread.into_iter().chain(passed_over).chain(state).chain(metrics).chain(disks).collect();
     let exit = exit(&checks, &machine);
     let document =
         SitesDocument { schema_version: SchemaVersion::One, machine, sites: checks, exit_code: exit.code() };

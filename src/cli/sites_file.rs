@@ -305,8 +305,7 @@ pub(super) fn expected_sum(file: &Candidate) -> Option<ExpectedSum> {
 }
 
 /// What to do where a newer file was passed over.
-pub(super) const PASSED_OVER_HINT: &str =
-    "let the newer file arrive whole, for this user to read, with the right .sha256 beside it; or take it away";
+pub(super) const PASSED_OVER_HINT: &str = "let the newer file arrive whole, for this user to read, with the right .sha256 beside it; or take it away";
 
 /// The files that bundles stand for now, for those who only ask. Warnings are said.
 pub(super) fn inputs(config: &Config, output: &Output) -> Result<BundleInputs, Failure> {

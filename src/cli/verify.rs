@@ -67,7 +67,17 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Some(chosen) => of_sites(args, &chosen, output)?,
         None => of_flags(args, output)?,
     };
-    let VerifyRequest { runtime, inputs, passed_over, opener, mirrors, not_begun, mut sites, accept, of_file } = asked;
+    let VerifyRequest {
+        runtime,
+        inputs,
+        passed_over,
+        opener,
+        mirrors,
+        not_begun,
+        mut sites,
+        accept,
+        of_file,
+    } = asked;
     let mut document = Document::begin(inputs.iter().map(ToString::to_string).collect());
     let display = output.display();
     let recorder = Arc::new(RunRecorder::new(started));
@@ -137,7 +147,17 @@ fn of_flags(args: &Args, output: &Output) -> Result<VerifyRequest, Failure> {
     let mirrors = args.mirrors.resolve(&runtime, Access::Pull, &rules, output)?;
     let (not_begun, sites) = (Vec::new(), HashMap::new());
     let passed_over = None;
-    Ok(VerifyRequest { runtime, inputs, passed_over, opener, mirrors, not_begun, sites, accept, of_file: false })
+    Ok(VerifyRequest {
+        runtime,
+        inputs,
+        passed_over,
+        opener,
+        mirrors,
+        not_begun,
+        sites,
+        accept,
+        of_file: false,
+    })
 }
 
 fn of_sites(args: &Args, chosen: &SelectedSites, output: &Output) -> Result<VerifyRequest, Failure> {

@@ -48,8 +48,7 @@ pub(crate) enum MirrorEnd {
 }
 
 impl MirrorEnd {
-    const ALL: [Self; 5] =
-        [Self::Complete, Self::Incomplete, Self::Failed, Self::Deferred, Self::NotBegun];
+    const ALL: [Self; 5] = [Self::Complete, Self::Incomplete, Self::Failed, Self::Deferred, Self::NotBegun];
 
     /// The word for it.
     pub(crate) const fn name(self) -> &'static str {

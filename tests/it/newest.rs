@@ -107,7 +107,10 @@ fn passed_over(run: Pushed) -> Pushed {
 fn a_file_that_is_still_arriving_is_passed_over_and_the_run_is_not_complete() {
     let bundles = Bundles::new();
     let run = passed_over(bundles.settled("1.9.0", OLDER).arriving("1.10.0", NEWER).sync_quietly());
-    assert_eq!((taken(&run).as_str(), run.report["mirrors"][0]["state"].as_str()), ("bm_1.9.0.tar", Some("complete")));
+    assert_eq!(
+        (taken(&run).as_str(), run.report["mirrors"][0]["state"].as_str()),
+        ("bm_1.9.0.tar", Some("complete"))
+    );
     let said = run.said();
     assert!(
         said.contains("may still be on its way") && said.contains("bm_1.9.0.tar is taken instead"),

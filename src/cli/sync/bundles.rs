@@ -47,7 +47,11 @@ impl TakenBundles {
         let (taken, had) = self.bundles.iter().find_map(older)?;
         let message = format!("it has {had}, and {taken} is older: nothing was moved back");
         let hint = format!("{PASSED_OVER_HINT}. To go back, use `layercast rollback`");
-        Some(Failure::new(Class::PassedOver, message).hint(hint).cause("what could be taken is older than what it has"))
+        Some(
+            Failure::new(Class::PassedOver, message)
+                .hint(hint)
+                .cause("what could be taken is older than what it has"),
+        )
     }
 
     fn taken(&self) -> impl Iterator<Item = &Candidate> {
@@ -78,7 +82,8 @@ impl TakenBundles {
 
     /// Takes the next file instead of one whose sum is wrong; returns the warning, if there is another file.
     pub(super) fn replace(&mut self, wrong: &Path) -> Option<String> {
-        let is_wrong = |(_, files): &&mut (BundlePath, BundleFiles)| files.taken.iter().any(|file| file.path == wrong);
+        let is_wrong =
+            |(_, files): &&mut (BundlePath, BundleFiles)| files.taken.iter().any(|file| file.path == wrong);
         let (_, files) = self.bundles.iter_mut().find(is_wrong)?;
         if files.instead.is_empty() {
             return None;

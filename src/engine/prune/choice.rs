@@ -63,7 +63,14 @@ mod tests {
 
     fn bundle(path: &str, complete: bool, tags: &[(&str, bool)]) -> PlacedBundle {
         let tags = tags.iter().map(|(name, own)| tag(name, *own)).collect();
-        PlacedBundle { key: Digest::of(path.as_bytes()), path: path.to_owned(), complete, whole: true, used_at: 0, tags }
+        PlacedBundle {
+            key: Digest::of(path.as_bytes()),
+            path: path.to_owned(),
+            complete,
+            whole: true,
+            used_at: 0,
+            tags,
+        }
     }
 
     fn goes(bundles: &[PlacedBundle], keep: usize, configured: &[&str]) -> Vec<String> {
