@@ -57,6 +57,9 @@ pub(crate) struct Candidate {
     pub sum: Option<Digest>,
 }
 
+/// What is passed over, each with the version in its name.
+type PassedOverFiles = Vec<(VersionInName, PassedOver)>;
+
 /// Why there is no file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoBundle {
@@ -144,7 +147,7 @@ impl BundlePath {
             return Ok(BundleFiles { taken, instead: Vec::new(), warnings, passed_over: Vec::new() });
         }
         let mut usable = Vec::new();
-        let mut passed: Vec<(VersionInName, PassedOver)> = Vec::new();
+        let mut passed = PassedOverFiles::new();
         let is_arriving = found.iter().any(|found| found.settled(now).is_err());
         for found in found.into_iter().rev() {
             // What is behind one that can be taken needs no word unless its turn comes.
@@ -202,7 +205,7 @@ impl BundlePath {
 
     /// All that is there, the oldest version first, and what is passed over. Of two files of one version the one that changed
     /// last comes last.
-    fn found(&self) -> Result<(Vec<MatchedFile>, Vec<(VersionInName, PassedOver)>), NoBundle> {
+    fn found(&self) -> Result<(Vec<MatchedFile>, PassedOverFiles), NoBundle> {
         let nothing = || NoBundle::Nothing { path: self.path.clone() };
         let unreadable = |path: &Path| {
             let path = path.to_owned();

@@ -59,7 +59,14 @@ fn two_hundred(good: &Value, bad: &Value) -> Value {
 fn measured(mirrors: &[&str], folder: &Path) -> Value {
     let json = folder.join("measured.json");
     let mut command = layercast();
-    command.args(["bench", "link", "--need-credential=false", "--bytes=24MiB", "--seconds=20", "--patience=1s"]);
+    command.args([
+        "bench",
+        "link",
+        "--need-credential=false",
+        "--bytes=24MiB",
+        "--seconds=20",
+        "--patience=1s",
+    ]);
     let output = command.args(mirrors).arg("--json").arg(&json).output().unwrap();
     let document = std::fs::read(&json).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     serde_json::from_slice(&document).unwrap()

@@ -70,8 +70,8 @@ pub(super) fn stayed(outcomes: Vec<Outcome>, stay: &[(String, Failure)]) -> (Vec
     for outcome in outcomes {
         match stay.iter().find(|(name, _)| *name == outcome.name) {
             Some((_, why)) => {
-                let (error, images_failed) = (Some(why.clone()), Vec::new());
-                stayed.push(Outcome { error, images_failed, ..outcome }.settled());
+                let outcome = Outcome { images_failed: Vec::new(), error: Some(why.clone()), ..outcome };
+                stayed.push(outcome.settled());
             }
             None => fed.push(outcome),
         }
