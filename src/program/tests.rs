@@ -66,7 +66,7 @@ fn it_is_stopped_with_what_it_started_when_nobody_wants_it_any_more() {
     eventually_blocking("it has started something", || mark.exists());
     drop(stop);
     let error = running.join().unwrap().err().unwrap();
-    assert!(error.contains("told to stop"), "{error}");
+    assert!(error.contains("interrupted"), "{error}");
     await_end(std::fs::read_to_string(&mark).unwrap().trim().parse().unwrap());
 }
 
