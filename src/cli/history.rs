@@ -69,8 +69,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Done {
         Output::document(&HistoryDocument { schema_version: SchemaVersion::One, runs })?;
     } else if runs.is_empty() {
         let of_site = args.site.as_ref().map(|site| format!(" at {}", printable(site)));
-        output.note(&format!("nothing of it is in {}", folder.display()));
-        Output::result(&format!("no run{} is remembered", of_site.unwrap_or_default()))?;
+        let (of_site, folder) = (of_site.unwrap_or_default(), folder.display());
+        Output::result(&format!("no run{of_site} is remembered in {folder}"))?;
     } else {
         output.note(&format!("runs that {} remembers", folder.display()));
         Output::result(&runs.iter().map(text).collect::<String>())?;

@@ -221,8 +221,8 @@ fn a_digest_in_a_name_is_complete_only_if_the_mirror_answers_for_it() {
     let whole = bundle("whole.tar", &layout);
     push_to(&registry, "d", &whole, &[]).complete();
     let again = push_to(&registry, "d", &whole, &[]).complete();
-    // The question for the tag is the first one.
-    assert_eq!(again.mirror(0)["requests"], 1);
+    // Without a state the bundle is read, and a connection opened meanwhile. The question for the tag is all else.
+    assert_eq!(again.mirror(0)["requests"], 2);
 
     let mut part = Layout::default();
     let (amd, arm) = (part.image("amd", "amd64"), part.image("arm", "arm64"));

@@ -8,7 +8,7 @@ use super::sampling::Sampling;
 
 /// Images whose large blobs are begun as if a new mirror lacked them before it has said so of any. They fill a link until it
 /// has.
-const SCOUTS: u8 = 8;
+const SCOUTS: u8 = 4;
 
 /// What to expect of a mirror.
 #[derive(Debug)]
