@@ -95,6 +95,9 @@ pub(crate) struct RunSettings {
     pub allow_damaged: bool,
     /// What is no failure.
     pub accept: Accept,
+    /// Open connections while a bundle is read, before there is a question. That is a request more for each host, which a fleet
+    /// of shards would send to each host from each shard.
+    pub connect_early: bool,
     /// Which runs are remembered.
     pub retention: Retention,
     /// What becomes of what gates said in earlier runs.

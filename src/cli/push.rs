@@ -100,6 +100,7 @@ impl RunArgs {
         RunSettings {
             layer_compression: self.layer_compression,
             allow_damaged: self.allow_damaged,
+            connect_early: true,
             accept,
             earlier_verdicts: if self.regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },
             retention: Retention { runs: self.keep_runs, days: self.keep_days },

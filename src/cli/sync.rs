@@ -305,6 +305,7 @@ fn settings(config: &Config, regate: bool) -> RunSettings {
     RunSettings {
         layer_compression: config.layer_compression,
         allow_damaged: false,
+        connect_early: false,
         accept: accept(config),
         earlier_verdicts: if regate { EarlierVerdicts::Ignored } else { EarlierVerdicts::Count },
         retention: retention(config),

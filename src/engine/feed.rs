@@ -300,6 +300,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         settings: ReadSettings {
             accept: settings.accept,
             allow_damaged: settings.allow_damaged,
+            connect_early: settings.connect_early,
             mirrors_come_later: true,
         },
         listeners: listeners.clone(),

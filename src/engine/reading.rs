@@ -43,6 +43,8 @@ pub(crate) struct Read {
 pub(super) struct ReadSettings {
     pub(super) accept: Accept,
     pub(super) allow_damaged: bool,
+    /// Mirrors do not wait for the first image to connect.
+    pub(super) connect_early: bool,
     /// Mirrors may begin when all has been read.
     pub(super) mirrors_come_later: bool,
 }
@@ -90,7 +92,8 @@ pub(super) async fn read_for_questions(
     listeners: Listeners,
 ) -> Result<(Read, Met), BundleError> {
     let reading = tokio::task::spawn_blocking(move || {
-        let settings = ReadSettings { accept, allow_damaged: false, mirrors_come_later: false };
+        let settings =
+            ReadSettings { accept, allow_damaged: false, connect_early: false, mirrors_come_later: false };
         let mut met = Met::default();
         let read = read(&inputs, &opener, &groups, settings, &listeners, &(), &mut met)?;
         Ok((read, met))
@@ -212,7 +215,9 @@ impl BundleReader {
 
 impl OpenObserver for BundleReader {
     fn reads(&self) {
-        self.works.iter().for_each(|work| work.takes_time());
+        if self.settings.connect_early {
+            self.works.iter().for_each(|work| work.takes_time());
+        }
     }
 
     fn found(&self, part: &Catalog) {

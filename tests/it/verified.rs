@@ -106,7 +106,8 @@ fn an_image_that_is_unchanged_costs_one_request_and_one_that_is_new_a_byte_of_wh
 
     let unchanged = push.run().complete();
     assert_eq!(levels(&unchanged), ["head"; 3]);
-    assert_eq!(unchanged.mirror(0)["requests"], 3);
+    // Without a state the bundle is read, and a connection opened meanwhile.
+    assert_eq!(unchanged.mirror(0)["requests"], 4);
 
     let newer = Bundle::oci_layout().image("images.example/a/one:2", &["base", "one", "more"]);
     let more = crate::support::folder();
