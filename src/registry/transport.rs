@@ -133,11 +133,9 @@ impl Transport {
     ) -> Result<Response, Cause> {
         // The first request is sent over HTTP/1.1: a server that wants another client certificate says so after the
         // handshake, and HTTP/2's implementation loses what it said.
-        // A session is opened over the connection that its bytes will take, which stands then. In clear text all is HTTP/1.1,
-        // and a connection that asked a question takes a body next.
+        // A session is opened over the connection that its bytes will take, which stands then.
         let over_http1 = match payload {
             Payload::Blob(_) => true,
-            _ if url.scheme() == "http" => true,
             Payload::Empty => *method == Method::POST || probe.is_some() || url.path().ends_with("/v2/"),
             Payload::Bytes(_) => false,
         };

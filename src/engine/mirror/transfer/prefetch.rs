@@ -55,13 +55,16 @@ impl Transfer {
         blobs: &[ReadyBlob],
         ahead: Ahead,
     ) -> Prefetch<'_> {
-        let begun = blobs.iter().filter(|blob| ahead == Ahead::AllBlobs || blob.size > SMALL_BYTES);
-        let begun = begun.map(|blob| async {
+        let begun = blobs.iter().map(|blob| async {
             let location = self.knowledge.blobs.location(&blob.digest).try_lock_owned().ok()?;
             if !location.is_empty() || self.elsewhere(repository, blob).is_some() {
                 return None;
             }
-            let (held, session) = join(self.ask(repository, blob), self.open(repository, blob)).await;
+            let opened = async {
+                let is_worth_it = ahead == Ahead::AllBlobs || blob.size > SMALL_BYTES;
+                if is_worth_it { self.open(repository, blob).await } else { None }
+            };
+            let (held, session) = join(self.ask(repository, blob), opened).await;
             Some((blob.digest, PrefetchedBlob { location, held: held.ok(), session }))
         });
         Prefetch(Mutex::new(join_all(begun).await.into_iter().flatten().collect()))
