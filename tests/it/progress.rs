@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::support::build::{Bundle, CONTAINERD_NAME, Layout};
+use crate::support::build::{Bundle, large_layer};
 use crate::support::link::{self, PoorLink};
 use crate::support::registry::{Registry, free_port};
 use crate::support::scripted::{Action, Rule, ScriptedRegistry, Store};
@@ -15,19 +15,6 @@ use crate::support::terminal::Terminal;
 use crate::support::{Push, eventually, folder, within};
 
 const MIB: u64 = 1 << 20;
-
-/// A bundle of one image with one layer of this size.
-fn large_layer(folder: &Path, bytes: u64) -> PathBuf {
-    let mut layer = vec![0; usize::try_from(bytes).unwrap()];
-    fastrand::Rng::with_seed(7).fill(&mut layer);
-    let mut layout = Layout::default();
-    let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    let image = layout.image_of(config.to_vec(), vec![layer], "amd64");
-    layout.list(&image, CONTAINERD_NAME, "images.example/large:1");
-    let path = folder.join("large.tar");
-    std::fs::write(&path, layout.tar()).unwrap();
-    path
-}
 
 /// Manifests are taken once this is let go of.
 fn gate(registry: &ScriptedRegistry) -> Arc<Mutex<()>> {

@@ -1,30 +1,17 @@
 //! Uploads that break off: what a mirror keeps of a blob is not sent again, in the same run or in the next one, however the run
 //! ended.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::support::build::{CONTAINERD_NAME, Layout};
+use crate::support::build::large_layer;
 use crate::support::http;
 use crate::support::link::PoorLink;
 use crate::support::registry::Registry;
 use crate::support::{Push, Pushed, eventually, folder};
 
 const MIB: u64 = 1 << 20;
-
-/// A bundle of one image with one layer of this size.
-fn large_layer(folder: &Path, bytes: u64) -> PathBuf {
-    let mut layer = vec![0; usize::try_from(bytes).unwrap()];
-    fastrand::Rng::with_seed(7).fill(&mut layer);
-    let mut layout = Layout::default();
-    let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    let image = layout.image_of(config.to_vec(), vec![layer], "amd64");
-    layout.list(&image, CONTAINERD_NAME, "images.example/large:1");
-    let path = folder.join("large.tar");
-    std::fs::write(&path, layout.tar()).unwrap();
-    path
-}
 
 fn push(bundle: &Path, link: &PoorLink, state: &Path) -> Push {
     Push::to(&*link.url()).source(bundle).state(state)

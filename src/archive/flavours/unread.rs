@@ -1,4 +1,4 @@
-//! Files of a tree that nobody can read: which of them are told as left out, and which weigh too little to count.
+//! Files of a tree that nobody can read: those that are listed as left out, and those that are too small to matter.
 
 use std::collections::HashSet;
 

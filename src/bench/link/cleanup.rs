@@ -15,7 +15,7 @@ use crate::report::document::LeftBehind;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Sessions that are closed at the same time.
 const AT_ONCE: usize = 8;
-/// After so many sessions that were gone as the answer said, the answer is believed.
+/// This many answers that a session is gone are checked; later ones are not.
 const PROOFS: u64 = 3;
 /// How often one request is sent where the registry wants fewer of them, and what is waited between.
 const TRIES: u32 = 6;

@@ -356,3 +356,16 @@ fn noise(seed: &str, len: usize) -> Vec<u8> {
     bytes.truncate(len);
     bytes
 }
+
+/// A bundle of one image with one layer of this size.
+pub(crate) fn large_layer(folder: &Path, bytes: u64) -> PathBuf {
+    let mut layer = vec![0; usize::try_from(bytes).unwrap()];
+    fastrand::Rng::with_seed(7).fill(&mut layer);
+    let mut layout = Layout::default();
+    let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let image = layout.image_of(config.to_vec(), vec![layer], "amd64");
+    layout.list(&image, CONTAINERD_NAME, "images.example/large:1");
+    let path = folder.join("large.tar");
+    std::fs::write(&path, layout.tar()).unwrap();
+    path
+}
