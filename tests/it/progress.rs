@@ -10,17 +10,17 @@ use parking_lot::Mutex;
 use crate::support::build::{Bundle, large_layer};
 use crate::support::link::{self, PoorLink};
 use crate::support::registry::{Registry, free_port};
-use crate::support::scripted::{Action, Rule, ScriptedRegistry, Store};
+use crate::support::scripted::{Action, Request, Rule, ScriptedRegistry, Store};
 use crate::support::terminal::Terminal;
 use crate::support::{Push, eventually, folder, within};
 
 const MIB: u64 = 1 << 20;
 
 /// Manifests are taken once this is let go of.
-fn gate(registry: &ScriptedRegistry) -> Arc<Mutex<()>> {
+fn gate(registry: &ScriptedRegistry, path: &'static str) -> Arc<Mutex<()>> {
     let gate = Arc::new(Mutex::new(()));
     let waits = Arc::clone(&gate);
-    registry.on(Rule::on("PUT", "/manifests/", Action::meanwhile(move |_| drop(waits.lock()))));
+    registry.on(Rule::on("PUT", path, Action::meanwhile(move |_| drop(waits.lock()))));
     gate
 }
 
@@ -89,7 +89,7 @@ fn a_mirror_that_is_not_there_says_so_and_shows_no_bar() {
     let bundle = small(folder.path());
     let good = ScriptedRegistry::strict();
     let dead = format!("http://127.0.0.1:{}/a-very-long-namespace/of-the-mirror", free_port());
-    let (gate, push) = (gate(&good), Push::to(&good).and_to(dead.as_str()).source(&bundle));
+    let (gate, push) = (gate(&good, "/manifests/"), Push::to(&good).and_to(dead.as_str()).source(&bundle));
     let (held, push) = (gate.lock(), push.flag("--patience=2s"));
     let mut terminal = Terminal::run(push.command(), 24, 80);
     let of_dead =
@@ -114,7 +114,7 @@ fn of_forty_mirrors_those_are_shown_that_need_somebody() {
     let folder = folder();
     let bundle = small(folder.path());
     let registry = ScriptedRegistry::strict();
-    let gate = gate(&registry);
+    let gate = gate(&registry, "/manifests/");
     let dead = format!("http://127.0.0.1:{}/dead", free_port());
     let mirrors = (0..39).map(|number| format!("http://{}/site-{number:02}", registry.host()));
     let to_all = mirrors.fold(Push::to(dead.as_str()), |push, mirror| push.and_to(mirror.as_str()));
@@ -196,14 +196,16 @@ fn who_interrupts_is_told_what_was_done_and_nothing_is_called_failed() {
     let folder = folder();
     let bundle = small(folder.path());
     let registry = ScriptedRegistry::strict();
-    let gate = gate(&registry);
+    // No blob is committed, so no image can be complete, before the signal was heard.
+    let gate = gate(&registry, "/blobs/uploads/");
     let held = gate.lock();
     let report = folder.path().join("report.json");
     let push = Push::to(&registry).source(&bundle).flag("--report").flag(&report);
     let mut command = push.command();
     let mut child =
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    eventually("a manifest is on its way", || registry.asked().iter().any(|it| it.path.contains("/blobs/")));
+    let is_session = |it: &Request| it.method == "POST";
+    eventually("an upload has begun", || registry.asked().iter().any(is_session));
     let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(killed.unwrap().success());
     // It is heard of before the answer comes.

@@ -21,7 +21,9 @@ pub(super) async fn downloads(
     most_bytes: u64,
     notes: &mut Vec<String>,
 ) -> Result<Option<ThroughputFigures>, Ended> {
-    let mut search = Halving::new(STREAMS.to_vec());
+    // Each stream reads the whole blob, so more streams may take more than a trial has.
+    let fits = |streams: &u64| *streams == 1 || *streams * blob.bytes <= most_bytes;
+    let mut search = Halving::new(STREAMS.into_iter().filter(fits).collect());
     let mut trials: Vec<TrialEntry> = Vec::new();
     let entry = |streams: u32, protocol: HttpVersion, rates: Vec<f64>| TrialEntry {
         streams,

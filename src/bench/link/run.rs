@@ -47,7 +47,7 @@ const FIRST_BODY: u64 = 4 << 10;
 const LARGEST_KEPT: u64 = 16 << 20;
 /// The blob that is read may take this part of all bytes, and one trial of reading it that part.
 const PART_OF_KEPT: u64 = 256;
-const PART_OF_DOWNLOAD: u64 = 40;
+const PART_OF_DOWNLOAD: u64 = 64;
 /// What a part that breaks off is cut from.
 const PROBE: (u64, u64) = (1 << 20, 768 << 10);
 /// One trial takes this part of the time that is given.
