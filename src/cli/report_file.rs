@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::atomic_file::{Replaces, WholeFile};
-use crate::report::document::RunEntry;
+use crate::report::document::{LinkDocument, RunEntry};
 use crate::report::{Document, Failure, html};
 
 /// A file for the report.
@@ -40,10 +42,19 @@ impl ReportFile {
 
     /// Writes the report; `past` are the earlier runs, the latest first.
     pub(super) fn write(&self, document: &Document, past: &[RunEntry]) -> Result<(), Failure> {
-        if self.is_page {
-            self.file.write(html::run_page(document, past)?.as_bytes())
-        } else {
-            self.file.write_json(document)
-        }
+        self.write_either(document, || html::run_page(document, past))
+    }
+
+    /// Writes what was measured of links.
+    pub(super) fn write_links(&self, document: &LinkDocument) -> Result<(), Failure> {
+        self.write_either(document, || html::link_page(document))
+    }
+
+    fn write_either(
+        &self,
+        document: &impl Serialize,
+        page: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<(), Failure> {
+        if self.is_page { self.file.write(page()?.as_bytes()) } else { self.file.write_json(document) }
     }
 }

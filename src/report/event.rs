@@ -250,6 +250,44 @@ pub(crate) enum WorkStep {
     Decode,
     /// The mirrors are done, and the stage is not. The whole is the most it can be, as long as layers are not compressed yet.
     FillStage,
+    /// A link is measured.
+    Measure(LinkStep),
+}
+
+/// What is measured of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkStep {
+    /// Name resolution, TCP, TLS and login.
+    Connection,
+    /// HEAD requests.
+    RoundTrip,
+    /// Blobs of a few KiB.
+    SmallBlobs,
+    /// Uploads, by streams, request size and method.
+    Uploads,
+    /// Mounts and downloads.
+    Downloads,
+    /// What the mirror keeps of a request that breaks off.
+    Resume,
+    /// The best setting for half a minute.
+    Soak,
+    /// What was made there is removed.
+    CleanUp,
+}
+
+impl LinkStep {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Connection => "measuring the connection",
+            Self::RoundTrip => "measuring the round trip",
+            Self::SmallBlobs => "measuring small blobs",
+            Self::Uploads => "measuring uploads",
+            Self::Downloads => "measuring downloads",
+            Self::Resume => "trying an upload that breaks off",
+            Self::Soak => "measuring uploads for 30 s",
+            Self::CleanUp => "removing what was uploaded",
+        }
+    }
 }
 
 impl WorkStep {
@@ -261,6 +299,7 @@ impl WorkStep {
             Self::Write => "write",
             Self::Decode => "decode",
             Self::FillStage => "fill_stage",
+            Self::Measure(_) => "measure",
         }
     }
 
@@ -272,6 +311,7 @@ impl WorkStep {
             Self::Write => "writing the bundle".to_owned(),
             Self::Decode => "decoding".to_owned(),
             Self::FillStage => "filling the stage".to_owned(),
+            Self::Measure(step) => step.in_words().to_owned(),
         }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::support::registry::{Registry, Setup, free_port};
 use crate::support::scripted::{Action, Answer, Request, Rule, ScriptedRegistry};
+use crate::support::terminal::Terminal;
 use crate::support::{eventually, folder, layercast, link, within};
 use crate::tls::authority;
 
@@ -127,14 +128,22 @@ fn unnamed(store: &Path, document: &Value) -> Vec<PathBuf> {
 /// All figures are there, and the embedded registry has nothing more than before.
 #[test]
 fn a_link_is_measured_and_nothing_stays() {
-    let root = folder();
+    let (root, reports) = (folder(), folder());
     let registry = Registry::embedded(root.path());
+    let report = |name: &str| reports.path().join(name);
     let measured = measure(|json| {
         let mut command = bench(&format!("{}/ns", registry.host()), json);
         command.arg("--probe-resume");
+        for name in ["link.html", "same.json"] {
+            command.arg("--report").arg(report(name));
+        }
         command
     })
     .good();
+    let page = std::fs::read_to_string(report("link.html")).unwrap();
+    assert!(page.contains("<title>The link to ") && page.contains("Time of a commit"));
+    let same: Value = serde_json::from_slice(&std::fs::read(report("same.json")).unwrap()).unwrap();
+    assert_eq!(same, measured.document);
     let target = measured.target();
     assert_eq!(measured.document["schema_version"], 1);
     assert!(target["place"].as_str().unwrap().ends_with("/ns/layercast-bench"), "{target}");
@@ -161,6 +170,21 @@ fn a_link_is_measured_and_nothing_stays() {
     assert!(bytes <= 16 << 20, "{bytes} bytes went over the link, of 16 MiB that might");
     assert_eq!(unnamed(root.path(), &measured.document), Vec::<PathBuf>::new());
     assert!(measured.said().contains("held back by"), "{}", measured.said());
+}
+
+/// On a terminal it is seen what is measured, and how many bytes went over the link.
+#[test]
+fn a_terminal_shows_what_is_measured() {
+    let (root, folder) = (folder(), folder());
+    let registry = Registry::embedded(root.path());
+    let port = link::slow(registry.port, 2_000_000);
+    let command = bench_with("4MiB", &format!("http://127.0.0.1:{port}"), &folder.path().join("link.json"));
+    let mut terminal = Terminal::run(command, 24, 80);
+    for step in ["measuring uploads  ", "measuring downloads  "] {
+        terminal.until(step, |lines| lines.iter().any(|line| line.starts_with(step) && line.contains("iB")));
+    }
+    while terminal.next().is_some() {}
+    assert!(terminal.child.wait().unwrap().success(), "{:?}", terminal.lines());
 }
 
 /// docker-registry keeps the bytes of a blob until it collects garbage: they are named, and nothing else is there.

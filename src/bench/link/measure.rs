@@ -19,6 +19,8 @@ use crate::locks::Mutex;
 use crate::oci::Repository;
 use crate::registry::{FailureKind, Observer, Registry, RegistryError, UploadSession};
 use crate::report::document::HttpVersion;
+use crate::report::event::{LinkStep, WorkStep};
+use crate::report::{Event, Listeners};
 
 /// A mirror that asks for fewer requests is left alone for so long, where it does not say for how long.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -59,15 +61,50 @@ pub(super) enum SingleRequest {
     Patch,
 }
 
-/// What went over the link. It hears of every request.
-#[derive(Debug, Default)]
+/// What went over the link. It hears of every request, and `listeners` hear how far the measurement has come.
+#[derive(Debug)]
 pub(super) struct LinkCounts {
+    listeners: Listeners,
+    step: Mutex<LinkStep>,
     pub(super) requests: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
     /// Answers that asked for fewer requests.
     pub(super) rate_limited: AtomicU64,
     pub(super) warnings: Mutex<Vec<String>>,
+}
+
+impl LinkCounts {
+    pub(super) fn new(listeners: Listeners) -> Self {
+        Self {
+            listeners,
+            step: Mutex::new(LinkStep::Connection),
+            requests: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            rate_limited: AtomicU64::new(0),
+            warnings: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The next step begins.
+    pub(super) fn enter(&self, step: LinkStep) {
+        *self.step.lock() = step;
+        self.advanced();
+    }
+
+    /// Bytes of a download have arrived.
+    pub(super) fn body_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+        self.advanced();
+    }
+
+    fn advanced(&self) {
+        let step = WorkStep::Measure(*self.step.lock());
+        let bytes = self.sent.load(Ordering::Relaxed) + self.received.load(Ordering::Relaxed);
+        // A measurement seldom takes all bytes that it may, so they are not its end.
+        self.listeners.emit(&Event::Advanced { step, bytes, of: None });
+    }
 }
 
 impl Observer for LinkCounts {
@@ -80,6 +117,7 @@ impl Observer for LinkCounts {
 
     fn body_sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.advanced();
     }
 
     fn warning(&self, text: &str) {

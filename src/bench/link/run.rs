@@ -27,10 +27,11 @@ use crate::registry::{
     FailureKind, Keeping, MeasuredFacts, MirrorMemory, Mount, Observer, Reachability, Registry,
     unmatched_digest,
 };
-use crate::report::Failure;
 use crate::report::document::{
     BundleEstimate, ConnectSeconds, LinkTarget, SoakSecond, TlsSession, TransferMethod,
 };
+use crate::report::event::LinkStep;
+use crate::report::{Failure, Listeners};
 use crate::units::ByteCount;
 
 /// The repository that is used, below the namespace of the mirror.
@@ -88,6 +89,7 @@ pub(crate) async fn measure(
     mirror: &MirrorSettings,
     terms: &LinkTerms,
     lacking: Option<&LackingBytes>,
+    listeners: Listeners,
     cancel: CancellationToken,
 ) -> (LinkTarget, bool) {
     let mut target = LinkTarget { name: mirror.name.clone(), ..LinkTarget::default() };
@@ -97,7 +99,7 @@ pub(crate) async fn measure(
     };
     target.place = format!("{}/{repository}", mirror.target.endpoint.authority());
     let stop = LinkDeadline::new(cancel, terms.time);
-    let counts = Arc::new(LinkCounts::default());
+    let counts = Arc::new(LinkCounts::new(listeners));
     let mut client = mirror.client.clone();
     client.observer = Arc::clone(&counts) as Arc<dyn Observer>;
     // What earlier runs have learned is not to be measured, and each request is sent once.
@@ -127,6 +129,7 @@ pub(crate) async fn measure(
     let mut sweep = Sweep::default();
     let ended = Box::pin(all(&mut link, terms, &mut sweep, &mut target)).await;
     conclude(&link, terms, sweep, lacking, &mut target);
+    link.counts.enter(LinkStep::CleanUp);
     target.left_behind = link.traces.remove(&link.registry, &link.repository).await;
     target.requests = link.counts.requests.load(Ordering::Relaxed);
     target.bytes_sent = link.counts.sent.load(Ordering::Relaxed);
@@ -197,6 +200,7 @@ async fn all(
     let login = link.stop.or(Box::pin(link.registry.time_login(&link.repository))).await??;
     target.connect.token_seconds = login.map(|took| took.as_secs_f64());
     sessions(link, terms, target).await?;
+    link.counts.enter(LinkStep::RoundTrip);
     let missing = unmatched_digest();
     let head = || Box::pin(async { link.registry.head_blob(&link.repository, &missing).await.map(drop) });
     let rtt = latencies(link, time * 2, 3, head).await?;
@@ -206,9 +210,12 @@ async fn all(
         // What is taken off a time is never more than the way itself.
         link.rtt = Duration::from_secs_f64(rtt.least);
     }
+    link.counts.enter(LinkStep::SmallBlobs);
     let (small, taken) = small_blobs(link, time / 2, terms.bytes).await?;
     (target.small_blobs_per_second, target.requests_per_second) = (small, taken);
+    link.counts.enter(LinkStep::Uploads);
     sweep.run(link, TrialTerms { time, bytes: terms.bytes }).await?;
+    link.counts.enter(LinkStep::Downloads);
     if let Err(ended) = Box::pin(with_blobs(link, time, terms, sweep, target)).await {
         match ended {
             // Keeping a blob may be denied where uploads are not.
@@ -219,6 +226,7 @@ async fn all(
         }
     }
     if terms.probes_resume {
+        link.counts.enter(LinkStep::Resume);
         target.keeps = probe(link, target).await?;
     }
     if let (Soak::Within | Soak::Whole, Some(upload)) = (terms.soak, &sweep.upload) {
@@ -239,6 +247,7 @@ async fn all(
             method: upload.method,
             protocol: upload.protocol,
         };
+        link.counts.enter(LinkStep::Soak);
         let time = SOAK.mul_f64(share);
         let seconds = soak(link, &setting, time, upload.best_bytes_per_second).await?;
         let second =

@@ -316,6 +316,10 @@ impl Sweep {
     /// That many streams bring less than few.
     fn lost(&self, winner: Setting) -> Option<String> {
         let most = self.order.iter().max_by_key(|it| it.streams).filter(|it| it.streams > winner.streams)?;
+        let compared = ratio(&self.rates(&winner), &self.rates(most))?;
+        if compared.is_known() && !compared.is_real() {
+            return None;
+        }
         let (many, best) = (median(&self.rates(most))?, median(&self.rates(&winner))?);
         let less = 1.0 - many / best;
         (less > 0.1).then(|| {

@@ -15,7 +15,7 @@ use crate::cli::mirror_args::MirrorArgs;
 use crate::cli::output::Output;
 use crate::cli::site_settings::{Made, SiteMirrors};
 use crate::cli::sites_file::SiteChoice;
-use crate::cli::{Done, runtime};
+use crate::cli::{Done, report_file, runtime};
 use crate::clock::{self, Instant};
 use crate::engine::{MirrorSettings, forecast};
 use crate::exit::Exit;
@@ -57,6 +57,9 @@ pub(in crate::cli) struct LinkArgs {
     /// Write the figures here as JSON, for `bench compare` and `report html`
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a report here: a page for a browser where the name ends with .html, else JSON as --json (repeatable)
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
     #[command(flatten)]
     mirrors: MirrorArgs,
     #[command(flatten)]
@@ -130,6 +133,7 @@ pub(in crate::cli) fn link(mut args: LinkArgs, output: &Output, interrupt: &Inte
     let terms = args.terms.terms()?;
     let json =
         args.json.take().map(|path| WholeFile::check("--json", path, Replaces::Reports)).transpose()?;
+    let reports = report_file::check(&args.report)?;
     args.mirrors.add(std::mem::take(&mut args.targets));
     let runtime = runtime()?;
     let Prepared { mut mirrors, failed, opener, inputs } = prepare(&args, &runtime, output)?;
@@ -159,8 +163,11 @@ pub(in crate::cli) fn link(mut args: LinkArgs, output: &Output, interrupt: &Inte
             ByteCount(terms.bytes)
         ));
         let lacking = lacking.get(number).and_then(|lacking| lacking.as_ref().ok());
-        let measuring = bench::measure(mirror, &terms, lacking, interrupt.token.clone());
+        let display = output.display();
+        let listeners = display.listeners();
+        let measuring = bench::measure(mirror, &terms, lacking, listeners, interrupt.token.clone());
         let (target, interrupted) = runtime.block_on(measuring);
+        drop(display);
         is_interrupted |= interrupted;
         if args.apply && !interrupted && target.error.is_none() {
             let memory = Arc::clone(&opener.state) as Arc<dyn MirrorMemory>;
@@ -187,6 +194,9 @@ pub(in crate::cli) fn link(mut args: LinkArgs, output: &Output, interrupt: &Inte
     runtime.shutdown_background();
     if let Some(file) = json {
         file.write_json(&document)?;
+    }
+    for report in reports {
+        report.write_links(&document)?;
     }
     Output::result(&link_text::show(&document))?;
     Ok(exit)

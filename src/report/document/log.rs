@@ -116,7 +116,7 @@ pub(crate) struct ProgressEntry {
 /// How far a step of the work has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StepEntry {
-    /// `fetch`, `compress`, `write`, `decode` or `fill_stage`.
+    /// `fetch`, `compress`, `write`, `decode`, `fill_stage` or `measure`.
     pub name: String,
     pub bytes: u64,
     /// All of them, where that is known.

@@ -1,7 +1,5 @@
 //! Downloads of one blob by several at a time.
 
-use std::sync::atomic::Ordering;
-
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 
@@ -49,7 +47,7 @@ async fn read(link: &Link, blob: &Readable, protocol: HttpVersion) -> Result<(),
     while let Some(piece) = pieces.next().await {
         let len = piece?.len() as u64;
         bytes += len;
-        link.counts.received.fetch_add(len, Ordering::Relaxed);
+        link.counts.body_received(len);
     }
     if bytes != blob.bytes {
         let text = format!("a blob of {} bytes came back with {bytes}", blob.bytes);
