@@ -47,7 +47,7 @@ pub(super) struct CostArgs {
     #[arg(long, value_name = "BYTES")]
     spool_limit: Option<ByteCount>,
     /// Folder for what is remembered between runs [default: $LAYERCAST_STATE_DIR, else as systemd and XDG
-    /// have it; see README]
+    /// have it; see docs/push.md]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Remember nothing, and lock nothing

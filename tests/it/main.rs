@@ -14,6 +14,7 @@ mod cli;
 mod credentials;
 mod damaged_state;
 mod deployment;
+mod docs;
 mod failover;
 mod fixtures;
 mod formats;
