@@ -5,19 +5,19 @@
 //! actor of its own. The actors share the volume and the prepared images, and nothing that a slow or dead mirror could hold.
 //! `forecast` and `verify` open and plan in the same way, and only send questions.
 
+mod background_drop;
 mod backlog;
 mod body;
 mod checksums;
 mod context;
-mod elsewhere;
 mod failure;
 mod feed;
 pub(crate) mod forecast;
 pub(crate) mod history;
 mod image;
 mod layers;
-mod line;
 mod mirror;
+mod ordered_semaphore;
 pub(crate) mod preflight;
 mod prepare;
 mod prepared;

@@ -167,9 +167,9 @@ impl BlobCheck {
             {
                 let found = hasher.finish();
                 if found != self.digest {
-                    let told = format!("blob {}: its content has digest {found}", self.digest);
+                    let message = format!("blob {}: its content has digest {found}", self.digest);
                     // A disk that cannot be read does not make the bundle damaged.
-                    let damaged = || Err(BundleError::new(Fault::DigestMismatch, told));
+                    let damaged = || Err(BundleError::new(Fault::DigestMismatch, message));
                     state.outcome = space.check_intact().and_then(|()| damaged());
                 }
             }

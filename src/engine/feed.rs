@@ -14,7 +14,7 @@ use super::backlog::Backlog;
 use super::checksums::Sums;
 use super::context::{Context, Damage};
 use super::layers::Layers;
-use super::mirror::{self, Joining, MaxConcurrency, Tally};
+use super::mirror::{self, Joining, LiveOutcome, MaxConcurrency};
 use super::prepare::Preparer;
 use super::reading::{self, BundleReader, Met, Read, ReadSettings};
 use super::staging::Staging;
@@ -69,7 +69,7 @@ struct FedMirrors {
     stops: Vec<StopSignal>,
     outcomes: Vec<Option<Outcome>>,
     /// Of those that are fed now.
-    tallies: Vec<Option<Arc<Tally>>>,
+    live_outcomes: Vec<Option<Arc<LiveOutcome>>>,
     tasks: FuturesUnordered<BoxFuture<'static, (usize, Result<Outcome, JoinError>)>>,
     aborts: Vec<AbortHandle>,
     /// Mirrors that have begun and do not follow the list yet.
@@ -103,23 +103,23 @@ impl FedMirrors {
         };
         self.stops[number] = StopSignal::new(cancel);
         let (settings, stop) = (self.settings[number].clone(), self.stops[number].clone());
-        let tally = Arc::new(Tally::new(settings.name.clone()));
-        self.tallies[number] = Some(Arc::clone(&tally));
+        let live = Arc::new(LiveOutcome::new(settings.name.clone()));
+        self.live_outcomes[number] = Some(Arc::clone(&live));
         let task =
-            tokio::spawn(mirror::run(number, settings, self.max[number], context, stop, joining, tally));
+            tokio::spawn(mirror::run(number, settings, self.max[number], context, stop, joining, live));
         self.aborts.push(task.abort_handle());
         self.tasks.push(task.map(move |ended| (number, ended)).boxed());
     }
 
     fn stop(&self, number: usize, halt: Halt) {
         let grace = if halt == Halt::Window { LAST_BLOB } else { DEADLINE_GRACE };
-        let waited = self.tallies[number].as_ref().and_then(|tally| tally.waits_for());
+        let waited = self.live_outcomes[number].as_ref().and_then(|live| live.waits_for());
         let last = waited.map(|waited| format!("it was waited for at last: {waited}"));
         if halt == Halt::Window {
             let name = &self.settings[number].name;
             self.listeners.note(format!("{name}: its window closes: what is on its way is sent to its end"));
         }
-        self.stops[number].stop(told(why(halt), halt, last), grace);
+        self.stops[number].stop(with_last_wait(why(halt), halt, last), grace);
     }
 
     /// Says that the window of a mirror has closed before it was complete, how much is left, and when it goes on.
@@ -144,7 +144,7 @@ impl FedMirrors {
         let window = self.settings[number].window.as_ref();
         let closed = window.filter(|window| matches!(window.at(clock::timestamp()), Opening::Closed(_)));
         let last = closed.map(|window| format!("its window, {window}, is not open yet"));
-        let why = told(why(halt), halt, last.or_else(|| Some("its turn had not come".to_owned())));
+        let why = with_last_wait(why(halt), halt, last.or_else(|| Some("its turn had not come".to_owned())));
         self.listeners.note(format!("{name}: {}", why.message));
         let outcome = match self.outcomes[number].take() {
             None => Outcome::not_begun(name.clone(), why),
@@ -159,7 +159,7 @@ impl FedMirrors {
         let name = &self.settings[number].name;
         let lost = |error: JoinError| Outcome::lost(name.clone(), &error.to_string(), self.started.elapsed());
         let mut outcome = ended.unwrap_or_else(lost);
-        self.tallies[number] = None;
+        self.live_outcomes[number] = None;
         if let Some(earlier) = self.outcomes[number].take() {
             outcome = outcome.after(earlier);
         }
@@ -179,11 +179,11 @@ impl FedMirrors {
             task.abort();
         }
         self.listeners.emit(&Event::Abandoned);
-        let all = self.outcomes.into_iter().zip(self.tallies).zip(self.settings);
+        let all = self.outcomes.into_iter().zip(self.live_outcomes).zip(self.settings);
         let so_far =
-            |((earlier, tally), settings): ((Option<Outcome>, Option<Arc<Tally>>), MirrorSettings)| {
-                match tally {
-                    Some(tally) => tally.outcome_after(earlier),
+            |((earlier, live), settings): ((Option<Outcome>, Option<Arc<LiveOutcome>>), MirrorSettings)| {
+                match live {
+                    Some(live) => live.outcome_after(earlier),
                     None => earlier.unwrap_or_else(|| Outcome::new(settings.name)),
                 }
             };
@@ -230,7 +230,7 @@ fn why(halt: Halt) -> Failure {
 }
 
 /// The same, where a deadline has passed with what was waited for until then: it may be what is to be mended.
-fn told(why: Failure, halt: Halt, last: Option<String>) -> Failure {
+fn with_last_wait(why: Failure, halt: Halt, last: Option<String>) -> Failure {
     match last.filter(|_| halt == Halt::Deadline) {
         Some(last) => Failure { message: format!("{}; {last}", why.message), ..why },
         None => why,
@@ -276,7 +276,7 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         max: all.iter().map(|mirror| MaxConcurrency::new(body_bytes, at_once, mirror.threads)).collect(),
         stops: all.iter().map(|_| StopSignal::new(&cancel)).collect(),
         outcomes: all.iter().map(|_| None).collect(),
-        tallies: all.iter().map(|_| None).collect(),
+        live_outcomes: all.iter().map(|_| None).collect(),
         settings: all,
         tasks: FuturesUnordered::new(),
         aborts: Vec::new(),
@@ -341,9 +341,9 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         let look = supervisor.next_look(now, |mirror| mirrors.gate(mirror, now));
         tokio::select! {
             biased;
-            Some(joined) = OptionFuture::from(reading.as_mut()) => {
+            Some(ended) = OptionFuture::from(reading.as_mut()) => {
                 reading = None;
-                let (met, result) = joined.unwrap_or_else(|error| panicked(&error));
+                let (met, result) = ended.unwrap_or_else(|error| panicked(&error));
                 match result {
                     Err(error) if !cancel.is_cancelled() => {
                         return fed(mirrors.abandon(), met, Err(error), &layers, &damage);
@@ -376,11 +376,11 @@ pub(super) async fn feed(run: Run, recall: LayerRecall, sums: Sums) -> Fed {
         (Some((met, result)), _) => (met, Ok(result.ok())),
         (None, None) => (Met::default(), Ok(None)),
         (None, Some(reading)) => {
-            // No mirror is left to read for. A pipe that says nothing cannot be told, and is left to itself.
+            // No mirror is left to read for. A pipe that says nothing cannot be stopped, and is left to itself.
             stop.cancel();
             decoder.cancel();
             match tokio::time::timeout(SHUTDOWN_GRACE, reading).await {
-                Ok(joined) => match joined.unwrap_or_else(|error| panicked(&error)) {
+                Ok(ended) => match ended.unwrap_or_else(|error| panicked(&error)) {
                     (met, Ok(read)) => (met, Ok(Some(read))),
                     (met, Err(error)) if error.fault() != Fault::Cancelled => (met, Err(error)),
                     (met, Err(_)) => (met, Ok(None)),

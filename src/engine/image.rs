@@ -1,6 +1,6 @@
 //! One image on its way to the mirrors, and what is held of it.
 //!
-//! In: an image of the list, and a mirror that sends it. Out: a [`Lease`]. All mirrors that need an image share one [`Held`]: its
+//! In: an image of the list, and a mirror that sends it. Out: a [`Lease`]. All mirrors that need an image share one [`LeasedImage`]: its
 //! manifests, its compressed layers, its share of the backlog. The last lease releases it, however that mirror ends: the image
 //! is complete there, the mirror was given up, or its task panicked. A mirror that begins later has everything made again.
 
@@ -9,8 +9,8 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::OwnedMutexGuard;
 
+use super::background_drop::drop_in_background;
 use super::backlog::{Assigned, BacklogShare};
-use super::elsewhere::drop_elsewhere;
 use super::layers::{Aside, Bringing, InUse, LayerLease};
 use super::prepared::{Ready, RetryableOnce};
 use crate::archive::Catalog;
@@ -24,20 +24,20 @@ pub(super) struct WorkImage {
     pub(super) planned: PlannedImage,
     /// The catalog that has its parts.
     pub(super) catalog: Arc<Catalog>,
-    held: Mutex<Weak<Held>>,
+    leased: Mutex<Weak<LeasedImage>>,
 }
 
 impl WorkImage {
     pub(super) fn new(planned: PlannedImage, catalog: Arc<Catalog>) -> Self {
-        Self { planned, catalog, held: Mutex::default() }
+        Self { planned, catalog, leased: Mutex::default() }
     }
 
     /// What is held of the image; `new` where no mirror holds it yet.
-    pub(super) fn hold(&self, new: impl FnOnce() -> Held) -> Arc<Held> {
-        let mut held = self.held.lock();
-        held.upgrade().unwrap_or_else(|| {
+    pub(super) fn hold(&self, new: impl FnOnce() -> LeasedImage) -> Arc<LeasedImage> {
+        let mut leased = self.leased.lock();
+        leased.upgrade().unwrap_or_else(|| {
             let new = Arc::new(new());
-            *held = Arc::downgrade(&new);
+            *leased = Arc::downgrade(&new);
             new
         })
     }
@@ -45,7 +45,7 @@ impl WorkImage {
 
 /// What is held of an image while a mirror needs it.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct LeasedImage {
     pub(super) image: Arc<WorkImage>,
     /// The image ready to be sent.
     pub(super) ready: RetryableOnce<Arc<Ready>>,
@@ -56,7 +56,7 @@ pub(super) struct Held {
     share: BacklogShare,
 }
 
-impl Held {
+impl LeasedImage {
     pub(super) fn new(
         image: Arc<WorkImage>,
         layers: Option<Arc<LayerLease>>,
@@ -78,16 +78,16 @@ impl Held {
         }
     }
 
-    /// Whether [`Held::admit`] has nothing to wait for.
+    /// Whether [`LeasedImage::admit`] has nothing to wait for.
     pub(super) fn is_admitted(&self) -> bool {
         self.layers.as_ref().is_none_or(|layers| layers.is_admitted())
     }
 }
 
-impl Drop for Held {
+impl Drop for LeasedImage {
     fn drop(&mut self) {
         if !self.needs.is_empty() {
-            drop_elsewhere(std::mem::take(&mut self.needs));
+            drop_in_background(std::mem::take(&mut self.needs));
         }
     }
 }
@@ -95,15 +95,15 @@ impl Drop for Held {
 /// A mirror is sending an image, and needs what is held of it.
 #[derive(Debug)]
 pub(super) struct Lease {
-    held: Arc<Held>,
+    leased: Arc<LeasedImage>,
     in_use: Option<InUse>,
     _assigned: Option<Assigned>,
 }
 
 impl Lease {
-    pub(super) fn new(held: Arc<Held>, mirror: usize, assigned: Option<Assigned>) -> Self {
-        let in_use = held.layers.as_ref().map(|layers| layers.used_by(mirror));
-        Self { held, in_use, _assigned: assigned }
+    pub(super) fn new(leased: Arc<LeasedImage>, mirror: usize, assigned: Option<Assigned>) -> Self {
+        let in_use = leased.layers.as_ref().map(|layers| layers.used_by(mirror));
+        Self { leased, in_use, _assigned: assigned }
     }
 
     /// One of several things that are done for the image at once.
@@ -143,9 +143,9 @@ async fn lock_aside<T>(bringing: Option<&Bringing>, lock: Arc<tokio::sync::Mutex
 }
 
 impl Deref for Lease {
-    type Target = Held;
+    type Target = LeasedImage;
 
-    fn deref(&self) -> &Held {
-        &self.held
+    fn deref(&self) -> &LeasedImage {
+        &self.leased
     }
 }

@@ -31,9 +31,9 @@ use tokio::sync::oneshot;
 
 pub(super) use self::lease::{Aside, Bringing, InUse, LayerLease};
 use self::table::{IDLE, LayerTable};
+use super::background_drop::drop_in_background;
 use super::body::Buffering;
-use super::elsewhere::drop_elsewhere;
-use super::line::WorkerLine;
+use super::ordered_semaphore::OrderedSemaphore;
 use crate::archive::{Stored, UnpackedLayer};
 use crate::budget::{LayerRoom, Turn};
 use crate::bundle::{KnownLayers, LayerKey};
@@ -52,7 +52,7 @@ pub(super) struct Layers {
     learned: Mutex<KnownLayers>,
     pool: Arc<rayon::ThreadPool>,
     /// Layers in work at the same time.
-    workers: Arc<WorkerLine>,
+    workers: Arc<OrderedSemaphore>,
     method: Method,
     spill: SpillSettings,
     /// The CPU time of compressing and hashing.
@@ -75,7 +75,7 @@ impl Layers {
         listeners: Listeners,
     ) -> Arc<Self> {
         let (table, known, learned) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let workers = WorkerLine::new(workers);
+        let workers = OrderedSemaphore::new(workers);
         Arc::new(Self { table, known, learned, pool, workers, method, spill, cpu, buffering, listeners })
     }
 
@@ -151,7 +151,7 @@ impl Layers {
 
     /// Spilled parts have no claim to the disk that the room takes.
     fn taken(&self, room: Arc<LayerRoom>) -> Arc<LayerRoom> {
-        drop_elsewhere(self.spill.budget.reclaim());
+        drop_in_background(self.spill.budget.reclaim());
         room
     }
 
@@ -188,7 +188,7 @@ impl Layers {
         layer: &UnpackedLayer,
         room: Option<Arc<LayerRoom>>,
     ) -> Result<LayerBlob, BundleError> {
-        let worker = self.workers.worker(layer.extent.root_offset()).await;
+        let worker = self.workers.acquire(layer.extent.root_offset()).await;
         let spill = SpillSettings { room, ..self.spill.clone() };
         let (pool, layer, method) = (Arc::clone(&self.pool), layer.clone(), self.method);
         let cpu = self.cpu.clone();

@@ -1,39 +1,39 @@
 //! One mirror: probe → upload → publish → verify for each image, tags last.
 //!
-//! [`actor`] is the task of the mirror and owns what became of its images. What it knows of the mirror is in [`knowledge`],
-//! what it sends in [`transfer`] and [`publish`], what it looks at before tags move in [`verify`]. The [`limiter`] decides
-//! how many requests are in flight at once.
+//! [`actor`] is the task of the mirror and owns what became of its images; its [`inbox`] has what they leave to it. What is
+//! known of the mirror is in [`knowledge`] (pure). [`transfer`] sends blobs, step by step, [`publish`] puts manifests,
+//! [`inference`] saves questions, and [`verify`] checks before tags move. They borrow from the actor and own nothing. The
+//! [`limiter`] decides how many requests are in flight at once. Requests and other threads share [`counts`] alone.
 
 mod activity;
 mod actor;
 mod counts;
+mod inbox;
+mod inference;
 mod knowledge;
 mod limiter;
 mod link;
+mod live_outcome;
 pub(super) mod probe;
 mod publish;
-mod tally;
 mod transfer;
 mod verify;
-mod vouchers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::oneshot;
 
-use self::actor::Actor;
+use self::actor::{Actor, BaseCheck, MirrorPlace, Policy};
 use self::counts::Counts;
-use self::knowledge::{Expectations, Knowledge};
+use self::inbox::{Inbox, Outbox};
+use self::knowledge::{EarlierManifests, Expectations, Knowledge};
 use self::limiter::ConcurrencyLimiter;
 pub(super) use self::limiter::MaxConcurrency;
 use self::link::MirrorLink;
-use self::publish::Publisher;
-pub(super) use self::tally::Tally;
+pub(super) use self::live_outcome::LiveOutcome;
 use self::transfer::Transfer;
-use self::verify::Verifier;
-use self::vouchers::Vouchers;
-use super::line::WorkerLine;
+use super::ordered_semaphore::OrderedSemaphore;
 use super::stop::StopSignal;
 use super::work::Follower;
 use super::{Context, MirrorSettings, failure};
@@ -64,15 +64,16 @@ pub(super) async fn run(
     run: Arc<Context>,
     stop: StopSignal,
     joining: Joining,
-    tally: Arc<Tally>,
+    live: Arc<LiveOutcome>,
 ) -> Outcome {
-    let started = tally.started;
+    let started = live.started;
     let limiter = Arc::new(ConcurrencyLimiter::new(max));
     let counts = Arc::new(Counts::new(number, run.listeners.clone(), Arc::clone(&limiter)));
-    let _ = tally.counts.set(Arc::clone(&counts));
+    let _ = live.counts.set(Arc::clone(&counts));
     let mut outcome = Outcome::new(settings.name.clone());
     run.listeners.emit(&Event::Begun { mirror: number });
-    match connect(settings, &run, stop, &counts, limiter).await {
+    let (outbox, inbox) = Inbox::new();
+    match connect(settings, &run, stop, &counts, limiter, outbox).await {
         Err(failure) => outcome.error = Some(failure),
         Ok(actor) => {
             let follower = match joining {
@@ -83,9 +84,8 @@ pub(super) async fn run(
                     follower
                 }
             };
-            let registry = actor.link.registry.clone();
-            actor.work(follower, &mut outcome).await;
-            outcome.resume = match registry.keeping() {
+            actor.work(inbox, follower, &mut outcome).await;
+            outcome.resume = match actor.transfer.link.registry.keeping() {
                 Keeping::Unknown => Resume::Unknown,
                 Keeping::NotPut | Keeping::Nothing => Resume::None,
                 Keeping::Chunks => Resume::Chunks,
@@ -102,7 +102,7 @@ pub(super) async fn run(
         failure: outcome.error.as_ref().or_else(|| outcome.interrupted()).cloned(),
         took: started.elapsed(),
     });
-    let _ = tally.ended.set(outcome.clone());
+    let _ = live.ended.set(outcome.clone());
     outcome
 }
 
@@ -112,7 +112,9 @@ async fn connect(
     stop: StopSignal,
     counts: &Arc<Counts>,
     limiter: Arc<ConcurrencyLimiter>,
+    outbox: Outbox,
 ) -> Result<Actor, Failure> {
+    let place = MirrorPlace::of(&settings);
     let mut client = settings.client;
     client.observer = Arc::clone(counts) as Arc<dyn Observer>;
     let connecting = async {
@@ -128,40 +130,19 @@ async fn connect(
     run.listeners.emit(&Event::Connected { mirror: counts.mirror });
     limiter.connected(registry.round_trip());
     counts.activity.connected(registry.round_trip());
-    let scouts = settings.is_new && !settings.care.recheck;
-    let knowledge = Arc::new(Knowledge::new(Expectations::new(settings.is_new, scouts)));
-    let link = Arc::new(MirrorLink::new(registry, limiter, &stop));
-    let transfer = Arc::new(Transfer {
-        link: Arc::clone(&link),
-        knowledge: Arc::clone(&knowledge),
+    let MirrorSettings { atomic_tags, care, gate, is_new, .. } = settings;
+    let expectations = Expectations::new(is_new, is_new && !care.recheck);
+    let earlier = EarlierManifests::new(!is_new && !care.recheck);
+    let transfer = Transfer {
+        link: MirrorLink::new(registry, limiter, &stop),
+        knowledge: Mutex::new(Knowledge::new(expectations, earlier)),
         counts: Arc::clone(counts),
+        outbox,
         listeners: run.listeners.clone(),
-        asks_for_each: settings.care.recheck,
-        small_line: WorkerLine::new(1),
-        body_line: WorkerLine::new(1),
-    });
-    let publisher = Publisher::new(Arc::clone(&transfer));
-    let asks = !settings.is_new && !settings.care.recheck;
-    let vouchers = Vouchers::new(Arc::clone(&transfer), Arc::clone(&run.state), asks);
-    let verifier = Verifier::new(Arc::clone(&transfer), settings.care.verification);
-    Ok(Actor {
-        site: settings.name,
-        host: settings.target.endpoint.authority(),
-        mirror: settings.target.lock_key(),
-        namespace: settings.target.namespace,
-        atomic_tags: settings.atomic_tags,
-        care: settings.care,
-        gate: settings.gate,
-        run: Arc::clone(run),
-        stop,
-        counts: Arc::clone(counts),
-        link,
-        knowledge,
-        transfer,
-        publisher,
-        verifier,
-        vouchers,
-        base: OnceCell::new(),
-        phases: Mutex::default(),
-    })
+        asks_for_each: care.recheck,
+        small_queue: OrderedSemaphore::new(1),
+        body_queue: OrderedSemaphore::new(1),
+    };
+    let policy = Policy { atomic_tags, care, gate };
+    Ok(Actor { place, policy, run: Arc::clone(run), stop, transfer, base: BaseCheck::default() })
 }

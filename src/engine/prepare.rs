@@ -1,7 +1,7 @@
 //! From an image of the bundle to manifests and blobs that can be sent. Done once, whatever the number of mirrors.
 //!
 //! An image that has a manifest only needs its closure. An image of a docker-archive gets a synthesised manifest, always the
-//! same one, which needs the digests of its compressed layers; see `layers`. The holders of the image ([`Held`]) own the
+//! same one, which needs the digests of its compressed layers; see `layers`. The holders of the image ([`LeasedImage`]) own the
 //! result, and the last of them releases it.
 
 use crate::locks::Mutex;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 
 use super::backlog::BacklogShare;
 use super::body::{Buffering, SpaceBody};
-use super::image::{Held, WorkImage};
+use super::image::{LeasedImage, WorkImage};
 use super::layers::{LayerLease, Layers};
 use super::prepared::{Ready, ReadyBlob};
 use super::staged_body::StagedBody;
@@ -74,45 +74,45 @@ impl Preparer {
     }
 
     /// What is held of an image. `share` is its share of the backlog where nobody holds it yet.
-    pub(super) fn hold(&self, image: &Arc<WorkImage>, share: BacklogShare) -> Arc<Held> {
+    pub(super) fn hold(&self, image: &Arc<WorkImage>, share: BacklogShare) -> Arc<LeasedImage> {
         image.hold(|| {
             let (layers, needs) = match &image.planned.content {
                 Content::Unpacked(unpacked) => (Some(self.layers.lease(&unpacked.layers)), Vec::new()),
                 Content::Manifest(root) => (None, needs(&image.catalog, root)),
             };
-            Held::new(Arc::clone(image), layers, needs, share)
+            LeasedImage::new(Arc::clone(image), layers, needs, share)
         })
     }
 
     /// The image, ready to be sent, but for the bytes of layers of which all is known that its manifest says.
-    pub(super) async fn image(&self, held: &Held) -> Result<Arc<Ready>, BundleError> {
-        held.ready.get_or_make(self.prepare(held)).await
+    pub(super) async fn image(&self, leased: &LeasedImage) -> Result<Arc<Ready>, BundleError> {
+        leased.ready.get_or_make(self.prepare(leased)).await
     }
 
     /// Whether an image was made ready from what was remembered of its layers, and a layer became something else since. It
     /// is made ready once more when it is asked for again.
-    pub(super) fn is_disproved(&self, held: &Held, ready: &Ready) -> bool {
-        let Content::Unpacked(unpacked) = &held.image.planned.content else { return false };
+    pub(super) fn is_disproved(&self, leased: &LeasedImage, ready: &Ready) -> bool {
+        let Content::Unpacked(unpacked) = &leased.image.planned.content else { return false };
         let names = |facts: LayerFacts| {
             ready.blobs.iter().any(|it| (it.digest, it.size) == (facts.digest, facts.size))
         };
         let disproved = unpacked.layers.iter().any(|layer| !self.layers.known(layer).is_none_or(names));
         if disproved {
-            held.ready.clear();
+            leased.ready.clear();
         }
         disproved
     }
 
-    async fn prepare(&self, held: &Held) -> Result<Arc<Ready>, BundleError> {
-        let image = &held.image;
-        match (&image.planned.content, &held.layers) {
+    async fn prepare(&self, leased: &LeasedImage) -> Result<Arc<Ready>, BundleError> {
+        let image = &leased.image;
+        match (&image.planned.content, &leased.layers) {
             (Content::Manifest(root), _) => self.collect(&image.catalog, root).map(Arc::new),
             (Content::Unpacked(unpacked), Some(layers)) => {
                 if !layers.are_known() {
                     layers.admit().await;
                 }
                 let made = self.make(unpacked, layers).await;
-                held.was_read();
+                leased.was_read();
                 made.map(Arc::new)
             }
             (Content::Unpacked(_), None) => {

@@ -40,7 +40,7 @@ impl BlobInStage {
     /// The blob was right when it was looked at, and cannot be read any more.
     async fn give_up(self, error: BundleError) {
         let give_up = move || self.stage.discard(&self.digest, &error);
-        // Where the thread panicked, its hook has told so.
+        // Where the thread panicked, its hook has reported it.
         drop(tokio::task::spawn_blocking(give_up).await);
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::fill::Fill;
 use super::checksums::Sums;
 use super::image::{Lease, LeaseBranch};
-use super::line::WorkerLine;
+use super::ordered_semaphore::OrderedSemaphore;
 use super::prepare::Preparer;
 use super::prepared::{Ready, ReadyBlob};
 use super::work::{Follower, STAGE, Work};
@@ -85,7 +85,7 @@ impl Staging {
             preparer: Arc::clone(preparer),
             recall: recall.clone(),
             sums: sums.clone(),
-            line: WorkerLine::new(BLOBS_AT_ONCE),
+            writers: OrderedSemaphore::new(BLOBS_AT_ONCE),
             claims: Mutex::default(),
         };
         let task = stager.run(followers, stop.clone());
@@ -126,7 +126,7 @@ impl Staging {
             }
         }
         self.stop.cancel();
-        // A panic there has been told by its hook, and costs the run nothing.
+        // A panic there was reported by its hook, and costs the run nothing.
         drop(task.await);
         if let Some(why) = ended {
             let Fill { staged, total } = self.fill();
@@ -174,7 +174,7 @@ struct Stager {
     preparer: Arc<Preparer>,
     recall: LayerRecall,
     sums: Sums,
-    line: Arc<WorkerLine>,
+    writers: Arc<OrderedSemaphore>,
     /// The task that writes a blob; others that need it wait.
     claims: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -283,13 +283,13 @@ impl Stager {
         if self.stage.has(&blob.digest) {
             return Ok(());
         }
-        // Nobody waits for room with a worker that others need to get on.
-        let _worker = loop {
-            let worker = self.line.worker(blob.offset).await;
+        // Nobody waits for room with a permit that others need to get on.
+        let _permit = loop {
+            let permit = self.writers.acquire(blob.offset).await;
             if blob.body.is_ready() {
-                break worker;
+                break permit;
             }
-            drop(worker);
+            drop(permit);
             blob.body.prepare().await?;
         };
         let (stage, digest, size) = (Arc::clone(&self.stage), blob.digest, blob.size);

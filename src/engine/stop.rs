@@ -21,7 +21,7 @@ pub(super) struct StopSignal(Arc<Inner>);
 struct Inner {
     run: CancellationToken,
     token: CancellationToken,
-    told: watch::Sender<Option<StopReason>>,
+    reason: watch::Sender<Option<StopReason>>,
 }
 
 /// Why one mirror is stopped, and until when requests in flight may end.
@@ -33,16 +33,16 @@ struct StopReason {
 
 impl StopSignal {
     pub(super) fn new(run: &CancellationToken) -> Self {
-        let (told, _) = watch::channel(None);
-        Self(Arc::new(Inner { run: run.clone(), token: run.child_token(), told }))
+        let (reason, _) = watch::channel(None);
+        Self(Arc::new(Inner { run: run.clone(), token: run.child_token(), reason }))
     }
 
     /// No new request begins on the mirror; those in flight may take this long.
     pub(super) fn stop(&self, why: Failure, grace: Duration) {
         let ends = Instant::now() + grace;
-        self.0.told.send_modify(|told| {
-            let at_latest = told.as_ref().map_or(ends, |earlier| earlier.at_latest.min(ends));
-            *told = Some(StopReason { why, at_latest });
+        self.0.reason.send_modify(|reason| {
+            let at_latest = reason.as_ref().map_or(ends, |earlier| earlier.at_latest.min(ends));
+            *reason = Some(StopReason { why, at_latest });
         });
         self.0.token.cancel();
     }
@@ -56,7 +56,7 @@ impl StopSignal {
         if self.0.run.is_cancelled() {
             return None;
         }
-        self.0.told.borrow().as_ref().map(|told| told.why.clone())
+        self.0.reason.borrow().as_ref().map(|reason| reason.why.clone())
     }
 
     /// Why no new request begins.
@@ -78,9 +78,9 @@ impl StopSignal {
 
     /// Waits for the end of what this mirror alone was given, which may still come nearer.
     async fn too_late(&self) {
-        let mut told = self.0.told.subscribe();
+        let mut reason = self.0.reason.subscribe();
         loop {
-            let at_latest = told.borrow_and_update().as_ref().map(|told| told.at_latest);
+            let at_latest = reason.borrow_and_update().as_ref().map(|reason| reason.at_latest);
             let end = async {
                 match at_latest {
                     Some(at_latest) => tokio::time::sleep_until(at_latest).await,
@@ -89,7 +89,7 @@ impl StopSignal {
             };
             tokio::select! {
                 () = end => return,
-                Ok(()) = told.changed() => {}
+                Ok(()) = reason.changed() => {}
             }
         }
     }

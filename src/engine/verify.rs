@@ -73,8 +73,8 @@ pub(crate) async fn mirrors_of(
     join_all(checks.map(|(number, (settings, plan))| async move {
         match plan {
             Ok(plan) => {
-                let told = MirrorEvents { number, listeners };
-                mirror(&read.bundle, plan, accept, settings, deep, told).await.settled()
+                let events = MirrorEvents { number, listeners };
+                mirror(&read.bundle, plan, accept, settings, deep, events).await.settled()
             }
             Err(error) => Outcome { error: Some(Failure::from(error)), ..Outcome::new(settings.name) },
         }
@@ -88,21 +88,21 @@ async fn mirror(
     accept: Accept,
     settings: MirrorSettings,
     deep: bool,
-    told: MirrorEvents<'_>,
+    events: MirrorEvents<'_>,
 ) -> Outcome {
     let started = Instant::now();
-    told.begun();
+    events.begun();
     let mut outcome = Outcome::new(settings.name.clone());
     outcome.images = plan.images.len();
     match Registry::connect(&settings.target.endpoint, settings.client).await {
         Err(error) => outcome.error = Some(failure::of_connection(&error)),
         Ok(registry) => {
-            told.connected();
+            events.connected();
             let check = MirrorCheck { registry, bundle, accept, deep, seen: Mutex::default() };
             let namespace = settings.target.namespace;
             let checks = plan.images.iter().map(|planned| async {
                 let checked = check.image(planned, namespace.as_ref()).await;
-                told.checked(planned, &checked);
+                events.checked(planned, &checked);
                 checked
             });
             let results: Vec<_> = stream::iter(checks).buffered(AT_ONCE).collect().await;
@@ -131,7 +131,7 @@ async fn mirror(
     }
     outcome.images_unchanged = outcome.images_complete;
     outcome.elapsed_seconds = started.elapsed().as_secs_f64();
-    told.finished(&outcome, started);
+    events.finished(&outcome, started);
     outcome
 }
 
@@ -199,10 +199,10 @@ impl MirrorCheck<'_> {
             _ => Vec::new(),
         };
         if tags.is_empty() && by_digest.is_empty() && planned.digests.is_empty() {
-            let told = "it has neither a tag nor a manifest in the bundle, so there is nothing to ask the mirror for";
+            let message = "it has neither a tag nor a manifest in the bundle, so there is nothing to ask the mirror for";
             return Err(Failure {
                 hint: Some("name it: --name REPOSITORY:TAG".to_owned()),
-                ..Failure::new(Class::Unverifiable, told)
+                ..Failure::new(Class::Unverifiable, message)
             });
         }
         let mut found = planned.content.manifest_digest();

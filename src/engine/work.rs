@@ -13,7 +13,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
 use super::backlog::{Assigned, Backlog, BacklogShare, Workload};
-use super::image::{Held, Lease, WorkImage};
+use super::image::{Lease, LeasedImage, WorkImage};
 use super::prepare::Preparer;
 use crate::archive::{Catalog, ContentKey};
 use crate::bundle::Bundle;
@@ -47,12 +47,12 @@ struct WorkState {
 #[derive(Debug)]
 struct Queue {
     workload: Workload,
-    images: VecDeque<(usize, Arc<Held>, Assigned)>,
+    images: VecDeque<(usize, Arc<LeasedImage>, Assigned)>,
 }
 
 impl Queue {
-    fn push(&mut self, at: usize, held: Arc<Held>) {
-        self.images.push_back((at, held, self.workload.assign()));
+    fn push(&mut self, at: usize, leased: Arc<LeasedImage>) {
+        self.images.push_back((at, leased, self.workload.assign()));
     }
 }
 
@@ -84,8 +84,8 @@ impl Work {
             state.images.push(Arc::clone(&image));
             // Where no mirror has begun nothing is held, and nobody waits until it was read.
             if !state.followers.is_empty() {
-                let held = self.preparer.hold(&image, share);
-                state.followers.values_mut().for_each(|queue| queue.push(at, Arc::clone(&held)));
+                let leased = self.preparer.hold(&image, share);
+                state.followers.values_mut().for_each(|queue| queue.push(at, Arc::clone(&leased)));
             }
         }
         self.grown.send_replace(());
@@ -208,8 +208,8 @@ impl Work {
 
     /// What a mirror needs to bring an image once more.
     pub(super) fn lease(&self, at: usize, mirror: usize) -> Option<Lease> {
-        let held = self.preparer.hold(&self.image(at)?, BacklogShare::default());
-        Some(Lease::new(held, mirror, None))
+        let leased = self.preparer.hold(&self.image(at)?, BacklogShare::default());
+        Some(Lease::new(leased, mirror, None))
     }
 
     /// The next image for a mirror; whether there may be more, where there is none now.
@@ -218,7 +218,7 @@ impl Work {
         let next = state.followers.get_mut(&mirror).and_then(|queue| queue.images.pop_front());
         let may_grow = state.agreed.is_none();
         drop(state);
-        next.map(|(at, held, assigned)| (at, Lease::new(held, mirror, Some(assigned)))).ok_or(may_grow)
+        next.map(|(at, leased, assigned)| (at, Lease::new(leased, mirror, Some(assigned)))).ok_or(may_grow)
     }
 }
 

@@ -72,11 +72,11 @@ impl LayerSource {
         if (blob.facts.digest, blob.facts.size) == (facts.digest, facts.size) {
             return Ok(blob);
         }
-        let told = format!(
+        let message = format!(
             "{}: became {} of {} bytes, but was remembered as {} of {} bytes",
             layer.member, blob.facts.digest, blob.facts.size, facts.digest, facts.size
         );
-        Err(BundleError::new(Fault::Io, told))
+        Err(BundleError::new(Fault::Io, message))
     }
 }
 

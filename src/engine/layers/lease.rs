@@ -7,7 +7,7 @@ use crate::archive::UnpackedLayer;
 use crate::bundle::LayerKey;
 use crate::clock::Instant;
 use crate::compress::{LayerBlob, LayerFacts};
-use crate::engine::elsewhere::drop_elsewhere;
+use crate::engine::background_drop::drop_in_background;
 use crate::error::BundleError;
 use crate::source::{Certainty, Intent};
 
@@ -113,7 +113,7 @@ impl LayerLease {
         let made = making.blob.get_or_make(self.layers.make(layer, making.room)).await;
         let again = || Intent::to_read(&layer.extent, Certainty::Again);
         let was_read = self.layers.table.lock().was_read(&key, again);
-        drop_elsewhere(was_read);
+        drop_in_background(was_read);
         if let Ok(blob) = &made {
             self.layers.learn(layer, blob.facts);
         }
@@ -148,7 +148,7 @@ impl Drop for LayerLease {
         drop(gone);
         self.layers.give_way();
         if !intents.is_empty() {
-            drop_elsewhere(intents);
+            drop_in_background(intents);
         }
     }
 }

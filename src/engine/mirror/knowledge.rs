@@ -1,17 +1,20 @@
-//! What a run knows of one mirror: where content is, and which answers to expect.
+//! What a run knows of one mirror: where content is, and which answers to expect. Pure: the caller asks the mirror, and writes
+//! the answers down here.
+//!
+//! It belongs to the task of the mirror. The images on their way are futures of that one task, so nobody ever waits for the
+//! lock around it, and the compiler refuses one that is held over an `await`.
 
+mod earlier_manifests;
+mod evidence;
 mod expectations;
 mod locations;
 mod probe_heuristic;
 mod sampling;
 
+pub(super) use self::earlier_manifests::{EarlierManifests, best};
+pub(super) use self::evidence::Evidence;
 pub(super) use self::expectations::{Ahead, Expectations};
-pub(super) use self::locations::{LocationGuard, Locations, note};
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use crate::locks::{Mutex, MutexGuard};
-use crate::oci::{Digest, Repository};
+pub(super) use self::locations::{LocationGuard, Locations, forget, note};
 
 /// What is known of one mirror.
 #[derive(Debug)]
@@ -22,58 +25,26 @@ pub(super) struct Knowledge {
     pub(super) manifests: Locations,
     /// The subjects whose fallback tags are written: the lock of one is held meanwhile.
     pub(super) fallback_tags: Locations,
-    proven: Mutex<HashSet<(Repository, Digest)>>,
-    vouched: Mutex<HashSet<(Repository, Digest)>>,
-    doubts_manifests: AtomicBool,
-    expectations: Mutex<Expectations>,
+    /// Blobs that were read back whole. In other repositories they are asked for a byte.
+    pub(super) read_back: Locations,
+    /// What says that blobs are there.
+    pub(super) evidence: Evidence,
+    /// What to expect of the next answers.
+    pub(super) expectations: Expectations,
+    /// Manifests that earlier runs have put.
+    pub(super) earlier: EarlierManifests,
 }
 
 impl Knowledge {
-    pub(super) fn new(expectations: Expectations) -> Self {
+    pub(super) fn new(expectations: Expectations, earlier: EarlierManifests) -> Self {
         Self {
             blobs: Locations::default(),
             manifests: Locations::default(),
             fallback_tags: Locations::default(),
-            proven: Mutex::default(),
-            vouched: Mutex::default(),
-            doubts_manifests: AtomicBool::new(false),
-            expectations: Mutex::new(expectations),
+            read_back: Locations::default(),
+            evidence: Evidence::default(),
+            expectations,
+            earlier,
         }
-    }
-
-    /// What to expect. Images of one mirror are futures of one task, so nobody ever waits for this lock; it is never held
-    /// while something is awaited.
-    pub(super) fn expectations(&self) -> MutexGuard<'_, Expectations> {
-        self.expectations.lock()
-    }
-
-    /// The mirror has acknowledged a blob in this run, or returned bytes of it.
-    pub(super) fn prove(&self, repository: &Repository, digest: Digest) {
-        self.proven.lock().insert((repository.clone(), digest));
-    }
-
-    /// A manifest that the mirror has names a blob.
-    pub(super) fn vouch(&self, repository: &Repository, digest: Digest) {
-        self.vouched.lock().insert((repository.clone(), digest));
-    }
-
-    /// The mirror lacked a blob that it had claimed to have, so it may lack what its manifests name as well.
-    pub(super) fn doubt_manifests(&self) {
-        self.doubts_manifests.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a manifest that is there says that its blobs are.
-    pub(super) fn trusts_manifests(&self) -> bool {
-        !self.doubts_manifests.load(Ordering::Relaxed)
-    }
-
-    /// Whether only a manifest says that a blob is there.
-    pub(super) fn is_vouched(&self, repository: &Repository, digest: Digest) -> bool {
-        self.vouched.lock().contains(&(repository.clone(), digest)) && !self.is_proven(repository, digest)
-    }
-
-    /// Whether more than the word of a HEAD says that a blob is there.
-    pub(super) fn is_proven(&self, repository: &Repository, digest: Digest) -> bool {
-        self.proven.lock().contains(&(repository.clone(), digest))
     }
 }

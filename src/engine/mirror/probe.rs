@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::knowledge::Knowledge;
 use super::link::MirrorLink;
+use crate::locks::Mutex;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag};
 use crate::plan::PlannedImage;
@@ -79,7 +80,7 @@ pub(crate) fn first_question(
 /// Asks about an image, by its digest only as far as that pays. It is whole if `children` are there as well.
 pub(super) async fn presence(
     link: &MirrorLink,
-    knowledge: &Knowledge,
+    knowledge: &Mutex<Knowledge>,
     repository: &Repository,
     tags: &[Tag],
     root: Digest,
@@ -95,9 +96,9 @@ pub(super) async fn presence(
         let _permit = link.question().await?;
         self::digest(&link.registry, repository, digest).await.map_err(|error| link.judge(&error))
     };
-    if !presence.whole && (tags.is_empty() || knowledge.expectations().untagged_images.should_ask()) {
+    if !presence.whole && (tags.is_empty() || knowledge.lock().expectations.untagged_images.should_ask()) {
         presence.whole = has(&root).await?;
-        knowledge.expectations().untagged_images.record(presence.whole);
+        knowledge.lock().expectations.untagged_images.record(presence.whole);
     }
     for child in children {
         presence.whole = presence.whole && has(child).await?;
@@ -171,7 +172,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::engine::mirror::knowledge::Expectations;
+    use crate::engine::mirror::knowledge::{EarlierManifests, Expectations};
     use crate::engine::mirror::limiter::{ConcurrencyLimiter, MaxConcurrency};
     use crate::engine::stop::StopSignal;
     use crate::registry::{ClientOptions, Target};
@@ -202,7 +203,8 @@ mod tests {
         let most = MaxConcurrency::new(32 << 20, 1, NonZeroUsize::new(1));
         let stop = StopSignal::new(&CancellationToken::new());
         let link = MirrorLink::new(registry, Arc::new(ConcurrencyLimiter::new(most)), &stop);
-        let knowledge = Knowledge::new(Expectations::new(false, false));
+        let knowledge =
+            Mutex::new(Knowledge::new(Expectations::new(false, false), EarlierManifests::new(false)));
         let tags: Vec<Tag> = (0..50).map(|number| format!("v{number}").parse().unwrap()).collect();
         let repository = "team/app".parse().unwrap();
         let found = presence(&link, &knowledge, &repository, &tags, Digest::of(b""), &[]).await.unwrap();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 pub(super) use self::manifest::tag;
-use super::knowledge::note;
+use super::knowledge::{forget, note};
 use super::transfer::{Prefetch, Transfer, Trust};
 use crate::archive::Catalog;
 use crate::engine::image::Lease;
@@ -28,27 +28,27 @@ use crate::report::Failure;
 use crate::report::outcome::Phase;
 
 /// Puts manifests on one mirror.
-#[derive(Debug)]
-pub(super) struct Publisher {
-    transfer: Arc<Transfer>,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Publisher<'a> {
+    transfer: &'a Transfer,
 }
 
-impl Publisher {
-    pub(super) fn new(transfer: Arc<Transfer>) -> Self {
+impl<'a> Publisher<'a> {
+    pub(super) fn new(transfer: &'a Transfer) -> Self {
         Self { transfer }
     }
 
     /// Puts the images that this one refers to by their digests, where only their tags would have been put, and those later:
     /// a registry may refuse what refers to a manifest that it does not have. One that cannot be put fails by itself.
     pub(super) async fn subjects(
-        &self,
+        self,
         repository: &Repository,
         ready: &Ready,
         catalog: &Catalog,
     ) -> Result<(), Failure> {
-        let held: HashSet<Digest> = ready.manifests.iter().map(|manifest| manifest.digest).collect();
+        let own: HashSet<Digest> = ready.manifests.iter().map(|manifest| manifest.digest).collect();
         let subjects = ready.manifests.iter().filter_map(|manifest| manifest.subject.as_ref());
-        for subject in subjects.filter(|subject| !held.contains(&subject.digest)) {
+        for subject in subjects.filter(|subject| !own.contains(&subject.digest)) {
             if let Some(subject) = catalog.manifests.get(&subject.digest) {
                 let _ = self.put(repository, subject).await?;
             }
@@ -58,7 +58,7 @@ impl Publisher {
 
     /// Puts manifests by digest, the root too unless `by_tag`; mends what the mirror says it lacks.
     pub(super) async fn publish(
-        &self,
+        self,
         lease: &Lease,
         repository: &Repository,
         ready: &Ready,
@@ -81,7 +81,7 @@ impl Publisher {
 
     /// The mirror lied, or lost something since: what it names (or all of the image) is sent without asking.
     pub(super) async fn resend(
-        &self,
+        self,
         lease: &Lease,
         repository: &Repository,
         ready: &Ready,
@@ -90,17 +90,19 @@ impl Publisher {
         let knowledge = &self.transfer.knowledge;
         let named: Vec<Digest> = unknown.iter().flatten().copied().collect();
         let all = unknown.iter().any(Vec::is_empty);
-        knowledge.doubt_manifests();
+        knowledge.lock().evidence.doubt_manifests();
         let (resend, others): (Vec<ReadyBlob>, Vec<ReadyBlob>) =
             ready.blobs.iter().cloned().partition(|blob| all || named.contains(&blob.digest));
         // Not every registry names all that it lacks.
-        let vouched = others.into_iter().filter(|blob| knowledge.is_vouched(repository, blob.digest));
-        let ask: Vec<ReadyBlob> = vouched.collect();
+        let is_inferred =
+            |blob: &ReadyBlob| knowledge.lock().evidence.is_only_inferred(repository, blob.digest);
+        let ask: Vec<ReadyBlob> = others.into_iter().filter(is_inferred).collect();
         for blob in resend.iter().chain(&ask) {
             self.transfer.forget(lease, repository, &blob.digest).await;
         }
         for manifest in &ready.manifests {
-            knowledge.manifests.forget(&manifest.digest, repository).await;
+            let location = knowledge.lock().manifests.location(&manifest.digest);
+            forget(location, repository).await;
         }
         self.transfer.blobs(lease, repository, &resend, Trust::Nothing, &Prefetch::default()).await?;
         self.transfer.blobs(lease, repository, &ask, Trust::Mirror, &Prefetch::default()).await
@@ -108,7 +110,7 @@ impl Publisher {
 
     /// Puts manifests, level by level. Returns the failures of the first level that failed.
     async fn put_all(
-        &self,
+        self,
         repository: &Repository,
         ready: &Ready,
         by_tag: bool,
@@ -132,14 +134,14 @@ impl Publisher {
     /// One manifest into one repository, once: a registry that writes its links in place (distribution 2.8) refuses an
     /// index while one of its children is put again.
     async fn put(
-        &self,
+        self,
         repository: &Repository,
         manifest: &Manifest,
     ) -> Result<Result<(), RegistryError>, Failure> {
-        let Transfer { link, knowledge, .. } = self.transfer.as_ref();
+        let Transfer { link, knowledge, .. } = self.transfer;
         // The permit comes first: whoever holds a location has one, and gets on.
         let permit = link.question().await?;
-        let location = knowledge.manifests.location(&manifest.digest);
+        let location = knowledge.lock().manifests.location(&manifest.digest);
         let mut repositories = location.lock().await;
         if repositories.contains(repository) {
             permit.unused();

@@ -10,15 +10,17 @@ use futures_util::future::join_all;
 pub(super) use self::prefetch::Prefetch;
 use self::prefetch::{OpenSession, PrefetchedBlob};
 pub(super) use self::step::Trust;
-use self::step::{BlobPresence, BlobStep};
+use self::step::{BlobPresence, BlobProgress, BlobStep};
 use super::SMALL_BYTES;
 use super::counts::Counts;
+use super::inbox::Outbox;
 use super::knowledge::{Knowledge, LocationGuard, note};
 use super::link::MirrorLink;
 use crate::clock::Instant;
 use crate::engine::image::{Lease, LeaseBranch};
-use crate::engine::line::WorkerLine;
+use crate::engine::ordered_semaphore::OrderedSemaphore;
 use crate::engine::prepared::ReadyBlob;
+use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
 use crate::registry::{BlobProof, BlobSource, Mount, Sampled};
 use crate::report::event::UploadTimes;
@@ -38,15 +40,18 @@ struct OutgoingBlob<'a> {
 /// Sends blobs to one mirror.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    pub(super) link: Arc<MirrorLink>,
-    pub(super) knowledge: Arc<Knowledge>,
+    pub(super) link: MirrorLink,
+    pub(super) knowledge: Mutex<Knowledge>,
+    /// Requests count as well, on whatever thread they are.
     pub(super) counts: Arc<Counts>,
+    /// The task of the mirror hears of what images leave behind.
+    pub(super) outbox: Outbox,
     pub(super) listeners: Listeners,
     /// Whether each blob is asked for, whatever is to be expected.
     pub(super) asks_for_each: bool,
     /// Blobs that wait for their turn to be sent, in the order of the bundle. The first of them waits for a permit.
-    pub(super) small_line: Arc<WorkerLine>,
-    pub(super) body_line: Arc<WorkerLine>,
+    pub(super) small_queue: Arc<OrderedSemaphore>,
+    pub(super) body_queue: Arc<OrderedSemaphore>,
 }
 
 impl Transfer {
@@ -64,41 +69,38 @@ impl Transfer {
             blobs.iter().map(|blob| OutgoingBlob { blob, branch: lease.branch() }).collect();
         let _branches_go_on = lease.aside();
         let sends = sent.into_iter().map(|sent| async move {
-            let PrefetchedBlob { location, held, mut session } = match prefetch.take(&sent.blob.digest) {
+            let begun = match prefetch.take(&sent.blob.digest) {
                 Some(begun) => begun,
-                None => PrefetchedBlob { location: self.location(&sent).await?, held: None, session: None },
+                None => {
+                    PrefetchedBlob { location: self.location(&sent).await?, presence: None, session: None }
+                }
             };
-            let brought = Box::pin(self.blob(repository, &sent, trust, location, held, &mut session)).await;
-            if let Some(needless) = session {
-                self.cancel_one(needless).await;
-            }
-            brought
+            Box::pin(self.blob(repository, &sent, trust, begun)).await
         });
         join_all(sends).await.into_iter().collect()
     }
 
     async fn location(&self, sent: &OutgoingBlob<'_>) -> Result<LocationGuard, Failure> {
-        let location = self.knowledge.blobs.location(&sent.blob.digest);
+        let location = self.knowledge.lock().blobs.location(&sent.blob.digest);
         self.link.unless_lost(sent.branch.lock(location)).await
     }
 
     /// Goes from step to step. A session that is left in the end was not needed.
-    async fn blob<'a>(
-        &'a self,
+    async fn blob(
+        &self,
         repository: &Repository,
         sent: &OutgoingBlob<'_>,
         trust: Trust,
-        mut location: LocationGuard,
-        mut held: Option<BlobPresence>,
-        session: &mut Option<OpenSession<'a>>,
+        begun: PrefetchedBlob<'_>,
     ) -> Result<(), Failure> {
         let blob = sent.blob;
-        let mut declined = false;
+        let PrefetchedBlob { mut location, presence, mut session } = begun;
+        let mut progress = BlobProgress::new(trust, presence);
         let registry = &self.link.registry;
         loop {
-            let elsewhere = self.elsewhere(repository, blob);
-            let from = elsewhere.as_ref().map(|source| &source.repository);
-            match BlobStep::next(repository, &location, from, trust, declined, held) {
+            let other_mirror = self.other_mirror(repository, blob);
+            let from = other_mirror.as_ref().map(|source| &source.repository);
+            match progress.next(repository, &location, from) {
                 BlobStep::Known => {
                     let bytes = new_bytes(&location, blob);
                     if note(&mut location, repository) {
@@ -115,45 +117,48 @@ impl Transfer {
                     match mounted {
                         Mount::Done(proof) => {
                             note(&mut location, repository);
-                            if proof == BlobProof::Confirmed && self.knowledge.is_proven(&from, blob.digest) {
-                                self.knowledge.prove(repository, blob.digest);
+                            let evidence = &mut self.knowledge.lock().evidence;
+                            if proof == BlobProof::Confirmed && evidence.is_proven(&from, blob.digest) {
+                                evidence.prove(repository, blob.digest);
                             }
                             self.counts.mounted(0);
                             return Ok(());
                         }
                         Mount::Session(opened) => {
-                            *session = Some(OpenSession { session: opened, permit: None });
-                            declined = true;
+                            session = Some(self.opened(opened, None));
+                            progress.mount_was_declined();
                         }
                     }
                 }
-                // Its place is kept meanwhile: what else of this mirror wants the blob has it from here then.
-                BlobStep::Borrow(from) => match self.mount(repository, blob, &from).await? {
+                // Its location stays locked meanwhile: what else of this mirror wants the blob has it from here then.
+                BlobStep::MountFromOtherMirror(from) => match self.mount(repository, blob, &from).await? {
                     Mount::Done(proof) => {
                         let bytes = new_bytes(&location, blob);
                         note(&mut location, repository);
-                        if proof == BlobProof::Confirmed && elsewhere.is_some_and(|source| source.is_proven) {
-                            self.knowledge.prove(repository, blob.digest);
+                        if proof == BlobProof::Confirmed
+                            && other_mirror.is_some_and(|source| source.is_proven)
+                        {
+                            self.knowledge.lock().evidence.prove(repository, blob.digest);
                         }
                         self.counts.mounted(bytes);
                         return Ok(());
                     }
                     Mount::Session(opened) => {
                         registry.forget_source(&blob.digest, &from);
-                        *session = Some(OpenSession { session: opened, permit: None });
-                        declined = true;
+                        session = Some(self.opened(opened, None));
+                        progress.mount_was_declined();
                     }
                 },
-                BlobStep::Ask => held = Some(self.ask(repository, blob).await?),
+                BlobStep::Ask => progress.found(self.ask(repository, blob).await?),
                 BlobStep::Upload => {
                     let proof = self.upload(repository, blob, session).await?;
-                    if let Some(BlobPresence::OtherSize(bytes)) = held {
+                    if let Some(bytes) = progress.other_size() {
                         self.check_mended(repository, blob, bytes).await?;
                     }
                     note(&mut location, repository);
                     let is_proven = proof == BlobProof::Confirmed;
                     if is_proven {
-                        self.knowledge.prove(repository, blob.digest);
+                        self.knowledge.lock().evidence.prove(repository, blob.digest);
                     }
                     registry.note_source(blob.digest, repository, is_proven);
                     return Ok(());
@@ -165,12 +170,12 @@ impl Transfer {
     /// The mirror proved not to have a blob of an image, whatever it had answered.
     pub(super) async fn forget(&self, lease: &Lease, repository: &Repository, digest: &Digest) {
         self.link.registry.forget_source(digest, repository);
-        let mut location = lease.lock(self.knowledge.blobs.location(digest)).await;
-        location.retain(|known| known != repository);
+        let location = self.knowledge.lock().blobs.location(digest);
+        lease.lock(location).await.retain(|known| known != repository);
     }
 
     /// Where another mirror on the same host has a blob. Who asks for each blob means this one.
-    pub(super) fn elsewhere(&self, repository: &Repository, blob: &ReadyBlob) -> Option<BlobSource> {
+    pub(super) fn other_mirror(&self, repository: &Repository, blob: &ReadyBlob) -> Option<BlobSource> {
         let source = self.link.registry.source_of(&blob.digest, repository)?;
         (!self.asks_for_each).then_some(source)
     }
@@ -189,14 +194,14 @@ impl Transfer {
     /// What the mirror has of a blob; nothing, without a question, of a small one that it is not expected to have.
     async fn ask(&self, repository: &Repository, blob: &ReadyBlob) -> Result<BlobPresence, Failure> {
         let is_small = blob.size <= SMALL_BYTES;
-        if is_small && !self.asks_for_each && !self.knowledge.expectations().small_blobs.should_ask() {
+        if is_small && !self.asks_for_each && !self.knowledge.lock().expectations.small_blobs.should_ask() {
             return Ok(BlobPresence::Nothing);
         }
         let _permit = self.link.question().await?;
-        if !self.knowledge.expectations().sampling.trusts_heads() {
+        if !self.knowledge.lock().expectations.sampling.trusts_heads() {
             match self.link.registry.sample_blob(repository, &blob.digest, blob.size).await {
                 Sampled::There => {
-                    self.knowledge.prove(repository, blob.digest);
+                    self.knowledge.lock().evidence.prove(repository, blob.digest);
                     return Ok(BlobPresence::Blob);
                 }
                 Sampled::Lost => return Ok(BlobPresence::Nothing),
@@ -204,22 +209,22 @@ impl Transfer {
             }
         }
         let found = self.link.registry.head_blob(repository, &blob.digest).await;
-        let held = match found.map_err(|error| self.link.judge(&error))? {
+        let presence = match found.map_err(|error| self.link.judge(&error))? {
             None => BlobPresence::Nothing,
             Some(bytes) if bytes == blob.size => BlobPresence::Blob,
             Some(bytes) => BlobPresence::OtherSize(bytes),
         };
         if is_small {
-            self.knowledge.expectations().small_blobs.record(held != BlobPresence::Nothing);
+            self.knowledge.lock().expectations.small_blobs.record(presence != BlobPresence::Nothing);
         }
-        Ok(held)
+        Ok(presence)
     }
 
-    async fn upload<'a>(
-        &'a self,
+    async fn upload(
+        &self,
         repository: &Repository,
         blob: &ReadyBlob,
-        session: &mut Option<OpenSession<'a>>,
+        session: Option<OpenSession<'_>>,
     ) -> Result<BlobProof, Failure> {
         let (mirror, bytes) = (self.counts.mirror, blob.size);
         self.listeners.emit(&Event::Wanted { mirror, bytes });
@@ -231,27 +236,23 @@ impl Transfer {
         uploaded.map(|(proof, _)| proof)
     }
 
-    async fn upload_wanted<'a>(
-        &'a self,
+    async fn upload_wanted(
+        &self,
         repository: &Repository,
         blob: &ReadyBlob,
-        session: &mut Option<OpenSession<'a>>,
+        mut session: Option<OpenSession<'_>>,
     ) -> Result<(BlobProof, UploadTimes), Failure> {
         let wanted = Instant::now();
-        let (session, mut permit) =
-            session.take().map_or((None, None), |open| (Some(open.session), open.permit));
-        // Others can use the permit while there is nothing to send.
-        if !blob.body.is_ready()
-            && let Some(early) = permit.take()
-        {
-            early.unused();
+        if let Some(open) = session.as_mut().filter(|_| !blob.body.is_ready()) {
+            open.return_permit();
         }
         let prepared = self.link.unless_lost(blob.body.prepare()).await?;
         prepared.map_err(|error| Failure::from(&error))?;
         let prepared = wanted.elapsed();
+        let (session, permit) = session.map_or((None, None), OpenSession::into_parts);
         let pushing = self.link.registry.push_blob(repository, &blob.digest, &blob.body, session);
         let (queued, pushed) = if blob.size <= SMALL_BYTES {
-            let first = self.link.unless_lost(self.small_line.worker(blob.offset)).await?;
+            let first = self.link.unless_lost(self.small_queue.acquire(blob.offset)).await?;
             let _memory = self.link.small(blob.size).await?;
             let _permit = self.link.question().await?;
             drop(first);
@@ -260,7 +261,7 @@ impl Transfer {
             let _permit = if let Some(permit) = permit {
                 permit
             } else {
-                let _first = self.link.unless_lost(self.body_line.worker(blob.offset)).await?;
+                let _first = self.link.unless_lost(self.body_queue.acquire(blob.offset)).await?;
                 self.link.body().await?
             };
             (wanted.elapsed(), pushing.await)

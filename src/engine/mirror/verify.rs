@@ -6,12 +6,10 @@
 //! found unchanged costs nothing here, unless everything is to be read back.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::knowledge::Locations;
-use super::knowledge::note;
+use super::knowledge::{forget, note};
 use super::probe;
 use super::publish::Publisher;
 use super::transfer::{Prefetch, Transfer, Trust};
@@ -25,12 +23,10 @@ use crate::report::outcome::{Phase, Verified};
 use crate::report::{Class, Failure};
 
 /// Checks what is on one mirror.
-#[derive(Debug)]
-pub(super) struct Verifier {
-    transfer: Arc<Transfer>,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Verifier<'a> {
+    transfer: &'a Transfer,
     level: Verification,
-    /// Blobs that were read back whole. In other repositories they are asked for a byte.
-    read: Locations,
 }
 
 /// A blob by its digest and size.
@@ -87,23 +83,14 @@ impl Loss {
     }
 }
 
-impl Verifier {
-    pub(super) fn new(transfer: Arc<Transfer>, level: Verification) -> Self {
-        Self { transfer, level, read: Locations::default() }
-    }
-
-    /// Whether the root of an image must be there by its digest before its tags move.
-    pub(super) fn needs_root_by_digest(&self, has_children: bool) -> bool {
-        match self.level {
-            Verification::None => false,
-            Verification::Sample => has_children,
-            Verification::Pull => true,
-        }
+impl<'t> Verifier<'t> {
+    pub(super) fn new(transfer: &'t Transfer, level: Verification) -> Self {
+        Self { transfer, level }
     }
 
     /// Asks for a byte of blobs that were found, as far as that is due, and sends again what is lost.
     pub(super) async fn sample(
-        &self,
+        self,
         lease: &Lease,
         repository: &Repository,
         blobs: &[ReadyBlob],
@@ -128,7 +115,7 @@ impl Verifier {
 
     /// What is lost of an image whose tags are to move. `is_new` is whether they are: all of an image that was found
     /// unchanged is there by the mirror's word.
-    async fn lost(&self, needs: &Needs<'_>, is_new: bool) -> Result<Lost, Failure> {
+    async fn lost(self, needs: &Needs<'_>, is_new: bool) -> Result<Lost, Failure> {
         let Needs { repository, manifests, blobs } = needs;
         match self.level {
             Verification::Pull => self.pull(needs).await,
@@ -136,7 +123,7 @@ impl Verifier {
                 let children = manifests.split_last().map_or(&[][..], |(_, children)| children);
                 let manifests = self.lost_manifests(repository, children).await?;
                 // An earlier sample of this image was taken before another one showed that the mirror's word counts little.
-                let doubts = !self.transfer.knowledge.expectations().sampling.trusts_heads();
+                let doubts = !self.transfer.knowledge.lock().expectations.sampling.trusts_heads();
                 let blobs = if doubts { self.lost_blobs(repository, blobs).await? } else { Vec::new() };
                 Ok(Lost { manifests, blobs })
             }
@@ -146,7 +133,7 @@ impl Verifier {
 
     /// Whether all of an image is there. Gives how far that was checked, or nothing where something was lost.
     pub(super) async fn image(
-        &self,
+        self,
         needs: &Needs<'_>,
         is_new: bool,
     ) -> Result<Result<Verified, Missing>, Failure> {
@@ -154,8 +141,7 @@ impl Verifier {
         Ok(if lost.is_empty() { Ok(self.reached(needs, is_new)) } else { Err(Missing(lost)) })
     }
 
-    fn reached(&self, needs: &Needs<'_>, is_new: bool) -> Verified {
-        let knowledge = &self.transfer.knowledge;
+    fn reached(self, needs: &Needs<'_>, is_new: bool) -> Verified {
         // A policy of the registry allows no more.
         if self.transfer.link.registry.withholds_manifests() {
             return Verified::Head;
@@ -163,9 +149,10 @@ impl Verifier {
         match self.level {
             Verification::Pull => Verified::Pull,
             Verification::Sample if is_new => {
+                let knowledge = self.transfer.knowledge.lock();
                 let mut blobs = needs.blobs.iter();
-                let open = knowledge.expectations().sampling.is_open();
-                let proven = open || blobs.all(|blob| knowledge.is_proven(needs.repository, blob.0));
+                let open = knowledge.expectations.sampling.is_open();
+                let proven = open || blobs.all(|blob| knowledge.evidence.is_proven(needs.repository, blob.0));
                 if proven { Verified::Sample } else { Verified::Head }
             }
             Verification::Sample | Verification::None => Verified::Head,
@@ -174,9 +161,9 @@ impl Verifier {
 
     /// Sends again what an image lacks, and looks again.
     pub(super) async fn mend(
-        &self,
+        self,
         lease: &Lease,
-        publisher: &Publisher,
+        publisher: Publisher<'_>,
         needs: &Needs<'_>,
         ready: &Ready,
         missing: Missing,
@@ -194,7 +181,8 @@ impl Verifier {
             let sent = self.transfer.blobs(lease, repository, &ready.blobs, Trust::Mirror, &nothing).await;
             sent.map_err(|failure| (Phase::Upload, failure))?;
             for manifest in &ready.manifests {
-                knowledge.manifests.forget(&manifest.digest, repository).await;
+                let location = knowledge.lock().manifests.location(&manifest.digest);
+                forget(location, repository).await;
             }
         }
         publisher.publish(lease, repository, ready, false).await?;
@@ -209,7 +197,7 @@ impl Verifier {
     }
 
     async fn lost_manifests(
-        &self,
+        self,
         repository: &Repository,
         manifests: &[Digest],
     ) -> Result<Vec<Loss>, Failure> {
@@ -224,38 +212,43 @@ impl Verifier {
     }
 
     /// Asks for a byte of those blobs whose turn it is.
-    async fn lost_blobs(&self, repository: &Repository, blobs: &[Sized]) -> Result<Vec<Loss>, Failure> {
+    async fn lost_blobs(self, repository: &Repository, blobs: &[Sized]) -> Result<Vec<Loss>, Failure> {
         let knowledge = &self.transfer.knowledge;
-        let mut found: Vec<Sized> =
-            blobs.iter().filter(|blob| !knowledge.is_proven(repository, blob.0)).copied().collect();
-        found.sort_unstable();
-        found.dedup();
-        let picked = knowledge.expectations().sampling.pick(found.len());
+        let (found, picked) = {
+            let mut knowledge = knowledge.lock();
+            let is_unproven = |blob: &&Sized| !knowledge.evidence.is_proven(repository, blob.0);
+            let mut found: Vec<Sized> = blobs.iter().filter(is_unproven).copied().collect();
+            found.sort_unstable();
+            found.dedup();
+            let picked = knowledge.expectations.sampling.pick(found.len());
+            (found, picked)
+        };
         let asked = picked.into_iter().map(|place| {
             let (digest, size) = found[place];
             async move {
                 // Who sends it, or asks for it for another image, is waited for: that may have proven it.
-                let location = knowledge.blobs.location(&digest);
+                let location = knowledge.lock().blobs.location(&digest);
                 let _turn = location.lock().await;
-                let there = knowledge.is_proven(repository, digest)
-                    || self.has_bytes(repository, digest, size).await?;
+                let is_proven = knowledge.lock().evidence.is_proven(repository, digest);
+                let there = is_proven || self.has_bytes(repository, digest, size).await?;
                 Ok((!there).then_some(Loss::of(digest)))
             }
         });
         let lost = lost_of(join_all(asked).await)?;
         if !lost.is_empty() {
-            knowledge.expectations().sampling.was_wrong();
-            knowledge.doubt_manifests();
+            let mut knowledge = knowledge.lock();
+            knowledge.expectations.sampling.was_wrong();
+            knowledge.evidence.doubt_manifests();
         }
         Ok(lost)
     }
 
     /// Whether a byte of a blob can be had; taken for granted where nothing can be read from here.
-    async fn has_bytes(&self, repository: &Repository, digest: Digest, size: u64) -> Result<bool, Failure> {
-        let Transfer { link, knowledge, listeners, .. } = self.transfer.as_ref();
+    async fn has_bytes(self, repository: &Repository, digest: Digest, size: u64) -> Result<bool, Failure> {
+        let Transfer { link, knowledge, listeners, .. } = self.transfer;
         let sampled = {
             let permit = link.question().await?;
-            if !knowledge.expectations().sampling.is_open() {
+            if !knowledge.lock().expectations.sampling.is_open() {
                 permit.unused();
                 return Ok(true);
             }
@@ -263,12 +256,12 @@ impl Verifier {
         };
         match sampled {
             Sampled::There => {
-                knowledge.prove(repository, digest);
+                knowledge.lock().evidence.prove(repository, digest);
                 Ok(true)
             }
             Sampled::Lost => Ok(false),
             Sampled::Unknown(error) => {
-                if knowledge.expectations().sampling.close() {
+                if knowledge.lock().expectations.sampling.close() {
                     listeners.note(format!("blobs that were found are not read to check them: {error}"));
                 }
                 Ok(true)
@@ -278,7 +271,7 @@ impl Verifier {
 
     /// Sends blobs that are lost, and asks whether they are there now.
     async fn send_again(
-        &self,
+        self,
         lease: &Lease,
         repository: &Repository,
         blobs: &[ReadyBlob],
@@ -299,7 +292,7 @@ impl Verifier {
     }
 
     /// Reads everything of an image back.
-    async fn pull(&self, needs: &Needs<'_>) -> Result<Lost, Failure> {
+    async fn pull(self, needs: &Needs<'_>) -> Result<Lost, Failure> {
         let Needs { repository, manifests, blobs } = needs;
         let link = &self.transfer.link;
         let mut lost = Lost::default();
@@ -313,7 +306,8 @@ impl Verifier {
             lost.manifests.extend(self.loss(*digest, there)?);
         }
         let reads = blobs.iter().map(|&(digest, size)| async move {
-            let mut read_in = self.read.location(&digest).lock_owned().await;
+            let location = self.transfer.knowledge.lock().read_back.location(&digest);
+            let mut read_in = location.lock_owned().await;
             if !read_in.is_empty() {
                 if !read_in.contains(repository) {
                     if !self.has_bytes(repository, digest, size).await? {
@@ -329,7 +323,7 @@ impl Verifier {
                 return Ok(Some(loss));
             }
             note(&mut read_in, repository);
-            self.transfer.knowledge.prove(repository, digest);
+            self.transfer.knowledge.lock().evidence.prove(repository, digest);
             Ok(None)
         });
         lost.blobs = lost_of(join_all(reads).await)?;
@@ -337,7 +331,7 @@ impl Verifier {
     }
 
     /// What was read back is lost if it is not there, or is not what it should be.
-    fn loss(&self, digest: Digest, was_read: Result<bool, RegistryError>) -> Result<Option<Loss>, Failure> {
+    fn loss(self, digest: Digest, was_read: Result<bool, RegistryError>) -> Result<Option<Loss>, Failure> {
         match was_read {
             Ok(there) => Ok((!there).then_some(Loss::of(digest))),
             Err(error) if error.kind() == FailureKind::NotFound => Ok(Some(Loss::of(digest))),

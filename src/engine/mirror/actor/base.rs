@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream};
+use tokio::sync::OnceCell;
 
 use super::Actor;
 use crate::archive::Content;
+use crate::engine::image::Lease;
 use crate::engine::work::Agreed;
 use crate::oci::{Digest, Repository};
 use crate::plan::Closure;
@@ -25,10 +27,28 @@ struct NeededBlob {
     image: String,
 }
 
+/// Whether a mirror has what deltas leave to their bases; asked once.
+#[derive(Debug, Default)]
+pub(in crate::engine::mirror) struct BaseCheck(OnceCell<Result<(), Failure>>);
+
+impl BaseCheck {
+    /// Asks before the first image of a delta is sent. All others are told the same.
+    ///
+    /// # Errors
+    /// The mirror lacks some of it, or cannot be asked.
+    pub(super) async fn holds(&self, actor: &Actor, lease: &Lease) -> Result<(), Failure> {
+        if lease.image.catalog.left_to_base.is_empty() {
+            return Ok(());
+        }
+        let asking = async { actor.ask_for_base(&actor.run.work.settled().await?).await };
+        self.0.get_or_init(|| asking).await.clone()
+    }
+}
+
 impl Actor {
     /// Asks for every blob that the images of the mirror need and the bundles leave to their bases. Then the location of each is
     /// known, and it can be mounted from there.
-    pub(super) async fn ask_for_base(&self, agreed: &Agreed) -> Result<(), Failure> {
+    async fn ask_for_base(&self, agreed: &Agreed) -> Result<(), Failure> {
         let catalog = &agreed.bundle.catalog;
         if catalog.left_to_base.is_empty() {
             return Ok(());
@@ -36,7 +56,7 @@ impl Actor {
         let (mut needed, mut places) = (BTreeMap::<Digest, NeededBlob>::new(), BTreeSet::new());
         for &at in agreed.images.iter() {
             let Some(image) = self.run.work.image(at) else { continue };
-            let repository = image.planned.repository.below(self.namespace.as_ref())?;
+            let repository = self.place.repository(&image.planned)?;
             places.insert(repository.clone());
             let Content::Manifest(root) = &image.planned.content else { continue };
             for blob in Closure::of(catalog, root).blobs {
@@ -73,14 +93,14 @@ impl Actor {
         blob: NeededBlob,
         places: &BTreeSet<Repository>,
     ) -> Result<Option<NeededBlob>, Failure> {
-        let elsewhere = places.iter().filter(|place| !blob.repositories.contains(*place));
-        for repository in blob.repositories.iter().chain(elsewhere) {
+        let others = places.iter().filter(|place| !blob.repositories.contains(*place));
+        for repository in blob.repositories.iter().chain(others) {
             let found = {
-                let _permit = self.link.question().await?;
-                self.link.registry.head_blob(repository, &blob.digest).await
+                let _permit = self.transfer.link.question().await?;
+                self.transfer.link.registry.head_blob(repository, &blob.digest).await
             };
-            if found.map_err(|error| self.link.judge(&error))? == Some(blob.size) {
-                self.knowledge.blobs.note(repository, std::iter::once(blob.digest));
+            if found.map_err(|error| self.transfer.link.judge(&error))? == Some(blob.size) {
+                self.transfer.knowledge.lock().blobs.note(repository, std::iter::once(blob.digest));
                 return Ok(None);
             }
         }

@@ -21,7 +21,7 @@ impl Actor {
         checked: &mut HashMap<usize, Checked>,
         results: &mut Results,
     ) {
-        let Some(gate) = &self.gate else { return };
+        let Some(gate) = &self.policy.gate else { return };
         let candidate = |at: &usize| {
             let (untagged, image) = (results.untagged.get(at)?, self.run.work.image(*at)?);
             let waits = !untagged.tags_to_move.is_empty() && withheld.of(Some(&image)).is_none();
@@ -48,11 +48,11 @@ impl Actor {
         let digest = untagged.root.digest;
         GatedImage {
             image: image.planned.name.clone(),
-            reference: format!("{}/{}@{digest}", self.host, untagged.repository),
+            reference: self.place.reference(&untagged.repository, &digest),
             digest,
             tags: untagged.tags_to_move.iter().map(|moved| moved.tag.to_string()).collect(),
-            site: self.site.clone(),
-            mirror: self.mirror.clone(),
+            site: self.place.site.clone(),
+            mirror: self.place.key.clone(),
         }
     }
 

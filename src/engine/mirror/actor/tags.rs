@@ -34,7 +34,7 @@ impl Actor {
     /// Checks that everything behind the tags is there, and then moves them. A damaged bundle moves none; half a release is
     /// worse than none.
     pub(super) async fn publish_tags(&self, agreed: &Agreed, results: &mut Results, outcome: &mut Outcome) {
-        self.run.listeners.emit(&Event::Publishes { mirror: self.counts.mirror });
+        self.run.listeners.emit(&Event::Publishes { mirror: self.transfer.counts.mirror });
         let withheld = self.withheld(agreed, results);
         let mut verified = self.verify_all(agreed, &withheld, results).await;
         self.judge_all(&withheld, &mut verified, results).await;
@@ -65,7 +65,7 @@ impl Actor {
                         outcome.images_unchanged += usize::from(untagged.is_unchanged() && !checked.mended);
                         outcome.images_verified.extend(self.run.work.image(at).map(|image| VerifiedImage {
                             image: image.planned.name.clone(),
-                            place: image.planned.place(self.namespace.as_ref()),
+                            place: self.place.of_image(&image.planned),
                             digest: Some(untagged.root.digest),
                             verified: checked.level,
                         }));
@@ -79,7 +79,7 @@ impl Actor {
                 }
             }
         }
-        self.run.listeners.emit(&Event::Tagged { mirror: self.counts.mirror, tags });
+        self.run.listeners.emit(&Event::Tagged { mirror: self.transfer.counts.mirror, tags });
     }
 
     /// What is remembered of an image that is complete.
@@ -170,7 +170,7 @@ impl Actor {
         untagged: &Untagged,
     ) -> Result<(), (Phase, Failure)> {
         let Some(planned) = agreed.demanding.get(&at) else { return Ok(()) };
-        let lost = planned.lost(&untagged.held);
+        let lost = planned.lost(&untagged.manifests);
         let accepted = self.run.settings.accept.digest_lost;
         if let Some(error) = lost.as_ref().filter(|_| accepted) {
             self.run.listeners.note(format!("{error} (accepted)"));
@@ -190,7 +190,7 @@ impl Actor {
         });
         let place = |tag: &Tag| {
             let image = self.run.work.image(at);
-            image.map(|image| image.planned.place_of(self.namespace.as_ref(), tag)).unwrap_or_default()
+            image.map(|image| self.place.of_tag(&image.planned, tag)).unwrap_or_default()
         };
         moved
             .map(|(moved, from)| TagReplaced { place: place(&moved.tag), from, to: untagged.root.digest })
@@ -203,7 +203,7 @@ impl Actor {
         at: usize,
         untagged: &Untagged,
     ) -> Result<Result<Verified, Missing>, (Phase, Failure)> {
-        if self.atomic_tags && self.care.no_overwrite {
+        if self.policy.atomic_tags && self.policy.care.no_overwrite {
             for TagMove { tag, .. } in &untagged.tags_to_move {
                 let kept = self.stands_for_another(at, untagged, tag).await;
                 if let Some(kept) = kept.map_err(|failure| (Phase::Tag, failure))? {
@@ -211,7 +211,7 @@ impl Actor {
                 }
             }
         }
-        let looked = self.verifier.image(&untagged.needs(), !untagged.is_unchanged()).await;
+        let looked = self.verifier().image(&untagged.needs(), !untagged.is_unchanged()).await;
         looked.map_err(|failure| (Phase::Verify, failure))
     }
 
@@ -223,16 +223,17 @@ impl Actor {
         missing: Missing,
     ) -> Result<Verified, (Phase, Failure)> {
         let (lease, ready) = self.prepare_again(at).await?;
-        self.verifier.mend(&lease, &self.publisher, &untagged.needs(), &ready, missing).await
+        self.verifier().mend(&lease, self.publisher(), &untagged.needs(), &ready, missing).await
     }
 
     /// An image made ready to be sent once more, as long as the lease lives.
     async fn prepare_again(&self, at: usize) -> Result<(Lease, Arc<Ready>), (Phase, Failure)> {
         let preparing = |failure| (Phase::Prepare, failure);
-        let lease = self.run.work.lease(at, self.counts.mirror);
+        let lease = self.run.work.lease(at, self.transfer.counts.mirror);
         let lease = lease.ok_or_else(|| preparing(Failure::internal("an image that is not listed")))?;
-        self.link.unless_lost(lease.admit()).await.map_err(preparing)?;
-        let ready = self.link.unless_lost(self.run.preparer.image(&lease)).await.map_err(preparing)?;
+        self.transfer.link.unless_lost(lease.admit()).await.map_err(preparing)?;
+        let ready =
+            self.transfer.link.unless_lost(self.run.preparer.image(&lease)).await.map_err(preparing)?;
         let ready = ready.map_err(|error| preparing(Failure::from(&error)))?;
         Ok((lease, ready))
     }
@@ -241,7 +242,7 @@ impl Actor {
         let tagging = |failure| (Phase::Tag, failure);
         let mut kept = None;
         for TagMove { tag, replaces } in &untagged.tags_to_move {
-            if self.care.no_overwrite
+            if self.policy.care.no_overwrite
                 && let Some(failure) = self.stands_for_another(at, untagged, tag).await.map_err(tagging)?
             {
                 kept.get_or_insert(failure);
@@ -250,8 +251,8 @@ impl Actor {
             if let (Replaced::Manifest(_), Some(image)) = (replaces, self.run.work.image(at)) {
                 let moved = TagMove { tag: tag.clone(), replaces: *replaces };
                 self.run.listeners.emit(&Event::Replaces {
-                    mirror: self.counts.mirror,
-                    place: image.planned.place_of(self.namespace.as_ref(), tag),
+                    mirror: self.transfer.counts.mirror,
+                    place: self.place.of_tag(&image.planned, tag),
                     from: moved.replaced().unwrap_or_default(),
                     to: untagged.root.digest,
                 });
@@ -263,7 +264,7 @@ impl Actor {
                 self.mend(at, untagged, unknown).await?;
                 moved = self.tag(untagged, tag).await.map_err(tagging)?;
             }
-            moved.map_err(|error| tagging(self.link.judge(&error)))?;
+            moved.map_err(|error| tagging(self.transfer.link.judge(&error)))?;
         }
         kept.map_or(Ok(()), |failure| Err(tagging(failure)))
     }
@@ -276,13 +277,13 @@ impl Actor {
         tag: &Tag,
     ) -> Result<Option<Failure>, Failure> {
         let now = {
-            let _permit = self.link.question().await?;
+            let _permit = self.transfer.link.question().await?;
             let root = &untagged.root.digest;
-            let now = probe::tag(&self.link.registry, &untagged.repository, tag, root).await;
-            now.map_err(|error| self.link.judge(&error))?
+            let now = probe::tag(&self.transfer.link.registry, &untagged.repository, tag, root).await;
+            now.map_err(|error| self.transfer.link.judge(&error))?
         };
         let image = self.run.work.image(at);
-        Ok(now.zip(image).and_then(|(moved, image)| self.kept(&image, &moved)))
+        Ok(now.zip(image).and_then(|(moved, image)| self.kept(&image.planned, &moved)))
     }
 
     /// Sends once more what the mirror lacks of an image, as the registry said when its tag was to move.
@@ -293,14 +294,14 @@ impl Actor {
         unknown: Vec<Digest>,
     ) -> Result<(), (Phase, Failure)> {
         let (lease, ready) = self.prepare_again(at).await?;
-        let resent = self.publisher.resend(&lease, &untagged.repository, &ready, &[unknown]).await;
+        let resent = self.publisher().resend(&lease, &untagged.repository, &ready, &[unknown]).await;
         resent.map_err(|failure| (Phase::Upload, failure))?;
-        self.publisher.publish(&lease, &untagged.repository, &ready, true).await
+        self.publisher().publish(&lease, &untagged.repository, &ready, true).await
     }
 
     async fn tag(&self, untagged: &Untagged, tag: &Tag) -> Result<Result<(), RegistryError>, Failure> {
-        let _permit = self.link.question().await?;
-        Ok(publish::tag(&self.link.registry, &untagged.repository, tag, &untagged.root).await)
+        let _permit = self.transfer.link.question().await?;
+        Ok(publish::tag(&self.transfer.link.registry, &untagged.repository, tag, &untagged.root).await)
     }
 }
 

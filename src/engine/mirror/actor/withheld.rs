@@ -29,7 +29,10 @@ impl Actor {
         let accepted = self.run.settings.accept.digest_lost;
         let loses = |at: &usize, planned: &PlannedImage| {
             !accepted
-                && results.untagged.get(at).is_some_and(|untagged| planned.lost(&untagged.held).is_some())
+                && results
+                    .untagged
+                    .get(at)
+                    .is_some_and(|untagged| planned.lost(&untagged.manifests).is_some())
         };
         let mut demanding = agreed.demanding.iter();
         let cannot_be = demanding.any(|(at, planned)| planned.shortfall.is_some() || loses(at, planned));
@@ -44,7 +47,7 @@ impl Actor {
             (unit, Failure { message, hint, ..failure })
         };
         let damaged = damaged.into_iter().map(of_unit).collect();
-        let incomplete = (incomplete && self.atomic_tags).then(|| {
+        let incomplete = (incomplete && self.policy.atomic_tags).then(|| {
             let message = "not tagged, because other images of this mirror are not complete";
             Failure::new(Class::Withheld, message)
                 .hint("run again when the others can be completed, or without --atomic-tags")

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
 
 /// The repositories that have one blob or manifest. The lock is held while it is probed or sent, so each is sent once.
@@ -13,17 +12,17 @@ pub(crate) type LocationGuard = tokio::sync::OwnedMutexGuard<Vec<Repository>>;
 
 /// Where the blobs, or the manifests, of one mirror are.
 #[derive(Debug, Default)]
-pub(crate) struct Locations(Mutex<HashMap<Digest, Location>>);
+pub(crate) struct Locations(HashMap<Digest, Location>);
 
 impl Locations {
     /// The location of a digest, empty at first.
-    pub(crate) fn location(&self, digest: &Digest) -> Location {
-        Arc::clone(self.0.lock().entry(*digest).or_default())
+    pub(crate) fn location(&mut self, digest: &Digest) -> Location {
+        Arc::clone(self.0.entry(*digest).or_default())
     }
 
     /// Notes what an image that is complete in this repository has. A location whose lock is held is skipped: its holder finds
     /// out by itself.
-    pub(crate) fn note(&self, repository: &Repository, digests: impl Iterator<Item = Digest>) {
+    pub(crate) fn note(&mut self, repository: &Repository, digests: impl Iterator<Item = Digest>) {
         for digest in digests {
             if let Ok(mut repositories) = self.location(&digest).try_lock() {
                 note(&mut repositories, repository);
@@ -34,7 +33,7 @@ impl Locations {
     /// The same for blobs and their sizes. Returns how many were not known to be there, and the bytes of those that were not
     /// known to be anywhere on the mirror.
     pub(crate) fn note_sized(
-        &self,
+        &mut self,
         repository: &Repository,
         blobs: impl Iterator<Item = (Digest, u64)>,
     ) -> (u64, u64) {
@@ -50,11 +49,11 @@ impl Locations {
         }
         (count, bytes)
     }
+}
 
-    /// Forgets content that the mirror proved not to have, so that it is sent.
-    pub(crate) async fn forget(&self, digest: &Digest, repository: &Repository) {
-        self.location(digest).lock().await.retain(|known| known != repository);
-    }
+/// Forgets that a repository has what is at a location, because the mirror proved not to have it.
+pub(crate) async fn forget(location: Location, repository: &Repository) {
+    location.lock().await.retain(|known| known != repository);
 }
 
 /// Adds a repository; returns whether it is new.

@@ -3,13 +3,14 @@
 use super::confirm::read_back;
 use super::referrers::fallback_tag;
 use crate::engine::mirror::knowledge::Knowledge;
+use crate::locks::Mutex;
 use crate::oci::{Manifest, Repository, Tag};
 use crate::registry::{Registry, RegistryError};
 
 /// Puts a manifest by its digest. Everything it points at must be there.
 pub(super) async fn put(
     registry: &Registry,
-    knowledge: &Knowledge,
+    knowledge: &Mutex<Knowledge>,
     repository: &Repository,
     manifest: &Manifest,
 ) -> Result<(), RegistryError> {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::confirm::read_back;
 use crate::engine::mirror::knowledge::Knowledge;
+use crate::locks::Mutex;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Digest, Manifest, Repository, media_type};
 use crate::registry::{Registry, RegistryError};
@@ -16,13 +17,13 @@ use crate::registry::{Registry, RegistryError};
 /// writers elsewhere.
 pub(super) async fn fallback_tag(
     registry: &Registry,
-    knowledge: &Knowledge,
+    knowledge: &Mutex<Knowledge>,
     repository: &Repository,
     manifest: &Manifest,
     subject: &Digest,
 ) -> Result<(), RegistryError> {
     let tag = format!("{}-{}", subject.algorithm().name(), subject.hex());
-    let turn = knowledge.fallback_tags.location(subject);
+    let turn = knowledge.lock().fallback_tags.location(subject);
     let _turn = turn.lock().await;
     let stored = registry.get_manifest(repository, &tag, MAX_MANIFEST_BYTES).await?;
     let referrers = match stored {

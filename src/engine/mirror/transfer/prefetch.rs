@@ -7,6 +7,7 @@ use futures_util::future::{join, join_all};
 use super::Transfer;
 use super::step::BlobPresence;
 use crate::engine::mirror::SMALL_BYTES;
+use crate::engine::mirror::inbox::Outbox;
 use crate::engine::mirror::knowledge::{Ahead, LocationGuard};
 use crate::engine::mirror::limiter::{ByRate, Permit};
 use crate::engine::prepared::ReadyBlob;
@@ -18,19 +19,44 @@ use crate::registry::UploadSession;
 #[derive(Debug, Default)]
 pub(crate) struct Prefetch<'a>(Mutex<HashMap<Digest, PrefetchedBlob<'a>>>);
 
-/// A blob on its way: its location, what the repository was found to hold, and the session opened for it, if any.
+/// A blob on its way: its location, what the repository was found to have, and the session opened for it, if any.
 #[derive(Debug)]
 pub(super) struct PrefetchedBlob<'a> {
     pub(super) location: LocationGuard,
-    pub(super) held: Option<BlobPresence>,
+    pub(super) presence: Option<BlobPresence>,
     pub(super) session: Option<OpenSession<'a>>,
 }
 
-/// A session that waits for the bytes, and the permit of a large body.
+/// A session that waits for the bytes, and the permit of a large body. Where it is dropped, the bytes were not needed: the task
+/// of the mirror cancels the session, and somebody else uses the permit.
 #[derive(Debug)]
 pub(super) struct OpenSession<'a> {
-    pub(super) session: UploadSession,
-    pub(super) permit: Option<Permit<'a, ByRate>>,
+    session: Option<UploadSession>,
+    permit: Option<Permit<'a, ByRate>>,
+    outbox: &'a Outbox,
+}
+
+impl<'a> OpenSession<'a> {
+    /// For the bytes that are sent now.
+    pub(super) fn into_parts(mut self) -> (Option<UploadSession>, Option<Permit<'a, ByRate>>) {
+        (self.session.take(), self.permit.take())
+    }
+
+    /// There is nothing to send yet: others can use the permit.
+    pub(super) fn return_permit(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            permit.unused();
+        }
+    }
+}
+
+impl Drop for OpenSession<'_> {
+    fn drop(&mut self) {
+        self.return_permit();
+        if let Some(needless) = self.session.take() {
+            self.outbox.needless(needless);
+        }
+    }
 }
 
 impl<'a> Prefetch<'a> {
@@ -42,7 +68,7 @@ impl<'a> Prefetch<'a> {
     pub(crate) fn return_permits(&self) {
         let mut begun = self.0.lock();
         let open = begun.values_mut().filter_map(|begun| begun.session.as_mut());
-        open.filter_map(|open| open.permit.take()).for_each(Permit::unused);
+        open.for_each(OpenSession::return_permit);
     }
 }
 
@@ -56,16 +82,17 @@ impl Transfer {
         ahead: Ahead,
     ) -> Prefetch<'_> {
         let begun = blobs.iter().map(|blob| async {
-            let location = self.knowledge.blobs.location(&blob.digest).try_lock_owned().ok()?;
-            if !location.is_empty() || self.elsewhere(repository, blob).is_some() {
+            let location = self.knowledge.lock().blobs.location(&blob.digest);
+            let location = location.try_lock_owned().ok()?;
+            if !location.is_empty() || self.other_mirror(repository, blob).is_some() {
                 return None;
             }
             let opened = async {
                 let is_worth_it = ahead == Ahead::AllBlobs || blob.size > SMALL_BYTES;
                 if is_worth_it { self.open(repository, blob).await } else { None }
             };
-            let (held, session) = join(self.ask(repository, blob), opened).await;
-            Some((blob.digest, PrefetchedBlob { location, held: held.ok(), session }))
+            let (presence, session) = join(self.ask(repository, blob), opened).await;
+            Some((blob.digest, PrefetchedBlob { location, presence: presence.ok(), session }))
         });
         Prefetch(Mutex::new(join_all(begun).await.into_iter().flatten().collect()))
     }
@@ -78,23 +105,23 @@ impl Transfer {
         let permit = if blob.size > SMALL_BYTES { Some(self.link.limiter.spare_body()?) } else { None };
         let _question = self.link.question().await.ok()?;
         let session = self.link.registry.start_upload(repository).await.ok()?;
-        Some(OpenSession { session, permit })
+        Some(self.opened(session, permit))
     }
 
-    /// Cancels the sessions that are not needed.
-    pub(crate) async fn cancel(&self, prefetch: Prefetch<'_>) {
-        let begun = prefetch.0.into_inner().into_values();
-        let needless = begun.filter_map(|begun| begun.session);
-        join_all(needless.map(|session| self.cancel_one(session))).await;
+    /// A session that is open.
+    pub(super) fn opened<'a>(
+        &'a self,
+        session: UploadSession,
+        permit: Option<Permit<'a, ByRate>>,
+    ) -> OpenSession<'a> {
+        OpenSession { session: Some(session), permit, outbox: &self.outbox }
     }
 
-    pub(super) async fn cancel_one(&self, needless: OpenSession<'_>) {
-        if let Some(permit) = needless.permit {
-            permit.unused();
-        }
+    /// Cancels a session that is not needed, and notes whether that can be done.
+    pub(crate) async fn cancel(&self, needless: UploadSession) {
         let Ok(_question) = self.link.question().await else { return };
-        if !needless.session.cancel().await {
-            self.knowledge.expectations().sessions_stay();
+        if !needless.cancel().await {
+            self.knowledge.lock().expectations.sessions_stay();
         }
     }
 }

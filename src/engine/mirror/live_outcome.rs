@@ -8,7 +8,7 @@ use crate::report::Outcome;
 
 /// What is known of a mirror while its task goes on.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct LiveOutcome {
     name: String,
     pub(super) started: Instant,
     pub(super) counts: OnceLock<Arc<Counts>>,
@@ -16,7 +16,7 @@ pub(crate) struct Tally {
     pub(super) ended: OnceLock<Outcome>,
 }
 
-impl Tally {
+impl LiveOutcome {
     pub(crate) fn new(name: String) -> Self {
         Self { name, started: Instant::now(), counts: OnceLock::new(), ended: OnceLock::new() }
     }
@@ -53,9 +53,9 @@ mod tests {
     #[test]
     fn what_a_second_try_has_sent_until_now_comes_on_top_of_the_first() {
         let sent = |bytes_sent| Outcome { bytes_sent, ..Outcome::new("m".into()) };
-        let tally = Tally::new("m".into());
-        tally.ended.set(sent(5)).unwrap();
-        assert_eq!(tally.outcome_after(None).bytes_sent, 5);
-        assert_eq!(tally.outcome_after(Some(sent(3))).bytes_sent, 8);
+        let live = LiveOutcome::new("m".into());
+        live.ended.set(sent(5)).unwrap();
+        assert_eq!(live.outcome_after(None).bytes_sent, 5);
+        assert_eq!(live.outcome_after(Some(sent(3))).bytes_sent, 8);
     }
 }

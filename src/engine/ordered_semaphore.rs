@@ -1,7 +1,6 @@
-//! The queue of reads from the bundle, for layers to compress or bodies to send. A free worker takes the read that lies first in
-//! the bundle.
+//! A semaphore whose permits go to the waiter that lies first in the bundle: for layers to compress, or bodies to send.
 //!
-//! An image lists its blobs in another order than the bundle holds them. If workers read in the order of images, each part of
+//! An image lists its blobs in another order than the bundle holds them. If they were read in the order of images, each part of
 //! the bundle would be decoded again for every blob that reaches into it.
 
 use std::collections::BTreeMap;
@@ -11,35 +10,35 @@ use tokio::sync::oneshot;
 
 use crate::locks::Mutex;
 
-/// Workers, and the reads that wait for one.
+/// Permits, and the reads that wait for one.
 #[derive(Debug)]
-pub(super) struct WorkerLine(Mutex<LineState>);
+pub(super) struct OrderedSemaphore(Mutex<SemaphoreState>);
 
 #[derive(Debug)]
-struct LineState {
+struct SemaphoreState {
     free: usize,
     next_ticket: u64,
     /// By the offset at which they begin; the ticket keeps equal ones apart.
-    waiting: BTreeMap<(u64, u64), oneshot::Sender<Worker>>,
+    waiting: BTreeMap<(u64, u64), oneshot::Sender<OrderedPermit>>,
 }
 
-/// A worker; dropping it gives the next in line its turn.
+/// A permit; dropping it gives the next waiter its turn.
 #[derive(Debug)]
-pub(super) struct Worker(Arc<WorkerLine>);
+pub(super) struct OrderedPermit(Arc<OrderedSemaphore>);
 
-impl WorkerLine {
-    pub(super) fn new(workers: usize) -> Arc<Self> {
-        let state = LineState { free: workers.max(1), next_ticket: 0, waiting: BTreeMap::new() };
+impl OrderedSemaphore {
+    pub(super) fn new(permits: usize) -> Arc<Self> {
+        let state = SemaphoreState { free: permits.max(1), next_ticket: 0, waiting: BTreeMap::new() };
         Arc::new(Self(Mutex::new(state)))
     }
 
-    /// A worker for the read that begins at `offset`; None if the line was given up.
-    pub(super) async fn worker(self: &Arc<Self>, offset: u64) -> Option<Worker> {
+    /// A permit for the read that begins at `offset`; None if the semaphore was given up.
+    pub(super) async fn acquire(self: &Arc<Self>, offset: u64) -> Option<OrderedPermit> {
         let turn = {
             let mut state = self.0.lock();
             if state.free > 0 {
                 state.free -= 1;
-                return Some(Worker(Arc::clone(self)));
+                return Some(OrderedPermit(Arc::clone(self)));
             }
             let (sender, turn) = oneshot::channel();
             state.next_ticket += 1;
@@ -51,11 +50,11 @@ impl WorkerLine {
     }
 }
 
-impl Drop for Worker {
+impl Drop for OrderedPermit {
     fn drop(&mut self) {
-        let line = Arc::clone(&self.0);
+        let semaphore = Arc::clone(&self.0);
         let next = {
-            let mut state = line.0.lock();
+            let mut state = semaphore.0.lock();
             // Whoever has gone away is passed over.
             let next =
                 std::iter::from_fn(|| state.waiting.pop_first()).find(|(_, sender)| !sender.is_closed());
@@ -65,8 +64,8 @@ impl Drop for Worker {
             next
         };
         if let Some((_, sender)) = next {
-            // One that is gone by now drops its worker, and so it comes back here.
-            drop(sender.send(Worker(Arc::clone(&line))));
+            // One that is gone by now drops its permit, and so it comes back here.
+            drop(sender.send(OrderedPermit(Arc::clone(&semaphore))));
         }
     }
 }
@@ -79,11 +78,11 @@ mod tests {
 
     #[test]
     fn the_first_in_the_bundle_comes_first_and_whoever_gives_up_holds_up_nobody() {
-        let line = WorkerLine::new(1);
-        let busy = line.worker(50).now_or_never().flatten().expect("one is free");
-        let mut far = Box::pin(line.worker(90));
-        let mut gone = Box::pin(line.worker(10));
-        let mut near = Box::pin(line.worker(20));
+        let semaphore = OrderedSemaphore::new(1);
+        let busy = semaphore.acquire(50).now_or_never().flatten().expect("one is free");
+        let mut far = Box::pin(semaphore.acquire(90));
+        let mut gone = Box::pin(semaphore.acquire(10));
+        let mut near = Box::pin(semaphore.acquire(20));
         for waiting in [&mut far, &mut gone, &mut near] {
             assert!(waiting.now_or_never().is_none());
         }
@@ -93,6 +92,6 @@ mod tests {
         let near = near.now_or_never().flatten().expect("it is first");
         drop(near);
         drop(far.now_or_never().flatten().expect("nobody else waits"));
-        assert_eq!(line.0.lock().free, 1);
+        assert_eq!(semaphore.0.lock().free, 1);
     }
 }
