@@ -210,6 +210,20 @@ mod tests {
     }
 
     #[test]
+    fn every_class_has_its_paragraph_for_those_in_trouble() {
+        let text = include_str!("../../docs/troubleshooting.md");
+        let headings = text.lines().filter_map(|line| line.strip_prefix("### "));
+        let written: Vec<&str> = headings.flat_map(|line| line.split(", ")).collect();
+        let missing: Vec<String> = Class::ALL
+            .iter()
+            .map(ToString::to_string)
+            .filter(|class| !written.contains(&class.as_str()))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert_eq!(written.len(), Class::ALL.len(), "{written:?}");
+    }
+
+    #[test]
     fn a_word_of_a_later_version_can_be_read() {
         let read = |text| serde_json::from_str::<Class>(text).unwrap();
         assert_eq!(read(r#""not-a-bundle""#), Class::NotABundle);

@@ -69,6 +69,10 @@ fn every_page_that_is_named_is_there() {
         .flat_map(|folder| files(folder, &["rs", "yaml", "md", "json", "sh", "service", "snap"]));
     let mut missing = Vec::new();
     for path in named.chain(pages()) {
+        // What has changed may be gone.
+        if path.ends_with("CHANGELOG.md") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         let names = page.find_iter(&text).filter(|name| !root().join(name.as_str()).exists());
         missing.extend(names.map(|name| format!("{}: {}", path.display(), name.as_str())));
