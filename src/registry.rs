@@ -7,12 +7,10 @@
 //! credentials to a host that was not named, never falls back from TLS, never holds a blob.
 
 mod api_path;
-mod attempts;
 mod auth;
 mod bandwidth;
 mod blobs;
 mod body;
-mod breaker;
 mod cause;
 mod client;
 mod connect;
@@ -35,7 +33,6 @@ mod measured;
 mod memory;
 mod missing;
 mod opening;
-mod overload;
 mod proxy;
 mod puller;
 mod quirks;
@@ -44,7 +41,6 @@ mod referrers;
 mod resolver;
 mod retry;
 mod sample;
-mod server_errors;
 mod sources;
 #[cfg(test)]
 mod testing;

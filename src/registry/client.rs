@@ -1,5 +1,7 @@
-//! A request with everything that belongs to it: credentials, redirects, and the hosts it meets. When it is tried again
-//! is the business of `retry` and `attempts`.
+//! A request with everything that belongs to it: credentials, redirects, and the hosts that answer. `retry` decides whether it
+//! is sent again, and when.
+
+mod probe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,28 +9,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, Url};
-use tokio::sync::OwnedMutexGuard;
 
 use crate::clock::{self, Instant};
-use crate::registry::attempts::Attempts;
 use crate::registry::auth::{Auth, Proven, Scopes};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{Cause, MAX_ERROR_BYTES, RegistryError};
 use crate::registry::error_response::ErrorResponse;
-use crate::registry::flight::PauseGuard;
 use crate::registry::host::{Greeting, HostState, OtherHosts};
-use crate::registry::retry::{Replay, RetryPolicy};
-use crate::registry::server_errors::Manner;
+use crate::registry::retry::driver::{HalfOpenPermit, RetryDriver, Retryability};
+use crate::registry::retry::{Operation, Replay, RetryPolicy};
 use crate::registry::transport::{Payload, Probe, Transport};
 use crate::registry::{Observer, headers, location};
 
 const MAX_REDIRECTS: u32 = 5;
 /// How many more tokens are tried where one that was just given is refused, and others were taken.
 const MORE_TOKENS: u32 = 2;
-/// A host that comes back is noticed this soon.
-const MAX_PROBE_DELAY: Duration = Duration::from_secs(2);
-/// The last look at a host may take this long at least.
-const MIN_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a request asks for and how it may be treated.
 pub(super) struct ApiRequest<'a> {
@@ -44,9 +39,9 @@ pub(super) struct ApiRequest<'a> {
     pub(super) also: &'a [u16],
     /// Whether a GET or HEAD may be led elsewhere.
     pub(super) follows: bool,
-    /// Among which requests it counts where a host fails alike whatever is asked; none for what may fail for itself however
-    /// often: a mount, a blob that the storage has lost, a courtesy.
-    pub(super) manner: Option<Manner>,
+    /// Whether a server error says something of the host. False for what may fail for itself however often: a mount, a blob that
+    /// the storage has lost, a courtesy.
+    pub(super) shows_health: bool,
     /// Whether it finds out if a host is there: the time of one that fails counts as waiting for the host.
     pub(super) probe: Option<Probe>,
 }
@@ -67,7 +62,7 @@ pub(super) enum Want {
 impl<'a> ApiRequest<'a> {
     pub(super) fn new(method: Method, url: Url) -> Self {
         let follows = matches!(method, Method::GET | Method::HEAD);
-        let manner = Some(Manner::of(&method)).filter(|_| method != Method::DELETE);
+        let shows_health = method != Method::DELETE;
         Self {
             method,
             url,
@@ -78,7 +73,7 @@ impl<'a> ApiRequest<'a> {
             want: Want::Nothing,
             also: &[],
             follows,
-            manner,
+            shows_health,
             probe: None,
         }
     }
@@ -95,13 +90,18 @@ impl<'a> ApiRequest<'a> {
     }
 
     pub(super) fn want(self, want: Want) -> Self {
-        let manner = self.manner.filter(|_| !matches!(want, Want::Stream));
-        Self { want, manner, ..self }
+        let shows_health = self.shows_health && !matches!(want, Want::Stream);
+        Self { want, shows_health, ..self }
     }
 
-    /// Says nothing of the host where it fails.
+    /// Its failure says nothing of the host.
     pub(super) fn for_itself(self) -> Self {
-        Self { manner: None, ..self }
+        Self { shows_health: false, ..self }
+    }
+
+    fn retryability(&self) -> Retryability {
+        let Self { replay, shows_health, .. } = *self;
+        Retryability { operation: Operation::of(&self.method), replay, shows_health }
     }
 
     pub(super) fn also(self, also: &'a [u16]) -> Self {
@@ -119,12 +119,6 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
     /// The answer itself, if its body was wanted piece by piece.
     pub(super) response: Option<Response>,
-}
-
-/// The turn of a request, while the others wait for how it fares.
-struct ProbeTurn {
-    began: Instant,
-    _held: OwnedMutexGuard<()>,
 }
 
 /// Talks to one registry, for one mirror.
@@ -200,38 +194,33 @@ impl ApiClient {
         authorization: Option<&HeaderValue>,
     ) -> Result<Reply, RegistryError> {
         let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
-        let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
+        let mut driver = RetryDriver::new(&self.policy, self.observer.as_ref(), what);
         let host = self.host_of(&request.url);
-        host.pay_in();
-        let number = host.number();
+        let number = host.begin_request();
+        let retryability = request.retryability();
+        let Retryability { operation, shows_health, .. } = retryability;
         loop {
-            self.ready(&request.method, &request.url).await?;
-            let turn = self.turn(request, &host).await?;
-            let began = Instant::now();
+            let probe = || self.probe_until_up(&host, &request.url);
+            let admitted = driver.admit(&host, retryability, probe).await;
+            let permit = admitted.map_err(|cause| self.failed(request, cause))?;
+            let sent = Instant::now();
             let (cause, url) = match self.attempt(request, authorization).await {
                 Ok(reply) => {
-                    request.manner.inspect(|manner| host.lasting(*manner).answered());
-                    host.overload(Manner::of(&request.method)).ended();
+                    host.health(operation).succeeded(shows_health);
                     return Ok(reply);
                 }
                 Err(failed) => failed,
             };
             let failing = self.host_of(&url);
-            let waited = if request.probe.is_some() { began.elapsed() } else { Duration::ZERO };
+            let waited = if request.probe.is_some() { sent.elapsed() } else { Duration::ZERO };
             failing.breaker().failed(&cause, waited);
-            if let Some(manner) = request.manner {
-                let waited = turn.as_ref().map_or(Duration::ZERO, |turn| turn.began.elapsed());
-                host.lasting(manner).failed(number, &cause, waited);
-            }
-            if matches!(&cause, Cause::Answer(refusal) if !refusal.says_not_now()) {
-                host.overload(Manner::of(&request.method)).ended();
-            }
-            drop(turn);
+            let waited = permit.as_ref().map_or(Duration::ZERO, HalfOpenPermit::waited);
+            host.health(operation).failed(number, shows_health, &cause, waited);
+            drop(permit);
             let error = self.transport.blanked(RegistryError::new(request.method.as_str(), &url, cause));
-            let kind = Manner::of(&request.method);
-            attempts.retry(&failing, request.replay, kind, request.manner, began, error).await?;
+            driver.retry(&failing, retryability, sent, error).await?;
             // Where it was led to another host, that is the one to wait for.
-            self.ready(&request.method, &url).await?;
+            self.until_reachable(&driver, &request.method, &url).await?;
         }
     }
 
@@ -246,54 +235,16 @@ impl ApiClient {
         Ok(self.failed(&door, cause))
     }
 
-    /// Waits until the host that a URL leads to may be talked to.
-    pub(super) async fn ready(&self, method: &Method, url: &Url) -> Result<(), RegistryError> {
-        // Who asks everything once only waits for nobody.
-        if self.policy.attempts <= 1 {
-            return Ok(());
-        }
-        let host = self.host_of(url);
-        let ready = host.ready(|| self.look(&host, url)).await;
-        ready.map_err(|cause| self.transport.blanked(RegistryError::new(method.as_str(), url, cause)))
-    }
-
-    /// Waits for a turn, where the host fails whatever is asked, or says "not now", and one request at a time goes out to it.
-    async fn turn(
+    /// Waits until the host that a URL leads to may be asked.
+    pub(super) async fn until_reachable(
         &self,
-        request: &ApiRequest<'_>,
-        host: &HostState,
-    ) -> Result<Option<ProbeTurn>, RegistryError> {
-        // Who asks everything once only waits for nobody.
-        if self.policy.attempts <= 1 {
-            return Ok(None);
-        }
-        let kind = Manner::of(&request.method);
-        let given_up = |cause| self.failed(request, cause);
-        let is_failing = || request.manner.map_or(Ok(false), |manner| host.lasting(manner).is_on());
-        let is_overloaded = || host.overload(kind).is_on();
-        if !is_failing().map_err(given_up)? && !is_overloaded().map_err(given_up)? {
-            return Ok(None);
-        }
-        let held = host.turn(kind).await;
-        let was_overloaded = is_overloaded().map_err(given_up)?;
-        if was_overloaded {
-            // Whoever had the turn before may have been told to wait once more.
-            self.ready(&request.method, &request.url).await?;
-        }
-        let began = Instant::now();
-        let (least, most) = (self.policy.min_delay, MAX_PROBE_DELAY);
-        let pause = request.manner.map_or(Ok(None), |manner| host.lasting(manner).turn(least, most, began));
-        match pause.map_err(given_up)? {
-            Some((pause, why)) => {
-                let what = format!("{} {}", request.method, self.transport.shown_url(&request.url));
-                self.observer.retry(&what, &why, "the registry fails whatever is asked", pause);
-                let _pause = PauseGuard::begin(self.observer.as_ref());
-                tokio::time::sleep(pause).await;
-            }
-            None if !was_overloaded => return Ok(None),
-            None => {}
-        }
-        Ok(Some(ProbeTurn { began, _held: held }))
+        driver: &RetryDriver<'_>,
+        method: &Method,
+        url: &Url,
+    ) -> Result<(), RegistryError> {
+        let host = self.host_of(url);
+        let reachable = driver.until_reachable(&host, || self.probe_until_up(&host, url)).await;
+        reachable.map_err(|cause| self.transport.blanked(RegistryError::new(method.as_str(), url, cause)))
     }
 
     /// What is known of the host that a URL leads to.
@@ -304,47 +255,7 @@ impl ApiClient {
         self.others.of(url)
     }
 
-    /// Looks whether a host is back until it is, or until there is no patience left with it.
-    async fn look(&self, host: &HostState, url: &Url) -> Result<(), Cause> {
-        let own_door = self.endpoint.url("").ok().filter(|_| self.endpoint.is_origin_of(url));
-        let at = own_door.unwrap_or_else(|| {
-            let mut at = url.clone();
-            at.set_path("/");
-            at.set_query(None);
-            at
-        });
-        let what = format!("GET {}", self.transport.shown_url(&at));
-        let mut attempts = Attempts::new(&self.policy, self.observer.as_ref(), what);
-        loop {
-            let (left, why, cause) = {
-                let mut breaker = host.breaker();
-                let left = breaker.left();
-                if left.is_zero() {
-                    return Err(breaker.give_up(Instant::now()));
-                }
-                (left, breaker.why(), breaker.in_short())
-            };
-            let began = Instant::now();
-            let delay = attempts.delay().min(MAX_PROBE_DELAY).min(left);
-            attempts.wait(host, delay, &why, &cause).await;
-            let deadline = left.saturating_sub(began.elapsed()).max(MIN_PROBE_TIMEOUT);
-            let deadline = deadline.min(self.transport.commit_timeout(0));
-            let door = ApiRequest::new(Method::GET, at.clone());
-            let probe = Probe { deadline, afresh: true };
-            let door = ApiRequest { probe: Some(probe), follows: false, ..door };
-            let looked = self.attempt(&door, None).await;
-            let mut breaker = host.breaker();
-            match looked {
-                Err((cause, _)) if cause.says_away() => breaker.failed(&cause, began.elapsed()),
-                _ => {
-                    breaker.is_back(began.elapsed());
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// One try, which says why it failed without the secrets of the run.
+    /// One attempt. Its cause has none of the run's secrets.
     async fn attempt(
         &self,
         request: &ApiRequest<'_>,

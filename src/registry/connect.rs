@@ -7,13 +7,12 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 
 use crate::clock::Instant;
-use crate::registry::attempts::Attempts;
 use crate::registry::cause::{Cause, TlsFault};
 use crate::registry::client::{ApiClient, ApiRequest, Reply, Want};
 use crate::registry::endpoint::{Endpoint, Scheme};
 use crate::registry::error::{MAX_ERROR_BYTES, RegistryError};
-use crate::registry::retry::Replay;
-use crate::registry::server_errors::Manner;
+use crate::registry::retry::driver::{RetryDriver, Retryability};
+use crate::registry::retry::{Operation, Replay};
 use crate::registry::tls::{self, Clients};
 use crate::registry::transport::{Probe, Transport};
 use crate::registry::{ClientOptions, webpage};
@@ -41,9 +40,10 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
     let transport = Transport::new(clients, &options);
     let client = ApiClient::alone(endpoint.clone(), transport, options.retry, options.observer);
     let what = format!("GET {url}");
-    let mut attempts = Attempts::new(&client.policy, client.observer.as_ref(), what);
+    let mut driver = RetryDriver::new(&client.policy, client.observer.as_ref(), what);
+    let retryability = Retryability { operation: Operation::Read, replay: Replay::Safe, shows_health: false };
     loop {
-        client.ready(&Method::GET, &url).await?;
+        client.until_reachable(&driver, &Method::GET, &url).await?;
         let began = Instant::now();
         let request = handshakes.get(url.clone()).headers(HeaderMap::new());
         let sent = tokio::time::timeout(options.timeouts.response, request.send()).await;
@@ -57,7 +57,7 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
         }
         client.host.breaker().failed(&cause, Duration::ZERO);
         let error = client.transport.blanked(RegistryError::new("GET", &url, cause));
-        attempts.retry(&client.host, Replay::Safe, Manner::Question, None, began, error).await?;
+        driver.retry(&client.host, retryability, began, error).await?;
     }
 }
 

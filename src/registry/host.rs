@@ -1,5 +1,4 @@
-//! What all requests to one host share: the pause it asked for, its circuit breaker, how many retries are left, its
-//! quirks.
+//! What all requests to one host share: its pause, its circuit breakers, its retry budget, its quirks.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,41 +11,30 @@ use url::Url;
 
 use crate::clock::Instant;
 use crate::locks::{Mutex, MutexGuard};
-use crate::registry::breaker::Breaker;
 use crate::registry::cause::Cause;
-use crate::registry::overload::Overload;
 use crate::registry::quirks::Quirks;
-use crate::registry::server_errors::{LastingFailure, Manner};
+use crate::registry::retry::{CircuitBreaker, Operation, OperationHealth, RetryBudget};
 
-/// Retries there are to begin with, and at most.
-const BUDGET: (f64, f64) = (100.0, 200.0);
-/// Retries that each new request adds: an overloaded registry sees at most half as many requests again.
-const BUDGET_PER_REQUEST: f64 = 0.5;
 /// Other hosts (token servers, object stores) whose state is kept; those beyond share one.
 const MAX_OTHER_HOSTS: usize = 64;
 
-/// How one kind of requests fares.
+/// How the host serves one operation.
 #[derive(Debug)]
-struct Manners {
-    lasting: Mutex<LastingFailure>,
-    overload: Mutex<Overload>,
-    /// Held by the one that asks while the others wait.
-    turn: Arc<tokio::sync::Mutex<()>>,
+struct OperationState {
+    health: Mutex<OperationHealth>,
+    /// Held by the one request that goes out while the operation is half open.
+    half_open: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Manners {
+impl OperationState {
     fn new(patience: Duration) -> Self {
-        Self {
-            lasting: Mutex::new(LastingFailure::new(patience)),
-            overload: Mutex::default(),
-            turn: Arc::default(),
-        }
+        Self { health: Mutex::new(OperationHealth::new(patience)), half_open: Arc::default() }
     }
 }
 
-/// A host that wants to be left alone until then, and how it said so.
+/// A pause that the host asked for, and that is longer than there was patience.
 #[derive(Debug)]
-struct Absence {
+struct RefusedUntil {
     until: Instant,
     cause: Cause,
 }
@@ -58,14 +46,13 @@ pub(super) struct HostState {
     /// How many requests there were, to tell them apart.
     requests: AtomicU64,
     paused_until: Mutex<Option<Instant>>,
-    /// It asked to be left alone for longer than there was patience.
-    absence: Mutex<Option<Absence>>,
-    breaker: Mutex<Breaker>,
-    /// Held by the one that looks whether the host is back.
+    refused_until: Mutex<Option<RefusedUntil>>,
+    breaker: Mutex<CircuitBreaker>,
+    /// Held by the one request that probes whether the host is up.
     probe: tokio::sync::Mutex<()>,
-    questions: Manners,
-    writes: Manners,
-    budget: Mutex<f64>,
+    reads: OperationState,
+    writes: OperationState,
+    retry_budget: Mutex<RetryBudget>,
     warned: Mutex<HashSet<String>>,
     quirks: Mutex<Quirks>,
     /// The quirks that are kept for later runs.
@@ -94,12 +81,12 @@ impl HostState {
             patience,
             requests: AtomicU64::new(0),
             paused_until: Mutex::default(),
-            absence: Mutex::default(),
-            breaker: Mutex::new(Breaker::new(patience)),
+            refused_until: Mutex::default(),
+            breaker: Mutex::new(CircuitBreaker::new(patience)),
             probe: tokio::sync::Mutex::default(),
-            questions: Manners::new(patience),
-            writes: Manners::new(patience),
-            budget: Mutex::new(BUDGET.0),
+            reads: OperationState::new(patience),
+            writes: OperationState::new(patience),
+            retry_budget: Mutex::default(),
             warned: Mutex::default(),
             quirks: Mutex::default(),
             remembered: Mutex::default(),
@@ -109,30 +96,15 @@ impl HostState {
         }
     }
 
-    /// Waits until this host may be talked to: as long as it asked for, and through an outage, whose end `look` finds.
-    /// Of all who wait one looks; should it be cancelled, the next one does. An error is why the host was given up.
-    pub(super) async fn ready<F>(&self, look: impl Fn() -> F) -> Result<(), Cause>
-    where
-        F: Future<Output = Result<(), Cause>>,
-    {
-        loop {
-            self.absent(Instant::now()).map_or(Ok(()), Err)?;
-            if let Some(left) = self.pause_left(Instant::now()) {
-                tokio::time::sleep(left).await;
-            } else if self.breaker().is_open()? {
-                let _probe = self.probe.lock().await;
-                if self.breaker().is_open()? {
-                    look().await?;
-                }
-            } else {
-                return Ok(());
-            }
-        }
+    /// A request begins: its number. It pays into the retry budget.
+    pub(super) fn begin_request(&self) -> u64 {
+        self.retry_budget.lock().deposit();
+        self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The number of a request.
-    pub(super) fn number(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed)
+    /// Takes one retry from the budget, if there is one.
+    pub(super) fn take_retry(&self) -> bool {
+        self.retry_budget.lock().withdraw()
     }
 
     /// Whether nobody waits for it any longer.
@@ -143,51 +115,43 @@ impl HostState {
     /// Why it is given up, if that was less than `rest` ago; what was given up earlier is tried again, with new patience.
     pub(super) fn given_up(&self, now: Instant, rest: Duration) -> Option<Cause> {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= rest;
-        for manners in [&self.questions, &self.writes] {
-            let mut lasting = manners.lasting.lock();
-            if lasting.given_up().is_some_and(is_over) {
-                *lasting = LastingFailure::new(self.patience);
-            }
-            drop(lasting);
-            let mut overload = manners.overload.lock();
-            if overload.given_up().is_some_and(is_over) {
-                overload.ended();
-            }
+        for operation in [&self.reads, &self.writes] {
+            operation.health.lock().try_again(self.patience, is_over);
         }
         let mut breaker = self.breaker();
         let (cause, since) = breaker.given_up()?;
         if is_over(since) {
-            *breaker = Breaker::new(self.patience);
+            *breaker = CircuitBreaker::new(self.patience);
             return None;
         }
         Some(cause)
     }
 
     /// The circuit breaker. Never held over a wait.
-    pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
+    pub(super) fn breaker(&self) -> MutexGuard<'_, CircuitBreaker> {
         self.breaker.lock()
     }
 
-    fn manners(&self, manner: Manner) -> &Manners {
-        match manner {
-            Manner::Question => &self.questions,
-            Manner::Write => &self.writes,
+    fn operation(&self, operation: Operation) -> &OperationState {
+        match operation {
+            Operation::Read => &self.reads,
+            Operation::Write => &self.writes,
         }
     }
 
-    /// Whether it fails whatever is asked of it in this manner. Never held over a wait.
-    pub(super) fn lasting(&self, manner: Manner) -> MutexGuard<'_, LastingFailure> {
-        self.manners(manner).lasting.lock()
+    /// How the host serves one operation. Never held over a wait.
+    pub(super) fn health(&self, operation: Operation) -> MutexGuard<'_, OperationHealth> {
+        self.operation(operation).health.lock()
     }
 
-    /// Whether it says "not now" to what is asked of it in this manner. Never held over a wait.
-    pub(super) fn overload(&self, manner: Manner) -> MutexGuard<'_, Overload> {
-        self.manners(manner).overload.lock()
+    /// The permit to probe the host while its circuit breaker is open.
+    pub(super) async fn probe_permit(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.probe.lock().await
     }
 
-    /// The turn to ask in this manner, while all who want to have to wait for one.
-    pub(super) async fn turn(&self, manner: Manner) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.manners(manner).turn).lock_owned().await
+    /// The permit of the one request that goes out while an operation is half open.
+    pub(super) async fn half_open_permit(&self, operation: Operation) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.operation(operation).half_open).lock_owned().await
     }
 
     /// What the host was seen to do. Never held over a wait.
@@ -236,37 +200,22 @@ impl HostState {
         granted
     }
 
-    /// Nobody asks it before that time, unless there is patience for what is left of it.
-    pub(super) fn leave_alone(&self, now: Instant, asked: Duration, cause: Cause) {
-        *self.absence.lock() = Some(Absence { until: now + asked, cause });
+    /// The host asked for a pause until then, which is longer than there is patience.
+    pub(super) fn refuse_until(&self, until: Instant, cause: Cause) {
+        *self.refused_until.lock() = Some(RefusedUntil { until, cause });
     }
 
-    /// Why it is to be left alone for longer than there is patience; where there is enough by now, that is a pause.
-    fn absent(&self, now: Instant) -> Option<Cause> {
-        let mut absence = self.absence.lock();
-        let Absence { until, cause } = absence.as_ref()?;
+    /// Why no request is sent, if the host asked for a pause that is longer than there is patience. When patience covers what is
+    /// left of it, the host is paused for that long instead.
+    pub(super) fn refusal_beyond_patience(&self, now: Instant) -> Option<Cause> {
+        let mut refused = self.refused_until.lock();
+        let RefusedUntil { until, cause } = refused.as_ref()?;
         let left = until.saturating_duration_since(now);
         if left.is_zero() || self.pause_as_asked(now, left) {
-            *absence = None;
+            *refused = None;
             return None;
         }
         Some(cause.clone())
-    }
-
-    /// Pays into the budget of retries for one request.
-    pub(super) fn pay_in(&self) {
-        let mut budget = self.budget.lock();
-        *budget = (*budget + BUDGET_PER_REQUEST).min(BUDGET.1);
-    }
-
-    /// Takes one retry from the budget, if there is one.
-    pub(super) fn take_retry(&self) -> bool {
-        let mut budget = self.budget.lock();
-        let enough = *budget >= 1.0;
-        if enough {
-            *budget -= 1.0;
-        }
-        enough
     }
 
     /// The host answered something, so long after it was asked.
@@ -321,9 +270,6 @@ impl OtherHosts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::eventually;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use tokio::sync::Semaphore;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -351,16 +297,16 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_to_be_left_alone_is_not_asked_until_patience_reaches_that_far() {
+    fn a_pause_beyond_patience_refuses_requests_until_patience_covers_the_rest() {
         let (host, now) = (HostState::new(PATIENCE), Instant::now());
         let asked = Duration::from_secs(3600);
-        host.leave_alone(now, asked, Cause::Internal("busy".to_owned()));
-        assert!(host.absent(now + asked / 2).is_some());
+        host.refuse_until(now + asked, Cause::Internal("busy".to_owned()));
+        assert!(host.refusal_beyond_patience(now + asked / 2).is_some());
         assert_eq!(host.pause_left(now + asked / 2), None);
         let later = now + asked - PATIENCE;
-        assert!(host.absent(later).is_none());
+        assert!(host.refusal_beyond_patience(later).is_none());
         assert_eq!(host.pause_left(later), Some(PATIENCE));
-        assert!(host.absent(now + asked).is_none());
+        assert!(host.refusal_beyond_patience(now + asked).is_none());
     }
 
     #[test]
@@ -375,48 +321,5 @@ mod tests {
         // One lock at a time.
         assert_eq!(host.breaker().is_open().ok(), Some(false));
         assert_eq!(host.breaker().left(), PATIENCE);
-    }
-
-    #[tokio::test]
-    async fn retries_have_a_budget() {
-        let host = HostState::new(PATIENCE);
-        let granted = std::iter::repeat_with(|| host.take_retry()).take(150).filter(|&x| x).count();
-        assert_eq!(granted, 100);
-        host.pay_in();
-        host.pay_in();
-        assert!(host.take_retry());
-        assert!(!host.take_retry());
-    }
-
-    #[tokio::test]
-    async fn one_looks_for_the_end_of_an_outage_and_another_takes_over_when_it_is_cancelled() {
-        let host = Arc::new(HostState::new(PATIENCE));
-        let refused = Cause::Unreachable(String::new());
-        host.breaker().failed(&refused, Duration::ZERO);
-        let (looks, back) = (Arc::new(AtomicU32::new(0)), Arc::new(Semaphore::new(0)));
-        let wait = || {
-            let (host, looks, back) = (Arc::clone(&host), Arc::clone(&looks), Arc::clone(&back));
-            tokio::spawn(async move {
-                let look = || async {
-                    looks.fetch_add(1, Ordering::Relaxed);
-                    back.acquire().await.unwrap().forget();
-                    host.breaker().is_back(Duration::ZERO);
-                    Ok(())
-                };
-                host.ready(look).await
-            })
-        };
-        let first = wait();
-        eventually("the first one looks", || looks.load(Ordering::Relaxed) == 1).await;
-        let others: Vec<_> = (0..40).map(|_| wait()).collect();
-        // There is one thread, so all of them run until they wait.
-        tokio::task::yield_now().await;
-        first.abort();
-        eventually("another one looks", || looks.load(Ordering::Relaxed) == 2).await;
-        back.add_permits(1);
-        for other in others {
-            other.await.unwrap().unwrap();
-        }
-        assert_eq!(looks.load(Ordering::Relaxed), 2);
     }
 }

@@ -1,37 +1,60 @@
-//! The retry policy: which failures are retried, and after which delay. Nothing else decides that. Pure.
+//! Whether a failed request is sent again, and what it waits for before that. Nothing else decides or waits.
 //!
-//! | outcome | verdict |
+//! Four facts, each in one place:
+//!
+//! * **The request**: whether it may be sent twice ([`Replay`]), and how often ([`RetryPolicy::decide`]). Each request has its
+//!   own attempts and its own [`backoff`].
+//! * **When the host may be asked next**: the pause of `Retry-After` (`host`), the [`rate_limit`], the retry [`budget`]. All
+//!   requests to the host share them.
+//! * **Whether the host works**: a circuit [`breaker`] for hosts that are away, whose half-open probe is `GET /v2/`, and one
+//!   for [`server_errors`], whose half-open probe is the next request of the same operation. All requests share them.
+//! * **How long anybody waits for a host**: its [`patience`].
+//!
+//! [`driver`] asks the policy and does what it says. All else here is pure.
+//!
+//! | failure of one attempt | decision |
 //! |---|---|
-//! | no connection: resolver, refused, unreachable, timeouts of it | again, when one has found that the host is back |
-//! | broken or stalled, and the request may be sent twice | again |
-//! | broken or stalled after bytes of a blob | ask first whether the blob is there ([`RetryDecision::Ambiguous`]) |
-//! | 408 425 429 499 500 502 503 504 520–524 | again; 429 and 503 pause the whole host, as long as it asks |
-//! | 401 | one fresh token, then final (accounts get locked) |
+//! | no connection: resolver, refused, unreachable, timeouts of it | again, once the circuit breaker is closed |
+//! | broken or stalled, and the request may be sent twice | again after the back-off; the first time at once |
+//! | broken or stalled after bytes of a blob | the caller asks first whether the blob is there |
+//! | 408 425 499 500 502 504 520–524 | again after the back-off |
+//! | 429 503 | again after the pause of the host |
+//! | 401 | the caller gets one fresh token, then it is final (accounts get locked) |
 //! | everything else: 403, 404, 405, 409, 412, 413, 507, TLS, the bundle | final |
-//!
-//! The circuit breaker (`breaker`) decides how long to wait for a host that is away.
+
+mod backoff;
+mod breaker;
+mod budget;
+pub(super) mod driver;
+mod operation;
+mod patience;
+mod rate_limit;
+mod server_errors;
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+pub(super) use backoff::Backoff;
+pub(super) use breaker::{CircuitBreaker, MAX_PROBE_DELAY};
+pub(super) use budget::RetryBudget;
+pub(super) use operation::{Operation, OperationHealth};
 
 use crate::registry::cause::{Cause, ProxyFault};
 
 /// How often a document that arrives too slowly is requested.
-const SLOW_DOCUMENT_TRIES: u32 = 2;
+const SLOW_DOCUMENT_ATTEMPTS: u32 = 2;
 /// How often a request is sent that is answered in another protocol: damage on the way looks like that too.
-const GARBLED_TRIES: u32 = 3;
+const GARBLED_ATTEMPTS: u32 = 3;
 
 /// How patient to be with a registry.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// How often one request is sent at most.
+    /// How often one request is sent at most. With one attempt no request waits for the host either.
     pub attempts: u32,
-    /// The first pause; it doubles each time, with jitter.
+    /// The first back-off; it doubles each time, with jitter.
     pub min_delay: Duration,
-    /// The longest pause that we choose ourselves.
+    /// The longest back-off.
     pub max_delay: Duration,
-    /// How long a host that is away is waited for, or that asks to be left alone, until it takes something again.
+    /// How long a host that is away, or that asks for a pause, is waited for until it takes something again.
     pub connect_patience: Duration,
     /// How often the upload of one blob starts anew after its connection broke.
     pub restarts: u32,
@@ -49,45 +72,6 @@ impl Default for RetryPolicy {
     }
 }
 
-impl RetryPolicy {
-    /// How often a request that fails this way is tried. A 500 is as often a bug as a passing fault; a document that
-    /// trickles has taken long enough.
-    pub(super) fn tries(&self, cause: &Cause) -> u32 {
-        match cause {
-            Cause::Answer(refusal) if refusal.status == 500 => self.attempts.div_ceil(2),
-            Cause::TooSlow { .. } => self.attempts.min(SLOW_DOCUMENT_TRIES),
-            Cause::NotHttp(_) => self.attempts.min(GARBLED_TRIES),
-            _ => self.attempts,
-        }
-    }
-
-    /// The pauses between the tries of one request, or of one host: each a random part of a span that doubles ("full
-    /// jitter"), so that many who failed at the same moment do not come back at the same moment.
-    pub(super) fn delays(&self) -> Delays {
-        let longest = self.longest_delay();
-        let spans = ExponentialBuilder::new().with_min_delay(self.min_delay).with_max_delay(longest);
-        Delays { spans: spans.without_max_times().build(), longest }
-    }
-
-    /// No pause of our own choice is longer than the patience.
-    fn longest_delay(&self) -> Duration {
-        self.max_delay.min(self.connect_patience).max(self.min_delay)
-    }
-}
-
-/// Pauses without an end.
-#[derive(Debug)]
-pub(super) struct Delays {
-    spans: ExponentialBackoff,
-    longest: Duration,
-}
-
-impl Delays {
-    pub(super) fn next(&mut self) -> Duration {
-        self.spans.next().unwrap_or(self.longest).mul_f64(fastrand::f64())
-    }
-}
-
 /// What may be done with a request whose outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replay {
@@ -97,109 +81,113 @@ pub(super) enum Replay {
     Never,
 }
 
-/// What to do after a failed try.
+/// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RetryDecision {
-    /// Never again.
+pub(super) enum Decision {
+    /// The request is sent again.
+    Again(Wait),
+    /// The caller finds out what became of the request. What it asks for that waits as well.
+    AskFirst(Wait),
+    /// The caller gets the error.
+    GiveUp(GiveUpReason),
+}
+
+/// What comes before the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Nothing, as far as this request knows: a breaker that is open holds it back until a probe finds that the host works.
+    Nothing,
+    /// The back-off of the request.
+    Backoff,
+    /// The pause that the host asked for, and a random part of the back-off.
+    RetryAfter,
+    /// The pause that the rate limit of the host has set.
+    RateLimit,
+}
+
+/// Why a request is not sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GiveUpReason {
+    /// The same request would fail in the same way.
     Final,
-    /// Again after a pause.
-    Again,
-    /// Again after a pause that everybody keeps who talks to this host.
-    Pause(Option<Duration>),
-    /// The host takes no connections; again while there is patience.
-    Reconnect,
     /// Credentials are missing or stale.
     Unauthorized,
-    /// It may have happened or not.
-    Ambiguous,
+    /// It has been sent often enough.
+    OutOfAttempts,
 }
 
-/// What to do after a failed try of a request.
-pub(super) fn classify(cause: &Cause, replay: Replay) -> RetryDecision {
+/// What is known after a failed attempt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FailedAttempt<'a> {
+    pub(super) cause: &'a Cause,
+    pub(super) replay: Replay,
+    /// How many attempts there were, with this one.
+    pub(super) attempts: u32,
+    /// Whether the host answers every request of this operation with a server error.
+    pub(super) is_host_failing: bool,
+}
+
+impl RetryPolicy {
+    /// What follows a failed attempt.
+    pub(super) fn decide(&self, failed: &FailedAttempt<'_>) -> Decision {
+        let decision = by_cause(failed.cause, failed.replay);
+        let is_backoff = decision == Decision::Again(Wait::Backoff);
+        match failed.cause {
+            // The failure is the host's and not the request's, so it costs no attempt. The breaker has patience of its own.
+            Cause::Answer(_) if is_backoff && failed.is_host_failing && self.attempts > 1 => {
+                Decision::Again(Wait::Nothing)
+            }
+            cause
+                if !matches!(decision, Decision::GiveUp(_))
+                    && failed.attempts >= self.attempts_for(cause) =>
+            {
+                Decision::GiveUp(GiveUpReason::OutOfAttempts)
+            }
+            // The server had closed an idle connection, in most cases.
+            Cause::Broken(_) if is_backoff && failed.attempts == 1 => Decision::Again(Wait::Nothing),
+            _ => decision,
+        }
+    }
+
+    /// How often a request that fails in this way is sent. A 500 is as often a bug as a passing fault; a document that
+    /// arrives slowly has taken long enough.
+    pub(super) fn attempts_for(&self, cause: &Cause) -> u32 {
+        match cause {
+            Cause::Answer(refusal) if refusal.status == 500 => self.attempts.div_ceil(2),
+            Cause::TooSlow { .. } => self.attempts.min(SLOW_DOCUMENT_ATTEMPTS),
+            Cause::NotHttp(_) => self.attempts.min(GARBLED_ATTEMPTS),
+            _ => self.attempts,
+        }
+    }
+
+    /// The back-off of one request, or of one host. No delay is longer than the patience.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.min_delay, self.max_delay.min(self.connect_patience))
+    }
+}
+
+/// The table above, for the first of many attempts.
+fn by_cause(cause: &Cause, replay: Replay) -> Decision {
+    let unless_ambiguous = |wait| match replay {
+        Replay::Safe => Decision::Again(wait),
+        Replay::Never => Decision::AskFirst(Wait::Nothing),
+    };
     match cause {
         Cause::Unreachable(_) | Cause::NoSuchName(_) | Cause::Proxy { fault: ProxyFault::Away, .. } => {
-            RetryDecision::Reconnect
+            Decision::Again(Wait::Nothing)
         }
-        Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => match replay {
-            Replay::Safe => RetryDecision::Again,
-            Replay::Never => RetryDecision::Ambiguous,
-        },
-        Cause::Answer(refusal) => match refusal.status {
-            401 => RetryDecision::Unauthorized,
-            _ if refusal.says_not_now() => RetryDecision::Pause(refusal.retry_after),
-            _ if refusal.is_transient() && replay == Replay::Never => RetryDecision::Ambiguous,
-            _ if refusal.is_transient() => RetryDecision::Again,
-            _ => RetryDecision::Final,
-        },
-        _ => RetryDecision::Final,
-    }
-}
-
-/// What the upload of one blob has been through.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Trials {
-    /// Connections that broke or stalled.
-    pub(super) broken: u32,
-    /// Answers that said "not now".
-    pub(super) refused: u32,
-    /// Answers that said that what arrived is not the blob.
-    pub(super) mangled: u32,
-    /// Whether both methods have been tried.
-    pub(super) switched: bool,
-    /// Up to which byte the registry has kept what had arrived when this was last counted anew.
-    pub(super) kept_bytes: u64,
-}
-
-impl Trials {
-    /// Whether all went well since it last came further.
-    pub(super) const fn has_none(&self) -> bool {
-        self.broken == 0 && self.refused == 0 && self.mangled == 0
-    }
-}
-
-/// What follows a failed upload of a blob that is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// A new session from the first byte, after a pause.
-    Restart,
-    /// A new session with the other method.
-    Switch,
-    /// Nothing.
-    GiveUp,
-}
-
-/// Decides how the upload of a blob goes on, and counts.
-pub(super) fn after_upload(cause: &Cause, policy: &RetryPolicy, trials: &mut Trials) -> Next {
-    let (count, limit) = match cause {
         Cause::Broken(_) | Cause::NotHttp(_) | Cause::Stalled(_) | Cause::TooSlow { .. } => {
-            (&mut trials.broken, policy.restarts)
+            unless_ambiguous(Wait::Backoff)
         }
-        Cause::Answer(refusal) if refusal.has_code("DIGEST_INVALID") || refusal.has_code("SIZE_INVALID") => {
-            (&mut trials.mangled, 2)
-        }
-        // The session is gone. That says nothing of the method, unless it happens again.
-        Cause::Answer(refusal) if refusal.has_code("BLOB_UPLOAD_UNKNOWN") && trials.broken == 0 => {
-            (&mut trials.broken, policy.restarts)
-        }
-        Cause::Answer(refusal) if refusal.is_transient() => (&mut trials.refused, policy.tries(cause)),
-        Cause::Answer(refusal)
-            if matches!(refusal.status, 400 | 404 | 405 | 411 | 413 | 415 | 416 | 501)
-                && !trials.switched =>
-        {
-            trials.switched = true;
-            return Next::Switch;
-        }
-        // Nothing is there of what was taken: the other method may end in another way.
-        Cause::NotStored { .. } if !trials.switched => {
-            trials.switched = true;
-            return Next::Switch;
-        }
-        // Both methods had their turn, so the session is to blame.
-        Cause::Answer(refusal) if refusal.status == 404 => (&mut trials.broken, policy.restarts),
-        _ => return Next::GiveUp,
-    };
-    *count += 1;
-    if *count <= limit { Next::Restart } else { Next::GiveUp }
+        Cause::Answer(refusal) if refusal.status == 401 => Decision::GiveUp(GiveUpReason::Unauthorized),
+        Cause::Answer(refusal) if refusal.says_not_now() => match (replay, refusal.retry_after) {
+            (Replay::Never, _) => Decision::AskFirst(Wait::RetryAfter),
+            (Replay::Safe, Some(_)) => Decision::Again(Wait::RetryAfter),
+            (Replay::Safe, None) => Decision::Again(Wait::RateLimit),
+        },
+        Cause::Answer(refusal) if refusal.is_transient() => unless_ambiguous(Wait::Backoff),
+        _ => Decision::GiveUp(GiveUpReason::Final),
+    }
 }
 
 #[cfg(test)]
@@ -209,79 +197,96 @@ mod tests {
     use crate::registry::cause::TlsFault;
     use crate::registry::error_response::ErrorResponse;
 
-    fn answered(status: u16, body: &str) -> Cause {
-        Cause::Answer(ErrorResponse::new(
-            status,
-            Some(Duration::from_secs(3)),
-            body.as_bytes(),
-            str::to_owned,
-        ))
+    const POLICY: RetryPolicy = RetryPolicy {
+        attempts: 8,
+        min_delay: Duration::from_millis(500),
+        max_delay: Duration::from_secs(60),
+        connect_patience: Duration::from_secs(20),
+        restarts: 3,
+    };
+    const AT_ONCE: Decision = Decision::Again(Wait::Nothing);
+    const BACKOFF: Decision = Decision::Again(Wait::Backoff);
+    const ASK: Decision = Decision::AskFirst(Wait::Nothing);
+    const FINAL: Decision = Decision::GiveUp(GiveUpReason::Final);
+    const SPENT: Decision = Decision::GiveUp(GiveUpReason::OutOfAttempts);
+
+    fn answered(status: u16, retry_after: Option<u64>) -> Cause {
+        let retry_after = retry_after.map(Duration::from_secs);
+        Cause::Answer(ErrorResponse::new(status, retry_after, b"", str::to_owned))
+    }
+
+    fn broken() -> Cause {
+        Cause::Broken(String::new())
+    }
+
+    /// After this many attempts.
+    fn after(attempts: u32, cause: &Cause, replay: Replay) -> Decision {
+        POLICY.decide(&FailedAttempt { cause, replay, attempts, is_host_failing: false })
     }
 
     #[test]
     fn the_table() {
-        let why = String::new;
-        let three = Some(Duration::from_secs(3));
+        let unauthorized = Decision::GiveUp(GiveUpReason::Unauthorized);
+        let retry_after = Decision::Again(Wait::RetryAfter);
+        let ask_later = Decision::AskFirst(Wait::RetryAfter);
         for (cause, safe, never) in [
-            (Cause::Unreachable(why()), RetryDecision::Reconnect, RetryDecision::Reconnect),
-            (Cause::Broken(why()), RetryDecision::Again, RetryDecision::Ambiguous),
-            (Cause::Stalled(Duration::ZERO), RetryDecision::Again, RetryDecision::Ambiguous),
-            (
-                Cause::Tls { fault: TlsFault::Certificate, why: why() },
-                RetryDecision::Final,
-                RetryDecision::Final,
-            ),
-            (
-                Cause::Source(BundleError::new(Fault::DigestMismatch, "x")),
-                RetryDecision::Final,
-                RetryDecision::Final,
-            ),
-            (Cause::Protocol(why()), RetryDecision::Final, RetryDecision::Final),
-            (answered(401, ""), RetryDecision::Unauthorized, RetryDecision::Unauthorized),
-            (answered(429, ""), RetryDecision::Pause(three), RetryDecision::Pause(three)),
-            (answered(503, ""), RetryDecision::Pause(three), RetryDecision::Pause(three)),
-            (answered(500, ""), RetryDecision::Again, RetryDecision::Ambiguous),
-            (answered(524, ""), RetryDecision::Again, RetryDecision::Ambiguous),
+            (Cause::Unreachable(String::new()), AT_ONCE, AT_ONCE),
+            (Cause::NoSuchName(String::new()), AT_ONCE, AT_ONCE),
+            (broken(), BACKOFF, ASK),
+            (Cause::Stalled(Duration::ZERO), BACKOFF, ASK),
+            (Cause::Tls { fault: TlsFault::Certificate, why: String::new() }, FINAL, FINAL),
+            (Cause::Source(BundleError::new(Fault::DigestMismatch, "x")), FINAL, FINAL),
+            (Cause::Protocol(String::new()), FINAL, FINAL),
+            (answered(401, None), unauthorized, unauthorized),
+            (answered(429, Some(3)), retry_after, ask_later),
+            (answered(503, Some(3)), retry_after, ask_later),
+            (answered(429, None), Decision::Again(Wait::RateLimit), ask_later),
+            (answered(500, None), BACKOFF, ASK),
+            (answered(524, None), BACKOFF, ASK),
         ] {
-            assert_eq!(classify(&cause, Replay::Safe), safe, "{cause:?}");
-            assert_eq!(classify(&cause, Replay::Never), never, "{cause:?}");
+            assert_eq!(after(2, &cause, Replay::Safe), safe, "{cause:?}");
+            assert_eq!(after(2, &cause, Replay::Never), never, "{cause:?}");
         }
         for status in [400, 402, 403, 404, 405, 409, 412, 413, 414, 416, 501, 507] {
-            assert_eq!(classify(&answered(status, ""), Replay::Safe), RetryDecision::Final, "{status}");
+            assert_eq!(after(2, &answered(status, None), Replay::Safe), FINAL, "{status}");
         }
     }
 
     #[test]
-    fn pauses_are_random_parts_of_spans_that_double_and_have_an_end() {
-        let policy = RetryPolicy::default();
-        let sequences = || std::iter::repeat_with(|| policy.delays()).take(400);
-        for n in 0..12 {
-            let span = (policy.min_delay * 2_u32.pow(n)).min(policy.connect_patience);
-            let nth = |mut delays: Delays| std::iter::repeat_with(|| delays.next()).nth(n as usize).unwrap();
-            let all: Vec<Duration> = sequences().map(nth).collect();
-            assert!(all.iter().all(|delay| *delay <= span), "{n}: more than {span:?}");
-            let mean = all.iter().sum::<Duration>() / 400;
-            assert!(mean > span * 2 / 5 && mean < span * 3 / 5, "{n}: {mean:?} of {span:?}");
-        }
+    fn a_connection_that_breaks_once_is_no_reason_to_wait() {
+        assert_eq!(after(1, &broken(), Replay::Safe), AT_ONCE);
+        assert_eq!(after(1, &broken(), Replay::Never), ASK);
+        assert_eq!(after(1, &answered(502, None), Replay::Safe), BACKOFF);
     }
 
     #[test]
-    fn an_upload_restarts_switches_and_gives_up() {
-        use Next::{GiveUp, Restart, Switch};
-        let policy = RetryPolicy::default();
-        let run = |causes: &[Cause]| {
-            let mut trials = Trials::default();
-            causes.iter().map(|cause| after_upload(cause, &policy, &mut trials)).collect::<Vec<_>>()
+    fn attempts_are_limited_by_how_a_request_fails() {
+        let slow = Cause::TooSlow { bytes: 1, after: Duration::ZERO };
+        for (cause, most) in [
+            (broken(), 8),
+            (answered(502, None), 8),
+            (answered(429, None), 8),
+            (Cause::Unreachable(String::new()), 8),
+            (answered(500, None), 4),
+            (Cause::NotHttp(String::new()), 3),
+            (slow, 2),
+        ] {
+            assert_ne!(after(most - 1, &cause, Replay::Safe), SPENT, "{cause:?}");
+            assert_eq!(after(most, &cause, Replay::Safe), SPENT, "{cause:?}");
+        }
+        assert_eq!(after(99, &answered(403, None), Replay::Safe), FINAL, "the first reason counts");
+    }
+
+    #[test]
+    fn what_the_host_fails_for_everybody_costs_no_attempt() {
+        let failing = |policy: &RetryPolicy, cause: &Cause, replay| {
+            policy.decide(&FailedAttempt { cause, replay, attempts: 99, is_host_failing: true })
         };
-        let broken = Cause::Broken(String::new());
-        assert_eq!(run(&vec![broken; 4]), [Restart, Restart, Restart, GiveUp]);
-        assert_eq!(run(&[answered(413, ""), answered(413, "")]), [Switch, GiveUp]);
-        let lost = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#;
-        assert_eq!(run(&vec![answered(404, lost); 5]), [Restart, Switch, Restart, Restart, GiveUp]);
-        let mangled = r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#;
-        assert_eq!(run(&vec![answered(400, mangled); 3]), [Restart, Restart, GiveUp]);
-        assert_eq!(run(&[answered(403, "")]), [GiveUp]);
-        assert_eq!(run(&vec![answered(503, ""); 9])[7..], [Restart, GiveUp]);
-        assert_eq!(run(&vec![answered(500, ""); 5])[3..], [Restart, GiveUp]);
+        assert_eq!(failing(&POLICY, &answered(500, None), Replay::Safe), AT_ONCE);
+        assert_eq!(failing(&POLICY, &answered(500, None), Replay::Never), SPENT);
+        assert_eq!(failing(&POLICY, &broken(), Replay::Safe), SPENT, "no answer");
+        assert_eq!(failing(&POLICY, &answered(404, None), Replay::Safe), FINAL);
+        let once = RetryPolicy { attempts: 1, ..POLICY };
+        assert_eq!(failing(&once, &answered(500, None), Replay::Safe), SPENT);
     }
 }

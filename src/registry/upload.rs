@@ -21,6 +21,7 @@
 
 mod closing;
 mod commit;
+mod failures;
 mod ledger;
 mod measured;
 mod next_request;
@@ -35,18 +36,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::closing::{CancelAnswer, unmatched_digest};
+use self::failures::{UploadDecision, UploadFailures};
 pub(crate) use self::ledger::{KeptMark, SessionReach, StoredSession, UploadKey, UploadLedger};
 pub(crate) use self::measured::{MeasuredMethod, MeasuredTimes, MeasuredUpload};
-use self::recovery::Then;
 use self::send::InterruptedUpload;
 pub(crate) use self::session::{BlobProof, Mount, UploadSession};
 
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
-use crate::registry::attempts::Attempts;
 use crate::registry::body::{BlobBody, TransferredBytes};
 use crate::registry::error::{Cause, FailureKind, RegistryError};
-use crate::registry::retry::Trials;
+use crate::registry::retry::driver::RetryDriver;
 use crate::registry::transport::{BlobPart, Payload};
 
 /// A proxy that refuses a request for its size often resets the connection while the body comes in, and its answer is
@@ -139,8 +139,8 @@ impl Registry {
         session: Option<UploadSession>,
         repository: &Repository,
     ) -> Result<Pushed, RegistryError> {
-        let mut attempts = Attempts::new(self.policy(), self.observer(), upload.what());
-        let mut trials = Trials::default();
+        let mut driver = RetryDriver::new(self.policy(), self.observer(), upload.what());
+        let mut trials = UploadFailures::default();
         // Fixed here and where it is switched: what other uploads learn meanwhile must not turn this one back.
         let mut method = self.host().quirks().upload;
         let mut given = session;
@@ -214,25 +214,25 @@ impl Registry {
             self.remember();
             let InterruptedUpload { error, .. } = stopped;
             match then.inspect_err(|_| session.abandoned())? {
-                Then::Resume => {
+                UploadDecision::Resume => {
                     upload.resumed += 1;
                     if trials.has_none() {
-                        attempts = Attempts::new(self.policy(), self.observer(), upload.what());
+                        driver = RetryDriver::new(self.policy(), self.observer(), upload.what());
                     }
-                    self.pause(&mut attempts, &error).await;
+                    self.back_off(&mut driver, &error).await;
                     given = Some(session);
                 }
-                Then::Switch => {
+                UploadDecision::SwitchMethod => {
                     self.close(upload, session, &error).await;
                     method = method.other();
                     let cause = error.cause().in_short();
                     self.observer().retry(&upload.what(), &error.to_string(), &cause, Duration::ZERO);
                 }
-                Then::Restart if self.host().take_retry() => {
+                UploadDecision::Restart if self.host().take_retry() => {
                     self.close(upload, session, &error).await;
-                    self.pause(&mut attempts, &error).await;
+                    self.back_off(&mut driver, &error).await;
                 }
-                Then::Restart | Then::GiveUp => {
+                UploadDecision::Restart | UploadDecision::GiveUp => {
                     if error.kind().is_network() || session.is_kept() && error.is_retryable() {
                         session.abandoned();
                     } else {
@@ -290,12 +290,11 @@ impl Registry {
         session.cancel().await;
     }
 
-    /// Waits before the next try.
-    async fn pause(&self, attempts: &mut Attempts<'_>, error: &RegistryError) {
-        // The wait that a registry asks for is over by now.
+    /// Waits before the next request of the upload.
+    async fn back_off(&self, driver: &mut RetryDriver<'_>, error: &RegistryError) {
+        // The pause that a registry asks for is over by now.
         if !matches!(error.status(), Some(429 | 503)) {
-            let delay = attempts.delay();
-            attempts.wait(self.host(), delay, &error.to_string(), &error.cause().in_short()).await;
+            driver.back_off(self.host(), &error.to_string(), &error.cause().in_short()).await;
         }
     }
 

@@ -9,11 +9,11 @@ use reqwest::{Method, Url};
 use super::send::content_range;
 use super::{BlobProof, Upload};
 use crate::clock::Instant;
-use crate::registry::attempts::Attempts;
 use crate::registry::cause::Cause;
 use crate::registry::client::{ApiRequest, Reply};
 use crate::registry::error::RegistryError;
 use crate::registry::retry::Replay;
+use crate::registry::retry::driver::RetryDriver;
 use crate::registry::{Registry, headers, location};
 
 /// After this part of the time that any answer may take, a silent registry is taken to be at work on the commit, and not to
@@ -112,15 +112,15 @@ impl Registry {
     ) -> Result<BlobProof, RegistryError> {
         let end = since + self.transport().commit_timeout(upload.body.len());
         let what = format!("blob {}", upload.digest.short());
-        let mut attempts = Attempts::new(self.policy(), self.observer(), what);
+        let mut driver = RetryDriver::new(self.policy(), self.observer(), what);
         let why = format!("{error}; all bytes had been sent, so it may still be at work on them");
         while !self.is_there_after(upload, &error).await? {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(error);
             }
-            let delay = attempts.delay().min(MAX_COMMIT_DELAY).min(left);
-            attempts.wait(self.host(), delay, &why, "no answer after the last byte").await;
+            let most = MAX_COMMIT_DELAY.min(left);
+            driver.back_off_at_most(self.host(), most, &why, "no answer after the last byte").await;
         }
         Ok(BlobProof::Claimed)
     }

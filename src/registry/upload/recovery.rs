@@ -1,6 +1,7 @@
 //! Decides about an upload that stopped: it resumes, starts again, or fails. What the failure says of the
 //! mirror is remembered here.
 
+use super::failures::{UploadDecision, UploadFailures};
 use super::next_request::NextRequest;
 use super::offset;
 use super::send::InterruptedUpload;
@@ -10,33 +11,9 @@ use crate::registry::Registry;
 use crate::registry::cause::Cause;
 use crate::registry::error::RegistryError;
 use crate::registry::quirks::{Keeping, LostBy};
-use crate::registry::retry::{self, Next, Trials};
 
 /// An upload that has come this much further is worth all its tries again: the link breaks, and it gets there all the same.
 const PROGRESS_BYTES: u64 = 256 << 10;
-
-/// What follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
-    /// The session goes on, where it stands now.
-    Resume,
-    /// A new session from the first byte.
-    Restart,
-    /// A new session with the other method.
-    Switch,
-    /// Nothing.
-    GiveUp,
-}
-
-impl From<Next> for Then {
-    fn from(next: Next) -> Self {
-        match next {
-            Next::Restart => Self::Restart,
-            Next::Switch => Self::Switch,
-            Next::GiveUp => Self::GiveUp,
-        }
-    }
-}
 
 impl Registry {
     /// Finds out what there is to do about an upload that stopped. Only a registry that cannot be reached makes this fail.
@@ -45,10 +22,10 @@ impl Registry {
         upload: &Upload<'_>,
         session: &mut UploadSession,
         stopped: &InterruptedUpload,
-        trials: &mut Trials,
-    ) -> Result<Then, RegistryError> {
+        trials: &mut UploadFailures,
+    ) -> Result<UploadDecision, RegistryError> {
         let InterruptedUpload { request, error, lasted } = stopped;
-        let by_hand = |trials: &mut Trials| retry::after_upload(error.cause(), self.policy(), trials).into();
+        let by_hand = |trials: &mut UploadFailures| trials.decide(error.cause(), self.policy());
         if breaks(error.cause()) {
             self.host().quirks().learn_broken(*lasted);
         }
@@ -87,8 +64,8 @@ impl Registry {
                 }
                 // It has all of the blob, and had it before the last pause, and does not commit it: it may want bytes with that.
                 if is_bare && trials.kept_bytes >= upload.body.len() && self.refuses_empty_commit(upload) {
-                    *trials = Trials { switched: trials.switched, ..Trials::default() };
-                    return Ok(Then::Restart);
+                    *trials = UploadFailures { switched: trials.switched, ..UploadFailures::default() };
+                    return Ok(UploadDecision::Restart);
                 }
                 Ok(self.resume(session, at, stopped, trials))
             }
@@ -127,16 +104,18 @@ impl Registry {
         session: &mut UploadSession,
         at: u64,
         stopped: &InterruptedUpload,
-        trials: &mut Trials,
-    ) -> Then {
+        trials: &mut UploadFailures,
+    ) -> UploadDecision {
         session.stands_at(at, None);
         if at >= trials.kept_bytes + PROGRESS_BYTES {
-            *trials = Trials { kept_bytes: at, switched: trials.switched, ..Trials::default() };
-            return Then::Resume;
+            *trials =
+                UploadFailures { kept_bytes: at, switched: trials.switched, ..UploadFailures::default() };
+            return UploadDecision::Resume;
         }
-        match retry::after_upload(stopped.error.cause(), self.policy(), trials) {
-            Next::Restart | Next::Switch if self.host().take_retry() => Then::Resume,
-            Next::Restart | Next::Switch | Next::GiveUp => Then::GiveUp,
+        match trials.decide(stopped.error.cause(), self.policy()) {
+            UploadDecision::GiveUp => UploadDecision::GiveUp,
+            _ if self.host().take_retry() => UploadDecision::Resume,
+            _ => UploadDecision::GiveUp,
         }
     }
 
@@ -147,8 +126,8 @@ impl Registry {
         session: &mut UploadSession,
         stopped: &InterruptedUpload,
         refused: u64,
-        trials: &mut Trials,
-    ) -> Result<Then, RegistryError> {
+        trials: &mut UploadFailures,
+    ) -> Result<UploadDecision, RegistryError> {
         let SessionStatus::Has(reported) = self.settled_status(&upload.repository, session).await? else {
             trials.broken += 1;
             return Ok(self.restart(trials));
@@ -157,12 +136,16 @@ impl Registry {
             Some(at) if at == refused => {
                 let smaller = self.learn_too_large(stopped.request.len());
                 session.stands_at(at, None);
-                Ok(if smaller { Then::Resume } else { Then::GiveUp })
+                Ok(if smaller { UploadDecision::Resume } else { UploadDecision::GiveUp })
             }
             Some(at) => {
                 session.stands_at(at, None);
                 trials.broken += 1;
-                Ok(if trials.broken <= self.policy().restarts { Then::Resume } else { Then::GiveUp })
+                Ok(if trials.broken <= self.policy().restarts {
+                    UploadDecision::Resume
+                } else {
+                    UploadDecision::GiveUp
+                })
             }
             None => {
                 trials.broken += 1;
@@ -171,8 +154,8 @@ impl Registry {
         }
     }
 
-    fn restart(&self, trials: &Trials) -> Then {
-        if trials.broken <= self.policy().restarts { Then::Restart } else { Then::GiveUp }
+    fn restart(&self, trials: &UploadFailures) -> UploadDecision {
+        if trials.broken <= self.policy().restarts { UploadDecision::Restart } else { UploadDecision::GiveUp }
     }
 
     /// A body of this size is refused by whatever method. The session did not come to know of it, if a proxy refused.
@@ -181,16 +164,16 @@ impl Registry {
         upload: &Upload<'_>,
         session: &mut UploadSession,
         bytes: u64,
-    ) -> Result<Then, RegistryError> {
+    ) -> Result<UploadDecision, RegistryError> {
         if !self.learn_too_large(bytes) {
-            return Ok(Then::GiveUp);
+            return Ok(UploadDecision::GiveUp);
         }
         let begun = session.acknowledged();
         if begun > 0 && self.settled_status(&upload.repository, session).await? == SessionStatus::Has(begun) {
             session.stands_at(begun, None);
-            return Ok(Then::Resume);
+            return Ok(UploadDecision::Resume);
         }
-        Ok(Then::Restart)
+        Ok(UploadDecision::Restart)
     }
 
     /// Remembers that a body of this size is refused; whether there is a smaller one to try.
@@ -210,7 +193,7 @@ impl Registry {
     }
 
     /// One such refusal may be a stray one; two are remembered, unless the blob is known to be too large for one piece.
-    fn after_refused_chunk(&self, upload: &Upload<'_>, trials: &mut Trials) -> Then {
+    fn after_refused_chunk(&self, upload: &Upload<'_>, trials: &mut UploadFailures) -> UploadDecision {
         self.host().quirks().learn_chunk_refused(upload.body.len());
         trials.broken += 1;
         self.restart(trials)

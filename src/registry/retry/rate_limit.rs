@@ -1,27 +1,26 @@
 //! A host that says "not now" (429, 503) and not for how long. Pure.
 //!
-//! Nobody talks to it for a while that grows each time. After each of these pauses one request goes out, and the others wait
-//! for how it fares: an overload costs each request that meets it one answer, and each pause one more. It lasts as long as
-//! there is patience. Questions and writes are told apart: some registries limit uploads alone.
+//! Nobody talks to the host for a while that grows each time. After each of these pauses one request goes out, and the others
+//! wait for its result: each request that meets the limit costs one answer, and each pause one more. This lasts as long as
+//! there is patience.
 
 use std::time::Duration;
 
+use super::patience::HostPatience;
+use super::{Backoff, RetryPolicy};
 use crate::clock::Instant;
 use crate::registry::cause::Cause;
 use crate::registry::error_response::ErrorResponse;
-use crate::registry::retry::{Delays, RetryPolicy};
 
-/// Whether a host is overloaded.
-#[derive(Debug, Default)]
-pub(super) enum Overload {
-    #[default]
+/// Whether a host limits the rate of requests.
+#[derive(Debug)]
+pub(super) enum RateLimit {
     None,
-    BackingOff {
-        delays: Delays,
+    Limited {
+        backoff: Backoff,
         /// When the last pause began.
         since: Instant,
-        /// All of them together.
-        waited: Duration,
+        patience: HostPatience,
     },
     GivenUp {
         cause: Cause,
@@ -29,34 +28,29 @@ pub(super) enum Overload {
     },
 }
 
-impl Overload {
-    /// Whether one request at a time goes out; the cause if that would be in vain.
+impl RateLimit {
+    /// Whether one request at a time goes out; the cause if the host was given up.
     pub(super) fn is_on(&self) -> Result<bool, Cause> {
         match self {
             Self::None => Ok(false),
-            Self::BackingOff { .. } => Ok(true),
+            Self::Limited { .. } => Ok(true),
             Self::GivenUp { cause, .. } => Err(cause.clone()),
         }
     }
 
-    /// Since when it is given up, if it is.
+    /// When the host was given up, if it was.
     pub(super) fn given_up(&self) -> Option<Instant> {
         match self {
             Self::GivenUp { since, .. } => Some(*since),
-            _ => None,
+            Self::None | Self::Limited { .. } => None,
         }
     }
 
-    /// It answered something else.
-    pub(super) fn ended(&mut self) {
-        *self = Self::None;
-    }
-
-    /// Takes in the refusal of a request that was `sent` then. Comes back with the pause that begins `now`; none for what was
-    /// sent before the last pause, which belongs to the same overload.
+    /// A request that was `sent` then was refused. Comes back with the pause that begins `now`. What was sent before the last
+    /// pause met the same limit, and begins none.
     ///
     /// # Errors
-    /// Nothing else came for as long as there is patience: how long that was.
+    /// There is no patience left: how long it was.
     pub(super) fn refused(
         &mut self,
         sent: Instant,
@@ -65,19 +59,20 @@ impl Overload {
         policy: &RetryPolicy,
     ) -> Result<Option<Duration>, Duration> {
         if let Self::None = self {
-            *self = Self::BackingOff { delays: policy.delays(), since: sent, waited: Duration::ZERO };
+            let patience = HostPatience::new(policy.connect_patience);
+            *self = Self::Limited { backoff: policy.backoff(), since: sent, patience };
         }
         match self {
-            Self::BackingOff { since, .. } if sent < *since => Ok(None),
-            Self::BackingOff { waited, .. } if *waited >= policy.connect_patience => {
-                let waited = *waited;
+            Self::Limited { since, .. } if sent < *since => Ok(None),
+            Self::Limited { patience, .. } if patience.left().is_zero() => {
+                let waited = patience.waited();
                 let cause = Cause::OutOfPatience { refusal: refusal.clone(), waited };
                 *self = Self::GivenUp { cause, since: now };
                 Err(waited)
             }
-            Self::BackingOff { delays, since, waited } => {
-                let pause = delays.next().min(policy.connect_patience.saturating_sub(*waited));
-                *waited += pause;
+            Self::Limited { backoff, since, patience } => {
+                let pause = backoff.next().min(patience.left());
+                patience.spend(pause);
                 *since = now;
                 Ok(Some(pause))
             }
@@ -98,8 +93,8 @@ mod tests {
     }
 
     #[test]
-    fn one_overload_is_one_pause_whoever_meets_it_and_the_next_may_be_longer() {
-        let (mut host, policy, mut now) = (Overload::default(), RetryPolicy::default(), Instant::now());
+    fn one_pause_follows_however_many_requests_meet_the_limit_and_the_next_may_be_longer() {
+        let (mut host, policy, mut now) = (RateLimit::None, RetryPolicy::default(), Instant::now());
         for turn in 0..5 {
             let sent = now;
             let pauses = (1..=100).filter_map(|n| {
@@ -112,15 +107,11 @@ mod tests {
             assert!(host.is_on().unwrap());
             now += span + Duration::from_secs(1);
         }
-        host.ended();
-        assert!(!host.is_on().unwrap());
-        let pause = host.refused(now, now, &refusal(), &policy).unwrap().unwrap();
-        assert!(pause <= policy.min_delay, "{pause:?}");
     }
 
     #[test]
     fn it_lasts_as_long_as_there_is_patience_and_is_given_up_for_all() {
-        let (mut host, policy) = (Overload::default(), RetryPolicy::default());
+        let (mut host, policy) = (RateLimit::None, RetryPolicy::default());
         let (mut now, mut waited) = (Instant::now(), Duration::ZERO);
         while let Ok(Some(pause)) = host.refused(now, now, &refusal(), &policy) {
             waited += pause;
