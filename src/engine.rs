@@ -12,6 +12,7 @@ mod checksums;
 mod context;
 mod failure;
 mod feed;
+pub(crate) mod fleet;
 pub(crate) mod forecast;
 pub(crate) mod history;
 mod image;

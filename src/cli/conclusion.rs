@@ -137,11 +137,6 @@ impl RunReporter {
         self.notes.extend(notes);
     }
 
-    /// The number of the run in the history.
-    pub(super) fn number(&self) -> Option<RunId> {
-        self.history.as_ref().and_then(|history| history.run)
-    }
-
     /// The number under which the push has noted that it began.
     pub(super) fn began(&mut self, run: Option<RunId>) {
         if let Some(history) = &mut self.history {

@@ -1,23 +1,11 @@
-//! Locks of a run, taken before anything else is done, so that no two runs push to one mirror.
+//! What is said of locks that a run could not take.
 
 use super::bundle::CostArgs;
 use super::output::Output;
 use crate::report::{Class, Failure};
-use crate::state::{LockError, State};
+use crate::state::State;
 
-/// Another run is at a mirror.
-pub(super) fn held(error: &LockError) -> Failure {
-    Failure::new(Class::Locked, error.to_string())
-        .hint("wait for that run to end, and run this one again; `sync --if-running wait` waits by itself")
-}
-
-/// Nothing can be locked. A run may go on without locks, but with a warning.
-pub(super) fn unlocked(error: &LockError) -> Failure {
-    Failure::new(Class::Io, format!("no lock: {error}, so another run may be at the same time at the same place"))
-        .hint("let this user write that folder, or name another one: --state-dir DIR, or `state_dir` in the sites file")
-}
-
-/// Shows that even with `--quiet`, and returns it for the report.
+/// Shows a failure even with `--quiet`, and returns it for the report.
 pub(super) fn warn(failure: &Failure, output: &Output) -> String {
     let hint = failure.hint.as_ref().map(|hint| format!("; next: {hint}")).unwrap_or_default();
     let text = format!("{}{hint}", failure.message);

@@ -7,9 +7,10 @@ use super::interrupt::Interrupt;
 use super::output::Output;
 use super::site_settings::{Made, SiteMirrors};
 use super::sites_file::{self, SelectedSites, SitesArgs};
-use super::{Done, file_words, lock};
+use super::{Done, file_words};
 use crate::bundle::Opener;
 use crate::engine::MirrorSettings;
+use crate::engine::fleet::{already_locked, no_lock};
 use crate::engine::prune::{self, Choice, Judged, TagFate};
 use crate::engine::rollback::{self, TagBack};
 use crate::exit::Exit;
@@ -83,8 +84,8 @@ fn reach(sites: &SitesArgs, cost: &CostArgs, acts: bool, output: &Output) -> Res
     let places: Vec<String> = mirrors.iter().map(|mirror| mirror.target.lock_key()).collect();
     let lock = match acts.then(|| opener.state.lock(&places)).transpose() {
         Ok(lock) => lock.flatten(),
-        Err(error @ LockError::Held { .. }) => return Err(lock::held(&error)),
-        Err(error) => return Err(lock::unlocked(&error)),
+        Err(error @ LockError::Held { .. }) => return Err(already_locked(&error)),
+        Err(error) => return Err(no_lock(&error)),
     };
     Ok(Reached { runtime: super::runtime()?, opener, mirrors, selected, _lock: lock })
 }

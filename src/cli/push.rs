@@ -17,6 +17,7 @@ use super::stage::StageArgs;
 use super::{Done, lock, report_file};
 use crate::bundle::{Accept, Input};
 use crate::compress::Method;
+use crate::engine::fleet::{already_locked, no_lock};
 use crate::engine::{self, Care, Locks, PushResult, Run, RunSettings, Schedule, Verification};
 use crate::hook::Hook;
 use crate::hook::gate::EarlierVerdicts;
@@ -152,13 +153,13 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunRe
     let _locks = match opener.state.lock(&places) {
         Ok(locks) => locks,
         Err(error @ LockError::Held { .. }) => {
-            let failure = lock::held(&error);
+            let failure = already_locked(&error);
             let failed = |name| Outcome { error: Some(failure.clone()), ..Outcome::new(name) };
             document.mirrors = names.into_iter().map(failed).collect();
             return Err(failure);
         }
         Err(error) => {
-            unlocked = Some(lock::unlocked(&error));
+            unlocked = Some(no_lock(&error));
             None
         }
     };

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::{BundleFiles, Candidate, Config, NoBundle, SETTLED_AFTER_SECONDS, Shard, Site};
 use crate::document::nearest;
 use crate::engine::ExpectedSum;
+use crate::engine::fleet::PASSED_OVER_HINT;
 use crate::error::{printable, system_words};
 use crate::oci::Digest;
 use crate::report::outcome::SiteFacts;
@@ -303,9 +304,6 @@ impl BundleInputs {
 pub(super) fn expected_sum(file: &Candidate) -> Option<ExpectedSum> {
     Some(ExpectedSum { path: file.path.clone(), sum: file.sum? })
 }
-
-/// What to do where a newer file was passed over.
-pub(super) const PASSED_OVER_HINT: &str = "let the newer file arrive whole, for this user to read, with the right .sha256 beside it; or take it away";
 
 /// The files that bundles stand for now, for those who only ask. Warnings are said.
 pub(super) fn inputs(config: &Config, output: &Output) -> Result<BundleInputs, Failure> {

@@ -1,8 +1,6 @@
 //! `sync`: brings the sites of a file up to date with its bundles.
 
 mod bundles;
-mod locked;
-mod outcomes;
 mod time_limit;
 
 use std::num::NonZeroUsize;
@@ -12,8 +10,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use self::bundles::TakenBundles;
-use self::locked::Locked;
 use self::time_limit::TimeLimit;
 use super::bundle::CostArgs;
 use super::conclusion::RunReporter;
@@ -26,19 +22,21 @@ use super::site_settings::SiteMirrors;
 use super::sites_file::{SelectedSites, SitesArgs, accept, facts};
 use super::stage::StageArgs;
 use super::{Done, file_words, lock, plan, report_file};
-use crate::bundle::Opener;
 use crate::clock::Instant;
 use crate::config::{Config, IfRunning, Shard, Site, Wave};
-use crate::engine::{self, Locks, MirrorSettings, PushResult, Run, RunSettings, Schedule};
+use crate::engine::RunSettings;
+use crate::engine::fleet::{
+    self, Fleet, FleetBundles, FleetResult, FleetRun, FleetSchedule, IfBusy, LockedMirrors,
+};
 use crate::exit::Exit;
 use crate::hook::gate::EarlierVerdicts;
 use crate::program;
 use crate::registry::Access;
 use crate::report::document::{SchemaVersion, ShardEntry, SyncRun};
 use crate::report::outcome::exit_of_sites;
-use crate::report::{Class, Document, Failure, Outcome};
+use crate::report::{Document, Failure, Outcome};
 use crate::stage::Stage;
-use crate::state::{Retention, RunId};
+use crate::state::{LockError, Retention};
 use crate::units::{Rate, parse_duration};
 
 /// Bring the sites of a file up to date: what cron, a timer or a Kubernetes CronJob calls
@@ -110,7 +108,17 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     file_words::document(&mut document);
     begun.unmatched.iter_mut().for_each(|flag| *flag = file_words::text(flag).into_owned());
     if let Err(failure) = &done {
-        outcomes::without_a_word(&chosen.sites, failure, &mut document);
+        let is_named = |site: &&Site| {
+            let deferred = document.deferred.iter().map(|deferred| &deferred.name);
+            deferred
+                .chain(document.mirrors.iter().map(|outcome| &outcome.name))
+                .any(|name| *name == site.name)
+        };
+        let others = chosen.sites.iter().filter(|site| !is_named(site));
+        let others = others.map(|site| (site.name.as_str(), config::left_until(site)));
+        let (deferred, failed) = fleet::not_reached(others, failure);
+        document.deferred.extend(deferred);
+        document.mirrors.extend(failed);
     }
     let place = |outcome: &Outcome| chosen.sites.iter().position(|site| site.name == outcome.name);
     document.mirrors.sort_by_key(place);
@@ -163,8 +171,14 @@ fn sync(
         move || state.is_kept()
     })?;
     begun.remember(&opener.state, retention(config), output);
-    let Locked { sites, locks: _locks, deferred, failed, unlocked } =
-        locked::lock(sites, &opener.state, if_running, &limit, output);
+    let places: Vec<(String, String)> =
+        sites.iter().map(|site| (site.name.clone(), site.target.lock_key())).collect();
+    let waits = |name: &str, error: &LockError| {
+        output.note(&format!("{name}: waits until that run is done: {error}"));
+    };
+    let locking = fleet::lock_each(&places, &opener.state, if_busy(if_running), limit.is_over(), waits);
+    let LockedMirrors { free, locks: _locks, deferred, failed, unlocked } = runtime.block_on(locking);
+    let sites: Vec<&Site> = free.into_iter().map(|at| &sites[at]).collect();
     limit.check_signal()?;
     (document.deferred, document.mirrors) = (deferred, failed);
     if let Some(failure) = unlocked.or_else(|| lock::unlocked_from_the_start(&opener.state, &cost)) {
@@ -179,7 +193,7 @@ fn sync(
     if sites.is_empty() {
         return Ok(exit_of_sites(&document.mirrors));
     }
-    let mut bundles = TakenBundles::find(config, output, document)?;
+    let bundles = bundles::find(config, output, document)?;
     let opener = opener.with_stage(args.stage(config, &bundles, &limit, &mut document.notes, output)?);
     let bandwidth = args.bandwidth.or(config.bandwidth);
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
@@ -188,11 +202,15 @@ fn sync(
     document.mirrors.extend(
         made.failed.into_iter().map(|(site, failure)| Outcome::not_begun(site.name.clone(), failure)),
     );
-    let failed = document.mirrors.len();
-    let (mirrors, stay) = outcomes::those_that_stay(made.mirrors, &bundles, &opener.state);
-    document.mirrors.extend(stay.into_iter().map(|(name, why)| Outcome::not_begun(name, why)));
-    let is_fed = |site: &&Site| mirrors.iter().any(|mirror| mirror.name == site.name);
-    for line in config::waiting(config, chosen.sites.iter().filter(is_fed)) {
+    let mut fleet = Fleet::new(FleetRun {
+        bundles,
+        opener: opener.clone(),
+        mirrors: made.mirrors,
+        schedule: args.schedule(config, &chosen.sites, document.mirrors.len(), ends),
+        settings: settings(config, args.regate),
+        cancel: cancel.clone(),
+    });
+    for line in config::waiting(config, chosen.sites.iter().filter(|site| fleet.feeds(&site.name))) {
         output.note(&line);
     }
     let display = output.display();
@@ -202,92 +220,51 @@ fn sync(
         exposition.follow(&runtime, &mut listeners, output);
         document.notes.append(&mut exposition.troubles);
     }
-    let mut ended = Ok(Exit::Complete);
-    if let Some(most) = config.max_failed_sites.filter(|most| failed >= most.get()) {
-        let why = format!("{most} sites failed before anything was sent; max_failed_sites allows no more");
-        let not_begun = |mirror: &MirrorSettings| {
-            Outcome::not_begun(mirror.name.clone(), Failure::new(Class::NotBegun, why.clone()))
-        };
-        document.mirrors.extend(mirrors.iter().map(not_begun));
-    } else if !mirrors.is_empty() {
-        let push = |bundles: &TakenBundles, mirrors: &[MirrorSettings], number| {
-            runtime.block_on(engine::push(Run {
-                inputs: bundles.inputs(),
-                sums: bundles.sums(),
-                opener: opener.clone(),
-                mirrors: mirrors.to_vec(),
-                schedule: args.schedule(config, &chosen.sites, mirrors, failed, ends),
-                locks: Locks::Held,
-                settings: settings(config, args.regate),
-                listeners: listeners.clone(),
-                number,
-                cancel: cancel.clone(),
-            }))
-        };
-        let pushed = push_until_sums_are_right(&mut bundles, mirrors, push, &opener, begun, document, output);
-        let PushResult { outcomes: fed, read, met, ended: pushed, .. } = pushed;
-        document.images = read.map_or(0, |read| read.plans.most_images());
-        let (deferred, fed) = outcomes::left_for_later(fed);
-        document.deferred.extend(deferred);
-        document.mirrors.extend(fed);
-        document.left_out = met.left_out;
-        document.notes.extend(met.notes);
-        begun.unmatched = met.unmatched;
-        ended = pushed;
+    runtime.block_on(fleet.push(&listeners));
+    while let Some(warning) = fleet.replace_wrong() {
+        output.alarm(&warning);
+        runtime.block_on(fleet.push(&listeners));
     }
+    let result = fleet.end();
     drop(display);
     // Threads that still wait for a part or a disk are left to end by themselves.
     runtime.shutdown_background();
+    let exit = record(result, document, begun);
     document.decode = opener.decoded();
     document.compress = opener.compressed();
     document.utilisation = Some(opener.utilisation(begun.elapsed(), &document.mirrors));
     document.stage = opener.staged();
-    let passed_over = bundles.passed_over().to_vec();
-    let is_newest = passed_over.is_empty();
-    if let Some(sync) = &mut document.sync {
-        sync.passed_over = passed_over;
-    }
-    let exit = ended?;
-    Ok(match exit_of_sites(&document.mirrors) {
-        // All sites are complete: what the bundle itself has to say counts.
-        Exit::Complete if is_newest => exit,
-        Exit::Complete => exit.max(Exit::Incomplete),
-        of_sites => of_sites,
-    })
+    exit
 }
 
-/// Pushes, and again with the next file of a bundle for as long as the sum of the one that was taken proves wrong.
-fn push_until_sums_are_right(
-    bundles: &mut TakenBundles,
-    mut mirrors: Vec<MirrorSettings>,
-    push: impl Fn(&TakenBundles, &[MirrorSettings], Option<RunId>) -> PushResult,
-    opener: &Opener,
-    begun: &mut RunReporter,
-    document: &mut Document,
-    output: &Output,
-) -> PushResult {
-    let mut earlier = Vec::new();
-    loop {
-        document.sources = bundles.inputs().iter().map(ToString::to_string).collect();
-        let mut pushed = push(bundles, &mirrors, begun.number());
-        begun.began(pushed.run);
-        pushed.outcomes = outcomes::after(pushed.outcomes, std::mem::take(&mut earlier));
-        if let Some(sync) = &mut document.sync {
-            sync.bundles = bundles.entries(opener);
-        }
-        let Some(warning) = pushed.wrong_sum.as_deref().and_then(|path| bundles.replace(path)) else {
-            return pushed;
-        };
-        output.alarm(&warning);
-        document.notes.push(warning);
-        let (fed, stay) = outcomes::those_that_stay(mirrors, bundles, &opener.state);
-        mirrors = fed;
-        let (stayed, fed) = outcomes::stayed(pushed.outcomes, &stay);
-        if mirrors.is_empty() {
-            return PushResult { outcomes: stayed, ended: Ok(Exit::Incomplete), ..pushed };
-        }
-        document.mirrors.extend(stayed);
-        earlier = fed;
+/// Puts what became of a fleet into the report, and gives the exit code.
+fn record(result: FleetResult, document: &mut Document, begun: &mut RunReporter) -> Done {
+    let FleetResult { outcomes, deferred, pushed, replacements, passed_over, images, met, run, ended } =
+        result;
+    document.mirrors.extend(outcomes);
+    document.deferred.extend(deferred);
+    document.images = images;
+    document.left_out = met.left_out;
+    document.notes.extend(replacements.into_iter().chain(met.notes));
+    begun.unmatched = met.unmatched;
+    begun.began(run);
+    let exit = ended.map(|exit| fleet::exit(exit, &document.mirrors, passed_over.is_empty()));
+    if let Some((sources, _)) = &pushed {
+        document.sources.clone_from(sources);
+    }
+    if let Some(sync) = &mut document.sync {
+        sync.bundles = pushed.map(|(_, entries)| entries).unwrap_or_default();
+        sync.passed_over = passed_over;
+    }
+    exit
+}
+
+/// What the run does with a site that another run is pushing to.
+fn if_busy(if_running: IfRunning) -> IfBusy {
+    match if_running {
+        IfRunning::Skip => IfBusy::Skip,
+        IfRunning::Wait => IfBusy::Wait,
+        IfRunning::Fail => IfBusy::Fail,
     }
 }
 
@@ -317,7 +294,7 @@ impl Args {
     fn stage(
         &self,
         config: &Config,
-        bundles: &TakenBundles,
+        bundles: &FleetBundles,
         limit: &TimeLimit<'_>,
         notes: &mut Vec<String>,
         output: &Output,
@@ -340,24 +317,21 @@ impl Args {
         &self,
         config: &Config,
         sites: &[Site],
-        mirrors: &[MirrorSettings],
-        failed: usize,
+        failed_before: usize,
         ends: Option<Instant>,
-    ) -> Schedule {
-        let is_in = |mirror: &MirrorSettings, wave: &Wave| {
-            let site = sites.iter().find(|site| site.name == mirror.name);
-            site.is_some_and(|site| {
-                wave.0.contains(&site.name) || site.groups.iter().any(|group| wave.0.contains(group))
-            })
+    ) -> FleetSchedule {
+        let is_in = |site: &&Site, wave: &Wave| {
+            wave.0.contains(&site.name) || site.groups.iter().any(|group| wave.0.contains(group))
         };
         let members = |wave: &Wave| {
-            let numbered = mirrors.iter().enumerate();
-            numbered.filter(|(_, mirror)| is_in(mirror, wave)).map(|(number, _)| number).collect()
+            let members = sites.iter().filter(|site| is_in(site, wave));
+            members.map(|site| site.name.clone()).collect()
         };
-        Schedule {
+        FleetSchedule {
             parallel: Some(self.parallel_sites.unwrap_or(config.parallel_sites)),
             waves: config.waves.iter().map(members).collect(),
-            max_failures: config.max_failed_sites.and_then(|most| NonZeroUsize::new(most.get() - failed)),
+            max_failures: config.max_failed_sites,
+            failed_before,
             deadline: ends,
         }
     }
