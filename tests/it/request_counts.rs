@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::build::Bundle;
 use crate::support::scripted::{Request, ScriptedRegistry};
-use crate::support::{Push, folder, layercast};
+use crate::support::{Push, folder, layercast, link};
 use crate::sync::SitesFile;
 
 /// Requests by what they do, as `2 HEAD blob`.
@@ -150,6 +151,22 @@ fn of_the_next_release_one_question_answers_for_all_blobs_of_an_image() {
         assert_eq!(run(2, flags), costs, "{forgets} {flags:?}");
         assert_eq!(run(2, &[]), "1 HEAD manifest", "what is there is not asked for");
     }
+}
+
+/// A mirror that this machine has never filled, far away, and full: what was opened ahead is cancelled before the run ends.
+#[test]
+fn of_sessions_that_were_opened_ahead_and_are_not_needed_none_is_left() {
+    let (folder, registry) = (folder(), ScriptedRegistry::start());
+    let path = three_images(Bundle::oci_layout().layer_bytes(100 << 10)).write(folder.path());
+    Push::to(&registry).source(&path).state(&folder.path().join("state")).run().complete();
+    registry.asked();
+    let host = format!("http://127.0.0.1:{}", link::long(registry.port, Duration::from_millis(25)));
+    Push::to(host.as_str()).source(&path).state(&folder.path().join("other")).run().complete();
+    let asked = registry.asked();
+    let count = |kind: &str| asked.iter().filter(|request| request.kind() == kind).count();
+    assert!(count("POST upload") > 0, "{}", counted(&asked));
+    assert_eq!(count("DELETE upload"), count("POST upload"), "{}", counted(&asked));
+    assert_eq!(count("PUT upload") + count("PATCH upload"), 0, "{}", counted(&asked));
 }
 
 /// A tag that moves says itself what it stood for, and so which blobs are there.

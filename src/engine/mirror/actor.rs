@@ -36,7 +36,6 @@ use crate::engine::image::{Lease, WorkImage};
 use crate::engine::stop::StopSignal;
 use crate::engine::work::{Agreed, Follower};
 use crate::exit::Exit;
-use crate::locks::Mutex;
 use crate::report::outcome::{ImageFailure, Outcome, Phase};
 use crate::report::{Class, Event, Failure};
 
@@ -64,17 +63,17 @@ impl Actor {
     pub(super) async fn work(&self, mut inbox: Inbox, follower: Follower, outcome: &mut Outcome) {
         let mut results = Results::default();
         // What refers to other images comes after those.
-        let referring = Mutex::new(BTreeMap::<usize, Vec<(usize, Lease)>>::new());
+        let mut referring = BTreeMap::<usize, Vec<(usize, Lease)>>::new();
         let images = follower.images().take_until(self.stop.token().cancelled()).filter_map(|(at, lease)| {
             let after = lease.image.planned.after_subjects;
             if after == 0 {
                 return future::ready(Some((at, lease)));
             }
-            referring.lock().entry(after).or_default().push((at, lease));
+            referring.entry(after).or_default().push((at, lease));
             future::ready(None)
         });
         self.attend(&mut inbox, self.images(images, &mut results)).await;
-        for images in referring.into_inner().into_values() {
+        for images in referring.into_values() {
             self.attend(&mut inbox, self.images(stream::iter(images), &mut results)).await;
         }
         let agreed = match self.run.work.agreed().unwrap_or_else(|| Err(self.stop.why())) {

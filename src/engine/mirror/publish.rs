@@ -104,8 +104,8 @@ impl<'a> Publisher<'a> {
             let location = knowledge.lock().manifests.location(&manifest.digest);
             forget(location, repository).await;
         }
-        self.transfer.blobs(lease, repository, &resend, Trust::Nothing, &Prefetch::default()).await?;
-        self.transfer.blobs(lease, repository, &ask, Trust::Mirror, &Prefetch::default()).await
+        self.transfer.blobs(lease, repository, &resend, Trust::Nothing, &mut Prefetch::default()).await?;
+        self.transfer.blobs(lease, repository, &ask, Trust::Mirror, &mut Prefetch::default()).await
     }
 
     /// Puts manifests, level by level. Returns the failures of the first level that failed.

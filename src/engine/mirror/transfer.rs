@@ -62,14 +62,14 @@ impl Transfer {
         repository: &Repository,
         blobs: &[ReadyBlob],
         trust: Trust,
-        prefetch: &Prefetch<'_>,
+        prefetch: &mut Prefetch<'_>,
     ) -> Result<(), Failure> {
         // What is under way is finished even when another blob has failed: it need not be sent again.
-        let sent: Vec<OutgoingBlob<'_>> =
-            blobs.iter().map(|blob| OutgoingBlob { blob, branch: lease.branch() }).collect();
+        let outgoing = |blob| (OutgoingBlob { blob, branch: lease.branch() }, prefetch.take(&blob.digest));
+        let sends: Vec<_> = blobs.iter().map(outgoing).collect();
         let _branches_go_on = lease.aside();
-        let sends = sent.into_iter().map(|sent| async move {
-            let begun = match prefetch.take(&sent.blob.digest) {
+        let sends = sends.into_iter().map(|(sent, begun)| async move {
+            let begun = match begun {
                 Some(begun) => begun,
                 None => {
                     PrefetchedBlob { location: self.location(&sent).await?, presence: None, session: None }

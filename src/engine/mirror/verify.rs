@@ -177,8 +177,8 @@ impl<'t> Verifier<'t> {
             for blob in &ready.blobs {
                 self.transfer.forget(lease, repository, &blob.digest).await;
             }
-            let nothing = Prefetch::default();
-            let sent = self.transfer.blobs(lease, repository, &ready.blobs, Trust::Mirror, &nothing).await;
+            let mut nothing = Prefetch::default();
+            let sent = self.transfer.blobs(lease, repository, &ready.blobs, Trust::Mirror, &mut nothing).await;
             sent.map_err(|failure| (Phase::Upload, failure))?;
             for manifest in &ready.manifests {
                 let location = knowledge.lock().manifests.location(&manifest.digest);
@@ -282,7 +282,7 @@ impl<'t> Verifier<'t> {
         for blob in &lost {
             self.transfer.forget(lease, repository, &blob.digest).await;
         }
-        self.transfer.blobs(lease, repository, &lost, Trust::Nothing, &Prefetch::default()).await?;
+        self.transfer.blobs(lease, repository, &lost, Trust::Nothing, &mut Prefetch::default()).await?;
         for blob in &lost {
             if !self.has_bytes(repository, blob.digest, blob.size).await? {
                 return Err(Loss::of(blob.digest).into_failure(repository));

@@ -57,14 +57,14 @@ impl Actor {
         let Some(root) = ready.root() else {
             return Err((Phase::Prepare, Failure::internal("an image without a manifest")));
         };
-        let (presence, prefetch) = self.probe(lease, &repository, ready, root).await;
+        let (presence, mut prefetch) = self.probe(lease, &repository, ready, root).await;
         let lacking = presence.as_ref().ok();
         let lacking = lacking.filter(|found| !found.whole && self.all_kept(&image.planned, found).is_none());
         let sent = match lacking {
             Some(found) => {
                 self.enter(at, Phase::Upload);
                 Box::pin(self.inference().infer(&repository, &ready.blobs, &found.tags_to_move)).await;
-                self.send(lease, &repository, &ready.blobs, &prefetch).await
+                self.send(lease, &repository, &ready.blobs, &mut prefetch).await
             }
             None => Ok(()),
         };
@@ -160,7 +160,7 @@ impl Actor {
         lease: &Lease,
         repository: &Repository,
         blobs: &[ReadyBlob],
-        prefetch: &Prefetch<'_>,
+        prefetch: &mut Prefetch<'_>,
     ) -> Result<(), Failure> {
         if !lease.is_admitted() && !self.run.preparer.are_staged(blobs) {
             prefetch.return_permits();

@@ -11,13 +11,12 @@ use crate::engine::mirror::inbox::Outbox;
 use crate::engine::mirror::knowledge::{Ahead, LocationGuard};
 use crate::engine::mirror::limiter::{ByRate, Permit};
 use crate::engine::prepared::ReadyBlob;
-use crate::locks::Mutex;
 use crate::oci::{Digest, Repository};
 use crate::registry::UploadSession;
 
 /// Blobs that were asked for ahead.
 #[derive(Debug, Default)]
-pub(crate) struct Prefetch<'a>(Mutex<HashMap<Digest, PrefetchedBlob<'a>>>);
+pub(crate) struct Prefetch<'a>(HashMap<Digest, PrefetchedBlob<'a>>);
 
 /// A blob on its way: its location, what the repository was found to have, and the session opened for it, if any.
 #[derive(Debug)]
@@ -60,14 +59,13 @@ impl Drop for OpenSession<'_> {
 }
 
 impl<'a> Prefetch<'a> {
-    pub(super) fn take(&self, digest: &Digest) -> Option<PrefetchedBlob<'a>> {
-        self.0.lock().remove(digest)
+    pub(super) fn take(&mut self, digest: &Digest) -> Option<PrefetchedBlob<'a>> {
+        self.0.remove(digest)
     }
 
     /// The image waits for room: its permits are for what can be sent now.
-    pub(crate) fn return_permits(&self) {
-        let mut begun = self.0.lock();
-        let open = begun.values_mut().filter_map(|begun| begun.session.as_mut());
+    pub(crate) fn return_permits(&mut self) {
+        let open = self.0.values_mut().filter_map(|begun| begun.session.as_mut());
         open.for_each(OpenSession::return_permit);
     }
 }
@@ -94,7 +92,7 @@ impl Transfer {
             let (presence, session) = join(self.ask(repository, blob), opened).await;
             Some((blob.digest, PrefetchedBlob { location, presence: presence.ok(), session }))
         });
-        Prefetch(Mutex::new(join_all(begun).await.into_iter().flatten().collect()))
+        Prefetch(join_all(begun).await.into_iter().flatten().collect())
     }
 
     async fn open(&self, repository: &Repository, blob: &ReadyBlob) -> Option<OpenSession<'_>> {
