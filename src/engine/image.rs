@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::background_drop::drop_in_background;
 use super::backlog::{Assigned, BacklogShare};
-use super::layers::{Aside, Bringing, InUse, LayerLease};
+use super::layers::{ActiveUse, LayerLease, MirrorUse, Suspended};
 use super::prepared::{Ready, RetryableOnce};
 use crate::archive::Catalog;
 use crate::locks::Mutex;
@@ -96,49 +96,52 @@ impl Drop for LeasedImage {
 #[derive(Debug)]
 pub(super) struct Lease {
     leased: Arc<LeasedImage>,
-    in_use: Option<InUse>,
+    mirror_use: Option<MirrorUse>,
     _assigned: Option<Assigned>,
 }
 
 impl Lease {
     pub(super) fn new(leased: Arc<LeasedImage>, mirror: usize, assigned: Option<Assigned>) -> Self {
-        let in_use = leased.layers.as_ref().map(|layers| layers.used_by(mirror));
-        Self { leased, in_use, _assigned: assigned }
+        let mirror_use = leased.layers.as_ref().map(|layers| layers.used_by(mirror));
+        Self { leased, mirror_use, _assigned: assigned }
     }
 
     /// One of several things that are done for the image at once.
     pub(super) fn branch(&self) -> LeaseBranch {
-        LeaseBranch(self.in_use.as_ref().map(|in_use| in_use.bringing().another()))
+        LeaseBranch(self.mirror_use.as_ref().map(|mirror_use| mirror_use.active().fork()))
     }
 
     /// The image waits for others of its mirror until the guard is dropped, unless branches of it go on. What is held of it is
     /// for those who get on meanwhile.
-    pub(super) fn aside(&self) -> Option<Aside<'_>> {
-        self.in_use.as_ref().map(|in_use| in_use.bringing().aside())
+    pub(super) fn suspend(&self) -> Option<Suspended<'_>> {
+        self.mirror_use.as_ref().map(|mirror_use| mirror_use.active().suspend())
     }
 
     /// A lock that another image of the mirror may have, and wait for room with.
     pub(super) async fn lock<T>(&self, lock: Arc<tokio::sync::Mutex<T>>) -> OwnedMutexGuard<T> {
-        lock_aside(self.in_use.as_ref().map(InUse::bringing), lock).await
+        lock_suspended(self.mirror_use.as_ref().map(MirrorUse::active), lock).await
     }
 }
 
 /// Something that is done for an image beside other things.
 #[derive(Debug)]
-pub(super) struct LeaseBranch(Option<Bringing>);
+pub(super) struct LeaseBranch(Option<ActiveUse>);
 
 impl LeaseBranch {
     /// As [`Lease::lock`].
     pub(super) async fn lock<T>(&self, lock: Arc<tokio::sync::Mutex<T>>) -> OwnedMutexGuard<T> {
-        lock_aside(self.0.as_ref(), lock).await
+        lock_suspended(self.0.as_ref(), lock).await
     }
 }
 
-async fn lock_aside<T>(bringing: Option<&Bringing>, lock: Arc<tokio::sync::Mutex<T>>) -> OwnedMutexGuard<T> {
+async fn lock_suspended<T>(
+    active: Option<&ActiveUse>,
+    lock: Arc<tokio::sync::Mutex<T>>,
+) -> OwnedMutexGuard<T> {
     if let Ok(free) = Arc::clone(&lock).try_lock_owned() {
         return free;
     }
-    let _aside = bringing.map(Bringing::aside);
+    let _suspended = active.map(ActiveUse::suspend);
     lock.lock_owned().await
 }
 

@@ -9,7 +9,7 @@
 //! Room is not all that is waited for. Who sends a blob has its location on the mirror, and then a permit, and may wait for
 //! room with both: the layer gave way while its mirror stood still. So no image keeps room while all that its mirrors do for
 //! it waits for such a request:
-//! * Who waits for the location of a blob does nothing for its image meanwhile ([`Bringing::aside`]). An image for which nobody
+//! * Who waits for the location of a blob does nothing for its image meanwhile ([`ActiveUse::suspend`]). An image for which nobody
 //!   does anything gives way at once, to its own mirror too.
 //! * Who waits for a permit may have to wait long, because the link is slow: it keeps its room, until a request that is under
 //!   way waits for room on the same mirror. Then its image gives way (`table`: `revoke_held_up`), and asks again after that
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
-pub(super) use self::lease::{Aside, Bringing, InUse, LayerLease};
+pub(super) use self::lease::{ActiveUse, LayerLease, MirrorUse, Suspended};
 use self::table::{IDLE, LayerTable};
 use super::background_drop::drop_in_background;
 use super::body::Buffering;

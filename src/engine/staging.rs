@@ -250,7 +250,7 @@ impl Stager {
         let branches: Vec<LeaseBranch> = ready.blobs.iter().map(|_| lease.branch()).collect();
         let taking = ready.blobs.iter().zip(branches).map(|(blob, branch)| self.blob(branch, blob));
         let all = {
-            let _branches_go_on = lease.aside();
+            let _branches_go_on = lease.suspend();
             join_all(taking).await
         };
         all.into_iter().collect::<Result<(), _>>()?;

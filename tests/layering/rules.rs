@@ -160,7 +160,9 @@ pub(crate) const RULES: &[Rule] = &[
         why: "it talks to a mirror: where bytes come from, and who calls it, is not its business",
     },
     Rule {
-        files: In("engine/mirror/knowledge engine/mirror/transfer/step engine/mirror/actor/policy engine/fleet/outcomes"),
+        files: In(
+            "engine/mirror/knowledge engine/mirror/transfer/step engine/mirror/actor/policy engine/fleet/outcomes",
+        ),
         modules: These("locks clock source decode bundle registry serve node cluster bench cli"),
         paths: These(
             "tokio::spawn tokio::task tokio::time reqwest rayon std::fs std::net std::process std::env std::thread std::os",

@@ -43,8 +43,8 @@ impl LayerLease {
     }
 
     /// A mirror is sending the image while this lives.
-    pub(in crate::engine) fn used_by(self: &Arc<Self>, mirror: usize) -> InUse {
-        InUse(Bringing::new(self, mirror))
+    pub(in crate::engine) fn used_by(self: &Arc<Self>, mirror: usize) -> MirrorUse {
+        MirrorUse(ActiveUse::new(self, mirror))
     }
 
     /// Whether the blobs of all layers are known, made or not.
@@ -165,15 +165,15 @@ impl Drop for EndsMaking<'_> {
 
 /// A mirror is sending an image. When this is dropped, the mirror has finished it.
 #[derive(Debug)]
-pub(in crate::engine) struct InUse(Bringing);
+pub(in crate::engine) struct MirrorUse(ActiveUse);
 
-impl InUse {
-    pub(in crate::engine) fn bringing(&self) -> &Bringing {
+impl MirrorUse {
+    pub(in crate::engine) fn active(&self) -> &ActiveUse {
         &self.0
     }
 }
 
-impl Drop for InUse {
+impl Drop for MirrorUse {
     fn drop(&mut self) {
         self.0.lease.layers.table.lock().is_through(self.0.mirror);
     }
@@ -181,27 +181,27 @@ impl Drop for InUse {
 
 /// A mirror does something for an image.
 #[derive(Debug)]
-pub(in crate::engine) struct Bringing {
+pub(in crate::engine) struct ActiveUse {
     lease: Arc<LayerLease>,
     mirror: usize,
 }
 
-impl Bringing {
+impl ActiveUse {
     fn new(lease: &Arc<LayerLease>, mirror: usize) -> Self {
         lease.layers.table.lock().begin(lease.number, mirror);
         Self { lease: Arc::clone(lease), mirror }
     }
 
     /// The mirror does one thing more for the image.
-    pub(in crate::engine) fn another(&self) -> Self {
+    pub(in crate::engine) fn fork(&self) -> Self {
         Self::new(&self.lease, self.mirror)
     }
 
     /// This waits for another image of the same mirror, until the guard is dropped. Where nothing else is done for the image,
     /// what is held of it is for others meanwhile.
-    pub(in crate::engine) fn aside(&self) -> Aside<'_> {
+    pub(in crate::engine) fn suspend(&self) -> Suspended<'_> {
         self.end();
-        Aside(self)
+        Suspended(self)
     }
 
     fn end(&self) {
@@ -212,7 +212,7 @@ impl Bringing {
     }
 }
 
-impl Drop for Bringing {
+impl Drop for ActiveUse {
     fn drop(&mut self) {
         self.end();
     }
@@ -220,11 +220,11 @@ impl Drop for Bringing {
 
 /// Something waits for another image.
 #[derive(Debug)]
-pub(in crate::engine) struct Aside<'a>(&'a Bringing);
+pub(in crate::engine) struct Suspended<'a>(&'a ActiveUse);
 
-impl Drop for Aside<'_> {
+impl Drop for Suspended<'_> {
     fn drop(&mut self) {
-        let Bringing { lease, mirror } = self.0;
+        let ActiveUse { lease, mirror } = self.0;
         lease.layers.table.lock().begin(lease.number, *mirror);
     }
 }

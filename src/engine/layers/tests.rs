@@ -299,7 +299,7 @@ async fn a_body_whose_layer_gave_way_goes_on_where_it_was() {
 }
 
 /// A mirror sends the only room's layer, stands still, and its image has given way to another one of the same mirror.
-async fn given_way(run: &Fixture) -> [(Arc<LayerLease>, InUse, UnpackedLayer); 2] {
+async fn given_way(run: &Fixture) -> [(Arc<LayerLease>, MirrorUse, UnpackedLayer); 2] {
     let (first, second) = (layer(1).0, layer(2).0);
     let [slow, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
     let uses = (slow.used_by(0), next.used_by(0));
@@ -320,9 +320,9 @@ async fn an_image_that_waits_for_another_one_of_its_mirror_gives_way_to_it_at_on
         let mut again = pin!(slow.blob(&first));
         tokio::time::timeout(IDLE * 4, &mut again).await.expect_err("the other one is being sent");
         // All that is left to do for it is to wait for what the first one has.
-        let branches = [next_use.bringing().another(), next_use.bringing().another()];
-        let _branches_go_on = next_use.bringing().aside();
-        let _aside = branches.each_ref().map(|branch| branch.aside());
+        let branches = [next_use.active().fork(), next_use.active().fork()];
+        let _branches_go_on = next_use.active().suspend();
+        let _suspended = branches.each_ref().map(|branch| branch.suspend());
         again.await.unwrap();
     }
     assert!(next.made(&second).is_none());
@@ -336,12 +336,12 @@ async fn one_of_several_things_that_waits_costs_an_image_no_room_while_another_g
     let [one, next] = [&first, &second].map(|layer| run.layers.lease(std::slice::from_ref(layer)));
     let (uses, _next_is_sent) = (one.used_by(0), next.used_by(0));
     one.blob(&first).await.unwrap();
-    let branches = [uses.bringing().another(), uses.bringing().another()];
-    let _branches_go_on = uses.bringing().aside();
-    let _aside = branches[0].aside();
+    let branches = [uses.active().fork(), uses.active().fork()];
+    let _branches_go_on = uses.active().suspend();
+    let _suspended = branches[0].suspend();
     let mut admitted = pin!(next.admit());
     tokio::time::timeout(Duration::from_secs(3600), &mut admitted).await.expect_err("one branch goes on");
-    drop(branches[1].aside());
+    drop(branches[1].suspend());
     assert!(!one.is_admitted(), "nobody did anything for it");
     admitted.await;
 }

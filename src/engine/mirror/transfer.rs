@@ -67,7 +67,7 @@ impl Transfer {
         // What is under way is finished even when another blob has failed: it need not be sent again.
         let outgoing = |blob| (OutgoingBlob { blob, branch: lease.branch() }, prefetch.take(&blob.digest));
         let sends: Vec<_> = blobs.iter().map(outgoing).collect();
-        let _branches_go_on = lease.aside();
+        let _branches_go_on = lease.suspend();
         let sends = sends.into_iter().map(|(sent, begun)| async move {
             let begun = match begun {
                 Some(begun) => begun,

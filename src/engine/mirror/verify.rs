@@ -103,7 +103,7 @@ impl<'t> Verifier<'t> {
         loop {
             let lost = {
                 // This waits for other images that have the same blobs, and reads nothing that is made for this one.
-                let _aside = lease.aside();
+                let _suspended = lease.suspend();
                 self.lost_blobs(repository, &sized).await?
             };
             if lost.is_empty() {
@@ -178,7 +178,8 @@ impl<'t> Verifier<'t> {
                 self.transfer.forget(lease, repository, &blob.digest).await;
             }
             let mut nothing = Prefetch::default();
-            let sent = self.transfer.blobs(lease, repository, &ready.blobs, Trust::Mirror, &mut nothing).await;
+            let sent =
+                self.transfer.blobs(lease, repository, &ready.blobs, Trust::Mirror, &mut nothing).await;
             sent.map_err(|failure| (Phase::Upload, failure))?;
             for manifest in &ready.manifests {
                 let location = knowledge.lock().manifests.location(&manifest.digest);
@@ -187,7 +188,7 @@ impl<'t> Verifier<'t> {
         }
         publisher.publish(lease, repository, ready, false).await?;
         let lost = {
-            let _aside = lease.aside();
+            let _suspended = lease.suspend();
             self.lost(needs, true).await.map_err(verifying)?
         };
         match lost.first() {
