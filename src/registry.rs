@@ -126,6 +126,9 @@ pub struct Timeouts {
     pub response: Duration,
     /// Until the kernel gives up on bytes that are not acknowledged.
     pub tcp_user: Duration,
+    /// How long a body waits for an early refusal, once one may have been lost. A proxy that refuses a request for its size
+    /// often resets the connection while the body comes in, and its answer is lost.
+    pub early_refusal: Duration,
 }
 
 impl Default for Timeouts {
@@ -135,6 +138,7 @@ impl Default for Timeouts {
             stall: Duration::from_secs(60),
             response: Duration::from_secs(60),
             tcp_user: Duration::from_secs(60),
+            early_refusal: Duration::from_secs(1),
         }
     }
 }

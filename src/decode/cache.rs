@@ -316,6 +316,10 @@ impl PartCache {
         until: Option<Instant>,
     ) -> MutexGuard<'a, CacheState> {
         state.short_of_room += 1;
+        #[cfg(test)]
+        {
+            state.waits_for_room += 1;
+        }
         match until {
             Some(until) => {
                 self.changed.wait_until(&mut state, until.into_std());

@@ -232,7 +232,8 @@ async fn a_window_that_closes_before_all_is_sent_says_what_is_left_and_when_it_o
     let mut mirror = mirror(listener.local_addr().unwrap(), Rules::default());
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     let day = Duration::from_secs(86_400);
-    mirror.client.timeouts = Timeouts { connect: day, stall: day, response: day, tcp_user: day };
+    mirror.client.timeouts =
+        Timeouts { connect: day, stall: day, response: day, tcp_user: day, ..Timeouts::default() };
     mirror.client.retry.connect_patience = day;
     let now = crate::clock::timestamp().to_zoned(jiff::tz::TimeZone::UTC);
     let in_an_hour = now.checked_add(jiff::Span::new().hours(1)).unwrap();

@@ -117,7 +117,8 @@ pub(super) fn options() -> ClientOptions {
         connect_patience: Duration::from_millis(100),
         ..RetryPolicy::default()
     };
-    let timeouts = Timeouts { stall: Duration::from_millis(500), ..Timeouts::default() };
+    let (stall, early_refusal) = (Duration::from_millis(500), Duration::from_millis(10));
+    let timeouts = Timeouts { stall, early_refusal, ..Timeouts::default() };
     ClientOptions { timeouts, retry, ..ClientOptions::default() }
 }
 

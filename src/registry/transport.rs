@@ -117,6 +117,11 @@ impl Transport {
         self.timeouts.connect
     }
 
+    /// How long a body waits for an early refusal, once one may have been lost.
+    pub(super) fn early_refusal_timeout(&self) -> Duration {
+        self.timeouts.early_refusal
+    }
+
     /// How long a registry may take to answer once it has all of a blob.
     pub(super) fn commit_timeout(&self, bytes: u64) -> Duration {
         self.timeouts.response + Duration::from_secs(bytes / COMMIT_BYTES_PER_SECOND)

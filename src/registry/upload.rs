@@ -49,9 +49,6 @@ use crate::registry::error::{Cause, FailureKind, RegistryError};
 use crate::registry::retry::driver::RetryDriver;
 use crate::registry::transport::{BlobPart, Payload};
 
-/// A proxy that refuses a request for its size often resets the connection while the body comes in, and its answer is
-/// lost. Once that may have happened, the body waits this long for it.
-const HOLD_AFTER_BREAK: Duration = Duration::from_secs(1);
 /// What is sent of a smaller blob costs no more than asking for it.
 const RESUMABLE_BYTES: u64 = 256 << 10;
 
@@ -241,7 +238,8 @@ impl Registry {
                     return Err(error);
                 }
             }
-            upload.hold = if trials.broken > 0 { HOLD_AFTER_BREAK } else { Duration::ZERO };
+            upload.hold =
+                if trials.broken > 0 { self.transport().early_refusal_timeout() } else { Duration::ZERO };
         }
     }
 

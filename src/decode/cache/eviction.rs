@@ -14,7 +14,7 @@ use crate::clock::Instant;
 /// A part that nobody has touched for this long is not being read.
 pub(super) const IDLE: Duration = Duration::from_secs(1);
 /// How long a reader waits for others to finish their parts before one of those leaves.
-pub(super) const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A part that could go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

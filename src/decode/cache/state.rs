@@ -36,6 +36,9 @@ pub(super) struct CacheState {
     pub(super) spills: bool,
     /// Readers that wait for room. Nobody else need hear of parts that are left.
     pub(super) short_of_room: usize,
+    /// How often a reader waited for room.
+    #[cfg(test)]
+    pub(super) waits_for_room: usize,
     pub(super) cancelled: bool,
 }
 

@@ -12,7 +12,7 @@ use reqwest::header::CONTENT_TYPE;
 
 use super::closing::unmatched_digest;
 use super::session_status::SessionStatus;
-use super::{HOLD_AFTER_BREAK, Upload, UploadSession};
+use super::{Upload, UploadSession};
 use crate::clock::Instant;
 use crate::oci::{Digest, Repository};
 use crate::registry::body::BlobBody;
@@ -77,7 +77,7 @@ impl Registry {
         measured: &MeasuredUpload<'_>,
     ) -> Result<MeasuredTimes, RegistryError> {
         let &MeasuredUpload { repository, body, digest, method, holds } = measured;
-        let hold = if holds { HOLD_AFTER_BREAK } else { Duration::ZERO };
+        let hold = if holds { self.transport().early_refusal_timeout() } else { Duration::ZERO };
         let upload = Upload { hold, ..Upload::plain(repository, digest, body) };
         let (len, began) = (body.len(), Instant::now());
         let part = match method {
