@@ -18,26 +18,25 @@ mod delete;
 mod endpoint;
 mod error;
 mod error_response;
+mod failure_kind;
+mod first_request;
 mod flight;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzed;
 mod headers;
-mod hint;
 mod host;
 mod hosts;
-mod kind;
 mod listing;
 mod location;
 mod manifests;
 mod measured;
 mod memory;
-mod missing;
-mod opening;
 mod proxy;
 mod puller;
 mod quirks;
 mod redact;
 mod referrers;
+mod repository_maker;
 mod resolver;
 mod retry;
 mod sample;
@@ -64,16 +63,16 @@ pub(crate) use endpoint::{Endpoint, Scheme};
 #[cfg(test)]
 pub(crate) use error::refused;
 pub(crate) use error::{ConnectStep, FailureKind, RegistryError};
+pub(crate) use first_request::FirstRequest;
 pub(crate) use flight::FlightPhase;
 pub(crate) use hosts::Hosts;
 pub(crate) use manifests::{ManifestBytes, ManifestHead};
 pub(crate) use measured::{MeasuredFacts, Reachability};
 pub(crate) use memory::MirrorMemory;
-pub(crate) use missing::RepositoryMaker;
-pub(crate) use opening::FirstQuestion;
 pub(crate) use puller::{Ask, MAX_PULLED_MANIFEST_BYTES, PullQuery, Puller};
 pub(crate) use quirks::{Keeping, quirks_in_words};
 pub(crate) use redact::SecretWords;
+pub(crate) use repository_maker::RepositoryMaker;
 pub(crate) use resolver::addresses;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use sample::Sampled;
@@ -85,10 +84,10 @@ pub(crate) use upload::{
 
 use auth::Scopes;
 use client::{ApiClient, ApiRequest, Reply};
+use first_request::FirstResponse;
 pub(crate) use host::Greeting;
 use host::HostState;
 use hosts::SharedHost;
-use opening::FirstAnswer;
 use transport::Transport;
 
 use crate::locks::Mutex;
@@ -249,7 +248,7 @@ struct Inner {
     uploads: Option<Arc<dyn UploadLedger>>,
     memory: Option<Arc<dyn MirrorMemory>>,
     /// Until it is asked for.
-    first_answer: Mutex<Option<FirstAnswer>>,
+    first_response: Mutex<Option<FirstResponse>>,
 }
 
 impl fmt::Debug for Registry {
@@ -259,21 +258,21 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Enters a host: the first mirror of a run that does so with these options knocks at the front door, and the others have
+    /// Connects to a host. The first mirror of a run that does so with these options pings it (`GET /v2/`), and the others use
     /// what it learned.
     pub async fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, RegistryError> {
         Self::connect_asking(endpoint, options, None).await
     }
 
-    /// The same with the question that this mirror will be asked first, which takes the place of the knock. Its answer is kept
-    /// until it is asked for.
+    /// The same with the first request that this mirror will get, which takes the place of the ping. Its response is kept until
+    /// [`Registry::head_manifest`] asks for it.
     pub(crate) async fn connect_asking(
         endpoint: &Endpoint,
         options: ClientOptions,
-        question: Option<FirstQuestion>,
+        first: Option<FirstRequest>,
     ) -> Result<Self, RegistryError> {
         let shared = options.hosts.shared(endpoint, &options);
-        let (client, first_answer) = options.hosts.enter(&shared, endpoint, &options, question).await?;
+        let (client, first_response) = options.hosts.connect(&shared, endpoint, &options, first).await?;
         let registry = Self(Arc::new(Inner {
             client,
             shared,
@@ -282,7 +281,7 @@ impl Registry {
             repositories: options.repositories,
             uploads: options.uploads,
             memory: options.memory,
-            first_answer: Mutex::new(first_answer),
+            first_response: Mutex::new(first_response),
         }));
         registry.recall().await;
         Ok(registry)
@@ -364,11 +363,15 @@ impl Registry {
         Scopes::of(repository, self.0.access)
     }
 
-    /// What was answered when the host was entered, if this was the question then.
-    fn first_answer(&self, repository: &Repository, reference: &str) -> Option<Result<Reply, RegistryError>> {
-        let mut kept = self.0.first_answer.lock();
+    /// The response to the first request, if that asked for this manifest.
+    fn first_response(
+        &self,
+        repository: &Repository,
+        reference: &str,
+    ) -> Option<Result<Reply, RegistryError>> {
+        let mut kept = self.0.first_response.lock();
         let is_this = kept.as_ref().is_some_and(|first| first.is_to(repository, reference));
-        kept.take_if(|_| is_this).map(FirstAnswer::into_answer)
+        kept.take_if(|_| is_this).map(FirstResponse::into_response)
     }
 
     async fn call(&self, repository: &Repository, request: &ApiRequest<'_>) -> Result<Reply, RegistryError> {

@@ -42,7 +42,7 @@ impl From<RegistryError> for Failure {
     }
 }
 
-/// Why a mirror cannot be talked to at all. Whatever is wrong at its front door (TLS, a login page, a proxy that answers for
+/// Why a mirror cannot be talked to at all. Whatever is wrong with its answer to `GET /v2/` (TLS, a login page, a proxy that answers for
 /// it), no registry was reached there.
 pub(crate) fn of_connection(error: &RegistryError) -> Failure {
     let failure = Failure::from(error);
@@ -71,7 +71,7 @@ mod tests {
     use crate::registry::refused;
 
     #[test]
-    fn the_front_door_tells_credentials_from_a_registry_that_is_not_there() {
+    fn the_ping_tells_credentials_from_a_registry_that_is_not_there() {
         for (status, exit) in [
             (401, Exit::Credentials),
             (403, Exit::Credentials),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::BundleError;
 use crate::registry::error_response::ErrorResponse;
-use crate::registry::kind::FailureKind;
+use crate::registry::failure_kind::FailureKind;
 use crate::registry::redact::SecretWords;
 
 /// Why.

@@ -231,8 +231,8 @@ impl ApiClient {
 
     /// The error of a host that was given up before anything was asked.
     pub(super) fn not_reached(&self, cause: Cause) -> Result<RegistryError, RegistryError> {
-        let door = ApiRequest::new(Method::GET, self.endpoint.url("")?);
-        Ok(self.failed(&door, cause))
+        let ping = ApiRequest::new(Method::GET, self.endpoint.url("")?);
+        Ok(self.failed(&ping, cause))
     }
 
     /// Waits until the host that a URL leads to may be asked.

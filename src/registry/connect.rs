@@ -1,4 +1,4 @@
-//! The first words with a host: which scheme it speaks, whether a registry answers at all.
+//! Connects to a host: which scheme it speaks, and whether a registry answers (`GET /v2/`, the ping).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,19 +61,19 @@ pub(super) async fn scheme(endpoint: &Endpoint, options: &ClientOptions) -> Resu
     }
 }
 
-/// Knocks at the front door. A 401 comes back as an error: it says what credentials are wanted.
-pub(super) async fn knock(client: &ApiClient) -> Result<(), RegistryError> {
-    let door = ApiRequest::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
-    let door = as_probe(client, door);
-    let reply = exchange(client, &door).await?;
+/// Pings the host. A 401 comes back as an error: it says what credentials are wanted.
+pub(super) async fn ping(client: &ApiClient) -> Result<(), RegistryError> {
+    let ping = ApiRequest::new(Method::GET, client.endpoint.url("")?).want(Want::Beginning(MAX_ERROR_BYTES));
+    let ping = as_probe(client, ping);
+    let reply = exchange(client, &ping).await?;
     match webpage::in_place_of_registry(&reply.headers, &reply.body) {
         None => Ok(()),
         Some(what) if client.endpoint.is_host_of(&reply.url) => {
-            Err(client.failed(&door, Cause::NotRegistry(what)))
+            Err(client.failed(&ping, Cause::NotRegistry(what)))
         }
         Some(what) => {
             let host = reply.url.host_str().unwrap_or_default();
-            Err(client.failed(&door, Cause::NotRegistry(format!("it leads to {host}, where {what}"))))
+            Err(client.failed(&ping, Cause::NotRegistry(format!("it leads to {host}, where {what}"))))
         }
     }
 }

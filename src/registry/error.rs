@@ -4,6 +4,7 @@
 //! (upload locations and storage URLs carry signatures in their queries).
 
 mod advice;
+mod status_advice;
 mod text;
 
 use std::time::Duration;
@@ -14,9 +15,9 @@ use crate::error::{BundleError, printable};
 use crate::oci::Digest;
 pub(super) use crate::registry::cause::{Cause, ProxyFault, TlsFault};
 use crate::registry::error_response::{ApiError, ErrorResponse};
-use crate::registry::hint::RequestLine;
-pub(crate) use crate::registry::kind::FailureKind;
+pub(crate) use crate::registry::failure_kind::FailureKind;
 use crate::registry::redact::{SecretWords, redacted};
+use status_advice::RequestPurpose;
 
 /// How much of an error's body is read, in bytes.
 pub(super) const MAX_ERROR_BYTES: u64 = 64 << 10;
@@ -50,7 +51,7 @@ struct Call {
     method: String,
     url: String, // already redacted
     is_http: bool,
-    what: RequestLine,
+    what: RequestPurpose,
 }
 
 /// A step on the way to a registry.
@@ -88,7 +89,7 @@ impl RegistryError {
             method: method.to_owned(),
             url: redacted(url),
             is_http: url.scheme() == "http",
-            what: RequestLine::of(method, url),
+            what: RequestPurpose::of(method, url),
         };
         Self(Box::new(Inner { call: Some(call), account: None, before: None, through: None, cause }))
     }
@@ -132,7 +133,7 @@ impl RegistryError {
 
     /// The same, met at a token server.
     pub(super) fn of_token_server(mut self) -> Self {
-        self.0.call.iter_mut().for_each(|call| call.what = RequestLine::Token);
+        self.0.call.iter_mut().for_each(|call| call.what = RequestPurpose::Token);
         self
     }
 
@@ -157,7 +158,7 @@ impl RegistryError {
     pub(super) fn is_of_whole_registry(&self) -> bool {
         let is_given_up =
             matches!(self.0.cause, Cause::Busy { .. } | Cause::OutOfPatience { .. } | Cause::Failing { .. });
-        let is_unanswered = self.answer().is_none() || self.asked() == RequestLine::Token;
+        let is_unanswered = self.answer().is_none() || self.asked() == RequestPurpose::Token;
         is_given_up || (is_unanswered && !self.is_about_login())
     }
 
@@ -298,11 +299,11 @@ impl RegistryError {
     }
 
     fn is_manifest_put(&self) -> bool {
-        self.asked() == RequestLine::ManifestPut
+        self.asked() == RequestPurpose::ManifestPut
     }
 
-    fn asked(&self) -> RequestLine {
-        self.0.call.as_ref().map_or(RequestLine::Other, |call| call.what)
+    fn asked(&self) -> RequestPurpose {
+        self.0.call.as_ref().map_or(RequestPurpose::Other, |call| call.what)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::error::printable;
 use crate::oci::Digest;
-use crate::registry::kind::FailureKind;
+use crate::registry::failure_kind::FailureKind;
 use crate::registry::webpage;
 
 /// How much of the server's words a person is shown, in characters.

@@ -1,5 +1,5 @@
 //! What the mirrors of a run share that are on one host, with one account: HTTP clients and their connections, tokens, what
-//! was learned at the front door, and where blobs are. So the hundredth site of a registry costs it no more than its images.
+//! the first request has shown, and where blobs are. So the hundredth site of a registry costs it no more than its images.
 //!
 //! What belongs to the host whoever asks (pauses, circuit breaker, retries, quirks) is shared by all accounts. What belongs to
 //! one mirror (who hears of it, limits on bytes, how often it tries) stays with that mirror's client.
@@ -17,15 +17,15 @@ use crate::registry::auth::Identities;
 use crate::registry::client::ApiClient;
 use crate::registry::endpoint::{Endpoint, Scheme};
 use crate::registry::error::RegistryError;
+use crate::registry::first_request::{self, FirstRequest, FirstResponse};
 use crate::registry::host::{HostState, OtherHosts};
-use crate::registry::opening::{self, FirstAnswer, FirstQuestion};
 use crate::registry::sources::BlobSources;
 use crate::registry::tls::Clients;
 use crate::registry::transport::Transport;
 use crate::registry::{ClientOptions, connect};
 use crate::tls::system_authorities;
 
-/// A host that could not be entered is left alone for one and a half times as long as it was waited for, within these bounds:
+/// A host to which no mirror could connect is left alone for one and a half times as long as it was waited for, within these bounds:
 /// mirrors whose turn comes meanwhile fail as the first one did. Whoever tries a mirror again does so later.
 const SHORTEST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(30);
@@ -45,19 +45,19 @@ pub struct Hosts {
 
 /// One host, as one account sees it.
 pub(super) struct SharedHost {
-    /// Held by the one that knocks, so that the others wait for what comes of it.
-    door: tokio::sync::Mutex<Door>,
+    /// Held by the mirror that connects first, so that the others wait for the result.
+    entry: tokio::sync::Mutex<HostEntry>,
     pub(super) identities: Identities,
     pub(super) blobs: BlobSources,
     others: Arc<OtherHosts>,
     clients: Mutex<Weak<Clients>>,
 }
 
-/// What came of knocking.
-enum Door {
+/// Whether mirrors can connect to a host.
+enum HostEntry {
     Unknown,
-    Open(Scheme),
-    Shut { why: RegistryError, since: Instant },
+    Connected(Scheme),
+    Failed { why: RegistryError, since: Instant },
 }
 
 impl fmt::Debug for Hosts {
@@ -84,7 +84,7 @@ impl Hosts {
     pub(super) fn shared(&self, endpoint: &Endpoint, options: &ClientOptions) -> Arc<SharedHost> {
         let new = || {
             Arc::new(SharedHost {
-                door: tokio::sync::Mutex::new(Door::Unknown),
+                entry: tokio::sync::Mutex::new(HostEntry::Unknown),
                 identities: Identities::new(options),
                 blobs: BlobSources::default(),
                 others: Arc::new(OtherHosts::new(options.retry.connect_patience)),
@@ -95,36 +95,36 @@ impl Hosts {
     }
 
     /// A client of one mirror. The first one settles the scheme, learns what kind of credentials are wanted, and shows them: with
-    /// its first question if it has one, else at the front door. Comes back with what was answered to that question.
-    pub(super) async fn enter(
+    /// its first request if it has one, else with the ping. Returns the response to that request as well.
+    pub(super) async fn connect(
         &self,
         shared: &SharedHost,
         endpoint: &Endpoint,
         options: &ClientOptions,
-        question: Option<FirstQuestion>,
-    ) -> Result<(ApiClient, Option<FirstAnswer>), RegistryError> {
-        let mut door = shared.door.lock().await;
-        let known = match &*door {
-            Door::Shut { why, since } if since.elapsed() < rest(options) => return Err(why.clone()),
-            Door::Open(scheme) => Some(*scheme),
-            Door::Shut { .. } | Door::Unknown => None,
+        first: Option<FirstRequest>,
+    ) -> Result<(ApiClient, Option<FirstResponse>), RegistryError> {
+        let mut entry = shared.entry.lock().await;
+        let known = match &*entry {
+            HostEntry::Failed { why, since } if since.elapsed() < rest(options) => return Err(why.clone()),
+            HostEntry::Connected(scheme) => Some(*scheme),
+            HostEntry::Failed { .. } | HostEntry::Unknown => None,
         };
-        let entered = self.open(shared, endpoint, options, known, question).await;
-        *door = match &entered {
-            Ok((client, _)) => Door::Open(client.endpoint.scheme()),
-            Err(why) => Door::Shut { why: why.clone(), since: Instant::now() },
+        let connected = self.connect_first(shared, endpoint, options, known, first).await;
+        *entry = match &connected {
+            Ok((client, _)) => HostEntry::Connected(client.endpoint.scheme()),
+            Err(why) => HostEntry::Failed { why: why.clone(), since: Instant::now() },
         };
-        entered
+        connected
     }
 
-    async fn open(
+    async fn connect_first(
         &self,
         shared: &SharedHost,
         endpoint: &Endpoint,
         options: &ClientOptions,
         known: Option<Scheme>,
-        question: Option<FirstQuestion>,
-    ) -> Result<(ApiClient, Option<FirstAnswer>), RegistryError> {
+        first: Option<FirstRequest>,
+    ) -> Result<(ApiClient, Option<FirstResponse>), RegistryError> {
         let scheme = match known {
             Some(scheme) => scheme,
             None => settled_scheme(endpoint, options).await?,
@@ -146,11 +146,11 @@ impl Hosts {
         if known.is_some() && !was_given_up {
             return Ok((client, None));
         }
-        let first_answer = match question {
-            Some(question) => opening::ask(&client, &shared.identities, options.access, question).await?,
-            None => opening::front_door(&client, &shared.identities).await.map(|_| None)?,
+        let first_response = match first {
+            Some(first) => first_request::send(&client, &shared.identities, options.access, first).await?,
+            None => first_request::ping(&client, &shared.identities).await.map(|_| None)?,
         };
-        Ok((client, first_answer))
+        Ok((client, first_response))
     }
 
     fn state(&self, endpoint: &Endpoint, patience: Duration) -> Arc<HostState> {

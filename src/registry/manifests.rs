@@ -14,7 +14,7 @@ use crate::registry::error::{Cause, RegistryError};
 use crate::registry::error_response::ErrorResponse;
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
-use crate::registry::{Registry, headers, opening, webpage};
+use crate::registry::{Registry, first_request, headers, webpage};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
@@ -59,10 +59,14 @@ impl Registry {
         repository: &Repository,
         reference: &str,
     ) -> Result<Option<ManifestHead>, RegistryError> {
-        let reply = match self.first_answer(repository, reference) {
+        let reply = match self.first_response(repository, reference) {
             Some(answer) => answer?,
             None => {
-                self.call(repository, &opening::request(self.manifest_url(repository, reference)?)).await?
+                self.call(
+                    repository,
+                    &first_request::head_manifest(self.manifest_url(repository, reference)?),
+                )
+                .await?
             }
         };
         match reply.status {

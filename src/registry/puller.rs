@@ -1,5 +1,5 @@
 //! Questions as the runtime of a node asks them: at whatever root its configuration names, with the name of the upstream
-//! in the query, without a knock at the front door, and without the patience of a push.
+//! in the query, without a ping, and without the patience of a push.
 //!
 //! The order of things is containerd's (`core/remotes/docker/resolver.go`, `fetcher.go`): nothing is known of a host until
 //! it answers 401; 408 and 429 are asked again at once, up to five times; every other answer is final. In: where, who we

@@ -11,7 +11,7 @@ use crate::locks::Mutex;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository, Tag};
 use crate::plan::PlannedImage;
-use crate::registry::{FailureKind, FirstQuestion, ManifestHead, Registry, RegistryError};
+use crate::registry::{FailureKind, FirstRequest, ManifestHead, Registry, RegistryError};
 use crate::report::Failure;
 
 /// Tags of one image that are asked for at the same time where nothing else limits requests.
@@ -65,16 +65,13 @@ impl TagMove {
 }
 
 /// What a mirror is asked first of an image; none where that follows from the image's content.
-pub(crate) fn first_question(
-    planned: &PlannedImage,
-    namespace: Option<&Repository>,
-) -> Option<FirstQuestion> {
+pub(crate) fn first_question(planned: &PlannedImage, namespace: Option<&Repository>) -> Option<FirstRequest> {
     let repository = planned.repository.below(namespace).ok()?;
     let reference = match (planned.tags.first(), &planned.content) {
         (Some(tag), _) => tag.to_string(),
         (None, content) => content.manifest_digest()?.to_string(),
     };
-    Some(FirstQuestion { repository, reference })
+    Some(FirstRequest { repository, reference })
 }
 
 /// Asks about an image, by its digest only as far as that pays. It is whole if `children` are there as well.

@@ -51,7 +51,7 @@ impl Identities {
         std::iter::once(&self.general).chain(self.below.iter().map(|(_, auth)| auth))
     }
 
-    /// Takes in what the registry asks for on its front door. One shows credentials there. Where it is refused, the next one
+    /// Takes in what the registry asks for in its answer to the ping. One identity shows credentials there. Where it is refused, the next one
     /// does: which of them the run needs is known later, and an old entry for the whole host must not stand in the way of
     /// those for its repositories.
     pub(in crate::registry) async fn learn(

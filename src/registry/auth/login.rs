@@ -35,8 +35,8 @@ pub(in crate::registry) struct Auth {
     known: Mutex<Option<Challenge>>,
     /// The login that goes along with each request, where the registry wants that.
     login: Mutex<Option<(HeaderValue, Arc<Account>)>>,
-    /// Whether the front door asks for that login, so that it says whether the login is right; none while nobody has knocked.
-    door_asks: Mutex<Option<bool>>,
+    /// Whether the ping (`GET /v2/`) needs that login, so that it shows whether the login is right. None before the first ping.
+    ping_needs_login: Mutex<Option<bool>>,
     /// Held by the one that finds out whether a login is still right.
     verdict: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<CachedToken>>>>,
@@ -85,7 +85,7 @@ impl Auth {
             secrets: Arc::clone(&options.secrets),
             known: Mutex::default(),
             login: Mutex::default(),
-            door_asks: Mutex::default(),
+            ping_needs_login: Mutex::default(),
             verdict: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             is_proven: AtomicBool::new(false),
@@ -97,12 +97,12 @@ impl Auth {
         self.credential.lock().is_some()
     }
 
-    /// Takes in what another one of us has learned on the front door.
+    /// Takes in what another account has learned from the ping.
     pub(super) fn expects_as(&self, other: &Self) {
         let known = other.known.lock().clone();
         *self.known.lock() = known;
-        let door_asks = *other.door_asks.lock();
-        *self.door_asks.lock() = door_asks;
+        let ping_needs_login = *other.ping_needs_login.lock();
+        *self.ping_needs_login.lock() = ping_needs_login;
     }
 
     /// Takes in what the registry asks for, before it is asked for anything else.
@@ -110,7 +110,7 @@ impl Auth {
         *self.known.lock() = Some(challenge);
     }
 
-    /// Takes in what the registry asks for on its front door, and shows credentials, if there are any, once.
+    /// Takes in the challenge to the ping, and shows credentials, if there are any, once.
     pub(in crate::registry) async fn learn(
         &self,
         client: &ApiClient,
@@ -128,7 +128,7 @@ impl Auth {
                 self.fetch(client, &Scopes::default(), &bearer, &mut slot).await.map(drop)
             }
             Challenge::Basic => {
-                *self.door_asks.lock() = Some(true);
+                *self.ping_needs_login.lock() = Some(true);
                 let mut proven = self.basic(client).await?;
                 loop {
                     match self.show(client, Some(&proven.header)).await {
@@ -146,10 +146,10 @@ impl Auth {
         }
     }
 
-    /// Shows a login at the front door, or nothing.
+    /// Pings the registry, with a login or without.
     async fn show(&self, client: &ApiClient, login: Option<&HeaderValue>) -> Result<(), RegistryError> {
-        let front_door = ApiRequest::new(Method::GET, client.endpoint.url("")?);
-        client.exchange(&front_door, login).await.map(drop)
+        let ping = ApiRequest::new(Method::GET, client.endpoint.url("")?);
+        client.exchange(&ping, login).await.map(drop)
     }
 
     /// What goes into `Authorization` for these scopes, if the registry is known to want something.
@@ -183,7 +183,7 @@ impl Auth {
         refused: RegistryError,
     ) -> Result<Proven, RegistryError> {
         let known = self.known.lock().clone();
-        // Some registries challenge on their front door only.
+        // Some registries challenge in their answer to the ping only.
         let Some(challenge) = choose_from(&refused).or(known) else {
             return Err(without_challenge(refused));
         };
@@ -292,7 +292,7 @@ impl Auth {
     }
 
     /// What to try after a login that went along with a request was refused: that of a source which has changed. A refusal may
-    /// be about rights and not about who we are, which the front door tells.
+    /// be about rights and not about the identity, which the ping shows.
     async fn after_refusal(
         &self,
         client: &ApiClient,
@@ -327,7 +327,7 @@ impl Auth {
         header: &HeaderValue,
         account: &Arc<Account>,
     ) -> Option<bool> {
-        if account.is_in_doubt() || !self.door_asks(client).await? {
+        if account.is_in_doubt() || !self.ping_needs_login(client).await? {
             return None;
         }
         let login = account.try_log_in()?;
@@ -344,9 +344,9 @@ impl Auth {
         }
     }
 
-    /// Whether the front door asks who we are. None where that cannot be found out.
-    async fn door_asks(&self, client: &ApiClient) -> Option<bool> {
-        let known = *self.door_asks.lock();
+    /// Whether the ping needs a login. None where that cannot be found out.
+    async fn ping_needs_login(&self, client: &ApiClient) -> Option<bool> {
+        let known = *self.ping_needs_login.lock();
         if known.is_some() {
             return known;
         }
@@ -355,7 +355,7 @@ impl Auth {
             Err(error) if error.status() == Some(401) => true,
             Err(_) => return None,
         };
-        *self.door_asks.lock() = Some(asks);
+        *self.ping_needs_login.lock() = Some(asks);
         Some(asks)
     }
 

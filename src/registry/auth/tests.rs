@@ -61,7 +61,7 @@ async fn one_token_serves_all_who_wait_and_is_renewed_before_it_ends() {
         asked[1].target.contains("service=s&scope=repository%3Ateam%2Fapp%3Apull%2Cpush&client_id=layercast")
     );
     assert!(asked.iter().all(|seen| seen.header("authorization") == "Basic dXNlcjpodW50ZXIy"));
-    // Renewed in time, so nothing but the front door was ever refused.
+    // Renewed in time, so nothing but the ping was ever refused.
     assert_eq!(log.iter().filter(|seen| seen.header("authorization").is_empty()).count(), 1);
 }
 
@@ -231,7 +231,7 @@ async fn a_password_that_changes_in_the_middle_is_refused_no_more_than_what_was_
         let error = registry.head_manifest(&repository(), "1").await.unwrap_err();
         assert_eq!(error.kind(), FailureKind::Auth, "{error}");
     }
-    // The first of them, the look at the front door, and one more.
+    // The first of them, the ping, and one more.
     assert_eq!(log.lock().len() - taken, 3);
 }
 

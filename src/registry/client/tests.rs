@@ -137,7 +137,7 @@ async fn a_connection_that_still_stands_does_not_pass_for_a_host_that_is_back() 
     for one in many {
         one.await.unwrap().unwrap();
     }
-    assert_eq!(lines(&kept).iter().filter(|line| *line == "GET /v2/").count(), 1, "the knock alone");
+    assert_eq!(lines(&kept).iter().filter(|line| *line == "GET /v2/").count(), 1, "the ping alone");
 }
 
 #[tokio::test]
@@ -200,14 +200,14 @@ async fn a_registry_that_hangs_up_on_everybody_for_a_while_is_waited_for() {
     .await;
     let registry = connect(&here, patient()).await.unwrap();
     away.store(true, Ordering::SeqCst);
-    let knocks = || lines(&log).iter().filter(|line| *line == "GET /v2/").count();
-    let before = knocks();
+    let pings = || lines(&log).iter().filter(|line| *line == "GET /v2/").count();
+    let before = pings();
     let many = (0..150).map(|n| {
         let registry = registry.clone();
         tokio::spawn(async move { registry.head_manifest(&repository(), &n.to_string()).await })
     });
     let many: Vec<_> = many.collect();
-    eventually("one has looked for it, twice in vain", || knocks() >= before + 2).await;
+    eventually("it was probed twice", || pings() >= before + 2).await;
     away.store(false, Ordering::SeqCst);
     for one in many {
         one.await.unwrap().unwrap();

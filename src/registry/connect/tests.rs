@@ -91,7 +91,7 @@ async fn what_is_no_registry_is_called_that() {
 }
 
 #[tokio::test]
-async fn a_front_door_that_leads_to_https_names_it() {
+async fn a_ping_that_leads_to_https_names_it() {
     use std::io::{Read, Write};
     let (certificate, key) = authority();
     let tls = tls_server(&certificate, &key);

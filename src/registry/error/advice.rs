@@ -1,8 +1,8 @@
 //! What the operator can do about a failed request.
 
+use super::status_advice::{self, RequestPurpose};
 use super::{Cause, ProxyFault, RegistryError, Requester, TlsFault};
 use crate::registry::error_response::ErrorResponse;
-use crate::registry::hint::{self, RequestLine};
 
 impl RegistryError {
     /// What the operator can do about it.
@@ -51,7 +51,7 @@ impl RegistryError {
                 "the image has layers that are to be had elsewhere (urls, as Windows base images), and the registry refuses \
                  such manifests: allow them there (distribution: validation.manifests.urls.allow)"
             }
-            Cause::Protocol(_) if self.asked() == RequestLine::Token => {
+            Cause::Protocol(_) if self.asked() == RequestPurpose::Token => {
                 "something else answers at the address that the registry names as its token server (realm): a login page or \
                  a proxy?"
             }
@@ -120,7 +120,7 @@ impl RegistryError {
 
     fn hint_of_answer(&self, answer: &ErrorResponse) -> Option<String> {
         let asked = self.asked();
-        if let Some(hint) = hint::by_words(answer, asked) {
+        if let Some(hint) = status_advice::by_words(answer, asked) {
             return Some(hint.to_owned());
         }
         match (&self.0.account, answer.status) {
@@ -129,7 +129,7 @@ impl RegistryError {
                  token server (service, issuer, key), and are the clocks of both right?"
             )),
             (Some(Requester::Account(who)), 401)
-                if matches!(asked, RequestLine::FrontDoor | RequestLine::Token) =>
+                if matches!(asked, RequestPurpose::Ping | RequestPurpose::Token) =>
             {
                 Some(format!("{who} was refused: is the password right, and may the account log in there?"))
             }
@@ -137,18 +137,18 @@ impl RegistryError {
                 "{who} may not do this in that repository, or its project is missing: ask for the right to push there"
             )),
             (Some(Requester::Account(who) | Requester::FreshToken(who)), 403)
-                if matches!(asked, RequestLine::FrontDoor | RequestLine::Token) =>
+                if matches!(asked, RequestPurpose::Ping | RequestPurpose::Token) =>
             {
                 Some(format!("{who} is known and not let in: ask who runs the registry"))
             }
             (Some(Requester::Account(who) | Requester::FreshToken(who)), 403)
-                if asked != RequestLine::Session =>
+                if asked != RequestPurpose::UploadSession =>
             {
                 Some(format!("{who} is not allowed to do this in that repository"))
             }
             _ => {
                 let is_http = self.0.call.as_ref().is_some_and(|call| call.is_http);
-                hint::by_status(answer, asked, is_http).map(str::to_owned)
+                status_advice::by_status(answer, asked, is_http).map(str::to_owned)
             }
         }
     }

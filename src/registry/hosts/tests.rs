@@ -25,7 +25,7 @@ impl Observer for Counting {
 }
 
 #[tokio::test]
-async fn mirrors_on_one_host_knock_once_and_each_hears_of_its_own_requests() {
+async fn mirrors_on_one_host_ping_it_once_and_each_hears_of_its_own_requests() {
     let (here, log) =
         registry(|seen, _| answer(if seen.target == "/v2/" { 200 } else { 404 }, &[], "")).await;
     let options = options();
@@ -46,13 +46,13 @@ async fn mirrors_on_one_host_knock_once_and_each_hears_of_its_own_requests() {
         }
     });
     futures_util::future::join_all(mirrors).await;
-    let knocks = lines(&log).iter().filter(|line| line.ends_with("/v2/")).count();
-    assert_eq!(knocks, 1);
+    let pings = lines(&log).iter().filter(|line| line.ends_with("/v2/")).count();
+    assert_eq!(pings, 1);
     let mut counts: Vec<usize> = heard.iter().map(|heard| heard.0.load(Ordering::Relaxed)).collect();
     let all: usize = counts.iter().sum();
     assert_eq!(all, log.lock().len());
     counts[0] -= 1;
-    assert_eq!(counts, [0, 1, 2, 3, 4], "the first one knocked");
+    assert_eq!(counts, [0, 1, 2, 3, 4], "the first one pinged");
 }
 
 /// Remembers that a host keeps bytes, and takes its time to say so.
@@ -107,8 +107,8 @@ async fn who_is_somebody_else_or_trusts_somebody_else_shares_nothing() {
     }
     let below = format!("http://{here}").parse::<Target>().unwrap().endpoint.with_api_path("/a").unwrap();
     Registry::connect(&below, options).await.unwrap();
-    let knocks = |path: &str| lines(&log).iter().filter(|line| line.ends_with(path)).count();
-    assert_eq!((knocks(" /v2/"), knocks(" /a/v2/")), (4, 1));
+    let pings = |path: &str| lines(&log).iter().filter(|line| line.ends_with(path)).count();
+    assert_eq!((pings(" /v2/"), pings(" /a/v2/")), (4, 1));
 }
 
 #[tokio::test]
@@ -128,10 +128,10 @@ async fn a_token_is_fetched_once_for_a_repository_whatever_mirrors_ask_for_it() 
     }
     let lines = lines(&log);
     let count = |is: fn(&&String) -> bool| lines.iter().filter(is).count();
-    let knocks = count(|line| line.ends_with(" /v2/"));
+    let pings = count(|line| line.ends_with(" /v2/"));
     // One proves the login, one is for the repository.
     let tokens = count(|line| line.contains("/token"));
-    assert_eq!((knocks, tokens, count(|line| line.contains("/manifests/"))), (1, 2, 4), "{lines:?}");
+    assert_eq!((pings, tokens, count(|line| line.contains("/manifests/"))), (1, 2, 4), "{lines:?}");
 }
 
 #[tokio::test]

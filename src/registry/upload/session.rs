@@ -95,9 +95,9 @@ impl UploadSession {
         repository: &Repository,
         stored: &StoredSession,
     ) -> Result<Self, String> {
-        let door = registry.url("").map_err(|error| error.to_string())?;
+        let base = registry.url("").map_err(|error| error.to_string())?;
         let text = stored.location.expose_secret();
-        let at = location::upload(&door, text, registry.endpoint(), registry.upload_hosts())
+        let at = location::upload(&base, text, registry.endpoint(), registry.upload_hosts())
             .map_err(|refused| refused.why)?;
         let mut session = Self::new(registry, repository, at);
         if let Some(state) = &mut session.state {

@@ -1,5 +1,5 @@
-//! What an operator can do about an answer that is not a success: by the server's own words where they say it, else by the
-//! status and by what was asked for. Pure.
+//! What an operator can do about an answer that is not a success. The server's words decide where they say it, else the status
+//! and the purpose of the request. Pure.
 
 use url::Url;
 
@@ -7,10 +7,11 @@ use crate::registry::error_response::ErrorResponse;
 
 /// What a request was for, as far as its failure means something else there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequestLine {
-    FrontDoor,
+pub(in crate::registry) enum RequestPurpose {
+    /// `GET /v2/`: whether a registry answers, and which login it wants.
+    Ping,
     /// A session, to send a blob.
-    Session,
+    UploadSession,
     /// To take a blob, or its bytes.
     Upload,
     /// To take a manifest.
@@ -20,21 +21,21 @@ pub(super) enum RequestLine {
     Other,
 }
 
-impl RequestLine {
+impl RequestPurpose {
     pub(super) fn of(method: &str, url: &Url) -> Self {
         let path = url.path();
         match method {
-            "POST" if path.contains("/blobs/uploads/") => Self::Session,
+            "POST" if path.contains("/blobs/uploads/") => Self::UploadSession,
             "PUT" if path.contains("/manifests/") => Self::ManifestPut,
             "PUT" | "PATCH" => Self::Upload,
-            "GET" if path.ends_with("/v2/") => Self::FrontDoor,
+            "GET" if path.ends_with("/v2/") => Self::Ping,
             _ => Self::Other,
         }
     }
 }
 
 /// What the server's words say, whatever the status.
-pub(super) fn by_words(answer: &ErrorResponse, asked: RequestLine) -> Option<&'static str> {
+pub(super) fn by_words(answer: &ErrorResponse, asked: RequestPurpose) -> Option<&'static str> {
     if answer.status < 400 {
         return None;
     }
@@ -73,7 +74,7 @@ pub(super) fn by_words(answer: &ErrorResponse, asked: RequestLine) -> Option<&'s
          gives it another"
     } else if answer.has_code("TAG_INVALID") {
         "the registry takes no tag of this form: --rewrite gives it another"
-    } else if answer.status == 415 && asked == RequestLine::ManifestPut {
+    } else if answer.status == 415 && asked == RequestPurpose::ManifestPut {
         "the registry does not take manifests of this media type: it may be too old for OCI images and artifacts"
     } else {
         return None;
@@ -81,29 +82,36 @@ pub(super) fn by_words(answer: &ErrorResponse, asked: RequestLine) -> Option<&'s
 }
 
 /// What the status says, of what was asked for.
-pub(super) fn by_status(answer: &ErrorResponse, asked: RequestLine, is_http: bool) -> Option<&'static str> {
+pub(super) fn by_status(
+    answer: &ErrorResponse,
+    asked: RequestPurpose,
+    is_http: bool,
+) -> Option<&'static str> {
     Some(match answer.status {
-        404 | 405 if asked == RequestLine::Token => {
+        404 | 405 if asked == RequestPurpose::Token => {
             "the registry names this address as its token server (realm), and nothing gives tokens there: is it right?"
         }
-        500..=599 if asked == RequestLine::Token => "the token server fails: look at its log",
+        500..=599 if asked == RequestPurpose::Token => "the token server fails: look at its log",
         401 => "give credentials with --username and --password-stdin, or log in with docker or podman",
         413 => "a proxy before the registry limits the size of a request (nginx: client_max_body_size)",
         400 if is_http && answer.text.contains("HTTPS") => {
             "the port speaks TLS: write https:// in front of the registry"
         }
-        404 if asked == RequestLine::FrontDoor => {
+        404 if asked == RequestPurpose::Ping => {
             "something answers there, but it is no registry: is the host or the port another one?"
         }
-        403 | 404 if asked == RequestLine::Session => {
+        403 | 404 if asked == RequestPurpose::UploadSession => {
             "the project or namespace must exist and the account must be allowed to push to it"
         }
         405 | 501
-            if matches!(asked, RequestLine::Session | RequestLine::Upload | RequestLine::ManifestPut) =>
+            if matches!(
+                asked,
+                RequestPurpose::UploadSession | RequestPurpose::Upload | RequestPurpose::ManifestPut
+            ) =>
         {
             "it takes nothing: a read-only registry or a pull-through cache (proxy)? Push to the registry behind it"
         }
-        403 if asked == RequestLine::FrontDoor => {
+        403 if asked == RequestPurpose::Ping => {
             "the registry lets nobody in without an account, or not from here"
         }
         403 => "the account is not allowed to do this in that repository",
@@ -165,13 +173,13 @@ mod tests {
             (coded(400, "NAME_INVALID", "invalid repository name"), "--rewrite"),
             (coded(412, "PROJECTPOLICYVIOLATION", "current image"), "policy"),
         ] {
-            let hint = by_words(&answer, RequestLine::ManifestPut);
+            let hint = by_words(&answer, RequestPurpose::ManifestPut);
             assert!(hint.is_some_and(|hint| hint.contains(expected)), "{answer}: {hint:?}");
         }
         assert_eq!(
             by_words(
                 &coded(403, "DENIED", "requested access to the resource is denied"),
-                RequestLine::Session
+                RequestPurpose::UploadSession
             ),
             None
         );
@@ -180,14 +188,14 @@ mod tests {
     #[test]
     fn who_answers_and_what_was_asked_make_a_difference() {
         for (status, asked, expected) in [
-            (404, RequestLine::Token, "token server"),
-            (500, RequestLine::Token, "token server fails"),
-            (500, RequestLine::Upload, "free disk"),
-            (502, RequestLine::FrontDoor, "is it running"),
-            (503, RequestLine::ManifestPut, "--patience"),
-            (429, RequestLine::Session, "--patience"),
-            (403, RequestLine::FrontDoor, "lets nobody in"),
-            (403, RequestLine::Session, "must exist"),
+            (404, RequestPurpose::Token, "token server"),
+            (500, RequestPurpose::Token, "token server fails"),
+            (500, RequestPurpose::Upload, "free disk"),
+            (502, RequestPurpose::Ping, "is it running"),
+            (503, RequestPurpose::ManifestPut, "--patience"),
+            (429, RequestPurpose::UploadSession, "--patience"),
+            (403, RequestPurpose::Ping, "lets nobody in"),
+            (403, RequestPurpose::UploadSession, "must exist"),
         ] {
             let hint = by_status(&answer(status, ""), asked, false);
             assert!(hint.is_some_and(|hint| hint.contains(expected)), "{status}: {hint:?}");

@@ -1,9 +1,9 @@
-//! What the first question takes the place of, and where the front door is asked after all.
+//! The first request takes the place of the ping, and where the ping is sent after all.
 
 use axum::body::Body;
 use axum::http::Response;
 
-use super::FirstQuestion;
+use super::FirstRequest;
 use crate::registry::testing::{
     Log, SeenRequest, answer, lines, options, registry, repository, with_password,
 };
@@ -19,7 +19,7 @@ where
 {
     let (here, log) = registry(script).await;
     let target: Target = format!("http://{here}").parse().unwrap();
-    let question = FirstQuestion { repository: repository(), reference: "1".to_owned() };
+    let question = FirstRequest { repository: repository(), reference: "1".to_owned() };
     let found = match Registry::connect_asking(&target.endpoint, options, Some(question)).await {
         Ok(registry) => registry.head_manifest(&repository(), "1").await.map(|head| head.is_some()),
         Err(error) => Err(error),
@@ -42,7 +42,7 @@ async fn an_answer_that_only_a_registry_gives_is_all_that_is_asked() {
 }
 
 #[tokio::test]
-async fn an_answer_that_anything_could_have_given_leads_to_the_front_door_and_is_kept() {
+async fn an_answer_that_anything_could_have_given_leads_to_a_ping_and_is_kept() {
     let (found, lines, _) =
         asked(options(), |seen, _| answer(if seen.method == "HEAD" { 404 } else { 200 }, &[], "")).await;
     assert_eq!((found.unwrap(), &lines[..]), (false, &["HEAD 1".to_owned(), "GET /v2/".to_owned()][..]));
@@ -61,7 +61,7 @@ async fn an_answer_that_anything_could_have_given_leads_to_the_front_door_and_is
 }
 
 #[tokio::test]
-async fn what_is_no_registry_is_named_as_by_its_front_door() {
+async fn what_is_no_registry_is_named_as_by_a_ping() {
     let page = "<!doctype html><title>Welcome</title>";
     for (status, words) in [(200, "titled \"Welcome\""), (404, "is no registry")] {
         let (found, lines, _) = asked(options(), move |_, _| answer(status, &[], page)).await;
@@ -104,7 +104,7 @@ async fn one_token_is_fetched_for_the_login_and_for_the_question() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_rights_is_told_from_a_wrong_password_at_the_front_door() {
+async fn a_refusal_for_rights_and_a_wrong_password_differ_in_the_ping() {
     let refused = |seen: &SeenRequest, is_right: bool| match seen.header("authorization") {
         "Basic dXNlcjpodW50ZXIy" if is_right && seen.target == "/v2/" => answer(200, &[], ""),
         _ => answer(401, &[BASIC], ""),
@@ -118,7 +118,7 @@ async fn a_refusal_for_rights_is_told_from_a_wrong_password_at_the_front_door() 
 }
 
 #[tokio::test]
-async fn who_has_credentials_shows_them_where_a_front_door_asks() {
+async fn credentials_are_shown_where_the_ping_needs_them() {
     // Anybody may read; who pushes must log in.
     let (found, lines, log) = asked(with_password(), |seen, _| match seen.header("authorization") {
         "" if seen.target == "/v2/" => answer(401, &[BASIC], ""),
@@ -132,7 +132,7 @@ async fn who_has_credentials_shows_them_where_a_front_door_asks() {
 }
 
 #[tokio::test]
-async fn a_challenge_at_the_front_door_alone_is_found_there() {
+async fn a_challenge_to_the_ping_alone_is_found() {
     let (found, lines, _) = asked(with_password(), |seen, _| match seen.header("authorization") {
         "" => answer(401, if seen.target == "/v2/" { &[BASIC] } else { &[] }, ""),
         _ => manifest(),

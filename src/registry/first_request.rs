@@ -1,8 +1,8 @@
-//! The first words with a host are a question that is to be asked anyway: its answer says what the front door says.
+//! The first request to a host is one that is needed anyway: its response takes the place of the ping (`GET /v2/`).
 //!
-//! It says that a registry answers, what credentials are wanted, and that they are right. The front door (`GET /v2/`) is asked
-//! only where the answer leaves that open: a 404 that anything on the web could have given, a refusal, a 401 without a
-//! challenge (gcr.io challenges at its front door alone), an answer to somebody who has credentials and was not asked for them.
+//! It shows that a registry answers, what credentials it wants, and that they are right. The ping follows only where the
+//! response leaves that open: a 404 that anything on the web could have given, a refusal, a 401 without a challenge (gcr.io
+//! challenges in its answer to the ping alone), a success where there are credentials that the registry did not ask for.
 
 use reqwest::header::{ACCEPT, HeaderName};
 use reqwest::{Method, Url};
@@ -17,51 +17,51 @@ use crate::registry::{Access, headers};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// Whether a manifest is there, by tag or digest: what a mirror will be asked first.
+/// Whether a manifest is there, by tag or digest: the first request that a mirror gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FirstQuestion {
+pub(crate) struct FirstRequest {
     /// The repository, with the mirror's namespace.
     pub repository: Repository,
     /// The tag or digest.
     pub reference: String,
 }
 
-/// A first question that was asked, and what was answered.
-pub(super) struct FirstAnswer {
-    question: FirstQuestion,
-    answer: Result<Reply, RegistryError>,
+/// The first request, and its response.
+pub(super) struct FirstResponse {
+    request: FirstRequest,
+    response: Result<Reply, RegistryError>,
 }
 
-impl FirstAnswer {
-    /// Whether this was the question.
+impl FirstResponse {
+    /// Whether it is the response to this request.
     pub(super) fn is_to(&self, repository: &Repository, reference: &str) -> bool {
-        self.question.repository == *repository && self.question.reference == reference
+        self.request.repository == *repository && self.request.reference == reference
     }
 
-    pub(super) fn into_answer(self) -> Result<Reply, RegistryError> {
-        self.answer
+    pub(super) fn into_response(self) -> Result<Reply, RegistryError> {
+        self.response
     }
 }
 
-/// The question whether a manifest is there. Statuses that other questions have to follow are answers.
-pub(super) fn request<'a>(manifest: Url) -> ApiRequest<'a> {
+/// The question whether a manifest is there. Statuses that another request has to follow are answers.
+pub(super) fn head_manifest<'a>(manifest: Url) -> ApiRequest<'a> {
     let request = ApiRequest::new(Method::HEAD, manifest).header(ACCEPT, media_type::ACCEPT_MANIFESTS);
     request.also(&[400, 403, 404, 405, 412])
 }
 
-/// Asks a host its first question, and its front door where that is needed.
+/// Sends the first request to a host, and the ping where that is needed.
 ///
 /// # Errors
-/// No registry can be talked to there. What is wrong with the question alone is the answer to it.
-pub(super) async fn ask(
+/// No registry can be used there. A failure of this request alone is its response.
+pub(super) async fn send(
     client: &ApiClient,
     identities: &Identities,
     access: Access,
-    question: FirstQuestion,
-) -> Result<Option<FirstAnswer>, RegistryError> {
-    let FirstQuestion { repository, reference } = &question;
+    first: FirstRequest,
+) -> Result<Option<FirstResponse>, RegistryError> {
+    let FirstRequest { repository, reference } = &first;
     let manifest = client.endpoint.url(&format!("{repository}/manifests/{reference}"))?;
-    let asked = connect::as_probe(client, request(manifest));
+    let asked = connect::as_probe(client, head_manifest(manifest));
     let (auth, scopes) = (identities.of(repository), Scopes::of(repository, access));
     let (answer, challenged) = match connect::exchange(client, &asked).await {
         Err(error) if error.status() == Some(401) => match identities.expect(&error) {
@@ -75,32 +75,32 @@ pub(super) async fn ask(
         Ok(reply) if is_login_shown && is_of_registry(reply, challenged == Some(true)) => {}
         Err(error) if error.is_of_whole_registry() && !is_answer(error) => return Err(error.clone()),
         _ => {
-            let asks_who = front_door(client, identities).await?;
+            let asks_who = ping(client, identities).await?;
             // It is asked again by somebody whom it knows.
             if asks_who && challenged.is_none() {
                 return Ok(None);
             }
         }
     }
-    Ok(Some(FirstAnswer { question, answer }))
+    Ok(Some(FirstResponse { request: first, response: answer }))
 }
 
-/// Knocks at the front door, and shows credentials where it asks for them; whether it does.
-pub(super) async fn front_door(client: &ApiClient, identities: &Identities) -> Result<bool, RegistryError> {
-    match connect::knock(client).await {
+/// Pings the host, and shows credentials where it asks for them. Returns whether it does.
+pub(super) async fn ping(client: &ApiClient, identities: &Identities) -> Result<bool, RegistryError> {
+    match connect::ping(client).await {
         Ok(()) => Ok(false),
         Err(error) if error.status() == Some(401) => identities.learn(client, error).await.map(|()| true),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the question was answered with what is no answer to it, as a redirect that is not followed. The front door says
-/// whether a registry stands there all the same.
+/// Whether the host answered with what is no answer to the request, as a redirect that is not followed. The ping says
+/// whether it is a registry all the same.
 fn is_answer(error: &RegistryError) -> bool {
     matches!(error.cause(), Cause::Protocol(_))
 }
 
-/// Whether nothing but a registry answers so. A manifest has a digest; that one is not there says a registry that names its
+/// Whether only a registry answers like this. A manifest has a digest; that one is not there says a registry that names its
 /// API, or that has just taken a token.
 fn is_of_registry(reply: &Reply, has_token: bool) -> bool {
     let names_api = || reply.headers.contains_key(API_VERSION);
