@@ -105,7 +105,7 @@ pub trait Observer: Send + Sync {
     fn body_sent(&self, _bytes: u64) {}
     /// A blob of which bytes up to `from` were handed to the network goes on at `to`.
     fn body_repositioned(&self, _from: u64, _to: u64) {}
-    /// Something is tried again; `cause` is `why` in few words, which other requests that fail alike share.
+    /// Something is tried again. `cause` is a short form of `why`, equal for all requests that fail alike.
     fn retry(&self, _what: &str, _why: &str, _cause: &str, _after: Duration) {}
     /// Something a person should know; each text once per registry.
     fn warning(&self, _text: &str) {}
@@ -145,21 +145,21 @@ impl Default for Timeouts {
 /// All there is to say about how to talk to a registry.
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// Authorities to trust beside the system's.
+    /// Authorities to trust, besides the system's.
     pub authorities: Vec<Authorities>,
     /// Whether bodies share one connection (HTTP/2) where the host offers it: only to measure what that brings.
     pub(crate) bodies_over_http2: bool,
-    /// Who we are to a registry that asks for a certificate.
+    /// Client certificates, for a registry that asks for one.
     pub client_certificates: Vec<ClientCertificate>,
-    /// Whether any certificate will do: only to say what a node does that is set up like this.
+    /// Whether any certificate is accepted. Only to find out what a node with this setting does.
     pub skip_verify: bool,
     /// Whether a registry on this machine without a scheme must speak TLS: certificates were given for it alone.
     pub must_speak_tls: bool,
-    /// Who we are.
+    /// The credential.
     pub credential: Option<Credential>,
-    /// Who we are in some repositories, and in those below them.
+    /// Credentials for some namespaces, with all repositories below them.
     pub credentials_below: Vec<(Repository, Credential)>,
-    /// What we will do.
+    /// The rights to ask for.
     pub access: Access,
     /// Token servers of other domains that may see the credentials.
     pub auth_realms: Vec<String>,
@@ -167,11 +167,11 @@ pub struct ClientOptions {
     pub accounts: Arc<Accounts>,
     /// The hosts of the run, which mirrors share.
     pub hosts: Arc<Hosts>,
-    /// What must not be shown, whoever says it.
+    /// Secrets to redact from everything that is shown.
     pub secrets: Arc<SecretWords>,
     /// Other hosts to which uploads may be led, never with credentials.
     pub upload_hosts: Vec<String>,
-    /// Who makes repositories that are missing.
+    /// Creates missing repositories.
     pub(crate) repositories: Option<Arc<RepositoryMaker>>,
     /// Where the sessions of uploads are kept between runs.
     pub(crate) uploads: Option<Arc<dyn UploadLedger>>,
@@ -185,7 +185,7 @@ pub struct ClientOptions {
     pub bandwidth: Vec<Arc<BandwidthLimiter>>,
     /// Idle connections that are kept.
     pub max_idle_connections: usize,
-    /// Who hears about it.
+    /// Hears what the client does.
     pub observer: Arc<dyn Observer>,
 }
 
@@ -287,8 +287,8 @@ impl Registry {
         Ok(registry)
     }
 
-    /// How long the way there and back seems to be: what the first answer took, of which the opening of the connection
-    /// was at least half, and two thirds with TLS.
+    /// An estimate of the round-trip time, from the time of the first answer. Opening the connection was at least half of it,
+    /// and two thirds with TLS.
     pub(crate) fn round_trip(&self) -> Duration {
         let ways = if self.endpoint().scheme() == Scheme::Http { 2 } else { 3 };
         self.host().first_answer_after() / ways
@@ -387,7 +387,7 @@ impl Registry {
         let auth = self.0.shared.identities.of(repository);
         let reply = self.0.client.call(auth, scopes, request).await?;
         if self.0.access == Access::Pull {
-            // Who only asks gets on with each answer.
+            // With read access each answer is progress.
             self.host().breaker().acknowledged();
         }
         Ok(reply)

@@ -2,7 +2,7 @@
 //! its base lacks.
 //!
 //! Its `index.json` says so in annotations: the digest and the name of the base, and the blobs that the base has to have. Such
-//! a blob stands in the catalog with its size, and whoever reads it gets [`Fault::BaseMissing`].
+//! a blob stands in the catalog with its size, and reading it fails with [`Fault::BaseMissing`].
 
 use std::collections::BTreeMap;
 

@@ -304,7 +304,7 @@ impl Catalog {
 }
 
 impl Catalog {
-    /// Why there is no image in a bundle, where there is none.
+    /// Why the bundle holds no image, if it does not.
     pub(crate) fn nothing_in_it(&self) -> BundleError {
         nothing_in(&self.left_out)
     }

@@ -1,7 +1,7 @@
-//! Marks of images in a tree that yield none: what a folder of it was meant to be, and what is missing.
+//! Finds folders that look like a bundle and yield no image: which kind of bundle it was meant to be, and what is missing.
 //!
-//! In: the tree, and which of its files belong to images that were found. Out: each folder with such a mark. A tree
-//! without any has no image in it, and that is all that can be said of it.
+//! In: the tree, and which of its files belong to images that were found. Out: each such folder. A tree without any holds
+//! no image.
 
 use std::collections::{BTreeMap, BTreeSet};
 

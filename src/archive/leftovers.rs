@@ -1,4 +1,4 @@
-//! What was met in a bundle and not taken, and why. Nothing that may hold images is passed over in silence.
+//! Lists what a bundle holds and was not used, with the reason. Nothing that may hold images is skipped in silence.
 
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +89,7 @@ impl LeftOut {
     }
 }
 
-/// Why there is no image in a bundle, where there is none.
+/// Why a bundle holds no image.
 pub(super) fn nothing_in(left_out: &[LeftOut]) -> BundleError {
     let unreadable = left_out.iter().filter(|it| it.class == LeftOutClass::Unreadable);
     let told: Vec<String> = unreadable

@@ -108,7 +108,7 @@ fn is_hex(name: &str) -> bool {
     format!("sha256:{name}").parse::<Digest>().is_ok()
 }
 
-/// What a `manifest.json` was meant to be that is none of an image. `is_layout` says that an OCI layout in the same folder
+/// What a `manifest.json` was meant to be that describes no image. `is_layout` says that an OCI layout in the same folder
 /// was read, to which it adds nothing unless it says something.
 pub(super) fn meant(tree: &Tree<'_>, path: &str, is_layout: bool) -> Option<Meant> {
     let folder = parent(path);

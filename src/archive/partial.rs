@@ -1,5 +1,5 @@
-//! Indexes that a bundle holds in part: `docker save` and `ctr export` write the index of an image and only those of its
-//! platforms that the machine had.
+//! Indexes of which a bundle holds a part: `docker save` and `ctr export` write the index of an image, and only the platforms
+//! that the machine had.
 //!
 //! In: an index that is not whole, visited. Out: what can be pushed in its place, unless something of it is damaged rather
 //! than left out. A platform was left out if its manifest is missing, or everything that it alone needs; a platform of

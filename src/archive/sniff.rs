@@ -162,7 +162,7 @@ pub(super) fn look_at_start(space: &dyn ByteSpace, first: &[u8]) -> Result<Close
     })
 }
 
-/// Whether bytes are as even as random ones, of which a few show fewer bits each than many do.
+/// Whether bytes are as evenly distributed as random bytes. A short sample of random bytes has a lower entropy than a long one.
 fn looks_random(bytes: &[u8]) -> bool {
     let of_random = 8.0 - 255.0 / (2.0 * std::f64::consts::LN_2 * bytes.len() as f64);
     bytes.len() >= FEWEST_LOOKED_AT && bits_of_a_byte(bytes) >= of_random - SHORT_OF_RANDOM

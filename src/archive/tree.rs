@@ -316,7 +316,7 @@ impl<'a> Tree<'a> {
         self.entries.len()
     }
 
-    /// The file that a name leads to, `None` where there is none.
+    /// The file that a name leads to, if it exists.
     ///
     /// # Errors
     /// [`Fault::UnsafePath`] where a link leaves the bundle, [`Fault::MissingBlob`] where links lead round and round,
@@ -396,7 +396,7 @@ impl<'a> Tree<'a> {
         read_exact(&self.extent(file)?, 0, len).map_err(|e| e.at(file.path))
     }
 
-    /// All of a file that may have at most `limit` bytes, `None` where there is none of that name.
+    /// All of a file of at most `limit` bytes, if it exists.
     pub(super) fn read_small(&self, path: &str, limit: u64) -> Result<Option<Bytes>, BundleError> {
         let Some(file) = self.file(path)? else { return Ok(None) };
         check_length(path, file.len, limit)?;

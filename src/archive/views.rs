@@ -155,7 +155,7 @@ fn broken_holders(
     broken.filter(|(at, image)| belongs(*at, image)).map(|(at, _)| at).collect()
 }
 
-/// An index some of whose manifests were not saved.
+/// An index that lists manifests which were not saved.
 fn lacks_platforms(pool: &Pool<'_>, image: &Listed) -> bool {
     image.fault.as_ref().is_some_and(|fault| fault.fault() == Fault::MissingBlob)
         && pool.is_index(&image.digest)

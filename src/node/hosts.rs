@@ -1,4 +1,4 @@
-//! containerd's hosts tree: what a node would ask, and of whom, for an image of some upstream registry.
+//! containerd's hosts tree: which hosts a node asks for an image of an upstream registry, and with which requests.
 //!
 //! ```text
 //!  /etc/containerd/certs.d/gcr.io/hosts.toml ──parse──► HostsFile ──resolve──► [Host, Host, …] ──url──► https://…?ns=gcr.io
@@ -76,7 +76,7 @@ pub(crate) struct HostSettings {
     pub override_path: bool,
     /// Headers of every request. Their values may be passwords.
     pub header: BTreeMap<String, Vec<SecretString>>,
-    /// How long a connection may take to come about.
+    /// How long opening a connection may take.
     pub dial_timeout: Option<Duration>,
 }
 

@@ -107,7 +107,7 @@ pub(crate) struct DirEntry {
 pub(crate) struct NodePath {
     /// The absolute path on this disk.
     pub path: PathBuf,
-    /// The folder that stands for `/` of its node, if that can be told.
+    /// The folder that stands for `/` of its node, if that is known.
     pub root: Option<PathBuf>,
 }
 

@@ -98,7 +98,7 @@ impl Runtime {
     }
 }
 
-/// What is chosen beside the mirror.
+/// Options other than the mirror.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The version of containerd on the nodes; where it is not known, only what all since 1.6 read is written.
@@ -141,7 +141,7 @@ impl RenderedFile {
     }
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone)]
 pub(crate) struct Rendered {
     /// The files.
@@ -150,7 +150,7 @@ pub(crate) struct Rendered {
     pub notes: Vec<String>,
 }
 
-/// Why a runtime cannot be told of a mirror.
+/// Why a runtime cannot use a mirror.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {why}")]
 pub(crate) struct RenderRefusal {

@@ -1,4 +1,4 @@
-//! The path of a mirror's endpoint as nodes are told it, `/v2[/NAMESPACE]`. Pure.
+//! The path of a mirror's endpoint in the configuration of nodes, `/v2[/NAMESPACE]`. Pure.
 //!
 //! containerd uses the path of an endpoint as it stands: a request is `ENDPOINT/REPOSITORY/manifests/TAG`, and only an
 //! endpoint without any path gets `/v2` ([registry.md](https://github.com/containerd/containerd/blob/v1.7.0/docs/cri/registry.md)).

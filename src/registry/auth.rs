@@ -1,7 +1,7 @@
-//! Credentials: what a registry asks for, tokens that last a while, and where secrets may go.
+//! Authentication: challenges, tokens that expire, and where secrets may go.
 //!
 //! Secrets live in types that do not show them; they go to the scheme, host and port they are for and to a token server
-//! that passes the rule in `realm`, never elsewhere. `credentials` finds them in files (`document`, `keys`) and asks helper
+//! that passes the rule in `realm`, and to no other host. `credentials` finds them in files (`document`, `keys`) and asks helper
 //! programs (`helper`); `account` keeps accounts from being locked.
 
 mod account;

@@ -1,9 +1,8 @@
 //! Bandwidth limits in bytes per second: of one mirror, of a group of mirrors, of a run. They hold for uploads and
 //! downloads alike.
 //!
-//! A limit hands out moments: each slice of a body gets the first one that is free, so bodies take turns, and no more passes
-//! in any ten seconds than the limit and a tenth of a second of it. What a body waits here is our own doing: no time limit of
-//! the network counts it.
+//! A limit schedules slices: each slice of a body gets the first free moment, so bodies take turns. In any ten seconds no more
+//! passes than the limit and a tenth of a second of it. The stall timeout does not count the time that a body waits here.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,7 +39,7 @@ impl LeakyBucket {
     }
 }
 
-/// A limit on bytes a second, shared by whoever has it.
+/// A limit on bytes a second, which all its holders share.
 #[derive(Debug)]
 pub struct BandwidthLimiter {
     bucket: Mutex<LeakyBucket>,

@@ -1,4 +1,4 @@
-//! Why a request failed, as the client saw it, and what follows from that alone.
+//! Why a request failed, as the client saw it, and what follows from the cause alone.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ pub(super) enum Cause {
         why: String,
     },
     Credentials(String),
-    /// A login that the registry or its token server does not take: whose, and what was said to it.
+    /// The registry or its token server refused a login: whose, and its answer.
     LoginRefused {
         who: String,
         why: String,
     },
-    /// The registry wants a login of a kind that is not known here, or does not say which.
+    /// The registry wants an authentication scheme that is not supported, or does not name one.
     Challenge {
         refusal: ErrorResponse,
         why: String,
@@ -34,7 +34,7 @@ pub(super) enum Cause {
         why: String,
         allow: Option<String>,
     },
-    /// An upload that is led to another host, which would have to be allowed.
+    /// The upload location is on another host, which would have to be allowed.
     ForeignUpload {
         why: String,
         host: String,
@@ -51,7 +51,7 @@ pub(super) enum Cause {
     /// What came back is no HTTP.
     NotHttp(String),
     Stalled(Duration),
-    /// A document that trickles: what came of it in that time.
+    /// A document that arrives too slowly: how many bytes of it arrived in that time.
     TooSlow {
         bytes: u64,
         after: Duration,
@@ -64,7 +64,7 @@ pub(super) enum Cause {
     SpeaksTls,
     /// The address with http:// in front leads to this one with https://.
     LeadsToHttps(String),
-    /// This machine lets us open no more files and connections.
+    /// The limit on open files of this process is reached.
     NoDescriptors(String),
     Answer(ErrorResponse),
     /// The registry asks to be left alone for longer than there is patience.
@@ -77,9 +77,9 @@ pub(super) enum Cause {
         refusal: ErrorResponse,
         waited: Duration,
     },
-    /// The registry takes no manifest whose layers may be had elsewhere.
+    /// The registry takes no manifest whose layers have `urls`.
     UrlsRefused(ErrorResponse),
-    /// The registry answers alike whatever it is asked, and has for longer than there is patience.
+    /// The registry answered every request with the same server error for longer than there is patience.
     Failing {
         refusal: ErrorResponse,
         waited: Duration,
@@ -88,7 +88,7 @@ pub(super) enum Cause {
     NotStored {
         status: u16,
     },
-    /// Something answers that is no registry: a web page, a login page, another protocol.
+    /// The host is no registry: it answers with a web page, a login page, another protocol.
     NotRegistry(String),
     Protocol(String),
     TooMuch {
@@ -96,7 +96,7 @@ pub(super) enum Cause {
         limit_bytes: u64,
     },
     Integrity(String),
-    /// Something else is kept where an index of referrers has to be.
+    /// The tag that has to list referrers holds something else.
     NotReferrers {
         tag: String,
         why: String,
@@ -170,7 +170,7 @@ impl Cause {
         }
     }
 
-    /// Why, in the few words that other requests which fail alike share.
+    /// A short form of the cause, which is equal for all requests that fail alike.
     pub(super) fn in_short(&self) -> String {
         if let Some(refusal) = self.refusal() {
             let status = reqwest::StatusCode::from_u16(refusal.status).ok();
@@ -257,7 +257,7 @@ impl Cause {
         }
     }
 
-    /// Whether it may say that the host is away, rather than something of the request.
+    /// Whether the host may be down, rather than this request at fault.
     pub(super) fn says_away(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NoSuchName(_) | Self::Broken(_) | Self::Stalled(_) => true,

@@ -35,18 +35,18 @@ pub(super) struct ApiRequest<'a> {
     pub(super) payload: Payload<'a>,
     pub(super) replay: Replay,
     pub(super) want: Want,
-    /// Statuses that are an answer here, beside 2xx.
+    /// Statuses that are no error here, other than 2xx.
     pub(super) also: &'a [u16],
-    /// Whether a GET or HEAD may be led elsewhere.
+    /// Whether a GET or HEAD follows redirects.
     pub(super) follows: bool,
     /// Whether a server error says something of the host. False for what may fail for itself however often: a mount, a blob that
     /// the storage has lost, a courtesy.
     pub(super) shows_health: bool,
-    /// Whether it finds out if a host is there: the time of one that fails counts as waiting for the host.
+    /// Set where the request finds out whether a host is up. The time of a failed one counts as waiting for the host.
     pub(super) probe: Option<Probe>,
 }
 
-/// What is to become of the body of a good answer.
+/// What to do with the body of a good answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Want {
     /// Nobody needs it.
@@ -134,7 +134,7 @@ pub(super) struct ApiClient {
 }
 
 impl ApiClient {
-    /// One that shares what it learns with nobody.
+    /// A client that shares its state with no other.
     pub(super) fn alone(
         endpoint: Endpoint,
         transport: Transport,
@@ -247,7 +247,7 @@ impl ApiClient {
         reachable.map_err(|cause| self.transport.blanked(RegistryError::new(method.as_str(), url, cause)))
     }
 
-    /// What is known of the host that a URL leads to.
+    /// The state of the host of a URL.
     fn host_of(&self, url: &Url) -> Arc<HostState> {
         if self.endpoint.is_origin_of(url) {
             return Arc::clone(&self.host);

@@ -1,4 +1,4 @@
-//! What can go wrong with a registry, said so that an operator can act on it and a program can decide by it.
+//! Errors of a registry: an operator can act on the message, and a program can decide by the kind.
 //!
 //! The server's own words are kept, shortened and escaped; URLs are shown without anything that may be a secret
 //! (upload locations and storage URLs carry signatures in their queries).
@@ -22,7 +22,7 @@ use status_advice::RequestPurpose;
 /// How much of an error's body is read, in bytes.
 pub(super) const MAX_ERROR_BYTES: u64 = 64 << 10;
 
-/// A request to a registry failed, for good or after all tries that made sense.
+/// A request to a registry failed, and is not sent again.
 #[derive(Clone, thiserror::Error)]
 pub struct RegistryError(Box<Inner>);
 
@@ -145,7 +145,7 @@ impl RegistryError {
         self
     }
 
-    /// Whether it is about who asks, so that somebody else may be let in.
+    /// Whether it is about the identity, so that another login may succeed.
     pub(super) fn is_about_login(&self) -> bool {
         match &self.0.cause {
             Cause::LoginRefused { .. } => true,

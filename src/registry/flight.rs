@@ -1,4 +1,4 @@
-//! Whether a request waits for the bundle or for the registry, told to the observer as it changes.
+//! Whether a request waits for the bundle or for the registry. The observer hears of each change.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub enum FlightPhase {
     Network,
     /// The answer.
     Answer,
-    /// The next try: this one has failed.
+    /// The next attempt: the last one failed.
     NextTry,
 }
 
@@ -54,7 +54,7 @@ impl FlightGuard {
     }
 }
 
-/// A request that has failed waits for its next try, for as long as this lives.
+/// A failed request waits for its next attempt as long as this lives.
 pub(super) struct PauseGuard<'o>(&'o dyn Observer);
 
 impl<'o> PauseGuard<'o> {

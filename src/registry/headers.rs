@@ -21,7 +21,7 @@ pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()
 }
 
-/// `Retry-After`, as seconds or as a date, clamped. A date is held against the clock that wrote it, and else against `ours`.
+/// `Retry-After`, as seconds or as a date, clamped. A date counts by the clock that wrote it (`Date`), and without one by `ours`.
 pub(super) fn retry_after(headers: &HeaderMap, ours: Timestamp) -> Option<Duration> {
     let (text, now) = (text(headers, RETRY_AFTER)?, date(headers).unwrap_or(ours));
     let asked = if text.bytes().all(|c| c.is_ascii_digit()) && !text.is_empty() {

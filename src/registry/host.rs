@@ -62,7 +62,7 @@ pub(super) struct HostState {
     greeting: OnceLock<Greeting>,
 }
 
-/// What the first answer of a host says of it beside the answer.
+/// Facts about a host from its first answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Greeting {
     /// What its clock showed.
@@ -107,7 +107,7 @@ impl HostState {
         self.retry_budget.lock().withdraw()
     }
 
-    /// Whether nobody waits for it any longer.
+    /// Whether its circuit breaker has given it up.
     pub(super) fn is_given_up(&self) -> bool {
         self.breaker().given_up().is_some()
     }

@@ -1,8 +1,8 @@
-//! What the mirrors of a run share that are on one host, with one account: HTTP clients and their connections, tokens, what
-//! the first request has shown, and where blobs are. So the hundredth site of a registry costs it no more than its images.
+//! Mirrors of a run on one host with one account share HTTP clients and their connections, tokens, the result of the first
+//! request, and mount sources. So the hundredth site on a registry costs it no more than its images.
 //!
-//! What belongs to the host whoever asks (pauses, circuit breaker, retries, quirks) is shared by all accounts. What belongs to
-//! one mirror (who hears of it, limits on bytes, how often it tries) stays with that mirror's client.
+//! All accounts on a host share what belongs to the host: pauses, circuit breakers, the retry budget, quirks. Each mirror's
+//! client keeps its own observer, limits on bytes, and number of attempts.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -25,8 +25,8 @@ use crate::registry::transport::Transport;
 use crate::registry::{ClientOptions, connect};
 use crate::tls::system_authorities;
 
-/// A host to which no mirror could connect is left alone for one and a half times as long as it was waited for, within these bounds:
-/// mirrors whose turn comes meanwhile fail as the first one did. Whoever tries a mirror again does so later.
+/// A host to which no mirror could connect is left alone for one and a half times as long as it was waited for, within these
+/// bounds: mirrors whose turn comes meanwhile fail as the first one did. Whoever tries a mirror again does so later.
 const SHORTEST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// HTTP clients that are kept, with their connections, while no mirror uses them.

@@ -1,4 +1,4 @@
-//! What a registry says that it has: repositories and their tags
+//! Lists the repositories and tags of a registry
 //! ([distribution-spec](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags)).
 
 use reqwest::Method;

@@ -1,7 +1,7 @@
 //! Where a registry may send us: upload locations and redirects, resolved and judged. Pure.
 //!
 //! A `Location` may be absolute or relative in any way and carries state in its query that must come back byte for byte.
-//! Whoever can set it must not be able to lead credentials or an upload elsewhere: see CVE-2026-50151 and its kin.
+//! A server must not be able to lead credentials or an upload to another host: see CVE-2026-50151.
 
 use url::Url;
 

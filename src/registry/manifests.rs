@@ -100,7 +100,7 @@ impl Registry {
         }
     }
 
-    /// Says once that the registry names other digests than those by which it is asked, if it does.
+    /// Warns once, if the registry answered a question for one digest with another.
     fn doubt(&self, told: Option<Digest>) {
         let text = "answers a question for one digest with another: it is asked for the content instead";
         if told.is_some() && self.host().is_news(text) {
@@ -108,7 +108,7 @@ impl Registry {
         }
     }
 
-    /// Says once that the registry does not give out what it has.
+    /// Warns once that the registry does not serve what it has.
     fn withholds(&self, error: &RegistryError) {
         self.host().quirks().this_run.withholds_manifests = true;
         let why = error.answer().map(ToString::to_string).unwrap_or_default();
@@ -176,7 +176,7 @@ impl Registry {
         Ok(Some(ManifestBytes { bytes: reply.body, media_type }))
     }
 
-    /// Stores a manifest under a tag or its digest. Sending it twice is harmless, so this is retried as a question is.
+    /// Stores a manifest under a tag or its digest. Sending it twice does no harm, so it is retried like a read.
     pub(crate) async fn put_manifest(
         &self,
         repository: &Repository,
@@ -195,7 +195,7 @@ impl Registry {
         Ok(PutManifest { digest, confirmed, subject_honoured: reply.headers.contains_key(OCI_SUBJECT) })
     }
 
-    /// Sends a manifest. To layers that may be had elsewhere some registries answer with a 500, which no other try mends.
+    /// Sends a manifest. Some registries answer layers with `urls` with a 500, which no other attempt mends.
     async fn put(
         &self,
         repository: &Repository,
@@ -224,7 +224,7 @@ impl Registry {
         self.call(repository, &request()).await
     }
 
-    /// Says once that the registry called what it was sent by another digest; what it stored is read back then.
+    /// Warns once that the registry named another digest than that of the manifest. What it stored is read back then.
     fn contradicts(&self) {
         let text = "calls a manifest by another digest than its own: what it stored is read back";
         if self.host().is_news(text) {
@@ -240,7 +240,7 @@ impl Registry {
     }
 }
 
-/// Whether a manifest has layers that may be had elsewhere.
+/// Whether a manifest has layers with `urls`.
 fn names_urls(manifest: &[u8]) -> bool {
     let document: Option<serde_json::Value> = serde_json::from_slice(manifest).ok();
     let layers = document.as_ref().and_then(|document| document["layers"].as_array());
@@ -249,8 +249,8 @@ fn names_urls(manifest: &[u8]) -> bool {
     })
 }
 
-/// Whether it can be a manifest: each is a JSON object that names its version or its type. One that was damaged on its way
-/// is none as a whole, and still looks like one.
+/// Whether a body can be a manifest: a JSON object that names its version or its type. One that was damaged on its way does
+/// not parse, and still begins like one.
 fn is_manifest(body: &[u8]) -> bool {
     match serde_json::from_slice::<serde_json::Value>(body) {
         Ok(document) => document.get("schemaVersion").is_some() || document.get("mediaType").is_some(),
@@ -258,7 +258,7 @@ fn is_manifest(body: &[u8]) -> bool {
     }
 }
 
-/// Whether a media type says nothing of what is in a document.
+/// Whether a media type leaves open what a document holds.
 fn is_general(media_type: &str) -> bool {
     media_type.starts_with("text/")
         || matches!(

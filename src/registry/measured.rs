@@ -1,4 +1,4 @@
-//! What is measured of a link beside uploads: the way to the host, single questions, and blobs that are to go again.
+//! Measurements of a link other than uploads: the connection, single requests, and the removal of measured blobs.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;

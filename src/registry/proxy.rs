@@ -1,8 +1,8 @@
 //! Which proxy a request goes through, as the environment says: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in
 //! small or capital letters.
 //!
-//! `NO_PROXY` is read as curl and Go read it, each of whom knows forms that the other does not: names with all that lies below
-//! them, with or without a leading dot; addresses and networks (`10.0.0.0/8`); a port behind any of them; `*`.
+//! `NO_PROXY` takes every form that curl or Go takes: names with all their subdomains, with or without a leading dot;
+//! addresses and networks (`10.0.0.0/8`); a port behind any of them; `*`.
 
 use std::env;
 use std::net::IpAddr;

@@ -1,9 +1,9 @@
-//! Questions as the runtime of a node asks them: at whatever root its configuration names, with the name of the upstream
+//! Sends requests as the runtime of a node does: to the root that its configuration names, with the name of the upstream
 //! in the query, without a ping, and without the patience of a push.
 //!
-//! The order of things is containerd's (`core/remotes/docker/resolver.go`, `fetcher.go`): nothing is known of a host until
-//! it answers 401; 408 and 429 are asked again at once, up to five times; every other answer is final. In: where, who we
-//! are, a question. Out: what was found, or the error with its status. Which host is asked next is not decided here.
+//! The order is containerd's (`core/remotes/docker/resolver.go`, `fetcher.go`): credentials are shown only after a 401; a
+//! request that is answered with 408 or 429 is sent again at once, up to five times; every other answer is final. In: a host,
+//! credentials, a question. Out: what was found, or the error with its status. `node::check` decides which host is next.
 
 use std::sync::Arc;
 

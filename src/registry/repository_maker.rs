@@ -1,5 +1,5 @@
-//! Repositories that a registry does not make by itself (ECR, projects of Harbor, organizations of Quay): whoever can make them
-//! is asked when one proves to be missing, once for each.
+//! Creates repositories that a registry does not create by itself (ECR, projects of Harbor, organizations of Quay). A callback
+//! creates each missing repository once.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,12 +11,12 @@ use tokio::sync::OnceCell;
 use crate::locks::Mutex;
 use crate::oci::Repository;
 
-/// Makes a repository; why it could not, for people.
+/// Creates a repository. The error is for people.
 type Make = dyn Fn(Repository) -> BoxFuture<'static, Result<(), String>> + Send + Sync;
-/// What came of it, once that is known.
+/// The result, once it is known.
 type MadeOnce = Arc<OnceCell<Result<(), String>>>;
 
-/// Makes repositories that are missing.
+/// Creates missing repositories.
 pub(crate) struct RepositoryMaker {
     make: Box<Make>,
     made: Mutex<HashMap<Repository, MadeOnce>>,
@@ -29,10 +29,10 @@ impl RepositoryMaker {
         Self { make: Box::new(make), made: Mutex::default() }
     }
 
-    /// Makes a repository, if nobody has tried it yet; all who want it wait for the same try.
+    /// Creates a repository, unless that was tried before. All callers wait for the same attempt.
     ///
     /// # Errors
-    /// Why it could not be made.
+    /// Why it could not be created.
     pub(super) async fn make(&self, repository: &Repository) -> Result<(), String> {
         let made = Arc::clone(self.made.lock().entry(repository.clone()).or_default());
         made.get_or_init(|| (self.make)(repository.clone())).await.clone()

@@ -1,5 +1,5 @@
-//! Names become addresses as the system would have it, with the reason where they do not: a name that does not exist stays
-//! so, and a resolver that fails for now is an outage like any other.
+//! Resolves names as the system does, and tells its two failures apart: a name that does not exist is final, and a resolver
+//! that fails for now is an outage.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -10,7 +10,7 @@ use crate::registry::client::{ApiRequest, Want};
 use crate::registry::error::RegistryError;
 use crate::registry::{Registry, headers};
 
-/// What came of asking for the first byte of a blob.
+/// The result of fetching the first byte of a blob.
 #[derive(Debug)]
 pub(crate) enum Sampled {
     /// It came, and the blob has the right length as far as the registry says it.

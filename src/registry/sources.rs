@@ -1,6 +1,7 @@
-//! Where blobs are on a host that several mirrors of a run share: from there the others mount them, and nothing is sent again.
+//! Mount sources: which repository of a host has a blob, so that other mirrors of the run on this host mount it and send
+//! nothing.
 //!
-//! A hint, no more: a registry that declines a mount opens a session for the blob instead, and the place is forgotten.
+//! A source is a hint. A registry that declines a mount opens a session for the blob instead, and the source is forgotten.
 
 use std::collections::HashMap;
 
@@ -27,7 +28,7 @@ struct SourcesByBlob {
 }
 
 impl BlobSources {
-    /// So many blobs are remembered from now on.
+    /// Remembers the sources of at most this number of blobs from now on.
     pub(super) fn remember(&self, most: usize) {
         self.0.lock().most = most;
     }
@@ -64,12 +65,12 @@ impl Registry {
         self.host().quirks().takes_mounts().then_some(source)
     }
 
-    /// Takes in where a blob is.
+    /// Notes where a blob is.
     pub(crate) fn note_source(&self, digest: Digest, repository: &Repository, is_proven: bool) {
         self.shared().blobs.note(digest, repository, is_proven);
     }
 
-    /// Takes in where a blob is not, or cannot be mounted from.
+    /// Forgets a source that does not have the blob, or does not let it be mounted.
     pub(crate) fn forget_source(&self, digest: &Digest, repository: &Repository) {
         self.shared().blobs.forget(digest, repository);
     }

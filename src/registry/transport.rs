@@ -1,7 +1,7 @@
-//! One request, one answer: sends, watches that something moves, and never decides anything.
+//! Sends one request, watches for a stall, and returns the answer. It never decides anything.
 //!
-//! There is no limit on how long a request takes, only on how long nothing happens: bytes of a body must be taken, and
-//! once all are, an answer must come within a time that grows with the body (registries hash before they answer).
+//! A request may take any time, as long as it makes progress: the network must take bytes of a body, and after the last byte the
+//! answer must come within a time that grows with the body (registries hash before they answer).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const COMMIT_BYTES_PER_SECOND: u64 = 10_000_000;
 const LEAST_BYTES_PER_SECOND: u64 = 4096;
 /// The time of grace for a document: most come in one piece.
 const DOCUMENT_GRACE: Duration = Duration::from_secs(30);
-/// What is only shown to a person is not waited for any longer.
+/// How long an answer is read that is only shown to a person.
 const GLANCE: Duration = Duration::from_secs(10);
 
 /// The next request of one piece of work follows sooner than this.
@@ -46,7 +46,7 @@ pub(super) enum Payload<'a> {
     Blob(BlobPart<'a>),
 }
 
-/// Bytes of a blob. What is taken of them is added up; the first of them waits for `hold`.
+/// Bytes of a blob. `taken` counts those that the network took; the first byte waits for `hold`.
 #[derive(Clone)]
 pub(super) struct BlobPart<'a> {
     pub(super) body: &'a dyn BlobBody,
@@ -287,7 +287,7 @@ impl Transport {
         }
     }
 
-    /// Reads the beginning of a body that may be anything; what cannot be read is left out.
+    /// Reads the beginning of a body of any kind, as far as it can be read.
     pub(super) async fn read_some(&self, mut answer: Response, max_bytes: u64) -> Bytes {
         let mut some = BytesMut::new();
         let end = Instant::now() + GLANCE.min(self.timeouts.stall);

@@ -67,7 +67,7 @@ enum Attempt {
 }
 
 impl Occupancy {
-    /// Takes a place. Where none is free, an idle connection is told to close.
+    /// Takes a place. If all are taken, an idle connection is closed.
     fn take(&mut self, now: Instant) -> Attempt {
         if self.free > 0 {
             self.free -= 1;
@@ -98,7 +98,8 @@ impl Occupancy {
         }
     }
 
-    /// Tells the longest idle connection to close, if none is doing so already. Where there is none yet: from when on there is.
+    /// Closes the connection that has been idle longest, unless one is closing already. If none is idle long enough: when one
+    /// will be.
     fn close_idle(&mut self, now: Instant) -> Option<Instant> {
         if self.closing.is_some_and(|number| self.idle.contains_key(&number)) {
             return None;

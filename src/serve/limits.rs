@@ -57,7 +57,7 @@ impl Default for ServerLimits {
     }
 }
 
-/// As many as there are descriptors for, after raising the limit as far as the system allows.
+/// The number that file descriptors suffice for, after raising their limit as far as the system allows.
 fn connections() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

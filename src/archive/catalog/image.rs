@@ -1,4 +1,4 @@
-//! One image of a bundle: its names, and what it is made of.
+//! One image of a bundle: its names and its content.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -103,11 +103,11 @@ pub enum ImageName {
     HostlessDigest(Repository, Digest),
     /// Only a tag: the repository must come from the user.
     TagOnly(Tag),
-    /// What stands where a name should be and is none. Nothing is ever made valid.
+    /// Text in place of a name that is not a valid name. It is never corrected.
     Invalid {
         /// The text, printable.
         text: String,
-        /// Why it is none.
+        /// Why it is invalid.
         why: String,
     },
 }

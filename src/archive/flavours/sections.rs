@@ -1,4 +1,4 @@
-//! Which folders of a tree hold bundles, and of which kinds: told by the files that mark them.
+//! Finds the folders of a tree that hold bundles, and their kinds, by their marker files.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ impl Kinds {
     }
 }
 
-/// The folders of a tree that are bundles of a known kind, told by what marks each kind.
+/// The folders of a tree that are bundles of a known kind.
 ///
 /// # Errors
 /// What would say what the tree is cannot be read.

@@ -77,7 +77,7 @@ pub(super) fn pass_over_what_weighs_little(catalog: &mut Catalog, tree: &Tree<'_
     catalog.notes.push(note);
 }
 
-/// Whether a file is called as an archive or compressed data, and is none of the samples that sources have for their tests.
+/// Whether the name of a file is that of an archive or of compressed data, and the file is no test sample of a source tree.
 fn stands_for_an_archive(path: &str) -> bool {
     let is_sample = parent(path).split('/').any(|folder| SAMPLES.contains(&folder));
     file_name::says(path).is_some() && !is_sample

@@ -25,7 +25,7 @@ pub(super) struct Asker<'a> {
     answers: Mutex<Answers>,
 }
 
-/// Answers by host and question. Whoever asks again while one is under way waits for it.
+/// Answers by host and question. A repeated question waits for the one that is under way.
 type Answers = HashMap<(usize, String), Arc<OnceCell<HostAnswer>>>;
 
 /// The line to one host.

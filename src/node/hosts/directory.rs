@@ -1,4 +1,4 @@
-//! Which directory speaks for an upstream, and what is in it. [`names`] is pure; [`load`], [`is_tree`] and [`near`] read a disk.
+//! Which directory configures an upstream, and what is in it. [`names`] is pure; [`load`], [`is_tree`] and [`near`] read a disk.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A `hosts.toml` of strangers, for `fuzz/`.
+//! Parsing an untrusted `hosts.toml`, for `fuzz/`.
 
 use super::{HostsFile, Version};
 

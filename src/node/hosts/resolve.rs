@@ -30,7 +30,7 @@ pub(crate) struct Host {
     pub skip_verify: bool,
     /// Headers of every request.
     pub header: BTreeMap<String, Vec<SecretString>>,
-    /// How long a connection may take to come about.
+    /// How long opening a connection may take.
     pub dial_timeout: Duration,
 }
 

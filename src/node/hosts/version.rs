@@ -1,4 +1,4 @@
-//! Versions of containerd, and from which on a part of the file is understood.
+//! Versions of containerd, and which version introduced which part of the file.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub(crate) struct BadVersion(String);
 impl Version {
     /// Stands for the newest patch where none is given.
     const ANY_PATCH: u16 = u16::MAX;
-    /// The first that knows `override_path`, without which a namespace cannot be told in a `hosts.toml`.
+    /// The first that knows `override_path`, without which a `hosts.toml` cannot name a namespace.
     pub(crate) const OVERRIDE_PATH: Self = Self::new(1, 6, 0);
     /// The first that takes a file without any `[host]` table, and no longer knows `tls` tables in `config.toml`.
     pub(crate) const TWO: Self = Self::new(2, 0, 0);

@@ -86,7 +86,7 @@ fn imports(file: &NodeFile, path: &Path, files: &dyn NodeFiles) -> bool {
 fn listed(file: &NodeFile) -> Vec<(String, Position)> {
     let document = toml::read(&file.text).ok();
     let imports = document.as_ref().and_then(|document| document.get("imports"));
-    // A single text is of a wrong type, and told of as that.
+    // A single text is of a wrong type, and reported as that.
     let imports = imports.filter(|imports| imports.sequence().is_some());
     let texts = imports.map(Node::texts).unwrap_or_default();
     texts.into_iter().map(|(text, at)| (text.to_owned(), at)).collect()

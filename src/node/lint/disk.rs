@@ -36,7 +36,7 @@ fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> UnreadablePath {
 /// The files that runtimes would read at `paths`. A folder is searched; a file that is named must be one of them.
 ///
 /// # Errors
-/// When something cannot be read, or a file is none that is known.
+/// When something cannot be read, or a file is of no known kind.
 pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<NodeFile>, UnreadablePath> {
     let mut sources = Vec::new();
     for path in paths {

@@ -1,5 +1,5 @@
-//! Trees of `hosts.toml` as a whole: files in the wrong place, names of directories, certificates that lie beside, and
-//! directories that stand in each other's way.
+//! Trees of `hosts.toml` as a whole: files in the wrong place, names of directories, unused certificates, and directories
+//! that shadow each other.
 
 mod certificates;
 mod find;

@@ -72,7 +72,7 @@ pub(super) fn server_of(upstream: &str) -> &str {
     if host == "docker.io" || is_docker_alias(host) { "registry-1.docker.io" } else { upstream }
 }
 
-/// Why a URL's host is none: several addresses in one, a wildcard, a port that is missing.
+/// Why the host of a URL is invalid: several addresses in one, a wildcard, a missing port.
 pub(super) fn garbled(text: &str) -> Option<&'static str> {
     let UrlParts { scheme, authority, path, .. } = parts(text);
     if authority.contains('*') {

@@ -1,4 +1,4 @@
-//! What a mirror is to a node. Every value is checked when it is made, so that renderers can write them down.
+//! The model of a mirror for one node. Every value is validated on construction, so renderers write it as it is.
 
 use std::fmt;
 

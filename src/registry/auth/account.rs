@@ -1,10 +1,10 @@
-//! Logins that were refused, so that no account gets locked: servers lock one after a few wrong passwords in a row, and a
-//! run has many requests under way when a password changes.
+//! Counts refused logins, so that no account gets locked: servers lock an account after a few wrong passwords in a row, and
+//! a run has many requests under way when a password changes.
 //!
 //! An account is a token host (or a registry without one), a user and a secret, whatever mirrors of a run use it. Logins that
-//! are under way and those that were refused are together never more than [`MAX_REFUSALS`]. A login that goes along with each
-//! request is free once it was taken, and again in doubt when one is refused: what is under way at that moment may be refused
-//! as well.
+//! are under way and those that were refused are together never more than [`MAX_REFUSALS`]. A login that is part of
+//! each request is not counted once the server has accepted it, until a request is refused. Requests that are under way at that
+//! moment may be refused as well.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Credentials that other tools left behind: which files are looked into, and in which order what they name is asked.
+//! Credentials of other tools: which files are read, and in which order their entries are tried.
 //!
 //! A source that fails is noted, and the next one is tried: a helper that is not installed any more must not hide an entry
 //! that is right.

@@ -1,5 +1,5 @@
-//! Who we are in which repository of one registry: files of credentials may have entries for namespaces and repositories, and
-//! the longest that fits counts.
+//! The credential for each repository of one registry. Files of credentials may have entries for namespaces and repositories;
+//! the longest that matches counts.
 
 use super::challenge::{Challenge, choose};
 use super::{Auth, Credential};
@@ -51,9 +51,8 @@ impl Identities {
         std::iter::once(&self.general).chain(self.below.iter().map(|(_, auth)| auth))
     }
 
-    /// Takes in what the registry asks for in its answer to the ping. One identity shows credentials there. Where it is refused, the next one
-    /// does: which of them the run needs is known later, and an old entry for the whole host must not stand in the way of
-    /// those for its repositories.
+    /// Takes in the challenge to the ping. One credential is shown there. If it is refused, the next one is: it turns out later
+    /// which of them the run needs, and an old entry for the whole host must not hide those for its repositories.
     pub(in crate::registry) async fn learn(
         &self,
         client: &ApiClient,

@@ -1,6 +1,6 @@
-//! Who we are to one registry: what it asks for, the login that goes along with each request where it wants that, and what
-//! follows from a refusal. Tokens are kept here until shortly before they end, each fetched once however many requests wait
-//! for it; `token` fetches them.
+//! The login at one registry: the challenge of the registry, the `Authorization` of each request, and what follows from a
+//! refusal. Tokens are cached here until shortly before they expire. One request fetches a token (`token`), and all others that
+//! need it wait for that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(in crate::registry) struct Auth {
     pub(super) accounts: Arc<Accounts>,
     pub(super) secrets: Arc<SecretWords>,
     known: Mutex<Option<Challenge>>,
-    /// The login that goes along with each request, where the registry wants that.
+    /// The login that is part of each request, where the registry wants that.
     login: Mutex<Option<(HeaderValue, Arc<Account>)>>,
     /// Whether the ping (`GET /v2/`) needs that login, so that it shows whether the login is right. None before the first ping.
     ping_needs_login: Mutex<Option<bool>>,
@@ -45,7 +45,7 @@ pub(in crate::registry) struct Auth {
     takes_tokens: AtomicBool,
 }
 
-/// What goes along with a request to prove who asks.
+/// The `Authorization` of a request.
 pub(in crate::registry) struct Proven {
     header: HeaderValue,
     /// The login itself, where it is not a token.
@@ -57,7 +57,7 @@ impl Proven {
         &self.header
     }
 
-    /// What came of a request that this went along with, and that is not tried with another.
+    /// A request with this was refused, and is not sent with another login.
     pub(in crate::registry) fn failed(self, error: &RegistryError) {
         if let Some(login) = self.login
             && error.status() == Some(401)
@@ -265,7 +265,7 @@ impl Auth {
         Arc::clone(slots.entry(scopes.clone()).or_default())
     }
 
-    /// The login that goes along with each request.
+    /// The login that is part of each request.
     async fn basic(&self, client: &ApiClient) -> Result<Proven, RegistryError> {
         let credential = self.credential.lock().clone();
         let Some(credential) = credential else {
@@ -398,7 +398,7 @@ fn choose_from(refused: &RegistryError) -> Option<Challenge> {
     choose(&refused.answer()?.challenges)
 }
 
-/// Whether a refusal is about what may be done, and not about who asks.
+/// Whether a refusal is about rights, and not about the identity.
 pub(super) fn is_about_rights(error: &RegistryError) -> bool {
     error.answer().is_some_and(|answer| {
         let mut challenges = answer.challenges.iter();

@@ -1,4 +1,4 @@
-//! The place of one token: where it comes from, and what it is while it lasts.
+//! The cache of one token: its challenge, and the token until it expires.
 
 use reqwest::header::HeaderValue;
 
@@ -6,7 +6,7 @@ use super::challenge::Bearer;
 use crate::clock::Instant;
 use crate::registry::redact::LearnedSecret;
 
-/// The token for some scopes. Its lock is held while one is fetched, so that the others wait for it.
+/// The token for some scopes. Its lock is held while a token is fetched, so that other requests wait for it.
 #[derive(Default)]
 pub(super) struct CachedToken {
     pub(super) bearer: Option<Bearer>,
@@ -16,7 +16,7 @@ pub(super) struct CachedToken {
 pub(super) struct Token {
     pub(super) header: HeaderValue,
     pub(super) renew_at: Instant,
-    /// That it is not shown to anybody while it is good for something.
+    /// Redacts the token from all output as long as it is valid.
     pub(super) _remembered: LearnedSecret,
 }
 

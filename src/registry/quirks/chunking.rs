@@ -1,5 +1,5 @@
-//! How large the parts are in which a blob goes: what a host refuses as too large, what its link bears, and what is lost when a
-//! connection breaks.
+//! The size of upload chunks, from what a host refuses as too large, the rate of the link, and what is lost when a connection
+//! breaks.
 
 use super::{Keeping, Quirks};
 

@@ -1,4 +1,4 @@
-//! What is remembered of a host, for people.
+//! The quirks of a host in words.
 
 use super::{Keeping, Quirks, UploadMethod};
 use crate::units::ByteCount;

@@ -1,4 +1,4 @@
-//! Escapes undone: what a text may stand for to whoever reads it, and where each byte of that stands in the text. Knows no
+//! Decodes escapes: every text that a reader may decode from another, and where each of its bytes comes from. Knows no
 //! secrets.
 
 /// A text with its escapes undone, and where each of its bytes stood.
