@@ -15,9 +15,9 @@ use crate::clock::Instant;
 use crate::locks::Mutex;
 use crate::units::Rate;
 
-/// What a limit gives at once after it was idle, or when bodies come late for their moments.
+/// The burst after a limit was idle, or when bodies come late for their slots.
 const BURST: Duration = Duration::from_millis(100);
-/// A slice passes in this time, where its size allows it: with many bodies none is silent for long.
+/// A slice takes this long, if its size allows it, so that none of many bodies is silent for long.
 const SLICE: Duration = Duration::from_millis(50);
 /// The size of a slice.
 const SLICE_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 10;

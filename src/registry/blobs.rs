@@ -1,4 +1,4 @@
-//! Blobs that are there already: asked for, read, mounted from another repository.
+//! Existing blobs: whether a blob is there, its bytes, and mounts from another repository.
 
 use futures_util::StreamExt as _;
 use reqwest::Method;
@@ -40,7 +40,7 @@ impl Registry {
     }
 
     /// The bytes of a blob of `size` bytes, and an error at the first byte behind them: an answer need not have an end.
-    /// Whoever reads them checks their digest.
+    /// The caller checks their digest.
     pub(crate) async fn get_blob(
         &self,
         repository: &Repository,
@@ -64,8 +64,8 @@ impl Registry {
         Ok(pieces.boxed())
     }
 
-    /// Makes a blob of another repository known in this one, or opens a session to send it. Only a registry that cannot
-    /// be talked to makes this fail: whatever else goes wrong with a mount, the blob can still be sent.
+    /// Mounts a blob of another repository, or opens a session to send it. This fails only if the registry cannot be reached:
+    /// after any other failure of a mount the blob can still be sent.
     pub(crate) async fn mount(
         &self,
         repository: &Repository,
@@ -103,7 +103,7 @@ impl Registry {
     ) -> Result<Mount, RegistryError> {
         let url = self.url(&format!("{repository}/blobs/uploads/?mount={digest}&from={from}"))?;
         let request = ApiRequest::new(Method::POST, url).for_itself();
-        // A token of its own: servers that mind two scopes must not spoil the others.
+        // A token of its own: servers that refuse two scopes must not fail the other requests.
         let scopes = self.scopes(repository).reading(from);
         let reply = self.call_with(repository, &scopes, &request).await?;
         match reply.status {

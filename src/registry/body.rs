@@ -66,7 +66,7 @@ impl BlobBody for Bytes {
     }
 }
 
-/// What is known of a body while it is being sent.
+/// The progress of a body that is being sent.
 pub(super) struct BodyProgress {
     start: Instant,
     moved_millis: AtomicU64,
@@ -96,8 +96,7 @@ impl BodyProgress {
         self.start + Duration::from_millis(self.moved_millis.load(Ordering::Relaxed))
     }
 
-    /// Whether it is the bundle that keeps us waiting, or we ourselves: to let a refusal come first, or for a limit on bytes a
-    /// second.
+    /// Whether the body waits for the bundle, for an early refusal, or for a limit on bytes a second, and not for the network.
     pub(super) fn waits_for_source(&self) -> bool {
         self.waits_for_source.load(Ordering::Relaxed)
     }
@@ -107,19 +106,19 @@ impl BodyProgress {
         self.is_complete.load(Ordering::Acquire)
     }
 
-    /// What the bundle did wrong, if that is why the body ended.
+    /// The fault of the bundle, if that ended the body.
     pub(super) fn fault(&self) -> Option<BundleError> {
         self.fault.lock().clone()
     }
 }
 
-/// What the network took of a blob, all tries together.
+/// The bytes of a blob that the network took, in all attempts together.
 #[derive(Debug, Default)]
 pub(super) struct TransferredBytes {
     bytes: AtomicU64,
     /// Up to which byte of the blob.
     at: AtomicU64,
-    /// When the last byte of the present try was taken.
+    /// When the last byte of the present attempt was taken.
     whole_since: Mutex<Option<Instant>>,
 }
 
@@ -141,7 +140,7 @@ impl TransferredBytes {
         self.at.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Since when the network has had all bytes of the last try, if it got them all.
+    /// When the network took the last byte of the last attempt, if it took all.
     pub(super) fn whole_since(&self) -> Option<Instant> {
         *self.whole_since.lock()
     }
@@ -164,7 +163,7 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    /// `taken` counts on over all tries. For `hold` nothing follows the head of the request, so that a server that
+    /// `taken` counts the bytes of all attempts. For `hold` nothing follows the head of the request, so that a server that
     /// refuses it can say so before bytes that it does not read make it reset the connection.
     pub(super) fn new(
         body: &dyn BlobBody,

@@ -22,15 +22,15 @@ use crate::registry::transport::{Payload, Probe, Transport};
 use crate::registry::{Observer, headers, location};
 
 const MAX_REDIRECTS: u32 = 5;
-/// How many more tokens are tried where one that was just given is refused, and others were taken.
+/// How many more tokens are tried when a fresh one is refused, and others were accepted.
 const MORE_TOKENS: u32 = 2;
 
-/// What a request asks for and how it may be treated.
+/// A request, and how to treat it.
 pub(super) struct ApiRequest<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    /// Headers that may be secrets: they go to the origin of the request and to no host it is led to.
+    /// Headers that may be secrets. They go to the origin of the request, and to no target of a redirect.
     pub(super) private_headers: HeaderMap,
     pub(super) payload: Payload<'a>,
     pub(super) replay: Replay,
@@ -49,13 +49,13 @@ pub(super) struct ApiRequest<'a> {
 /// What to do with the body of a good answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Want {
-    /// Nobody needs it.
+    /// Discard it.
     Nothing,
-    /// Its beginning, up to this number of bytes.
+    /// Read its beginning, up to this number of bytes.
     Beginning(u64),
-    /// Whole, up to this number of bytes.
+    /// Read it whole, up to this number of bytes.
     Whole(u64),
-    /// Piece by piece.
+    /// Stream it.
     Stream,
 }
 
@@ -117,7 +117,7 @@ pub(super) struct Reply {
     pub(super) url: Url,
     /// The body, if it was wanted whole.
     pub(super) body: Bytes,
-    /// The answer itself, if its body was wanted piece by piece.
+    /// The answer itself, if its body is streamed.
     pub(super) response: Option<Response>,
 }
 
@@ -129,7 +129,7 @@ pub(super) struct ApiClient {
     pub(super) observer: Arc<dyn Observer>,
     /// The registry's own host.
     pub(super) host: Arc<HostState>,
-    /// Those that it leads to.
+    /// The hosts of redirects and locations.
     pub(super) others: Arc<OtherHosts>,
 }
 
@@ -187,7 +187,7 @@ impl ApiClient {
         }
     }
 
-    /// Sends a request until it is answered for good. The credentials go to the origin of the request and nowhere else.
+    /// Sends a request, with its retries. The credentials go to the origin of the request and to no other host.
     pub(super) async fn exchange(
         &self,
         request: &ApiRequest<'_>,
@@ -219,7 +219,7 @@ impl ApiClient {
             drop(permit);
             let error = self.transport.blanked(RegistryError::new(request.method.as_str(), &url, cause));
             driver.retry(&failing, retryability, sent, error).await?;
-            // Where it was led to another host, that is the one to wait for.
+            // After a redirect to another host, that is the one to wait for.
             self.until_reachable(&driver, &request.method, &url).await?;
         }
     }
@@ -265,7 +265,7 @@ impl ApiClient {
         outcome.map_err(|(cause, url)| (self.transport.blanked_cause(cause), url))
     }
 
-    /// The request and the redirects it is led through.
+    /// The request and its redirects.
     async fn follow(
         &self,
         request: &ApiRequest<'_>,

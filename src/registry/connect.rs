@@ -19,9 +19,9 @@ use crate::registry::{ClientOptions, webpage};
 
 /// A server on this machine answers a handshake within this time, or waits for a line of text.
 const LOCAL_HANDSHAKE: Duration = Duration::from_secs(3);
-/// The first answer may take this long at least.
+/// The least time limit on the first answer.
 const LEAST_PATIENCE: Duration = Duration::from_secs(3);
-/// A port that is addressed in clear text and says nothing for so long may wait for a handshake.
+/// A port that is addressed in clear text, and does not answer for this long, may wait for a TLS handshake.
 const CLEAR_TEXT_SILENCE: Duration = Duration::from_secs(1);
 
 /// The scheme to speak. Only to a registry on this machine, where nobody can listen in, is plain HTTP spoken without being
@@ -88,7 +88,7 @@ pub(super) fn as_probe<'a>(client: &ApiClient, request: ApiRequest<'a>) -> ApiRe
     ApiRequest { probe: Some(Probe { deadline, afresh: false }), ..request }
 }
 
-/// Sends the first request to a host, without credentials. A host that wants to be addressed over TLS is told from one that
+/// Sends the first request to a host, without credentials. The error of a host that needs TLS differs from that of one that
 /// does not answer.
 pub(super) async fn exchange(client: &ApiClient, first: &ApiRequest<'_>) -> Result<Reply, RegistryError> {
     let reply = tokio::select! {
@@ -107,13 +107,13 @@ pub(super) async fn exchange(client: &ApiClient, first: &ApiRequest<'_>) -> Resu
         && reply.url.scheme() == "https"
         && client.endpoint.is_host_of(&reply.url)
     {
-        // Questions are led there, and what is sent is not.
+        // Reads follow that redirect, and writes do not.
         return Err(client.failed(first, Cause::LeadsToHttps(reply.url.origin().ascii_serialization())));
     }
     Ok(reply)
 }
 
-/// Comes back when a port that is addressed in clear text and does not answer proves to speak TLS; else never.
+/// Returns when a port that is addressed in clear text and does not answer turns out to speak TLS, and otherwise never.
 async fn waits_for_handshake(client: &ApiClient) {
     if client.endpoint.scheme() != Scheme::Http {
         std::future::pending::<()>().await;
@@ -128,7 +128,7 @@ async fn waits_for_handshake(client: &ApiClient) {
     }
 }
 
-/// Whether the other side can be shaken hands with. Nothing is shown to it, so it need not prove who it is.
+/// Whether the other side completes a TLS handshake. No secret is sent to it, so its certificate need not be valid.
 async fn speaks_tls(client: &ApiClient, within: Duration) -> Result<bool, RegistryError> {
     let endpoint = client.endpoint.with_scheme(Scheme::Https).with_port(client.endpoint.port());
     let mut options = ClientOptions { skip_verify: true, ..ClientOptions::default() };

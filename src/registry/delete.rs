@@ -9,14 +9,14 @@ use crate::registry::auth::Scopes;
 use crate::registry::client::ApiRequest;
 use crate::registry::error::RegistryError;
 
-/// What became of a request to remove something.
+/// The result of a request to remove something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Deleted {
     /// It is gone.
     Done,
     /// It was not there.
     Absent,
-    /// The registry does not do that.
+    /// The registry does not support that.
     Unsupported,
 }
 

@@ -29,16 +29,16 @@ pub struct RegistryError(Box<Inner>);
 #[derive(Clone)]
 struct Inner {
     call: Option<Call>,
-    /// Who asked, where that matters.
+    /// The account, where that matters.
     account: Option<Requester>,
-    /// What had failed before this was asked.
+    /// The failure before this request.
     before: Option<String>,
     /// The proxy on the way.
     through: Option<String>,
     cause: Cause,
 }
 
-/// Who asked, and by what that was to be proved.
+/// The account of a request, and its proof.
 #[derive(Clone)]
 enum Requester {
     Account(String),
@@ -61,11 +61,11 @@ pub(crate) enum ConnectStep {
     Name,
     /// It takes connections, or a proxy makes them.
     Connection,
-    /// Both sides find a way to encrypt.
+    /// Both sides agree on TLS.
     Tls,
-    /// It proves who it is, and we do.
+    /// Certificates prove the identity of the host, and of this client.
     Certificate,
-    /// It lets us in.
+    /// The login succeeds.
     Login,
     /// A registry answers.
     Answer,
@@ -101,7 +101,7 @@ impl RegistryError {
         Self(Box::new(Inner { call, account, before, through, cause: cause.blanked(secrets) }))
     }
 
-    /// The same, met when it was to be found out what had become of a request that had `failed`.
+    /// The same, for a request that was to find out the outcome of one that had `failed`.
     pub(super) fn after(mut self, failed: &Self) -> Self {
         self.0.before = Some(failed.to_string());
         self
@@ -119,19 +119,19 @@ impl RegistryError {
         self.0.call.as_ref().map(|call| call.url.as_str())
     }
 
-    /// The same, said of somebody: `user pusher (from --username)`.
+    /// The same, with the account: `user pusher (from --username)`.
     pub(super) fn of_account(mut self, who: String) -> Self {
         self.0.account = Some(Requester::Account(who));
         self
     }
 
-    /// The same, said of somebody's token that its server had just given.
+    /// The same, with the account of a fresh token.
     pub(super) fn of_fresh_token(mut self, who: String) -> Self {
         self.0.account = Some(Requester::FreshToken(who));
         self
     }
 
-    /// The same, met at a token server.
+    /// The same, of a token server.
     pub(super) fn of_token_server(mut self) -> Self {
         self.0.call.iter_mut().for_each(|call| call.what = RequestPurpose::Token);
         self
@@ -178,7 +178,7 @@ impl RegistryError {
         self.0.cause.refusal()
     }
 
-    /// Why, in few words: without what was asked.
+    /// The cause in words, without the request.
     pub(super) fn why(&self) -> String {
         Self::from(self.0.cause.clone()).to_string()
     }
@@ -209,7 +209,7 @@ impl RegistryError {
         Cause::Integrity(detail.into()).into()
     }
 
-    /// A bug of ours.
+    /// A bug of this program.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         Cause::Internal(detail.into()).into()
     }
@@ -229,12 +229,12 @@ impl RegistryError {
         self.answer().is_some_and(|answer| answer.errors.iter().any(|error| error.code == code))
     }
 
-    /// Whether the answer only asks for fewer requests, or for a little patience.
+    /// Whether the answer asks for fewer requests, or for a pause.
     pub(crate) fn wants_fewer_requests(&self) -> bool {
         matches!(self.status(), Some(429 | 503))
     }
 
-    /// How long the answer asks to be left alone.
+    /// The pause that the answer asks for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         self.answer()?.retry_after
     }

@@ -89,28 +89,28 @@ impl ErrorResponse {
         matches!(self.status, 408 | 425 | 429 | 499 | 500 | 502 | 503 | 504 | 520..=524)
     }
 
-    /// Whether it asks for a pause, of everybody.
+    /// Whether it asks for a pause of all requests.
     pub(super) const fn says_not_now(&self) -> bool {
         matches!(self.status, 429 | 503)
     }
 
-    /// Whether a proxy says it of a registry behind it, which it could not reach or did not wait for.
+    /// Whether it is the answer of a proxy that could not reach its registry, or did not wait for it.
     pub(super) const fn is_of_gateway(&self) -> bool {
         matches!(self.status, 499 | 502 | 503 | 504 | 520..=524)
     }
 
-    /// Whether the registry itself stumbled, over this request or over all.
+    /// Whether the registry itself failed, for this request or for all.
     pub(super) const fn is_of_server(&self) -> bool {
         self.status == 500
     }
 
-    /// Whether both say the same, as far as programs read it.
+    /// Whether status and codes are equal.
     pub(super) fn is_alike(&self, other: &Self) -> bool {
         let codes = |answer: &Self| answer.errors.iter().map(|error| error.code.clone()).collect::<Vec<_>>();
         self.status == other.status && codes(self) == codes(other)
     }
 
-    /// All that the server says, in small letters.
+    /// All words of the server, in lower case.
     pub(super) fn words(&self) -> String {
         let errors = self.errors.iter().flat_map(|error| [error.code.as_str(), error.message.as_str()]);
         errors.chain([self.text.as_str()]).collect::<Vec<_>>().join(" ").to_lowercase()

@@ -76,7 +76,7 @@ pub(super) async fn send(
         Err(error) if error.is_of_whole_registry() && !is_answer(error) => return Err(error.clone()),
         _ => {
             let asks_who = ping(client, identities).await?;
-            // It is asked again by somebody whom it knows.
+            // The request is sent again with credentials.
             if asks_who && challenged.is_none() {
                 return Ok(None);
             }

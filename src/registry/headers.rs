@@ -7,7 +7,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName
 
 use crate::oci::Digest;
 
-/// What a server may ask for: a pause below is too short to help, and nobody waits for one above.
+/// The bounds of `Retry-After`: a shorter pause does not help, and no request waits for a longer one.
 const RETRY_AFTER_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
 
 /// A header as text, if it is there and is text.
@@ -15,7 +15,7 @@ pub(super) fn text(headers: &HeaderMap, name: impl Into<HeaderName>) -> Option<&
     headers.get(name.into())?.to_str().ok().map(str::trim)
 }
 
-/// `Date`: what the clock of the server shows.
+/// `Date`: the time of the server.
 pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let date = text(headers, DATE)?;
     jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()
@@ -61,7 +61,7 @@ pub(super) fn next_page(link: &str) -> Option<String> {
     parameters.contains("rel=\"next\"").then(|| target.to_owned())
 }
 
-/// What a server says of itself, as far as it says anything: its program, and its version.
+/// The program and version that a server names, if it does (`Server`).
 pub(super) fn server(headers: &HeaderMap) -> String {
     let said = ["server", "x-jfrog-version"];
     let said = said.into_iter().filter_map(|name| text(headers, HeaderName::from_static(name)));
@@ -79,12 +79,12 @@ pub(super) fn other_digest(headers: &HeaderMap, asked: &Digest) -> Option<Digest
     content_digest(headers).filter(|told| told.algorithm() == asked.algorithm() && told != asked)
 }
 
-/// The smallest part of a blob that a registry takes, but for the last one.
+/// The smallest chunk that a registry takes, except for the last one.
 pub(super) fn least_chunk(headers: &HeaderMap) -> Option<u64> {
     text(headers, HeaderName::from_static("oci-chunk-min-length"))?.parse().ok()
 }
 
-/// `Content-Length`; of a HEAD it is the length of what a GET would give.
+/// `Content-Length`. For a HEAD it is the length of the body of a GET.
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     text(headers, CONTENT_LENGTH)?.parse().ok()
 }

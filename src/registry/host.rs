@@ -65,13 +65,13 @@ pub(super) struct HostState {
 /// Facts about a host from its first answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Greeting {
-    /// What its clock showed.
+    /// The time by its clock.
     pub date: Option<Timestamp>,
-    /// What ours showed then.
+    /// The time by our clock at that moment.
     pub at: Timestamp,
     /// Its certificate (DER), over TLS.
     pub certificate: Option<Vec<u8>>,
-    /// What it says of itself: program and version, or nothing.
+    /// Program and version, or nothing (`Server`).
     pub server: String,
 }
 
@@ -112,7 +112,8 @@ impl HostState {
         self.breaker().given_up().is_some()
     }
 
-    /// Why it is given up, if that was less than `rest` ago; what was given up earlier is tried again, with new patience.
+    /// Why the host is given up, if that was less than `rest` ago. A host that was given up earlier is tried again, with new
+    /// patience.
     pub(super) fn given_up(&self, now: Instant, rest: Duration) -> Option<Cause> {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= rest;
         for operation in [&self.reads, &self.writes] {
@@ -154,12 +155,12 @@ impl HostState {
         Arc::clone(&self.operation(operation).half_open).lock_owned().await
     }
 
-    /// What the host was seen to do. Never held over a wait.
+    /// The quirks. Never held over a wait.
     pub(super) fn quirks(&self) -> MutexGuard<'_, Quirks> {
         self.quirks.lock()
     }
 
-    /// Waits until somebody has asked what earlier runs have learned. The first one does, and the next one where it is cancelled.
+    /// Waits until the quirks of earlier runs are loaded. The first caller loads them, or the next one if it is cancelled.
     pub(super) async fn recall_once(&self, recall: impl Future<Output = ()>) {
         self.recalled.get_or_init(|| recall).await;
     }
@@ -174,21 +175,20 @@ impl HostState {
         is_news
     }
 
-    /// How long this host is still to be left alone.
+    /// The rest of the host's pause.
     pub(super) fn pause_left(&self, now: Instant) -> Option<Duration> {
         let until = (*self.paused_until.lock())?;
         until.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 
-    /// Nobody talks to this host for `delay` from `now` on.
+    /// Pauses all requests to this host for `delay` from `now` on.
     pub(super) fn pause(&self, now: Instant, delay: Duration) {
         let until = now + delay;
         let mut paused = self.paused_until.lock();
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
     }
 
-    /// The same because the host asks for it, which is booked as waiting. False, and no pause, where there is not as much
-    /// patience left.
+    /// The same because the host asks for it, which uses up patience. False, and no pause, if there is not enough patience left.
     pub(super) fn pause_as_asked(&self, now: Instant, asked: Duration) -> bool {
         let longer = asked.saturating_sub(self.pause_left(now).unwrap_or_default());
         let mut breaker = self.breaker();
@@ -218,12 +218,12 @@ impl HostState {
         Some(cause.clone())
     }
 
-    /// The host answered something, so long after it was asked.
+    /// The host answered a request after this time.
     pub(super) fn answered(&self, after: Duration) {
         self.first_answer_after.get_or_init(|| after);
     }
 
-    /// What the first answer said.
+    /// The facts from the first answer.
     pub(super) fn greeting(&self, first: impl FnOnce() -> Greeting) -> &Greeting {
         self.greeting.get_or_init(first)
     }

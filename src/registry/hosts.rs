@@ -31,7 +31,7 @@ const SHORTEST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// HTTP clients that are kept, with their connections, while no mirror uses them.
 const MAX_IDLE_CLIENTS: usize = 16;
-/// Blobs whose places are remembered, of all hosts together.
+/// The number of blobs whose mount sources are remembered, for all hosts together.
 const MAX_BLOBS: usize = 100_000;
 
 /// The hosts of a run.
@@ -67,7 +67,7 @@ impl fmt::Debug for Hosts {
 }
 
 impl Hosts {
-    /// Says which mirrors there will be: where several are on one host, it is remembered where their blobs are.
+    /// Announces the mirrors of the run. If several are on one host, the mount sources of their blobs are remembered.
     pub(crate) fn announce<'a>(mirrors: impl IntoIterator<Item = (&'a Endpoint, &'a ClientOptions)>) {
         let mut hosts: HashMap<*const SharedHost, (Arc<SharedHost>, usize)> = HashMap::new();
         for (endpoint, options) in mirrors {
@@ -80,7 +80,7 @@ impl Hosts {
         }
     }
 
-    /// What the mirrors share that talk to this host in this way.
+    /// The state that mirrors share which use this host with the same options.
     pub(super) fn shared(&self, endpoint: &Endpoint, options: &ClientOptions) -> Arc<SharedHost> {
         let new = || {
             Arc::new(SharedHost {
@@ -158,7 +158,7 @@ impl Hosts {
         Arc::clone(self.states.lock().entry((endpoint.clone(), patience)).or_insert_with(new))
     }
 
-    /// The HTTP clients of a host. Those that nobody has used for long are gone, with their connections, and are made anew.
+    /// The HTTP clients of a host. Those that were dropped after long disuse, with their connections, are created again.
     fn clients(
         &self,
         shared: &SharedHost,
@@ -199,7 +199,7 @@ async fn settled_scheme(endpoint: &Endpoint, options: &ClientOptions) -> Result<
     Ok(scheme)
 }
 
-/// What tells apart the ways to talk to hosts. Secrets cannot be read from it.
+/// A hash of all options that distinguish clients. Secrets cannot be read from it.
 fn key(endpoint: &Endpoint, options: &ClientOptions) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {

@@ -13,7 +13,7 @@ use crate::registry::{Access, Registry, headers};
 
 /// A page of a list.
 const MAX_PAGE_BYTES: u64 = 16 << 20;
-/// More pages than that have no end.
+/// A list with more pages counts as endless.
 const MAX_PAGES: usize = 10_000;
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct ListPage {
 }
 
 impl Registry {
-    /// The repositories that the registry lists; not every registry lists them. Names that are none are left out.
+    /// The repositories that the registry lists; not every registry lists them. Invalid names are left out.
     pub(crate) async fn repositories(&self) -> Result<Vec<Repository>, RegistryError> {
         let any: Repository = "catalog".parse().map_err(|_| RegistryError::internal("a name"))?;
         let pages = self.pages("_catalog", &any, &Scopes::catalog()).await?;
@@ -63,7 +63,7 @@ impl Registry {
             pages.push(page);
             let next = headers::text(&reply.headers, LINK).and_then(headers::next_page);
             let Some(next) = next.and_then(|next| url.join(&next).ok()) else { return Ok(pages) };
-            // Whoever is asked next is the same registry.
+            // The next page is on the same registry.
             if next.origin() != url.origin() || next == url {
                 return Ok(pages);
             }

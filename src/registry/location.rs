@@ -1,4 +1,4 @@
-//! Where a registry may send us: upload locations and redirects, resolved and judged. Pure.
+//! Upload locations and redirects, resolved and checked. Pure.
 //!
 //! A `Location` may be absolute or relative in any way and carries state in its query that must come back byte for byte.
 //! A server must not be able to lead credentials or an upload to another host: see CVE-2026-50151.
@@ -8,7 +8,7 @@ use url::Url;
 use crate::oci::Digest;
 use crate::registry::endpoint::{Endpoint, Reach, reach};
 
-/// Why a place is not used for an upload.
+/// Why a location is not used for an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LocationRefusal {
     pub(super) why: String,
@@ -104,7 +104,7 @@ fn join(base: &Url, text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Addresses inside networks are no business of a registry outside of them.
+/// A registry on a public address must not redirect to an address inside a network.
 fn check_reach(url: &Url, endpoint: &Endpoint) -> Result<(), String> {
     match url.host().as_ref().map(reach) {
         Some(Reach::Public) => Ok(()),

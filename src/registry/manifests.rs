@@ -18,7 +18,7 @@ use crate::registry::{Registry, first_request, headers, webpage};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
-/// What a HEAD tells of a manifest.
+/// The facts about a manifest that a HEAD gives.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct ManifestHead {
     /// Its digest, if the registry says it.
@@ -27,7 +27,7 @@ pub(crate) struct ManifestHead {
     pub size: Option<u64>,
     /// Its media type, empty if the registry does not say it.
     pub media_type: String,
-    /// Whether the registry has it and gives it to nobody, as Harbor does by a policy against vulnerable images.
+    /// Whether the registry has it and does not serve it, as Harbor does by a policy against vulnerable images.
     pub withheld: bool,
 }
 
@@ -52,8 +52,8 @@ pub(crate) struct PutManifest {
 }
 
 impl Registry {
-    /// Whether a manifest is there, by tag or digest. What is asked for by digest is there only if the registry says that
-    /// digest of it, or gives the bytes: some answer every question alike, and some have mixed up what they keep.
+    /// Whether a manifest is there, by tag or digest. A manifest with a digest is there only if the registry names that digest, or
+    /// serves the bytes: some registries answer every question alike, and some have mixed up their content.
     pub(crate) async fn head_manifest(
         &self,
         repository: &Repository,
@@ -119,12 +119,12 @@ impl Registry {
         }
     }
 
-    /// Whether the registry was seen to keep manifests that it does not give out.
+    /// Whether the registry has manifests that it does not serve.
     pub(crate) fn withholds_manifests(&self) -> bool {
         self.host().quirks().this_run.withholds_manifests
     }
 
-    /// What a HEAD would tell, from the bytes.
+    /// The answer of a HEAD, from the bytes.
     async fn head_by_get(
         &self,
         repository: &Repository,

@@ -21,7 +21,7 @@ use crate::clock::Instant;
 use crate::oci::{Digest, Repository};
 use crate::tls::{TrustedBy, client_config};
 
-/// A login that took no longer was known already.
+/// A login that took less time used a cached token.
 const NO_LOGIN: Duration = Duration::from_micros(500);
 
 /// How long the steps to a connection take, each once, over connections of their own.
@@ -35,7 +35,7 @@ pub(crate) struct Reachability {
     pub(crate) tcp: Option<Duration>,
     /// The handshake of TLS.
     pub(crate) tls: Option<Handshake>,
-    /// Why there is no more.
+    /// Why the steps end here.
     pub(crate) why_not: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Handshake {
     pub(crate) alpn: Option<String>,
 }
 
-/// What was found out of a mirror, for later runs.
+/// Measured facts about a mirror, for later runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct MeasuredFacts {
     /// The smallest request that was refused as too large.
@@ -111,7 +111,7 @@ impl Registry {
         self.call_with(repository, &scopes, &request).await.map(drop)
     }
 
-    /// Keeps what was found out, for the next run to begin with.
+    /// Keeps the measured facts for the next run.
     pub(crate) fn keep_measured(&self, facts: MeasuredFacts) {
         {
             let mut quirks = self.host().quirks();

@@ -6,7 +6,7 @@ use super::Registry;
 use super::quirks::Quirks;
 use crate::clock;
 
-/// Remembers what was learned of registries. It is a hint: nothing fails where it can keep nothing.
+/// Stores the quirks of registries. They are a hint: a failure to store them fails nothing.
 pub(crate) trait MirrorMemory: Send + Sync {
     /// What was learned of a registry, as it was given, if its server says of itself what it said then.
     fn recall(&self, registry: String, server: String) -> BoxFuture<'_, Option<String>>;
@@ -20,7 +20,7 @@ impl Registry {
         self.greeting().map(|greeting| greeting.server).unwrap_or_default()
     }
 
-    /// Takes in what earlier runs have learned, once for all mirrors on a host: none of them goes on before that.
+    /// Loads the quirks of earlier runs, once for all mirrors on a host. Each of them waits for that.
     pub(super) async fn recall(&self) {
         if let Some(memory) = self.0.memory.as_deref() {
             self.host().recall_once(self.recall_from(memory)).await;

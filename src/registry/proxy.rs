@@ -35,7 +35,7 @@ pub(super) struct Proxy {
     variable: String,
 }
 
-/// What is reached without a proxy.
+/// A host that is reached without a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bypass {
     whom: Whom,
@@ -74,7 +74,7 @@ impl Proxies {
         })
     }
 
-    /// What must not be shown of them.
+    /// The secrets to redact.
     pub(super) fn secrets(&self) -> impl Iterator<Item = SecretString> {
         self.http.iter().chain(&self.https).filter_map(Proxy::secret)
     }
@@ -138,7 +138,7 @@ impl Proxy {
         Some(base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", decoded(user))))
     }
 
-    /// What must not be shown of it.
+    /// The secret to redact.
     fn secret(&self) -> Option<SecretString> {
         let password = self.url.password()?;
         Some(percent_encoding::percent_decode_str(password).decode_utf8_lossy().into_owned().into())

@@ -14,7 +14,7 @@ use url::Url;
 use self::escapes::View;
 use crate::locks::RwLock;
 
-/// What is shown in place of a secret.
+/// Shown in place of a secret.
 const BLANK: &str = "…";
 /// Shorter ones are ordinary words: they are blanked only where they stand alone.
 const MIN_WORD_BYTES: usize = 6;
@@ -85,12 +85,12 @@ impl fmt::Debug for SecretWords {
 }
 
 impl SecretWords {
-    /// Knows a secret until the end of the run.
+    /// Redacts a secret until the end of the run.
     pub(crate) fn remember(&self, secret: &SecretString) {
         self.learn(secret);
     }
 
-    /// Knows a secret for as long as it is good for something.
+    /// Redacts a secret as long as the returned value lives.
     pub(super) fn remember_while(self: &Arc<Self>, secret: &SecretString) -> LearnedSecret {
         LearnedSecret { number: self.learn(secret), secrets: Arc::clone(self) }
     }

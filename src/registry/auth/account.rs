@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Credential;
 use crate::locks::Mutex;
 
-/// Logins that may be refused one after the other.
+/// The number of logins in a row that may be refused.
 pub(crate) const MAX_REFUSALS: usize = 3;
 
 /// The accounts of a run.
@@ -40,7 +40,7 @@ impl Accounts {
 /// One account.
 #[derive(Debug)]
 pub(super) struct Account {
-    /// A place for each login that may still be refused.
+    /// A permit for each login that may still be refused.
     places: Arc<Semaphore>,
     streak: Mutex<Streak>,
 }
@@ -49,12 +49,12 @@ pub(super) struct Account {
 #[derive(Debug, Default)]
 struct Streak {
     refused: usize,
-    /// How many were ever refused.
+    /// The number of all refused logins.
     ever_refused: u64,
     was_taken: bool,
-    /// Places that are used up by those that were refused.
+    /// Permits that refused logins have used up.
     used_up: usize,
-    /// Places that are still to be used up: there were none free.
+    /// Permits that are still to be used up: none was free.
     owed: usize,
 }
 
@@ -64,18 +64,18 @@ impl Default for Account {
     }
 }
 
-/// A login that is under way. Dropped without an outcome, it counts for nothing.
+/// A login that is under way. One that is dropped without an outcome does not count.
 #[derive(Debug)]
 pub(super) struct LoginAttempt {
     account: Arc<Account>,
-    /// None where the login goes along with a request and is not in doubt.
+    /// None for a login that is part of a request and is not in doubt.
     place: Option<OwnedSemaphorePermit>,
-    /// How many were ever refused when it began. That it is taken says nothing of those that were refused since.
+    /// The number of all refused logins when it began. Its success says nothing of those that were refused since.
     refused_before: u64,
 }
 
 impl Account {
-    /// Waits until one more login may be tried; none may after too many refusals.
+    /// Waits until one more login may be tried. Returns none after too many refusals.
     pub(super) async fn log_in(self: &Arc<Self>) -> Option<LoginAttempt> {
         let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
         Some(LoginAttempt::new(self, Some(place)))
@@ -87,8 +87,7 @@ impl Account {
         Some(LoginAttempt::new(self, Some(place)))
     }
 
-    /// The same for a login that goes along with every request: any number of them while it is not in doubt, which is as long
-    /// as the last one was taken.
+    /// The same for a login that is part of every request: any number of them, as long as the last one was accepted.
     pub(super) async fn go_along(self: &Arc<Self>) -> Option<LoginAttempt> {
         if self.is_in_doubt() {
             return self.log_in().await;
@@ -96,7 +95,7 @@ impl Account {
         Some(LoginAttempt::new(self, None))
     }
 
-    /// Whether no login was taken yet, or one was refused since.
+    /// Whether no login was accepted yet, or one was refused since.
     pub(super) fn is_in_doubt(&self) -> bool {
         let streak = self.streak.lock();
         !streak.was_taken || streak.refused > 0
@@ -109,7 +108,7 @@ impl LoginAttempt {
         Self { account: Arc::clone(account), place, refused_before }
     }
 
-    /// What was refused before it began counts no more.
+    /// Refusals from before it began count no more.
     pub(super) fn taken(self) {
         let mut streak = self.account.streak.lock();
         let since = usize::try_from(streak.ever_refused - self.refused_before).unwrap_or(usize::MAX);
@@ -126,7 +125,7 @@ impl LoginAttempt {
         let mut streak = self.account.streak.lock();
         streak.refused += 1;
         streak.ever_refused += 1;
-        // The place is used up, for as long as none is taken.
+        // The permit is used up, until a login is accepted.
         let used_up = match self.place.take() {
             Some(place) => {
                 place.forget();

@@ -6,7 +6,7 @@
 
 use url::Url;
 
-/// How to prove who we are.
+/// An authentication scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::registry) enum Challenge {
     /// User and password with each request.
@@ -15,7 +15,7 @@ pub(in crate::registry) enum Challenge {
     Bearer(Bearer),
 }
 
-/// Where a token is to be had, and for what.
+/// The token server, and what to ask it for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::registry) struct Bearer {
     pub(super) realm: Url,
@@ -23,7 +23,7 @@ pub(in crate::registry) struct Bearer {
     pub(super) scope: Option<String>,
 }
 
-/// Picks what we can do among the challenges of an answer: tokens before passwords.
+/// Picks a supported challenge of an answer: tokens before passwords.
 pub(in crate::registry) fn choose(values: &[String]) -> Option<Challenge> {
     let mut basic = None;
     for Parsed { scheme, params } in values.iter().flat_map(|value| parse(value)) {
@@ -38,7 +38,7 @@ pub(in crate::registry) fn choose(values: &[String]) -> Option<Challenge> {
     basic
 }
 
-/// Why none of the challenges of an answer can be met.
+/// Why none of the challenges of an answer is supported.
 pub(in crate::registry) fn why_none(values: &[String]) -> String {
     let all: Vec<Parsed<'_>> = values.iter().flat_map(|value| parse(value)).collect();
     let Some(bearer) = all.iter().find(|it| it.scheme.eq_ignore_ascii_case("bearer")) else {
@@ -112,7 +112,7 @@ fn ends_word(c: char) -> bool {
     c.is_whitespace() || matches!(c, ',' | '=' | '"')
 }
 
-/// A value and what stands behind it.
+/// A value, and the text behind it.
 fn value_of(text: &str) -> (String, &str) {
     if let Some(quoted) = text.strip_prefix('"') {
         let mut value = String::new();

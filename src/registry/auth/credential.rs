@@ -1,4 +1,4 @@
-//! Who we are to a registry, where that was found, and where it can be found again.
+//! A credential for a registry, and its source, which can be read again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
-/// Who we are to a registry.
+/// A credential for a registry.
 #[derive(Clone)]
 pub struct Credential {
     proof: Proof,
     origin: CredentialSource,
 }
 
-/// What proves who we are.
+/// The secret of a credential.
 #[derive(Clone)]
 pub(crate) enum Proof {
     /// A user and a password.
@@ -34,16 +34,16 @@ pub(crate) struct CredentialSource {
     again: Option<Arc<Rereader>>,
 }
 
-/// Finds the credential once more, where it was found. Blocks.
+/// Reads the credential from its source again. Blocks.
 type Rereader = dyn Fn() -> Option<Credential> + Send + Sync;
 
 impl CredentialSource {
-    /// A source that gives nothing new, as a flag.
+    /// A source that does not change, as a flag.
     pub(crate) fn fixed(words: impl Into<String>) -> Self {
         Self { words: words.into(), again: None }
     }
 
-    /// A source that may have changed when it is asked again, as a file or a program.
+    /// A source that may change, as a file or a program.
     pub(crate) fn again(words: impl Into<String>, again: Arc<Rereader>) -> Self {
         Self { words: words.into(), again: Some(again) }
     }
@@ -67,7 +67,7 @@ impl Credential {
         &self.proof
     }
 
-    /// The user, if it is not a token that stands for one.
+    /// The user, unless it is a token.
     pub(super) fn user(&self) -> Option<&str> {
         match &self.proof {
             Proof::Password { user, .. } => Some(user),
@@ -75,14 +75,14 @@ impl Credential {
         }
     }
 
-    /// What must not be shown.
+    /// The secrets to redact.
     pub(super) fn secret(&self) -> &SecretString {
         match &self.proof {
             Proof::Password { password, .. } | Proof::IdentityToken(password) => password,
         }
     }
 
-    /// Who it is and where that comes from, for people: `user pusher (from --username)`.
+    /// The user and the source, for people: `user pusher (from --username)`.
     pub(crate) fn who(&self) -> String {
         match self.user() {
             Some(user) => format!("user {user} (from {})", self.origin.words),
@@ -90,13 +90,13 @@ impl Credential {
         }
     }
 
-    /// What its source says now, if that is something else. Blocks.
+    /// The credential that its source has now, if it is another one. Blocks.
     pub(crate) fn read_again(&self) -> Option<Self> {
         let found = self.origin.again.as_ref()?()?;
         (!found.is_same(self)).then_some(found)
     }
 
-    /// What tells it from others, wherever it was found, and does not give it away.
+    /// A fingerprint, which is equal for equal credentials of any source and does not reveal them.
     pub(in crate::registry) fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for part in [self.user().unwrap_or_default(), self.secret().expose_secret()] {

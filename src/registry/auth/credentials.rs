@@ -16,12 +16,12 @@ use crate::small_file;
 
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// What was found, and what went wrong on the way.
+/// The credentials that were found, and the sources that failed.
 #[derive(Debug, Default)]
 pub(crate) struct FoundCredential {
-    /// Who we are.
+    /// The credential for the registry.
     pub(crate) credential: Option<Credential>,
-    /// Who we are in repositories, and in those below them, that have entries of their own.
+    /// Credentials for namespaces and repositories that have entries of their own.
     pub(crate) below: Vec<(Repository, Credential)>,
     /// Sources that failed, each with its file and what can be done.
     pub(crate) troubles: Vec<String>,
@@ -30,12 +30,12 @@ pub(crate) struct FoundCredential {
 }
 
 impl FoundCredential {
-    /// Whether it says who we are, anywhere on the registry.
+    /// Whether there is a credential for anything on the registry.
     fn is_anybody(&self) -> bool {
         self.credential.is_some() || !self.below.is_empty()
     }
 
-    /// All that were found, each with the place that it is for; `host[:port][/path]` is what was looked for.
+    /// All that were found, each with the path that it is for; `host[:port][/path]` is what was looked for.
     pub(crate) fn named<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (String, &'a Credential)> {
         let authority = host.split('/').next().unwrap_or(host);
         let below = self.below.iter().map(move |(path, who)| (format!("{authority}/{path}"), who));
@@ -86,10 +86,10 @@ pub(crate) fn from_file(path: &Path, host: &str) -> Result<FoundCredential, Regi
     Ok(look_up(&document, path, host))
 }
 
-/// What the program `docker-credential-NAME` has for `host[:port][/path]`. Blocks, as [`find`] does.
+/// The credential of the program `docker-credential-NAME` for `host[:port][/path]`. Blocks, as [`find`] does.
 ///
 /// # Errors
-/// Why it did not answer, with its last words.
+/// Why it did not answer, with the end of its output.
 pub(crate) fn from_helper(name: &str, host: &str) -> Result<Option<Credential>, String> {
     let words = helper::label(name);
     let proof = helper::ask(name, server_name(host)).map_err(|why| format!("{words}: {why}"))?;
@@ -98,10 +98,10 @@ pub(crate) fn from_helper(name: &str, host: &str) -> Result<Option<Credential>, 
     Ok(proof.map(|proof| Credential::new(proof, CredentialSource::again(words, again))))
 }
 
-/// Whether one file has an entry for `host[:port][/path]`. No helper program is asked: what one may have counts as there.
+/// Whether one file has an entry for `host[:port][/path]`. No helper program is run: an entry for one counts.
 ///
 /// # Errors
-/// The file cannot be read, is no file of credentials, or its entry is none.
+/// The file cannot be read, is no file of credentials, or its entry is invalid.
 pub(crate) fn has_entry(path: &Path, host: &str) -> Result<bool, RegistryError> {
     let document = read(path).map_err(|why| bad(path, why))?;
     if !document.has_place {

@@ -25,7 +25,7 @@ pub(super) struct CredentialFile {
 /// Reads a file.
 ///
 /// # Errors
-/// It is none, with what it is instead. Nothing of it is quoted: there may be secrets in it.
+/// It is no such file: what it is instead. The error quotes nothing of it, because it may hold secrets.
 pub(super) fn parse(bytes: &[u8]) -> Result<CredentialFile, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {

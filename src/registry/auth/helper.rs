@@ -11,10 +11,10 @@ use super::Proof;
 use crate::program::{self, Keep, Terms};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// What a helper may write: a secret, or an error.
+/// The limit on the output of a helper: a secret, or an error.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// What a helper answers.
+/// The answer of a helper.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperAnswer {
@@ -29,10 +29,10 @@ pub(super) fn label(helper: &str) -> String {
     format!("docker-credential-{helper}")
 }
 
-/// Asks for what it has of `server`; `None` if it has nothing.
+/// Asks for the credential of `server`. Returns `None` if the helper has none.
 ///
 /// # Errors
-/// Why it did not answer, with its last words.
+/// Why it did not answer, with the end of its output.
 pub(super) fn ask(helper: &str, server: &str) -> Result<Option<Proof>, String> {
     use secrecy::ExposeSecret as _;
     if helper.contains(['/', '\\', '\0']) {

@@ -8,9 +8,9 @@ use crate::registry::ClientOptions;
 use crate::registry::client::ApiClient;
 use crate::registry::error::RegistryError;
 
-/// Everybody that we are to one registry.
+/// All credentials for one registry.
 pub(in crate::registry) struct Identities {
-    /// Where no other fits.
+    /// Used where no other matches.
     general: Auth,
     /// The longest path first.
     below: Vec<(Repository, Auth)>,
@@ -30,7 +30,7 @@ impl Identities {
         Self { general: Auth::new(options), below }
     }
 
-    /// Who we are in a repository.
+    /// The login for a repository.
     pub(in crate::registry) fn of(&self, repository: &Repository) -> &Auth {
         let name = repository.as_str();
         let is_below =
@@ -39,8 +39,7 @@ impl Identities {
         own.map_or(&self.general, |(_, auth)| auth)
     }
 
-    /// Takes in what the registry asks for, by a refusal of its: whether that is a token; none where it does not say it in a way
-    /// that we understand.
+    /// Takes in the challenge of a refusal. Returns whether it asks for a token, or none if the challenge is not supported.
     pub(in crate::registry) fn expect(&self, refused: &RegistryError) -> Option<bool> {
         let challenge = choose(&refused.answer()?.challenges)?;
         self.all().for_each(|auth| auth.expect(challenge.clone()));

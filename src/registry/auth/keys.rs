@@ -3,8 +3,8 @@
 /// The key under which Docker keeps the credentials of Docker Hub.
 pub(super) const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// The names `host[:port][/path]` may be filed under, best first: with more and more of its path, with and without the
-/// port that goes without saying.
+/// The keys that match `host[:port][/path]`, best first: with and without parts of its path, with and without the default
+/// port.
 pub(super) fn keys(host: &str) -> Vec<String> {
     let host = normal(host);
     let (authority, path) = host.split_once('/').unwrap_or((host.as_str(), ""));

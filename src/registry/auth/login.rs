@@ -24,7 +24,7 @@ use crate::registry::redact::SecretWords;
 /// Tokens that are kept; there is one for each repository.
 const MAX_SLOTS: usize = 1024;
 
-/// Who we are to one registry, and the tokens it gave us.
+/// The login at one registry, and its tokens.
 pub(in crate::registry) struct Auth {
     pub(super) credential: Mutex<Option<Credential>>,
     /// Whether the source of the credential was read again.
@@ -37,11 +37,11 @@ pub(in crate::registry) struct Auth {
     login: Mutex<Option<(HeaderValue, Arc<Account>)>>,
     /// Whether the ping (`GET /v2/`) needs that login, so that it shows whether the login is right. None before the first ping.
     ping_needs_login: Mutex<Option<bool>>,
-    /// Held by the one that finds out whether a login is still right.
+    /// Held by the request that finds out whether a login is still right.
     verdict: tokio::sync::Mutex<()>,
     slots: Mutex<HashMap<Scopes, Arc<tokio::sync::Mutex<CachedToken>>>>,
     pub(super) is_proven: AtomicBool,
-    /// Whether the registry has taken a token.
+    /// Whether the registry has accepted a token.
     takes_tokens: AtomicBool,
 }
 
@@ -105,7 +105,7 @@ impl Auth {
         *self.ping_needs_login.lock() = ping_needs_login;
     }
 
-    /// Takes in what the registry asks for, before it is asked for anything else.
+    /// Takes in the challenge of the registry, before any other request.
     pub(super) fn expect(&self, challenge: Challenge) {
         *self.known.lock() = Some(challenge);
     }
@@ -152,7 +152,7 @@ impl Auth {
         client.exchange(&ping, login).await.map(drop)
     }
 
-    /// What goes into `Authorization` for these scopes, if the registry is known to want something.
+    /// The `Authorization` for these scopes, if the registry is known to want one.
     pub(in crate::registry) async fn authorization(
         &self,
         client: &ApiClient,
@@ -174,7 +174,7 @@ impl Auth {
         }
     }
 
-    /// What to try once more after a 401, which is `refused`: a token that somebody else got meanwhile, or a new one.
+    /// The `Authorization` to try after a 401, which is `refused`: a token that another request got meanwhile, or a new one.
     pub(in crate::registry) async fn renewed(
         &self,
         client: &ApiClient,
@@ -211,7 +211,7 @@ impl Auth {
         }
     }
 
-    /// The registry took what we sent.
+    /// The registry accepted the login or token.
     pub(in crate::registry) fn accepted(&self, used: Option<Proven>) {
         let Some(used) = used else { return };
         self.is_proven.store(true, Ordering::Relaxed);
@@ -235,7 +235,7 @@ impl Auth {
         }
     }
 
-    /// The same, where what went along was fresh.
+    /// The same for a fresh token.
     pub(in crate::registry) fn blame_for(&self, fresh: &Proven, error: RegistryError) -> RegistryError {
         match &*self.credential.lock() {
             Some(credential)
@@ -248,7 +248,7 @@ impl Auth {
         self.blame(error)
     }
 
-    /// Whether a fresh token was refused by a registry that has taken others.
+    /// Whether a registry that has accepted other tokens refused a fresh one.
     pub(in crate::registry) fn may_take_another(&self, fresh: &Proven, refused: &RegistryError) -> bool {
         fresh.login.is_none()
             && refused.status() == Some(401)
@@ -291,7 +291,7 @@ impl Auth {
         Ok(Proven { header, login: Some(login) })
     }
 
-    /// What to try after a login that went along with a request was refused: that of a source which has changed. A refusal may
+    /// The login to try after that of a request was refused: the one of its source, if that has changed. A refusal may
     /// be about rights and not about the identity, which the ping shows.
     async fn after_refusal(
         &self,
@@ -319,8 +319,8 @@ impl Auth {
         Err(if is_wrong { login_refused(&credential, &refused) } else { refused })
     }
 
-    /// Whether a login that was taken once is taken no more. None where nobody says it, and where it is known to be in doubt:
-    /// each question may be one more refusal.
+    /// Whether a login that was accepted once is refused now. None where that cannot be found out, and where the login is known to
+    /// be in doubt: each request may be one more refusal.
     async fn is_wrong(
         &self,
         client: &ApiClient,
@@ -359,7 +359,7 @@ impl Auth {
         Some(asks)
     }
 
-    /// What the source of a refused credential says now, if it says something else. Each source is asked once.
+    /// The credential that the source of a refused one has now, if it is another one. Each source is read once.
     pub(super) async fn read_again(&self, refused: &Credential) -> Option<Credential> {
         let mut was_read = self.was_read_again.lock().await;
         let current = self.credential.lock().clone()?;
@@ -377,7 +377,7 @@ impl Auth {
     }
 }
 
-/// The secret alone, and as it stands in a header.
+/// The secret, and the header with it.
 fn remember(secrets: &SecretWords, credential: &Credential) {
     secrets.remember(credential.secret());
     if let Proof::Password { user, password } = credential.proof() {

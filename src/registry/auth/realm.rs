@@ -6,10 +6,10 @@ use crate::registry::endpoint::{Endpoint, Reach, reach};
 use crate::registry::location::is_named;
 use crate::registry::redact::redacted;
 
-/// Domains below which strangers have registries of their own, and which the public suffix list does not name.
+/// Domains below which unrelated organisations have registries, and which the public suffix list lacks.
 const SHARED: [&str; 3] = ["azurecr.io", "pkg.dev", "jfrog.io"];
 
-/// A token server that is not asked.
+/// A token server that is refused.
 #[derive(Debug)]
 pub(super) struct Foreign {
     pub(super) why: String,

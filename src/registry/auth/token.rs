@@ -25,14 +25,14 @@ use crate::registry::transport::Payload;
 use crate::registry::{headers, webpage};
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
-/// What a token lasts if its server does not say.
+/// The lifetime of a token if its server names none.
 const DEFAULT_TTL: Duration = Duration::from_secs(60);
-/// How often a token server may lead on, to a path with a slash behind it or the like.
+/// How often a token server may redirect, as to a path with a slash at its end.
 const MAX_REDIRECTS: u32 = 3;
 const REDIRECTS: &[u16] = &[301, 302, 303, 307, 308];
 
 impl Auth {
-    /// Fetches a token into its slot.
+    /// Fetches a token into its cache.
     pub(super) async fn fetch(
         &self,
         client: &ApiClient,
@@ -91,8 +91,7 @@ impl Auth {
         Ok(header)
     }
 
-    /// Whether a token server says by its answer that it does not know us. What it refuses for rights is no wrong password,
-    /// and locks no account.
+    /// Whether a token server refused the login. A refusal for lack of rights is no wrong password, and locks no account.
     fn is_refusal(&self, credential: &Credential, error: &RegistryError) -> bool {
         let is_proven = self.is_proven.load(Ordering::Relaxed);
         match error.status() {
@@ -113,7 +112,7 @@ impl Auth {
         let (user, password) = match credential.map(Credential::proof) {
             Some(Proof::IdentityToken(token)) => {
                 match post(client, bearer, &scopes, token).await {
-                    // Servers that know the older way only.
+                    // Servers that support only GET.
                     Err(error) if matches!(error.status(), Some(404 | 405)) => (Some("<token>"), Some(token)),
                     outcome => return outcome,
                 }
@@ -152,7 +151,7 @@ async fn post(
     .await
 }
 
-/// Asks a token server. Where it leads to another path of its own, as to one with a slash behind it, that is asked.
+/// Sends a request to a token server, and follows redirects to other paths of the same server.
 async fn exchange<'a>(
     client: &ApiClient,
     mut url: Url,
@@ -179,7 +178,7 @@ async fn exchange<'a>(
     Err(client.transport.blanked(RegistryError::new("GET", &url, Cause::Protocol(why)).of_token_server()))
 }
 
-/// Where a token server leads to, if that is itself: the same scheme, host and port. What was asked goes along.
+/// The target of a token server's redirect, if it has the same scheme, host and port. The query of the request is kept.
 ///
 /// # Errors
 /// The other place.

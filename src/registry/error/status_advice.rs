@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::registry::error_response::ErrorResponse;
 
-/// What a request was for, as far as its failure means something else there.
+/// The purpose of a request, as far as the meaning of its failure depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::registry) enum RequestPurpose {
     /// `GET /v2/`: whether a registry answers, and which login it wants.
@@ -34,7 +34,7 @@ impl RequestPurpose {
     }
 }
 
-/// What the server's words say, whatever the status.
+/// Advice by the server's words, for any status.
 pub(super) fn by_words(answer: &ErrorResponse, asked: RequestPurpose) -> Option<&'static str> {
     if answer.status < 400 {
         return None;
@@ -81,7 +81,7 @@ pub(super) fn by_words(answer: &ErrorResponse, asked: RequestPurpose) -> Option<
     })
 }
 
-/// What the status says, of what was asked for.
+/// Advice by the status and the purpose of the request.
 pub(super) fn by_status(
     answer: &ErrorResponse,
     asked: RequestPurpose,
