@@ -4,7 +4,7 @@
 //! [distribution-spec 1.1](https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md): push, pull, mount,
 //! chunks, tags, referrers, deletion. Out: answers, and below one root folder the blobs, manifests and tags.
 //!
-//! Whatever is answered with 201 is on the disk: data is synced, its digest checked, the file renamed into place and the
+//! After a 201 the content is on the disk: data is synced, its digest checked, the file renamed into place and the
 //! folder synced, in this order. There is no login, so it listens on the loopback unless the operator says otherwise. It
 //! never redirects, and never answers from memory. [`Discard`] is its opposite, for measurements.
 

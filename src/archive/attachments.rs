@@ -1,5 +1,5 @@
-//! What a layout holds about other images of it: cosign's signatures, attestations and SBOMs, and manifests that refer to
-//! an image.
+//! Content of a layout that describes other images in it: cosign's signatures, attestations and SBOMs, and manifests that
+//! refer to an image.
 //!
 //! `cosign save` and hauler list them beside their image, under its name or under none, and tell them apart by the
 //! annotation `kind` of the entry; other tools by the types of the layers alone. On a registry cosign finds them by a tag
@@ -7,7 +7,7 @@
 //! ([signature spec](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery)), the
 //! others are found by the digest in their `subject`.
 //!
-//! In: what a layout lists. Out: the same; what is attached to another image has no longer the name of that one.
+//! In: the images of a layout. Out: the same images; an attachment no longer has the name of its image.
 
 use std::collections::BTreeSet;
 
@@ -21,10 +21,10 @@ use crate::archive::{Listed, names};
 use crate::oci::manifest::Kind;
 use crate::oci::{Digest, Manifest};
 
-/// A signature takes some hundred bytes; what is longer need not say what it is about.
+/// A signature has some hundred bytes. Longer documents are not read for their subject.
 const MAX_STATEMENT_BYTES: u64 = 64 << 10;
 
-/// What an entry seems to be.
+/// The kind of an entry.
 struct Claim {
     kind: AttachmentKind,
     /// Its annotation says so.
@@ -33,7 +33,7 @@ struct Claim {
     refers_to: Option<Digest>,
 }
 
-/// An image that others may be about.
+/// An image that attachments may describe.
 struct Main {
     digest: Digest,
     names: Vec<ImageName>,
@@ -57,7 +57,7 @@ pub(super) fn assign(listed: &mut [Listed], pool: &Pool<'_>) {
     }
 }
 
-/// What an entry says that it is, or what its bytes make likely.
+/// The kind of an entry by its annotation, or by its bytes.
 fn claim(image: &Listed, pool: &Pool<'_>) -> Option<Claim> {
     let manifest = pool.manifest(&image.digest);
     let refers_to = manifest.as_ref().and_then(|it| it.subject.as_ref()).map(|subject| subject.digest);
@@ -78,7 +78,7 @@ fn declared(kind: &str) -> Option<AttachmentKind> {
     }
 }
 
-/// What a manifest is whose layers are all of one kind of statement.
+/// The kind of a manifest whose layers are all statements of one kind.
 fn by_layers(manifest: &Manifest) -> Option<AttachmentKind> {
     let Kind::Image { layers, .. } = &manifest.kind else { return None };
     let kind_of = |media_type: &str| match media_type {
@@ -111,7 +111,7 @@ fn stated(manifest: &Manifest, pool: &Pool<'_>) -> Option<Digest> {
     format!("sha256:{}", attested["subject"][0]["digest"]["sha256"].as_str()?).parse().ok()
 }
 
-/// The image that an entry is about; none where it stands for itself.
+/// The image that an entry describes, if it is an attachment.
 fn subject_of(image: &Listed, claim: &Claim, mains: &[Main], pool: &Pool<'_>) -> Option<Digest> {
     let distinct = |mains: &mut dyn Iterator<Item = &Main>| -> BTreeSet<Digest> {
         mains.map(|main| main.digest).filter(|digest| *digest != image.digest).collect()

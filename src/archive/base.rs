@@ -1,8 +1,7 @@
-//! What a bundle leaves to another one: a delta of `bundle diff` has the documents of all its images and only those blobs that
-//! its base lacks.
+//! The base of a delta: a bundle of `bundle diff` has the documents of all its images, and only those blobs that its base lacks.
 //!
-//! Its `index.json` says so in annotations: the digest and the name of the base, and the blobs that the base has to have. Such
-//! a blob stands in the catalog with its size, and reading it fails with [`Fault::BaseMissing`].
+//! Annotations of its `index.json` have the digest and the name of the base, and the blobs that the base must have. Such a blob
+//! stands in the catalog with its size, and reading it fails with [`Fault::BaseMissing`].
 
 use std::collections::BTreeMap;
 
@@ -24,7 +23,7 @@ const BASE_BLOBS: &str = "io.layercast.base.blobs";
 pub(crate) struct Base {
     /// Of the digests of its images, sorted: the same however it is packed.
     pub(crate) digest: Digest,
-    /// What it was called when the delta was made.
+    /// Its name when the delta was made.
     pub(crate) name: String,
     /// The blobs that are needed and are not in the delta, with their sizes.
     pub(crate) blobs: Vec<(Digest, u64)>,
@@ -38,7 +37,7 @@ struct Annotated {
 }
 
 impl Base {
-    /// The annotations that say it.
+    /// The annotations of an `index.json`.
     pub(crate) fn annotations(&self) -> BTreeMap<&'static str, String> {
         // Digests and numbers cannot fail to be written.
         let blobs = serde_json::to_string(&self.blobs).unwrap_or_default();
@@ -49,10 +48,10 @@ impl Base {
         ])
     }
 
-    /// What an `index.json` says of its base; none where it stands by itself.
+    /// The base that an `index.json` names, if it names one.
     ///
     /// # Errors
-    /// It says that it has one, and not which or of what.
+    /// It says that there is a base, and does not identify it.
     pub(super) fn of_index(index: &[u8]) -> Result<Option<Self>, BundleError> {
         let Annotated { annotations } = parse_json(index)?;
         let annotations = annotations.unwrap_or_default();
@@ -63,13 +62,13 @@ impl Base {
         Ok(Some(Self { digest: digest.parse()?, name, blobs }))
     }
 
-    /// What it is called in messages.
+    /// Its name in messages.
     pub(super) fn shown(&self) -> String {
         let Self { digest, name, .. } = self;
         if name.is_empty() { digest.to_string() } else { format!("{name} ({digest})") }
     }
 
-    /// What people should know of the bundle.
+    /// A note on the bundle, for people.
     pub(crate) fn note(&self) -> String {
         let bytes: u64 = self.blobs.iter().map(|(_, size)| size).sum();
         format!(

@@ -3,8 +3,8 @@
 //!
 //! The members after the table, as many as it says (`oci-layout`, `index.json`, manifests, configurations), are walked over as
 //! in any tar. The blobs that it lists follow them to the end of the tar. It must account for every byte up to there, so
-//! that no member hides between blobs; a table that does not is passed over, and the tar is walked. What it says of a blob is
-//! checked as everywhere: the blob is hashed when it is read.
+//! that no member hides between blobs; a table that does not is ignored, and the tar is walked. Each blob is
+//! hashed when it is read, as everywhere.
 
 use serde::{Deserialize, Serialize};
 

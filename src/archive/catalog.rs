@@ -1,4 +1,4 @@
-//! What is in a bundle: images, their manifests, and where the bytes of each blob lie.
+//! The catalog of a bundle: images, their manifests, and where the bytes of each blob lie.
 
 mod image;
 
@@ -18,7 +18,7 @@ use crate::oci::{Digest, Manifest};
 use crate::source::Extent;
 use crate::units;
 
-/// What is in a bundle. Nothing in it has been extracted: blobs are ranges of volumes.
+/// The content of a bundle. Nothing has been extracted: blobs are ranges of volumes.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Catalog {
     /// The images that are whole, in the order of the bundle.
@@ -33,9 +33,9 @@ pub struct Catalog {
     pub(crate) left_to_base: HashMap<Digest, Arc<str>>,
     /// Images that cannot be pushed, and why.
     pub broken: Vec<BrokenImage>,
-    /// What was met and not taken, and why.
+    /// Files that were not used, with the reason.
     pub left_out: Vec<LeftOut>,
-    /// Oddities that harm nothing, for people.
+    /// Harmless oddities, for people.
     pub notes: Vec<String>,
 }
 
@@ -54,14 +54,14 @@ pub struct Blob {
 /// An image that cannot be pushed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BrokenImage {
-    /// What the bundle calls it, or its digest, or its place.
+    /// Its name in the bundle, or its digest, or its position.
     pub name: String,
     /// What is wrong with it.
     pub error: BundleError,
     /// The archive that the damage is confined to.
     #[serde(with = "super::shared::option")]
     pub unit: Unit,
-    /// What can be had of it where the user accepts a part of an index.
+    /// The part that can be pushed where the user accepts a part of an index.
     pub part: Option<Box<Image>>,
 }
 
@@ -99,7 +99,7 @@ impl Catalog {
         images.chain(self.parts()).collect()
     }
 
-    /// Whether there is anything of images in it, whole or broken.
+    /// Whether it has any image, whole or broken.
     pub(crate) fn has_images(&self) -> bool {
         !self.images.is_empty() || !self.broken.is_empty()
     }

@@ -65,7 +65,7 @@ pub(super) fn read<'t>(
     Ok(vec![Listed { fault, ..Listed::new(label, names, top.digest) }])
 }
 
-/// The digest that a file is called by: its hex, or `<algorithm>-<hex>` where that is not SHA-256.
+/// The digest in the name of a file: its hex, or `<algorithm>-<hex>` where that is not SHA-256.
 fn digest_of(name: &str) -> Option<Digest> {
     digest_with_dash(name).or_else(|| format!("sha256:{name}").parse().ok())
 }

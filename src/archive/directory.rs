@@ -1,5 +1,5 @@
-//! The files of a directory, as a tree: names and lengths, in sorted order. Opens nothing. What cannot be followed or
-//! listed is left out with its reason.
+//! The files of a directory, as a tree: names and lengths, in sorted order. Opens nothing. Links that
+//! cannot be followed and folders that cannot be listed are left out with the reason.
 
 use std::path::Path;
 

@@ -23,7 +23,7 @@ use crate::oci::json::parse_json;
 use crate::oci::{Digest, Platform};
 use crate::source::Extent;
 
-/// What to do about a layer that `docker save` leaves out.
+/// Advice on a layer that `docker save` leaves out.
 const FOREIGN: &str = "docker save leaves out layers of Windows base images that are to be had elsewhere (LayerSources): copy \
                        the image with a tool that keeps its manifest, as `skopeo copy docker://NAME oci-archive:FILE`";
 
@@ -37,7 +37,7 @@ pub(super) struct SavedImage {
     repo_tags: Option<Vec<String>>,
     #[serde(rename = "Layers", alias = "layers", default)]
     layers: Option<Vec<String>>,
-    /// Layers by their diff_ids that Docker does not save, because they are to be had elsewhere.
+    /// Layers by their diff_ids that Docker does not save, because another registry has them.
     #[serde(rename = "LayerSources", default)]
     layer_sources: Option<HashMap<String, serde_json::Value>>,
 }
@@ -71,13 +71,13 @@ pub(super) struct Saved {
     foreign: HashSet<String>,
 }
 
-/// The entries of `manifest.json`, where it is one of Docker's.
+/// The entries of `manifest.json`, if it has Docker's format.
 pub(super) fn entries(manifest_json: &Bytes) -> Result<Vec<SavedImage>, BundleError> {
     parse_json(manifest_json)
 }
 
 impl SavedImage {
-    /// What messages call the image.
+    /// The name of the image in messages.
     pub(super) fn label(&self) -> String {
         printable(self.repo_tags.iter().flatten().next().unwrap_or(&self.config))
     }

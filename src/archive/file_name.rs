@@ -1,11 +1,11 @@
-//! What a file's name says of its content.
+//! The content that a file's name promises.
 //!
 //! Formats are detected from the content alone. A name only says which content should have been an archive: an empty `x.tar.xz`, or an
 //! error page under that name, stands for images that did not arrive.
 
 use crate::archive::tree::base_name;
 
-/// What a name says.
+/// The content that a name promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameSays {
     /// An archive, compressed or not; it may be called as an unfinished download.
@@ -14,7 +14,7 @@ pub(super) enum NameSays {
     Compressed,
     /// A piece of one of these.
     Piece,
-    /// The same, or a text that belongs to an archive: two letters may be a counter of `split` or an extension.
+    /// The same, or a text beside an archive: two letters may be a counter of `split` or an extension.
     PerhapsPiece,
 }
 
@@ -25,14 +25,14 @@ const ARCHIVES: &[&str] = &[
 /// Extensions of compressed data; after `.tar` they are those of archives.
 const COMPRESSIONS: &[&str] =
     &["xz", "zst", "zstd", "gz", "bz2", "bz", "lz4", "lzma", "lz", "lzo", "z", "sz"];
-/// What programs put behind the name of a file while it is being written.
+/// Suffixes of files that are still being written.
 const UNFINISHED: &[&str] =
     &["part", "partial", "crdownload", "download", "opdownload", "filepart", "incomplete", "tmp", "temp"];
-/// What stands before the number of a piece.
+/// Prefixes of the number of a piece.
 const PIECES: &[&str] = &["part", "piece", "chunk", "split", "vol", "seg"];
 const SEPARATORS: &[char] = &['.', '-', '_'];
 
-/// What the name of a file says, where it says anything of archives.
+/// The content that the name of a file promises, if that is an archive or compressed data.
 pub(super) fn says(path: &str) -> Option<NameSays> {
     let name = base_name(path).to_ascii_lowercase();
     // What macOS keeps beside a file where it cannot keep it inside.

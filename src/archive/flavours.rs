@@ -1,5 +1,5 @@
 //! A tree becomes a [`Catalog`]: every layout, docker-archive, registry and folder of images in it, then the archives among
-//! its files, and last what was met and is neither.
+//! its files, and last the remaining files.
 
 mod sections;
 mod unread;
@@ -22,7 +22,7 @@ use crate::archive::{
 use crate::error::{BundleError, Fault};
 use crate::oci::Digest;
 
-/// What is in a tree. Where there is no image in it, what was left out says why.
+/// The catalog of a tree. If it has no image, its left-out files say why.
 ///
 /// # Errors
 /// Damage to what the whole tree depends on.
@@ -134,7 +134,7 @@ impl Members {
     }
 }
 
-/// Takes the images of one folder into the catalog.
+/// Adds the images of one folder to the catalog.
 fn section_of<'t>(
     reader: &CatalogReader<'_>,
     section: &BundleFolder<'t>,
@@ -206,7 +206,7 @@ fn section_of<'t>(
 }
 
 impl Listed {
-    /// Finds what is there of an index that is not whole.
+    /// Finds the platforms that a bundle has of an incomplete index.
     fn find_part(&mut self, pool: &mut Pool<'_>, saved: bool) {
         self.saved_in_part |= saved;
         if self.fault.as_ref().is_some_and(|fault| fault.fault() == Fault::MissingBlob) {
@@ -215,7 +215,7 @@ impl Listed {
     }
 }
 
-/// Takes the images of one section into the catalog.
+/// Adds the images of one section to the catalog.
 fn take(
     section: &BundleFolder<'_>,
     pool: &Pool<'_>,

@@ -121,7 +121,7 @@ impl ImgpkgDocument {
 }
 
 impl Names {
-    /// What the image was called when it was copied; else where it was found, by digest, with the tag it had there.
+    /// The name of the image when it was copied. Without one: where it was found, by digest, with its tag there.
     fn parse(&self) -> Vec<ImageName> {
         if let Some(name) = Reference::parse_full(&self.orig_ref).filter(|name| name.tag.is_some()) {
             return vec![ImageName::Full(name)];

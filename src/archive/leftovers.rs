@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{BundleError, Fault};
 
-/// Something that was met and not taken.
+/// A file or folder that was not used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Where it lies: a path inside the bundle, below the archives it lies in; or the path of a bundle.
     pub path: String,
-    /// What it is, by its bytes.
+    /// Its kind, by its bytes.
     pub what: String,
-    /// Why it was not taken.
+    /// Why it was not used.
     pub why: String,
     /// Whether that leaves the run incomplete.
     pub class: LeftOutClass,
@@ -20,7 +20,7 @@ pub struct LeftOut {
     pub may_pass: bool,
 }
 
-/// What it means that something was left out.
+/// The consequence of leaving something out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftOutClass {
@@ -47,7 +47,7 @@ impl LeftOutClass {
 }
 
 impl LeftOut {
-    /// What holds or may hold images and could not be read.
+    /// Something that holds or may hold images and could not be read.
     pub(crate) fn unreadable(
         path: impl Into<String>,
         what: impl Into<String>,
@@ -64,7 +64,7 @@ impl LeftOut {
         Self { may_pass, ..Self::unreadable(path, what, format!("{error}{next}")) }
     }
 
-    /// What has no image in it.
+    /// Something that holds no image.
     pub(crate) fn no_image(path: impl Into<String>, what: impl Into<String>) -> Self {
         let why = "no image in it".to_owned();
         Self { class: LeftOutClass::NoImage, ..Self::unreadable(path, what, why) }
@@ -75,7 +75,7 @@ impl LeftOut {
         nothing_in(&[self])
     }
 
-    /// What is no archive.
+    /// Something that is no archive.
     pub(crate) fn no_archive(path: impl Into<String>, what: impl Into<String>) -> Self {
         Self { why: "no archive".to_owned(), ..Self::no_image(path, what) }
     }

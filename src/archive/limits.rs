@@ -1,11 +1,11 @@
-//! Limits on what a bundle may claim before it is refused. Bundles come from strangers.
+//! Limits on a bundle, beyond which it is refused. Bundles are untrusted.
 
 use std::cell::Cell;
 
 use crate::error::{BundleError, Fault};
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 
-/// What a bundle may hold at most. The defaults leave room for every real bundle known.
+/// The limits of a bundle. The defaults suffice for every real bundle known.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Members of all tars, or files of a directory.
@@ -78,7 +78,7 @@ impl Allowance {
         left.inspect(|left| self.to_keep.set(*left)).is_some()
     }
 
-    /// What was taken until now, for [`Allowance::return_to`].
+    /// A mark of what was used until now, for [`Allowance::return_to`].
     pub(super) fn mark(&self) -> (usize, usize) {
         (self.entries.taken.get(), self.descriptors.taken.get())
     }

@@ -1,4 +1,4 @@
-//! A `manifest.json` or an `index.json` that yields no image, and what it was meant to be.
+//! Finds out what a `manifest.json` or an `index.json` without an image was meant to be.
 //!
 //! Many programs have files of these names. What lies beside one, or what can still be made out in it, tells whether it
 //! was to list images; a damaged one must not make them look like any other files.
@@ -21,11 +21,11 @@ const CONFIGS_LOOKED_AT: usize = 3;
 const SAVE_AGAIN: &str = "copy the bundle again, or save the image again";
 const SCHEMA1: &str = "registries no longer take schema 1: pull and save the image again with a current tool";
 
-/// What was meant to list images.
+/// A document that was meant to list images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meant {
     pub(super) what: &'static str,
-    /// What is wrong with the document; none where `what` says it.
+    /// What is wrong with the document, unless `what` says it.
     pub(super) why: Option<String>,
     pub(super) next: Option<&'static str>,
 }
@@ -40,7 +40,7 @@ impl Meant {
     }
 }
 
-/// What the files beside a document say.
+/// The evidence of the files beside a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Neighbours {
     /// Nothing of images.
@@ -204,7 +204,7 @@ pub(super) fn json(tree: &Tree<'_>, path: &str) -> Option<Value> {
     serde_json::from_slice(&read(tree, path).ok()?).ok()
 }
 
-/// The document, or why it cannot be had.
+/// The document, or why it cannot be read.
 fn read(tree: &Tree<'_>, path: &str) -> Result<Bytes, String> {
     match tree.read_small(path, MAX_LOOKED_AT) {
         Ok(Some(bytes)) => Ok(without_mark(bytes)),

@@ -1,4 +1,4 @@
-//! What tools call an image, and where they write it.
+//! The names that tools give an image, and where they write them.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub(crate) fn from_annotations(annotations: &BTreeMap<String, String>) -> Vec<Im
     names
 }
 
-/// What cosign and hauler write of the kind of an entry.
+/// The annotation of cosign and hauler for the kind of an entry.
 const KIND: &str = "kind";
 
 /// The kind of an entry, where its tool tells images from what belongs to them.
@@ -68,7 +68,7 @@ fn from_ref_name(text: &str) -> Option<ImageName> {
     Some(or_invalid(text, name))
 }
 
-/// A name, or what stands where one should be.
+/// A name, valid or not.
 pub(super) fn or_invalid(text: &str, name: Result<ImageName, BundleError>) -> ImageName {
     name.unwrap_or_else(|error| ImageName::Invalid { text: printable(text), why: error.to_string() })
 }
@@ -109,7 +109,7 @@ fn hostless(text: &str) -> Option<ImageName> {
     Some(ImageName::Hostless(repository.parse().ok()?, tag.parse().ok()?))
 }
 
-/// What messages call an image with these annotations, be it a valid name or not.
+/// The name of an image with these annotations in messages, valid or not.
 pub(super) fn label(annotations: &BTreeMap<String, String>) -> Option<String> {
     [CONTAINERD_NAME, REF_NAME].iter().find_map(|key| annotations.get(*key)).map(|text| printable(text))
 }

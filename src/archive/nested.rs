@@ -16,7 +16,7 @@ use crate::archive::tree::{Tree, TreeFile, base_name};
 use crate::error::{BundleError, Fault, printable};
 use crate::source::ByteSpace;
 
-/// What holds an image is longer than this, compressed or not.
+/// An archive with an image is longer than this, compressed or not.
 const MIN_ARCHIVE_BYTES: u64 = 64;
 
 const COMPRESSED: &str = "a compressed file that is no archive";
@@ -34,15 +34,15 @@ pub(super) struct Nested<'r> {
     pub(super) others_count: bool,
 }
 
-/// What a file is.
+/// The kind of a file.
 enum FileContent {
     /// A tar, compressed or not.
     Tar(Arc<dyn ByteSpace>),
     /// An archive that was read as it passed.
     Read(Catalog),
-    /// Nothing that images lie in.
+    /// A file that cannot hold images.
     Other(&'static str),
-    /// What may hold images and is not read.
+    /// A file that may hold images and is not read.
     Unreadable(LeftOut),
 }
 
@@ -104,7 +104,7 @@ impl Nested<'_> {
         }
     }
 
-    /// What a file is. What is no archive and is called one has not arrived.
+    /// The kind of a file. A file with the name of an archive that is none did not arrive whole.
     fn open_as_called(&self, file: TreeFile<'_>) -> Result<FileContent, BundleError> {
         let content = self.open(file)?;
         let (FileContent::Other(what), Some(says)) = (&content, file_name::says(file.path)) else {
@@ -123,7 +123,7 @@ impl Nested<'_> {
         Ok(FileContent::Unreadable(LeftOut::unreadable(file.path, what, why)))
     }
 
-    /// What was found in an archive. Messages about it name its path.
+    /// The catalog of an archive. Messages name its path.
     fn told_by_path(&self, mut inner: Catalog, path: &str) -> Catalog {
         for broken in &mut inner.broken {
             broken.error = broken.error.clone().at(path);

@@ -1,7 +1,7 @@
 //! An [OCI layout](https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md): `oci-layout`, `index.json`
 //! and blobs, at the root of a tree or below a folder.
 //!
-//! Out: what its `index.json` lists, each visited, whole or with what is wrong with it. Its manifests stay as they are.
+//! Out: the images that its `index.json` lists, each whole or with its fault. Manifests are not changed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +29,7 @@ struct LayoutFile {
     version: String,
 }
 
-/// What the layout at `folder` lists. `catalog` gets what is odd but harmless, and what is no image.
+/// The images that the layout at `folder` lists. `catalog` gets harmless oddities, and entries that are no image.
 pub(super) fn read(
     reader: &CatalogReader<'_>,
     tree: &Tree<'_>,

@@ -1,9 +1,9 @@
 //! Indexes of which a bundle holds a part: `docker save` and `ctr export` write the index of an image, and only the platforms
 //! that the machine had.
 //!
-//! In: an index that is not whole, visited. Out: what can be pushed in its place, unless something of it is damaged rather
-//! than left out. A platform was left out if its manifest is missing, or everything that it alone needs; a platform of
-//! which only some is missing is damaged.
+//! In: an incomplete index. Out: what can be pushed in its place, unless a part of it is damaged rather than left out. A
+//! platform was left out if its manifest is missing, or everything that it alone needs. It is damaged if only a part of that is
+//! missing.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -77,7 +77,7 @@ impl<'t> Pool<'t> {
         }
     }
 
-    /// Adds content that stands inside a document at `position`. What its digest is worth is seen when it is used.
+    /// Adds content that a document embeds at `position`. Its digest is checked when it is used.
     pub(super) fn add_inline(&mut self, digest: Digest, bytes: Bytes, position: u64) {
         self.places.entry(digest).or_default().push(BlobPlace::Inline(bytes, position));
     }
@@ -347,7 +347,7 @@ impl<'t> Pool<'t> {
     }
 
     /// Visits manifests below a folder that no index lists: `docker save` of an image without a name leaves its
-    /// manifest among the blobs. What is none, or not whole, is passed over.
+    /// manifest among the blobs. Other documents, and manifests that are not whole, are skipped.
     pub(super) fn visit_unlisted(&mut self, folder: &str) -> Result<(), BundleError> {
         let prefix = format!("{folder}blobs/");
         for path in self.tree.below(&prefix) {
@@ -373,7 +373,7 @@ fn describe(manifest: &Manifest) -> Descriptor {
     Descriptor { media_type: manifest.media_type.clone(), ..Descriptor::plain(manifest.digest, size) }
 }
 
-/// Whether a manifest is of the kind that its descriptor says. One reader goes by the one, another by the other.
+/// Whether a manifest is of the kind that its descriptor says. Some readers trust the manifest, others the descriptor.
 fn agrees(descriptor: &Descriptor, manifest: &Manifest) -> Result<(), BundleError> {
     let stated = &descriptor.media_type;
     if !media_type::is_manifest(stated) || manifest.kind.fits(stated) {

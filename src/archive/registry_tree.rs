@@ -29,9 +29,9 @@ struct LinkFile<'p> {
 }
 
 enum LinkKind<'p> {
-    /// What a tag stands for.
+    /// The manifest of a tag.
     Tag(&'p str),
-    /// What a tag has stood for, now or before.
+    /// A present or former manifest of a tag.
     History(Digest),
     /// A manifest of the repository.
     Revision(Digest),
@@ -76,7 +76,7 @@ pub(super) fn folders(tree: &Tree<'_>) -> BTreeSet<String> {
     tree.paths().filter_map(|path| parse(path).map(|link| link.folder.to_owned())).collect()
 }
 
-/// What `serve` keeps in its folder besides content: links, uploads that are not complete, and what it has half written.
+/// Files of `serve` other than content: links, incomplete uploads, and temporary files.
 pub(super) fn kept_by_serve<'t>(tree: &'t Tree<'_>, folder: &str) -> impl Iterator<Item = String> + use<'t> {
     const KINDS: [&str; 6] =
         ["/_tags/", "/_manifests/", "/_blobs/", "/_uploads/", "/_referrers/", "/_deleted/"];
@@ -88,7 +88,7 @@ pub(super) fn kept_by_serve<'t>(tree: &'t Tree<'_>, folder: &str) -> impl Iterat
     })
 }
 
-/// What is known of one repository by digest.
+/// The content of one repository by digest.
 #[derive(Default)]
 struct Revisions {
     all: BTreeSet<Digest>,

@@ -8,12 +8,12 @@ use axum::http::{Method, StatusCode, Version};
 use super::error::{Code, Refusal};
 use crate::loopback;
 
-/// What decides which requests are refused.
+/// The settings that decide which requests are refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AdmissionPolicy {
     /// Only this machine can reach the server.
     pub(super) is_loopback: bool,
-    /// The operator lets everybody in, by whatever name.
+    /// The operator allows all clients and all host names.
     pub(super) anonymous: bool,
     pub(super) read_only: bool,
 }
@@ -29,7 +29,7 @@ pub(super) fn admit(request: &Parts, policy: AdmissionPolicy) -> Result<(), Refu
             if !host.is_empty() && Authority::try_from(host.as_bytes()).is_err() {
                 return Err(bad("the Host header is invalid"));
             }
-            // The DNS name of another site may be led to this machine, and then its pages ask without an Origin.
+            // The DNS name of another site may resolve to this machine (DNS rebinding), and then its pages send no Origin.
             let origin = [b"http://", host.as_bytes()].concat();
             if policy.is_loopback && !policy.anonymous && !host.is_empty() && !is_local(&origin) {
                 let why = "this registry is for this machine alone: localhost, 127.0.0.1 or [::1] is its name; a proxy before it \
@@ -41,7 +41,7 @@ pub(super) fn admit(request: &Parts, policy: AdmissionPolicy) -> Result<(), Refu
         (None, _) => return Err(bad("a Host header is missing")),
         (Some(_), Some(_)) => return Err(bad("there are two Host headers")),
     }
-    // RFC 9112, 6.1 and 7.1: what is chunked twice, or coded in another way, has no length that all agree on.
+    // RFC 9112, 6.1 and 7.1: recipients disagree on the length of a body that is chunked twice, or coded in another way.
     let codings = request.headers.get_all(TRANSFER_ENCODING).iter();
     let mut codings = codings.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     if let (Some(first), more) = (codings.next(), codings.next())
@@ -49,7 +49,7 @@ pub(super) fn admit(request: &Parts, policy: AdmissionPolicy) -> Result<(), Refu
     {
         return Err(bad("Transfer-Encoding may be chunked, once, and nothing else"));
     }
-    // A page of another site can make a browser on this machine send requests here, and this registry trusts everybody.
+    // A page of another site can make a browser on this machine send requests here, and this registry has no login.
     if policy.is_loopback && request.headers.get_all(ORIGIN).iter().any(|origin| !is_local(origin.as_bytes()))
     {
         let why = "a page of another site (Origin) may not use a registry of this machine";

@@ -1,4 +1,4 @@
-//! Blobs that are stored: fetching them whole or in part, mounting them from another repository, deleting them.
+//! Stored blobs: fetches them whole or in part, mounts them from another repository, deletes them.
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ use super::limits::SEND_BYTES;
 use super::store::{ContentKind, ContentLink, Store, blocking};
 use crate::oci::{Digest, Repository};
 
-/// The digest of what is sent or was stored.
+/// The digest of the content.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 fn unknown(digest: &Digest) -> Refusal {
@@ -141,8 +141,8 @@ pub(super) fn text_value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// A body that reads a range of a file while it is sent. A file that ends too early breaks the connection off, which is
-/// what the client must see.
+/// A body that reads a range of a file while it is sent. If the file ends too early, the connection is broken off, so
+/// that the client notices.
 pub(super) fn file_body(file: File, range: Range<u64>) -> Body {
     let chunks = stream::try_unfold((file, range), |(file, range)| async move {
         if range.is_empty() {
@@ -160,7 +160,7 @@ pub(super) fn file_body(file: File, range: Range<u64>) -> Body {
     Body::from_stream(chunks)
 }
 
-/// What a `Range` header asks for.
+/// The range of a `Range` header.
 #[derive(Debug, PartialEq, Eq)]
 enum RequestedRange {
     Whole,

@@ -24,14 +24,14 @@ use super::minimum_rate::{MinimumRateBody, MinimumRateStream};
 use super::store::Store;
 use super::{discard, routes};
 
-/// What answers the requests.
+/// The handler of requests.
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
     Store(Arc<Store>),
     Discard(Arc<Discard>),
 }
 
-/// What all connections of a server share.
+/// State that all connections of a server share.
 #[derive(Debug)]
 pub(super) struct ServerContext {
     pub(super) backend: Backend,
@@ -105,9 +105,9 @@ impl ServerContext {
             }
         };
         let headers = response.headers_mut();
-        // Docker's clients take a server without it for no registry.
+        // To Docker's clients a server without this header is no registry.
         headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
-        // Anybody may have stored the content. A browser must not render it as a page.
+        // Stored content is untrusted. A browser must not render it as a page.
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         exchange.answered(response.status());
         response.map(|body| LoggedBody::new(body, exchange))

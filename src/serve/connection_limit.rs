@@ -2,11 +2,11 @@
 //!
 //! A connection without a request does no harm while there is room. When all places are taken, a new connection takes the
 //! place of an idle one at once, and the longest idle closes first: a client opens another connection when it needs one,
-//! and somebody who opens a thousand silent ones loses those. A new connection keeps its place for a second, because its
+//! and a client that opens a thousand silent ones loses those. A new connection keeps its place for a second, because its
 //! request may be on its way: without that, of many new connections each would close the one before it.
 //!
-//! Where every connection has a request, the slowest peer for which the server waits gives way: somebody who
-//! begins a thousand uploads and sends no more of them does not keep others out.
+//! Where every connection has a request, the slowest peer for which the server waits gives way: a client
+//! that begins a thousand uploads and sends no more of them does not keep others out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,11 +54,11 @@ struct Occupancy {
 #[derive(Debug)]
 struct IdleConnection {
     close: CancellationToken,
-    /// From when on it gives way.
+    /// The time from which it gives way.
     yields_at: Instant,
 }
 
-/// What became of asking for a place.
+/// The result of asking for a place.
 #[derive(Debug, PartialEq, Eq)]
 enum Attempt {
     Taken,
@@ -160,7 +160,7 @@ impl ConnectionLimit {
     }
 }
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Debug)]
 enum Activity {
     /// It waits for a request; its number in the list.
@@ -202,7 +202,7 @@ impl ConnectionPermit {
         self.close.cancelled().await;
     }
 
-    /// A request is there: from now on nobody takes the place away.
+    /// A request has arrived: from now on the connection keeps its place.
     pub(super) fn begin_request(&self) {
         let mut activity = self.activity.lock();
         if let Activity::Idle(number) = *activity {

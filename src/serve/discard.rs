@@ -1,7 +1,7 @@
 //! A registry that throws blobs away. It shows how fast a client can send.
 //!
 //! In: the requests of a push. Out: the answers that let it complete. Bodies of blobs are read and dropped, neither
-//! hashed nor kept. Which blobs have come is remembered, so that mounts and HEAD are answered as elsewhere.
+//! hashed nor kept. The registry remembers which blobs it received, so that mounts and HEAD get the usual answers.
 //! Manifests stay in memory, because a push reads them back. For measurements only: nothing can be pulled from it.
 
 use crate::locks::{Mutex, MutexGuard};
@@ -23,7 +23,7 @@ use super::uploads;
 use crate::oci::manifest::MAX_MANIFEST_BYTES;
 use crate::oci::{Digest, Repository};
 
-/// Limits of what is remembered: names of blobs and sessions, and bytes of manifests.
+/// Limits on memory: names of blobs and sessions, and bytes of manifests.
 const MAX_REMEMBERED: usize = 1 << 18;
 const MAX_MANIFESTS_BYTES: usize = 64 << 20;
 
@@ -35,15 +35,15 @@ pub struct Discard {
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// Sizes of blobs that came.
+    /// Sizes of the blobs that were received.
     blobs: HashMap<(Repository, Digest), u64>,
-    /// How much came in each session.
+    /// Bytes received in each session.
     sessions: HashMap<SessionId, u64>,
     manifests: HashMap<(Repository, ManifestReference), Arc<StoredManifest>>,
     manifest_bytes: usize,
 }
 
-/// A manifest as it came.
+/// A manifest as it was received.
 #[derive(Debug)]
 struct StoredManifest {
     digest: Digest,

@@ -11,11 +11,11 @@ use crate::locks::Mutex;
 pub(super) struct DiskUsage {
     most: u64,
     used: AtomicU64,
-    /// Locked while room is looked for.
+    /// Locked while room is made.
     pub(super) search: Mutex<RoomSearch>,
 }
 
-/// When room was last looked for on a full disk.
+/// When the store last tried to make room on a full disk.
 #[derive(Debug, Default)]
 pub(super) struct RoomSearch {
     pub(super) collected: Option<Instant>,

@@ -1,4 +1,4 @@
-//! What goes wrong: with the server itself ([`ServeError`]), and with one request ([`Refusal`], the specification's JSON).
+//! Errors: of the server itself ([`ServeError`]), and of one request ([`Refusal`], the specification's JSON).
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,12 +33,12 @@ pub enum ServeError {
     /// A later version made the store.
     #[error("{0}: a later version of layercast made this store (layout {1:?})")]
     Newer(PathBuf, String),
-    /// The operating system refused.
+    /// An operation of the operating system failed.
     #[error("{what}: {source}")]
     Io {
         /// The step, and the path or address.
         what: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }

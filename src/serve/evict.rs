@@ -17,10 +17,10 @@ use crate::error::is_full;
 /// How long an upload may be idle, also on a full disk: its client may be between two chunks, or reconnecting.
 const UPLOAD_GRACE: Duration = Duration::from_secs(60);
 
-/// How often the store looks for garbage, and for anything at all once it has found nothing.
+/// How often the store searches for garbage, and how long it does not search at all after it found nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// An upload that no request has.
+/// An upload without a request.
 struct IdleUpload {
     since: SystemTime,
     len: u64,

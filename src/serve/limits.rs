@@ -1,7 +1,7 @@
-//! How much one client may take from the others: connections, time, memory.
+//! Limits on the resources of one client: connections, time, memory.
 //!
-//! This registry is for big blobs over poor links. So a request may take as long as it likes, as long as bytes arrive at a
-//! minimum rate.
+//! This registry is for big blobs over poor links. So a request may take any time, as long as bytes arrive at a minimum
+//! rate.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) struct ServerLimits {
 const DESCRIPTORS_EACH: u64 = 3;
 const MOST_CONNECTIONS: u64 = 1024;
 
-/// What a connection reads at once. Also the longest head of a request.
+/// The size of one read from a connection, and the longest head of a request.
 pub(super) const READ_BYTES: usize = 32 << 10;
 
 /// Bytes of blobs that have arrived and are not written yet, of all uploads together.
@@ -36,7 +36,7 @@ pub(super) const BUFFERED_BYTES: usize = 32 << 20;
 pub(super) const MAX_IDLE_UPLOADS: usize = 10_000;
 pub(super) const UPLOADS_PER_COUNT: usize = 1_000;
 
-/// What is read and sent at once.
+/// The size of one read from a file.
 pub(super) const SEND_BYTES: usize = 64 << 10;
 
 /// A document up to this length is kept in memory on its way in or out; a longer one waits in a file without a name.

@@ -90,7 +90,7 @@ pub(super) async fn store(
     };
     let sent_as = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::trim);
     let sent_as = sent_as.filter(|sent| !sent.is_empty()).map(str::to_owned);
-    // Who waits to hear whether it is wanted need not send it, and what is far too long is not read to its end.
+    // A client with `Expect: 100-continue` need not send the body, and a body that is far too long is not read to its end.
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     let read_at_most = if headers.contains_key(header::EXPECT) { limit } else { limit * READ_AND_DROPPED };
@@ -149,7 +149,7 @@ pub(super) async fn store(
     if missing.is_empty() { Ok(response) } else { Err(Refusal::missing_blobs(&missing)) }
 }
 
-/// A manifest that was sent, and what has to be there to store it.
+/// A received manifest, and the content that must exist before it is stored.
 struct IncomingManifest {
     bytes: Bytes,
     claims: referrers::ManifestFields,

@@ -1,4 +1,4 @@
-//! What a manifest names, whatever its type: a registry stores types that are newer than itself.
+//! The digests that a manifest of any type names: a registry stores types that are newer than itself.
 
 use axum::body::Bytes;
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub(super) fn named_by(manifest: &Bytes) -> Vec<Digest> {
     descriptors(&document).filter_map(|descriptor| descriptor["digest"].as_str()?.parse().ok()).collect()
 }
 
-/// What has to be there for a manifest of an unknown type.
+/// The content that must exist for a manifest of an unknown type.
 pub(super) fn needed_by(document: &Value) -> Vec<Digest> {
     let here = |descriptor: &&Value| descriptor["urls"].as_array().is_none_or(Vec::is_empty);
     descriptors(document)

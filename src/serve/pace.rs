@@ -1,5 +1,4 @@
-//! How fast a peer has been lately, as far as the server waits for it: when all places are taken by requests, the slowest
-//! gives way.
+//! The recent rate of a peer while the server waits for it. When all places are taken by requests, the slowest gives way.
 
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Instant;
 use crate::locks::Mutex;
 
-/// Bytes are counted for so long, and then as long again as those that came before.
+/// The length of a window in which bytes are counted. They count for one more window.
 const SLICE: Duration = Duration::from_secs(5);
 
 /// The pace of the request on a connection.
@@ -52,7 +51,7 @@ impl Pace {
         *self.lately.lock() = Lately::default();
     }
 
-    /// How many bytes moved lately, where the server waits for the peer now and has had to for so long.
+    /// How many bytes moved lately, if the server waits for the peer now and has waited for at least this long.
     pub(super) fn bytes_lately(&self, now: Instant, waited: Duration) -> Option<u64> {
         let mut lately = self.lately.lock();
         let since = lately.since.filter(|_| lately.is_waited_for)?;

@@ -19,10 +19,10 @@ use super::store::{Store, blocking};
 /// The most entries of a page.
 pub(super) const MAX_PAGE: usize = 1000;
 
-/// What a client asks of a list.
+/// The page that a client asks for.
 #[derive(Debug)]
 pub(super) struct Page<'a> {
-    /// The most entries; none where the client asked for all.
+    /// The most entries; none for all.
     pub(super) len: Option<usize>,
     /// The last entry of the page before.
     pub(super) last: Option<&'a str>,
@@ -44,7 +44,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Waits for a turn to read or make a document. There are few at a time, because a document may take megabytes.
+/// Waits for a permit to read or make a document. Few are handled at a time, because a document may take megabytes.
 pub(super) async fn turn(store: &Arc<Store>) -> Result<SemaphorePermit<'_>, Refusal> {
     store.documents.acquire().await.map_err(|_| Refusal::new(Code::Unknown, "the registry is shutting down"))
 }

@@ -127,7 +127,7 @@ pub(super) async fn append(
             () = session.interrupted.cancelled() => {
                 break Err(Refusal::new(Code::BlobUploadInvalid, "another request of the client continues this upload"));
             }
-            // Whoever waits for a share has his own batch written meanwhile: the share of that is what others wait for.
+            // While a request waits for a share, its own batch is written: others wait for the share of that.
             share = share(store, arrived.as_ref().map_or(0, Bytes::len)), if arrived.is_some() => {
                 let share = share?;
                 if let Some(bytes) = arrived.take() {
