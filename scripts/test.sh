@@ -23,6 +23,9 @@ promtool        prometheus
 systemd-analyze systemd
 kubectl         kubernetes-client
 chromium        chromium
+zsh             zsh
+fish            fish
+man             man-db
 npm             npm
 "
 

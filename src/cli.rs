@@ -33,6 +33,7 @@ mod report_file;
 mod rules;
 mod screen;
 mod serve;
+mod shell;
 mod site_settings;
 mod sites;
 mod sites_file;
@@ -42,6 +43,7 @@ mod summary;
 mod sync;
 mod update;
 mod verify;
+mod version;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -145,6 +147,13 @@ enum Command {
     },
     /// Try it all on this machine: a registry, a bundle, a push, and the next commands
     Quickstart(quickstart::Args),
+    /// Print the completions of a shell
+    #[command(arg_required_else_help = true)]
+    Completions(shell::CompletionArgs),
+    /// Print the manual page, or write one for each command
+    Man(shell::ManArgs),
+    /// Show which build this is
+    Version(version::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -177,11 +186,19 @@ enum BenchWhat {
 
 type Done = Result<Exit, Failure>;
 
+/// The version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// All commands and their flags.
+fn definition() -> clap::Command {
+    Cli::command().long_version(version::long())
+}
+
 /// Runs the command that `args` name. The first of them is the program's name, which may be a link named `bmctl`.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     let args: Vec<OsString> = args.into_iter().collect();
     let called = args.first().and_then(|name| Path::new(name).file_name()).and_then(|name| name.to_str());
-    let command = Cli::command().bin_name(called.unwrap_or("layercast").to_owned());
+    let command = definition().bin_name(called.unwrap_or("layercast").to_owned());
     let cli = match command.try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error)
@@ -232,6 +249,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Bench { what: BenchWhat::Link(args) } => bench::link(*args, &output, &interrupt),
         Command::Bench { what: BenchWhat::Compare(args) } => bench::compare(&args),
         Command::Quickstart(args) => quickstart::run(&args, &output),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
+        Command::Version(args) => version::run(&args),
     };
     done.unwrap_or_else(|failure| {
         output.failed(&failure);
@@ -254,11 +274,11 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// The runtime of a command that talks to registries.
 /// Most threads that may wait: each body that is on its way to a mirror has one, and names, disks and the state need some
 /// beside them. They begin when they are needed, and end again.
 const WAITING_THREADS: usize = 4096;
 
+/// The runtime of a command that talks to registries.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(WAITING_THREADS).thread_name("requests").enable_all();

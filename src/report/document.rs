@@ -14,6 +14,7 @@ mod sites;
 mod state;
 mod sync;
 mod utilisation;
+mod version;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,7 @@ pub(crate) use sites::{Aspect, CheckEntry, CheckState, SiteCheck, SitesDocument}
 pub(crate) use state::StateDocument;
 pub(crate) use sync::{BundleEntry, ShardEntry, SyncRun};
 pub(crate) use utilisation::{Bottleneck, StageSeconds, Utilisation};
+pub(crate) use version::VersionDocument;
 
 /// The version of the schema. Within one version, fields are only added; the second has all that the first has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

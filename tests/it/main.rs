@@ -44,6 +44,7 @@ mod request_counts;
 mod resume;
 mod secrets;
 mod serve;
+mod shell;
 mod sites_file;
 mod stage;
 mod stage_trouble;
