@@ -35,6 +35,9 @@ pub(super) const UPLOAD_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long one without any bytes is kept.
 const EMPTY_UPLOAD_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
+/// File systems may be this much ahead of our clock.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
 /// How long other garbage is kept.
 pub(super) const GRACE: Duration = Duration::from_secs(600);
 
@@ -97,6 +100,12 @@ impl Store {
         for upload in entries(folder)? {
             // It may end at this moment.
             let Some(metadata) = found(upload.metadata())? else { continue };
+            // Last used ahead of the clock, which was set back: from now on it is idle like any other, and goes like any other.
+            if metadata.modified().is_ok_and(|modified| modified > clock::wall() + CLOCK_SLACK) {
+                found(fs::File::options().append(true).open(upload.path()))?
+                    .map_or(Ok(()), |file| file.set_modified(clock::wall()))?;
+                continue;
+            }
             let lifetime = if metadata.len() == 0 { lifetime.min(EMPTY_UPLOAD_LIFETIME) } else { lifetime };
             if !is_older(metadata.modified().ok(), lifetime) {
                 continue;

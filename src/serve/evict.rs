@@ -15,7 +15,7 @@ use crate::clock::Instant;
 use crate::error::is_full;
 
 /// How long an upload may be idle, also on a full disk: its client may be between two chunks, or reconnecting.
-const UPLOAD_GRACE: Duration = Duration::from_secs(60);
+pub(super) const UPLOAD_GRACE: Duration = Duration::from_secs(60);
 
 /// How often the store searches for garbage, and how long it does not search at all after it found nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Code, Refusal};
 use crate::locks::Mutex;
-use crate::oci::Hasher;
+use crate::oci::{Digest, Hasher};
 
 /// The most sessions in memory. Sessions that are only on the disk do not count.
 const MAX_SESSIONS: usize = 10_000;
@@ -54,6 +55,8 @@ struct SharedSession {
     hashed: Arc<tokio::sync::Mutex<Option<HashedPrefix>>>,
     /// Of the request that has the session: cancelled when another one wants it.
     interrupt: Mutex<CancellationToken>,
+    /// The blob that the session is for, once a request was to end it, and the file.
+    meant: Mutex<Option<(Digest, PathBuf)>>,
 }
 
 /// A session that one request has, until it drops this.
@@ -88,6 +91,22 @@ impl Sessions {
         let state = Arc::clone(self.states.lock().entry(id.clone()).or_default());
         let hashed = Arc::clone(&state.hashed).try_lock_owned().ok()?;
         Some(SessionLock::new(hashed, state))
+    }
+
+    /// A session is for this blob.
+    pub(super) fn means(&self, id: &SessionId, digest: Digest, path: &Path) {
+        if let Some(state) = self.states.lock().get(id) {
+            *state.meant.lock() = Some((digest, path.to_owned()));
+        }
+    }
+
+    /// The sessions that are known to be for this blob, with their files.
+    pub(super) fn of_blob(&self, digest: &Digest) -> Vec<(SessionId, PathBuf)> {
+        let states = self.states.lock();
+        let path_of = |state: &SharedSession| {
+            state.meant.lock().as_ref().filter(|(meant, _)| meant == digest).map(|(_, path)| path.clone())
+        };
+        states.iter().filter_map(|(id, state)| Some((id.clone(), path_of(state)?))).collect()
     }
 
     /// Counts a new session; gives the number of those since the start.

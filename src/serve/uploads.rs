@@ -18,7 +18,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::blobs;
+use super::collect::is_older;
 use super::error::{Code, Refusal};
+use super::evict::UPLOAD_GRACE;
 use super::fsync::{found, parent, sync_dir};
 use super::limits::{MAX_IDLE_UPLOADS, UPLOADS_PER_COUNT};
 use super::receive;
@@ -28,6 +30,9 @@ use super::store::{ContentKind, ContentLink, Store, blocking};
 use crate::oci::{Algorithm, Digest, Hasher, Repository};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+/// What a session keeps of a request whose connection breaks. No specification has a header for that; a client that knows this
+/// one need not wait for a connection to break.
+const UPLOAD_KEEPS: HeaderName = HeaderName::from_static("layercast-upload-keeps");
 
 /// Whether the client learns the name of a session, and can resume it.
 #[derive(Debug, Clone, Copy)]
@@ -137,12 +142,18 @@ impl Session {
         .await?;
         self.store.sessions.forget(&self.id);
         if actual == digest {
+            drop_uploads_of(&self.store, &self.repository, digest).await;
             return Ok(blobs::created(&self.repository, &digest));
         }
         Err(Refusal::new(
             Code::DigestInvalid,
             format!("the content has the digest {actual}, not {digest}; it was deleted"),
         ))
+    }
+
+    /// The client means to send this blob.
+    fn means(&self, digest: Digest) {
+        self.store.sessions.means(&self.id, digest, &self.path);
     }
 
     async fn discard(self) -> Result<(), Refusal> {
@@ -188,6 +199,7 @@ pub(super) fn session_headers(
         (header::LOCATION, format!("/v2/{repository}/blobs/uploads/{}", id.as_str())),
         (header::RANGE, format!("0-{}", len.saturating_sub(1))),
         (UPLOAD_UUID, id.as_str().to_owned()),
+        (UPLOAD_KEEPS, "bytes".to_owned()),
     ];
     let value = |(name, text): (_, String)| Some((name, HeaderValue::try_from(text).ok()?));
     texts.into_iter().filter_map(value).collect()
@@ -274,6 +286,7 @@ pub(super) async fn finish(
         .digest("digest")?
         .ok_or_else(|| Refusal::new(Code::DigestInvalid, "the end of an upload needs a digest (?digest=)"))?;
     let mut session = Session::take(store, repository, id).await?;
+    session.means(digest);
     to_its_end(store, async move {
         let was_empty = session.length().await? == 0;
         match session.receive(range, body).await {
@@ -297,6 +310,24 @@ pub(super) async fn cancel(
 ) -> Result<Response, Refusal> {
     Session::take(store, repository, id).await?.discard().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The blob is there, so nobody goes on with uploads of it that no request has. In another repository, a client may be about to:
+/// it has a minute. Which blob an upload is of is known once a request was to end it.
+async fn drop_uploads_of(store: &Arc<Store>, repository: &Repository, digest: Digest) {
+    let here = store.repository(repository);
+    let dropped = blocking(store, move |store| {
+        for (id, path) in store.sessions.of_blob(&digest) {
+            let Some(metadata) = found(fs::metadata(&path))? else { continue };
+            if path.starts_with(&here) || is_older(metadata.modified().ok(), UPLOAD_GRACE) {
+                store.remove_idle_upload(&id, &path)?;
+            }
+        }
+        Ok(())
+    });
+    if dropped.await.is_err() {
+        tracing::warn!("partial uploads of a blob that is there stay; the error before this line says why");
+    }
 }
 
 /// Completes work with a session also when the client goes away, which drops the future that waits for it.
