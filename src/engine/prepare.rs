@@ -78,7 +78,7 @@ impl Preparer {
         image.hold(|| {
             let (layers, needs) = match &image.planned.content {
                 Content::Unpacked(unpacked) => (Some(self.layers.lease(&unpacked.layers)), Vec::new()),
-                Content::Manifest(root) => (None, needs(&image.catalog, root)),
+                Content::Manifest(root) => (None, self.needs(&image.catalog, root)),
             };
             LeasedImage::new(Arc::clone(image), layers, needs, share)
         })
@@ -145,6 +145,16 @@ impl Preparer {
         Ok(Ready { manifests: manifests.collect::<Result<_, _>>()?, blobs: blobs.collect::<Result<_, _>>()? })
     }
 
+    /// What of the bundle may be read for an image: mirrors may have some of it, and the stage has what it has. Should a blob
+    /// prove damaged there, its parts alone are decoded.
+    fn needs(&self, catalog: &Catalog, root: &Digest) -> Vec<Intent> {
+        let is_staged = |digest: &Digest| self.stage.as_ref().is_some_and(|stage| stage.has(digest));
+        let blobs = Closure::of(catalog, root).blobs;
+        let digests = blobs.iter().map(|descriptor| &descriptor.digest).filter(|digest| !is_staged(digest));
+        let blobs = digests.filter_map(|digest| catalog.blobs.get(digest));
+        blobs.map(|blob| Intent::to_read(&blob.extent, Certainty::Possible)).collect()
+    }
+
     fn shared_body(&self, digest: Digest, make: impl FnOnce() -> Arc<dyn BlobBody>) -> Arc<dyn BlobBody> {
         let mut bodies = self.bodies.lock();
         if let Some(body) = bodies.get(&digest).and_then(Weak::upgrade) {
@@ -171,11 +181,4 @@ impl Preparer {
         }
         Ok(Ready { manifests: vec![Arc::new(manifest)], blobs })
     }
-}
-
-/// What of the bundle may be read for an image: mirrors may have some of it.
-fn needs(catalog: &Catalog, root: &Digest) -> Vec<Intent> {
-    let blobs = Closure::of(catalog, root).blobs;
-    let blobs = blobs.iter().filter_map(|descriptor| catalog.blobs.get(&descriptor.digest));
-    blobs.map(|blob| Intent::to_read(&blob.extent, Certainty::Possible)).collect()
 }

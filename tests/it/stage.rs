@@ -152,6 +152,27 @@ fn a_damaged_blob_is_read_from_the_bundle_in_the_same_run() {
     }
 }
 
+/// The other blobs come from the stage, so nobody wants their parts.
+#[test]
+fn of_a_damaged_blob_its_own_parts_are_decoded() {
+    let bundle = Bundle::oci_layout().image("gcr.io/team/app:1", &["base", "one"]);
+    let bundle = bundle.image("quay.io/lib:2", &["base", "two"]).layer_bytes(5 << 20).zstd_frames();
+    let room = Room::of(&bundle);
+    room.fill();
+    room.forget();
+    let layers = room.blobs().into_iter().filter(|path| fs::metadata(path).unwrap().len() > 5 << 20);
+    let damaged = layers.min().unwrap();
+    let mut bytes = fs::read(&damaged).unwrap();
+    bytes[1 << 20] ^= 1;
+    fs::write(&damaged, &bytes).unwrap();
+    let (_, parts, _) = work(&room.fill_another());
+    let needed = bytes.len().div_ceil(1 << 20) as u64 + 1;
+    assert!(
+        (needed - 1..=needed).contains(&parts),
+        "{parts} parts were decoded, where {needed} hold the blob"
+    );
+}
+
 #[test]
 fn a_stage_that_is_full_is_said_once_and_fails_nothing() {
     let room = Room::of(&docker_archive());
