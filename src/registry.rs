@@ -52,6 +52,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
+
 pub(crate) use api_path::{ApiPathFault, namespace_of};
 pub(crate) use auth::{Access, Accounts, Credential, CredentialSource, Proof, credentials};
 pub(crate) use bandwidth::BandwidthLimiter;
@@ -247,6 +249,8 @@ struct Inner {
     repositories: Option<Arc<RepositoryMaker>>,
     uploads: Option<Arc<dyn UploadLedger>>,
     memory: Option<Arc<dyn MirrorMemory>>,
+    /// Sessions that were dropped are cancelled meanwhile.
+    cancels: TaskTracker,
     /// Until it is asked for.
     first_response: Mutex<Option<FirstResponse>>,
 }
@@ -281,6 +285,7 @@ impl Registry {
             repositories: options.repositories,
             uploads: options.uploads,
             memory: options.memory,
+            cancels: TaskTracker::new(),
             first_response: Mutex::new(first_response),
         }));
         registry.recall().await;
@@ -307,6 +312,11 @@ impl Registry {
     /// What it keeps of an upload whose connection breaks, as far as that was seen.
     pub(crate) fn keeping(&self) -> Keeping {
         self.host().quirks().keeping
+    }
+
+    /// Whether a later run can be told of upload sessions that this one leaves.
+    pub(crate) fn keeps_sessions_for_later(&self) -> bool {
+        self.ledger().is_some()
     }
 
     /// The registry in the records of the state: scheme, host, port, and the path of its API.
@@ -337,6 +347,10 @@ impl Registry {
 
     fn observer(&self) -> &dyn Observer {
         self.0.client.observer.as_ref()
+    }
+
+    fn cancels(&self) -> &TaskTracker {
+        &self.0.cancels
     }
 
     fn upload_hosts(&self) -> &[String] {

@@ -125,7 +125,10 @@ pub(super) fn images_failed(mirror: &Outcome) -> Vec<String> {
 /// What was done on mirrors that a run left because it was interrupted, and what to do next; nothing where there is none.
 pub(super) fn interrupted<'a>(mirrors: impl Iterator<Item = &'a Outcome>) -> Vec<String> {
     let (mut count_of_mirrors, mut complete, mut images, mut bytes) = (0_usize, 0, 0, 0);
+    let mut hints: Vec<&str> = Vec::new();
     for mirror in mirrors {
+        let hint = mirror.interrupted().and_then(|failure| failure.hint.as_deref());
+        hints.extend(hint.filter(|hint| !hints.contains(hint)));
         count_of_mirrors += 1;
         complete += mirror.images_complete;
         images += mirror.images;
@@ -142,7 +145,7 @@ pub(super) fn interrupted<'a>(mirrors: impl Iterator<Item = &'a Outcome>) -> Vec
         if images > 0 { format!("{complete} of {}", count(images, "image")) } else { "no image".to_owned() };
     let is = if images > 1 { "are" } else { "is" };
     let done = format!("interrupted: {of} {is} complete{where_to}; {} were sent", ByteCount(bytes));
-    vec![done, next("run the same command again: it goes on from here")]
+    std::iter::once(done).chain(hints.into_iter().map(next)).collect()
 }
 
 fn next(hint: &str) -> String {

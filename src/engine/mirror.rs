@@ -85,12 +85,15 @@ pub(super) async fn run(
                 }
             };
             actor.work(inbox, follower, &mut outcome).await;
-            outcome.resume = match actor.transfer.link.registry.keeping() {
+            let registry = &actor.transfer.link.registry;
+            registry.settle_cancels().await;
+            outcome.resume = match registry.keeping() {
                 Keeping::Unknown => Resume::Unknown,
                 Keeping::NotPut | Keeping::Nothing => Resume::None,
                 Keeping::Chunks => Resume::Chunks,
                 Keeping::Bytes => Resume::Bytes,
             };
+            outcome.advise_interrupted(registry.keeps_sessions_for_later());
         }
     }
     counts.write(&mut outcome);

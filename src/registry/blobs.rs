@@ -111,6 +111,7 @@ impl Registry {
                 self.host().breaker().acknowledged();
                 // Without the digest it may be the answer of somebody who does not know what a mount is.
                 let is_named = headers::content_digest(&reply.headers).is_some();
+                self.forget_sessions(repository, digest);
                 Ok(Mount::Done(if is_named { BlobProof::Confirmed } else { BlobProof::Claimed }))
             }
             202 => self.session(repository, &request, &reply).map(Mount::Session),

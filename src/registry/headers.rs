@@ -84,6 +84,12 @@ pub(super) fn least_chunk(headers: &HeaderMap) -> Option<u64> {
     text(headers, HeaderName::from_static("oci-chunk-min-length"))?.parse().ok()
 }
 
+/// Whether a registry says of an upload session that it keeps every byte that arrives, also where the connection breaks.
+/// `layercast serve` does.
+pub(super) fn keeps_bytes(headers: &HeaderMap) -> bool {
+    text(headers, HeaderName::from_static("layercast-upload-keeps")) == Some("bytes")
+}
+
 /// `Content-Length`. For a HEAD it is the length of the body of a GET.
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     text(headers, CONTENT_LENGTH)?.parse().ok()

@@ -6,6 +6,7 @@
 mod chunking;
 mod words;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ const SLOW_REQUEST: Duration = Duration::from_secs(20);
 const ENOUGH: u32 = 2;
 /// How long it counts what a host was seen to refuse or lose, before it is tried once more: a week.
 const JUDGED_FOR_SECONDS: i64 = 7 * 24 * 60 * 60;
+/// What was handed over beyond this has left the buffers of both ends of a connection: at most 4 MiB here, and 6 MiB there (Linux,
+/// `tcp_wmem` and `tcp_rmem`).
+const BUFFERED_BYTES: u64 = 10 << 20;
 /// Less says little of a link.
 const MEASURED_BYTES: u64 = 256 << 10;
 
@@ -71,7 +75,7 @@ pub(super) struct Quirks {
     pub(super) keeping: Keeping,
     /// It takes a blob in one piece only.
     pub(super) refuses_chunks: bool,
-    /// The end of an upload must carry bytes.
+    /// The end of an upload must carry bytes: it took one that did, after it had refused one that did not.
     pub(super) refuses_empty_commit: bool,
     /// The smallest part that it takes, but for the last one.
     pub(super) least_chunk: Option<u64>,
@@ -102,6 +106,10 @@ pub(super) struct SeenInRun {
     refused_chunks: u32,
     /// Bodies one step larger than what earlier runs were refused are tried.
     tries_larger: bool,
+    /// Chunks of which nothing was kept, although they had reached the other side.
+    dropped_chunks: u32,
+    /// It refused to end an upload without bytes, so its ends carry some.
+    pub(super) ends_with_bytes: bool,
 }
 
 impl UploadMethod {
@@ -157,14 +165,31 @@ impl Quirks {
         rate_differs || but_for_rate != *other
     }
 
-    /// Takes in what became of bytes that were on their way when the connection broke: where the body began and ended, and
-    /// where the session stands now.
-    pub(super) fn learn_kept(&mut self, begun: u64, end: u64, now: u64) {
-        let seen = if begun < now && now < end { Keeping::Bytes } else { Keeping::Chunks };
-        if self.keeping != Keeping::Bytes {
-            self.keeping = seen;
+    /// Takes in that a session stands at `now`, although the connection broke that brought it these bytes. A session that stands
+    /// where the body began proves nothing: a proxy may have delivered nothing of it ([`Self::learn_dropped`]). Nor does one
+    /// that has all of it.
+    pub(super) fn learn_kept(&mut self, body: &Range<u64>, now: u64) {
+        if body.start < now && now < body.end {
+            self.keeping = Keeping::Bytes;
+        } else if self.keeping == Keeping::Nothing {
+            self.keeping = Keeping::Unknown;
         }
         (self.this_run.lost_by_put, self.this_run.lost_by_patch) = (0, 0);
+    }
+
+    /// Takes in how often nothing was kept of a chunk that had reached the other side. Only a blob that is there counts: until
+    /// then the host may have refused all bytes for a reason of its own, as one with a full disk does.
+    pub(super) const fn learn_dropped(&mut self, times: u32) {
+        let dropped = &mut self.this_run.dropped_chunks;
+        *dropped = dropped.saturating_add(times);
+        if *dropped >= ENOUGH && !matches!(self.keeping, Keeping::Bytes) {
+            self.keeping = Keeping::Chunks;
+        }
+    }
+
+    /// Takes in that the host says of itself that it keeps every byte, which holds whatever was seen of a server before it.
+    pub(super) const fn learn_told_bytes(&mut self) {
+        self.keeping = Keeping::Bytes;
     }
 
     /// Takes in that a session is lost whose connection broke, in a request that took so long.
@@ -242,6 +267,11 @@ impl Quirks {
     }
 }
 
+/// Whether a session that stands at `now` has dropped a body that began there and of which `handed` bytes had left.
+pub(super) const fn is_dropped(begun: u64, now: u64, handed: u64) -> bool {
+    now == begun && handed > BUFFERED_BYTES
+}
+
 /// Which request a session was lost with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LostBy {
@@ -306,19 +336,32 @@ mod tests {
         let soon = Duration::from_secs(1);
         let put = |quirks: &mut Quirks| quirks.learn_lost(LostBy::Put, soon);
         let patch = |quirks: &mut Quirks| quirks.learn_lost(LostBy::Patch, soon);
-        let inside = |quirks: &mut Quirks| quirks.learn_kept(10, 20, 15);
-        let begun = |quirks: &mut Quirks| quirks.learn_kept(10, 20, 10);
-        let whole = |quirks: &mut Quirks| quirks.learn_kept(10, 20, 20);
+        let inside = |quirks: &mut Quirks| quirks.learn_kept(&(10..20), 15);
+        let begun = |quirks: &mut Quirks| quirks.learn_kept(&(10..20), 10);
+        let whole = |quirks: &mut Quirks| quirks.learn_kept(&(10..20), 20);
+        let dropped = |quirks: &mut Quirks| quirks.learn_dropped(1);
         assert_eq!(after(&[&put]), Keeping::Unknown, "it may have been started anew");
         assert_eq!(after(&[&put, &patch]), Keeping::Unknown);
         assert_eq!(after(&[&put, &put]), Keeping::NotPut);
         assert_eq!(after(&[&put, &put, &patch, &patch]), Keeping::Nothing);
-        assert_eq!(after(&[&put, &put, &begun]), Keeping::Chunks);
-        assert_eq!(after(&[&whole]), Keeping::Chunks, "a whole part may be kept where a broken one is not");
+        assert_eq!(after(&[&begun, &begun, &begun]), Keeping::Unknown, "a proxy may have delivered nothing");
+        assert_eq!(after(&[&whole, &whole]), Keeping::Unknown, "that says nothing of a part of it");
         assert_eq!(after(&[&begun, &inside]), Keeping::Bytes);
-        assert_eq!(after(&[&patch, &begun, &patch]), Keeping::Chunks, "one was kept between them");
+        assert_eq!(after(&[&patch, &begun, &patch]), Keeping::Unknown, "one was kept between them");
         assert_eq!(after(&[&begun, &patch, &patch]), Keeping::Nothing);
+        assert_eq!(after(&[&patch, &patch, &whole]), Keeping::Unknown, "it keeps something after all");
         assert_eq!(after(&[&inside, &patch, &patch, &put, &begun]), Keeping::Bytes);
+        assert_eq!(after(&[&dropped]), Keeping::Unknown, "one may be a stray one");
+        assert_eq!(after(&[&dropped, &dropped]), Keeping::Chunks);
+        assert_eq!(after(&[&dropped, &dropped, &inside, &dropped]), Keeping::Bytes);
+        assert_eq!(after(&[&patch, &patch, &Quirks::learn_told_bytes]), Keeping::Bytes);
+    }
+
+    #[test]
+    fn a_body_is_dropped_where_more_of_it_had_left_than_a_connection_holds() {
+        assert!(is_dropped(16 * MIB, 16 * MIB, 11 * MIB));
+        assert!(!is_dropped(16 * MIB, 16 * MIB, 9 * MIB), "it may never have got there");
+        assert!(!is_dropped(16 * MIB, 17 * MIB, 11 * MIB));
     }
 
     #[test]

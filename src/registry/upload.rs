@@ -45,7 +45,8 @@ pub(crate) use self::session::{BlobProof, Mount, UploadSession};
 use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
 use crate::registry::body::{BlobBody, TransferredBytes};
-use crate::registry::error::{Cause, FailureKind, RegistryError};
+use crate::registry::error::{FailureKind, RegistryError};
+use crate::registry::quirks::Keeping;
 use crate::registry::retry::driver::RetryDriver;
 use crate::registry::transport::{BlobPart, Payload};
 
@@ -83,13 +84,24 @@ struct Upload<'a> {
     hold: Duration,
     bytes_found: u64,
     resumed: u32,
+    /// Chunks of which nothing was kept, although they had reached the other side.
+    dropped: u32,
 }
 
 impl<'a> Upload<'a> {
     /// One that begins.
     fn plain(repository: &Repository, digest: &'a Digest, body: &'a dyn BlobBody) -> Self {
         let (taken, hold) = (Arc::default(), Duration::ZERO);
-        Self { repository: repository.clone(), digest, body, taken, hold, bytes_found: 0, resumed: 0 }
+        Self {
+            repository: repository.clone(),
+            digest,
+            body,
+            taken,
+            hold,
+            bytes_found: 0,
+            resumed: 0,
+            dropped: 0,
+        }
     }
 
     fn payload(&self, range: std::ops::Range<u64>) -> Payload<'_> {
@@ -169,13 +181,13 @@ impl Registry {
             match stopped.error.kind() {
                 // The account has lost its right to the repository of an earlier run; it is the other one that matters.
                 FailureKind::Auth | FailureKind::Denied if upload.repository != *repository => {
-                    self.forget(upload, &session);
+                    self.forget(upload);
                     session.abandoned();
                     continue;
                 }
                 // The session is committed, to something else.
                 FailureKind::Integrity => {
-                    self.forget(upload, &session);
+                    self.forget(upload);
                     session.finished();
                     return Err(stopped.error);
                 }
@@ -230,10 +242,10 @@ impl Registry {
                     self.back_off(&mut driver, &error).await;
                 }
                 UploadDecision::Restart | UploadDecision::GiveUp => {
-                    if error.kind().is_network() || session.is_kept() && error.is_retryable() {
+                    if session.is_kept() && error.is_retryable() || error.kind() == FailureKind::Unreachable {
                         session.abandoned();
                     } else {
-                        self.cancel(upload, session).await;
+                        self.close(upload, session, &error).await;
                     }
                     return Err(error);
                 }
@@ -252,7 +264,7 @@ impl Registry {
         wanted_in: &Repository,
         proof: BlobProof,
     ) -> Result<Landed, RegistryError> {
-        self.forget(upload, &session);
+        self.forget(upload);
         session.finished();
         if upload.repository == *wanted_in {
             return Ok(Landed::There(proof));
@@ -269,22 +281,22 @@ impl Registry {
 
     /// Closes a session in which nothing more is sent.
     async fn close(&self, upload: &Upload<'_>, mut session: UploadSession, error: &RegistryError) {
-        // One that answers 404 is gone already, and so is most often one whose connection broke.
-        let is_gone = match error.cause() {
-            Cause::Answer(refusal) => refusal.status == 404,
-            Cause::NotStored { .. } => false,
-            _ => true,
-        };
-        if is_gone {
-            self.forget(upload, &session);
+        // One that answers 404 is gone already, and so is any whose connection broke, where that is known of the mirror.
+        let is_broken = error.kind().is_network();
+        if error.status() == Some(404) || is_broken && self.keeping() == Keeping::Nothing {
+            self.forget(upload);
             session.abandoned();
+        } else if is_broken {
+            // What is still on its way is waited for, and the blob does not wait for that.
+            self.forget(upload);
+            session.cancel_aside();
         } else {
             self.cancel(upload, session).await;
         }
     }
 
     async fn cancel(&self, upload: &Upload<'_>, session: UploadSession) {
-        self.forget(upload, &session);
+        self.forget(upload);
         session.cancel().await;
     }
 
@@ -298,6 +310,7 @@ impl Registry {
 
     fn acknowledged(&self, upload: &Upload<'_>, proof: BlobProof) -> Pushed {
         self.host().breaker().acknowledged();
+        self.host().quirks().learn_dropped(upload.dropped);
         self.remember();
         let Upload { bytes_found, resumed, .. } = *upload;
         Pushed { bytes_sent: upload.taken.bytes(), bytes_found, resumed, proof }

@@ -117,6 +117,11 @@ pub(crate) struct WindowClosing {
     pub opens_at: String,
 }
 
+/// What to do after an interruption where blobs that broke off are lost.
+const AGAIN_FROM_FIRST_BYTE: &str = "run the same command again: what is there stays, and a blob that was on its way is sent again from its first byte";
+/// The same where nobody knows it yet.
+const AGAIN_IF_KEPT: &str = "run the same command again: what is there stays, and a blob that was on its way goes on where it was if the mirror has kept it";
+
 /// What a mirror keeps of an upload whose connection breaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -327,6 +332,23 @@ impl Outcome {
         self.error.iter().chain(of_images).find(|failure| failure.class == Class::Interrupted)
     }
 
+    /// Says, where the run was interrupted, what becomes of the blobs that were on their way. `are_kept` is whether this run
+    /// keeps what a later one needs to go on with them.
+    pub(crate) fn advise_interrupted(&mut self, are_kept: bool) {
+        let hint = match self.resume {
+            _ if !are_kept => AGAIN_FROM_FIRST_BYTE,
+            Resume::None => AGAIN_FROM_FIRST_BYTE,
+            Resume::Unknown => AGAIN_IF_KEPT,
+            Resume::Chunks | Resume::Bytes => return,
+        };
+        let of_images = self.images_failed.iter_mut().map(|failed| &mut failed.failure);
+        for failure in self.error.iter_mut().chain(of_images) {
+            if failure.class == Class::Interrupted {
+                failure.hint = Some(hint.to_owned());
+            }
+        }
+    }
+
     /// Whether everything asked for is there.
     pub(crate) fn is_complete(&self) -> bool {
         self.error.is_none() && self.images_failed.is_empty()
@@ -410,6 +432,21 @@ mod tests {
             Exit::Incomplete
         );
         assert_eq!(exit_of_sites(&[failed(Exit::Bundle), failed(Exit::Unreachable)]), Exit::Bundle);
+    }
+
+    #[test]
+    fn what_is_said_of_an_interruption_is_what_the_next_run_finds() {
+        let hint = |resume, are_kept| {
+            let error = Some(Failure::interrupted());
+            let mut outcome = Outcome { resume, error, ..Outcome::new("m".into()) };
+            outcome.advise_interrupted(are_kept);
+            outcome.interrupted().and_then(|failure| failure.hint.clone()).unwrap()
+        };
+        assert!(hint(Resume::Bytes, true).ends_with("it goes on from here"));
+        assert!(hint(Resume::Unknown, true).ends_with("if the mirror has kept it"));
+        for (resume, are_kept) in [(Resume::None, true), (Resume::Bytes, false), (Resume::Unknown, false)] {
+            assert!(hint(resume, are_kept).ends_with("is sent again from its first byte"), "{resume:?}");
+        }
     }
 
     #[test]

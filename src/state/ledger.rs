@@ -34,6 +34,8 @@ const MAX_UPLOADS: u32 = 10_000;
 pub(super) struct Ledger {
     folder: PathBuf,
     notes: Notes,
+    /// Whether an earlier run has left one.
+    was_there: bool,
     /// Empty where no ledger can be opened.
     open: OnceLock<Option<OpenLedger>>,
 }
@@ -64,7 +66,8 @@ impl LazyOwner {
 
 impl Ledger {
     pub(super) fn new(folder: &Path, notes: &Notes) -> Self {
-        Self { folder: folder.to_owned(), notes: Arc::clone(notes), open: OnceLock::new() }
+        let was_there = folder.join(database::LEDGER.name).exists();
+        Self { folder: folder.to_owned(), notes: Arc::clone(notes), was_there, open: OnceLock::new() }
     }
 
     fn exists(&self) -> bool {
@@ -141,6 +144,7 @@ impl UploadLedger for Ledger {
         reach: SessionReach,
     ) -> BoxFuture<'_, Option<(Repository, StoredSession)>> {
         let claim = move |transaction: &Transaction<'_>, owner: &Owner| {
+            count_from_now(transaction)?;
             let mut kept = all_of_blob(transaction, &upload)?;
             kept.retain(|kept| {
                 let is_own = kept.repository == upload.repository;
@@ -175,8 +179,13 @@ impl UploadLedger for Ledger {
             if kept.iter().any(is_of_another) {
                 return Ok(false);
             }
+            count_from_now(transaction)?;
             insert(transaction, &upload, &session, owner.name())?;
-            transaction.execute("DELETE FROM uploads WHERE used_at + lifetime <= ?1", [now()])?;
+            let expired =
+                transaction.execute("DELETE FROM uploads WHERE used_at + lifetime <= ?1", [now()])?;
+            if expired > 0 {
+                tracing::info!(expired, "uploads that broke off are too old to go on");
+            }
             let most = "DELETE FROM uploads WHERE (registry, repository, digest) IN
                 (SELECT registry, repository, digest FROM uploads ORDER BY used_at DESC LIMIT -1 OFFSET ?1)";
             transaction.execute(most, [MAX_UPLOADS])?;
@@ -190,7 +199,7 @@ impl UploadLedger for Ledger {
     }
 
     fn forget(&self, upload: UploadKey) {
-        if matches!(self.open.get(), Some(Some(_))) {
+        if self.was_there || matches!(self.open.get(), Some(Some(_))) {
             let remove_all = move |transaction: &Transaction<'_>, owner: &Owner| {
                 for kept in all_of_blob(transaction, &upload)? {
                     let is_over = kept.repository == upload.repository || kept.owner != owner.name();
@@ -228,8 +237,8 @@ impl Ledger {
         }
         let Some(open) = self.open() else { return Vec::new() };
         let found = open.thread.ask(|connection| {
-            let query = "SELECT registry, repository, digest, size, acknowledged, used_at, used_at + lifetime FROM uploads
-                 WHERE used_at + lifetime > ?1 ORDER BY registry, repository, digest";
+            let query = "SELECT registry, repository, digest, size, acknowledged, min(used_at, ?1), min(used_at, ?1) + lifetime
+                 FROM uploads WHERE used_at + lifetime > ?1 ORDER BY registry, repository, digest";
             let mut query = connection.prepare(query)?;
             let rows = query.query_map([now()], kept)?;
             rows.filter_map(Result::transpose).collect()
@@ -317,6 +326,12 @@ fn session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
         opened_at: row.get(4)?,
         lifetime: u32::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
     })
+}
+
+/// A clock that was set back leaves times that lie ahead. They count from now on: such a session is as good as any, and expires
+/// like any.
+fn count_from_now(transaction: &Transaction<'_>) -> rusqlite::Result<usize> {
+    transaction.execute("UPDATE uploads SET used_at = ?1 WHERE used_at > ?1", [now()])
 }
 
 fn insert(

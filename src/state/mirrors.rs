@@ -40,6 +40,8 @@ impl MirrorMemory for State {
 
     fn remember(&self, registry: String, server: String, quirks: String) {
         self.write(move |transaction| {
+            // What was learned before the clock was set back counts from now on.
+            transaction.execute("UPDATE mirrors SET learned_at = ?1 WHERE learned_at > ?1", [now()])?;
             // It counts from when the first of it was learned, else it would never expire.
             transaction.execute("DELETE FROM mirrors WHERE learned_at <= ?1", [now() - LIFETIME_SECONDS])?;
             transaction.execute(
@@ -60,7 +62,7 @@ impl State {
                  ORDER BY registry";
             let mut query = connection.prepare(query)?;
             let rows = query.query_map([now() - LIFETIME_SECONDS], |row| {
-                let learned_at: i64 = row.get(2)?;
+                let learned_at = row.get::<_, i64>(2)?.min(now());
                 Ok(RememberedMirror {
                     registry: row.get(0)?,
                     server: row.get(1)?,

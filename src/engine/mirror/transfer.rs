@@ -149,7 +149,13 @@ impl Transfer {
                         progress.mount_was_declined();
                     }
                 },
-                BlobStep::Ask => progress.found(self.ask(repository, blob).await?),
+                BlobStep::Ask => {
+                    let found = self.ask(repository, blob).await?;
+                    if found == BlobPresence::Blob {
+                        registry.forget_sessions(repository, &blob.digest);
+                    }
+                    progress.found(found);
+                }
                 BlobStep::Upload => {
                     let proof = self.upload(repository, blob, session).await?;
                     if let Some(bytes) = progress.other_size() {

@@ -148,7 +148,7 @@ impl Registry {
             SessionStatus::Has(bytes) if bytes > PROBE_BYTES + 1 => Some(Keeping::Bytes),
             SessionStatus::Has(_) => Some(Keeping::Chunks),
             SessionStatus::Lost => Some(Keeping::Nothing),
-            SessionStatus::Untold => None,
+            SessionStatus::NoOffset | SessionStatus::Untold => None,
         })
     }
 }

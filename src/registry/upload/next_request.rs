@@ -32,7 +32,7 @@ impl NextRequest {
             UploadMethod::Stream if acknowledged == 0 => Self::Stream(rest),
             // Where a PUT that breaks spoils nothing, it saves a request.
             UploadMethod::Single if quirks.keeping == Keeping::Bytes => Self::Commit(rest),
-            _ if quirks.refuses_empty_commit => Self::Commit(rest),
+            _ if quirks.refuses_empty_commit || quirks.this_run.ends_with_bytes => Self::Commit(rest),
             _ => Self::Chunk(rest),
         }
     }

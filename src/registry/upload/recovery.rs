@@ -10,7 +10,7 @@ use super::{RESUMABLE_BYTES, Upload, UploadSession};
 use crate::registry::Registry;
 use crate::registry::cause::Cause;
 use crate::registry::error::RegistryError;
-use crate::registry::quirks::{Keeping, LostBy};
+use crate::registry::quirks::{Keeping, LostBy, is_dropped};
 
 /// An upload that has come this much further is worth all its tries again: the link breaks, and it gets there all the same.
 const PROGRESS_BYTES: u64 = 256 << 10;
@@ -19,12 +19,12 @@ impl Registry {
     /// Finds out what there is to do about an upload that stopped. Only a registry that cannot be reached makes this fail.
     pub(super) async fn after_failure(
         &self,
-        upload: &Upload<'_>,
+        upload: &mut Upload<'_>,
         session: &mut UploadSession,
         stopped: &InterruptedUpload,
         trials: &mut UploadFailures,
     ) -> Result<UploadDecision, RegistryError> {
-        let InterruptedUpload { request, error, lasted } = stopped;
+        let InterruptedUpload { request, error, lasted, handed } = stopped;
         let by_hand = |trials: &mut UploadFailures| trials.decide(error.cause(), self.policy());
         if breaks(error.cause()) {
             self.host().quirks().learn_broken(*lasted);
@@ -60,7 +60,8 @@ impl Registry {
                     return Ok(by_hand(trials));
                 };
                 if breaks(error.cause()) && request.len() > 0 {
-                    self.host().quirks().learn_kept(request.range().start, request.range().end, at);
+                    self.host().quirks().learn_kept(request.range(), at);
+                    upload.dropped += u32::from(is_dropped(request.range().start, at, *handed));
                 }
                 // It has all of the blob, and had it before the last pause, and does not commit it: it may want bytes with that.
                 if is_bare && trials.kept_bytes >= upload.body.len() && self.refuses_empty_commit(upload) {
@@ -75,9 +76,11 @@ impl Registry {
                     self.refuses_empty_commit(upload);
                 }
                 self.learn_lost(session, stopped);
+                self.forget(upload);
+                session.abandoned();
                 Ok(by_hand(trials))
             }
-            SessionStatus::Untold => Ok(by_hand(trials)),
+            SessionStatus::NoOffset | SessionStatus::Untold => Ok(by_hand(trials)),
         }
     }
 
@@ -199,11 +202,13 @@ impl Registry {
         self.restart(trials)
     }
 
-    /// Whether a commit may have failed because it had no bytes; that is remembered.
+    /// Whether a commit may have failed because it had no bytes: commits carry some from now on. That is remembered once one of
+    /// them is taken, for a registry with a full disk refuses both.
     fn refuses_empty_commit(&self, upload: &Upload<'_>) -> bool {
         let mut quirks = self.host().quirks();
-        let is_new = !quirks.refuses_empty_commit && quirks.chunk(upload.body.len()).is_some();
-        quirks.refuses_empty_commit |= is_new;
+        let is_known = quirks.refuses_empty_commit || quirks.this_run.ends_with_bytes;
+        let is_new = !is_known && quirks.chunk(upload.body.len()).is_some();
+        quirks.this_run.ends_with_bytes |= is_new;
         is_new
     }
 

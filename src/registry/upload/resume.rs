@@ -7,23 +7,18 @@ use super::next_request::NextRequest;
 use super::offset;
 use super::session_status::SessionStatus;
 use super::{RESUMABLE_BYTES, Upload, UploadSession};
+use crate::oci::{Digest, Repository};
 use crate::registry::Registry;
 use crate::registry::quirks::Keeping;
 
-/// How long registries keep a session after its last request. Those that keep every byte keep it for a week
-/// (docker-registry 3, `layercast serve`), the others for an hour (Quay, zot).
-const LIFETIMES: [(Keeping, Duration); 2] =
-    [(Keeping::Bytes, Duration::from_secs(6 * 24 * 3600)), (Keeping::Chunks, Duration::from_secs(50 * 60))];
-/// The same where nothing is known: a question that comes too late costs one request.
-const OTHER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How long a session counts after its last request. No registry is known to keep one longer than a week (docker-registry 3,
+/// `layercast serve`). Most keep it for less, and what they keep of it says nothing of how long: a question that comes too late
+/// costs one request.
+const LIFETIME: Duration = Duration::from_secs(6 * 24 * 3600);
 
 impl Registry {
-    fn key(&self, upload: &Upload<'_>) -> UploadKey {
-        UploadKey {
-            registry: self.record_name(),
-            repository: upload.repository.clone(),
-            digest: *upload.digest,
-        }
+    fn key(&self, repository: &Repository, digest: &Digest) -> UploadKey {
+        UploadKey { registry: self.record_name(), repository: repository.clone(), digest: *digest }
     }
 
     /// Whether a later run could go on with what this request sends.
@@ -38,20 +33,22 @@ impl Registry {
 
     /// A later run can go on with the session.
     pub(super) fn keep(&self, upload: &Upload<'_>, session: &mut UploadSession) {
-        let keeping = self.host().quirks().keeping;
-        let known = LIFETIMES.into_iter().find(|(kept, _)| *kept == keeping);
-        let lifetime = known.map_or(OTHER_LIFETIME, |(_, lifetime)| lifetime);
         if let Some(ledger) = self.ledger()
-            && let Some((stored, mark)) = session.offer(upload.body.len(), lifetime)
+            && let Some((stored, mark)) = session.offer(upload.body.len(), LIFETIME)
         {
-            ledger.keep(self.key(upload), stored, mark);
+            ledger.keep(self.key(&upload.repository, upload.digest), stored, mark);
         }
     }
 
     /// Nobody goes on with the session.
-    pub(super) fn forget(&self, upload: &Upload<'_>, session: &UploadSession) {
-        if let Some(ledger) = self.ledger().filter(|_| session.is_offered()) {
-            ledger.forget(self.key(upload));
+    pub(super) fn forget(&self, upload: &Upload<'_>) {
+        self.forget_sessions(&upload.repository, upload.digest);
+    }
+
+    /// A blob is there, or its session is gone: no later run goes on with sessions of it that earlier ones left.
+    pub(crate) fn forget_sessions(&self, repository: &Repository, digest: &Digest) {
+        if let Some(ledger) = self.ledger() {
+            ledger.forget(self.key(repository, digest));
         }
     }
 
@@ -62,7 +59,7 @@ impl Registry {
         let ledger = self.ledger().filter(|_| upload.body.len() >= RESUMABLE_BYTES)?;
         let mounts = self.host().quirks().takes_mounts();
         let reach = if mounts { SessionReach::AnyRepository } else { SessionReach::OwnRepository };
-        let (repository, stored) = ledger.claim(self.key(upload), reach).await?;
+        let (repository, stored) = ledger.claim(self.key(&upload.repository, upload.digest), reach).await?;
         let meant = std::mem::replace(&mut upload.repository, repository);
         let session = self.reopened_session(upload, &stored).await;
         if session.is_none() {
@@ -79,7 +76,7 @@ impl Registry {
         let mut session = match UploadSession::reopened(self, &upload.repository, stored) {
             Ok(session) if stored.size == upload.body.len() => session,
             _ => {
-                self.ledger()?.forget(self.key(upload));
+                self.forget(upload);
                 return None;
             }
         };
@@ -88,16 +85,19 @@ impl Registry {
         let at = match status {
             SessionStatus::Untold => return None,
             // The mirror may have been started anew, over an empty store: that says nothing of what it keeps.
-            SessionStatus::Lost => None,
+            SessionStatus::Lost => {
+                session.abandoned();
+                None
+            }
+            SessionStatus::NoOffset => None,
             SessionStatus::Has(reported) => offset::resume_at(&session.window(), reported, None),
         };
         let Some(at) = at else {
-            self.forget(upload, &session);
-            session.abandoned();
+            self.cancel(upload, session).await;
             return None;
         };
         if stored.sent > stored.acknowledged {
-            self.host().quirks().learn_kept(stored.acknowledged, stored.sent, at);
+            self.host().quirks().learn_kept(&(stored.acknowledged..stored.sent), at);
             self.remember();
         }
         session.stands_at(at, None);

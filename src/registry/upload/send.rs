@@ -29,6 +29,8 @@ pub(super) struct InterruptedUpload {
     pub(super) error: RegistryError,
     /// How long the request took.
     pub(super) lasted: Duration,
+    /// How many of its bytes the network took.
+    pub(super) handed: u64,
 }
 
 /// What came of one request.
@@ -68,14 +70,15 @@ impl Registry {
             let (began, before) = (Instant::now(), upload.taken.bytes());
             let sent = self.send_kept(upload, session, &request).await;
             let lasted = began.elapsed();
+            let handed = upload.taken.bytes() - before;
             if sent.is_ok() || lasted >= MEASURED_AFTER {
-                self.host().quirks().learn_rate(upload.taken.bytes() - before, lasted);
+                self.host().quirks().learn_rate(handed, lasted);
             }
             if sent.is_ok() {
                 self.learn_taken(&request);
             }
             match sent {
-                Err(error) => return Err(InterruptedUpload { request, error, lasted }),
+                Err(error) => return Err(InterruptedUpload { request, error, lasted, handed }),
                 Ok(Sent::Committed(proof)) => return Ok(proof),
                 Ok(Sent::Appended(location)) => session.stands_at(request.range().end, location.as_ref()),
             }
@@ -143,8 +146,12 @@ impl Registry {
     fn learn_taken(&self, request: &NextRequest) {
         let mut quirks = self.host().quirks();
         quirks.learn_taken(request.len());
-        if matches!(request, NextRequest::Chunk(range) if range.start > 0) {
-            quirks.learn_chunk_taken();
+        match request {
+            NextRequest::Chunk(range) if range.start > 0 => quirks.learn_chunk_taken(),
+            NextRequest::Commit(range) if range.start > 0 && !range.is_empty() => {
+                quirks.refuses_empty_commit |= quirks.this_run.ends_with_bytes;
+            }
+            _ => {}
         }
     }
 

@@ -10,18 +10,27 @@ use std::time::Duration;
 use reqwest::header::LOCATION;
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use super::ledger::{KeptMark, StoredSession};
 use crate::clock;
 use crate::oci::Repository;
 use crate::registry::client::{ApiRequest, Reply};
 use crate::registry::error::{Cause, RegistryError};
+use crate::registry::quirks::Keeping;
 use crate::registry::retry::Replay;
 use crate::registry::transport::Payload;
 use crate::registry::{Registry, headers, location};
 
 /// How long a courtesy may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same where the registry has answered that more of the upload has arrived than its location says: what lies in the buffers on
+/// the way is awaited.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is cancelled then.
+const CANCEL_TRIES: u32 = 3;
+
 /// A session that is no older than this has not expired at any registry.
 const FRESH: Duration = Duration::from_secs(30 * 60);
 
@@ -201,6 +210,27 @@ impl UploadSession {
         self.registry.call(repository, &request).await.map(drop)
     }
 
+    /// Asks where it stands until nothing more arrives, and deletes it there.
+    async fn delete_settled(&mut self, repository: &Repository) -> Result<(), RegistryError> {
+        let registry = self.registry.clone();
+        for _ in 1..CANCEL_TRIES {
+            registry.settled_status(repository, self).await?;
+            match self.delete_once(repository).await {
+                Err(error) if error.status() == Some(416) => {}
+                deleted => return deleted,
+            }
+        }
+        registry.settled_status(repository, self).await?;
+        self.delete_once(repository).await
+    }
+
+    /// The same as [`Self::cancel`], for whoever does not wait for it.
+    pub(super) fn cancel_aside(&mut self) {
+        if let Some(state) = self.state.take() {
+            state.cancel_aside(&self.registry);
+        }
+    }
+
     /// Tells the registry that nothing more will come. Best effort: most tokens do not allow it, and sessions expire. False
     /// if the registry does not take such requests from this account.
     pub(crate) async fn cancel(mut self) -> bool {
@@ -216,12 +246,12 @@ impl Drop for UploadSession {
         let Some(state) = self.state.take().filter(|state| !state.kept.is_set()) else {
             return;
         };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.registry.host().quirks().keeps_sessions {
-            return;
+        // The run was interrupted, and the next one begins this blob anew.
+        let is_cut = state.sent > state.acknowledged;
+        if is_cut && matches!(self.registry.keeping(), Keeping::NotPut | Keeping::Nothing) {
+            self.registry.say_that_nothing_is_kept();
         }
-        let registry = self.registry.clone();
-        runtime.spawn(async move { state.cancel(&registry).await });
+        state.cancel_aside(&self.registry);
     }
 }
 
@@ -233,22 +263,30 @@ impl SessionState {
 
     /// Where a body was cut off, more has arrived than the location says, or still arrives. docker-registry 3 cancels nothing then
     /// (416) before it has told where the session stands.
-    async fn delete(self, registry: &Registry) -> Result<(), RegistryError> {
+    async fn delete(self, registry: &Registry) -> Result<Result<(), RegistryError>, Elapsed> {
         // What is dropped on the way is not cancelled once more.
         self.kept.set();
         let repository = self.repository.clone();
         let mut session = UploadSession { registry: registry.clone(), state: Some(self) };
-        match session.delete_once(&repository).await {
+        match timeout(CANCEL_TIMEOUT, session.delete_once(&repository)).await? {
             Err(error) if error.status() == Some(416) => {
-                registry.settled_status(&repository, &mut session).await?;
-                session.delete_once(&repository).await
+                timeout(ARRIVAL_TIMEOUT, session.delete_settled(&repository)).await
             }
-            deleted => deleted,
+            deleted => Ok(deleted),
+        }
+    }
+
+    /// Cancels it in the background, unless it is known that the account may not.
+    fn cancel_aside(self, registry: &Registry) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !registry.host().quirks().keeps_sessions {
+            let (cancels, registry) = (registry.cancels().clone(), registry.clone());
+            cancels.spawn_on(async move { self.cancel(&registry).await }, &runtime);
         }
     }
 
     async fn cancel(self, registry: &Registry) -> bool {
-        match tokio::time::timeout(CANCEL_TIMEOUT, self.delete(registry)).await {
+        match self.delete(registry).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the upload was not cancelled and will expire");
@@ -265,6 +303,12 @@ impl SessionState {
 }
 
 impl Registry {
+    /// Waits until the sessions that were dropped are cancelled, or that is given up.
+    pub(crate) async fn settle_cancels(&self) {
+        self.cancels().close();
+        self.cancels().wait().await;
+    }
+
     /// Opens a session, to be used or cancelled. A repository that is not there is made first, where somebody can do that.
     pub(crate) async fn start_upload(&self, repository: &Repository) -> Result<UploadSession, RegistryError> {
         let missing = match self.open_session(repository).await {
@@ -298,6 +342,9 @@ impl Registry {
     ) -> Result<UploadSession, RegistryError> {
         if let Some(bytes) = headers::least_chunk(&reply.headers) {
             self.host().quirks().learn_least_chunk(Some(bytes));
+        }
+        if headers::keeps_bytes(&reply.headers) {
+            self.host().quirks().learn_told_bytes();
         }
         let location = self.location(request, reply)?;
         let missing =

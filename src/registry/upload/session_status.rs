@@ -25,6 +25,8 @@ const STATE_PARAMETER: &str = "_state";
 pub(super) enum SessionStatus {
     /// It has this number of bytes.
     Has(u64),
+    /// It has the session, and does not say how much of it.
+    NoOffset,
     /// It has no such session, or never tells.
     Lost,
     /// It does not tell now.
@@ -90,7 +92,7 @@ impl Registry {
             }
         }
         let reported = offset::reported_bytes(headers::text(&reply.headers, RANGE));
-        Ok(reported.map_or(SessionStatus::Lost, SessionStatus::Has))
+        Ok(reported.map_or(SessionStatus::NoOffset, SessionStatus::Has))
     }
 
     /// Whether the registry loses the session of any upload whose connection breaks, as far as it can be found out before one

@@ -212,3 +212,40 @@ async fn a_blob_that_is_there_takes_all_that_dead_runs_left_of_it_along() {
     let kept: Vec<_> = second.list().into_iter().map(|kept| kept.upload).collect();
     assert_eq!(kept, [key("b")]);
 }
+
+/// A clock that was set back does not keep a session for ever, and throws none away.
+#[tokio::test]
+async fn a_session_from_the_future_counts_from_now_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let ahead = now() + 1_000_000;
+    let set = |used_at: i64| {
+        let connection = Connection::open(folder.path().join("uploads.sqlite")).unwrap();
+        connection.execute("UPDATE uploads SET used_at = ?1, opened_at = ?1", [used_at]).unwrap();
+    };
+    let first = ledger(folder.path());
+    first.keep(key("a"), stored(100, 1000), KeptMark::default());
+    first.settle();
+    drop(first);
+    set(ahead);
+    let second = ledger(folder.path());
+    let expires_at = second.list()[0].expires_at;
+    assert!(expires_at <= now() + 1000, "{expires_at}");
+    assert!(second.claim(key("a"), OwnRepository).await.is_some());
+    let connection = Connection::open(folder.path().join("uploads.sqlite")).unwrap();
+    let used_at: i64 = connection.query_row("SELECT used_at FROM uploads", [], |row| row.get(0)).unwrap();
+    assert!(used_at <= now(), "{used_at}");
+}
+
+#[tokio::test]
+async fn a_blob_that_was_found_takes_along_what_an_earlier_run_left_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = ledger(folder.path());
+    first.keep(key("a"), stored(100, 1000), KeptMark::default());
+    first.settle();
+    drop(first);
+    let second = ledger(folder.path());
+    let elsewhere = UploadKey { repository: "team/other".parse().unwrap(), ..key("a") };
+    second.forget(elsewhere);
+    second.settle();
+    assert_eq!(second.list(), []);
+}

@@ -243,7 +243,63 @@ async fn where_broken_chunks_are_dropped_the_upload_goes_on_at_the_last_whole_on
     let pushed = push(&registry).await.unwrap();
     assert_eq!(pushed.bytes_sent, (SIZE + (256 << 10)) as u64);
     assert_eq!(sent(&log)[3], request("PATCH", "524288-786431", 256 << 10));
-    assert_eq!(registry.host().quirks().keeping, Keeping::Chunks);
+}
+
+/// A proxy that takes a request whole before it hands it on delivers nothing of one that is cut, whatever the mirror keeps.
+#[tokio::test]
+async fn a_session_that_stands_where_a_cut_chunk_began_says_nothing_of_the_mirror() {
+    let fates = vec![None, Some(Kept(0)), Some(Kept(0)), None, Some(Kept(0))];
+    let (registry, log) = keeper(Script { fates, ..Script::default() }).await;
+    in_chunks(&mut registry.host().quirks());
+    push(&registry).await.unwrap();
+    assert_eq!((count(&log, "POST"), registry.host().quirks().keeping), (1, Keeping::Unknown));
+}
+
+#[tokio::test]
+async fn a_mirror_that_says_that_it_keeps_every_byte_is_known_for_it_before_anything_breaks() {
+    let whole = Mutex::new(Sessions::default());
+    let (here, _) = registry(move |seen, _| {
+        let mut answer = whole.lock().answer(seen, &Script::default());
+        if seen.method == "POST" {
+            answer.headers_mut().insert("layercast-upload-keeps", "bytes".parse().unwrap());
+        }
+        answer
+    })
+    .await;
+    let registry = connect(&here, options()).await.unwrap();
+    push(&registry).await.unwrap();
+    assert_eq!(registry.host().quirks().keeping, Keeping::Bytes);
+}
+
+/// What a server refuses for its own reasons says nothing of how it takes blobs.
+#[tokio::test]
+async fn nothing_is_learned_from_a_mirror_whose_disk_is_full() {
+    for (status, bare) in [(500, false), (507, false), (500, true)] {
+        let whole = Mutex::new(Sessions::default());
+        let (here, _) = registry(move |seen, _| {
+            // Where the disk is full by the time of the commit, all bytes have arrived.
+            let is_refused = if bare { seen.method == "PUT" } else { !seen.body.is_empty() };
+            if is_refused {
+                answer(status, &[], "no space left on device")
+            } else {
+                whole.lock().answer(seen, &Script::default())
+            }
+        })
+        .await;
+        let registry = connect(&here, options()).await.unwrap();
+        registry.host().quirks().bytes_per_second = Some(10_000);
+        push(&registry).await.unwrap_err();
+        let quirks = registry.host().quirks().clone();
+        // That it lets nobody cancel an upload is no refusal of bytes.
+        let (needs_no_state, keeps_sessions) = (quirks.needs_no_state, quirks.keeps_sessions);
+        let expected = Quirks {
+            bytes_per_second: quirks.bytes_per_second,
+            needs_no_state,
+            keeps_sessions,
+            ..Quirks::default()
+        };
+        assert!(!quirks.differ_from(&expected), "{status}: {quirks:?}");
+    }
 }
 
 #[tokio::test]
@@ -366,20 +422,34 @@ async fn where_only_chunks_get_in_no_stray_refusal_ends_them() {
 /// An answer without a range may mean no byte or all of them.
 #[tokio::test]
 async fn a_session_that_does_not_say_how_much_it_has_is_not_gone_on_with() {
-    let whole = Mutex::new(Sessions::default());
-    let script = Script { fates: vec![Some(Kept(300_000))], ..Script::default() };
-    let (here, log) = registry(move |seen, _| {
-        if seen.method == "GET" && seen.target.contains("/uploads/") {
-            return answer(204, &[], "");
-        }
-        whole.lock().answer(seen, &script)
-    })
-    .await;
-    let registry = connect(&here, options()).await.unwrap();
-    let pushed = push(&registry).await.unwrap();
-    assert_eq!((count(&log, "POST"), pushed.resumed), (2, 0), "{:?}", lines(&log));
-    assert_eq!(pushed.bytes_sent, 2 * SIZE as u64);
-    assert_eq!(registry.host().quirks().keeping, Keeping::Unknown);
+    for times in [1, 3] {
+        let whole = Mutex::new(Sessions::default());
+        let script = Script { fates: vec![Some(Kept(300_000)); times], ..Script::default() };
+        let (here, log) = registry(move |seen, _| {
+            if seen.method == "GET" && seen.target.contains("/uploads/") {
+                return answer(204, &[], "");
+            }
+            let is_cancelled = seen.method == "DELETE";
+            if is_cancelled { answer(204, &[], "") } else { whole.lock().answer(seen, &script) }
+        })
+        .await;
+        let registry = connect(&here, options()).await.unwrap();
+        let pushed = push(&registry).await.unwrap();
+        registry.settle_cancels().await;
+        let expected = (times + 1, times, 0);
+        assert_eq!(
+            (count(&log, "POST"), count(&log, "DELETE"), pushed.resumed),
+            expected,
+            "{:?}",
+            lines(&log)
+        );
+        assert_eq!(
+            pushed.bytes_sent,
+            ((times + 1) * SIZE) as u64,
+            "each session has the blob from its first byte"
+        );
+        assert_eq!(registry.host().quirks().keeping, Keeping::Unknown, "it has not lost the session");
+    }
 }
 
 /// The storage of the registry stumbles over the commit, and has all bytes.

@@ -95,7 +95,7 @@ async fn it_is_finished_there_and_mounted_here() {
     assert!(lines[0].starts_with(&format!("PUT {SESSION}?digest=")), "{lines:?}");
     assert!(lines[1].starts_with("POST /v2/team/app/blobs/uploads/?mount="), "{lines:?}");
     assert!(lines[1].ends_with("from=team/other") && lines.len() == 2, "{lines:?}");
-    assert_eq!(forgotten, [other()]);
+    assert_eq!(forgotten, [other(), repository()], "it is committed there, and mounted here");
 }
 
 #[tokio::test]
