@@ -8,7 +8,7 @@ use super::sampling::Sampling;
 
 /// Images whose large blobs are begun as if a new mirror lacked them before it has said so of any. They fill a link until it
 /// has.
-const SCOUTS: u8 = 4;
+const SPECULATIVE_IMAGES: u8 = 4;
 
 /// What to expect of a mirror.
 #[derive(Debug)]
@@ -20,7 +20,8 @@ pub(crate) struct Expectations {
     /// Which of the blobs that it claims to have are read.
     pub(crate) sampling: Sampling,
     lacks_images: bool,
-    scouts: u8,
+    /// How many more images may be begun before the mirror has said that it lacks any.
+    speculative: u8,
     sessions_end: bool,
 }
 
@@ -36,15 +37,15 @@ pub(crate) enum Ahead {
 }
 
 impl Expectations {
-    /// Of a mirror that no run has filled yet, or of any other. A scout is an image whose large blobs are begun before it is
-    /// known whether any image is lacking.
-    pub(crate) fn new(is_new: bool, scouts: bool) -> Self {
+    /// Of a mirror that no run has filled yet, or of any other. It `speculates` where the large blobs of a few images are
+    /// begun before it is known whether any image is lacking.
+    pub(crate) fn new(is_new: bool, speculates: bool) -> Self {
         Self {
             small_blobs: ProbeHeuristic::new(is_new),
             untagged_images: ProbeHeuristic::new(is_new),
             sampling: Sampling::default(),
             lacks_images: false,
-            scouts: if scouts { SCOUTS } else { 0 },
+            speculative: if speculates { SPECULATIVE_IMAGES } else { 0 },
             sessions_end: true,
         }
     }
@@ -52,7 +53,7 @@ impl Expectations {
     /// An image was asked for.
     pub(crate) fn asked_for_image(&mut self, found: bool) {
         self.lacks_images = !found;
-        self.scouts = 0;
+        self.speculative = 0;
     }
 
     /// A needless upload session cannot be cancelled: not every account may. No more are opened ahead.
@@ -63,9 +64,9 @@ impl Expectations {
     /// What of the next image is to be begun before the mirror has said whether it lacks it: everything where it lacked the
     /// one before.
     pub(crate) fn of_next_image(&mut self) -> Ahead {
-        let is_scout = self.scouts > 0;
-        self.scouts = self.scouts.saturating_sub(1);
-        match (self.sessions_end, self.lacks_images, is_scout) {
+        let is_speculative = self.speculative > 0;
+        self.speculative = self.speculative.saturating_sub(1);
+        match (self.sessions_end, self.lacks_images, is_speculative) {
             (true, true, _) => Ahead::AllBlobs,
             (true, false, true) => Ahead::LargeBlobs,
             _ => Ahead::Nothing,
@@ -81,8 +82,8 @@ mod tests {
     fn a_few_images_are_begun_ahead_and_then_as_long_as_images_are_lacking() {
         let mut new = Expectations::new(true, true);
         let ahead: Vec<Ahead> = (0..100).map(|_| new.of_next_image()).collect();
-        let (scouts, others) = ahead.split_at(usize::from(SCOUTS));
-        assert!(scouts.iter().all(|ahead| *ahead == Ahead::LargeBlobs));
+        let (speculative, others) = ahead.split_at(usize::from(SPECULATIVE_IMAGES));
+        assert!(speculative.iter().all(|ahead| *ahead == Ahead::LargeBlobs));
         assert!(others.iter().all(|ahead| *ahead == Ahead::Nothing));
         new.asked_for_image(false);
         assert_eq!([new.of_next_image(), new.of_next_image()], [Ahead::AllBlobs; 2]);
