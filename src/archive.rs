@@ -124,6 +124,21 @@ pub(crate) fn read_directory(
     Ok(finish(catalog))
 }
 
+/// The same of a list of files: their names with their lengths. `open_file` is called with a name.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_files(
+    files: impl IntoIterator<Item = (String, u64)>,
+    open_file: &OpenFile<'_>,
+    open: &Open<'_>,
+    limits: &Limits,
+) -> Result<Catalog, BundleError> {
+    let reader = CatalogReader::new(open, limits);
+    let mut tree = directory::of_files(&reader, files, open_file)?;
+    reader.read_tree(&mut tree, "", 0).map(finish)
+}
+
 fn finish(mut catalog: Catalog) -> Catalog {
     catalog.keep_reachable();
     catalog

@@ -6,6 +6,7 @@
 mod accept;
 mod context;
 mod open;
+mod pulled;
 mod recall;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::units;
 pub use accept::Accept;
 pub(crate) use accept::Acceptable;
 pub(crate) use context::{Opener, Resources, free_bytes};
+pub(crate) use pulled::PulledBundle;
 pub(crate) use recall::{KnownLayers, LayerKey, LayerRecall};
 
 /// Something to open.
@@ -36,6 +38,8 @@ pub(crate) enum Input {
     Path(PathBuf),
     /// A bundle that is in memory, and what it is called.
     Memory(&'static str, Bytes),
+    /// A bundle that was pulled from a registry.
+    Pulled(Arc<PulledBundle>),
 }
 
 /// Hears how the opening of bundles goes. Called on the thread that opens; the bundles are not read further meanwhile.

@@ -37,6 +37,7 @@ mod shell;
 mod site_settings;
 mod sites;
 mod sites_file;
+mod source_args;
 mod stage;
 mod state;
 mod summary;

@@ -13,6 +13,7 @@ mod bundles;
 mod keys;
 mod newest;
 mod paths;
+mod registry_source;
 mod resolve;
 #[cfg(test)]
 mod schema;
@@ -32,8 +33,9 @@ use crate::small_file;
 
 pub(crate) use bundles::{BundleFiles, BundlePath, Candidate, NoBundle, SETTLED_AFTER_SECONDS};
 use paths::Variable;
+pub(crate) use registry_source::RegistrySource;
 pub(crate) use shard::Shard;
-pub(crate) use sites::{Config, PasswordSource, Site, SiteCredentials, StageSettings, Wave};
+pub(crate) use sites::{Config, PasswordSource, Site, SiteCredentials, SourceSettings, StageSettings, Wave};
 pub(crate) use values::{IfRunning, listen_address};
 
 /// A sites file that was read: what it says, if nothing is wrong, and what is wrong with it.

@@ -11,6 +11,8 @@ mod frames;
 mod layout;
 mod pieces;
 mod pull;
+mod staged;
+mod store;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -22,7 +24,9 @@ use crate::error::{BundleError, Fault};
 pub(crate) use contents::Contents;
 pub(crate) use folder::LayoutFolder;
 pub(crate) use pieces::OutputFile;
-pub(crate) use pull::{PullChoice, Pulled, WantedImage, pull};
+pub(crate) use pull::{PullChoice, PullDepth, Pulled, WantedImage, pull};
+pub(crate) use staged::keep;
+pub(crate) use store::PullStore;
 pub(crate) use write::{Written, write};
 
 /// Whether the work goes on.

@@ -29,7 +29,13 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(10);
 /// Why one was stopped.
 pub(crate) const STOPPED: &str = "it was stopped, because the run was interrupted";
 /// The password that may stand in our own environment is nobody else's business.
-const OWN_VARIABLES: [&str; 3] = ["LAYERCAST_PASSWORD", "LAYERCAST_USERNAME", "DOCKER_AUTH_CONFIG"];
+const OWN_VARIABLES: [&str; 5] = [
+    "LAYERCAST_PASSWORD",
+    "LAYERCAST_USERNAME",
+    "LAYERCAST_SOURCE_PASSWORD",
+    "LAYERCAST_SOURCE_USERNAME",
+    "DOCKER_AUTH_CONFIG",
+];
 
 /// What is kept of the output of a program.
 #[derive(Debug, Clone, Copy)]

@@ -90,6 +90,7 @@ use first_request::FirstResponse;
 pub(crate) use host::Greeting;
 use host::HostState;
 use hosts::SharedHost;
+pub(crate) use transport::BlobStream;
 use transport::Transport;
 
 use crate::locks::Mutex;

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
-pub(crate) use blobs::StagedBlob;
+pub(crate) use blobs::{BlobWriter, StagedBlob};
 pub(crate) use folder::StageError;
 pub(crate) use mark::{StagedImage, StagedLayer, StagedRoot};
 pub(crate) use marks::OpenedBundle;

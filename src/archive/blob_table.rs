@@ -15,6 +15,9 @@ use crate::oci::json::parse_json;
 /// The first member of the tar.
 pub(crate) const TABLE_NAME: &str = "layercast-blobs.json";
 
+/// The file `oci-layout`.
+pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
 const VERSION: u32 = 1;
 const BLOCK: u64 = 512;
 /// A header, and before it at most another one with a long name.

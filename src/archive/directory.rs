@@ -42,3 +42,18 @@ pub(super) fn scan<'a>(
     }
     Ok((tree, left_out))
 }
+
+/// The tree of files with these names and lengths.
+pub(super) fn of_files<'a>(
+    reader: &CatalogReader<'_>,
+    files: impl IntoIterator<Item = (String, u64)>,
+    open_file: &'a OpenFile<'a>,
+) -> Result<Tree<'a>, BundleError> {
+    let mut tree = Tree::of_directory(open_file);
+    for (name, len) in files {
+        reader.allowance.take_entry()?;
+        check_length("a file's name", name.len() as u64, reader.limits.name_bytes)?;
+        tree.add_file(&name, name.clone().into(), len);
+    }
+    Ok(tree)
+}

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Bundle, Input, OpenObserver, OpenedSource, Opener};
+use super::{Bundle, Input, OpenObserver, OpenedSource, Opener, PulledBundle};
 use crate::archive::{self, Catalog, LeftOut};
 use crate::clock::Instant;
 use crate::decode::{Decoder, Structure};
@@ -21,11 +21,12 @@ impl fmt::Display for Input {
 }
 
 impl Input {
-    /// Where it is; what it is called, if it is in memory.
+    /// Where it is; what it is called, if it is in memory or was pulled.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Path(path) => path,
             Self::Memory(name, _) => Path::new(name),
+            Self::Pulled(pulled) => Path::new(&pulled.name),
         }
     }
 }
@@ -51,6 +52,7 @@ impl Bundle {
                 Input::Memory(_, bytes) => {
                     bundle.read_space(path, Arc::new(bytes.clone()), opener, listeners, &observer)
                 }
+                Input::Pulled(pulled) => bundle.read_pulled(pulled, opener, listeners, &observer),
             };
             match read {
                 Ok(mut catalog) => {
@@ -98,6 +100,27 @@ impl Bundle {
         let catalog = archive::read(&volume.space, &open, &opener.limits(), &found);
         let catalog = catalog.map_err(|error| damage_first(error, &*volume.space))?;
         self.measured(&volume.space)?;
+        Ok(catalog)
+    }
+
+    /// What was pulled. Its documents are at hand, so there is nothing to remember of it.
+    fn read_pulled(
+        &mut self,
+        pulled: &PulledBundle,
+        opener: &Opener,
+        listeners: &Listeners,
+        observer: &dyn OpenObserver,
+    ) -> Result<Catalog, BundleError> {
+        observer.reads();
+        let path = Path::new(&pulled.name);
+        self.opened(path, None, None, listeners);
+        let open = |stored: Arc<dyn ByteSpace>| opener.decoder.open(stored).map(|volume| volume.space);
+        let catalog = pulled.catalog(&open, &opener.limits())?;
+        if catalog.has_images() {
+            let identity = BundleIdentity::of_index(&pulled.index);
+            opener.enter_stage(Some(&identity), path, &catalog, || None);
+            self.identities.push(identity);
+        }
         Ok(catalog)
     }
 

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::registry_source::{RegistrySource, RegistrySources};
 use crate::budget::{MIN_MEMORY_BYTES, default_memory_bytes};
 use crate::bundle::{Input, Opener, Resources};
-use crate::config::Config;
+use crate::config::{Config, RegistrySource};
 use crate::report::Failure;
 use crate::source::IoMode;
 use crate::state::{self, State};
@@ -71,20 +70,25 @@ enum Io {
 impl BundleArgs {
     /// The bundles, at least one. Standard input can be read only once.
     pub(super) fn inputs(&self, stdin_is_taken: bool) -> Result<Vec<Input>, Failure> {
-        self.inputs_in(&RegistrySources::default(), stdin_is_taken)
+        self.check_given()?;
+        Self::inputs_of(self.source.iter().chain(&self.images).cloned().collect(), stdin_is_taken)
     }
 
-    /// The same, with registries replaced by the folders into which they were pulled.
-    pub(super) fn inputs_in(
-        &self,
-        pulled: &RegistrySources,
-        stdin_is_taken: bool,
-    ) -> Result<Vec<Input>, Failure> {
-        let paths = self.source.iter().chain(&self.images);
-        let paths: Vec<PathBuf> = paths.map(|path| pulled.folder(path).unwrap_or(path).clone()).collect();
-        if paths.is_empty() {
-            return Err(Failure::usage("no bundle is given").hint("name one: --source PATH"));
+    /// Those that are files or folders; there may be none beside [`Self::registries`].
+    pub(super) fn files(&self, stdin_is_taken: bool) -> Result<Vec<Input>, Failure> {
+        self.check_given()?;
+        let files = self.source.iter().filter(|path| RegistrySource::of(path).is_none());
+        Self::inputs_of(files.chain(&self.images).cloned().collect(), stdin_is_taken)
+    }
+
+    fn check_given(&self) -> Result<(), Failure> {
+        if self.is_given() {
+            return Ok(());
         }
+        Err(Failure::usage("no bundle is given").hint("name one: --source PATH"))
+    }
+
+    fn inputs_of(paths: Vec<PathBuf>, stdin_is_taken: bool) -> Result<Vec<Input>, Failure> {
         let inputs = inputs(paths)?;
         if stdin_is_taken && inputs.iter().any(is_stdin) {
             return Err(Failure::usage("standard input is wanted twice")
@@ -99,8 +103,8 @@ impl BundleArgs {
     }
 
     /// Those that are registries.
-    pub(super) fn registries(&self) -> Vec<(PathBuf, RegistrySource)> {
-        self.source.iter().filter_map(|path| Some((path.clone(), RegistrySource::of(path)?))).collect()
+    pub(super) fn registries(&self) -> Vec<RegistrySource> {
+        self.source.iter().filter_map(|path| RegistrySource::of(path)).collect()
     }
 
     /// Whether a bundle is named at all.

@@ -113,7 +113,7 @@ fn check(args: &ConfigCheckArgs, output: &Output) -> Done {
     let summary = format!(
         "{}: {} for {}{others}\n",
         printable(&args.file.config.display().to_string()),
-        count(config.bundles.len(), "bundle"),
+        count(config.bundles.len() + config.sources.len(), "bundle"),
         count(enabled, "site"),
     );
     let windows: String = config.sites.iter().filter(|site| site.enabled).filter_map(opening).collect();

@@ -185,13 +185,13 @@ impl CredentialArgs {
                     .hint("name a file that this user may read; its first line is the password")
             })?;
             let read = |path: &str| secret_in(Path::new(path)).ok();
-            Some((password, again(from, user.as_ref(), path, read)))
+            Some((password, read_again(from, user.as_ref(), path, read)))
         } else if let Some(command) = mirrors.value(&self.password_command, target) {
             let password = secret_of(command).map_err(|why| {
                 Failure::new(Class::Auth, format!("--password-command {command}: {why}"))
                     .hint("run it in a shell: it must end with 0 and write the password as its first line")
             })?;
-            Some((password, again(from, user.as_ref(), command, |command| secret_of(command).ok())))
+            Some((password, read_again(from, user.as_ref(), command, |command| secret_of(command).ok())))
         } else {
             match std::env::var(PASSWORD) {
                 Ok(password) => fixed(password.into()),
@@ -309,7 +309,7 @@ impl NamedConfig {
 }
 
 /// A source that is asked again after a refusal: it may have changed meanwhile.
-fn again(
+pub(super) fn read_again(
     words: &str,
     user: Option<&String>,
     source: &str,

@@ -4,6 +4,7 @@ mod diff;
 mod pull;
 mod repack;
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub(super) enum BundleDo {
     Repack(repack::Args),
     /// Write what a new bundle has and an old one lacks, for mirrors that have the old one
     #[command(arg_required_else_help = true)]
-    Diff(diff::Args),
+    Diff(Box<diff::Args>),
     /// Make a bundle of images from their registries
     #[command(arg_required_else_help = true)]
     Pull(Box<pull::Args>),
@@ -61,6 +62,13 @@ struct WrittenBundleArgs {
     /// Say as JSON what was written
     #[arg(long)]
     json: bool,
+}
+
+/// The folder beside a bundle for what comes over the network until it is written.
+fn partial(output: &Path) -> PathBuf {
+    let mut beside = OsString::from(output);
+    beside.push(".partial");
+    beside.into()
 }
 
 /// A smaller piece is a mistake in the unit.

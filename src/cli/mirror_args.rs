@@ -109,24 +109,6 @@ impl MirrorArgs {
         self.settings(&entries(hosts)?, runtime, Access::Pull, rules, output)
     }
 
-    /// A registry that is a source. Flags about credentials are for mirrors; the source has those that are found under its name.
-    pub(super) fn source(&self, place: &str, output: &Output) -> Result<(Target, ClientOptions), Failure> {
-        let target: Target = place.parse()?;
-        let name = target.to_string();
-        let mut options = ClientOptions { access: Access::Pull, ..ClientOptions::default() };
-        options.retry.connect_patience = self.patience;
-        let targets = [target.clone()];
-        for path in MirrorNames(&targets).values(&self.cacert, &target) {
-            if !path.contains('=') {
-                options.authorities.push(authorities(Path::new(path), output)?);
-            }
-        }
-        let found = crate::registry::credentials::find(&name);
-        found.troubles.iter().for_each(|trouble| output.warn(trouble));
-        (options.credential, options.credentials_below) = (found.credential, found.below);
-        Ok((target, options))
-    }
-
     fn settings(
         &self,
         places: &[MirrorArg],

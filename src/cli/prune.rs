@@ -1,6 +1,7 @@
 //! `prune` removes what layercast put on sites and no kept bundle has. `rollback` moves their tags back to an earlier bundle.
 
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 
 use super::bundle::CostArgs;
 use super::interrupt::Interrupt;
@@ -25,9 +26,10 @@ use crate::units::count;
 pub(super) struct PruneArgs {
     #[command(flatten)]
     sites: SitesArgs,
-    /// Complete bundles that stay, the last ones; those of the sites file stay in any case
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
-    keep_bundles: u16,
+    /// Complete bundles that stay, the last ones; those of the sites file stay in any case [default: `keep_bundles` of the site,
+    /// else 3]
+    #[arg(long, value_name = "N")]
+    keep_bundles: Option<NonZeroUsize>,
     /// Remove what is shown without this
     #[arg(long)]
     yes: bool,
@@ -110,7 +112,8 @@ pub(super) fn run(args: &PruneArgs, output: &Output, interrupt: &Interrupt) -> D
     let mut sites = Vec::new();
     for (mirror, names) in mirrors.iter().zip(&configured) {
         let place = mirror.target.lock_key();
-        let chosen = prune::choose(&opener.state.bundles_of(&place), args.keep_bundles.into(), names);
+        let keep = args.keep_bundles(selected, &mirror.name);
+        let chosen = prune::choose(&opener.state.bundles_of(&place), keep, names);
         let pruned =
             chosen.map_err(|why| Failure::usage(format!("nothing goes: {why}")).exit(Exit::Incomplete));
         let pruned = pruned.and_then(|choice| {
@@ -142,10 +145,13 @@ pub(super) fn run(args: &PruneArgs, output: &Output, interrupt: &Interrupt) -> D
             let failed = site.tags.iter().filter(|tag| tag.fate == "failed").count();
             (site.name.clone(), tags_result(gone, gone + failed, site.error.is_none() && failed == 0))
         };
-        let what = format!(
-            "all but the last {} and those of the sites file",
-            count(usize::from(args.keep_bundles), "bundle")
-        );
+        let mut kept: Vec<usize> =
+            mirrors.iter().map(|mirror| args.keep_bundles(selected, &mirror.name)).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
+        let bundles = if kept == ["1"] { "bundle" } else { "bundles" };
+        let what = format!("all but the last {} {bundles} and those of the sites file", kept.join(" or "));
         opener.state.record_command("prune", &what, exit, sites.iter().map(removed).collect());
     }
     let document = PruneDocument {
@@ -160,6 +166,17 @@ pub(super) fn run(args: &PruneArgs, output: &Output, interrupt: &Interrupt) -> D
         Output::result(&text(&document))?;
     }
     Ok(exit)
+}
+
+/// Bundles that stay unless somebody says otherwise.
+const KEPT_BUNDLES: usize = 3;
+
+impl PruneArgs {
+    /// How many bundles stay on a site.
+    fn keep_bundles(&self, selected: &SelectedSites, site: &str) -> usize {
+        let written = || selected.sites.iter().find(|it| it.name == site)?.keep_bundles;
+        self.keep_bundles.or_else(written).map_or(KEPT_BUNDLES, NonZeroUsize::get)
+    }
 }
 
 fn described(mirror: &MirrorSettings, pruned: Result<(Choice, Vec<Judged>), Failure>) -> PruneSite {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::output::Output;
 use crate::exit::Exit;
-use crate::make::{LayoutFolder, Pulled};
+use crate::make::{PullStore, Pulled};
 use crate::oci::Reference;
 use crate::report::Failure;
 use crate::small_file;
@@ -19,7 +19,7 @@ pub(super) const BLOBS_AT_ONCE: usize = 8;
 pub(super) fn complete(
     pulled: &Pulled,
     all: usize,
-    folder: &LayoutFolder,
+    store: &PullStore,
     output: &Output,
 ) -> Result<(), Failure> {
     let Some((name, first)) = pulled.failed.first() else { return Ok(()) };
@@ -34,10 +34,13 @@ pub(super) fn complete(
     );
     let exit = if pulled.images > 0 { Exit::Incomplete } else { first.exit };
     let why = first.hint.as_ref().map(|hint| format!("{hint}; ")).unwrap_or_default();
-    let kept = folder.root().display();
-    Err(Failure::new(first.class, message)
-        .exit(exit)
-        .hint(format!("{why}run the same command again: what came is kept in {kept}")))
+    let kept = match store {
+        PullStore::Folder(_) | PullStore::Stage(_) => {
+            format!("run the same command again: what came is kept in {}", store.folder().display())
+        }
+        PullStore::Nowhere => "run the same command again".to_owned(),
+    };
+    Err(Failure::new(first.class, message).exit(exit).hint(format!("{why}{kept}")))
 }
 
 /// The names on the command line and in lists, each once.

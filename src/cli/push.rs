@@ -11,8 +11,9 @@ use super::metrics::MetricsArgs;
 use super::mirror_args::MirrorArgs;
 use super::notify::Notifier;
 use super::output::Output;
-use super::registry_source::RegistrySources;
+use super::registry_source::PulledSources;
 use super::rules::RuleArgs;
+use super::source_args::SourceArgs;
 use super::stage::StageArgs;
 use super::{Done, lock, report_file};
 use crate::bundle::{Accept, Input};
@@ -31,6 +32,8 @@ use crate::units::parse_seconds;
 pub(super) struct Args {
     #[command(flatten)]
     bundle: BundleArgs,
+    #[command(flatten)]
+    source: SourceArgs,
     #[command(flatten)]
     stage: StageArgs,
     #[command(flatten)]
@@ -119,14 +122,8 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
 }
 
 fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunReporter) -> Done {
-    let pulled = RegistrySources::pull(
-        &args.bundle.registries(),
-        &args.mirrors,
-        args.stage.folder(),
-        output,
-        &begun.interrupt,
-    )?;
-    let inputs = args.bundle.inputs_in(&pulled, args.mirrors.reads_stdin())?;
+    let mut inputs = args.bundle.files(args.mirrors.reads_stdin())?;
+    let sources = args.source.registries(args.bundle.registries(), output)?;
     let stage =
         args.stage
             .open(inputs.iter().map(Input::path), None, &mut document.notes, output, |open| Ok(open()))?;
@@ -146,6 +143,16 @@ fn push(args: &Args, output: &Output, document: &mut Document, begun: &mut RunRe
         mirror.care = args.run.care();
         mirror.gate = args.run.gate.as_ref().map(|command| Hook::new(command, args.run.gate_timeout));
     }
+    // Removed when the run has ended.
+    let pulled = if sources.is_empty() {
+        PulledSources::default()
+    } else {
+        begun.interrupt.sending();
+        let display = output.display();
+        let (cancel, listeners) = (&begun.interrupt.token, display.listeners());
+        runtime.block_on(PulledSources::pull(&sources, &opener, cancel, &listeners, output))?
+    };
+    inputs.extend(pulled.inputs());
     let names: Vec<String> = mirrors.iter().map(|mirror| mirror.name.clone()).collect();
     begun.exposition.iter().for_each(|exposition| exposition.expect(&opener, &names));
     let places: Vec<String> = mirrors.iter().map(|mirror| mirror.target.lock_key()).collect();

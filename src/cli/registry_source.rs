@@ -1,110 +1,152 @@
-//! A registry as the source of a push: its images are pulled into a folder, which is a bundle like any other.
+//! A registry as the source of bundles: its images are pulled into the stage, and are a bundle like any other.
 //!
-//! With a stage the folder stays beside it, and the next run fetches only what is new. Without one the run removes it.
+//! Without a stage they are pulled into a folder that goes with the run. Who only asks pulls no layers.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
-use super::interrupt::Interrupt;
-use super::mirror_args::MirrorArgs;
 use super::output::Output;
 use super::pulling::{BLOBS_AT_ONCE, complete, names};
+use super::site_settings::{Made, SiteMirrors};
 use crate::archive::ImageName;
-use crate::make::{LayoutFolder, PullChoice, WantedImage, pull};
+use crate::bundle::{Input, Opener, PulledBundle};
+use crate::config::{Config, RegistrySource, SourceSettings};
+use crate::make::{self, LayoutFolder, PullChoice, PullDepth, PullStore, Pulled, WantedImage, pull};
 use crate::oci::{Digest, Repository, Tag};
-use crate::registry::{Registry, Target};
-use crate::report::{Class, Failure};
+use crate::registry::{Access, ClientOptions, Registry, Target};
+use crate::report::{Class, Failure, Listeners};
 use crate::units::{ByteCount, count};
 
-const PREFIX: &str = "registry:";
-
-/// `registry:HOST[:PORT][/NAMESPACE][@LIST]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RegistrySource {
-    place: String,
-    list: Option<PathBuf>,
+/// A source, and how it is asked.
+pub(super) struct SourceRegistry {
+    pub(super) source: RegistrySource,
+    pub(super) target: Target,
+    pub(super) client: ClientOptions,
 }
 
-impl RegistrySource {
-    /// The registry that a source names; none where it is a path.
-    pub(super) fn of(source: &Path) -> Option<Self> {
-        let text = source.to_str()?.strip_prefix(PREFIX)?;
-        let (place, list) = match text.split_once('@') {
-            Some((place, list)) => (place, Some(PathBuf::from(list))),
-            None => (text, None),
-        };
-        Some(Self { place: place.to_owned(), list })
+impl SourceRegistry {
+    /// The sources of a sites file.
+    ///
+    /// # Errors
+    /// A file that one of them names cannot be used, or its credentials are not where they should be.
+    pub(super) fn of_file(config: &Config, output: &Output) -> Result<Vec<Self>, Failure> {
+        let registries = config.sources.iter().map(|source| &source.registry);
+        let Made { mirrors, failed } = SiteMirrors::new(config, Access::Pull, None, output).all(registries);
+        if let Some((registry, failure)) = failed.into_iter().next() {
+            return Err(Failure { message: format!("{}: {}", registry.name, failure.message), ..failure });
+        }
+        let sources = config.sources.iter().map(|SourceSettings { source, .. }| source.clone());
+        let with_client =
+            sources.zip(mirrors).map(|(source, it)| Self { source, target: it.target, client: it.client });
+        Ok(with_client.collect())
+    }
+
+    /// Pulls what it has, as much of it as is wanted.
+    ///
+    /// # Errors
+    /// It cannot be reached, or an image of it does not come.
+    pub(super) async fn pull(
+        &self,
+        store: &PullStore,
+        depth: PullDepth,
+        cancel: &CancellationToken,
+        listeners: &Listeners,
+        output: &Output,
+    ) -> Result<Pulled, Failure> {
+        let registry = Registry::connect(&self.target.endpoint, self.client.clone()).await?;
+        let images = wanted(&self.source, &self.target, &registry).await?;
+        let all = images.len();
+        let pulled = pull(images, store, Self::choice(depth), cancel, listeners).await?;
+        complete(&pulled, all, store, output)?;
+        Ok(pulled)
+    }
+
+    /// All platforms, with what refers to them.
+    pub(super) const fn choice(depth: PullDepth) -> PullChoice {
+        PullChoice { platform: None, referrers: true, depth, at_once: BLOBS_AT_ONCE }
     }
 }
 
-/// Registries that were pulled, and the folders that they are in.
+/// Bundles that lie in registries, pulled.
 #[derive(Debug, Default)]
-pub(super) struct RegistrySources {
-    folders: Vec<(PathBuf, PathBuf)>,
+pub(super) struct PulledSources {
+    bundles: Vec<Arc<PulledBundle>>,
     /// Removed at the end.
     temporary: Vec<TempDir>,
 }
 
-impl RegistrySources {
-    /// Pulls the bundles that lie in registries.
-    pub(super) fn pull(
-        sources: &[(PathBuf, RegistrySource)],
-        mirrors: &MirrorArgs,
-        stage: Option<&Path>,
+impl PulledSources {
+    /// Pulls all of them, one after the other: into the stage of the opener, or into folders that go with the run.
+    ///
+    /// # Errors
+    /// As [`SourceRegistry::pull`].
+    pub(super) async fn pull(
+        sources: &[SourceRegistry],
+        opener: &Opener,
+        cancel: &CancellationToken,
+        listeners: &Listeners,
         output: &Output,
-        interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
         let mut this = Self::default();
-        for (given, source) in sources {
-            let runtime = super::runtime()?;
-            let path = this.place_for(given, stage)?;
-            let folder = LayoutFolder::open(&path)?;
-            let (target, options) = mirrors.source(&source.place, output)?;
-            let display = output.display();
-            let pulling = async {
-                let registry = Registry::connect(&target.endpoint, options).await?;
-                let images = wanted(source, &target, &registry).await?;
-                let all = images.len();
-                let choice = PullChoice { platform: None, referrers: true, at_once: BLOBS_AT_ONCE };
-                let pulled = pull(images, &folder, choice, &interrupt.token, &display.listeners()).await?;
-                Ok::<_, Failure>((pulled, all))
+        for source in sources {
+            let store = match &opener.stage {
+                Some(stage) => PullStore::Stage(Arc::clone(stage)),
+                None => PullStore::Folder(Arc::new(LayoutFolder::open(this.folder(opener)?.path())?)),
             };
-            interrupt.sending();
-            let (pulled, all) = runtime.block_on(pulling)?;
-            drop(display);
-            complete(&pulled, all, &folder, output)?;
+            let pulled = source.pull(&store, PullDepth::Everything, cancel, listeners, output).await?;
+            let name = source.source.name.clone();
             output.note(&format!(
-                "{}: {}, {} of {} fetched",
-                given.display(),
+                "{name}: {}, {} of {} fetched",
                 count(pulled.images, "image"),
                 count(usize::try_from(pulled.blobs_fetched).unwrap_or(usize::MAX), "blob"),
                 ByteCount(pulled.bytes_fetched)
             ));
-            this.folders.push((given.clone(), path));
+            let bundle = Arc::new(pulled.bundle(name, &store));
+            let (kept, opener) = (Arc::clone(&bundle), opener.clone());
+            let keeping = tokio::task::spawn_blocking(move || make::keep(&kept, &opener));
+            keeping.await.map_err(|error| Failure::internal(error.to_string()))??;
+            this.bundles.push(bundle);
         }
         Ok(this)
     }
 
-    /// The folder into which a source was pulled.
-    pub(super) fn folder(&self, source: &Path) -> Option<&PathBuf> {
-        self.folders.iter().find(|(given, _)| given == source).map(|(_, folder)| folder)
+    fn folder(&mut self, opener: &Opener) -> Result<&TempDir, Failure> {
+        let place = &opener.resources.spool_folder;
+        let folder = tempfile::Builder::new().prefix("layercast-").tempdir_in(place);
+        let folder = folder.map_err(|error| Failure::io("making a folder for images", &error))?;
+        self.temporary.push(folder);
+        self.temporary.last().ok_or_else(|| Failure::internal("a folder is gone"))
     }
 
-    fn place_for(&mut self, given: &Path, stage: Option<&Path>) -> Result<PathBuf, Failure> {
-        if let Some(stage) = stage {
-            let digest = Digest::of(given.as_os_str().as_encoded_bytes());
-            let mut path = OsString::from(stage);
-            path.push(format!(".registry-{}", &digest.hex()[..16]));
-            return Ok(path.into());
-        }
-        let folder = tempfile::Builder::new().prefix("layercast-").tempdir();
-        let folder = folder.map_err(|error| Failure::io("making a folder for images", &error))?;
-        let path = folder.path().to_owned();
-        self.temporary.push(folder);
-        Ok(path)
+    /// The bundles as inputs, in the order of their sources.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = Input> {
+        self.bundles.iter().map(|bundle| Input::Pulled(Arc::clone(bundle)))
     }
+}
+
+/// What is in these sources, for those who only ask.
+///
+/// # Errors
+/// As [`SourceRegistry::pull`].
+pub(super) fn asked(
+    sources: &[SourceRegistry],
+    runtime: &Runtime,
+    output: &Output,
+) -> Result<Vec<Input>, Failure> {
+    let (cancel, listeners) = (CancellationToken::new(), Listeners::default());
+    let asking = async {
+        let mut inputs = Vec::new();
+        for source in sources {
+            let store = PullStore::Nowhere;
+            let pulled = source.pull(&store, PullDepth::Documents, &cancel, &listeners, output).await?;
+            inputs.push(Input::Pulled(Arc::new(pulled.bundle(source.source.name.clone(), &store))));
+        }
+        Ok(inputs)
+    };
+    runtime.block_on(asking)
 }
 
 /// The images of a source: those of its list, or all that the registry lists below its namespace.
@@ -156,17 +198,6 @@ fn is_of_digest(tag: &Tag) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_source_is_a_registry_by_its_prefix() {
-        let of = |text: &str| RegistrySource::of(Path::new(text));
-        let source = |place: &str, list: Option<&str>| {
-            Some(RegistrySource { place: place.to_owned(), list: list.map(PathBuf::from) })
-        };
-        assert_eq!(of("registry:head:5000/ns"), source("head:5000/ns", None));
-        assert_eq!(of("registry:head/ns@lists/a.txt"), source("head/ns", Some("lists/a.txt")));
-        assert_eq!(of("registry.tar"), None);
-    }
 
     #[test]
     fn repositories_are_named_below_the_namespace() {

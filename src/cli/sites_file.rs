@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::config::{self, FileArgs};
 use super::output::Output;
+use super::registry_source::{self, SourceRegistry};
 use crate::bundle::{Accept, Input};
 use crate::clock;
 use crate::config::{BundleFiles, Candidate, Config, NoBundle, SETTLED_AFTER_SECONDS, Shard, Site};
@@ -305,7 +306,7 @@ pub(super) fn expected_sum(file: &Candidate) -> Option<ExpectedSum> {
     Some(ExpectedSum { path: file.path.clone(), sum: file.sum? })
 }
 
-/// The files that bundles stand for now, for those who only ask. Warnings are said.
+/// What bundles stand for now, for those who only ask: files, and what registries list. Warnings are said.
 pub(super) fn inputs(config: &Config, output: &Output) -> Result<BundleInputs, Failure> {
     let mut found = BundleInputs::named(Vec::new());
     for files in files_of(config)? {
@@ -314,6 +315,10 @@ pub(super) fn inputs(config: &Config, output: &Output) -> Result<BundleInputs, F
         found.passed_over.extend(files.passed_over);
         found.sums.extend(files.taken.iter().filter_map(expected_sum));
         found.inputs.extend(files.taken.into_iter().map(|file| Input::Path(file.path)));
+    }
+    if !config.sources.is_empty() {
+        let sources = SourceRegistry::of_file(config, output)?;
+        found.inputs.extend(registry_source::asked(&sources, &super::runtime()?, output)?);
     }
     Ok(found)
 }

@@ -33,11 +33,6 @@ impl StageArgs {
         }
     }
 
-    /// The folder, if one is named.
-    pub(super) fn folder(&self) -> Option<&Path> {
-        self.stage.as_deref()
-    }
-
     /// The stage, if one is named. One that the system refuses costs a warning, which `notes` gets. `owner` is the
     /// sites file of the run. `within` opens the stage, and may give that up.
     ///

@@ -84,7 +84,9 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: Interrupt) -> Done {
     let config = &chosen.config;
     let metrics = args.metrics.or(config.metrics.textfile.clone(), config.metrics.listen);
     let metrics = metrics.writing(|path| of_shard(path, chosen.shard));
-    let mut document = Document::begin(config.bundles.iter().map(ToString::to_string).collect());
+    let sources = config.sources.iter().map(|it| it.source.name.clone());
+    let mut document =
+        Document::begin(config.bundles.iter().map(ToString::to_string).chain(sources).collect());
     document.schema_version = SchemaVersion::Two;
     let secret_variables = config.secret_variables();
     let notifier = config.notify.clone().map(|notify| Notifier::without(notify, secret_variables));
@@ -195,6 +197,7 @@ fn sync(
     }
     let bundles = bundles::find(config, output, document)?;
     let opener = opener.with_stage(args.stage(config, &bundles, &limit, &mut document.notes, output)?);
+    let bundles = bundles.with_pulled(bundles::pull(config, &opener, &limit, output)?.inputs());
     let bandwidth = args.bandwidth.or(config.bandwidth);
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
     let made = maker.making_repositories(cancel.clone()).all(sites);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::sites::{Config, PasswordSource, Site, SiteCredentials};
+use super::sites::{Config, PasswordSource, Site, SiteCredentials, SourceSettings};
 use crate::document::Findings;
 use crate::error::system_words;
 
@@ -55,6 +55,12 @@ pub(super) fn named(config: &Config) -> BTreeMap<NamedPath, Vec<&str>> {
     ];
     for (key, what) in of_run {
         all.extend(what.map(|what| (NamedPath { key, what }, Vec::new())));
+    }
+    for SourceSettings { source, registry } in &config.sources {
+        let list = source.list.clone().map(|list| NamedPath { key: "source", what: What::File(list) });
+        for named in of_site(registry).into_iter().chain(list) {
+            all.entry(named).or_default().push(&source.name);
+        }
     }
     for site in config.sites.iter().filter(|site| site.enabled) {
         for named in of_site(site) {

@@ -10,10 +10,10 @@ use super::bundles::BundlePath;
 use super::keys::{At, OrNone};
 use super::sites::{
     ClientCertificateFiles, Config, Gate, Group, KeptRuns, MetricsSettings, PasswordSource, Site, SiteCare,
-    SiteCredentials, StageSettings, Wave,
+    SiteCredentials, SourceSettings, StageSettings, Wave,
 };
-use super::values::{Glob, IfRunning, RegistryAddress};
-use super::written::{CredentialKeys, GroupKeys, Settings, SiteKeys, SitesFile, WindowKeys};
+use super::values::{Glob, IfRunning, RegistryAddress, RegistryPlace};
+use super::written::{BundleKeys, CredentialKeys, GroupKeys, Settings, SiteKeys, SitesFile, WindowKeys};
 use crate::document::{Findings, Position, nearest};
 use crate::error::printable;
 use crate::oci::Repository;
@@ -43,6 +43,9 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
     let sites: Vec<Site> = written.iter().filter_map(|site| resolver.site(site, findings)).collect();
     check_sites(written, &sites, groups, findings);
     let bundles = file.bundles.as_ref().map_or(&[][..], |bundles| &bundles.value);
+    let sources: Vec<SourceSettings> =
+        bundles.iter().filter_map(|bundle| resolver.source(bundle, findings)).collect();
+    let is_empty_list = bundles.is_empty();
     let bundles: Vec<BundlePath> = bundles
         .iter()
         .filter_map(|bundle| {
@@ -55,7 +58,7 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
     for (list, key) in
         [(file.bundles.as_ref().map(|it| it.at), "bundles"), (file.sites.as_ref().map(|it| it.at), "sites")]
     {
-        let is_empty = if key == "bundles" { bundles.is_empty() } else { written.is_empty() };
+        let is_empty = if key == "bundles" { is_empty_list } else { written.is_empty() };
         if let Some(at) = list.filter(|_| is_empty) {
             findings.error(
                 "empty",
@@ -65,9 +68,9 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
         }
     }
     let waves = file.waves.as_ref().map_or(&[][..], |waves| &waves.value);
-    let count = |number: u32| NonZeroUsize::new(usize::try_from(number).unwrap_or(usize::MAX));
     Config {
         bundles,
+        sources,
         stage: file.stage.as_ref().and_then(|stage| {
             let stage = &stage.value;
             let limit_bytes = stage.limit.as_ref().map(|limit| limit.value.0);
@@ -79,7 +82,7 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
         spool_limit_bytes: file.spool_limit.as_ref().map(|limit| limit.value.0),
         memory_bytes: file.memory.as_ref().map(|memory| memory.value.0),
         parallel_sites: given(file.parallel_sites.as_ref())
-            .and_then(|number| count(number.0))
+            .and_then(|sites| number(sites.0))
             .or(NonZeroUsize::new(PARALLEL_SITES))
             .unwrap_or(NonZeroUsize::MIN),
         deadline: given(file.deadline.as_ref()).map(|span| span.0),
@@ -92,7 +95,7 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
         accept: file.accept.iter().flat_map(|accept| &accept.value).map(|accepted| accepted.value).collect(),
         if_running: given(file.if_running.as_ref()).unwrap_or(IfRunning::Skip),
         waves: waves.iter().map(|wave| resolver.wave(&wave.value.0, written, findings)).collect(),
-        max_failed_sites: given(file.max_failed_sites.as_ref()).and_then(|number| count(number.0)),
+        max_failed_sites: given(file.max_failed_sites.as_ref()).and_then(|sites| number(sites.0)),
         notify: file.notify.as_ref().map(|notify| notify.value.clone()),
         kept_runs: file.retention.as_ref().map_or_else(KeptRuns::default, |kept| KeptRuns {
             runs: given(kept.value.runs.as_ref()).map(|runs| runs.0),
@@ -111,6 +114,10 @@ pub(super) fn resolve(file: &SitesFile, folder: &Path, findings: &mut Findings) 
 
 fn given<T: Copy>(value: Option<&At<T>>) -> Option<T> {
     value.map(|value| value.value)
+}
+
+fn number(number: u32) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 fn texts(list: &[At<String>]) -> Vec<String> {
@@ -152,14 +159,82 @@ impl<'f> Resolver<'f> {
             }
         }
         levels.extend(self.defaults);
+        if let Some(place) = levels.iter().find_map(|level| level.registry.as_ref()) {
+            odd_place(place, findings);
+        }
+        let groups = groups.iter().map(|group| group.value.clone()).collect();
+        self.resolved(name.map(|name| name.value.clone()), groups, levels, *at, findings)
+    }
+
+    /// The registry of a bundle, if it has one. It inherits nothing.
+    fn source(&mut self, written: &'f At<BundleKeys>, findings: &mut Findings) -> Option<SourceSettings> {
+        let At { at, value: keys } = written;
+        let BundleKeys { path, source, newest, .. } = keys;
+        let stray = [
+            ("credentials", keys.credentials.as_ref().map(|it| it.at)),
+            ("auth_realms", keys.auth_realms.as_ref().map(|it| it.at)),
+            ("ca_file", keys.ca_file.as_ref().map(|it| it.at)),
+            ("client_cert", keys.client_cert.as_ref().map(|it| it.at)),
+            ("client_key", keys.client_key.as_ref().map(|it| it.at)),
+            ("api_path", keys.api_path.as_ref().map(|it| it.at)),
+            ("patience", keys.patience.as_ref().map(|it| it.at)),
+        ];
+        let Some(place) = source else {
+            if path.is_none() && !keys.refused.iter().any(|key| matches!(*key, "path" | "source")) {
+                findings.error("missing-key", *at, ("a bundle needs path or source", "path: …"));
+            }
+            for (key, at) in stray.into_iter().filter_map(|(key, at)| Some((key, at?))) {
+                let what = format!("{key} is for a registry, and this bundle has no source");
+                findings.error("wrong-value", at, (what, "source: registry:https://HOST:PORT/NAMESPACE"));
+            }
+            return None;
+        };
+        let with_path =
+            [("path", path.as_ref().map(|it| it.at)), ("newest", newest.as_ref().map(|it| it.at))];
+        for (key, at) in with_path.into_iter().filter_map(|(key, at)| Some((key, at?))) {
+            let what = format!("{key} is for files, and the source of this bundle is a registry");
+            findings.error("wrong-value", at, (what, "an entry of its own for each"));
+        }
+        if self.file.stage.is_none() {
+            let what = "a registry is pulled into the stage, and the file names none";
+            findings.error("missing-key", place.at, (what, "stage: {dir: /var/lib/layercast/stage}"));
+        }
+        let RegistryPlace { source, target } = &place.value;
+        let settings = Settings {
+            registry: Some(At { at: place.at, value: RegistryAddress(target.clone()) }),
+            credentials: keys.credentials.clone(),
+            auth_realms: keys.auth_realms.clone(),
+            ca_file: keys.ca_file.clone(),
+            client_cert: keys.client_cert.clone(),
+            client_key: keys.client_key.clone(),
+            api_path: keys.api_path.clone(),
+            patience: keys.patience.clone(),
+            ..Settings::default()
+        };
+        let mut source = source.clone();
+        source.list = source.list.map(|list| self.folder.join(list));
+        let registry =
+            self.resolved(Some(source.name.clone()), Vec::new(), vec![&settings], *at, findings)?;
+        Some(SourceSettings { source, registry })
+    }
+
+    /// A site with what these levels say, of which the first counts most.
+    fn resolved(
+        &mut self,
+        name: Option<String>,
+        groups: Vec<String>,
+        levels: Vec<&Settings>,
+        at: Position,
+        findings: &mut Findings,
+    ) -> Option<Site> {
         let settings = Inherited { levels, folder: self.folder };
-        let target = settings.target(*at, findings);
+        let target = settings.target(at, findings);
         let credentials = settings.credentials(findings);
         let client_certificate = settings.client_certificate(findings);
         let rules = self.shared(settings.rules());
         Some(Site {
-            name: name?.value.clone(),
-            groups: groups.iter().map(|group| group.value.clone()).collect(),
+            name: name?,
+            groups,
             enabled: settings.copied(|it| &it.enabled).unwrap_or(true),
             target: target?,
             credentials: credentials?,
@@ -168,9 +243,7 @@ impl<'f> Resolver<'f> {
             ca_file: settings.first(|it| &it.ca_file).map(|path| path.below(self.folder)),
             client_certificate,
             rules,
-            threads: settings
-                .copied(|it| &it.threads)
-                .and_then(|threads| NonZeroUsize::new(usize::try_from(threads.0).unwrap_or(1))),
+            threads: settings.copied(|it| &it.threads).and_then(|threads| number(threads.0)),
             retries: settings.copied(|it| &it.retries).map(|retries| retries.0),
             patience: settings.copied(|it| &it.patience).map(|patience| patience.0),
             bandwidth: settings.first(|it| &it.bandwidth).and_then(unless_none).copied(),
@@ -185,6 +258,7 @@ impl<'f> Resolver<'f> {
                 .first(|it| &it.on_missing_repository)
                 .and_then(unless_none)
                 .cloned(),
+            keep_bundles: settings.copied(|it| &it.keep_bundles).and_then(|kept| number(kept.0)),
         })
     }
 
@@ -281,7 +355,6 @@ impl<'f> Inherited<'f> {
             return None;
         };
         let mut target = place.value.0.clone();
-        odd_place(place, findings);
         if let Some(path) = self.placed(|it| &it.api_path) {
             match target.endpoint.with_api_path(&path.value) {
                 Ok(endpoint) => target.endpoint = endpoint,

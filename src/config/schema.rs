@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::keys::{At, NamedSections, OrNone};
 use super::values::{
-    Bytes, FilePath, Glob, IfRunning, Listen, Namespace, Number, RegistryAddress, RepositoryName, TimeSpan,
-    WaveMembers,
+    Bytes, FilePath, Glob, IfRunning, Listen, Namespace, Number, RegistryAddress, RegistryPlace,
+    RepositoryName, TimeSpan, WaveMembers,
 };
 use super::written::SitesFile;
 use crate::bundle::Acceptable;
@@ -114,6 +114,7 @@ schemas! {
     GivenName = {"type": "string", "minLength": 1},
     Glob = {"type": "string", "minLength": 1},
     RegistryAddress = {"type": "string", "minLength": 1},
+    RegistryPlace = {"type": "string", "pattern": "^registry:"},
     Namespace = {"type": "string", "pattern": "^[a-z0-9]"},
     RepositoryName = {"type": "string", "minLength": 1},
     WaveMembers = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},

@@ -4,7 +4,8 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use super::sites::{Config, PasswordSource, Site, SiteCredentials};
+use super::registry_source::RegistrySource;
+use super::sites::{Config, PasswordSource, Site, SiteCredentials, SourceSettings};
 use super::values::word;
 use crate::compress::Method;
 use crate::hook::notify::Notify;
@@ -40,6 +41,8 @@ impl Config {
                 ("newest", bundle.is_newest().then(|| bare(true))),
             ]))
         });
+        let sources = self.sources.iter().map(|it| Shown::Keys(it.keys()));
+        let bundles = bundles.chain(sources);
         let stage = self.stage.as_ref().map(|stage| {
             Shown::Keys(keys([
                 ("dir", Some(path(&stage.dir))),
@@ -90,6 +93,17 @@ impl Config {
     }
 }
 
+impl SourceSettings {
+    fn keys(&self) -> Keys {
+        let Self { source: RegistrySource { place, list, .. }, registry } = self;
+        let list = list.as_ref().map(|list| format!("@{}", list.display())).unwrap_or_default();
+        let of_registry =
+            ["api_path", "credentials", "auth_realms", "ca_file", "client_cert", "client_key", "patience"];
+        let own = registry.keys().into_iter().filter(|(key, _)| of_registry.contains(&key.as_str()));
+        [("source".to_owned(), text(format!("registry:{place}{list}")))].into_iter().chain(own).collect()
+    }
+}
+
 impl Site {
     fn keys(&self) -> Keys {
         let (rules, naming) = (&self.rules, &self.rules.naming);
@@ -132,6 +146,7 @@ impl Site {
             ("gate", self.gate.as_ref().map(|gate| text(&gate.command))),
             ("gate_timeout", self.gate.as_ref().map(|gate| span(gate.timeout))),
             ("on_missing_repository", self.on_missing_repository.as_ref().map(text)),
+            ("keep_bundles", self.keep_bundles.map(bare)),
         ])
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bundles::BundlePath;
+use super::registry_source::RegistrySource;
 use super::values::IfRunning;
 use crate::bundle::Acceptable;
 use crate::compress::Method;
@@ -21,6 +22,8 @@ use crate::units::Rate;
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub bundles: Vec<BundlePath>,
+    /// Registries whose images are bundles too. They come after the files.
+    pub sources: Vec<SourceSettings>,
     pub stage: Option<StageSettings>,
     pub state_dir: Option<PathBuf>,
     pub spool_dir: Option<PathBuf>,
@@ -103,6 +106,16 @@ pub(crate) struct Site {
     pub gate: Option<Gate>,
     /// A command of the shell.
     pub on_missing_repository: Option<String>,
+    /// Complete bundles that `prune` leaves, the last ones.
+    pub keep_bundles: Option<NonZeroUsize>,
+}
+
+/// A registry whose images are a bundle, with how it is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceSettings {
+    pub(crate) source: RegistrySource,
+    /// It is talked to as a site is.
+    pub(crate) registry: Site,
 }
 
 /// How far the word of a site is trusted, and whether what it has may be replaced.
@@ -168,10 +181,15 @@ impl Config {
             SiteCredentials::User { password: PasswordSource::Variable(name), .. } => Some(name.clone()),
             _ => None,
         };
-        let mut names: Vec<String> = self.sites.iter().filter_map(variable).collect();
+        let mut names: Vec<String> = self.registries().filter_map(variable).collect();
         names.sort();
         names.dedup();
         names
+    }
+
+    /// All that it talks to: sites, and the sources of bundles.
+    fn registries(&self) -> impl Iterator<Item = &Site> {
+        self.sites.iter().chain(self.sources.iter().map(|source| &source.registry))
     }
 
     /// The key of a command in the file: who may write the file may run what he likes as whoever reads it.
@@ -189,6 +207,6 @@ impl Config {
             .into_iter()
             .find_map(|(key, given)| given.then_some(key))
         };
-        self.notify.as_ref().map(|_| "notify").or_else(|| self.sites.iter().find_map(of_site))
+        self.notify.as_ref().map(|_| "notify").or_else(|| self.registries().find_map(of_site))
     }
 }

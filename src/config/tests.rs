@@ -244,7 +244,7 @@ sites:
         "1:10 version is not 1 / version: 1",
         "2:1 bundels is no key of the file / bundles: …",
         "3:28 newst is no key of a bundle / newest: …",
-        "3:42 a bundle needs path / path: …",
+        "3:42 a bundle needs path or source / path: …",
         "4:1 paralel_sites is no key of the file / parallel_sites: …",
         "5:1 nothing stands behind state_dir / state_dir: and its value, or remove the line",
         "6:12 thread is no key of defaults / threads: …",

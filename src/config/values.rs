@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use super::keys::{At, FromNode};
+use super::registry_source::RegistrySource;
 use crate::bundle::Acceptable;
 use crate::compress::Method;
 use crate::document::{Findings, Node, nearest};
@@ -224,6 +225,7 @@ texts! {
     GivenName = "[team/app:1.0]",
     Glob = "[\"gcr.io/anthos-*\"]",
     RegistryAddress = "https://HOST:PORT",
+    RegistryPlace = "registry:https://HOST:PORT/NAMESPACE",
     Namespace = "team/images",
     RepositoryName = "gcr.io/team/app",
 }
@@ -249,6 +251,28 @@ impl FromStr for RegistryAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)
+    }
+}
+
+/// A registry that is the source of a bundle.
+#[derive(Debug, Clone)]
+pub(super) struct RegistryPlace {
+    pub(super) source: RegistrySource,
+    pub(super) target: Target,
+}
+
+impl FromStr for RegistryPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(source) = RegistrySource::of(Path::new(text)) else {
+            return Err(
+                "it does not begin with registry:; an archive or a folder is named by `path`".to_owned()
+            );
+        };
+        let target: Target =
+            source.place.parse().map_err(|error: crate::registry::RegistryError| error.to_string())?;
+        Ok(Self { source, target })
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::keys::{At, NamedSections, OrNone, sections};
 use super::values::{
-    Bytes, FilePath, Glob, IfRunning, Listen, Namespace, Number, RegistryAddress, RepositoryName, TimeSpan,
-    WaveMembers,
+    Bytes, FilePath, Glob, IfRunning, Listen, Namespace, Number, RegistryAddress, RegistryPlace,
+    RepositoryName, TimeSpan, WaveMembers,
 };
 use crate::bundle::Acceptable;
 use crate::compress::Method;
@@ -82,13 +82,30 @@ sections! {
         sites (required): Vec<At<SiteKeys>>,
     }
 
-    /// A bundle, or several that a pattern names.
-    BundleKeys = "a bundle" {
+    /// A bundle, or several that a pattern names: either `path` or `source`.
+    BundleKeys = "a bundle" advice no_secrets {
         /// An archive, a folder, or a pattern for names of archives in a folder (`/srv/bundles/bmpackages_*.tar.xz`).
-        path (required): FilePath,
+        path: FilePath,
+        /// A registry whose images are pulled into the stage: `registry:https://HOST[:PORT][/NAMESPACE][@LIST]`. LIST is a file with
+        /// the name of an image on each line; without it all that the registry lists is taken.
+        source: RegistryPlace,
         /// Take the newest by version of those that match, and not all. It must not have changed for 60 seconds, and where a
         /// file of its name with .sha256 behind it lies beside it, its sum must be right; else the next one is taken.
         newest: bool,
+        /// Where the credentials for `source` are; `none` asks for nothing. Default: the usual files of docker and podman.
+        credentials: OrNone<CredentialKeys>,
+        /// Hosts of token servers that may be shown the credentials, although they are not of the registry's own domain.
+        auth_realms: Vec<At<String>>,
+        /// CA certificates (PEM) to trust for `source` besides the system's.
+        ca_file: FilePath,
+        /// Client certificate (PEM) for `source`.
+        client_cert: FilePath,
+        /// Key of the client certificate (PEM). Default: it is in the certificate's file.
+        client_key: FilePath,
+        /// The path below which the API of `source` lies, where that is not /v2: `/repository/NAME`.
+        api_path: String,
+        /// How long `source` may be away before it is given up. Default: 20s.
+        patience: TimeSpan,
     }
 
     /// What is kept for sites that come later.
@@ -209,6 +226,8 @@ sections! {
         gate_timeout: TimeSpan,
         /// A command of the shell that makes a repository that is not there.
         on_missing_repository: OrNone<String>,
+        /// Complete bundles whose images `prune` leaves on a site, the last ones. Default: 3.
+        keep_bundles: Number<1, 65_535>,
     }
 
     /// A group of sites.

@@ -40,10 +40,37 @@ pub(crate) struct Contents {
 /// What an image is called and made of.
 #[derive(Debug)]
 struct ContentImage {
-    /// Without tags and digests; none where it has no name of its own.
-    repositories: BTreeSet<String>,
+    /// None where it has no name of its own.
+    repositories: BTreeSet<NamedRepository>,
     digest: Digest,
     blobs: Vec<Digest>,
+}
+
+/// A repository as an image is named. On a mirror names have no host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct NamedRepository {
+    host: Option<String>,
+    path: String,
+}
+
+impl NamedRepository {
+    /// Under these it is found by those that may be the same repository of a mirror.
+    fn keys(&self) -> [String; 2] {
+        let Self { host, path } = self;
+        match host {
+            Some(host) => [format!("{host}/{path}"), format!("*/{path}")],
+            None => [path.clone(), path.clone()],
+        }
+    }
+
+    /// Under these it finds them.
+    fn wanted(&self) -> [String; 2] {
+        let Self { host, path } = self;
+        match host {
+            Some(host) => [format!("{host}/{path}"), path.clone()],
+            None => [path.clone(), format!("*/{path}")],
+        }
+    }
 }
 
 /// A blob and where its bytes are.
@@ -91,6 +118,11 @@ impl Contents {
         self.images.len()
     }
 
+    /// The blobs that it has beside its documents.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = Digest> {
+        self.blobs.iter().map(|blob| blob.digest)
+    }
+
     /// What it leaves to another bundle.
     pub(crate) fn base(&self) -> Option<&Base> {
         self.base.as_ref()
@@ -99,17 +131,21 @@ impl Contents {
     /// Leaves to a bundle what that has, as far as a mirror that has it can be told where.
     #[must_use]
     pub(crate) fn less(mut self, old: &Self, name: String) -> Self {
-        let mut held: HashMap<&str, HashSet<Digest>> = HashMap::new();
+        let mut held: HashMap<String, HashSet<Digest>> = HashMap::new();
         for image in &old.images {
-            for repository in &image.repositories {
-                held.entry(repository).or_default().extend(&image.blobs);
+            for key in image.repositories.iter().flat_map(NamedRepository::keys) {
+                held.entry(key).or_default().extend(&image.blobs);
             }
         }
         // A mirror has what it got with an image in that image's repository. One that the new bundle does not name as well
         // would have to be guessed.
         let repositories = self.images.iter().flat_map(|image| &image.repositories);
-        let known: HashSet<Digest> =
-            repositories.filter_map(|it| held.get(it.as_str())).flatten().copied().collect();
+        let known: HashSet<Digest> = repositories
+            .flat_map(NamedRepository::wanted)
+            .filter_map(|it| held.get(&it))
+            .flatten()
+            .copied()
+            .collect();
         let (left, kept): (Vec<_>, Vec<_>) =
             self.blobs.into_iter().partition(|blob| known.contains(&blob.digest));
         let mut roots: Vec<String> = old.images.iter().map(|image| image.digest.to_string()).collect();
@@ -220,15 +256,14 @@ impl Collector<'_> {
     }
 }
 
-/// The repository of a name, with its host.
-fn repository_of(name: &ImageName) -> Option<String> {
-    match name {
-        ImageName::Full(Reference { host, repository, .. }) => Some(format!("{host}/{repository}")),
-        ImageName::Hostless(repository, _) | ImageName::HostlessDigest(repository, _) => {
-            Some(repository.to_string())
-        }
-        ImageName::TagOnly(_) | ImageName::Invalid { .. } => None,
-    }
+/// The repository of a name.
+fn repository_of(name: &ImageName) -> Option<NamedRepository> {
+    let (host, path) = match name {
+        ImageName::Full(Reference { host, repository, .. }) => (Some(host.clone()), repository),
+        ImageName::Hostless(repository, _) | ImageName::HostlessDigest(repository, _) => (None, repository),
+        ImageName::TagOnly(_) | ImageName::Invalid { .. } => return None,
+    };
+    Some(NamedRepository { host, path: path.to_string() })
 }
 
 /// Makes each layer of docker-archives once.

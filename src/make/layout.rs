@@ -9,9 +9,6 @@ use crate::archive::base::Base;
 use crate::archive::blob_table::padded;
 use crate::oci::{Digest, media_type};
 
-/// The file `oci-layout`.
-pub(super) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
 /// The two zero blocks at the end of a tar.
 pub(super) const ENDING: [u8; 1024] = [0; 1024];
 

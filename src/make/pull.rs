@@ -1,33 +1,38 @@
-//! Images of registries come into a folder, from which a bundle is written: with all platforms or one, and with what refers to them.
+//! Images of registries become a bundle: with all platforms or one, and with what refers to them.
 //!
 //! Digests stay what they are: manifests are kept byte for byte, and each blob is hashed on its way to the disk. A blob that
-//! several images have is fetched once. What is in the folder already is not fetched again.
+//! several images have is fetched once. What is in the folder or the stage already is not fetched again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use futures_util::future::{join_all, try_join_all};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::{LayoutFolder, NotReceived};
-use super::layout::IndexEntry;
+use super::folder::{BlobFault, MAX_DOCUMENT_BYTES};
+use super::layout::{self, IndexEntry};
+use super::store::{IncomingBlob, PullStore};
 use crate::archive::ImageName;
 use crate::archive::names::{CONTAINERD_NAME, HOSTLESS_NAME, REF_NAME};
+use crate::bundle::PulledBundle;
 use crate::locks::Mutex;
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag, media_type};
-use crate::registry::Registry;
+use crate::registry::{BlobStream, Registry};
 use crate::report::event::WorkStep;
 use crate::report::{Class, Event, Failure, Listeners};
 
 /// Images under way at once.
 const IMAGES_AT_ONCE: usize = 8;
-/// How often a blob is begun.
+/// How often in a row a blob breaks off with hardly any progress before it is given up.
 const MAX_TRIES: u32 = 5;
+/// What counts as progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
 /// Manifests below each other.
 const MAX_DEPTH: usize = 8;
 /// Tags under which cosign keeps what it says of an image.
@@ -51,14 +56,38 @@ pub(crate) struct PullChoice {
     pub(crate) platform: Option<Platform>,
     /// What refers to an image comes with it.
     pub(crate) referrers: bool,
+    /// How much of the images comes.
+    pub(crate) depth: PullDepth,
     /// Blobs on their way at once.
     pub(crate) at_once: usize,
+}
+
+/// How much of images comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PullDepth {
+    /// What says which images and blobs there are: manifests and configurations.
+    Documents,
+    /// All blobs.
+    Everything,
+}
+
+/// Where a blob can be fetched.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteBlob {
+    registry: Registry,
+    repository: Repository,
+    descriptor: Descriptor,
 }
 
 /// What came.
 #[derive(Debug, Default)]
 pub(crate) struct Pulled {
-    /// Images that are whole in the folder.
+    /// Entries of `index.json`: what is whole.
+    entries: Vec<IndexEntry>,
+    documents: BTreeMap<Digest, Bytes>,
+    /// Where blobs are.
+    places: BTreeMap<Digest, RemoteBlob>,
+    /// Images that are whole.
     pub(crate) images: usize,
     /// What refers to them.
     pub(crate) referrers: usize,
@@ -68,34 +97,57 @@ pub(crate) struct Pulled {
     pub(crate) failed: Vec<(String, Failure)>,
 }
 
-/// Brings images into a folder, and lists there what is whole. `listeners` hear how far it has come.
+impl Pulled {
+    /// The bundle, under this name.
+    pub(crate) fn bundle(&self, name: String, store: &PullStore) -> PulledBundle {
+        PulledBundle {
+            name,
+            index: layout::index(&self.entries, None).into(),
+            documents: self.documents.clone(),
+            blobs: self.places.iter().map(|(digest, place)| (*digest, place.descriptor.size)).collect(),
+            folder: store.folder().to_owned(),
+        }
+    }
+
+    /// Fetches these blobs of images of which only documents came.
+    ///
+    /// # Errors
+    /// As [`pull`], or one of them does not come.
+    pub(crate) async fn fetch(
+        &mut self,
+        blobs: impl IntoIterator<Item = Digest>,
+        store: &PullStore,
+        choice: PullChoice,
+        cancel: &CancellationToken,
+        listeners: &Listeners,
+    ) -> Result<(), Failure> {
+        let choice = PullChoice { depth: PullDepth::Everything, ..choice };
+        let puller = ImagePuller::new(store, choice, cancel, listeners, self.images);
+        let places = blobs.into_iter().filter_map(|digest| self.places.get(&digest));
+        let fetching =
+            places.map(|it| puller.blob(&it.registry, &it.repository, &it.descriptor, BlobRole::Other));
+        // What is under way is finished, whatever became of another one: it need not be fetched again.
+        let fetched = join_all(fetching).await;
+        fetched.into_iter().collect::<Result<(), _>>()?;
+        self.blobs_fetched += puller.blobs_fetched.load(Relaxed);
+        self.bytes_fetched += puller.progress.bytes.load(Relaxed);
+        Ok(())
+    }
+}
+
+/// Brings images into a store, as much of them as is wanted. `listeners` hear how far it has come.
 ///
 /// # Errors
-/// The folder cannot be written, or `cancel` was cancelled. What came stays for the next time.
+/// The store cannot be written, or `cancel` was cancelled. What came stays for the next time.
 pub(crate) async fn pull(
     images: Vec<WantedImage>,
-    folder: &LayoutFolder,
+    store: &PullStore,
     choice: PullChoice,
     cancel: &CancellationToken,
     listeners: &Listeners,
 ) -> Result<Pulled, Failure> {
-    let progress = FetchProgress {
-        listeners,
-        images: images.len(),
-        whole: AtomicUsize::new(0),
-        bytes: AtomicU64::new(0),
-    };
-    progress.tell();
-    let puller = ImagePuller {
-        progress,
-        folder,
-        permits: Semaphore::new(choice.at_once),
-        choice,
-        cancel,
-        claims: Mutex::default(),
-        blobs_fetched: AtomicU64::new(0),
-        bytes_fetched: AtomicU64::new(0),
-    };
+    let puller = ImagePuller::new(store, choice, cancel, listeners, images.len());
+    puller.progress.tell();
     let pulls = images.into_iter().map(|image| {
         let puller = &puller;
         async move {
@@ -104,31 +156,31 @@ pub(crate) async fn pull(
         }
     });
     let mut pulls = stream::iter(pulls).buffered(IMAGES_AT_ONCE);
-    let (mut pulled, mut entries, mut seen) = (Pulled::default(), Vec::new(), HashSet::new());
+    let (mut pulled, mut seen) = (Pulled::default(), HashSet::new());
     while let Some((name, image)) = pulls.next().await {
         match image {
             Ok((own, referrers)) => {
                 pulled.images += 1;
                 puller.progress.whole.store(pulled.images, Relaxed);
                 puller.progress.tell();
-                entries.push(own);
+                pulled.entries.push(own);
                 let new = referrers.into_iter().filter(|it| seen.insert((it.digest, it.annotations.clone())));
-                let before = entries.len();
-                entries.extend(new);
-                pulled.referrers += entries.len() - before;
+                let before = pulled.entries.len();
+                pulled.entries.extend(new);
+                pulled.referrers += pulled.entries.len() - before;
             }
             Err(failure) => pulled.failed.push((name, failure)),
         }
     }
+    drop(pulls);
     if cancel.is_cancelled() {
         return Err(Failure::interrupted());
     }
-    folder.list(&entries)?;
-    if pulled.failed.is_empty() {
-        folder.keep(&puller.claims.lock().keys().copied().collect())?;
-    }
-    pulled.blobs_fetched = puller.blobs_fetched.load(Relaxed);
-    pulled.bytes_fetched = puller.bytes_fetched.load(Relaxed);
+    let ImagePuller { progress, documents, places, blobs_fetched, .. } = puller;
+    pulled.blobs_fetched = blobs_fetched.into_inner();
+    pulled.bytes_fetched = progress.bytes.into_inner();
+    pulled.documents = documents.into_inner();
+    pulled.places = places.into_inner();
     Ok(pulled)
 }
 
@@ -137,7 +189,7 @@ struct FetchProgress<'a> {
     listeners: &'a Listeners,
     images: usize,
     whole: AtomicUsize,
-    /// Of blobs that are there or on their way.
+    /// That came.
     bytes: AtomicU64,
 }
 
@@ -155,14 +207,49 @@ impl FetchProgress<'_> {
 
 struct ImagePuller<'a> {
     progress: FetchProgress<'a>,
-    folder: &'a LayoutFolder,
+    store: &'a PullStore,
     choice: PullChoice,
     cancel: &'a CancellationToken,
     permits: Semaphore,
-    /// What is needed, and who fetches it; others that need it wait.
+    /// Who fetches a blob; others that need it wait.
     claims: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    documents: Mutex<BTreeMap<Digest, Bytes>>,
+    places: Mutex<BTreeMap<Digest, RemoteBlob>>,
     blobs_fetched: AtomicU64,
-    bytes_fetched: AtomicU64,
+}
+
+/// What a blob is of its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BlobRole {
+    Configuration,
+    Other,
+}
+
+impl<'a> ImagePuller<'a> {
+    fn new(
+        store: &'a PullStore,
+        choice: PullChoice,
+        cancel: &'a CancellationToken,
+        listeners: &'a Listeners,
+        images: usize,
+    ) -> Self {
+        Self {
+            progress: FetchProgress {
+                listeners,
+                images,
+                whole: AtomicUsize::new(0),
+                bytes: AtomicU64::new(0),
+            },
+            store,
+            permits: Semaphore::new(choice.at_once),
+            choice,
+            cancel,
+            claims: Mutex::default(),
+            documents: Mutex::default(),
+            places: Mutex::default(),
+            blobs_fetched: AtomicU64::new(0),
+        }
+    }
 }
 
 impl ImagePuller<'_> {
@@ -203,10 +290,11 @@ impl ImagePuller<'_> {
         reference: &str,
     ) -> Result<Option<Manifest>, Failure> {
         let digest = reference.parse::<Digest>().ok();
-        if let Some(bytes) = digest.and_then(|digest| self.folder.document(&digest))
+        if let Some(digest) = digest
+            && let Some(bytes) = self.document(&digest).await
             && let Ok(manifest) = Manifest::parse(bytes, "")
         {
-            return Ok(Some(manifest));
+            return Ok(Some(Manifest { digest, ..manifest }));
         }
         let asking = async {
             let _permit = self.permits.acquire().await;
@@ -216,6 +304,12 @@ impl ImagePuller<'_> {
         let manifest = Manifest::parse(found.bytes, &found.media_type)?;
         let digest = digest.unwrap_or(manifest.digest);
         Ok(Some(Manifest { digest, ..manifest }))
+    }
+
+    /// A document that came already, in this run or before.
+    async fn document(&self, digest: &Digest) -> Option<Bytes> {
+        let known = self.documents.lock().get(digest).cloned();
+        if known.is_some() { known } else { self.store.document(digest).await }
     }
 
     async fn child(
@@ -245,7 +339,7 @@ impl ImagePuller<'_> {
             let (manifests, blobs): (Vec<_>, Vec<_>) =
                 new.into_iter().partition(|child| media_type::may_be_manifest(&child.media_type));
             let blobs = blobs.iter().filter(|blob| !blob.is_foreign());
-            try_join_all(blobs.map(|blob| self.blob(registry, repository, blob))).await?;
+            try_join_all(blobs.map(|blob| self.blob(registry, repository, blob, BlobRole::Other))).await?;
             level =
                 try_join_all(manifests.iter().map(|child| self.child(registry, repository, child))).await?;
             if level.is_empty() {
@@ -256,13 +350,27 @@ impl ImagePuller<'_> {
             let what = format!("{repository}@{}: indexes lie more than {MAX_DEPTH} deep", root.digest);
             return Err(Failure::new(Class::LimitExceeded, what));
         }
-        let blobs = family.iter().flat_map(Manifest::blobs).filter(|blob| !blob.is_foreign());
+        let with_role = |manifest: &Manifest| {
+            let config = match &manifest.kind {
+                Kind::Image { config, .. } => Some(config.digest),
+                Kind::Index { .. } | Kind::Artifact { .. } => None,
+            };
+            let role = move |blob: &Descriptor| {
+                if Some(blob.digest) == config { BlobRole::Configuration } else { BlobRole::Other }
+            };
+            manifest.blobs().map(move |blob| (blob.clone(), role(blob))).collect::<Vec<_>>()
+        };
+        let blobs: Vec<_> =
+            family.iter().flat_map(with_role).filter(|(blob, _)| !blob.is_foreign()).collect();
         // What is under way is finished, whatever became of another one: it need not be fetched again.
-        let fetched = join_all(blobs.map(|blob| self.blob(registry, repository, blob))).await;
+        let fetching = blobs.iter().map(|(blob, role)| self.blob(registry, repository, blob, *role));
+        let fetched = join_all(fetching).await;
         fetched.into_iter().collect::<Result<(), _>>()?;
         for manifest in family.iter().rev() {
-            self.claims.lock().entry(manifest.digest).or_default();
-            self.folder.put(&manifest.digest, &manifest.bytes)?;
+            if self.choice.depth == PullDepth::Everything {
+                self.store.put(&manifest.digest, &manifest.bytes).await?;
+            }
+            self.documents.lock().insert(manifest.digest, manifest.bytes.clone());
         }
         Ok(family.iter().map(|manifest| manifest.digest).collect())
     }
@@ -304,21 +412,54 @@ impl ImagePuller<'_> {
         registry: &Registry,
         repository: &Repository,
         blob: &Descriptor,
+        role: BlobRole,
     ) -> Result<(), Failure> {
         let claim = Arc::clone(self.claims.lock().entry(blob.digest).or_default());
         let _claim = claim.lock().await;
-        if self.folder.has(&blob.digest, blob.size) {
-            return Ok(());
+        let place = || RemoteBlob {
+            registry: registry.clone(),
+            repository: repository.clone(),
+            descriptor: blob.clone(),
+        };
+        self.places.lock().entry(blob.digest).or_insert_with(place);
+        let is_document = role == BlobRole::Configuration && blob.size <= MAX_DOCUMENT_BYTES;
+        match self.choice.depth {
+            PullDepth::Documents if is_document && self.document(&blob.digest).await.is_none() => {}
+            PullDepth::Everything if !self.store.has(&blob.digest, blob.size) => {}
+            _ => return Ok(()),
         }
-        let permit = self.permits.acquire().await;
-        let fetched = self.unless_cancelled(self.fetch(registry, repository, blob)).await?;
-        drop(permit);
+        let _permit = self.permits.acquire().await;
+        if self.choice.depth == PullDepth::Documents {
+            let bytes = self.unless_cancelled(self.small(registry, repository, blob)).await??;
+            self.documents.lock().insert(blob.digest, bytes);
+        } else {
+            self.unless_cancelled(self.fetch(registry, repository, blob)).await??;
+        }
         self.blobs_fetched.fetch_add(1, Relaxed);
-        self.bytes_fetched.fetch_add(blob.size, Relaxed);
-        fetched
+        Ok(())
     }
 
-    /// Fetches a blob, and begins again where the connection breaks.
+    /// A blob that is no larger than a document, into memory.
+    async fn small(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<Bytes, Failure> {
+        let mut stream = registry.get_blob(repository, &blob.digest, blob.size).await?;
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = stream.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        self.progress.received(bytes.len() as u64);
+        if blob.digest.matches(&bytes) {
+            return Ok(bytes.freeze());
+        }
+        let what = format!("what the registry gives for {repository}@{} is something else", blob.digest);
+        Err(Failure::new(Class::Integrity, what))
+    }
+
+    /// Fetches a blob. Where the connection breaks it goes on from what came.
     async fn fetch(
         &self,
         registry: &Registry,
@@ -326,30 +467,67 @@ impl ImagePuller<'_> {
         blob: &Descriptor,
     ) -> Result<(), Failure> {
         let Descriptor { digest, size, .. } = blob;
-        for tried in 1.. {
-            let mut received = 0;
-            let bytes = registry.get_blob(repository, digest, *size).await?.inspect_ok(|chunk| {
-                received += chunk.len() as u64;
-                self.progress.received(chunk.len() as u64);
-            });
-            let failure = match self.folder.receive(digest, *size, bytes).await {
-                Ok(()) => break,
-                Err(NotReceived::Here(failure)) => return Err(failure),
-                Err(NotReceived::Stream(error)) if !error.is_retryable() => return Err(error.into()),
-                Err(NotReceived::Stream(error)) => error.into(),
-                Err(NotReceived::Cut(received)) => {
-                    let what = format!("{repository}@{digest} ended after {received} of its {size} bytes");
-                    Failure::new(Class::BrokenConnection, what)
+        let Some(mut incoming) = self.store.begin(digest, *size, false).await? else { return Ok(()) };
+        let (mut is_of_before, mut tries) = (incoming.received() > 0, 0);
+        loop {
+            let from = incoming.received();
+            if from < *size {
+                let (begins, bytes) = registry.get_blob_from(repository, digest, *size, from).await?;
+                if let Some(failure) = self.receive(bytes, from - begins, blob, &mut incoming).await? {
+                    tries = if incoming.received() - from >= PROGRESS_BYTES { 1 } else { tries + 1 };
+                    if tries == MAX_TRIES {
+                        return Err(failure);
+                    }
+                    tokio::time::sleep(Duration::from_millis(250 << tries)).await;
+                    continue;
                 }
-            };
-            // What came is fetched once more.
-            self.progress.bytes.fetch_sub(received, Relaxed);
-            if tried == MAX_TRIES {
-                return Err(failure);
             }
-            tokio::time::sleep(Duration::from_millis(250 << tried)).await;
+            match incoming.end().await {
+                Ok(()) => return Ok(()),
+                Err(BlobFault::Here(failure)) => return Err(failure),
+                // What an earlier run left may be damaged.
+                Err(BlobFault::Cut | BlobFault::Wrong) if is_of_before => {
+                    let Some(anew) = self.store.begin(digest, *size, true).await? else { return Ok(()) };
+                    (incoming, is_of_before) = (anew, false);
+                }
+                Err(BlobFault::Cut | BlobFault::Wrong) => {
+                    let what = format!("what the registry gives for {repository}@{digest} is something else");
+                    return Err(Failure::new(Class::Integrity, what));
+                }
+            }
         }
-        Ok(())
+    }
+
+    /// Takes the bytes of an answer, but for the first `known`, which came before. Gives what ended it too early.
+    ///
+    /// # Errors
+    /// Another try does not help.
+    async fn receive(
+        &self,
+        mut bytes: BlobStream,
+        mut known: u64,
+        blob: &Descriptor,
+        incoming: &mut IncomingBlob,
+    ) -> Result<Option<Failure>, Failure> {
+        while let Some(chunk) = bytes.next().await {
+            let mut chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) if error.is_retryable() => return Ok(Some(error.into())),
+                Err(error) => return Err(error.into()),
+            };
+            self.progress.received(chunk.len() as u64);
+            let passed = usize::try_from(known).unwrap_or(usize::MAX).min(chunk.len());
+            known -= passed as u64;
+            if !incoming.append(chunk.split_off(passed)).await {
+                return Ok(None);
+            }
+        }
+        let (received, Descriptor { digest, size, .. }) = (incoming.received(), blob);
+        let cut = || {
+            let what = format!("{digest} ended after {received} of its {size} bytes");
+            Failure::new(Class::BrokenConnection, what)
+        };
+        Ok((received < *size).then(cut))
     }
 
     async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {

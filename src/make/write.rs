@@ -6,9 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::contents::{ContentBlob, Contents, check};
 use super::frames::FrameWriter;
-use super::layout::{self, ENDING, OCI_LAYOUT};
+use super::layout::{self, ENDING};
 use super::pieces::{OutputFile, PieceWriter, WrittenFile};
-use crate::archive::blob_table::{BlobTable, TABLE_NAME, blob_path, padded};
+use crate::archive::blob_table::{BlobTable, OCI_LAYOUT, TABLE_NAME, blob_path, padded};
 use crate::bundle::Opener;
 use crate::error::{BundleError, Fault};
 use crate::report::event::WorkStep;

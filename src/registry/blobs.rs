@@ -47,11 +47,29 @@ impl Registry {
         digest: &Digest,
         size: u64,
     ) -> Result<BlobStream, RegistryError> {
-        let request = ApiRequest::new(Method::GET, self.blob_url(repository, digest)?).want(Want::Stream);
+        Ok(self.get_blob_from(repository, digest, size, 0).await?.1)
+    }
+
+    /// The same from the byte `from` on, and where the bytes begin: at 0 where the registry gives no part of a blob.
+    pub(crate) async fn get_blob_from(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+        from: u64,
+    ) -> Result<(u64, BlobStream), RegistryError> {
+        let mut request = ApiRequest::new(Method::GET, self.blob_url(repository, digest)?).want(Want::Stream);
+        if from > 0 {
+            request = request.header(RANGE, &format!("bytes={from}-"));
+        }
         let reply = self.call(repository, &request).await?;
-        let Some(response) = reply.response else { return Ok(futures_util::stream::empty().boxed()) };
+        let is_part = reply.status == 206 && headers::first_byte(&reply.headers) == Some(from);
+        let begins = if is_part { from } else { 0 };
+        let Some(response) = reply.response else {
+            return Ok((begins, futures_util::stream::empty().boxed()));
+        };
         let blob = format!("{repository}@{digest}");
-        let mut left = size;
+        let mut left = size - begins;
         let pieces = self.transport().stream(response).map(move |piece| {
             let piece = piece?;
             left = left.checked_sub(piece.len() as u64).ok_or_else(|| {
@@ -61,7 +79,7 @@ impl Registry {
             })?;
             Ok(piece)
         });
-        Ok(pieces.boxed())
+        Ok((begins, pieces.boxed()))
     }
 
     /// Mounts a blob of another repository, or opens a session to send it. This fails only if the registry cannot be reached:

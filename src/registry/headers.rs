@@ -100,6 +100,11 @@ pub(super) fn whole_length(headers: &HeaderMap) -> Option<u64> {
     text(headers, CONTENT_RANGE)?.rsplit_once('/')?.1.trim().parse().ok()
 }
 
+/// The first byte in `Content-Range: bytes 100-1233/1234`.
+pub(super) fn first_byte(headers: &HeaderMap) -> Option<u64> {
+    text(headers, CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+}
+
 /// The media type without its parameters.
 pub(super) fn media_type(value: &str) -> String {
     value.split(';').next().unwrap_or_default().trim().to_owned()

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::folder::{found, open_regular, remove};
+use super::folder::{StageFolder, found, open_regular, remove};
 use super::{NotStaged, Stage};
 use crate::error::BundleError;
 use crate::file_lock::LockedFile;
@@ -96,6 +96,12 @@ impl Stage {
             None => drop(self.contents.lock().blobs.remove(digest)),
         }
         blob
+    }
+
+    /// A document of at most this size, if it is there and right. Blocks.
+    pub(crate) fn document(&self, digest: &Digest, max_bytes: u64) -> Option<Bytes> {
+        let read = StageFolder::read_small(&self.folder.blob(digest), max_bytes).ok().flatten()?;
+        digest.matches(&read).then(|| read.into())
     }
 
     /// Removes a blob that cannot be read although its digest was right, and notes that. Blocks.

@@ -167,6 +167,18 @@ impl Stage {
 
     /// These images are whole now. They are listed under the bundles of this run that they are of.
     pub(crate) fn list(&self, images: &[StagedImage]) {
+        let listed = self.keep(images);
+        for image in images {
+            if listed.contains(&image.root.digest) {
+                self.figures.images.fetch_add(1, Relaxed);
+            } else {
+                self.left_image_out(&image.root.digest.to_string(), &"it could not be listed");
+            }
+        }
+    }
+
+    /// Lists images, and gives the digests of all that are listed now. Not of this run's images alone.
+    pub(crate) fn keep(&self, images: &[StagedImage]) -> HashSet<Digest> {
         let list = || {
             self.folder.sync_blobs()?;
             let change = self.folder.change()?;
@@ -192,14 +204,7 @@ impl Stage {
             self.write_index(&change)?;
             Ok(listed)
         };
-        let listed = self.noted("listing images", list()).unwrap_or_default();
-        for image in images {
-            if listed.contains(&image.root.digest) {
-                self.figures.images.fetch_add(1, Relaxed);
-            } else {
-                self.left_image_out(&image.root.digest.to_string(), &"it could not be listed");
-            }
-        }
+        self.noted("listing images", list()).unwrap_or_default()
     }
 
     /// The run ends. What this run's sites file does not need any more is not its own any more, and what nobody owns then goes,

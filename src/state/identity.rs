@@ -124,6 +124,14 @@ impl BundleIdentity {
         Some(Self { key: hasher.finish(), file: FileIdentity::default(), copies_count: false })
     }
 
+    /// The identity of what was pulled from a registry: of its `index.json`, which has the digests of all that is in it.
+    pub(crate) fn of_index(index: &[u8]) -> Self {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        hasher.update(b"index 1\n");
+        hasher.update(index);
+        Self { key: hasher.finish(), file: FileIdentity::default(), copies_count: false }
+    }
+
     /// A name for what is remembered of this very file: the same whatever becomes of its content's times, another one for a copy.
     pub(crate) fn file_stem(&self) -> String {
         let FileIdentity { device, inode, .. } = self.file;

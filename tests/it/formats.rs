@@ -1,10 +1,12 @@
 //! Every form of bundle in every outer compression, to Debian's registry and to the embedded one: all of it arrives, an
-//! independent judge says so, and a second run sends nothing.
+//! independent judge says so, and a second run sends nothing. The same holds for what `bundle repack` makes of it.
 
+use std::fs;
 use std::path::Path;
 
+use crate::make::repack;
 use crate::support::registry::Registry;
-use crate::support::{bundle, folder, judge, push};
+use crate::support::{Push, bundle, folder, judge, push};
 
 const OUTER: [(&str, &str); 7] = [
     ("none", "tar"),
@@ -19,7 +21,7 @@ const OUTER: [(&str, &str); 7] = [
 fn every_outer(format: &str, outers: &[(&str, &str)]) {
     let folder = folder();
     let stores = folder.path().join("stores");
-    std::fs::create_dir(&stores).unwrap();
+    fs::create_dir(&stores).unwrap();
     for (outer, ending) in outers {
         let cache = folder.path().join("cache");
         let args = [
@@ -40,6 +42,7 @@ fn every_outer(format: &str, outers: &[(&str, &str)]) {
         for registry in [&docker, &embedded] {
             arrives(registry, &source, &format!("{format} in {outer}"));
         }
+        arrives_repacked(&stores.join(format!("{outer}-repacked")), &source);
     }
 }
 
@@ -58,6 +61,17 @@ fn arrives(registry: &Registry, source: &Path, what: &str) {
     assert_eq!(second.mirror(0)["bytes_sent"], 0, "{what}, the second run");
     assert_eq!(second.mirror(0)["blobs_sent"], 0, "{what}, the second run");
     assert_eq!(second.mirror(0)["images_unchanged"], second.report["images"], "{what}, the second run");
+}
+
+/// What `bundle repack` makes of it brings the same, and is the same each time.
+fn arrives_repacked(store: &Path, source: &Path) {
+    let out = |number: usize| store.with_extension(number.to_string());
+    repack(source, &out(1));
+    repack(source, &out(2));
+    assert!(fs::read(out(1)).unwrap() == fs::read(out(2)).unwrap(), "{}", source.display());
+    let registry = Registry::embedded(store);
+    Push::to(&registry).source(&out(1)).run().complete();
+    judge(&registry.url(), source);
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod pages;
 mod peak_memory;
 mod progress;
 mod prune;
+mod registry_source;
 mod report_merge;
 mod request_counts;
 mod resume;

@@ -194,6 +194,25 @@ fn nothing_goes_while_the_newest_bundle_is_not_complete() {
 }
 
 #[test]
+fn the_sites_file_says_how_many_bundles_stay_and_a_flag_counts_more() {
+    let site = Site::new(Registry::docker());
+    let bundle = site.second();
+    let going = |keys: &str, words: &[&str]| {
+        let file = SitesFile::new(site.room.path(), &bundle).site("one", &site.registry.host(), keys);
+        let mut command = layercast();
+        command.env_remove("LAYERCAST_NO_STATE").args(["prune", "--json"]).args(words);
+        command.arg("-c").arg(file.write()).arg("--state-dir").arg(site.room.path().join("state"));
+        let output = within(Duration::from_secs(60), command);
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["sites"][0]["tags"].as_array().unwrap().len()
+    };
+    assert_eq!(going("", &[]), 0, "three stay unless somebody says otherwise");
+    assert_eq!(going("keep_bundles: 1", &[]), 4);
+    assert_eq!(going("keep_bundles: 1", &["--keep-bundles", "2"]), 0);
+    assert_eq!(going("keep_bundles: 2", &["--keep-bundles", "1"]), 4);
+}
+
+#[test]
 fn tags_go_back_to_an_earlier_bundle_that_is_all_there() {
     let site = Site::new(Registry::docker());
     let release = |seed: &str| Bundle::oci_layout().image("x.io/moving:latest", &[seed]);
@@ -215,4 +234,29 @@ fn tags_go_back_to_an_earlier_bundle_that_is_all_there() {
     assert_eq!(site.manifest("moving:latest"), three);
     let (exit, _, said) = site.run(&["rollback", "--to", "five.tar"], &path);
     assert!(exit == 2 && said.contains("three.tar"), "{said}");
+}
+
+#[test]
+fn after_a_prune_tags_go_back_to_a_bundle_that_was_kept_and_to_no_other() {
+    let site = Site::new(Registry::docker());
+    let release = |number: usize| {
+        let (tag, seed) = (format!("x.io/moving-app:{number}"), format!("release-{number}"));
+        let bundle = Bundle::oci_layout().image("x.io/moving:latest", &[&seed]).image(&tag, &[&seed, "own"]);
+        let path = site.sync(&format!("release-{number}.tar"), &bundle);
+        (path, site.manifest("moving:latest"))
+    };
+    let (_, (_, second), (path, third)) = (release(1), release(2), release(3));
+    let (exit, _, said) = site.run(&["prune", "--json", "--keep-bundles", "2", "--yes"], &path);
+    assert_eq!(exit, 0, "{said}");
+    assert!(!site.is_there("moving-app:1") && !site.is_there("shared:1"), "{said}");
+    assert_eq!(site.manifest("moving:latest"), third, "another image has that tag now");
+    let (exit, _, said) = site.run(&["rollback", "--to", "release-1.tar", "--yes"], &path);
+    assert!(exit == 3 && said.contains("not whole there any more"), "{said}");
+    let (exit, _, said) = site.run(&["rollback", "--to", "release-2.tar", "--yes"], &path);
+    assert_eq!((exit, site.manifest("moving:latest") == second), (0, true), "{said}");
+    assert!(site.is_there("moving-app:2"));
+    // What was gone back to is what the next prune keeps.
+    let (exit, _, said) = site.run(&["prune", "--json", "--keep-bundles", "1", "--yes"], &path);
+    assert_eq!(exit, 0, "{said}");
+    assert_eq!(site.manifest("moving:latest"), second);
 }

@@ -74,7 +74,6 @@ fn a_site_is_shown_with_all_that_it_inherits() {
 
 /// Flags of `push images` that have no key of their name, each with the key that says the same, or why there is none.
 const OTHER_WORDS: &[(&str, &str)] = &[
-    ("source", "bundles"),
     ("images", "bundles: only an archive of many images that a file names has a list"),
     ("decode-memory", "memory: the share for decoders follows from it"),
     ("private-registry", "registry"),
@@ -87,6 +86,14 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("password-command", "command"),
     ("credential-file", "docker_config"),
     ("auth-realm", "auth_realms"),
+    ("source-username", "bundles: credentials: username"),
+    ("source-password-file", "bundles: credentials: password_file"),
+    ("source-password-command", "bundles: credentials: command"),
+    ("source-credential-file", "bundles: credentials: docker_config"),
+    ("source-auth-realm", "bundles: auth_realms"),
+    ("source-cacert", "bundles: ca_file"),
+    ("source-client-cert", "bundles: client_cert"),
+    ("source-client-key", "bundles: client_key"),
     ("stage-limit", "stage: limit"),
     ("allow-damaged", "nobody looks at what is left of a damaged bundle in a scheduled run"),
     ("report", "a flag of sync: each run writes its own"),

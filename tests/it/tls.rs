@@ -8,14 +8,14 @@ use std::time::Duration;
 use crate::support::registry::{Registry, Setup};
 use crate::support::{Pushed, bundle, folder, layercast, push, tool, within};
 
-struct Secured {
-    registry: Registry,
-    folder: tempfile::TempDir,
-    bundle: PathBuf,
+pub(crate) struct Secured {
+    pub(crate) registry: Registry,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) bundle: PathBuf,
 }
 
 /// `openssl` and `htpasswd` make what an operator would make.
-fn secured() -> Secured {
+pub(crate) fn secured() -> Secured {
     let folder = folder();
     authority(folder.path(), "ca");
     authority(folder.path(), "other");
@@ -68,7 +68,7 @@ pub(crate) fn authority(folder: &Path, name: &str) {
 }
 
 impl Secured {
-    fn push(&self, flags: &[&str]) -> Pushed {
+    pub(crate) fn push(&self, flags: &[&str]) -> Pushed {
         let host = self.registry.host();
         let mut args = vec!["--source", self.bundle.to_str().unwrap(), "--private-registry", &host];
         args.extend(flags);

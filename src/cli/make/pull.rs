@@ -1,13 +1,12 @@
 //! `bundle pull`: a bundle of images from their registries.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-use super::{MadeFrom, WrittenBundleArgs};
+use super::{MadeFrom, WrittenBundleArgs, partial};
 use crate::archive::ImageName;
 use crate::bundle::Input;
 use crate::cli::Done;
@@ -19,7 +18,7 @@ use crate::cli::output::Output;
 use crate::cli::pulling::{BLOBS_AT_ONCE, complete, names};
 use crate::compress::Method;
 use crate::engine::MirrorSettings;
-use crate::make::{Contents, LayoutFolder, PullChoice, WantedImage, pull};
+use crate::make::{Contents, LayoutFolder, PullChoice, PullDepth, PullStore, WantedImage, pull};
 use crate::oci::{Platform, Reference};
 use crate::plan::Rules;
 use crate::registry::{Access, Registry};
@@ -78,17 +77,18 @@ pub(super) fn run(args: &Args, output: &Output, interrupt: &Interrupt) -> Done {
     let runtime = crate::cli::runtime()?;
     let rules = Arc::new(Rules::default());
     let opener = args.cost.opener()?.without_state();
-    let mut beside = OsString::from(&file.path);
-    beside.push(".partial");
-    let folder = LayoutFolder::open(&PathBuf::from(beside))?;
+    let folder = Arc::new(LayoutFolder::open(&partial(&file.path))?);
+    let store = PullStore::Folder(Arc::clone(&folder));
     let (wanted, at_once) = wanted(&args.mirrors, names, &runtime, &rules, output)?;
-    let choice = PullChoice { platform: args.platform.clone(), referrers: !args.no_referrers, at_once };
+    let (platform, referrers) = (args.platform.clone(), !args.no_referrers);
+    let choice = PullChoice { platform, referrers, depth: PullDepth::Everything, at_once };
     let all = wanted.len();
     let display = output.display();
     let listeners = display.listeners();
-    let pulled = runtime.block_on(pull(wanted, &folder, choice, &interrupt.token, &listeners))?;
-    complete(&pulled, all, &folder, output)?;
-    let inputs = [Input::Path(folder.root().to_owned())];
+    let pulled = runtime.block_on(pull(wanted, &store, choice, &interrupt.token, &listeners))?;
+    complete(&pulled, all, &store, output)?;
+    let name = folder.root().display().to_string();
+    let inputs = [Input::Pulled(Arc::new(pulled.bundle(name, &store)))];
     let mut bundle = opener.open(&inputs, &listeners, &())?;
     let accept = args.accept.accept();
     for note in bundle.settle(accept, false)? {

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use super::time_limit::TimeLimit;
+use crate::bundle::Opener;
 use crate::cli::output::Output;
+use crate::cli::registry_source::{PulledSources, SourceRegistry};
 use crate::cli::sites_file::files_of;
 use crate::config::{BundleFiles, BundlePath, Candidate, Config};
 use crate::engine::fleet::{BundleChoice, BundleFile, FleetBundles};
-use crate::report::{Document, Failure};
+use crate::report::{Class, Document, Failure};
 
 /// Looks for the files, and warns of those that are passed over.
 pub(super) fn find(
@@ -23,6 +26,30 @@ pub(super) fn find(
         choices.push(choice(bundle, files));
     }
     Ok(FleetBundles::new(choices, passed_over))
+}
+
+/// Pulls the bundles that lie in registries into the stage.
+///
+/// # Errors
+/// There is no stage, a source cannot be asked, or an image of it does not come in time.
+pub(super) fn pull(
+    config: &Config,
+    opener: &Opener,
+    limit: &TimeLimit<'_>,
+    output: &Output,
+) -> Result<PulledSources, Failure> {
+    if config.sources.is_empty() {
+        return Ok(PulledSources::default());
+    }
+    if opener.stage.is_none() {
+        return Err(Failure::new(Class::Io, "a registry is pulled into the stage, and that cannot be used")
+            .hint("mend what is said of the stage above"));
+    }
+    let sources = SourceRegistry::of_file(config, output)?;
+    let display = output.display();
+    let listeners = display.listeners();
+    let pulling = PulledSources::pull(&sources, opener, limit.cancel, &listeners, output);
+    limit.within("the bundles were pulled from their registries", pulling)?
 }
 
 fn choice(bundle: &BundlePath, files: BundleFiles) -> BundleChoice {

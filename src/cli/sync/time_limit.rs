@@ -29,6 +29,24 @@ impl TimeLimit<'_> {
         if self.cancel.is_cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
     }
 
+    /// Waits for something that ends early where it is told to.
+    ///
+    /// # Errors
+    /// The run was told to stop, or reached its deadline, while `what`.
+    pub(super) fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => Ok(done),
+                () = self.is_over() => {
+                    self.check_signal()?;
+                    let message = format!("the run reached its deadline while {what}");
+                    Err(Failure::new(Class::Deadline, message)
+                        .hint("the next run goes on from what came; give it more time (`deadline`)"))
+                }
+            }
+        })
+    }
+
     /// Does work that may hang on a disk, or on a lock of another process, on a thread that is left to itself where that takes
     /// too long.
     ///

@@ -39,12 +39,20 @@ pub(crate) struct FleetBundles {
     bundles: Vec<BundleChoice>,
     /// Newer files that could not be taken.
     passed_over: Vec<String>,
+    /// What was pulled from registries.
+    pulled: Vec<Input>,
 }
 
 impl FleetBundles {
     /// Bundles, and why newer files of them were passed over.
     pub(crate) fn new(bundles: Vec<BundleChoice>, passed_over: Vec<String>) -> Self {
-        Self { bundles, passed_over }
+        Self { bundles, passed_over, pulled: Vec::new() }
+    }
+
+    /// The same with bundles that were pulled from registries.
+    #[must_use]
+    pub(crate) fn with_pulled(self, pulled: impl Iterator<Item = Input>) -> Self {
+        Self { pulled: pulled.collect(), ..self }
     }
 
     /// Newer files that could not be taken, each with the reason.
@@ -100,7 +108,7 @@ impl FleetBundles {
 
     /// The same as inputs of a push.
     pub(super) fn inputs(&self) -> Vec<Input> {
-        self.paths().map(|path| Input::Path(path.to_owned())).collect()
+        self.paths().map(|path| Input::Path(path.to_owned())).chain(self.pulled.iter().cloned()).collect()
     }
 
     /// The sums that files must have, where they are known.
@@ -115,7 +123,8 @@ impl FleetBundles {
             let sum = file.sum.or_else(|| opener.known_sum(&file.path));
             BundleEntry { path: file.path.display().to_string(), sha256: sum.map(|sum| sum.hex()) }
         };
-        self.taken().map(entry).collect()
+        let of_registry = |input: &Input| BundleEntry { path: input.to_string(), sha256: None };
+        self.taken().map(entry).chain(self.pulled.iter().map(of_registry)).collect()
     }
 
     /// Takes the next file instead of one whose sum is wrong; returns the warning, if there is another file.

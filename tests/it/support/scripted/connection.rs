@@ -93,6 +93,8 @@ impl Answer {
 /// What is done with a connection after a request.
 pub(super) enum Served {
     Answer(Answer),
+    /// So many bytes of the body, and then the end.
+    Part(Answer, usize, End),
     End(End),
 }
 
@@ -159,6 +161,15 @@ impl Connection {
     }
 
     /// Gives an answer; false when nobody is there any more.
+    /// The head of an answer, and so many bytes of its body.
+    pub(super) fn answer_in_part(&mut self, answer: &Answer, bytes: usize) {
+        let whole = answer.body.len().to_string();
+        let part = Answer { body: answer.body[..bytes].to_vec(), ..answer.clone() };
+        let has_length = part.headers.iter().any(|(name, _)| name == "Content-Length");
+        let part = if has_length { part } else { part.header("Content-Length", &whole) };
+        self.answer(&Request { method: "GET".to_owned(), ..Request::default() }, &part);
+    }
+
     pub(super) fn answer(&mut self, request: &Request, answer: &Answer) -> bool {
         let mut bytes = format!("HTTP/1.1 {} X\r\n", answer.status).into_bytes();
         for (name, value) in &answer.headers {

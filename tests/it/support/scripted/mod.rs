@@ -138,6 +138,14 @@ impl Shared {
                     connection.end(&end);
                     false
                 }
+                Served::Part(answer, bytes, end) => {
+                    connection.answer_in_part(&answer, bytes);
+                    if matches!(end, End::WhenTheClientIsGone) {
+                        let _ = self.hold.send(());
+                    }
+                    connection.end(&end);
+                    false
+                }
             };
             if !more {
                 break;
@@ -174,6 +182,8 @@ impl Shared {
         match action {
             Some(Action::LoseAnswer) => Served::End(End::Quiet),
             Some(Action::DoneBut(other)) => Served::Answer(other),
+            Some(Action::CutAfter(bytes)) => Served::Part(answer, bytes, End::Quiet),
+            Some(Action::HoldAfter(bytes)) => Served::Part(answer, bytes, End::WhenTheClientIsGone),
             _ => Served::Answer(answer.located_below(below)),
         }
     }

@@ -23,6 +23,10 @@ pub(crate) enum Action {
     ReadAfter(Arc<dyn Fn(&Request) + Send + Sync>),
     /// Nothing is done until the client is gone; the test can wait for the moment.
     Hold,
+    /// The right answer ends after so many bytes of its body, and the connection with it.
+    CutAfter(usize),
+    /// No more than so many bytes of the body of the right answer come until the client is gone; the test can wait for the moment.
+    HoldAfter(usize),
 }
 
 impl Action {

@@ -15,6 +15,8 @@ type Named = (String, String);
 #[derive(Default)]
 pub(crate) struct Store {
     pub(super) is_strict: bool,
+    /// It gives blobs as a whole alone.
+    pub(crate) gives_no_ranges: bool,
     /// Digests by repository.
     blobs: BTreeSet<Named>,
     content: BTreeMap<String, Vec<u8>>,
@@ -39,7 +41,16 @@ impl Store {
         }
         if let Some((repository, digest)) = path.split_once("/blobs/") {
             let known = self.blobs.contains(&(repository.to_owned(), digest.to_owned()));
+            let from = request.header("range").strip_prefix("bytes=").and_then(|it| it.strip_suffix('-'));
+            let from: Option<usize> =
+                from.filter(|_| !self.gives_no_ranges).and_then(|from| from.parse().ok());
             return match (method, self.content.get(digest).filter(|_| known)) {
+                ("GET", Some(content)) if from.is_some_and(|from| from < content.len()) => {
+                    let (from, len) = (from.unwrap_or(0), content.len());
+                    Answer::status(206)
+                        .header("Content-Range", &format!("bytes {from}-{}/{len}", len - 1))
+                        .body(content[from..].to_vec())
+                }
                 ("GET" | "HEAD", Some(content)) => Answer::status(200)
                     .header("Content-Length", &content.len().to_string())
                     .header("Docker-Content-Digest", digest)
@@ -174,6 +185,11 @@ impl Store {
     /// Names of images that it shows, as `repository:tag`.
     pub(crate) fn shown(&self) -> Vec<String> {
         self.tags.keys().map(|(repository, tag)| format!("{repository}:{tag}")).collect()
+    }
+
+    /// The content that it has, with its sizes.
+    pub(crate) fn sizes(&self) -> BTreeMap<String, usize> {
+        self.content.iter().map(|(digest, content)| (digest.clone(), content.len())).collect()
     }
 
     /// What is wrong with what it shows now, or was at the moment when a tag was moved.
