@@ -221,8 +221,9 @@ fn a_digest_in_a_name_is_complete_only_if_the_mirror_answers_for_it() {
     let whole = bundle("whole.tar", &layout);
     push_to(&registry, "d", &whole, &[]).complete();
     let again = push_to(&registry, "d", &whole, &[]).complete();
-    // Without a state the bundle is read, and a connection opened meanwhile. The question for the tag is all else.
-    assert_eq!(again.mirror(0)["requests"], 2);
+    // Without a state the bundle is read, and a connection may be opened meanwhile. The question for the tag is all else.
+    let requests = again.mirror(0)["requests"].as_u64().unwrap();
+    assert!((1..=2).contains(&requests), "{requests}");
 
     let mut part = Layout::default();
     let (amd, arm) = (part.image("amd", "amd64"), part.image("arm", "arm64"));

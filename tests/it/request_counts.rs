@@ -34,9 +34,9 @@ fn costs(bundle: &Bundle, cold: &str, warm: &str) {
         counted(&requests)
     };
     let (state, other) = (folder.path().join("state"), folder.path().join("other"));
-    // A bundle that has to be read: a connection is opened meanwhile.
-    let read = |counts: &str| format!("1 GET base, {counts}");
-    assert_eq!([run(&state), run(&state), run(&other)], [read(cold), warm.to_owned(), read(warm)]);
+    // While a bundle is read that is not known yet, a connection is opened, unless that takes less time than the question.
+    let read = |counts: String| counts.strip_prefix("1 GET base, ").map(str::to_owned).unwrap_or(counts);
+    assert_eq!([read(run(&state)), run(&state), read(run(&other))], [cold, warm, warm]);
 }
 
 /// Each name is asked for and put; three configurations and four layers are sent, one layer is mounted twice. One

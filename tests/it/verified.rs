@@ -106,8 +106,9 @@ fn an_image_that_is_unchanged_costs_one_request_and_one_that_is_new_a_byte_of_wh
 
     let unchanged = push.run().complete();
     assert_eq!(levels(&unchanged), ["head"; 3]);
-    // Without a state the bundle is read, and a connection opened meanwhile.
-    assert_eq!(unchanged.mirror(0)["requests"], 4);
+    // Without a state the bundle is read, and a connection may be opened meanwhile.
+    let requests = unchanged.mirror(0)["requests"].as_u64().unwrap();
+    assert!((3..=4).contains(&requests), "{requests}");
 
     let newer = Bundle::oci_layout().image("images.example/a/one:2", &["base", "one", "more"]);
     let more = crate::support::folder();
