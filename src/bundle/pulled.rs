@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::archive::blob_table::{OCI_LAYOUT, blob_path};
-use crate::archive::{self, Catalog, Limits, Open};
+use crate::archive::{self, Catalog, LeftOut, Limits, Open};
 use crate::error::BundleError;
 use crate::oci::Digest;
 use crate::source::{ByteSpace, LateFile, LazySpace};
@@ -25,6 +25,8 @@ pub(crate) struct PulledBundle {
     pub(crate) blobs: BTreeMap<Digest, u64>,
     /// The folder in which `blobs` lie, as in any layout.
     pub(crate) folder: PathBuf,
+    /// What did not come.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 impl PulledBundle {
@@ -48,6 +50,8 @@ impl PulledBundle {
             let path = self.folder.join(name);
             Ok(Arc::new(LazySpace::new(move || Ok(Arc::new(LateFile::new(&path)?)))))
         };
-        archive::read_files(files, &open_file, open, limits)
+        let mut catalog = archive::read_files(files, &open_file, open, limits)?;
+        catalog.left_out.extend_from_slice(&self.left_out);
+        Ok(catalog)
     }
 }

@@ -107,7 +107,7 @@ pub(super) fn run(args: &PruneArgs, output: &Output, interrupt: &Interrupt) -> D
     let accept = sites_file::accept(&selected.config);
     let configured = runtime
         .block_on(prune::configured(found.inputs, opener.clone(), mirrors, accept))
-        .map_err(|error| unknown(error.into()))?;
+        .map_err(unknown)?;
     interrupt.sending();
     let mut sites = Vec::new();
     for (mirror, names) in mirrors.iter().zip(&configured) {

@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::output::Output;
 use super::pulling::{BLOBS_AT_ONCE, complete, names};
 use super::site_settings::{Made, SiteMirrors};
-use crate::archive::ImageName;
+use crate::archive::{ImageName, LeftOut};
 use crate::bundle::{Input, Opener, PulledBundle};
 use crate::config::{Config, RegistrySource, SourceSettings};
 use crate::make::{self, LayoutFolder, PullChoice, PullDepth, PullStore, Pulled, WantedImage, pull};
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Digest, Repository};
 use crate::registry::{Access, ClientOptions, Registry, Target};
 use crate::report::{Class, Failure, Listeners};
-use crate::units::{ByteCount, count};
+use crate::units::{ByteCount, Rate, count};
 
 /// A source, and how it is asked.
 pub(super) struct SourceRegistry {
@@ -32,9 +32,14 @@ impl SourceRegistry {
     ///
     /// # Errors
     /// A file that one of them names cannot be used, or its credentials are not where they should be.
-    pub(super) fn of_file(config: &Config, output: &Output) -> Result<Vec<Self>, Failure> {
+    pub(super) fn of_file(
+        config: &Config,
+        bandwidth: Option<Rate>,
+        output: &Output,
+    ) -> Result<Vec<Self>, Failure> {
         let registries = config.sources.iter().map(|source| &source.registry);
-        let Made { mirrors, failed } = SiteMirrors::new(config, Access::Pull, None, output).all(registries);
+        let Made { mirrors, failed } =
+            SiteMirrors::new(config, Access::Pull, bandwidth, output).all(registries);
         if let Some((registry, failure)) = failed.into_iter().next() {
             return Err(Failure { message: format!("{}: {}", registry.name, failure.message), ..failure });
         }
@@ -47,7 +52,7 @@ impl SourceRegistry {
     /// Pulls what it has, as much of it as is wanted.
     ///
     /// # Errors
-    /// It cannot be reached, or an image of it does not come.
+    /// It cannot be reached, or no image of it comes. Images that do not come beside others are left out.
     pub(super) async fn pull(
         &self,
         store: &PullStore,
@@ -57,10 +62,33 @@ impl SourceRegistry {
         output: &Output,
     ) -> Result<Pulled, Failure> {
         let registry = Registry::connect(&self.target.endpoint, self.client.clone()).await?;
-        let images = wanted(&self.source, &self.target, &registry).await?;
-        let all = images.len();
-        let pulled = pull(images, store, Self::choice(depth), cancel, listeners).await?;
-        complete(&pulled, all, store, output)?;
+        let WantedImages { images, of_digests, left_out } =
+            wanted(&self.source, &self.target, &registry).await?;
+        let mut all = images.len();
+        let mut pulled = pull(images, store, Self::choice(depth), cancel, listeners).await?;
+        // What says something of an image comes with it; of one that did not come it is an image like any other.
+        let names = pulled.names();
+        let came = |it: &WantedImage| {
+            names.contains(it.name.to_string().as_str())
+                || subject(&it.name).is_some_and(|(digest, is_list)| is_list && pulled.has_manifest(&digest))
+        };
+        let rest: Vec<WantedImage> = of_digests.into_iter().filter(|it| !came(it)).collect();
+        if !rest.is_empty() {
+            all += rest.len();
+            let later = pull(rest, store, Self::choice(depth), cancel, listeners).await?;
+            pulled = pulled.with(later);
+        }
+        if pulled.images == 0 {
+            complete(&pulled, all, store, output)?;
+        }
+        pulled.left_out = left_out;
+        for (name, failure) in &pulled.failed {
+            let hint = failure.hint.as_ref().map(|hint| format!("; next: {hint}")).unwrap_or_default();
+            pulled.left_out.push(LeftOut::unreadable(name, "an image", format!("{}{hint}", failure.message)));
+        }
+        for it in &pulled.left_out {
+            output.alarm(&format!("{}: {} was not pulled: {}", self.source.name, it.path, it.why));
+        }
         Ok(pulled)
     }
 
@@ -149,38 +177,64 @@ pub(super) fn asked(
     runtime.block_on(asking)
 }
 
+/// What a source has.
+#[derive(Debug, Default)]
+struct WantedImages {
+    images: Vec<WantedImage>,
+    /// Tags that say something of a digest.
+    of_digests: Vec<WantedImage>,
+    /// What is listed and cannot be asked for.
+    left_out: Vec<LeftOut>,
+}
+
 /// The images of a source: those of its list, or all that the registry lists below its namespace.
 async fn wanted(
     source: &RegistrySource,
     target: &Target,
     registry: &Registry,
-) -> Result<Vec<WantedImage>, Failure> {
+) -> Result<WantedImages, Failure> {
     let namespace = target.namespace.as_ref();
-    let mut images = Vec::new();
+    let mut wanted = WantedImages::default();
     if let Some(list) = &source.list {
         for name in names(&[], std::slice::from_ref(list))? {
             let repository = name.repository.below(namespace)?;
-            images.push(WantedImage { name: ImageName::Full(name), registry: registry.clone(), repository });
+            let name = ImageName::Full(name);
+            wanted.images.push(WantedImage { name, registry: registry.clone(), repository });
         }
     } else {
-        let listed = registry.repositories().await.map_err(|error| {
+        let listed = registry.repositories(namespace).await.map_err(|error| {
             let failure = Failure::from(error);
             failure.hint("name the images in a file: registry:HOST/NAMESPACE@FILE; not every registry lists what it has")
         })?;
-        for repository in listed {
+        let is_no_name = "the registry lists it, and it is no valid name";
+        let no_name = |name: String| LeftOut::unreadable(name, "a name", is_no_name);
+        wanted.left_out.extend(listed.invalid.into_iter().map(no_name));
+        for repository in listed.names {
             let Some(own) = below(namespace, &repository) else { continue };
-            for tag in registry.tags(&repository).await?.into_iter().filter(|tag| !is_of_digest(tag)) {
+            let Some(tags) = registry.tags(&repository).await? else {
+                // One that holds nothing but blobs is answered with 404 by many registries.
+                let left_out = LeftOut::no_image(repository.as_str(), "a repository");
+                wanted.left_out.push(LeftOut {
+                    why: "the registry lists it, and knows no tags of it (404)".to_owned(),
+                    ..left_out
+                });
+                continue;
+            };
+            wanted
+                .left_out
+                .extend(tags.invalid.into_iter().map(|tag| no_name(format!("{repository}:{tag}"))));
+            for tag in tags.names {
                 let name = ImageName::Hostless(own.clone(), tag);
-                let repository = repository.clone();
-                images.push(WantedImage { name, registry: registry.clone(), repository });
+                let of = if subject(&name).is_some() { &mut wanted.of_digests } else { &mut wanted.images };
+                of.push(WantedImage { name, registry: registry.clone(), repository: repository.clone() });
             }
         }
     }
-    if images.is_empty() {
+    if wanted.images.is_empty() && wanted.of_digests.is_empty() {
         return Err(Failure::new(Class::NotFound, format!("{target} lists no image"))
             .hint("correct the namespace, or name the images in a file: registry:HOST/NAMESPACE@FILE"));
     }
-    Ok(images)
+    Ok(wanted)
 }
 
 /// A repository without the namespace above it.
@@ -189,10 +243,13 @@ fn below(namespace: Option<&Repository>, repository: &Repository) -> Option<Repo
     repository.as_str().strip_prefix(namespace.as_str())?.strip_prefix('/')?.parse().ok()
 }
 
-/// Whether a tag says something of a digest: it comes with the image that has it.
-fn is_of_digest(tag: &Tag) -> bool {
-    let name = tag.as_str().split('.').next().unwrap_or_default();
-    name.split_once('-').is_some_and(|(kind, hex)| format!("{kind}:{hex}").parse::<Digest>().is_ok())
+/// The digest that a tag says something of, as `sha256-….sig` does; and whether it is the list of its referrers, which has no ending.
+fn subject(name: &ImageName) -> Option<(Digest, bool)> {
+    let ImageName::Hostless(_, tag) = name else { return None };
+    let (digest, is_list) =
+        tag.as_str().split_once('.').map_or((tag.as_str(), true), |(digest, _)| (digest, false));
+    let (kind, hex) = digest.split_once('-')?;
+    Some((format!("{kind}:{hex}").parse().ok()?, is_list))
 }
 
 #[cfg(test)]
@@ -206,7 +263,11 @@ mod tests {
         assert_eq!(below(Some(&repository("ns")), &repository("nsx/a")), None);
         assert_eq!(below(None, &repository("a")), Some(repository("a")));
         let digest = Digest::of(b"").to_string().replace(':', "-");
-        let tag = |text: String| is_of_digest(&text.parse().unwrap());
-        assert!(tag(digest.clone()) && tag(format!("{digest}.sig")) && !tag("v1.2-rc.1".to_owned()));
+        let subject = |tag: &str| {
+            subject(&ImageName::Hostless(repository("a"), tag.parse().unwrap())).map(|(_, is_list)| is_list)
+        };
+        assert_eq!(subject(&digest), Some(true));
+        assert_eq!(subject(&format!("{digest}.sig")), Some(false));
+        assert_eq!(subject("v1.2-rc.1"), None);
     }
 }

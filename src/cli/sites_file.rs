@@ -317,7 +317,7 @@ pub(super) fn inputs(config: &Config, output: &Output) -> Result<BundleInputs, F
         found.inputs.extend(files.taken.into_iter().map(|file| Input::Path(file.path)));
     }
     if !config.sources.is_empty() {
-        let sources = SourceRegistry::of_file(config, output)?;
+        let sources = SourceRegistry::of_file(config, None, output)?;
         found.inputs.extend(registry_source::asked(&sources, &super::runtime()?, output)?);
     }
     Ok(found)

@@ -161,7 +161,10 @@ fn clear(args: &ClearArgs, output: &Output) -> Done {
         )
     } else if state.clear(args.history) {
         let history = if args.history { "" } else { "; the history of runs stays (--history)" };
-        format!("{}: nothing is remembered any more{history}", folder.display())
+        format!(
+            "{}: nothing is remembered any more, but for uploads that runs are at{history}",
+            folder.display()
+        )
     } else {
         let notes = state.take_notes().join("; ");
         return Err(Failure::usage(format!("{}: nothing was forgotten: {notes}", folder.display())));

@@ -197,8 +197,8 @@ fn sync(
     }
     let bundles = bundles::find(config, output, document)?;
     let opener = opener.with_stage(args.stage(config, &bundles, &limit, &mut document.notes, output)?);
-    let bundles = bundles.with_pulled(bundles::pull(config, &opener, &limit, output)?.inputs());
     let bandwidth = args.bandwidth.or(config.bandwidth);
+    let bundles = bundles.with_pulled(bundles::pull(config, &opener, bandwidth, &limit, output)?.inputs());
     let maker = SiteMirrors::new(config, Access::PullPush, bandwidth, output);
     let made = maker.making_repositories(cancel.clone()).all(sites);
     limit.check_signal()?;

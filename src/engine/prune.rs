@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::reading;
 use super::{MirrorSettings, failure};
+use crate::archive::LeftOutClass;
 use crate::bundle::{Accept, Input, Opener};
 use crate::error::BundleError;
+use crate::exit::Exit;
 use crate::oci::{Repository, Tag};
 use crate::plan::{Groups, Plan};
 use crate::registry::{Deleted, Registry};
@@ -51,15 +53,20 @@ pub(crate) struct Judged {
 /// The names that configured bundles have on each of these mirrors.
 ///
 /// # Errors
-/// A bundle cannot be read, or has no plan for a mirror: what it has is not known then.
+/// A bundle, or a part of one, cannot be read, or has no plan for a mirror: what it has is not known then.
 pub(crate) async fn configured(
     inputs: Vec<Input>,
     opener: Opener,
     mirrors: &[MirrorSettings],
     accept: Accept,
-) -> Result<Vec<HashSet<(Repository, Tag)>>, BundleError> {
+) -> Result<Vec<HashSet<(Repository, Tag)>>, Failure> {
     let groups = Groups::by_rules(mirrors.iter().map(|mirror| &mirror.rules));
-    let (read, _) = reading::read_for_questions(inputs, opener, groups, accept, Listeners::default()).await?;
+    let reading = reading::read_for_questions(inputs, opener, groups, accept, Listeners::default());
+    let (read, met) = reading.await?;
+    if let Some(it) = met.left_out.iter().find(|it| it.class == LeftOutClass::Unreadable) {
+        let why = format!("{} cannot be read ({})", it.path, it.why);
+        return Err(Failure::usage(why).exit(Exit::Incomplete));
+    }
     let names = |(settings, plan): (&MirrorSettings, &Result<Arc<Plan>, BundleError>)| {
         let plan = plan.as_ref().map_err(BundleError::clone)?;
         let namespace = settings.target.namespace.as_ref();
@@ -70,7 +77,8 @@ pub(crate) async fn configured(
         }
         Ok(names)
     };
-    mirrors.iter().zip(read.plans.by_mirror()).map(names).collect()
+    let names = mirrors.iter().zip(read.plans.by_mirror()).map(names);
+    Ok(names.collect::<Result<_, BundleError>>()?)
 }
 
 /// Judges each tag, in the order of repositories, and with `act` removes those that go.

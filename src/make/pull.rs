@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::layout::{self, IndexEntry};
 use super::store::PullStore;
-use crate::archive::ImageName;
+use crate::archive::names::REF_NAME;
+use crate::archive::{ImageName, LeftOut};
 use crate::bundle::PulledBundle;
 use crate::locks::Mutex;
 use crate::oci::{Descriptor, Digest, Platform, Repository};
@@ -86,6 +87,8 @@ pub(crate) struct Pulled {
     pub(crate) bytes_fetched: u64,
     /// Images that are not whole, and why.
     pub(crate) failed: Vec<(String, Failure)>,
+    /// What else did not come.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 impl Pulled {
@@ -97,7 +100,33 @@ impl Pulled {
             documents: self.documents.clone(),
             blobs: self.places.iter().map(|(digest, place)| (*digest, place.descriptor.size)).collect(),
             folder: store.folder().to_owned(),
+            left_out: self.left_out.clone(),
         }
+    }
+
+    /// The names of what is whole.
+    pub(crate) fn names(&self) -> HashSet<&str> {
+        self.entries.iter().filter_map(|entry| Some(entry.annotations.get(REF_NAME)?.as_str())).collect()
+    }
+
+    /// Whether a manifest came.
+    pub(crate) fn has_manifest(&self, digest: &Digest) -> bool {
+        self.documents.contains_key(digest)
+    }
+
+    /// The same with what came later.
+    #[must_use]
+    pub(crate) fn with(mut self, later: Self) -> Self {
+        self.entries.extend(later.entries);
+        self.documents.extend(later.documents);
+        self.places.extend(later.places);
+        self.images += later.images;
+        self.referrers += later.referrers;
+        self.blobs_fetched += later.blobs_fetched;
+        self.bytes_fetched += later.bytes_fetched;
+        self.failed.extend(later.failed);
+        self.left_out.extend(later.left_out);
+        self
     }
 
     /// Fetches these blobs of images of which only documents came.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName, RETRY_AFTER, WARNING};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName, LINK, RETRY_AFTER, WARNING,
+};
+use url::Url;
 
 use crate::oci::Digest;
 
@@ -55,10 +58,43 @@ pub(super) fn warnings(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// `Link: <…>; rel="next"`: where the next page of a list is.
-pub(super) fn next_page(link: &str) -> Option<String> {
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    parameters.contains("rel=\"next\"").then(|| target.to_owned())
+/// `Link: <…>; rel="next"`: where the next page of a list is
+/// ([RFC 8288](https://www.rfc-editor.org/rfc/rfc8288#section-3)): among several links, in one header or in several.
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    links.into_iter().find_map(next_of)
+}
+
+/// The address of the next page after `url`; none where there is none. A proxy may not know its own address, and nobody else is
+/// asked: of what the registry names, path and query alone count.
+///
+/// # Errors
+/// What it names is no address.
+pub(super) fn next_url(url: &Url, headers: &HeaderMap) -> Result<Option<Url>, String> {
+    let Some(next) = next_page(headers) else { return Ok(None) };
+    let named = url.join(&next).map_err(|_| "its list goes on at what is no address".to_owned())?;
+    let mut next = url.clone();
+    next.set_path(named.path());
+    next.set_query(named.query());
+    Ok(Some(next))
+}
+
+fn next_of(mut links: &str) -> Option<String> {
+    while let Some((_, rest)) = links.split_once('<') {
+        let (target, rest) = rest.split_once('>')?;
+        // The parameters of this link end where the next one begins.
+        let end = rest.find(",<").or_else(|| rest.find(", <")).unwrap_or(rest.len());
+        let mut parameters = rest[..end].split(';').filter_map(|parameter| parameter.split_once('='));
+        let is_next = parameters.any(|(name, value)| {
+            let mut relations = value.trim_matches([' ', '"', ',']).split_whitespace();
+            name.trim().eq_ignore_ascii_case("rel") && relations.any(|it| it.eq_ignore_ascii_case("next"))
+        });
+        if is_next {
+            return Some(target.to_owned());
+        }
+        links = &rest[end..];
+    }
+    None
 }
 
 /// The program and version that a server names, if it does (`Server`).
@@ -113,6 +149,7 @@ pub(super) fn media_type(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reqwest::header::HeaderValue;
 
     fn with(name: HeaderName, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(name, value.parse().unwrap())])
@@ -162,8 +199,22 @@ mod tests {
 
     #[test]
     fn the_next_page_is_where_the_link_says() {
-        let link = r#"</v2/app/tags/list?last=5>; rel="next""#;
-        assert_eq!(next_page(link).unwrap(), "/v2/app/tags/list?last=5");
-        assert_eq!(next_page(r#"</v2/>; rel="prev""#), None);
+        let next = |links: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for link in links {
+                headers.append(LINK, HeaderValue::from_static(link));
+            }
+            next_page(&headers)
+        };
+        let page = Some("/v2/app/tags/list?last=5".to_owned());
+        assert_eq!(next(&[r#"</v2/app/tags/list?last=5>; rel="next""#]), page);
+        assert_eq!(next(&["</v2/app/tags/list?last=5>;rel=next"]), page);
+        assert_eq!(
+            next(&[r#"</v2/>; rel="prev", </v2/app/tags/list?last=5>; title="a"; REL="last next""#]),
+            page
+        );
+        assert_eq!(next(&[r#"</v2/>; rel="prev""#, "</v2/app/tags/list?last=5>; rel=next"]), page);
+        assert_eq!(next(&[r#"</v2/>; rel="prev""#]), None);
+        assert_eq!(next(&["</v2/"]), None);
     }
 }

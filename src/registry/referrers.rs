@@ -8,7 +8,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use crate::oci::manifest::{Kind, MAX_MANIFEST_BYTES};
 use crate::oci::{Descriptor, Digest, Manifest, Repository, media_type};
 use crate::registry::client::{ApiRequest, Want};
-use crate::registry::error::RegistryError;
+use crate::registry::error::{Cause, RegistryError};
 use crate::registry::{Registry, headers};
 
 /// More pages than that are no list of referrers.
@@ -23,7 +23,7 @@ impl Registry {
     ) -> Result<Vec<Descriptor>, RegistryError> {
         let mut listed = Vec::new();
         let mut url = self.url(&format!("{repository}/referrers/{subject}"))?;
-        for _ in 0..MAX_PAGES {
+        for page in 0..MAX_PAGES {
             let request = ApiRequest::new(Method::GET, url.clone())
                 .header(ACCEPT, media_type::OCI_INDEX)
                 .want(Want::Whole(MAX_MANIFEST_BYTES))
@@ -33,18 +33,19 @@ impl Registry {
                 headers::text(&reply.headers, CONTENT_TYPE).map(headers::media_type).unwrap_or_default();
             // A proxy may answer for a registry that knows no such question.
             if reply.status != 200 || said != media_type::OCI_INDEX {
-                return self.under_fallback_tag(repository, subject).await;
+                if page == 0 {
+                    return self.under_fallback_tag(repository, subject).await;
+                }
+                let why = format!("its list of referrers ends with {}", reply.status);
+                return Err(self.failed(&request, Cause::Protocol(why)));
             }
             listed.extend(of_index(reply.body));
-            let next = headers::text(&reply.headers, reqwest::header::LINK).and_then(headers::next_page);
-            let Some(next) = next.and_then(|next| url.join(&next).ok()) else { return Ok(listed) };
-            // Whoever is asked next is the same registry.
-            if next.origin() != url.origin() {
-                return Ok(listed);
-            }
+            let next = headers::next_url(&url, &reply.headers);
+            let next = next.map_err(|why| self.failed(&request, Cause::Protocol(why)))?;
+            let Some(next) = next.filter(|next| *next != url) else { return Ok(listed) };
             url = next;
         }
-        Ok(listed)
+        Err(RegistryError::internal(format!("{subject} has more than {MAX_PAGES} pages of referrers")))
     }
 
     async fn under_fallback_tag(

@@ -84,7 +84,7 @@ impl Failure {
     /// The run was interrupted.
     pub(crate) fn interrupted() -> Self {
         Self::new(Class::Interrupted, "the run was interrupted")
-            .hint("run the same command again: it goes on from here")
+            .hint("run the same command again: what is there stays")
     }
 
     /// `--no-overwrite` keeps a tag that stands for another image.

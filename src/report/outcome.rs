@@ -120,6 +120,8 @@ pub(crate) struct WindowClosing {
 /// What to do after an interruption where blobs that broke off are lost.
 const AGAIN_FROM_FIRST_BYTE: &str = "run the same command again: what is there stays, and a blob that was on its way is sent again from its first byte";
 /// The same where nobody knows it yet.
+const AGAIN_WHERE_IT_WAS: &str = "run the same command again: it goes on from here";
+/// The same where it is not known.
 const AGAIN_IF_KEPT: &str = "run the same command again: what is there stays, and a blob that was on its way goes on where it was if the mirror has kept it";
 
 /// What a mirror keeps of an upload whose connection breaks.
@@ -339,7 +341,7 @@ impl Outcome {
             _ if !are_kept => AGAIN_FROM_FIRST_BYTE,
             Resume::None => AGAIN_FROM_FIRST_BYTE,
             Resume::Unknown => AGAIN_IF_KEPT,
-            Resume::Chunks | Resume::Bytes => return,
+            Resume::Chunks | Resume::Bytes => AGAIN_WHERE_IT_WAS,
         };
         let of_images = self.images_failed.iter_mut().map(|failed| &mut failed.failure);
         for failure in self.error.iter_mut().chain(of_images) {

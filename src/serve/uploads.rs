@@ -319,7 +319,9 @@ async fn drop_uploads_of(store: &Arc<Store>, repository: &Repository, digest: Di
     let dropped = blocking(store, move |store| {
         for (id, path) in store.sessions.of_blob(&digest) {
             let Some(metadata) = found(fs::metadata(&path))? else { continue };
-            if path.starts_with(&here) || is_older(metadata.modified().ok(), UPLOAD_GRACE) {
+            // Repositories may lie below each other.
+            let is_here = path.strip_prefix(&here).is_ok_and(|rest| rest.starts_with("_uploads"));
+            if is_here || is_older(metadata.modified().ok(), UPLOAD_GRACE) {
                 store.remove_idle_upload(&id, &path)?;
             }
         }

@@ -202,8 +202,8 @@ impl UploadLedger for Ledger {
         if self.was_there || matches!(self.open.get(), Some(Some(_))) {
             let remove_all = move |transaction: &Transaction<'_>, owner: &Owner| {
                 for kept in all_of_blob(transaction, &upload)? {
-                    let is_over = kept.repository == upload.repository || kept.owner != owner.name();
-                    if is_over && owner.may_take(&kept.owner) {
+                    // Another repository may still need its own: not every registry mounts.
+                    if kept.repository == upload.repository && owner.may_take(&kept.owner) {
                         remove(transaction, &upload, &kept.repository)?;
                     }
                 }

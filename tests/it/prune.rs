@@ -193,6 +193,21 @@ fn nothing_goes_while_the_newest_bundle_is_not_complete() {
     assert!(site.is_there("app:1") && site.is_there("lib:1"));
 }
 
+/// What cannot be read of a configured bundle may need anything.
+#[test]
+fn nothing_goes_while_a_part_of_a_bundle_cannot_be_read() {
+    let site = Site::new(Registry::docker());
+    let second = site.second();
+    let parts = site.room.path().join("parts");
+    fs::create_dir(&parts).unwrap();
+    fs::copy(second, parts.join("two.tar")).unwrap();
+    fs::write(parts.join("three.tar.xz"), "an error page").unwrap();
+    let (exit, _, said) = site.run(&["prune", "--keep-bundles", "1", "--yes"], &parts);
+    assert_eq!(exit, 3, "{said}");
+    assert!(said.contains("three.tar.xz cannot be read") && said.contains("nothing goes"), "{said}");
+    assert!(site.is_there("app:1"));
+}
+
 #[test]
 fn the_sites_file_says_how_many_bundles_stay_and_a_flag_counts_more() {
     let site = Site::new(Registry::docker());

@@ -11,7 +11,7 @@ use crate::make::{Made, digests, filled, make, pull_command, pushed, repack};
 use crate::support::build::{self, Bundle};
 use crate::support::containerd::Containerd;
 use crate::support::registry::Registry;
-use crate::support::scripted::{Action, Login, Request, Rule, ScriptedRegistry};
+use crate::support::scripted::{Action, Answer, Login, Request, Rule, ScriptedRegistry};
 use crate::support::{Push, eventually, folder, layercast, tool, within};
 use crate::sync::SitesFile;
 use crate::tls::secured;
@@ -509,6 +509,54 @@ fn a_registry_is_the_source_of_another_one() {
             .to_string()
             .contains(".registry-"))
     );
+}
+
+/// What a registry lists is pushed, or named with its reason: a list that is cut short, a name that is none, a tag that belongs to no
+/// image that came, an image that is not there.
+#[test]
+fn what_the_source_lists_is_pushed_or_named() {
+    let head = Head::new();
+    let list = |path: &'static str, body: &str, link: &'static str| {
+        let body = body.to_owned();
+        Rule::on(
+            "GET",
+            path,
+            Action::make(move |_| Answer::status(200).body(body.clone().into_bytes()).header("Link", link)),
+        )
+    };
+    let orphan = format!("sha256-{}.sig", "0".repeat(64));
+    head.gets(&Bundle::oci_layout().image(&format!("gcr.io/team/app:{orphan}"), &["one"]));
+    let listed = |last_page: Action| {
+        head.registry.forget_rules();
+        head.registry.on(Rule::on("GET", "_catalog?last=lib", last_page));
+        // A proxy that does not know its own address.
+        head.registry.on(list(
+            "_catalog",
+            r#"{"repositories":["lib"]}"#,
+            "<http://other.example/v2/_catalog?last=lib>; rel=next",
+        ));
+        head.registry.on(list("/lib/tags/list", r#"{"tags":["2"]}"#, ""));
+        let tags = format!(r#"{{"tags":["1","gone","{orphan}"]}}"#);
+        head.registry.on(list("/team/app/tags/list", &tags, ""));
+        head.registry.on(Rule::on("GET", "/gone/tags/list", Action::Answer(Answer::status(404))));
+        let site = ScriptedRegistry::strict();
+        let source = format!("registry:http://{}", head.registry.host());
+        let pushed = Push::to(&site).source(Path::new(&source)).run();
+        (pushed, site.store(|store| store.shown()))
+    };
+    let (cut, shown) = listed(Action::Answer(Answer::status(404)));
+    assert_eq!((cut.exit, shown), (3, Vec::new()), "{}", cut.said());
+    let page = r#"{"repositories":["team/app","gone","No/Name"]}"#;
+    let (pushed, shown) = listed(Action::make(move |_| Answer::status(200).body(page.into())));
+    assert_eq!(pushed.exit, 3, "{}", pushed.said());
+    assert_eq!(shown, ["lib:2".to_owned(), "team/app:1".to_owned(), format!("team/app:{orphan}")]);
+    let left_out = pushed.report["left_out"].as_array().unwrap();
+    let class = |end: &str| {
+        let it = left_out.iter().find(|it| it["path"].as_str().unwrap().ends_with(end));
+        it.map(|it| it["class"].as_str().unwrap())
+    };
+    assert_eq!(class("team/app:gone"), Some("unreadable"), "{left_out:?}");
+    assert_eq!((class("No/Name"), class("gone")), (Some("unreadable"), Some("no-image")), "{left_out:?}");
 }
 
 #[test]

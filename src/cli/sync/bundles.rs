@@ -10,6 +10,7 @@ use crate::cli::sites_file::files_of;
 use crate::config::{BundleFiles, BundlePath, Candidate, Config};
 use crate::engine::fleet::{BundleChoice, BundleFile, FleetBundles};
 use crate::report::{Class, Document, Failure};
+use crate::units::Rate;
 
 /// Looks for the files, and warns of those that are passed over.
 pub(super) fn find(
@@ -35,6 +36,7 @@ pub(super) fn find(
 pub(super) fn pull(
     config: &Config,
     opener: &Opener,
+    bandwidth: Option<Rate>,
     limit: &TimeLimit<'_>,
     output: &Output,
 ) -> Result<PulledSources, Failure> {
@@ -45,7 +47,7 @@ pub(super) fn pull(
         return Err(Failure::new(Class::Io, "a registry is pulled into the stage, and that cannot be used")
             .hint("mend what is said of the stage above"));
     }
-    let sources = SourceRegistry::of_file(config, output)?;
+    let sources = SourceRegistry::of_file(config, bandwidth, output)?;
     let display = output.display();
     let listeners = display.listeners();
     let pulling = PulledSources::pull(&sources, opener, limit.cancel, &listeners, output);

@@ -36,7 +36,7 @@ impl RepositoryNames {
             manifests: HashMap::new(),
             named_by: HashMap::new(),
         };
-        let tags = registry.tags(repository).await?;
+        let tags = registry.tags(repository).await?.map(|listed| listed.names).unwrap_or_default();
         let asked = tags.into_iter().map(|tag| async move {
             let found = get(registry, repository, tag.as_str()).await;
             (tag, found)
