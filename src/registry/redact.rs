@@ -2,7 +2,7 @@
 
 mod escapes;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ const BLANK: &str = "…";
 const MIN_WORD_BYTES: usize = 6;
 /// Long ones are found by their beginning, as there may be thousands: a token for each repository.
 const BEGINNING: usize = 12;
+/// Tokens that were replaced and are still known: a request that one of them went with may be answered later.
+const LINGERING: usize = 256;
 
 /// Scheme, host and path, and of the query only what is known to be no secret: upload locations and the URLs of object
 /// stores carry signatures there. The path of an upload is cut, because its identifier is a permission to write.
@@ -70,12 +72,15 @@ struct Known {
     /// Every form of every secret, with the secret's number.
     short: Vec<(u64, SecretString)>,
     long: HashMap<[u8; BEGINNING], Vec<(u64, SecretString)>>,
+    /// What was dropped, and is forgotten later.
+    lingering: VecDeque<u64>,
 }
 
 /// Keeps a secret known until it is dropped.
 pub(super) struct LearnedSecret {
     secrets: Arc<SecretWords>,
     number: u64,
+    lingers: bool,
 }
 
 impl fmt::Debug for SecretWords {
@@ -92,7 +97,12 @@ impl SecretWords {
 
     /// Redacts a secret as long as the returned value lives.
     pub(super) fn remember_while(self: &Arc<Self>, secret: &SecretString) -> LearnedSecret {
-        LearnedSecret { number: self.learn(secret), secrets: Arc::clone(self) }
+        LearnedSecret { number: self.learn(secret), secrets: Arc::clone(self), lingers: false }
+    }
+
+    /// The same, and for some time after: answers to requests that it went with may still come.
+    pub(super) fn remember_beyond(self: &Arc<Self>, secret: &SecretString) -> LearnedSecret {
+        LearnedSecret { number: self.learn(secret), secrets: Arc::clone(self), lingers: true }
     }
 
     fn learn(&self, secret: &SecretString) -> u64 {
@@ -106,6 +116,18 @@ impl SecretWords {
             }
         }
         number
+    }
+
+    /// Forgets what was dropped longest ago, once enough has been since.
+    fn let_linger(&self, number: u64) {
+        let oldest = {
+            let mut known = self.0.write();
+            known.lingering.push_back(number);
+            if known.lingering.len() > LINGERING { known.lingering.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest {
+            self.forget(oldest);
+        }
     }
 
     fn forget(&self, number: u64) {
@@ -148,7 +170,11 @@ impl SecretWords {
 
 impl Drop for LearnedSecret {
     fn drop(&mut self) {
-        self.secrets.forget(self.number);
+        if self.lingers {
+            self.secrets.let_linger(self.number);
+        } else {
+            self.secrets.forget(self.number);
+        }
     }
 }
 

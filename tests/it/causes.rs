@@ -86,7 +86,8 @@ fn a_registry_that_says_not_now_for_ever_is_asked_by_one_at_a_time() {
     let bundle = names.fold(Bundle::oci_layout(), |bundle, (name, layer)| bundle.image(&name, &[&layer]));
     let path = bundle.write(folder.path());
     for (status, method, part, most) in [
-        (429, "POST", "/blobs/uploads/", 6 + 12 + 20),
+        // A connection opened early, the names, the blobs of the first four images, and a session for each blob.
+        (429, "POST", "/blobs/uploads/", 1 + 6 + 8 + 12 + 20),
         (503, "HEAD", "/manifests/", 1 + 6 + 20),
         (429, "GET", "", 40),
     ] {

@@ -16,7 +16,7 @@ pub(super) struct CachedToken {
 pub(super) struct Token {
     pub(super) header: HeaderValue,
     pub(super) renew_at: Instant,
-    /// Redacts the token from all output as long as it is valid.
+    /// Redacts the token from all output as long as it is valid, and for some time after.
     pub(super) _remembered: LearnedSecret,
 }
 

@@ -86,7 +86,7 @@ impl Auth {
         slot.token = Some(Token {
             header: header.clone(),
             renew_at: Instant::now() + ttl.mul_f64(0.85),
-            _remembered: self.secrets.remember_while(&secret),
+            _remembered: self.secrets.remember_beyond(&secret),
         });
         Ok(header)
     }

@@ -96,6 +96,19 @@ fn a_short_secret_is_left_out_where_it_stands_alone() {
     assert_eq!(secrets.blank("user:pw@host, a pwd; pw"), "user:…@host, a pwd; …");
 }
 
+/// An answer may quote the token of its request after that token was replaced.
+#[test]
+fn a_token_that_was_replaced_is_known_until_many_more_were() {
+    let secrets = Arc::new(SecretWords::default());
+    let token = |number: usize| format!("token-of-request-{number:06}-{number:06}");
+    let blank = |number| secrets.blank(&token(number)) == "…";
+    for number in 0..=LINGERING {
+        drop(secrets.remember_beyond(&token(number).into()));
+        assert!(blank(number));
+    }
+    assert!(!blank(0) && blank(1));
+}
+
 #[test]
 fn a_token_is_known_while_it_lasts() {
     let secrets = Arc::new(SecretWords::default());
