@@ -229,7 +229,7 @@ fn why(halt: Halt) -> Failure {
     }
 }
 
-/// The same, where a deadline has passed with what was waited for until then: it may be what is to be mended.
+/// The same, at a deadline: the message adds what the run was waiting for, because that may be the cause.
 fn with_last_wait(why: Failure, halt: Halt, last: Option<String>) -> Failure {
     match last.filter(|_| halt == Halt::Deadline) {
         Some(last) => Failure { message: format!("{}; {last}", why.message), ..why },

@@ -25,7 +25,7 @@ use crate::registry::transport::Transport;
 use crate::registry::{ClientOptions, connect};
 use crate::tls::system_authorities;
 
-/// A host to which no mirror could connect is left alone for one and a half times as long as it was waited for, within these
+/// After no mirror could connect to a host, layercast leaves it alone for one and a half times its patience, within these
 /// bounds: mirrors whose turn comes meanwhile fail as the first one did. Whoever tries a mirror again does so later.
 const SHORTEST_REST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_secs(30);

@@ -106,7 +106,7 @@ pub(super) struct SeenInRun {
     refused_chunks: u32,
     /// Bodies one step larger than what earlier runs were refused are tried.
     tries_larger: bool,
-    /// Chunks of which nothing was kept, although they had reached the other side.
+    /// Chunks that reached the other side and were dropped there.
     dropped_chunks: u32,
     /// It refused to end an upload without bytes, so its ends carry some.
     pub(super) ends_with_bytes: bool,

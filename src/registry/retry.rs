@@ -54,7 +54,7 @@ pub struct RetryPolicy {
     pub min_delay: Duration,
     /// The longest back-off.
     pub max_delay: Duration,
-    /// How long a host that is away, or that asks for a pause, is waited for until it takes something again.
+    /// How long layercast waits for a host that is away or asks for a pause. The time starts again whenever the host stores something.
     pub connect_patience: Duration,
     /// How often the upload of one blob starts anew after its connection broke.
     pub restarts: u32,

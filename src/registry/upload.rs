@@ -84,7 +84,7 @@ struct Upload<'a> {
     hold: Duration,
     bytes_found: u64,
     resumed: u32,
-    /// Chunks of which nothing was kept, although they had reached the other side.
+    /// Chunks that reached the other side and were dropped there.
     dropped: u32,
 }
 

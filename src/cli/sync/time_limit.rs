@@ -29,10 +29,10 @@ impl TimeLimit<'_> {
         if self.cancel.is_cancelled() { Err(Failure::interrupted()) } else { Ok(()) }
     }
 
-    /// Waits for something that ends early where it is told to.
+    /// Waits for work that ends early on a signal or at the deadline.
     ///
     /// # Errors
-    /// The run was told to stop, or reached its deadline, while `what`.
+    /// A signal came, or the deadline passed, before `what`.
     pub(super) fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T, Failure> {
         self.runtime.block_on(async {
             tokio::select! {
@@ -51,7 +51,7 @@ impl TimeLimit<'_> {
     /// too long.
     ///
     /// # Errors
-    /// The run was told to stop, or reached its deadline, while `what`.
+    /// A signal came, or the deadline passed, before `what`.
     pub(super) fn keep<T: Send + 'static>(
         &self,
         what: &str,

@@ -9,7 +9,7 @@ use crate::state::{LockError, RunLock, State};
 pub(crate) enum IfBusy {
     /// It is left to that run.
     Skip,
-    /// That run is waited for.
+    /// Waits until that run has ended.
     Wait,
     /// It has failed.
     Fail,
@@ -69,7 +69,7 @@ pub(crate) async fn lock_each(
             }
             (Err(error @ LockError::Held { .. }), _) => {
                 let failure = already_locked(&error);
-                // It was waited for until the deadline.
+                // The lock was still held at the deadline.
                 let class = if if_busy == IfBusy::Wait { Class::Deadline } else { failure.class };
                 let failure = Failure { class, exit: class.exit(), ..failure };
                 locked.failed.push(Outcome::not_begun(name.clone(), failure));

@@ -32,7 +32,7 @@ struct NeededBlob {
 pub(in crate::engine::mirror) struct BaseCheck(OnceCell<Result<(), Failure>>);
 
 impl BaseCheck {
-    /// Asks before the first image of a delta is sent. All others are told the same.
+    /// Asks before the first image of a delta is sent. The answer holds for all its images.
     ///
     /// # Errors
     /// The mirror lacks some of it, or cannot be asked.
